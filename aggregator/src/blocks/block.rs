@@ -1,0 +1,131 @@
+//! A block: batches of many lanes that go into ClickHouse together, and its form as bytes.
+
+use super::sealed::{self, Magic};
+use bytes::Bytes;
+use event_shipping::{BatchHeader, LaneKey};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub(super) const MAGIC: Magic = *b"FZBLOCK1";
+
+/// One batch of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) key: LaneKey,
+    /// Events up to and including this sequence are in an earlier block.
+    pub(crate) skip_through: u64,
+    pub(crate) header: BatchHeader,
+    pub(crate) payload: Bytes,
+}
+
+/// Batches that were put together once and for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Grows from block to block on one aggregator.
+    pub(crate) number: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    number: u64,
+    entries: Vec<Line>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    key: LaneKey,
+    skip_through: u64,
+    header: BatchHeader,
+    length: u32,
+}
+
+impl Block {
+    /// What names this block and no other: the hash of all that is in it.
+    pub(crate) fn token(&self, body: &[u8]) -> String {
+        token_of(self.number, sealed::hash(MAGIC, body))
+    }
+
+    /// Bytes of the batches' payloads.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.payload.len()).sum()
+    }
+
+    /// Up to where this block brings each of its lanes.
+    pub(crate) fn reaches(&self) -> BTreeMap<LaneKey, u64> {
+        let mut reaches = BTreeMap::new();
+        for entry in &self.entries {
+            let through: &mut u64 = reaches.entry(entry.key).or_default();
+            *through = entry.header.last.max(*through);
+        }
+        reaches
+    }
+
+    /// The manifest's length, the manifest, the payloads.
+    pub(crate) fn to_body(&self) -> Result<Vec<u8>, postcard::Error> {
+        let lines = self.entries.iter().map(|entry| Line {
+            key: entry.key,
+            skip_through: entry.skip_through,
+            header: entry.header,
+            length: u32::try_from(entry.payload.len()).expect("a payload is at most 8 MiB"),
+        });
+        let manifest = Manifest {
+            number: self.number,
+            entries: lines.collect(),
+        };
+        let manifest = postcard::to_stdvec(&manifest)?;
+        let length =
+            u32::try_from(manifest.len()).map_err(|_| postcard::Error::SerializeBufferFull)?;
+        let mut body = Vec::with_capacity(4 + manifest.len() + self.payload_bytes());
+        body.extend_from_slice(&length.to_le_bytes());
+        body.extend_from_slice(&manifest);
+        for entry in &self.entries {
+            body.extend_from_slice(&entry.payload);
+        }
+        Ok(body)
+    }
+
+    /// Reads what [`Block::to_body`] wrote; `None` when it is something else.
+    pub(crate) fn from_body(body: Vec<u8>) -> Option<Self> {
+        let mut rest = Bytes::from(body);
+        let length = rest.split_off_checked(4)?;
+        let length = u32::from_le_bytes(length[..].try_into().ok()?);
+        let manifest = rest.split_off_checked(usize::try_from(length).ok()?)?;
+        let manifest: Manifest = postcard::from_bytes(&manifest).ok()?;
+        let mut entries = Vec::with_capacity(manifest.entries.len());
+        for Line {
+            key,
+            skip_through,
+            header,
+            length,
+        } in manifest.entries
+        {
+            let payload = rest.split_off_checked(usize::try_from(length).ok()?)?;
+            entries.push(Entry {
+                key,
+                skip_through,
+                header,
+                payload,
+            });
+        }
+        rest.is_empty().then_some(Self {
+            number: manifest.number,
+            entries,
+        })
+    }
+}
+
+pub(super) fn token_of(number: u64, hash: blake3::Hash) -> String {
+    format!("{number:016x}-{}", &hash.to_hex()[..32])
+}
+
+trait SplitChecked: Sized {
+    /// Takes `length` bytes off the front, if there are as many.
+    fn split_off_checked(&mut self, length: usize) -> Option<Self>;
+}
+
+impl SplitChecked for Bytes {
+    fn split_off_checked(&mut self, length: usize) -> Option<Self> {
+        (length <= self.len()).then(|| self.split_to(length))
+    }
+}

@@ -1,0 +1,70 @@
+//! The checkpoint: up to where ClickHouse has each lane. The one before is kept beside it.
+
+use super::sealed::{self, Magic, SealedError};
+use event_shipping::LaneKey;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+const MAGIC: Magic = *b"FZCHECK1";
+
+/// Where everything stood after a block was taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    /// The number of the last block taken.
+    pub(crate) block: u64,
+    /// Per lane the highest sequence that ClickHouse has.
+    pub(crate) taken: Vec<(LaneKey, u64)>,
+}
+
+/// What was found on disk.
+pub(super) struct Found {
+    pub(super) checkpoint: Checkpoint,
+    /// Damaged files that were set aside.
+    pub(super) set_aside: Vec<PathBuf>,
+}
+
+impl Checkpoint {
+    /// Makes this the current checkpoint and the current one the previous one, durably.
+    pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
+        let body = postcard::to_stdvec(self).map_err(io::Error::other)?;
+        let (current, previous) = (dir.join("checkpoint"), dir.join("checkpoint.prev"));
+        let beside = dir.join("checkpoint.tmp");
+        sealed::write_beside(&beside, MAGIC, &body)?;
+        match fs::rename(&current, previous) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+            _ => {}
+        }
+        fs::rename(beside, &current)?;
+        sealed::sync_folder_of(&current)
+    }
+
+    /// The current checkpoint, else the previous one, else that of a new aggregator. The block
+    /// between the two is still there as a file, so the previous one loses nothing.
+    pub(super) fn read(dir: &Path) -> io::Result<Found> {
+        let mut set_aside = Vec::new();
+        for name in ["checkpoint", "checkpoint.prev"] {
+            let path = dir.join(name);
+            match read_one(&path) {
+                Ok(checkpoint) => {
+                    return Ok(Found {
+                        checkpoint,
+                        set_aside,
+                    });
+                }
+                Err(SealedError::Io(cause)) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(SealedError::Io(cause)) => return Err(cause),
+                Err(SealedError::Damaged(_)) => set_aside.push(super::store::set_aside(&path)?),
+            }
+        }
+        Ok(Found {
+            checkpoint: Self::default(),
+            set_aside,
+        })
+    }
+}
+
+fn read_one(path: &Path) -> Result<Checkpoint, SealedError> {
+    let (body, _) = sealed::read(path, MAGIC)?;
+    postcard::from_bytes(&body).map_err(|_| SealedError::Damaged("its content is not a checkpoint"))
+}

@@ -1,0 +1,188 @@
+//! The folder of block files and the checkpoint, and what is found there on start.
+
+use super::block::{self, Block};
+use super::checkpoint::Checkpoint;
+use super::sealed::{self, SealedError};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+
+/// The data folder can't be used.
+#[derive(Debug, Error)]
+#[error("{}: {cause}; blocks can't be kept there", path.display())]
+pub(crate) struct StoreError {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+/// What an earlier run left.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    pub(crate) checkpoint: Checkpoint,
+    /// Blocks that ClickHouse may not have, in order.
+    pub(crate) blocks: Vec<(String, Block)>,
+    /// Damaged files that were renamed.
+    pub(crate) set_aside: Vec<PathBuf>,
+}
+
+/// Where blocks and the checkpoint are kept.
+#[derive(Debug)]
+pub(crate) struct Store {
+    dir: PathBuf,
+    last_number: u64,
+    /// The block taken last: its file stays until the next one is taken, so that the previous
+    /// checkpoint and the files together always know everything.
+    retained: Option<String>,
+}
+
+impl Store {
+    /// Opens or makes the folder and reads what is in it.
+    pub(crate) fn open(data_dir: &Path) -> Result<(Self, Recovered), StoreError> {
+        let dir = data_dir.join("blocks");
+        let failed = |cause| StoreError {
+            path: dir.clone(),
+            cause,
+        };
+        fs::create_dir_all(&dir).map_err(failed)?;
+        let found = Checkpoint::read(&dir).map_err(failed)?;
+        let mut recovered = Recovered {
+            checkpoint: found.checkpoint,
+            set_aside: found.set_aside,
+            blocks: Vec::new(),
+        };
+        read_blocks(&dir, &mut recovered).map_err(failed)?;
+        let last = recovered.blocks.last().map_or(0, |(_, block)| block.number);
+        let last_number = last.max(recovered.checkpoint.block);
+        let mut store = Self {
+            dir: dir.clone(),
+            last_number,
+            retained: None,
+        };
+        store.keep_untaken(&mut recovered)?;
+        Ok((store, recovered))
+    }
+
+    /// Leaves only the blocks that ClickHouse may not have.
+    fn keep_untaken(&mut self, recovered: &mut Recovered) -> Result<(), StoreError> {
+        let taken = recovered.checkpoint.block;
+        let lost = first_lost(&recovered.set_aside, taken);
+        for (token, block) in std::mem::take(&mut recovered.blocks) {
+            if block.number == taken {
+                self.retained = Some(token);
+            } else if block.number < taken {
+                self.remove(&token)?;
+            } else if block.number > lost {
+                let path = self.path(&token);
+                let aside = set_aside(&path).map_err(|cause| StoreError { path, cause })?;
+                recovered.set_aside.push(aside);
+            } else {
+                recovered.blocks.push((token, block));
+            }
+        }
+        Ok(())
+    }
+
+    /// A number above those of all blocks before, also those of earlier runs.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_micros();
+        self.last_number = u64::try_from(now).unwrap_or(0).max(self.last_number + 1);
+        self.last_number
+    }
+
+    /// Writes a block down, durably, and returns its token.
+    pub(crate) fn write(&self, block: &Block) -> Result<String, StoreError> {
+        let failed = |cause| StoreError {
+            path: self.dir.clone(),
+            cause,
+        };
+        let body = block.to_body().map_err(io::Error::other).map_err(failed)?;
+        let token = block.token(&body);
+        sealed::write(&self.path(&token), block::MAGIC, &body).map_err(failed)?;
+        Ok(token)
+    }
+
+    /// Writes down that ClickHouse has the block, then forgets the one before.
+    pub(crate) fn taken(&mut self, token: &str, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        let failed = |cause| StoreError {
+            path: self.dir.clone(),
+            cause,
+        };
+        checkpoint.write(&self.dir).map_err(failed)?;
+        match self.retained.replace(token.to_owned()) {
+            Some(before) if before != token => self.remove(&before),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove(&self, token: &str) -> Result<(), StoreError> {
+        let path = self.path(token);
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError { path, cause })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, token: &str) -> PathBuf {
+        self.dir.join(format!("{token}.block"))
+    }
+}
+
+/// Renames a damaged file, so that somebody can look at it and nobody reads it again.
+pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".corrupt");
+    let aside = PathBuf::from(name);
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+fn read_blocks(dir: &Path, recovered: &mut Recovered) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("block") => match read_block(&path) {
+                Ok(block) => recovered.blocks.push(block),
+                Err(SealedError::Io(cause)) => return Err(cause),
+                Err(SealedError::Damaged(_)) => recovered.set_aside.push(set_aside(&path)?),
+            },
+            // Begun and never renamed: its batches were never counted as received.
+            Some("tmp") => fs::remove_file(&path)?,
+            _ => {}
+        }
+    }
+    recovered.blocks.sort_by_key(|(_, block)| block.number);
+    Ok(())
+}
+
+fn read_block(path: &Path) -> Result<(String, Block), SealedError> {
+    let (body, hash) = sealed::read(path, block::MAGIC)?;
+    let block = Block::from_body(body).ok_or(SealedError::Damaged("its content is not a block"))?;
+    let token = block::token_of(block.number, hash);
+    if path.file_stem().is_none_or(|stem| stem != token.as_str()) {
+        return Err(SealedError::Damaged("its name is another block's"));
+    }
+    Ok((token, block))
+}
+
+/// The first damaged block above `taken`. Blocks after it are given up too: they were never
+/// inserted (blocks go one after another), and edges must send again what was before them.
+fn first_lost(set_aside: &[PathBuf], taken: u64) -> u64 {
+    let number = |path: &PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        let (number, _) = name.strip_suffix(".block.corrupt")?.split_once('-')?;
+        u64::from_str_radix(number, 16).ok()
+    };
+    set_aside
+        .iter()
+        .filter_map(number)
+        .filter(|lost| *lost > taken)
+        .min()
+        .unwrap_or(u64::MAX)
+}

@@ -1,0 +1,247 @@
+//! Block files and checkpoints on a real disk: what was written comes back, what was damaged shows,
+//! and what it held is asked for again.
+
+use super::{Block, Checkpoint, Entry, Store};
+use event_shipping::{LaneKey, Sealer, Span};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn key(lane: u8) -> LaneKey {
+    LaneKey {
+        node: 3,
+        lane,
+        journal: 0xabcd,
+    }
+}
+
+fn entry(lane: u8, after: u64, raw: &[u8]) -> Entry {
+    let (first, last) = (after + 1, after + 5);
+    let span = Span {
+        lane,
+        journal: 0xabcd,
+        format_version: 1,
+        after,
+        first,
+        last,
+        events: 5,
+    };
+    let batch = Sealer::new(1)
+        .expect("a compressor")
+        .seal(&span, raw, 9)
+        .expect("seals");
+    let (header, payload) = (batch.header, batch.payload);
+    Entry {
+        key: key(lane),
+        skip_through: after,
+        header,
+        payload,
+    }
+}
+
+fn open(dir: &Path) -> (Store, super::Recovered) {
+    Store::open(dir).expect("a usable folder")
+}
+
+fn checkpoint(block: &Block, taken: u64) -> Checkpoint {
+    Checkpoint {
+        block: block.number,
+        taken: vec![(key(0), taken)],
+    }
+}
+
+/// Two blocks, of which the first was taken.
+fn two_blocks(dir: &Path) -> [(String, Block); 2] {
+    let (mut store, _) = open(dir);
+    let blocks = [0, 5].map(|after| {
+        let block = Block {
+            number: store.next_number(),
+            entries: vec![entry(0, after, b"frames")],
+        };
+        (store.write(&block).expect("written"), block)
+    });
+    store
+        .taken(&blocks[0].0, &checkpoint(&blocks[0].1, 5))
+        .expect("written");
+    blocks
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir.join("blocks")).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_block_comes_back_as_it_was_written(
+        batches in prop::collection::vec((0..9_u8, 0..1_000_u64, prop::collection::vec(any::<u8>(), 1..300)), 1..8)
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut store, _) = open(folder.path());
+        let entries = batches.iter().map(|(lane, after, raw)| entry(*lane, *after, raw)).collect();
+        let block = Block { number: store.next_number(), entries };
+        let token = store.write(&block).expect("written");
+        drop(store);
+        let (_, recovered) = open(folder.path());
+        prop_assert_eq!(recovered.blocks, vec![(token, block)]);
+    }
+}
+
+#[test]
+fn only_what_was_not_taken_is_recovered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [first, second] = two_blocks(folder.path());
+    let (mut store, recovered) = open(folder.path());
+    assert_eq!(recovered.blocks, vec![second.clone()]);
+    assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
+    assert!(store.next_number() > second.1.number);
+    store
+        .taken(&second.0, &checkpoint(&second.1, 10))
+        .expect("written");
+    // The last block taken stays for the sake of the previous checkpoint, and no other.
+    assert_eq!(files(folder.path(), "block").len(), 1);
+    assert!(open(folder.path()).1.blocks.is_empty());
+}
+
+#[test]
+fn every_flipped_byte_of_a_block_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [_, second] = two_blocks(folder.path());
+    let path = folder
+        .path()
+        .join("blocks")
+        .join(format!("{}.block", second.0));
+    let sound = fs::read(&path).expect("written");
+    for at in 0..sound.len() {
+        let mut damaged = sound.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&path, &damaged).expect("written");
+        let (_, recovered) = open(folder.path());
+        assert!(recovered.blocks.is_empty(), "byte {at}");
+        assert_eq!(recovered.set_aside.len(), 1, "byte {at}");
+        assert_eq!(fs::read(&recovered.set_aside[0]).expect("kept"), damaged);
+    }
+    fs::write(&path, sound).expect("written");
+    assert_eq!(open(folder.path()).1.blocks, vec![second]);
+}
+
+#[test]
+fn every_truncation_of_a_block_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [_, second] = two_blocks(folder.path());
+    let path = folder
+        .path()
+        .join("blocks")
+        .join(format!("{}.block", second.0));
+    let sound = fs::read(&path).expect("written");
+    for length in 0..sound.len() {
+        fs::write(&path, &sound[..length]).expect("written");
+        let (_, recovered) = open(folder.path());
+        assert!(recovered.blocks.is_empty(), "{length} bytes");
+        assert_eq!(recovered.set_aside.len(), 1, "{length} bytes");
+    }
+}
+
+#[test]
+fn a_block_under_another_name_is_not_believed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [_, second] = two_blocks(folder.path());
+    let dir = folder.path().join("blocks");
+    let other = second.0.replace('-', "-0");
+    fs::rename(
+        dir.join(format!("{}.block", second.0)),
+        dir.join(format!("{other}.block")),
+    )
+    .expect("renamed");
+    let (_, recovered) = open(folder.path());
+    assert!(recovered.blocks.is_empty());
+    assert_eq!(recovered.set_aside.len(), 1);
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [first, second] = two_blocks(folder.path());
+    let (mut store, _) = open(folder.path());
+    store
+        .taken(&second.0, &checkpoint(&second.1, 10))
+        .expect("written");
+    drop(store);
+    let path = folder.path().join("blocks/checkpoint");
+    let sound = fs::read(&path).expect("written");
+    for at in 0..sound.len() * 2 {
+        let mut damaged = sound.clone();
+        if at < sound.len() {
+            damaged[at] ^= 1;
+        } else {
+            damaged.truncate(at - sound.len());
+        }
+        fs::write(&path, damaged).expect("written");
+        let (_, recovered) = open(folder.path());
+        assert_eq!(
+            recovered.set_aside,
+            [folder.path().join("blocks/checkpoint.corrupt")]
+        );
+        // The one before, and the block between the two, say the same together.
+        assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5), "damage {at}");
+        assert_eq!(recovered.blocks, vec![second.clone()], "damage {at}");
+    }
+}
+
+#[test]
+fn what_follows_a_damaged_block_is_asked_for_again_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, _) = open(folder.path());
+    let tokens = [0, 5, 10].map(|after| {
+        let block = Block {
+            number: store.next_number(),
+            entries: vec![entry(0, after, b"frames")],
+        };
+        store.write(&block).expect("written")
+    });
+    let path = folder
+        .path()
+        .join("blocks")
+        .join(format!("{}.block", tokens[1]));
+    fs::write(&path, b"FZBLOCK1 and nothing sensible").expect("written");
+    let (_, recovered) = open(folder.path());
+    let left: Vec<_> = recovered.blocks.iter().map(|(token, _)| token).collect();
+    assert_eq!(left, [&tokens[0]]);
+    assert_eq!(recovered.set_aside.len(), 2);
+    let reaches: BTreeMap<_, _> = recovered.blocks[0].1.reaches();
+    assert_eq!(reaches, BTreeMap::from([(key(0), 5)]));
+}
+
+#[test]
+fn a_block_begun_and_not_finished_leaves_no_trace() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [_, second] = two_blocks(folder.path());
+    fs::write(folder.path().join("blocks/half.tmp"), b"FZBLOCK1").expect("written");
+    let (_, recovered) = open(folder.path());
+    assert_eq!(recovered.blocks, vec![second]);
+    assert!(recovered.set_aside.is_empty());
+    assert!(files(folder.path(), "tmp").is_empty());
+}
+
+#[test]
+fn equal_batches_in_another_block_get_another_token() {
+    let (one, other) = (
+        Block {
+            number: 1,
+            entries: vec![entry(0, 0, b"frames")],
+        },
+        Block {
+            number: 1,
+            entries: vec![entry(0, 5, b"frames")],
+        },
+    );
+    let token = |block: &Block| block.token(&block.to_body().expect("a body"));
+    assert_ne!(token(&one), token(&other));
+    assert_eq!(token(&one), token(&one.clone()));
+}

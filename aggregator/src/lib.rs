@@ -1,0 +1,17 @@
+//! The centre: takes batches from edges over QUIC and writes them to ClickHouse, each event once.
+//!
+//! `ingest` knows connections, `blocks` knows files, `sink` alone knows ClickHouse, `intake` is
+//! what they share. What an edge does before it sends is not known here.
+#![forbid(unsafe_code)]
+
+mod blocks;
+mod ingest;
+mod intake;
+mod metrics;
+mod pipeline;
+mod running;
+pub mod settings;
+mod sink;
+
+pub use running::{Running, StartError, start};
+mod shim;

@@ -1,0 +1,171 @@
+//! Every number the aggregator shows, with its name and unit.
+
+use event_shipping::{LaneKey, LaneState};
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// From 50 ms to 60 s, each about a quarter above the one before.
+const FRESHNESS_SECONDS: &[f64] = &[
+    0.05, 0.0625, 0.08, 0.1, 0.125, 0.16, 0.2, 0.25, 0.32, 0.4, 0.5, 0.625, 0.8, 1.0, 1.25, 1.6,
+    2.0, 2.5, 3.2, 4.0, 5.0, 6.25, 8.0, 10.0, 12.5, 16.0, 20.0, 25.0, 32.0, 40.0, 50.0, 60.0,
+];
+
+const INSERT_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+];
+
+/// Handles to all metrics; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub(crate) edges: IntGaugeVec,
+    received: IntGaugeVec,
+    taken: IntGaugeVec,
+    lag: IntGaugeVec,
+    pub(crate) batches: IntCounterVec,
+    pub(crate) batch_bytes: IntCounter,
+    pub(crate) rows: IntCounterVec,
+    pub(crate) blocks: IntCounter,
+    pub(crate) insert_retries: IntCounter,
+    pub(crate) insert_seconds: Histogram,
+    pub(crate) freshness: Histogram,
+    pub(crate) refused: IntCounterVec,
+    pub(crate) quarantined: IntCounterVec,
+    pending_bytes: IntGauge,
+    pub(crate) set_aside: IntCounter,
+    pub(crate) clickhouse_up: IntGauge,
+}
+
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn register<C: Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> prometheus::Result<C> {
+        let made = made?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.register(IntCounter::new(name, help))
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(options))
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let make = Maker(registry);
+        let lane = &["node", "lane"];
+        Ok(Self {
+            edges: make.gauges("aggregator_edges", "Connections of each edge.", &["node"])?,
+            received: make.gauges(
+                "aggregator_lane_received",
+                "Highest sequence accepted from a lane.",
+                lane,
+            )?,
+            taken: make.gauges(
+                "aggregator_lane_taken",
+                "Highest sequence of a lane that ClickHouse has.",
+                lane,
+            )?,
+            lag: make.gauges(
+                "aggregator_lane_lag",
+                "Sequences of a lane accepted but not in ClickHouse yet.",
+                lane,
+            )?,
+            batches: make.counters(
+                "aggregator_batches_total",
+                "Batches by what became of them.",
+                &["verdict"],
+            )?,
+            batch_bytes: make.counter(
+                "aggregator_batch_bytes_total",
+                "Compressed bytes of batches accepted.",
+            )?,
+            rows: make.counters(
+                "aggregator_rows_total",
+                "Rows that ClickHouse took, by table.",
+                &["table"],
+            )?,
+            blocks: make.counter("aggregator_blocks_total", "Blocks that ClickHouse took.")?,
+            insert_retries: make.counter(
+                "aggregator_insert_retries_total",
+                "Inserts that failed and were tried again.",
+            )?,
+            insert_seconds: make.histogram(
+                "aggregator_insert_seconds",
+                "Time of one successful insert into one table.",
+                INSERT_SECONDS,
+            )?,
+            freshness: make.histogram(
+                "aggregator_freshness_seconds",
+                "From an event's time to the moment ClickHouse had its block.",
+                FRESHNESS_SECONDS,
+            )?,
+            refused: make.counters(
+                "aggregator_refused_total",
+                "Connections refused or ended, by reason.",
+                &["reason"],
+            )?,
+            quarantined: make.counters(
+                "aggregator_quarantined_total",
+                "Events or batches set aside because they can't be decoded, by reason.",
+                &["reason"],
+            )?,
+            pending_bytes: make.register(IntGauge::new(
+                "aggregator_pending_bytes",
+                "Compressed bytes of batches that ClickHouse does not have yet.",
+            ))?,
+            set_aside: make.counter(
+                "aggregator_files_set_aside_total",
+                "Damaged files renamed to *.corrupt.",
+            )?,
+            clickhouse_up: make.register(IntGauge::new(
+                "aggregator_clickhouse_up",
+                "1 when ClickHouse took the last thing it was asked, else 0.",
+            ))?,
+        })
+    }
+
+    /// Shows how much is held.
+    pub(crate) fn held(&self, bytes: usize) {
+        self.pending_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Shows where a lane stands.
+    pub(crate) fn lane(&self, key: LaneKey, state: LaneState) {
+        let (node, lane) = (key.node.to_string(), key.lane.to_string());
+        let labels = [node.as_str(), lane.as_str()];
+        let shown = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.received
+            .with_label_values(&labels)
+            .set(shown(state.received));
+        self.taken
+            .with_label_values(&labels)
+            .set(shown(state.taken));
+        self.lag
+            .with_label_values(&labels)
+            .set(shown(state.received.saturating_sub(state.taken)));
+    }
+}

@@ -1,0 +1,233 @@
+//! What an operator can set, with its bounds and defaults. How it is used is said elsewhere.
+
+use daemon::settings::{ByteSize, Period, SettingsError, Within, load};
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Everything in the settings file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where block files, the checkpoint and the quarantine lie; made when missing.
+    pub data_dir: PathBuf,
+    /// Where edges connect (QUIC, UDP); port 0 lets the system choose.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Where operators look (HTTP): `/healthz`, `/readyz`, `/metrics`.
+    #[serde(default = "default_admin_listen")]
+    pub admin_listen: SocketAddr,
+    /// Certificates.
+    pub tls: Tls,
+    /// The database.
+    pub clickhouse: ClickHouse,
+    /// When a block is full.
+    #[serde(default)]
+    pub blocks: Blocks,
+    /// What may be held.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Certificates.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The folder of `ca.pem`, `aggregator.pem` and `aggregator.key`; when it does not exist it is
+    /// made with certificates for development.
+    pub dir: PathBuf,
+}
+
+/// Where ClickHouse is and who we are there.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClickHouse {
+    /// Its HTTP interface, such as `http://127.0.0.1:8123`.
+    pub url: String,
+    /// The database of the tables.
+    #[serde(default = "default_database")]
+    pub database: String,
+    /// The user.
+    #[serde(default = "default_user")]
+    pub user: String,
+    /// The password itself; better name a file.
+    pub password: Option<Secret>,
+    /// A file whose text, without the line's end, is the password.
+    pub password_file: Option<PathBuf>,
+    /// A file of users and passwords as the embedded engine writes it.
+    pub credentials: Option<PathBuf>,
+}
+
+/// A text that never reaches a log.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+/// When a block is full; whichever comes first.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Blocks {
+    /// This many events.
+    pub max_rows: Within<usize, 1, 1_000_000>,
+    /// This many bytes of events, before compression.
+    pub max_bytes: Within<ByteSize, { 64 * KIB }, { 256 * MIB }>,
+    /// The oldest batch waited this long.
+    pub max_age: Within<Period, 1, 60_000>,
+}
+
+/// What may be held.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Edges connected at once. Each may have one batch of up to 8 MiB being read.
+    pub max_edges: Within<usize, 1, 10_000>,
+    /// Lanes ever met: for each, where it stands is remembered for ever.
+    pub max_lanes: Within<usize, 1, 1_000_000>,
+    /// Bytes of batches that ClickHouse does not have yet; above, edges are not read from.
+    pub pending_bytes: Within<ByteSize, { MIB }, { 64 * GIB }>,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self {
+            max_rows: Within::new(100_000),
+            max_bytes: Within::new(ByteSize(64 * MIB)),
+            max_age: Within::new(Period(Duration::from_millis(300))),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_edges: Within::new(256),
+            max_lanes: Within::new(65_536),
+            pending_bytes: Within::new(ByteSize(256 * MIB)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Settings that can't be used.
+#[derive(Debug, Error)]
+pub enum InvalidSettings {
+    /// The file is wrong.
+    #[error(transparent)]
+    File(#[from] SettingsError),
+    /// More than one place for the password.
+    #[error(
+        "[clickhouse] names more than one of password, password_file and credentials; keep one"
+    )]
+    SeveralPasswords,
+    /// A URL the client can't use.
+    #[error("[clickhouse] url = \"{0}\" must begin with http:// and name host and port")]
+    Url(String),
+    /// A file of secrets can't be used.
+    #[error("{}: {cause}", path.display())]
+    Secret {
+        /// Which.
+        path: PathBuf,
+        /// Why; never what is in it.
+        cause: String,
+    },
+}
+
+/// Reads and checks the settings file. Files of secrets are read later, by [`ClickHouse::login`].
+///
+/// # Errors
+/// When it can't be read, or holds an unknown key or a value out of bounds.
+pub fn read(path: &Path) -> Result<Settings, InvalidSettings> {
+    let settings: Settings = load(path)?;
+    settings.clickhouse.check()?;
+    Ok(settings)
+}
+
+impl ClickHouse {
+    fn check(&self) -> Result<(), InvalidSettings> {
+        let places = [
+            self.password.is_some(),
+            self.password_file.is_some(),
+            self.credentials.is_some(),
+        ];
+        if places.into_iter().filter(|named| *named).count() > 1 {
+            return Err(InvalidSettings::SeveralPasswords);
+        }
+        if self.url.strip_prefix("http://").is_none_or(str::is_empty) {
+            return Err(InvalidSettings::Url(self.url.clone()));
+        }
+        Ok(())
+    }
+
+    /// The password for [`ClickHouse::user`], read anew so that it can be rotated; empty when none
+    /// is named.
+    ///
+    /// # Errors
+    /// When the file named can't be read or does not know the user.
+    pub fn login(&self) -> Result<String, InvalidSettings> {
+        if let Some(path) = &self.credentials {
+            let failed = |cause: String| InvalidSettings::Secret {
+                path: path.clone(),
+                cause,
+            };
+            let text = std::fs::read(path).map_err(|cause| failed(cause.to_string()))?;
+            return password_of(&text, &self.user).map_err(failed);
+        }
+        if let Some(path) = &self.password_file {
+            let text = std::fs::read_to_string(path).map_err(|cause| InvalidSettings::Secret {
+                path: path.clone(),
+                cause: cause.to_string(),
+            })?;
+            return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
+        }
+        Ok(self
+            .password
+            .clone()
+            .map(|Secret(password)| password)
+            .unwrap_or_default())
+    }
+}
+
+/// Finds a user's password in `{"users": [{"name": …, "password": …}]}`,
+/// `{"users": {name: password}}` or `{name: password}`.
+fn password_of(json: &[u8], user: &str) -> Result<String, String> {
+    let text: serde_json::Value =
+        serde_json::from_slice(json).map_err(|_| "not JSON".to_owned())?;
+    let users = text.get("users").unwrap_or(&text);
+    let entry = match users {
+        serde_json::Value::Array(users) => users
+            .iter()
+            .find(|entry| entry.get("name").is_some_and(|name| name == user)),
+        users => users.get(user),
+    };
+    let password = entry.and_then(|entry| entry.get("password").unwrap_or(entry).as_str());
+    password
+        .map(ToOwned::to_owned)
+        .ok_or_else(|| format!("holds no password of user {user}"))
+}
+
+fn default_listen() -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, 7400).into()
+}
+
+fn default_admin_listen() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 7401).into()
+}
+
+fn default_database() -> String {
+    "tracking".to_owned()
+}
+
+fn default_user() -> String {
+    "tracker".to_owned()
+}

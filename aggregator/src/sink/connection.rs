@@ -1,0 +1,88 @@
+//! Talking to ClickHouse: migrations, then one insert per block and table, named by a token so that
+//! ClickHouse takes a repetition only once.
+
+use crate::settings::{self, InvalidSettings};
+use clickhouse::Client;
+use clickhouse::native::Block;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Sending a chunk, and everything ClickHouse does until it answers, may each take this long.
+const SEND: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// Rows, far above what the largest block can hold.
+const LARGEST_BLOCK: &str = "20000000";
+
+/// An attempt that failed; it is made again.
+#[derive(Debug, Error)]
+pub(crate) enum SinkError {
+    #[error(transparent)]
+    Settings(#[from] InvalidSettings),
+    #[error("migrations: {0}")]
+    Migrate(String),
+    #[error("{0}")]
+    ClickHouse(#[from] clickhouse::error::Error),
+    #[error("ClickHouse did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+/// A database that is there and has our tables.
+pub(crate) struct ClickHouse {
+    client: Client,
+}
+
+impl ClickHouse {
+    /// Reads the password, applies migrations, and so finds out whether ClickHouse answers.
+    pub(crate) async fn connect(settings: &settings::ClickHouse) -> Result<Self, SinkError> {
+        let client = Client::default()
+            .with_url(&settings.url)
+            .with_user(&settings.user)
+            .with_password(settings.login()?)
+            .with_product_info("aggregator", env!("CARGO_PKG_VERSION"));
+        let migrating = crate::shim::migrate(&client, &settings.database);
+        let migrated = tokio::time::timeout(ANSWER, migrating).await;
+        migrated
+            .map_err(|_| SinkError::Silent(ANSWER))?
+            .map_err(|error| SinkError::Migrate(error.to_string()))?;
+        Ok(Self {
+            client: client.with_database(&settings.database),
+        })
+    }
+
+    /// Inserts `rows` into `table` as one block. Repeating it with the same token is harmless.
+    pub(crate) async fn insert(
+        &self,
+        table: &str,
+        token: &str,
+        rows: &Block,
+    ) -> Result<(), SinkError> {
+        let limit = SEND + ANSWER;
+        let attempt = tokio::time::timeout(limit, self.insert_once(table, token, rows));
+        Ok(attempt.await.map_err(|_| SinkError::Silent(limit))??)
+    }
+
+    async fn insert_once(
+        &self,
+        table: &str,
+        token: &str,
+        rows: &Block,
+    ) -> clickhouse::error::Result<()> {
+        // The server must neither split the block nor wait for another to join it: the token names
+        // exactly these rows. A wrong clock on an edge may spread them over many partitions.
+        let mut insert = self
+            .client
+            .insert_native(table)
+            .with_timeouts(Some(SEND), Some(ANSWER))
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", "1")
+            .with_setting("insert_deduplication_token", format!("{token}-{table}"))
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
+            .with_setting("max_insert_block_size", LARGEST_BLOCK)
+            .with_setting("min_insert_block_size_rows", LARGEST_BLOCK)
+            .with_setting("min_insert_block_size_bytes", "0")
+            .with_setting("max_partitions_per_insert_block", "0");
+        insert.write(rows).await?;
+        insert.end().await
+    }
+}

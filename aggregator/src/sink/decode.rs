@@ -1,0 +1,123 @@
+//! Batches to events. What can't be decoded is named with its reason and stands in nobody's way.
+
+use crate::blocks::Entry;
+use event_shipping::{LaneKey, open};
+use tracking_events::{DecodeError, Event, Micros, Visit, decode};
+
+/// The last microsecond that ClickHouse's DateTime64 knows: the end of the year 2299.
+const LAST_MICROS: u64 = 10_413_791_999_999_999;
+
+/// An event with its place.
+pub(super) struct Row<'a> {
+    pub(super) visit: Visit<'a>,
+    pub(super) key: LaneKey,
+    pub(super) seq: u64,
+}
+
+/// The rows of each table.
+#[derive(Default)]
+pub(super) struct Rows<'a> {
+    pub(super) clicks: Vec<Row<'a>>,
+    pub(super) impressions: Vec<Row<'a>>,
+    pub(super) rejected: Vec<Rejected>,
+}
+
+/// Bytes that are no event, though they arrived as they were sent.
+pub(crate) struct Rejected {
+    pub(crate) key: LaneKey,
+    pub(crate) format_version: u16,
+    /// The event's sequence, or that of the first event lost with it.
+    pub(crate) seq: u64,
+    pub(crate) reason: &'static str,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Decompresses a batch; one that can't be is rejected as a whole.
+pub(super) fn unseal(entry: &Entry) -> Result<Vec<u8>, Rejected> {
+    open(&entry.header, &entry.payload).map_err(|error| {
+        let Entry { key, header, .. } = entry;
+        tracing::error!(%key, first = header.first, last = header.last, %error, "a batch can't be opened");
+        reject(entry, header.first, "batch", &entry.payload)
+    })
+}
+
+impl<'a> Rows<'a> {
+    /// Adds the events of a batch that are not in an earlier block.
+    pub(super) fn add(&mut self, entry: &Entry, raw: &'a [u8]) {
+        let mut before = entry.header.first.saturating_sub(1);
+        let mut read = 0;
+        for frame in crate::shim::frames(raw) {
+            let Ok(frame) = frame else {
+                return self.lost(entry, before, &raw[read..]);
+            };
+            read = offset_after(raw, frame.payload).max(read);
+            if frame.seq <= before || frame.seq > entry.header.last {
+                self.rejected
+                    .push(reject(entry, frame.seq, "sequence", frame.payload));
+                continue;
+            }
+            before = frame.seq;
+            if frame.seq > entry.skip_through {
+                self.event(entry, frame.seq, frame.payload);
+            }
+        }
+        if before < entry.header.last {
+            self.lost(entry, before, &[]);
+        }
+    }
+
+    fn event(&mut self, entry: &Entry, seq: u64, payload: &'a [u8]) {
+        let row = |visit| Row {
+            visit,
+            key: entry.key,
+            seq,
+        };
+        match decode(entry.header.format_version, payload) {
+            Ok(Event::Click(visit) | Event::Impression(visit)) if !storable(visit.time) => {
+                self.rejected.push(reject(entry, seq, "time", payload));
+            }
+            Ok(Event::Click(visit)) => self.clicks.push(row(visit)),
+            Ok(Event::Impression(visit)) => self.impressions.push(row(visit)),
+            Err(error) => self
+                .rejected
+                .push(reject(entry, seq, reason(&error), payload)),
+        }
+    }
+
+    /// Frames end before the batch's last event: nothing behind that point can be found.
+    fn lost(&mut self, entry: &Entry, before: u64, rest: &[u8]) {
+        let first = before.max(entry.skip_through) + 1;
+        tracing::error!(key = %entry.key, first, last = entry.header.last, "a batch's frames are damaged");
+        self.rejected.push(reject(entry, first, "frame", rest));
+    }
+}
+
+const fn storable(time: Micros) -> bool {
+    time.0 <= LAST_MICROS
+}
+
+const fn reason(error: &DecodeError) -> &'static str {
+    match error {
+        DecodeError::UnknownVersion(_) => "version",
+        DecodeError::Malformed { .. } => "malformed",
+        DecodeError::TrailingBytes(_) => "trailing_bytes",
+    }
+}
+
+fn reject(entry: &Entry, seq: u64, reason: &'static str, bytes: &[u8]) -> Rejected {
+    let format_version = entry.header.format_version;
+    Rejected {
+        key: entry.key,
+        format_version,
+        seq,
+        reason,
+        bytes: bytes.to_owned(),
+    }
+}
+
+/// Where in `raw` the bytes after `part`, a part of it, begin.
+fn offset_after(raw: &[u8], part: &[u8]) -> usize {
+    (part.as_ptr_range().end as usize)
+        .saturating_sub(raw.as_ptr() as usize)
+        .min(raw.len())
+}

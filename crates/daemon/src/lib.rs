@@ -1,0 +1,9 @@
+//! What both daemons need around their work: settings, logs, admin endpoints, signals.
+//!
+//! Nothing about clicks, journals or ClickHouse belongs here.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod logs;
+pub mod settings;
+pub mod stop;

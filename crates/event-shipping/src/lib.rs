@@ -1,0 +1,23 @@
+//! What an edge and an aggregator say to each other, and what each must remember of it.
+//!
+//! Messages, their framing, sealing, the two state machines and the TLS set-up belong here. Files
+//! of events, sockets and ClickHouse never do: the state machines have no clock and no network.
+#![forbid(unsafe_code)]
+
+mod lanes;
+mod message;
+mod seal;
+mod sender;
+mod stream;
+pub mod tls;
+mod wire;
+
+pub use lanes::{Gap, Lanes, OfferError, UnknownLane, Verdict};
+pub use message::{
+    Ack, Batch, BatchHeader, EdgeMessage, Hello, InvalidHeader, LaneHello, LaneKey, LaneState,
+    PROTOCOL, Refuse, RefuseCode, ToEdge, Welcome,
+};
+pub use seal::{MAX_RAW_BYTES, OpenError, SealError, Sealer, Span, checksum_holds, open};
+pub use sender::{InFlight, Limits, PushError, Release, Sender, UnsoundAck};
+pub use stream::{ReadError, WriteError, read_message, write_message};
+pub use wire::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, MAX_LANES, Message, WireError};

@@ -1,0 +1,407 @@
+//! An edge and an aggregator in memory, with a connection that breaks and processes that restart at
+//! any moment: every event ends up in the store exactly once, in order.
+
+use event_shipping::{
+    Ack, Batch, BatchHeader, LaneHello, LaneKey, Lanes, Limits, Sender, UnsoundAck, Verdict,
+    Welcome,
+};
+use proptest::prelude::*;
+use std::collections::VecDeque;
+
+const NODE: u16 = 7;
+const JOURNALS: [(u8, u64); 2] = [(0, 11), (1, 12)];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append { lane: usize, skip: u64 },
+    Seal { lane: usize, events: usize },
+    Send,
+    Deliver,
+    DeliverAgain,
+    Block,
+    Insert,
+    DeliverAck,
+    Connect,
+    Break,
+    RestartEdge,
+    RestartAggregator { forget: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..2_usize, prop_oneof![5 => Just(1), 1 => 2..9_u64])
+            .prop_map(|(lane, skip)| Step::Append { lane, skip }),
+        4 => (0..2_usize, 1..6_usize).prop_map(|(lane, events)| Step::Seal { lane, events }),
+        5 => Just(Step::Send),
+        5 => Just(Step::Deliver),
+        1 => Just(Step::DeliverAgain),
+        2 => Just(Step::Block),
+        2 => Just(Step::Insert),
+        3 => Just(Step::DeliverAck),
+        3 => Just(Step::Connect),
+        1 => Just(Step::Break),
+        1 => Just(Step::RestartEdge),
+        1 => any::<bool>().prop_map(|forget| Step::RestartAggregator { forget }),
+    ]
+}
+
+#[derive(Clone)]
+struct Accepted {
+    key: LaneKey,
+    header: BatchHeader,
+    skip_through: u64,
+}
+
+/// Both sides and what lies between them.
+struct World {
+    journals: [Vec<u64>; 2],
+    released: [u64; 2],
+    sender: Sender,
+    lanes: Lanes,
+    pending: Vec<Accepted>,
+    /// What a block file on disk holds.
+    block: Vec<Accepted>,
+    stored: [Vec<u64>; 2],
+    to_aggregator: VecDeque<Batch>,
+    delivered: Option<Batch>,
+    to_edge: VecDeque<Ack>,
+    connected: bool,
+}
+
+fn fresh_sender(released: [u64; 2]) -> Sender {
+    let mut sender = Sender::new(Limits {
+        batches: 4,
+        bytes: 1 << 20,
+    });
+    for (lane, (number, journal)) in JOURNALS.into_iter().enumerate() {
+        sender.add_lane(number, journal, released[lane]);
+    }
+    sender
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            journals: [Vec::new(), Vec::new()],
+            released: [0; 2],
+            sender: fresh_sender([0; 2]),
+            lanes: Lanes::default(),
+            pending: Vec::new(),
+            block: Vec::new(),
+            stored: [Vec::new(), Vec::new()],
+            to_aggregator: VecDeque::new(),
+            delivered: None,
+            to_edge: VecDeque::new(),
+            connected: false,
+        }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Append { lane, skip } => {
+                let last = self.journals[lane].last().copied().unwrap_or(0);
+                self.journals[lane].push(last + skip);
+            }
+            Step::Seal { lane, events } => self.seal(lane, events),
+            Step::Send => self.to_aggregator.extend(self.sender.next_batch()),
+            Step::Deliver => {
+                self.delivered = self.to_aggregator.pop_front().or(self.delivered.take());
+                self.deliver();
+            }
+            Step::DeliverAgain => self.deliver(),
+            Step::Block if self.block.is_empty() => self.block = std::mem::take(&mut self.pending),
+            Step::Block => {}
+            Step::Insert => self.insert(),
+            Step::DeliverAck => self.deliver_ack(),
+            Step::Connect if !self.connected => self.connect(),
+            Step::Connect => {}
+            Step::Break => self.disconnect(),
+            Step::RestartEdge => {
+                self.disconnect();
+                self.sender = fresh_sender(self.released);
+            }
+            Step::RestartAggregator { forget } => self.restart_aggregator(forget),
+        }
+    }
+
+    fn seal(&mut self, lane: usize, events: usize) {
+        let (number, journal) = JOURNALS[lane];
+        let after = self
+            .sender
+            .pushed(number, journal)
+            .expect("the lane was added");
+        let run: Vec<u64> = self.journals[lane]
+            .iter()
+            .copied()
+            .filter(|seq| *seq > after)
+            .take(events)
+            .collect();
+        let (Some(&first), Some(&last), true) =
+            (run.first(), run.last(), self.sender.has_room(run.len()))
+        else {
+            return;
+        };
+        let header = BatchHeader {
+            lane: number,
+            journal,
+            format_version: 1,
+            after,
+            first,
+            last,
+            events: u32::try_from(run.len()).expect("small"),
+            raw_bytes: 1,
+            crc: 0,
+            sealed_at: 0,
+        };
+        header.validate().expect("sealed in order");
+        self.sender
+            .push(Batch {
+                header,
+                payload: vec![0; run.len()].into(),
+            })
+            .expect("next");
+    }
+
+    fn deliver(&mut self) {
+        let (Some(batch), true) = (&self.delivered, self.connected) else {
+            return;
+        };
+        let header = batch.header;
+        // Nothing an edge in order sends is ever refused.
+        if let Verdict::Accept { skip_through } = self.lanes.offer(NODE, &header).expect("no gap") {
+            self.pending.push(Accepted {
+                key: header.key(NODE),
+                header,
+                skip_through,
+            });
+        }
+    }
+
+    fn insert(&mut self) {
+        for Accepted {
+            key,
+            header,
+            skip_through,
+        } in std::mem::take(&mut self.block)
+        {
+            let lane = JOURNALS
+                .iter()
+                .position(|&(n, j)| (n, j) == (key.lane, key.journal));
+            let lane = lane.expect("one of ours");
+            let events = self.journals[lane]
+                .iter()
+                .filter(|&&seq| (header.first..=header.last).contains(&seq) && seq > skip_through);
+            self.stored[lane].extend(events);
+            self.lanes.take(key, header.last);
+            let state = self.lanes.state(key).expect("known");
+            self.to_edge.push_back(Ack {
+                lane: key.lane,
+                journal: key.journal,
+                taken: state.taken,
+            });
+        }
+    }
+
+    fn deliver_ack(&mut self) {
+        if let (Some(ack), true) = (self.to_edge.pop_front(), self.connected) {
+            let release = self.sender.ack(&ack).expect("the aggregator is in order");
+            self.release(release);
+        }
+    }
+
+    fn release(&mut self, releases: impl IntoIterator<Item = event_shipping::Release>) {
+        for release in releases {
+            self.released[usize::from(release.lane)] = release.through;
+        }
+    }
+
+    fn connect(&mut self) {
+        let hello = self.sender.hello(NODE, "test");
+        let lanes = hello
+            .lanes
+            .iter()
+            .map(|lane| self.lanes.hello(NODE, lane))
+            .collect();
+        self.connected = true;
+        let releases = self
+            .sender
+            .welcome(&Welcome { lanes })
+            .expect("a sound welcome");
+        self.release(releases);
+    }
+
+    fn disconnect(&mut self) {
+        self.connected = false;
+        self.to_aggregator.clear();
+        self.delivered = None;
+        self.to_edge.clear();
+        self.sender.disconnected();
+    }
+
+    /// Memory is lost, the block file and the checkpoint stay; `forget` stands for a new machine,
+    /// to which only acknowledged events may be lost from memory.
+    fn restart_aggregator(&mut self, forget: bool) {
+        self.disconnect();
+        self.pending.clear();
+        let checkpoint: Vec<_> = self.lanes.taken().collect();
+        self.lanes = Lanes::default();
+        let acknowledged = checkpoint
+            .iter()
+            .all(|(key, taken)| self.released[usize::from(key.lane)] == *taken);
+        if !(forget && acknowledged && self.block.is_empty()) {
+            for (key, taken) in checkpoint {
+                self.lanes.restore(key, taken);
+            }
+        }
+        for batch in &self.block {
+            self.lanes.recover(batch.key, batch.header.last);
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            self.apply(&Step::Connect);
+            for lane in 0..2 {
+                self.apply(&Step::Seal { lane, events: 5 });
+            }
+            for step in [
+                Step::Send,
+                Step::Deliver,
+                Step::Block,
+                Step::Insert,
+                Step::DeliverAck,
+            ] {
+                self.apply(&step);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn every_event_is_stored_once_and_in_order(steps in prop::collection::vec(step(), 1..200)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.apply(step);
+            for (stored, journal) in world.stored.iter().zip(&world.journals) {
+                prop_assert!(journal.starts_with(stored), "{stored:?} of {journal:?}");
+            }
+            for (lane, released) in world.released.iter().enumerate() {
+                prop_assert!(world.stored[lane].last().copied().unwrap_or(0) >= *released);
+            }
+        }
+        world.settle();
+        prop_assert_eq!(&world.stored, &world.journals);
+        prop_assert_eq!(world.sender.in_flight(), Default::default());
+    }
+}
+
+fn header(after: u64, first: u64, last: u64) -> BatchHeader {
+    BatchHeader {
+        lane: 0,
+        journal: 11,
+        format_version: 1,
+        after,
+        first,
+        last,
+        events: 1,
+        raw_bytes: 1,
+        crc: 0,
+        sealed_at: 0,
+    }
+}
+
+#[test]
+fn a_gap_is_refused_and_changes_nothing() {
+    let mut lanes = Lanes::default();
+    lanes.hello(
+        NODE,
+        &LaneHello {
+            lane: 0,
+            journal: 11,
+            released: 4,
+        },
+    );
+    assert!(lanes.offer(NODE, &header(5, 6, 7)).is_err());
+    assert_eq!(
+        lanes.offer(NODE, &header(3, 4, 9)),
+        Ok(Verdict::Accept { skip_through: 4 })
+    );
+    assert_eq!(
+        lanes.offer(NODE, &header(3, 4, 9)),
+        Ok(Verdict::Duplicate { taken: 4 })
+    );
+}
+
+#[test]
+fn a_lane_that_was_not_introduced_is_refused() {
+    assert!(Lanes::default().offer(NODE, &header(0, 1, 1)).is_err());
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_refused() {
+    let mut sender = fresh_sender([0; 2]);
+    let state = |lane, journal, received| event_shipping::LaneState {
+        lane,
+        journal,
+        received,
+        taken: 0,
+    };
+    sender
+        .welcome(&Welcome {
+            lanes: vec![state(0, 11, 0), state(1, 12, 0)],
+        })
+        .expect("sound");
+    sender
+        .push(Batch {
+            header: header(0, 1, 3),
+            payload: vec![0].into(),
+        })
+        .expect("next");
+    assert_eq!(
+        sender.ack(&Ack {
+            lane: 0,
+            journal: 11,
+            taken: 3
+        }),
+        Err(UnsoundAck::NeverSent {
+            lane: 0,
+            taken: 3,
+            sent: 0
+        })
+    );
+    assert!(sender.next_batch().is_some());
+    let release = sender
+        .ack(&Ack {
+            lane: 0,
+            journal: 11,
+            taken: 3,
+        })
+        .expect("sent now");
+    assert_eq!(
+        release.map(|release| (release.through, release.skip)),
+        Some((3, false))
+    );
+}
+
+#[test]
+fn a_welcome_without_a_lane_is_refused() {
+    let mut sender = fresh_sender([0; 2]);
+    let answer = sender.welcome(&Welcome { lanes: Vec::new() });
+    assert_eq!(answer, Err(UnsoundAck::MissingLane(0)));
+    assert!(sender.next_batch().is_none());
+}
+
+#[test]
+fn batches_that_would_leave_a_hole_are_not_taken() {
+    let mut sender = fresh_sender([4, 0]);
+    let batch = |header| Batch {
+        header,
+        payload: vec![0].into(),
+    };
+    assert!(sender.push(batch(header(5, 6, 7))).is_err());
+    assert!(sender.push(batch(header(0, 1, 4))).is_err());
+    assert!(sender.push(batch(header(4, 9, 9))).is_ok());
+}

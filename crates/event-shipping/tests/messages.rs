@@ -1,0 +1,254 @@
+//! Messages, framing and sealing, with what a hostile or broken peer may send.
+
+use event_shipping::{
+    Ack, Batch, BatchHeader, EdgeMessage, Hello, LaneHello, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE,
+    MAX_LANES, MAX_RAW_BYTES, Message, OpenError, PROTOCOL, ReadError, Refuse, RefuseCode,
+    SealError, Sealer, Span, ToEdge, WireError, open, read_message, write_message,
+};
+use proptest::prelude::*;
+
+const SPAN: Span = Span {
+    lane: 1,
+    journal: 2,
+    format_version: 1,
+    after: 9,
+    first: 10,
+    last: 12,
+    events: 3,
+};
+
+fn seal(raw: &[u8]) -> Batch {
+    Sealer::new(1)
+        .expect("a compressor")
+        .seal(&SPAN, raw, 77)
+        .expect("within limits")
+}
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+fn read<M: Message>(bytes: &[u8], limit: usize) -> Result<Option<M>, ReadError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async { read_message(&mut &bytes[..], limit).await })
+}
+
+proptest! {
+    #[test]
+    fn sealed_batches_travel_and_open(raw in prop::collection::vec(any::<u8>(), 1..5_000)) {
+        let message = EdgeMessage::Batch(seal(&raw));
+        let frame = message.to_frame().expect("within limits");
+        let back: EdgeMessage = read(&frame, MAX_BATCH_MESSAGE).expect("sound").expect("one");
+        prop_assert_eq!(&back, &message);
+        let EdgeMessage::Batch(batch) = back else { unreachable!("a batch was sent") };
+        prop_assert_eq!(open(&batch.header, &batch.payload).expect("opens"), raw);
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = EdgeMessage::from_body(&bytes);
+        let _ = ToEdge::from_body(&bytes);
+        let _ = read::<EdgeMessage>(&bytes, MAX_CONTROL_MESSAGE);
+    }
+
+    #[test]
+    fn a_flipped_bit_of_the_payload_shows(at in 0..100_usize, bit in 0..8_u8) {
+        let batch = seal(&noise(300));
+        let mut payload = batch.payload.to_vec();
+        payload[at] ^= 1 << bit;
+        let opened = open(&batch.header, &payload);
+        let seen = matches!(opened, Err(OpenError::Checksum { .. }));
+        prop_assert!(seen);
+    }
+}
+
+#[test]
+fn sealing_is_byte_for_byte_the_same() {
+    let mut sealer = Sealer::new(3).expect("a compressor");
+    let raw = noise(10_000);
+    let first = sealer.seal(&SPAN, &raw, 1).expect("seals");
+    sealer.seal(&SPAN, b"something else", 1).expect("seals");
+    assert_eq!(sealer.seal(&SPAN, &raw, 1).expect("seals"), first);
+}
+
+#[test]
+fn the_longest_batch_of_noise_fits_a_message() {
+    let raw = noise(MAX_RAW_BYTES);
+    let message = EdgeMessage::Batch(seal(&raw));
+    let frame = message.to_frame().expect("fits");
+    assert_eq!(
+        read::<EdgeMessage>(&frame, MAX_BATCH_MESSAGE).expect("sound"),
+        Some(message)
+    );
+    let mut sealer = Sealer::new(1).expect("a compressor");
+    let longer = sealer.seal(&SPAN, &noise(MAX_RAW_BYTES + 1), 0);
+    assert!(matches!(longer, Err(SealError::TooLong(_))));
+}
+
+#[test]
+fn a_bomb_does_not_grow_above_what_the_header_says() {
+    let batch = seal(&vec![0; MAX_RAW_BYTES]);
+    let header = BatchHeader {
+        raw_bytes: 1_000,
+        ..batch.header
+    };
+    assert!(matches!(
+        open(&header, &batch.payload),
+        Err(OpenError::Decompress(_))
+    ));
+    let header = BatchHeader {
+        raw_bytes: u32::MAX,
+        ..batch.header
+    };
+    assert!(matches!(
+        open(&header, &batch.payload),
+        Err(OpenError::Header(_))
+    ));
+    let shorter = seal(&[0; 10]);
+    let header = BatchHeader {
+        raw_bytes: 11,
+        ..shorter.header
+    };
+    assert!(matches!(
+        open(&header, &shorter.payload),
+        Err(OpenError::Length { .. })
+    ));
+}
+
+#[test]
+fn headers_that_contradict_themselves_are_refused() {
+    let sound = seal(b"frames").header;
+    assert!(sound.validate().is_ok());
+    for header in [
+        BatchHeader { after: 10, ..sound },
+        BatchHeader { last: 9, ..sound },
+        BatchHeader { events: 0, ..sound },
+        BatchHeader { events: 4, ..sound },
+        BatchHeader {
+            raw_bytes: 0,
+            ..sound
+        },
+    ] {
+        assert!(header.validate().is_err(), "{header:?}");
+    }
+}
+
+#[test]
+fn the_length_in_front_is_checked_before_anything_is_read() {
+    let frame = u32::MAX.to_le_bytes();
+    let refused = read::<EdgeMessage>(&frame, MAX_BATCH_MESSAGE);
+    assert!(matches!(
+        refused,
+        Err(ReadError::Wire(WireError::TooLong { .. }))
+    ));
+}
+
+#[test]
+fn truncated_messages_are_not_the_end_of_the_stream() {
+    let frame = EdgeMessage::Batch(seal(b"frames"))
+        .to_frame()
+        .expect("fits");
+    assert!(matches!(
+        read::<EdgeMessage>(&[], MAX_BATCH_MESSAGE),
+        Ok(None)
+    ));
+    for length in 1..frame.len() {
+        let cut = read::<EdgeMessage>(&frame[..length], MAX_BATCH_MESSAGE);
+        assert!(matches!(cut, Err(ReadError::Io(_))), "{length} bytes");
+    }
+}
+
+#[test]
+fn bytes_after_a_message_are_refused() {
+    let frame = ToEdge::Ack(Ack {
+        lane: 1,
+        journal: 2,
+        taken: 3,
+    })
+    .to_frame()
+    .expect("fits");
+    let mut body = frame[4..].to_vec();
+    body.push(0);
+    assert_eq!(ToEdge::from_body(&body), Err(WireError::TrailingBytes(1)));
+}
+
+#[test]
+fn control_messages_keep_their_own_limit() {
+    let hello = |lanes, software: String| {
+        let lanes = vec![
+            LaneHello {
+                lane: 0,
+                journal: u64::MAX,
+                released: u64::MAX
+            };
+            lanes
+        ];
+        EdgeMessage::Hello(Hello {
+            protocol: PROTOCOL,
+            node: 1,
+            software,
+            lanes,
+        })
+    };
+    assert!(hello(MAX_LANES, String::new()).to_frame().is_ok());
+    let lanes = hello(MAX_LANES + 1, String::new()).to_frame();
+    assert_eq!(lanes, Err(WireError::TooManyLanes(MAX_LANES + 1)));
+    let long = "x".repeat(MAX_CONTROL_MESSAGE);
+    assert!(matches!(
+        hello(1, long.clone()).to_frame(),
+        Err(WireError::TooLong { .. })
+    ));
+    // The same, said by a peer that does not look at its own limits.
+    let body = [&[0, 1, 1][..], &[0x80, 0x80, 0x04], long.as_bytes(), &[0]].concat();
+    assert!(matches!(
+        EdgeMessage::from_body(&body),
+        Err(WireError::TooLong { .. })
+    ));
+}
+
+#[test]
+fn messages_follow_one_another_on_a_stream() {
+    let messages = [
+        ToEdge::Ack(Ack {
+            lane: 1,
+            journal: 2,
+            taken: 3,
+        }),
+        ToEdge::Refuse(Refuse {
+            code: RefuseCode::Gap.number(),
+            message: "start again".into(),
+        }),
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut bytes = Vec::new();
+        for message in &messages {
+            write_message(&mut bytes, message).await.expect("written");
+        }
+        let mut stream = &bytes[..];
+        for message in &messages {
+            let read = read_message::<ToEdge>(&mut stream, MAX_CONTROL_MESSAGE).await;
+            assert_eq!(read.expect("sound").as_ref(), Some(message));
+        }
+    });
+}
+
+#[test]
+fn reasons_keep_their_numbers() {
+    for code in RefuseCode::ALL {
+        assert_eq!(RefuseCode::from_number(code.number()), Some(*code));
+    }
+    assert_eq!(RefuseCode::from_number(0), None);
+    assert_eq!(RefuseCode::Gap.number(), 6);
+}

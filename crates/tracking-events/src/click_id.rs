@@ -1,0 +1,257 @@
+//! The click id: time, node, lane, sequence and link under a keyed MAC, in 36 URL-safe characters.
+//!
+//! 27 bytes, big-endian, are written in the base64 alphabet that sorts like the bytes do, so ids
+//! sort by time; 216 bits fill 36 characters exactly, so that every altered character shows.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 0..6 | milliseconds since 1970 |
+//! | 6..8 | node |
+//! | 8 | lane |
+//! | 9..14 | sequence in the lane (its low 40 bits) |
+//! | 14..18 | link |
+//! | 18 | layout version (3 bits) and key id (5 bits) |
+//! | 19..27 | first 8 bytes of BLAKE3 keyed over bytes 0..19 |
+
+use crate::{LaneId, LinkId, Micros, NodeId, Seq};
+use data_encoding::Encoding;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::LazyLock;
+use thiserror::Error;
+
+/// The length of a click id as text.
+pub const CLICK_ID_CHARS: usize = 36;
+
+const BYTES: usize = 27;
+const SIGNED: usize = 19;
+const LAYOUT: u8 = 0;
+const SEQ_MASK: u64 = (1 << 40) - 1;
+
+static ALPHABET: LazyLock<Encoding> = LazyLock::new(|| {
+    let mut spec = data_encoding::Specification::new();
+    spec.symbols
+        .push_str("-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
+    spec.encoding()
+        .expect("64 distinct ASCII symbols are an encoding")
+});
+
+/// A click's or impression's id, signed; it may come from outside and be forged until
+/// [`KeyRing::verify`] has said otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClickId([u8; BYTES]);
+
+/// What a click id says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClickIdParts {
+    /// When, to the millisecond.
+    pub time: Micros,
+    /// On which node.
+    pub node: NodeId,
+    /// In which lane.
+    pub lane: LaneId,
+    /// At which place in the lane; only the low 40 bits are kept.
+    pub seq: Seq,
+    /// Through which link.
+    pub link: LinkId,
+}
+
+/// Which key signed an id: 0 to 31.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(u8);
+
+/// A secret of 32 bytes. It has no text form, so that it can't reach a log.
+#[derive(Clone)]
+pub struct MacKey([u8; 32]);
+
+/// The keys of a fleet: one signs, all verify, so that keys can be rotated.
+#[derive(Clone)]
+pub struct KeyRing {
+    active: KeyId,
+    signing: MacKey,
+    keys: [Option<MacKey>; 32],
+}
+
+/// A key id above 31.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("key id {0} is out of range: 0 to 31")]
+pub struct InvalidKeyId(pub u8);
+
+/// The active key is not among the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the active key {0} is not among the keys")]
+pub struct MissingKey(pub u8);
+
+/// Why a text is not one of our click ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ClickIdError {
+    /// Not 36 characters of the alphabet.
+    #[error("a click id is {CLICK_ID_CHARS} characters of A-Z, a-z, 0-9, '-' and '_'")]
+    Malformed,
+    /// A layout this build does not know.
+    #[error("click id layout {0} is unknown here")]
+    UnknownLayout(u8),
+    /// Signed with a key this node does not have.
+    #[error("click id key {0} is unknown here")]
+    UnknownKey(u8),
+    /// The signature is not ours.
+    #[error("the click id is forged or altered")]
+    Forged,
+}
+
+impl KeyId {
+    /// # Errors
+    /// When `id` is above 31.
+    pub const fn new(id: u8) -> Result<Self, InvalidKeyId> {
+        if id < 32 {
+            Ok(Self(id))
+        } else {
+            Err(InvalidKeyId(id))
+        }
+    }
+}
+
+impl MacKey {
+    /// Takes the secret's bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MacKey(…)")
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing")
+            .field("active", &self.active)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeyRing {
+    /// A ring that signs with `active` and verifies with every one of `keys`.
+    ///
+    /// # Errors
+    /// When `active` is not among `keys`.
+    pub fn new(
+        active: KeyId,
+        keys: impl IntoIterator<Item = (KeyId, MacKey)>,
+    ) -> Result<Self, MissingKey> {
+        let mut ring: [Option<MacKey>; 32] = [const { None }; 32];
+        for (id, key) in keys {
+            ring[usize::from(id.0)] = Some(key);
+        }
+        let signing = ring[usize::from(active.0)]
+            .clone()
+            .ok_or(MissingKey(active.0))?;
+        Ok(Self {
+            active,
+            signing,
+            keys: ring,
+        })
+    }
+
+    /// Makes the id of a click.
+    #[must_use]
+    pub fn sign(&self, parts: ClickIdParts) -> ClickId {
+        let mut id = [0; BYTES];
+        id[0..6].copy_from_slice(&parts.time.millis().to_be_bytes()[2..]);
+        id[6..8].copy_from_slice(&parts.node.0.to_be_bytes());
+        id[8] = parts.lane.0;
+        id[9..14].copy_from_slice(&(parts.seq.0 & SEQ_MASK).to_be_bytes()[3..]);
+        id[14..18].copy_from_slice(&parts.link.0.to_be_bytes());
+        id[18] = LAYOUT << 5 | self.active.0;
+        let mac = blake3::keyed_hash(&self.signing.0, &id[..SIGNED]);
+        id[SIGNED..].copy_from_slice(&mac.as_bytes()[..BYTES - SIGNED]);
+        ClickId(id)
+    }
+
+    /// Reads an id and makes sure that one of our keys signed it, in constant time.
+    ///
+    /// # Errors
+    /// When the layout or key is unknown, or the signature is not ours.
+    pub fn verify(&self, id: &ClickId) -> Result<ClickIdParts, ClickIdError> {
+        let (layout, key) = (id.0[18] >> 5, id.0[18] & 31);
+        if layout != LAYOUT {
+            return Err(ClickIdError::UnknownLayout(layout));
+        }
+        let secret = self.keys[usize::from(key)]
+            .as_ref()
+            .ok_or(ClickIdError::UnknownKey(key))?;
+        let mac = blake3::keyed_hash(&secret.0, &id.0[..SIGNED]);
+        let differing = mac.as_bytes()[..BYTES - SIGNED]
+            .iter()
+            .zip(&id.0[SIGNED..])
+            .fold(0, |seen, (a, b)| seen | (a ^ b));
+        if std::hint::black_box(differing) != 0 {
+            return Err(ClickIdError::Forged);
+        }
+        Ok(id.parts())
+    }
+}
+
+impl ClickId {
+    /// The bytes of the id.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; BYTES] {
+        &self.0
+    }
+
+    /// Reads the text form; says nothing about the signature.
+    ///
+    /// # Errors
+    /// When `text` is not 36 characters of the alphabet.
+    pub fn parse(text: &[u8]) -> Result<Self, ClickIdError> {
+        let mut id = [0; BYTES];
+        if text.len() != CLICK_ID_CHARS {
+            return Err(ClickIdError::Malformed);
+        }
+        ALPHABET
+            .decode_mut(text, &mut id)
+            .map_err(|_| ClickIdError::Malformed)?;
+        Ok(Self(id))
+    }
+
+    /// The text form: URL-safe ASCII.
+    #[must_use]
+    pub fn to_chars(&self) -> [u8; CLICK_ID_CHARS] {
+        let mut text = [0; CLICK_ID_CHARS];
+        ALPHABET.encode_mut(&self.0, &mut text);
+        text
+    }
+
+    fn parts(&self) -> ClickIdParts {
+        let number = |range: std::ops::Range<usize>| {
+            self.0[range]
+                .iter()
+                .fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
+        };
+        ClickIdParts {
+            time: Micros(number(0..6) * 1_000),
+            node: NodeId(u16::from_be_bytes([self.0[6], self.0[7]])),
+            lane: LaneId(self.0[8]),
+            seq: Seq(number(9..14)),
+            link: LinkId(u32::from_be_bytes([
+                self.0[14], self.0[15], self.0[16], self.0[17],
+            ])),
+        }
+    }
+}
+
+impl fmt::Display for ClickId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(std::str::from_utf8(&self.to_chars()).expect("the alphabet is ASCII"))
+    }
+}
+
+impl fmt::Debug for ClickId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClickId({self})")
+    }
+}

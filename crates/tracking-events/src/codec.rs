@@ -1,0 +1,64 @@
+//! The binary form of events: postcard (<https://postcard.jamesmunns.com/wire-format>), with a
+//! version kept beside the events, once per journal segment and once per batch.
+
+use crate::Event;
+use thiserror::Error;
+
+/// The version that [`encode`] writes.
+pub const FORMAT_VERSION: u16 = 1;
+
+/// No event is longer than this, in bytes.
+pub const MAX_EVENT_BYTES: usize = 16 * 1024;
+
+/// An event did not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the event does not fit into {room} bytes")]
+pub struct EncodeError {
+    /// The room there was.
+    pub room: usize,
+}
+
+/// Bytes that are not an event of their version.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// A version this build does not know.
+    #[error("event format version {0} is newer than the {FORMAT_VERSION} understood here; upgrade")]
+    UnknownVersion(u16),
+    /// Not an event, though the checksum held.
+    #[error("not an event of version {version}: {cause}")]
+    Malformed {
+        /// The version it was said to be.
+        version: u16,
+        /// What the decoder met.
+        cause: postcard::Error,
+    },
+    /// More bytes than the event has.
+    #[error("{0} bytes follow the event")]
+    TrailingBytes(usize),
+}
+
+/// Writes `event` at the start of `out` in [`FORMAT_VERSION`] and returns its length in bytes.
+///
+/// # Errors
+/// When `out` is too short; its content is then unspecified.
+pub fn encode(event: &Event<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
+    let room = out.len();
+    postcard::to_slice(event, out)
+        .map(|used| used.len())
+        .map_err(|_| EncodeError { room })
+}
+
+/// Reads the one event that `bytes` holds; texts are borrowed from it.
+///
+/// # Errors
+/// When the version is unknown or the bytes are not exactly one event of it.
+pub fn decode(version: u16, bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
+    match version {
+        1 => match postcard::take_from_bytes(bytes) {
+            Ok((event, [])) => Ok(event),
+            Ok((_, rest)) => Err(DecodeError::TrailingBytes(rest.len())),
+            Err(cause) => Err(DecodeError::Malformed { version, cause }),
+        },
+        other => Err(DecodeError::UnknownVersion(other)),
+    }
+}

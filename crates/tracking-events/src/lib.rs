@@ -1,0 +1,18 @@
+//! The event model, its binary form and the click id.
+//!
+//! What every part agrees on about a tracked request belongs here. Files, sockets, clocks and
+//! ClickHouse never do.
+#![forbid(unsafe_code)]
+
+mod click_id;
+mod codec;
+mod event;
+mod units;
+
+pub use click_id::{
+    CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, InvalidKeyId, KeyId, KeyRing, MacKey,
+    MissingKey,
+};
+pub use codec::{DecodeError, EncodeError, FORMAT_VERSION, MAX_EVENT_BYTES, decode, encode};
+pub use event::{Device, Event, Flags, Geo, Link, SUB_COUNT, UserAgent, Visit};
+pub use units::{CostMicros, LaneId, LinkId, Micros, NodeId, Seq, VisitorId};

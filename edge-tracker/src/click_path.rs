@@ -1,0 +1,380 @@
+//! The way of a request through one worker: link, visitor, unique or repeated, id, journal, answer.
+//!
+//! Sockets never belong here, nor anything that waits: what is answered has been accepted.
+
+use crate::links::{Destination, Link, State as LinkState, Table, Values};
+use crate::metrics::WorkerMetrics;
+use crate::query::{Limits, Query};
+use crate::refusal::Refusal;
+use crate::request::{self, Target};
+use crate::unique::Filters;
+use crate::visitor::address::{self, AddressStorage, ClientAddress};
+use crate::visitor::agent::{Agent, Agents};
+use crate::visitor::geo::{Geo, Place};
+use crate::visitor::identity::Identity;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use event_journal::LaneWriter;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Instant;
+use tracking_events::{
+    ClickId, ClickIdParts, Event, Flags, KeyRing, LaneId, Link as EventLink, MAX_EVENT_BYTES,
+    Micros, NodeId, Seq, Visit, VisitorId,
+};
+
+/// The transparent GIF of one pixel.
+const PIXEL: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// This node.
+    pub node: NodeId,
+    /// The links, swapped whole.
+    pub links: ArcSwap<Table>,
+    /// Where addresses are.
+    pub geo: Geo,
+    /// What user agents say.
+    pub agents: Agents,
+    /// Who visitors are.
+    pub identity: Identity,
+    /// Who has been here before.
+    pub filters: Filters,
+    /// Signs click ids.
+    pub keys: KeyRing,
+    /// Whose word about the client's address is believed.
+    pub client_address: ClientAddress,
+    /// How much of an address is stored.
+    pub address_storage: AddressStorage,
+    /// Hosts that are answered; empty means any.
+    pub hosts: Vec<String>,
+    /// Limits of a query.
+    pub query_limits: Limits,
+    /// The longest request target, in bytes.
+    pub max_url_bytes: usize,
+}
+
+/// One worker's way of answering; it belongs to one thread.
+#[derive(Debug)]
+pub struct ClickPath {
+    shared: Arc<Shared>,
+    metrics: WorkerMetrics,
+    state: RefCell<State>,
+}
+
+/// What is reused from request to request.
+#[derive(Debug)]
+struct State {
+    lane: LaneWriter,
+    query: Query,
+    texts: Texts,
+    location: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Texts {
+    host: String,
+    language: String,
+    ip: String,
+    asn: String,
+    timestamp: String,
+}
+
+/// Where a visitor is sent.
+struct Redirect<'a> {
+    code: StatusCode,
+    destination: &'a Destination,
+}
+
+impl ClickPath {
+    /// A way that logs to `lane`.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, metrics: WorkerMetrics, lane: LaneWriter) -> Self {
+        let state = State {
+            lane,
+            query: Query::default(),
+            texts: Texts::default(),
+            location: Vec::with_capacity(2_048),
+        };
+        Self { shared, metrics, state: RefCell::new(state) }
+    }
+
+    /// The worker's metrics.
+    #[must_use]
+    pub const fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
+    }
+
+    /// Whether `peer` is believed about the client's address.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.shared.client_address.is_trusted(peer)
+    }
+
+    /// Answers a request that came from `peer`; a redirect or pixel has been accepted by the
+    /// journal, or counted as lost with its reason.
+    #[must_use]
+    pub fn answer<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Full<Bytes>> {
+        let parsed = Instant::now();
+        self.try_answer(peer, request, parsed).unwrap_or_else(|refusal| {
+            self.metrics.refused(refusal);
+            refusal.response()
+        })
+    }
+
+    fn try_answer<B>(
+        &self,
+        peer: IpAddr,
+        request: &Request<B>,
+        parsed: Instant,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let shared = &*self.shared;
+        let State { lane, query, texts, location } = &mut *self.state.borrow_mut();
+        let target = request::target(request, shared.max_url_bytes)?;
+        let named = request::host(request, &mut texts.host);
+        if !shared.hosts.is_empty() && !(named && shared.hosts.contains(&texts.host)) {
+            return Err(Refusal::UnknownHost);
+        }
+        let links = shared.links.load();
+        let (Target::Click(slug) | Target::Pixel(slug)) = target;
+        let (slug, link) = links.find(slug).ok_or(Refusal::UnknownLink)?;
+        query.read(request.uri().query().unwrap_or_default(), shared.query_limits)?;
+        let mut flags = request::marks(request);
+        let redirect = redirect(target, link, &mut flags)?;
+
+        let visitor = Visitor::of(shared, peer, request);
+        let now = Micros::now();
+        texts.fill(request, shared, &visitor, now);
+        let id = shared.keys.sign(ClickIdParts {
+            time: now,
+            node: shared.node,
+            lane: LaneId(lane.lane()),
+            seq: Seq(lane.next_seq()),
+            link: link.id,
+        });
+        let used = Used { id, slug, link, status: redirect.as_ref().map_or(StatusCode::OK, |r| r.code) };
+        let mut visit = visitor.visit(shared, now, &used, query, texts, flags);
+        if let Some(redirect) = &redirect {
+            expand(redirect.destination, &visit, link, query, texts, location)?;
+        }
+        visitor.remember(shared, &mut visit);
+        self.metrics.marked(visit.flags);
+        let event = match target {
+            Target::Click(_) => Event::Click(visit),
+            Target::Pixel(_) => Event::Impression(visit),
+        };
+        match lane.append(MAX_EVENT_BYTES, |room| tracking_events::encode(&event, room).ok()) {
+            Ok(_) => self.metrics.logged_in(parsed.elapsed()),
+            Err(error) => self.metrics.lost(error.reason()),
+        }
+        Ok(match redirect {
+            Some(redirect) => {
+                self.metrics.clicks.inc();
+                redirected(redirect.code, location)
+            }
+            None => {
+                self.metrics.impressions.inc();
+                pixel()
+            }
+        })
+    }
+}
+
+/// Where a click leads; nothing for a pixel.
+fn redirect<'a>(
+    target: Target<'_>,
+    link: &'a Link,
+    flags: &mut Flags,
+) -> Result<Option<Redirect<'a>>, Refusal> {
+    let paused = match &link.state {
+        LinkState::Active => None,
+        LinkState::Paused { fallback } => {
+            flags.insert(Flags::PAUSED);
+            Some(fallback.as_ref())
+        }
+    };
+    match (target, paused) {
+        (Target::Pixel(_), _) => Ok(None),
+        (Target::Click(_), None) => {
+            Ok(Some(Redirect { code: link.code, destination: &link.destination }))
+        }
+        // Not the link's own code: a permanent redirect to a fallback would outlive the pause.
+        (Target::Click(_), Some(Some(destination))) => {
+            Ok(Some(Redirect { code: StatusCode::FOUND, destination }))
+        }
+        (Target::Click(_), Some(None)) => Err(Refusal::LinkPaused),
+    }
+}
+
+/// What was used: the parts of an event that are not the visitor's.
+struct Used<'a> {
+    id: ClickId,
+    slug: &'a str,
+    link: &'a Link,
+    status: StatusCode,
+}
+
+/// Who came, as far as one request tells.
+struct Visitor<'r> {
+    address: IpAddr,
+    place: Place,
+    agent: Arc<Agent>,
+    agent_header: Cow<'r, str>,
+    referrer_header: Cow<'r, str>,
+}
+
+impl<'r> Visitor<'r> {
+    fn of<B>(shared: &Shared, peer: IpAddr, request: &'r Request<B>) -> Self {
+        let headers = request.headers();
+        let address = shared.client_address.resolve(peer, headers);
+        let agent_header = request::text(headers, &header::USER_AGENT);
+        Self {
+            address,
+            place: shared.geo.lookup(address),
+            agent: shared.agents.get(&agent_header),
+            agent_header,
+            referrer_header: request::text(headers, &header::REFERER),
+        }
+    }
+
+    fn visit<'a>(
+        &'a self,
+        shared: &Shared,
+        now: Micros,
+        used: &Used<'a>,
+        query: &'a Query,
+        texts: &'a Texts,
+        mut flags: Flags,
+    ) -> Visit<'a> {
+        let raw = shared.agents.cut(&self.agent_header);
+        let referrer = if query.referrer().is_empty() { &self.referrer_header } else { query.referrer() };
+        let (referrer, referrer_cut) = request::cut(referrer, request::MAX_REFERRER_BYTES);
+        for (mark, applies) in [
+            (Flags::BOT, self.agent.bot),
+            (Flags::TRUNCATED, referrer_cut || raw.len() < self.agent_header.len()),
+            (Flags::MALFORMED_QUERY, query.malformed()),
+            (Flags::BAD_COST, query.cost().is_none()),
+        ] {
+            if applies {
+                flags.insert(mark);
+            }
+        }
+        Visit {
+            id: used.id,
+            time: now,
+            link: EventLink {
+                id: used.link.id,
+                slug: used.slug,
+                offer: &used.link.offer,
+                campaign: &used.link.campaign,
+                affiliate: &used.link.affiliate,
+            },
+            visitor: VisitorId::default(),
+            flags,
+            status: used.status.as_u16(),
+            address: address::store(self.address, shared.address_storage),
+            geo: self.place.as_event(),
+            agent: self.agent.as_event(raw),
+            language: &texts.language,
+            host: &texts.host,
+            referrer,
+            source: query.source(),
+            external_id: query.external_id(),
+            cost: query.cost().unwrap_or_default(),
+            subs: query.subs(),
+        }
+    }
+
+    /// Gives the visit its visitor, and marks it when that visitor used the link before. What is
+    /// not counted is not remembered: a prefetch must not make the visit that follows a repeat.
+    fn remember(&self, shared: &Shared, visit: &mut Visit<'_>) {
+        let ids = shared.identity.ids(visit.time, self.address, visit.agent.raw);
+        visit.visitor = ids.current;
+        if visit.counted() && shared.filters.check_and_set(visit.time, visit.link.id, &ids) {
+            visit.flags.insert(Flags::REPEATED);
+        }
+    }
+}
+
+impl Texts {
+    fn fill<B>(&mut self, request: &Request<B>, shared: &Shared, visitor: &Visitor<'_>, now: Micros) {
+        request::language(request.headers(), &mut self.language);
+        let stored = address::store(visitor.address, shared.address_storage);
+        write_into(&mut self.ip, Ipv6Addr::from(stored).to_canonical());
+        write_into(&mut self.timestamp, now.0 / 1_000_000);
+        match visitor.place.asn {
+            0 => self.asn.clear(),
+            asn => write_into(&mut self.asn, asn),
+        }
+    }
+}
+
+fn write_into(text: &mut String, value: impl std::fmt::Display) {
+    text.clear();
+    write!(text, "{value}").expect("writing to a String can't fail");
+}
+
+/// Writes the destination of `visit` into `location`.
+fn expand(
+    destination: &Destination,
+    visit: &Visit<'_>,
+    link: &Link,
+    query: &Query,
+    texts: &Texts,
+    location: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let click_id = visit.id.to_chars();
+    let values = Values {
+        click_id: std::str::from_utf8(&click_id).expect("a click id is ASCII"),
+        link: visit.link.slug,
+        campaign: visit.link.campaign,
+        offer: visit.link.offer,
+        affiliate: visit.link.affiliate,
+        subs: &visit.subs,
+        country: match &visit.geo.country {
+            [0, 0] => "",
+            letters => std::str::from_utf8(letters).unwrap_or_default(),
+        },
+        region: visit.geo.region,
+        asn: &texts.asn,
+        device: visit.agent.device.as_str(),
+        os: visit.agent.os,
+        browser: visit.agent.browser,
+        language: visit.language,
+        ip: &texts.ip,
+        timestamp: &texts.timestamp,
+        source: visit.source,
+        external_id: visit.external_id,
+    };
+    location.clear();
+    let passed_on = query.rest().filter(|_| link.pass_query);
+    if destination.expand(&values, passed_on, location) { Ok(()) } else { Err(Refusal::LocationTooLong) }
+}
+
+fn redirected(code: StatusCode, location: &[u8]) -> Response<Full<Bytes>> {
+    let location = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(location))
+        .expect("a destination's pieces are visible ASCII and values are percent-encoded");
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::LOCATION, location);
+    uncacheable(response)
+}
+
+fn pixel() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(PIXEL)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("image/gif"));
+    uncacheable(response)
+}
+
+fn uncacheable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    const NEVER: HeaderValue =
+        HeaderValue::from_static("no-store, no-cache, must-revalidate, private, max-age=0");
+    response.headers_mut().insert(header::CACHE_CONTROL, NEVER);
+    response
+}

@@ -1,0 +1,19 @@
+//! The edge node: answers links with redirects and impressions with pixels, logs each one before
+//! it answers, and ships what it logged to the aggregator.
+//!
+//! ClickHouse and its schema never belong here.
+#![forbid(unsafe_code)]
+
+pub mod click_path;
+pub mod links;
+pub mod metrics;
+pub mod node;
+pub mod query;
+pub mod refusal;
+pub mod request;
+pub mod secrets;
+pub mod server;
+pub mod settings;
+pub mod shipper;
+pub mod unique;
+pub mod visitor;

@@ -1,0 +1,203 @@
+//! `links.toml`: read whole, checked whole, refused whole with the line and the reason.
+
+use super::{Destination, Link, Name, Slug, State, Table};
+use ahash::AHashMap;
+use daemon::settings::{self, SettingsError};
+use http::StatusCode;
+use serde::Deserialize;
+use std::path::Path;
+use std::time::SystemTime;
+use toml::Spanned;
+use tracking_events::LinkId;
+
+/// A table and the version of the file it came from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The links.
+    pub table: Table,
+    /// Tells whether the file has changed since.
+    pub version: Version,
+}
+
+/// What changes when a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    link: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: Spanned<u32>,
+    slug: Spanned<Slug>,
+    offer: Name,
+    campaign: Name,
+    affiliate: Name,
+    destination: Destination,
+    #[serde(default)]
+    code: Code,
+    #[serde(default)]
+    state: Word,
+    fallback: Option<Destination>,
+    #[serde(default)]
+    pass_query: bool,
+    #[serde(default = "yes")]
+    append_click_id: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    #[default]
+    Active,
+    Paused,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "u16")]
+struct Code(StatusCode);
+
+impl Default for Code {
+    fn default() -> Self {
+        Self(StatusCode::FOUND)
+    }
+}
+
+impl TryFrom<u16> for Code {
+    type Error = &'static str;
+
+    fn try_from(code: u16) -> Result<Self, Self::Error> {
+        match code {
+            301 => Ok(Self(StatusCode::MOVED_PERMANENTLY)),
+            302 => Ok(Self(StatusCode::FOUND)),
+            303 => Ok(Self(StatusCode::SEE_OTHER)),
+            307 => Ok(Self(StatusCode::TEMPORARY_REDIRECT)),
+            _ => Err("a redirect's code is 301, 302, 303 or 307"),
+        }
+    }
+}
+
+impl Version {
+    /// The version of the file at `path` now, if it can be seen.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+/// Reads and checks the links file at `path`.
+///
+/// # Errors
+/// When it can't be read, or anything in it is wrong: nothing of it is used then.
+pub fn load(path: &Path) -> Result<Loaded, SettingsError> {
+    let unreadable = |cause| SettingsError::Unreadable { path: path.into(), cause };
+    // The version is taken first: a change while we read is then noticed at the next look.
+    let version = Version::of(path);
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let wrong = |at: usize, message: &str| settings::wrong(path, &text, at, message);
+    let file: File = toml::from_str(&text)
+        .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
+    let mut by_slug = AHashMap::with_capacity(file.link.len());
+    let mut ids = AHashMap::with_capacity(file.link.len());
+    for entry in file.link {
+        let (id_at, slug_at) = (entry.id.span().start, entry.slug.span().start);
+        let id = LinkId(*entry.id.get_ref());
+        if let Some(first) = ids.insert(id, entry.slug.get_ref().clone()) {
+            let message = format!("id {id} is already used by the link {:?}", &*first);
+            return Err(wrong(id_at, &message));
+        }
+        let (slug, link) = checked(entry);
+        if by_slug.insert(slug.into_inner(), link).is_some() {
+            return Err(wrong(slug_at, "another link above has the same slug"));
+        }
+    }
+    let version = version.ok_or_else(|| unreadable(std::io::ErrorKind::NotFound.into()))?;
+    Ok(Loaded { table: Table { by_slug }, version })
+}
+
+fn checked(entry: Entry) -> (Slug, Link) {
+    let destination = if entry.append_click_id {
+        entry.destination.with_click_id()
+    } else {
+        entry.destination
+    };
+    let state = match entry.state {
+        Word::Active => State::Active,
+        Word::Paused => State::Paused { fallback: entry.fallback },
+    };
+    let link = Link {
+        id: LinkId(entry.id.into_inner()),
+        offer: entry.offer,
+        campaign: entry.campaign,
+        affiliate: entry.affiliate,
+        destination,
+        code: entry.code.0,
+        state,
+        pass_query: entry.pass_query,
+    };
+    (entry.slug.into_inner(), link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINK: &str = "[[link]]\nid = 1\nslug = \"a\"\noffer = \"o\"\ncampaign = \"c\"\naffiliate = \"f\"\ndestination = \"https://shop.example/\"\n";
+
+    fn loaded(text: &str) -> Result<Table, String> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("writable");
+        load(file.path()).map(|loaded| loaded.table).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_link_is_found_by_its_slug() {
+        let table = loaded(LINK).expect("right");
+        let (slug, link) = table.find("a").expect("there");
+        assert_eq!((slug, link.id, link.code), ("a", LinkId(1), StatusCode::FOUND));
+        assert!(table.find("A").is_none());
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_line_and_reason() {
+        for (from, to, line, reason) in [
+            ("id = 1", "id = -1", 2, "expected u32"),
+            ("slug = \"a\"", "slug = \"a b\"", 3, "a slug is 1 to 64"),
+            ("https://shop", "gopher://shop", 7, "begins with https://"),
+            ("shop.example/", "shop.example/{nope}", 7, "there is no macro {nope}"),
+            ("offer =", "ofer =", 4, "unknown field `ofer`"),
+            ("id = 1", "id = 1\ncode = 200", 3, "301, 302, 303 or 307"),
+        ] {
+            let error = loaded(&LINK.replace(from, to)).expect_err(to);
+            assert!(error.contains(&format!(":{line}: ")), "{error}");
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn ids_and_slugs_are_unique() {
+        let error = loaded(&format!("{LINK}{LINK}")).expect_err("refused");
+        assert!(error.contains(":9: id 1 is already used by the link \"a\""), "{error}");
+        let error = loaded(&format!("{LINK}{}", LINK.replace("id = 1", "id = 2"))).expect_err("refused");
+        assert!(error.contains(":10: another link above has the same slug"), "{error}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Links: an immutable table behind an atomic pointer, swapped whole.
+//!
+//! What a link is and where its destination leads belongs here; requests and visitors never do.
+
+mod destination;
+mod file;
+mod name;
+
+pub use destination::{Destination, DestinationError, Values};
+pub use file::{Loaded, Version, load};
+pub use name::{Name, NameError, Slug};
+
+use ahash::AHashMap;
+use http::StatusCode;
+use tracking_events::LinkId;
+
+/// All links, by slug.
+#[derive(Debug, Default)]
+pub struct Table {
+    by_slug: AHashMap<Box<str>, Link>,
+}
+
+/// A short path and where it leads.
+#[derive(Debug)]
+pub struct Link {
+    /// Its number.
+    pub id: LinkId,
+    /// What is promoted.
+    pub offer: Name,
+    /// The affiliate's use of it.
+    pub campaign: Name,
+    /// Who promotes.
+    pub affiliate: Name,
+    /// Where the visitor goes.
+    pub destination: Destination,
+    /// How the visitor is sent: 301, 302, 303, 307 or 308.
+    pub code: StatusCode,
+    /// Whether it is in use.
+    pub state: State,
+    /// Whether query parameters that mean nothing to us are passed on.
+    pub pass_query: bool,
+}
+
+/// Whether a link is in use.
+#[derive(Debug)]
+pub enum State {
+    /// Visitors go to the destination.
+    Active,
+    /// Visitors go to the fallback, if there is one.
+    Paused {
+        /// Where to.
+        fallback: Option<Destination>,
+    },
+}
+
+impl Table {
+    /// The link named `slug`, with the name as the table keeps it.
+    #[must_use]
+    pub fn find(&self, slug: &str) -> Option<(&str, &Link)> {
+        self.by_slug.get_key_value(slug).map(|(slug, link)| (&**slug, link))
+    }
+
+    /// How many links there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_slug.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_slug.is_empty()
+    }
+}

@@ -1,0 +1,191 @@
+//! What an edge node tells Prometheus. Each worker counts for itself: nothing hot is shared.
+
+use crate::refusal::Refusal;
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+use std::time::Duration;
+use tracking_events::Flags;
+
+/// Bounds of the time from a parsed request to its event's acceptance in the journal, in seconds.
+const CLICK_LOG_BUCKETS: &[f64] = &[
+    1e-6, 2e-6, 3e-6, 5e-6, 7.5e-6, 1e-5, 1.5e-5, 2e-5, 3e-5, 5e-5, 7.5e-5, 1e-4, 1.5e-4, 2e-4,
+    3e-4, 5e-4, 7.5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 1e-1, 1.0,
+];
+
+/// The marks that are counted, with their names.
+const MARKS: [(Flags, &str); 8] = [
+    (Flags::REPEATED, "repeated"),
+    (Flags::BOT, "bot"),
+    (Flags::PREFETCH, "prefetch"),
+    (Flags::HEAD, "head"),
+    (Flags::PAUSED, "paused"),
+    (Flags::MALFORMED_QUERY, "malformed_query"),
+    (Flags::BAD_COST, "bad_cost"),
+    (Flags::TRUNCATED, "truncated"),
+];
+
+/// All metrics of the node.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    answered: IntCounterVec,
+    marked: IntCounterVec,
+    click_log: HistogramVec,
+    connections: IntGaugeVec,
+    refused: IntCounterVec,
+    lost: IntCounterVec,
+    /// Links in the table.
+    pub links: IntGauge,
+    /// Reloads of files, by file and outcome.
+    pub reloads: IntCounterVec,
+    /// What background work last read of journal, filters and caches.
+    pub levels: IntGaugeVec,
+    /// 1 while connected to the aggregator.
+    pub connected: IntGauge,
+    /// Batches sent, including those sent again.
+    pub batches: IntCounter,
+    /// Bytes of batches sent, compressed.
+    pub batch_bytes: IntCounter,
+    /// Connections to the aggregator that ended, by reason.
+    pub disconnects: IntCounterVec,
+    /// Per lane: the last sequence accepted, sent and acknowledged.
+    pub lanes: IntGaugeVec,
+}
+
+/// The metrics one worker writes, looked up once.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    /// Clicks answered with a redirect.
+    pub clicks: IntCounter,
+    /// Pixels answered.
+    pub impressions: IntCounter,
+    /// Time from the parsed request to acceptance.
+    pub click_log: Histogram,
+    /// Open connections.
+    pub connections: IntGauge,
+    marked: [IntCounter; MARKS.len()],
+    refused: IntCounterVec,
+    lost: IntCounterVec,
+}
+
+impl Metrics {
+    /// Makes and registers all metrics.
+    ///
+    /// # Panics
+    /// Never: names and labels are constants.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let metrics = Self {
+            answered: counters(&registry, "edge_answered_total", "Requests answered, by kind", &["worker", "kind"]),
+            marked: counters(&registry, "edge_marked_total", "Answered requests that carry a mark", &["worker", "mark"]),
+            click_log: histogram(&registry),
+            connections: gauges(&registry, "edge_connections", "Open connections of visitors", &["worker"]),
+            refused: counters(&registry, "edge_refused_total", "Requests and connections refused, by reason", &["reason"]),
+            lost: counters(&registry, "edge_lost_total", "Events answered but not logged, by reason", &["reason"]),
+            links: gauge(&registry, "edge_links", "Links in the table"),
+            reloads: counters(&registry, "edge_reloads_total", "Reloads of files, by file and outcome", &["file", "outcome"]),
+            levels: gauges(&registry, "edge_level", "Levels of journal, filters and caches", &["of"]),
+            connected: gauge(&registry, "edge_aggregator_connected", "1 while connected to the aggregator"),
+            batches: counter(&registry, "edge_batches_sent_total", "Batches sent, including those sent again"),
+            batch_bytes: counter(&registry, "edge_batch_bytes_sent_total", "Compressed bytes of batches sent"),
+            disconnects: counters(&registry, "edge_aggregator_disconnects_total", "Connections to the aggregator that failed or ended, by reason", &["reason"]),
+            lanes: gauges(&registry, "edge_lane_sequence", "Per lane, the last sequence at each stage", &["lane", "stage"]),
+            registry,
+        };
+        // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
+        for refusal in Refusal::ALL {
+            metrics.refused.with_label_values(&[refusal.name()]);
+        }
+        for reason in event_journal::AppendError::REASONS {
+            metrics.lost.with_label_values(&[reason]);
+        }
+        metrics
+    }
+
+    /// Where the metrics are gathered from.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
+    }
+
+    /// The metrics of worker `number`.
+    #[must_use]
+    pub fn worker(&self, number: u8) -> WorkerMetrics {
+        let worker = number.to_string();
+        WorkerMetrics {
+            clicks: self.answered.with_label_values(&[&*worker, "click"]),
+            impressions: self.answered.with_label_values(&[&*worker, "impression"]),
+            click_log: self.click_log.with_label_values(&[&*worker]),
+            connections: self.connections.with_label_values(&[&*worker]),
+            marked: MARKS.map(|(_, name)| self.marked.with_label_values(&[&*worker, name])),
+            refused: self.refused.clone(),
+            lost: self.lost.clone(),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WorkerMetrics {
+    /// Counts a refusal.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refused.with_label_values(&[refusal.name()]).inc();
+    }
+
+    /// Counts an event that was answered but could not be logged.
+    pub fn lost(&self, reason: &str) {
+        self.lost.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts the marks of an answered request.
+    pub fn marked(&self, flags: Flags) {
+        for ((flag, _), counter) in MARKS.iter().zip(&self.marked) {
+            if flags.any(*flag) {
+                counter.inc();
+            }
+        }
+    }
+
+    /// Notes how long acceptance took.
+    pub fn logged_in(&self, elapsed: Duration) {
+        self.click_log.observe(elapsed.as_secs_f64());
+    }
+}
+
+const VALID: &str = "names and labels are constants, each registered once";
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect(VALID);
+    collector
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::new(name, help).expect(VALID))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels).expect(VALID))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(name, help).expect(VALID))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels).expect(VALID))
+}
+
+fn histogram(registry: &Registry) -> HistogramVec {
+    let name = "edge_click_log_seconds";
+    let help = "From a parsed request to the acceptance of its event in the journal";
+    let options = HistogramOpts::new(name, help).buckets(CLICK_LOG_BUCKETS.to_vec());
+    registered(registry, HistogramVec::new(options, &["worker"]).expect(VALID))
+}

@@ -1,0 +1,252 @@
+//! Puts an edge node together, starts it, and stops it in an order that loses nothing.
+
+mod upkeep;
+
+use crate::click_path::{ClickPath, Shared};
+use crate::metrics::Metrics;
+use crate::query::Limits as QueryLimits;
+use crate::settings::Settings;
+use crate::shipper::{Progress, Shipper, Spool};
+use crate::unique::Filters;
+use crate::visitor::address::ClientAddress;
+use crate::visitor::agent::Agents;
+use crate::visitor::geo::Geo;
+use crate::visitor::identity::Identity;
+use crate::{links, secrets, server};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use event_journal::{Keeper, LaneReader, LaneWriter, Opened};
+use event_shipping::tls::{self, Role};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tracking_events::{Event, FORMAT_VERSION, NodeId};
+use upkeep::Upkeep;
+
+/// How much of the journal is read at once when filters are brought up to date.
+const REPLAY_BYTES: usize = 4 << 20;
+
+/// Runs a node until it is asked to stop.
+///
+/// # Errors
+/// When it can't start; the message says what to do.
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(settings))
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let Parts { shared, links_version, journal, covers } = assemble(settings)?;
+    let Opened { writers, readers, journal, keeper, .. } = journal;
+    let progress = progress(&readers, &covers);
+    let shipper = shipper(settings, journal, readers, progress.clone(), &metrics)?;
+
+    let (listeners, listening) = server::bind(settings.http.listen, settings.worker_count())
+        .with_context(|| format!("can't listen on {}", settings.http.listen))?;
+    let admin = serve_admin(settings, &metrics, stopping.clone()).await?;
+    let (stop_workers, workers_stop) = watch::channel(false);
+    let (stop_rest, rest_stop) = watch::channel(false);
+    let workers = start_workers(settings, &shared, &metrics, listeners, writers, &workers_stop)?;
+    let upkeep = Upkeep {
+        shared,
+        metrics,
+        progress,
+        keeper: keeper.stats(),
+        links: settings.links.clone(),
+        links_version,
+        filters_dir: filters_dir(settings),
+    };
+    let upkeep = tokio::task::spawn_local(upkeep.run(rest_stop.clone()));
+    let shipper = tokio::task::spawn_local(shipper.run(rest_stop));
+    println!("{}", ready_line(listening, admin));
+    tracing::info!(%listening, %admin, workers = workers.len(), "ready");
+
+    daemon::stop::requested().await?;
+    tracing::info!("stopping");
+    stopping.store(true, Ordering::Relaxed);
+    stop_workers.send_replace(true);
+    tokio::task::spawn_blocking(move || join(workers)).await??;
+    // Nothing is accepted any more: ship the rest, save the filters, then close the journal.
+    stop_rest.send_replace(true);
+    shipper.await??;
+    upkeep.await?;
+    close(keeper)
+}
+
+fn close(keeper: Keeper) -> anyhow::Result<()> {
+    keeper.stop().context("the journal could not be synced when stopping")
+}
+
+fn ready_line(listening: SocketAddr, admin: SocketAddr) -> String {
+    format!(r#"{{"listening":"{listening}","admin":"{admin}"}}"#)
+}
+
+/// What is made before anything is served.
+struct Parts {
+    shared: Arc<Shared>,
+    links_version: links::Version,
+    journal: Opened,
+    /// Up to where the filters know each lane.
+    covers: Vec<(u8, u64)>,
+}
+
+fn filters_dir(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("filters")
+}
+
+fn assemble(settings: &Settings) -> anyhow::Result<Parts> {
+    let secrets = secrets::load_or_create(&settings.secrets_file())?;
+    let links = links::load(&settings.links.file)?;
+    let mut journal = open_journal(settings)?;
+    let (filters, covers) = open_filters(settings, &mut journal.readers)?;
+    let visitor = &settings.visitor;
+    let shared = Shared {
+        node: NodeId(settings.node.get()),
+        links: ArcSwap::from_pointee(links.table),
+        geo: Geo::open(&settings.geo),
+        agents: Agents::new(visitor.agent_cache_entries, visitor.max_agent_bytes),
+        identity: Identity::new(secrets.visitor.0, visitor.period.0),
+        filters,
+        keys: secrets.click_ids,
+        client_address: ClientAddress::new(
+            settings.http.trusted_proxies.clone(),
+            settings.http.forwarded_header,
+        ),
+        address_storage: visitor.address_storage,
+        hosts: settings.http.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        query_limits: QueryLimits {
+            parameters: settings.http.max_parameters.get(),
+            value_bytes: bytes(settings.http.max_parameter_bytes.get().0),
+        },
+        max_url_bytes: bytes(settings.http.max_url_bytes.get().0),
+    };
+    Ok(Parts { shared: Arc::new(shared), links_version: links.version, journal, covers })
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+fn open_journal(settings: &Settings) -> anyhow::Result<Opened> {
+    let journal = &settings.journal;
+    let options = event_journal::Options {
+        dir: settings.data_dir.join("journal"),
+        lanes: settings.worker_count(),
+        format_version: FORMAT_VERSION,
+        segment_bytes: u32::try_from(journal.segment_bytes.get().0).unwrap_or(u32::MAX),
+        max_bytes: journal.max_bytes.0,
+        sync_interval: journal.sync_interval.get().0,
+    };
+    Ok(event_journal::open(&options)?)
+}
+
+/// Loads the saved filters and replays what the journal accepted after they were saved, so that a
+/// crash makes nobody unique anew.
+fn open_filters(
+    settings: &Settings,
+    readers: &mut [LaneReader],
+) -> anyhow::Result<(Filters, Vec<(u8, u64)>)> {
+    let filters = Filters::new(&settings.unique)?;
+    let covers = filters.load(&filters_dir(settings))?;
+    let mut frames = Vec::new();
+    let mut replayed = 0_u64;
+    for reader in readers {
+        let lane = reader.lane();
+        let covered = covers.iter().find(|(known, _)| *known == lane).map_or(0, |(_, seq)| *seq);
+        reader.seek(covered);
+        while let Some(run) = reader.read(REPLAY_BYTES, &mut frames)? {
+            for frame in event_journal::frames(&frames).flatten() {
+                replayed += u64::from(replay(&filters, run.format_version, frame.payload));
+            }
+            frames.clear();
+        }
+    }
+    tracing::info!(events = replayed, "filters are up to date with the journal");
+    Ok((filters, covers))
+}
+
+/// An event that can't be decoded is the aggregator's to report; here it only can't be a repeat.
+fn replay(filters: &Filters, version: u16, payload: &[u8]) -> bool {
+    match tracking_events::decode(version, payload) {
+        Ok(Event::Click(visit) | Event::Impression(visit)) if visit.counted() => {
+            filters.replay(visit.time, visit.link.id, visit.visitor);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn progress(readers: &[LaneReader], covers: &[(u8, u64)]) -> Arc<Progress> {
+    let covered = |reader: &LaneReader| {
+        let lane = reader.lane();
+        (lane, covers.iter().find(|(known, _)| *known == lane).map_or(0, |(_, seq)| *seq))
+    };
+    Arc::new(Progress::new(readers.iter().map(covered)))
+}
+
+fn shipper(
+    settings: &Settings,
+    journal: u64,
+    readers: Vec<LaneReader>,
+    progress: Arc<Progress>,
+    metrics: &Metrics,
+) -> anyhow::Result<Shipper> {
+    let identity = tls::load_or_create(&settings.tls_dir(), Role::Edge)?;
+    Ok(Shipper {
+        node: NodeId(settings.node.get()),
+        settings: settings.aggregator.clone(),
+        tls: identity.client_config()?,
+        spool: Spool::new(journal, readers, progress, &settings.aggregator, metrics.clone())?,
+        metrics: metrics.clone(),
+    })
+}
+
+async fn serve_admin(
+    settings: &Settings,
+    metrics: &Metrics,
+    stopping: Arc<AtomicBool>,
+) -> anyhow::Result<SocketAddr> {
+    let ready = move || {
+        if stopping.load(Ordering::Relaxed) { Err("stopping".into()) } else { Ok(()) }
+    };
+    let address = settings.http.admin_listen;
+    daemon::admin::serve(address, metrics.registry(), ready)
+        .await
+        .with_context(|| format!("can't listen on {address} for operators"))
+}
+
+type Worker = JoinHandle<std::io::Result<()>>;
+
+fn start_workers(
+    settings: &Settings,
+    shared: &Arc<Shared>,
+    metrics: &Metrics,
+    listeners: Vec<TcpListener>,
+    writers: Vec<LaneWriter>,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<Vec<Worker>> {
+    let limits = server::Limits::from(&settings.http);
+    let mut workers = Vec::new();
+    for (listener, lane) in listeners.into_iter().zip(writers) {
+        let number = lane.lane();
+        let (shared, stop, metrics) = (shared.clone(), stop.clone(), metrics.worker(number));
+        let worker = std::thread::Builder::new().name(format!("worker-{number}")).spawn(
+            move || server::run(listener, ClickPath::new(shared, metrics, lane), limits, stop),
+        )?;
+        workers.push(worker);
+    }
+    Ok(workers)
+}
+
+fn join(workers: Vec<Worker>) -> anyhow::Result<()> {
+    for worker in workers {
+        worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What happens beside the serving: files reloaded, filters saved, levels reported.
+
+use crate::click_path::Shared;
+use crate::links::{self, Version};
+use crate::metrics::Metrics;
+use crate::settings::LinksSettings;
+use crate::shipper::Progress;
+use event_journal::Stats;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+const SAVE_FILTERS_EVERY: Duration = Duration::from_secs(60);
+const LOOK_AT_GEO_EVERY: Duration = Duration::from_secs(5);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Everything that is looked after.
+pub(super) struct Upkeep {
+    pub(super) shared: Arc<Shared>,
+    pub(super) metrics: Metrics,
+    pub(super) progress: Arc<Progress>,
+    pub(super) keeper: Arc<Stats>,
+    pub(super) links: LinksSettings,
+    pub(super) links_version: Version,
+    pub(super) filters_dir: PathBuf,
+}
+
+impl Upkeep {
+    /// Looks after things until `stop` turns true, then saves the filters a last time.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        self.report();
+        let mut save = every(SAVE_FILTERS_EVERY);
+        let mut geo = every(LOOK_AT_GEO_EVERY);
+        let mut links = every(self.links.check_every.get().0);
+        let mut report = every(REPORT_EVERY);
+        while !*stop.borrow() {
+            tokio::select! {
+                _ = save.tick() => self.save_filters().await,
+                _ = geo.tick() => self.refresh_geo().await,
+                _ = links.tick() => self.reload_links().await,
+                _ = report.tick() => self.report(),
+                _ = stop.changed() => {}
+            }
+        }
+        self.save_filters().await;
+    }
+
+    async fn save_filters(&self) {
+        let (shared, dir, progress) =
+            (self.shared.clone(), self.filters_dir.clone(), self.progress.clone());
+        let saved = spawn_blocking(move || {
+            let marks = progress.sealed();
+            shared.filters.save(&dir, &marks).map(|_| progress.covered(&marks))
+        });
+        match saved.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the filters can't be saved; trying again in a minute, and the journal is kept meanwhile"),
+            Err(error) => tracing::error!(%error, "saving the filters failed"),
+        }
+    }
+
+    async fn refresh_geo(&self) {
+        let shared = self.shared.clone();
+        if let Ok(reloaded @ 1..) = spawn_blocking(move || shared.geo.refresh()).await {
+            self.count_reload("geo", "loaded", reloaded as u64);
+        }
+    }
+
+    /// A bad file is refused and the links in use stay, until the file changes again.
+    async fn reload_links(&mut self) {
+        let file = self.links.file.clone();
+        let Some(version) = Version::of(&file).filter(|version| *version != self.links_version)
+        else {
+            return;
+        };
+        self.links_version = version;
+        match spawn_blocking(move || links::load(&file)).await {
+            Ok(Ok(loaded)) => {
+                tracing::info!(links = loaded.table.len(), "links reloaded");
+                self.links_version = loaded.version;
+                self.shared.links.store(Arc::new(loaded.table));
+                self.count_reload("links", "loaded", 1);
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the links file is refused; the links in use stay");
+                self.count_reload("links", "refused", 1);
+            }
+            Err(error) => tracing::error!(%error, "reading the links file failed"),
+        }
+    }
+
+    fn count_reload(&self, file: &str, outcome: &str, count: u64) {
+        self.metrics.reloads.with_label_values(&[file, outcome]).inc_by(count);
+    }
+
+    fn report(&self) {
+        let Shared { links, agents, filters, .. } = &*self.shared;
+        let filters = filters.stats();
+        let entries = filters.generations.iter().map(|generation| generation.entries).sum();
+        self.metrics.links.set(level(links.load().len() as u64));
+        for (of, value) in [
+            ("agent_cache_entries", agents.entries() as u64),
+            ("agent_cache_hits", agents.hits()),
+            ("agent_cache_misses", agents.misses()),
+            ("filter_entries", entries),
+            ("filter_bytes", filters.memory_bytes),
+            ("filter_false_positives_per_billion", (filters.false_positive_rate * 1e9) as u64),
+            ("journal_bytes", self.keeper.bytes()),
+            ("journal_segments", self.keeper.segments()),
+            ("journal_syncs", self.keeper.syncs()),
+            ("journal_last_sync_micros", self.keeper.last_sync_micros()),
+        ] {
+            self.metrics.levels.with_label_values(&[of]).set(level(value));
+        }
+    }
+}
+
+fn level(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

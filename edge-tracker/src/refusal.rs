@@ -1,0 +1,97 @@
+//! The numbered reasons for which a request is not answered as asked.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $status:ident, $message:literal;)*) => {
+        /// Why a request or connection was refused. Numbers are never given to another reason.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Refusal {
+            $($(#[$doc])* $variant = $code,)*
+        }
+
+        impl Refusal {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name used in metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The status answered, where an answer is possible.
+            #[must_use]
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+
+            const fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// The path is neither a link nor a pixel.
+    UnknownPath = 1, "unknown_path", NOT_FOUND, "there is nothing here; links are /c/NAME, pixels /i/NAME.gif";
+    /// No link has this name.
+    UnknownLink = 2, "unknown_link", NOT_FOUND, "there is no link of this name";
+    /// The link is paused and has no fallback.
+    LinkPaused = 3, "link_paused", GONE, "this link is paused";
+    /// Not GET or HEAD.
+    MethodNotAllowed = 4, "method_not_allowed", METHOD_NOT_ALLOWED, "only GET and HEAD are answered here";
+    /// A host that this node does not serve.
+    UnknownHost = 5, "unknown_host", MISDIRECTED_REQUEST, "this host is not served here";
+    /// The request target is too long.
+    UrlTooLong = 6, "url_too_long", URI_TOO_LONG, "the address is too long";
+    /// More query parameters than allowed.
+    TooManyParameters = 7, "too_many_parameters", BAD_REQUEST, "too many parameters";
+    /// A query parameter's value is too long.
+    ParameterTooLong = 8, "parameter_too_long", BAD_REQUEST, "a parameter's value is too long";
+    /// A parameter holds a control character.
+    ControlCharacter = 9, "control_character", BAD_REQUEST, "a parameter holds a control character, such as %00 or %0A";
+    /// The destination became too long with its macros filled in.
+    LocationTooLong = 10, "location_too_long", URI_TOO_LONG, "the destination became too long";
+    /// Not HTTP.
+    MalformedRequest = 20, "malformed_request", BAD_REQUEST, "not an HTTP request";
+    /// The request's head is too large.
+    HeadTooLarge = 21, "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large";
+    /// The client was too slow in sending a request's head, or idle for too long.
+    TooSlow = 22, "too_slow", REQUEST_TIMEOUT, "the request took too long";
+    /// The PROXY protocol header is missing or malformed.
+    BadProxyHeader = 23, "bad_proxy_header", BAD_REQUEST, "the PROXY protocol header is missing or malformed";
+    /// The worker has as many connections as it may.
+    TooManyConnections = 24, "too_many_connections", SERVICE_UNAVAILABLE, "too many connections";
+    /// The connection broke in the middle of a request or an answer.
+    ConnectionBroken = 25, "connection_broken", BAD_REQUEST, "the connection broke";
+}
+
+impl Refusal {
+    /// The number told to clients.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// The answer: a short text that says what is wrong.
+    #[must_use]
+    pub fn response(self) -> Response<Full<Bytes>> {
+        let text = format!("{} (reason {})\n", self.message(), self.code());
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self == Self::MethodNotAllowed {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
+    }
+}

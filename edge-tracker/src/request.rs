@@ -1,0 +1,192 @@
+//! Reading a request: what is asked for, for whom, and how it should be marked.
+//!
+//! Everything here is a plain function of the request; nothing is logged or answered.
+
+use crate::refusal::Refusal;
+use http::header::{HeaderMap, HeaderName};
+use http::{Method, Request, Uri, header};
+use std::borrow::Cow;
+use tracking_events::Flags;
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// `/c/{slug}`.
+    Click(&'a str),
+    /// `/i/{slug}.gif`.
+    Pixel(&'a str),
+}
+
+/// The longest `Referer` kept, in bytes.
+pub const MAX_REFERRER_BYTES: usize = 1_024;
+/// The longest host name (RFC 1035, section 2.3.4).
+const MAX_HOST_BYTES: usize = 253;
+/// The longest language tag kept; RFC 5646 (section 4.4.1) calls for room for 35.
+const MAX_LANGUAGE_BYTES: usize = 35;
+
+/// Finds out what `request` is for.
+///
+/// # Errors
+/// When it is neither a link nor a pixel, or not a method that either answers.
+pub fn target<B>(request: &Request<B>, max_url_bytes: usize) -> Result<Target<'_>, Refusal> {
+    if url_bytes(request.uri()) > max_url_bytes {
+        return Err(Refusal::UrlTooLong);
+    }
+    let path = request.uri().path();
+    let target = match (path.strip_prefix("/c/"), path.strip_prefix("/i/")) {
+        (Some(slug), _) => Target::Click(slug),
+        (_, Some(file)) => match file.strip_suffix(".gif") {
+            Some(slug) => Target::Pixel(slug),
+            None => return Err(Refusal::UnknownPath),
+        },
+        _ => return Err(Refusal::UnknownPath),
+    };
+    match *request.method() {
+        Method::GET | Method::HEAD => Ok(target),
+        _ => Err(Refusal::MethodNotAllowed),
+    }
+}
+
+fn url_bytes(uri: &Uri) -> usize {
+    uri.path_and_query().map_or(0, |target| target.as_str().len())
+}
+
+/// The host asked for, in lower case and without port, written into `out`; false when there is none
+/// or it is too long to be one.
+#[must_use]
+pub fn host<B>(request: &Request<B>, out: &mut String) -> bool {
+    out.clear();
+    let named = match request.uri().host() {
+        Some(host) => Some(host),
+        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
+    };
+    let Some(named) = named else { return false };
+    // The colon of a port comes after the bracket of an IPv6 address, if there is one.
+    let end = match (named.rfind(':'), named.rfind(']')) {
+        (Some(colon), Some(bracket)) if colon < bracket => named.len(),
+        (Some(colon), _) => colon,
+        (None, _) => named.len(),
+    };
+    let fits = (1..=MAX_HOST_BYTES).contains(&end);
+    if fits {
+        out.extend(named[..end].chars().map(|c| c.to_ascii_lowercase()));
+    }
+    fits
+}
+
+/// The marks that method and headers call for.
+#[must_use]
+pub fn marks<B>(request: &Request<B>) -> Flags {
+    let mut flags = Flags::default();
+    if request.method() == Method::HEAD {
+        flags.insert(Flags::HEAD);
+    }
+    if PREFETCH_HEADERS.iter().any(|name| announces_prefetch(request.headers(), name)) {
+        flags.insert(Flags::PREFETCH);
+    }
+    flags
+}
+
+/// `Sec-Purpose` is in the Fetch and Nav Speculation standards; the others are what older
+/// Chromium, Safari and Firefox versions send.
+static PREFETCH_HEADERS: [HeaderName; 4] = [
+    HeaderName::from_static("sec-purpose"),
+    HeaderName::from_static("purpose"),
+    HeaderName::from_static("x-purpose"),
+    HeaderName::from_static("x-moz"),
+];
+
+fn announces_prefetch(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value
+            .split([';', ','])
+            .map(|word| word.trim_matches([' ', '\t', '"']))
+            .any(|word| ["prefetch", "prerender", "preview"].iter().any(|w| word.eq_ignore_ascii_case(w)))
+    })
+}
+
+/// A header as text: empty when absent, with replacement characters where it is not UTF-8.
+#[must_use]
+pub fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Cow<'a, str> {
+    headers.get(name).map_or(Cow::Borrowed(""), |value| String::from_utf8_lossy(value.as_bytes()))
+}
+
+/// `text` cut at a character's border to at most `max` bytes, and whether that took something away.
+#[must_use]
+pub fn cut(text: &str, max: usize) -> (&str, bool) {
+    let end = text.floor_char_boundary(max);
+    (&text[..end], end < text.len())
+}
+
+/// The first language tag of `Accept-Language` in lower case, written into `out`.
+pub fn language(headers: &HeaderMap, out: &mut String) {
+    out.clear();
+    let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    let first = accepted.and_then(|list| list.split([',', ';']).next()).unwrap_or_default().trim();
+    let is_tag = |tag: &str| tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if first.len() <= MAX_LANGUAGE_BYTES && is_tag(first) {
+        out.extend(first.chars().map(|c| c.to_ascii_lowercase()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let builder = Request::builder().method(method).uri(uri);
+        headers.iter().fold(builder, |b, (name, value)| b.header(*name, *value)).body(()).expect("valid")
+    }
+
+    #[test]
+    fn targets_are_told_apart() {
+        let target = |method, uri| target(&request(method, uri, &[]), 100).map(|t| format!("{t:?}"));
+        assert_eq!(target("GET", "/c/spring?x=1"), Ok("Click(\"spring\")".into()));
+        assert_eq!(target("HEAD", "/i/spring.gif"), Ok("Pixel(\"spring\")".into()));
+        assert_eq!(target("GET", "/i/spring.png"), Err(Refusal::UnknownPath));
+        assert_eq!(target("GET", "/"), Err(Refusal::UnknownPath));
+        assert_eq!(target("POST", "/c/spring"), Err(Refusal::MethodNotAllowed));
+        assert_eq!(target("GET", &format!("/c/{}", "x".repeat(98))), Err(Refusal::UrlTooLong));
+    }
+
+    #[test]
+    fn prefetches_and_heads_are_marked() {
+        for (name, value) in [
+            ("Sec-Purpose", "prefetch;prerender"),
+            ("Sec-Purpose", "prefetch;anonymous-client-ip"),
+            ("Purpose", "prefetch"),
+            ("X-Moz", "Prefetch"),
+            ("X-Purpose", "preview"),
+        ] {
+            assert_eq!(marks(&request("GET", "/c/a", &[(name, value)])), Flags::PREFETCH, "{name}: {value}");
+        }
+        assert_eq!(marks(&request("GET", "/c/a", &[("Purpose", "shopping")])), Flags::default());
+        assert_eq!(marks(&request("HEAD", "/c/a", &[])), Flags::HEAD);
+    }
+
+    #[test]
+    fn hosts_lose_case_and_port() {
+        let host = |value: &str| {
+            let mut out = String::new();
+            host(&request("GET", "/c/a", &[("Host", value)]), &mut out).then_some(out)
+        };
+        assert_eq!(host("Go.Example:8080").as_deref(), Some("go.example"));
+        assert_eq!(host("[2001:DB8::1]:80").as_deref(), Some("[2001:db8::1]"));
+        assert_eq!(host("[2001:db8::1]").as_deref(), Some("[2001:db8::1]"));
+        assert_eq!(host(""), None);
+        assert_eq!(host(&"x".repeat(254)), None);
+    }
+
+    #[test]
+    fn the_first_language_is_kept() {
+        let language = |value: &str| {
+            let mut out = String::new();
+            language(request("GET", "/", &[("Accept-Language", value)]).headers(), &mut out);
+            out
+        };
+        assert_eq!(language("en-US,en;q=0.9"), "en-us");
+        assert_eq!(language("de;q=1"), "de");
+        assert_eq!(language("<script>"), "");
+        assert_eq!(language("*"), "");
+    }
+}

@@ -1,0 +1,217 @@
+//! The settings of an edge node, with their defaults and limits.
+
+use crate::unique::UniqueSettings;
+use crate::visitor::VisitorSettings;
+use crate::visitor::address::ForwardedHeader;
+use crate::visitor::geo::GeoSettings;
+use daemon::settings::{ByteSize, Period, Within};
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything an edge node is told; see the README for each key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// This node's number, unique in the fleet.
+    pub node: NonZeroU16,
+    /// Where the journal, the filters and made secrets are kept.
+    pub data_dir: PathBuf,
+    /// Worker threads; 0 means one per core.
+    #[serde(default)]
+    pub workers: u8,
+    /// Keys of the fleet; made on first start when absent. Default: `secrets.toml` in `data_dir`.
+    pub secrets: Option<PathBuf>,
+    /// The public port and the operators' port.
+    pub http: HttpSettings,
+    /// The links.
+    pub links: LinksSettings,
+    /// Where addresses are.
+    #[serde(default)]
+    pub geo: GeoSettings,
+    /// Who a visitor is.
+    #[serde(default)]
+    pub visitor: VisitorSettings,
+    /// Unique or repeated.
+    #[serde(default)]
+    pub unique: UniqueSettings,
+    /// The log on disk.
+    #[serde(default)]
+    pub journal: JournalSettings,
+    /// Where events go.
+    pub aggregator: AggregatorSettings,
+    /// Who we are to the aggregator.
+    #[serde(default)]
+    pub tls: TlsSettings,
+}
+
+/// The public port, the operators' port and their limits.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Where visitors come.
+    pub listen: SocketAddr,
+    /// Where operators come: health, readiness, metrics.
+    pub admin_listen: SocketAddr,
+    /// Hosts that are answered; empty means any.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Peers whose word about the client's address is believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// The header they say it in.
+    #[serde(default)]
+    pub forwarded_header: ForwardedHeader,
+    /// Whether trusted peers begin each connection with a PROXY protocol header.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// How long a client may take for a request's head, and may stay idle between requests.
+    #[serde(default = "HttpSettings::header_timeout")]
+    pub header_timeout: Within<Period, 10, 600_000>,
+    /// How long a client may leave what was sent unacknowledged.
+    #[serde(default = "HttpSettings::write_timeout")]
+    pub write_timeout: Within<Period, 10, 600_000>,
+    /// How long open connections may finish when the node stops.
+    #[serde(default = "HttpSettings::stop_timeout")]
+    pub stop_timeout: Period,
+    /// Connections a worker keeps open at once.
+    #[serde(default = "HttpSettings::max_connections")]
+    pub max_connections: Within<usize, 1, 1_000_000>,
+    /// The longest request head, in bytes; at least 8 KiB.
+    #[serde(default = "HttpSettings::max_head_bytes")]
+    pub max_head_bytes: Within<ByteSize, 8_192, 1_048_576>,
+    /// The longest request target.
+    #[serde(default = "HttpSettings::max_url_bytes")]
+    pub max_url_bytes: Within<ByteSize, 256, 65_535>,
+    /// The most query parameters.
+    #[serde(default = "HttpSettings::max_parameters")]
+    pub max_parameters: Within<usize, 1, 1_000>,
+    /// The longest decoded value of a query parameter.
+    #[serde(default = "HttpSettings::max_parameter_bytes")]
+    pub max_parameter_bytes: Within<ByteSize, 16, 512>,
+}
+
+impl HttpSettings {
+    fn header_timeout() -> Within<Period, 10, 600_000> {
+        Within::new(Period(Duration::from_secs(10)))
+    }
+    fn write_timeout() -> Within<Period, 10, 600_000> {
+        Within::new(Period(Duration::from_secs(10)))
+    }
+    const fn stop_timeout() -> Period {
+        Period(Duration::from_secs(5))
+    }
+    fn max_connections() -> Within<usize, 1, 1_000_000> {
+        Within::new(16_384)
+    }
+    fn max_head_bytes() -> Within<ByteSize, 8_192, 1_048_576> {
+        Within::new(ByteSize(16 << 10))
+    }
+    fn max_url_bytes() -> Within<ByteSize, 256, 65_535> {
+        Within::new(ByteSize(8 << 10))
+    }
+    fn max_parameters() -> Within<usize, 1, 1_000> {
+        Within::new(64)
+    }
+    fn max_parameter_bytes() -> Within<ByteSize, 16, 512> {
+        Within::new(ByteSize(512))
+    }
+}
+
+/// The links file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinksSettings {
+    /// `links.toml`.
+    pub file: PathBuf,
+    /// How often it is looked at for changes.
+    #[serde(default = "LinksSettings::check_every")]
+    pub check_every: Within<Period, 10, 3_600_000>,
+}
+
+impl LinksSettings {
+    fn check_every() -> Within<Period, 10, 3_600_000> {
+        Within::new(Period(Duration::from_secs(1)))
+    }
+}
+
+/// The log on disk.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalSettings {
+    /// The size of a segment file.
+    pub segment_bytes: Within<ByteSize, 1_048_576, 1_073_741_824>,
+    /// The most that all lanes together keep on disk.
+    pub max_bytes: ByteSize,
+    /// How long an accepted event may wait until it also survives a power cut.
+    pub sync_interval: Within<Period, 1, 60_000>,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self {
+            segment_bytes: Within::new(ByteSize(32 << 20)),
+            max_bytes: ByteSize(8 << 30),
+            sync_interval: Within::new(Period(Duration::from_millis(500))),
+        }
+    }
+}
+
+/// Where events go, and in which portions.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AggregatorSettings {
+    /// `host:port` of the aggregator.
+    pub address: String,
+    /// A batch is sealed when it has this many bytes…
+    #[serde(default = "AggregatorSettings::batch_bytes")]
+    pub batch_bytes: Within<ByteSize, 4_096, 4_194_304>,
+    /// …or when its first event is this old.
+    #[serde(default = "AggregatorSettings::batch_age")]
+    pub batch_age: Within<Period, 1, 60_000>,
+}
+
+impl AggregatorSettings {
+    fn batch_bytes() -> Within<ByteSize, 4_096, 4_194_304> {
+        Within::new(ByteSize(1 << 20))
+    }
+    fn batch_age() -> Within<Period, 1, 60_000> {
+        Within::new(Period(Duration::from_millis(200)))
+    }
+}
+
+/// Certificates for mutual TLS.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSettings {
+    /// The folder of `ca.pem`, `edge.pem` and `edge.key`; development certificates are made in it
+    /// when it does not exist. Default: `tls` in `data_dir`.
+    pub dir: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The fleet's secrets file.
+    #[must_use]
+    pub fn secrets_file(&self) -> PathBuf {
+        self.secrets.clone().unwrap_or_else(|| self.data_dir.join("secrets.toml"))
+    }
+
+    /// The folder of certificates.
+    #[must_use]
+    pub fn tls_dir(&self) -> PathBuf {
+        self.tls.dir.clone().unwrap_or_else(|| self.data_dir.join("tls"))
+    }
+
+    /// How many workers to run.
+    #[must_use]
+    pub fn worker_count(&self) -> u8 {
+        if self.workers > 0 {
+            return self.workers;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        u8::try_from(cores).unwrap_or(64).min(64)
+    }
+}

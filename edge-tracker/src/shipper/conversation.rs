@@ -1,0 +1,154 @@
+//! One connection to the aggregator, from the `Hello` to its end.
+
+use super::{Reason, Shipper};
+use event_shipping::{
+    EdgeMessage, MAX_CONTROL_MESSAGE, ToEdge, read_message, write_message,
+};
+use quinn::{Connection, RecvStream, SendStream};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often lanes are looked at for batches that have become due.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long the last batches may take to be acknowledged when stopping.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a conversation ended.
+pub(super) struct Ended {
+    pub(super) welcomed: bool,
+    pub(super) reason: Reason,
+}
+
+/// Talks until the connection ends or `stop` turns true.
+pub(super) async fn hold(
+    shipper: &mut Shipper,
+    connection: &Connection,
+    stop: watch::Receiver<bool>,
+) -> Ended {
+    let (send, receive) = match greet(shipper, connection).await {
+        Ok(streams) => streams,
+        Err(reason) => return Ended { welcomed: false, reason },
+    };
+    shipper.metrics.connected.set(1);
+    tracing::info!(aggregator = %shipper.settings.address, "shipping");
+    let reason = ship(shipper, send, receive, stop).await;
+    Ended { welcomed: true, reason }
+}
+
+async fn greet(
+    shipper: &mut Shipper,
+    connection: &Connection,
+) -> Result<(SendStream, RecvStream), Reason> {
+    let broken = |error: quinn::ConnectionError| Reason::new("connection", error);
+    let (mut send, mut receive) = connection.open_bi().await.map_err(broken)?;
+    let hello = EdgeMessage::Hello(shipper.spool.hello(shipper.node));
+    write_message(&mut send, &hello).await.map_err(|error| Reason::new("write", error))?;
+    let answer = read_message::<ToEdge>(&mut receive, MAX_CONTROL_MESSAGE);
+    match tokio::time::timeout(WELCOME_TIMEOUT, answer).await {
+        Ok(Ok(Some(ToEdge::Welcome(welcome)))) => {
+            shipper.spool.welcome(&welcome).map_err(|error| Reason::new("unsound", error))?;
+            Ok((send, receive))
+        }
+        Ok(Ok(Some(ToEdge::Refuse(refuse)))) => Err(Reason::new("refused", refuse.message)),
+        Ok(Ok(Some(ToEdge::Ack(_)))) => Err(Reason::new("unsound", "an Ack before the Welcome")),
+        Ok(Ok(None)) => Err(Reason::new("connection", "closed before the Welcome")),
+        Ok(Err(error)) => Err(Reason::new("read", error)),
+        Err(_) => Err(Reason::new("welcome_timeout", "no Welcome")),
+    }
+}
+
+/// A task that is ended with its owner.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn ship(
+    shipper: &mut Shipper,
+    send: SendStream,
+    receive: RecvStream,
+    mut stop: watch::Receiver<bool>,
+) -> Reason {
+    let (answers, mut answered) = mpsc::channel(16);
+    let (batches, to_write) = mpsc::channel(1);
+    let (failed, mut failure) = mpsc::channel(2);
+    // Neither reading nor writing a message may be interrupted, so each has a task.
+    let _reading = Task(tokio::spawn(read_answers(receive, answers, failed.clone())));
+    let _writing = Task(tokio::spawn(write_batches(send, to_write, failed)));
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stop_at = None;
+    loop {
+        tokio::select! {
+            Some(answer) = answered.recv() => {
+                if let Err(reason) = take(shipper, answer) {
+                    return reason;
+                }
+            }
+            Some(reason) = failure.recv() => return reason,
+            _ = look.tick() => {}
+            _ = stop.changed(), if stop_at.is_none() => {
+                stop_at = Some(Instant::now() + STOP_TIMEOUT);
+            }
+        }
+        shipper.spool.seal_due(Instant::now());
+        shipper.spool.release_covered();
+        while let Ok(place) = batches.try_reserve() {
+            match shipper.spool.next_batch() {
+                Some(batch) => place.send(EdgeMessage::Batch(batch)),
+                None => break,
+            }
+        }
+        let done = shipper.spool.is_drained();
+        if stop_at.is_some_and(|at| done || Instant::now() >= at) {
+            return Reason::new("stopping", "asked to stop");
+        }
+    }
+}
+
+fn take(shipper: &mut Shipper, answer: ToEdge) -> Result<(), Reason> {
+    match answer {
+        ToEdge::Ack(ack) => {
+            shipper.spool.acknowledge(&ack).map_err(|error| Reason::new("unsound", error))
+        }
+        ToEdge::Refuse(refuse) => Err(Reason::new("refused", refuse.message)),
+        ToEdge::Welcome(_) => Err(Reason::new("unsound", "a second Welcome")),
+    }
+}
+
+async fn read_answers(
+    mut receive: RecvStream,
+    answers: mpsc::Sender<ToEdge>,
+    failed: mpsc::Sender<Reason>,
+) {
+    let reason = loop {
+        match read_message::<ToEdge>(&mut receive, MAX_CONTROL_MESSAGE).await {
+            Ok(Some(answer)) => {
+                if answers.send(answer).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => break Reason::new("connection", "the aggregator closed the stream"),
+            Err(error) => break Reason::new("read", error),
+        }
+    };
+    let _ = failed.send(reason).await;
+}
+
+async fn write_batches(
+    mut send: SendStream,
+    mut batches: mpsc::Receiver<EdgeMessage>,
+    failed: mpsc::Sender<Reason>,
+) {
+    while let Some(batch) = batches.recv().await {
+        if let Err(error) = write_message(&mut send, &batch).await {
+            let _ = failed.send(Reason::new("write", error)).await;
+            return;
+        }
+    }
+}

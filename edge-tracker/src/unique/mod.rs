@@ -1,0 +1,170 @@
+//! Unique or repeated: whether a visitor used a link before, within a window of time.
+//!
+//! Bloom filters in rotating generations, sharded, saved to files and brought up to date from the
+//! journal. They err on the side of "repeated" at a promised rate, so their word only flags;
+//! dropping or refusing anything because of it never belongs here.
+//!
+//! # Window
+//! Time is cut into generations of `window / generations`. A visit is set in the generation of its
+//! time and found in it and in the `generations` after it: for at least `window` and for at most
+//! `window + window / generations`. Every visit counts anew, so the window slides.
+//!
+//! # Salts
+//! A visitor's id changes with the period of [`Identity`](crate::visitor::identity::Identity), and
+//! the id before is known too. So nothing is found that is older than two periods; a window longer
+//! than one period is kept only in part.
+
+mod clock;
+mod shard;
+mod sizing;
+mod snapshot;
+
+pub use sizing::{InvalidSettings, UniqueSettings};
+pub use snapshot::{Saved, Snapshot};
+
+use crate::visitor::identity::Ids;
+use clock::Clock;
+use shard::{Key, Shard};
+use sizing::Plan;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tracking_events::{LinkId, Micros, VisitorId};
+
+/// Who used which link within the window; shared by all workers.
+#[derive(Debug)]
+pub struct Filters {
+    plan: Plan,
+    clock: Clock,
+    shards: Box<[Mutex<Shard>]>,
+    saved: Mutex<snapshot::SavedState>,
+}
+
+/// How full the filters are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    /// Each generation held, oldest first.
+    pub generations: Vec<GenerationStats>,
+    /// The bytes of all bitmaps.
+    pub memory_bytes: u64,
+    /// The share of new visits that would be flagged as repeated now, as far as can be estimated
+    /// from the entries.
+    pub false_positive_rate: f64,
+}
+
+/// How full one generation is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GenerationStats {
+    /// When it began, by the clock of the visits.
+    pub since: Micros,
+    /// How many visits were set that were not set before.
+    pub entries: u64,
+    /// The share of bits set, estimated; a half at the expected traffic's peak.
+    pub fill: f64,
+}
+
+impl Filters {
+    /// Empty filters.
+    ///
+    /// # Errors
+    /// When `settings` are out of range or ask for more memory than they allow.
+    pub fn new(settings: &UniqueSettings) -> Result<Self, InvalidSettings> {
+        let plan = Plan::new(settings)?;
+        Ok(Self {
+            clock: Clock::new(plan.span, plan.generations),
+            shards: (0..plan.shards).map(|_| Mutex::default()).collect(),
+            saved: Mutex::default(),
+            plan,
+        })
+    }
+
+    /// Whether this visitor used `link` within the window before `now`, under either id; from now
+    /// on it did.
+    ///
+    /// Of visits at the same time on several threads exactly one is told that it is the first.
+    pub fn check_and_set(&self, now: Micros, link: LinkId, ids: &Ids) -> bool {
+        let moment = self.clock.observe(now);
+        // Ids are remembered in the generation of their time: those of this period in the
+        // generation in which it began and later, those of the one before in that one and earlier.
+        // So each generation is asked for one id, and only the one of the turn for both.
+        let turn = moment.shift(ids.since);
+        let aligned = ids.since.0.is_multiple_of(self.plan.span);
+        let current = Key::new(link, ids.current);
+        if self.shard(current).visit(&self.plan, moment, turn, current) {
+            return true;
+        }
+        let last = if aligned {
+            turn.checked_sub(1)
+        } else {
+            Some(turn)
+        };
+        match last {
+            Some(last) if last >= moment.oldest => {
+                let previous = Key::new(link, ids.previous);
+                self.shard(previous).contains(moment, last, previous)
+            }
+            _ => false,
+        }
+    }
+
+    /// Brings a visit from the journal back that the snapshot did not see. One older than the
+    /// window is ignored; one from the future counts as of now.
+    pub fn replay(&self, time: Micros, link: LinkId, visitor: VisitorId) {
+        if let Some(moment) = self.clock.recall(time) {
+            let key = Key::new(link, visitor);
+            self.shard(key).set(&self.plan, moment, key);
+        }
+    }
+
+    /// How full the filters are; looks at every shard for a moment.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let moment = self.clock.newest();
+        let mut sums = BTreeMap::<u64, Sum>::new();
+        let mut memory_bytes = 0;
+        for shard in &self.shards {
+            let shard = lock(shard);
+            for generation in shard.live(moment.oldest) {
+                let fill = self.plan.fill(generation.entries);
+                let sum = sums.entry(generation.index).or_default();
+                sum.entries += generation.entries;
+                sum.fill += fill;
+                sum.false_positives += self.plan.false_positives(fill);
+                memory_bytes += self.plan.bytes as u64;
+            }
+        }
+        let shards = self.shards.len() as f64;
+        let none = sums
+            .values()
+            .map(|sum| 1.0 - sum.false_positives / shards)
+            .product::<f64>();
+        let generations = sums.iter().map(|(index, sum)| GenerationStats {
+            since: moment.start_of(*index, self.plan.span),
+            entries: sum.entries,
+            fill: sum.fill / shards,
+        });
+        Stats {
+            generations: generations.collect(),
+            memory_bytes,
+            false_positive_rate: 1.0 - none,
+        }
+    }
+
+    fn shard(&self, key: Key) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[key.shard(self.shards.len())])
+    }
+}
+
+#[derive(Default)]
+struct Sum {
+    entries: u64,
+    fill: f64,
+    false_positives: f64,
+}
+
+/// A panic while a lock was held can't leave a filter worse than with a visit too many or few.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! One shard: its part of every generation, and the keys set in them.
+
+use super::clock::Moment;
+use super::sizing::Plan;
+use bloomfilter::Bloom;
+use tracking_events::{LinkId, VisitorId};
+
+/// The filters' hash keys: fixed, so that a saved filter can be read after a restart. Nobody can
+/// aim at them, for a visitor's id is already a hash under the fleet's secret.
+pub(super) const SEED: [u8; 32] = *b"FanzFiliate unique visits seed 1";
+
+/// A visitor's use of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key(u64);
+
+impl Key {
+    /// Mixes both into 64 bits. Ids are uniform, so two pairs meet by chance once in 2^64.
+    pub(super) fn new(link: LinkId, visitor: VisitorId) -> Self {
+        let mut mixed = visitor.0 ^ u64::from(link.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self(mixed ^ mixed >> 31)
+    }
+
+    /// The shard among `shards`, a power of two. The filter hashes the key with SipHash, so its
+    /// bits don't depend on these.
+    pub(super) fn shard(self, shards: usize) -> usize {
+        (self.0 >> 40) as usize & (shards - 1)
+    }
+}
+
+/// One shard's part of a generation.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) index: u64,
+    /// How many keys were set that seemed new. Bits change exactly when this does.
+    pub(super) entries: u64,
+    pub(super) bloom: Bloom<u64>,
+}
+
+/// One shard's generations, newest first; made when the first visit comes.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    generations: Vec<Generation>,
+}
+
+impl Shard {
+    /// Sets `key` at its moment; whether it was set there or in another generation since `turn`.
+    pub(super) fn visit(&mut self, plan: &Plan, moment: Moment, turn: u64, key: Key) -> bool {
+        self.set(plan, moment, key)
+            || self.generations.iter().any(|generation| {
+                generation.index != moment.index
+                    && generation.index >= turn
+                    && generation.bloom.check(&key.0)
+            })
+    }
+
+    /// Whether `key` is set in a generation up to `last`.
+    pub(super) fn contains(&mut self, moment: Moment, last: u64, key: Key) -> bool {
+        self.expire(moment.oldest);
+        let mut generations = self.generations.iter();
+        generations.any(|generation| generation.index <= last && generation.bloom.check(&key.0))
+    }
+
+    /// Sets `key` at its moment; whether it was set there.
+    pub(super) fn set(&mut self, plan: &Plan, moment: Moment, key: Key) -> bool {
+        self.expire(moment.oldest);
+        let generation = self.at(plan, moment.index);
+        let found = generation.bloom.check_and_set(&key.0);
+        generation.entries += u64::from(!found);
+        found
+    }
+
+    /// The generations that count.
+    pub(super) fn live(&self, oldest: u64) -> impl Iterator<Item = &Generation> {
+        self.generations
+            .iter()
+            .filter(move |generation| generation.index >= oldest)
+    }
+
+    /// Puts back a generation that was saved.
+    pub(super) fn restore(&mut self, generation: Generation) {
+        let place = self.place(generation.index);
+        self.generations.insert(place, generation);
+    }
+
+    fn expire(&mut self, oldest: u64) {
+        while self
+            .generations
+            .last()
+            .is_some_and(|generation| generation.index < oldest)
+        {
+            self.generations.pop();
+        }
+    }
+
+    fn at(&mut self, plan: &Plan, index: u64) -> &mut Generation {
+        let place = self.place(index);
+        if self
+            .generations
+            .get(place)
+            .is_none_or(|found| found.index != index)
+        {
+            let bloom = plan.filter();
+            self.generations.insert(
+                place,
+                Generation {
+                    index,
+                    entries: 0,
+                    bloom,
+                },
+            );
+        }
+        &mut self.generations[place]
+    }
+
+    fn place(&self, index: u64) -> usize {
+        self.generations
+            .partition_point(|generation| generation.index > index)
+    }
+}

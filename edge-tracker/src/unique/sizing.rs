@@ -1,0 +1,238 @@
+//! Settings of the filters, and the arithmetic from what is promised to bits.
+//!
+//! A key is flagged wrongly when any of the filters asked says so. A visit asks `generations + 1`
+//! of them, and the one in which the visitor ids turn twice, so with the promise `P` each may err
+//! at `p = P / (generations + 2)`. A filter of `n` keys then takes `-ln p / ln² 2` bits for each of
+//! them (Bloom, 1970) and `k = log2 1/p` hashes.
+//!
+//! `n` is a shard's part of a generation's part of the expected visits, half as much again because
+//! days have peaks ([`PEAK`]), and three standard deviations more because hashing spreads unevenly.
+//! Ten million visits a day at 1e-4 in six generations and 64 shards: 7 × 64 filters of 116 kB, or
+//! 52 MB.
+
+use super::shard::SEED;
+use bloomfilter::Bloom;
+use daemon::settings::{ByteSize, Period};
+use serde::Deserialize;
+use std::time::Duration;
+use thiserror::Error;
+
+/// The busiest generation's visits over the average's.
+const PEAK: f64 = 1.5;
+const MAX_GENERATIONS: u32 = 64;
+const MAX_SHARDS: u32 = 4096;
+
+/// How unique visits are told from repeated ones.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UniqueSettings {
+    /// For how long a visit makes the next ones repeated; no longer than a period of visitor ids.
+    pub window: Period,
+    /// Into how many parts the window is cut, 1 to 64: more keep it more exactly and cost time.
+    pub generations: u32,
+    /// How many locks share the visits: a power of two up to 4096.
+    pub shards: u32,
+    /// How many visits this node expects within a window. Beyond it more are flagged wrongly.
+    pub expected_visits: u64,
+    /// The share of new visits that may be flagged as repeated, between 0 and 0.5.
+    pub false_positive_rate: f64,
+    /// The filters may not take more memory; settings that ask for more are refused.
+    pub max_memory: ByteSize,
+}
+
+impl Default for UniqueSettings {
+    fn default() -> Self {
+        Self {
+            window: Period(Duration::from_secs(24 * 60 * 60)),
+            generations: 6,
+            shards: 64,
+            expected_visits: 10_000_000,
+            false_positive_rate: 1e-4,
+            max_memory: ByteSize(512 << 20),
+        }
+    }
+}
+
+/// Settings that can't be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum InvalidSettings {
+    /// Out of range.
+    #[error("unique.window must be at least 1s and unique.generations between 1 and 64")]
+    Window,
+    /// Out of range.
+    #[error("unique.shards must be a power of two between 1 and 4096")]
+    Shards,
+    /// Out of range.
+    #[error("unique.false_positive_rate must be between 0 and 0.5, without either")]
+    Rate,
+    /// Out of range.
+    #[error("unique.expected_visits must be at least 1")]
+    Visits,
+    /// The filters would be too large.
+    #[error(
+        "the filters of unique visits would take {needed} bytes, more than unique.max_memory; \
+         raise that, or expect fewer visits, or allow a higher false_positive_rate"
+    )]
+    Memory {
+        /// What they would take, in bytes.
+        needed: u64,
+    },
+}
+
+/// What settings come to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Plan {
+    /// Microseconds of a generation.
+    pub(super) span: u64,
+    /// Generations that count beside the newest.
+    pub(super) generations: u64,
+    pub(super) shards: usize,
+    /// Keys expected in a filter: one shard's part of one generation.
+    pub(super) keys: usize,
+    /// Bytes of a filter's bitmap.
+    pub(super) bytes: usize,
+    pub(super) hashes: u32,
+}
+
+impl Plan {
+    pub(super) fn new(settings: &UniqueSettings) -> Result<Self, InvalidSettings> {
+        let window = u64::try_from(settings.window.0.as_micros()).unwrap_or(u64::MAX);
+        let (generations, shards) = (settings.generations, settings.shards);
+        if window < 1_000_000 || !(1..=MAX_GENERATIONS).contains(&generations) {
+            return Err(InvalidSettings::Window);
+        }
+        if !shards.is_power_of_two() || shards > MAX_SHARDS {
+            return Err(InvalidSettings::Shards);
+        }
+        let rate = settings.false_positive_rate;
+        if !(rate > 0.0 && rate < 0.5) {
+            return Err(InvalidSettings::Rate);
+        }
+        if settings.expected_visits == 0 {
+            return Err(InvalidSettings::Visits);
+        }
+        let filters = f64::from(generations) * f64::from(shards);
+        let mean = settings.expected_visits as f64 * PEAK / filters;
+        let keys = (mean + 3.0 * mean.sqrt()).ceil();
+        let bits = -(rate / f64::from(generations + 2)).ln() / std::f64::consts::LN_2.powi(2);
+        let bytes = (keys * bits / 8.0).ceil();
+        let needed = (bytes * f64::from(generations + 1) * f64::from(shards)) as u64;
+        if needed > settings.max_memory.0 {
+            return Err(InvalidSettings::Memory { needed });
+        }
+        let mut plan = Self {
+            span: window.div_ceil(generations.into()),
+            generations: generations.into(),
+            shards: shards as usize,
+            keys: keys as usize,
+            bytes: bytes as usize,
+            hashes: 0,
+        };
+        plan.hashes = plan.filter().number_of_hash_functions();
+        Ok(plan)
+    }
+
+    /// An empty filter.
+    pub(super) fn filter(&self) -> Bloom<u64> {
+        Bloom::new_with_seed(self.bytes, self.keys, &SEED).expect("a fixed seed can't be refused")
+    }
+
+    /// How many generations can be on disk.
+    pub(super) fn slots(&self) -> u64 {
+        self.generations + 1
+    }
+
+    /// No generation's file is longer, in bytes.
+    pub(super) fn max_file_bytes(&self) -> u64 {
+        const AROUND: u64 = 64;
+        (self.bytes as u64 + AROUND) * self.shards as u64 + AROUND
+    }
+
+    /// The share of bits set in a filter of so many entries, by expectation.
+    pub(super) fn fill(&self, entries: u64) -> f64 {
+        let bits = self.bytes as f64 * 8.0;
+        1.0 - (-f64::from(self.hashes) * entries as f64 / bits).exp()
+    }
+
+    /// How often a filter so full errs.
+    pub(super) fn false_positives(&self, fill: f64) -> f64 {
+        fill.powf(self.hashes.into())
+    }
+
+    /// A number that differs when saved filters can't be read under this plan.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&SEED);
+        let sizes = [
+            self.generations,
+            self.shards as u64,
+            self.bytes as u64,
+            self.hashes.into(),
+        ];
+        for number in [self.span].iter().chain(&sizes) {
+            hasher.update(&number.to_le_bytes());
+        }
+        let mut first = [0; 8];
+        first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        u64::from_le_bytes(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let with = |change: fn(&mut UniqueSettings)| {
+            let mut settings = UniqueSettings::default();
+            change(&mut settings);
+            Plan::new(&settings).map(|_| ())
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        assert_eq!(with(|s| s.generations = 0), Err(InvalidSettings::Window));
+        assert_eq!(with(|s| s.generations = 65), Err(InvalidSettings::Window));
+        assert_eq!(
+            with(|s| s.window = Period(Duration::ZERO)),
+            Err(InvalidSettings::Window)
+        );
+        assert_eq!(with(|s| s.shards = 0), Err(InvalidSettings::Shards));
+        assert_eq!(with(|s| s.shards = 12), Err(InvalidSettings::Shards));
+        assert_eq!(
+            with(|s| s.false_positive_rate = 0.0),
+            Err(InvalidSettings::Rate)
+        );
+        assert_eq!(
+            with(|s| s.false_positive_rate = f64::NAN),
+            Err(InvalidSettings::Rate)
+        );
+        assert_eq!(
+            with(|s| s.expected_visits = 0),
+            Err(InvalidSettings::Visits)
+        );
+        let huge = with(|s| s.expected_visits = u64::MAX);
+        assert!(matches!(huge, Err(InvalidSettings::Memory { .. })));
+    }
+
+    #[test]
+    fn the_default_takes_what_the_header_says() {
+        let plan = Plan::new(&UniqueSettings::default()).expect("the default is valid");
+        let total = plan.bytes * plan.shards * 7;
+        assert_eq!((plan.bytes / 1000, total / 1_000_000), (116, 52));
+    }
+
+    #[test]
+    fn plans_that_differ_have_other_fingerprints() {
+        let print = |visits, generations| {
+            let settings = UniqueSettings {
+                expected_visits: visits,
+                generations,
+                ..UniqueSettings::default()
+            };
+            Plan::new(&settings).expect("valid").fingerprint()
+        };
+        assert_eq!(print(1000, 6), print(1000, 6));
+        assert_ne!(print(1000, 6), print(100_000, 6));
+        assert_ne!(print(1000, 6), print(1000, 4));
+    }
+}

@@ -1,0 +1,179 @@
+//! Whose address counts, and how much of it is stored.
+//!
+//! Headers are believed only as far as trusted proxies wrote them. What an address means (place,
+//! visitor) never belongs here.
+
+pub mod proxy;
+
+use http::{HeaderMap, header};
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// No more hops than this are walked back.
+const MAX_HOPS: usize = 32;
+/// No more bytes of headers than this are looked at.
+const MAX_HEADER_BYTES: usize = 4 * 1024;
+
+/// How much of an address is stored with an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressStorage {
+    /// The network: /24 of IPv4, /48 of IPv6; the rest is zero.
+    #[default]
+    Truncated,
+    /// All of it.
+    Full,
+}
+
+/// The header in which trusted proxies write the client's address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For: client, proxy`.
+    #[default]
+    #[serde(rename = "x-forwarded-for")]
+    XForwardedFor,
+    /// `Forwarded: for=client, for=proxy` (RFC 7239).
+    #[serde(rename = "forwarded")]
+    Forwarded,
+}
+
+/// Finds the client's address behind the proxies that are trusted.
+#[derive(Debug, Clone, Default)]
+pub struct ClientAddress {
+    trusted: Vec<IpNet>,
+    header: ForwardedHeader,
+}
+
+/// `address` as an event stores it, IPv4 mapped into IPv6.
+#[must_use]
+pub fn store(address: IpAddr, storage: AddressStorage) -> [u8; 16] {
+    let (mut octets, kept) = match address.to_canonical() {
+        IpAddr::V4(v4) => (v4.to_ipv6_mapped().octets(), 12 + 3),
+        IpAddr::V6(v6) => (v6.octets(), 6),
+    };
+    if storage == AddressStorage::Truncated {
+        octets[kept..].fill(0);
+    }
+    octets
+}
+
+impl ClientAddress {
+    /// Believes what peers within `trusted` write into `header`; with no ranges, nobody.
+    #[must_use]
+    pub fn new(trusted: Vec<IpNet>, header: ForwardedHeader) -> Self {
+        Self { trusted, header }
+    }
+
+    /// Whether `address` is a trusted proxy's.
+    #[must_use]
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.iter().any(|range| range.contains(&address))
+    }
+
+    /// The client's address: the right-most one that is not a trusted proxy's, starting from
+    /// `peer`.
+    ///
+    /// Each proxy appends whom it was asked by, so the walk goes from the right and from the last
+    /// header line, and ends at whatever is not an address (`unknown`, `_hidden`, garbage): left of
+    /// it anything may be the visitor's invention. The last good address is then the answer.
+    #[must_use]
+    pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer.to_canonical();
+        if !self.is_trusted(client) {
+            return client;
+        }
+        let name = match self.header {
+            ForwardedHeader::XForwardedFor => "x-forwarded-for",
+            ForwardedHeader::Forwarded => header::FORWARDED.as_str(),
+        };
+        let mut budget = MAX_HEADER_BYTES;
+        let lines = headers.get_all(name).iter().rev();
+        let elements = lines.flat_map(|line| Elements {
+            rest: Some(line.as_bytes()),
+        });
+        for element in elements.take(MAX_HOPS) {
+            let Some(left) = budget.checked_sub(element.len()) else {
+                break;
+            };
+            budget = left;
+            let Some(address) = self.address_in(element) else {
+                break;
+            };
+            client = address;
+            if !self.is_trusted(client) {
+                break;
+            }
+        }
+        client
+    }
+
+    fn address_in(&self, element: &[u8]) -> Option<IpAddr> {
+        let element = std::str::from_utf8(element).ok()?.trim();
+        match self.header {
+            ForwardedHeader::XForwardedFor => parse_node(element),
+            ForwardedHeader::Forwarded => parse_node(forwarded_for(element)?),
+        }
+    }
+}
+
+/// A header line's elements from the right, split at commas outside of quotes.
+struct Elements<'a> {
+    rest: Option<&'a [u8]>,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.rest?;
+        // From the right, a quote that the visitor left open can't swallow what a proxy appended.
+        // No further than the limit, so that a long line costs no more than a short one.
+        let mut quoted = false;
+        let from = line.len().saturating_sub(MAX_HEADER_BYTES + 1);
+        for (at, byte) in line.iter().enumerate().skip(from).rev() {
+            match byte {
+                b'"' => quoted = !quoted,
+                b',' if !quoted => {
+                    self.rest = Some(&line[..at]);
+                    return Some(&line[at + 1..]);
+                }
+                _ => {}
+            }
+        }
+        self.rest = None;
+        Some(line)
+    }
+}
+
+/// The value of `for` in an element of `Forwarded`, without quotes.
+fn forwarded_for(element: &str) -> Option<&str> {
+    element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let value = value.trim();
+        let bare = value
+            .strip_prefix('"')
+            .and_then(|value| value.strip_suffix('"'));
+        name.trim()
+            .eq_ignore_ascii_case("for")
+            .then_some(bare.unwrap_or(value))
+    })
+}
+
+/// An address, alone or with a port; IPv6 bare or in brackets.
+fn parse_node(node: &str) -> Option<IpAddr> {
+    let bracketed = |node: &str| {
+        let inner = node.strip_prefix('[')?.strip_suffix(']')?;
+        inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    };
+    let address = node
+        .parse::<IpAddr>()
+        .ok()
+        .or_else(|| node.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+        .or_else(|| bracketed(node))?;
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Whom a chain of proxies speaks for, with honest and dishonest headers.
+
+use super::*;
+use http::HeaderValue;
+use proptest::prelude::*;
+
+const PROXY: &str = "10.0.0.1";
+
+fn chain(header: ForwardedHeader) -> ClientAddress {
+    let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"];
+    ClientAddress::new(
+        trusted
+            .map(|range| range.parse().expect("a range"))
+            .to_vec(),
+        header,
+    )
+}
+
+fn resolve(header: ForwardedHeader, peer: &str, lines: &[&str]) -> String {
+    let name = match header {
+        ForwardedHeader::XForwardedFor => "x-forwarded-for",
+        ForwardedHeader::Forwarded => "forwarded",
+    };
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        headers.append(
+            name,
+            HeaderValue::from_bytes(line.as_bytes()).expect("a header value"),
+        );
+    }
+    chain(header)
+        .resolve(peer.parse().expect("an address"), &headers)
+        .to_string()
+}
+
+#[test]
+fn x_forwarded_for() {
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("192.0.2.1", &[], "192.0.2.1"),
+        ("192.0.2.1", &["198.51.100.1"], "192.0.2.1"),
+        ("::ffff:192.0.2.1", &[], "192.0.2.1"),
+        (PROXY, &[], PROXY),
+        (PROXY, &["198.51.100.1"], "198.51.100.1"),
+        ("::ffff:10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
+        (PROXY, &["203.0.113.9, 198.51.100.1"], "198.51.100.1"),
+        (
+            PROXY,
+            &["203.0.113.9, 198.51.100.1,10.0.0.2 , 10.0.0.3"],
+            "198.51.100.1",
+        ),
+        (
+            PROXY,
+            &["203.0.113.9", "198.51.100.1, 10.0.0.2"],
+            "198.51.100.1",
+        ),
+        (PROXY, &["198.51.100.1", "10.0.0.2"], "198.51.100.1"),
+        (PROXY, &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        (PROXY, &["198.51.100.1:4711"], "198.51.100.1"),
+        (PROXY, &["2001:db8::1"], "2001:db8::1"),
+        (PROXY, &["[2001:db8::1]"], "2001:db8::1"),
+        (PROXY, &["[2001:db8::1]:4711"], "2001:db8::1"),
+        (PROXY, &["198.51.100.1, 2001:db8:ffff::5"], "198.51.100.1"),
+        (PROXY, &["198.51.100.1, unknown"], PROXY),
+        (PROXY, &["198.51.100.1, _hidden, 10.0.0.9"], "10.0.0.9"),
+        (PROXY, &["198.51.100.1, 999.1.1.1, 10.0.0.9"], "10.0.0.9"),
+        (PROXY, &["198.51.100.1, , 10.0.0.9"], "10.0.0.9"),
+        (PROXY, &["198.51.100.1", "", "10.0.0.9"], "10.0.0.9"),
+        (PROXY, &["198.51.100.1, [2001:db8::1"], PROXY),
+        (PROXY, &["fe80::1%eth0"], PROXY),
+        (PROXY, &["\u{e4}, 10.0.0.9"], "10.0.0.9"),
+        (PROXY, &["\"x, 198.51.100.1"], "198.51.100.1"),
+    ];
+    for (peer, lines, expected) in cases {
+        let found = resolve(ForwardedHeader::XForwardedFor, peer, lines);
+        assert_eq!(&found, expected, "{peer} {lines:?}");
+    }
+}
+
+#[test]
+fn forwarded() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["for=198.51.100.1"], "198.51.100.1"),
+        (
+            &["For=\"198.51.100.1:4711\";proto=https;by=10.0.0.7"],
+            "198.51.100.1",
+        ),
+        (&["proto=http ; for=198.51.100.1"], "198.51.100.1"),
+        (&["for=\"[2001:db8::1]:4711\", for=10.0.0.2"], "2001:db8::1"),
+        (&["for=\"[2001:db8::1]\""], "2001:db8::1"),
+        (
+            &["for=203.0.113.9, for=198.51.100.1, for=10.0.0.2"],
+            "198.51.100.1",
+        ),
+        (&["for=203.0.113.9", "for=198.51.100.1"], "198.51.100.1"),
+        (&["for=198.51.100.1, for=unknown"], PROXY),
+        (
+            &["for=198.51.100.1, for=\"_gazonk\", for=10.0.0.2"],
+            "10.0.0.2",
+        ),
+        (&["for=198.51.100.1, proto=https"], PROXY),
+        (&["198.51.100.1"], PROXY),
+        (&["for=\"x, for=198.51.100.1"], "198.51.100.1"),
+        (
+            &["for=203.0.113.9;host=\"a, for=203.0.113.8\", for=10.0.0.2"],
+            "203.0.113.9",
+        ),
+    ];
+    for (lines, expected) in cases {
+        let found = resolve(ForwardedHeader::Forwarded, PROXY, lines);
+        assert_eq!(&found, expected, "{lines:?}");
+    }
+}
+
+#[test]
+fn only_the_chosen_header_counts_and_nobody_is_trusted_without_ranges() {
+    let mut headers = HeaderMap::new();
+    headers.insert("forwarded", HeaderValue::from_static("for=198.51.100.1"));
+    headers.insert("x-forwarded-for", HeaderValue::from_static("203.0.113.9"));
+    let peer = PROXY.parse().expect("an address");
+    let by = |header| chain(header).resolve(peer, &headers).to_string();
+    assert_eq!(by(ForwardedHeader::Forwarded), "198.51.100.1");
+    assert_eq!(by(ForwardedHeader::XForwardedFor), "203.0.113.9");
+    assert_eq!(ClientAddress::default().resolve(peer, &headers), peer);
+}
+
+#[test]
+fn the_walk_is_bounded_in_hops_and_bytes() {
+    let hops = |count: usize| format!("198.51.100.1{}", ", 10.0.0.2".repeat(count));
+    let walk = |line: &str| resolve(ForwardedHeader::XForwardedFor, PROXY, &[line]);
+    assert_eq!(walk(&hops(MAX_HOPS - 1)), "198.51.100.1");
+    assert_eq!(walk(&hops(MAX_HOPS)), "10.0.0.2");
+    let padded = |spaces: usize| format!("198.51.100.1,{}10.0.0.2", " ".repeat(spaces));
+    assert_eq!(walk(&padded(MAX_HEADER_BYTES - 30)), "198.51.100.1");
+    assert_eq!(walk(&padded(MAX_HEADER_BYTES)), PROXY);
+}
+
+#[test]
+fn storage_keeps_the_network_or_everything() {
+    let stored = |address: &str, storage| {
+        let octets = store(address.parse().expect("an address"), storage);
+        Ipv6Addr::from(octets).to_canonical().to_string()
+    };
+    assert_eq!(stored("192.0.2.77", AddressStorage::Truncated), "192.0.2.0");
+    assert_eq!(
+        stored("::ffff:192.0.2.77", AddressStorage::Truncated),
+        "192.0.2.0"
+    );
+    assert_eq!(
+        stored("2001:db8:1:2::3", AddressStorage::Truncated),
+        "2001:db8:1::"
+    );
+    assert_eq!(stored("192.0.2.77", AddressStorage::Full), "192.0.2.77");
+    assert_eq!(
+        stored("2001:db8:1:2::3", AddressStorage::Full),
+        "2001:db8:1:2::3"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_header_gives_the_peer_or_an_address_written_in_it(line in "[ -~]{0,200}") {
+        for header in [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded] {
+            let found = resolve(header, PROXY, &[&line]);
+            prop_assert!(found == PROXY || !line.is_empty());
+            prop_assert_eq!(resolve(header, "192.0.2.1", &[&line]), "192.0.2.1");
+        }
+    }
+
+    #[test]
+    fn what_a_visitor_writes_never_hides_what_a_proxy_appends(forged in "[ -~]{0,80}") {
+        let line = format!("{forged}, 198.51.100.1, 10.0.0.2");
+        prop_assert_eq!(resolve(ForwardedHeader::XForwardedFor, PROXY, &[&line]), "198.51.100.1");
+        let line = format!("{forged}, for=198.51.100.1, for=10.0.0.2");
+        prop_assert_eq!(resolve(ForwardedHeader::Forwarded, PROXY, &[&line]), "198.51.100.1");
+    }
+}

@@ -1,0 +1,152 @@
+//! Where an address is: country, region and autonomous system, from MaxMind-format files.
+//!
+//! Files are read whole, looked up without allocation and replaced while serving. Fetching or
+//! updating them belongs to the operator, never here.
+
+mod database;
+
+use daemon::settings::ByteSize;
+use database::{Database, Field};
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Which files say where an address is. Each may be absent; what it would say is then unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GeoSettings {
+    /// A country or city file (GeoLite2, GeoIP2, DB-IP or flat with `country_code`).
+    #[serde(alias = "city")]
+    pub country: Option<PathBuf>,
+    /// A file of autonomous systems.
+    pub asn: Option<PathBuf>,
+    /// A larger file is refused: it is held in memory, twice while it is replaced.
+    pub max_file_bytes: ByteSize,
+}
+
+impl Default for GeoSettings {
+    fn default() -> Self {
+        Self {
+            country: None,
+            asn: None,
+            max_file_bytes: ByteSize(1 << 30),
+        }
+    }
+}
+
+/// Where an address is. Small and owned, so that looking it up allocates nothing and holds no file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// ISO 3166-1 alpha-2 code in capitals, or two NUL bytes when unknown.
+    pub country: [u8; 2],
+    /// Autonomous system number, or 0.
+    pub asn: u32,
+    region: [u8; 3],
+    region_len: u8,
+}
+
+/// The geo files; shared by all workers, looked up without locks.
+#[derive(Debug)]
+pub struct Geo {
+    country: Option<Database>,
+    asn: Option<Database>,
+}
+
+impl Place {
+    /// ISO 3166-2 subdivision code without the country (one to three characters), or empty.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        std::str::from_utf8(&self.region[..usize::from(self.region_len)]).unwrap_or_default()
+    }
+
+    /// This place as an event holds it.
+    #[must_use]
+    pub fn as_event(&self) -> tracking_events::Geo<'_> {
+        tracking_events::Geo {
+            country: self.country,
+            region: self.region(),
+            asn: self.asn,
+        }
+    }
+
+    fn set_country(&mut self, code: &str) {
+        if let [a, b] = code.as_bytes()
+            && a.is_ascii_alphabetic()
+            && b.is_ascii_alphabetic()
+        {
+            self.country = [a.to_ascii_uppercase(), b.to_ascii_uppercase()];
+        }
+    }
+
+    fn set_region(&mut self, code: &str) {
+        let bytes = code.as_bytes();
+        if matches!(bytes.len(), 1..=3) && bytes.iter().all(u8::is_ascii_alphanumeric) {
+            self.region[..bytes.len()].copy_from_slice(bytes);
+            self.region_len = u8::try_from(bytes.len()).expect("at most three");
+        }
+    }
+}
+
+impl Geo {
+    /// Reads the files of `settings`; blocks for as long as that takes.
+    ///
+    /// A file that is absent or no good does not stop the start: the visitor is redirected whatever
+    /// is known of the place. All that will be unknown is said in one warning.
+    #[must_use]
+    pub fn open(settings: &GeoSettings) -> Self {
+        let mut missing = Vec::new();
+        let mut open = |path: &Option<PathBuf>, field: Field| {
+            let Some(path) = path else {
+                missing.push(format!("{field}: no file is configured"));
+                return None;
+            };
+            let (database, problem) = Database::open(path, field, settings.max_file_bytes.0);
+            missing.extend(problem.map(|problem| format!("{field}: {problem}")));
+            Some(database)
+        };
+        let country = open(&settings.country, Field::Country);
+        let asn = open(&settings.asn, Field::Asn);
+        if !missing.is_empty() {
+            tracing::warn!(
+                missing = missing.join("; "),
+                "some geo fields will be unknown"
+            );
+        }
+        Self { country, asn }
+    }
+
+    /// Where `address` is; what no file knows is unknown.
+    #[must_use]
+    pub fn lookup(&self, address: IpAddr) -> Place {
+        let address = address.to_canonical();
+        let mut place = Place::default();
+        for database in self.country.iter().chain(&self.asn) {
+            database.fill(address, &mut place);
+        }
+        place
+    }
+
+    /// Takes up files that were replaced, and says how many. To be called every few seconds from
+    /// a thread that may block; costs a `stat` per file when nothing changed.
+    ///
+    /// A bad new file is refused with one warning and the old one stays in use.
+    pub fn refresh(&self) -> usize {
+        self.country
+            .iter()
+            .chain(&self.asn)
+            .filter(|database| database.refresh())
+            .count()
+    }
+
+    /// When the loaded files were built: country or city file, then autonomous systems, in seconds
+    /// since 1970.
+    #[must_use]
+    pub fn built(&self) -> [Option<u64>; 2] {
+        [&self.country, &self.asn].map(|database| database.as_ref().and_then(Database::built))
+    }
+}
+
+#[cfg(test)]
+mod mmdb;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! A real edge process for tests, and a client that sends exactly the bytes it is told.
+#![allow(dead_code, missing_docs)]
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub const LINKS: &str = r#"
+[[link]]
+id = 1
+slug = "spring"
+offer = "offer-1"
+campaign = "campaign-1"
+affiliate = "ann"
+destination = "https://shop.example/{offer}?cid={click_id}&s={sub1}&l={language}&d={device}&ip={ip}"
+
+[[link]]
+id = 2
+slug = "plain"
+offer = "offer-1"
+campaign = "campaign-1"
+affiliate = "ann"
+destination = "https://shop.example/p#top"
+code = 307
+pass_query = true
+
+[[link]]
+id = 3
+slug = "paused"
+offer = "offer-1"
+campaign = "campaign-1"
+affiliate = "ann"
+destination = "https://shop.example/"
+state = "paused"
+
+[[link]]
+id = 4
+slug = "resting"
+offer = "offer-1"
+campaign = "campaign-1"
+affiliate = "ann"
+destination = "https://shop.example/"
+state = "paused"
+fallback = "https://shop.example/later"
+"#;
+
+pub const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+
+pub struct Edge {
+    child: Child,
+    pub dir: tempfile::TempDir,
+    pub listening: String,
+    pub admin: String,
+}
+
+/// What was answered: status, header lines and body.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub fn location(&self) -> &str {
+        self.header("location").expect("a redirect has a Location")
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Edge {
+    pub fn start() -> Self {
+        Self::with("")
+    }
+
+    /// An edge with more lines in `[http]`.
+    pub fn with(http: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("links.toml"), LINKS).expect("writable");
+        Self::start_in(dir, http)
+    }
+
+    pub fn start_in(dir: tempfile::TempDir, http: &str) -> Self {
+        let config = configure(dir.path(), http);
+        let log = std::fs::File::create(dir.path().join("edge.log")).expect("writable");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_edge-tracker"))
+            .args(["serve", "--config"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the edge starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("readable");
+        let field = |name: &str| {
+            let start = line.find(&format!("\"{name}\":\"")).map(|at| at + name.len() + 4);
+            let start = start.unwrap_or_else(|| panic!("not ready: {line:?} {}", log_of(dir.path())));
+            line[start..].split('"').next().expect("a value").to_owned()
+        };
+        Self { listening: field("listening"), admin: field("admin"), child, dir }
+    }
+
+    pub fn log(&self) -> String {
+        log_of(self.dir.path())
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.listening).expect("the edge listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("settable");
+        stream
+    }
+
+    /// Sends `bytes`, closes the sending side, and reads everything that is answered.
+    pub fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect();
+        let _ = stream.write_all(bytes);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    }
+
+    pub fn request(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut text = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            text.push_str("Host: go.example\r\n");
+        }
+        for (name, value) in headers {
+            write!(text, "{name}: {value}\r\n").expect("a String");
+        }
+        text.push_str("\r\n");
+        parse(&self.raw(text.as_bytes()))
+    }
+
+    pub fn get(&self, target: &str) -> Answer {
+        self.request("GET", target, &[("User-Agent", CHROME)])
+    }
+
+    /// The value of the metric line that starts with `name`, summed over labels that match.
+    pub fn metric(&self, name: &str, label: &str) -> u64 {
+        let mut stream = TcpStream::connect(&self.admin).expect("the edge listens");
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .expect("writable");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("readable");
+        let matching = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        matching
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum::<f64>() as u64
+    }
+
+    /// Waits until a metric is at least `value`.
+    pub fn await_metric(&self, name: &str, label: &str, value: u64) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.metric(name, label) < value {
+            assert!(Instant::now() < deadline, "{name}{{{label}}} did not reach {value}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn kill9(mut self) -> tempfile::TempDir {
+        self.child.kill().expect("killable");
+        self.child.wait().expect("waitable");
+        let replacement = tempfile::tempdir().expect("a temporary folder");
+        std::mem::replace(&mut self.dir, replacement)
+    }
+
+    pub fn stop(&mut self) -> bool {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().expect("kill runs").success());
+        self.child.wait().expect("waitable").success()
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn log_of(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("edge.log")).unwrap_or_default()
+}
+
+pub fn configure(dir: &Path, http: &str) -> PathBuf {
+    let path = dir.join("edge.toml");
+    let shown = dir.display();
+    let text = format!(
+        "node = 7\ndata_dir = \"{shown}/data\"\nworkers = 2\n\n[http]\nlisten = \"127.0.0.1:0\"\n\
+         admin_listen = \"127.0.0.1:0\"\n{http}\n\n[links]\nfile = \"{shown}/links.toml\"\n\
+         check_every = \"20ms\"\n\n[journal]\nsegment_bytes = \"1MiB\"\n\n[aggregator]\n\
+         address = \"127.0.0.1:1\"\n"
+    );
+    std::fs::write(&path, text).expect("writable");
+    path
+}
+
+pub fn parse(bytes: &[u8]) -> Answer {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+    let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    Answer { status, head, body: bytes[end + 4..].to_vec() }
+}
