@@ -102,7 +102,11 @@ impl ClickPath {
             texts: Texts::default(),
             location: Vec::with_capacity(2_048),
         };
-        Self { shared, metrics, state: RefCell::new(state) }
+        Self {
+            shared,
+            metrics,
+            state: RefCell::new(state),
+        }
     }
 
     /// The worker's metrics.
@@ -122,10 +126,11 @@ impl ClickPath {
     #[must_use]
     pub fn answer<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Full<Bytes>> {
         let parsed = Instant::now();
-        self.try_answer(peer, request, parsed).unwrap_or_else(|refusal| {
-            self.metrics.refused(refusal);
-            refusal.response()
-        })
+        self.try_answer(peer, request, parsed)
+            .unwrap_or_else(|refusal| {
+                self.metrics.refused(refusal);
+                refusal.response()
+            })
     }
 
     fn try_answer<B>(
@@ -135,16 +140,25 @@ impl ClickPath {
         parsed: Instant,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let shared = &*self.shared;
-        let State { lane, query, texts, location } = &mut *self.state.borrow_mut();
+        let State {
+            lane,
+            query,
+            texts,
+            location,
+        } = &mut *self.state.borrow_mut();
         let target = request::target(request, shared.max_url_bytes)?;
         let named = request::host(request, &mut texts.host);
-        if !shared.hosts.is_empty() && !(named && shared.hosts.contains(&texts.host)) {
+        let served = shared.hosts.is_empty() || (named && shared.hosts.contains(&texts.host));
+        if !served {
             return Err(Refusal::UnknownHost);
         }
         let links = shared.links.load();
         let (Target::Click(slug) | Target::Pixel(slug)) = target;
         let (slug, link) = links.find(slug).ok_or(Refusal::UnknownLink)?;
-        query.read(request.uri().query().unwrap_or_default(), shared.query_limits)?;
+        query.read(
+            request.uri().query().unwrap_or_default(),
+            shared.query_limits,
+        )?;
         let mut flags = request::marks(request);
         let redirect = redirect(target, link, &mut flags)?;
 
@@ -158,7 +172,12 @@ impl ClickPath {
             seq: Seq(lane.next_seq()),
             link: link.id,
         });
-        let used = Used { id, slug, link, status: redirect.as_ref().map_or(StatusCode::OK, |r| r.code) };
+        let used = Used {
+            id,
+            slug,
+            link,
+            status: redirect.as_ref().map_or(StatusCode::OK, |r| r.code),
+        };
         let mut visit = visitor.visit(shared, now, &used, query, texts, flags);
         if let Some(redirect) = &redirect {
             expand(redirect.destination, &visit, link, query, texts, location)?;
@@ -169,7 +188,9 @@ impl ClickPath {
             Target::Click(_) => Event::Click(visit),
             Target::Pixel(_) => Event::Impression(visit),
         };
-        match lane.append(MAX_EVENT_BYTES, |room| tracking_events::encode(&event, room).ok()) {
+        match lane.append(MAX_EVENT_BYTES, |room| {
+            tracking_events::encode(&event, room).ok()
+        }) {
             Ok(_) => self.metrics.logged_in(parsed.elapsed()),
             Err(error) => self.metrics.lost(error.reason()),
         }
@@ -201,13 +222,15 @@ fn redirect<'a>(
     };
     match (target, paused) {
         (Target::Pixel(_), _) => Ok(None),
-        (Target::Click(_), None) => {
-            Ok(Some(Redirect { code: link.code, destination: &link.destination }))
-        }
+        (Target::Click(_), None) => Ok(Some(Redirect {
+            code: link.code,
+            destination: &link.destination,
+        })),
         // Not the link's own code: a permanent redirect to a fallback would outlive the pause.
-        (Target::Click(_), Some(Some(destination))) => {
-            Ok(Some(Redirect { code: StatusCode::FOUND, destination }))
-        }
+        (Target::Click(_), Some(Some(destination))) => Ok(Some(Redirect {
+            code: StatusCode::FOUND,
+            destination,
+        })),
         (Target::Click(_), Some(None)) => Err(Refusal::LinkPaused),
     }
 }
@@ -253,11 +276,18 @@ impl<'r> Visitor<'r> {
         mut flags: Flags,
     ) -> Visit<'a> {
         let raw = shared.agents.cut(&self.agent_header);
-        let referrer = if query.referrer().is_empty() { &self.referrer_header } else { query.referrer() };
+        let referrer = if query.referrer().is_empty() {
+            &self.referrer_header
+        } else {
+            query.referrer()
+        };
         let (referrer, referrer_cut) = request::cut(referrer, request::MAX_REFERRER_BYTES);
         for (mark, applies) in [
             (Flags::BOT, self.agent.bot),
-            (Flags::TRUNCATED, referrer_cut || raw.len() < self.agent_header.len()),
+            (
+                Flags::TRUNCATED,
+                referrer_cut || raw.len() < self.agent_header.len(),
+            ),
             (Flags::MALFORMED_QUERY, query.malformed()),
             (Flags::BAD_COST, query.cost().is_none()),
         ] {
@@ -294,16 +324,28 @@ impl<'r> Visitor<'r> {
     /// Gives the visit its visitor, and marks it when that visitor used the link before. What is
     /// not counted is not remembered: a prefetch must not make the visit that follows a repeat.
     fn remember(&self, shared: &Shared, visit: &mut Visit<'_>) {
-        let ids = shared.identity.ids(visit.time, self.address, visit.agent.raw);
+        let ids = shared
+            .identity
+            .ids_of(visit.time, self.address, &self.agent.digest);
         visit.visitor = ids.current;
-        if visit.counted() && shared.filters.check_and_set(visit.time, visit.link.id, &ids) {
+        if visit.counted()
+            && shared
+                .filters
+                .check_and_set(visit.time, visit.link.id, &ids)
+        {
             visit.flags.insert(Flags::REPEATED);
         }
     }
 }
 
 impl Texts {
-    fn fill<B>(&mut self, request: &Request<B>, shared: &Shared, visitor: &Visitor<'_>, now: Micros) {
+    fn fill<B>(
+        &mut self,
+        request: &Request<B>,
+        shared: &Shared,
+        visitor: &Visitor<'_>,
+        now: Micros,
+    ) {
         request::language(request.headers(), &mut self.language);
         let stored = address::store(visitor.address, shared.address_storage);
         write_into(&mut self.ip, Ipv6Addr::from(stored).to_canonical());
@@ -354,7 +396,11 @@ fn expand(
     };
     location.clear();
     let passed_on = query.rest().filter(|_| link.pass_query);
-    if destination.expand(&values, passed_on, location) { Ok(()) } else { Err(Refusal::LocationTooLong) }
+    if destination.expand(&values, passed_on, location) {
+        Ok(())
+    } else {
+        Err(Refusal::LocationTooLong)
+    }
 }
 
 fn redirected(code: StatusCode, location: &[u8]) -> Response<Full<Bytes>> {
@@ -368,7 +414,9 @@ fn redirected(code: StatusCode, location: &[u8]) -> Response<Full<Bytes>> {
 
 fn pixel() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(PIXEL)));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("image/gif"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("image/gif"));
     uncacheable(response)
 }
 

@@ -51,6 +51,10 @@ fn check(config: &std::path::Path) -> anyhow::Result<()> {
     let settings = daemon::settings::load::<Settings>(config)?;
     let loaded = links::load(&settings.links.file)?;
     println!("{}: fine", config.display());
-    println!("{}: fine, {} links", settings.links.file.display(), loaded.table.len());
+    println!(
+        "{}: fine, {} links",
+        settings.links.file.display(),
+        loaded.table.len()
+    );
     Ok(())
 }

@@ -80,20 +80,77 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let metrics = Self {
-            answered: counters(&registry, "edge_answered_total", "Requests answered, by kind", &["worker", "kind"]),
-            marked: counters(&registry, "edge_marked_total", "Answered requests that carry a mark", &["worker", "mark"]),
+            answered: counters(
+                &registry,
+                "edge_answered_total",
+                "Requests answered, by kind",
+                &["worker", "kind"],
+            ),
+            marked: counters(
+                &registry,
+                "edge_marked_total",
+                "Answered requests that carry a mark",
+                &["worker", "mark"],
+            ),
             click_log: histogram(&registry),
-            connections: gauges(&registry, "edge_connections", "Open connections of visitors", &["worker"]),
-            refused: counters(&registry, "edge_refused_total", "Requests and connections refused, by reason", &["reason"]),
-            lost: counters(&registry, "edge_lost_total", "Events answered but not logged, by reason", &["reason"]),
+            connections: gauges(
+                &registry,
+                "edge_connections",
+                "Open connections of visitors",
+                &["worker"],
+            ),
+            refused: counters(
+                &registry,
+                "edge_refused_total",
+                "Requests and connections refused, by reason",
+                &["reason"],
+            ),
+            lost: counters(
+                &registry,
+                "edge_lost_total",
+                "Events answered but not logged, by reason",
+                &["reason"],
+            ),
             links: gauge(&registry, "edge_links", "Links in the table"),
-            reloads: counters(&registry, "edge_reloads_total", "Reloads of files, by file and outcome", &["file", "outcome"]),
-            levels: gauges(&registry, "edge_level", "Levels of journal, filters and caches", &["of"]),
-            connected: gauge(&registry, "edge_aggregator_connected", "1 while connected to the aggregator"),
-            batches: counter(&registry, "edge_batches_sent_total", "Batches sent, including those sent again"),
-            batch_bytes: counter(&registry, "edge_batch_bytes_sent_total", "Compressed bytes of batches sent"),
-            disconnects: counters(&registry, "edge_aggregator_disconnects_total", "Connections to the aggregator that failed or ended, by reason", &["reason"]),
-            lanes: gauges(&registry, "edge_lane_sequence", "Per lane, the last sequence at each stage", &["lane", "stage"]),
+            reloads: counters(
+                &registry,
+                "edge_reloads_total",
+                "Reloads of files, by file and outcome",
+                &["file", "outcome"],
+            ),
+            levels: gauges(
+                &registry,
+                "edge_level",
+                "Levels of journal, filters and caches",
+                &["of"],
+            ),
+            connected: gauge(
+                &registry,
+                "edge_aggregator_connected",
+                "1 while connected to the aggregator",
+            ),
+            batches: counter(
+                &registry,
+                "edge_batches_sent_total",
+                "Batches sent, including those sent again",
+            ),
+            batch_bytes: counter(
+                &registry,
+                "edge_batch_bytes_sent_total",
+                "Compressed bytes of batches sent",
+            ),
+            disconnects: counters(
+                &registry,
+                "edge_aggregator_disconnects_total",
+                "Connections to the aggregator that failed or ended, by reason",
+                &["reason"],
+            ),
+            lanes: gauges(
+                &registry,
+                "edge_lane_sequence",
+                "Per lane, the last sequence at each stage",
+                &["lane", "stage"],
+            ),
             registry,
         };
         // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
@@ -172,7 +229,10 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    registered(registry, IntCounterVec::new(Opts::new(name, help), labels).expect(VALID))
+    registered(
+        registry,
+        IntCounterVec::new(Opts::new(name, help), labels).expect(VALID),
+    )
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
@@ -180,12 +240,18 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
 }
 
 fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels).expect(VALID))
+    registered(
+        registry,
+        IntGaugeVec::new(Opts::new(name, help), labels).expect(VALID),
+    )
 }
 
 fn histogram(registry: &Registry) -> HistogramVec {
     let name = "edge_click_log_seconds";
     let help = "From a parsed request to the acceptance of its event in the journal";
     let options = HistogramOpts::new(name, help).buckets(CLICK_LOG_BUCKETS.to_vec());
-    registered(registry, HistogramVec::new(options, &["worker"]).expect(VALID))
+    registered(
+        registry,
+        HistogramVec::new(options, &["worker"]).expect(VALID),
+    )
 }

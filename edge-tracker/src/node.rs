@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tracking_events::{Event, FORMAT_VERSION, NodeId};
+use tracking_events::{Event, FORMAT_VERSION, Micros, NodeId};
 use upkeep::Upkeep;
 
 /// How much of the journal is read at once when filters are brought up to date.
@@ -35,15 +35,28 @@ const REPLAY_BYTES: usize = 4 << 20;
 /// # Errors
 /// When it can't start; the message says what to do.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     LocalSet::new().block_on(&runtime, serve(settings))
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let stopping = Arc::new(AtomicBool::new(false));
-    let Parts { shared, links_version, journal, covers } = assemble(settings)?;
-    let Opened { writers, readers, journal, keeper, .. } = journal;
+    let Parts {
+        shared,
+        links_version,
+        journal,
+        covers,
+    } = assemble(settings)?;
+    let Opened {
+        writers,
+        readers,
+        journal,
+        keeper,
+        ..
+    } = journal;
     let progress = progress(&readers, &covers);
     let shipper = shipper(settings, journal, readers, progress.clone(), &metrics)?;
 
@@ -52,7 +65,14 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let admin = serve_admin(settings, &metrics, stopping.clone()).await?;
     let (stop_workers, workers_stop) = watch::channel(false);
     let (stop_rest, rest_stop) = watch::channel(false);
-    let workers = start_workers(settings, &shared, &metrics, listeners, writers, &workers_stop)?;
+    let workers = start_workers(
+        settings,
+        &shared,
+        &metrics,
+        listeners,
+        writers,
+        &workers_stop,
+    )?;
     let upkeep = Upkeep {
         shared,
         metrics,
@@ -80,7 +100,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn close(keeper: Keeper) -> anyhow::Result<()> {
-    keeper.stop().context("the journal could not be synced when stopping")
+    keeper
+        .stop()
+        .context("the journal could not be synced when stopping")
 }
 
 fn ready_line(listening: SocketAddr, admin: SocketAddr) -> String {
@@ -119,14 +141,24 @@ fn assemble(settings: &Settings) -> anyhow::Result<Parts> {
             settings.http.forwarded_header,
         ),
         address_storage: visitor.address_storage,
-        hosts: settings.http.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        hosts: settings
+            .http
+            .hosts
+            .iter()
+            .map(|host| host.to_ascii_lowercase())
+            .collect(),
         query_limits: QueryLimits {
             parameters: settings.http.max_parameters.get(),
             value_bytes: bytes(settings.http.max_parameter_bytes.get().0),
         },
         max_url_bytes: bytes(settings.http.max_url_bytes.get().0),
     };
-    Ok(Parts { shared: Arc::new(shared), links_version: links.version, journal, covers })
+    Ok(Parts {
+        shared: Arc::new(shared),
+        links_version: links.version,
+        journal,
+        covers,
+    })
 }
 
 fn bytes(size: u64) -> usize {
@@ -152,13 +184,17 @@ fn open_filters(
     settings: &Settings,
     readers: &mut [LaneReader],
 ) -> anyhow::Result<(Filters, Vec<(u8, u64)>)> {
-    let filters = Filters::new(&settings.unique)?;
-    let covers = filters.load(&filters_dir(settings))?;
+    let (filters, snapshot) =
+        Filters::load(&settings.unique, &filters_dir(settings), Micros::now())?;
+    let covers = snapshot.covers;
     let mut frames = Vec::new();
     let mut replayed = 0_u64;
     for reader in readers {
         let lane = reader.lane();
-        let covered = covers.iter().find(|(known, _)| *known == lane).map_or(0, |(_, seq)| *seq);
+        let covered = covers
+            .iter()
+            .find(|(known, _)| *known == lane)
+            .map_or(0, |(_, seq)| *seq);
         reader.seek(covered);
         while let Some(run) = reader.read(REPLAY_BYTES, &mut frames)? {
             for frame in event_journal::frames(&frames).flatten() {
@@ -185,7 +221,13 @@ fn replay(filters: &Filters, version: u16, payload: &[u8]) -> bool {
 fn progress(readers: &[LaneReader], covers: &[(u8, u64)]) -> Arc<Progress> {
     let covered = |reader: &LaneReader| {
         let lane = reader.lane();
-        (lane, covers.iter().find(|(known, _)| *known == lane).map_or(0, |(_, seq)| *seq))
+        (
+            lane,
+            covers
+                .iter()
+                .find(|(known, _)| *known == lane)
+                .map_or(0, |(_, seq)| *seq),
+        )
     };
     Arc::new(Progress::new(readers.iter().map(covered)))
 }
@@ -202,7 +244,13 @@ fn shipper(
         node: NodeId(settings.node.get()),
         settings: settings.aggregator.clone(),
         tls: identity.client_config()?,
-        spool: Spool::new(journal, readers, progress, &settings.aggregator, metrics.clone())?,
+        spool: Spool::new(
+            journal,
+            readers,
+            progress,
+            &settings.aggregator,
+            metrics.clone(),
+        )?,
         metrics: metrics.clone(),
     })
 }
@@ -213,7 +261,11 @@ async fn serve_admin(
     stopping: Arc<AtomicBool>,
 ) -> anyhow::Result<SocketAddr> {
     let ready = move || {
-        if stopping.load(Ordering::Relaxed) { Err("stopping".into()) } else { Ok(()) }
+        if stopping.load(Ordering::Relaxed) {
+            Err("stopping".into())
+        } else {
+            Ok(())
+        }
     };
     let address = settings.http.admin_listen;
     daemon::admin::serve(address, metrics.registry(), ready)
@@ -236,9 +288,16 @@ fn start_workers(
     for (listener, lane) in listeners.into_iter().zip(writers) {
         let number = lane.lane();
         let (shared, stop, metrics) = (shared.clone(), stop.clone(), metrics.worker(number));
-        let worker = std::thread::Builder::new().name(format!("worker-{number}")).spawn(
-            move || server::run(listener, ClickPath::new(shared, metrics, lane), limits, stop),
-        )?;
+        let worker = std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                server::run(
+                    listener,
+                    ClickPath::new(shared, metrics, lane),
+                    limits,
+                    stop,
+                )
+            })?;
         workers.push(worker);
     }
     Ok(workers)
@@ -246,7 +305,9 @@ fn start_workers(
 
 fn join(workers: Vec<Worker>) -> anyhow::Result<()> {
     for worker in workers {
-        worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
+        worker
+            .join()
+            .map_err(|_| anyhow::anyhow!("a worker panicked"))??;
     }
     Ok(())
 }

@@ -29,8 +29,20 @@ pub struct Query {
 type Span = (u32, u32);
 
 const NAMES: [&str; SUB_COUNT + 4] = [
-    "sub1", "sub2", "sub3", "sub4", "sub5", "sub6", "sub7", "sub8", "sub9", "sub10", "source",
-    "external_id", "cost", "referrer",
+    "sub1",
+    "sub2",
+    "sub3",
+    "sub4",
+    "sub5",
+    "sub6",
+    "sub7",
+    "sub8",
+    "sub9",
+    "sub10",
+    "source",
+    "external_id",
+    "cost",
+    "referrer",
 ];
 const SOURCE: usize = SUB_COUNT;
 const EXTERNAL_ID: usize = SUB_COUNT + 1;
@@ -139,7 +151,9 @@ impl Query {
 
     /// Parameters that mean nothing to us, in their order.
     pub fn rest(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.rest.iter().map(|(name, value)| (self.slice(*name), self.slice(*value)))
+        self.rest
+            .iter()
+            .map(|(name, value)| (self.slice(*name), self.slice(*value)))
     }
 
     /// Whether an escape was broken or something was not UTF-8.
@@ -168,7 +182,12 @@ const fn range((start, end): Span) -> Range<usize> {
 fn decimal_micros(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || whole.len() > 12 || fraction.len() > 6 || !digits(whole) || !digits(fraction) {
+    if whole.is_empty()
+        || whole.len() > 12
+        || fraction.len() > 6
+        || !digits(whole)
+        || !digits(fraction)
+    {
         return None;
     }
     let whole: i64 = whole.parse().ok()?;
@@ -181,7 +200,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { parameters: 64, value_bytes: 512 };
+    const LIMITS: Limits = Limits {
+        parameters: 64,
+        value_bytes: 512,
+    };
 
     fn read(raw: &str) -> Result<Query, Refusal> {
         let mut query = Query::default();
@@ -190,17 +212,26 @@ mod tests {
 
     #[test]
     fn known_parameters_are_decoded_and_the_rest_kept() {
-        let query = read("sub1=a+b%20c&x=%C3%BC&sub10=z&source=mail&external_id=7&y&sub1=late").expect("fine");
+        let query = read("sub1=a+b%20c&x=%C3%BC&sub10=z&source=mail&external_id=7&y&sub1=late")
+            .expect("fine");
         let subs = query.subs();
         assert_eq!((subs[0], subs[1], subs[9]), ("a b c", "", "z"));
-        assert_eq!((query.source(), query.external_id(), query.referrer()), ("mail", "7", ""));
+        assert_eq!(
+            (query.source(), query.external_id(), query.referrer()),
+            ("mail", "7", "")
+        );
         assert_eq!(query.rest().collect::<Vec<_>>(), [("x", "ü"), ("y", "")]);
         assert!(!query.malformed());
     }
 
     #[test]
     fn broken_escapes_are_literal_and_marked() {
-        for (raw, sub1) in [("sub1=100%", "100%"), ("sub1=%zz", "%zz"), ("sub1=%4", "%4"), ("sub1=%ff", "\u{fffd}")] {
+        for (raw, sub1) in [
+            ("sub1=100%", "100%"),
+            ("sub1=%zz", "%zz"),
+            ("sub1=%4", "%4"),
+            ("sub1=%ff", "\u{fffd}"),
+        ] {
             let query = read(raw).expect(raw);
             assert_eq!((query.subs()[0], query.malformed()), (sub1, true), "{raw}");
         }
@@ -211,21 +242,43 @@ mod tests {
         let many = "a=1&".repeat(65);
         assert_eq!(read(&many).err(), Some(Refusal::TooManyParameters));
         assert!(read(&"a=1&".repeat(64)).is_ok());
-        assert_eq!(read(&format!("sub1={}", "x".repeat(513))).err(), Some(Refusal::ParameterTooLong));
+        assert_eq!(
+            read(&format!("sub1={}", "x".repeat(513))).err(),
+            Some(Refusal::ParameterTooLong)
+        );
         assert!(read(&format!("sub1={}", "x".repeat(512))).is_ok());
-        for raw in ["sub1=%00", "sub2=a%0d%0aSet-Cookie:x=y", "other=%7f", "%0a=1"] {
+        for raw in [
+            "sub1=%00",
+            "sub2=a%0d%0aSet-Cookie:x=y",
+            "other=%7f",
+            "%0a=1",
+        ] {
             assert_eq!(read(raw).err(), Some(Refusal::ControlCharacter), "{raw}");
         }
     }
 
     #[test]
     fn costs_are_exact_decimals() {
-        let cost = |text: &str| read(&format!("cost={text}")).expect("fine").cost().map(|cost| cost.0);
+        let cost = |text: &str| {
+            read(&format!("cost={text}"))
+                .expect("fine")
+                .cost()
+                .map(|cost| cost.0)
+        };
         assert_eq!(cost("0.25"), Some(250_000));
         assert_eq!(cost("12"), Some(12_000_000));
         assert_eq!(cost("999999999999.999999"), Some(999_999_999_999_999_999));
         assert_eq!(cost(""), Some(0));
-        for wrong in ["-1", "1e3", ".5", "1.0000001", "1,5", "NaN", "9999999999999", "1.-5"] {
+        for wrong in [
+            "-1",
+            "1e3",
+            ".5",
+            "1.0000001",
+            "1,5",
+            "NaN",
+            "9999999999999",
+            "1.-5",
+        ] {
             assert_eq!(cost(wrong), None, "{wrong}");
         }
     }

@@ -48,7 +48,8 @@ pub fn target<B>(request: &Request<B>, max_url_bytes: usize) -> Result<Target<'_
 }
 
 fn url_bytes(uri: &Uri) -> usize {
-    uri.path_and_query().map_or(0, |target| target.as_str().len())
+    uri.path_and_query()
+        .map_or(0, |target| target.as_str().len())
 }
 
 /// The host asked for, in lower case and without port, written into `out`; false when there is none
@@ -58,7 +59,10 @@ pub fn host<B>(request: &Request<B>, out: &mut String) -> bool {
     out.clear();
     let named = match request.uri().host() {
         Some(host) => Some(host),
-        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
+        None => request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok()),
     };
     let Some(named) = named else { return false };
     // The colon of a port comes after the bracket of an IPv6 address, if there is one.
@@ -81,7 +85,10 @@ pub fn marks<B>(request: &Request<B>) -> Flags {
     if request.method() == Method::HEAD {
         flags.insert(Flags::HEAD);
     }
-    if PREFETCH_HEADERS.iter().any(|name| announces_prefetch(request.headers(), name)) {
+    if PREFETCH_HEADERS
+        .iter()
+        .any(|name| announces_prefetch(request.headers(), name))
+    {
         flags.insert(Flags::PREFETCH);
     }
     flags
@@ -97,18 +104,28 @@ static PREFETCH_HEADERS: [HeaderName; 4] = [
 ];
 
 fn announces_prefetch(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value
-            .split([';', ','])
-            .map(|word| word.trim_matches([' ', '\t', '"']))
-            .any(|word| ["prefetch", "prerender", "preview"].iter().any(|w| word.eq_ignore_ascii_case(w)))
-    })
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| {
+            value
+                .split([';', ','])
+                .map(|word| word.trim_matches([' ', '\t', '"']))
+                .any(|word| {
+                    ["prefetch", "prerender", "preview"]
+                        .iter()
+                        .any(|w| word.eq_ignore_ascii_case(w))
+                })
+        })
 }
 
 /// A header as text: empty when absent, with replacement characters where it is not UTF-8.
 #[must_use]
 pub fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Cow<'a, str> {
-    headers.get(name).map_or(Cow::Borrowed(""), |value| String::from_utf8_lossy(value.as_bytes()))
+    headers.get(name).map_or(Cow::Borrowed(""), |value| {
+        String::from_utf8_lossy(value.as_bytes())
+    })
 }
 
 /// `text` cut at a character's border to at most `max` bytes, and whether that took something away.
@@ -121,8 +138,13 @@ pub fn cut(text: &str, max: usize) -> (&str, bool) {
 /// The first language tag of `Accept-Language` in lower case, written into `out`.
 pub fn language(headers: &HeaderMap, out: &mut String) {
     out.clear();
-    let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-    let first = accepted.and_then(|list| list.split([',', ';']).next()).unwrap_or_default().trim();
+    let accepted = headers
+        .get(header::ACCEPT_LANGUAGE)
+        .and_then(|value| value.to_str().ok());
+    let first = accepted
+        .and_then(|list| list.split([',', ';']).next())
+        .unwrap_or_default()
+        .trim();
     let is_tag = |tag: &str| tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if first.len() <= MAX_LANGUAGE_BYTES && is_tag(first) {
         out.extend(first.chars().map(|c| c.to_ascii_lowercase()));
@@ -135,18 +157,32 @@ mod tests {
 
     fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
         let builder = Request::builder().method(method).uri(uri);
-        headers.iter().fold(builder, |b, (name, value)| b.header(*name, *value)).body(()).expect("valid")
+        headers
+            .iter()
+            .fold(builder, |b, (name, value)| b.header(*name, *value))
+            .body(())
+            .expect("valid")
     }
 
     #[test]
     fn targets_are_told_apart() {
-        let target = |method, uri| target(&request(method, uri, &[]), 100).map(|t| format!("{t:?}"));
-        assert_eq!(target("GET", "/c/spring?x=1"), Ok("Click(\"spring\")".into()));
-        assert_eq!(target("HEAD", "/i/spring.gif"), Ok("Pixel(\"spring\")".into()));
+        let target =
+            |method, uri| target(&request(method, uri, &[]), 100).map(|t| format!("{t:?}"));
+        assert_eq!(
+            target("GET", "/c/spring?x=1"),
+            Ok("Click(\"spring\")".into())
+        );
+        assert_eq!(
+            target("HEAD", "/i/spring.gif"),
+            Ok("Pixel(\"spring\")".into())
+        );
         assert_eq!(target("GET", "/i/spring.png"), Err(Refusal::UnknownPath));
         assert_eq!(target("GET", "/"), Err(Refusal::UnknownPath));
         assert_eq!(target("POST", "/c/spring"), Err(Refusal::MethodNotAllowed));
-        assert_eq!(target("GET", &format!("/c/{}", "x".repeat(98))), Err(Refusal::UrlTooLong));
+        assert_eq!(
+            target("GET", &format!("/c/{}", "x".repeat(98))),
+            Err(Refusal::UrlTooLong)
+        );
     }
 
     #[test]
@@ -158,9 +194,16 @@ mod tests {
             ("X-Moz", "Prefetch"),
             ("X-Purpose", "preview"),
         ] {
-            assert_eq!(marks(&request("GET", "/c/a", &[(name, value)])), Flags::PREFETCH, "{name}: {value}");
+            assert_eq!(
+                marks(&request("GET", "/c/a", &[(name, value)])),
+                Flags::PREFETCH,
+                "{name}: {value}"
+            );
         }
-        assert_eq!(marks(&request("GET", "/c/a", &[("Purpose", "shopping")])), Flags::default());
+        assert_eq!(
+            marks(&request("GET", "/c/a", &[("Purpose", "shopping")])),
+            Flags::default()
+        );
         assert_eq!(marks(&request("HEAD", "/c/a", &[])), Flags::HEAD);
     }
 
@@ -181,7 +224,10 @@ mod tests {
     fn the_first_language_is_kept() {
         let language = |value: &str| {
             let mut out = String::new();
-            language(request("GET", "/", &[("Accept-Language", value)]).headers(), &mut out);
+            language(
+                request("GET", "/", &[("Accept-Language", value)]).headers(),
+                &mut out,
+            );
             out
         };
         assert_eq!(language("en-US,en;q=0.9"), "en-us");

@@ -83,8 +83,13 @@ impl TryFrom<String> for Hex32 {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let bytes = HEX.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or("a secret is 64 hexadecimal digits, as `openssl rand -hex 32` prints")
+        let bytes = HEX
+            .decode(text.as_bytes())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok());
+        bytes
+            .map(Self)
+            .ok_or("a secret is 64 hexadecimal digits, as `openssl rand -hex 32` prints")
     }
 }
 
@@ -93,7 +98,10 @@ impl TryFrom<String> for Hex32 {
 /// # Errors
 /// When the file can't be read or made, is readable by others, or is wrong.
 pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
-    let io = |cause| SecretsError::Io { path: path.into(), cause };
+    let io = |cause| SecretsError::Io {
+        path: path.into(),
+        cause,
+    };
     if !path.exists() {
         create(path).map_err(io)?;
     }
@@ -115,11 +123,17 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
     let mut keys = Vec::new();
     for (id, key) in file.click_id.keys {
         let id = id.parse().ok().and_then(|id| KeyId::new(id).ok());
-        keys.push((id.ok_or_else(|| wrong(1, "click id keys are numbered 0 to 31"))?, MacKey::new(key.0)));
+        keys.push((
+            id.ok_or_else(|| wrong(1, "click id keys are numbered 0 to 31"))?,
+            MacKey::new(key.0),
+        ));
     }
     let active = KeyId::new(file.click_id.active).map_err(|error| wrong(1, &error.to_string()))?;
     let click_ids = KeyRing::new(active, keys).map_err(|error| wrong(1, &error.to_string()))?;
-    Ok(Secrets { click_ids, visitor: VisitorSecret(file.visitor.secret.0) })
+    Ok(Secrets {
+        click_ids,
+        visitor: VisitorSecret(file.visitor.secret.0),
+    })
 }
 
 /// Two nodes may start at once: the file is written aside and linked, the first link wins.
@@ -128,7 +142,9 @@ fn create(path: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let random = || {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).map(|()| HEX.encode(&bytes)).map_err(io::Error::other)
+        getrandom::fill(&mut bytes)
+            .map(|()| HEX.encode(&bytes))
+            .map_err(io::Error::other)
     };
     let text = format!(
         "# Secrets of this fleet: the same file on every edge. To rotate a click id key, add one,\n\
@@ -138,8 +154,12 @@ fn create(path: &Path) -> io::Result<()> {
         random()?
     );
     let aside = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     let linked = fs::hard_link(&aside, path);

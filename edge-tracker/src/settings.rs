@@ -196,13 +196,18 @@ impl Settings {
     /// The fleet's secrets file.
     #[must_use]
     pub fn secrets_file(&self) -> PathBuf {
-        self.secrets.clone().unwrap_or_else(|| self.data_dir.join("secrets.toml"))
+        self.secrets
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("secrets.toml"))
     }
 
     /// The folder of certificates.
     #[must_use]
     pub fn tls_dir(&self) -> PathBuf {
-        self.tls.dir.clone().unwrap_or_else(|| self.data_dir.join("tls"))
+        self.tls
+            .dir
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("tls"))
     }
 
     /// How many workers to run.

@@ -15,18 +15,38 @@ fn status(edge: &Edge, target: &str) -> u16 {
 #[test]
 fn bad_queries_are_refused_or_taken_literally() {
     let edge = Edge::start();
-    assert_eq!(status(&edge, &format!("/c/spring?{}", "a=1&".repeat(2_000))), 400);
-    assert_eq!(status(&edge, &format!("/c/spring?sub1={}", "x".repeat(600))), 400);
-    assert_eq!(status(&edge, &format!("/c/spring?{}", "x".repeat(9_000))), 414);
-    for target in ["/c/spring?sub1=%00", "/c/spring?sub1=a%0d%0aSet-Cookie:%20x=y", "/c/spring?x=%1b"] {
+    assert_eq!(
+        status(&edge, &format!("/c/spring?{}", "a=1&".repeat(2_000))),
+        400
+    );
+    assert_eq!(
+        status(&edge, &format!("/c/spring?sub1={}", "x".repeat(600))),
+        400
+    );
+    assert_eq!(
+        status(&edge, &format!("/c/spring?{}", "x".repeat(9_000))),
+        414
+    );
+    for target in [
+        "/c/spring?sub1=%00",
+        "/c/spring?sub1=a%0d%0aSet-Cookie:%20x=y",
+        "/c/spring?x=%1b",
+    ] {
         assert_eq!(status(&edge, target), 400, "{target}");
     }
     // A visitor must not pay for the affiliate's missing escape.
     let answer = edge.get("/c/spring?sub1=100%");
     assert_eq!(answer.status, 302);
-    assert!(answer.location().contains("&s=100%25&"), "{}", answer.location());
+    assert!(
+        answer.location().contains("&s=100%25&"),
+        "{}",
+        answer.location()
+    );
     assert_eq!(edge.metric("edge_marked_total", "malformed_query"), 1);
-    assert_eq!(edge.metric("edge_refused_total", "\"control_character\""), 3);
+    assert_eq!(
+        edge.metric("edge_refused_total", "\"control_character\""),
+        3
+    );
 }
 
 #[test]
@@ -41,7 +61,11 @@ fn what_is_not_http_gets_a_400_or_nothing() {
         b"GET http://evil.example\\@x/c/spring HTTP/1.1\r\nHost: x\r\n\r\n",
     ] {
         let answer = edge.raw(bytes);
-        assert!(answer.is_empty() || parse(&answer).status >= 400, "{:?}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer.is_empty() || parse(&answer).status >= 400,
+            "{:?}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     assert_eq!(edge.get("/c/spring").status, 302);
     assert!(edge.metric("edge_refused_total", "\"malformed_request\"") >= 4);
@@ -51,21 +75,36 @@ fn what_is_not_http_gets_a_400_or_nothing() {
 fn a_head_beyond_its_limit_is_refused() {
     let edge = Edge::start();
     let long = "x".repeat(20_000);
-    assert_eq!(edge.request("GET", "/c/spring", &[("X-Long", &long)]).status, 431);
+    assert_eq!(
+        edge.request("GET", "/c/spring", &[("X-Long", &long)])
+            .status,
+        431
+    );
     edge.await_metric("edge_refused_total", "\"head_too_large\"", 1);
 }
 
 #[test]
 fn a_client_that_stalls_is_cut_off() {
     let edge = Edge::with("header_timeout = \"200ms\"");
-    for sent in [&b""[..], b"GE", b"GET /c/spring HTTP/1.1\r\nHost:", b"PRI * HTTP/2.0\r\n"] {
+    for sent in [
+        &b""[..],
+        b"GE",
+        b"GET /c/spring HTTP/1.1\r\nHost:",
+        b"PRI * HTTP/2.0\r\n",
+    ] {
         let started = Instant::now();
         let mut stream = edge.connect();
         stream.write_all(sent).expect("writable");
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        assert!(started.elapsed() < Duration::from_secs(10), "{sent:?} was waited for");
-        assert!(answer.is_empty() || parse(&answer).status == 408, "{answer:?}");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{sent:?} was waited for"
+        );
+        assert!(
+            answer.is_empty() || parse(&answer).status == 408,
+            "{answer:?}"
+        );
     }
     // One that asked, was answered and then stays silent is let go as well.
     let mut stream = edge.connect();
@@ -94,7 +133,14 @@ fn a_half_open_connection_holds_nothing() {
 fn hosts_that_are_not_served_are_refused() {
     let edge = Edge::with("hosts = [\"go.example\"]");
     let host = |name| edge.request("GET", "/c/spring", &[("Host", name)]).status;
-    assert_eq!((host("go.example"), host("GO.example:80"), host("evil.example")), (302, 302, 421));
+    assert_eq!(
+        (
+            host("go.example"),
+            host("GO.example:80"),
+            host("evil.example")
+        ),
+        (302, 302, 421)
+    );
 }
 
 #[test]
@@ -110,7 +156,8 @@ fn more_connections_than_allowed_are_closed_and_counted() {
 fn the_proxy_protocol_is_believed_from_trusted_peers_alone() {
     let edge = Edge::with("proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]");
     let request = "GET /c/spring HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let answer = edge.raw(format!("PROXY TCP4 198.51.100.9 127.0.0.1 5000 80\r\n{request}").as_bytes());
+    let answer =
+        edge.raw(format!("PROXY TCP4 198.51.100.9 127.0.0.1 5000 80\r\n{request}").as_bytes());
     assert!(parse(&answer).location().ends_with("ip=198.51.100.0"));
     assert!(edge.raw(request.as_bytes()).is_empty());
     edge.await_metric("edge_refused_total", "\"bad_proxy_header\"", 1);
@@ -131,9 +178,15 @@ fn wrong_settings_are_refused_with_file_line_and_remedy() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let error = refused();
-    assert!(error.contains("edge.toml:8: unknown field `hedder_timeout`"), "{error}");
+    assert!(
+        error.contains("edge.toml:8: unknown field `hedder_timeout`"),
+        "{error}"
+    );
     assert!(error.contains("header_timeout"), "{error}");
     harness::configure(dir.path(), "max_head_bytes = \"1KiB\"");
     let error = refused();
-    assert!(error.contains("edge.toml:8: out of bounds: at least \"8KiB\""), "{error}");
+    assert!(
+        error.contains("edge.toml:8: out of bounds: at least \"8KiB\""),
+        "{error}"
+    );
 }

@@ -8,20 +8,36 @@ use harness::{CHROME, Edge};
 #[test]
 fn a_link_leads_to_its_destination_with_a_click_id() {
     let edge = Edge::start();
-    let headers = [("User-Agent", CHROME), ("Accept-Language", "de-DE,de;q=0.9")];
+    let headers = [
+        ("User-Agent", CHROME),
+        ("Accept-Language", "de-DE,de;q=0.9"),
+    ];
     let answer = edge.request("GET", "/c/spring?sub1=a%20b%26c", &headers);
     assert_eq!(answer.status, 302);
-    assert!(answer.header("cache-control").is_some_and(|value| value.contains("no-store")));
+    assert!(
+        answer
+            .header("cache-control")
+            .is_some_and(|value| value.contains("no-store"))
+    );
     let location = answer.location();
-    let rest = location.strip_prefix("https://shop.example/offer-1?cid=").expect("the destination");
+    let rest = location
+        .strip_prefix("https://shop.example/offer-1?cid=")
+        .expect("the destination");
     let (id, rest) = rest.split_at(36);
-    assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{id}");
+    assert!(
+        id.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
+        "{id}"
+    );
     assert_eq!(rest, "&s=a%20b%26c&l=de-de&d=desktop&ip=127.0.0.0");
 
     let answer = edge.get("/c/plain?utm=x&sub1=y");
     assert_eq!(answer.status, 307);
     let location = answer.location();
-    assert!(location.starts_with("https://shop.example/p?click_id="), "{location}");
+    assert!(
+        location.starts_with("https://shop.example/p?click_id="),
+        "{location}"
+    );
     assert!(location.ends_with("&utm=x#top"), "{location}");
     assert_eq!(edge.metric("edge_lost_total", ""), 0);
     assert_eq!(edge.metric("edge_click_log_seconds_count", ""), 2);
@@ -34,7 +50,11 @@ fn a_pixel_is_a_transparent_gif() {
     assert_eq!((answer.status, answer.body.len()), (200, 43));
     assert!(answer.body.starts_with(b"GIF89a\x01\0\x01\0"));
     assert_eq!(answer.header("content-type"), Some("image/gif"));
-    assert!(answer.header("cache-control").is_some_and(|value| value.contains("no-store")));
+    assert!(
+        answer
+            .header("cache-control")
+            .is_some_and(|value| value.contains("no-store"))
+    );
 }
 
 #[test]
@@ -68,11 +88,20 @@ fn what_can_not_be_answered_says_why() {
         let answer = edge.request(method, target, &[]);
         assert_eq!(answer.status, status, "{method} {target}");
         assert!(answer.text().contains("(reason "), "{}", answer.text());
-        assert_eq!(edge.metric("edge_refused_total", &format!("\"{reason}\"")), 1 + u64::from(method == "DELETE"));
+        assert_eq!(
+            edge.metric("edge_refused_total", &format!("\"{reason}\"")),
+            1 + u64::from(method == "DELETE")
+        );
     }
-    assert_eq!(edge.request("POST", "/c/spring", &[]).header("allow"), Some("GET, HEAD"));
+    assert_eq!(
+        edge.request("POST", "/c/spring", &[]).header("allow"),
+        Some("GET, HEAD")
+    );
     let resting = edge.get("/c/resting");
-    assert_eq!((resting.status, resting.location()), (302, "https://shop.example/later"));
+    assert_eq!(
+        (resting.status, resting.location()),
+        (302, "https://shop.example/later")
+    );
 }
 
 #[test]
@@ -90,11 +119,18 @@ fn links_are_reloaded_whole_and_a_bad_file_changes_nothing() {
     let file = edge.dir.path().join("links.toml");
     std::fs::write(&file, harness::LINKS.replace("\"spring\"", "\"summer\"")).expect("writable");
     edge.await_metric("edge_reloads_total", "outcome=\"loaded\"", 1);
-    assert_eq!((edge.get("/c/summer").status, edge.get("/c/spring").status), (302, 404));
+    assert_eq!(
+        (edge.get("/c/summer").status, edge.get("/c/spring").status),
+        (302, 404)
+    );
     std::fs::write(&file, harness::LINKS.replace("{click_id}", "{clickid}")).expect("writable");
     edge.await_metric("edge_reloads_total", "outcome=\"refused\"", 1);
     assert_eq!(edge.get("/c/summer").status, 302);
-    assert!(edge.log().contains("there is no macro {clickid}"), "{}", edge.log());
+    assert!(
+        edge.log().contains("there is no macro {clickid}"),
+        "{}",
+        edge.log()
+    );
     assert!(edge.log().contains("links.toml:8"), "{}", edge.log());
 }
 
@@ -102,7 +138,9 @@ fn links_are_reloaded_whole_and_a_bad_file_changes_nothing() {
 fn the_forwarded_address_counts_only_from_trusted_proxies() {
     let location = |edge: &Edge| {
         let headers = [("User-Agent", CHROME), ("X-Forwarded-For", "203.0.113.77")];
-        edge.request("GET", "/c/spring", &headers).location().to_owned()
+        edge.request("GET", "/c/spring", &headers)
+            .location()
+            .to_owned()
     };
     assert!(location(&Edge::start()).ends_with("ip=127.0.0.0"));
     let trusting = Edge::with("trusted_proxies = [\"127.0.0.0/8\"]");

@@ -1,1 +1,28 @@
-//! placeholder
+//! An append-only log of opaque events: accepted when appended (survives `kill -9`), durable when
+//! synced (survives a power cut).
+//!
+//! Lanes, segments, frames, recovery and retention belong here. What an event says, and who reads
+//! it, never does. The one unsafe block of this crate is in `map.rs`.
+#![deny(unsafe_code)]
+
+mod checkpoint;
+mod error;
+mod frame;
+mod keeper;
+mod lane;
+mod map;
+mod open;
+mod reader;
+mod recovery;
+mod segment;
+mod spool;
+mod writer;
+
+pub use checkpoint::Seal;
+pub use error::{AppendError, OpenError, ReadError, SyncFailed};
+pub use frame::{Frame, FrameError, Frames, frames};
+pub use keeper::{Keeper, Stats};
+pub use open::{Opened, Options, open};
+pub use reader::{LaneReader, Run};
+pub use recovery::{LaneRecovery, Recovery};
+pub use writer::LaneWriter;

@@ -72,6 +72,12 @@ pub struct Sealer {
     compressor: zstd::bulk::Compressor<'static>,
 }
 
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer").finish_non_exhaustive()
+    }
+}
+
 impl Sealer {
     /// A sealer that compresses with zstd's `level`, held within 1 to 3.
     ///

@@ -15,8 +15,11 @@ const MAX_BYTES: usize = 2_048;
 const MAX_EXPANDED_BYTES: usize = 16 * 1_024;
 
 /// Everything but RFC 3986's unreserved characters.
-const ENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// For raw values: what can't stand in a URL or a header at all.
 const UNSAFE: &AsciiSet = &percent_encoding::CONTROLS
@@ -192,7 +195,15 @@ impl TryFrom<String> for Destination {
         let mut pieces = take_apart(address)?;
         let query_end = pieces.len();
         pieces.extend(take_apart(fragment)?);
-        let click_id = |piece: &Piece| matches!(piece, Piece::Macro { which: Macro::ClickId, .. });
+        let click_id = |piece: &Piece| {
+            matches!(
+                piece,
+                Piece::Macro {
+                    which: Macro::ClickId,
+                    ..
+                }
+            )
+        };
         Ok(Self {
             has_query: address.contains('?'),
             has_click_id: pieces.iter().any(click_id),
@@ -234,9 +245,18 @@ impl Destination {
         if self.has_click_id {
             return self;
         }
-        let separator = if self.has_query { "&click_id=" } else { "?click_id=" };
-        let added =
-            [Piece::Text(separator.into()), Piece::Macro { which: Macro::ClickId, raw: false }];
+        let separator = if self.has_query {
+            "&click_id="
+        } else {
+            "?click_id="
+        };
+        let added = [
+            Piece::Text(separator.into()),
+            Piece::Macro {
+                which: Macro::ClickId,
+                raw: false,
+            },
+        ];
         let mut pieces = self.pieces.into_vec();
         pieces.splice(self.query_end..self.query_end, added);
         self.pieces = pieces.into();
@@ -275,7 +295,11 @@ impl Piece {
         match self {
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
             Self::Macro { which, raw } => {
-                write(which.value(values), if *raw { UNSAFE } else { ENCODED }, out);
+                write(
+                    which.value(values),
+                    if *raw { UNSAFE } else { ENCODED },
+                    out,
+                );
             }
         }
     }
@@ -315,7 +339,9 @@ mod tests {
     }
 
     fn expanded(text: &str, sub1: &str, passed_on: &[(&str, &str)]) -> String {
-        let destination = Destination::try_from(String::from(text)).expect("right").with_click_id();
+        let destination = Destination::try_from(String::from(text))
+            .expect("right")
+            .with_click_id();
         let subs = [sub1, "", "", "", "", "", "", "", "", "ten"];
         let mut out = Vec::new();
         assert!(destination.expand(&values(&subs), passed_on.iter().copied(), &mut out));
@@ -338,7 +364,11 @@ mod tests {
     #[test]
     fn the_click_id_and_passed_on_parameters_join_the_query_before_the_fragment() {
         assert_eq!(
-            expanded("https://shop.example/p#top", "", &[("a b", "ü&"), ("c", "")]),
+            expanded(
+                "https://shop.example/p#top",
+                "",
+                &[("a b", "ü&"), ("c", "")]
+            ),
             "https://shop.example/p?click_id=CLICK&a%20b=%C3%BC%26&c=#top"
         );
         assert_eq!(
@@ -352,16 +382,43 @@ mod tests {
         assert_eq!(refused("javascript:alert(1)"), DestinationError::Scheme);
         assert_eq!(refused("ftp://shop.example/"), DestinationError::Scheme);
         assert_eq!(refused("https:///path"), DestinationError::Host);
-        assert_eq!(refused("https://user@evil.example/"), DestinationError::Host);
-        assert_eq!(refused("https://{sub1}.example/"), DestinationError::MacroInHost);
-        assert_eq!(refused("https://shop.example{_sub1}"), DestinationError::MacroInHost);
-        assert_eq!(refused("https://shop.example/{sub11}"), DestinationError::UnknownMacro("sub11".into()));
-        assert_eq!(refused("https://shop.example/{nope}"), DestinationError::UnknownMacro("nope".into()));
-        assert_eq!(refused("https://shop.example/{sub1"), DestinationError::Unclosed);
-        assert_eq!(refused("https://shop.example/\r\nX: y"), DestinationError::Character('\r'));
-        assert_eq!(refused("https://shop.example/ü"), DestinationError::Character('ü'));
+        assert_eq!(
+            refused("https://user@evil.example/"),
+            DestinationError::Host
+        );
+        assert_eq!(
+            refused("https://{sub1}.example/"),
+            DestinationError::MacroInHost
+        );
+        assert_eq!(
+            refused("https://shop.example{_sub1}"),
+            DestinationError::MacroInHost
+        );
+        assert_eq!(
+            refused("https://shop.example/{sub11}"),
+            DestinationError::UnknownMacro("sub11".into())
+        );
+        assert_eq!(
+            refused("https://shop.example/{nope}"),
+            DestinationError::UnknownMacro("nope".into())
+        );
+        assert_eq!(
+            refused("https://shop.example/{sub1"),
+            DestinationError::Unclosed
+        );
+        assert_eq!(
+            refused("https://shop.example/\r\nX: y"),
+            DestinationError::Character('\r')
+        );
+        assert_eq!(
+            refused("https://shop.example/ü"),
+            DestinationError::Character('ü')
+        );
         let message = refused("https://shop.example/{nope}").to_string();
-        assert!(message.contains("{click_id}") && message.contains("{sub1} to {sub10}"), "{message}");
+        assert!(
+            message.contains("{click_id}") && message.contains("{sub1} to {sub10}"),
+            "{message}"
+        );
     }
 
     proptest! {

@@ -109,7 +109,10 @@ impl Version {
 /// # Errors
 /// When it can't be read, or anything in it is wrong: nothing of it is used then.
 pub fn load(path: &Path) -> Result<Loaded, SettingsError> {
-    let unreadable = |cause| SettingsError::Unreadable { path: path.into(), cause };
+    let unreadable = |cause| SettingsError::Unreadable {
+        path: path.into(),
+        cause,
+    };
     // The version is taken first: a change while we read is then noticed at the next look.
     let version = Version::of(path);
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
@@ -131,7 +134,10 @@ pub fn load(path: &Path) -> Result<Loaded, SettingsError> {
         }
     }
     let version = version.ok_or_else(|| unreadable(std::io::ErrorKind::NotFound.into()))?;
-    Ok(Loaded { table: Table { by_slug }, version })
+    Ok(Loaded {
+        table: Table { by_slug },
+        version,
+    })
 }
 
 fn checked(entry: Entry) -> (Slug, Link) {
@@ -142,7 +148,9 @@ fn checked(entry: Entry) -> (Slug, Link) {
     };
     let state = match entry.state {
         Word::Active => State::Active,
-        Word::Paused => State::Paused { fallback: entry.fallback },
+        Word::Paused => State::Paused {
+            fallback: entry.fallback,
+        },
     };
     let link = Link {
         id: LinkId(entry.id.into_inner()),
@@ -166,14 +174,19 @@ mod tests {
     fn loaded(text: &str) -> Result<Table, String> {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), text).expect("writable");
-        load(file.path()).map(|loaded| loaded.table).map_err(|error| error.to_string())
+        load(file.path())
+            .map(|loaded| loaded.table)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_link_is_found_by_its_slug() {
         let table = loaded(LINK).expect("right");
         let (slug, link) = table.find("a").expect("there");
-        assert_eq!((slug, link.id, link.code), ("a", LinkId(1), StatusCode::FOUND));
+        assert_eq!(
+            (slug, link.id, link.code),
+            ("a", LinkId(1), StatusCode::FOUND)
+        );
         assert!(table.find("A").is_none());
     }
 
@@ -183,7 +196,12 @@ mod tests {
             ("id = 1", "id = -1", 2, "expected u32"),
             ("slug = \"a\"", "slug = \"a b\"", 3, "a slug is 1 to 64"),
             ("https://shop", "gopher://shop", 7, "begins with https://"),
-            ("shop.example/", "shop.example/{nope}", 7, "there is no macro {nope}"),
+            (
+                "shop.example/",
+                "shop.example/{nope}",
+                7,
+                "there is no macro {nope}",
+            ),
             ("offer =", "ofer =", 4, "unknown field `ofer`"),
             ("id = 1", "id = 1\ncode = 200", 3, "301, 302, 303 or 307"),
         ] {
@@ -196,8 +214,15 @@ mod tests {
     #[test]
     fn ids_and_slugs_are_unique() {
         let error = loaded(&format!("{LINK}{LINK}")).expect_err("refused");
-        assert!(error.contains(":9: id 1 is already used by the link \"a\""), "{error}");
-        let error = loaded(&format!("{LINK}{}", LINK.replace("id = 1", "id = 2"))).expect_err("refused");
-        assert!(error.contains(":10: another link above has the same slug"), "{error}");
+        assert!(
+            error.contains(":9: id 1 is already used by the link \"a\""),
+            "{error}"
+        );
+        let error =
+            loaded(&format!("{LINK}{}", LINK.replace("id = 1", "id = 2"))).expect_err("refused");
+        assert!(
+            error.contains(":10: another link above has the same slug"),
+            "{error}"
+        );
     }
 }

@@ -57,7 +57,9 @@ impl Table {
     /// The link named `slug`, with the name as the table keeps it.
     #[must_use]
     pub fn find(&self, slug: &str) -> Option<(&str, &Link)> {
-        self.by_slug.get_key_value(slug).map(|(slug, link)| (&**slug, link))
+        self.by_slug
+            .get_key_value(slug)
+            .map(|(slug, link)| (&**slug, link))
     }
 
     /// How many links there are.

@@ -41,8 +41,14 @@ impl TryFrom<String> for Slug {
 
     fn try_from(text: String) -> Result<Self, NameError> {
         let fits = (1..=Self::MAX_BYTES).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        if fits { Ok(Self(text.into())) } else { Err(NameError::Slug) }
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::Slug)
+        }
     }
 }
 
@@ -50,9 +56,12 @@ impl TryFrom<String> for Name {
     type Error = NameError;
 
     fn try_from(text: String) -> Result<Self, NameError> {
-        let fits =
-            (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-        if fits { Ok(Self(text.into())) } else { Err(NameError::Name) }
+        let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::Name)
+        }
     }
 }
 

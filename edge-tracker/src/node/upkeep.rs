@@ -49,15 +49,23 @@ impl Upkeep {
     }
 
     async fn save_filters(&self) {
-        let (shared, dir, progress) =
-            (self.shared.clone(), self.filters_dir.clone(), self.progress.clone());
+        let (shared, dir, progress) = (
+            self.shared.clone(),
+            self.filters_dir.clone(),
+            self.progress.clone(),
+        );
         let saved = spawn_blocking(move || {
             let marks = progress.sealed();
-            shared.filters.save(&dir, &marks).map(|_| progress.covered(&marks))
+            shared
+                .filters
+                .save(&dir, &marks)
+                .map(|_| progress.covered(&marks))
         });
         match saved.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the filters can't be saved; trying again in a minute, and the journal is kept meanwhile"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the filters can't be saved; trying again in a minute, and the journal is kept meanwhile")
+            }
             Err(error) => tracing::error!(%error, "saving the filters failed"),
         }
     }
@@ -93,13 +101,25 @@ impl Upkeep {
     }
 
     fn count_reload(&self, file: &str, outcome: &str, count: u64) {
-        self.metrics.reloads.with_label_values(&[file, outcome]).inc_by(count);
+        self.metrics
+            .reloads
+            .with_label_values(&[file, outcome])
+            .inc_by(count);
     }
 
     fn report(&self) {
-        let Shared { links, agents, filters, .. } = &*self.shared;
+        let Shared {
+            links,
+            agents,
+            filters,
+            ..
+        } = &*self.shared;
         let filters = filters.stats();
-        let entries = filters.generations.iter().map(|generation| generation.entries).sum();
+        let entries = filters
+            .generations
+            .iter()
+            .map(|generation| generation.entries)
+            .sum();
         self.metrics.links.set(level(links.load().len() as u64));
         for (of, value) in [
             ("agent_cache_entries", agents.entries() as u64),
@@ -107,13 +127,19 @@ impl Upkeep {
             ("agent_cache_misses", agents.misses()),
             ("filter_entries", entries),
             ("filter_bytes", filters.memory_bytes),
-            ("filter_false_positives_per_billion", (filters.false_positive_rate * 1e9) as u64),
+            (
+                "filter_false_positives_per_billion",
+                (filters.false_positive_rate * 1e9) as u64,
+            ),
             ("journal_bytes", self.keeper.bytes()),
             ("journal_segments", self.keeper.segments()),
             ("journal_syncs", self.keeper.syncs()),
             ("journal_last_sync_micros", self.keeper.last_sync_micros()),
         ] {
-            self.metrics.levels.with_label_values(&[of]).set(level(value));
+            self.metrics
+                .levels
+                .with_label_values(&[of])
+                .set(level(value));
         }
     }
 }

@@ -42,7 +42,9 @@ pub(super) async fn serve(
         prelude = tokio::time::timeout(limits.header_timeout, prelude) => prelude,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    let Some(prelude) = prelude.map_err(|_| Refusal::TooSlow)?? else { return Ok(()) };
+    let Some(prelude) = prelude.map_err(|_| Refusal::TooSlow)?? else {
+        return Ok(());
+    };
     let service = service(path.clone(), prelude.peer);
     let io = TokioIo::new(Prefixed::new(prelude.rest, stream));
     let served = if prelude.http2 {
@@ -59,6 +61,8 @@ fn set_options(stream: &TcpStream, limits: Limits) -> std::io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(limits.write_timeout))
 }
 
+type Answered = std::future::Ready<Result<Response<Full<Bytes>>, Infallible>>;
+
 fn service(
     path: Rc<ClickPath>,
     peer: IpAddr,
@@ -66,7 +70,7 @@ fn service(
     Request<Incoming>,
     Response = Response<Full<Bytes>>,
     Error = Infallible,
-    Future = std::future::Ready<Result<Response<Full<Bytes>>, Infallible>>,
+    Future = Answered,
 > {
     service_fn(move |request| std::future::ready(Ok(path.answer(peer, &request))))
 }
@@ -78,7 +82,12 @@ async fn serve_http1<S>(
     mut stop: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+    S: Service<
+            Request<Incoming>,
+            Response = Response<Full<Bytes>>,
+            Error = Infallible,
+            Future = Answered,
+        >,
 {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -100,8 +109,12 @@ async fn serve_http2<S>(
     mut stop: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
-    S::Future: 'static,
+    S: Service<
+            Request<Incoming>,
+            Response = Response<Full<Bytes>>,
+            Error = Infallible,
+            Future = Answered,
+        >,
 {
     let connection = hyper::server::conn::http2::Builder::new(OnThisThread)
         .timer(TokioTimer::new())

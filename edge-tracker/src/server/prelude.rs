@@ -39,10 +39,18 @@ pub(super) async fn read(
         let seen = rest.len().min(HTTP2_PREFACE.len());
         let http2 = rest[..seen] == HTTP2_PREFACE[..seen];
         if !rest.is_empty() && (!http2 || seen == HTTP2_PREFACE.len()) {
-            return Ok(Some(Prelude { peer: client, http2, rest }));
+            return Ok(Some(Prelude {
+                peer: client,
+                http2,
+                rest,
+            }));
         }
         if !more(stream, &mut rest).await? {
-            return if rest.is_empty() { Ok(None) } else { Err(Refusal::ConnectionBroken) };
+            return if rest.is_empty() {
+                Ok(None)
+            } else {
+                Err(Refusal::ConnectionBroken)
+            };
         }
     }
 }
@@ -65,7 +73,10 @@ async fn read_proxy_header(
     }
 }
 
-async fn more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut BytesMut) -> Result<bool, Refusal> {
+async fn more(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut BytesMut,
+) -> Result<bool, Refusal> {
     bytes.reserve(1_024);
     match stream.read_buf(bytes).await {
         Ok(0) => Ok(false),

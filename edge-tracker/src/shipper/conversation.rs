@@ -1,9 +1,7 @@
 //! One connection to the aggregator, from the `Hello` to its end.
 
 use super::{Reason, Shipper};
-use event_shipping::{
-    EdgeMessage, MAX_CONTROL_MESSAGE, ToEdge, read_message, write_message,
-};
+use event_shipping::{EdgeMessage, MAX_CONTROL_MESSAGE, ToEdge, read_message, write_message};
 use quinn::{Connection, RecvStream, SendStream};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -29,12 +27,20 @@ pub(super) async fn hold(
 ) -> Ended {
     let (send, receive) = match greet(shipper, connection).await {
         Ok(streams) => streams,
-        Err(reason) => return Ended { welcomed: false, reason },
+        Err(reason) => {
+            return Ended {
+                welcomed: false,
+                reason,
+            };
+        }
     };
     shipper.metrics.connected.set(1);
     tracing::info!(aggregator = %shipper.settings.address, "shipping");
     let reason = ship(shipper, send, receive, stop).await;
-    Ended { welcomed: true, reason }
+    Ended {
+        welcomed: true,
+        reason,
+    }
 }
 
 async fn greet(
@@ -44,11 +50,16 @@ async fn greet(
     let broken = |error: quinn::ConnectionError| Reason::new("connection", error);
     let (mut send, mut receive) = connection.open_bi().await.map_err(broken)?;
     let hello = EdgeMessage::Hello(shipper.spool.hello(shipper.node));
-    write_message(&mut send, &hello).await.map_err(|error| Reason::new("write", error))?;
+    write_message(&mut send, &hello)
+        .await
+        .map_err(|error| Reason::new("write", error))?;
     let answer = read_message::<ToEdge>(&mut receive, MAX_CONTROL_MESSAGE);
     match tokio::time::timeout(WELCOME_TIMEOUT, answer).await {
         Ok(Ok(Some(ToEdge::Welcome(welcome)))) => {
-            shipper.spool.welcome(&welcome).map_err(|error| Reason::new("unsound", error))?;
+            shipper
+                .spool
+                .welcome(&welcome)
+                .map_err(|error| Reason::new("unsound", error))?;
             Ok((send, receive))
         }
         Ok(Ok(Some(ToEdge::Refuse(refuse)))) => Err(Reason::new("refused", refuse.message)),
@@ -113,9 +124,10 @@ async fn ship(
 
 fn take(shipper: &mut Shipper, answer: ToEdge) -> Result<(), Reason> {
     match answer {
-        ToEdge::Ack(ack) => {
-            shipper.spool.acknowledge(&ack).map_err(|error| Reason::new("unsound", error))
-        }
+        ToEdge::Ack(ack) => shipper
+            .spool
+            .acknowledge(&ack)
+            .map_err(|error| Reason::new("unsound", error)),
         ToEdge::Refuse(refuse) => Err(Reason::new("refused", refuse.message)),
         ToEdge::Welcome(_) => Err(Reason::new("unsound", "a second Welcome")),
     }

@@ -62,7 +62,10 @@ impl Shipper {
             if *stop.borrow() {
                 break;
             }
-            self.metrics.disconnects.with_label_values(&[reason.label]).inc();
+            self.metrics
+                .disconnects
+                .with_label_values(&[reason.label])
+                .inc();
             tracing::warn!(aggregator = %self.settings.address, reason = %reason.detail, retry_in = ?pause, "not shipping; events are kept in the journal");
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -96,7 +99,10 @@ struct Reason {
 
 impl Reason {
     fn new(label: &'static str, detail: impl ToString) -> Self {
-        Self { label, detail: detail.to_string() }
+        Self {
+            label,
+            detail: detail.to_string(),
+        }
     }
 }
 
@@ -110,5 +116,7 @@ async fn resolve(address: &str) -> Result<SocketAddr, Reason> {
     let mut found = tokio::net::lookup_host(address)
         .await
         .map_err(|error| Reason::new("resolve", error))?;
-    found.next().ok_or_else(|| Reason::new("resolve", "the name has no address"))
+    found
+        .next()
+        .ok_or_else(|| Reason::new("resolve", "the name has no address"))
 }

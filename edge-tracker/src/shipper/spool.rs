@@ -4,7 +4,9 @@
 use crate::metrics::Metrics;
 use crate::settings::AggregatorSettings;
 use event_journal::{LaneReader, ReadError, Run, Seal};
-use event_shipping::{Ack, Batch, Hello, Limits, Release, Sealer, Sender, Span, UnsoundAck, Welcome};
+use event_shipping::{
+    Ack, Batch, Hello, Limits, Release, Sealer, Sender, Span, UnsoundAck, Welcome,
+};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -13,7 +15,10 @@ use std::time::{Duration, Instant};
 use tracking_events::{Micros, NodeId};
 
 /// What may be unacknowledged at once.
-const IN_FLIGHT: Limits = Limits { batches: 64, bytes: 32 << 20 };
+const IN_FLIGHT: Limits = Limits {
+    batches: 64,
+    bytes: 32 << 20,
+};
 const COMPRESSION_LEVEL: i32 = 1;
 
 /// How far each lane has come, shared with those who save the filters.
@@ -38,14 +43,19 @@ impl Progress {
             sealed: AtomicU64::new(covered),
             covered: AtomicU64::new(covered),
         };
-        Self { lanes: lanes.map(progress).collect() }
+        Self {
+            lanes: lanes.map(progress).collect(),
+        }
     }
 
     /// Up to where each lane was sealed. Whoever saves the filters after asking has saved at least
     /// this much: an event enters the filters before it enters the journal.
     #[must_use]
     pub fn sealed(&self) -> Vec<(u8, u64)> {
-        self.lanes.iter().map(|lane| (lane.lane, lane.sealed.load(Ordering::Acquire))).collect()
+        self.lanes
+            .iter()
+            .map(|lane| (lane.lane, lane.sealed.load(Ordering::Acquire)))
+            .collect()
     }
 
     /// Filters that know the lanes up to `marks` are saved: the journal need not keep those events
@@ -104,7 +114,12 @@ impl Spool {
             sender.add_lane(reader.lane(), journal, released);
             reader.seek(released);
             let remembered = reader.seals().to_vec().into();
-            Lane { reader, remembered, waiting_since: None, acknowledged: released }
+            Lane {
+                reader,
+                remembered,
+                waiting_since: None,
+                acknowledged: released,
+            }
         });
         Ok(Self {
             journal,
@@ -120,7 +135,8 @@ impl Spool {
     }
 
     pub(super) fn hello(&self, node: NodeId) -> Hello {
-        self.sender.hello(node.0, concat!("edge-tracker ", env!("CARGO_PKG_VERSION")))
+        self.sender
+            .hello(node.0, concat!("edge-tracker ", env!("CARGO_PKG_VERSION")))
     }
 
     pub(super) fn welcome(&mut self, welcome: &Welcome) -> Result<(), UnsoundAck> {
@@ -152,7 +168,7 @@ impl Spool {
     /// Whether everything that was accepted has been acknowledged.
     pub(super) fn is_drained(&self) -> bool {
         self.sender.in_flight().batches == 0
-            && self.lanes.iter().all(|lane| lane.reader.backlog().events == 0)
+            && self.lanes.iter().all(|lane| lane.reader.backlog() == 0)
     }
 
     /// Seals every batch that is large or old enough, as long as there is room in flight.
@@ -179,12 +195,12 @@ impl Spool {
             return true;
         }
         let backlog = lane.reader.backlog();
-        if backlog.events == 0 {
+        if backlog == 0 {
             lane.waiting_since = None;
             return false;
         }
         let since = *lane.waiting_since.get_or_insert(now);
-        backlog.bytes >= bytes || now.saturating_duration_since(since) >= age
+        backlog >= bytes || now.saturating_duration_since(since) >= age
     }
 
     fn seal_next(&mut self, number: usize) -> Result<bool, ReadError> {
@@ -209,9 +225,9 @@ impl Spool {
         let lane = lane.reader.lane();
         let span = span(lane, self.journal, &run);
         let sealed = self.sealer.seal(&span, &self.frames, Micros::now().0);
-        let pushed = sealed.map_err(|error| error.to_string()).and_then(|batch| {
-            self.sender.push(batch).map_err(|error| error.to_string())
-        });
+        let pushed = sealed
+            .map_err(|error| error.to_string())
+            .and_then(|batch| self.sender.push(batch).map_err(|error| error.to_string()));
         if let Err(error) = pushed {
             tracing::error!(lane, %error, first = run.first, last = run.last, "a batch was not sealed");
             return Ok(false);
@@ -236,7 +252,10 @@ impl Spool {
     }
 
     fn release(&mut self, release: Release) {
-        let Some(number) = self.lanes.iter().position(|lane| lane.reader.lane() == release.lane)
+        let Some(number) = self
+            .lanes
+            .iter()
+            .position(|lane| lane.reader.lane() == release.lane)
         else {
             return;
         };
@@ -257,7 +276,9 @@ impl Spool {
             let covered = self
                 .progress
                 .find(lane.reader.lane())
-                .map_or(u64::MAX, |progress| progress.covered.load(Ordering::Acquire));
+                .map_or(u64::MAX, |progress| {
+                    progress.covered.load(Ordering::Acquire)
+                });
             let through = lane.acknowledged.min(covered);
             if through > lane.reader.released() {
                 lane.reader.release(through);
@@ -267,7 +288,10 @@ impl Spool {
 
     fn mark(&self, lane: u8, stage: &str, seq: u64) {
         let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-        self.metrics.lanes.with_label_values(&[&*lane.to_string(), stage]).set(seq);
+        self.metrics
+            .lanes
+            .with_label_values(&[&*lane.to_string(), stage])
+            .set(seq);
     }
 }
 

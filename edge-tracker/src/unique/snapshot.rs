@@ -32,8 +32,8 @@ pub struct Saved {
 /// What was found at start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// For each lane its number and the sequence of the last event the filters have seen; later ones are to be replayed. Empty
-    /// when anything was lost: then replay all there is.
+    /// For each lane its number and the sequence of the last event the filters have seen; later
+    /// ones are to be replayed. Empty when anything that still counts was lost: then all there is.
     pub covers: Vec<(u8, u64)>,
     /// Generations loaded.
     pub generations: usize,
@@ -52,8 +52,8 @@ pub(super) struct SavedState {
 
 impl Filters {
     /// Writes to `dir` the generations that changed since they were last written or loaded there.
-    /// `covers` says for each lane (its number) up to which sequence the filters have seen the journal, and
-    /// so must have been read before the call.
+    /// `covers` says for each lane (its number) up to which sequence the filters have seen the
+    /// journal, and so must have been read before the call.
     ///
     /// Blocks on the disk, without any lock that visits need: a shard is locked while its part is
     /// copied. Files of generations that are over are overwritten in time, so that their number is

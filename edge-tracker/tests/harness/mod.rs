@@ -1,5 +1,5 @@
 //! A real edge process for tests, and a client that sends exactly the bytes it is told.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -105,13 +105,23 @@ impl Edge {
             .expect("the edge starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("readable");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("readable");
         let field = |name: &str| {
-            let start = line.find(&format!("\"{name}\":\"")).map(|at| at + name.len() + 4);
-            let start = start.unwrap_or_else(|| panic!("not ready: {line:?} {}", log_of(dir.path())));
+            let start = line
+                .find(&format!("\"{name}\":\""))
+                .map(|at| at + name.len() + 4);
+            let start =
+                start.unwrap_or_else(|| panic!("not ready: {line:?} {}", log_of(dir.path())));
             line[start..].split('"').next().expect("a value").to_owned()
         };
-        Self { listening: field("listening"), admin: field("admin"), child, dir }
+        Self {
+            listening: field("listening"),
+            admin: field("admin"),
+            child,
+            dir,
+        }
     }
 
     pub fn log(&self) -> String {
@@ -120,7 +130,9 @@ impl Edge {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.listening).expect("the edge listens");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("settable");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("settable");
         stream
     }
 
@@ -135,7 +147,10 @@ impl Edge {
 
     pub fn request(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
         let mut text = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
             text.push_str("Host: go.example\r\n");
         }
         for (name, value) in headers {
@@ -157,7 +172,9 @@ impl Edge {
             .expect("writable");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("readable");
-        let matching = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        let matching = text
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(label));
         matching
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum::<f64>() as u64
@@ -167,7 +184,10 @@ impl Edge {
     pub fn await_metric(&self, name: &str, label: &str, value: u64) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.metric(name, label) < value {
-            assert!(Instant::now() < deadline, "{name}{{{label}}} did not reach {value}");
+            assert!(
+                Instant::now() < deadline,
+                "{name}{{{label}}} did not reach {value}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -181,7 +201,13 @@ impl Edge {
 
     pub fn stop(&mut self) -> bool {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").arg(&pid).status().expect("kill runs").success());
+        assert!(
+            Command::new("kill")
+                .arg(&pid)
+                .status()
+                .expect("kill runs")
+                .success()
+        );
         self.child.wait().expect("waitable").success()
     }
 }
@@ -214,6 +240,14 @@ pub fn parse(bytes: &[u8]) -> Answer {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    Answer { status, head, body: bytes[end + 4..].to_vec() }
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .expect("a status");
+    Answer {
+        status,
+        head,
+        body: bytes[end + 4..].to_vec(),
+    }
 }

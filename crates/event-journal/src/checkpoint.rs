@@ -1,0 +1,89 @@
+//! What a lane's reader remembers across restarts: up to where it was released, and the boundaries
+//! of batches that were sealed but not released.
+
+use crate::spool;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"FZCHKPT1";
+/// No checkpoint holds more seals.
+const MAX_SEALS: usize = 65_536;
+
+/// The boundaries of a batch: events `first` to `last`, with none between `after` and `first`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    /// The last sequence before.
+    pub after: u64,
+    /// The first sequence.
+    pub first: u64,
+    /// The last sequence.
+    pub last: u64,
+}
+
+/// A lane's checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) released: u64,
+    pub(crate) seals: Vec<Seal>,
+}
+
+impl Checkpoint {
+    pub(crate) fn path(lane_dir: &Path) -> PathBuf {
+        lane_dir.join("checkpoint")
+    }
+
+    /// Reads a lane's checkpoint; a broken one is set aside, since the aggregator knows better
+    /// anyway where to go on.
+    pub(crate) fn load(lane_dir: &Path) -> io::Result<Self> {
+        let path = Self::path(lane_dir);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        match Self::decode(&bytes) {
+            Some(checkpoint) => Ok(checkpoint),
+            None => {
+                tracing::warn!(file = %path.display(), "not a checkpoint; set aside, going on from the first event present");
+                fs::rename(&path, path.with_extension("corrupt"))?;
+                Ok(Self::default())
+            }
+        }
+    }
+
+    pub(crate) fn store(&self, lane_dir: &Path) -> io::Result<()> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&self.released.to_le_bytes());
+        for seal in self.seals.iter().take(MAX_SEALS) {
+            for number in [seal.after, seal.first, seal.last] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        spool::replace(&Self::path(lane_dir), &bytes, false)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let numbers = body.strip_prefix(MAGIC)?;
+        let (numbers, rest) = numbers.as_chunks::<8>();
+        let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let released = numbers.next()?;
+        let numbers: Vec<u64> = numbers.collect();
+        let (seals, odd) = numbers.as_chunks::<3>();
+        if !rest.is_empty() || !odd.is_empty() || seals.len() > MAX_SEALS {
+            return None;
+        }
+        let seals = seals
+            .iter()
+            .map(|&[after, first, last]| Seal { after, first, last });
+        Some(Self {
+            released,
+            seals: seals.collect(),
+        })
+    }
+}

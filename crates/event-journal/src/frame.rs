@@ -1,0 +1,159 @@
+//! A frame: one event with its length, checksum and sequence.
+//!
+//! Little-endian `len u32 | crc u32 | seq u64 | payload`, padded with zeros to 8 bytes. The
+//! checksum is CRC-32C over length, sequence and payload. A length of 0 ends a segment.
+
+use thiserror::Error;
+
+/// Bytes before the payload.
+pub(crate) const HEAD: usize = 16;
+/// Frames begin at multiples of this.
+pub(crate) const ALIGN: usize = 8;
+/// The shortest frame, in bytes.
+pub(crate) const SHORTEST: usize = HEAD + ALIGN;
+
+/// One event as it lies in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Its place in its lane.
+    pub seq: u64,
+    /// The event.
+    pub payload: &'a [u8],
+}
+
+/// Bytes that are not a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// Fewer bytes than the frame says it has, or none.
+    #[error("a frame is cut short at byte {at}")]
+    Short {
+        /// Where it begins.
+        at: usize,
+    },
+    /// The checksum does not hold.
+    #[error("a frame's checksum does not hold at byte {at}")]
+    Checksum {
+        /// Where it begins.
+        at: usize,
+    },
+}
+
+/// Iterates over concatenated frames; ends after the first error.
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+/// The frames in `bytes`, each checked.
+#[must_use]
+pub const fn frames(bytes: &[u8]) -> Frames<'_> {
+    Frames { bytes, at: 0 }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, FrameError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.bytes.len() {
+            return None;
+        }
+        let parsed = parse(self.bytes, self.at);
+        self.at = parsed.map_or(self.bytes.len(), |frame| {
+            self.at + space(frame.payload.len())
+        });
+        Some(parsed)
+    }
+}
+
+/// The bytes that a frame with a payload of `len` bytes takes.
+pub(crate) const fn space(len: usize) -> usize {
+    (HEAD + len).next_multiple_of(ALIGN)
+}
+
+/// Reads the frame that begins at byte `at`.
+pub(crate) fn parse(bytes: &[u8], at: usize) -> Result<Frame<'_>, FrameError> {
+    let short = FrameError::Short { at };
+    let rest = bytes.get(at..).ok_or(short)?;
+    let (head, rest) = rest.split_first_chunk::<HEAD>().ok_or(short)?;
+    let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    if len == 0 || space(len) - HEAD > rest.len() {
+        return Err(short);
+    }
+    let payload = &rest[..len];
+    let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+    if crc != checksum(&head[..4], &head[8..], payload) {
+        return Err(FrameError::Checksum { at });
+    }
+    let mut seq = [0; 8];
+    seq.copy_from_slice(&head[8..]);
+    Ok(Frame {
+        seq: u64::from_le_bytes(seq),
+        payload,
+    })
+}
+
+/// Completes the frame whose payload of `len` bytes already lies behind `room`'s head. The length
+/// comes last: a crash before it leaves no frame.
+pub(crate) fn complete(room: &mut [u8], seq: u64, len: usize) {
+    let (head, rest) = room.split_at_mut(HEAD);
+    let len_bytes = u32::try_from(len)
+        .expect("a payload fits into a segment")
+        .to_le_bytes();
+    let seq_bytes = seq.to_le_bytes();
+    let crc = checksum(&len_bytes, &seq_bytes, &rest[..len]);
+    head[8..].copy_from_slice(&seq_bytes);
+    head[4..8].copy_from_slice(&crc.to_le_bytes());
+    std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+    head[..4].copy_from_slice(&len_bytes);
+}
+
+fn checksum(len: &[u8], seq: &[u8], payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(len), seq), payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn framed(seq: u64, payload: &[u8]) -> Vec<u8> {
+        let mut room = vec![0; space(payload.len())];
+        room[HEAD..HEAD + payload.len()].copy_from_slice(payload);
+        complete(&mut room, seq, payload.len());
+        room
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_framed_is_read(payloads in proptest::collection::vec(
+            proptest::collection::vec(any::<u8>(), 1..100), 0..10,
+        )) {
+            let bytes: Vec<u8> =
+                payloads.iter().zip(1..).flat_map(|(payload, seq)| framed(seq, payload)).collect();
+            let read: Result<Vec<_>, _> = frames(&bytes).collect();
+            let expected: Vec<_> = payloads
+                .iter()
+                .zip(1..)
+                .map(|(payload, seq)| Frame { seq, payload })
+                .collect();
+            prop_assert_eq!(read, Ok(expected));
+        }
+
+        #[test]
+        fn every_flipped_bit_is_detected(
+            payload in proptest::collection::vec(any::<u8>(), 1..60), seq: u64, bit: usize,
+        ) {
+            let mut bytes = framed(seq, &payload);
+            let bit = bit % ((HEAD + payload.len()) * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let read = parse(&bytes, 0);
+            prop_assert!(read.is_err(), "{:?}", read);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = frames(&bytes).count();
+        }
+    }
+}

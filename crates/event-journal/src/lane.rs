@@ -1,0 +1,170 @@
+//! What writer, reader and keeper of one lane share.
+
+use crate::error::{AppendError, SyncFailed};
+use crate::keeper::Stats;
+use crate::segment::{self, Header, Segment};
+use crate::{map, spool};
+use memmap2::MmapMut;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Called once a sequence is durable, or can't become so.
+pub(crate) type Done = Box<dyn FnOnce(Result<(), SyncFailed>) + Send>;
+
+pub(crate) struct Lane {
+    pub(crate) number: u8,
+    pub(crate) dir: PathBuf,
+    pub(crate) journal: u64,
+    pub(crate) format_version: u16,
+    pub(crate) segment_bytes: u32,
+    pub(crate) stats: Arc<Stats>,
+    /// In order; the last one is written to.
+    pub(crate) segments: Mutex<Vec<Arc<Segment>>>,
+    /// The segment to be written next.
+    pub(crate) spare: Mutex<Option<Prepared>>,
+    /// The last sequence committed.
+    pub(crate) committed: AtomicU64,
+    /// Every segment prepared from now on must have a limit above this.
+    limit: AtomicU64,
+    next_number: AtomicU64,
+    pub(crate) waiters: Mutex<Vec<(u64, Done)>>,
+    pub(crate) sync_failed: AtomicBool,
+    /// Whether a worker writes to this lane, or it is left over from a run with more workers.
+    pub(crate) written: bool,
+}
+
+/// A segment ready to be written to.
+pub(crate) struct Prepared {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) map: MmapMut,
+}
+
+impl Lane {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "made in one place, from what recovery found"
+    )]
+    pub(crate) fn new(
+        number: u8,
+        dir: PathBuf,
+        journal: u64,
+        format_version: u16,
+        segment_bytes: u32,
+        stats: Arc<Stats>,
+        segments: Vec<Segment>,
+        next: (u64, u64),
+        written: bool,
+    ) -> Self {
+        let (next_seq, next_number) = next;
+        Self {
+            number,
+            dir,
+            journal,
+            format_version,
+            segment_bytes,
+            stats,
+            committed: AtomicU64::new(segments.last().map_or(0, Segment::last)),
+            segments: Mutex::new(segments.into_iter().map(Arc::new).collect()),
+            spare: Mutex::new(None),
+            limit: AtomicU64::new(next_seq),
+            next_number: AtomicU64::new(next_number),
+            waiters: Mutex::default(),
+            sync_failed: AtomicBool::new(false),
+            written,
+        }
+    }
+
+    /// Makes the next segment, if there is room for it.
+    pub(crate) fn prepare(&self) -> Result<Prepared, AppendError> {
+        if !self.stats.reserve(u64::from(self.segment_bytes)) {
+            return Err(AppendError::SpoolFull);
+        }
+        self.prepare_counted()
+    }
+
+    /// Makes the next segment, whose bytes are counted already.
+    pub(crate) fn prepare_counted(&self) -> Result<Prepared, AppendError> {
+        self.create().map_err(|error| {
+            self.stats.unreserve(u64::from(self.segment_bytes));
+            let full = matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            );
+            tracing::warn!(lane = self.number, %error, "can't make a journal segment");
+            if full {
+                AppendError::DiskFull
+            } else {
+                AppendError::Failed
+            }
+        })
+    }
+
+    fn create(&self) -> io::Result<Prepared> {
+        // What the segment now written may still take, and then all that the new one can take.
+        let frames = segment::most_frames(self.segment_bytes);
+        let floor = self
+            .limit
+            .load(Ordering::Acquire)
+            .max(self.committed.load(Ordering::Acquire) + 1);
+        let limit = floor + 2 * frames;
+        let header = Header {
+            journal: self.journal,
+            number: self.next_number.fetch_add(1, Ordering::AcqRel),
+            limit,
+            format_version: self.format_version,
+            lane: self.number,
+        };
+        let segment = Segment::create(&self.dir, header, self.segment_bytes)?;
+        spool::sync_dir(&self.dir)?;
+        let map = map::writable(&segment.file, self.segment_bytes as usize)?;
+        Ok(Prepared {
+            segment: Arc::new(segment),
+            map,
+        })
+    }
+
+    /// Puts a prepared segment behind the one that was written to, which is closed.
+    pub(crate) fn begin(&self, segment: Arc<Segment>) {
+        let mut segments = lock(&self.segments);
+        if let Some(last) = segments.last() {
+            last.closed.store(true, Ordering::Release);
+        }
+        segments.push(segment);
+    }
+
+    /// Syncs everything committed and tells those who wait for it.
+    pub(crate) fn sync(&self) {
+        let waiting = std::mem::take(&mut *lock(&self.waiters));
+        let committed = self.committed.load(Ordering::Acquire);
+        let segments = lock(&self.segments).clone();
+        for segment in &segments {
+            let started = std::time::Instant::now();
+            match segment.sync() {
+                Ok(true) => self.stats.synced(started.elapsed()),
+                Ok(false) => {}
+                Err(error) => {
+                    // What the kernel holds after a failed sync is unknown, for ever.
+                    tracing::error!(lane = self.number, %error, "the journal can't be synced");
+                    self.sync_failed.store(true, Ordering::Release);
+                }
+            }
+        }
+        let failed = self.sync_failed.load(Ordering::Acquire);
+        for (seq, done) in waiting {
+            if failed {
+                done(Err(SyncFailed));
+            } else if seq <= committed {
+                done(Ok(()));
+            } else {
+                lock(&self.waiters).push((seq, done));
+            }
+        }
+    }
+}
+
+/// Locks; a panic elsewhere leaves nothing half done under any of these locks.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

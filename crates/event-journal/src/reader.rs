@@ -1,0 +1,287 @@
+//! The shipper's end of a lane: committed frames in order, and what may be deleted.
+
+use crate::checkpoint::{Checkpoint, Seal};
+use crate::error::{ReadError, SyncFailed};
+use crate::frame;
+use crate::lane::{Lane, lock};
+use crate::segment::{START, Segment};
+use std::fmt;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::Thread;
+
+/// How much is read from a segment at once; more than the longest frame.
+const CHUNK: u32 = 256 << 10;
+
+/// Whole frames that follow each other in a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The last sequence before `first`, or 0: nothing lies between the two.
+    pub after: u64,
+    /// The first sequence.
+    pub first: u64,
+    /// The last sequence.
+    pub last: u64,
+    /// How many events.
+    pub events: u32,
+    /// The version of the events' form.
+    pub format_version: u16,
+}
+
+/// Reads one lane and lets it delete what is no longer needed.
+pub struct LaneReader {
+    lane: Arc<Lane>,
+    checkpoint: Checkpoint,
+    /// The segment being read (0 before the first) and where.
+    number: u64,
+    at: u32,
+    /// Everything up to here was read or is to be left out.
+    after: u64,
+    chunk: Vec<u8>,
+    keeper: Thread,
+}
+
+impl fmt::Debug for LaneReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneReader")
+            .field("lane", &self.lane.number)
+            .field("after", &self.after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LaneReader {
+    pub(crate) fn new(lane: Arc<Lane>, checkpoint: Checkpoint, keeper: Thread) -> Self {
+        let after = checkpoint.released;
+        Self {
+            lane,
+            checkpoint,
+            number: 0,
+            at: START,
+            after,
+            chunk: Vec::new(),
+            keeper,
+        }
+    }
+
+    /// The lane's number.
+    #[must_use]
+    pub fn lane(&self) -> u8 {
+        self.lane.number
+    }
+
+    /// Reading goes on after this sequence.
+    pub fn seek(&mut self, after: u64) {
+        (self.number, self.at, self.after) = (0, START, after);
+    }
+
+    /// Bytes of frames that were not read yet; those before a sequence sought are among them until
+    /// they are passed.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        let segments = lock(&self.lane.segments);
+        let unread = |segment: &Arc<Segment>| {
+            let from = if segment.header.number == self.number {
+                self.at
+            } else {
+                START
+            };
+            u64::from(segment.end().saturating_sub(from))
+        };
+        segments
+            .iter()
+            .filter(|s| s.header.number >= self.number)
+            .map(unread)
+            .sum()
+    }
+
+    /// Appends frames to `frames` until that holds at least `max_bytes` or nothing more is
+    /// committed; `None` when nothing was. All are of one format version.
+    ///
+    /// # Errors
+    /// When a segment can't be read or has changed.
+    pub fn read(
+        &mut self,
+        max_bytes: usize,
+        frames: &mut Vec<u8>,
+    ) -> Result<Option<Run>, ReadError> {
+        self.read_through(u64::MAX, max_bytes, frames)
+    }
+
+    fn read_through(
+        &mut self,
+        through: u64,
+        max_bytes: usize,
+        frames: &mut Vec<u8>,
+    ) -> Result<Option<Run>, ReadError> {
+        let mut run = None;
+        let full = frames.len() + max_bytes;
+        while let Some((segment, closed)) = self.segment() {
+            let version = segment.header.format_version;
+            let format_differs = run.is_some_and(|run: Run| run.format_version != version);
+            // A segment without anything new is passed over without reading it.
+            if segment.end() <= self.at || (closed && segment.last() <= self.after) {
+                if !closed {
+                    break;
+                }
+                (self.number, self.at) = (segment.header.number + 1, START);
+                continue;
+            }
+            if format_differs || frames.len() >= full || self.after >= through {
+                break;
+            }
+            if !self.take(&segment, through, full, &mut run, frames)? {
+                break;
+            }
+        }
+        Ok(run)
+    }
+
+    /// Appends frames of the undamaged run at the current position; false when one beyond
+    /// `through` was met.
+    fn take(
+        &mut self,
+        segment: &Segment,
+        through: u64,
+        full: usize,
+        run: &mut Option<Run>,
+        frames: &mut Vec<u8>,
+    ) -> Result<bool, ReadError> {
+        if let Some(past) = segment.past_damage(self.at) {
+            self.at = past;
+            return Ok(true);
+        }
+        let end = segment.run_end(self.at).min(self.at.saturating_add(CHUNK));
+        self.chunk.resize((end - self.at) as usize, 0);
+        let io = |cause| ReadError::Io {
+            path: segment.path.clone(),
+            cause,
+        };
+        segment
+            .file
+            .read_exact_at(&mut self.chunk, u64::from(self.at))
+            .map_err(io)?;
+        let mut from = 0;
+        while from < self.chunk.len() && frames.len() < full && self.after < through {
+            let Ok(frame) = frame::parse(&self.chunk, from) else {
+                break;
+            };
+            let space = frame::space(frame.payload.len());
+            if frame.seq > through {
+                return Ok(false);
+            }
+            if frame.seq > self.after {
+                frames.extend_from_slice(&self.chunk[from..from + space]);
+                let version = segment.header.format_version;
+                let run = run.get_or_insert(Run {
+                    after: self.after,
+                    first: frame.seq,
+                    last: frame.seq,
+                    events: 0,
+                    format_version: version,
+                });
+                run.last = frame.seq;
+                run.events += 1;
+                self.after = frame.seq;
+            }
+            from += space;
+        }
+        if from == 0 && self.after < through && frames.len() < full {
+            let offset = u64::from(self.at);
+            return Err(ReadError::Changed {
+                path: segment.path.clone(),
+                offset,
+            });
+        }
+        self.at += u32::try_from(from).expect("at most a chunk");
+        Ok(true)
+    }
+
+    /// The segment to read from, and whether it was closed before its end is looked at.
+    fn segment(&mut self) -> Option<(Arc<Segment>, bool)> {
+        let segments = lock(&self.lane.segments);
+        let segment = segments
+            .iter()
+            .find(|segment| segment.header.number >= self.number)?;
+        let closed = segment.closed.load(Ordering::Acquire);
+        if segment.header.number != self.number {
+            (self.number, self.at) = (segment.header.number, START);
+        }
+        Some((segment.clone(), closed))
+    }
+
+    /// Appends exactly the frames of `seal`; where reading goes on afterwards is up to the caller.
+    ///
+    /// # Errors
+    /// When the journal does not hold exactly these events any more, or can't be read.
+    pub fn read_exact(&mut self, seal: &Seal, frames: &mut Vec<u8>) -> Result<Run, ReadError> {
+        self.seek(seal.after);
+        let run = self.read_through(seal.last, usize::MAX - frames.len(), frames)?;
+        run.filter(|run| (run.after, run.first, run.last) == (seal.after, seal.first, seal.last))
+            .ok_or(ReadError::Gone {
+                first: seal.first,
+                last: seal.last,
+            })
+    }
+
+    /// Up to where the lane was released.
+    #[must_use]
+    pub const fn released(&self) -> u64 {
+        self.checkpoint.released
+    }
+
+    /// Everything up to `through` is no longer needed: segments that hold nothing else are deleted.
+    pub fn release(&mut self, through: u64) {
+        self.checkpoint.released = self.checkpoint.released.max(through);
+        self.store();
+        let mut segments = lock(&self.lane.segments);
+        segments.retain(|segment| {
+            let closed = segment.closed.load(Ordering::Acquire);
+            let needed = !closed || segment.last() > through;
+            if !needed {
+                delete(&self.lane, segment);
+            }
+            needed
+        });
+    }
+
+    /// The seals remembered last, in this process or before it.
+    #[must_use]
+    pub fn seals(&self) -> &[Seal] {
+        &self.checkpoint.seals
+    }
+
+    /// Remembers the boundaries of batches that are sealed but not released.
+    pub fn remember_seals(&mut self, seals: &[Seal]) {
+        if self.checkpoint.seals != seals {
+            self.checkpoint.seals = seals.to_vec();
+            self.store();
+        }
+    }
+
+    /// A checkpoint that can't be written costs nothing but work after a restart.
+    fn store(&self) {
+        if let Err(error) = self.checkpoint.store(&self.lane.dir) {
+            tracing::warn!(lane = self.lane.number, %error, "a checkpoint can't be written");
+        }
+    }
+
+    /// Calls `done` once everything up to `seq` is durable; many callers share one sync.
+    pub fn sync_through(
+        &self,
+        seq: u64,
+        done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
+    ) {
+        lock(&self.lane.waiters).push((seq, Box::new(done)));
+        self.keeper.unpark();
+    }
+}
+
+pub(crate) fn delete(lane: &Lane, segment: &Segment) {
+    if let Err(error) = std::fs::remove_file(&segment.path) {
+        tracing::warn!(file = %segment.path.display(), %error, "a segment can't be deleted");
+        return;
+    }
+    lane.stats.unreserve(u64::from(segment.length));
+}

@@ -1,0 +1,180 @@
+//! What an earlier process left behind: whole frames are kept, a torn tail is forgotten, damage is
+//! set aside, and foreign files are moved out of the way. Start is never refused because of them.
+
+use crate::frame::{self, FrameError};
+use crate::segment::{self, Header, START, Segment};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The most bytes of one damaged range that are copied aside.
+const MAX_ASIDE: usize = 1 << 20;
+
+/// What was found when the journal was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Each lane, by number.
+    pub lanes: Vec<LaneRecovery>,
+}
+
+/// What was found in one lane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LaneRecovery {
+    /// The lane.
+    pub lane: u8,
+    /// Segments with events.
+    pub segments: u64,
+    /// Events that are whole.
+    pub events: u64,
+    /// Bytes of an append that a crash interrupted; it was never accepted.
+    pub torn_bytes: u64,
+    /// Bytes that had been events and no longer are; copies are beside the segments.
+    pub damaged_bytes: u64,
+    /// Files that are not segments of this lane, renamed.
+    pub set_aside: Vec<PathBuf>,
+}
+
+/// A lane's segments and where its sequences may go on.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) segments: Vec<Segment>,
+    /// Segments without events; to be removed once their limits are written down elsewhere.
+    pub(crate) empty: Vec<Segment>,
+    /// No sequence at or above this was ever given out.
+    pub(crate) next_seq: u64,
+    pub(crate) next_number: u64,
+}
+
+pub(crate) fn lane(
+    dir: &Path,
+    journal: u64,
+    lane: u8,
+    report: &mut LaneRecovery,
+) -> io::Result<Found> {
+    let mut found = Found {
+        next_seq: 1,
+        next_number: 1,
+        ..Found::default()
+    };
+    let mut paths: Vec<PathBuf> = fs::read_dir(dir)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    paths.sort();
+    for path in paths {
+        let (file, bytes) = segment::read_whole(&path)?;
+        let header = match Header::decode(&bytes) {
+            Some(header) if bytes.len() > START as usize => header,
+            _ => {
+                set_aside(&path, "corrupt", report)?;
+                continue;
+            }
+        };
+        if header.journal != journal
+            || header.lane != lane
+            || path != segment::path(dir, header.number)
+        {
+            set_aside(&path, "foreign", report)?;
+            continue;
+        }
+        found.next_seq = found.next_seq.max(header.limit);
+        found.next_number = found.next_number.max(header.number + 1);
+        let scan = scan(&bytes, header.limit);
+        keep_damage(&path, &bytes, &scan, report)?;
+        report.torn_bytes += scan.torn;
+        let length = u32::try_from(bytes.len()).expect("bounded when read");
+        let ends = (scan.end, scan.last);
+        let segment = Segment::recovered(path, header, file, length, ends, scan.damage);
+        if scan.events == 0 {
+            found.empty.push(segment);
+        } else {
+            report.segments += 1;
+            report.events += scan.events;
+            found.segments.push(segment);
+        }
+    }
+    Ok(found)
+}
+
+fn set_aside(path: &Path, why: &str, report: &mut LaneRecovery) -> io::Result<()> {
+    let aside = path.with_extension(format!("seg.{why}"));
+    tracing::warn!(file = %path.display(), why, "not a segment of this lane; set aside");
+    fs::rename(path, &aside)?;
+    report.set_aside.push(aside);
+    Ok(())
+}
+
+fn keep_damage(
+    path: &Path,
+    bytes: &[u8],
+    scan: &Scan,
+    report: &mut LaneRecovery,
+) -> io::Result<()> {
+    for &(from, to) in &scan.damage {
+        report.damaged_bytes += u64::from(to - from);
+        let aside = path.with_extension(format!("damaged-{from}"));
+        tracing::warn!(file = %path.display(), from, to, aside = %aside.display(), "events are damaged; set aside, the others are kept");
+        if !aside.exists() {
+            let end = (to as usize).min(from as usize + MAX_ASIDE);
+            fs::write(&aside, &bytes[from as usize..end])?;
+        }
+    }
+    Ok(())
+}
+
+/// What the bytes of a segment hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Scan {
+    end: u32,
+    last: u64,
+    events: u64,
+    torn: u64,
+    damage: Vec<(u32, u32)>,
+}
+
+fn scan(bytes: &[u8], limit: u64) -> Scan {
+    let mut scan = Scan::default();
+    let mut at = START as usize;
+    let mut good_end = at;
+    while at < bytes.len() {
+        match frame::parse(bytes, at) {
+            Ok(frame) if frame.seq > scan.last && frame.seq < limit => {
+                if at > good_end {
+                    scan.damage.push((position(good_end), position(at)));
+                }
+                scan.last = frame.seq;
+                scan.events += 1;
+                at += frame::space(frame.payload.len());
+                good_end = at;
+            }
+            // A length that reaches beyond the file, a broken checksum, or a stale frame: look for
+            // the next one. Past the last frame there are only zeros.
+            Ok(_) | Err(FrameError::Short { .. } | FrameError::Checksum { .. }) => {
+                at = next_candidate(bytes, at + frame::ALIGN);
+            }
+        }
+    }
+    scan.end = position(good_end);
+    let torn = bytes[good_end..]
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1);
+    scan.torn = torn as u64;
+    scan
+}
+
+/// The next place from `at` on where a length is not zero.
+fn next_candidate(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let (words, _) = rest.as_chunks::<{ frame::ALIGN }>();
+    let zeros = words.iter().take_while(|word| word[..4] == [0; 4]).count();
+    if zeros == words.len() {
+        bytes.len()
+    } else {
+        at + zeros * frame::ALIGN
+    }
+}
+
+fn position(at: usize) -> u32 {
+    u32::try_from(at).expect("segments are shorter than 4 GiB")
+}

@@ -1,0 +1,122 @@
+//! The worker's end of a lane: events are encoded straight into the mapped segment.
+
+use crate::error::AppendError;
+use crate::frame;
+use crate::lane::{Lane, Prepared, lock};
+use crate::segment::START;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// After a failed attempt to get another segment, no other is made for so long.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Appends to one lane; it belongs to one worker.
+pub struct LaneWriter {
+    lane: Arc<Lane>,
+    active: Prepared,
+    at: usize,
+    next_seq: u64,
+    keeper: Thread,
+    refused: Option<(Instant, AppendError)>,
+}
+
+impl fmt::Debug for LaneWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneWriter")
+            .field("lane", &self.lane.number)
+            .field("next_seq", &self.next_seq)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LaneWriter {
+    pub(crate) fn new(lane: Arc<Lane>, active: Prepared, next_seq: u64, keeper: Thread) -> Self {
+        lane.begin(active.segment.clone());
+        Self {
+            lane,
+            active,
+            at: START as usize,
+            next_seq,
+            keeper,
+            refused: None,
+        }
+    }
+
+    /// The lane's number.
+    #[must_use]
+    pub fn lane(&self) -> u8 {
+        self.lane.number
+    }
+
+    /// The sequence that the next event accepted will have.
+    #[must_use]
+    pub const fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Appends the event that `fill` writes into at most `max_len` bytes, returning how many it
+    /// used, or `None` to leave it. When this returns a sequence the event is accepted: the crash
+    /// of this process can't lose it.
+    ///
+    /// # Errors
+    /// When there is no room or `fill` gave up; nothing was appended then.
+    pub fn append(
+        &mut self,
+        max_len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Result<u64, AppendError> {
+        let most = frame::space(max_len);
+        if most > self.active.map.len() - self.at {
+            if most > self.active.map.len() - START as usize {
+                return Err(AppendError::TooLong);
+            }
+            self.roll()?;
+        }
+        let room = &mut self.active.map[self.at..self.at + most];
+        let payload = &mut room[frame::HEAD..frame::HEAD + max_len];
+        let len = match fill(payload) {
+            Some(len) if (1..=max_len).contains(&len) => len,
+            _ => {
+                payload.fill(0);
+                return Err(AppendError::Abandoned);
+            }
+        };
+        let seq = self.next_seq;
+        frame::complete(room, seq, len);
+        self.at += frame::space(len);
+        self.next_seq += 1;
+        let end = u32::try_from(self.at).expect("segments are shorter than 4 GiB");
+        self.active.segment.commit(end, seq);
+        self.lane.committed.store(seq, Ordering::Release);
+        Ok(seq)
+    }
+
+    /// Goes on in the next segment: usually the spare that the keeper has made ready.
+    fn roll(&mut self) -> Result<(), AppendError> {
+        if let Some((at, error)) = self.refused
+            && at.elapsed() < RETRY_AFTER
+        {
+            return Err(error);
+        }
+        let mut spare = lock(&self.lane.spare);
+        let next = spare.take().map_or_else(|| self.lane.prepare(), Ok);
+        drop(spare);
+        match next {
+            Ok(next) => {
+                self.refused = None;
+                self.lane.begin(next.segment.clone());
+                self.active = next;
+                self.at = START as usize;
+                self.keeper.unpark();
+                Ok(())
+            }
+            Err(error) => {
+                self.refused = Some((Instant::now(), error));
+                Err(error)
+            }
+        }
+    }
+}

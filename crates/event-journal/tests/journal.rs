@@ -1,0 +1,461 @@
+//! The promises of the journal, on real files and against real crashes of a real process.
+#![allow(missing_docs)]
+
+use event_journal::{AppendError, LaneReader, OpenError, Opened, Options, Seal, frames, open};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+const SEGMENT: u32 = 64 << 10;
+const PAYLOAD: usize = 200;
+
+fn options(dir: &Path) -> Options {
+    Options {
+        dir: dir.into(),
+        lanes: 1,
+        format_version: 1,
+        segment_bytes: SEGMENT,
+        max_bytes: 64 << 20,
+        sync_interval: Duration::from_millis(20),
+    }
+}
+
+fn payload(number: u64) -> Vec<u8> {
+    let len = 1 + (number as usize * 7919) % PAYLOAD;
+    let mut bytes = vec![number as u8; len.max(8)];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+fn append(journal: &mut Opened, number: u64) -> Result<u64, AppendError> {
+    let bytes = payload(number);
+    journal.writers[0].append(PAYLOAD, |room| {
+        room[..bytes.len()].copy_from_slice(&bytes);
+        Some(bytes.len())
+    })
+}
+
+fn append_all(journal: &mut Opened, numbers: std::ops::Range<u64>) -> Vec<u64> {
+    numbers
+        .map(|number| append(journal, number).expect("there is room"))
+        .collect()
+}
+
+/// Everything that can be read after `after`: (sequence, number), with the chain of runs checked.
+fn read_all(reader: &mut LaneReader, after: u64) -> Vec<(u64, u64)> {
+    reader.seek(after);
+    let (mut all, mut last) = (Vec::new(), after);
+    let mut bytes = Vec::new();
+    while let Some(run) = reader.read(10_000, &mut bytes).expect("readable") {
+        assert_eq!(run.after, last, "runs follow each other");
+        let read: Vec<_> = frames(&bytes).map(|frame| frame.expect("whole")).collect();
+        assert_eq!(read.len(), run.events as usize);
+        assert_eq!(
+            (read[0].seq, read[read.len() - 1].seq),
+            (run.first, run.last)
+        );
+        for frame in read {
+            assert!(frame.seq > last, "sequences rise");
+            last = frame.seq;
+            let number = u64::from_le_bytes(frame.payload[..8].try_into().expect("8 bytes"));
+            assert_eq!(frame.payload, payload(number));
+            all.push((frame.seq, number));
+        }
+        bytes.clear();
+    }
+    all
+}
+
+fn numbers(read: &[(u64, u64)]) -> Vec<u64> {
+    read.iter().map(|(_, number)| *number).collect()
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let lane = fs::read_dir(dir.join("lane-0")).expect("a lane");
+    let mut paths: Vec<PathBuf> = lane.map(|entry| entry.expect("readable").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn what_was_appended_is_read_across_segments_and_reopening() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    let seqs = append_all(&mut journal, 0..3_000);
+    assert_eq!(
+        seqs,
+        (seqs[0]..seqs[0] + 3_000).collect::<Vec<_>>(),
+        "no gaps while running"
+    );
+    assert!(numbers(&read_all(&mut journal.readers[0], 0)) == (0..3_000).collect::<Vec<u64>>());
+    assert_eq!(journal.readers[0].backlog(), 0);
+    drop(journal);
+
+    let mut journal = open(&options(dir.path())).expect("opens again");
+    assert_eq!(journal.recovery.lanes[0].events, 3_000);
+    let later = append_all(&mut journal, 3_000..4_000);
+    assert!(later[0] > seqs[2_999], "sequences never go back");
+    let read = read_all(&mut journal.readers[0], 0);
+    assert!(numbers(&read) == (0..4_000).collect::<Vec<u64>>());
+    let middle = read[1_234].0;
+    assert_eq!(read_all(&mut journal.readers[0], middle), read[1_235..]);
+}
+
+#[test]
+fn an_abandoned_event_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    let next = journal.writers[0].next_seq();
+    let outcome = journal.writers[0].append(PAYLOAD, |room| {
+        room.fill(0xff);
+        None
+    });
+    assert_eq!(outcome, Err(AppendError::Abandoned));
+    assert_eq!(append(&mut journal, 7), Ok(next));
+    drop(journal);
+    let mut journal = open(&options(dir.path())).expect("opens again");
+    assert_eq!(journal.recovery.lanes[0].torn_bytes, 0);
+    assert_eq!(numbers(&read_all(&mut journal.readers[0], 0)), [7]);
+    let outcome = journal.writers[0].append(SEGMENT as usize, |_| Some(1));
+    assert_eq!(outcome, Err(AppendError::TooLong));
+}
+
+#[test]
+fn released_segments_are_deleted_and_released_is_remembered() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    let seqs = append_all(&mut journal, 0..3_000);
+    let before = segments(dir.path()).len();
+    journal.readers[0].release(seqs[1_500]);
+    let after = segments(dir.path()).len();
+    assert!(after < before, "{after} of {before} segments are left");
+    let left = read_all(&mut journal.readers[0], seqs[1_500]);
+    assert!(numbers(&left) == (1_501..3_000).collect::<Vec<u64>>());
+    let seal = Seal {
+        after: seqs[1_500],
+        first: seqs[1_501],
+        last: seqs[1_600],
+    };
+    journal.readers[0].remember_seals(&[seal]);
+    let mut sealed = Vec::new();
+    journal.readers[0]
+        .read_exact(&seal, &mut sealed)
+        .expect("there");
+    drop(journal);
+
+    let mut journal = open(&options(dir.path())).expect("opens again");
+    assert_eq!(journal.readers[0].released(), seqs[1_500]);
+    assert_eq!(journal.readers[0].seals(), [seal]);
+    let mut again = Vec::new();
+    let run = journal.readers[0]
+        .read_exact(&seal, &mut again)
+        .expect("there");
+    assert_eq!(
+        (run.first, run.last, run.events),
+        (seal.first, seal.last, 100)
+    );
+    assert_eq!(again, sealed, "the same bytes");
+    let gone = Seal {
+        after: seqs[0],
+        first: seqs[1],
+        last: seqs[2],
+    };
+    assert!(journal.readers[0].read_exact(&gone, &mut again).is_err());
+}
+
+#[test]
+fn a_full_spool_says_so_and_goes_on_after_a_release() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let small = Options {
+        max_bytes: u64::from(SEGMENT) * 4,
+        ..options(dir.path())
+    };
+    let mut journal = open(&small).expect("opens");
+    let mut accepted = 0;
+    let refused = loop {
+        match append(&mut journal, accepted) {
+            Ok(_) => accepted += 1,
+            Err(error) => break error,
+        }
+        assert!(accepted < 100_000, "the cap was never reached");
+    };
+    assert_eq!(refused, AppendError::SpoolFull);
+    assert!(journal.keeper.stats().bytes() <= small.max_bytes);
+    let read = read_all(&mut journal.readers[0], 0);
+    assert_eq!(read.len() as u64, accepted, "what was accepted is there");
+    journal.readers[0].release(read[read.len() - 1].0);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while append(&mut journal, accepted).is_err() {
+        assert!(Instant::now() < deadline, "still full after a release");
+        std::thread::yield_now();
+    }
+    // A spool that is full still opens, to ship what it holds.
+    while append(&mut journal, 0).is_ok() {}
+    drop(journal);
+    assert!(open(&small).is_ok());
+}
+
+#[test]
+fn a_torn_tail_and_damage_cost_only_themselves() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    append_all(&mut journal, 0..500);
+    drop(journal);
+    let path = segments(dir.path())[0].clone();
+    let whole = fs::read(&path).expect("readable");
+    // The 10th frame loses a byte, and so does the last one.
+    let starts = frame_starts(&whole);
+    let last = starts[starts.len() - 1];
+    let mut broken = whole.clone();
+    broken[starts[10] + 20] ^= 0x40;
+    broken[last + 17] ^= 1;
+    fs::write(&path, &broken).expect("writable");
+
+    let mut journal = open(&options(dir.path())).expect("opens in spite of it");
+    let report = &journal.recovery.lanes[0];
+    assert_eq!(report.damaged_bytes, (starts[11] - starts[10]) as u64);
+    assert!(report.torn_bytes > 0);
+    let lost_last = starts.len() as u64 - 1;
+    let expected: Vec<u64> = (0..500).filter(|n| *n != 10 && *n != lost_last).collect();
+    assert_eq!(numbers(&read_all(&mut journal.readers[0], 0)), expected);
+    let aside = path.with_extension(format!("damaged-{}", starts[10]));
+    assert_eq!(
+        fs::read(aside).expect("set aside"),
+        broken[starts[10]..starts[11]]
+    );
+}
+
+fn frame_starts(segment: &[u8]) -> Vec<usize> {
+    let mut starts = Vec::new();
+    let mut at = 4_096;
+    while let Some(len) = segment.get(at..at + 4) {
+        let len = u32::from_le_bytes(len.try_into().expect("4 bytes")) as usize;
+        if len == 0 {
+            break;
+        }
+        starts.push(at);
+        at += (16 + len).next_multiple_of(8);
+    }
+    starts
+}
+
+#[test]
+fn a_segment_cut_at_any_length_keeps_the_frames_before_the_cut() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    append_all(&mut journal, 0..40);
+    drop(journal);
+    let path = segments(dir.path())[0].clone();
+    let whole = fs::read(&path).expect("readable");
+    let starts = frame_starts(&whole);
+    let end = starts[39] + 300;
+    for cut in (0..end).step_by(37) {
+        let copy = tempfile::tempdir().expect("a folder");
+        fs::create_dir(copy.path().join("lane-0")).expect("a lane");
+        fs::copy(dir.path().join("spool.id"), copy.path().join("spool.id")).expect("copied");
+        let file = copy
+            .path()
+            .join("lane-0")
+            .join(path.file_name().expect("a name"));
+        fs::write(&file, &whole[..cut]).expect("writable");
+        let mut journal = open(&options(copy.path())).expect("opens in spite of it");
+        let kept = starts
+            .iter()
+            .zip(starts.iter().skip(1).chain([&end]))
+            .filter(|(_, next)| **next <= cut);
+        let read = numbers(&read_all(&mut journal.readers[0], 0));
+        assert!(
+            read.len() >= kept.count().saturating_sub(1),
+            "cut at {cut}: {read:?}"
+        );
+        assert_eq!(read, (0..read.len() as u64).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn foreign_and_corrupt_files_are_set_aside() {
+    let (one, two) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    for dir in [&one, &two] {
+        append_all(&mut open(&options(dir.path())).expect("opens"), 0..10);
+    }
+    let foreign = one.path().join("lane-0").join("00000000000000ff.seg");
+    fs::copy(&segments(two.path())[0], &foreign).expect("copied");
+    let noise = one.path().join("lane-0").join("00000000000000fe.seg");
+    fs::write(&noise, b"not a segment").expect("writable");
+    fs::write(
+        one.path().join("lane-0").join("checkpoint"),
+        b"not a checkpoint",
+    )
+    .expect("writable");
+    let mut journal = open(&options(one.path())).expect("opens in spite of them");
+    assert_eq!(journal.recovery.lanes[0].set_aside.len(), 2);
+    assert!(!foreign.exists() && !noise.exists());
+    assert!(numbers(&read_all(&mut journal.readers[0], 0)) == (0..10).collect::<Vec<u64>>());
+}
+
+#[test]
+fn sequences_never_repeat_even_when_a_power_cut_takes_the_tail() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut highest = 0;
+    for _ in 0..5 {
+        let mut journal = open(&options(dir.path())).expect("opens");
+        let seqs = append_all(&mut journal, 0..300);
+        assert!(seqs[0] > highest, "{} was given out before", seqs[0]);
+        highest = seqs[299];
+        drop(journal);
+        // None of the frames reached the disk; the headers did.
+        for path in segments(dir.path()) {
+            let mut bytes = fs::read(&path).expect("readable");
+            bytes[4_096..].fill(0);
+            fs::write(&path, bytes).expect("writable");
+        }
+    }
+}
+
+#[test]
+fn lanes_of_a_run_with_more_workers_are_still_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&Options {
+        lanes: 3,
+        ..options(dir.path())
+    })
+    .expect("opens");
+    journal.writers[2]
+        .append(8, |room| {
+            room.copy_from_slice(&payload(0)[..8]);
+            Some(8)
+        })
+        .expect("there is room");
+    drop(journal);
+    let journal = open(&options(dir.path())).expect("opens again");
+    assert_eq!(journal.writers.len(), 1);
+    let lanes: Vec<u8> = journal.readers.iter().map(LaneReader::lane).collect();
+    assert_eq!(lanes, [0, 1, 2]);
+    assert!(journal.readers[2].backlog() > 0);
+}
+
+#[test]
+fn a_sync_makes_durable_and_tells_those_who_wait() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let slow = Options {
+        sync_interval: Duration::from_secs(3_600),
+        ..options(dir.path())
+    };
+    let mut journal = open(&slow).expect("opens");
+    let seqs = append_all(&mut journal, 0..100);
+    let (done, told) = mpsc::channel();
+    for seq in [seqs[0], seqs[99]] {
+        let done = done.clone();
+        journal.readers[0].sync_through(seq, move |outcome| done.send(outcome).expect("told"));
+    }
+    for _ in 0..2 {
+        assert_eq!(
+            told.recv_timeout(Duration::from_secs(10))
+                .expect("told in time"),
+            Ok(())
+        );
+    }
+    assert!(journal.keeper.stats().syncs() >= 1);
+    assert_eq!(journal.keeper.stop(), Ok(()));
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let _journal = open(&options(dir.path())).expect("opens");
+    assert!(matches!(
+        open(&options(dir.path())),
+        Err(OpenError::InUse(_))
+    ));
+}
+
+#[test]
+fn sizes_that_can_not_work_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let small = Options {
+        max_bytes: u64::from(SEGMENT),
+        ..options(dir.path())
+    };
+    assert!(matches!(open(&small), Err(OpenError::TooSmall { .. })));
+}
+
+const CHILD: &str = "EVENT_JOURNAL_TEST_CHILD";
+
+/// Not a test of its own: what the killed process of the next test runs.
+#[test]
+fn child_appends_until_killed() {
+    let Ok(dir) = std::env::var(CHILD) else {
+        return;
+    };
+    let mut journal = open(&options(Path::new(&dir))).expect("opens");
+    let mut out = std::io::stdout().lock();
+    for number in 0.. {
+        let seq = append(&mut journal, number).expect("there is room");
+        writeln!(out, "accepted {seq} {number}").expect("the parent reads");
+        if seq.is_multiple_of(64) {
+            journal.readers[0].release(seq.saturating_sub(5_000));
+        }
+    }
+}
+
+#[test]
+fn kill_9_loses_nothing_that_was_accepted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut highest = 0;
+    for round in 0..20 {
+        let mut child = Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "child_appends_until_killed", "--nocapture"])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut accepted = Vec::new();
+        for line in lines.map_while(Result::ok) {
+            // The test runner's own words may stand before the first line's.
+            let Some(at) = line.find("accepted ") else {
+                continue;
+            };
+            let mut words = line[at..]
+                .split(' ')
+                .skip(1)
+                .map_while(|word| word.parse::<u64>().ok());
+            if let (Some(seq), Some(number)) = (words.next(), words.next()) {
+                accepted.push((seq, number));
+            }
+            if accepted.len() == 200 + round * 137 {
+                child.kill().expect("killable");
+            }
+        }
+        child.wait().expect("waitable");
+        // The last line may have been cut by the kill, in which case its number is not whole.
+        accepted.pop();
+        assert!(
+            accepted[0].0 > highest,
+            "round {round}: a sequence was given out twice"
+        );
+        highest = accepted[accepted.len() - 1].0;
+        let mut journal = open(&options(dir.path())).expect("opens after the crash");
+        assert_eq!(journal.recovery.lanes[0].damaged_bytes, 0);
+        let released = journal.readers[0].released();
+        let kept = read_all(&mut journal.readers[0], released);
+        let kept: std::collections::BTreeMap<u64, u64> = kept.into_iter().collect();
+        for (seq, number) in accepted.iter().filter(|(seq, _)| *seq > released) {
+            assert_eq!(
+                kept.get(seq),
+                Some(number),
+                "round {round}: an accepted event is lost"
+            );
+        }
+        highest = highest.max(kept.keys().next_back().copied().unwrap_or(0));
+        journal.readers[0].release(highest);
+    }
+}
