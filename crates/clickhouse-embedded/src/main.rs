@@ -1,2 +1,69 @@
-//! placeholder
-fn main() {}
+//! The `clickhouse-embedded` program: a local ClickHouse for the tracker, on loopback only.
+#![deny(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs a local ClickHouse for the tracker, locked down and on 127.0.0.1 only.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the engine until SIGTERM or Ctrl-C. Users and passwords are in DIR/credentials.json.
+    Serve {
+        /// Where the data is kept between runs.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The port of the HTTP interface.
+        #[arg(long, value_name = "PORT", default_value_t = 8123)]
+        http_port: u16,
+        /// End when the process that started this one ends, however it ends.
+        #[arg(long)]
+        die_with_parent: bool,
+    },
+    /// Say which ClickHouse would be used.
+    Locate,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Serve {
+            data,
+            http_port,
+            die_with_parent,
+        } => {
+            if die_with_parent {
+                let signal = Some(rustix::process::Signal::TERM);
+                if let Err(error) = rustix::process::set_parent_process_death_signal(signal) {
+                    eprintln!("clickhouse-embedded: can't follow the parent's end: {error}");
+                }
+            }
+            clickhouse_embedded::serve(&data, http_port)
+                .map(|never| match never {})
+                .map_err(anyhow::Error::from)
+        }
+        Command::Locate => clickhouse_embedded::locate()
+            .map_err(anyhow::Error::from)
+            .map(|engine| match engine {
+                clickhouse_embedded::Engine::Program(path) => {
+                    println!("program {}", path.display())
+                }
+                clickhouse_embedded::Engine::Library(path) => {
+                    println!("library {}", path.display())
+                }
+            }),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("clickhouse-embedded: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The engine's configuration: loopback only, three users, and sizes for a small machine.
+
+use crate::credentials::{Credentials, User};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Names the system database's folder; any will do, as long as it stays the same.
+const SYSTEM_UUID: &str = "5f2cbb1c-8e0c-4c6f-9d0b-8f6f3a1e7c11";
+
+/// Writes configuration and users into `data`; returns the configuration's path.
+pub(crate) fn write(data: &Path, port: u16, credentials: &Credentials) -> io::Result<PathBuf> {
+    // Without it the library keeps system tables in memory, and query_log has nowhere to go.
+    let metadata = data.join("store").join("metadata");
+    std::fs::create_dir_all(&metadata)?;
+    let system = metadata.join("system.sql");
+    if !system.exists() {
+        let text = format!("ATTACH DATABASE system UUID '{SYSTEM_UUID}' ENGINE = Atomic\n");
+        std::fs::write(system, text)?;
+    }
+    let users = data.join("users.xml");
+    std::fs::write(&users, users_xml(credentials))?;
+    let config = data.join("config.xml");
+    std::fs::write(&config, config_xml(data, port, &users))?;
+    Ok(config)
+}
+
+fn config_xml(data: &Path, port: u16, users: &Path) -> String {
+    let store = data.join("store");
+    let (store, users, data) = (store.display(), users.display(), data.display());
+    format!(
+        "<clickhouse>
+  <logger><level>warning</level><console>1</console></logger>
+  <path>{store}/</path>
+  <tmp_path>{data}/tmp/</tmp_path>
+  <user_files_path>{data}/user_files/</user_files_path>
+  <format_schema_path>{data}/format_schemas/</format_schema_path>
+  <users_config>{users}</users_config>
+  <user_directories><users_xml><path>{users}</path></users_xml></user_directories>
+  <default_profile>default</default_profile>
+  <default_database>default</default_database>
+  <listen_host>127.0.0.1</listen_host>
+  <http_port>{port}</http_port>
+  <max_server_memory_usage_to_ram_ratio>0.5</max_server_memory_usage_to_ram_ratio>
+  <mark_cache_size>67108864</mark_cache_size>
+  <background_pool_size>4</background_pool_size>
+  <background_schedule_pool_size>8</background_schedule_pool_size>
+  <max_concurrent_queries>100</max_concurrent_queries>
+  <keep_alive_timeout>30</keep_alive_timeout>
+</clickhouse>
+"
+    )
+}
+
+fn users_xml(credentials: &Credentials) -> String {
+    let tracker = user(
+        &credentials.tracker,
+        "default",
+        &[
+            "GRANT ALL ON tracking.*",
+            "GRANT CREATE DATABASE ON *.*",
+            "GRANT TABLE ENGINE ON *",
+            "GRANT SELECT ON system.*",
+        ],
+    );
+    let analyst = user(
+        &credentials.analyst,
+        "analyst",
+        &[
+            "GRANT SELECT, SHOW ON tracking.*",
+            "GRANT SELECT ON system.*",
+        ],
+    );
+    format!(
+        "<clickhouse>
+  <profiles>
+    <default>
+      <async_insert>0</async_insert>
+      <deduplicate_blocks_in_dependent_materialized_views>1</deduplicate_blocks_in_dependent_materialized_views>
+    </default>
+    <analyst>
+      <readonly>2</readonly>
+      <max_execution_time>60</max_execution_time>
+      <max_memory_usage>4000000000</max_memory_usage>
+    </analyst>
+  </profiles>
+  <quotas><default/></quotas>
+  <users>
+    <default>
+      <password></password>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+      <grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants>
+    </default>
+{tracker}{analyst}  </users>
+</clickhouse>
+"
+    )
+}
+
+fn user(user: &User, profile: &str, grants: &[&str]) -> String {
+    let name = &user.user;
+    let mut password = String::new();
+    for byte in Sha256::digest(user.password.as_bytes()) {
+        write!(password, "{byte:02x}").expect("writing to a String can't fail");
+    }
+    let grants: String = grants
+        .iter()
+        .map(|grant| format!("<query>{grant}</query>"))
+        .collect();
+    format!(
+        "    <{name}>
+      <password_sha256_hex>{password}</password_sha256_hex>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>{profile}</profile>
+      <quota>default</quota>
+      <grants>{grants}</grants>
+    </{name}>
+"
+    )
+}

@@ -1,0 +1,84 @@
+//! The engine's users and their passwords, made at the first start.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Who may use the engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Credentials {
+    /// Makes tables and writes events.
+    pub tracker: User,
+    /// Reads.
+    pub analyst: User,
+}
+
+/// A user and the password.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct User {
+    /// The name.
+    pub user: String,
+    /// The password; never shown by `Debug`.
+    pub password: String,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// The file in an engine's data folder; only its owner can read it.
+    #[must_use]
+    pub fn file(data: &Path) -> PathBuf {
+        data.join("credentials.json")
+    }
+
+    /// Reads the credentials of the engine in `data`.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn load(data: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(Self::file(data))?)?)
+    }
+
+    pub(crate) fn load_or_create(data: &Path) -> io::Result<Self> {
+        match Self::load(data) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(data),
+            other => other,
+        }
+    }
+
+    fn create(data: &Path) -> io::Result<Self> {
+        let user = |name: &str| {
+            let mut bytes = [0_u8; 24];
+            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+            let password = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok::<_, io::Error>(User {
+                user: name.into(),
+                password,
+            })
+        };
+        let made = Self {
+            tracker: user("tracker")?,
+            analyst: user("analyst")?,
+        };
+        let aside = data.join("credentials.tmp");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)?;
+        file.write_all(&serde_json::to_vec_pretty(&made)?)?;
+        file.sync_all()?;
+        std::fs::rename(aside, Self::file(data))?;
+        Ok(made)
+    }
+}

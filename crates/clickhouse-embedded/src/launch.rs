@@ -1,0 +1,220 @@
+//! Starting the launcher as a child, waiting until the engine answers, and stopping it.
+
+use crate::credentials::Credentials;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const LAUNCHER: &str = "clickhouse-embedded";
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The folder of the data, kept between runs.
+    pub data_dir: PathBuf,
+    /// The port of HTTP on 127.0.0.1; 0 lets the system choose.
+    pub http_port: u16,
+    /// The launcher program; see [`launcher_exe`].
+    pub launcher: PathBuf,
+}
+
+/// An engine that runs as a child of this process; dropping it stops it.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    port: u16,
+    credentials: Credentials,
+}
+
+/// The engine did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The launcher program is not there.
+    #[error("{} is not built; run: cargo build --package clickhouse-embedded", .0.display())]
+    NotBuilt(PathBuf),
+    /// Something of the system failed.
+    #[error("starting the engine: {0}")]
+    Io(#[from] io::Error),
+    /// It ended, or did not answer in time.
+    #[error("the engine {what}; its log ends with:\n{log}")]
+    Failed {
+        /// What it did.
+        what: String,
+        /// The end of its log.
+        log: String,
+    },
+}
+
+/// The launcher beside the program that runs, or one folder above it as for tests.
+///
+/// # Errors
+/// When it is not there; the message says what to build.
+pub fn launcher_exe() -> Result<PathBuf, StartError> {
+    let here = std::env::current_exe()?;
+    let folders = here.ancestors().skip(1).take(2);
+    let mut candidates = folders.map(|folder| folder.join(LAUNCHER));
+    let found = candidates.find(|candidate| candidate.is_file());
+    found.ok_or_else(|| StartError::NotBuilt(here.with_file_name(LAUNCHER)))
+}
+
+impl Launch {
+    /// Starts the engine and waits until it answers.
+    ///
+    /// # Errors
+    /// When it can't be started or does not answer within a minute.
+    pub fn start(&self) -> Result<Running, StartError> {
+        if !self.launcher.is_file() {
+            return Err(StartError::NotBuilt(self.launcher.clone()));
+        }
+        std::fs::create_dir_all(&self.data_dir)?;
+        let port = if self.http_port == 0 {
+            free_port()?
+        } else {
+            self.http_port
+        };
+        let log = self.data_dir.join("engine.log");
+        let output = File::options().create(true).append(true).open(&log)?;
+        let child = Command::new(&self.launcher)
+            .args([
+                "serve",
+                "--die-with-parent",
+                "--http-port",
+                &port.to_string(),
+                "--data",
+            ])
+            .arg(&self.data_dir)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        await_ready(child, port, &log, &self.data_dir)
+    }
+}
+
+fn await_ready(
+    mut child: Child,
+    port: u16,
+    log: &Path,
+    data: &Path,
+) -> Result<Running, StartError> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    let failed = |what: String| StartError::Failed {
+        what,
+        log: tail(log),
+    };
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Err(failed(format!("ended with {status}")));
+        }
+        if ping(port) {
+            let credentials = Credentials::load(data)?;
+            return Ok(Running {
+                child,
+                port,
+                credentials,
+            });
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Err(failed(format!("did not answer within {START_TIMEOUT:?}")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ping(port: u16) -> bool {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(2)))
+        .build();
+    let answer = ureq::Agent::new_with_config(config)
+        .get(format!("http://127.0.0.1:{port}/ping"))
+        .call();
+    answer.is_ok_and(|answer| answer.status().is_success())
+}
+
+/// A port that was free a moment ago; the engine itself can't be asked to choose one.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+impl Running {
+    /// The address of its HTTP interface.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Who may use it.
+    #[must_use]
+    pub const fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as a crash would.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Asks it to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn stop(mut self) -> io::Result<ExitStatus> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.child.kill()?;
+        self.child.wait()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}

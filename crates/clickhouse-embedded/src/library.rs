@@ -1,0 +1,91 @@
+//! Running ClickHouse out of its library: the only unsafe code of this crate.
+#![allow(unsafe_code)]
+
+use libloading::{Library, Symbol};
+use nix::sys::signal::{SigSet, Signal};
+use rustix::fd::{AsRawFd, OwnedFd};
+use std::ffi::{CString, c_char, c_int};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+type Main = unsafe extern "C" fn(c_int, *mut *mut c_char) -> c_int;
+
+/// Runs the engine until SIGTERM or SIGINT, and ends the process.
+///
+/// The engine reads queries from two pipes: the first holds the one that opens the port; the second
+/// stays silent and open, and closing it lets the engine end in order.
+pub(crate) fn run(
+    library: &Path,
+    config: &Path,
+    data: &Path,
+) -> Result<std::convert::Infallible, String> {
+    // Before the library starts threads, so that all of them leave these signals to ours.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals
+        .thread_block()
+        .map_err(|error| format!("signals: {error}"))?;
+
+    let pipe = || rustix::pipe::pipe().map_err(|error| format!("pipe: {error}"));
+    let (opening, write_opening) = pipe()?;
+    let (waiting, keep_waiting) = pipe()?;
+    let mut write_opening = std::fs::File::from(write_opening);
+    write_opening
+        .write_all(b"SYSTEM START LISTEN HTTP")
+        .map_err(|error| error.to_string())?;
+    drop(write_opening);
+    let asked = Arc::new(AtomicBool::new(false));
+    std::thread::spawn({
+        let asked = asked.clone();
+        move || {
+            let _ = signals.wait();
+            asked.store(true, Ordering::SeqCst);
+            drop(keep_waiting);
+        }
+    });
+    let code = call(library, config, data, [&opening, &waiting])?;
+    // A closed pipe counts as an error for the library; for us it is the end that was asked for.
+    let code = if asked.load(Ordering::SeqCst) {
+        0
+    } else {
+        code.max(1)
+    };
+    // The library's exit handlers crash; everything that must reach the disk has.
+    // SAFETY: _exit only ends the process.
+    unsafe { nix::libc::_exit(code) }
+}
+
+fn call(library: &Path, config: &Path, data: &Path, pipes: [&OwnedFd; 2]) -> Result<c_int, String> {
+    let fd = |pipe: &OwnedFd| format!("/dev/fd/{}", pipe.as_raw_fd());
+    let arguments = [
+        "clickhouse".into(),
+        format!("--config-file={}", config.display()),
+        format!("--path={}", data.join("store").display()),
+        "--queries-file".into(),
+        fd(pipes[0]),
+        fd(pipes[1]),
+    ];
+    let arguments: Vec<CString> = arguments
+        .into_iter()
+        .map(CString::new)
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    let mut pointers: Vec<*mut c_char> = arguments
+        .iter()
+        .map(|argument| argument.as_ptr().cast_mut())
+        .collect();
+    let count = c_int::try_from(pointers.len()).map_err(|error| error.to_string())?;
+    pointers.push(std::ptr::null_mut());
+    // SAFETY: the library is the one that set-up fetched and checked, or that the operator named;
+    // its initialisers are meant to be run by loading it.
+    let loaded = unsafe { Library::new(library) }.map_err(|error| error.to_string())?;
+    // SAFETY: `chdb_query_cmdline(int, char **)` is the library's documented entry point.
+    let main: Symbol<'_, Main> =
+        unsafe { loaded.get(b"chdb_query_cmdline\0") }.map_err(|error| error.to_string())?;
+    // SAFETY: argv is an array of `count` NUL-terminated strings and a null pointer, all of which
+    // outlive the call.
+    Ok(unsafe { main(count, pointers.as_mut_ptr()) })
+}

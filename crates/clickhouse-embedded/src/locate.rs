@@ -1,0 +1,66 @@
+//! Where the engine is on this machine.
+
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Names the engine to use, before every other place: a `clickhouse` program or a `libchdb.so`.
+const VARIABLE: &str = "FANZ_CLICKHOUSE";
+/// Where set-up puts the library, in the user's cache folder.
+const CACHED: &str = "fanzfiliate-edge/clickhouse-26.7.3/libchdb.so";
+
+/// A ClickHouse on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    /// A `clickhouse` program.
+    Program(PathBuf),
+    /// ClickHouse as a library.
+    Library(PathBuf),
+}
+
+/// There is none.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LocateError {
+    /// The variable names something that is not there.
+    #[error("{VARIABLE} names {}, which does not exist", .0.display())]
+    Missing(PathBuf),
+    /// Nowhere.
+    #[error(
+        "no ClickHouse on this machine: run `cargo xtask setup`, put `clickhouse` on PATH, or name a program or libchdb.so in {VARIABLE}"
+    )]
+    Nowhere,
+}
+
+/// Finds the engine: named by the variable, on PATH, or in the cache folder.
+///
+/// # Errors
+/// When there is none; the message says how to get one.
+pub fn locate() -> Result<Engine, LocateError> {
+    if let Some(named) = std::env::var_os(VARIABLE).map(PathBuf::from) {
+        return if named.is_file() {
+            Ok(kind_of(named))
+        } else {
+            Err(LocateError::Missing(named))
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("clickhouse"));
+    if let Some(program) = on_path.into_iter().find(|program| program.is_file()) {
+        return Ok(Engine::Program(program));
+    }
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(home);
+    let library = cache
+        .map(|cache| cache.join(CACHED))
+        .filter(|library| library.is_file());
+    library.map(Engine::Library).ok_or(LocateError::Nowhere)
+}
+
+fn kind_of(path: PathBuf) -> Engine {
+    if path.extension().is_some_and(|extension| extension == "so") {
+        Engine::Library(path)
+    } else {
+        Engine::Program(path)
+    }
+}

@@ -1,0 +1,72 @@
+//! The launcher's work: lock, credentials, configuration, and then to be the engine.
+
+use crate::credentials::Credentials;
+use crate::locate::{Engine, LocateError, locate};
+use crate::{config, library};
+use rustix::fs::{FlockOperation, flock};
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use thiserror::Error;
+
+/// The engine can't be run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// There is none.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// The data folder can't be used.
+    #[error("{}: {cause}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Another engine runs on the same data.
+    #[error("{} is in use by another engine; stop that one, or use another folder", .0.display())]
+    InUse(PathBuf),
+    /// The engine did not start.
+    #[error("the engine did not start: {0}")]
+    Engine(String),
+}
+
+/// Runs the engine on the data in `data`, answering HTTP on 127.0.0.1 at `port`, until this process
+/// is asked to stop.
+///
+/// # Errors
+/// When the engine can't be started; else this does not return.
+pub fn serve(data: &Path, port: u16) -> Result<Infallible, ServeError> {
+    let engine = locate()?;
+    let io = |cause| ServeError::Io {
+        path: data.into(),
+        cause,
+    };
+    std::fs::create_dir_all(data).map_err(io)?;
+    let data = data.canonicalize().map_err(io)?;
+    let lock = File::create(data.join("engine.lock")).map_err(io)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Err(ServeError::InUse(data)),
+        Err(error) => return Err(io(error.into())),
+    }
+    let credentials = Credentials::load_or_create(&data).map_err(io)?;
+    let config = config::write(&data, port, &credentials).map_err(io)?;
+    match engine {
+        Engine::Library(file) => library::run(&file, &config, &data).map_err(ServeError::Engine),
+        Engine::Program(program) => {
+            // The lock must stay with the program that takes our place.
+            rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())
+                .map_err(|e| io(e.into()))?;
+            let error = Command::new(program)
+                .args(["server", "--config-file"])
+                .arg(&config)
+                .current_dir(&data)
+                .exec();
+            Err(ServeError::Engine(error.to_string()))
+        }
+    }
+}

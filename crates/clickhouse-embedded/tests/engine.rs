@@ -1,0 +1,94 @@
+//! The launcher with the real engine.
+#![allow(missing_docs)]
+
+use clickhouse_embedded::{Launch, Running, StartError, User};
+use std::path::Path;
+
+fn launch(data: &Path, port: u16) -> Launch {
+    Launch {
+        data_dir: data.into(),
+        http_port: port,
+        launcher: env!("CARGO_BIN_EXE_clickhouse-embedded").into(),
+    }
+}
+
+fn query(engine: &Running, user: Option<&User>, sql: &str) -> Result<String, String> {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build();
+    let mut request = ureq::Agent::new_with_config(config).post(engine.url());
+    if let Some(user) = user {
+        request = request
+            .header("X-ClickHouse-User", &user.user)
+            .header("X-ClickHouse-Key", &user.password);
+    }
+    let mut answer = request.send(sql).map_err(|error| error.to_string())?;
+    let text = answer
+        .body_mut()
+        .read_to_string()
+        .map_err(|error| error.to_string())?;
+    if answer.status().is_success() {
+        Ok(text.trim().into())
+    } else {
+        Err(text)
+    }
+}
+
+#[test]
+fn users_can_do_their_work_and_no_more() {
+    let data = tempfile::tempdir().expect("a folder");
+    let engine = launch(data.path(), 0).start().expect("starts");
+    let users = engine.credentials().clone();
+    let tracker = |sql: &str| query(&engine, Some(&users.tracker), sql);
+    let analyst = |sql: &str| query(&engine, Some(&users.analyst), sql);
+    for sql in [
+        "CREATE DATABASE IF NOT EXISTS tracking",
+        "CREATE TABLE tracking.t (n UInt32) ENGINE = MergeTree ORDER BY n",
+        "CREATE MATERIALIZED VIEW tracking.v ENGINE = SummingMergeTree ORDER BY n AS SELECT n FROM tracking.t",
+        "INSERT INTO tracking.t VALUES (1), (2)",
+    ] {
+        assert_eq!(tracker(sql), Ok(String::new()), "{sql}");
+    }
+    assert_eq!(analyst("SELECT sum(n) FROM tracking.t"), Ok("3".into()));
+    assert!(analyst("INSERT INTO tracking.t VALUES (3)").is_err());
+    assert!(analyst("DROP TABLE tracking.t").is_err());
+    assert!(query(&engine, None, "SELECT * FROM tracking.t").is_err());
+    let stranger = User {
+        user: "tracker".into(),
+        password: "guess".into(),
+    };
+    assert!(query(&engine, Some(&stranger), "SELECT 1").is_err());
+    assert!(engine.stop().expect("stops").success());
+}
+
+#[test]
+fn data_survives_kill_9_and_a_second_engine_is_refused() {
+    let data = tempfile::tempdir().expect("a folder");
+    let engine = launch(data.path(), 0).start().expect("starts");
+    let tracker = engine.credentials().tracker.clone();
+    let run = |engine: &Running, sql: &str| query(engine, Some(&tracker), sql);
+    run(&engine, "CREATE DATABASE tracking").expect("made");
+    run(
+        &engine,
+        "CREATE TABLE tracking.t (n UInt32) ENGINE = MergeTree ORDER BY n",
+    )
+    .expect("made");
+    run(
+        &engine,
+        "INSERT INTO tracking.t SELECT number FROM numbers(1000)",
+    )
+    .expect("inserted");
+    match launch(data.path(), 0).start() {
+        Err(StartError::Failed { log, .. }) => {
+            assert!(log.contains("is in use by another engine"), "{log}")
+        }
+        other => panic!("a second engine on the same data: {other:?}"),
+    }
+    let port = engine.port();
+    engine.kill().expect("killed");
+    let engine = launch(data.path(), port).start().expect("starts again");
+    assert_eq!(
+        run(&engine, "SELECT count() FROM tracking.t"),
+        Ok("1000".into())
+    );
+}
