@@ -14,4 +14,3 @@ pub mod settings;
 mod sink;
 
 pub use running::{Running, StartError, start};
-mod shim;

@@ -43,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Command::Check(Config { config }) => {
             let settings = settings::read(&config)?;
             settings.clickhouse.login()?;
+            settings.tls.check()?;
             println!("{}: no mistakes found", config.display());
             Ok(())
         }

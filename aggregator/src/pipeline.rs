@@ -146,7 +146,11 @@ impl Pipeline {
     }
 
     async fn insert(self, mut blocks: mpsc::Receiver<Prepared>, settings: settings::ClickHouse) {
-        let database = self.connect(&settings).await;
+        let mut phase = self.phase.clone();
+        let database = tokio::select! {
+            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
+            database = self.connect(&settings) => database,
+        };
         while let Some(prepared) = blocks.recv().await {
             for (table, rows) in &prepared.tables {
                 self.insert_table(&database, table, &prepared.token, rows)

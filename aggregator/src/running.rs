@@ -9,7 +9,6 @@ use crate::settings::Settings;
 use crate::sink::Quarantine;
 use event_shipping::tls::{self, Role};
 use prometheus::Registry;
-use quinn::Endpoint;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
@@ -28,8 +27,8 @@ pub enum StartError {
     /// The data folder can't be used.
     #[error("[data_dir] {0}")]
     Data(String),
-    /// The certificates can't be used.
-    #[error("[tls] {0}")]
+    /// The certificates or the port for edges can't be used.
+    #[error(transparent)]
     Tls(#[from] tls::TlsError),
     /// A port can't be opened.
     #[error("{what} can't listen on {addr}: {cause}")]
@@ -68,8 +67,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     report(&recovered, &metrics);
     let identity = tls::load_or_create(&settings.tls.dir, Role::Aggregator)?;
     let listen = |what, addr| move |cause| StartError::Listen { what, addr, cause };
-    let endpoint = Endpoint::server(identity.server_config()?, settings.listen)
-        .map_err(listen("listen", settings.listen))?;
+    let endpoint = identity.listen(settings.listen)?;
     let listening = endpoint
         .local_addr()
         .map_err(listen("listen", settings.listen))?;

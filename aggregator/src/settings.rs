@@ -1,6 +1,7 @@
 //! What an operator can set, with its bounds and defaults. How it is used is said elsewhere.
 
 use daemon::settings::{ByteSize, Period, SettingsError, Within, load};
+use event_shipping::tls::{self, Files, Role, TlsError};
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -131,7 +132,10 @@ pub enum InvalidSettings {
     )]
     SeveralPasswords,
     /// A URL the client can't use.
-    #[error("[clickhouse] url = \"{0}\" must begin with http:// and name host and port")]
+    #[error(
+        "[clickhouse] url = \"{0}\" must be http://host:port; user and password have keys of \
+             their own"
+    )]
     Url(String),
     /// A file of secrets can't be used.
     #[error("{}: {cause}", path.display())]
@@ -153,6 +157,19 @@ pub fn read(path: &Path) -> Result<Settings, InvalidSettings> {
     Ok(settings)
 }
 
+impl Tls {
+    /// Reads the certificates, if they are there already.
+    ///
+    /// # Errors
+    /// When they can't be used.
+    pub fn check(&self) -> Result<(), TlsError> {
+        if self.dir.exists() {
+            tls::load(&Files::of(&self.dir, Role::Aggregator))?.server_config()?;
+        }
+        Ok(())
+    }
+}
+
 impl ClickHouse {
     fn check(&self) -> Result<(), InvalidSettings> {
         let places = [
@@ -163,14 +180,14 @@ impl ClickHouse {
         if places.into_iter().filter(|named| *named).count() > 1 {
             return Err(InvalidSettings::SeveralPasswords);
         }
-        if self.url.strip_prefix("http://").is_none_or(str::is_empty) {
+        let host = self.url.strip_prefix("http://").unwrap_or_default();
+        if host.is_empty() || host.contains('@') {
             return Err(InvalidSettings::Url(self.url.clone()));
         }
         Ok(())
     }
 
-    /// The password for [`ClickHouse::user`], read anew so that it can be rotated; empty when none
-    /// is named.
+    /// The password for [`ClickHouse::user`]; empty when none is named.
     ///
     /// # Errors
     /// When the file named can't be read or does not know the user.
@@ -198,19 +215,13 @@ impl ClickHouse {
     }
 }
 
-/// Finds a user's password in `{"users": [{"name": …, "password": …}]}`,
-/// `{"users": {name: password}}` or `{name: password}`.
+/// Finds a user's password in `{"<user>": {"user": …, "password": …}, …}`.
 fn password_of(json: &[u8], user: &str) -> Result<String, String> {
-    let text: serde_json::Value =
+    let users: serde_json::Value =
         serde_json::from_slice(json).map_err(|_| "not JSON".to_owned())?;
-    let users = text.get("users").unwrap_or(&text);
-    let entry = match users {
-        serde_json::Value::Array(users) => users
-            .iter()
-            .find(|entry| entry.get("name").is_some_and(|name| name == user)),
-        users => users.get(user),
-    };
-    let password = entry.and_then(|entry| entry.get("password").unwrap_or(entry).as_str());
+    let password = users
+        .get(user)
+        .and_then(|entry| entry.get("password")?.as_str());
     password
         .map(ToOwned::to_owned)
         .ok_or_else(|| format!("holds no password of user {user}"))

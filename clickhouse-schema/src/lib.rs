@@ -1,1 +1,12 @@
-//! placeholder
+//! The ClickHouse schema: numbered migrations, what applies them, and queries for analysts.
+//!
+//! Tables, views and questions belong here. Writing events never does: that is the aggregator's.
+#![forbid(unsafe_code)]
+
+mod cookbook;
+mod migrate;
+mod migrations;
+
+pub use cookbook::{COOKBOOK, Query};
+pub use migrate::{MigrateError, Report, migrate};
+pub use migrations::{MIGRATIONS, Migration};

@@ -1,1 +1,9 @@
-//! placeholder
+//! Load and proof: replays traffic against edges, runs the real processes, shows the demo. Nothing
+//! of the product depends on it.
+#![forbid(unsafe_code)]
+
+pub mod combined_log;
+pub mod links;
+pub mod process;
+pub mod replay;
+pub mod stack;

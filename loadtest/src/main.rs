@@ -1,2 +1,102 @@
-//! placeholder
-fn main() {}
+//! The `loadtest` program: arguments in, tables out. What is done lives in the library.
+#![forbid(unsafe_code)]
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use loadtest::{links, replay};
+
+/// Replays traffic against edges.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Replay an Apache or nginx log in combined format as clicks and impressions.
+    Replay(Replay),
+}
+
+#[derive(Args)]
+struct Replay {
+    /// The log.
+    #[arg(long)]
+    log: PathBuf,
+    /// An edge, `http://host:port`; may be given several times.
+    #[arg(long = "target", required = true)]
+    targets: Vec<String>,
+    /// Requests a second; without it as fast as it can.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Connections to each target.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Links file whose slugs are used; without it the demo's sample links.
+    #[arg(long)]
+    links: Option<PathBuf>,
+    /// At most this many requests.
+    #[arg(long)]
+    limit: Option<u64>,
+    /// How many times the log is read.
+    #[arg(long, default_value_t = 1)]
+    repeat: u32,
+    /// Where the account of the run is written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Name of the run: `source` of its events; by default a random one.
+    #[arg(long)]
+    run: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let Task::Replay(arguments) = Arguments::parse().command;
+    match run_replay(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_replay(arguments: Replay) -> anyhow::Result<()> {
+    let slugs = match &arguments.links {
+        Some(file) => links::slugs_of(file)?,
+        None => links::sample_slugs(),
+    };
+    let options = replay::Options {
+        log: arguments.log,
+        targets: arguments.targets,
+        slugs,
+        rate: arguments.rate,
+        connections: arguments.connections,
+        limit: arguments.limit,
+        repeat: arguments.repeat,
+        run: arguments.run.map_or_else(random_name, Ok)?,
+        progress: std::io::stderr().is_terminal(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(replay::run(options))?;
+    println!("run {}", outcome.run);
+    print!("{}", outcome.table());
+    if let Some(file) = arguments.json {
+        let json = serde_json::to_string_pretty(&outcome.report())?;
+        std::fs::write(&file, json).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn random_name() -> anyhow::Result<String> {
+    Ok(format!(
+        "run-{:08x}",
+        getrandom::u32().context("no randomness")?
+    ))
+}

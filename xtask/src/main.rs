@@ -1,2 +1,110 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask`: set-up and developer commands. It runs other tools and holds no logic of the
+//! product.
+#![forbid(unsafe_code)]
+
+mod check;
+mod setup;
+mod step;
+mod tidy;
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::step::{cargo, run, step};
+
+/// Set-up and developer commands of FanzFiliate Edge.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch what this machine lacks: C compiler, npm, ClickHouse as a library, a country file.
+    Setup,
+    /// Set up, build for release and run the whole pipeline on sample traffic.
+    ///
+    /// Arguments are passed on to `loadtest demo`: --exit, --replay FILE, --rate N, …
+    Demo {
+        /// Passed on to `loadtest demo`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Set up, build every program and run every test.
+    Test {
+        /// Passed on to `cargo test --workspace`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Format, clippy, documentation, licences and dependencies, house rules.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Task::Setup => setup::run_all(),
+        Task::Demo { args } => demo(args),
+        Task::Test { args } => test(args),
+        Task::Check => check::run_all(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
+    setup::run_all()?;
+    step(
+        "build for release (the first time takes some minutes)",
+        || {
+            let mut build = cargo(["build", "--release"]);
+            for package in [
+                "edge-tracker",
+                "aggregator",
+                "clickhouse-embedded",
+                "loadtest",
+            ] {
+                build.args(["-p", package]);
+            }
+            run(&mut build)
+        },
+    )?;
+    let mut demo = Command::new(target_dir().join("release/loadtest"));
+    demo.arg("demo");
+    if !args
+        .iter()
+        .any(|a| a.to_string_lossy().starts_with("--geo"))
+    {
+        demo.arg("--geo").arg(setup::geo_file()?);
+    }
+    // Replaces this process, so that Ctrl-C and the exit code are the demo's own.
+    Err(demo.args(args).exec()).context("cannot start the demo")
+}
+
+fn test(args: Vec<OsString>) -> anyhow::Result<()> {
+    setup::run_all()?;
+    step("build every program", || {
+        run(&mut cargo(["build", "--workspace", "--bins"]))
+    })?;
+    step("test", || run(cargo(["test", "--workspace"]).args(args)))
+}

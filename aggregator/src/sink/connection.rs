@@ -4,6 +4,7 @@
 use crate::settings::{self, InvalidSettings};
 use clickhouse::Client;
 use clickhouse::native::Block;
+use std::error::Error as StdError;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -14,6 +15,9 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// Rows, far above what the largest block can hold.
 const LARGEST_BLOCK: &str = "20000000";
 
+/// Characters of an error that are shown.
+const LONGEST_EXPLANATION: usize = 500;
+
 /// An attempt that failed; it is made again.
 #[derive(Debug, Error)]
 pub(crate) enum SinkError {
@@ -22,7 +26,7 @@ pub(crate) enum SinkError {
     #[error("migrations: {0}")]
     Migrate(String),
     #[error("{0}")]
-    ClickHouse(#[from] clickhouse::error::Error),
+    ClickHouse(String),
     #[error("ClickHouse did not answer within {} s", .0.as_secs())]
     Silent(Duration),
 }
@@ -40,11 +44,11 @@ impl ClickHouse {
             .with_user(&settings.user)
             .with_password(settings.login()?)
             .with_product_info("aggregator", env!("CARGO_PKG_VERSION"));
-        let migrating = crate::shim::migrate(&client, &settings.database);
+        let migrating = clickhouse_schema::migrate(&client, &settings.database);
         let migrated = tokio::time::timeout(ANSWER, migrating).await;
         migrated
             .map_err(|_| SinkError::Silent(ANSWER))?
-            .map_err(|error| SinkError::Migrate(error.to_string()))?;
+            .map_err(|error| SinkError::Migrate(explain(&error)))?;
         Ok(Self {
             client: client.with_database(&settings.database),
         })
@@ -59,7 +63,8 @@ impl ClickHouse {
     ) -> Result<(), SinkError> {
         let limit = SEND + ANSWER;
         let attempt = tokio::time::timeout(limit, self.insert_once(table, token, rows));
-        Ok(attempt.await.map_err(|_| SinkError::Silent(limit))??)
+        let answered = attempt.await.map_err(|_| SinkError::Silent(limit))?;
+        answered.map_err(|error| SinkError::ClickHouse(explain(&error)))
     }
 
     async fn insert_once(
@@ -85,4 +90,15 @@ impl ClickHouse {
         insert.write(rows).await?;
         insert.end().await
     }
+}
+
+/// An error with its causes, cut before it could grow into a copy of the data.
+fn explain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text.chars().take(LONGEST_EXPLANATION).collect()
 }

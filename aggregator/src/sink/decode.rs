@@ -46,7 +46,7 @@ impl<'a> Rows<'a> {
     pub(super) fn add(&mut self, entry: &Entry, raw: &'a [u8]) {
         let mut before = entry.header.first.saturating_sub(1);
         let mut read = 0;
-        for frame in crate::shim::frames(raw) {
+        for frame in event_journal::frames(raw) {
             let Ok(frame) = frame else {
                 return self.lost(entry, before, &raw[read..]);
             };

@@ -44,10 +44,13 @@ fn config_xml(data: &Path, port: u16, users: &Path) -> String {
   <http_port>{port}</http_port>
   <max_server_memory_usage_to_ram_ratio>0.5</max_server_memory_usage_to_ram_ratio>
   <mark_cache_size>67108864</mark_cache_size>
-  <background_pool_size>4</background_pool_size>
   <background_schedule_pool_size>8</background_schedule_pool_size>
   <max_concurrent_queries>100</max_concurrent_queries>
   <keep_alive_timeout>30</keep_alive_timeout>
+  <access_control_improvements>
+    <select_from_system_db_requires_grant>true</select_from_system_db_requires_grant>
+    <select_from_information_schema_requires_grant>true</select_from_information_schema_requires_grant>
+  </access_control_improvements>
 </clickhouse>
 "
     )
@@ -83,6 +86,10 @@ fn users_xml(credentials: &Credentials) -> String {
       <readonly>2</readonly>
       <max_execution_time>60</max_execution_time>
       <max_memory_usage>4000000000</max_memory_usage>
+      <constraints>
+        <max_execution_time><max>60</max></max_execution_time>
+        <max_memory_usage><max>4000000000</max></max_memory_usage>
+      </constraints>
     </analyst>
   </profiles>
   <quotas><default/></quotas>

@@ -91,7 +91,7 @@ impl Launch {
                 "--data",
             ])
             .arg(&self.data_dir)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()?;
@@ -134,6 +134,7 @@ fn await_ready(
 fn ping(port: u16) -> bool {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(2)))
+        .proxy(None)
         .build();
     let answer = ureq::Agent::new_with_config(config)
         .get(format!("http://127.0.0.1:{port}/ping"))

@@ -23,7 +23,8 @@ enum Command {
         /// The port of the HTTP interface.
         #[arg(long, value_name = "PORT", default_value_t = 8123)]
         http_port: u16,
-        /// End when the process that started this one ends, however it ends.
+        /// End when standard input does: a parent that holds it open takes the engine along, however
+        /// that parent ends.
         #[arg(long)]
         die_with_parent: bool,
     },
@@ -37,17 +38,9 @@ fn main() -> ExitCode {
             data,
             http_port,
             die_with_parent,
-        } => {
-            if die_with_parent {
-                let signal = Some(rustix::process::Signal::TERM);
-                if let Err(error) = rustix::process::set_parent_process_death_signal(signal) {
-                    eprintln!("clickhouse-embedded: can't follow the parent's end: {error}");
-                }
-            }
-            clickhouse_embedded::serve(&data, http_port)
-                .map(|never| match never {})
-                .map_err(anyhow::Error::from)
-        }
+        } => clickhouse_embedded::serve(&data, http_port, die_with_parent)
+            .map(|never| match never {})
+            .map_err(anyhow::Error::from),
         Command::Locate => clickhouse_embedded::locate()
             .map_err(anyhow::Error::from)
             .map(|engine| match engine {

@@ -5,8 +5,9 @@ use crate::locate::{Engine, LocateError, locate};
 use crate::{config, library};
 use rustix::fs::{FlockOperation, flock};
 use std::convert::Infallible;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,17 +36,21 @@ pub enum ServeError {
 }
 
 /// Runs the engine on the data in `data`, answering HTTP on 127.0.0.1 at `port`, until this process
-/// is asked to stop.
+/// is asked to stop or, `with_parent`, standard input ends (a `clickhouse` program ignores that).
 ///
 /// # Errors
 /// When the engine can't be started; else this does not return.
-pub fn serve(data: &Path, port: u16) -> Result<Infallible, ServeError> {
+pub fn serve(data: &Path, port: u16, with_parent: bool) -> Result<Infallible, ServeError> {
     let engine = locate()?;
     let io = |cause| ServeError::Io {
         path: data.into(),
         cause,
     };
-    std::fs::create_dir_all(data).map_err(io)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(io)?;
     let data = data.canonicalize().map_err(io)?;
     let lock = File::create(data.join("engine.lock")).map_err(io)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -56,7 +61,9 @@ pub fn serve(data: &Path, port: u16) -> Result<Infallible, ServeError> {
     let credentials = Credentials::load_or_create(&data).map_err(io)?;
     let config = config::write(&data, port, &credentials).map_err(io)?;
     match engine {
-        Engine::Library(file) => library::run(&file, &config, &data).map_err(ServeError::Engine),
+        Engine::Library(file) => {
+            library::run(&file, &config, &data, with_parent).map_err(ServeError::Engine)
+        }
         Engine::Program(program) => {
             // The lock must stay with the program that takes our place.
             rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())

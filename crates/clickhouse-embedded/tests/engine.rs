@@ -52,7 +52,10 @@ fn users_can_do_their_work_and_no_more() {
     assert_eq!(analyst("SELECT sum(n) FROM tracking.t"), Ok("3".into()));
     assert!(analyst("INSERT INTO tracking.t VALUES (3)").is_err());
     assert!(analyst("DROP TABLE tracking.t").is_err());
-    assert!(query(&engine, None, "SELECT * FROM tracking.t").is_err());
+    for table in ["tracking.t", "system.users", "system.processes"] {
+        let refused = query(&engine, None, &format!("SELECT * FROM {table}")).expect_err(table);
+        assert!(refused.contains("ACCESS_DENIED"), "{refused}");
+    }
     let stranger = User {
         user: "tracker".into(),
         password: "guess".into(),

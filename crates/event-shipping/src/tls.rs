@@ -4,6 +4,7 @@
 
 mod develop;
 mod identity;
+mod reset;
 mod transport;
 
 pub use identity::{Files, Identity, Role, TlsError, load, load_or_create};

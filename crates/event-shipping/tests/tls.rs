@@ -165,3 +165,50 @@ fn a_key_without_its_certificate_is_named() {
     let refused = tls::load_or_create(&dir, Role::Edge).expect_err("no certificate");
     assert!(refused.to_string().contains("edge.pem"), "{refused}");
 }
+
+/// A server that dies without a word: its runtime, and the socket with it, is gone.
+fn killed_server(dir: &Path, address: SocketAddr) -> (SocketAddr, tokio::runtime::Runtime) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let identity = tls::load_or_create(dir, Role::Aggregator).expect("certificates");
+    let endpoint = runtime.block_on(async { identity.listen(address).expect("a socket") });
+    let address = endpoint.local_addr().expect("bound");
+    runtime.spawn(async move {
+        let connection = endpoint
+            .accept()
+            .await
+            .expect("an attempt")
+            .await
+            .expect("a member");
+        connection.closed().await;
+    });
+    (address, runtime)
+}
+
+#[test]
+fn a_killed_aggregator_that_is_back_says_so_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("tls");
+    let (address, first) = killed_server(&dir, local());
+    let edge = tokio::runtime::Runtime::new().expect("a runtime");
+    let connection = edge.block_on(async {
+        let mut endpoint = Endpoint::client(local()).expect("a socket");
+        endpoint.set_default_client_config(client(&dir));
+        endpoint
+            .connect(address, SERVER_NAME)
+            .expect("valid")
+            .await
+            .expect("connected")
+    });
+    first.shutdown_timeout(Duration::from_secs(5));
+    let (_, _second) = killed_server(&dir, address);
+    let why = edge.block_on(async {
+        let closed = tokio::time::timeout(Duration::from_secs(15), connection.closed());
+        closed.await.expect("noticed")
+    });
+    // Not `TimedOut`, which would come after the idle time-out.
+    assert!(matches!(why, ConnectionError::Reset), "{why}");
+}

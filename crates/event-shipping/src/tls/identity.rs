@@ -1,12 +1,13 @@
 //! Reading certificates and keys, and making quinn's configurations of them.
 
-use super::{ALPN, develop, transport};
+use super::{ALPN, develop, reset, transport};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
@@ -83,6 +84,14 @@ pub enum TlsError {
     /// Certificates for development could not be made.
     #[error("certificates for development could not be made: {0}")]
     Generate(#[from] rcgen::Error),
+    /// The port can't be opened.
+    #[error("can't listen on {addr}: {cause}")]
+    Listen {
+        /// Which.
+        addr: SocketAddr,
+        /// Why.
+        cause: io::Error,
+    },
     /// Key and certificate don't fit, or can't be used.
     #[error("the certificates can't be used: {0}")]
     Unusable(String),
@@ -176,6 +185,23 @@ impl Identity {
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(Arc::new(transport::aggregator()));
         Ok(config)
+    }
+}
+
+impl Identity {
+    /// Opens the aggregator's port. One that was killed and started again with the same key tells
+    /// edges at once that it does not know their connections, so they need not wait for
+    /// [`super::IDLE_TIMEOUT`].
+    ///
+    /// # Errors
+    /// When certificate and key don't fit, or the port can't be opened.
+    pub fn listen(&self, addr: SocketAddr) -> Result<quinn::Endpoint, TlsError> {
+        let server = self.server_config()?;
+        let listen = |cause| TlsError::Listen { addr, cause };
+        let socket = std::net::UdpSocket::bind(addr).map_err(listen)?;
+        let config = reset::endpoint_config(self.key.secret_der());
+        let runtime = Arc::new(quinn::TokioRuntime);
+        quinn::Endpoint::new(config, Some(server), socket, runtime).map_err(listen)
     }
 }
 

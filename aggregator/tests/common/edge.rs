@@ -1,0 +1,272 @@
+//! A simulated edge: a real journal, the real sender, real QUIC; and faults drawn from a seed.
+
+use super::Conversation;
+use event_journal::{LaneReader, LaneWriter, Options};
+use event_shipping::{Batch, EdgeMessage, Limits, Release, Sealer, Sender, Span, ToEdge};
+use quinn::ClientConfig;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+use tracking_events::{
+    ClickId, CostMicros, Device, Event, FORMAT_VERSION, Flags, Geo, Link, LinkId, MAX_EVENT_BYTES,
+    Micros, SUB_COUNT, UserAgent, Visit, VisitorId, encode,
+};
+
+/// Numbers that look random and are the same in every run.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// A click (or, every fourth, an impression) that shows every field.
+pub fn event(seq: u64, node: u16) -> Event<'static> {
+    let visit = Visit {
+        id: ClickId::parse(&[b'A'; 36]).expect("36 characters of the alphabet"),
+        time: Micros(Micros::now().0 - seq),
+        link: Link {
+            id: LinkId(7),
+            slug: "spring",
+            offer: "offer-1",
+            campaign: "campaign-2",
+            affiliate: "affiliate-3",
+        },
+        visitor: VisitorId(u64::MAX - seq),
+        flags: if seq.is_multiple_of(2) {
+            Flags::REPEATED
+        } else {
+            Flags(Flags::BOT.0 | Flags::HEAD.0)
+        },
+        status: 302,
+        address: std::net::Ipv4Addr::new(192, 0, 2, (node % 200) as u8)
+            .to_ipv6_mapped()
+            .octets(),
+        geo: Geo {
+            country: *b"NL",
+            region: "NH",
+            asn: 64_500,
+        },
+        agent: UserAgent {
+            device: Device::Phone,
+            os: "Android",
+            browser: "Firefox",
+            raw: "Mozilla/5.0 (Android 15; Mobile)",
+        },
+        language: "en-us",
+        host: "go.example",
+        referrer: "https://example.com/päge",
+        source: "newsletter",
+        external_id: "ext",
+        cost: CostMicros(-1_250_001),
+        subs: std::array::from_fn(|index| ["s1", "", "s3"].get(index).copied().unwrap_or("")),
+    };
+    assert_eq!(SUB_COUNT, visit.subs.len());
+    if seq.is_multiple_of(4) {
+        Event::Impression(visit)
+    } else {
+        Event::Click(visit)
+    }
+}
+
+pub struct Edge {
+    node: u16,
+    journal: u64,
+    writers: Vec<LaneWriter>,
+    readers: BTreeMap<u8, LaneReader>,
+    sender: Sender,
+    sealer: Sealer,
+    dice: Dice,
+    _keeper: event_journal::Keeper,
+}
+
+impl Edge {
+    pub fn open(dir: &Path, node: u16, lanes: u8) -> Self {
+        let options = Options {
+            dir: dir.to_owned(),
+            lanes,
+            format_version: FORMAT_VERSION,
+            segment_bytes: 1 << 20,
+            max_bytes: 1 << 28,
+            sync_interval: Duration::from_millis(50),
+        };
+        let opened = event_journal::open(&options).expect("a journal");
+        let readers = opened
+            .readers
+            .into_iter()
+            .map(|reader| (reader.lane(), reader))
+            .collect();
+        let mut edge = Self {
+            node,
+            journal: opened.journal,
+            writers: opened.writers,
+            readers,
+            sender: Sender::new(LIMITS),
+            sealer: Sealer::new(1).expect("a compressor"),
+            dice: Dice(u64::from(node)),
+            _keeper: opened.keeper,
+        };
+        edge.forget();
+        edge
+    }
+
+    /// Appends this many events to every lane.
+    pub fn append(&mut self, events: u64) {
+        for writer in &mut self.writers {
+            for _ in 0..events {
+                let seq = writer.next_seq();
+                let event = event(seq, self.node);
+                writer
+                    .append(MAX_EVENT_BYTES, |room| encode(&event, room).ok())
+                    .expect("accepted");
+            }
+        }
+    }
+
+    /// Whether ClickHouse has everything, as far as the edge was told.
+    pub fn is_done(&self) -> bool {
+        let end = |writer: &LaneWriter| writer.next_seq() - 1;
+        self.writers
+            .iter()
+            .all(|writer| self.readers[&writer.lane()].released() >= end(writer))
+    }
+
+    /// What the edge's process forgets when it restarts; batches get other boundaries afterwards.
+    fn forget(&mut self) {
+        self.sender = Sender::new(LIMITS);
+        for (lane, reader) in &mut self.readers {
+            let released = reader.released();
+            self.sender.add_lane(*lane, self.journal, released);
+            reader.seek(released);
+        }
+    }
+
+    /// Sends over one connection until something breaks (often on purpose) or all is done.
+    pub async fn ship(&mut self, address: SocketAddr, config: ClientConfig) {
+        // The number of steps on this connection; not every connection lives to be useful.
+        let mut steps = self.dice.roll(60);
+        if self.dice.roll(4) == 0 {
+            self.forget();
+        }
+        let talk = self.converse(address, config, &mut steps);
+        let _ = tokio::time::timeout(Duration::from_secs(20), talk).await;
+        self.sender.disconnected();
+    }
+
+    async fn converse(
+        &mut self,
+        address: SocketAddr,
+        config: ClientConfig,
+        steps: &mut u64,
+    ) -> Option<()> {
+        let mut talk = Conversation::open(address, config).await.ok()?;
+        let hello = EdgeMessage::Hello(self.sender.hello(self.node, "simulated"));
+        event_shipping::write_message(&mut talk.send, &hello)
+            .await
+            .ok()?;
+        let ToEdge::Welcome(welcome) = talk.hear().await.ok()?? else {
+            return None;
+        };
+        for release in self.sender.welcome(&welcome).expect("a sound welcome") {
+            self.release(release);
+        }
+        let (mut send, mut receive) = (talk.send, talk.receive);
+        let (heard, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        let listening = tokio::spawn(async move {
+            while let Ok(Some(message)) =
+                event_shipping::read_message::<ToEdge>(&mut receive, 65_536).await
+            {
+                if heard.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        while !self.is_done() && *steps > 0 {
+            *steps -= 1;
+            self.fill();
+            while let Some(batch) = self.sender.next_batch() {
+                let again = (self.dice.roll(5) == 0).then(|| batch.clone());
+                for batch in std::iter::once(batch).chain(again) {
+                    let message = EdgeMessage::Batch(batch);
+                    event_shipping::write_message(&mut send, &message)
+                        .await
+                        .ok()?;
+                }
+            }
+            let patience = Duration::from_millis(20);
+            match tokio::time::timeout(patience, answers.recv()).await {
+                Ok(Some(ToEdge::Ack(ack))) => {
+                    if let Some(release) = self.sender.ack(&ack).expect("a sound ack") {
+                        self.release(release);
+                    }
+                }
+                Ok(Some(other)) => {
+                    let stopping = event_shipping::RefuseCode::Stopping.number();
+                    assert!(
+                        matches!(&other, ToEdge::Refuse(refuse) if refuse.code == stopping),
+                        "{other:?}"
+                    );
+                    return None;
+                }
+                Ok(None) => return None,
+                Err(_) => {}
+            }
+        }
+        listening.abort();
+        talk.connection.close(0_u8.into(), b"a fault on purpose");
+        Some(())
+    }
+
+    fn release(&mut self, release: Release) {
+        let reader = self.readers.get_mut(&release.lane).expect("one of ours");
+        reader.release(release.through);
+        if release.skip {
+            reader.seek(release.through);
+        }
+    }
+
+    /// Seals batches of odd sizes while there is room.
+    fn fill(&mut self) {
+        let lanes: Vec<u8> = self.readers.keys().copied().collect();
+        for lane in lanes {
+            while self.sender.has_room(64 << 10) {
+                let bytes = 2_000 + self.dice.roll(60_000) as usize;
+                let Some(batch) = self.seal(lane, bytes) else {
+                    break;
+                };
+                self.sender.push(batch).expect("the lane's next");
+            }
+        }
+    }
+
+    fn seal(&mut self, lane: u8, bytes: usize) -> Option<Batch> {
+        let mut frames = Vec::new();
+        let reader = self.readers.get_mut(&lane)?;
+        let run = reader.read(bytes, &mut frames).expect("readable")?;
+        let span = Span {
+            lane,
+            journal: self.journal,
+            format_version: run.format_version,
+            after: run.after,
+            first: run.first,
+            last: run.last,
+            events: run.events,
+        };
+        Some(
+            self.sealer
+                .seal(&span, &frames, Micros::now().0)
+                .expect("seals"),
+        )
+    }
+}
+
+const LIMITS: Limits = Limits {
+    batches: 8,
+    bytes: 1 << 20,
+};

@@ -1,0 +1,61 @@
+//! The real ClickHouse on a folder of its own, on the same port whenever it is started again.
+
+use clickhouse::Client;
+use clickhouse_embedded::{Credentials, Launch, Running, launcher_exe};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+pub struct Engine {
+    launch: Launch,
+    running: Option<Running>,
+}
+
+impl Engine {
+    pub fn start(folder: &Path) -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let launch = Launch {
+            data_dir: folder.join("clickhouse"),
+            http_port: free.local_addr().expect("bound").port(),
+            launcher: launcher_exe().expect("`cargo build -p clickhouse-embedded` was run"),
+        };
+        drop(free);
+        let running = Some(launch.start().expect("the engine starts"));
+        Self { launch, running }
+    }
+
+    pub fn kill(&mut self) {
+        self.running
+            .take()
+            .expect("running")
+            .kill()
+            .expect("killed");
+    }
+
+    pub fn up(&mut self) {
+        self.running = Some(self.launch.start().expect("the engine starts again"));
+    }
+
+    /// The keys of the aggregator's `[clickhouse]`.
+    pub fn settings(&self) -> String {
+        let credentials = self.launch.data_dir.join("credentials.json");
+        format!(
+            "url = \"{}\"\ncredentials = \"{}\"",
+            self.url(),
+            credentials.display()
+        )
+    }
+
+    /// A client that may only read.
+    pub fn reader(&self) -> Client {
+        let credentials = Credentials::load(&self.launch.data_dir).expect("made at the start");
+        Client::default()
+            .with_url(self.url())
+            .with_user("analyst")
+            .with_password(credentials.analyst.password)
+            .with_database("tracking")
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.launch.http_port)
+    }
+}

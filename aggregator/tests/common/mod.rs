@@ -1,0 +1,163 @@
+//! What the tests of a whole aggregator share: its settings, its admin port, a client's connection.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
+
+pub mod edge;
+pub mod engine;
+pub mod process;
+
+use aggregator::settings::{self, Settings};
+use event_shipping::tls::{self, Role, SERVER_NAME};
+use event_shipping::{
+    EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE, PROTOCOL, ReadError, ToEdge, Welcome,
+    read_message, write_message,
+};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+pub const NODE: u16 = 21;
+pub const JOURNAL: u64 = 77;
+
+/// Writes a settings file and returns its path.
+pub fn write_settings(folder: &Path, clickhouse: &str, more: &str) -> PathBuf {
+    let text = format!(
+        r#"
+        data_dir = "{0}/data"
+        listen = "127.0.0.1:0"
+        admin_listen = "127.0.0.1:0"
+        [tls]
+        dir = "{0}/tls"
+        [clickhouse]
+        {clickhouse}
+        {more}
+        "#,
+        folder.display()
+    );
+    let path = folder.join("aggregator.toml");
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+/// Settings of an aggregator whose ClickHouse never answers.
+pub fn without_clickhouse(folder: &Path, more: &str) -> Settings {
+    let path = write_settings(folder, r#"url = "http://127.0.0.1:9""#, more);
+    settings::read(&path).expect("sound settings")
+}
+
+/// The edge's configuration of QUIC for the certificates in `folder`.
+pub fn client(folder: &Path) -> ClientConfig {
+    let identity = tls::load_or_create(&folder.join("tls"), Role::Edge).expect("certificates");
+    identity.client_config().expect("usable")
+}
+
+/// One connection with its stream.
+pub struct Conversation {
+    pub connection: Connection,
+    pub send: SendStream,
+    pub receive: RecvStream,
+}
+
+impl Conversation {
+    pub async fn open(address: SocketAddr, config: ClientConfig) -> Result<Self, String> {
+        let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+        endpoint.set_default_client_config(config);
+        let connecting = endpoint.connect(address, SERVER_NAME).expect("valid");
+        let connection = connecting.await.map_err(|error| error.to_string())?;
+        let (send, receive) = connection
+            .open_bi()
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            connection,
+            send,
+            receive,
+        })
+    }
+
+    /// Connects and says a proper `Hello` for lane 0.
+    pub async fn welcomed(address: SocketAddr, config: ClientConfig) -> (Self, Welcome) {
+        let mut this = Self::open(address, config).await.expect("connected");
+        this.say(&hello(PROTOCOL)).await;
+        match this.hear().await {
+            Ok(Some(ToEdge::Welcome(welcome))) => (this, welcome),
+            other => panic!("no welcome: {other:?}"),
+        }
+    }
+
+    pub async fn say(&mut self, message: &EdgeMessage) {
+        write_message(&mut self.send, message)
+            .await
+            .expect("written");
+    }
+
+    pub async fn say_bytes(&mut self, bytes: &[u8]) {
+        self.send.write_all(bytes).await.expect("written");
+    }
+
+    pub async fn hear(&mut self) -> Result<Option<ToEdge>, ReadError> {
+        read_message(&mut self.receive, MAX_CONTROL_MESSAGE).await
+    }
+
+    /// The code and message with which the aggregator ends this.
+    pub async fn refusal(&mut self) -> (u16, String) {
+        let heard = tokio::time::timeout(Duration::from_secs(10), self.hear()).await;
+        match heard.expect("an answer in time") {
+            Ok(Some(ToEdge::Refuse(refuse))) => (refuse.code, refuse.message),
+            other => panic!("no refusal: {other:?}"),
+        }
+    }
+}
+
+pub fn hello(protocol: u16) -> EdgeMessage {
+    let lanes = vec![LaneHello {
+        lane: 0,
+        journal: JOURNAL,
+        released: 0,
+    }];
+    EdgeMessage::Hello(Hello {
+        protocol,
+        node: NODE,
+        software: "test 1.0".into(),
+        lanes,
+    })
+}
+
+/// Status and body of a page of the admin port.
+pub async fn page(admin: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).await.expect("connected");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    (status.expect("a status"), body.to_owned())
+}
+
+/// The value of a metric, as the metrics page names it with its labels.
+pub async fn metric(admin: SocketAddr, name: &str) -> Option<f64> {
+    let (_, text) = page(admin, "/metrics").await;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map(|value| value.parse().expect("a number"))
+}
+
+/// Asks again and again until the answer is yes.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

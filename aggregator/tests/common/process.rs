@@ -1,0 +1,78 @@
+//! The aggregator as a process of its own, so that it can be killed.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+pub struct Process {
+    config: PathBuf,
+    child: Child,
+    pub listening: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Process {
+    pub fn start(config: &Path) -> Self {
+        let (child, listening, admin) = spawn(config);
+        Self {
+            config: config.to_owned(),
+            child,
+            listening,
+            admin,
+        }
+    }
+
+    /// `kill -9`, then a new one with the same folder.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().expect("alive");
+        self.restart();
+    }
+
+    /// Asks it to stop and returns how it ended.
+    pub fn stop(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let asked = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill runs");
+        assert!(asked.success());
+        self.child.wait().expect("it ends")
+    }
+
+    /// Starts a new one after the old one has ended.
+    pub fn restart(&mut self) {
+        self.child.wait().expect("it has ended");
+        (self.child, self.listening, self.admin) = spawn(&self.config);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(config: &Path) -> (Child, SocketAddr, SocketAddr) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_aggregator"))
+        .args(["serve", "--config"])
+        .arg(config)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("piped");
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("readable");
+    let said: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
+    let address = |name: &str| said[name].as_str().and_then(|text| text.parse().ok());
+    let (listening, admin) = (address("listening"), address("admin"));
+    (
+        child,
+        listening.expect("an address"),
+        admin.expect("an address"),
+    )
+}

@@ -1,0 +1,227 @@
+//! Real QUIC, real files, the real engine: edges that repeat, overlap and reconnect, an aggregator
+//! and a ClickHouse killed in the middle. Every event is in its table exactly once.
+
+mod common;
+
+use clickhouse::Client;
+use common::edge::{Dice, Edge};
+use common::engine::Engine;
+use common::process::Process;
+use common::{Conversation, JOURNAL, NODE, client, metric, page, until, write_settings};
+use event_shipping::{EdgeMessage, Sealer, Span, ToEdge};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+const NODES: [u16; 3] = [1, 2, 3];
+const LANES: u8 = 2;
+const ROUNDS: u64 = 14;
+const EVENTS_A_ROUND: u64 = 1_000;
+const FAULTS: u64 = 12;
+
+/// Everything in one of the tables: node, lane, sequence.
+async fn stored(reader: &Client, table: &str) -> Vec<(u16, u8, u64)> {
+    let query = format!("SELECT node, lane, seq FROM {table} ORDER BY node, lane, seq");
+    reader.query(&query).fetch_all().await.expect("readable")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_is_stored_once_whatever_is_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut engine = Engine::start(folder.path());
+    let more = "[blocks]\nmax_rows = 2000\nmax_age = \"30ms\"";
+    let config = write_settings(folder.path(), &engine.settings(), more);
+    let mut aggregator = Process::start(&config);
+    let address = Arc::new(Mutex::new(aggregator.listening));
+    let quic = client(folder.path());
+
+    let edges: Vec<_> = NODES
+        .into_iter()
+        .map(|node| {
+            let dir = folder.path().join(format!("spool-{node}"));
+            let (address, quic) = (Arc::clone(&address), quic.clone());
+            tokio::spawn(async move {
+                let mut edge = Edge::open(&dir, node, LANES);
+                let mut rounds = 0;
+                while rounds < ROUNDS || !edge.is_done() {
+                    if rounds < ROUNDS {
+                        edge.append(EVENTS_A_ROUND);
+                        rounds += 1;
+                    }
+                    let address = *address.lock().expect("unpoisoned");
+                    edge.ship(address, quic.clone()).await;
+                }
+            })
+        })
+        .collect();
+
+    let mut dice = Dice(99);
+    for fault in 0..FAULTS {
+        tokio::time::sleep(Duration::from_millis(200 + dice.roll(400))).await;
+        assert!(
+            !edges.iter().all(|edge| edge.is_finished()),
+            "faults must hit edges at work"
+        );
+        match fault % 4 {
+            0 | 2 => aggregator.kill_and_restart(),
+            1 => {
+                engine.kill();
+                tokio::time::sleep(Duration::from_millis(dice.roll(500))).await;
+                engine.up();
+            }
+            _ => {
+                assert!(aggregator.stop().success());
+                aggregator.restart();
+            }
+        }
+        *address.lock().expect("unpoisoned") = aggregator.listening;
+    }
+    for edge in edges {
+        let done = tokio::time::timeout(Duration::from_secs(120), edge).await;
+        done.expect("shipped in time").expect("no panic");
+    }
+    let reader = engine.reader();
+    let expected = |impressions: bool| -> Vec<(u16, u8, u64)> {
+        let lanes = NODES
+            .into_iter()
+            .flat_map(|node| (0..LANES).map(move |lane| (node, lane)));
+        lanes
+            .flat_map(|(node, lane)| {
+                let sequences = (1..=ROUNDS * EVENTS_A_ROUND)
+                    .filter(|seq| seq.is_multiple_of(4) == impressions);
+                sequences
+                    .map(move |seq| (node, lane, seq))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    assert!(
+        stored(&reader, "clicks").await == expected(false),
+        "clicks differ"
+    );
+    assert!(
+        stored(&reader, "impressions").await == expected(true),
+        "impressions differ"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_field_arrives_and_the_numbers_are_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(folder.path());
+    let config = write_settings(folder.path(), &engine.settings(), "");
+    let mut aggregator = Process::start(&config);
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append(4);
+    while !edge.is_done() {
+        edge.ship(aggregator.listening, client(folder.path())).await;
+    }
+    let columns = "id, toString(time) != '', link_id, link, offer, campaign, affiliate, \
+        18446744073709551615 - visitor, flags, status, toString(ip), country, region, asn, device, \
+        os, browser, user_agent, language, host, referrer, source, external_id, toString(cost), \
+        sub1, sub2, sub3, sub10, node, lane, seq, journal > 0, \
+        abs(dateDiff('second', time, now())) < 60";
+    let row = |table: &str, seq: u64| {
+        let query =
+            format!("SELECT concatWithSeparator('|', {columns}) FROM {table} WHERE seq = {seq}");
+        let reader = engine.reader();
+        async move {
+            reader
+                .query(&query)
+                .fetch_one::<String>()
+                .await
+                .expect("one row")
+        }
+    };
+    let id = "A".repeat(36);
+    let rest = "spring|offer-1|campaign-2|affiliate-3|SEQ|FLAGS|302|::ffff:192.0.2.21|NL|NH|64500|\
+        phone|Android|Firefox|Mozilla/5.0 (Android 15; Mobile)|en-us|go.example|\
+        https://example.com/päge|newsletter|ext|-1.250001|s1||s3||21|0|SEQ|1|1";
+    let expected = |seq: &str, flags| {
+        format!(
+            "{id}|1|7|{}",
+            rest.replace("SEQ", seq).replace("FLAGS", flags)
+        )
+    };
+    assert_eq!(row("clicks", 1).await, expected("1", "10"));
+    assert_eq!(row("clicks", 2).await, expected("2", "1"));
+    assert_eq!(row("impressions", 4).await, expected("4", "1"));
+
+    let admin = aggregator.admin;
+    assert_eq!(page(admin, "/readyz").await, (200, "ready\n".to_owned()));
+    let value = |name: &'static str| metric(admin, name);
+    assert_eq!(
+        value("aggregator_rows_total{table=\"clicks\"}").await,
+        Some(3.0)
+    );
+    assert_eq!(
+        value("aggregator_rows_total{table=\"impressions\"}").await,
+        Some(1.0)
+    );
+    assert_eq!(value("aggregator_freshness_seconds_count").await, Some(4.0));
+    assert_eq!(
+        value("aggregator_lane_taken{lane=\"0\",node=\"21\"}").await,
+        Some(4.0)
+    );
+    assert_eq!(
+        value("aggregator_lane_lag{lane=\"0\",node=\"21\"}").await,
+        Some(0.0)
+    );
+    assert_eq!(value("aggregator_pending_bytes").await, Some(0.0));
+    assert!(aggregator.stop().success());
+}
+
+/// A batch whose checksum holds but which holds no events, and a sound one after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(folder.path());
+    let config = write_settings(folder.path(), &engine.settings(), "");
+    let aggregator = Process::start(&config);
+    let (mut talk, _) = Conversation::welcomed(aggregator.listening, client(folder.path())).await;
+    let mut sealer = Sealer::new(1).expect("a compressor");
+    let span = Span {
+        lane: 0,
+        journal: JOURNAL,
+        format_version: 1,
+        after: 0,
+        first: 1,
+        last: 3,
+        events: 3,
+    };
+    let batch = sealer
+        .seal(&span, b"these are no frames at all", 1)
+        .expect("seals");
+    talk.say(&EdgeMessage::Batch(batch)).await;
+    match talk.hear().await {
+        Ok(Some(ToEdge::Ack(ack))) => assert_eq!(ack.taken, 3),
+        other => panic!("no ack: {other:?}"),
+    }
+    let name = "aggregator_quarantined_total{reason=\"frame\"}";
+    assert_eq!(metric(aggregator.admin, name).await, Some(1.0));
+    let kept: Vec<_> = std::fs::read_dir(folder.path().join("data/quarantine"))
+        .expect("a quarantine")
+        .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("text"))
+        .collect();
+    let [line] = kept.as_slice() else {
+        panic!("one file: {kept:?}")
+    };
+    let line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+    assert_eq!(
+        (line["node"].as_u64(), line["seq"].as_u64()),
+        (Some(u64::from(NODE)), Some(1))
+    );
+    assert_eq!(
+        line["bytes"],
+        data_encoding::HEXLOWER.encode(b"these are no frames at all")
+    );
+
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append(10);
+    until("shipped", async || {
+        edge.ship(aggregator.listening, client(folder.path())).await;
+        edge.is_done()
+    })
+    .await;
+    assert_eq!(stored(&engine.reader(), "impressions").await.len(), 2);
+}

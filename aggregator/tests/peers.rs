@@ -1,0 +1,308 @@
+//! Peers that are hostile, broken or too many, while ClickHouse is away: each is refused with a
+//! reason and counted, and the others are served.
+
+mod common;
+
+use common::{Conversation, JOURNAL, client, hello, metric, page, until, without_clickhouse};
+use event_shipping::tls::{self, Role};
+use event_shipping::{
+    Batch, BatchHeader, EdgeMessage, LaneState, MAX_BATCH_MESSAGE, PROTOCOL, RefuseCode, Sealer,
+    Span,
+};
+use std::net::SocketAddr;
+
+struct Aggregator {
+    folder: tempfile::TempDir,
+    running: aggregator::Running,
+}
+
+impl Aggregator {
+    async fn start(more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = without_clickhouse(folder.path(), more);
+        let running = aggregator::start(settings).await.expect("started");
+        Self { folder, running }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.running.listening()
+    }
+
+    async fn welcomed(&self) -> Conversation {
+        Conversation::welcomed(self.address(), client(self.folder.path()))
+            .await
+            .0
+    }
+
+    async fn open(&self) -> Conversation {
+        Conversation::open(self.address(), client(self.folder.path()))
+            .await
+            .expect("connected")
+    }
+
+    async fn refused(&self, reason: &str) -> f64 {
+        let name = format!("aggregator_refused_total{{reason=\"{reason}\"}}");
+        metric(self.running.admin(), &name).await.unwrap_or(0.0)
+    }
+
+    /// The conversation ends with this reason, which is counted once.
+    async fn refuses(&self, conversation: &mut Conversation, code: RefuseCode) -> String {
+        let (number, message) = conversation.refusal().await;
+        assert_eq!(RefuseCode::from_number(number), Some(code), "{message}");
+        until("counted", async || self.refused(code.reason()).await == 1.0).await;
+        message
+    }
+}
+
+fn batch(after: u64, first: u64, last: u64) -> Batch {
+    let events = u32::try_from(last - first + 1).expect("small");
+    let span = Span {
+        lane: 0,
+        journal: JOURNAL,
+        format_version: 1,
+        after,
+        first,
+        last,
+        events,
+    };
+    Sealer::new(1)
+        .expect("a compressor")
+        .seal(&span, b"never decoded here", 1)
+        .expect("seals")
+}
+
+fn altered(alter: impl FnOnce(&mut BatchHeader)) -> EdgeMessage {
+    let mut batch = batch(0, 1, 3);
+    alter(&mut batch.header);
+    EdgeMessage::Batch(batch)
+}
+
+#[tokio::test]
+async fn edges_are_served_while_clickhouse_is_away() {
+    let aggregator = Aggregator::start("").await;
+    let admin = aggregator.running.admin();
+    let mut first = aggregator.welcomed().await;
+    first.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
+    until("received", async || {
+        metric(admin, "aggregator_lane_received{lane=\"0\",node=\"21\"}").await == Some(3.0)
+    })
+    .await;
+    // What was received is remembered across connections, and nothing is said to be taken.
+    let config = client(aggregator.folder.path());
+    let (_second, welcome) = Conversation::welcomed(aggregator.address(), config).await;
+    let expected = LaneState {
+        lane: 0,
+        journal: JOURNAL,
+        received: 3,
+        taken: 0,
+    };
+    assert_eq!(welcome.lanes, [expected]);
+    assert_eq!(
+        metric(admin, "aggregator_edges{node=\"21\"}").await,
+        Some(2.0)
+    );
+    let (status, why) = page(admin, "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(why.contains("ClickHouse"), "{why}");
+    assert_eq!(page(admin, "/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_stop_says_goodbye_and_does_not_wait_for_clickhouse() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    let (stopped, (code, _)) = tokio::join!(aggregator.running.stop(), edge.refusal());
+    assert_eq!(
+        (stopped, RefuseCode::from_number(code)),
+        ((), Some(RefuseCode::Stopping))
+    );
+}
+
+#[tokio::test]
+async fn another_protocol_version_is_refused() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.open().await;
+    edge.say(&hello(PROTOCOL + 1)).await;
+    let message = aggregator.refuses(&mut edge, RefuseCode::Protocol).await;
+    assert!(message.contains("only 1"), "{message}");
+}
+
+#[tokio::test]
+async fn a_message_above_the_limit_is_refused_unread() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    let length = u32::try_from(MAX_BATCH_MESSAGE + 1).expect("fits");
+    edge.say_bytes(&length.to_le_bytes()).await;
+    aggregator.refuses(&mut edge, RefuseCode::TooLong).await;
+}
+
+#[tokio::test]
+async fn noise_is_refused() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.open().await;
+    edge.say_bytes(&[8, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4])
+        .await;
+    aggregator.refuses(&mut edge, RefuseCode::Malformed).await;
+}
+
+#[tokio::test]
+async fn a_batch_before_the_hello_is_refused() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.open().await;
+    edge.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
+    aggregator.refuses(&mut edge, RefuseCode::Malformed).await;
+}
+
+#[tokio::test]
+async fn a_wrong_checksum_is_refused() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    edge.say(&altered(|header| header.crc ^= 1)).await;
+    aggregator.refuses(&mut edge, RefuseCode::Checksum).await;
+}
+
+#[tokio::test]
+async fn a_header_that_contradicts_itself_is_refused() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    edge.say(&altered(|header| header.raw_bytes = u32::MAX))
+        .await;
+    aggregator.refuses(&mut edge, RefuseCode::Header).await;
+}
+
+#[tokio::test]
+async fn a_gap_is_refused_and_the_lane_stays_where_it_was() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    edge.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
+    edge.say(&EdgeMessage::Batch(batch(4, 5, 6))).await;
+    aggregator.refuses(&mut edge, RefuseCode::Gap).await;
+    let config = client(aggregator.folder.path());
+    let (_edge, welcome) = Conversation::welcomed(aggregator.address(), config).await;
+    assert_eq!(welcome.lanes[0].received, 3);
+}
+
+#[tokio::test]
+async fn a_lane_that_was_not_introduced_is_refused() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    edge.say(&altered(|header| header.journal += 1)).await;
+    aggregator.refuses(&mut edge, RefuseCode::UnknownLane).await;
+}
+
+#[tokio::test]
+async fn events_of_a_newer_format_stay_with_the_edge() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    edge.say(&altered(|header| header.format_version = 999))
+        .await;
+    aggregator.refuses(&mut edge, RefuseCode::Format).await;
+}
+
+#[tokio::test]
+async fn one_edge_too_many_is_turned_away() {
+    let aggregator = Aggregator::start("[limits]\nmax_edges = 1").await;
+    let first = aggregator.welcomed().await;
+    let second = Conversation::open(aggregator.address(), client(aggregator.folder.path())).await;
+    if let Ok(second) = second {
+        second.connection.closed().await;
+    }
+    let reason = RefuseCode::TooManyEdges.reason();
+    until("counted", async || aggregator.refused(reason).await == 1.0).await;
+    drop(first.connection);
+    drop((first.send, first.receive));
+    // Its place is free again.
+    until("welcomed", async || {
+        let config = client(aggregator.folder.path());
+        let Ok(mut third) = Conversation::open(aggregator.address(), config).await else {
+            return false;
+        };
+        third.say(&hello(PROTOCOL)).await;
+        matches!(
+            third.hear().await,
+            Ok(Some(event_shipping::ToEdge::Welcome(_)))
+        )
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lanes_above_the_limit_are_refused() {
+    let aggregator = Aggregator::start("[limits]\nmax_lanes = 1").await;
+    let _first = aggregator.welcomed().await;
+    let mut edge = aggregator.open().await;
+    let EdgeMessage::Hello(mut other) = hello(PROTOCOL) else {
+        unreachable!("it is a Hello")
+    };
+    other.lanes[0].journal += 1;
+    edge.say(&EdgeMessage::Hello(other)).await;
+    aggregator
+        .refuses(&mut edge, RefuseCode::TooManyLanes)
+        .await;
+}
+
+#[tokio::test]
+async fn a_foreign_certificate_is_refused() {
+    let aggregator = Aggregator::start("").await;
+    let foreign = tempfile::tempdir().expect("a folder");
+    let dir = foreign.path().join("tls");
+    tls::load_or_create(&dir, Role::Edge).expect("certificates");
+    // It trusts the aggregator, but the aggregator does not know it.
+    std::fs::copy(
+        aggregator.folder.path().join("tls/ca.pem"),
+        dir.join("ca.pem"),
+    )
+    .expect("copied");
+    if let Ok(mut edge) = Conversation::open(aggregator.address(), client(foreign.path())).await {
+        assert!(edge.hear().await.is_err());
+    }
+    until("counted", async || {
+        aggregator.refused("handshake").await == 1.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_edge_is_not_read_from_while_too_much_waits() {
+    let aggregator = Aggregator::start("[limits]\npending_bytes = \"1MiB\"").await;
+    let admin = aggregator.running.admin();
+    let mut edge = aggregator.welcomed().await;
+    let mut sealer = Sealer::new(1).expect("a compressor");
+    let mut state = 7_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state.to_be_bytes()[0]
+    })
+    .take(600_000)
+    .collect();
+    let sending = tokio::spawn(async move {
+        for first in 1..=40_u64 {
+            let span = Span {
+                lane: 0,
+                journal: JOURNAL,
+                format_version: 1,
+                after: first - 1,
+                first,
+                last: first,
+                events: 1,
+            };
+            let batch = sealer.seal(&span, &noise, 1).expect("seals");
+            edge.say(&EdgeMessage::Batch(batch)).await;
+        }
+    });
+    until("full", async || {
+        metric(admin, "aggregator_pending_bytes")
+            .await
+            .is_some_and(|held| held >= 1_048_576.0)
+    })
+    .await;
+    // Two batches fill the limit; the rest waits in QUIC's windows, and the edge with it.
+    assert_eq!(
+        metric(admin, "aggregator_batches_total{verdict=\"accepted\"}").await,
+        Some(2.0)
+    );
+    assert!(!sending.is_finished());
+    sending.abort();
+}

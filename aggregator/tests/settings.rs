@@ -1,0 +1,80 @@
+//! The command line's way into the settings: what is accepted, and what is said of mistakes.
+
+mod common;
+
+use common::write_settings;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn check(path: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aggregator"))
+        .args(["check", "--config"])
+        .arg(path)
+        .output()
+        .expect("the program runs")
+}
+
+fn mistake(clickhouse: &str, more: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = check(&write_settings(folder.path(), clickhouse, more));
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[test]
+fn sound_settings_are_accepted_and_nothing_is_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = "[blocks]\nmax_rows = 10\nmax_bytes = \"1MiB\"\nmax_age = \"50ms\"\n\
+                [limits]\nmax_edges = 3\npending_bytes = \"8MiB\"";
+    let output = check(&write_settings(
+        folder.path(),
+        r#"url = "http://127.0.0.1:8123""#,
+        more,
+    ));
+    assert!(output.status.success(), "{output:?}");
+    assert!(!folder.path().join("data").exists());
+    assert!(!folder.path().join("tls").exists());
+}
+
+#[test]
+fn mistakes_are_named_with_their_line() {
+    let url = r#"url = "http://127.0.0.1:8123""#;
+    let said = mistake(url, "[blocks]\nmax_rowss = 10");
+    assert!(
+        said.contains("unknown field `max_rowss`") && said.contains("aggregator.toml:"),
+        "{said}"
+    );
+    let said = mistake(url, "[limits]\npending_bytes = \"1KiB\"");
+    assert!(said.contains("at least \"1MiB\""), "{said}");
+    let said = mistake("url = \"127.0.0.1:8123\"", "");
+    assert!(said.contains("must be http://host:port"), "{said}");
+}
+
+#[test]
+fn certificates_that_can_not_be_used_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = write_settings(folder.path(), r#"url = "http://127.0.0.1:8123""#, "");
+    std::fs::create_dir(folder.path().join("tls")).expect("made");
+    std::fs::write(folder.path().join("tls/ca.pem"), "no certificate").expect("written");
+    let output = check(&config);
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(said.contains("ca.pem"), "{said}");
+}
+
+#[test]
+fn one_place_for_the_password_and_it_is_never_shown() {
+    let said = mistake(
+        "url = \"http://127.0.0.1:8123\"\npassword = \"hush\"\npassword_file = \"/nowhere\"",
+        "",
+    );
+    assert!(
+        said.contains("keep one") && !said.contains("hush"),
+        "{said}"
+    );
+    let said = mistake(
+        "url = \"http://127.0.0.1:8123\"\ncredentials = \"/nowhere.json\"",
+        "",
+    );
+    assert!(said.contains("/nowhere.json"), "{said}");
+}

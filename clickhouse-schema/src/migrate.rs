@@ -1,0 +1,153 @@
+//! Applies migrations, and refuses to touch a schema it does not know.
+
+use crate::{MIGRATIONS, Migration};
+use clickhouse::{Client, Row};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The migrations applied now.
+    pub applied: Vec<&'static str>,
+    /// The schema's version afterwards.
+    pub version: u32,
+}
+
+/// The schema can't be brought up to date.
+#[derive(Debug, Error)]
+pub enum MigrateError {
+    /// ClickHouse refused or did not answer.
+    #[error("ClickHouse: {0}")]
+    ClickHouse(#[from] clickhouse::error::Error),
+    /// Not a name that can stand in a statement.
+    #[error("{0:?} is not a database's name: use letters, digits and _, beginning with a letter")]
+    BadName(String),
+    /// A migration was edited after it had been applied.
+    #[error(
+        "migration {name} was changed after it had been applied; undo the change and add a new migration"
+    )]
+    Changed {
+        /// Which.
+        name: String,
+    },
+    /// The database is ahead of this build.
+    #[error("the schema has version {found}, this build knows {known}; upgrade the aggregator")]
+    Newer {
+        /// The version found.
+        found: u32,
+        /// The version known.
+        known: u32,
+    },
+    /// A migration in between is missing.
+    #[error(
+        "migration {missing} was never applied, but later ones were; restore schema_migrations"
+    )]
+    Gap {
+        /// The first one missing.
+        missing: u32,
+    },
+}
+
+#[derive(Debug, Row, Deserialize)]
+struct Applied {
+    version: u32,
+    name: String,
+    checksum: String,
+}
+
+/// Brings `database` up to this build's version; a crash in between is made good by the next call.
+///
+/// # Errors
+/// When ClickHouse does not answer or refuses, or the schema found is not one of ours.
+pub async fn migrate(client: &Client, database: &str) -> Result<Report, MigrateError> {
+    if !is_name(database) {
+        return Err(MigrateError::BadName(database.into()));
+    }
+    // The database may not exist yet, so it can't be the one selected.
+    let client = client.clone().with_database("default");
+    execute(
+        &client,
+        &format!("CREATE DATABASE IF NOT EXISTS {database}"),
+    )
+    .await?;
+    let table = format!(
+        "CREATE TABLE IF NOT EXISTS {database}.schema_migrations \
+         (version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) \
+         ENGINE = MergeTree ORDER BY version \
+         SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
+    );
+    execute(&client, &table).await?;
+    let known = applied(&client, database).await?;
+    check(&known)?;
+    let mut report = Report {
+        applied: Vec::new(),
+        version: known.len() as u32,
+    };
+    for migration in &MIGRATIONS[known.len()..] {
+        apply(&client, database, migration).await?;
+        tracing::info!(migration = migration.name, "applied");
+        report.applied.push(migration.name);
+        report.version = migration.version;
+    }
+    Ok(report)
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+async fn applied(client: &Client, database: &str) -> Result<Vec<Applied>, MigrateError> {
+    let sql = format!(
+        "SELECT version, any(name) AS name, any(checksum) AS checksum \
+         FROM {database}.schema_migrations GROUP BY version ORDER BY version"
+    );
+    Ok(client.query(&sql).fetch_all().await?)
+}
+
+fn check(applied: &[Applied]) -> Result<(), MigrateError> {
+    for (number, found) in (1..).zip(applied) {
+        if found.version != number {
+            return Err(MigrateError::Gap { missing: number });
+        }
+        match MIGRATIONS
+            .iter()
+            .find(|migration| migration.version == number)
+        {
+            None => {
+                let (found, known) = (applied.len() as u32, MIGRATIONS.len() as u32);
+                return Err(MigrateError::Newer { found, known });
+            }
+            Some(migration) if migration.checksum() != found.checksum => {
+                return Err(MigrateError::Changed {
+                    name: found.name.clone(),
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn apply(client: &Client, database: &str, migration: &Migration) -> Result<(), MigrateError> {
+    for statement in migration.statements(database) {
+        execute(client, &statement).await?;
+    }
+    let sql = format!(
+        "INSERT INTO {database}.schema_migrations (version, name, checksum) VALUES (?, ?, ?)"
+    );
+    let insert = client
+        .query(&sql)
+        .bind(migration.version)
+        .bind(migration.name);
+    Ok(insert.bind(migration.checksum()).execute().await?)
+}
+
+/// Statements may hold a literal `?`, which the client takes for a parameter unless doubled.
+async fn execute(client: &Client, sql: &str) -> Result<(), MigrateError> {
+    Ok(client.query(&sql.replace('?', "??")).execute().await?)
+}

@@ -1,0 +1,128 @@
+//! The schema on the real engine.
+#![allow(missing_docs)]
+
+use clickhouse::Client;
+use clickhouse_embedded::{Launch, Running, launcher_exe};
+use clickhouse_schema::{COOKBOOK, MIGRATIONS, MigrateError, migrate};
+use std::path::Path;
+
+fn start(data: &Path, http_port: u16) -> Running {
+    let launcher = launcher_exe().expect("built");
+    Launch {
+        data_dir: data.into(),
+        http_port,
+        launcher,
+    }
+    .start()
+    .expect("starts")
+}
+
+fn client(engine: &Running) -> Client {
+    let tracker = &engine.credentials().tracker;
+    Client::default()
+        .with_url(engine.url())
+        .with_user(&tracker.user)
+        .with_password(&tracker.password)
+        .with_database("tracking")
+}
+
+async fn count(client: &Client, sql: &str) -> u64 {
+    client.query(sql).fetch_one().await.expect(sql)
+}
+
+#[tokio::test]
+async fn migrations_apply_once_and_refuse_what_they_do_not_know() {
+    let data = tempfile::tempdir().expect("a folder");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    let first = migrate(&client, "tracking").await.expect("migrates");
+    assert_eq!(first.applied.len(), MIGRATIONS.len());
+    let second = migrate(&client, "tracking").await.expect("migrates again");
+    assert!(second.applied.is_empty());
+    assert_eq!(second.version, first.version);
+    assert!(matches!(
+        migrate(&client, "x; DROP").await,
+        Err(MigrateError::BadName(_))
+    ));
+    for query in COOKBOOK {
+        client
+            .query(&query.sql.replace('?', "??"))
+            .fetch_bytes("TSV")
+            .expect(query.name)
+            .collect()
+            .await
+            .expect(query.name);
+    }
+
+    let insert = |version: u32| {
+        format!(
+            "INSERT INTO schema_migrations (version, name, checksum) VALUES ({version}, 'x', 'y')"
+        )
+    };
+    let next = MIGRATIONS.len() as u32 + 1;
+    client
+        .query(&insert(next + 1))
+        .execute()
+        .await
+        .expect("inserted");
+    assert!(
+        matches!(migrate(&client, "tracking").await, Err(MigrateError::Gap { missing }) if missing == next)
+    );
+    client
+        .query(&insert(next))
+        .execute()
+        .await
+        .expect("inserted");
+    assert!(matches!(
+        migrate(&client, "tracking").await,
+        Err(MigrateError::Newer { .. })
+    ));
+    client
+        .query("TRUNCATE TABLE schema_migrations")
+        .execute()
+        .await
+        .expect("truncated");
+    client.query(&insert(1)).execute().await.expect("inserted");
+    assert!(matches!(
+        migrate(&client, "tracking").await,
+        Err(MigrateError::Changed { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_block_inserted_again_with_its_token_is_there_once_even_after_a_crash() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut engine = start(data.path(), 0);
+    let port = engine.port();
+    migrate(&client(&engine), "tracking")
+        .await
+        .expect("migrates");
+    let block = "INSERT INTO clicks (id, time, campaign, visitor, flags) \
+                 SELECT toString(number), now64(6), 'c', number % 100, number % 4 FROM numbers(1000)";
+    for round in 0..3 {
+        let client = client(&engine);
+        let insert = client
+            .query(block)
+            .with_setting("insert_deduplication_token", "block-1");
+        insert.execute().await.expect("inserted");
+        assert_eq!(
+            count(&client, "SELECT count() FROM clicks").await,
+            1000,
+            "round {round}"
+        );
+        let rolled =
+            "SELECT sum(uniques + repeated + bots + prefetches + heads) FROM clicks_by_hour";
+        assert_eq!(count(&client, rolled).await, 1000, "round {round}");
+        assert_eq!(
+            count(&client, "SELECT sum(bots) FROM clicks_by_hour").await,
+            500
+        );
+        assert_eq!(count(&client, "SELECT countIf(bot) FROM clicks").await, 500);
+        assert_eq!(
+            count(&client, "SELECT countIf(counted) FROM clicks").await,
+            500
+        );
+        engine.kill().expect("killed");
+        engine = start(data.path(), port);
+    }
+}

@@ -1,0 +1,89 @@
+//! The sample links of the demo and the slugs of a links file. What a link does is the edge's
+//! business.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+
+/// Offer, campaign, affiliate, slug of each sample link.
+const SAMPLES: [(&str, &str, &str, &str); 12] = [
+    ("boyfanz", "boyfanz-launch", "ann", "boyfanz-home"),
+    ("boyfanz", "boyfanz-launch", "ben", "boyfanz-join"),
+    ("boyfanz", "boyfanz-launch", "cleo", "boyfanz-trial"),
+    ("girlfanz", "girlfanz-summer", "ann", "girlfanz-home"),
+    ("girlfanz", "girlfanz-summer", "dora", "girlfanz-join"),
+    ("girlfanz", "girlfanz-summer", "eli", "girlfanz-trial"),
+    ("elitetube", "elitetube-premium", "ben", "elitetube-home"),
+    ("elitetube", "elitetube-premium", "dora", "elitetube-join"),
+    ("elitetube", "elitetube-premium", "finn", "elitetube-offer"),
+    ("fanzmeet", "fanzmeet-cities", "cleo", "fanzmeet-home"),
+    ("fanzmeet", "fanzmeet-cities", "eli", "fanzmeet-join"),
+    ("fanzmeet", "fanzmeet-cities", "finn", "fanzmeet-near"),
+];
+
+/// The sample links as a links file.
+#[must_use]
+pub fn sample_file() -> String {
+    let mut text = String::new();
+    for (id, (offer, campaign, affiliate, slug)) in (1..).zip(SAMPLES) {
+        let destination = format!("https://{offer}.example/welcome?cid={{click_id}}&s={{sub1}}");
+        write!(
+            text,
+            "[[link]]\nid = {id}\nslug = \"{slug}\"\noffer = \"{offer}\"\ncampaign = \"{campaign}\"\n\
+             affiliate = \"{affiliate}\"\ndestination = \"{destination}\"\n\n"
+        )
+        .expect("writing to a string cannot fail");
+    }
+    text
+}
+
+/// The sample links' slugs.
+#[must_use]
+pub fn sample_slugs() -> Vec<String> {
+    SAMPLES.iter().map(|sample| sample.3.to_owned()).collect()
+}
+
+#[derive(serde::Deserialize)]
+struct LinksFile {
+    #[serde(default)]
+    link: Vec<Link>,
+}
+
+#[derive(serde::Deserialize)]
+struct Link {
+    slug: String,
+}
+
+/// The slugs of a links file, in its order.
+///
+/// # Errors
+/// When the file cannot be read, is no links file, or a slug could not stand in an address.
+pub fn slugs_of(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the links file {}", file.display()))?;
+    let links: LinksFile = toml::from_str(&text).with_context(|| file.display().to_string())?;
+    let slugs: Vec<String> = links.link.into_iter().map(|link| link.slug).collect();
+    for slug in &slugs {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        ensure!(
+            slug.bytes().all(good),
+            "{}: {slug:?} is not a slug",
+            file.display()
+        );
+    }
+    Ok(slugs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_samples_are_a_links_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("links.toml");
+        std::fs::write(&file, sample_file()).expect("written");
+        assert_eq!(slugs_of(&file).expect("readable"), sample_slugs());
+    }
+}

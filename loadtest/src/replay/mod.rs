@@ -1,0 +1,237 @@
+//! Replays a log against edges with open-loop latency and remembers which requests were answered.
+//! It never looks into ClickHouse.
+
+mod request;
+mod source;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use tokio::sync::{Mutex, mpsc};
+
+use self::worker::{Tally, Worker};
+
+/// What to replay, where, and how fast.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A combined log.
+    pub log: PathBuf,
+    /// Edges, `http://host:port`. A visitor's address always meets the same one.
+    pub targets: Vec<String>,
+    /// Slugs that paths are mapped to.
+    pub slugs: Vec<String>,
+    /// Requests a second over all targets; `None`: as fast as it can.
+    pub rate: Option<f64>,
+    /// Connections to each target.
+    pub connections: usize,
+    /// At most this many requests.
+    pub limit: Option<u64>,
+    /// How many times the log is read.
+    pub repeat: u32,
+    /// Name of the run: `source`, and the front of each `external_id`.
+    pub run: String,
+    /// Whether a progress bar is drawn.
+    pub progress: bool,
+}
+
+/// One request's number in the run: `external_id` is `<run>-<number>`.
+pub type Number = u64;
+
+/// What came of a replay.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Name of the run.
+    pub run: String,
+    /// Requests that were written to a connection.
+    pub sent: u64,
+    /// Lines of the log that are not in combined format.
+    pub unreadable: u64,
+    /// Answers by status.
+    pub by_status: BTreeMap<u16, u64>,
+    /// Requests answered with a redirect or a pixel, ascending: each must be in ClickHouse.
+    pub answered: Vec<Number>,
+    /// Requests without an answer, ascending: each may be in ClickHouse, at most once.
+    pub unanswered: Vec<Number>,
+    /// Requests for which no connection could be had in time: none of them is in ClickHouse.
+    pub unsent: u64,
+    /// Click ids out of `Location` (its `cid` parameter), with the request's number.
+    pub click_ids: Vec<(Number, String)>,
+    /// Microseconds from the intended moment of sending to the whole answer.
+    pub latency: Histogram<u64>,
+    /// From the first request to the last answer.
+    pub elapsed: Duration,
+}
+
+impl Outcome {
+    /// The `external_id` of a request of this run.
+    #[must_use]
+    pub fn external_id(&self, number: Number) -> String {
+        request::external_id(&self.run, number)
+    }
+
+    /// Answers of any status.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.by_status.values().sum()
+    }
+
+    /// Answers a second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.answers() as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// The machine-readable account of the run, ids as inclusive ranges.
+    #[must_use]
+    pub fn report(&self) -> Report<'_> {
+        Report {
+            run: &self.run,
+            sent: self.sent,
+            unreadable: self.unreadable,
+            by_status: &self.by_status,
+            answered: ranges(&self.answered),
+            unanswered: ranges(&self.unanswered),
+            unsent: self.unsent,
+            seconds: self.elapsed.as_secs_f64(),
+            rate: self.rate(),
+            latency_us: LATENCIES
+                .iter()
+                .map(|q| (q.0, self.latency.value_at_quantile(q.1)))
+                .collect(),
+        }
+    }
+
+    /// The account as an aligned table.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut rows = vec![("sent".to_owned(), self.sent.to_string())];
+        rows.extend(
+            self.by_status
+                .iter()
+                .map(|(s, n)| (format!("answered {s}"), n.to_string())),
+        );
+        rows.push(("unanswered".into(), self.unanswered.len().to_string()));
+        rows.push(("never sent".into(), self.unsent.to_string()));
+        rows.push(("unreadable lines".into(), self.unreadable.to_string()));
+        for (name, quantile) in LATENCIES {
+            let micros = self.latency.value_at_quantile(quantile);
+            rows.push((format!("latency {name}"), format!("{micros} µs")));
+        }
+        rows.push(("answers a second".into(), format!("{:.0}", self.rate())));
+        rows.iter()
+            .map(|(name, value)| format!("{name:<18}{value:>14}\n"))
+            .collect()
+    }
+}
+
+const LATENCIES: [(&str, f64); 5] = [
+    ("p50", 0.5),
+    ("p90", 0.9),
+    ("p99", 0.99),
+    ("p99.9", 0.999),
+    ("max", 1.0),
+];
+
+/// [`Outcome`] for machines; see there.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    run: &'a str,
+    sent: u64,
+    unreadable: u64,
+    by_status: &'a BTreeMap<u16, u64>,
+    answered: Vec<(Number, Number)>,
+    unanswered: Vec<(Number, Number)>,
+    unsent: u64,
+    seconds: f64,
+    rate: f64,
+    latency_us: BTreeMap<&'static str, u64>,
+}
+
+fn ranges(sorted: &[Number]) -> Vec<(Number, Number)> {
+    let mut ranges: Vec<(Number, Number)> = Vec::new();
+    for number in sorted {
+        match ranges.last_mut() {
+            Some(last) if last.1 + 1 == *number => last.1 = *number,
+            _ => ranges.push((*number, *number)),
+        }
+    }
+    ranges
+}
+
+/// Replays the log and waits for the last answer.
+///
+/// # Errors
+/// When the log cannot be read, an option makes no sense, or a target is not `http://host:port`.
+pub async fn run(options: Options) -> anyhow::Result<Outcome> {
+    ensure!(!options.targets.is_empty(), "name at least one --target");
+    ensure!(
+        !options.slugs.is_empty(),
+        "no links: name a links file with at least one link"
+    );
+    ensure!(options.connections > 0, "--connections must be at least 1");
+    ensure!(
+        options.rate.is_none_or(|r| r.is_finite() && r > 0.0),
+        "--rate must be above 0"
+    );
+    ensure!(
+        request::is_run_name(&options.run),
+        "--run takes 1 to 40 of A-Z a-z 0-9 - _"
+    );
+    let bar = progress_bar(options.progress);
+    let start = Instant::now();
+    let (workers, queues) = start_workers(&options, &bar)?;
+    let plan = options.clone();
+    let reader = tokio::task::spawn_blocking(move || source::feed(&plan, start, &queues));
+    let mut tally = Tally::new();
+    for worker in workers {
+        tally.merge(worker.await.context("a sender stopped")?)?;
+    }
+    let unreadable = reader.await.context("the log's reader stopped")??;
+    bar.finish_and_clear();
+    Ok(tally.into_outcome(options.run, unreadable, start.elapsed()))
+}
+
+type Workers = Vec<tokio::task::JoinHandle<Tally>>;
+type Queues = Vec<mpsc::Sender<request::Planned>>;
+
+fn start_workers(options: &Options, bar: &ProgressBar) -> anyhow::Result<(Workers, Queues)> {
+    let (mut workers, mut queues) = (Vec::new(), Vec::new());
+    for target in &options.targets {
+        let authority = request::authority(target)?;
+        let (queue, receiver) = mpsc::channel(1024);
+        let receiver = Arc::new(Mutex::new(receiver));
+        queues.push(queue);
+        for _ in 0..options.connections {
+            let worker = Worker::new(authority.clone(), options.run.clone(), bar.clone());
+            workers.push(tokio::spawn(worker.run(receiver.clone())));
+        }
+    }
+    Ok((workers, queues))
+}
+
+fn progress_bar(shown: bool) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if !shown {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} answers, {per_sec}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ranges_are_closed_and_joined() {
+        assert_eq!(super::ranges(&[0, 1, 2, 5, 7, 8]), [(0, 2), (5, 5), (7, 8)]);
+        assert!(super::ranges(&[]).is_empty());
+    }
+}

@@ -1,0 +1,240 @@
+//! The real processes in a data folder: engine, aggregator, edges, with generated settings. Each
+//! keeps its port over a restart. It never sends traffic.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::links;
+use crate::process::Process;
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// One of the stack's processes, with what it takes to start it again.
+#[derive(Debug)]
+pub struct Member {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
+    ready: Ready,
+    process: Option<Process>,
+}
+
+#[derive(Debug, Clone)]
+enum Ready {
+    /// A JSON line on standard output.
+    Line,
+    /// `200` at this address.
+    Ping(String),
+}
+
+impl Member {
+    /// Ends it as `kill -9` does.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill9(&mut self) -> anyhow::Result<()> {
+        self.process
+            .take()
+            .map_or(Ok(()), |mut process| process.kill9())
+    }
+
+    /// Asks it to stop and waits.
+    ///
+    /// # Errors
+    /// When it does not stop in time or ends with an error.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.process
+            .take()
+            .map_or(Ok(()), |mut process| process.stop(STOP_WITHIN))
+    }
+
+    /// Starts it (again) with the same settings and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is not ready in time; the message has its log's tail.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.kill9()?;
+        let mut command = Command::new(&self.program);
+        let mut process = Process::start(&self.name, command.args(&self.arguments), &self.log)?;
+        match &self.ready {
+            Ready::Line => drop(process.ready_line(READY_WITHIN)?),
+            Ready::Ping(url) => wait_for(url, &self.log)?,
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+}
+
+/// Engine, aggregator and edges.
+#[derive(Debug)]
+pub struct Stack {
+    // Dropped in this order: edges before what is behind them.
+    /// The edges, first to last.
+    pub edges: Vec<Member>,
+    /// The aggregator.
+    pub aggregator: Member,
+    /// ClickHouse.
+    pub engine: Member,
+    /// `http://host:port` of each edge.
+    pub edge_urls: Vec<String>,
+    /// `http://host:port` of each edge's operators' port.
+    pub edge_admin_urls: Vec<String>,
+    /// The aggregator's operators' port.
+    pub aggregator_admin_url: String,
+    /// ClickHouse's HTTP address.
+    pub clickhouse_url: String,
+    /// Where users and passwords of ClickHouse lie.
+    pub credentials: PathBuf,
+}
+
+impl Stack {
+    /// Starts everything in `dir`, telling `progress` each step.
+    ///
+    /// # Errors
+    /// When a program is absent (the message names the build command) or not ready in time.
+    pub fn start(
+        dir: &Path,
+        edges: u16,
+        geo: Option<&Path>,
+        mut progress: impl FnMut(&str),
+    ) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let dir = dir.canonicalize()?;
+        fs::write(dir.join("links.toml"), links::sample_file())?;
+        let (clickhouse, shipping, admin) = (free_port()?, free_port()?, free_port()?);
+        progress("ClickHouse");
+        let engine = start_engine(&dir, clickhouse)?;
+        progress("aggregator");
+        let aggregator = start_aggregator(&dir, clickhouse, shipping, admin)?;
+        let mut stack = Self {
+            edges: Vec::new(),
+            aggregator,
+            engine,
+            edge_urls: Vec::new(),
+            edge_admin_urls: Vec::new(),
+            aggregator_admin_url: url(admin),
+            clickhouse_url: url(clickhouse),
+            credentials: dir.join("clickhouse/credentials.json"),
+        };
+        for node in 1..=edges {
+            progress(&format!("edge {node}"));
+            let (http, admin) = (free_port()?, free_port()?);
+            let text = edge_settings(&dir, node, [http, admin, shipping], geo);
+            let edge = serve(&dir, "edge-tracker", &format!("edge-{node}"), &text)?;
+            stack.edges.push(edge);
+            stack.edge_urls.push(url(http));
+            stack.edge_admin_urls.push(url(admin));
+        }
+        Ok(stack)
+    }
+}
+
+fn start_engine(dir: &Path, port: u16) -> anyhow::Result<Member> {
+    let data = dir.join("clickhouse").display().to_string();
+    let mut engine = Member {
+        name: "clickhouse".into(),
+        program: program("clickhouse-embedded")?,
+        arguments: ["serve", "--data", &data, "--http-port", &port.to_string()]
+            .map(Into::into)
+            .into(),
+        log: dir.join("clickhouse.log"),
+        ready: Ready::Ping(format!("{}/ping", url(port))),
+        process: None,
+    };
+    engine.restart()?;
+    Ok(engine)
+}
+
+fn start_aggregator(dir: &Path, engine: u16, listen: u16, admin: u16) -> anyhow::Result<Member> {
+    let at = |name: &str| format!("{:?}", dir.join(name));
+    let text = format!(
+        "data_dir = {}\nlisten = \"127.0.0.1:{listen}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
+         [tls]\ndir = {}\n[clickhouse]\nurl = \"{}\"\ndatabase = \"tracking\"\ncredentials = {}\n",
+        at("aggregator"),
+        at("tls"),
+        url(engine),
+        at("clickhouse/credentials.json"),
+    );
+    serve(dir, "aggregator", "aggregator", &text)
+}
+
+fn edge_settings(dir: &Path, node: u16, ports: [u16; 3], geo: Option<&Path>) -> String {
+    let at = |name: &str| format!("{:?}", dir.join(name));
+    let [http, admin, shipping] = ports;
+    let geo = geo
+        .map(|file| format!("[geo]\ncountry = {file:?}\n"))
+        .unwrap_or_default();
+    format!(
+        "node = {node}\ndata_dir = {}\nworkers = 1\nsecrets = {}\n\
+         [http]\nlisten = \"127.0.0.1:{http}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
+         trusted_proxies = [\"127.0.0.0/8\"]\n[links]\nfile = {}\n{geo}[tls]\ndir = {}\n\
+         [aggregator]\naddress = \"127.0.0.1:{shipping}\"\n",
+        at(&format!("edge-{node}")),
+        at("secrets.toml"),
+        at("links.toml"),
+        at("tls"),
+    )
+}
+
+fn serve(dir: &Path, binary: &str, name: &str, settings: &str) -> anyhow::Result<Member> {
+    let file = dir.join(format!("{name}.toml"));
+    fs::write(&file, settings).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut member = Member {
+        name: name.to_owned(),
+        program: program(binary)?,
+        arguments: vec![
+            "serve".into(),
+            "--config".into(),
+            file.display().to_string(),
+        ],
+        log: dir.join(format!("{name}.log")),
+        ready: Ready::Line,
+        process: None,
+    };
+    member.restart()?;
+    Ok(member)
+}
+
+/// The program beside this one, or one folder up when this one is a test.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe().context("where this program lies is unknown")?;
+    here.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .with_context(|| format!("{name} is not built; run: cargo build --workspace --bins"))
+}
+
+/// A port nobody listens on at this moment; settings name it so that a restart keeps it.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")
+        .context("no free port")?
+        .local_addr()?
+        .port())
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+fn wait_for(url: &str, log: &Path) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    while Instant::now() < deadline {
+        if ureq::get(url).call().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bail!(
+        "{url} did not answer within {READY_WITHIN:?}; see {}",
+        log.display()
+    )
+}
