@@ -2,8 +2,12 @@
 //! of the product depends on it.
 #![forbid(unsafe_code)]
 
+pub mod clickhouse;
 pub mod combined_log;
+pub mod demo;
 pub mod links;
 pub mod process;
 pub mod replay;
 pub mod stack;
+pub mod traffic;
+pub mod verify;

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use loadtest::{links, replay};
+use loadtest::{demo, links, replay};
 
-/// Replays traffic against edges.
+/// Replays traffic, runs the demo.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -21,6 +21,25 @@ struct Arguments {
 enum Task {
     /// Replay an Apache or nginx log in combined format as clicks and impressions.
     Replay(Replay),
+    /// Start ClickHouse, an aggregator and two edges, send traffic, and show what analysts see. The
+    /// last line is one JSON object.
+    Demo(Demo),
+}
+
+#[derive(Args)]
+struct Demo {
+    /// A log in combined format to replay, instead of sample traffic.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Requests a second.
+    #[arg(long, default_value_t = 2_000.0)]
+    rate: f64,
+    /// A MaxMind-format file of countries by address.
+    #[arg(long, value_name = "FILE")]
+    geo: Option<PathBuf>,
+    /// Stop when everything is shown, instead of staying up until Ctrl-C.
+    #[arg(long)]
+    exit: bool,
 }
 
 #[derive(Args)]
@@ -55,8 +74,21 @@ struct Replay {
 }
 
 fn main() -> ExitCode {
-    let Task::Replay(arguments) = Arguments::parse().command;
-    match run_replay(arguments) {
+    let done = match Arguments::parse().command {
+        Task::Replay(arguments) => run_replay(arguments),
+        Task::Demo(Demo {
+            replay,
+            rate,
+            geo,
+            exit,
+        }) => demo::run(&demo::Options {
+            replay,
+            rate,
+            geo,
+            exit,
+        }),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("loadtest: {error:#}");

@@ -1,0 +1,229 @@
+//! The demo: the whole pipeline on real traffic, shown as an analyst sees it, and proved.
+
+use crate::clickhouse::{Analyst, Answer};
+use crate::replay::{self, Outcome};
+use crate::stack::Stack;
+use crate::verify::{self, Verdict};
+use crate::{links, traffic};
+use anyhow::{Context as _, bail};
+use clickhouse_schema::COOKBOOK;
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const SAMPLE_LINES: u64 = 10_000;
+const SAMPLE_SEED: u64 = 20_261_120;
+const EDGES: u16 = 2;
+const ARRIVE_WITHIN: Duration = Duration::from_secs(60);
+const CONNECTIONS: usize = 16;
+
+/// What to show.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A log to replay instead of sample traffic.
+    pub replay: Option<PathBuf>,
+    /// Requests a second.
+    pub rate: f64,
+    /// A file of countries by address; absent, countries are unknown.
+    pub geo: Option<PathBuf>,
+    /// Whether to stop once everything is shown.
+    pub exit: bool,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// When something does not start, or an answered request is missing or doubled at the end.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let folder = Folder::make()?;
+    let log = match &options.replay {
+        Some(log) => log.clone(),
+        None => sample(folder.path())?,
+    };
+    let geo = options.geo.as_deref().filter(|file| file.is_file());
+    if geo.is_none() {
+        println!("No file of countries by address: countries will be unknown.");
+    }
+    let stack = start(folder.path(), geo)?;
+    let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
+    let outcome = replay(&stack, &log, options.rate)?;
+    print!("\n{}", outcome.table());
+    let verdict = verify::verify(&analyst, &outcome, ARRIVE_WITHIN)?;
+    show_tables(&analyst, &outcome.run)?;
+    show_addresses(&stack);
+    let summary = summary(&stack, &outcome, &verdict)?;
+    if !options.exit {
+        println!("{summary}\n\nEverything stays up until Ctrl-C.");
+        wait_for_interrupt()?;
+    }
+    stop(stack)?;
+    println!("{summary}");
+    if verdict.missing + verdict.duplicated + verdict.wrong_ids > 0 {
+        bail!("an answered request is missing, doubled or has another id: {verdict:?}");
+    }
+    Ok(())
+}
+
+/// A folder of this demo's own, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> anyhow::Result<Self> {
+        let name = format!(
+            "fanzfiliate-demo-{:08x}",
+            getrandom::u32().context("no randomness")?
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn sample(folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = folder.join("sample.log");
+    let mut out = BufWriter::new(File::create(&path)?);
+    traffic::write(SAMPLE_SEED, SAMPLE_LINES, &mut out)?;
+    out.flush()?;
+    println!("Sample traffic: {SAMPLE_LINES} requests of one day.");
+    Ok(path)
+}
+
+fn start(folder: &Path, geo: Option<&Path>) -> anyhow::Result<Stack> {
+    let started = Instant::now();
+    let stack = Stack::start(folder, EDGES, geo, |step| {
+        println!(
+            "{:>6.1} s  starting {step}",
+            started.elapsed().as_secs_f64()
+        );
+    })?;
+    println!("{:>6.1} s  all ready", started.elapsed().as_secs_f64());
+    Ok(stack)
+}
+
+fn replay(stack: &Stack, log: &Path, rate: f64) -> anyhow::Result<Outcome> {
+    println!(
+        "\nReplaying {} at {rate:.0} requests a second.",
+        log.display()
+    );
+    let options = replay::Options {
+        log: log.into(),
+        targets: stack.edge_urls.clone(),
+        slugs: links::sample_slugs(),
+        rate: Some(rate),
+        connections: CONNECTIONS,
+        limit: None,
+        repeat: 1,
+        run: format!("demo-{:08x}", getrandom::u32().context("no randomness")?),
+        progress: std::io::stderr().is_terminal(),
+    };
+    runtime()?.block_on(replay::run(options))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
+}
+
+fn show_tables(analyst: &Analyst, run: &str) -> anyhow::Result<()> {
+    for query in COOKBOOK {
+        println!("\n{}\n{}", query.title, table(&analyst.query(query.sql)?));
+    }
+    let curve = format!(
+        "SELECT sub1 AS hour_in_log, countIf(counted) AS clicks, \
+         countIf(counted AND NOT repeated) AS uniques, countIf(bot) AS bots, \
+         bar(clicks, 0, max(clicks) OVER (), 30) AS curve \
+         FROM clicks WHERE source = '{run}' GROUP BY sub1 ORDER BY sub1"
+    );
+    println!(
+        "\nClicks by the log's own hour (sent along as sub1)\n{}",
+        table(&analyst.query(&curve)?)
+    );
+    Ok(())
+}
+
+fn table(answer: &Answer) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::ASCII_MARKDOWN)
+        .set_header(&answer.columns);
+    for row in &answer.rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        let rows = &answer.rows;
+        let is_number = |row: &Vec<String>| row[column.index].parse::<f64>().is_ok();
+        if !rows.is_empty() && rows.iter().all(is_number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn show_addresses(stack: &Stack) {
+    let slug = &links::sample_slugs()[0];
+    println!("\nTry:");
+    for (edge, admin) in stack.edge_urls.iter().zip(&stack.edge_admin_urls) {
+        println!("  curl -i '{edge}/c/{slug}?sub1=hello'");
+        println!("  curl -o pixel.gif '{edge}/i/{slug}.gif'");
+        println!("  curl -s {admin}/metrics");
+    }
+    println!("  curl -s {}/metrics", stack.aggregator_admin_url);
+    println!(
+        "  {}/play as user `analyst`; the password is in {}\n",
+        stack.clickhouse_url,
+        stack.credentials.display()
+    );
+}
+
+fn summary(stack: &Stack, outcome: &Outcome, verdict: &Verdict) -> anyhow::Result<String> {
+    let log = verify::quantile(&stack.edge_admin_urls, "edge_click_log_seconds", 0.99)?;
+    let aggregator = std::slice::from_ref(&stack.aggregator_admin_url);
+    let freshness = verify::quantile(aggregator, "aggregator_freshness_seconds", 0.99)?;
+    let counts = &verdict.counts;
+    let summary = json!({
+        "sent": outcome.sent,
+        "answered": outcome.answered.len(),
+        "clicks": counts.clicks,
+        "impressions": counts.impressions,
+        "unique_clicks": counts.unique_clicks,
+        "repeated_clicks": counts.repeated_clicks,
+        "bot_clicks": counts.bot_clicks,
+        "bot_impressions": counts.bot_impressions,
+        "prefetch": counts.prefetch,
+        "head": counts.head,
+        "flagged": counts.flagged,
+        "missing": verdict.missing,
+        "duplicated": verdict.duplicated,
+        "redirect_p50_us": outcome.latency.value_at_quantile(0.5),
+        "redirect_p99_us": outcome.latency.value_at_quantile(0.99),
+        "click_log_p99_us": (log * 1e7).round() / 10.0,
+        "freshness_p99_ms": (freshness * 1e4).round() / 10.0,
+    });
+    Ok(summary.to_string())
+}
+
+fn wait_for_interrupt() -> anyhow::Result<()> {
+    Ok(runtime()?.block_on(tokio::signal::ctrl_c())?)
+}
+
+fn stop(mut stack: Stack) -> anyhow::Result<()> {
+    for edge in &mut stack.edges {
+        edge.stop()?;
+    }
+    stack.aggregator.stop()?;
+    stack.engine.stop()
+}

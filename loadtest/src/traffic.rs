@@ -1,0 +1,158 @@
+//! Sample traffic: a combined log made from a seed, with browsers, phones, crawlers, visitors who
+//! come again, and a day's curve. The same seed gives the same bytes.
+
+use std::io::Write;
+
+/// Agent, and how many of 100 visitors have it.
+const AGENTS: [(&str, u64); 14] = [
+    (
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+        24,
+    ),
+    (
+        "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Mobile Safari/537.36",
+        26,
+    ),
+    (
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
+        18,
+    ),
+    (
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
+        7,
+    ),
+    (
+        "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0",
+        3,
+    ),
+    (
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:143.0) Gecko/20100101 Firefox/143.0",
+        4,
+    ),
+    (
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36 Edg/141.0.0.0",
+        4,
+    ),
+    (
+        "Mozilla/5.0 (iPad; CPU OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.7 Mobile/15E148 Safari/604.1",
+        4,
+    ),
+    (
+        "Mozilla/5.0 (Linux; Android 13; SM-X200) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+        2,
+    ),
+    (
+        "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+        3,
+    ),
+    (
+        "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
+        2,
+    ),
+    (
+        "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+        1,
+    ),
+    ("python-requests/2.32.3", 1),
+    ("curl/8.9.1", 1),
+];
+
+/// Visitors in each hour of the day, in shares.
+const DAY: [u64; 24] = [
+    4, 3, 2, 2, 2, 2, 3, 4, 5, 5, 5, 6, 7, 6, 5, 5, 6, 7, 8, 10, 12, 12, 10, 7,
+];
+
+/// Writes `lines` requests of one day.
+///
+/// # Errors
+/// When `out` can't be written.
+pub fn write(seed: u64, lines: u64, out: &mut impl Write) -> std::io::Result<()> {
+    let mut random = Random(seed);
+    // One visitor in three comes again, some of them often.
+    let visitors = (lines / 3).max(1);
+    let total: u64 = DAY.iter().sum();
+    let mut written = 0;
+    for (hour, share) in DAY.iter().enumerate() {
+        let until = lines * DAY[..=hour].iter().sum::<u64>() / total;
+        for number in written..until {
+            let within = (number - written) * 3_600 / (until - written).max(1);
+            let visitor = random.below(visitors) * random.below(100) / 99;
+            line(&mut random, visitor, hour as u64 * 3_600 + within, out)?;
+        }
+        debug_assert!(*share > 0, "every hour has visitors");
+        written = until;
+    }
+    Ok(())
+}
+
+fn line(
+    random: &mut Random,
+    visitor: u64,
+    second: u64,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    // What belongs to a visitor follows from the visitor alone.
+    let mut own = Random(visitor.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
+    let agent = pick(own.below(100));
+    let [a, b, c] = [own.below(1 << 8), own.below(1 << 8), own.below(254) + 1];
+    let first = [24, 62, 77, 81, 88, 93, 109, 151, 177, 186, 189, 200, 212][own.below(13) as usize];
+    let page = random.below(40);
+    let (path, method) = match random.below(100) {
+        0..=34 => (format!("/banner/{page}.png"), "GET"),
+        35..=36 => (format!("/offer/{page}"), "HEAD"),
+        _ => (format!("/offer/{page}"), "GET"),
+    };
+    let (h, m, s) = (second / 3_600, second / 60 % 60, second % 60);
+    writeln!(
+        out,
+        "{first}.{a}.{b}.{c} - - [20/Nov/2026:{h:02}:{m:02}:{s:02} +0000] \"{method} {path} HTTP/1.1\" \
+         302 0 \"https://creator{}.example/\" \"{agent}\"",
+        visitor % 50
+    )
+}
+
+fn pick(mut hundredth: u64) -> &'static str {
+    for (agent, share) in AGENTS {
+        if hundredth < share {
+            return agent;
+        }
+        hundredth -= share;
+    }
+    AGENTS[0].0
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::combined_log;
+
+    fn log(seed: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(seed, 1_000, &mut out).expect("a Vec");
+        out
+    }
+
+    #[test]
+    fn a_seed_makes_one_log_of_readable_lines() {
+        assert_eq!(AGENTS.iter().map(|(_, share)| share).sum::<u64>(), 100);
+        assert_eq!(log(7), log(7));
+        assert_ne!(log(7), log(8));
+        let text = log(7);
+        let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        assert_eq!(lines.len(), 1_000);
+        assert!(lines.iter().all(|line| combined_log::parse(line).is_some()));
+    }
+}

@@ -1,0 +1,159 @@
+//! The proof: every answered request is in ClickHouse, once.
+
+use crate::clickhouse::{Analyst, Counts};
+use crate::replay::Outcome;
+use anyhow::Context as _;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What the comparison of a replay with ClickHouse found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What there is.
+    pub counts: Counts,
+    /// Rows of the run.
+    pub rows: u64,
+    /// Answered requests without a row.
+    pub missing: u64,
+    /// Rows beyond one for each request.
+    pub duplicated: u64,
+    /// Answered clicks whose row has another id than the visitor was sent away with.
+    pub wrong_ids: u64,
+}
+
+/// Waits until every answered request of `outcome` has its row or `within` has passed, then
+/// compares.
+///
+/// # Errors
+/// When ClickHouse does not answer at the end.
+pub fn verify(analyst: &Analyst, outcome: &Outcome, within: Duration) -> anyhow::Result<Verdict> {
+    let deadline = Instant::now() + within;
+    loop {
+        let last = Instant::now() >= deadline;
+        match present(analyst, outcome) {
+            Ok((_, missing)) if missing > 0 && !last => {}
+            Ok((ids, missing)) => return compare(analyst, outcome, &ids, missing),
+            Err(error) if last => return Err(error),
+            Err(_) => {}
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn present(analyst: &Analyst, outcome: &Outcome) -> anyhow::Result<(BTreeMap<String, u64>, u64)> {
+    let ids = analyst.external_ids(&outcome.run)?;
+    let absent = |number: &&u64| !ids.contains_key(&outcome.external_id(**number));
+    let missing = outcome.answered.iter().filter(absent).count() as u64;
+    Ok((ids, missing))
+}
+
+fn compare(
+    analyst: &Analyst,
+    outcome: &Outcome,
+    ids: &BTreeMap<String, u64>,
+    missing: u64,
+) -> anyhow::Result<Verdict> {
+    let rows: u64 = ids.values().sum();
+    let click_ids = analyst.click_ids(&outcome.run)?;
+    let wrong = |(number, sent): &&(u64, String)| {
+        click_ids
+            .get(&outcome.external_id(*number))
+            .is_some_and(|logged| logged != sent)
+    };
+    Ok(Verdict {
+        counts: analyst.counts(&outcome.run)?,
+        rows,
+        missing,
+        duplicated: rows - ids.len() as u64,
+        wrong_ids: outcome.click_ids.iter().filter(wrong).count() as u64,
+    })
+}
+
+/// The `quantile` of a Prometheus histogram, summed over all labels and all of `urls`' `/metrics`,
+/// by linear interpolation within its bucket; 0 without samples.
+///
+/// # Errors
+/// When a process does not answer or has no such histogram.
+pub fn quantile(urls: &[String], histogram: &str, quantile: f64) -> anyhow::Result<f64> {
+    let mut buckets = BTreeMap::new();
+    for url in urls {
+        let text = ureq::get(format!("{url}/metrics"))
+            .call()
+            .with_context(|| format!("{url} does not answer"))?
+            .body_mut()
+            .read_to_string()?;
+        add_buckets(&text, histogram, &mut buckets);
+    }
+    anyhow::ensure!(!buckets.is_empty(), "there is no histogram {histogram}");
+    Ok(interpolate(
+        &buckets.into_values().collect::<Vec<_>>(),
+        quantile,
+    ))
+}
+
+/// Buckets by the bits of their upper bound, which sort as the bounds do since none is negative.
+fn add_buckets(text: &str, histogram: &str, buckets: &mut BTreeMap<u64, (f64, f64)>) {
+    let prefix = format!("{histogram}_bucket{{");
+    for line in text.lines().filter(|line| line.starts_with(&prefix)) {
+        let bound = line
+            .split("le=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        let bound = match bound {
+            Some("+Inf") => Some(f64::INFINITY),
+            other => other.and_then(|bound| bound.parse().ok()),
+        };
+        let count = line
+            .rsplit(' ')
+            .next()
+            .and_then(|count| count.parse::<f64>().ok());
+        if let (Some(bound), Some(count)) = (bound, count) {
+            buckets.entry(bound.to_bits()).or_insert((bound, 0.0)).1 += count;
+        }
+    }
+}
+
+fn interpolate(buckets: &[(f64, f64)], quantile: f64) -> f64 {
+    let total = buckets.last().map_or(0.0, |(_, count)| *count);
+    let rank = total * quantile;
+    let mut below = (0.0, 0.0);
+    for (bound, count) in buckets {
+        if *count >= rank && *count > below.1 {
+            let share = (rank - below.1) / (count - below.1);
+            return if bound.is_finite() {
+                below.0 + (bound - below.0) * share
+            } else {
+                below.0
+            };
+        }
+        below = (*bound, *count);
+    }
+    0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_interpolated_over_labels() {
+        let text = "h_bucket{worker=\"0\",le=\"1\"} 50\nh_bucket{worker=\"0\",le=\"2\"} 90\n\
+                    h_bucket{worker=\"0\",le=\"+Inf\"} 100\nh_bucket{worker=\"1\",le=\"1\"} 50\n\
+                    h_bucket{worker=\"1\",le=\"2\"} 90\nh_bucket{worker=\"1\",le=\"+Inf\"} 100\n\
+                    other_bucket{le=\"1\"} 7\n";
+        let mut buckets = BTreeMap::new();
+        add_buckets(text, "h", &mut buckets);
+        let buckets: Vec<_> = buckets.into_values().collect();
+        assert_eq!(
+            buckets,
+            [(1.0, 100.0), (2.0, 180.0), (f64::INFINITY, 200.0)]
+        );
+        assert!((interpolate(&buckets, 0.25) - 0.5).abs() < 1e-9);
+        assert!((interpolate(&buckets, 0.7) - 1.5).abs() < 1e-9);
+        assert!(
+            (interpolate(&buckets, 0.99) - 2.0).abs() < 1e-9,
+            "beyond the last bound"
+        );
+        assert!(interpolate(&[(1.0, 0.0)], 0.5).abs() < 1e-9);
+    }
+}
