@@ -23,7 +23,12 @@ ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(hour)
 ORDER BY (campaign, link_id, hour, country, device, link, offer, affiliate)
 TTL hour + INTERVAL 25 MONTH
-SETTINGS non_replicated_deduplication_window = 10000;
+SETTINGS
+    non_replicated_deduplication_window = 10000,
+    -- As for the table behind it: after a power cut a block may be recognised there and not be
+    -- rolled up again.
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.clicks_hourly_view TO ${database}.clicks_hourly AS
 SELECT

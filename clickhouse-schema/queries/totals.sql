@@ -1,5 +1,12 @@
 -- What there is, and what of it counts.
 SELECT
-    sum(counted) AS clicks, sum(uniques) AS uniques, sum(repeated) AS repeated,
+    'clicks' AS of, sum(counted) AS counted, sum(uniques) AS uniques, sum(repeated) AS repeated,
     sum(bots) AS bots, sum(prefetches) AS prefetches, sum(heads) AS heads
 FROM clicks_by_hour
+UNION ALL
+SELECT
+    'impressions' AS of, sum(counted) AS counted, sum(uniques) AS uniques,
+    sum(repeated) AS repeated, sum(bots) AS bots, sum(prefetches) AS prefetches,
+    sum(heads) AS heads
+FROM impressions_by_hour
+ORDER BY of

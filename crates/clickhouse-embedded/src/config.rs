@@ -56,6 +56,8 @@ fn config_xml(data: &Path, port: u16, users: &Path) -> String {
     )
 }
 
+/// `default` is who the library opens its port as. It must be and has no password, so it may do that
+/// one thing, once: its one query of the year is used up before anybody else can ask.
 fn users_xml(credentials: &Credentials) -> String {
     let tracker = user(
         &credentials.tracker,
@@ -87,18 +89,21 @@ fn users_xml(credentials: &Credentials) -> String {
       <max_execution_time>60</max_execution_time>
       <max_memory_usage>4000000000</max_memory_usage>
       <constraints>
-        <max_execution_time><max>60</max></max_execution_time>
-        <max_memory_usage><max>4000000000</max></max_memory_usage>
+        <max_execution_time><min>1</min><max>60</max></max_execution_time>
+        <max_memory_usage><min>1</min><max>4000000000</max></max_memory_usage>
       </constraints>
     </analyst>
   </profiles>
-  <quotas><default/></quotas>
+  <quotas>
+    <default/>
+    <once><interval><duration>31536000</duration><queries>1</queries></interval></once>
+  </quotas>
   <users>
     <default>
       <password></password>
       <networks><ip>127.0.0.1</ip></networks>
       <profile>default</profile>
-      <quota>default</quota>
+      <quota>once</quota>
       <grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants>
     </default>
 {tracker}{analyst}  </users>

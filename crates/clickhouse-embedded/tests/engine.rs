@@ -54,7 +54,13 @@ fn users_can_do_their_work_and_no_more() {
     assert!(analyst("DROP TABLE tracking.t").is_err());
     for table in ["tracking.t", "system.users", "system.processes"] {
         let refused = query(&engine, None, &format!("SELECT * FROM {table}")).expect_err(table);
-        assert!(refused.contains("ACCESS_DENIED"), "{refused}");
+        let by = ["ACCESS_DENIED", "QUOTA_EXCEEDED"];
+        assert!(by.iter().any(|why| refused.contains(why)), "{refused}");
+    }
+    assert!(query(&engine, None, "SYSTEM STOP LISTEN HTTP").is_err());
+    for setting in ["max_memory_usage", "max_execution_time"] {
+        let unlimited = format!("SELECT 1 SETTINGS {setting} = 0");
+        assert!(analyst(&unlimited).is_err(), "{unlimited}");
     }
     let stranger = User {
         user: "tracker".into(),
