@@ -7,7 +7,7 @@ use crate::metrics::WorkerMetrics;
 use crate::query::{Limits, Query};
 use crate::refusal::Refusal;
 use crate::request::{self, Target};
-use crate::unique::Filters;
+use crate::unique::{Filters, Use};
 use crate::visitor::address::{self, AddressStorage, ClientAddress};
 use crate::visitor::agent::{Agent, Agents};
 use crate::visitor::geo::{Geo, Place};
@@ -182,7 +182,11 @@ impl ClickPath {
         if let Some(redirect) = &redirect {
             expand(redirect.destination, &visit, link, query, texts, location)?;
         }
-        visitor.remember(shared, &mut visit);
+        let used = match target {
+            Target::Click(_) => Use::Click(link.id),
+            Target::Pixel(_) => Use::Impression(link.id),
+        };
+        visitor.remember(shared, used, &mut visit);
         self.metrics.marked(visit.flags);
         let event = match target {
             Target::Click(_) => Event::Click(visit),
@@ -321,18 +325,14 @@ impl<'r> Visitor<'r> {
         }
     }
 
-    /// Gives the visit its visitor, and marks it when that visitor used the link before. What is
+    /// Gives the visit its visitor, and marks it when that visitor used the link so before. What is
     /// not counted is not remembered: a prefetch must not make the visit that follows a repeat.
-    fn remember(&self, shared: &Shared, visit: &mut Visit<'_>) {
+    fn remember(&self, shared: &Shared, used: Use, visit: &mut Visit<'_>) {
         let ids = shared
             .identity
             .ids_of(visit.time, self.address, &self.agent.digest);
         visit.visitor = ids.current;
-        if visit.counted()
-            && shared
-                .filters
-                .check_and_set(visit.time, visit.link.id, &ids)
-        {
+        if visit.counted() && shared.filters.check_and_set(visit.time, used, &ids) {
             visit.flags.insert(Flags::REPEATED);
         }
     }

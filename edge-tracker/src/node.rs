@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::query::Limits as QueryLimits;
 use crate::settings::Settings;
 use crate::shipper::{Progress, Shipper, Spool};
-use crate::unique::Filters;
+use crate::unique::{Filters, Use};
 use crate::visitor::address::ClientAddress;
 use crate::visitor::agent::Agents;
 use crate::visitor::geo::Geo;
@@ -209,13 +209,15 @@ fn open_filters(
 
 /// An event that can't be decoded is the aggregator's to report; here it only can't be a repeat.
 fn replay(filters: &Filters, version: u16, payload: &[u8]) -> bool {
-    match tracking_events::decode(version, payload) {
-        Ok(Event::Click(visit) | Event::Impression(visit)) if visit.counted() => {
-            filters.replay(visit.time, visit.link.id, visit.visitor);
-            true
-        }
-        _ => false,
+    let (used, visit) = match tracking_events::decode(version, payload) {
+        Ok(Event::Click(visit)) => (Use::Click(visit.link.id), visit),
+        Ok(Event::Impression(visit)) => (Use::Impression(visit.link.id), visit),
+        Err(_) => return false,
+    };
+    if visit.counted() {
+        filters.replay(visit.time, used, visit.visitor);
     }
+    visit.counted()
 }
 
 fn progress(readers: &[LaneReader], covers: &[(u8, u64)]) -> Arc<Progress> {

@@ -76,6 +76,16 @@ fn heads_and_prefetches_are_answered_and_marked() {
 }
 
 #[test]
+fn a_banner_seen_does_not_make_the_click_a_repeat() {
+    let edge = Edge::start();
+    assert_eq!(edge.get("/i/spring.gif").status, 200);
+    assert_eq!(edge.get("/c/spring").status, 302);
+    assert_eq!(edge.metric("edge_marked_total", "\"repeated\""), 0);
+    assert_eq!(edge.get("/i/spring.gif").status, 200);
+    assert_eq!(edge.metric("edge_marked_total", "\"repeated\""), 1);
+}
+
+#[test]
 fn what_can_not_be_answered_says_why() {
     let edge = Edge::start();
     for (method, target, status, reason) in [

@@ -39,6 +39,16 @@ pub struct Filters {
     saved: Mutex<snapshot::SavedState>,
 }
 
+/// A use of a link. Each kind is unique or repeated for itself: who saw a link's pixel has not
+/// clicked it yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// The link was followed.
+    Click(LinkId),
+    /// The link's pixel was shown.
+    Impression(LinkId),
+}
+
 /// How full the filters are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stats {
@@ -77,18 +87,18 @@ impl Filters {
         })
     }
 
-    /// Whether this visitor used `link` within the window before `now`, under either id; from now
+    /// Whether this visitor made the same use within the window before `now`, under either id; from now
     /// on it did.
     ///
     /// Of visits at the same time on several threads exactly one is told that it is the first.
-    pub fn check_and_set(&self, now: Micros, link: LinkId, ids: &Ids) -> bool {
+    pub fn check_and_set(&self, now: Micros, used: Use, ids: &Ids) -> bool {
         let moment = self.clock.observe(now);
         // Ids are remembered in the generation of their time: those of this period in the
         // generation in which it began and later, those of the one before in that one and earlier.
         // So each generation is asked for one id, and only the one of the turn for both.
         let turn = moment.shift(ids.since);
         let aligned = ids.since.0.is_multiple_of(self.plan.span);
-        let current = Key::new(link, ids.current);
+        let current = Key::new(used, ids.current);
         if self.shard(current).visit(&self.plan, moment, turn, current) {
             return true;
         }
@@ -99,7 +109,7 @@ impl Filters {
         };
         match last {
             Some(last) if last >= moment.oldest => {
-                let previous = Key::new(link, ids.previous);
+                let previous = Key::new(used, ids.previous);
                 self.shard(previous).contains(moment, last, previous)
             }
             _ => false,
@@ -108,9 +118,9 @@ impl Filters {
 
     /// Brings a visit from the journal back that the snapshot did not see. One older than the
     /// window is ignored; one from the future counts as of now.
-    pub fn replay(&self, time: Micros, link: LinkId, visitor: VisitorId) {
+    pub fn replay(&self, time: Micros, used: Use, visitor: VisitorId) {
         if let Some(moment) = self.clock.recall(time) {
-            let key = Key::new(link, visitor);
+            let key = Key::new(used, visitor);
             self.shard(key).set(&self.plan, moment, key);
         }
     }

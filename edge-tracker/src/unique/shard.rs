@@ -1,9 +1,10 @@
 //! One shard: its part of every generation, and the keys set in them.
 
+use super::Use;
 use super::clock::Moment;
 use super::sizing::Plan;
 use bloomfilter::Bloom;
-use tracking_events::{LinkId, VisitorId};
+use tracking_events::VisitorId;
 
 /// The filters' hash keys: fixed, so that a saved filter can be read after a restart. Nobody can
 /// aim at them, for a visitor's id is already a hash under the fleet's secret.
@@ -15,8 +16,12 @@ pub(super) struct Key(u64);
 
 impl Key {
     /// Mixes both into 64 bits. Ids are uniform, so two pairs meet by chance once in 2^64.
-    pub(super) fn new(link: LinkId, visitor: VisitorId) -> Self {
-        let mut mixed = visitor.0 ^ u64::from(link.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    pub(super) fn new(used: Use, visitor: VisitorId) -> Self {
+        let used = match used {
+            Use::Click(link) => u64::from(link.0) << 1,
+            Use::Impression(link) => u64::from(link.0) << 1 | 1,
+        };
+        let mut mixed = visitor.0 ^ used.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         Self(mixed ^ mixed >> 31)

@@ -10,7 +10,7 @@ use std::time::Duration;
 const HOUR: u64 = 3_600_000_000;
 /// A day's beginning.
 const START: u64 = 480_000 * HOUR;
-const LINK: LinkId = LinkId(7);
+const LINK: Use = Use::Click(LinkId(7));
 
 /// A day in six generations of four hours.
 fn settings() -> UniqueSettings {
@@ -85,10 +85,11 @@ fn every_visit_counts_anew() {
 fn visitors_and_links_are_told_apart() {
     let filters = filters();
     let id = ids(1, at(0));
-    assert!(!filters.check_and_set(at(0), LinkId(1), &id));
-    assert!(!filters.check_and_set(at(0), LinkId(2), &id));
-    assert!(!filters.check_and_set(at(0), LinkId(1), &ids(2, at(0))));
-    assert!(filters.check_and_set(at(0), LinkId(1), &id));
+    assert!(!filters.check_and_set(at(0), Use::Click(LinkId(1)), &id));
+    assert!(!filters.check_and_set(at(0), Use::Click(LinkId(2)), &id));
+    assert!(!filters.check_and_set(at(0), Use::Click(LinkId(1)), &ids(2, at(0))));
+    assert!(filters.check_and_set(at(0), Use::Click(LinkId(1)), &id));
+    assert!(!filters.check_and_set(at(0), Use::Impression(LinkId(1)), &id));
 }
 
 #[test]

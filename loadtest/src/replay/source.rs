@@ -11,7 +11,7 @@ use super::Options;
 use super::request::{Planned, path_of, stable_hash};
 use crate::combined_log::{self, MAX_LINE_BYTES};
 
-/// Feeds the whole log; answers how many lines were unreadable.
+/// Feeds the whole log, each request at its moment; answers how many lines were unreadable.
 pub(super) fn feed(
     options: &Options,
     start: Instant,
@@ -36,6 +36,10 @@ pub(super) fn feed(
                 .rate
                 .map(|rate| start + Duration::from_secs_f64(number as f64 / rate));
             let slug = pick(&options.slugs, path_of(&line.target)).clone();
+            // Timers of the runtime count in milliseconds; a thread wakes up within 0.1.
+            if let Some(wait) = due.map(|due| due.saturating_duration_since(Instant::now())) {
+                std::thread::sleep(wait);
+            }
             let queue = pick(queues, line.address.as_bytes());
             // Nobody listens any more only when every sender of the target panicked.
             queue

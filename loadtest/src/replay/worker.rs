@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use indicatif::ProgressBar;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::request::Planned;
 use super::{Number, Outcome};
@@ -67,9 +67,6 @@ impl Worker {
             let Some(planned) = next else {
                 return self.tally;
             };
-            if let Some(due) = planned.due {
-                sleep_until(due.into()).await;
-            }
             // With a rate, time spent waiting for a free connection is latency too.
             let since = planned.due.unwrap_or_else(Instant::now);
             let sent = self.send(&planned).await;
