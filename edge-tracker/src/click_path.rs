@@ -146,22 +146,8 @@ impl ClickPath {
             texts,
             location,
         } = &mut *self.state.borrow_mut();
-        let target = request::target(request, shared.max_url_bytes)?;
-        let named = request::host(request, &mut texts.host);
-        let served = shared.hosts.is_empty() || (named && shared.hosts.contains(&texts.host));
-        if !served {
-            return Err(Refusal::UnknownHost);
-        }
         let links = shared.links.load();
-        let (Target::Click(slug) | Target::Pixel(slug)) = target;
-        let (slug, link) = links.find(slug).ok_or(Refusal::UnknownLink)?;
-        query.read(
-            request.uri().query().unwrap_or_default(),
-            shared.query_limits,
-        )?;
-        let mut flags = request::marks(request);
-        let redirect = redirect(target, link, &mut flags)?;
-
+        let asked = Asked::read(shared, &links, request, query, texts)?;
         let visitor = Visitor::of(shared, peer, request);
         let now = Micros::now();
         texts.fill(request, shared, &visitor, now);
@@ -170,35 +156,38 @@ impl ClickPath {
             node: shared.node,
             lane: LaneId(lane.lane()),
             seq: Seq(lane.next_seq()),
-            link: link.id,
+            link: asked.link.id,
         });
-        let used = Used {
-            id,
-            slug,
-            link,
-            status: redirect.as_ref().map_or(StatusCode::OK, |r| r.code),
-        };
-        let mut visit = visitor.visit(shared, now, &used, query, texts, flags);
-        if let Some(redirect) = &redirect {
-            expand(redirect.destination, &visit, link, query, texts, location)?;
+        let mut visit = visitor.visit(shared, now, id, &asked, query, texts);
+        if let Some(redirect) = &asked.redirect {
+            expand(
+                redirect.destination,
+                &visit,
+                asked.link,
+                query,
+                texts,
+                location,
+            )?;
         }
-        let used = match target {
-            Target::Click(_) => Use::Click(link.id),
-            Target::Pixel(_) => Use::Impression(link.id),
-        };
-        visitor.remember(shared, used, &mut visit);
+        visitor.remember(shared, asked.used(), &mut visit);
+        self.log(lane, &asked.event(visit), parsed);
+        Ok(self.respond(asked.redirect.as_ref(), location))
+    }
+
+    /// From here on the event is accepted, or counted as lost with its reason.
+    fn log(&self, lane: &mut LaneWriter, event: &Event<'_>, parsed: Instant) {
+        let (Event::Click(visit) | Event::Impression(visit)) = event;
         self.metrics.marked(visit.flags);
-        let event = match target {
-            Target::Click(_) => Event::Click(visit),
-            Target::Pixel(_) => Event::Impression(visit),
-        };
         match lane.append(MAX_EVENT_BYTES, |room| {
-            tracking_events::encode(&event, room).ok()
+            tracking_events::encode(event, room).ok()
         }) {
             Ok(_) => self.metrics.logged_in(parsed.elapsed()),
             Err(error) => self.metrics.lost(error.reason()),
         }
-        Ok(match redirect {
+    }
+
+    fn respond(&self, redirect: Option<&Redirect<'_>>, location: &[u8]) -> Response<Full<Bytes>> {
+        match redirect {
             Some(redirect) => {
                 self.metrics.clicks.inc();
                 redirected(redirect.code, location)
@@ -207,7 +196,68 @@ impl ClickPath {
                 self.metrics.impressions.inc();
                 pixel()
             }
+        }
+    }
+}
+
+/// What is asked for, once nothing stands against it.
+struct Asked<'a> {
+    target: Target<'a>,
+    slug: &'a str,
+    link: &'a Link,
+    redirect: Option<Redirect<'a>>,
+    flags: Flags,
+}
+
+impl<'a> Asked<'a> {
+    fn read<B>(
+        shared: &Shared,
+        links: &'a Table,
+        request: &'a Request<B>,
+        query: &mut Query,
+        texts: &mut Texts,
+    ) -> Result<Self, Refusal> {
+        let target = request::target(request, shared.max_url_bytes)?;
+        let named = request::host(request, &mut texts.host);
+        let served = shared.hosts.is_empty() || (named && shared.hosts.contains(&texts.host));
+        if !served {
+            return Err(Refusal::UnknownHost);
+        }
+        let (Target::Click(slug) | Target::Pixel(slug)) = target;
+        let (slug, link) = links.find(slug).ok_or(Refusal::UnknownLink)?;
+        query.read(
+            request.uri().query().unwrap_or_default(),
+            shared.query_limits,
+        )?;
+        let mut flags = request::marks(request);
+        let redirect = redirect(target, link, &mut flags)?;
+        Ok(Self {
+            target,
+            slug,
+            link,
+            redirect,
+            flags,
         })
+    }
+
+    fn status(&self) -> StatusCode {
+        self.redirect
+            .as_ref()
+            .map_or(StatusCode::OK, |redirect| redirect.code)
+    }
+
+    const fn used(&self) -> Use {
+        match self.target {
+            Target::Click(_) => Use::Click(self.link.id),
+            Target::Pixel(_) => Use::Impression(self.link.id),
+        }
+    }
+
+    const fn event<'v>(&self, visit: Visit<'v>) -> Event<'v> {
+        match self.target {
+            Target::Click(_) => Event::Click(visit),
+            Target::Pixel(_) => Event::Impression(visit),
+        }
     }
 }
 
@@ -239,14 +289,6 @@ fn redirect<'a>(
     }
 }
 
-/// What was used: the parts of an event that are not the visitor's.
-struct Used<'a> {
-    id: ClickId,
-    slug: &'a str,
-    link: &'a Link,
-    status: StatusCode,
-}
-
 /// Who came, as far as one request tells.
 struct Visitor<'r> {
     address: IpAddr,
@@ -274,11 +316,12 @@ impl<'r> Visitor<'r> {
         &'a self,
         shared: &Shared,
         now: Micros,
-        used: &Used<'a>,
+        id: ClickId,
+        asked: &Asked<'a>,
         query: &'a Query,
         texts: &'a Texts,
-        mut flags: Flags,
     ) -> Visit<'a> {
+        let mut flags = asked.flags;
         let raw = shared.agents.cut(&self.agent_header);
         let referrer = if query.referrer().is_empty() {
             &self.referrer_header
@@ -300,18 +343,18 @@ impl<'r> Visitor<'r> {
             }
         }
         Visit {
-            id: used.id,
+            id,
             time: now,
             link: EventLink {
-                id: used.link.id,
-                slug: used.slug,
-                offer: &used.link.offer,
-                campaign: &used.link.campaign,
-                affiliate: &used.link.affiliate,
+                id: asked.link.id,
+                slug: asked.slug,
+                offer: &asked.link.offer,
+                campaign: &asked.link.campaign,
+                affiliate: &asked.link.affiliate,
             },
             visitor: VisitorId::default(),
             flags,
-            status: used.status.as_u16(),
+            status: asked.status().as_u16(),
             address: address::store(self.address, shared.address_storage),
             geo: self.place.as_event(),
             agent: self.agent.as_event(raw),

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
 
 fn check(config: &std::path::Path) -> anyhow::Result<()> {
     let settings = daemon::settings::load::<Settings>(config)?;
+    settings.check()?;
     let loaded = links::load(&settings.links.file)?;
     println!("{}: fine", config.display());
     println!(

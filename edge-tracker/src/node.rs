@@ -35,6 +35,7 @@ const REPLAY_BYTES: usize = 4 << 20;
 /// # Errors
 /// When it can't start; the message says what to do.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    settings.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -175,7 +176,18 @@ fn open_journal(settings: &Settings) -> anyhow::Result<Opened> {
         max_bytes: journal.max_bytes.0,
         sync_interval: journal.sync_interval.get().0,
     };
-    Ok(event_journal::open(&options)?)
+    let opened = event_journal::open(&options)?;
+    for lane in &opened.recovery.lanes {
+        tracing::info!(
+            lane = lane.lane,
+            events = lane.events,
+            torn_bytes = lane.torn_bytes,
+            damaged_bytes = lane.damaged_bytes,
+            set_aside = lane.set_aside.len(),
+            "recovered what an earlier run left"
+        );
+    }
+    Ok(opened)
 }
 
 /// Loads the saved filters and replays what the journal accepted after they were saved, so that a

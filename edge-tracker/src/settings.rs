@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
+use thiserror::Error;
 
 /// Everything an edge node is told; see the README for each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -192,7 +193,29 @@ pub struct TlsSettings {
     pub dir: Option<PathBuf>,
 }
 
+/// Settings that are each right but can't be kept together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Contradiction {
+    /// A visitor can't be known for as long as asked.
+    #[error(
+        "unique.window is longer than visitor.period: ids are known for their own period and the \
+         next only; shorten the one or lengthen the other"
+    )]
+    WindowBeyondPeriod,
+}
+
 impl Settings {
+    /// Looks at what no single key can tell.
+    ///
+    /// # Errors
+    /// When settings contradict each other.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        if self.unique.window.0 > self.visitor.period.0 {
+            return Err(Contradiction::WindowBeyondPeriod);
+        }
+        Ok(())
+    }
+
     /// The fleet's secrets file.
     #[must_use]
     pub fn secrets_file(&self) -> PathBuf {

@@ -189,4 +189,10 @@ fn wrong_settings_are_refused_with_file_line_and_remedy() {
         error.contains("edge.toml:8: out of bounds: at least \"8KiB\""),
         "{error}"
     );
+    harness::configure(dir.path(), "\n[unique]\nwindow = \"48h\"");
+    let error = refused();
+    assert!(
+        error.contains("unique.window is longer than visitor.period"),
+        "{error}"
+    );
 }
