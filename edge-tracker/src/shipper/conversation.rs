@@ -23,9 +23,13 @@ pub(super) struct Ended {
 pub(super) async fn hold(
     shipper: &mut Shipper,
     connection: &Connection,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) -> Ended {
-    let (send, receive) = match greet(shipper, connection).await {
+    let greeted = tokio::select! {
+        greeted = greet(shipper, connection) => greeted,
+        _ = stop.wait_for(|stop| *stop) => Err(Reason::new("stopping", "asked to stop")),
+    };
+    let (send, receive) = match greeted {
         Ok(streams) => streams,
         Err(reason) => {
             return Ended {
@@ -103,7 +107,7 @@ async fn ship(
             }
             Some(reason) = failure.recv() => return reason,
             _ = look.tick() => {}
-            _ = stop.changed(), if stop_at.is_none() => {
+            _ = stop.wait_for(|stop| *stop), if stop_at.is_none() => {
                 stop_at = Some(Instant::now() + STOP_TIMEOUT);
             }
         }

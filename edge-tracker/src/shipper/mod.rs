@@ -46,7 +46,11 @@ impl Shipper {
         let endpoint = endpoint()?;
         let mut pause = FIRST_PAUSE;
         while !*stop.borrow() {
-            let reason = match self.connect(&endpoint).await {
+            let connected = tokio::select! {
+                connected = self.connect(&endpoint) => connected,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let reason = match connected {
                 Ok(connection) => {
                     let ended = conversation::hold(&mut self, &connection, stop.clone()).await;
                     self.metrics.connected.set(0);
