@@ -44,8 +44,8 @@ pub enum AppendError {
     /// Another segment could not be made.
     #[error("the journal's folder can't be written; see the log")]
     Failed,
-    /// The event does not fit into a segment.
-    #[error("the event is longer than a segment")]
+    /// The event is longer than 128 KiB or a segment.
+    #[error("the event is longer than 128 KiB or a segment")]
     TooLong,
     /// The caller could not write the event into the room it asked for.
     #[error("the event did not fit into the room asked for")]

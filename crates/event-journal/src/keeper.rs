@@ -4,7 +4,6 @@
 use crate::error::SyncFailed;
 use crate::lane::{Lane, lock};
 use std::fmt;
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
@@ -93,8 +92,6 @@ pub struct Keeper {
     stats: Arc<Stats>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    /// Held for as long as the journal is open.
-    _lock: File,
 }
 
 impl fmt::Debug for Keeper {
@@ -110,7 +107,6 @@ impl Keeper {
         lanes: Arc<[Arc<Lane>]>,
         stats: Arc<Stats>,
         sync_interval: Duration,
-        lock: File,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::Builder::new()
@@ -124,7 +120,6 @@ impl Keeper {
             stats,
             stop,
             thread: Some(thread),
-            _lock: lock,
         })
     }
 
@@ -180,14 +175,15 @@ fn keep(lanes: &[Arc<Lane>], sync_interval: Duration, stop: &AtomicBool) {
                 .filter(|lane| lane.written)
                 .for_each(|lane| keep_spare(lane));
         }
-        let all = stopping || last_sync.elapsed() >= sync_interval;
+        let all = last_sync.elapsed() >= sync_interval;
+        if stopping {
+            lanes.iter().for_each(|lane| lane.stop());
+            return;
+        }
         for lane in lanes {
             if all || !lock(&lane.waiters).is_empty() {
                 lane.sync();
             }
-        }
-        if stopping {
-            return;
         }
         if all {
             last_sync = Instant::now();

@@ -5,6 +5,7 @@ use crate::keeper::Stats;
 use crate::segment::{self, Header, Segment};
 use crate::{map, spool};
 use memmap2::MmapMut;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +32,10 @@ pub(crate) struct Lane {
     next_number: AtomicU64,
     pub(crate) waiters: Mutex<Vec<(u64, Done)>>,
     pub(crate) sync_failed: AtomicBool,
+    /// Whether the keeper has ended and nobody will be told any more.
+    stopped: AtomicBool,
+    /// Held by everything that may write, so that no other process can meanwhile.
+    _lock: Arc<File>,
     /// Whether a worker writes to this lane, or it is left over from a run with more workers.
     pub(crate) written: bool,
 }
@@ -55,6 +60,7 @@ impl Lane {
         stats: Arc<Stats>,
         segments: Vec<Segment>,
         next: (u64, u64),
+        lock: Arc<File>,
         written: bool,
     ) -> Self {
         let (next_seq, next_number) = next;
@@ -72,8 +78,40 @@ impl Lane {
             next_number: AtomicU64::new(next_number),
             waiters: Mutex::default(),
             sync_failed: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            _lock: lock,
             written,
         }
+    }
+
+    /// No sequence above this was ever given out.
+    pub(crate) fn given_out(&self) -> u64 {
+        let before = self.limit.load(Ordering::Acquire).saturating_sub(1);
+        before.max(self.committed.load(Ordering::Acquire))
+    }
+
+    /// Lets `done` wait for `seq`.
+    pub(crate) fn wait_for(&self, seq: u64, done: Done) {
+        let mut waiters = lock(&self.waiters);
+        if self.stopped.load(Ordering::Acquire) {
+            drop(waiters);
+            done(Err(SyncFailed));
+        } else {
+            waiters.push((seq, done));
+        }
+    }
+
+    /// Syncs a last time; who still waits then waits in vain, and is told.
+    pub(crate) fn stop(&self) {
+        self.sync();
+        let waiters = {
+            let mut waiters = lock(&self.waiters);
+            self.stopped.store(true, Ordering::Release);
+            std::mem::take(&mut *waiters)
+        };
+        waiters
+            .into_iter()
+            .for_each(|(_, done)| done(Err(SyncFailed)));
     }
 
     /// Makes the next segment, if there is room for it.
@@ -81,11 +119,6 @@ impl Lane {
         if !self.stats.reserve(u64::from(self.segment_bytes)) {
             return Err(AppendError::SpoolFull);
         }
-        self.prepare_counted()
-    }
-
-    /// Makes the next segment, whose bytes are counted already.
-    pub(crate) fn prepare_counted(&self) -> Result<Prepared, AppendError> {
         self.create().map_err(|error| {
             self.stats.unreserve(u64::from(self.segment_bytes));
             let full = matches!(

@@ -1,15 +1,15 @@
 //! Opening a journal: lock, recovery, and a fresh segment for each lane that is written to.
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{AppendError, OpenError};
+use crate::error::OpenError;
 use crate::keeper::{Keeper, Stats};
-use crate::lane::{Lane, Prepared};
+use crate::lane::Lane;
 use crate::reader::{self, LaneReader};
 use crate::recovery::{self, LaneRecovery, Recovery};
 use crate::segment::Segment;
 use crate::spool;
 use crate::writer::LaneWriter;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,32 +64,30 @@ pub fn open(options: &Options) -> Result<Opened, OpenError> {
     }
     let dir = &options.dir;
     fs::create_dir_all(dir).map_err(|cause| io_error(dir, cause))?;
-    let lock = spool::lock(dir)?;
+    let lock = Arc::new(spool::lock(dir)?);
     let journal = spool::identity(dir)?;
     let stats = Arc::new(Stats::new(options.max_bytes));
     let mut report = Recovery::default();
     let mut lanes = Vec::new();
     for number in lane_numbers(dir, options.lanes).map_err(|cause| io_error(dir, cause))? {
-        let opened = open_lane(options, journal, number, &stats, &mut report);
+        let opened = open_lane(options, journal, number, (&stats, &lock), &mut report);
         lanes.push(opened.map_err(|cause| io_error(&lane_dir(dir, number), cause))?);
     }
     let shared: Arc<[Arc<Lane>]> = lanes.iter().map(|lane| lane.lane.clone()).collect();
-    let keeper = Keeper::start(shared, stats, options.sync_interval, lock)
+    let keeper = Keeper::start(shared, stats, options.sync_interval)
         .map_err(|cause| io_error(dir, cause))?;
     let (mut writers, mut readers) = (Vec::new(), Vec::new());
     for OpenedLane {
         lane,
         checkpoint,
-        active,
+        next_seq,
+        empty,
     } in lanes
     {
-        if let Some((prepared, next_seq)) = active {
-            writers.push(LaneWriter::new(
-                lane.clone(),
-                prepared,
-                next_seq,
-                keeper.thread(),
-            ));
+        if lane.written {
+            let mut writer = LaneWriter::new(lane.clone(), next_seq, keeper.thread());
+            begin(&mut writer, &lane, &empty);
+            writers.push(writer);
         }
         readers.push(LaneReader::new(lane, checkpoint, keeper.thread()));
     }
@@ -106,14 +104,15 @@ pub fn open(options: &Options) -> Result<Opened, OpenError> {
 struct OpenedLane {
     lane: Arc<Lane>,
     checkpoint: Checkpoint,
-    active: Option<(Prepared, u64)>,
+    next_seq: u64,
+    empty: Vec<Segment>,
 }
 
 fn open_lane(
     options: &Options,
     journal: u64,
     number: u8,
-    stats: &Arc<Stats>,
+    (stats, lock): (&Arc<Stats>, &Arc<File>),
     report: &mut Recovery,
 ) -> io::Result<OpenedLane> {
     let dir = lane_dir(&options.dir, number);
@@ -146,36 +145,27 @@ fn open_lane(
         stats.clone(),
         recovered.segments,
         (next_seq, recovered.next_number),
+        lock.clone(),
         written,
     ));
-    let active = if written {
-        Some((first_segment(&lane, &recovered.empty)?, next_seq))
-    } else {
-        None
-    };
     Ok(OpenedLane {
         lane,
         checkpoint,
-        active,
+        next_seq,
+        empty: recovered.empty,
     })
 }
 
-/// Makes the segment that this process begins with. Its header carries the limits of empty
-/// segments on, so they can go; they go first only if there is no room otherwise.
-fn first_segment(lane: &Lane, empty: &[Segment]) -> io::Result<Prepared> {
-    let prepared = match lane.prepare() {
-        Err(AppendError::SpoolFull) => {
-            // A full spool must still start, to ship what it holds.
-            lane.stats.found(u64::from(lane.segment_bytes));
-            lane.prepare_counted()
-        }
-        other => other,
-    };
-    let prepared = prepared.map_err(io::Error::other)?;
-    empty
-        .iter()
-        .for_each(|segment| reader::delete(lane, segment));
-    Ok(prepared)
+/// Gives a lane its first segment. Its header carries the limits of empty segments on, so they can
+/// go then. Without room for one the journal still opens: to ship what it holds, and because
+/// visitors are answered even when nothing can be logged.
+fn begin(writer: &mut LaneWriter, lane: &Lane, empty: &[Segment]) {
+    match writer.begin() {
+        Ok(()) => empty
+            .iter()
+            .for_each(|segment| reader::delete(lane, segment)),
+        Err(error) => tracing::error!(lane = lane.number, %error, "nothing can be accepted yet"),
+    }
 }
 
 fn io_error(path: &Path, cause: io::Error) -> OpenError {

@@ -14,6 +14,9 @@ use std::thread::Thread;
 /// How much is read from a segment at once; more than the longest frame.
 const CHUNK: u32 = 256 << 10;
 
+/// No event is longer, so that every frame fits into a chunk.
+pub(crate) const MAX_PAYLOAD: usize = CHUNK as usize / 2;
+
 /// Whole frames that follow each other in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
@@ -106,7 +109,22 @@ impl LaneReader {
         max_bytes: usize,
         frames: &mut Vec<u8>,
     ) -> Result<Option<Run>, ReadError> {
-        self.read_through(u64::MAX, max_bytes, frames)
+        let (before, len) = (self.position(), frames.len());
+        let read = self.read_through(u64::MAX, max_bytes, frames);
+        if read.is_err() {
+            // What was read before the failure is read again: nothing may be passed over.
+            self.restore(before);
+            frames.truncate(len);
+        }
+        read
+    }
+
+    const fn position(&self) -> (u64, u32, u64) {
+        (self.number, self.at, self.after)
+    }
+
+    const fn restore(&mut self, position: (u64, u32, u64)) {
+        (self.number, self.at, self.after) = position;
     }
 
     fn read_through(
@@ -211,18 +229,27 @@ impl LaneReader {
         Some((segment.clone(), closed))
     }
 
-    /// Appends exactly the frames of `seal`; where reading goes on afterwards is up to the caller.
+    /// Appends exactly the frames of `seal` and goes on after them; on failure nothing is appended
+    /// and reading goes on where it was.
     ///
     /// # Errors
     /// When the journal does not hold exactly these events any more, or can't be read.
     pub fn read_exact(&mut self, seal: &Seal, frames: &mut Vec<u8>) -> Result<Run, ReadError> {
+        let (before, len) = (self.position(), frames.len());
         self.seek(seal.after);
-        let run = self.read_through(seal.last, usize::MAX - frames.len(), frames)?;
-        run.filter(|run| (run.after, run.first, run.last) == (seal.after, seal.first, seal.last))
-            .ok_or(ReadError::Gone {
-                first: seal.first,
-                last: seal.last,
-            })
+        let read = self.read_through(seal.last, usize::MAX - frames.len(), frames);
+        let exact =
+            |run: &Run| (run.after, run.first, run.last) == (seal.after, seal.first, seal.last);
+        let gone = ReadError::Gone {
+            first: seal.first,
+            last: seal.last,
+        };
+        let run = read.and_then(|run| run.filter(exact).ok_or(gone));
+        if run.is_err() {
+            self.restore(before);
+            frames.truncate(len);
+        }
+        run
     }
 
     /// Up to where the lane was released.
@@ -233,6 +260,8 @@ impl LaneReader {
 
     /// Everything up to `through` is no longer needed: segments that hold nothing else are deleted.
     pub fn release(&mut self, through: u64) {
+        // A peer may speak of sequences that were never given out.
+        let through = through.min(self.lane.given_out());
         self.checkpoint.released = self.checkpoint.released.max(through);
         self.store();
         let mut segments = lock(&self.lane.segments);
@@ -267,13 +296,14 @@ impl LaneReader {
         }
     }
 
-    /// Calls `done` once everything up to `seq` is durable; many callers share one sync.
+    /// Calls `done` once everything up to `seq` is durable, or with an error when that can't come
+    /// about any more; many callers share one sync.
     pub fn sync_through(
         &self,
         seq: u64,
         done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
     ) {
-        lock(&self.lane.waiters).push((seq, Box::new(done)));
+        self.lane.wait_for(seq, Box::new(done));
         self.keeper.unpark();
     }
 }

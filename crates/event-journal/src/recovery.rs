@@ -4,7 +4,7 @@
 use crate::frame::{self, FrameError};
 use crate::segment::{self, Header, START, Segment};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// The most bytes of one damaged range that are copied aside.
@@ -34,6 +34,25 @@ pub struct LaneRecovery {
     pub set_aside: Vec<PathBuf>,
 }
 
+/// The spool's id as the segments of any lane tell it.
+pub(crate) fn journal_of(dir: &Path) -> io::Result<Option<u64>> {
+    for entry in fs::read_dir(dir)? {
+        let lane = entry?.path();
+        if !lane.is_dir() {
+            continue;
+        }
+        for segment in fs::read_dir(lane)? {
+            let mut head = [0; START as usize];
+            let read =
+                fs::File::open(segment?.path()).and_then(|mut file| file.read_exact(&mut head));
+            if let (Ok(()), Some(header)) = (read, Header::decode(&head)) {
+                return Ok(Some(header.journal));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// A lane's segments and where its sequences may go on.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -61,11 +80,14 @@ pub(crate) fn lane(
         .collect::<Result<_, _>>()?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
     paths.sort();
+    // How far segments whose limit can't be read may reach beyond the others' limits.
+    let mut unknown = 0;
     for path in paths {
         let (file, bytes) = segment::read_whole(&path)?;
         let header = match Header::decode(&bytes) {
-            Some(header) if bytes.len() > START as usize => header,
+            Some(header) if bytes.len() >= START as usize => header,
             _ => {
+                unknown += 2 * segment::most_frames(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
                 set_aside(&path, "corrupt", report)?;
                 continue;
             }
@@ -82,7 +104,9 @@ pub(crate) fn lane(
         let scan = scan(&bytes, header.limit);
         keep_damage(&path, &bytes, &scan, report)?;
         report.torn_bytes += scan.torn;
-        let length = u32::try_from(bytes.len()).expect("bounded when read");
+        // Nobody writes to it again, and it is not mapped: the room it does not use is given back.
+        file.set_len(u64::from(scan.end))?;
+        let length = scan.end;
         let ends = (scan.end, scan.last);
         let segment = Segment::recovered(path, header, file, length, ends, scan.damage);
         if scan.events == 0 {
@@ -93,6 +117,7 @@ pub(crate) fn lane(
             found.segments.push(segment);
         }
     }
+    found.next_seq += unknown;
     Ok(found)
 }
 

@@ -90,7 +90,7 @@ pub(crate) fn path(dir: &Path, number: u64) -> PathBuf {
 
 /// The most frames that a segment of `length` bytes can hold.
 pub(crate) const fn most_frames(length: u32) -> u64 {
-    (length - START) as u64 / frame::SHORTEST as u64
+    length.saturating_sub(START) as u64 / frame::SHORTEST as u64
 }
 
 impl Segment {

@@ -1,6 +1,7 @@
 //! The spool's folder: its random id, its lock, and small files written whole.
 
 use crate::error::OpenError;
+use crate::recovery;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -30,8 +31,8 @@ pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// The spool's random id; a new one when there is none or it can't be read, since sequences of a
-/// spool that forgot who it is must not be taken for those of the old one.
+/// The spool's random id. When its file is lost or broken the segments still tell it; a spool without
+/// either gets a new one, since its sequences must not be taken for those of the old one.
 pub(crate) fn identity(dir: &Path) -> Result<u64, OpenError> {
     let path = dir.join(ID_FILE);
     let io = |cause| OpenError::Io {
@@ -43,14 +44,17 @@ pub(crate) fn identity(dir: &Path) -> Result<u64, OpenError> {
             Some(id) => return Ok(id),
             None => {
                 let aside = path.with_extension("id.corrupt");
-                tracing::warn!(file = %path.display(), "not a spool's id; set aside, the spool gets a new one");
+                tracing::warn!(file = %path.display(), "not a spool's id; set aside");
                 fs::rename(&path, aside).map_err(io)?;
             }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(io(error)),
     }
-    let id = getrandom::u64().map_err(|error| io(io::Error::other(error)))?;
+    let id = match recovery::journal_of(dir).map_err(io)? {
+        Some(id) => id,
+        None => getrandom::u64().map_err(|error| io(io::Error::other(error)))?,
+    };
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&id.to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());

@@ -3,6 +3,7 @@
 use crate::error::AppendError;
 use crate::frame;
 use crate::lane::{Lane, Prepared, lock};
+use crate::reader::MAX_PAYLOAD;
 use crate::segment::START;
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Appends to one lane; it belongs to one worker.
 pub struct LaneWriter {
     lane: Arc<Lane>,
-    active: Prepared,
+    /// None while there is no room for a segment.
+    active: Option<Prepared>,
     at: usize,
     next_seq: u64,
     keeper: Thread,
@@ -33,12 +35,11 @@ impl fmt::Debug for LaneWriter {
 }
 
 impl LaneWriter {
-    pub(crate) fn new(lane: Arc<Lane>, active: Prepared, next_seq: u64, keeper: Thread) -> Self {
-        lane.begin(active.segment.clone());
+    pub(crate) const fn new(lane: Arc<Lane>, next_seq: u64, keeper: Thread) -> Self {
         Self {
             lane,
-            active,
-            at: START as usize,
+            active: None,
+            at: 0,
             next_seq,
             keeper,
             refused: None,
@@ -69,13 +70,18 @@ impl LaneWriter {
         fill: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Result<u64, AppendError> {
         let most = frame::space(max_len);
-        if most > self.active.map.len() - self.at {
-            if most > self.active.map.len() - START as usize {
-                return Err(AppendError::TooLong);
-            }
+        if max_len > MAX_PAYLOAD || most > self.lane.segment_bytes as usize - START as usize {
+            return Err(AppendError::TooLong);
+        }
+        if self
+            .active
+            .as_ref()
+            .is_none_or(|active| most > active.map.len() - self.at)
+        {
             self.roll()?;
         }
-        let room = &mut self.active.map[self.at..self.at + most];
+        let active = self.active.as_mut().ok_or(AppendError::Failed)?;
+        let room = &mut active.map[self.at..self.at + most];
         let payload = &mut room[frame::HEAD..frame::HEAD + max_len];
         let len = match fill(payload) {
             Some(len) if (1..=max_len).contains(&len) => len,
@@ -89,9 +95,14 @@ impl LaneWriter {
         self.at += frame::space(len);
         self.next_seq += 1;
         let end = u32::try_from(self.at).expect("segments are shorter than 4 GiB");
-        self.active.segment.commit(end, seq);
+        active.segment.commit(end, seq);
         self.lane.committed.store(seq, Ordering::Release);
         Ok(seq)
+    }
+
+    /// Takes a first segment, so that opening has room for one or has said that there is none.
+    pub(crate) fn begin(&mut self) -> Result<(), AppendError> {
+        self.roll()
     }
 
     /// Goes on in the next segment: usually the spare that the keeper has made ready.
@@ -108,7 +119,7 @@ impl LaneWriter {
             Ok(next) => {
                 self.refused = None;
                 self.lane.begin(next.segment.clone());
-                self.active = next;
+                self.active = Some(next);
                 self.at = START as usize;
                 self.keeper.unpark();
                 Ok(())

@@ -386,6 +386,111 @@ fn sizes_that_can_not_work_are_refused() {
     assert!(matches!(open(&small), Err(OpenError::TooSmall { .. })));
 }
 
+#[test]
+fn a_failed_read_passes_nothing_over() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    let seqs = append_all(&mut journal, 0..100);
+    let reader = &mut journal.readers[0];
+    reader.seek(seqs[9]);
+    // The journal holds these events, but not with these borders.
+    let foreign = Seal {
+        after: seqs[19],
+        first: seqs[20],
+        last: seqs[99] + 7,
+    };
+    let mut frames_read = Vec::new();
+    assert!(reader.read_exact(&foreign, &mut frames_read).is_err());
+    assert!(frames_read.is_empty());
+    let run = reader
+        .read(usize::MAX / 2, &mut frames_read)
+        .expect("readable")
+        .expect("events");
+    assert_eq!(
+        (run.after, run.first, run.last),
+        (seqs[9], seqs[10], seqs[99])
+    );
+}
+
+#[test]
+fn a_broken_header_or_a_lost_id_repeats_no_sequence_and_loses_no_other_segment() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    let seqs = append_all(&mut journal, 0..3_000);
+    drop(journal);
+    let paths = segments(dir.path());
+    let newest = paths
+        .iter()
+        .rev()
+        .find(|path| fs::read(path).expect("readable")[4_096..4_100] != [0; 4]);
+    let newest = newest.expect("one with events");
+    let mut bytes = fs::read(newest).expect("readable");
+    bytes[9] ^= 1;
+    fs::write(newest, bytes).expect("writable");
+    for path in paths.iter().filter(|path| *path > newest) {
+        fs::remove_file(path).expect("removable");
+    }
+    fs::remove_file(dir.path().join("spool.id")).expect("removable");
+    let mut journal = open(&options(dir.path())).expect("opens in spite of it");
+    assert!(
+        journal.writers[0].next_seq() > seqs[2_999],
+        "a sequence would be given out twice"
+    );
+    let read = numbers(&read_all(&mut journal.readers[0], 0));
+    assert!(
+        read.len() > 1_000 && read.len() < 3_000,
+        "{} events",
+        read.len()
+    );
+    assert!(read == (0..read.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn restarts_do_not_use_up_the_spool() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let small = Options {
+        max_bytes: u64::from(SEGMENT) * 3,
+        ..options(dir.path())
+    };
+    for round in 0..20 {
+        let mut journal = open(&small).expect("opens");
+        assert!(append(&mut journal, round).is_ok(), "round {round}");
+    }
+    let mut journal = open(&small).expect("opens");
+    assert!(numbers(&read_all(&mut journal.readers[0], 0)) == (0..20).collect::<Vec<u64>>());
+}
+
+#[test]
+fn nobody_waits_for_a_journal_that_was_closed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let journal = open(&options(dir.path())).expect("opens");
+    let Opened {
+        readers,
+        keeper,
+        writers,
+        ..
+    } = journal;
+    let (done, told) = mpsc::channel();
+    let early = done.clone();
+    readers[0].sync_through(u64::MAX, move |outcome| early.send(outcome).expect("told"));
+    assert_eq!(keeper.stop(), Ok(()));
+    readers[0].sync_through(1, move |outcome| done.send(outcome).expect("told"));
+    for _ in 0..2 {
+        assert!(
+            told.recv_timeout(Duration::from_secs(10))
+                .expect("told in time")
+                .is_err()
+        );
+    }
+    // The writer still maps its segment, so the spool is not free for another process.
+    assert!(matches!(
+        open(&options(dir.path())),
+        Err(OpenError::InUse(_))
+    ));
+    drop((readers, writers));
+    assert!(open(&options(dir.path())).is_ok());
+}
+
 const CHILD: &str = "EVENT_JOURNAL_TEST_CHILD";
 
 /// Not a test of its own: what the killed process of the next test runs.

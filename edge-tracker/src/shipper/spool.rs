@@ -208,10 +208,7 @@ impl Spool {
         let lane = &mut self.lanes[number];
         let run = match lane.remembered.pop_front() {
             Some(seal) => match lane.reader.read_exact(&seal, &mut self.frames) {
-                Ok(run) => {
-                    lane.reader.seek(seal.last);
-                    Some(run)
-                }
+                Ok(run) => Some(run),
                 Err(error) => {
                     tracing::warn!(lane = lane.reader.lane(), %error, "batches sealed before the restart can't be sealed alike; sealing anew");
                     lane.remembered.clear();
@@ -230,6 +227,8 @@ impl Spool {
             .and_then(|batch| self.sender.push(batch).map_err(|error| error.to_string()));
         if let Err(error) = pushed {
             tracing::error!(lane, %error, first = run.first, last = run.last, "a batch was not sealed");
+            // Nothing may be passed over: the same events are tried again.
+            self.lanes[number].reader.seek(run.after);
             return Ok(false);
         }
         if let Some(progress) = self.progress.find(lane) {
