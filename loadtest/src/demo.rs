@@ -1,6 +1,7 @@
 //! The demo: the whole pipeline on real traffic, shown as an analyst sees it, and proved.
 
 use crate::clickhouse::{Analyst, Answer};
+use crate::interrupt::Interrupt;
 use crate::replay::{self, Outcome};
 use crate::stack::Stack;
 use crate::verify::{self, Verdict};
@@ -38,6 +39,7 @@ pub struct Options {
 /// # Errors
 /// When something does not start, or an answered request is missing or doubled at the end.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let mut interrupt = Interrupt::listen()?;
     let folder = Folder::make()?;
     let log = match &options.replay {
         Some(log) => log.clone(),
@@ -48,8 +50,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         println!("No file of countries by address: countries will be unknown.");
     }
     let stack = start(folder.path(), geo)?;
+    interrupt.check()?;
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
-    let outcome = replay(&stack, &log, options.rate)?;
+    let outcome = replay(&stack, &log, options.rate, &mut interrupt)?;
+    interrupt.check()?;
     print!("\n{}", outcome.table());
     let verdict = verify::verify(&analyst, &outcome, ARRIVE_WITHIN)?;
     show_tables(&analyst, &outcome.run)?;
@@ -57,12 +61,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let summary = summary(&stack, &outcome, &verdict)?;
     if !options.exit {
         println!("{summary}\n\nEverything stays up until Ctrl-C.");
-        wait_for_interrupt()?;
+        runtime()?.block_on(interrupt.wished());
     }
     stop(stack)?;
     println!("{summary}");
     if verdict.missing + verdict.duplicated + verdict.wrong_ids > 0 {
         bail!("an answered request is missing, doubled or has another id: {verdict:?}");
+    }
+    if outcome.sent == 0 || outcome.answered.len() as u64 != outcome.sent || outcome.unsent > 0 {
+        bail!("not every request was answered; see the table above");
     }
     Ok(())
 }
@@ -113,7 +120,12 @@ fn start(folder: &Path, geo: Option<&Path>) -> anyhow::Result<Stack> {
     Ok(stack)
 }
 
-fn replay(stack: &Stack, log: &Path, rate: f64) -> anyhow::Result<Outcome> {
+fn replay(
+    stack: &Stack,
+    log: &Path,
+    rate: f64,
+    interrupt: &mut Interrupt,
+) -> anyhow::Result<Outcome> {
     println!(
         "\nReplaying {} at {rate:.0} requests a second.",
         log.display()
@@ -129,7 +141,16 @@ fn replay(stack: &Stack, log: &Path, rate: f64) -> anyhow::Result<Outcome> {
         run: format!("demo-{:08x}", getrandom::u32().context("no randomness")?),
         progress: std::io::stderr().is_terminal(),
     };
-    runtime()?.block_on(replay::run(options))
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = replay::run(options) => outcome,
+            () = interrupt.wished() => Err(anyhow::anyhow!("interrupted")),
+        }
+    });
+    // The log's reader may wait for a sender that is gone.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -214,10 +235,6 @@ fn summary(stack: &Stack, outcome: &Outcome, verdict: &Verdict) -> anyhow::Resul
         "freshness_p99_ms": (freshness * 1e4).round() / 10.0,
     });
     Ok(summary.to_string())
-}
-
-fn wait_for_interrupt() -> anyhow::Result<()> {
-    Ok(runtime()?.block_on(tokio::signal::ctrl_c())?)
 }
 
 fn stop(mut stack: Stack) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 pub mod clickhouse;
 pub mod combined_log;
 pub mod demo;
+pub mod interrupt;
 pub mod links;
 pub mod process;
 pub mod replay;

@@ -21,30 +21,42 @@ pub struct Verdict {
     pub wrong_ids: u64,
 }
 
-/// Waits until every answered request of `outcome` has its row or `within` has passed, then
-/// compares.
+/// How long ClickHouse must have had everything without anything being added: batches that were
+/// sent again, or rows of requests that got no answer, arrive within this.
+const QUIET: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Waits until every answered request of `outcome` has its row and nothing more arrives, or
+/// `within` has passed; then compares.
 ///
 /// # Errors
 /// When ClickHouse does not answer at the end.
 pub fn verify(analyst: &Analyst, outcome: &Outcome, within: Duration) -> anyhow::Result<Verdict> {
     let deadline = Instant::now() + within;
+    let (mut seen, mut since) = (0, Instant::now());
     loop {
         let last = Instant::now() >= deadline;
-        match present(analyst, outcome) {
-            Ok((_, missing)) if missing > 0 && !last => {}
-            Ok((ids, missing)) => return compare(analyst, outcome, &ids, missing),
+        match analyst.external_ids(&outcome.run) {
+            Ok(ids) => {
+                let rows: u64 = ids.values().sum();
+                if rows != seen {
+                    (seen, since) = (rows, Instant::now());
+                }
+                let missing = missing(outcome, &ids);
+                if last || (missing == 0 && since.elapsed() >= QUIET) {
+                    return compare(analyst, outcome, &ids, missing);
+                }
+            }
             Err(error) if last => return Err(error),
             Err(_) => {}
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
-fn present(analyst: &Analyst, outcome: &Outcome) -> anyhow::Result<(BTreeMap<String, u64>, u64)> {
-    let ids = analyst.external_ids(&outcome.run)?;
+fn missing(outcome: &Outcome, ids: &BTreeMap<String, u64>) -> u64 {
     let absent = |number: &&u64| !ids.contains_key(&outcome.external_id(**number));
-    let missing = outcome.answered.iter().filter(absent).count() as u64;
-    Ok((ids, missing))
+    outcome.answered.iter().filter(absent).count() as u64
 }
 
 fn compare(

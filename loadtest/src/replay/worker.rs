@@ -21,6 +21,8 @@ use tokio::time::{sleep, timeout};
 use super::request::Planned;
 use super::{Number, Outcome};
 
+/// Longer latencies are counted as this long.
+const LONGEST_MICROS: u64 = 600_000_000;
 /// An answer that takes longer counts as none.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a restarting target is waited for.
@@ -163,7 +165,8 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new() -> Self {
-        let latency = Histogram::new(3).expect("three significant digits are allowed");
+        let latency = Histogram::new_with_bounds(1, LONGEST_MICROS, 3)
+            .expect("the bounds are in order and three significant digits are allowed");
         Self {
             by_status: BTreeMap::new(),
             answered: Vec::new(),
@@ -224,5 +227,20 @@ impl Tally {
             latency: self.latency,
             elapsed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_latencies_are_kept_and_merged() {
+        let (mut one, mut other) = (Tally::new(), Tally::new());
+        one.latency.saturating_record(5_000);
+        other.latency.saturating_record(3_000_000);
+        one.merge(other).expect("alike");
+        assert!(one.latency.equivalent(one.latency.min(), 5_000));
+        assert!(one.latency.equivalent(one.latency.max(), 3_000_000));
     }
 }
