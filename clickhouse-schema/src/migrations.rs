@@ -7,7 +7,8 @@ pub struct Migration {
     pub version: u32,
     /// Its name.
     pub name: &'static str,
-    /// Statements, each ended by `;` at the end of a line; `${database}` stands for the database.
+    /// Statements, each ended by `;` at the end of a line. `${database}` stands for the database; one
+    /// with `${events}` is meant for `clicks` and for `impressions`, which are alike.
     pub sql: &'static str,
 }
 
@@ -23,10 +24,8 @@ macro_rules! migrations {
 }
 
 migrations! {
-    1 "0001_clicks";
-    2 "0002_impressions";
-    3 "0003_clicks_hourly";
-    4 "0004_impressions_hourly";
+    1 "0001_events";
+    2 "0002_hourly";
 }
 
 impl Migration {
@@ -38,17 +37,28 @@ impl Migration {
 
     /// The statements for `database`.
     pub(crate) fn statements(&self, database: &str) -> Vec<String> {
-        let text = self.sql.replace("${database}", database);
-        let is_empty = |statement: &String| {
-            statement
-                .lines()
-                .all(|line| line.trim().is_empty() || line.trim().starts_with("--"))
+        let for_one = |events: &str| {
+            let text = self
+                .sql
+                .replace("${database}", database)
+                .replace("${events}", events);
+            let statements = text.split(";\n").filter(|statement| !is_empty(statement));
+            statements.map(String::from).collect::<Vec<_>>()
         };
-        text.split(";\n")
-            .map(String::from)
-            .filter(|statement| !is_empty(statement))
-            .collect()
+        if self.sql.contains("${events}") {
+            EVENTS.iter().flat_map(|events| for_one(events)).collect()
+        } else {
+            for_one("")
+        }
     }
+}
+
+/// The kinds of events, each with a table of its own.
+const EVENTS: [&str; 2] = ["clicks", "impressions"];
+
+fn is_empty(statement: &str) -> bool {
+    let mut lines = statement.lines().map(str::trim);
+    lines.all(|line| line.is_empty() || line.starts_with("--"))
 }
 
 #[cfg(test)]

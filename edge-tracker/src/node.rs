@@ -15,7 +15,7 @@ use crate::visitor::identity::Identity;
 use crate::{links, secrets, server};
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use event_journal::{Keeper, LaneReader, LaneWriter, Opened};
+use event_journal::{Keeper, LaneReader, LaneRecovery, LaneWriter, Opened};
 use event_shipping::tls::{self, Role};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -177,7 +177,10 @@ fn open_journal(settings: &Settings) -> anyhow::Result<Opened> {
         sync_interval: journal.sync_interval.get().0,
     };
     let opened = event_journal::open(&options)?;
-    for lane in &opened.recovery.lanes {
+    let found_something = |lane: &&LaneRecovery| {
+        lane.events + lane.torn_bytes + lane.damaged_bytes > 0 || !lane.set_aside.is_empty()
+    };
+    for lane in opened.recovery.lanes.iter().filter(found_something) {
         tracing::info!(
             lane = lane.lane,
             events = lane.events,

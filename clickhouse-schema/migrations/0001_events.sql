@@ -1,5 +1,6 @@
--- Every answered click, one row each. Nothing is left out: what does not count is flagged.
-CREATE TABLE IF NOT EXISTS ${database}.clicks
+-- Every answered click in `clicks`, every answered pixel in `impressions`, one row each, with the
+-- same columns. Nothing is left out: what does not count is flagged.
+CREATE TABLE IF NOT EXISTS ${database}.${events}
 (
     -- The signed id of the click or impression: 36 URL-safe characters that sort by time.
     id String CODEC(ZSTD(1)),

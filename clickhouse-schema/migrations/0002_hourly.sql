@@ -1,5 +1,6 @@
--- Impressions by hour, as for clicks.
-CREATE TABLE IF NOT EXISTS ${database}.impressions_hourly
+-- Clicks and impressions by hour, kept up to date by views as blocks arrive. Each is counted in one of
+-- uniques, repeated, bots, prefetches and heads; counted = uniques + repeated.
+CREATE TABLE IF NOT EXISTS ${database}.${events}_hourly
 (
     hour DateTime('UTC'),
     link_id UInt32,
@@ -29,7 +30,7 @@ SETTINGS
     fsync_after_insert = 1,
     fsync_part_directory = 1;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.impressions_hourly_view TO ${database}.impressions_hourly AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.${events}_hourly_view TO ${database}.${events}_hourly AS
 SELECT
     toStartOfHour(toDateTime(time, 'UTC')) AS hour,
     link_id, link, offer, campaign, affiliate, country, device,
@@ -41,10 +42,10 @@ SELECT
     countIf(bitTest(flags, 3)) AS heads,
     sumIf(toDecimal128(cost, 6), bitAnd(flags, 14) = 0) AS cost,
     uniqCombined64StateIf(visitor, bitAnd(flags, 14) = 0) AS visitors
-FROM ${database}.impressions
+FROM ${database}.${events}
 GROUP BY hour, link_id, link, offer, campaign, affiliate, country, device;
 
-CREATE VIEW IF NOT EXISTS ${database}.impressions_by_hour AS
+CREATE VIEW IF NOT EXISTS ${database}.${events}_by_hour AS
 SELECT
     hour, link_id, link, offer, campaign, affiliate, country, device,
     sum(counted) AS counted,
@@ -55,5 +56,5 @@ SELECT
     sum(heads) AS heads,
     sum(cost) AS cost,
     uniqCombined64Merge(visitors) AS visitors
-FROM ${database}.impressions_hourly
+FROM ${database}.${events}_hourly
 GROUP BY hour, link_id, link, offer, campaign, affiliate, country, device;
