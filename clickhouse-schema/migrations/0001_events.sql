@@ -59,7 +59,7 @@ CREATE TABLE IF NOT EXISTS ${database}.${events}
 )
 ENGINE = MergeTree
 -- By month: at most a few dozen partitions live, a block of fresh events touches one (two at the
--- turn), and the time to live drops whole parts.
+-- turn).
 PARTITION BY toYYYYMM(time)
 -- Analysts ask by campaign and link over ranges of time; the hour first within a link keeps ranges
 -- of time together without giving up compression.

@@ -3,7 +3,7 @@ SELECT
     if(browser = '', 'unnamed', toString(browser)) AS program, count() AS clicks,
     uniq(visitor) AS visitors
 FROM clicks
-WHERE bot
+WHERE bot AND NOT prefetch AND NOT head
 GROUP BY program
 ORDER BY clicks DESC, program
 LIMIT 15

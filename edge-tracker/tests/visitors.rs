@@ -4,6 +4,7 @@
 mod harness;
 
 use harness::{CHROME, Edge};
+use std::io::{Read, Write};
 
 #[test]
 fn a_link_leads_to_its_destination_with_a_click_id() {
@@ -162,4 +163,40 @@ fn stopping_is_orderly() {
     let mut edge = Edge::start();
     assert_eq!(edge.get("/c/spring").status, 302);
     assert!(edge.stop(), "{}", edge.log());
+}
+
+#[test]
+fn visitors_are_redirected_when_the_journal_is_full_and_what_is_lost_is_counted() {
+    const REQUESTS: u64 = 1_500;
+    let edge = Edge::with("\n[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"4MiB\"");
+    let sub = "x".repeat(500);
+    let query: String = (1..=10)
+        .map(|number| format!("&sub{number}={sub}"))
+        .collect();
+    let request = format!("GET /c/resting?{query} HTTP/1.1\r\nHost: go.example\r\n\r\n");
+    let mut stream = edge.connect();
+    let sending = {
+        let mut stream = stream.try_clone().expect("a second handle");
+        std::thread::spawn(move || {
+            for _ in 0..REQUESTS {
+                stream.write_all(request.as_bytes()).expect("writable");
+            }
+            stream
+                .shutdown(std::net::Shutdown::Write)
+                .expect("connected");
+        })
+    };
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).expect("answered");
+    sending.join().expect("sent");
+    let redirects = String::from_utf8_lossy(&answers)
+        .matches("HTTP/1.1 302 Found")
+        .count();
+    assert_eq!(redirects as u64, REQUESTS);
+    let lost = edge.metric("edge_lost_total", "spool_full");
+    assert!(lost > 0, "the journal never filled up");
+    assert_eq!(
+        edge.metric("edge_click_log_seconds_count", "") + lost,
+        REQUESTS
+    );
 }

@@ -4,8 +4,9 @@ use crate::blocks::Entry;
 use event_shipping::{LaneKey, open};
 use tracking_events::{DecodeError, Event, Micros, Visit, decode};
 
-/// The last microsecond that ClickHouse's DateTime64 knows: the end of the year 2299.
-const LAST_MICROS: u64 = 10_413_791_999_999_999;
+/// The times taken as an event's, from 2020 up to 2100: an edge whose clock is wrong beyond that is
+/// set aside here, since ClickHouse's 32-bit seconds would wrap and its time to live delete the row.
+const TIMES: std::ops::Range<u64> = 1_577_836_800_000_000..4_102_444_800_000_000;
 
 /// An event with its place.
 pub(super) struct Row<'a> {
@@ -92,8 +93,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-const fn storable(time: Micros) -> bool {
-    time.0 <= LAST_MICROS
+fn storable(time: Micros) -> bool {
+    TIMES.contains(&time.0)
 }
 
 const fn reason(error: &DecodeError) -> &'static str {

@@ -91,6 +91,8 @@ where
 {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        // A client may close its side after its last request and still wants the answer.
+        .half_close(true)
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.head_bytes)
         .serve_connection(io, service);

@@ -226,10 +226,14 @@ fn log_of(dir: &Path) -> String {
 pub fn configure(dir: &Path, http: &str) -> PathBuf {
     let path = dir.join("edge.toml");
     let shown = dir.display();
+    let journal = match http.contains("[journal]") {
+        true => "",
+        false => "[journal]\nsegment_bytes = \"1MiB\"\n",
+    };
     let text = format!(
         "node = 7\ndata_dir = \"{shown}/data\"\nworkers = 2\n\n[http]\nlisten = \"127.0.0.1:0\"\n\
          admin_listen = \"127.0.0.1:0\"\n{http}\n\n[links]\nfile = \"{shown}/links.toml\"\n\
-         check_every = \"20ms\"\n\n[journal]\nsegment_bytes = \"1MiB\"\n\n[aggregator]\n\
+         check_every = \"20ms\"\n\n{journal}\n[aggregator]\n\
          address = \"127.0.0.1:1\"\n"
     );
     std::fs::write(&path, text).expect("writable");
