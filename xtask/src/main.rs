@@ -106,5 +106,11 @@ fn test(args: Vec<OsString>) -> anyhow::Result<()> {
     step("build every program", || {
         run(&mut cargo(["build", "--workspace", "--bins"]))
     })?;
-    step("test", || run(cargo(["test", "--workspace"]).args(args)))
+    step("examples in the documentation", || {
+        run(&mut cargo(["test", "--workspace", "--doc"]))
+    })?;
+    step("test", || {
+        let mut test = cargo(["test", "--workspace", "--lib", "--bins", "--tests"]);
+        run(test.args(args))
+    })
 }
