@@ -305,3 +305,96 @@ const fn span(lane: u8, journal: u64, run: &Run) -> Span {
         events: run.events,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::settings::{ByteSize, Period, Within};
+    use event_journal::{Opened, Options};
+    use event_shipping::LaneState;
+    use std::path::Path;
+
+    fn open(dir: &Path) -> Opened {
+        let options = Options {
+            dir: dir.into(),
+            lanes: 1,
+            format_version: 1,
+            segment_bytes: 64 << 10,
+            max_bytes: 16 << 20,
+            sync_interval: Duration::from_secs(1),
+        };
+        event_journal::open(&options).expect("opens")
+    }
+
+    fn append(journal: &mut Opened, events: u32) {
+        for number in 0..events {
+            let event = number.to_le_bytes().repeat(25);
+            let appended = journal.writers[0].append(event.len(), |room| {
+                room.copy_from_slice(&event);
+                Some(event.len())
+            });
+            appended.expect("there is room");
+        }
+    }
+
+    /// Everything that is sealed from `journal` in batches of `bytes`, for an aggregator that has
+    /// nothing yet.
+    fn sealed(journal: Opened, bytes: u64) -> Vec<Batch> {
+        let settings = AggregatorSettings {
+            address: String::new(),
+            batch_bytes: Within::new(ByteSize(bytes)),
+            batch_age: Within::new(Period(Duration::from_millis(1))),
+        };
+        let progress = Arc::new(Progress::new([(0, 0)].into_iter()));
+        let id = journal.journal;
+        let spool = Spool::new(id, journal.readers, progress, &settings, Metrics::new());
+        let mut spool = spool.expect("there is memory");
+        let nothing = LaneState {
+            lane: 0,
+            journal: id,
+            received: 0,
+            taken: 0,
+        };
+        spool
+            .welcome(&Welcome {
+                lanes: vec![nothing],
+            })
+            .expect("sound");
+        let now = Instant::now();
+        spool.seal_due(now);
+        spool.seal_due(now + Duration::from_secs(1));
+        std::iter::from_fn(|| spool.next_batch()).collect()
+    }
+
+    #[test]
+    fn batches_sealed_before_a_restart_are_sealed_alike_after_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut journal = open(dir.path());
+        append(&mut journal, 500);
+        let before = sealed(journal, 4_096);
+        assert!(before.len() > 5, "{} batches", before.len());
+
+        // More has come in and the settings have changed; what was sealed stays as it was.
+        let mut journal = open(dir.path());
+        append(&mut journal, 500);
+        let after = sealed(journal, 64 << 10);
+        assert!(after.len() > before.len());
+        for (before, after) in before.iter().zip(&after) {
+            let identity = |batch: &Batch| {
+                let header = batch.header;
+                (
+                    header.journal,
+                    header.lane,
+                    header.after,
+                    header.first,
+                    header.last,
+                    header.crc,
+                )
+            };
+            assert_eq!(identity(before), identity(after));
+            assert_eq!(before.payload, after.payload);
+        }
+        let events: u32 = after.iter().map(|batch| batch.header.events).sum();
+        assert_eq!(events, 1_000);
+    }
+}
