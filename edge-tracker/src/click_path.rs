@@ -6,16 +6,16 @@ use crate::links::{Destination, Link, State as LinkState, Table, Values};
 use crate::metrics::WorkerMetrics;
 use crate::query::{Limits, Query};
 use crate::refusal::Refusal;
-use crate::request::{self, Target};
+use crate::request::{self, Heads, Target};
 use crate::unique::{Filters, Use};
 use crate::visitor::address::{self, AddressStorage, ClientAddress};
 use crate::visitor::agent::{Agent, Agents};
 use crate::visitor::geo::{Geo, Place};
 use crate::visitor::identity::Identity;
 use arc_swap::ArcSwap;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use event_journal::LaneWriter;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -30,6 +30,9 @@ use tracking_events::{
 
 /// The transparent GIF of one pixel.
 const PIXEL: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
+/// Room for some locations, one after another.
+const LOCATION_BYTES: usize = 4 << 10;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ struct State {
     lane: LaneWriter,
     query: Query,
     texts: Texts,
-    location: Vec<u8>,
+    location: BytesMut,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +103,7 @@ impl ClickPath {
             lane,
             query: Query::default(),
             texts: Texts::default(),
-            location: Vec::with_capacity(2_048),
+            location: BytesMut::with_capacity(LOCATION_BYTES),
         };
         Self {
             shared,
@@ -121,24 +124,35 @@ impl ClickPath {
         self.shared.client_address.is_trusted(peer)
     }
 
-    /// Answers a request that came from `peer`; a redirect or pixel has been accepted by the
-    /// journal, or counted as lost with its reason.
+    /// Answers a request that came from `peer` and was whole at `parsed`; a redirect or pixel has
+    /// been accepted by the journal, or counted as lost with its reason.
     #[must_use]
-    pub fn answer<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Full<Bytes>> {
-        let parsed = Instant::now();
-        self.try_answer(peer, request, parsed)
-            .unwrap_or_else(|refusal| {
+    pub fn answer<B>(
+        &self,
+        peer: IpAddr,
+        mut request: Request<B>,
+        parsed: Instant,
+    ) -> Response<Full<Bytes>> {
+        let answer = match self.accept(peer, &request, parsed) {
+            Ok(answer) => answer,
+            Err(refusal) => {
                 self.metrics.refused(refusal);
-                refusal.response()
-            })
+                return refusal.response();
+            }
+        };
+        // The request's own map of headers carries the answer's: none is allocated.
+        let mut headers = std::mem::take(request.headers_mut());
+        drop(request);
+        headers.clear();
+        answer.response(headers)
     }
 
-    fn try_answer<B>(
+    fn accept<B>(
         &self,
         peer: IpAddr,
         request: &Request<B>,
         parsed: Instant,
-    ) -> Result<Response<Full<Bytes>>, Refusal> {
+    ) -> Result<Answer, Refusal> {
         let shared = &*self.shared;
         let State {
             lane,
@@ -146,11 +160,12 @@ impl ClickPath {
             texts,
             location,
         } = &mut *self.state.borrow_mut();
+        let heads = Heads::find(request.headers());
         let links = shared.links.load();
-        let asked = Asked::read(shared, &links, request, query, texts)?;
-        let visitor = Visitor::of(shared, peer, request);
+        let asked = Asked::read(shared, &links, request, &heads, query, texts)?;
+        let visitor = Visitor::of(shared, peer, request.headers(), &heads);
         let now = Micros::now();
-        texts.fill(request, shared, &visitor, now);
+        texts.fill(&asked, shared, &visitor, now);
         let id = shared.keys.sign(ClickIdParts {
             time: now,
             node: shared.node,
@@ -171,7 +186,16 @@ impl ClickPath {
         }
         visitor.remember(shared, asked.used(), &mut visit);
         self.log(lane, &asked.event(visit), parsed);
-        Ok(self.respond(asked.redirect.as_ref(), location))
+        Ok(match &asked.redirect {
+            Some(redirect) => {
+                self.metrics.clicks.inc();
+                Answer::Redirect(redirect.code, location.split().freeze())
+            }
+            None => {
+                self.metrics.impressions.inc();
+                Answer::Pixel
+            }
+        })
     }
 
     /// From here on the event is accepted, or counted as lost with its reason.
@@ -185,18 +209,36 @@ impl ClickPath {
             Err(error) => self.metrics.lost(error.reason()),
         }
     }
+}
 
-    fn respond(&self, redirect: Option<&Redirect<'_>>, location: &[u8]) -> Response<Full<Bytes>> {
-        match redirect {
-            Some(redirect) => {
-                self.metrics.clicks.inc();
-                redirected(redirect.code, location)
+/// What goes out once the event is accepted.
+enum Answer {
+    Redirect(StatusCode, Bytes),
+    Pixel,
+}
+
+impl Answer {
+    fn response(self, mut headers: HeaderMap) -> Response<Full<Bytes>> {
+        const NEVER: HeaderValue =
+            HeaderValue::from_static("no-store, no-cache, must-revalidate, private, max-age=0");
+        let (status, body) = match self {
+            Self::Redirect(code, location) => {
+                let location = HeaderValue::from_maybe_shared(location).expect(
+                    "a destination's pieces are visible ASCII and values are percent-encoded",
+                );
+                headers.insert(header::LOCATION, location);
+                (code, Full::default())
             }
-            None => {
-                self.metrics.impressions.inc();
-                pixel()
+            Self::Pixel => {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/gif"));
+                (StatusCode::OK, Full::new(Bytes::from_static(PIXEL)))
             }
-        }
+        };
+        headers.insert(header::CACHE_CONTROL, NEVER);
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
     }
 }
 
@@ -214,11 +256,13 @@ impl<'a> Asked<'a> {
         shared: &Shared,
         links: &'a Table,
         request: &'a Request<B>,
+        heads: &Heads<'_>,
         query: &mut Query,
         texts: &mut Texts,
     ) -> Result<Self, Refusal> {
         let target = request::target(request, shared.max_url_bytes)?;
-        let named = request::host(request, &mut texts.host);
+        request::language(heads, &mut texts.language);
+        let named = request::host(request.uri(), heads, &mut texts.host);
         let served = shared.hosts.is_empty() || (named && shared.hosts.contains(&texts.host));
         if !served {
             return Err(Refusal::UnknownHost);
@@ -229,7 +273,7 @@ impl<'a> Asked<'a> {
             request.uri().query().unwrap_or_default(),
             shared.query_limits,
         )?;
-        let mut flags = request::marks(request);
+        let mut flags = request::marks(request.method(), heads);
         let redirect = redirect(target, link, &mut flags)?;
         Ok(Self {
             target,
@@ -299,16 +343,15 @@ struct Visitor<'r> {
 }
 
 impl<'r> Visitor<'r> {
-    fn of<B>(shared: &Shared, peer: IpAddr, request: &'r Request<B>) -> Self {
-        let headers = request.headers();
+    fn of(shared: &Shared, peer: IpAddr, headers: &HeaderMap, heads: &Heads<'r>) -> Self {
         let address = shared.client_address.resolve(peer, headers);
-        let agent_header = request::text(headers, &header::USER_AGENT);
+        let agent_header = heads.agent();
         Self {
             address,
             place: shared.geo.lookup(address),
             agent: shared.agents.get(&agent_header),
             agent_header,
-            referrer_header: request::text(headers, &header::REFERER),
+            referrer_header: heads.referrer(),
         }
     }
 
@@ -329,6 +372,7 @@ impl<'r> Visitor<'r> {
             query.referrer()
         };
         let (referrer, referrer_cut) = request::cut(referrer, request::MAX_REFERRER_BYTES);
+        let cost = query.cost();
         for (mark, applies) in [
             (Flags::BOT, self.agent.bot),
             (
@@ -336,7 +380,7 @@ impl<'r> Visitor<'r> {
                 referrer_cut || raw.len() < self.agent_header.len(),
             ),
             (Flags::MALFORMED_QUERY, query.malformed()),
-            (Flags::BAD_COST, query.cost().is_none()),
+            (Flags::BAD_COST, cost.is_none()),
         ] {
             if applies {
                 flags.insert(mark);
@@ -363,7 +407,7 @@ impl<'r> Visitor<'r> {
             referrer,
             source: query.source(),
             external_id: query.external_id(),
-            cost: query.cost().unwrap_or_default(),
+            cost: cost.unwrap_or_default(),
             subs: query.subs(),
         }
     }
@@ -382,20 +426,22 @@ impl<'r> Visitor<'r> {
 }
 
 impl Texts {
-    fn fill<B>(
-        &mut self,
-        request: &Request<B>,
-        shared: &Shared,
-        visitor: &Visitor<'_>,
-        now: Micros,
-    ) {
-        request::language(request.headers(), &mut self.language);
-        let stored = address::store(visitor.address, shared.address_storage);
-        write_into(&mut self.ip, Ipv6Addr::from(stored).to_canonical());
-        write_into(&mut self.timestamp, now.0 / 1_000_000);
-        match visitor.place.asn {
-            0 => self.asn.clear(),
-            asn => write_into(&mut self.asn, asn),
+    /// Writes what the destination asks for and nothing else.
+    fn fill(&mut self, asked: &Asked<'_>, shared: &Shared, visitor: &Visitor<'_>, now: Micros) {
+        let needs = asked.redirect.as_ref().map(|it| it.destination.needs());
+        let needs = needs.unwrap_or_default();
+        if needs.ip {
+            let stored = address::store(visitor.address, shared.address_storage);
+            write_into(&mut self.ip, Ipv6Addr::from(stored).to_canonical());
+        }
+        if needs.timestamp {
+            write_into(&mut self.timestamp, now.0 / 1_000_000);
+        }
+        if needs.asn {
+            match visitor.place.asn {
+                0 => self.asn.clear(),
+                asn => write_into(&mut self.asn, asn),
+            }
         }
     }
 }
@@ -412,7 +458,7 @@ fn expand(
     link: &Link,
     query: &Query,
     texts: &Texts,
-    location: &mut Vec<u8>,
+    location: &mut BytesMut,
 ) -> Result<(), Refusal> {
     let click_id = visit.id.to_chars();
     let values = Values {
@@ -444,28 +490,4 @@ fn expand(
     } else {
         Err(Refusal::LocationTooLong)
     }
-}
-
-fn redirected(code: StatusCode, location: &[u8]) -> Response<Full<Bytes>> {
-    let location = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(location))
-        .expect("a destination's pieces are visible ASCII and values are percent-encoded");
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = code;
-    response.headers_mut().insert(header::LOCATION, location);
-    uncacheable(response)
-}
-
-fn pixel() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(PIXEL)));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("image/gif"));
-    uncacheable(response)
-}
-
-fn uncacheable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    const NEVER: HeaderValue =
-        HeaderValue::from_static("no-store, no-cache, must-revalidate, private, max-age=0");
-    response.headers_mut().insert(header::CACHE_CONTROL, NEVER);
-    response
 }

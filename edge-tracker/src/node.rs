@@ -61,8 +61,10 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let progress = progress(&readers, &covers);
     let shipper = shipper(settings, journal, readers, progress.clone(), &metrics)?;
 
-    let (listeners, listening) = server::bind(settings.http.listen, settings.worker_count())
-        .with_context(|| format!("can't listen on {}", settings.http.listen))?;
+    let limits = server::Limits::from(&settings.http);
+    let (listeners, listening) =
+        server::bind(settings.http.listen, settings.worker_count(), limits)
+            .with_context(|| format!("can't listen on {}", settings.http.listen))?;
     let admin = serve_admin(settings, &metrics, stopping.clone()).await?;
     let (stop_workers, workers_stop) = watch::channel(false);
     let (stop_rest, rest_stop) = watch::channel(false);

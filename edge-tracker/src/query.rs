@@ -191,8 +191,11 @@ fn decimal_micros(text: &str) -> Option<i64> {
         return None;
     }
     let whole: i64 = whole.parse().ok()?;
-    let fraction: i64 = format!("{fraction:0<6}").parse().ok()?;
-    Some(whole * 1_000_000 + fraction)
+    let millionths = (0..6).fold(0, |sum, place| {
+        let digit = fraction.as_bytes().get(place).map_or(0, |byte| byte - b'0');
+        sum * 10 + i64::from(digit)
+    });
+    Some(whole * 1_000_000 + millionths)
 }
 
 #[cfg(test)]

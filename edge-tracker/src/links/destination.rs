@@ -3,6 +3,7 @@
 //! A macro can't stand in the scheme or host: destinations come from links alone, so a visitor's
 //! parameters can never choose where they lead.
 
+use bytes::{BufMut as _, BytesMut};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 use thiserror::Error;
@@ -43,6 +44,18 @@ pub struct Destination {
     query_end: usize,
     has_query: bool,
     has_click_id: bool,
+    needs: Needs,
+}
+
+/// Values that are made only for destinations that ask for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The address as text.
+    pub ip: bool,
+    /// The autonomous system's number as text.
+    pub asn: bool,
+    /// The time as text.
+    pub timestamp: bool,
 }
 
 /// A destination that can't be used.
@@ -204,7 +217,17 @@ impl TryFrom<String> for Destination {
                 }
             )
         };
+        let needs = |wanted| {
+            let is_wanted =
+                |piece: &Piece| matches!(piece, Piece::Macro { which, .. } if *which == wanted);
+            pieces.iter().any(is_wanted)
+        };
         Ok(Self {
+            needs: Needs {
+                ip: needs(Macro::Ip),
+                asn: needs(Macro::Asn),
+                timestamp: needs(Macro::Timestamp),
+            },
             has_query: address.contains('?'),
             has_click_id: pieces.iter().any(click_id),
             query_end,
@@ -266,6 +289,12 @@ impl Destination {
         self
     }
 
+    /// Which values it asks for that are not at hand anyway.
+    #[must_use]
+    pub const fn needs(&self) -> Needs {
+        self.needs
+    }
+
     /// Writes the address with its macros filled in and `passed_on` (decoded names and values)
     /// added to its query; false when it became too long.
     #[must_use]
@@ -273,15 +302,15 @@ impl Destination {
         &self,
         values: &Values<'_>,
         passed_on: impl Iterator<Item = (&'a str, &'a str)>,
-        out: &mut Vec<u8>,
+        out: &mut BytesMut,
     ) -> bool {
         let (before, fragment) = self.pieces.split_at(self.query_end);
         before.iter().for_each(|piece| piece.write(values, out));
         let mut separator = if self.has_query { b'&' } else { b'?' };
         for (name, value) in passed_on {
-            out.push(separator);
+            out.put_u8(separator);
             write(name, ENCODED, out);
-            out.push(b'=');
+            out.put_u8(b'=');
             write(value, ENCODED, out);
             separator = b'&';
         }
@@ -291,7 +320,7 @@ impl Destination {
 }
 
 impl Piece {
-    fn write(&self, values: &Values<'_>, out: &mut Vec<u8>) {
+    fn write(&self, values: &Values<'_>, out: &mut BytesMut) {
         match self {
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
             Self::Macro { which, raw } => {
@@ -305,7 +334,7 @@ impl Piece {
     }
 }
 
-fn write(value: &str, set: &'static AsciiSet, out: &mut Vec<u8>) {
+fn write(value: &str, set: &'static AsciiSet, out: &mut BytesMut) {
     for chunk in percent_encode(value.as_bytes(), set) {
         out.extend_from_slice(chunk.as_bytes());
     }
@@ -343,9 +372,9 @@ mod tests {
             .expect("right")
             .with_click_id();
         let subs = [sub1, "", "", "", "", "", "", "", "", "ten"];
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         assert!(destination.expand(&values(&subs), passed_on.iter().copied(), &mut out));
-        String::from_utf8(out).expect("ASCII")
+        String::from_utf8(out.to_vec()).expect("ASCII")
     }
 
     fn refused(text: &str) -> DestinationError {

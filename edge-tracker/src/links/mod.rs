@@ -6,7 +6,7 @@ mod destination;
 mod file;
 mod name;
 
-pub use destination::{Destination, DestinationError, Values};
+pub use destination::{Destination, DestinationError, Needs, Values};
 pub use file::{Loaded, Version, load};
 pub use name::{Name, NameError, Slug};
 

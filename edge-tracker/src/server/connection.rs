@@ -1,5 +1,6 @@
-//! One connection: prelude, HTTP/1.1 or HTTP/2, time-outs, and why it ended.
+//! One connection: who is at the other end, which protocol, time-outs, and why it ended.
 
+use super::lives::{Conversation, Life};
 use super::prefixed::Prefixed;
 use super::{Limits, prelude};
 use crate::click_path::ClickPath;
@@ -8,16 +9,16 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::service::{Service, service_fn};
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::time::Instant;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 const HTTP2_STREAMS: u32 = 64;
 const HTTP2_WINDOW: u32 = 64 << 10;
@@ -30,95 +31,80 @@ pub(super) async fn serve(
     mut stream: TcpStream,
     peer: SocketAddr,
     path: &Rc<ClickPath>,
+    life: &Rc<Life>,
     limits: Limits,
-    mut stop: watch::Receiver<bool>,
 ) -> Result<(), Refusal> {
-    if set_options(&stream, limits).is_err() {
-        return Err(Refusal::ConnectionBroken);
-    }
     let expects_proxy_header = limits.proxy_protocol && path.trusts(peer.ip());
-    let prelude = prelude::read(&mut stream, peer, expects_proxy_header);
-    let prelude = tokio::select! {
-        prelude = tokio::time::timeout(limits.header_timeout, prelude) => prelude,
-        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    let first = {
+        let reading = pin!(prelude::read(&mut stream, peer, expects_proxy_header));
+        life.limit_or_leave(reading).await?
     };
-    let Some(prelude) = prelude.map_err(|_| Refusal::TooSlow)?? else {
+    // Nothing has been asked yet, so there is nothing to finish when stopping.
+    let Some(prelude) = first.transpose()?.flatten() else {
         return Ok(());
     };
-    let service = service(path.clone(), prelude.peer);
+    let clicks = Clicks {
+        path: path.clone(),
+        life: life.clone(),
+        peer: prelude.peer,
+    };
     let io = TokioIo::new(Prefixed::new(prelude.rest, stream));
     let served = if prelude.http2 {
-        serve_http2(io, service, limits, stop).await
+        // Its own pings tell whether somebody is there.
+        life.exempt();
+        life.limit(pin!(http2(io, clicks, limits))).await?
     } else {
-        serve_http1(io, service, limits, stop).await
+        life.limit(pin!(http1(io, clicks, limits))).await?
     };
     served.map_err(|error| reason(&error))
 }
 
-/// A client that does not take what was sent is cut off by the kernel; no timer of ours per answer.
-fn set_options(stream: &TcpStream, limits: Limits) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_user_timeout(Some(limits.write_timeout))
-}
-
-type Answered = std::future::Ready<Result<Response<Full<Bytes>>, Infallible>>;
-
-fn service(
+/// Answers the requests of one connection.
+struct Clicks {
     path: Rc<ClickPath>,
+    life: Rc<Life>,
     peer: IpAddr,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<Full<Bytes>>,
-    Error = Infallible,
-    Future = Answered,
-> {
-    service_fn(move |request| std::future::ready(Ok(path.answer(peer, &request))))
 }
 
-async fn serve_http1<S>(
-    io: TokioIo<Prefixed>,
-    service: S,
-    limits: Limits,
-    mut stop: watch::Receiver<bool>,
-) -> hyper::Result<()>
-where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<Full<Bytes>>,
-            Error = Infallible,
-            Future = Answered,
-        >,
-{
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
+impl Service<Request<Incoming>> for Clicks {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let parsed = Instant::now();
+        self.life.used(parsed);
+        std::future::ready(Ok(self.path.answer(self.peer, request, parsed)))
+    }
+}
+
+type Http1 = http1::Connection<TokioIo<Prefixed>, Clicks>;
+type Http2 = http2::Connection<TokioIo<Prefixed>, Clicks, OnThisThread>;
+
+impl Conversation for Http1 {
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl Conversation for Http2 {
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+fn http1(io: TokioIo<Prefixed>, clicks: Clicks, limits: Limits) -> Http1 {
+    http1::Builder::new()
         // A client may close its side after its last request and still wants the answer.
         .half_close(true)
-        .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.head_bytes)
-        .serve_connection(io, service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+        // Answers are short: one buffer costs less than a list of two.
+        .writev(false)
+        .serve_connection(io, clicks)
 }
 
-async fn serve_http2<S>(
-    io: TokioIo<Prefixed>,
-    service: S,
-    limits: Limits,
-    mut stop: watch::Receiver<bool>,
-) -> hyper::Result<()>
-where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<Full<Bytes>>,
-            Error = Infallible,
-            Future = Answered,
-        >,
-{
-    let connection = hyper::server::conn::http2::Builder::new(OnThisThread)
+fn http2(io: TokioIo<Prefixed>, clicks: Clicks, limits: Limits) -> Http2 {
+    http2::Builder::new(OnThisThread)
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
@@ -127,13 +113,7 @@ where
         .max_send_buf_size(HTTP2_WINDOW as usize)
         .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(limits.write_timeout)
-        .serve_connection(io, service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+        .serve_connection(io, clicks)
 }
 
 /// Runs HTTP/2 streams where their connection runs.

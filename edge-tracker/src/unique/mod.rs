@@ -68,7 +68,7 @@ pub struct GenerationStats {
     pub since: Micros,
     /// How many visits were set that were not set before.
     pub entries: u64,
-    /// The share of bits set, estimated; a half at the expected traffic's peak.
+    /// The share of bits set, estimated.
     pub fill: f64,
 }
 
@@ -109,7 +109,7 @@ impl Filters {
         };
         match last {
             Some(last) if last >= moment.oldest => {
-                let previous = Key::new(used, ids.previous);
+                let previous = Key::new(used, ids.previous.get());
                 self.shard(previous).contains(moment, last, previous)
             }
             _ => false,

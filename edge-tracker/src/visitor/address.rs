@@ -5,7 +5,7 @@
 
 pub mod proxy;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -58,6 +58,8 @@ pub fn store(address: IpAddr, storage: AddressStorage) -> [u8; 16] {
     octets
 }
 
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 impl ClientAddress {
     /// Believes what peers within `trusted` write into `header`; with no ranges, nobody.
     #[must_use]
@@ -85,8 +87,8 @@ impl ClientAddress {
             return client;
         }
         let name = match self.header {
-            ForwardedHeader::XForwardedFor => "x-forwarded-for",
-            ForwardedHeader::Forwarded => header::FORWARDED.as_str(),
+            ForwardedHeader::XForwardedFor => &X_FORWARDED_FOR,
+            ForwardedHeader::Forwarded => &header::FORWARDED,
         };
         let mut budget = MAX_HEADER_BYTES;
         let lines = headers.get_all(name).iter().rev();

@@ -36,9 +36,43 @@ pub struct Ids {
     /// The id in the period of the visit.
     pub current: VisitorId,
     /// The same visitor's id in the period before.
-    pub previous: VisitorId,
+    pub previous: Previous,
     /// When the period of the visit began: before it only `previous` can have been remembered.
     pub since: Micros,
+}
+
+/// A visitor's id in the period before; made when asked for, which most visits don't.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Previous {
+    /// Made already.
+    Made(VisitorId),
+    /// To be made of these.
+    ToMake {
+        /// The period's key.
+        key: [u8; 32],
+        /// What is hashed under it.
+        message: [u8; MESSAGE],
+    },
+}
+
+/// Address and agent's digest.
+const MESSAGE: usize = 16 + 32;
+
+impl Previous {
+    /// The id.
+    #[must_use]
+    pub fn get(&self) -> VisitorId {
+        match self {
+            Self::Made(id) => *id,
+            Self::ToMake { key, message } => first_bytes(blake3::keyed_hash(key, message)),
+        }
+    }
+}
+
+impl fmt::Debug for Previous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Previous").field(&self.get()).finish()
+    }
 }
 
 /// Makes visitor ids; shared by all workers, without locks.
@@ -99,12 +133,15 @@ impl Identity {
             self.keys.store(fresh.clone());
             &fresh
         };
-        let mut message = [0; 16 + 32];
+        let mut message = [0; MESSAGE];
         message[..16].copy_from_slice(&home_of(address));
         message[16..].copy_from_slice(&agent.0);
         Ids {
             current: first_bytes(blake3::keyed_hash(&keys.current, &message)),
-            previous: first_bytes(blake3::keyed_hash(&keys.previous, &message)),
+            previous: Previous::ToMake {
+                key: keys.previous,
+                message,
+            },
             since: Micros(index * self.period),
         }
     }
@@ -171,11 +208,12 @@ mod tests {
         assert_eq!(morning, evening);
         assert_eq!(morning.since, Micros(240 * HOUR));
         assert_eq!(next_day.since, Micros(264 * HOUR));
-        assert_eq!(next_day.previous, morning.current);
+        assert_eq!(next_day.previous.get(), morning.current);
         assert_ne!(next_day.current, morning.current);
         let after = identity.ids(Micros(288 * HOUR), home, AGENT);
         assert_ne!(
-            after.previous, morning.current,
+            after.previous.get(),
+            morning.current,
             "forgotten after two periods"
         );
         let back = identity.ids(Micros(240 * HOUR), home, AGENT);
@@ -217,7 +255,7 @@ mod tests {
             VisitorId(4_481_254_008_558_627_214),
             VisitorId(10_042_093_268_053_684_434),
         );
-        assert_eq!((ids.current, ids.previous), expected);
+        assert_eq!((ids.current, ids.previous.get()), expected);
         assert_eq!(ids.since, Micros(1_799_971_200_000_000));
     }
 
