@@ -14,6 +14,14 @@ pub struct Analyst {
     agent: ureq::Agent,
 }
 
+/// The tracker's access to one engine: it may insert.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    url: String,
+    user: User,
+    agent: ureq::Agent,
+}
+
 /// A result with named columns, every value as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -46,25 +54,64 @@ pub struct Counts {
     pub flagged: u64,
 }
 
+fn credentials(file: &Path) -> anyhow::Result<Credentials> {
+    let folder = file.parent().context("credentials lie in a folder")?;
+    Credentials::load(folder).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(60)))
+        .http_status_as_error(false)
+        .proxy(None)
+        .build();
+    ureq::Agent::new_with_config(config)
+}
+
+impl Writer {
+    /// Access to the engine at `url` with the credentials in `file`'s folder.
+    ///
+    /// # Errors
+    /// When the credentials can't be read.
+    pub fn new(url: &str, file: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            url: url.into(),
+            user: credentials(file)?.tracker,
+            agent: agent(),
+        })
+    }
+
+    /// Inserts `rows`, in the format that `sql` names, into the database `tracking`.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer or refuses.
+    pub fn insert(&self, sql: &str, rows: Vec<u8>) -> anyhow::Result<()> {
+        let mut answer = self
+            .agent
+            .post(format!("{}/?database=tracking&async_insert=0", self.url))
+            .query("query", sql)
+            .header("X-ClickHouse-User", &self.user.user)
+            .header("X-ClickHouse-Key", &self.user.password)
+            .send(rows)
+            .context("ClickHouse does not answer")?;
+        let body = answer.body_mut().read_to_string()?;
+        if !answer.status().is_success() {
+            bail!("ClickHouse refused: {}", body.trim());
+        }
+        Ok(())
+    }
+}
+
 impl Analyst {
     /// Access to the engine at `url` with the credentials in `file`'s folder.
     ///
     /// # Errors
     /// When the credentials can't be read.
     pub fn new(url: &str, file: &Path) -> anyhow::Result<Self> {
-        let folder = file.parent().context("credentials lie in a folder")?;
-        let user = Credentials::load(folder)
-            .with_context(|| format!("cannot read {}", file.display()))?
-            .analyst;
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(60)))
-            .http_status_as_error(false)
-            .proxy(None)
-            .build();
         Ok(Self {
             url: url.into(),
-            user,
-            agent: ureq::Agent::new_with_config(config),
+            user: credentials(file)?.analyst,
+            agent: agent(),
         })
     }
 

@@ -2,6 +2,7 @@
 //! of the product depends on it.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod clickhouse;
 pub mod combined_log;
 pub mod demo;

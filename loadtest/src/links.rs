@@ -27,15 +27,40 @@ const SAMPLES: [(&str, &str, &str, &str); 12] = [
 pub fn sample_file() -> String {
     let mut text = String::new();
     for (id, (offer, campaign, affiliate, slug)) in (1..).zip(SAMPLES) {
-        let destination = format!("https://{offer}.example/welcome?cid={{click_id}}&s={{sub1}}");
-        write!(
-            text,
-            "[[link]]\nid = {id}\nslug = \"{slug}\"\noffer = \"{offer}\"\ncampaign = \"{campaign}\"\n\
-             affiliate = \"{affiliate}\"\ndestination = \"{destination}\"\n\n"
-        )
-        .expect("writing to a string cannot fail");
+        write_link(&mut text, id, slug, [offer, campaign, affiliate]);
     }
     text
+}
+
+fn write_link(text: &mut String, id: usize, slug: &str, names: [&str; 3]) {
+    let [offer, campaign, affiliate] = names;
+    let destination = format!("https://{offer}.example/welcome?cid={{click_id}}&s={{sub1}}");
+    write!(
+        text,
+        "[[link]]\nid = {id}\nslug = \"{slug}\"\noffer = \"{offer}\"\ncampaign = \"{campaign}\"\n\
+         affiliate = \"{affiliate}\"\ndestination = \"{destination}\"\n\n"
+    )
+    .expect("writing to a string cannot fail");
+}
+
+/// Writes a links file of `count` links, the samples first, and returns slug and offer of each.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write_many(count: usize, file: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let mut text = String::new();
+    let mut links = Vec::with_capacity(count);
+    for number in 0..count {
+        let (offer, campaign, affiliate, sample) = SAMPLES[number % SAMPLES.len()];
+        let slug = match number / SAMPLES.len() {
+            0 => sample.to_owned(),
+            copy => format!("{sample}-{copy}"),
+        };
+        write_link(&mut text, number + 1, &slug, [offer, campaign, affiliate]);
+        links.push((slug, offer.to_owned()));
+    }
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(links)
 }
 
 /// The sample links' slugs.

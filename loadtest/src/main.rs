@@ -7,9 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use loadtest::bench::baseline::{self, Baseline};
+use loadtest::bench::click;
+use loadtest::bench::pipeline::{self, tail};
 use loadtest::{demo, links, replay};
 
-/// Replays traffic, runs the demo.
+/// Replays traffic, runs the demo, measures.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -24,6 +27,16 @@ enum Task {
     /// Start ClickHouse, an aggregator and two edges, send traffic, and show what analysts see. The
     /// last line is one JSON object.
     Demo(Demo),
+    /// Measure what a click costs at the edge, beside nginx and servers that track nothing.
+    BenchClick(click::Options),
+    /// Measure what a click costs from the visitor to a row in ClickHouse, beside nginx.
+    BenchPipeline(pipeline::Options),
+    /// Follow nginx's log and insert it, as the pipeline that ours is measured beside.
+    #[command(hide = true)]
+    Tail(tail::Options),
+    /// A server that tracks nothing, to be measured beside the edge.
+    #[command(hide = true)]
+    Baseline { which: Baseline },
 }
 
 #[derive(Args)]
@@ -87,6 +100,10 @@ fn main() -> ExitCode {
             geo,
             exit,
         }),
+        Task::BenchClick(options) => click::run(&options),
+        Task::BenchPipeline(options) => pipeline::run(&options),
+        Task::Tail(options) => tail::run(&options),
+        Task::Baseline { which } => baseline::serve(which),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

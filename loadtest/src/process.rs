@@ -63,6 +63,12 @@ impl Process {
         })
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its ready line: the first line of standard output that is a JSON object.
     ///
     /// # Errors

@@ -45,6 +45,12 @@ impl Member {
             .map_or(Ok(()), |mut process| process.kill9())
     }
 
+    /// Its process's number, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     /// Asks it to stop and waits.
     ///
     /// # Errors
@@ -136,7 +142,8 @@ impl Stack {
     }
 }
 
-fn start_engine(dir: &Path, port: u16) -> anyhow::Result<Member> {
+/// ClickHouse with its data in `dir`.
+pub(crate) fn start_engine(dir: &Path, port: u16) -> anyhow::Result<Member> {
     let data = dir.join("clickhouse").display().to_string();
     let mut engine = Member {
         name: "clickhouse".into(),
@@ -152,7 +159,13 @@ fn start_engine(dir: &Path, port: u16) -> anyhow::Result<Member> {
     Ok(engine)
 }
 
-fn start_aggregator(dir: &Path, engine: u16, listen: u16, admin: u16) -> anyhow::Result<Member> {
+/// An aggregator for that engine, which makes the tables.
+pub(crate) fn start_aggregator(
+    dir: &Path,
+    engine: u16,
+    listen: u16,
+    admin: u16,
+) -> anyhow::Result<Member> {
     let at = |name: &str| format!("{:?}", dir.join(name));
     let text = format!(
         "data_dir = {}\nlisten = \"127.0.0.1:{listen}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
@@ -203,7 +216,7 @@ fn serve(dir: &Path, binary: &str, name: &str, settings: &str) -> anyhow::Result
 }
 
 /// The program beside this one, or one folder up when this one is a test.
-fn program(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe().context("where this program lies is unknown")?;
     here.ancestors()
         .skip(1)
@@ -214,14 +227,14 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A port nobody listens on at this moment; settings name it so that a restart keeps it.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")
         .context("no free port")?
         .local_addr()?
         .port())
 }
 
-fn url(port: u16) -> String {
+pub(crate) fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 

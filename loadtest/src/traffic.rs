@@ -93,7 +93,7 @@ fn line(
 ) -> std::io::Result<()> {
     // What belongs to a visitor follows from the visitor alone.
     let mut own = Random(visitor.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
-    let agent = pick(own.below(100));
+    let agent = AGENTS[agent_of(own.below(100))].0;
     let [a, b, c] = [own.below(1 << 8), own.below(1 << 8), own.below(254) + 1];
     let first = [24, 62, 77, 81, 88, 93, 109, 151, 177, 186, 189, 200, 212][own.below(13) as usize];
     let page = random.below(40);
@@ -111,21 +111,36 @@ fn line(
     )
 }
 
-fn pick(mut hundredth: u64) -> &'static str {
-    for (agent, share) in AGENTS {
-        if hundredth < share {
-            return agent;
+/// The user agents of sample traffic.
+pub fn agents() -> impl Iterator<Item = &'static str> {
+    AGENTS.iter().map(|(agent, _)| *agent)
+}
+
+/// Which of [`agents`] a visitor has, by a number below 100.
+#[must_use]
+pub fn agent_of(mut hundredth: u64) -> usize {
+    for (number, (_, share)) in AGENTS.iter().enumerate() {
+        if hundredth < *share {
+            return number;
         }
         hundredth -= share;
     }
-    AGENTS[0].0
+    0
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
-struct Random(u64);
+#[derive(Debug, Clone)]
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    /// The sequence that `seed` stands for.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number from 0 to `bound`, without it.
+    pub const fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -87,20 +87,65 @@ fn compare(
 /// # Errors
 /// When a process does not answer or has no such histogram.
 pub fn quantile(urls: &[String], histogram: &str, quantile: f64) -> anyhow::Result<f64> {
-    let mut buckets = BTreeMap::new();
-    for url in urls {
-        let text = ureq::get(format!("{url}/metrics"))
-            .call()
-            .with_context(|| format!("{url} does not answer"))?
-            .body_mut()
-            .read_to_string()?;
-        add_buckets(&text, histogram, &mut buckets);
+    Ok(Distribution::read(urls, histogram)?.quantile(quantile))
+}
+
+/// A Prometheus counter or gauge, summed over all labels.
+///
+/// # Errors
+/// When the process does not answer or has no such metric.
+pub fn counter(url: &str, name: &str) -> anyhow::Result<f64> {
+    let text = metrics(url)?;
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        (rest.starts_with(['{', ' '])).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+    });
+    let values: Vec<f64> = values.collect();
+    anyhow::ensure!(!values.is_empty(), "there is no metric {name}");
+    Ok(values.iter().sum())
+}
+
+fn metrics(url: &str) -> anyhow::Result<String> {
+    Ok(ureq::get(format!("{url}/metrics"))
+        .call()
+        .with_context(|| format!("{url} does not answer"))?
+        .body_mut()
+        .read_to_string()?)
+}
+
+/// A Prometheus histogram at one moment, by the bits of its buckets' upper bounds.
+#[derive(Debug, Clone, Default)]
+pub struct Distribution(BTreeMap<u64, (f64, f64)>);
+
+impl Distribution {
+    /// The histogram summed over all labels and all of `urls`' `/metrics`.
+    ///
+    /// # Errors
+    /// When a process does not answer or has no such histogram.
+    pub fn read(urls: &[String], histogram: &str) -> anyhow::Result<Self> {
+        let mut buckets = BTreeMap::new();
+        for url in urls {
+            add_buckets(&metrics(url)?, histogram, &mut buckets);
+        }
+        anyhow::ensure!(!buckets.is_empty(), "there is no histogram {histogram}");
+        Ok(Self(buckets))
     }
-    anyhow::ensure!(!buckets.is_empty(), "there is no histogram {histogram}");
-    Ok(interpolate(
-        &buckets.into_values().collect::<Vec<_>>(),
-        quantile,
-    ))
+
+    /// What was added after `earlier`.
+    #[must_use]
+    pub fn since(mut self, earlier: &Self) -> Self {
+        for (bits, (_, count)) in &mut self.0 {
+            *count -= earlier.0.get(bits).map_or(0.0, |(_, before)| *before);
+        }
+        self
+    }
+
+    /// The value below which the share `quantile` lies, by linear interpolation within its bucket;
+    /// 0 without samples.
+    #[must_use]
+    pub fn quantile(&self, quantile: f64) -> f64 {
+        interpolate(&self.0.values().copied().collect::<Vec<_>>(), quantile)
+    }
 }
 
 /// Buckets by the bits of their upper bound, which sort as the bounds do since none is negative.

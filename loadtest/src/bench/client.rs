@@ -1,0 +1,281 @@
+//! A load generator on one thread: over connections kept open or one for each request, as fast as
+//! the server answers or at a rate that does not wait for it. Servers never belong here.
+
+use super::requests::Requests;
+use super::response::{self, Response};
+use crate::traffic::Random;
+use anyhow::{Context as _, bail, ensure};
+use hdrhistogram::Histogram;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// How long answers may take after the last request was sent.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Latencies are kept up to this, in nanoseconds.
+const LONGEST: u64 = 60_000_000_000;
+
+/// What to send where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    /// The server.
+    pub(super) target: SocketAddr,
+    /// Connections open at once.
+    pub(super) connections: usize,
+    /// Whether a connection carries more than one request.
+    pub(super) keep_alive: bool,
+    /// How fast.
+    pub(super) pace: Pace,
+    /// Sent before measuring.
+    pub(super) warm_up: Duration,
+    /// Measured.
+    pub(super) measured: Duration,
+}
+
+/// How fast requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Pace {
+    /// The next one when the one before was answered (closed loop).
+    AsAnswered,
+    /// So many a second at random moments (open loop, Poisson), whether or not answers come; never
+    /// late, for which the client's core is kept busy.
+    PerSecond(f64),
+    /// The same but up to a millisecond late, for a client that shares its core.
+    PerSecondShared(f64),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(super) struct Account {
+    /// Requests sent, warm-up included; each was answered with a redirect.
+    pub(super) sent: u64,
+    /// Requests answered while measuring.
+    pub(super) measured: u64,
+    /// How long was measured.
+    pub(super) elapsed: Duration,
+    /// Processor time the server took while measuring.
+    pub(super) cpu: Duration,
+    /// From the moment a request was due to its whole answer, in nanoseconds.
+    pub(super) latency: Histogram<u64>,
+}
+
+/// Sends `requests` as `plan` says; `cpu` tells the server's processor time so far.
+///
+/// # Errors
+/// When a connection fails or anything but a redirect is answered: every request counts.
+pub(super) fn run(
+    plan: &Plan,
+    requests: &mut Requests,
+    cpu: &dyn Fn() -> anyhow::Result<Duration>,
+) -> anyhow::Result<Account> {
+    let mut client = Client::new(plan)?;
+    client.send_until(requests, Instant::now() + plan.warm_up)?;
+    client.latency.reset();
+    client.answered = 0;
+    let (cpu_before, started) = (cpu()?, Instant::now());
+    client.send_until(requests, started + plan.measured)?;
+    let (elapsed, cpu_after, measured) = (started.elapsed(), cpu()?, client.answered);
+    client.drain()?;
+    Ok(Account {
+        sent: client.sent,
+        measured,
+        elapsed,
+        cpu: cpu_after.saturating_sub(cpu_before),
+        latency: client.latency,
+    })
+}
+
+struct Client<'p> {
+    plan: &'p Plan,
+    poll: Poll,
+    connections: Vec<Connection>,
+    idle: Vec<usize>,
+    /// When requests were due that no connection was free for.
+    waiting: VecDeque<Instant>,
+    next_due: Instant,
+    gaps: Random,
+    sent: u64,
+    answered: u64,
+    latency: Histogram<u64>,
+    buffer: Box<[u8; 16 << 10]>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// When the request it carries was due.
+    due: Option<Instant>,
+    partial: Vec<u8>,
+}
+
+impl<'p> Client<'p> {
+    fn new(plan: &'p Plan) -> anyhow::Result<Self> {
+        let poll = Poll::new()?;
+        let connections = (0..plan.connections)
+            .map(|number| connect(plan.target, &poll, number, number as u64))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self {
+            plan,
+            poll,
+            idle: (0..connections.len()).collect(),
+            connections,
+            waiting: VecDeque::new(),
+            next_due: Instant::now(),
+            gaps: Random::new(0x9a9),
+            sent: 0,
+            answered: 0,
+            latency: Histogram::new_with_max(LONGEST, 3)?,
+            buffer: Box::new([0; 16 << 10]),
+        })
+    }
+
+    fn send_until(&mut self, requests: &mut Requests, end: Instant) -> anyhow::Result<()> {
+        let mut events = Events::with_capacity(1_024);
+        // An open loop must not sleep through the moment the next request is due.
+        let timeout = match self.plan.pace {
+            Pace::AsAnswered => Duration::from_millis(10),
+            Pace::PerSecond(_) => Duration::ZERO,
+            Pace::PerSecondShared(_) => Duration::from_millis(1),
+        };
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(());
+            }
+            self.send_due(requests, now)?;
+            self.poll.poll(&mut events, Some(timeout))?;
+            for event in &events {
+                self.receive(event.token().0)?;
+            }
+        }
+    }
+
+    fn send_due(&mut self, requests: &mut Requests, now: Instant) -> anyhow::Result<()> {
+        match self.plan.pace {
+            Pace::AsAnswered => {
+                while let Some(number) = self.idle.pop() {
+                    self.send(number, requests, Instant::now())?;
+                }
+            }
+            Pace::PerSecond(rate) | Pace::PerSecondShared(rate) => {
+                while self.next_due <= now {
+                    self.waiting.push_back(self.next_due);
+                    let gap = self.gap(rate);
+                    self.next_due += gap;
+                }
+                let free = self.idle.len().min(self.waiting.len());
+                for due in self.waiting.drain(..free).collect::<Vec<_>>() {
+                    let number = self.idle.pop().expect("as many as are free");
+                    self.send(number, requests, due)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The time between two requests of a Poisson stream.
+    fn gap(&mut self, rate: f64) -> Duration {
+        let uniform = (self.gaps.below(1 << 52) + 1) as f64 / (1_u64 << 52) as f64;
+        Duration::from_secs_f64(-uniform.ln() / rate)
+    }
+
+    fn send(&mut self, number: usize, requests: &mut Requests, due: Instant) -> anyhow::Result<()> {
+        let connection = &mut self.connections[number];
+        let request = requests.next_request();
+        let written = connection
+            .stream
+            .write(request)
+            .context("a request could not be sent")?;
+        ensure!(written == request.len(), "a request was taken only in part");
+        connection.due = Some(due);
+        self.sent += 1;
+        Ok(())
+    }
+
+    fn receive(&mut self, number: usize) -> anyhow::Result<()> {
+        let connection = &mut self.connections[number];
+        let Some(due) = connection.due else {
+            return Ok(());
+        };
+        let length = match connection.stream.read(&mut *self.buffer) {
+            Ok(0) => bail!("a connection was closed before its answer"),
+            Ok(length) => length,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error).context("an answer could not be read"),
+        };
+        let read = &self.buffer[..length];
+        let response = if connection.partial.is_empty() {
+            response::parse(read)?
+        } else {
+            connection.partial.extend_from_slice(read);
+            response::parse(&connection.partial)?
+        };
+        match response {
+            Response::Partial => {
+                if connection.partial.is_empty() {
+                    connection.partial.extend_from_slice(read);
+                }
+                return Ok(());
+            }
+            Response::Redirect => connection.partial.clear(),
+        }
+        connection.due = None;
+        self.answered += 1;
+        let nanos = u64::try_from(due.elapsed().as_nanos()).unwrap_or(LONGEST);
+        self.latency.saturating_record(nanos);
+        if !self.plan.keep_alive {
+            self.connections[number] = connect(self.plan.target, &self.poll, number, self.sent)?;
+        }
+        self.idle.push(number);
+        Ok(())
+    }
+
+    /// Waits for the answers that are still out.
+    fn drain(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + DRAIN;
+        let mut events = Events::with_capacity(1_024);
+        while self.idle.len() < self.connections.len() {
+            ensure!(
+                Instant::now() < deadline,
+                "{} requests were not answered within {DRAIN:?}",
+                self.connections.len() - self.idle.len()
+            );
+            self.poll
+                .poll(&mut events, Some(Duration::from_millis(10)))?;
+            for event in &events {
+                self.receive(event.token().0)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Connects from one of many loopback addresses, or a connection for each request would use up the
+/// ports of one.
+fn connect(
+    target: SocketAddr,
+    poll: &Poll,
+    number: usize,
+    salt: u64,
+) -> anyhow::Result<Connection> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let [.., high, low] = (salt % 60_000 + 2).to_be_bytes();
+    let source = SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 0));
+    socket.bind(&source.into())?;
+    socket
+        .connect(&target.into())
+        .with_context(|| format!("{target} can't be reached"))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    let mut stream = TcpStream::from_std(socket.into());
+    poll.registry()
+        .register(&mut stream, Token(number), Interest::READABLE)?;
+    Ok(Connection {
+        stream,
+        due: None,
+        partial: Vec::new(),
+    })
+}

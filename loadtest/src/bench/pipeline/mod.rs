@@ -1,0 +1,367 @@
+//! What a click costs from the visitor to a row in ClickHouse, beside nginx whose log is inserted
+//! by the engine's own reader of JSON.
+//!
+//! Everything, the load generator included, shares two cores; processor time is the kernel's
+//! account of each process.
+
+mod ours;
+mod peer;
+pub mod tail;
+
+use super::client::{self, Account, Pace, Plan};
+use super::machine::{self, Machine};
+use super::report::{Goal, Rounds, Sheet, goals_sheet};
+use super::requests::Requests;
+use super::server::{Kind, Setting};
+use super::{prepare, write_results};
+use crate::clickhouse::Analyst;
+use crate::interrupt::Interrupt;
+use anyhow::{Context as _, ensure};
+use ours::Step;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const CONNECTIONS: usize = 64;
+/// Rows are visible within this after the last answer, or the benchmark fails.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(60);
+/// What an engine does after the last insert is counted for so long.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// How often each figure is taken.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: u32,
+    /// Seconds of clicks for each figure.
+    #[arg(long, default_value_t = 6.0)]
+    pub seconds: f64,
+    /// Different visitors.
+    #[arg(long, default_value_t = 100_000)]
+    pub visitors: u64,
+    /// Seed of the requests.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// A MaxMind-format file of countries by address.
+    #[arg(long, value_name = "FILE")]
+    pub geo: PathBuf,
+    /// Where results and the processes' files go.
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    pub out: PathBuf,
+    /// The results' name.
+    #[arg(long, default_value = "pipeline")]
+    pub name: String,
+    /// Fail when a goal is missed, not only when clicks are.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Processor time of each stage for a click, in µs, and how many clicks a second were carried.
+#[derive(Debug, Default, Serialize)]
+struct Cost {
+    stages: BTreeMap<&'static str, Rounds>,
+    total: Rounds,
+    clicks_per_second: Rounds,
+}
+
+#[derive(Debug, Default)]
+struct Results {
+    ours: Cost,
+    nginx: Cost,
+    peer: Cost,
+    steps: BTreeMap<u32, Vec<Step>>,
+    bytes: BTreeMap<&'static str, Rounds>,
+}
+
+struct Bench<'o> {
+    options: &'o Options,
+    setting: Setting,
+    results: Results,
+    interrupt: Interrupt,
+}
+
+/// Runs the benchmark, prints tables and writes them beside the figures.
+///
+/// # Errors
+/// When a process fails or a click is missing or doubled; with `strict` also when a goal is missed.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    ensure!(
+        options.rounds > 0 && options.seconds > 0.0,
+        "nothing to measure"
+    );
+    let mut setting = prepare(&options.out, &options.geo, 12)?;
+    setting.cores = setting.cores.shared();
+    let mut bench = Bench {
+        setting,
+        options,
+        results: Results::default(),
+        interrupt: Interrupt::listen()?,
+    };
+    let missing = Kind::Nginx
+        .lacks()
+        .map(|lack| format!("nginx is missing: {lack}"));
+    missing.iter().for_each(|line| eprintln!("{line}"));
+    for round in 0..options.rounds {
+        bench.ours(round)?;
+        if missing.is_none() {
+            bench.nginx(round, false)?;
+            bench.nginx(round, true)?;
+        }
+    }
+    let _ = fs::remove_dir_all(&bench.setting.dir);
+    bench.finish(missing.as_deref())
+}
+
+/// The processes of a stage, by its name.
+type Stages = Vec<(&'static str, Vec<u32>)>;
+
+/// A run of clicks whose cost is being taken.
+struct Carried {
+    answered: u64,
+    elapsed: Duration,
+    cpu: Vec<(&'static str, Duration)>,
+}
+
+impl Bench<'_> {
+    /// Sends clicks for the time of one figure.
+    fn send(&self, target: SocketAddr, pace: Pace, salt: u64) -> anyhow::Result<Account> {
+        self.interrupt.check()?;
+        let slugs: Vec<String> = self
+            .setting
+            .slugs
+            .iter()
+            .map(|link| link.0.clone())
+            .collect();
+        let seed = self.options.seed.wrapping_add(salt << 32);
+        let mut requests = Requests::new(&slugs, self.options.visitors, false, seed);
+        let plan = Plan {
+            target,
+            connections: CONNECTIONS,
+            keep_alive: true,
+            pace,
+            warm_up: Duration::ZERO,
+            measured: Duration::from_secs_f64(self.options.seconds),
+        };
+        client::run(&plan, &mut requests, &|| Ok(Duration::ZERO))
+    }
+
+    /// Sends clicks as fast as they are answered and waits with `arrived` until they have come
+    /// through; the cost of all that by stage.
+    fn carry(
+        &self,
+        target: SocketAddr,
+        stages: &Stages,
+        round: u32,
+        arrived: impl FnOnce(u64) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Carried> {
+        let cpu = |pids: &Vec<u32>| machine::cpu_time(pids);
+        let before = stages
+            .iter()
+            .map(|(_, pids)| cpu(pids))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let started = Instant::now();
+        let account = self.send(target, Pace::AsAnswered, u64::from(round))?;
+        arrived(account.sent)?;
+        let elapsed = started.elapsed();
+        std::thread::sleep(SETTLE);
+        let mut spent = Vec::new();
+        for ((name, pids), before) in stages.iter().zip(before) {
+            spent.push((*name, cpu(pids)?.saturating_sub(before)));
+        }
+        Ok(Carried {
+            answered: account.sent,
+            elapsed,
+            cpu: spent,
+        })
+    }
+
+    fn progress(&self, round: u32, what: &str) {
+        eprintln!("round {} of {}: {what}", round + 1, self.options.rounds);
+    }
+}
+
+impl Cost {
+    fn add(&mut self, carried: &Carried) {
+        let clicks = carried.answered as f64;
+        let mut total = 0.0;
+        for (name, spent) in &carried.cpu {
+            let micros = spent.as_secs_f64() * 1e6 / clicks;
+            self.stages.entry(name).or_default().0.push(micros);
+            total += micros;
+        }
+        self.total.0.push(total);
+        let rate = clicks / carried.elapsed.as_secs_f64();
+        self.clicks_per_second.0.push(rate);
+    }
+}
+
+/// Waits until ClickHouse has `rows` clicks.
+fn wait_for_rows(analyst: &Analyst, rows: u64) -> anyhow::Result<()> {
+    let deadline = Instant::now() + VISIBLE_WITHIN;
+    loop {
+        let found = count(analyst, "SELECT count() FROM clicks")?;
+        if found >= rows {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{rows} clicks were answered but ClickHouse has {found} after {VISIBLE_WITHIN:?}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Checks that ClickHouse has each of `rows` clicks once, in the table and in the roll-up.
+fn check_rows(analyst: &Analyst, rows: u64) -> anyhow::Result<()> {
+    let found = count(analyst, "SELECT count() FROM clicks")?;
+    let distinct = count(analyst, "SELECT uniqExact(id) FROM clicks")?;
+    let rolled = count(
+        analyst,
+        "SELECT toUInt64(sum(counted) + sum(bots) + sum(prefetches) + sum(heads)) FROM clicks_hourly",
+    )?;
+    ensure!(
+        (found, distinct, rolled) == (rows, rows, rows),
+        "{rows} clicks were answered but ClickHouse has {found}, {distinct} of them different, and \
+         {rolled} by the hour"
+    );
+    Ok(())
+}
+
+fn count(analyst: &Analyst, sql: &str) -> anyhow::Result<u64> {
+    let answer = analyst.query(sql)?;
+    let text = answer.rows.first().and_then(|row| row.first());
+    text.context("a number")?.parse().context("a number")
+}
+
+impl Bench<'_> {
+    fn finish(&self, missing: Option<&str>) -> anyhow::Result<()> {
+        let results = &self.results;
+        let goals = self.goals();
+        let sheets = [
+            self.cost_sheet(),
+            self.step_sheet(),
+            self.bytes_sheet(),
+            goals_sheet(&goals),
+        ];
+        sheets.iter().for_each(|sheet| print!("{}", sheet.table()));
+        missing.iter().for_each(|line| println!("{line}"));
+        let json = serde_json::json!({
+            "machine": Machine::this(),
+            "visitors": self.options.visitors,
+            "rounds": self.options.rounds,
+            "seconds": self.options.seconds,
+            "missing": missing,
+            "ours": results.ours,
+            "nginx": results.nginx,
+            "peer": results.peer,
+            "loads": results.steps,
+            "bytes_per_click": results.bytes,
+            "goals": goals,
+        });
+        write_results(&self.options.out, &self.options.name, &json, &sheets)?;
+        let missed = goals.iter().filter(|goal| goal.missed()).count();
+        ensure!(
+            !self.options.strict || missed == 0,
+            "{missed} goals were missed"
+        );
+        Ok(())
+    }
+
+    fn goals(&self) -> Vec<Goal> {
+        let results = &self.results;
+        let to = |other: &Cost| {
+            let ratio = results.ours.total.ratio(&other.total);
+            (!ratio.0.is_empty()).then(|| ratio.median())
+        };
+        let half = results.steps.get(&50).map(|steps| {
+            Rounds(
+                steps
+                    .iter()
+                    .map(|step| step.freshness_p99_seconds)
+                    .collect(),
+            )
+            .median()
+        });
+        vec![
+            Goal::new(
+                "CPU of a click, to nginx's with its log alone",
+                1.4,
+                to(&results.nginx),
+            ),
+            Goal::new(
+                "CPU of a click, to nginx's and its log inserted",
+                0.85,
+                to(&results.peer),
+            ),
+            Goal::new("freshness p99 at half of the maximum, s", 2.0, half),
+        ]
+    }
+
+    fn cost_sheet(&self) -> Sheet {
+        let title = "CPU of a click by process, in µs, and clicks a second carried on two cores";
+        let headings = ["pipeline", "process", "CPU µs", "clicks/s"];
+        let mut sheet = Sheet::new(title, &headings);
+        let results = &self.results;
+        for (name, cost) in [
+            ("ours", &results.ours),
+            ("nginx, log only", &results.nginx),
+            ("nginx, log inserted", &results.peer),
+        ] {
+            for (stage, micros) in &cost.stages {
+                sheet.row([name.into(), (*stage).into(), micros.shown(2), String::new()]);
+            }
+            let rate = cost.clicks_per_second.shown(0);
+            sheet.row([name.into(), "all".into(), cost.total.shown(2), rate]);
+        }
+        sheet
+    }
+
+    fn step_sheet(&self) -> Sheet {
+        let headings = [
+            "load",
+            "clicks/s",
+            "fresh p50 s",
+            "fresh p99 s",
+            "edge µs",
+            "aggregator µs",
+            "engine µs",
+            "edge MB",
+            "aggregator MB",
+            "engine MB",
+        ];
+        let mut sheet = Sheet::new("Ours at shares of the maximum", &headings);
+        for (share, steps) in &self.results.steps {
+            let median = |value: &dyn Fn(&Step) -> f64, decimals: usize| {
+                let value = Rounds(steps.iter().map(value).collect()).median();
+                format!("{value:.decimals$}")
+            };
+            let stage = |name: &'static str| median(&|step| step.cpu_micros[name], 2);
+            let memory = |name: &'static str| median(&|step| step.resident_mb[name], 0);
+            sheet.row([
+                format!("{share}%"),
+                median(&|step| step.clicks_per_second, 0),
+                median(&|step| step.freshness_p50_seconds, 2),
+                median(&|step| step.freshness_p99_seconds, 2),
+                stage("edge"),
+                stage("aggregator"),
+                stage("engine"),
+                memory("edge"),
+                memory("aggregator"),
+                memory("engine"),
+            ]);
+        }
+        sheet
+    }
+
+    fn bytes_sheet(&self) -> Sheet {
+        let mut sheet = Sheet::new("Bytes of a click", &["where", "bytes"]);
+        for (place, bytes) in &self.results.bytes {
+            sheet.row([(*place).into(), bytes.shown(1)]);
+        }
+        sheet
+    }
+}

@@ -1,0 +1,81 @@
+//! nginx, alone or with its log inserted into the same tables by the same engine.
+
+use super::ours::processes;
+use super::{Bench, check_rows, wait_for_rows};
+use crate::bench::server::{Kind, Server};
+use crate::clickhouse::Analyst;
+use crate::process::Process;
+use crate::stack::{self, free_port, program, start_aggregator, start_engine};
+use anyhow::Context as _;
+use std::process::Command;
+use std::time::Duration;
+
+impl Bench<'_> {
+    /// One round of nginx, its log inserted or not.
+    pub(super) fn nginx(&mut self, round: u32, inserted: bool) -> anyhow::Result<()> {
+        if inserted {
+            self.inserted(round)
+        } else {
+            self.alone(round)
+        }
+    }
+
+    fn alone(&mut self, round: u32) -> anyhow::Result<()> {
+        self.progress(round, "nginx with its log");
+        let server = Server::start(Kind::Nginx, &self.setting)?;
+        let stages = vec![("nginx", server.pids().to_vec())];
+        let carried = self.carry(server.address, &stages, round, |_| Ok(()))?;
+        server.stop(carried.answered)?;
+        self.results.nginx.add(&carried);
+        Ok(())
+    }
+
+    fn inserted(&mut self, round: u32) -> anyhow::Result<()> {
+        self.progress(round, "nginx with its log inserted");
+        let dir = self.setting.dir.join("peer");
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir)?;
+        let port = free_port()?;
+        let mut engine = start_engine(&dir, port)?;
+        // It makes the tables and roll-ups, and is not needed after that.
+        let admin = free_port()?;
+        let mut aggregator = start_aggregator(&dir, port, free_port()?, admin)?;
+        wait_until_ready(&stack::url(admin))?;
+        aggregator.stop()?;
+        let (url, credentials) = (stack::url(port), dir.join("clickhouse/credentials.json"));
+        let analyst = Analyst::new(&url, &credentials)?;
+
+        let server = Server::start(Kind::Nginx, &self.setting)?;
+        let log = server.log_file().context("nginx logs to a file")?;
+        let mut command = Command::new(program("loadtest")?);
+        command.arg("tail").arg("--log").arg(log);
+        command
+            .args(["--clickhouse", &url, "--credentials"])
+            .arg(&credentials);
+        let mut tail = Process::start("tail", &mut command, &dir.join("tail.log"))?;
+        tail.ready_line(Duration::from_secs(10))?;
+        let stages = vec![
+            ("nginx", server.pids().to_vec()),
+            ("tail", vec![tail.pid()]),
+            ("engine", processes(&engine)?),
+        ];
+        let carried = self.carry(server.address, &stages, round, |rows| {
+            wait_for_rows(&analyst, rows)
+        })?;
+        check_rows(&analyst, carried.answered)?;
+        self.results.peer.add(&carried);
+        tail.kill9()?;
+        server.stop(carried.answered)?;
+        engine.stop()
+    }
+}
+
+fn wait_until_ready(admin: &str) -> anyhow::Result<()> {
+    for _ in 0..600 {
+        if ureq::get(format!("{admin}/readyz")).call().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    anyhow::bail!("the aggregator is not ready: ClickHouse has no tables")
+}
