@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 /// Bytes of a log that an error shows.
@@ -97,13 +97,12 @@ impl Process {
         }
     }
 
-    /// Ends it as `kill -9` does and waits until it is gone.
+    /// Ends it and what it started as `kill -9` does and waits until it is gone.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn kill9(&mut self) -> anyhow::Result<()> {
-        self.child
-            .kill()
+        killpg(self.group()?, Signal::SIGKILL)
             .with_context(|| format!("cannot kill {}", self.name))?;
         self.child
             .wait()
@@ -116,8 +115,8 @@ impl Process {
     /// # Errors
     /// When it is still there after `within` or ended with an error.
     pub fn stop(&mut self, within: Duration) -> anyhow::Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).context("process id")?);
-        kill(pid, Signal::SIGTERM).with_context(|| format!("cannot stop {}", self.name))?;
+        kill(self.group()?, Signal::SIGTERM)
+            .with_context(|| format!("cannot stop {}", self.name))?;
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
@@ -138,6 +137,13 @@ impl Process {
         )
     }
 
+    /// Its process group, which has its number: what it started itself is in it.
+    fn group(&self) -> anyhow::Result<Pid> {
+        Ok(Pid::from_raw(
+            i32::try_from(self.child.id()).context("process id")?,
+        ))
+    }
+
     fn tail(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         let from = bytes.len().saturating_sub(TAIL_BYTES);
@@ -152,7 +158,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // Already gone is what is wanted.
-        let _ = self.child.kill();
+        let _ = self.group().map(|group| killpg(group, Signal::SIGKILL));
         let _ = self.child.wait();
     }
 }

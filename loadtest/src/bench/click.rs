@@ -207,6 +207,7 @@ impl Bench<'_> {
             target: server.address,
             connections: load.connections,
             keep_alive: load.keep_alive,
+            spin: true,
             pace,
             warm_up: Duration::from_millis(500),
             measured: Duration::from_secs_f64(options.seconds),

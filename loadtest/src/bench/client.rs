@@ -28,6 +28,10 @@ pub(super) struct Plan {
     pub(super) connections: usize,
     /// Whether a connection carries more than one request.
     pub(super) keep_alive: bool,
+    /// Whether the client never sleeps: requests are sent the moment they are due, and no server
+    /// pays for waking it, which those that answer fastest would do least often. On a core that it
+    /// shares it must sleep, and requests are up to a millisecond late.
+    pub(super) spin: bool,
     /// How fast.
     pub(super) pace: Pace,
     /// Sent before measuring.
@@ -41,11 +45,8 @@ pub(super) struct Plan {
 pub(super) enum Pace {
     /// The next one when the one before was answered (closed loop).
     AsAnswered,
-    /// So many a second at random moments (open loop, Poisson), whether or not answers come; never
-    /// late, for which the client's core is kept busy.
+    /// So many a second at random moments (open loop, Poisson), whether or not answers come.
     PerSecond(f64),
-    /// The same but up to a millisecond late, for a client that shares its core.
-    PerSecondShared(f64),
 }
 
 /// What happened.
@@ -134,11 +135,10 @@ impl<'p> Client<'p> {
 
     fn send_until(&mut self, requests: &mut Requests, end: Instant) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(1_024);
-        // An open loop must not sleep through the moment the next request is due.
-        let timeout = match self.plan.pace {
-            Pace::AsAnswered => Duration::from_millis(10),
-            Pace::PerSecond(_) => Duration::ZERO,
-            Pace::PerSecondShared(_) => Duration::from_millis(1),
+        let timeout = if self.plan.spin {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(1)
         };
         loop {
             let now = Instant::now();
@@ -160,7 +160,7 @@ impl<'p> Client<'p> {
                     self.send(number, requests, Instant::now())?;
                 }
             }
-            Pace::PerSecond(rate) | Pace::PerSecondShared(rate) => {
+            Pace::PerSecond(rate) => {
                 while self.next_due <= now {
                     self.waiting.push_back(self.next_due);
                     let gap = self.gap(rate);

@@ -142,6 +142,7 @@ impl Bench<'_> {
             target,
             connections: CONNECTIONS,
             keep_alive: true,
+            spin: false,
             pace,
             warm_up: Duration::ZERO,
             measured: Duration::from_secs_f64(self.options.seconds),

@@ -93,7 +93,7 @@ impl Bench<'_> {
         };
         let cpu_before = cpu(running)?;
         let salt = 1_000 + u64::from(round) * 100 + rate as u64;
-        let account = self.send(running.edge, Pace::PerSecondShared(rate), salt)?;
+        let account = self.send(running.edge, Pace::PerSecond(rate), salt)?;
         running.answered += account.sent;
         wait_for_rows(&running.analyst, running.answered)?;
         let cpu_after = cpu(running)?;

@@ -97,7 +97,7 @@ http {{
   map_hash_max_size {buckets};
   map_hash_bucket_size 256;
   map $uri $offer {{ include {dir}/links.map; }}
-  log_format click escape=json '{{"time":$msec,"id":"$request_id","link":"$uri","offer":"$offer",'
+  log_format click escape=json '{{"time":"$msec","id":"$request_id","link":"$uri","offer":"$offer",'
     '"ip":"::ffff:$remote_addr","country":"$country","status":$status,'
     '"user_agent":"$http_user_agent","language":"$http_accept_language","host":"$host",'
     '"referrer":"$http_referer","source":"$arg_source","sub1":"$arg_sub1","sub2":"$arg_sub2"}}';
