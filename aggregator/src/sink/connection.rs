@@ -2,8 +2,8 @@
 //! ClickHouse takes a repetition only once.
 
 use crate::settings::{self, InvalidSettings};
-use clickhouse::Client;
 use clickhouse::native::Block;
+use clickhouse::{Client, Compression};
 use std::error::Error as StdError;
 use std::time::Duration;
 use thiserror::Error;
@@ -43,6 +43,7 @@ impl ClickHouse {
             .with_url(&settings.url)
             .with_user(&settings.user)
             .with_password(settings.login()?)
+            .with_compression(compression(&settings.url))
             .with_product_info("aggregator", env!("CARGO_PKG_VERSION"));
         let migrating = clickhouse_schema::migrate(&client, &settings.database);
         let migrated = tokio::time::timeout(ANSWER, migrating).await;
@@ -89,6 +90,18 @@ impl ClickHouse {
             .with_setting("max_partitions_per_insert_block", "0");
         insert.write(rows).await?;
         insert.end().await
+    }
+}
+
+/// Compressing for the same machine costs both sides and saves nothing.
+fn compression(url: &str) -> Compression {
+    let host = url.trim_start_matches("http://");
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let near = ["127.0.0.1", "localhost", "[::1]"].contains(&host.trim_end_matches('/'));
+    if near {
+        Compression::None
+    } else {
+        Compression::Lz4
     }
 }
 

@@ -46,6 +46,7 @@ fn config_xml(data: &Path, port: u16, users: &Path) -> String {
   <mark_cache_size>67108864</mark_cache_size>
   <background_schedule_pool_size>8</background_schedule_pool_size>
   <max_concurrent_queries>100</max_concurrent_queries>
+  <asynchronous_metrics_update_period_s>15</asynchronous_metrics_update_period_s>
   <keep_alive_timeout>30</keep_alive_timeout>
   <access_control_improvements>
     <select_from_system_db_requires_grant>true</select_from_system_db_requires_grant>
