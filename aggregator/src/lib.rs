@@ -14,3 +14,5 @@ pub mod settings;
 mod sink;
 
 pub use running::{Running, StartError, start};
+#[doc(hidden)]
+pub use sink::DecodedClicks;

@@ -3,9 +3,12 @@
 mod columns;
 mod connection;
 mod decode;
+mod measured;
 mod prepared;
 mod quarantine;
 
 pub(crate) use connection::{ClickHouse, SinkError};
+#[doc(hidden)]
+pub use measured::DecodedClicks;
 pub(crate) use prepared::{Prepared, prepare};
 pub(crate) use quarantine::Quarantine;

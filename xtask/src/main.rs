@@ -2,6 +2,7 @@
 //! product.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod setup;
 mod step;
@@ -45,6 +46,11 @@ enum Task {
     },
     /// Format, clippy, documentation, licences and dependencies, house rules.
     Check,
+    /// Measure, and say what does not keep to its budget.
+    Bench {
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
 }
 
 fn main() -> ExitCode {
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => demo(args),
         Task::Test { args } => test(args),
         Task::Check => check::run_all(),
+        Task::Bench { what } => what.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
