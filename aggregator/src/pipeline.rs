@@ -6,7 +6,7 @@ use crate::ingest::Phase;
 use crate::intake::{BlockSize, Intake};
 use crate::metrics::Metrics;
 use crate::settings;
-use crate::sink::{ClickHouse, Prepared, Quarantine, SinkError, prepare};
+use crate::sink::{ClickHouse, Columns, Prepared, Quarantine, SinkError, prepare};
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -133,9 +133,7 @@ impl Pipeline {
 
     async fn prepare(&self, token: String, block: Block) -> Prepared {
         let prepared = spawn_blocking(move || prepare(token, block)).await;
-        let prepared = prepared
-            .expect("decoding does not panic and is not cancelled")
-            .expect("the columns are those of the program, whatever the rows");
+        let prepared = prepared.expect("decoding does not panic and is not cancelled");
         for event in &prepared.rejected {
             self.metrics
                 .quarantined
@@ -152,8 +150,8 @@ impl Pipeline {
             database = self.connect(&settings) => database,
         };
         while let Some(prepared) = blocks.recv().await {
-            for (table, rows) in &prepared.tables {
-                self.insert_table(&database, table, &prepared.token, rows)
+            for (table, columns) in &prepared.tables {
+                self.insert_table(&database, table, &prepared.token, columns)
                     .await;
             }
             self.taken(prepared).await;
@@ -176,11 +174,11 @@ impl Pipeline {
         database: &ClickHouse,
         table: &str,
         token: &str,
-        rows: &clickhouse::native::Block,
+        columns: &Columns,
     ) {
         let attempt = async || {
             let begun = Instant::now();
-            let done = database.insert(table, token, rows).await;
+            let done = database.insert(table, token, columns).await;
             match &done {
                 Ok(()) => self
                     .metrics
@@ -195,7 +193,7 @@ impl Pipeline {
         self.metrics
             .rows
             .with_label_values(&[table])
-            .inc_by(rows.num_rows() as u64);
+            .inc_by(columns.rows as u64);
     }
 
     /// ClickHouse has the block: first the disk knows, then the edges.

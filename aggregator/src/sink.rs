@@ -7,6 +7,7 @@ mod measured;
 mod prepared;
 mod quarantine;
 
+pub(crate) use columns::Columns;
 pub(crate) use connection::{ClickHouse, SinkError};
 #[doc(hidden)]
 pub use measured::DecodedClicks;

@@ -1,158 +1,153 @@
-//! Rows to the columns of a Native block. The wire carries plain types; ClickHouse makes
-//! LowCardinality of them where the table wants it.
+//! Rows to the columns of a block in ClickHouse's Native format, written once into the bytes that
+//! are sent.
+//!
+//! The wire carries plain types; ClickHouse makes LowCardinality of them where the table wants it.
+//! The format: <https://clickhouse.com/docs/interfaces/formats/Native>. The client library's own
+//! builder and writer keep every column apart and send each text by itself, which cost several times
+//! as much.
 
 use super::decode::Row;
-use clickhouse::native::builder::{BlockBuilder, BlockBuilderError, UpsertColumnError};
-use clickhouse::native::encode::{Encode, ValueWriter};
-use clickhouse::native::{Block, DataTypeNode};
-use std::error::Error;
+use bytes::Bytes;
 use std::net::Ipv6Addr;
-use tracking_events::{ClickId, CostMicros, SUB_COUNT};
+use tracking_events::SUB_COUNT;
 
-/// The largest number of 18 digits, as millionths.
+/// Decimal(18, 6) has 18 digits.
 const LARGEST_DECIMAL: i64 = 999_999_999_999_999_999;
+/// About what a row takes, so that a block is hardly ever moved while it grows.
+const ROW_BYTES: usize = 512;
+const COLUMNS: usize = 28 + SUB_COUNT;
 
-type BoxedError = Box<dyn Error + Send + Sync>;
+/// A block of one table, ready to be sent, as often as need be.
+#[derive(Debug, Clone)]
+pub(crate) struct Columns {
+    /// How many rows.
+    pub(crate) rows: usize,
+    /// The block in the Native format.
+    pub(crate) bytes: Bytes,
+}
 
-/// Columns that the client library refuses: the program is wrong, not the data.
-#[derive(Debug, thiserror::Error)]
-#[error("a block can't be built: {0}")]
-pub(crate) struct ColumnsError(String);
-
-/// Builds the block of one table; `None` without rows.
-pub(super) fn build(rows: &[Row<'_>]) -> Result<Option<Block>, ColumnsError> {
+/// The columns of `rows`; none when there are no rows.
+pub(super) fn build(rows: &[Row<'_>]) -> Option<Columns> {
     if rows.is_empty() {
-        return Ok(None);
+        return None;
     }
-    let mut columns = Columns {
-        builder: BlockBuilder::new(),
+    let mut writer = Writer {
+        out: Vec::with_capacity(rows.len() * ROW_BYTES),
         rows,
+        columns: 0,
     };
-    columns.add("id", |row| Id(row.visit.id))?;
-    columns.add("time", |row| Time(row.visit.time.0))?;
-    columns.add("link_id", |row| row.visit.link.id.0)?;
-    columns.texts()?;
-    columns.add("visitor", |row| row.visit.visitor.0)?;
-    columns.add("flags", |row| row.visit.flags.0)?;
-    columns.add("status", |row| row.visit.status)?;
-    columns.add("ip", |row| Ipv6Addr::from(row.visit.address))?;
-    columns.add("asn", |row| row.visit.geo.asn)?;
-    columns.add("cost", |row| Cost(row.visit.cost))?;
-    columns.subs()?;
-    columns.add("node", |row| row.key.node)?;
-    columns.add("lane", |row| row.key.lane)?;
-    columns.add("seq", |row| row.seq)?;
-    columns.add("journal", |row| row.key.journal)?;
-    Ok(Some(columns.builder.build()?))
+    writer.length(COLUMNS);
+    writer.length(rows.len());
+    writer.all();
+    assert_eq!(writer.columns, COLUMNS, "the block says how many there are");
+    Some(Columns {
+        rows: rows.len(),
+        bytes: writer.out.into(),
+    })
 }
 
-struct Columns<'a> {
-    builder: BlockBuilder,
+struct Writer<'a> {
+    out: Vec<u8>,
     rows: &'a [Row<'a>],
+    columns: usize,
 }
 
-impl<'a> Columns<'a> {
-    fn add<T: Encode>(
-        &mut self,
-        name: impl Into<String>,
-        value: impl Fn(&'a Row<'a>) -> T,
-    ) -> Result<(), ColumnsError> {
-        self.builder
-            .upsert_column::<T>(name)?
-            .add_all(self.rows.iter().map(value))?;
-        Ok(())
-    }
-
-    fn texts(&mut self) -> Result<(), ColumnsError> {
-        self.add("link", |row| row.visit.link.slug)?;
-        self.add("offer", |row| row.visit.link.offer)?;
-        self.add("campaign", |row| row.visit.link.campaign)?;
-        self.add("affiliate", |row| row.visit.link.affiliate)?;
-        self.add("country", |row| country(&row.visit.geo.country))?;
-        self.add("region", |row| row.visit.geo.region)?;
-        self.add("device", |row| row.visit.agent.device.as_str())?;
-        self.add("os", |row| row.visit.agent.os)?;
-        self.add("browser", |row| row.visit.agent.browser)?;
-        self.add("user_agent", |row| row.visit.agent.raw)?;
-        self.add("language", |row| row.visit.language)?;
-        self.add("host", |row| row.visit.host)?;
-        self.add("referrer", |row| row.visit.referrer)?;
-        self.add("source", |row| row.visit.source)?;
-        self.add("external_id", |row| row.visit.external_id)
-    }
-
-    fn subs(&mut self) -> Result<(), ColumnsError> {
+impl<'a> Writer<'a> {
+    fn all(&mut self) {
+        self.id();
+        self.fixed("time", "DateTime64(6, 'UTC')", |row| {
+            row.visit.time.0.to_le_bytes()
+        });
+        self.fixed("link_id", "UInt32", |row| row.visit.link.id.0.to_le_bytes());
+        self.text("link", |row| row.visit.link.slug);
+        self.text("offer", |row| row.visit.link.offer);
+        self.text("campaign", |row| row.visit.link.campaign);
+        self.text("affiliate", |row| row.visit.link.affiliate);
+        self.fixed("visitor", "UInt64", |row| row.visit.visitor.0.to_le_bytes());
+        self.fixed("flags", "UInt32", |row| row.visit.flags.0.to_le_bytes());
+        self.fixed("status", "UInt16", |row| row.visit.status.to_le_bytes());
+        self.fixed("ip", "IPv6", |row| {
+            Ipv6Addr::from(row.visit.address).octets()
+        });
+        self.text("country", |row| country(&row.visit.geo.country));
+        self.text("region", |row| row.visit.geo.region);
+        self.fixed("asn", "UInt32", |row| row.visit.geo.asn.to_le_bytes());
+        self.text("device", |row| row.visit.agent.device.as_str());
+        self.text("os", |row| row.visit.agent.os);
+        self.text("browser", |row| row.visit.agent.browser);
+        self.text("user_agent", |row| row.visit.agent.raw);
+        self.text("language", |row| row.visit.language);
+        self.text("host", |row| row.visit.host);
+        self.text("referrer", |row| row.visit.referrer);
+        self.text("source", |row| row.visit.source);
+        self.text("external_id", |row| row.visit.external_id);
+        self.fixed("cost", "Decimal(18, 6)", |row| {
+            let cost = row.visit.cost.0;
+            // The codec allows more digits than the column holds.
+            cost.clamp(-LARGEST_DECIMAL, LARGEST_DECIMAL).to_le_bytes()
+        });
         for index in 0..SUB_COUNT {
-            self.add(format!("sub{}", index + 1), |row| row.visit.subs[index])?;
+            self.text(&format!("sub{}", index + 1), |row| row.visit.subs[index]);
         }
-        Ok(())
+        self.fixed("node", "UInt16", |row| row.key.node.to_le_bytes());
+        self.fixed("lane", "UInt8", |row| row.key.lane.to_le_bytes());
+        self.fixed("seq", "UInt64", |row| row.seq.to_le_bytes());
+        self.fixed("journal", "UInt64", |row| row.key.journal.to_le_bytes());
+    }
+
+    fn id(&mut self) {
+        self.head("id", "String");
+        for row in self.rows {
+            let text = row.visit.id.to_chars();
+            self.length(text.len());
+            self.out.extend_from_slice(&text);
+        }
+    }
+
+    fn text(&mut self, name: &str, value: impl Fn(&'a Row<'a>) -> &'a str) {
+        self.head(name, "String");
+        for row in self.rows {
+            self.string(value(row));
+        }
+    }
+
+    fn fixed<const N: usize>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        value: impl Fn(&Row<'_>) -> [u8; N],
+    ) {
+        self.head(name, kind);
+        for row in self.rows {
+            self.out.extend_from_slice(&value(row));
+        }
+    }
+
+    fn head(&mut self, name: &str, kind: &str) {
+        self.columns += 1;
+        self.string(name);
+        self.string(kind);
+    }
+
+    fn string(&mut self, text: &str) {
+        self.length(text.len());
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// A number in seven bits a byte, the lowest first (LEB128).
+    fn length(&mut self, mut number: usize) {
+        while number >= 0x80 {
+            self.out.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        self.out.push(number as u8);
     }
 }
 
-/// The two letters, or nothing when unknown (two NUL bytes) or not letters at all.
+/// Two capitals or nothing: an edge may be older or newer than this program.
 fn country(code: &[u8; 2]) -> &str {
     match std::str::from_utf8(code) {
         Ok(text) if code.iter().all(u8::is_ascii_uppercase) => text,
         _ => "",
-    }
-}
-
-struct Id(ClickId);
-
-impl Encode for Id {
-    fn produces() -> DataTypeNode {
-        DataTypeNode::String
-    }
-
-    fn encode(&self, writer: &mut ValueWriter<'_>) -> Result<(), BoxedError> {
-        Ok(writer.write_string(&self.0.to_chars())?)
-    }
-}
-
-/// Microseconds since 1970.
-struct Time(u64);
-
-impl Encode for Time {
-    fn produces() -> DataTypeNode {
-        named("DateTime64(6, 'UTC')")
-    }
-
-    fn encode(&self, writer: &mut ValueWriter<'_>) -> Result<(), BoxedError> {
-        Ok(writer.write_fixed(&i64::try_from(self.0)?.to_le_bytes())?)
-    }
-}
-
-struct Cost(CostMicros);
-
-impl Encode for Cost {
-    fn produces() -> DataTypeNode {
-        named("Decimal(18, 6)")
-    }
-
-    fn encode(&self, writer: &mut ValueWriter<'_>) -> Result<(), BoxedError> {
-        let held = self.0.0.clamp(-LARGEST_DECIMAL, LARGEST_DECIMAL);
-        Ok(writer.write_fixed(&held.to_le_bytes())?)
-    }
-}
-
-fn named(name: &str) -> DataTypeNode {
-    DataTypeNode::new(name).expect("the names above are of types that the client library knows")
-}
-
-impl From<UpsertColumnError> for ColumnsError {
-    fn from(error: UpsertColumnError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<BlockBuilderError> for ColumnsError {
-    fn from(error: BlockBuilderError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<BoxedError> for ColumnsError {
-    fn from(error: BoxedError) -> Self {
-        Self(error.to_string())
     }
 }

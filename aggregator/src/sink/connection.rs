@@ -1,8 +1,8 @@
 //! Talking to ClickHouse: migrations, then one insert per block and table, named by a token so that
 //! ClickHouse takes a repetition only once.
 
+use super::columns::Columns;
 use crate::settings::{self, InvalidSettings};
-use clickhouse::native::Block;
 use clickhouse::{Client, Compression};
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -11,6 +11,9 @@ use thiserror::Error;
 /// Sending a chunk, and everything ClickHouse does until it answers, may each take this long.
 const SEND: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(120);
+
+/// Sent, and compressed if that is worth it, at once.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Rows, far above what the largest block can hold.
 const LARGEST_BLOCK: &str = "20000000";
@@ -55,15 +58,15 @@ impl ClickHouse {
         })
     }
 
-    /// Inserts `rows` into `table` as one block. Repeating it with the same token is harmless.
+    /// Inserts `block` into `table` whole. Repeating it with the same token is harmless.
     pub(crate) async fn insert(
         &self,
         table: &str,
         token: &str,
-        rows: &Block,
+        block: &Columns,
     ) -> Result<(), SinkError> {
         let limit = SEND + ANSWER;
-        let attempt = tokio::time::timeout(limit, self.insert_once(table, token, rows));
+        let attempt = tokio::time::timeout(limit, self.insert_once(table, token, block));
         let answered = attempt.await.map_err(|_| SinkError::Silent(limit))?;
         answered.map_err(|error| SinkError::ClickHouse(explain(&error)))
     }
@@ -72,13 +75,13 @@ impl ClickHouse {
         &self,
         table: &str,
         token: &str,
-        rows: &Block,
+        block: &Columns,
     ) -> clickhouse::error::Result<()> {
         // The server must neither split the block nor wait for another to join it: the token names
         // exactly these rows. A wrong clock on an edge may spread them over many partitions.
         let mut insert = self
             .client
-            .insert_native(table)
+            .insert_formatted_with(format!("INSERT INTO {table} FORMAT Native"))
             .with_timeouts(Some(SEND), Some(ANSWER))
             .with_setting("async_insert", "0")
             .with_setting("insert_deduplicate", "1")
@@ -88,7 +91,10 @@ impl ClickHouse {
             .with_setting("min_insert_block_size_rows", LARGEST_BLOCK)
             .with_setting("min_insert_block_size_bytes", "0")
             .with_setting("max_partitions_per_insert_block", "0");
-        insert.write(rows).await?;
+        for start in (0..block.bytes.len()).step_by(CHUNK_BYTES) {
+            let end = (start + CHUNK_BYTES).min(block.bytes.len());
+            insert.send(block.bytes.slice(start..end)).await?;
+        }
         insert.end().await
     }
 }

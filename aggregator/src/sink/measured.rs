@@ -3,7 +3,7 @@
 
 use super::columns;
 use super::decode::Row;
-use clickhouse::native::Block;
+use bytes::Bytes;
 use event_shipping::LaneKey;
 use tracking_events::Visit;
 
@@ -30,13 +30,12 @@ impl<'a> DecodedClicks<'a> {
         Self((1..).zip(clicks).map(row).collect())
     }
 
-    /// The Native block of the clicks.
+    /// The clicks' block in the Native format.
     ///
     /// # Panics
     /// Without clicks.
     #[must_use]
-    pub fn block(&self) -> Block {
-        let built = columns::build(&self.0).expect("the columns are those of the program");
-        built.expect("there are clicks")
+    pub fn block(&self) -> Bytes {
+        columns::build(&self.0).expect("there are clicks").bytes
     }
 }

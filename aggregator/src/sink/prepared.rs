@@ -1,22 +1,21 @@
 //! A block made ready for ClickHouse: decoded once, so that every attempt sends the same.
 
-use super::columns::{self, ColumnsError};
+use super::columns::{self, Columns};
 use super::decode::{Rejected, Rows, unseal};
 use crate::blocks::Block;
-use clickhouse::native;
 
 /// Columns per table, and what could not be made one of their rows.
 pub(crate) struct Prepared {
     pub(crate) token: String,
     pub(crate) block: Block,
-    pub(crate) tables: Vec<(&'static str, native::Block)>,
+    pub(crate) tables: Vec<(&'static str, Columns)>,
     /// When each event happened, in microseconds since 1970.
     pub(crate) times: Vec<u64>,
     pub(crate) rejected: Vec<Rejected>,
 }
 
 /// Decodes a block. Rows keep the order of the block, so a block always gives the same columns.
-pub(crate) fn prepare(token: String, block: Block) -> Result<Prepared, ColumnsError> {
+pub(crate) fn prepare(token: String, block: Block) -> Prepared {
     let mut raws = Vec::with_capacity(block.entries.len());
     let mut unopened = Vec::new();
     for entry in &block.entries {
@@ -34,7 +33,7 @@ pub(crate) fn prepare(token: String, block: Block) -> Result<Prepared, ColumnsEr
     }
     let mut tables = Vec::new();
     for (name, rows) in [("clicks", &rows.clicks), ("impressions", &rows.impressions)] {
-        tables.extend(columns::build(rows)?.map(|columns| (name, columns)));
+        tables.extend(columns::build(rows).map(|columns| (name, columns)));
     }
     let times = rows
         .clicks
@@ -44,11 +43,11 @@ pub(crate) fn prepare(token: String, block: Block) -> Result<Prepared, ColumnsEr
         .collect();
     let rejected = rows.rejected;
     drop(raws);
-    Ok(Prepared {
+    Prepared {
         token,
         block,
         tables,
         times,
         rejected,
-    })
+    }
 }

@@ -1,0 +1,155 @@
+//! What a click allocates once its worker is warm, counted over a real socket: nothing, but for one
+//! block that the `http` crate makes for the name of each header it does not know
+//! (`HeaderName::from_bytes`), such as `X-Forwarded-For`.
+
+use arc_swap::ArcSwap;
+use dhat::HeapStats;
+use edge_tracker::click_path::{ClickPath, Shared};
+use edge_tracker::metrics::Metrics;
+use edge_tracker::query::Limits as QueryLimits;
+use edge_tracker::server::{self, Limits};
+use edge_tracker::unique::{Filters, UniqueSettings};
+use edge_tracker::visitor::address::{AddressStorage, ClientAddress, ForwardedHeader};
+use edge_tracker::visitor::agent::Agents;
+use edge_tracker::visitor::geo::{Geo, GeoSettings};
+use edge_tracker::visitor::identity::Identity;
+use edge_tracker::{links, secrets};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tracking_events::NodeId;
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+const LINKS: &str = r#"
+[[link]]
+id = 1
+slug = "spring"
+offer = "offer-1"
+campaign = "campaign-1"
+affiliate = "ann"
+destination = "https://shop.example/{offer}?cid={click_id}&s={sub1}&c={country}&ip={ip}&t={timestamp}"
+"#;
+
+const WARM_UP: u32 = 3_000;
+const COUNTED: u32 = 2_000;
+
+#[test]
+fn a_click_allocates_nothing_but_names_of_unknown_headers() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (address, stop) = serve(dir.path());
+    let mut client = TcpStream::connect(address).expect("connected");
+    client.set_nodelay(true).expect("settable");
+    let profiler = dhat::Profiler::builder().testing().build();
+    let mut request = Vec::with_capacity(2_048);
+    let mut clicks = |proxied: bool, visitors: std::ops::Range<u32>| {
+        let before = HeapStats::get().total_blocks;
+        for visitor in visitors {
+            click(&mut client, &mut request, proxied, visitor);
+        }
+        HeapStats::get().total_blocks - before
+    };
+    clicks(true, 0..WARM_UP);
+    let direct = clicks(false, 0..COUNTED);
+    // Half of them have been here before.
+    let proxied = clicks(true, WARM_UP - COUNTED / 2..WARM_UP + COUNTED / 2);
+    drop(profiler);
+    stop.send_replace(true);
+    assert_eq!(direct, 0, "allocations during {COUNTED} clicks");
+    assert_eq!(
+        proxied,
+        u64::from(2 * COUNTED),
+        "allocations during {COUNTED} clicks with two headers that the http crate does not know"
+    );
+}
+
+/// Sends the click of a visitor and reads its answer, without allocating.
+fn click(client: &mut TcpStream, request: &mut Vec<u8>, proxied: bool, visitor: u32) {
+    request.clear();
+    write!(
+        request,
+        "GET /c/spring?sub1=story+{visitor}&source=profile&cost=0.25&other=x HTTP/1.1\r\n\
+         Host: go.fanz.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:143.0) \
+         Gecko/20100101 Firefox/143.0\r\nAccept: text/html,*/*;q=0.8\r\n\
+         Accept-Language: en-US,en;q=0.9\r\nReferer: https://creator.example/page\r\n"
+    )
+    .expect("a Vec");
+    if proxied {
+        let [_, a, b, c] = visitor.to_be_bytes();
+        write!(
+            request,
+            "X-Forwarded-For: 81.{a}.{b}.{c}\r\nSec-Fetch-Mode: navigate\r\n"
+        )
+        .expect("a Vec");
+    }
+    request.extend_from_slice(b"\r\n");
+    client.write_all(request).expect("sent");
+    let mut answer = [0; 2_048];
+    let length = client.read(&mut answer).expect("answered");
+    let answer = &answer[..length];
+    assert!(
+        answer.starts_with(b"HTTP/1.1 302 ") && answer.ends_with(b"\r\n\r\n"),
+        "{}",
+        answer.escape_ascii()
+    );
+}
+
+/// One worker as the node makes it, without what the node does beside it.
+fn serve(dir: &Path) -> (SocketAddr, watch::Sender<bool>) {
+    let limits = Limits {
+        header_timeout: Duration::from_secs(60),
+        write_timeout: Duration::from_secs(60),
+        stop_timeout: Duration::from_secs(1),
+        connections: 16,
+        head_bytes: 16 << 10,
+        proxy_protocol: false,
+    };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (mut listeners, address) = server::bind(any, 1, limits).expect("bound");
+    let listener: TcpListener = listeners.remove(0);
+    let shared = shared(dir);
+    let journal = event_journal::open(&event_journal::Options {
+        dir: dir.join("journal"),
+        lanes: 1,
+        format_version: tracking_events::FORMAT_VERSION,
+        segment_bytes: 32 << 20,
+        max_bytes: 1 << 30,
+        sync_interval: Duration::from_secs(60),
+    });
+    let mut journal = journal.expect("a journal");
+    let (stop, stopped) = watch::channel(false);
+    std::thread::spawn(move || {
+        let metrics = Metrics::new().worker(0);
+        let path = ClickPath::new(shared, metrics, journal.writers.remove(0));
+        server::run(listener, path, limits, stopped).expect("served");
+    });
+    (address, stop)
+}
+
+fn shared(dir: &Path) -> Arc<Shared> {
+    let file = dir.join("links.toml");
+    std::fs::write(&file, LINKS).expect("writable");
+    let secrets = secrets::load_or_create(&dir.join("secrets.toml")).expect("secrets");
+    let local = "127.0.0.0/8".parse().expect("a network");
+    Arc::new(Shared {
+        node: NodeId(1),
+        links: ArcSwap::from_pointee(links::load(&file).expect("links").table),
+        geo: Geo::open(&GeoSettings::default()),
+        agents: Agents::new(1_000, 1_024),
+        identity: Identity::new(secrets.visitor.0, Duration::from_secs(86_400)),
+        filters: Filters::new(&UniqueSettings::default()).expect("valid settings"),
+        keys: secrets.click_ids,
+        client_address: ClientAddress::new(vec![local], ForwardedHeader::default()),
+        address_storage: AddressStorage::Truncated,
+        hosts: Vec::new(),
+        query_limits: QueryLimits {
+            parameters: 64,
+            value_bytes: 512,
+        },
+        max_url_bytes: 8 << 10,
+    })
+}
