@@ -13,7 +13,7 @@ use ahash::RandomState;
 use bloomfilter::Bloom;
 use daemon::settings::ByteSize;
 use edge_tracker::unique::{Filters, UniqueSettings, Use};
-use edge_tracker::visitor::identity::Ids;
+use edge_tracker::visitor::identity::{Ids, Previous};
 use fastbloom::BloomFilter;
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -96,7 +96,7 @@ fn product(keys: u64) -> Line {
         let now = 20_000 * DAY + (u128::from(number) * u128::from(DAY) / u128::from(keys)) as u64;
         let ids = Ids {
             current: VisitorId(key(number)),
-            previous: VisitorId(key(!number)),
+            previous: Previous::Made(VisitorId(key(!number))),
             since: Micros(now / DAY * DAY),
         };
         filters.check_and_set(Micros(now), Use::Click(LinkId(1)), &ids)

@@ -3,13 +3,14 @@
 #![allow(missing_docs)]
 #![forbid(unsafe_code)]
 
+use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use edge_tracker::links::{self, Destination, Values};
 use edge_tracker::unique::{Filters, UniqueSettings, Use};
 use edge_tracker::visitor::VisitorSettings;
 use edge_tracker::visitor::agent::Agents;
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
-use edge_tracker::visitor::identity::{AgentDigest, Identity, Ids};
+use edge_tracker::visitor::identity::{AgentDigest, Identity, Ids, Previous};
 use std::env;
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -176,7 +177,7 @@ impl Visits {
         let now = 20_000 * DAY + self.number * self.step;
         let ids = Ids {
             current: VisitorId(mixed(visitor)),
-            previous: VisitorId(mixed(!visitor)),
+            previous: Previous::Made(VisitorId(mixed(!visitor))),
             since: Micros(now / DAY * DAY),
         };
         self.filters
@@ -234,7 +235,7 @@ fn destinations(criterion: &mut Criterion) {
         .with_click_id();
     let values = values();
     let passed_on = [("utm_source", "newsletter"), ("coupon", "10 % off")];
-    let mut out = Vec::new();
+    let mut out = BytesMut::new();
     criterion.bench_function("destination/expand", |b| {
         b.iter(|| {
             out.clear();

@@ -77,6 +77,13 @@ impl Query {
     }
 
     fn decode(&mut self, raw: &str, limits: Limits) -> Result<Span, Refusal> {
+        // Most are as they are.
+        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%' && byte != b'+';
+        if raw.len() <= limits.value_bytes && raw.bytes().all(plain) {
+            let start = self.text.len();
+            self.text.push_str(raw);
+            return Ok((small(start), small(self.text.len())));
+        }
         self.scratch.clear();
         let mut bytes = raw.as_bytes();
         while let [byte, rest @ ..] = bytes {

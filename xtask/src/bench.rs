@@ -4,12 +4,35 @@ mod budgets;
 mod pieces;
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
+use anyhow::Context as _;
 use clap::Subcommand;
+
+use crate::{build_release, setup, target_dir};
 
 /// What can be measured.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// Measure what a click costs at the edge, beside nginx with geoip2 and a JSON log, beside bare
+    /// hyper and beside sockets alone. This is what `cargo xtask bench` does by itself.
+    ///
+    /// Arguments are passed on to `loadtest bench-click`: --rounds N, --links N, --visitors N, …
+    Click {
+        /// Passed on to `loadtest bench-click`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Measure what a click costs from the visitor to a row in ClickHouse, beside nginx whose log is
+    /// inserted into the same tables.
+    ///
+    /// Arguments are passed on to `loadtest bench-pipeline`: --rounds N, --seconds S, …
+    Pipeline {
+        /// Passed on to `loadtest bench-pipeline`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Measure the pieces of the product one by one and hold them against xtask/budgets.toml.
     ///
     /// A piece above its budget, or without one, fails the command.
@@ -24,7 +47,30 @@ impl Bench {
     /// Measures and says what came out; fails when a budget does not hold.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Click { args } => loadtest("bench-click", args),
+            Self::Pipeline { args } => loadtest("bench-pipeline", args),
             Self::Pieces { args } => pieces::run(&args),
         }
     }
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self::Click { args: Vec::new() }
+    }
+}
+
+fn loadtest(task: &str, args: Vec<OsString>) -> anyhow::Result<()> {
+    setup::run_all()?;
+    build_release()?;
+    let mut bench = Command::new(target_dir().join("release/loadtest"));
+    bench.arg(task).arg("--out").arg(target_dir().join("bench"));
+    if !args
+        .iter()
+        .any(|arg| arg.to_string_lossy().starts_with("--geo"))
+    {
+        bench.arg("--geo").arg(setup::geo_file()?);
+    }
+    // Replaces this process, so that Ctrl-C and the exit code are the benchmark's own.
+    Err(bench.args(args).exec()).context("cannot start the benchmark")
 }

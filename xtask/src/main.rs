@@ -49,7 +49,7 @@ enum Task {
     /// Measure, and say what does not keep to its budget.
     Bench {
         #[command(subcommand)]
-        what: bench::Bench,
+        what: Option<bench::Bench>,
     },
 }
 
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => demo(args),
         Task::Test { args } => test(args),
         Task::Check => check::run_all(),
-        Task::Bench { what } => what.run(),
+        Task::Bench { what } => what.unwrap_or_default().run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,6 +81,21 @@ fn target_dir() -> PathBuf {
 
 fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
     setup::run_all()?;
+    build_release()?;
+    let mut demo = Command::new(target_dir().join("release/loadtest"));
+    demo.arg("demo");
+    if !args
+        .iter()
+        .any(|a| a.to_string_lossy().starts_with("--geo"))
+    {
+        demo.arg("--geo").arg(setup::geo_file()?);
+    }
+    // Replaces this process, so that Ctrl-C and the exit code are the demo's own.
+    Err(demo.args(args).exec()).context("cannot start the demo")
+}
+
+/// Every program, as it is deployed.
+fn build_release() -> anyhow::Result<()> {
     step(
         "build for release (the first time takes some minutes)",
         || {
@@ -95,17 +110,7 @@ fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
             }
             run(&mut build)
         },
-    )?;
-    let mut demo = Command::new(target_dir().join("release/loadtest"));
-    demo.arg("demo");
-    if !args
-        .iter()
-        .any(|a| a.to_string_lossy().starts_with("--geo"))
-    {
-        demo.arg("--geo").arg(setup::geo_file()?);
-    }
-    // Replaces this process, so that Ctrl-C and the exit code are the demo's own.
-    Err(demo.args(args).exec()).context("cannot start the demo")
+    )
 }
 
 fn test(args: Vec<OsString>) -> anyhow::Result<()> {

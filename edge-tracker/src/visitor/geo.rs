@@ -1,9 +1,10 @@
 //! Where an address is: country, region and autonomous system, from MaxMind-format files.
 //!
-//! Files are read whole, looked up without allocation and replaced while serving. Fetching or
+//! Files are read whole, laid out for looking up, looked up without allocation and replaced while serving. Fetching or
 //! updating them belongs to the operator, never here.
 
 mod database;
+mod ranges;
 
 use daemon::settings::ByteSize;
 use database::{Database, Field};
@@ -35,7 +36,7 @@ impl Default for GeoSettings {
 }
 
 /// Where an address is. Small and owned, so that looking it up allocates nothing and holds no file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Place {
     /// ISO 3166-1 alpha-2 code in capitals, or two NUL bytes when unknown.
     pub country: [u8; 2],
@@ -66,6 +67,19 @@ impl Place {
             country: self.country,
             region: self.region(),
             asn: self.asn,
+        }
+    }
+
+    /// Takes over what `found` knows.
+    fn add(&mut self, found: Self) {
+        if found.country != [0; 2] {
+            self.country = found.country;
+        }
+        if found.asn != 0 {
+            self.asn = found.asn;
+        }
+        if found.region_len != 0 {
+            (self.region, self.region_len) = (found.region, found.region_len);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One MaxMind-format file: its shape, the fields read from it, and its replacement.
 
 use super::Place;
+use super::ranges::Ranges;
 use arc_swap::ArcSwapOption;
 use maxminddb::{MaxMindDbError, PathElement, Reader};
 use std::fmt;
@@ -93,6 +94,7 @@ struct Loaded {
     // mapping under us, and the SIGBUS would take the whole edge down.
     reader: Reader<Vec<u8>>,
     shape: Shape,
+    ipv4: Ranges,
 }
 
 /// A file that can be replaced while it is looked up.
@@ -188,26 +190,50 @@ impl Database {
                 let kind = reader.metadata().database_type.clone();
                 Refusal::WrongKind(self.path.clone(), kind, self.field)
             })?;
-        self.loaded.store(Some(Arc::new(Loaded { reader, shape })));
+        let ipv4 = Ranges::of(&reader, |address| {
+            let mut place = Place::default();
+            let _ = shape.fill(&reader, address, &mut place);
+            place
+        });
+        self.loaded.store(Some(Arc::new(Loaded {
+            reader,
+            shape,
+            ipv4,
+        })));
         Ok(())
     }
 }
 
 impl Loaded {
     fn fill(&self, address: IpAddr, place: &mut Place) -> Result<(), MaxMindDbError> {
-        if address.is_ipv6() && self.reader.metadata().ip_version == 4 {
-            return Ok(());
+        match address {
+            IpAddr::V4(address) => {
+                place.add(self.ipv4.lookup(address));
+                Ok(())
+            }
+            IpAddr::V6(_) if self.reader.metadata().ip_version == 4 => Ok(()),
+            IpAddr::V6(_) => self.shape.fill(&self.reader, address, place),
         }
-        let record = self.reader.lookup(address)?;
-        match self.shape {
-            Shape::Nested => {
+    }
+}
+
+impl Shape {
+    fn fill(
+        self,
+        reader: &Reader<Vec<u8>>,
+        address: IpAddr,
+        place: &mut Place,
+    ) -> Result<(), MaxMindDbError> {
+        let record = reader.lookup(address)?;
+        match self {
+            Self::Nested => {
                 place.set_country(record.decode_path(NESTED_COUNTRY)?.unwrap_or_default());
                 place.set_region(record.decode_path(NESTED_REGION)?.unwrap_or_default());
             }
-            Shape::Flat => {
+            Self::Flat => {
                 place.set_country(record.decode_path(FLAT_COUNTRY)?.unwrap_or_default());
             }
-            Shape::Asn => place.asn = record.decode_path(ASN)?.unwrap_or_default(),
+            Self::Asn => place.asn = record.decode_path(ASN)?.unwrap_or_default(),
         }
         Ok(())
     }
