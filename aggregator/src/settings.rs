@@ -99,7 +99,7 @@ impl Default for Blocks {
         Self {
             max_rows: Within::new(100_000),
             max_bytes: Within::new(ByteSize(64 * MIB)),
-            max_age: Within::new(Period(Duration::from_millis(800))),
+            max_age: Within::new(Period(Duration::from_secs(1))),
         }
     }
 }
