@@ -21,29 +21,15 @@ pub struct Limits {
 pub struct Query {
     text: String,
     scratch: Vec<u8>,
-    named: [Span; NAMES.len()],
+    named: [Span; NAMED],
     rest: Vec<(Span, Span)>,
     malformed: bool,
 }
 
 type Span = (u32, u32);
 
-const NAMES: [&str; SUB_COUNT + 4] = [
-    "sub1",
-    "sub2",
-    "sub3",
-    "sub4",
-    "sub5",
-    "sub6",
-    "sub7",
-    "sub8",
-    "sub9",
-    "sub10",
-    "source",
-    "external_id",
-    "cost",
-    "referrer",
-];
+/// How many parameters have a meaning: the subs and four more.
+const NAMED: usize = SUB_COUNT + 4;
 const SOURCE: usize = SUB_COUNT;
 const EXTERNAL_ID: usize = SUB_COUNT + 1;
 const COST: usize = SUB_COUNT + 2;
@@ -57,7 +43,7 @@ impl Query {
     pub fn read(&mut self, raw: &str, limits: Limits) -> Result<(), Refusal> {
         self.text.clear();
         self.rest.clear();
-        self.named = [(0, 0); NAMES.len()];
+        self.named = [(0, 0); NAMED];
         self.malformed = false;
         let pairs = raw.split('&').filter(|pair| !pair.is_empty());
         for (number, pair) in pairs.enumerate() {
@@ -67,7 +53,7 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = self.decode(name, limits)?;
             let value = self.decode(value, limits)?;
-            match NAMES.iter().position(|known| *known == self.slice(name)) {
+            match named(self.slice(name)) {
                 Some(known) if self.named[known] == (0, 0) => self.named[known] = value,
                 Some(_) => {}
                 None => self.rest.push((name, value)),
@@ -168,6 +154,27 @@ impl Query {
     pub const fn malformed(&self) -> bool {
         self.malformed
     }
+}
+
+/// Which parameter has this name, if it means something.
+fn named(name: &str) -> Option<usize> {
+    Some(match name {
+        "sub1" => 0,
+        "sub2" => 1,
+        "sub3" => 2,
+        "sub4" => 3,
+        "sub5" => 4,
+        "sub6" => 5,
+        "sub7" => 6,
+        "sub8" => 7,
+        "sub9" => 8,
+        "sub10" => 9,
+        "source" => SOURCE,
+        "external_id" => EXTERNAL_ID,
+        "cost" => COST,
+        "referrer" => REFERRER,
+        _ => return None,
+    })
 }
 
 /// The byte that two hexadecimal digits at the start of `bytes` stand for.

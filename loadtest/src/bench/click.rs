@@ -32,6 +32,9 @@ pub struct Options {
     /// Connections at once.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 512])]
     pub connections: Vec<usize>,
+    /// What to measure beside the edge.
+    #[arg(long, value_delimiter = ',', default_values = ["nginx", "bare-hyper", "floor"])]
+    beside: Vec<Kind>,
     /// Links in the table.
     #[arg(long, default_value_t = 12)]
     pub links: usize,
@@ -110,7 +113,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         interrupt: Interrupt::listen()?,
     };
     let mut missing = Vec::new();
-    for kind in Kind::ALL {
+    let wanted = |kind: &Kind| *kind == Kind::Edge || options.beside.contains(kind);
+    for kind in Kind::ALL.into_iter().filter(wanted) {
         match kind.lacks() {
             None => bench.kinds.push(kind),
             Some(lack) => missing.push(format!("{kind} is missing: {lack}")),
