@@ -18,7 +18,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracking_events::NodeId;
 
@@ -54,16 +54,23 @@ fn a_click_allocates_nothing_but_names_of_unknown_headers() {
         HeapStats::get().total_blocks - before
     };
     clicks(true, 0..WARM_UP);
+    let started = Instant::now();
     let direct = clicks(false, 0..COUNTED);
     // Half of them have been here before.
     let proxied = clicks(true, WARM_UP - COUNTED / 2..WARM_UP + COUNTED / 2);
     drop(profiler);
     stop.send_replace(true);
-    assert_eq!(direct, 0, "allocations during {COUNTED} clicks");
-    assert_eq!(
-        proxied,
-        u64::from(2 * COUNTED),
-        "allocations during {COUNTED} clicks with two headers that the http crate does not know"
+    // What the worker does once a second, whatever its traffic, is not a click's.
+    let beside = started.elapsed().as_secs() + 1;
+    assert!(
+        direct <= beside,
+        "{direct} allocations during {COUNTED} clicks"
+    );
+    let names = u64::from(2 * COUNTED);
+    assert!(
+        (names..=names + beside).contains(&proxied),
+        "{proxied} allocations during {COUNTED} clicks with two headers that the http crate does \
+         not know"
     );
 }
 
