@@ -357,6 +357,7 @@ impl std::fmt::Display for Load {
         } else {
             "one request each"
         };
-        write!(f, "{} connections, {kind}", self.connections)
+        let plural = if self.connections == 1 { "" } else { "s" };
+        write!(f, "{} connection{plural}, {kind}", self.connections)
     }
 }
