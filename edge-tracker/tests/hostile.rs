@@ -84,6 +84,24 @@ fn a_head_beyond_its_limit_is_refused() {
 }
 
 #[test]
+fn stopping_does_not_wait_for_connections_that_ask_nothing() {
+    let mut edge = Edge::with("header_timeout = \"60s\"\nstop_timeout = \"60s\"");
+    let silent = edge.connect();
+    let mut answered = edge.connect();
+    answered
+        .write_all(b"GET /c/spring HTTP/1.1\r\nHost: go.example\r\n\r\n")
+        .expect("writable");
+    let mut answer = [0; 2_048];
+    let length = answered.read(&mut answer).expect("answered");
+    assert_eq!(parse(&answer[..length]).status, 302);
+    edge.await_metric("edge_connections", "", 2);
+    let started = Instant::now();
+    assert!(edge.stop(), "{}", edge.log());
+    assert!(started.elapsed() < Duration::from_secs(20));
+    drop(silent);
+}
+
+#[test]
 fn a_client_that_stalls_is_cut_off() {
     let edge = Edge::with("header_timeout = \"200ms\"");
     for sent in [

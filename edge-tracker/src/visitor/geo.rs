@@ -1,7 +1,7 @@
 //! Where an address is: country, region and autonomous system, from MaxMind-format files.
 //!
-//! Files are read whole, laid out for looking up, looked up without allocation and replaced while serving. Fetching or
-//! updating them belongs to the operator, never here.
+//! Files are read whole, laid out for looking up, looked up without allocation and replaced while
+//! serving. Fetching or updating them belongs to the operator, never here.
 
 mod database;
 mod ranges;

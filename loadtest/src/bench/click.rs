@@ -5,10 +5,10 @@
 
 use super::client::{self, Account, Pace, Plan};
 use super::machine::Machine;
-use super::report::{Goal, Rounds, Sheet, goals_sheet};
+use super::report::{Goal, Rounds, Sheet};
 use super::requests::Requests;
 use super::server::{Kind, Server, Setting};
-use super::{prepare, write_results};
+use super::{Findings, prepare};
 use crate::interrupt::Interrupt;
 use crate::verify::Distribution;
 use anyhow::{Context as _, ensure};
@@ -125,7 +125,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         bench.round(round)?;
     }
     let _ = fs::remove_dir_all(&bench.setting.dir);
-    bench.finish(&missing)
+    bench.finish(missing)
 }
 
 impl Bench<'_> {
@@ -246,33 +246,29 @@ impl Bench<'_> {
         eprintln!("round {} of {}: {what}", round + 1, self.options.rounds);
     }
 
-    fn finish(&self, missing: &[String]) -> anyhow::Result<()> {
+    fn finish(&self, missing: Vec<String>) -> anyhow::Result<()> {
         let goals = self.goals();
-        let sheets = [self.cost_sheet(), self.latency_sheet(), goals_sheet(&goals)];
-        sheets.iter().for_each(|sheet| print!("{}", sheet.table()));
-        missing.iter().for_each(|line| println!("{line}"));
         let json = serde_json::json!({
             "machine": Machine::this(),
             "links": self.options.links,
             "visitors": self.options.visitors,
             "rounds": self.options.rounds,
             "seconds": self.options.seconds,
-            "missing": missing,
             "closed_loop": self.results.figures.iter().map(|((load, kind), figures)| {
                 serde_json::json!({ "load": load, "server": kind, "figures": figures })
             }).collect::<Vec<_>>(),
             "open_loop": self.results.latencies,
             "click_log_p99_micros": self.results.click_log_p99_micros,
             "click_log_p999_micros": self.results.click_log_p999_micros,
-            "goals": goals,
         });
-        write_results(&self.options.out, &self.options.name, &json, &sheets)?;
-        let missed = goals.iter().filter(|goal| goal.missed()).count();
-        ensure!(
-            !self.options.strict || missed == 0,
-            "{missed} goals were missed"
-        );
-        Ok(())
+        let findings = Findings {
+            json,
+            sheets: vec![self.cost_sheet(), self.latency_sheet()],
+            goals,
+            missing,
+        };
+        let options = self.options;
+        findings.conclude(&options.out, &options.name, options.strict)
     }
 
     fn goals(&self) -> Vec<Goal> {

@@ -14,9 +14,9 @@ mod response;
 mod server;
 
 use crate::links;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use machine::Cores;
-use report::Sheet;
+use report::{Goal, Sheet, goals_sheet};
 use server::Setting;
 use std::fs;
 use std::path::Path;
@@ -39,25 +39,44 @@ fn prepare(out: &Path, geo: &Path, count: usize) -> anyhow::Result<Setting> {
     })
 }
 
-/// Writes `name.json` and `name.md` into `folder` and says so.
-fn write_results(
-    folder: &Path,
-    name: &str,
-    json: &serde_json::Value,
-    sheets: &[Sheet],
-) -> anyhow::Result<()> {
-    let (json_file, text_file) = (
-        folder.join(format!("{name}.json")),
-        folder.join(format!("{name}.md")),
-    );
-    let text: String = sheets.iter().map(Sheet::markdown).collect();
-    fs::write(&json_file, serde_json::to_string_pretty(json)?)
-        .with_context(|| format!("cannot write {}", json_file.display()))?;
-    fs::write(&text_file, text).with_context(|| format!("cannot write {}", text_file.display()))?;
-    println!(
-        "\nfigures: {}, tables: {}",
-        json_file.display(),
-        text_file.display()
-    );
-    Ok(())
+/// What a benchmark found.
+struct Findings {
+    /// Its figures by round.
+    json: serde_json::Value,
+    sheets: Vec<Sheet>,
+    goals: Vec<Goal>,
+    /// What could not be measured here, and why.
+    missing: Vec<String>,
+}
+
+impl Findings {
+    /// Prints all, writes `name.json` and `name.md` into `folder`, and fails when `strict` and a
+    /// goal was missed.
+    fn conclude(mut self, folder: &Path, name: &str, strict: bool) -> anyhow::Result<()> {
+        self.sheets.push(goals_sheet(&self.goals));
+        self.json["goals"] = serde_json::to_value(&self.goals)?;
+        self.json["missing"] = serde_json::to_value(&self.missing)?;
+        for sheet in &self.sheets {
+            print!("{}", sheet.table());
+        }
+        for line in &self.missing {
+            println!("{line}");
+        }
+        let text: String = self.sheets.iter().map(Sheet::markdown).collect();
+        let write = |ending: &str, text: String| {
+            let file = folder.join(format!("{name}.{ending}"));
+            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+            anyhow::Ok(file)
+        };
+        let json = write("json", serde_json::to_string_pretty(&self.json)?)?;
+        let tables = write("md", text)?;
+        println!(
+            "\nfigures: {}, tables: {}",
+            json.display(),
+            tables.display()
+        );
+        let missed = self.goals.iter().filter(|goal| goal.missed()).count();
+        ensure!(!strict || missed == 0, "{missed} goals were missed");
+        Ok(())
+    }
 }

@@ -1,4 +1,4 @@
-//! hyper as its documentation sets it up, on one thread, with one fixed redirect.
+//! hyper as its documentation sets it up, on the edge's kind of runtime, with one fixed redirect.
 
 use super::LOCATION;
 use bytes::Bytes;
@@ -10,13 +10,13 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::net::TcpListener;
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions};
 
 pub(super) fn serve(listener: TcpListener) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    LocalSet::new().block_on(&runtime, accept(listener))
+        .build_local(LocalOptions::default())?
+        .block_on(accept(listener))
 }
 
 async fn accept(listener: TcpListener) -> anyhow::Result<()> {

@@ -10,10 +10,10 @@ pub mod tail;
 
 use super::client::{self, Account, Pace, Plan};
 use super::machine::{self, Machine};
-use super::report::{Goal, Rounds, Sheet, goals_sheet};
+use super::report::{Goal, Rounds, Sheet};
 use super::requests::Requests;
 use super::server::{Kind, Setting};
-use super::{prepare, write_results};
+use super::{Findings, prepare};
 use crate::clickhouse::Analyst;
 use crate::interrupt::Interrupt;
 use anyhow::{Context as _, ensure};
@@ -101,19 +101,21 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         results: Results::default(),
         interrupt: Interrupt::listen()?,
     };
-    let missing = Kind::Nginx
+    let missing: Vec<String> = Kind::Nginx
         .lacks()
-        .map(|lack| format!("nginx is missing: {lack}"));
+        .map(|lack| format!("nginx is missing: {lack}"))
+        .into_iter()
+        .collect();
     missing.iter().for_each(|line| eprintln!("{line}"));
     for round in 0..options.rounds {
         bench.ours(round)?;
-        if missing.is_none() {
-            bench.nginx(round, false)?;
-            bench.nginx(round, true)?;
+        if missing.is_empty() {
+            bench.nginx_alone(round)?;
+            bench.nginx_inserted(round)?;
         }
     }
     let _ = fs::remove_dir_all(&bench.setting.dir);
-    bench.finish(missing.as_deref())
+    bench.finish(missing)
 }
 
 /// The processes of a stage, by its name.
@@ -240,37 +242,29 @@ fn count(analyst: &Analyst, sql: &str) -> anyhow::Result<u64> {
 }
 
 impl Bench<'_> {
-    fn finish(&self, missing: Option<&str>) -> anyhow::Result<()> {
+    fn finish(&self, missing: Vec<String>) -> anyhow::Result<()> {
         let results = &self.results;
         let goals = self.goals();
-        let sheets = [
-            self.cost_sheet(),
-            self.step_sheet(),
-            self.bytes_sheet(),
-            goals_sheet(&goals),
-        ];
-        sheets.iter().for_each(|sheet| print!("{}", sheet.table()));
-        missing.iter().for_each(|line| println!("{line}"));
+        let sheets = [self.cost_sheet(), self.step_sheet(), self.bytes_sheet()];
         let json = serde_json::json!({
             "machine": Machine::this(),
             "visitors": self.options.visitors,
             "rounds": self.options.rounds,
             "seconds": self.options.seconds,
-            "missing": missing,
             "ours": results.ours,
             "nginx": results.nginx,
             "peer": results.peer,
             "loads": results.steps,
             "bytes_per_click": results.bytes,
-            "goals": goals,
         });
-        write_results(&self.options.out, &self.options.name, &json, &sheets)?;
-        let missed = goals.iter().filter(|goal| goal.missed()).count();
-        ensure!(
-            !self.options.strict || missed == 0,
-            "{missed} goals were missed"
-        );
-        Ok(())
+        let findings = Findings {
+            json,
+            sheets: sheets.into(),
+            goals,
+            missing,
+        };
+        let options = self.options;
+        findings.conclude(&options.out, &options.name, options.strict)
     }
 
     fn goals(&self) -> Vec<Goal> {

@@ -11,16 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 impl Bench<'_> {
-    /// One round of nginx, its log inserted or not.
-    pub(super) fn nginx(&mut self, round: u32, inserted: bool) -> anyhow::Result<()> {
-        if inserted {
-            self.inserted(round)
-        } else {
-            self.alone(round)
-        }
-    }
-
-    fn alone(&mut self, round: u32) -> anyhow::Result<()> {
+    /// One round of nginx that only logs.
+    pub(super) fn nginx_alone(&mut self, round: u32) -> anyhow::Result<()> {
         self.progress(round, "nginx with its log");
         let server = Server::start(Kind::Nginx, &self.setting)?;
         let stages = vec![("nginx", server.pids().to_vec())];
@@ -30,7 +22,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn inserted(&mut self, round: u32) -> anyhow::Result<()> {
+    /// One round of nginx whose log is inserted.
+    pub(super) fn nginx_inserted(&mut self, round: u32) -> anyhow::Result<()> {
         self.progress(round, "nginx with its log inserted");
         let dir = self.setting.dir.join("peer");
         let _ = std::fs::remove_dir_all(&dir);
