@@ -85,6 +85,9 @@ fn listener(address: SocketAddr, limits: Limits) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     // A client that does not take what was sent is cut off by the kernel; no timer of ours per answer.
     socket.set_tcp_user_timeout(Some(limits.write_timeout))?;
+    // An answer fits into a segment or two, far below any window; what paces large transfers (BBR)
+    // would only cost. Where this one is not to be had the machine's own will do.
+    let _ = socket.set_tcp_congestion(b"reno");
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -218,5 +221,7 @@ mod tests {
         assert!(accepted.tcp_nodelay().expect("readable"));
         let timeout = accepted.tcp_user_timeout().expect("readable");
         assert_eq!(timeout, Some(limits.write_timeout));
+        let congestion = accepted.tcp_congestion().expect("readable");
+        assert!(congestion.starts_with(b"reno\0"), "{congestion:?}");
     }
 }

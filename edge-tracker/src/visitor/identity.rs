@@ -1,9 +1,11 @@
-//! The visitor id: a hash of address and user agent under a key that rotates.
+//! The visitor id: SipHash-2-4 of address and user agent under a key that rotates. SipHash (Aumasson
+//! and Bernstein, 2012) tells nothing about what was hashed to who has not the key.
 //!
 //! Salts live in memory alone and follow from the fleet's secret and the period, so that all nodes
 //! agree on them and an id says nothing once the secret is gone. Cookies never belong here.
 
 use arc_swap::ArcSwap;
+use siphasher::sip::SipHasher24;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,15 +16,15 @@ use tracking_events::{Micros, VisitorId};
 const KEY_CONTEXT: &str = "FanzFiliate edge 2026-11 visitor id period key v1";
 
 /// What a user agent string is hashed to before it is hashed with an address, once per distinct
-/// string: agents are long and few, and the rest then fits into one block of the hash.
+/// string: agents are long and few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AgentDigest([u8; 32]);
+pub struct AgentDigest([u8; 16]);
 
 impl AgentDigest {
     /// The digest of `agent`, cut to its limit.
     #[must_use]
     pub fn of(agent: &str) -> Self {
-        Self(*blake3::hash(agent.as_bytes()).as_bytes())
+        Self(first_half(blake3::hash(agent.as_bytes())))
     }
 }
 
@@ -49,14 +51,14 @@ pub enum Previous {
     /// To be made of these.
     ToMake {
         /// The period's key.
-        key: [u8; 32],
+        key: [u8; 16],
         /// What is hashed under it.
         message: [u8; MESSAGE],
     },
 }
 
 /// Address and agent's digest.
-const MESSAGE: usize = 16 + 32;
+const MESSAGE: usize = 16 + 16;
 
 impl Previous {
     /// The id.
@@ -64,7 +66,7 @@ impl Previous {
     pub fn get(&self) -> VisitorId {
         match self {
             Self::Made(id) => *id,
-            Self::ToMake { key, message } => first_bytes(blake3::keyed_hash(key, message)),
+            Self::ToMake { key, message } => id_of(key, message),
         }
     }
 }
@@ -84,8 +86,8 @@ pub struct Identity {
 
 struct Keys {
     period: u64,
-    current: [u8; 32],
-    previous: [u8; 32],
+    current: [u8; 16],
+    previous: [u8; 16],
 }
 
 impl fmt::Debug for Identity {
@@ -137,7 +139,7 @@ impl Identity {
         message[..16].copy_from_slice(&home_of(address));
         message[16..].copy_from_slice(&agent.0);
         Ids {
-            current: first_bytes(blake3::keyed_hash(&keys.current, &message)),
+            current: id_of(&keys.current, &message),
             previous: Previous::ToMake {
                 key: keys.previous,
                 message,
@@ -157,13 +159,13 @@ impl Keys {
     }
 }
 
-fn period_key(secret: &[u8; 32], length: u64, period: u64) -> [u8; 32] {
-    *blake3::Hasher::new_derive_key(KEY_CONTEXT)
+fn period_key(secret: &[u8; 32], length: u64, period: u64) -> [u8; 16] {
+    let key = blake3::Hasher::new_derive_key(KEY_CONTEXT)
         .update(secret)
         .update(&length.to_le_bytes())
         .update(&period.to_le_bytes())
-        .finalize()
-        .as_bytes()
+        .finalize();
+    first_half(key)
 }
 
 fn home_of(address: IpAddr) -> [u8; 16] {
@@ -177,10 +179,14 @@ fn home_of(address: IpAddr) -> [u8; 16] {
     }
 }
 
-fn first_bytes(hash: blake3::Hash) -> VisitorId {
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash.as_bytes()[..8]);
-    VisitorId(u64::from_be_bytes(first))
+fn id_of(key: &[u8; 16], message: &[u8; MESSAGE]) -> VisitorId {
+    VisitorId(SipHasher24::new_with_key(key).hash(message))
+}
+
+fn first_half(hash: blake3::Hash) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash.as_bytes()[..16]);
+    half
 }
 
 #[cfg(test)]
@@ -252,8 +258,8 @@ mod tests {
         // Nodes of different builds must agree, or the same visitor is unique on each.
         let ids = identity(7).ids(Micros(1_800_000_000_000_000), ip("203.0.113.9"), AGENT);
         let expected = (
-            VisitorId(4_481_254_008_558_627_214),
-            VisitorId(10_042_093_268_053_684_434),
+            VisitorId(14_523_056_276_006_816_013),
+            VisitorId(16_399_179_926_522_331_396),
         );
         assert_eq!((ids.current, ids.previous.get()), expected);
         assert_eq!(ids.since, Micros(1_799_971_200_000_000));

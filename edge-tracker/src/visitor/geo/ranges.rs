@@ -15,18 +15,25 @@ const BUCKETS: usize = 1 << 16;
 pub(super) struct Ranges {
     /// Where each bucket's ranges begin, and after the last one the end.
     first: Box<[u32]>,
-    /// The lower half of each range's first address; a range ends where the next one begins.
-    starts: Box<[u16]>,
-    /// The place of each range, in `places`.
-    numbers: Box<[u32]>,
+    ranges: Box<[Range]>,
     /// Each different place once; unknown first.
     places: Box<[Place]>,
+}
+
+/// A range of a bucket; it ends where the next one begins. Six bytes, so that a bucket's ranges are
+/// mostly in one line of the cache.
+#[derive(Clone, Copy)]
+struct Range {
+    /// The lower half of the first address.
+    start: u16,
+    /// The place's number in `places`, little end first.
+    number: [u16; 2],
 }
 
 impl std::fmt::Debug for Ranges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ranges")
-            .field("ranges", &self.starts.len())
+            .field("ranges", &self.ranges.len())
             .field("places", &self.places.len())
             .finish()
     }
@@ -57,15 +64,12 @@ impl Ranges {
 
     fn laid_out(networks: &[(u32, u32, u32)], places: Box<[Place]>) -> Self {
         let mut first = Vec::with_capacity(BUCKETS + 1);
-        let (mut starts, mut numbers) = (Vec::new(), Vec::new());
+        let mut ranges = Vec::new();
         let mut networks = networks.iter().peekable();
         for bucket in 0..BUCKETS as u32 {
             let (begin, end) = (bucket << 16, bucket << 16 | 0xffff);
-            first.push(starts.len() as u32);
-            let mut add = |start: u32, number: u32| {
-                starts.push((start & 0xffff) as u16);
-                numbers.push(number);
-            };
+            first.push(ranges.len() as u32);
+            let mut add = |start: u32, number: u32| ranges.push(Range::new(start, number));
             // Everything from here on is unknown until a network says otherwise.
             let mut next = u64::from(begin);
             while let Some((from, to, number)) = networks.peek().filter(|it| it.0 <= end) {
@@ -86,11 +90,10 @@ impl Ranges {
                 add(next as u32, 0);
             }
         }
-        first.push(starts.len() as u32);
+        first.push(ranges.len() as u32);
         Self {
             first: first.into(),
-            starts: starts.into(),
-            numbers: numbers.into(),
+            ranges: ranges.into(),
             places,
         }
     }
@@ -101,9 +104,23 @@ impl Ranges {
         let bucket = (address >> 16) as usize;
         let (from, to) = (self.first[bucket] as usize, self.first[bucket + 1] as usize);
         let low = (address & 0xffff) as u16;
-        let after = self.starts[from..to].partition_point(|start| *start <= low);
+        let ranges = &self.ranges[from..to];
+        let after = ranges.partition_point(|range| range.start <= low);
         // Each bucket has a range that begins with its first address.
-        self.places[self.numbers[from + after - 1] as usize]
+        self.places[ranges[after - 1].number()]
+    }
+}
+
+impl Range {
+    fn new(start: u32, number: u32) -> Self {
+        Self {
+            start: start as u16,
+            number: [number as u16, (number >> 16) as u16],
+        }
+    }
+
+    fn number(self) -> usize {
+        usize::from(self.number[1]) << 16 | usize::from(self.number[0])
     }
 }
 
