@@ -6,7 +6,7 @@ use crate::ingest::Phase;
 use crate::intake::{BlockSize, Intake};
 use crate::metrics::Metrics;
 use crate::settings;
-use crate::sink::{ClickHouse, Columns, Prepared, Quarantine, SinkError, prepare};
+use crate::sink::{ClickHouse, Columns, Prepared, Preparer, Quarantine, SinkError};
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -94,11 +94,12 @@ impl Pipeline {
     }
 
     async fn build(self, recovered: Recovered, size: BlockSize, ready: mpsc::Sender<Prepared>) {
+        let mut preparer = Preparer::default();
         for (token, block) in recovered.blocks {
             let Ok(place) = ready.reserve().await else {
                 return;
             };
-            place.send(self.prepare(token, block).await);
+            place.send(self.prepare(&mut preparer, token, block).await);
         }
         let mut phase = self.phase.clone();
         loop {
@@ -118,7 +119,7 @@ impl Pipeline {
             let block = Arc::new(Block { number, entries });
             let token = self.write(&block).await;
             let block = Arc::unwrap_or_clone(block);
-            place.send(self.prepare(token, block).await);
+            place.send(self.prepare(&mut preparer, token, block).await);
         }
     }
 
@@ -131,9 +132,11 @@ impl Pipeline {
         .await
     }
 
-    async fn prepare(&self, token: String, block: Block) -> Prepared {
-        let prepared = spawn_blocking(move || prepare(token, block)).await;
-        let prepared = prepared.expect("decoding does not panic and is not cancelled");
+    async fn prepare(&self, preparer: &mut Preparer, token: String, block: Block) -> Prepared {
+        let mut taken = std::mem::take(preparer);
+        let prepared = spawn_blocking(move || (taken.prepare(token, block), taken)).await;
+        let (prepared, taken) = prepared.expect("decoding does not panic and is not cancelled");
+        *preparer = taken;
         for event in &prepared.rejected {
             self.metrics
                 .quarantined

@@ -4,6 +4,8 @@ mod columns;
 mod connection;
 mod decode;
 mod measured;
+mod native;
+mod order;
 mod prepared;
 mod quarantine;
 
@@ -11,5 +13,5 @@ pub(crate) use columns::Columns;
 pub(crate) use connection::{ClickHouse, SinkError};
 #[doc(hidden)]
 pub use measured::DecodedClicks;
-pub(crate) use prepared::{Prepared, prepare};
+pub(crate) use prepared::{Prepared, Preparer};
 pub(crate) use quarantine::Quarantine;

@@ -12,14 +12,14 @@ CREATE TABLE IF NOT EXISTS ${database}.${events}
     affiliate LowCardinality(String),
     -- A keyed hash whose salt rotates: the same visitor has another id next period.
     visitor UInt64 CODEC(ZSTD(1)),
-    -- Marks as logged by the edge; the columns below are their readable form.
+    -- Marks as logged by the edge; the columns below are their readable form and take no room.
     flags UInt32,
-    counted Bool MATERIALIZED bitAnd(flags, 14) = 0,
-    repeated Bool MATERIALIZED bitTest(flags, 0),
-    bot Bool MATERIALIZED bitTest(flags, 1),
-    prefetch Bool MATERIALIZED bitTest(flags, 2),
-    head Bool MATERIALIZED bitTest(flags, 3),
-    paused Bool MATERIALIZED bitTest(flags, 4),
+    counted Bool ALIAS bitAnd(flags, 14) = 0,
+    repeated Bool ALIAS bitTest(flags, 0),
+    bot Bool ALIAS bitTest(flags, 1),
+    prefetch Bool ALIAS bitTest(flags, 2),
+    head Bool ALIAS bitTest(flags, 3),
+    paused Bool ALIAS bitTest(flags, 4),
     status UInt16,
     -- Truncated by the edge unless configured; forgotten after 90 days.
     ip IPv6 TTL toDateTime(time) + INTERVAL 90 DAY,

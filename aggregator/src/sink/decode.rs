@@ -33,9 +33,9 @@ pub(crate) struct Rejected {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Decompresses a batch; one that can't be is rejected as a whole.
-pub(super) fn unseal(entry: &Entry) -> Result<Vec<u8>, Rejected> {
-    open(&entry.header, &entry.payload).map_err(|error| {
+/// Decompresses a batch into `raw`; one that can't be is rejected as a whole.
+pub(super) fn unseal(entry: &Entry, raw: &mut Vec<u8>) -> Result<(), Rejected> {
+    open(&entry.header, &entry.payload, raw).map_err(|error| {
         let Entry { key, header, .. } = entry;
         tracing::error!(%key, first = header.first, last = header.last, %error, "a batch can't be opened");
         reject(entry, header.first, "batch", &entry.payload)

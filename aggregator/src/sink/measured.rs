@@ -30,12 +30,12 @@ impl<'a> DecodedClicks<'a> {
         Self((1..).zip(clicks).map(row).collect())
     }
 
-    /// The clicks' block in the Native format.
+    /// The clicks' block in the Native format, in pieces.
     ///
     /// # Panics
     /// Without clicks.
     #[must_use]
-    pub fn block(&self) -> Bytes {
-        columns::build(&self.0).expect("there are clicks").bytes
+    pub fn block(&self) -> Vec<Bytes> {
+        columns::build(&self.0).expect("there are clicks").parts
     }
 }

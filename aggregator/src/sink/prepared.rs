@@ -1,7 +1,7 @@
 //! A block made ready for ClickHouse: decoded once, so that every attempt sends the same.
 
 use super::columns::{self, Columns};
-use super::decode::{Rejected, Rows, unseal};
+use super::decode::{Rejected, Row, Rows, unseal};
 use crate::blocks::Block;
 
 /// Columns per table, and what could not be made one of their rows.
@@ -14,40 +14,59 @@ pub(crate) struct Prepared {
     pub(crate) rejected: Vec<Rejected>,
 }
 
-/// Decodes a block. Rows keep the order of the block, so a block always gives the same columns.
-pub(crate) fn prepare(token: String, block: Block) -> Prepared {
-    let mut raws = Vec::with_capacity(block.entries.len());
-    let mut unopened = Vec::new();
-    for entry in &block.entries {
-        match unseal(entry) {
-            Ok(raw) => raws.push((entry, raw)),
-            Err(rejected) => unopened.push(rejected),
+/// Decodes blocks, each in the memory of the one before: to ask the system for as much anew each time
+/// would cost a seventh of what the aggregator does.
+#[derive(Default)]
+pub(crate) struct Preparer {
+    raws: Vec<Vec<u8>>,
+    clicks: Vec<Row<'static>>,
+    impressions: Vec<Row<'static>>,
+}
+
+impl Preparer {
+    /// Decodes a block. The same block always gives the same columns.
+    pub(crate) fn prepare(&mut self, token: String, block: Block) -> Prepared {
+        let entries = &block.entries;
+        if self.raws.len() < entries.len() {
+            self.raws.resize_with(entries.len(), Vec::new);
+        }
+        let mut rows = Rows {
+            clicks: std::mem::take(&mut self.clicks),
+            impressions: std::mem::take(&mut self.impressions),
+            rejected: Vec::new(),
+        };
+        for (entry, raw) in entries.iter().zip(&mut self.raws) {
+            match unseal(entry, raw) {
+                Ok(()) => rows.add(entry, raw),
+                Err(rejected) => rows.rejected.push(rejected),
+            }
+        }
+        let Rows {
+            clicks,
+            impressions,
+            rejected,
+        } = rows;
+        let mut tables = Vec::new();
+        for (name, rows) in [("clicks", &clicks), ("impressions", &impressions)] {
+            tables.extend(columns::build(rows).map(|columns| (name, columns)));
+        }
+        let all = clicks.iter().chain(&impressions);
+        let times = all.map(|row| row.visit.time.0).collect();
+        self.clicks = emptied(clicks);
+        self.impressions = emptied(impressions);
+        Prepared {
+            token,
+            block,
+            tables,
+            times,
+            rejected,
         }
     }
-    let mut rows = Rows {
-        rejected: unopened,
-        ..Rows::default()
-    };
-    for (entry, raw) in &raws {
-        rows.add(entry, raw);
-    }
-    let mut tables = Vec::new();
-    for (name, rows) in [("clicks", &rows.clicks), ("impressions", &rows.impressions)] {
-        tables.extend(columns::build(rows).map(|columns| (name, columns)));
-    }
-    let times = rows
-        .clicks
-        .iter()
-        .chain(&rows.impressions)
-        .map(|row| row.visit.time.0)
-        .collect();
-    let rejected = rows.rejected;
-    drop(raws);
-    Prepared {
-        token,
-        block,
-        tables,
-        times,
-        rejected,
-    }
+}
+
+/// The memory of `rows`, for others.
+fn emptied(mut rows: Vec<Row<'_>>) -> Vec<Row<'static>> {
+    rows.clear();
+    let none = rows.into_iter().map(|_| unreachable!("they were removed"));
+    none.collect()
 }

@@ -14,7 +14,7 @@ use tracking_events::{FORMAT_VERSION, MAX_EVENT_BYTES};
 
 const EVENTS: u64 = 1_000;
 /// The level the edge compresses with.
-const LEVEL: i32 = 1;
+const LEVEL: i32 = -1;
 
 criterion_group! {
     name = seal;
@@ -43,7 +43,14 @@ fn batches(criterion: &mut Criterion) {
         b.iter(|| sealer.seal(&span, black_box(&frames), 1));
     });
     group.bench_function("open-per-event", |b| {
-        b.iter(|| open(black_box(&batch.header), black_box(&batch.payload)));
+        let mut raw = Vec::new();
+        b.iter(|| {
+            open(
+                black_box(&batch.header),
+                black_box(&batch.payload),
+                &mut raw,
+            )
+        });
     });
     group.finish();
 }

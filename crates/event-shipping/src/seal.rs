@@ -79,13 +79,13 @@ impl std::fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// A sealer that compresses with zstd's `level`, held within 1 to 3.
+    /// A sealer that compresses with zstd's `level`, held within -7 (fastest) to 3.
     ///
     /// # Errors
     /// When there is no memory for a compressor.
     pub fn new(level: i32) -> io::Result<Self> {
         Ok(Self {
-            compressor: zstd::bulk::Compressor::new(level.clamp(1, 3))?,
+            compressor: zstd::bulk::Compressor::new(level.clamp(-7, 3))?,
         })
     }
 
@@ -136,20 +136,24 @@ pub fn checksum_holds(header: &BatchHeader, payload: &[u8]) -> Result<(), OpenEr
     }
 }
 
-/// Gives back the frames that were sealed; never takes more memory than the header's `raw_bytes`.
+/// Puts the frames that were sealed in the place of what `raw` holds, whose room is used again;
+/// never takes more memory than the header's `raw_bytes`.
 ///
 /// # Errors
 /// When the header contradicts itself or the payload is not what the header says.
-pub fn open(header: &BatchHeader, payload: &[u8]) -> Result<Vec<u8>, OpenError> {
+pub fn open(header: &BatchHeader, payload: &[u8], raw: &mut Vec<u8>) -> Result<(), OpenError> {
+    raw.clear();
     header.validate()?;
     checksum_holds(header, payload)?;
-    let capacity = header.raw_bytes as usize;
-    let raw = zstd::bulk::decompress(payload, capacity).map_err(OpenError::Decompress)?;
-    if raw.len() != capacity {
+    raw.reserve_exact(header.raw_bytes as usize);
+    let found = zstd::bulk::Decompressor::new()
+        .and_then(|mut decompressor| decompressor.decompress_to_buffer(payload, raw))
+        .map_err(OpenError::Decompress)?;
+    if found != header.raw_bytes as usize {
         return Err(OpenError::Length {
             expected: header.raw_bytes,
-            found: raw.len(),
+            found,
         });
     }
-    Ok(raw)
+    Ok(())
 }

@@ -3,13 +3,13 @@
 //! A key is flagged wrongly when any of the filters asked says so. A visit asks `generations + 1`
 //! of them, and the one in which the visitor ids turn twice, so with the promise `P` each may err
 //! at `p = P / (generations + 2)`. The smallest filter for that has `log2 1/p` hashes (Bloom, 1970);
-//! each costs a visit a look into memory that is seldom in a cache. Half as many, `k`, need
-//! `-k / ln(1 - p^(1/k))` bits for each key: a fifth more memory for half the looks.
+//! each costs a visit a look into memory that is seldom in a cache. With `k` fewer, a key needs
+//! `-k / ln(1 - p^(1/k))` bits: three eighths of the looks ([`HASHES`]) for half as much memory again.
 //!
 //! `n` is a shard's part of a generation's part of the expected visits, half as much again because
 //! days have peaks ([`PEAK`]), and three standard deviations more because hashing spreads unevenly.
-//! Ten million visits a day at 1e-4 in six generations and 64 shards: 7 × 64 filters of 141 kB, or
-//! 63 MB.
+//! Ten million visits a day at 1e-4 in six generations and 64 shards: 7 × 64 filters of 179 kB, or
+//! 80 MB.
 
 use super::shard::SEED;
 use bloomfilter::Bloom;
@@ -20,6 +20,8 @@ use thiserror::Error;
 
 /// The busiest generation's visits over the average's.
 const PEAK: f64 = 1.5;
+/// Hashes over those of the smallest filter.
+const HASHES: f64 = 0.375;
 const MAX_GENERATIONS: u32 = 64;
 const MAX_SHARDS: u32 = 4096;
 
@@ -114,7 +116,7 @@ impl Plan {
         let mean = settings.expected_visits as f64 * PEAK / filters;
         let keys = (mean + 3.0 * mean.sqrt()).ceil();
         let each = rate / f64::from(generations + 2);
-        let hashes = (-each.log2() / 2.0).round().max(1.0);
+        let hashes = (-each.log2() * HASHES).round().max(1.0);
         let bits = -hashes / (1.0 - each.powf(1.0 / hashes)).ln();
         let bytes = (keys * bits / 8.0).ceil();
         let needed = (bytes * f64::from(generations + 1) * f64::from(shards)) as u64;
@@ -220,7 +222,7 @@ mod tests {
     fn the_default_takes_what_the_header_says() {
         let plan = Plan::new(&UniqueSettings::default()).expect("the default is valid");
         let total = plan.bytes * plan.shards * 7;
-        assert_eq!((plan.bytes / 1000, total / 1_000_000), (141, 63));
+        assert_eq!((plan.bytes / 1000, total / 1_000_000), (179, 80));
         assert_eq!(plan.filter().number_of_hash_functions(), plan.hashes);
     }
 

@@ -1,5 +1,5 @@
 //! The peer's way from log to ClickHouse: follows nginx's JSON log and inserts whole lines as they
-//! are (`FORMAT JSONEachRow`), as many at once as our aggregator puts into a block.
+//! are (`FORMAT JSONEachRow`), in batches as Vector's ClickHouse sink makes them by default.
 //!
 //! It does the least that such a program can do: it parses nothing, checks nothing and does not
 //! remember where it was. Real log shippers cost more.
@@ -11,8 +11,10 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-const BLOCK_BYTES: usize = 48 << 20;
-const BLOCK_AGE: Duration = Duration::from_millis(300);
+/// <https://vector.dev/docs/reference/configuration/sinks/clickhouse/>: `batch.max_bytes`.
+const BLOCK_BYTES: usize = 10_000_000;
+/// As there: `batch.timeout_secs`.
+const BLOCK_AGE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const INSERT: &str = "INSERT INTO clicks FORMAT JSONEachRow";
 
