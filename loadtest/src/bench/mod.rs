@@ -6,6 +6,7 @@
 pub mod baseline;
 pub mod click;
 mod client;
+mod journal;
 mod machine;
 pub mod pipeline;
 mod report;

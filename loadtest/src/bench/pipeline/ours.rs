@@ -2,13 +2,15 @@
 
 use super::{Bench, Stages, check_rows, count, machine, wait_for_rows};
 use crate::bench::client::Pace;
+use crate::bench::journal::Held;
 use crate::clickhouse::Analyst;
 use crate::stack::{Member, Stack};
 use crate::verify::{Distribution, counter};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const FRESHNESS: &str = "aggregator_freshness_seconds";
@@ -59,12 +61,17 @@ impl Bench<'_> {
         for mut edge in edges {
             edge.stop()?;
         }
+        self.spool_bytes()?;
         aggregator.stop()?;
         engine.stop()
     }
 
+    fn dir(&self) -> PathBuf {
+        self.setting.dir.join("ours")
+    }
+
     fn start(&self) -> anyhow::Result<Running> {
-        let dir = self.setting.dir.join("ours");
+        let dir = self.dir();
         let _ = std::fs::remove_dir_all(&dir);
         let stack = Stack::start(&dir, 1, Some(&self.setting.geo), |_| {})?;
         let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
@@ -137,14 +144,22 @@ impl Bench<'_> {
             ("ClickHouse, table", table as f64),
             ("ClickHouse, roll-up", hourly as f64),
         ] {
-            self.results
-                .bytes
-                .entry(place)
-                .or_default()
-                .0
-                .push(bytes / clicks);
+            self.add_bytes(place, bytes / clicks);
         }
         Ok(())
+    }
+
+    /// From the segments that the edge has not deleted: the last one always is there.
+    fn spool_bytes(&mut self) -> anyhow::Result<()> {
+        let held = Held::read(&self.dir().join("edge-1/journal"))?;
+        ensure!(held.events > 0, "the edge's journal holds no click");
+        let bytes = held.bytes as f64 / held.events as f64;
+        self.add_bytes("spool (edge's journal)", bytes);
+        Ok(())
+    }
+
+    fn add_bytes(&mut self, place: &'static str, bytes: f64) {
+        self.results.bytes.entry(place).or_default().0.push(bytes);
     }
 }
 
