@@ -140,6 +140,23 @@ impl Stack {
         }
         Ok(stack)
     }
+
+    /// Asks all to stop, edges before what is behind them, and waits for each.
+    ///
+    /// # Errors
+    /// When one does not stop in time or ends with an error.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        for edge in &mut self.edges {
+            edge.stop()?;
+        }
+        self.aggregator.stop()?;
+        self.engine.stop()
+    }
+}
+
+/// Waits until the aggregator of `dir`, asked at `admin`, has made the tables.
+pub(crate) fn wait_for_tables(admin: &str, dir: &Path) -> anyhow::Result<()> {
+    wait_for(&format!("{admin}/readyz"), &dir.join("aggregator.log"))
 }
 
 /// ClickHouse with its data in `dir`.

@@ -12,7 +12,9 @@ pub mod pipeline;
 mod report;
 mod requests;
 mod response;
+mod rows;
 mod server;
+mod stages;
 
 use crate::links;
 use anyhow::{Context as _, ensure};
