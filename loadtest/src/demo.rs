@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         println!("{summary}\n\nEverything stays up until Ctrl-C.");
         runtime()?.block_on(interrupt.wished());
     }
-    stop(stack)?;
+    stack.stop()?;
     println!("{summary}");
     if verdict.missing + verdict.duplicated + verdict.wrong_ids > 0 {
         bail!("an answered request is missing, doubled or has another id: {verdict:?}");
@@ -235,12 +235,4 @@ fn summary(stack: &Stack, outcome: &Outcome, verdict: &Verdict) -> anyhow::Resul
         "freshness_p99_ms": (freshness * 1e4).round() / 10.0,
     });
     Ok(summary.to_string())
-}
-
-fn stop(mut stack: Stack) -> anyhow::Result<()> {
-    for edge in &mut stack.edges {
-        edge.stop()?;
-    }
-    stack.aggregator.stop()?;
-    stack.engine.stop()
 }

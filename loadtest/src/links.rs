@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 
 /// Offer, campaign, affiliate, slug of each sample link.
-const SAMPLES: [(&str, &str, &str, &str); 12] = [
+pub(crate) const SAMPLES: [(&str, &str, &str, &str); 12] = [
     ("boyfanz", "boyfanz-launch", "ann", "boyfanz-home"),
     ("boyfanz", "boyfanz-launch", "ben", "boyfanz-join"),
     ("boyfanz", "boyfanz-launch", "cleo", "boyfanz-trial"),

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench::baseline::{self, Baseline};
 use loadtest::bench::click;
+use loadtest::bench::edges;
 use loadtest::bench::pipeline::{self, tail};
 use loadtest::{demo, links, replay};
 
@@ -31,6 +32,8 @@ enum Task {
     BenchClick(click::Options),
     /// Measure what a click costs from the visitor to a row in ClickHouse, beside nginx.
     BenchPipeline(pipeline::Options),
+    /// Measure what a click costs aggregator and engine when it comes from one edge or from many.
+    BenchEdges(edges::Options),
     /// Follow nginx's log and insert it, as the pipeline that ours is measured beside.
     #[command(hide = true)]
     Tail(tail::Options),
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         }),
         Task::BenchClick(options) => click::run(&options),
         Task::BenchPipeline(options) => pipeline::run(&options),
+        Task::BenchEdges(options) => edges::run(&options),
         Task::Tail(options) => tail::run(&options),
         Task::Baseline { which } => baseline::serve(which),
     };

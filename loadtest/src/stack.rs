@@ -2,7 +2,7 @@
 //! keeps its port over a restart. It never sends traffic.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -94,6 +94,10 @@ pub struct Stack {
     pub edge_admin_urls: Vec<String>,
     /// The aggregator's operators' port.
     pub aggregator_admin_url: String,
+    /// Where edges connect to the aggregator (QUIC).
+    pub aggregator_address: SocketAddr,
+    /// The folder of certificates.
+    pub tls: PathBuf,
     /// ClickHouse's HTTP address.
     pub clickhouse_url: String,
     /// Where users and passwords of ClickHouse lie.
@@ -126,6 +130,8 @@ impl Stack {
             edge_urls: Vec::new(),
             edge_admin_urls: Vec::new(),
             aggregator_admin_url: url(admin),
+            aggregator_address: (Ipv4Addr::LOCALHOST, shipping).into(),
+            tls: dir.join("tls"),
             clickhouse_url: url(clickhouse),
             credentials: dir.join("clickhouse/credentials.json"),
         };
@@ -140,6 +146,23 @@ impl Stack {
         }
         Ok(stack)
     }
+
+    /// Asks all to stop, edges before what is behind them, and waits for each.
+    ///
+    /// # Errors
+    /// When one does not stop in time or ends with an error.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        for edge in &mut self.edges {
+            edge.stop()?;
+        }
+        self.aggregator.stop()?;
+        self.engine.stop()
+    }
+}
+
+/// Waits until the aggregator of `dir`, asked at `admin`, has made the tables.
+pub(crate) fn wait_for_tables(admin: &str, dir: &Path) -> anyhow::Result<()> {
+    wait_for(&format!("{admin}/readyz"), &dir.join("aggregator.log"))
 }
 
 /// ClickHouse with its data in `dir`.

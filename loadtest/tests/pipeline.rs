@@ -114,11 +114,7 @@ fn everything_sent_is_counted_once_and_rightly() {
         "{counts:?}"
     );
     assert_eq!(counts.prefetch, 0);
-    for edge in &mut pipeline.stack.edges {
-        edge.stop().expect("stops in order");
-    }
-    pipeline.stack.aggregator.stop().expect("stops in order");
-    pipeline.stack.engine.stop().expect("stops in order");
+    pipeline.stack.stop().expect("stops in order");
 }
 
 #[test]

@@ -33,6 +33,16 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Measure what the same clicks cost aggregator and engine, and how fresh they are, when they
+    /// come from one edge and when they come from 200.
+    ///
+    /// Arguments are passed on to `loadtest bench-edges`: --edges 1,200, --rate N, --seconds S,
+    /// --clicks N (as fast as they are taken), …
+    Edges {
+        /// Passed on to `loadtest bench-edges`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Measure the pieces of the product one by one and hold them against xtask/budgets.toml.
     ///
     /// A piece above its budget, or without one, fails the command.
@@ -47,8 +57,9 @@ impl Bench {
     /// Measures and says what came out; fails when a budget does not hold.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Click { args } => loadtest("bench-click", args),
-            Self::Pipeline { args } => loadtest("bench-pipeline", args),
+            Self::Click { args } => loadtest("bench-click", setup::with_geo(args)?),
+            Self::Pipeline { args } => loadtest("bench-pipeline", setup::with_geo(args)?),
+            Self::Edges { args } => loadtest("bench-edges", args),
             Self::Pieces { args } => pieces::run(&args),
         }
     }
@@ -65,12 +76,6 @@ fn loadtest(task: &str, args: Vec<OsString>) -> anyhow::Result<()> {
     build_release()?;
     let mut bench = Command::new(target_dir().join("release/loadtest"));
     bench.arg(task).arg("--out").arg(target_dir().join("bench"));
-    if !args
-        .iter()
-        .any(|arg| arg.to_string_lossy().starts_with("--geo"))
-    {
-        bench.arg("--geo").arg(setup::geo_file()?);
-    }
     // Replaces this process, so that Ctrl-C and the exit code are the benchmark's own.
     Err(bench.args(args).exec()).context("cannot start the benchmark")
 }

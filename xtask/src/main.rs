@@ -83,15 +83,9 @@ fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
     setup::run_all()?;
     build_release()?;
     let mut demo = Command::new(target_dir().join("release/loadtest"));
-    demo.arg("demo");
-    if !args
-        .iter()
-        .any(|a| a.to_string_lossy().starts_with("--geo"))
-    {
-        demo.arg("--geo").arg(setup::geo_file()?);
-    }
+    demo.arg("demo").args(setup::with_geo(args)?);
     // Replaces this process, so that Ctrl-C and the exit code are the demo's own.
-    Err(demo.args(args).exec()).context("cannot start the demo")
+    Err(demo.exec()).context("cannot start the demo")
 }
 
 /// Every program, as it is deployed.

@@ -1,6 +1,7 @@
 //! Fetches what a fresh machine lacks, each thing pinned by its checksum. Nothing is installed
 //! without saying what and why.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,8 +35,17 @@ const GEO: Pinned = Pinned {
 };
 
 /// Where the country file lies.
-pub(crate) fn geo_file() -> anyhow::Result<PathBuf> {
+fn geo_file() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("geo/geo-whois-asn-country.mmdb"))
+}
+
+/// Adds the country file to `args` unless they name one.
+pub(crate) fn with_geo(mut args: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+    let names_one = |arg: &OsString| arg.to_string_lossy().starts_with("--geo");
+    if !args.iter().any(names_one) {
+        args.extend(["--geo".into(), geo_file()?.into()]);
+    }
+    Ok(args)
 }
 
 fn cache() -> anyhow::Result<PathBuf> {

@@ -45,6 +45,21 @@ pub struct Frames<'a> {
     at: usize,
 }
 
+impl Frame<'_> {
+    /// Appends it to `bytes` as it would lie in a journal.
+    ///
+    /// # Panics
+    /// When the payload is empty, which no event is, or 4 GiB long.
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        assert!(!self.payload.is_empty(), "a length of 0 ends a segment");
+        let (at, len) = (bytes.len(), self.payload.len());
+        bytes.resize(at + space(len), 0);
+        let room = &mut bytes[at..];
+        room[HEAD..HEAD + len].copy_from_slice(self.payload);
+        complete(room, self.seq, len);
+    }
+}
+
 /// The frames in `bytes`, each checked.
 #[must_use]
 pub const fn frames(bytes: &[u8]) -> Frames<'_> {
@@ -118,10 +133,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn framed(seq: u64, payload: &[u8]) -> Vec<u8> {
-        let mut room = vec![0; space(payload.len())];
-        room[HEAD..HEAD + payload.len()].copy_from_slice(payload);
-        complete(&mut room, seq, payload.len());
-        room
+        let mut bytes = Vec::new();
+        Frame { seq, payload }.write(&mut bytes);
+        bytes
     }
 
     proptest! {

@@ -6,12 +6,16 @@
 pub mod baseline;
 pub mod click;
 mod client;
+pub mod edges;
+mod journal;
 mod machine;
 pub mod pipeline;
 mod report;
 mod requests;
 mod response;
+mod rows;
 mod server;
+mod stages;
 
 use crate::links;
 use anyhow::{Context as _, ensure};
@@ -19,14 +23,11 @@ use machine::Cores;
 use report::{Goal, Sheet, goals_sheet};
 use server::Setting;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What servers are given: a fresh folder in `out`, a file of `count` links, two cores.
 fn prepare(out: &Path, geo: &Path, count: usize) -> anyhow::Result<Setting> {
-    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let dir = out.canonicalize()?.join("work");
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir)?;
+    let dir = work_folder(out)?;
     let links = dir.join("links.toml");
     Ok(Setting {
         geo: geo
@@ -37,6 +38,15 @@ fn prepare(out: &Path, geo: &Path, count: usize) -> anyhow::Result<Setting> {
         cores: Cores::find()?,
         dir,
     })
+}
+
+/// A fresh folder in `out` for the files of processes.
+fn work_folder(out: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let dir = out.canonicalize()?.join("work");
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
 }
 
 /// What a benchmark found.
@@ -53,7 +63,9 @@ impl Findings {
     /// Prints all, writes `name.json` and `name.md` into `folder`, and fails when `strict` and a
     /// goal was missed.
     fn conclude(mut self, folder: &Path, name: &str, strict: bool) -> anyhow::Result<()> {
-        self.sheets.push(goals_sheet(&self.goals));
+        if !self.goals.is_empty() {
+            self.sheets.push(goals_sheet(&self.goals));
+        }
         self.json["goals"] = serde_json::to_value(&self.goals)?;
         self.json["missing"] = serde_json::to_value(&self.missing)?;
         for sheet in &self.sheets {

@@ -5,6 +5,7 @@ mod edge;
 mod nginx;
 
 use super::baseline::Baseline;
+use super::journal::Held;
 use super::machine::{self, Cores};
 use crate::process::Process;
 use crate::stack::program;
@@ -162,7 +163,7 @@ impl Server {
             Log::Lines(_) => self.process.stop(STOP_WITHIN),
             Log::Journal { dir, .. } => {
                 self.process.stop(STOP_WITHIN)?;
-                let logged = edge::count(dir)?;
+                let logged = Held::read(dir)?.events;
                 ensure!(
                     logged == answered,
                     "{answered} clicks were answered but {logged} are in the journal"

@@ -9,14 +9,14 @@ mod peer;
 pub mod tail;
 
 use super::client::{self, Account, Pace, Plan};
-use super::machine::{self, Machine};
+use super::machine::Machine;
 use super::report::{Goal, Rounds, Sheet};
 use super::requests::Requests;
 use super::server::{Kind, Setting};
+use super::stages::{Figures, SETTLE, Stages};
 use super::{Findings, prepare};
-use crate::clickhouse::Analyst;
 use crate::interrupt::Interrupt;
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use ours::Step;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,10 +26,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 64;
-/// Rows are visible within this after the last answer, or the benchmark fails.
-const VISIBLE_WITHIN: Duration = Duration::from_secs(60);
-/// What an engine does after the last insert is counted for so long.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -118,14 +114,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     bench.finish(missing)
 }
 
-/// The processes of a stage, by its name.
-type Stages = Vec<(&'static str, Vec<u32>)>;
-
 /// A run of clicks whose cost is being taken.
 struct Carried {
     answered: u64,
     elapsed: Duration,
-    cpu: Vec<(&'static str, Duration)>,
+    cpu_micros: Figures,
 }
 
 impl Bench<'_> {
@@ -161,24 +154,16 @@ impl Bench<'_> {
         round: u32,
         arrived: impl FnOnce(u64) -> anyhow::Result<()>,
     ) -> anyhow::Result<Carried> {
-        let cpu = |pids: &Vec<u32>| machine::cpu_time(pids);
-        let before = stages
-            .iter()
-            .map(|(_, pids)| cpu(pids))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let before = stages.spent()?;
         let started = Instant::now();
         let account = self.send(target, Pace::AsAnswered, u64::from(round))?;
         arrived(account.sent)?;
         let elapsed = started.elapsed();
         std::thread::sleep(SETTLE);
-        let mut spent = Vec::new();
-        for ((name, pids), before) in stages.iter().zip(before) {
-            spent.push((*name, cpu(pids)?.saturating_sub(before)));
-        }
         Ok(Carried {
             answered: account.sent,
             elapsed,
-            cpu: spent,
+            cpu_micros: stages.micros_since(&before, account.sent)?,
         })
     }
 
@@ -189,56 +174,13 @@ impl Bench<'_> {
 
 impl Cost {
     fn add(&mut self, carried: &Carried) {
-        let clicks = carried.answered as f64;
-        let mut total = 0.0;
-        for (name, spent) in &carried.cpu {
-            let micros = spent.as_secs_f64() * 1e6 / clicks;
-            self.stages.entry(name).or_default().0.push(micros);
-            total += micros;
+        for (name, micros) in &carried.cpu_micros {
+            self.stages.entry(name).or_default().0.push(*micros);
         }
-        self.total.0.push(total);
-        let rate = clicks / carried.elapsed.as_secs_f64();
+        self.total.0.push(carried.cpu_micros.values().sum());
+        let rate = carried.answered as f64 / carried.elapsed.as_secs_f64();
         self.clicks_per_second.0.push(rate);
     }
-}
-
-/// Waits until ClickHouse has `rows` clicks.
-fn wait_for_rows(analyst: &Analyst, rows: u64) -> anyhow::Result<()> {
-    let deadline = Instant::now() + VISIBLE_WITHIN;
-    loop {
-        let found = count(analyst, "SELECT count() FROM clicks")?;
-        if found >= rows {
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "{rows} clicks were answered but ClickHouse has {found} after {VISIBLE_WITHIN:?}"
-        );
-        // Asking costs the engine, whose processor time is being taken.
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// Checks that ClickHouse has each of `rows` clicks once, in the table and in the roll-up.
-fn check_rows(analyst: &Analyst, rows: u64) -> anyhow::Result<()> {
-    let found = count(analyst, "SELECT count() FROM clicks")?;
-    let distinct = count(analyst, "SELECT uniqExact(id) FROM clicks")?;
-    let rolled = count(
-        analyst,
-        "SELECT toUInt64(sum(counted) + sum(bots) + sum(prefetches) + sum(heads)) FROM clicks_hourly",
-    )?;
-    ensure!(
-        (found, distinct, rolled) == (rows, rows, rows),
-        "{rows} clicks were answered but ClickHouse has {found}, {distinct} of them different, and \
-         {rolled} by the hour"
-    );
-    Ok(())
-}
-
-fn count(analyst: &Analyst, sql: &str) -> anyhow::Result<u64> {
-    let answer = analyst.query(sql)?;
-    let text = answer.rows.first().and_then(|row| row.first());
-    text.context("a number")?.parse().context("a number")
 }
 
 impl Bench<'_> {

@@ -1,11 +1,12 @@
 //! nginx, alone or with its log inserted into the same tables by the same engine.
 
-use super::ours::processes;
-use super::{Bench, check_rows, wait_for_rows};
+use super::Bench;
+use crate::bench::rows::{check_rows, wait_for_rows};
 use crate::bench::server::{Kind, Server};
+use crate::bench::stages::{Stages, processes};
 use crate::clickhouse::Analyst;
 use crate::process::Process;
-use crate::stack::{self, free_port, program, start_aggregator, start_engine};
+use crate::stack::{self, free_port, program, start_aggregator, start_engine, wait_for_tables};
 use anyhow::Context as _;
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +16,7 @@ impl Bench<'_> {
     pub(super) fn nginx_alone(&mut self, round: u32) -> anyhow::Result<()> {
         self.progress(round, "nginx with its log");
         let server = Server::start(Kind::Nginx, &self.setting)?;
-        let stages = vec![("nginx", server.pids().to_vec())];
+        let stages = Stages(vec![("nginx", server.pids().to_vec())]);
         let carried = self.carry(server.address, &stages, round, |_| Ok(()))?;
         server.stop(carried.answered)?;
         self.results.nginx.add(&carried);
@@ -33,7 +34,7 @@ impl Bench<'_> {
         // It makes the tables and roll-ups, and is not needed after that.
         let admin = free_port()?;
         let mut aggregator = start_aggregator(&dir, port, free_port()?, admin)?;
-        wait_until_ready(&stack::url(admin))?;
+        wait_for_tables(&stack::url(admin), &dir)?;
         aggregator.stop()?;
         let (url, credentials) = (stack::url(port), dir.join("clickhouse/credentials.json"));
         let analyst = Analyst::new(&url, &credentials)?;
@@ -47,11 +48,11 @@ impl Bench<'_> {
             .arg(&credentials);
         let mut tail = Process::start("tail", &mut command, &dir.join("tail.log"))?;
         tail.ready_line(Duration::from_secs(10))?;
-        let stages = vec![
+        let stages = Stages(vec![
             ("nginx", server.pids().to_vec()),
             ("tail", vec![tail.pid()]),
             ("engine", processes(&engine)?),
-        ];
+        ]);
         let carried = self.carry(server.address, &stages, round, |rows| {
             wait_for_rows(&analyst, rows)
         })?;
@@ -61,14 +62,4 @@ impl Bench<'_> {
         server.stop(carried.answered)?;
         engine.stop()
     }
-}
-
-fn wait_until_ready(admin: &str) -> anyhow::Result<()> {
-    for _ in 0..600 {
-        if ureq::get(format!("{admin}/readyz")).call().is_ok() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    anyhow::bail!("the aggregator is not ready: ClickHouse has no tables")
 }

@@ -4,15 +4,10 @@
 use super::{Kind, Log, READY_WITHIN, Server, Setting, address};
 use crate::process::Process;
 use crate::stack::{free_port, program};
-use ahash::AHashSet;
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
-use tracking_events::{Event, FORMAT_VERSION};
-
-const READ_BYTES: usize = 4 << 20;
 
 pub(super) fn start(dir: &Path, setting: &Setting) -> anyhow::Result<Server> {
     let file = dir.join("edge.toml");
@@ -43,29 +38,4 @@ pub(super) fn start(dir: &Path, setting: &Setting) -> anyhow::Result<Server> {
             admin: format!("http://{}", address(&ready, "admin")?),
         },
     })
-}
-
-/// How many clicks are in a journal, each with an id of its own.
-pub(super) fn count(journal: &Path) -> anyhow::Result<u64> {
-    let options = event_journal::Options {
-        dir: journal.to_owned(),
-        lanes: 1,
-        format_version: FORMAT_VERSION,
-        segment_bytes: 1 << 20,
-        max_bytes: u64::MAX,
-        sync_interval: Duration::from_secs(60),
-    };
-    let mut opened = event_journal::open(&options)?;
-    let (mut ids, mut bytes) = (AHashSet::new(), Vec::new());
-    for reader in &mut opened.readers {
-        while let Some(run) = reader.read(READ_BYTES, &mut bytes)? {
-            for frame in event_journal::frames(&bytes) {
-                let event = tracking_events::decode(run.format_version, frame?.payload)?;
-                let (Event::Click(visit) | Event::Impression(visit)) = event;
-                ensure!(ids.insert(visit.id), "two clicks have the id {}", visit.id);
-            }
-            bytes.clear();
-        }
-    }
-    Ok(ids.len() as u64)
 }

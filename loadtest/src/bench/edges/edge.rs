@@ -1,0 +1,176 @@
+//! One simulated edge: the product's sealer, sender and messages on a QUIC connection of its own.
+//! Its clicks come from a generator instead of visitors and a journal.
+
+use super::clicks::Clicks;
+use super::flow::Share;
+use anyhow::{Context as _, bail};
+use event_shipping::tls::SERVER_NAME;
+use event_shipping::{
+    EdgeMessage, Limits, MAX_CONTROL_MESSAGE, Sealer, Sender, Span, ToEdge, read_message,
+    write_message,
+};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tracking_events::{FORMAT_VERSION, LaneId, Micros, NodeId};
+
+const LANE: u8 = 0;
+const JOURNAL: u64 = 1;
+/// The product's defaults.
+const BATCH_BYTES: usize = 1 << 20;
+const COMPRESSION_LEVEL: i32 = 1;
+const IN_FLIGHT: Limits = Limits {
+    batches: 64,
+    bytes: 32 << 20,
+};
+
+/// An edge that the aggregator has welcomed.
+pub(super) struct Edge {
+    node: NodeId,
+    connection: Connection,
+    send: SendStream,
+    receive: RecvStream,
+    memory: Memory,
+}
+
+/// What an edge has sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shipped {
+    pub(super) batches: u64,
+    /// Compressed bytes of the batches.
+    pub(super) batch_bytes: u64,
+    /// Bytes in UDP packets, in both directions.
+    pub(super) udp_bytes: u64,
+}
+
+impl Shipped {
+    /// Adds what another edge has sent.
+    pub(super) const fn add(&mut self, other: Self) {
+        self.batches += other.batches;
+        self.batch_bytes += other.batch_bytes;
+        self.udp_bytes += other.udp_bytes;
+    }
+}
+
+/// What sending and hearing share.
+struct Memory {
+    sender: Mutex<Sender>,
+    acknowledged: Notify,
+}
+
+impl Edge {
+    /// Connects and says `Hello`.
+    pub(super) async fn connect(
+        node: NodeId,
+        aggregator: SocketAddr,
+        tls: ClientConfig,
+    ) -> anyhow::Result<Self> {
+        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
+        let connecting = endpoint.connect_with(tls, aggregator, SERVER_NAME)?;
+        let connection = connecting.await.context("cannot connect")?;
+        let (mut send, mut receive) = connection.open_bi().await?;
+        let mut sender = Sender::new(IN_FLIGHT);
+        sender.add_lane(LANE, JOURNAL, 0);
+        let hello = EdgeMessage::Hello(sender.hello(node.0, "simulated"));
+        write_message(&mut send, &hello).await?;
+        match read_message(&mut receive, MAX_CONTROL_MESSAGE).await? {
+            Some(ToEdge::Welcome(welcome)) => sender.welcome(&welcome)?,
+            other => bail!("no Welcome but {other:?}"),
+        };
+        Ok(Self {
+            node,
+            connection,
+            send,
+            receive,
+            memory: Memory {
+                sender: Mutex::new(sender),
+                acknowledged: Notify::new(),
+            },
+        })
+    }
+
+    /// Ships its share, waits until ClickHouse has all of it, and closes the connection.
+    pub(super) async fn ship(mut self, share: Share) -> anyhow::Result<Shipped> {
+        let before = udp_bytes(&self.connection);
+        let clicks = Clicks::new(self.node, LaneId(LANE))?;
+        let (mut shipped, ()) = tokio::try_join!(
+            send(&mut self.send, &self.memory, clicks, share),
+            hear(&mut self.receive, &self.memory, share.count()),
+        )?;
+        shipped.udp_bytes = udp_bytes(&self.connection) - before;
+        self.connection.close(0_u32.into(), b"");
+        Ok(shipped)
+    }
+}
+
+fn udp_bytes(connection: &Connection) -> u64 {
+    let stats = connection.stats();
+    stats.udp_tx.bytes + stats.udp_rx.bytes
+}
+
+async fn send(
+    stream: &mut SendStream,
+    memory: &Memory,
+    mut clicks: Clicks,
+    share: Share,
+) -> anyhow::Result<Shipped> {
+    let (mut shipped, mut sent) = (Shipped::default(), 0);
+    let (mut sealer, mut frames) = (Sealer::new(COMPRESSION_LEVEL)?, Vec::new());
+    while sent < share.count() {
+        tokio::time::sleep_until(share.sealed_at(sent).into()).await;
+        let (after, now) = (sent, share.elapsed());
+        while sent < share.count() && share.due(sent) <= now && frames.len() < BATCH_BYTES {
+            let time = share.time(share.due(sent));
+            sent += 1;
+            clicks.write(sent, time, &mut frames)?;
+        }
+        let span = Span {
+            lane: LANE,
+            journal: JOURNAL,
+            format_version: FORMAT_VERSION,
+            after,
+            first: after + 1,
+            last: sent,
+            events: u32::try_from(sent - after)?,
+        };
+        let batch = sealer.seal(&span, &frames, Micros::now().0)?;
+        frames.clear();
+        shipped.batches += 1;
+        shipped.batch_bytes += batch.payload.len() as u64;
+        memory.room(batch.payload.len()).await;
+        memory.sender().push(batch)?;
+        let next = memory.sender().next_batch().context("it was just pushed")?;
+        write_message(stream, &EdgeMessage::Batch(next)).await?;
+    }
+    Ok(shipped)
+}
+
+/// Hears acknowledgements until ClickHouse has everything up to `last`.
+async fn hear(stream: &mut RecvStream, memory: &Memory, last: u64) -> anyhow::Result<()> {
+    let mut taken = 0;
+    while taken < last {
+        match read_message(stream, MAX_CONTROL_MESSAGE).await? {
+            Some(ToEdge::Ack(ack)) => {
+                taken = ack.taken;
+                memory.sender().ack(&ack)?;
+                memory.acknowledged.notify_one();
+            }
+            other => bail!("no acknowledgement but {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+impl Memory {
+    fn sender(&self) -> MutexGuard<'_, Sender> {
+        self.sender.lock().expect("nobody panics while holding it")
+    }
+
+    /// Waits until `bytes` more may be unacknowledged.
+    async fn room(&self, bytes: usize) {
+        while !self.sender().has_room(bytes) {
+            self.acknowledged.notified().await;
+        }
+    }
+}

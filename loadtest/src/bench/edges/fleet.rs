@@ -1,0 +1,51 @@
+//! All simulated edges of a run, connected to one aggregator.
+
+use super::edge::{Edge, Shipped};
+use super::flow::Flow;
+use crate::bench::client::Pace;
+use crate::stack::Stack;
+use anyhow::Context as _;
+use event_shipping::tls::{self, Role};
+use std::time::Instant;
+use tokio::task::JoinSet;
+use tracking_events::{Micros, NodeId};
+
+/// Edges that were welcomed and have sent nothing yet.
+pub(super) struct Fleet(Vec<Edge>);
+
+impl Fleet {
+    /// Connects so many edges, numbered from 1, to the aggregator of `stack`.
+    pub(super) async fn connect(edges: u16, stack: &Stack) -> anyhow::Result<Self> {
+        let tls = tls::load_or_create(&stack.tls, Role::Edge)?.client_config()?;
+        let mut fleet = Vec::new();
+        for node in 1..=edges {
+            let edge = Edge::connect(NodeId(node), stack.aggregator_address, tls.clone()).await;
+            fleet.push(edge.with_context(|| format!("edge {node}"))?);
+        }
+        Ok(Self(fleet))
+    }
+
+    /// Sends `clicks` in equal shares and waits until ClickHouse has them all, as far as edges are
+    /// told.
+    pub(super) async fn ship(self, clicks: u64, pace: Pace) -> anyhow::Result<Shipped> {
+        let flow = Flow {
+            edges: u16::try_from(self.0.len())?,
+            clicks,
+            pace,
+            start: (Instant::now(), Micros::now()),
+        };
+        let mut shipping = JoinSet::new();
+        for (edge, number) in self.0.into_iter().zip(0..) {
+            let share = flow.share(number);
+            shipping.spawn(async move {
+                let shipped = edge.ship(share).await;
+                shipped.with_context(|| format!("edge {}", number + 1))
+            });
+        }
+        let mut all = Shipped::default();
+        while let Some(shipped) = shipping.join_next().await {
+            all.add(shipped??);
+        }
+        Ok(all)
+    }
+}

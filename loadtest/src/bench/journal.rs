@@ -1,0 +1,51 @@
+//! What an edge that has stopped left in its journal.
+
+use ahash::AHashSet;
+use anyhow::ensure;
+use std::path::Path;
+use std::time::Duration;
+use tracking_events::{Event, FORMAT_VERSION};
+
+const READ_BYTES: usize = 4 << 20;
+
+/// Events in a journal's files, those that were released but not deleted yet among them.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// How many, each with an id of its own.
+    pub(super) events: u64,
+    /// The bytes of their frames.
+    pub(super) bytes: u64,
+}
+
+impl Held {
+    /// Reads the journal of one lane in `dir`.
+    ///
+    /// # Errors
+    /// When the journal can't be read, or two events have one id.
+    pub(super) fn read(dir: &Path) -> anyhow::Result<Self> {
+        let options = event_journal::Options {
+            dir: dir.to_owned(),
+            lanes: 1,
+            format_version: FORMAT_VERSION,
+            segment_bytes: 1 << 20,
+            max_bytes: u64::MAX,
+            sync_interval: Duration::from_secs(60),
+        };
+        let mut opened = event_journal::open(&options)?;
+        let (mut held, mut ids, mut frames) = (Self::default(), AHashSet::new(), Vec::new());
+        for reader in &mut opened.readers {
+            reader.seek(0);
+            while let Some(run) = reader.read(READ_BYTES, &mut frames)? {
+                for frame in event_journal::frames(&frames) {
+                    let event = tracking_events::decode(run.format_version, frame?.payload)?;
+                    let (Event::Click(visit) | Event::Impression(visit)) = event;
+                    ensure!(ids.insert(visit.id), "two clicks have the id {}", visit.id);
+                }
+                held.events += u64::from(run.events);
+                held.bytes += frames.len() as u64;
+                frames.clear();
+            }
+        }
+        Ok(held)
+    }
+}
