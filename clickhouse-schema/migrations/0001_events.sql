@@ -68,6 +68,8 @@ TTL toDateTime(time) + INTERVAL 13 MONTH
 SETTINGS
     -- A block sent again within this many blocks is recognised by its token.
     non_replicated_deduplication_window = 10000,
+    -- A block is one file, not one for each column; what is merged of several has its columns apart.
+    min_bytes_for_wide_part = 67108864,
     -- The edges delete what we acknowledge, so it must survive a power cut here.
     fsync_after_insert = 1,
     fsync_part_directory = 1;
