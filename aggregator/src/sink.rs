@@ -5,7 +5,6 @@ mod connection;
 mod decode;
 mod measured;
 mod native;
-mod order;
 mod prepared;
 mod quarantine;
 

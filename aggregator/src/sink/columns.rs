@@ -1,7 +1,7 @@
-//! Rows to the columns of a block: what is in each, in the tables' own types.
+//! Rows to the columns of a block: what is in each.
 
 use super::decode::Row;
-use super::{native, order};
+use super::native;
 use bytes::Bytes;
 use std::net::Ipv6Addr;
 use tracking_events::{CLICK_ID_CHARS, SUB_COUNT};
@@ -25,7 +25,7 @@ pub(super) fn build(rows: &[Row<'_>]) -> Option<Columns> {
     }
     Some(Columns {
         rows: rows.len(),
-        parts: block().write(rows, &order::by_key(rows)),
+        parts: block().write(rows),
     })
 }
 
@@ -36,27 +36,27 @@ fn block<'r>() -> native::Block<'r, Row<'r>> {
         row.visit.time.0.to_le_bytes()
     });
     block.fixed("link_id", "UInt32", |row| row.visit.link.id.0.to_le_bytes());
-    block.word("link", |row| row.visit.link.slug);
-    block.word("offer", |row| row.visit.link.offer);
-    block.word("campaign", |row| row.visit.link.campaign);
-    block.word("affiliate", |row| row.visit.link.affiliate);
+    block.text("link", |row| row.visit.link.slug);
+    block.text("offer", |row| row.visit.link.offer);
+    block.text("campaign", |row| row.visit.link.campaign);
+    block.text("affiliate", |row| row.visit.link.affiliate);
     block.fixed("visitor", "UInt64", |row| row.visit.visitor.0.to_le_bytes());
     block.fixed("flags", "UInt32", |row| row.visit.flags.0.to_le_bytes());
     block.fixed("status", "UInt16", |row| row.visit.status.to_le_bytes());
     block.fixed("ip", "IPv6", |row| {
         Ipv6Addr::from(row.visit.address).octets()
     });
-    block.word("country", |row| country(&row.visit.geo.country));
-    block.word("region", |row| row.visit.geo.region);
+    block.text("country", |row| country(&row.visit.geo.country));
+    block.text("region", |row| row.visit.geo.region);
     block.fixed("asn", "UInt32", |row| row.visit.geo.asn.to_le_bytes());
-    block.word("device", |row| row.visit.agent.device.as_str());
-    block.word("os", |row| row.visit.agent.os);
-    block.word("browser", |row| row.visit.agent.browser);
+    block.text("device", |row| row.visit.agent.device.as_str());
+    block.text("os", |row| row.visit.agent.os);
+    block.text("browser", |row| row.visit.agent.browser);
     block.text("user_agent", |row| row.visit.agent.raw);
-    block.word("language", |row| row.visit.language);
-    block.word("host", |row| row.visit.host);
+    block.text("language", |row| row.visit.language);
+    block.text("host", |row| row.visit.host);
     block.text("referrer", |row| row.visit.referrer);
-    block.word("source", |row| row.visit.source);
+    block.text("source", |row| row.visit.source);
     block.text("external_id", |row| row.visit.external_id);
     block.fixed("cost", "Decimal(18, 6)", |row| {
         let cost = row.visit.cost.0;

@@ -90,9 +90,7 @@ impl ClickHouse {
             .with_setting("max_insert_block_size", LARGEST_BLOCK)
             .with_setting("min_insert_block_size_rows", LARGEST_BLOCK)
             .with_setting("min_insert_block_size_bytes", "0")
-            .with_setting("max_partitions_per_insert_block", "0")
-            // The first merge, seconds later, makes them for many blocks at once.
-            .with_setting("materialize_skip_indexes_on_insert", "0");
+            .with_setting("max_partitions_per_insert_block", "0");
         for part in &block.parts {
             for start in (0..part.len()).step_by(CHUNK_BYTES) {
                 let end = (start + CHUNK_BYTES).min(part.len());
