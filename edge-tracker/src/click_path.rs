@@ -22,7 +22,7 @@ use std::cell::RefCell;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracking_events::{
     ClickId, ClickIdParts, Event, Flags, KeyRing, LaneId, Link as EventLink, MAX_EVENT_BYTES,
     Micros, NodeId, Seq, Visit, VisitorId,
@@ -75,9 +75,38 @@ pub struct ClickPath {
 #[derive(Debug)]
 struct State {
     lane: LaneWriter,
+    clock: Clock,
     query: Query,
     texts: Texts,
     location: BytesMut,
+}
+
+/// The time of day, told by the monotonic clock, which has been read for the request anyway.
+#[derive(Debug)]
+struct Clock {
+    read: Instant,
+    then: Micros,
+}
+
+impl Clock {
+    /// A step of the system's clock is followed within this.
+    const READ_EVERY: Duration = Duration::from_millis(10);
+
+    fn new() -> Self {
+        Self {
+            read: Instant::now(),
+            then: Micros::now(),
+        }
+    }
+
+    fn at(&mut self, now: Instant) -> Micros {
+        let since = now.saturating_duration_since(self.read);
+        if since >= Self::READ_EVERY {
+            *self = Self::new();
+            return self.then;
+        }
+        Micros(self.then.0 + since.as_micros() as u64)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +130,7 @@ impl ClickPath {
     pub fn new(shared: Arc<Shared>, metrics: WorkerMetrics, lane: LaneWriter) -> Self {
         let state = State {
             lane,
+            clock: Clock::new(),
             query: Query::default(),
             texts: Texts::default(),
             location: BytesMut::with_capacity(LOCATION_BYTES),
@@ -156,6 +186,7 @@ impl ClickPath {
         let shared = &*self.shared;
         let State {
             lane,
+            clock,
             query,
             texts,
             location,
@@ -164,7 +195,7 @@ impl ClickPath {
         let links = shared.links.load();
         let asked = Asked::read(shared, &links, request, &heads, query, texts)?;
         let visitor = Visitor::of(shared, peer, request.headers(), &heads);
-        let now = Micros::now();
+        let now = clock.at(parsed);
         texts.fill(&asked, shared, &visitor, now);
         let id = shared.keys.sign(ClickIdParts {
             time: now,
@@ -219,8 +250,8 @@ enum Answer {
 
 impl Answer {
     fn response(self, mut headers: HeaderMap) -> Response<Full<Bytes>> {
-        const NEVER: HeaderValue =
-            HeaderValue::from_static("no-store, no-cache, must-revalidate, private, max-age=0");
+        // Enough for every cache (RFC 9111, 5.2.2.5).
+        const NEVER: HeaderValue = HeaderValue::from_static("no-store");
         let (status, body) = match self {
             Self::Redirect(code, location) => {
                 let location = HeaderValue::from_maybe_shared(location).expect(

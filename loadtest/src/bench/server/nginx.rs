@@ -106,7 +106,7 @@ http {{
     listen {address} backlog=4096;
     location /c/ {{
       if ($offer = "") {{ return 404; }}
-      add_header Cache-Control "no-store, no-cache, must-revalidate, private, max-age=0" always;
+      add_header Cache-Control "no-store" always;
       return 302 "https://$offer.example/welcome?cid=$request_id&s=$arg_sub1";
     }}
   }}
