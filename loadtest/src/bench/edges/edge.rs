@@ -18,8 +18,8 @@ use tracking_events::{FORMAT_VERSION, LaneId, Micros, NodeId};
 const LANE: u8 = 0;
 const JOURNAL: u64 = 1;
 /// The product's defaults.
-const BATCH_BYTES: usize = 1 << 20;
-const COMPRESSION_LEVEL: i32 = 1;
+const BATCH_BYTES: usize = 2 << 20;
+const COMPRESSION_LEVEL: i32 = -1;
 const IN_FLIGHT: Limits = Limits {
     batches: 64,
     bytes: 32 << 20,
