@@ -166,7 +166,9 @@ fn a_key_without_its_certificate_is_named() {
     assert!(refused.to_string().contains("edge.pem"), "{refused}");
 }
 
-/// A server that dies without a word: its runtime, and the socket with it, is gone.
+const GREETING: &[u8] = b"hello";
+
+/// A server that returns a greeting and dies without a word: its runtime, and the socket with it, is gone.
 fn killed_server(dir: &Path, address: SocketAddr) -> (SocketAddr, tokio::runtime::Runtime) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -183,6 +185,10 @@ fn killed_server(dir: &Path, address: SocketAddr) -> (SocketAddr, tokio::runtime
             .expect("an attempt")
             .await
             .expect("a member");
+        let (mut answer, mut question) = connection.accept_bi().await.expect("a stream");
+        let mut heard = [0; GREETING.len()];
+        question.read_exact(&mut heard).await.expect("greeted");
+        answer.write_all(&heard).await.expect("taken");
         connection.closed().await;
     });
     (address, runtime)
@@ -197,11 +203,15 @@ fn a_killed_aggregator_that_is_back_says_so_at_once() {
     let connection = edge.block_on(async {
         let mut endpoint = Endpoint::client(local()).expect("a socket");
         endpoint.set_default_client_config(client(&dir));
-        endpoint
-            .connect(address, SERVER_NAME)
-            .expect("valid")
-            .await
-            .expect("connected")
+        let connecting = endpoint.connect(address, SERVER_NAME).expect("valid");
+        let connection = connecting.await.expect("connected");
+        // The server answers once it has confirmed the handshake. Until then the client repeats its
+        // end of it, and nobody resets that.
+        let (mut question, mut answer) = connection.open_bi().await.expect("a stream");
+        question.write_all(GREETING).await.expect("taken");
+        let mut heard = [0; GREETING.len()];
+        answer.read_exact(&mut heard).await.expect("greeted");
+        connection
     });
     first.shutdown_timeout(Duration::from_secs(5));
     let (_, _second) = killed_server(&dir, address);
