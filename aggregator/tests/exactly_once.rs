@@ -179,7 +179,7 @@ async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
     let config = write_settings(folder.path(), &engine.settings(), "");
     let aggregator = Process::start(&config);
     let (mut talk, _) = Conversation::welcomed(aggregator.listening, client(folder.path())).await;
-    let mut sealer = Sealer::new(1).expect("a compressor");
+    let mut sealer = Sealer::new().expect("a compressor");
     let span = Span {
         lane: 0,
         journal: JOURNAL,

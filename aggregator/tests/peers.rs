@@ -65,7 +65,7 @@ fn batch(after: u64, first: u64, last: u64) -> Batch {
         last,
         events,
     };
-    Sealer::new(1)
+    Sealer::new()
         .expect("a compressor")
         .seal(&span, b"never decoded here", 1)
         .expect("seals")
@@ -267,7 +267,7 @@ async fn an_edge_is_not_read_from_while_too_much_waits() {
     let aggregator = Aggregator::start("[limits]\npending_bytes = \"1MiB\"").await;
     let admin = aggregator.running.admin();
     let mut edge = aggregator.welcomed().await;
-    let mut sealer = Sealer::new(1).expect("a compressor");
+    let mut sealer = Sealer::new().expect("a compressor");
     let mut state = 7_u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
         state = state

@@ -2,6 +2,8 @@
 //!
 //! Sockets never belong here, nor anything that waits: what is answered has been accepted.
 
+mod clock;
+
 use crate::links::{Destination, Link, State as LinkState, Table, Values};
 use crate::metrics::WorkerMetrics;
 use crate::query::{Limits, Query};
@@ -14,6 +16,7 @@ use crate::visitor::geo::{Geo, Place};
 use crate::visitor::identity::Identity;
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
+use clock::Clock;
 use event_journal::LaneWriter;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -22,7 +25,7 @@ use std::cell::RefCell;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tracking_events::{
     ClickId, ClickIdParts, Event, Flags, KeyRing, LaneId, Link as EventLink, MAX_EVENT_BYTES,
     Micros, NodeId, Seq, Visit, VisitorId,
@@ -79,34 +82,6 @@ struct State {
     query: Query,
     texts: Texts,
     location: BytesMut,
-}
-
-/// The time of day, told by the monotonic clock, which has been read for the request anyway.
-#[derive(Debug)]
-struct Clock {
-    read: Instant,
-    then: Micros,
-}
-
-impl Clock {
-    /// A step of the system's clock is followed within this.
-    const READ_EVERY: Duration = Duration::from_millis(10);
-
-    fn new() -> Self {
-        Self {
-            read: Instant::now(),
-            then: Micros::now(),
-        }
-    }
-
-    fn at(&mut self, now: Instant) -> Micros {
-        let since = now.saturating_duration_since(self.read);
-        if since >= Self::READ_EVERY {
-            *self = Self::new();
-            return self.then;
-        }
-        Micros(self.then.0 + since.as_micros() as u64)
-    }
 }
 
 #[derive(Debug, Default)]

@@ -177,10 +177,10 @@ pub struct AggregatorSettings {
 
 impl AggregatorSettings {
     fn batch_bytes() -> Within<ByteSize, 4_096, 4_194_304> {
-        Within::new(ByteSize(2 << 20))
+        Within::new(ByteSize(event_shipping::BATCH_BYTES))
     }
     fn batch_age() -> Within<Period, 1, 60_000> {
-        Within::new(Period(Duration::from_millis(200)))
+        Within::new(Period(event_shipping::BATCH_AGE))
     }
 }
 

@@ -27,7 +27,7 @@ fn entry(lane: u8, after: u64, raw: &[u8]) -> Entry {
         last,
         events: 5,
     };
-    let batch = Sealer::new(1)
+    let batch = Sealer::new()
         .expect("a compressor")
         .seal(&span, raw, 9)
         .expect("seals");

@@ -108,7 +108,7 @@ impl Edge {
             writers: opened.writers,
             readers,
             sender: Sender::new(LIMITS),
-            sealer: Sealer::new(1).expect("a compressor"),
+            sealer: Sealer::new().expect("a compressor"),
             dice: Dice(u64::from(node)),
             _keeper: opened.keeper,
         };

@@ -13,8 +13,6 @@ use std::time::Duration;
 use tracking_events::{FORMAT_VERSION, MAX_EVENT_BYTES};
 
 const EVENTS: u64 = 1_000;
-/// The level the edge compresses with.
-const LEVEL: i32 = -1;
 
 criterion_group! {
     name = seal;
@@ -30,7 +28,7 @@ criterion_main!(seal);
 fn batches(criterion: &mut Criterion) {
     let (run, frames) = journalled();
     let span = span(&run);
-    let mut sealer = Sealer::new(LEVEL).expect("there is memory");
+    let mut sealer = Sealer::new().expect("there is memory");
     let batch = sealer.seal(&span, &frames, 1).expect("a sound span");
     println!(
         "a batch of {EVENTS} events: {} bytes of frames, {} sealed",

@@ -17,7 +17,9 @@ pub use message::{
     Ack, Batch, BatchHeader, EdgeMessage, Hello, InvalidHeader, LaneHello, LaneKey, LaneState,
     PROTOCOL, Refuse, RefuseCode, ToEdge, Welcome,
 };
-pub use seal::{MAX_RAW_BYTES, OpenError, SealError, Sealer, Span, checksum_holds, open};
-pub use sender::{InFlight, Limits, PushError, Release, Sender, UnsoundAck};
+pub use seal::{
+    BATCH_AGE, BATCH_BYTES, MAX_RAW_BYTES, OpenError, SealError, Sealer, Span, checksum_holds, open,
+};
+pub use sender::{IN_FLIGHT, InFlight, Limits, PushError, Release, Sender, UnsoundAck};
 pub use stream::{ReadError, WriteError, read_message, write_message};
 pub use wire::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, MAX_LANES, Message, WireError};

@@ -2,7 +2,15 @@
 
 use crate::{Batch, BatchHeader, InvalidHeader};
 use std::io;
+use std::time::Duration;
 use thiserror::Error;
+
+/// A batch is sealed when it has this many bytes of frames, unless an edge is told otherwise…
+pub const BATCH_BYTES: u64 = 2 << 20;
+/// …or when its first event is this old.
+pub const BATCH_AGE: Duration = Duration::from_millis(200);
+/// zstd's: a fifth less time than level 1, for a tenth more bytes.
+const LEVEL: i32 = -1;
 
 /// A batch holds no more bytes of frames; even when they don't compress the message fits.
 pub const MAX_RAW_BYTES: usize = 7 * 1024 * 1024;
@@ -79,13 +87,13 @@ impl std::fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// A sealer that compresses with zstd's `level`, held within -7 (fastest) to 3.
+    /// A sealer.
     ///
     /// # Errors
     /// When there is no memory for a compressor.
-    pub fn new(level: i32) -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
-            compressor: zstd::bulk::Compressor::new(level.clamp(-7, 3))?,
+            compressor: zstd::bulk::Compressor::new(LEVEL)?,
         })
     }
 

@@ -14,6 +14,12 @@ pub struct Limits {
     pub bytes: usize,
 }
 
+/// How much an edge keeps unacknowledged.
+pub const IN_FLIGHT: Limits = Limits {
+    batches: 64,
+    bytes: 32 << 20,
+};
+
 /// What is kept unacknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InFlight {

@@ -18,7 +18,7 @@ const SPAN: Span = Span {
 };
 
 fn seal(raw: &[u8]) -> Batch {
-    Sealer::new(1)
+    Sealer::new()
         .expect("a compressor")
         .seal(&SPAN, raw, 77)
         .expect("within limits")
@@ -78,7 +78,7 @@ proptest! {
 
 #[test]
 fn sealing_is_byte_for_byte_the_same() {
-    let mut sealer = Sealer::new(3).expect("a compressor");
+    let mut sealer = Sealer::new().expect("a compressor");
     let raw = noise(10_000);
     let first = sealer.seal(&SPAN, &raw, 1).expect("seals");
     sealer.seal(&SPAN, b"something else", 1).expect("seals");
@@ -94,7 +94,7 @@ fn the_longest_batch_of_noise_fits_a_message() {
         read::<EdgeMessage>(&frame, MAX_BATCH_MESSAGE).expect("sound"),
         Some(message)
     );
-    let mut sealer = Sealer::new(1).expect("a compressor");
+    let mut sealer = Sealer::new().expect("a compressor");
     let longer = sealer.seal(&SPAN, &noise(MAX_RAW_BYTES + 1), 0);
     assert!(matches!(longer, Err(SealError::TooLong(_))));
 }

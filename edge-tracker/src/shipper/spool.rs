@@ -5,7 +5,7 @@ use crate::metrics::Metrics;
 use crate::settings::AggregatorSettings;
 use event_journal::{LaneReader, ReadError, Run, Seal};
 use event_shipping::{
-    Ack, Batch, Hello, Limits, Release, Sealer, Sender, Span, UnsoundAck, Welcome,
+    Ack, Batch, Hello, IN_FLIGHT, Release, Sealer, Sender, Span, UnsoundAck, Welcome,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -13,14 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tracking_events::{Micros, NodeId};
-
-/// What may be unacknowledged at once.
-const IN_FLIGHT: Limits = Limits {
-    batches: 64,
-    bytes: 32 << 20,
-};
-/// zstd's fastest but a few: a fifth less time than level 1, for a tenth more bytes.
-const COMPRESSION_LEVEL: i32 = -1;
 
 /// How far each lane has come, shared with those who save the filters.
 #[derive(Debug)]
@@ -126,7 +118,7 @@ impl Spool {
             journal,
             lanes: lanes.collect(),
             sender,
-            sealer: Sealer::new(COMPRESSION_LEVEL)?,
+            sealer: Sealer::new()?,
             progress,
             metrics,
             batch_bytes: usize::try_from(settings.batch_bytes.get().0).unwrap_or(usize::MAX),

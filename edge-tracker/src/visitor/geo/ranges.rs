@@ -172,6 +172,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_range_keeps_its_start_and_any_number(start: u16, number: u32) {
+            let range = Range::new(start.into(), number);
+            prop_assert_eq!((range.start, range.number()), (start, number as usize));
+        }
+
         /// Networks as a tree has them: none within another, from single addresses to large parts.
         #[test]
         fn an_address_is_where_its_network_is(seeds in proptest::collection::vec((any::<u32>(), 1_u8..=32), 0..60)) {

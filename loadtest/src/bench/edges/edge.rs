@@ -6,8 +6,8 @@ use super::flow::Share;
 use anyhow::{Context as _, bail};
 use event_shipping::tls::SERVER_NAME;
 use event_shipping::{
-    EdgeMessage, Limits, MAX_CONTROL_MESSAGE, Sealer, Sender, Span, ToEdge, read_message,
-    write_message,
+    BATCH_BYTES, EdgeMessage, IN_FLIGHT, MAX_CONTROL_MESSAGE, Sealer, Sender, Span, ToEdge,
+    read_message, write_message,
 };
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,13 +17,6 @@ use tracking_events::{FORMAT_VERSION, LaneId, Micros, NodeId};
 
 const LANE: u8 = 0;
 const JOURNAL: u64 = 1;
-/// The product's defaults.
-const BATCH_BYTES: usize = 2 << 20;
-const COMPRESSION_LEVEL: i32 = -1;
-const IN_FLIGHT: Limits = Limits {
-    batches: 64,
-    bytes: 32 << 20,
-};
 
 /// An edge that the aggregator has welcomed.
 pub(super) struct Edge {
@@ -116,11 +109,12 @@ async fn send(
     share: Share,
 ) -> anyhow::Result<Shipped> {
     let (mut shipped, mut sent) = (Shipped::default(), 0);
-    let (mut sealer, mut frames) = (Sealer::new(COMPRESSION_LEVEL)?, Vec::new());
+    let (mut sealer, mut frames) = (Sealer::new()?, Vec::new());
     while sent < share.count() {
         tokio::time::sleep_until(share.sealed_at(sent).into()).await;
         let (after, now) = (sent, share.elapsed());
-        while sent < share.count() && share.due(sent) <= now && frames.len() < BATCH_BYTES {
+        while sent < share.count() && share.due(sent) <= now && (frames.len() as u64) < BATCH_BYTES
+        {
             let time = share.time(share.due(sent));
             sent += 1;
             clicks.write(sent, time, &mut frames)?;

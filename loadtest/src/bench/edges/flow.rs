@@ -1,11 +1,9 @@
 //! When each click of each edge happens: all edges together make one even stream.
 
 use crate::bench::client::Pace;
+use event_shipping::BATCH_AGE;
 use std::time::{Duration, Instant};
 use tracking_events::Micros;
-
-/// A batch is sealed when its first click is this old: the product's default.
-const BATCH_AGE: Duration = Duration::from_millis(200);
 
 /// All clicks of a run.
 #[derive(Debug, Clone, Copy)]
