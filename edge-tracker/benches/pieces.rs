@@ -8,7 +8,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use edge_tracker::links::{self, Destination, Values};
 use edge_tracker::unique::{Filters, UniqueSettings, Use};
 use edge_tracker::visitor::VisitorSettings;
-use edge_tracker::visitor::agent::Agents;
+use edge_tracker::visitor::agent::{Agents, Recent};
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
 use edge_tracker::visitor::identity::{AgentDigest, Identity, Ids, Previous};
 use std::env;
@@ -68,10 +68,18 @@ fn agents(criterion: &mut Criterion) {
     let settings = VisitorSettings::default();
     let agents = Agents::new(settings.agent_cache_entries, settings.max_agent_bytes);
     let known: Vec<_> = (0..INPUTS).map(agent).collect();
+    let mut recent = Recent::new();
     for agent in &known {
-        let _ = agents.get(agent);
+        let _ = recent.get(agent, &agents);
     }
     let mut group = criterion.benchmark_group("agent");
+    let mut last = known.iter().rev().take(256).cycle();
+    group.bench_function("worker-hit", |b| {
+        b.iter(|| {
+            let agent = last.next().expect("endless");
+            recent.get(black_box(agent), &agents).bot
+        });
+    });
     let mut next = known.iter().cycle();
     group.bench_function("hit", |b| {
         b.iter(|| agents.get(black_box(next.next().expect("endless"))));
@@ -128,7 +136,7 @@ fn geo_file() -> Option<PathBuf> {
 }
 
 fn visitor_ids(criterion: &mut Criterion) {
-    let identity = Identity::new([7; 32], Duration::from_secs(24 * 3600));
+    let mut identity = Identity::new([7; 32], Duration::from_secs(24 * 3600));
     let now = Micros(1_800_000_000_000_000);
     let digest = AgentDigest::of(AGENTS[0]);
     let mut next = addresses(v4);

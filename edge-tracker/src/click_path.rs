@@ -2,6 +2,7 @@
 //!
 //! Sockets never belong here, nor anything that waits: what is answered has been accepted.
 
+mod answer;
 mod clock;
 
 use crate::links::{Destination, Link, State as LinkState, Table, Values};
@@ -11,14 +12,15 @@ use crate::refusal::Refusal;
 use crate::request::{self, Heads, Target};
 use crate::unique::{Filters, Use};
 use crate::visitor::address::{self, AddressStorage, ClientAddress};
-use crate::visitor::agent::{Agent, Agents};
+use crate::visitor::agent::{Agent, Agents, Recent};
 use crate::visitor::geo::{Geo, Place};
 use crate::visitor::identity::Identity;
-use arc_swap::ArcSwap;
+use answer::Answer;
+use arc_swap::{ArcSwap, Cache};
 use bytes::{Bytes, BytesMut};
 use clock::Clock;
 use event_journal::LaneWriter;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -31,9 +33,6 @@ use tracking_events::{
     Micros, NodeId, Seq, Visit, VisitorId,
 };
 
-/// The transparent GIF of one pixel.
-const PIXEL: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
-
 /// Room for some locations, one after another.
 const LOCATION_BYTES: usize = 4 << 10;
 
@@ -43,12 +42,12 @@ pub struct Shared {
     /// This node.
     pub node: NodeId,
     /// The links, swapped whole.
-    pub links: ArcSwap<Table>,
+    pub links: Arc<ArcSwap<Table>>,
     /// Where addresses are.
     pub geo: Geo,
     /// What user agents say.
     pub agents: Agents,
-    /// Who visitors are.
+    /// Who visitors are; each worker has a copy.
     pub identity: Identity,
     /// Who has been here before.
     pub filters: Filters,
@@ -79,6 +78,9 @@ pub struct ClickPath {
 struct State {
     lane: LaneWriter,
     clock: Clock,
+    links: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
+    agents: Recent,
+    identity: Identity,
     query: Query,
     texts: Texts,
     location: BytesMut,
@@ -106,6 +108,9 @@ impl ClickPath {
         let state = State {
             lane,
             clock: Clock::new(),
+            links: Cache::new(shared.links.clone()),
+            agents: Recent::new(),
+            identity: shared.identity.clone(),
             query: Query::default(),
             texts: Texts::default(),
             location: BytesMut::with_capacity(LOCATION_BYTES),
@@ -162,14 +167,16 @@ impl ClickPath {
         let State {
             lane,
             clock,
+            links,
+            agents,
+            identity,
             query,
             texts,
             location,
         } = &mut *self.state.borrow_mut();
-        let heads = Heads::find(request.headers());
-        let links = shared.links.load();
-        let asked = Asked::read(shared, &links, request, &heads, query, texts)?;
-        let visitor = Visitor::of(shared, peer, request.headers(), &heads);
+        let heads = Heads::find(request.headers(), shared.client_address.header());
+        let asked = Asked::read(shared, links.load(), request, &heads, query, texts)?;
+        let visitor = Visitor::of(shared, agents, peer, &heads);
         let now = clock.at(parsed);
         texts.fill(&asked, shared, &visitor, now);
         let id = shared.keys.sign(ClickIdParts {
@@ -190,7 +197,7 @@ impl ClickPath {
                 location,
             )?;
         }
-        visitor.remember(shared, asked.used(), &mut visit);
+        visitor.remember(shared, identity, asked.used(), &mut visit);
         self.log(lane, &asked.event(visit), parsed);
         Ok(match &asked.redirect {
             Some(redirect) => {
@@ -214,37 +221,6 @@ impl ClickPath {
             Ok(_) => self.metrics.logged_in(parsed.elapsed()),
             Err(error) => self.metrics.lost(error.reason()),
         }
-    }
-}
-
-/// What goes out once the event is accepted.
-enum Answer {
-    Redirect(StatusCode, Bytes),
-    Pixel,
-}
-
-impl Answer {
-    fn response(self, mut headers: HeaderMap) -> Response<Full<Bytes>> {
-        // Enough for every cache (RFC 9111, 5.2.2.5).
-        const NEVER: HeaderValue = HeaderValue::from_static("no-store");
-        let (status, body) = match self {
-            Self::Redirect(code, location) => {
-                let location = HeaderValue::from_maybe_shared(location).expect(
-                    "a destination's pieces are visible ASCII and values are percent-encoded",
-                );
-                headers.insert(header::LOCATION, location);
-                (code, Full::default())
-            }
-            Self::Pixel => {
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/gif"));
-                (StatusCode::OK, Full::new(Bytes::from_static(PIXEL)))
-            }
-        };
-        headers.insert(header::CACHE_CONTROL, NEVER);
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        response
     }
 }
 
@@ -343,20 +319,21 @@ fn redirect<'a>(
 struct Visitor<'r> {
     address: IpAddr,
     place: Place,
-    agent: Arc<Agent>,
-    agent_header: Cow<'r, str>,
+    agent: &'r Agent,
+    agent_cut: bool,
     referrer_header: Cow<'r, str>,
 }
 
 impl<'r> Visitor<'r> {
-    fn of(shared: &Shared, peer: IpAddr, headers: &HeaderMap, heads: &Heads<'r>) -> Self {
-        let address = shared.client_address.resolve(peer, headers);
-        let agent_header = heads.agent();
+    fn of(shared: &Shared, agents: &'r mut Recent, peer: IpAddr, heads: &Heads<'r>) -> Self {
+        let address = shared.client_address.resolve(peer, heads.hops());
+        let header = heads.agent();
+        let agent = agents.get(&header, &shared.agents);
         Self {
             address,
             place: shared.geo.lookup(address),
-            agent: shared.agents.get(&agent_header),
-            agent_header,
+            agent,
+            agent_cut: agent.raw.len() < header.len(),
             referrer_header: heads.referrer(),
         }
     }
@@ -371,7 +348,6 @@ impl<'r> Visitor<'r> {
         texts: &'a Texts,
     ) -> Visit<'a> {
         let mut flags = asked.flags;
-        let raw = shared.agents.cut(&self.agent_header);
         let referrer = if query.referrer().is_empty() {
             &self.referrer_header
         } else {
@@ -381,10 +357,7 @@ impl<'r> Visitor<'r> {
         let cost = query.cost();
         for (mark, applies) in [
             (Flags::BOT, self.agent.bot),
-            (
-                Flags::TRUNCATED,
-                referrer_cut || raw.len() < self.agent_header.len(),
-            ),
+            (Flags::TRUNCATED, referrer_cut || self.agent_cut),
             (Flags::MALFORMED_QUERY, query.malformed()),
             (Flags::BAD_COST, cost.is_none()),
         ] {
@@ -407,7 +380,7 @@ impl<'r> Visitor<'r> {
             status: asked.status().as_u16(),
             address: address::store(self.address, shared.address_storage),
             geo: self.place.as_event(),
-            agent: self.agent.as_event(raw),
+            agent: self.agent.as_event(),
             language: &texts.language,
             host: &texts.host,
             referrer,
@@ -420,10 +393,8 @@ impl<'r> Visitor<'r> {
 
     /// Gives the visit its visitor, and marks it when that visitor used the link so before. What is
     /// not counted is not remembered: a prefetch must not make the visit that follows a repeat.
-    fn remember(&self, shared: &Shared, used: Use, visit: &mut Visit<'_>) {
-        let ids = shared
-            .identity
-            .ids_of(visit.time, self.address, &self.agent.digest);
+    fn remember(&self, shared: &Shared, identity: &mut Identity, used: Use, visit: &mut Visit<'_>) {
+        let ids = identity.ids_of(visit.time, self.address, &self.agent.digest);
         visit.visitor = ids.current;
         if visit.counted() && shared.filters.check_and_set(visit.time, used, &ids) {
             visit.flags.insert(Flags::REPEATED);

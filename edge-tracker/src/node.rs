@@ -133,7 +133,7 @@ fn assemble(settings: &Settings) -> anyhow::Result<Parts> {
     let visitor = &settings.visitor;
     let shared = Shared {
         node: NodeId(settings.node.get()),
-        links: ArcSwap::from_pointee(links.table),
+        links: Arc::new(ArcSwap::from_pointee(links.table)),
         geo: Geo::open(&settings.geo),
         agents: Agents::new(visitor.agent_cache_entries, visitor.max_agent_bytes),
         identity: Identity::new(secrets.visitor.0, visitor.period.0),

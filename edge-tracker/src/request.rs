@@ -3,7 +3,7 @@
 //! Everything here is a plain function of the request; nothing is logged or answered.
 
 use crate::refusal::Refusal;
-use http::header::HeaderMap;
+use http::header::{GetAll, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Request, Uri};
 use std::borrow::Cow;
 use tracking_events::Flags;
@@ -60,12 +60,23 @@ pub struct Heads<'r> {
     referrer: Option<&'r HeaderValue>,
     language: Option<&'r HeaderValue>,
     prefetch: bool,
+    hops: Hops<'r>,
+}
+
+/// The lines of the header in which proxies write whom they were asked by, in their order: hardly
+/// ever more than one.
+#[derive(Debug, Default)]
+enum Hops<'r> {
+    #[default]
+    None,
+    One(&'r HeaderValue),
+    Several(GetAll<'r, HeaderValue>),
 }
 
 impl<'r> Heads<'r> {
-    /// Looks through `headers`.
+    /// Looks through `headers`, where proxies write into `hops`.
     #[must_use]
-    pub fn find(headers: &'r HeaderMap) -> Self {
+    pub fn find(headers: &'r HeaderMap, hops: &HeaderName) -> Self {
         let mut heads = Self::default();
         for (name, value) in headers {
             let place = match name.as_str() {
@@ -79,11 +90,29 @@ impl<'r> Heads<'r> {
                     heads.prefetch |= announces_prefetch(value);
                     continue;
                 }
+                _ if name == hops => {
+                    heads.hops = match heads.hops {
+                        Hops::None => Hops::One(value),
+                        _ => Hops::Several(headers.get_all(hops)),
+                    };
+                    continue;
+                }
                 _ => continue,
             };
             place.get_or_insert(value);
         }
         heads
+    }
+
+    /// What proxies wrote, line by line; the last one first.
+    pub fn hops(&self) -> impl Iterator<Item = &'r [u8]> {
+        let (one, several) = match &self.hops {
+            Hops::None => (None, None),
+            Hops::One(line) => (Some(*line), None),
+            Hops::Several(lines) => (None, Some(lines.iter().rev())),
+        };
+        let lines = one.into_iter().chain(several.into_iter().flatten());
+        lines.map(HeaderValue::as_bytes)
     }
 
     /// `User-Agent`: empty when absent, with replacement characters where it is not UTF-8.
@@ -186,6 +215,7 @@ pub fn language(heads: &Heads<'_>, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header;
 
     fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
         let builder = Request::builder().method(method).uri(uri);
@@ -196,8 +226,12 @@ mod tests {
             .expect("valid")
     }
 
+    fn heads(request: &Request<()>) -> Heads<'_> {
+        Heads::find(request.headers(), &header::FORWARDED)
+    }
+
     fn marks_of(request: &Request<()>) -> Flags {
-        marks(request.method(), &Heads::find(request.headers()))
+        marks(request.method(), &heads(request))
     }
 
     #[test]
@@ -244,11 +278,25 @@ mod tests {
     }
 
     #[test]
+    fn hops_come_from_the_right_line_by_line() {
+        let hops = |headers: &[(&str, &str)]| {
+            let request = request("GET", "/c/a", headers);
+            let heads = heads(&request);
+            let lines = heads.hops().map(|line| String::from_utf8_lossy(line));
+            lines.collect::<Vec<_>>().join(" | ")
+        };
+        assert_eq!(hops(&[("X-Forwarded-For", "a")]), "");
+        assert_eq!(hops(&[("Forwarded", "a"), ("Host", "x")]), "a");
+        let three = [("Forwarded", "a"), ("Forwarded", "b"), ("Forwarded", "c")];
+        assert_eq!(hops(&three), "c | b | a");
+    }
+
+    #[test]
     fn hosts_lose_case_and_port() {
         let host = |value: &str| {
             let mut out = String::new();
             let request = request("GET", "/c/a", &[("Host", value)]);
-            host(request.uri(), &Heads::find(request.headers()), &mut out).then_some(out)
+            host(request.uri(), &heads(&request), &mut out).then_some(out)
         };
         assert_eq!(host("Go.Example:8080").as_deref(), Some("go.example"));
         assert_eq!(host("[2001:DB8::1]:80").as_deref(), Some("[2001:db8::1]"));
@@ -262,7 +310,7 @@ mod tests {
         let language = |value: &str| {
             let mut out = String::new();
             let request = request("GET", "/", &[("Accept-Language", value)]);
-            language(&Heads::find(request.headers()), &mut out);
+            language(&heads(&request), &mut out);
             out
         };
         assert_eq!(language("en-US,en;q=0.9"), "en-us");

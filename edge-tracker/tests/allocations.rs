@@ -144,7 +144,9 @@ fn shared(dir: &Path) -> Arc<Shared> {
     let local = "127.0.0.0/8".parse().expect("a network");
     Arc::new(Shared {
         node: NodeId(1),
-        links: ArcSwap::from_pointee(links::load(&file).expect("links").table),
+        links: Arc::new(ArcSwap::from_pointee(
+            links::load(&file).expect("links").table,
+        )),
         geo: Geo::open(&GeoSettings::default()),
         agents: Agents::new(1_000, 1_024),
         identity: Identity::new(secrets.visitor.0, Duration::from_secs(86_400)),

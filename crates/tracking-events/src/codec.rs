@@ -2,6 +2,7 @@
 //! version kept beside the events, once per journal segment and once per batch.
 
 use crate::Event;
+use postcard::ser_flavors::Flavor;
 use thiserror::Error;
 
 /// The version that [`encode`] writes.
@@ -43,9 +44,47 @@ pub enum DecodeError {
 /// When `out` is too short; its content is then unspecified.
 pub fn encode(event: &Event<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
     let room = out.len();
-    postcard::to_slice(event, out)
-        .map(|used| used.len())
-        .map_err(|_| EncodeError { room })
+    postcard::serialize_with_flavor(event, Room { out, used: 0 }).map_err(|_| EncodeError { room })
+}
+
+/// Where an event is written.
+struct Room<'a> {
+    out: &'a mut [u8],
+    used: usize,
+}
+
+impl Flavor for Room<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        let place = self.out.get_mut(self.used);
+        *place.ok_or(postcard::Error::SerializeBufferFull)? = byte;
+        self.used += 1;
+        Ok(())
+    }
+
+    /// Half of what comes are lengths of one byte and texts of none: no copying for those.
+    #[inline(always)]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        match bytes {
+            [] => Ok(()),
+            [byte] => self.try_push(*byte),
+            _ => {
+                let end = self.used + bytes.len();
+                let place = self.out.get_mut(self.used..end);
+                place
+                    .ok_or(postcard::Error::SerializeBufferFull)?
+                    .copy_from_slice(bytes);
+                self.used = end;
+                Ok(())
+            }
+        }
+    }
+
+    fn finalize(self) -> postcard::Result<usize> {
+        Ok(self.used)
+    }
 }
 
 /// Reads the one event that `bytes` holds; texts are borrowed from it.

@@ -123,7 +123,6 @@ impl Upkeep {
         self.metrics.links.set(level(links.load().len() as u64));
         for (of, value) in [
             ("agent_cache_entries", agents.entries() as u64),
-            ("agent_cache_hits", agents.hits()),
             ("agent_cache_misses", agents.misses()),
             ("filter_entries", entries),
             ("filter_bytes", filters.memory_bytes),

@@ -5,7 +5,7 @@
 
 pub mod proxy;
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderName, header};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -59,6 +59,7 @@ pub fn store(address: IpAddr, storage: AddressStorage) -> [u8; 16] {
 }
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED: HeaderName = header::FORWARDED;
 
 impl ClientAddress {
     /// Believes what peers within `trusted` write into `header`; with no ranges, nobody.
@@ -74,27 +75,29 @@ impl ClientAddress {
         self.trusted.iter().any(|range| range.contains(&address))
     }
 
+    /// The header that is looked at.
+    #[must_use]
+    pub fn header(&self) -> &'static HeaderName {
+        match self.header {
+            ForwardedHeader::XForwardedFor => &X_FORWARDED_FOR,
+            ForwardedHeader::Forwarded => &FORWARDED,
+        }
+    }
+
     /// The client's address: the right-most one that is not a trusted proxy's, starting from
-    /// `peer`.
+    /// `peer`; `lines` are those of [`header`](Self::header), the last one first.
     ///
     /// Each proxy appends whom it was asked by, so the walk goes from the right and from the last
     /// header line, and ends at whatever is not an address (`unknown`, `_hidden`, garbage): left of
     /// it anything may be the visitor's invention. The last good address is then the answer.
     #[must_use]
-    pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub fn resolve<'l>(&self, peer: IpAddr, lines: impl Iterator<Item = &'l [u8]>) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.is_trusted(client) {
             return client;
         }
-        let name = match self.header {
-            ForwardedHeader::XForwardedFor => &X_FORWARDED_FOR,
-            ForwardedHeader::Forwarded => &header::FORWARDED,
-        };
         let mut budget = MAX_HEADER_BYTES;
-        let lines = headers.get_all(name).iter().rev();
-        let elements = lines.flat_map(|line| Elements {
-            rest: Some(line.as_bytes()),
-        });
+        let elements = lines.flat_map(|line| Elements { rest: Some(line) });
         for element in elements.take(MAX_HOPS) {
             let Some(left) = budget.checked_sub(element.len()) else {
                 break;

@@ -3,7 +3,10 @@
 //! Two libraries are asked and small rules of ours fill their gaps; answers are remembered within
 //! a fixed number of entries. What is done with a program's visit never belongs here.
 
+mod recent;
 mod rules;
+
+pub use recent::Recent;
 
 use super::identity::AgentDigest;
 use ahash::RandomState;
@@ -19,6 +22,8 @@ use woothee::parser::Parser;
 /// What a user agent string says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
+    /// The string itself, cut to the limit.
+    pub raw: Arc<str>,
     /// The kind of device; [`Device::Bot`] when `bot`.
     pub device: Device,
     /// Operating system without version, such as `Android`, or empty.
@@ -32,14 +37,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// This answer as an event holds it, with the header it was read from.
+    /// This answer as an event holds it.
     #[must_use]
-    pub fn as_event<'a>(&'a self, raw: &'a str) -> UserAgent<'a> {
+    pub fn as_event(&self) -> UserAgent<'_> {
         UserAgent {
             device: self.device,
             os: &self.os,
             browser: &self.browser,
-            raw,
+            raw: &self.raw,
         }
     }
 }
@@ -49,18 +54,18 @@ impl Agent {
 /// Recognition costs tens of microseconds, so answers are kept in two generations. New ones and
 /// those used again go to the young one; when that holds half of the entries allowed it becomes the
 /// old one and the former old one is dropped. A flood of ever-new strings thus costs recognition
-/// for the flood, but neither memory nor the answers for agents in steady use.
+/// for the flood, but neither memory nor the answers for agents in steady use. In front of it each
+/// worker has a [`Recent`] of its own, so that most visits touch nothing shared.
 pub struct Agents {
     parser: Parser,
     bots: Bots,
     max_bytes: usize,
     half: usize,
     generations: ArcSwap<Generations>,
-    hits: AtomicU64,
     misses: AtomicU64,
 }
 
-type Answers = DashMap<Box<str>, Arc<Agent>, RandomState>;
+type Answers = DashMap<Arc<str>, Arc<Agent>, RandomState>;
 
 struct Generations {
     young: Arc<Answers>,
@@ -90,7 +95,6 @@ impl Agents {
                 young: Arc::default(),
                 old: Arc::default(),
             }),
-            hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
     }
@@ -108,25 +112,20 @@ impl Agents {
         let agent = self.cut(agent);
         let generations = self.generations.load();
         if let Some(answer) = generations.young.get(agent) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
             return answer.clone();
         }
-        let (answer, counter) = match generations.old.get(agent) {
-            Some(answer) => (answer.clone(), &self.hits),
-            None => (Arc::new(self.recognise(agent)), &self.misses),
+        let answer = match generations.old.get(agent) {
+            Some(answer) => answer.clone(),
+            None => {
+                self.misses.fetch_add(1, Ordering::Relaxed);
+                Arc::new(self.recognise(agent))
+            }
         };
-        counter.fetch_add(1, Ordering::Relaxed);
-        generations.young.insert(agent.into(), answer.clone());
+        generations.young.insert(answer.raw.clone(), answer.clone());
         if generations.young.len() >= self.half {
             self.turn(&generations);
         }
         answer
-    }
-
-    /// How many times an answer was remembered.
-    #[must_use]
-    pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
     }
 
     /// How many times an agent had to be recognised.
@@ -155,10 +154,11 @@ impl Agents {
         let asked = rules::without_false_friends(agent);
         let known = self.parser.parse(&asked).unwrap_or_default();
         let bot = rules::is_program(agent, known.category) || self.bots.is_bot(&asked);
-        let digest = AgentDigest::of(agent);
+        let (raw, digest) = (agent.into(), AgentDigest::of(agent));
         if bot {
             let browser = rules::program_name(agent, known.name);
             return Agent {
+                raw,
                 device: Device::Bot,
                 os: "".into(),
                 browser: browser.into(),
@@ -167,6 +167,7 @@ impl Agents {
             };
         }
         Agent {
+            raw,
             device: rules::device(agent, known.category),
             os: rules::os(agent, known.os).into(),
             browser: rules::browser(agent, known.name).into(),

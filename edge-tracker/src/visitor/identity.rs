@@ -4,11 +4,9 @@
 //! Salts live in memory alone and follow from the fleet's secret and the period, so that all nodes
 //! agree on them and an id says nothing once the secret is gone. Cookies never belong here.
 
-use arc_swap::ArcSwap;
 use siphasher::sip::SipHasher24;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tracking_events::{Micros, VisitorId};
 
@@ -77,13 +75,16 @@ impl fmt::Debug for Previous {
     }
 }
 
-/// Makes visitor ids; shared by all workers, without locks.
+/// Makes visitor ids; each worker has its own, and all of one secret agree.
+#[derive(Clone)]
 pub struct Identity {
     secret: [u8; 32],
-    period: u64,
-    keys: ArcSwap<Keys>,
+    length: u64,
+    keys: Keys,
 }
 
+/// The keys of the period last asked for.
+#[derive(Clone)]
 struct Keys {
     period: u64,
     current: [u8; 16],
@@ -93,7 +94,7 @@ struct Keys {
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
-            .field("period_micros", &self.period)
+            .field("period_micros", &self.length)
             .finish_non_exhaustive()
     }
 }
@@ -103,18 +104,18 @@ impl Identity {
     /// (at least a microsecond; periods are counted from 1970 in UTC).
     #[must_use]
     pub fn new(secret: [u8; 32], period: Duration) -> Self {
-        let period = u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1);
-        let keys = ArcSwap::from_pointee(Keys::of(&secret, period, 0));
+        let length = u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1);
+        let keys = Keys::of(&secret, length, 0);
         Self {
             secret,
-            period,
+            length,
             keys,
         }
     }
 
     /// Who visits from `address` with `agent`, cut to its limit, at `now`.
     #[must_use]
-    pub fn ids(&self, now: Micros, address: IpAddr, agent: &str) -> Ids {
+    pub fn ids(&mut self, now: Micros, address: IpAddr, agent: &str) -> Ids {
         self.ids_of(now, address, &AgentDigest::of(agent))
     }
 
@@ -123,18 +124,12 @@ impl Identity {
     /// A home's IPv6 addresses change by the hour within its /64, so only those 64 bits count; an
     /// IPv4 address counts whole, written in IPv6 or not.
     #[must_use]
-    pub fn ids_of(&self, now: Micros, address: IpAddr, agent: &AgentDigest) -> Ids {
-        let index = now.0 / self.period;
-        let cached = self.keys.load();
-        let fresh;
-        let keys: &Keys = if cached.period == index {
-            &cached
-        } else {
-            // At a turn several workers may come here; they all store the same keys.
-            fresh = Arc::new(Keys::of(&self.secret, self.period, index));
-            self.keys.store(fresh.clone());
-            &fresh
-        };
+    pub fn ids_of(&mut self, now: Micros, address: IpAddr, agent: &AgentDigest) -> Ids {
+        let index = now.0 / self.length;
+        if self.keys.period != index {
+            self.keys = Keys::of(&self.secret, self.length, index);
+        }
+        let keys = &self.keys;
         let mut message = [0; MESSAGE];
         message[..16].copy_from_slice(&home_of(address));
         message[16..].copy_from_slice(&agent.0);
@@ -144,7 +139,7 @@ impl Identity {
                 key: keys.previous,
                 message,
             },
-            since: Micros(index * self.period),
+            since: Micros(index * self.length),
         }
     }
 }
@@ -206,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_id_holds_for_its_period_and_is_the_previous_one_in_the_next() {
-        let identity = identity(1);
+        let mut identity = identity(1);
         let home = ip("192.0.2.7");
         let morning = identity.ids(Micros(240 * HOUR), home, AGENT);
         let evening = identity.ids(Micros(264 * HOUR - 1), home, AGENT);
@@ -232,7 +227,7 @@ mod tests {
         let ids = |secret| identity(secret).ids(now, ip("192.0.2.7"), AGENT);
         assert_eq!(ids(1), ids(1));
         assert_ne!(ids(1).current, ids(2).current);
-        let hourly = Identity::new([1; 32], Duration::from_secs(3600));
+        let mut hourly = Identity::new([1; 32], Duration::from_secs(3600));
         assert_ne!(
             hourly.ids(now, ip("192.0.2.7"), AGENT).current,
             ids(1).current
@@ -241,8 +236,8 @@ mod tests {
 
     #[test]
     fn homes_and_agents_are_told_apart() {
-        let identity = identity(1);
-        let id = |address, agent| identity.ids(Micros(HOUR), ip(address), agent).current;
+        let mut identity = identity(1);
+        let mut id = |address, agent| identity.ids(Micros(HOUR), ip(address), agent).current;
         assert_eq!(
             id("2001:db8:1:2::1", AGENT),
             id("2001:db8:1:2:ffff::9", AGENT)
