@@ -68,16 +68,16 @@ fn agents(criterion: &mut Criterion) {
     let settings = VisitorSettings::default();
     let agents = Agents::new(settings.agent_cache_entries, settings.max_agent_bytes);
     let known: Vec<_> = (0..INPUTS).map(agent).collect();
-    let mut recent = Recent::new();
+    let mut recent = Recent::new(&agents);
     for agent in &known {
-        let _ = recent.get(agent, &agents);
+        let _ = recent.get(agent.as_bytes(), &agents);
     }
     let mut group = criterion.benchmark_group("agent");
     let mut last = known.iter().rev().take(256).cycle();
     group.bench_function("worker-hit", |b| {
         b.iter(|| {
             let agent = last.next().expect("endless");
-            recent.get(black_box(agent), &agents).bot
+            recent.get(black_box(agent.as_bytes()), &agents).0.bot
         });
     });
     let mut next = known.iter().cycle();

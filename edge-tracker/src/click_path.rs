@@ -109,7 +109,7 @@ impl ClickPath {
             lane,
             clock: Clock::new(),
             links: Cache::new(shared.links.clone()),
-            agents: Recent::new(),
+            agents: Recent::new(&shared.agents),
             identity: shared.identity.clone(),
             query: Query::default(),
             texts: Texts::default(),
@@ -327,13 +327,12 @@ struct Visitor<'r> {
 impl<'r> Visitor<'r> {
     fn of(shared: &Shared, agents: &'r mut Recent, peer: IpAddr, heads: &Heads<'r>) -> Self {
         let address = shared.client_address.resolve(peer, heads.hops());
-        let header = heads.agent();
-        let agent = agents.get(&header, &shared.agents);
+        let (agent, agent_cut) = agents.get(heads.agent(), &shared.agents);
         Self {
             address,
             place: shared.geo.lookup(address),
             agent,
-            agent_cut: agent.raw.len() < header.len(),
+            agent_cut,
             referrer_header: heads.referrer(),
         }
     }

@@ -115,13 +115,13 @@ impl<'r> Heads<'r> {
         lines.map(HeaderValue::as_bytes)
     }
 
-    /// `User-Agent`: empty when absent, with replacement characters where it is not UTF-8.
+    /// `User-Agent` as sent: empty when absent.
     #[must_use]
-    pub fn agent(&self) -> Cow<'r, str> {
-        text(self.agent)
+    pub fn agent(&self) -> &'r [u8] {
+        self.agent.map_or(b"", HeaderValue::as_bytes)
     }
 
-    /// `Referer`, in the same way.
+    /// `Referer`: empty when absent, with replacement characters where it is not UTF-8.
     #[must_use]
     pub fn referrer(&self) -> Cow<'r, str> {
         text(self.referrer)
@@ -139,10 +139,10 @@ pub fn host(uri: &Uri, heads: &Heads<'_>, out: &mut String) -> bool {
     };
     let Some(named) = named else { return false };
     // The colon of a port comes after the bracket of an IPv6 address, if there is one.
-    let end = match (named.rfind(':'), named.rfind(']')) {
-        (Some(colon), Some(bracket)) if colon < bracket => named.len(),
-        (Some(colon), _) => colon,
-        (None, _) => named.len(),
+    let mark = named.bytes().rposition(|byte| matches!(byte, b':' | b']'));
+    let end = match mark {
+        Some(at) if named.as_bytes()[at] == b':' => at,
+        _ => named.len(),
     };
     let fits = (1..=MAX_HOST_BYTES).contains(&end);
     if fits {

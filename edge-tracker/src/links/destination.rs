@@ -323,6 +323,11 @@ impl Piece {
     fn write(&self, values: &Values<'_>, out: &mut BytesMut) {
         match self {
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
+            // URL-safe as it is, and in every destination.
+            Self::Macro {
+                which: which @ Macro::ClickId,
+                ..
+            } => out.extend_from_slice(which.value(values).as_bytes()),
             Self::Macro { which, raw } => {
                 write(
                     which.value(values),

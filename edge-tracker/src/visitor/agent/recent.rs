@@ -12,33 +12,30 @@ const PLACES: usize = 1_024;
 #[derive(Debug)]
 pub struct Recent {
     hasher: RandomState,
-    places: Box<[Option<Arc<Agent>>]>,
+    places: Box<[Arc<Agent>]>,
 }
 
 impl Recent {
-    /// Remembers nothing yet.
+    /// Remembers what an empty header says and nothing else.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(agents: &Agents) -> Self {
         Self {
             hasher: RandomState::new(),
-            places: vec![None; PLACES].into(),
+            places: vec![agents.get(""); PLACES].into(),
         }
     }
 
-    /// What `agent` says, from here or from `agents`.
-    pub fn get(&mut self, agent: &str, agents: &Agents) -> &Agent {
-        let agent = agents.cut(agent);
-        let place = self.hasher.hash_one(agent) as usize % PLACES;
-        let place = &mut self.places[place];
-        if place.as_ref().is_some_and(|known| *known.raw != *agent) {
-            *place = None;
+    /// What `header` says, from here or from `agents`, and whether it had to be cut; bytes that are
+    /// not UTF-8 become replacement characters.
+    pub fn get(&mut self, header: &[u8], agents: &Agents) -> (&Agent, bool) {
+        let place = self.hasher.hash_one(header) as usize % PLACES;
+        let known = &mut self.places[place];
+        let mut cut = false;
+        if known.raw.as_bytes() != header {
+            let text = String::from_utf8_lossy(header);
+            *known = agents.get(&text);
+            cut = known.raw.len() < text.len();
         }
-        place.get_or_insert_with(|| agents.get(agent))
-    }
-}
-
-impl Default for Recent {
-    fn default() -> Self {
-        Self::new()
+        (known, cut)
     }
 }

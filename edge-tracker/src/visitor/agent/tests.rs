@@ -113,19 +113,20 @@ fn threads_together_keep_the_bound() {
 #[test]
 fn a_worker_s_own_memory_gives_the_same_answers() {
     let agents = agents();
-    let mut recent = Recent::new();
+    let mut recent = Recent::new(&agents);
     // Twice as many as it has places: some share one and take it from each other.
     let names: Vec<String> = (0..2_048).map(|number| format!("tool/{number}")).collect();
     for name in names.iter().chain(&names) {
-        let answer = recent.get(name, &agents);
-        assert_eq!(
-            (&*answer.raw, answer.digest),
-            (&**name, AgentDigest::of(name))
-        );
+        let (answer, cut) = recent.get(name.as_bytes(), &agents);
+        assert_eq!((&*answer.raw, cut), (&**name, false));
+        assert_eq!(answer.digest, AgentDigest::of(name));
     }
     let (before, agent) = (agents.misses(), &names[2_047]);
     for _ in 0..3 {
-        assert_eq!(&*recent.get(agent, &agents).raw, agent.as_str());
+        assert_eq!(
+            &*recent.get(agent.as_bytes(), &agents).0.raw,
+            agent.as_str()
+        );
     }
     assert_eq!(agents.misses(), before, "the last one is at hand");
 }
@@ -140,6 +141,11 @@ fn long_agents_are_cut_between_characters() {
         Arc::ptr_eq(&first, &agents.get("curl/8.14.9")),
         "both are curl/8.14."
     );
-    let mut recent = Recent::new();
-    assert_eq!(&*recent.get("curl/8.14.9", &agents).raw, "curl/8.14.");
+    let mut recent = Recent::new(&agents);
+    for _ in 0..2 {
+        let (agent, cut) = recent.get(b"curl/8.14.9", &agents);
+        assert_eq!((&*agent.raw, cut), ("curl/8.14.", true));
+        let (agent, cut) = recent.get(b"caf\xe9/1", &agents);
+        assert_eq!((&*agent.raw, cut), ("caf\u{fffd}/1", false));
+    }
 }
