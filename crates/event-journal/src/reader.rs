@@ -36,6 +36,8 @@ pub struct Run {
 pub struct LaneReader {
     lane: Arc<Lane>,
     checkpoint: Checkpoint,
+    /// Whether the checkpoint was released further than it was written.
+    ahead: bool,
     /// The segment being read (0 before the first) and where.
     number: u64,
     at: u32,
@@ -60,6 +62,7 @@ impl LaneReader {
         Self {
             lane,
             checkpoint,
+            ahead: false,
             number: 0,
             at: START,
             after,
@@ -259,38 +262,57 @@ impl LaneReader {
     }
 
     /// Everything up to `through` is no longer needed: segments that hold nothing else are deleted.
+    ///
+    /// The checkpoint is written before something is deleted, and when the reader is dropped; after a
+    /// crash in between, reading goes on a little earlier, with events that are still there.
     pub fn release(&mut self, through: u64) {
         // A peer may speak of sequences that were never given out.
         let through = through.min(self.lane.given_out());
+        self.ahead |= through > self.checkpoint.released;
         self.checkpoint.released = self.checkpoint.released.max(through);
+        let needless = |segment: &Arc<Segment>| {
+            segment.closed.load(Ordering::Acquire) && segment.last() <= through
+        };
+        if !lock(&self.lane.segments).iter().any(needless) {
+            return;
+        }
         self.store();
-        let mut segments = lock(&self.lane.segments);
-        segments.retain(|segment| {
-            let closed = segment.closed.load(Ordering::Acquire);
-            let needed = !closed || segment.last() > through;
-            if !needed {
+        lock(&self.lane.segments).retain(|segment| {
+            let needless = needless(segment);
+            if needless {
                 delete(&self.lane, segment);
             }
-            needed
+            !needless
         });
     }
 
-    /// The seals remembered last, in this process or before it.
+    /// The boundaries of batches sealed after what is released, in this process or before it, in
+    /// their order.
     #[must_use]
     pub fn seals(&self) -> &[Seal] {
         &self.checkpoint.seals
     }
 
-    /// Remembers the boundaries of batches that are sealed but not released.
-    pub fn remember_seals(&mut self, seals: &[Seal]) {
-        if self.checkpoint.seals != seals {
-            self.checkpoint.seals = seals.to_vec();
-            self.store();
+    /// Writes down that a batch with these boundaries is sealed, so that it can be sealed alike after
+    /// a restart. What was to follow in its place is forgotten.
+    pub fn remember_seal(&mut self, seal: Seal) {
+        let seals = &mut self.checkpoint.seals;
+        if seals
+            .binary_search_by_key(&seal.first, |it| it.first)
+            .is_ok_and(|at| seals[at] == seal)
+        {
+            return;
         }
+        seals.retain(|it| it.last <= seal.after);
+        seals.push(seal);
+        self.store();
     }
 
     /// A checkpoint that can't be written costs nothing but work after a restart.
-    fn store(&self) {
+    fn store(&mut self) {
+        let released = self.checkpoint.released;
+        self.checkpoint.seals.retain(|seal| seal.last > released);
+        self.ahead = false;
         if let Err(error) = self.checkpoint.store(&self.lane.dir) {
             tracing::warn!(lane = self.lane.number, %error, "a checkpoint can't be written");
         }
@@ -305,6 +327,14 @@ impl LaneReader {
     ) {
         self.lane.wait_for(seq, Box::new(done));
         self.keeper.unpark();
+    }
+}
+
+impl Drop for LaneReader {
+    fn drop(&mut self) {
+        if self.ahead {
+            self.store();
+        }
     }
 }
 

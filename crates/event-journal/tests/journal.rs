@@ -140,7 +140,7 @@ fn released_segments_are_deleted_and_released_is_remembered() {
         first: seqs[1_501],
         last: seqs[1_600],
     };
-    journal.readers[0].remember_seals(&[seal]);
+    journal.readers[0].remember_seal(seal);
     let mut sealed = Vec::new();
     journal.readers[0]
         .read_exact(&seal, &mut sealed)
@@ -165,6 +165,52 @@ fn released_segments_are_deleted_and_released_is_remembered() {
         last: seqs[2],
     };
     assert!(journal.readers[0].read_exact(&gone, &mut again).is_err());
+}
+
+#[test]
+fn a_crash_before_anything_was_deleted_goes_on_earlier_with_the_same_seals() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    let seqs = append_all(&mut journal, 0..100);
+    let seal = |from: usize, to: usize| Seal {
+        after: from.checked_sub(1).map_or(0, |before| seqs[before]),
+        first: seqs[from],
+        last: seqs[to],
+    };
+    let (first, second, other) = (seal(0, 9), seal(10, 19), seal(10, 29));
+    for seal in [first, second, first, second] {
+        journal.readers[0].remember_seal(seal);
+    }
+    journal.readers[0].release(first.last);
+    let crashed = tempfile::tempdir().expect("a folder");
+    copy(dir.path(), crashed.path());
+    journal.readers[0].remember_seal(other);
+    drop(journal);
+
+    let mut journal = open(&options(crashed.path())).expect("opens again");
+    assert_eq!(journal.readers[0].released(), 0);
+    assert_eq!(journal.readers[0].seals(), [first, second]);
+    assert_eq!(read_all(&mut journal.readers[0], 0).len(), 100);
+    let journal = open(&options(dir.path())).expect("opens again");
+    assert_eq!(journal.readers[0].released(), first.last);
+    assert_eq!(
+        journal.readers[0].seals(),
+        [other],
+        "what it took the place of is forgotten"
+    );
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("readable") {
+        let path = entry.expect("readable").path();
+        let to = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            fs::create_dir_all(&to).expect("writable");
+            copy(&path, &to);
+        } else {
+            fs::copy(&path, &to).expect("writable");
+        }
+    }
 }
 
 #[test]

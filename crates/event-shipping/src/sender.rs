@@ -292,15 +292,6 @@ impl Sender {
         Ok(self.release(key, ack.taken))
     }
 
-    /// Boundaries (`after`, `first`, `last`) of the lane's batches that are kept, in order, so that
-    /// they can be written down and sealed alike after a restart.
-    pub fn seals(&self, lane: u8, journal: u64) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
-        let lane = self.lanes.get(&(lane, journal));
-        lane.into_iter()
-            .flat_map(|lane| &lane.batches)
-            .map(|Batch { header, .. }| (header.after, header.first, header.last))
-    }
-
     fn check_welcome(&self, welcome: &Welcome) -> Result<(), UnsoundAck> {
         for &LaneState {
             lane,

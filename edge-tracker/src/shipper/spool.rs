@@ -199,7 +199,13 @@ impl Spool {
     fn seal_next(&mut self, number: usize) -> Result<bool, ReadError> {
         self.frames.clear();
         let lane = &mut self.lanes[number];
+        let pushed = self.sender.pushed(lane.reader.lane(), self.journal);
         let run = match lane.remembered.pop_front() {
+            // What the aggregator had taken was passed over before the restart.
+            Some(seal) if pushed.is_some_and(|pushed| pushed < seal.after) => {
+                lane.remembered.clear();
+                return Ok(true);
+            }
             Some(seal) => match lane.reader.read_exact(&seal, &mut self.frames) {
                 Ok(run) => Some(run),
                 Err(error) => {
@@ -228,19 +234,11 @@ impl Spool {
             progress.sealed.store(run.last, Ordering::Release);
         }
         self.mark(lane, "sealed", run.last);
-        self.remember(number);
+        let (after, first, last) = (run.after, run.first, run.last);
+        self.lanes[number]
+            .reader
+            .remember_seal(Seal { after, first, last });
         Ok(true)
-    }
-
-    /// Writes down which batches are sealed, so that a restart seals them alike.
-    fn remember(&mut self, number: usize) {
-        let reader = &mut self.lanes[number].reader;
-        let seals: Vec<Seal> = self
-            .sender
-            .seals(reader.lane(), self.journal)
-            .map(|(after, first, last)| Seal { after, first, last })
-            .collect();
-        reader.remember_seals(&seals);
     }
 
     fn release(&mut self, release: Release) {
@@ -257,7 +255,6 @@ impl Spool {
             lane.reader.seek(release.through);
             lane.remembered.retain(|seal| seal.first > release.through);
         }
-        self.remember(number);
         self.mark(release.lane, "acknowledged", release.through);
         self.release_covered();
     }
@@ -330,9 +327,9 @@ mod tests {
         }
     }
 
-    /// Everything that is sealed from `journal` in batches of `bytes`, for an aggregator that has
-    /// nothing yet.
-    fn sealed(journal: Opened, bytes: u64) -> Vec<Batch> {
+    /// `journal` in batches of `bytes`, for an aggregator that has everything up to `taken`; the
+    /// filters were never saved.
+    fn spool(journal: Opened, bytes: u64, taken: u64) -> Spool {
         let settings = AggregatorSettings {
             address: String::new(),
             batch_bytes: Within::new(ByteSize(bytes)),
@@ -342,21 +339,73 @@ mod tests {
         let id = journal.journal;
         let spool = Spool::new(id, journal.readers, progress, &settings, Metrics::new());
         let mut spool = spool.expect("there is memory");
-        let nothing = LaneState {
+        let state = LaneState {
             lane: 0,
             journal: id,
-            received: 0,
-            taken: 0,
+            received: taken,
+            taken,
         };
+        let lanes = vec![state];
+        spool.welcome(&Welcome { lanes }).expect("sound");
         spool
-            .welcome(&Welcome {
-                lanes: vec![nothing],
-            })
-            .expect("sound");
+    }
+
+    fn seal_all(spool: &mut Spool) -> Vec<Batch> {
         let now = Instant::now();
         spool.seal_due(now);
         spool.seal_due(now + Duration::from_secs(1));
         std::iter::from_fn(|| spool.next_batch()).collect()
+    }
+
+    /// Everything that is sealed for an aggregator that has nothing yet.
+    fn sealed(journal: Opened, bytes: u64) -> Vec<Batch> {
+        seal_all(&mut spool(journal, bytes, 0))
+    }
+
+    fn is_whole(batches: &[Batch]) -> bool {
+        let mut last = 0;
+        batches.iter().all(|batch| {
+            let follows = batch.header.after == last;
+            last = batch.header.last;
+            follows
+        })
+    }
+
+    #[test]
+    fn what_was_acknowledged_and_not_released_is_sealed_alike_too() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut journal = open(dir.path());
+        append(&mut journal, 500);
+        let id = journal.journal;
+        let mut spool = spool(journal, 4_096, 0);
+        let before = seal_all(&mut spool);
+        let taken = before[3].header.last;
+        let ack = Ack {
+            lane: 0,
+            journal: id,
+            taken,
+        };
+        spool.acknowledge(&ack).expect("sound");
+        drop(spool);
+
+        let after = sealed(open(dir.path()), 64 << 10);
+        assert!(is_whole(&after));
+        let bounds = |batch: &Batch| (batch.header.after, batch.header.last, batch.header.crc);
+        assert!(before.iter().map(bounds).eq(after.iter().map(bounds)));
+    }
+
+    #[test]
+    fn a_gap_that_the_aggregator_bridged_is_not_left_open_by_a_restart() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut journal = open(dir.path());
+        append(&mut journal, 500);
+        let skipped = seal_all(&mut spool(journal, 4_096, 300));
+        assert_eq!(skipped[0].header.after, 300);
+
+        let after = sealed(open(dir.path()), 4_096);
+        assert!(is_whole(&after));
+        let events: u32 = after.iter().map(|batch| batch.header.events).sum();
+        assert_eq!(events, 500);
     }
 
     #[test]
