@@ -12,6 +12,9 @@ const ROWS_AT_ONCE: usize = 128;
 /// Columns up to this size, in bytes, are sent together.
 const PART_BYTES: usize = 256 << 10;
 
+/// No more room than this is made beforehand for a value, in bytes.
+const ROOM_BYTES: usize = 256;
+
 /// The columns of a block; `R` is what a row is made of.
 pub(super) struct Block<'r, R> {
     columns: Vec<Column<'r, R>>,
@@ -65,9 +68,14 @@ impl<'r, R> Block<'r, R> {
 
     /// The block of `rows`, as pieces to be sent one after another.
     pub(super) fn write(mut self, rows: &'r [R]) -> Vec<Bytes> {
-        for some in rows.chunks(ROWS_AT_ONCE) {
+        for (number, some) in rows.chunks(ROWS_AT_ONCE).enumerate() {
             for Column { out, add } in &mut self.columns {
                 add(some, out);
+                if number == 0 {
+                    // About as much for the others: growing step by step copies twice over.
+                    let each = (out.len() / some.len() + 1).min(ROOM_BYTES);
+                    out.reserve(each * (rows.len() - some.len()));
+                }
             }
         }
         let mut part = Vec::new();
