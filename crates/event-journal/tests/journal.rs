@@ -168,39 +168,6 @@ fn released_segments_are_deleted_and_released_is_remembered() {
 }
 
 #[test]
-fn a_crash_before_anything_was_deleted_goes_on_earlier_with_the_same_seals() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut journal = open(&options(dir.path())).expect("opens");
-    let seqs = append_all(&mut journal, 0..100);
-    let seal = |from: usize, to: usize| Seal {
-        after: from.checked_sub(1).map_or(0, |before| seqs[before]),
-        first: seqs[from],
-        last: seqs[to],
-    };
-    // The last one takes the place of the second.
-    let (first, second, other) = (seal(0, 9), seal(10, 19), seal(10, 29));
-    for seal in [first, second, first, second] {
-        journal.readers[0].remember_seal(seal);
-    }
-    journal.readers[0].release(first.last);
-    let crashed = tempfile::tempdir().expect("a folder");
-    let mut copy = Command::new("cp");
-    let copy = copy.arg("-r").arg(dir.path().join("."));
-    let copied = copy.arg(crashed.path()).status().expect("started");
-    assert!(copied.success());
-    journal.readers[0].remember_seal(other);
-    drop(journal);
-
-    let mut journal = open(&options(crashed.path())).expect("opens again");
-    assert_eq!(journal.readers[0].released(), 0);
-    assert_eq!(journal.readers[0].seals(), [first, second]);
-    assert_eq!(read_all(&mut journal.readers[0], 0).len(), 100);
-    let journal = open(&options(dir.path())).expect("opens again");
-    assert_eq!(journal.readers[0].released(), first.last);
-    assert_eq!(journal.readers[0].seals(), [other]);
-}
-
-#[test]
 fn a_full_spool_says_so_and_goes_on_after_a_release() {
     let dir = tempfile::tempdir().expect("a folder");
     let small = Options {

@@ -1,0 +1,93 @@
+//! What a lane's reader remembers after a crash and after an orderly end.
+#![allow(missing_docs)]
+
+use event_journal::{LaneReader, Opened, Options, Seal, frames, open};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const SEGMENT: u32 = 64 << 10;
+/// Some segments full of them.
+const EVENTS: usize = 3_000;
+
+fn opened(dir: &Path) -> Opened {
+    let options = Options {
+        dir: dir.into(),
+        lanes: 1,
+        format_version: 1,
+        segment_bytes: SEGMENT,
+        max_bytes: 64 << 20,
+        sync_interval: Duration::from_millis(20),
+    };
+    open(&options).expect("opens")
+}
+
+fn append_all(journal: &mut Opened) -> Vec<u64> {
+    let append = |_| journal.writers[0].append(100, |_| Some(100));
+    let seqs = (0..EVENTS).map(append);
+    seqs.collect::<Result<_, _>>().expect("there is room")
+}
+
+/// What would be found had the process ended now.
+fn crashed(dir: &Path) -> TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    let mut cp = Command::new("cp");
+    let copied = cp.arg("-r").arg(dir.join(".")).arg(copy.path()).status();
+    assert!(copied.expect("started").success());
+    copy
+}
+
+fn seal(seqs: &[u64], from: usize, to: usize) -> Seal {
+    Seal {
+        after: from.checked_sub(1).map_or(0, |before| seqs[before]),
+        first: seqs[from],
+        last: seqs[to],
+    }
+}
+
+/// How many events can be read from where the reader was released.
+fn left(reader: &mut LaneReader) -> usize {
+    reader.seek(reader.released());
+    let mut bytes = Vec::new();
+    while reader
+        .read(1 << 20, &mut bytes)
+        .expect("readable")
+        .is_some()
+    {}
+    frames(&bytes).map(|frame| frame.expect("whole")).count()
+}
+
+#[test]
+fn a_crash_before_anything_was_deleted_goes_on_earlier_with_the_same_seals() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = opened(dir.path());
+    let seqs = append_all(&mut journal);
+    let (first, second, instead) = (seal(&seqs, 0, 9), seal(&seqs, 10, 19), seal(&seqs, 10, 29));
+    for seal in [first, second, first, instead] {
+        journal.readers[0].remember_seal(seal);
+    }
+    journal.readers[0].release(first.last);
+    let crashed = crashed(dir.path());
+    drop(journal);
+
+    let mut journal = opened(crashed.path());
+    assert_eq!(journal.readers[0].released(), 0);
+    assert_eq!(journal.readers[0].seals(), [first, instead]);
+    assert_eq!(left(&mut journal.readers[0]), EVENTS);
+    let mut journal = opened(dir.path());
+    assert_eq!(journal.readers[0].released(), first.last);
+    assert_eq!(journal.readers[0].seals(), [instead]);
+    assert_eq!(left(&mut journal.readers[0]), EVENTS - 10);
+}
+
+#[test]
+fn what_was_deleted_was_released_before() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = opened(dir.path());
+    let seqs = append_all(&mut journal);
+    journal.readers[0].release(seqs[EVENTS / 2]);
+    let mut after = opened(crashed(dir.path()).path());
+    assert_eq!(after.readers[0].released(), seqs[EVENTS / 2]);
+    assert_eq!(left(&mut after.readers[0]), EVENTS / 2 - 1);
+}
