@@ -55,7 +55,7 @@ fn left(reader: &mut LaneReader) -> usize {
         .expect("readable")
         .is_some()
     {}
-    frames(&bytes).map(|frame| frame.expect("whole")).count()
+    frames(&bytes).filter(Result::is_ok).count()
 }
 
 #[test]
