@@ -1,6 +1,6 @@
 //! The shipper's end of a lane: committed frames in order, and what may be deleted.
 
-use crate::checkpoint::{Checkpoint, Seal};
+use crate::checkpoint::{Checkpoint, MAX_SEALS, Seal};
 use crate::error::{ReadError, SyncFailed};
 use crate::frame;
 use crate::lane::{Lane, lock};
@@ -294,7 +294,8 @@ impl LaneReader {
     }
 
     /// Writes down that a batch with these boundaries is sealed, so that it can be sealed alike after
-    /// a restart. What was to follow in its place is forgotten.
+    /// a restart. What was to follow in its place is forgotten, and beyond some thousands of seals
+    /// without a release no more are remembered: those batches are then sealed anew.
     pub fn remember_seal(&mut self, seal: Seal) {
         let seals = &mut self.checkpoint.seals;
         if seals
@@ -304,6 +305,9 @@ impl LaneReader {
             return;
         }
         seals.retain(|it| it.last <= seal.after);
+        if seals.len() == MAX_SEALS {
+            return;
+        }
         seals.push(seal);
         self.store();
     }

@@ -1,26 +1,19 @@
 //! What a lane's reader remembers after a crash and after an orderly end.
 #![allow(missing_docs)]
 
-use event_journal::{LaneReader, Opened, Options, Seal, frames, open};
+mod common;
+
+use common::options;
+use event_journal::{LaneReader, Opened, Seal, frames, open};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 use tempfile::TempDir;
 
-const SEGMENT: u32 = 64 << 10;
 /// Some segments full of them.
 const EVENTS: usize = 3_000;
 
 fn opened(dir: &Path) -> Opened {
-    let options = Options {
-        dir: dir.into(),
-        lanes: 1,
-        format_version: 1,
-        segment_bytes: SEGMENT,
-        max_bytes: 64 << 20,
-        sync_interval: Duration::from_millis(20),
-    };
-    open(&options).expect("opens")
+    open(&options(dir)).expect("opens")
 }
 
 fn append_all(journal: &mut Opened) -> Vec<u64> {
@@ -90,4 +83,20 @@ fn what_was_deleted_was_released_before() {
     let mut after = opened(crashed(dir.path()).path());
     assert_eq!(after.readers[0].released(), seqs[EVENTS / 2]);
     assert_eq!(left(&mut after.readers[0]), EVENTS / 2 - 1);
+}
+
+#[test]
+fn seals_without_a_release_are_bounded_and_those_remembered_are_the_first() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = opened(dir.path());
+    let of = |number: u64| Seal {
+        after: number - 1,
+        first: number,
+        last: number,
+    };
+    (1..=9_000).for_each(|number| journal.readers[0].remember_seal(of(number)));
+    drop(journal);
+    let journal = opened(dir.path());
+    let seals = journal.readers[0].seals();
+    assert_eq!(seals, (1..=8_192).map(of).collect::<Vec<_>>());
 }

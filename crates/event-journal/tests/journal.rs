@@ -1,6 +1,9 @@
 //! The promises of the journal, on real files and against real crashes of a real process.
 #![allow(missing_docs)]
 
+mod common;
+
+use common::{SEGMENT, options};
 use event_journal::{AppendError, LaneReader, OpenError, Opened, Options, Seal, frames, open};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -9,19 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-const SEGMENT: u32 = 64 << 10;
 const PAYLOAD: usize = 200;
-
-fn options(dir: &Path) -> Options {
-    Options {
-        dir: dir.into(),
-        lanes: 1,
-        format_version: 1,
-        segment_bytes: SEGMENT,
-        max_bytes: 64 << 20,
-        sync_interval: Duration::from_millis(20),
-    }
-}
 
 fn payload(number: u64) -> Vec<u8> {
     let len = 1 + (number as usize * 7919) % PAYLOAD;
