@@ -1,10 +1,9 @@
 //! What a lane's reader remembers across restarts: up to where it was released, and the boundaries
 //! of batches that were sealed but not released.
 
-use crate::spool;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use storage::Storage;
 
 const MAGIC: &[u8; 8] = b"FZCHKPT1";
 /// No checkpoint holds more seals.
@@ -35,9 +34,9 @@ impl Checkpoint {
 
     /// Reads a lane's checkpoint; a broken one is set aside, since the aggregator knows better
     /// anyway where to go on.
-    pub(crate) fn load(lane_dir: &Path) -> io::Result<Self> {
+    pub(crate) fn load(storage: &impl Storage, lane_dir: &Path) -> io::Result<Self> {
         let path = Self::path(lane_dir);
-        let bytes = match fs::read(&path) {
+        let bytes = match storage::read(storage, &path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error),
@@ -46,13 +45,13 @@ impl Checkpoint {
             Some(checkpoint) => Ok(checkpoint),
             None => {
                 tracing::warn!(file = %path.display(), "not a checkpoint; set aside, going on from the first event present");
-                fs::rename(&path, path.with_extension("corrupt"))?;
+                storage.rename(&path, &path.with_extension("corrupt"))?;
                 Ok(Self::default())
             }
         }
     }
 
-    pub(crate) fn store(&self, lane_dir: &Path) -> io::Result<()> {
+    pub(crate) fn store(&self, storage: &impl Storage, lane_dir: &Path) -> io::Result<()> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&self.released.to_le_bytes());
         for seal in &self.seals {
@@ -61,7 +60,7 @@ impl Checkpoint {
             }
         }
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        spool::replace(&Self::path(lane_dir), &bytes, false)
+        storage::replace(storage, &Self::path(lane_dir), &bytes, false)
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {

@@ -1,13 +1,14 @@
-//! The thread that keeps a journal in shape: spare segments ahead of need, syncs, and those who
-//! wait for them.
+//! What keeps a journal in shape: spare segments ahead of need, syncs, those who wait for them, and
+//! the thread that sees to it.
 
 use crate::error::SyncFailed;
 use crate::lane::{Lane, lock};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
+use storage::Storage;
 
 /// How the journal as a whole stands.
 #[derive(Debug)]
@@ -86,12 +87,82 @@ impl Stats {
     }
 }
 
-/// Keeps the journal until stopped or dropped, and then syncs it a last time.
+/// Wakes the keeper's thread, if one was started.
+#[derive(Debug, Default)]
+pub(crate) struct Wake(OnceLock<Thread>);
+
+impl Wake {
+    pub(crate) fn wake(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// What is to be done now and then so that the journal stays in shape, by whoever keeps the time.
+pub struct Upkeep<S: Storage> {
+    pub(crate) lanes: Vec<Arc<Lane<S>>>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) wake: Arc<Wake>,
+}
+
+impl<S: Storage> fmt::Debug for Upkeep<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upkeep")
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Storage> Upkeep<S> {
+    /// How the journal stands, readable from anywhere.
+    #[must_use]
+    pub fn stats(&self) -> Arc<Stats> {
+        self.stats.clone()
+    }
+
+    /// Makes a spare segment for each lane that has none; without room the writer says so when it
+    /// comes to that.
+    pub fn spare(&self) {
+        for lane in self.lanes.iter().filter(|lane| lane.written) {
+            // The lock is held meanwhile: were the writer to make a segment of its own beside this
+            // one, it would use them in another order than they are numbered.
+            let mut spare = lock(&lane.spare);
+            if spare.is_none() {
+                *spare = lane.prepare().ok();
+            }
+        }
+    }
+
+    /// Syncs what was accepted: with `all` every lane, else those that somebody waits for.
+    pub fn sync(&self, all: bool) {
+        for lane in &self.lanes {
+            if all || !lock(&lane.waiters).is_empty() {
+                lane.sync();
+            }
+        }
+    }
+
+    /// Syncs a last time. Who waits for more is told that it is in vain.
+    ///
+    /// # Errors
+    /// When a sync failed at any time since the journal was opened.
+    pub fn finish(&self) -> Result<(), SyncFailed> {
+        self.lanes.iter().for_each(|lane| lane.stop());
+        let failed = |lane: &Arc<Lane<S>>| lane.sync_failed.load(Ordering::Acquire);
+        if self.lanes.iter().any(failed) {
+            Err(SyncFailed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The thread that keeps the journal until it is stopped or dropped.
 pub struct Keeper {
-    lanes: Arc<[Arc<Lane>]>,
     stats: Arc<Stats>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), SyncFailed>>>,
 }
 
 impl fmt::Debug for Keeper {
@@ -103,32 +174,20 @@ impl fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn start(
-        lanes: Arc<[Arc<Lane>]>,
-        stats: Arc<Stats>,
+    pub(crate) fn start<S: Storage>(
+        upkeep: Upkeep<S>,
         sync_interval: Duration,
     ) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stats, stop) = (upkeep.stats(), Arc::new(AtomicBool::new(false)));
+        let stopping = stop.clone();
         let thread = thread::Builder::new()
             .name("journal-keeper".into())
-            .spawn({
-                let (lanes, stop) = (lanes.clone(), stop.clone());
-                move || keep(&lanes, sync_interval, &stop)
-            })?;
+            .spawn(move || keep(&upkeep, sync_interval, &stopping))?;
         Ok(Self {
-            lanes,
             stats,
             stop,
             thread: Some(thread),
         })
-    }
-
-    pub(crate) fn thread(&self) -> Thread {
-        self.thread
-            .as_ref()
-            .expect("it runs until the keeper is stopped")
-            .thread()
-            .clone()
     }
 
     /// How the journal stands, readable from anywhere.
@@ -142,63 +201,39 @@ impl Keeper {
     /// # Errors
     /// When a sync failed at any time since the journal was opened.
     pub fn stop(mut self) -> Result<(), SyncFailed> {
-        self.finish();
-        let failed = self
-            .lanes
-            .iter()
-            .any(|lane| lane.sync_failed.load(Ordering::Acquire));
-        if failed { Err(SyncFailed) } else { Ok(()) }
+        self.finish()
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self) -> Result<(), SyncFailed> {
         self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
+        self.thread.take().map_or(Ok(()), |thread| {
             thread.thread().unpark();
-            let _ = thread.join();
-        }
+            thread.join().unwrap_or(Err(SyncFailed))
+        })
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.finish();
+        let _ = self.finish();
     }
 }
 
-fn keep(lanes: &[Arc<Lane>], sync_interval: Duration, stop: &AtomicBool) {
+fn keep<S: Storage>(
+    upkeep: &Upkeep<S>,
+    sync_interval: Duration,
+    stop: &AtomicBool,
+) -> Result<(), SyncFailed> {
+    let _ = upkeep.wake.0.set(thread::current());
     let mut last_sync = Instant::now();
-    loop {
-        let stopping = stop.load(Ordering::Acquire);
-        if !stopping {
-            lanes
-                .iter()
-                .filter(|lane| lane.written)
-                .for_each(|lane| keep_spare(lane));
-        }
+    while !stop.load(Ordering::Acquire) {
+        upkeep.spare();
         let all = last_sync.elapsed() >= sync_interval;
-        if stopping {
-            lanes.iter().for_each(|lane| lane.stop());
-            return;
-        }
-        for lane in lanes {
-            if all || !lock(&lane.waiters).is_empty() {
-                lane.sync();
-            }
-        }
+        upkeep.sync(all);
         if all {
             last_sync = Instant::now();
         }
         thread::park_timeout(sync_interval.saturating_sub(last_sync.elapsed()));
     }
-}
-
-/// Makes a spare when there is none; without room the writer says so when it comes to that.
-///
-/// The lock is held meanwhile: were the writer to make a segment of its own beside this one, it
-/// would use them in another order than they are numbered.
-fn keep_spare(lane: &Lane) {
-    let mut spare = lock(&lane.spare);
-    if spare.is_none() {
-        *spare = lane.prepare().ok();
-    }
+    upkeep.finish()
 }

@@ -1,20 +1,19 @@
 //! What writer, reader and keeper of one lane share.
 
 use crate::error::{AppendError, SyncFailed};
-use crate::keeper::Stats;
+use crate::keeper::{Stats, Wake};
 use crate::segment::{self, Header, Segment};
-use crate::{map, spool};
-use memmap2::MmapMut;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use storage::Storage;
 
 /// Called once a sequence is durable, or can't become so.
 pub(crate) type Done = Box<dyn FnOnce(Result<(), SyncFailed>) + Send>;
 
-pub(crate) struct Lane {
+pub(crate) struct Lane<S: Storage> {
+    pub(crate) storage: S,
     pub(crate) number: u8,
     pub(crate) dir: PathBuf,
     pub(crate) journal: u64,
@@ -22,9 +21,9 @@ pub(crate) struct Lane {
     pub(crate) segment_bytes: u32,
     pub(crate) stats: Arc<Stats>,
     /// In order; the last one is written to.
-    pub(crate) segments: Mutex<Vec<Arc<Segment>>>,
+    pub(crate) segments: Mutex<Vec<Arc<Segment<S::File>>>>,
     /// The segment to be written next.
-    pub(crate) spare: Mutex<Option<Prepared>>,
+    pub(crate) spare: Mutex<Option<Prepared<S>>>,
     /// The last sequence committed.
     pub(crate) committed: AtomicU64,
     /// Every segment prepared from now on must have a limit above this.
@@ -35,36 +34,41 @@ pub(crate) struct Lane {
     /// Whether the keeper has ended and nobody will be told any more.
     stopped: AtomicBool,
     /// Held by everything that may write, so that no other process can meanwhile.
-    _lock: Arc<File>,
+    _lock: Arc<S::Lock>,
+    pub(crate) keeper: Arc<Wake>,
     /// Whether a worker writes to this lane, or it is left over from a run with more workers.
     pub(crate) written: bool,
 }
 
 /// A segment ready to be written to.
-pub(crate) struct Prepared {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) map: MmapMut,
+pub(crate) struct Prepared<S: Storage> {
+    pub(crate) segment: Arc<Segment<S::File>>,
+    pub(crate) map: S::Map,
 }
 
-impl Lane {
+impl<S: Storage> Lane<S> {
     #[expect(
         clippy::too_many_arguments,
         reason = "made in one place, from what recovery found"
     )]
     pub(crate) fn new(
+        storage: S,
         number: u8,
         dir: PathBuf,
         journal: u64,
         format_version: u16,
         segment_bytes: u32,
         stats: Arc<Stats>,
-        segments: Vec<Segment>,
+        segments: Vec<Segment<S::File>>,
         next: (u64, u64),
-        lock: Arc<File>,
+        lock: Arc<S::Lock>,
+        keeper: Arc<Wake>,
         written: bool,
+        sync_failed: bool,
     ) -> Self {
         let (next_seq, next_number) = next;
         Self {
+            storage,
             number,
             dir,
             journal,
@@ -77,9 +81,10 @@ impl Lane {
             limit: AtomicU64::new(next_seq),
             next_number: AtomicU64::new(next_number),
             waiters: Mutex::default(),
-            sync_failed: AtomicBool::new(false),
+            sync_failed: AtomicBool::new(sync_failed),
             stopped: AtomicBool::new(false),
             _lock: lock,
+            keeper,
             written,
         }
     }
@@ -115,7 +120,7 @@ impl Lane {
     }
 
     /// Makes the next segment, if there is room for it.
-    pub(crate) fn prepare(&self) -> Result<Prepared, AppendError> {
+    pub(crate) fn prepare(&self) -> Result<Prepared<S>, AppendError> {
         if !self.stats.reserve(u64::from(self.segment_bytes)) {
             return Err(AppendError::SpoolFull);
         }
@@ -134,7 +139,7 @@ impl Lane {
         })
     }
 
-    fn create(&self) -> io::Result<Prepared> {
+    fn create(&self) -> io::Result<Prepared<S>> {
         // What the segment now written may still take, and then all that the new one can take.
         let frames = segment::most_frames(self.segment_bytes);
         let floor = self
@@ -149,9 +154,7 @@ impl Lane {
             format_version: self.format_version,
             lane: self.number,
         };
-        let segment = Segment::create(&self.dir, header, self.segment_bytes)?;
-        spool::sync_dir(&self.dir)?;
-        let map = map::writable(&segment.file, self.segment_bytes as usize)?;
+        let (segment, map) = Segment::create(&self.storage, &self.dir, header, self.segment_bytes)?;
         Ok(Prepared {
             segment: Arc::new(segment),
             map,
@@ -159,7 +162,7 @@ impl Lane {
     }
 
     /// Puts a prepared segment behind the one that was written to, which is closed.
-    pub(crate) fn begin(&self, segment: Arc<Segment>) {
+    pub(crate) fn begin(&self, segment: Arc<Segment<S::File>>) {
         let mut segments = lock(&self.segments);
         if let Some(last) = segments.last() {
             last.closed.store(true, Ordering::Release);
@@ -173,9 +176,11 @@ impl Lane {
         let committed = self.committed.load(Ordering::Acquire);
         let segments = lock(&self.segments).clone();
         for segment in &segments {
-            let started = std::time::Instant::now();
+            let started = self.storage.now();
             match segment.sync() {
-                Ok(true) => self.stats.synced(started.elapsed()),
+                Ok(true) => self
+                    .stats
+                    .synced(self.storage.now().saturating_sub(started)),
                 Ok(false) => {}
                 Err(error) => {
                     // What the kernel holds after a failed sync is unknown, for ever.

@@ -2,15 +2,14 @@
 //! synced (survives a power cut).
 //!
 //! Lanes, segments, frames, recovery and retention belong here. What an event says, and who reads
-//! it, never does. The one unsafe block of this crate is in `map.rs`.
-#![deny(unsafe_code)]
+//! it, never does; nor do files: they are what `storage` gives.
+#![forbid(unsafe_code)]
 
 mod checkpoint;
 mod error;
 mod frame;
 mod keeper;
 mod lane;
-mod map;
 mod open;
 mod reader;
 mod recovery;
@@ -21,8 +20,8 @@ mod writer;
 pub use checkpoint::Seal;
 pub use error::{AppendError, OpenError, ReadError, SyncFailed};
 pub use frame::{Frame, FrameError, Frames, frames};
-pub use keeper::{Keeper, Stats};
-pub use open::{Opened, Options, open};
+pub use keeper::{Keeper, Stats, Upkeep};
+pub use open::{Opened, Options, Unkept, open, open_on};
 pub use reader::{LaneReader, Run};
 pub use recovery::{LaneRecovery, Recovery};
 pub use writer::LaneWriter;

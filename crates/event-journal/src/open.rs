@@ -2,18 +2,18 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::error::OpenError;
-use crate::keeper::{Keeper, Stats};
+use crate::keeper::{Keeper, Stats, Upkeep, Wake};
 use crate::lane::Lane;
 use crate::reader::{self, LaneReader};
 use crate::recovery::{self, LaneRecovery, Recovery};
 use crate::segment::Segment;
 use crate::spool;
 use crate::writer::LaneWriter;
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use storage::{Disk, Storage};
 
 /// How a journal is kept.
 #[derive(Debug, Clone)]
@@ -47,12 +47,51 @@ pub struct Opened {
     pub keeper: Keeper,
 }
 
+/// An open journal without a thread of its own.
+#[derive(Debug)]
+pub struct Unkept<S: Storage> {
+    /// As in [`Opened`].
+    pub writers: Vec<LaneWriter<S>>,
+    /// As in [`Opened`].
+    pub readers: Vec<LaneReader<S>>,
+    /// As in [`Opened`].
+    pub journal: u64,
+    /// As in [`Opened`].
+    pub recovery: Recovery,
+    /// Syncs and spare segments, when the caller says so.
+    pub upkeep: Upkeep<S>,
+}
+
 /// Opens the journal in `options.dir`, recovering what an earlier process left.
 ///
 /// # Errors
 /// When the folder can't be used, another process has it, or the options contradict each other.
 /// Damaged or foreign files are set aside and are no error.
 pub fn open(options: &Options) -> Result<Opened, OpenError> {
+    let Unkept {
+        writers,
+        readers,
+        journal,
+        recovery,
+        upkeep,
+    } = open_on(Disk, options)?;
+    let keeper = Keeper::start(upkeep, options.sync_interval)
+        .map_err(|cause| io_error(&options.dir, cause))?;
+    Ok(Opened {
+        writers,
+        readers,
+        journal,
+        recovery,
+        keeper,
+    })
+}
+
+/// As [`open`], on any storage and without a thread: who calls this keeps the journal himself, and
+/// `options.sync_interval` says nothing.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_on<S: Storage>(storage: S, options: &Options) -> Result<Unkept<S>, OpenError> {
     let least = u64::from(options.lanes) * 2 * u64::from(options.segment_bytes);
     if options.segment_bytes < 64 << 10 || options.max_bytes < least {
         let (lanes, segment_bytes) = (options.lanes, options.segment_bytes);
@@ -63,103 +102,124 @@ pub fn open(options: &Options) -> Result<Opened, OpenError> {
         });
     }
     let dir = &options.dir;
-    fs::create_dir_all(dir).map_err(|cause| io_error(dir, cause))?;
-    let lock = Arc::new(spool::lock(dir)?);
-    let journal = spool::identity(dir)?;
-    let stats = Arc::new(Stats::new(options.max_bytes));
-    let mut report = Recovery::default();
-    let mut lanes = Vec::new();
-    for number in lane_numbers(dir, options.lanes).map_err(|cause| io_error(dir, cause))? {
-        let opened = open_lane(options, journal, number, (&stats, &lock), &mut report);
-        lanes.push(opened.map_err(|cause| io_error(&lane_dir(dir, number), cause))?);
+    let failed = |cause| io_error(dir, cause);
+    storage::create_dir(&storage, dir).map_err(failed)?;
+    let lock = Arc::new(spool::lock(&storage, dir)?);
+    let journal = spool::identity(&storage, dir)?;
+    let opening = Opening {
+        storage,
+        options,
+        journal,
+        lock,
+        stats: Arc::new(Stats::new(options.max_bytes)),
+        wake: Arc::default(),
+    };
+    let mut recovery = Recovery::default();
+    let (mut lanes, mut writers, mut readers) = (Vec::new(), Vec::new(), Vec::new());
+    for number in opening.lane_numbers().map_err(failed)? {
+        let opened = opening
+            .lane(number, &mut recovery)
+            .map_err(|cause| io_error(&lane_dir(dir, number), cause))?;
+        lanes.push(opened);
     }
-    let shared: Arc<[Arc<Lane>]> = lanes.iter().map(|lane| lane.lane.clone()).collect();
-    let keeper = Keeper::start(shared, stats, options.sync_interval)
-        .map_err(|cause| io_error(dir, cause))?;
-    let (mut writers, mut readers) = (Vec::new(), Vec::new());
-    for OpenedLane {
-        lane,
-        checkpoint,
-        next_seq,
-        empty,
-    } in lanes
-    {
-        if lane.written {
-            let mut writer = LaneWriter::new(lane.clone(), next_seq, keeper.thread());
-            begin(&mut writer, &lane, &empty);
+    for lane in &lanes {
+        if lane.shared.written {
+            let mut writer = LaneWriter::new(lane.shared.clone(), lane.next_seq);
+            begin(&mut writer, &lane.shared, &lane.empty);
             writers.push(writer);
         }
-        readers.push(LaneReader::new(lane, checkpoint, keeper.thread()));
+        let checkpoint = lane.checkpoint.clone();
+        readers.push(LaneReader::new(lane.shared.clone(), checkpoint));
     }
-    keeper.thread().unpark();
-    Ok(Opened {
+    let upkeep = Upkeep {
+        lanes: lanes.into_iter().map(|lane| lane.shared).collect(),
+        stats: opening.stats,
+        wake: opening.wake,
+    };
+    Ok(Unkept {
         writers,
         readers,
         journal,
-        recovery: report,
-        keeper,
+        recovery,
+        upkeep,
     })
 }
 
-struct OpenedLane {
-    lane: Arc<Lane>,
+struct Opening<'a, S: Storage> {
+    storage: S,
+    options: &'a Options,
+    journal: u64,
+    lock: Arc<S::Lock>,
+    stats: Arc<Stats>,
+    wake: Arc<Wake>,
+}
+
+struct OpenedLane<S: Storage> {
+    shared: Arc<Lane<S>>,
     checkpoint: Checkpoint,
     next_seq: u64,
-    empty: Vec<Segment>,
+    empty: Vec<Segment<S::File>>,
 }
 
-fn open_lane(
-    options: &Options,
-    journal: u64,
-    number: u8,
-    (stats, lock): (&Arc<Stats>, &Arc<File>),
-    report: &mut Recovery,
-) -> io::Result<OpenedLane> {
-    let dir = lane_dir(&options.dir, number);
-    fs::create_dir_all(&dir)?;
-    spool::sync_dir(&options.dir)?;
-    let checkpoint = Checkpoint::load(&dir)?;
-    let mut found = LaneRecovery {
-        lane: number,
-        ..LaneRecovery::default()
-    };
-    let recovered = recovery::lane(&dir, journal, number, &mut found)?;
-    report.lanes.push(found);
-    // The checkpoint may know more than segments that a power cut took.
-    let known = checkpoint
-        .seals
-        .iter()
-        .map(|seal| seal.last)
-        .fold(checkpoint.released, u64::max);
-    let next_seq = recovered.next_seq.max(known + 1);
-    for segment in recovered.segments.iter().chain(&recovered.empty) {
-        stats.found(u64::from(segment.length));
+impl<S: Storage> Opening<'_, S> {
+    /// The lanes to be written and those that exist.
+    fn lane_numbers(&self) -> io::Result<Vec<u8>> {
+        let mut numbers: Vec<u8> = (0..self.options.lanes).collect();
+        let existing = recovery::lanes(&self.storage, &self.options.dir)?;
+        numbers.extend(existing.into_iter().map(|(number, _)| number));
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
     }
-    let written = number < options.lanes;
-    let lane = Arc::new(Lane::new(
-        number,
-        dir,
-        journal,
-        options.format_version,
-        options.segment_bytes,
-        stats.clone(),
-        recovered.segments,
-        (next_seq, recovered.next_number),
-        lock.clone(),
-        written,
-    ));
-    Ok(OpenedLane {
-        lane,
-        checkpoint,
-        next_seq,
-        empty: recovered.empty,
-    })
+
+    fn lane(&self, number: u8, report: &mut Recovery) -> io::Result<OpenedLane<S>> {
+        let dir = lane_dir(&self.options.dir, number);
+        storage::create_dir(&self.storage, &dir)?;
+        let checkpoint = Checkpoint::load(&self.storage, &dir)?;
+        let mut found = LaneRecovery {
+            lane: number,
+            ..LaneRecovery::default()
+        };
+        let recovered = recovery::lane(&self.storage, &dir, self.journal, number, &mut found)?;
+        report.lanes.push(found);
+        // The checkpoint may know more than segments that a power cut took.
+        let known = checkpoint
+            .seals
+            .iter()
+            .map(|seal| seal.last)
+            .fold(checkpoint.released, u64::max);
+        let next_seq = recovered.next_seq.max(known + 1);
+        for segment in recovered.segments.iter().chain(&recovered.empty) {
+            self.stats.found(u64::from(segment.length));
+        }
+        let shared = Arc::new(Lane::new(
+            self.storage.clone(),
+            number,
+            dir,
+            self.journal,
+            self.options.format_version,
+            self.options.segment_bytes,
+            self.stats.clone(),
+            recovered.segments,
+            (next_seq, recovered.next_number),
+            self.lock.clone(),
+            self.wake.clone(),
+            number < self.options.lanes,
+            recovered.sync_failed,
+        ));
+        Ok(OpenedLane {
+            shared,
+            checkpoint,
+            next_seq,
+            empty: recovered.empty,
+        })
+    }
 }
 
 /// Gives a lane its first segment. Its header carries the limits of empty segments on, so they can
 /// go then. Without room for one the journal still opens: to ship what it holds, and because
 /// visitors are answered even when nothing can be logged.
-fn begin(writer: &mut LaneWriter, lane: &Lane, empty: &[Segment]) {
+fn begin<S: Storage>(writer: &mut LaneWriter<S>, lane: &Lane<S>, empty: &[Segment<S::File>]) {
     match writer.begin() {
         Ok(()) => empty
             .iter()
@@ -177,18 +237,4 @@ fn io_error(path: &Path, cause: io::Error) -> OpenError {
 
 fn lane_dir(dir: &Path, number: u8) -> PathBuf {
     dir.join(format!("lane-{number}"))
-}
-
-/// The lanes to be written and those that exist.
-fn lane_numbers(dir: &Path, lanes: u8) -> io::Result<Vec<u8>> {
-    let mut numbers: Vec<u8> = (0..lanes).collect();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let number: Option<u8> = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("lane-")?.parse().ok());
-        numbers.extend(number.filter(|number| *number >= lanes));
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
 }

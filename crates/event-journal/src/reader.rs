@@ -6,10 +6,9 @@ use crate::frame;
 use crate::lane::{Lane, lock};
 use crate::segment::{START, Segment};
 use std::fmt;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::Thread;
+use storage::{Disk, File as _, Storage};
 
 /// How much is read from a segment at once; more than the longest frame.
 const CHUNK: u32 = 256 << 10;
@@ -33,8 +32,8 @@ pub struct Run {
 }
 
 /// Reads one lane and lets it delete what is no longer needed.
-pub struct LaneReader {
-    lane: Arc<Lane>,
+pub struct LaneReader<S: Storage = Disk> {
+    lane: Arc<Lane<S>>,
     checkpoint: Checkpoint,
     /// Whether the checkpoint was released further than it was written.
     ahead: bool,
@@ -44,10 +43,9 @@ pub struct LaneReader {
     /// Everything up to here was read or is to be left out.
     after: u64,
     chunk: Vec<u8>,
-    keeper: Thread,
 }
 
-impl fmt::Debug for LaneReader {
+impl<S: Storage> fmt::Debug for LaneReader<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LaneReader")
             .field("lane", &self.lane.number)
@@ -56,8 +54,8 @@ impl fmt::Debug for LaneReader {
     }
 }
 
-impl LaneReader {
-    pub(crate) fn new(lane: Arc<Lane>, checkpoint: Checkpoint, keeper: Thread) -> Self {
+impl<S: Storage> LaneReader<S> {
+    pub(crate) fn new(lane: Arc<Lane<S>>, checkpoint: Checkpoint) -> Self {
         let after = checkpoint.released;
         Self {
             lane,
@@ -67,7 +65,6 @@ impl LaneReader {
             at: START,
             after,
             chunk: Vec::new(),
-            keeper,
         }
     }
 
@@ -87,7 +84,7 @@ impl LaneReader {
     #[must_use]
     pub fn backlog(&self) -> u64 {
         let segments = lock(&self.lane.segments);
-        let unread = |segment: &Arc<Segment>| {
+        let unread = |segment: &Arc<Segment<S::File>>| {
             let from = if segment.header.number == self.number {
                 self.at
             } else {
@@ -163,7 +160,7 @@ impl LaneReader {
     /// `through` was met.
     fn take(
         &mut self,
-        segment: &Segment,
+        segment: &Segment<S::File>,
         through: u64,
         full: usize,
         run: &mut Option<Run>,
@@ -220,7 +217,7 @@ impl LaneReader {
     }
 
     /// The segment to read from, and whether it was closed before its end is looked at.
-    fn segment(&mut self) -> Option<(Arc<Segment>, bool)> {
+    fn segment(&mut self) -> Option<(Arc<Segment<S::File>>, bool)> {
         let segments = lock(&self.lane.segments);
         let segment = segments
             .iter()
@@ -270,7 +267,7 @@ impl LaneReader {
         let through = through.min(self.lane.given_out());
         self.ahead |= through > self.checkpoint.released;
         self.checkpoint.released = self.checkpoint.released.max(through);
-        let needless = |segment: &Arc<Segment>| {
+        let needless = |segment: &Arc<Segment<S::File>>| {
             segment.closed.load(Ordering::Acquire) && segment.last() <= through
         };
         if !lock(&self.lane.segments).iter().any(needless) {
@@ -317,7 +314,7 @@ impl LaneReader {
         let released = self.checkpoint.released;
         self.checkpoint.seals.retain(|seal| seal.last > released);
         self.ahead = false;
-        if let Err(error) = self.checkpoint.store(&self.lane.dir) {
+        if let Err(error) = self.checkpoint.store(&self.lane.storage, &self.lane.dir) {
             tracing::warn!(lane = self.lane.number, %error, "a checkpoint can't be written");
         }
     }
@@ -330,11 +327,11 @@ impl LaneReader {
         done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
     ) {
         self.lane.wait_for(seq, Box::new(done));
-        self.keeper.unpark();
+        self.lane.keeper.wake();
     }
 }
 
-impl Drop for LaneReader {
+impl<S: Storage> Drop for LaneReader<S> {
     fn drop(&mut self) {
         if self.ahead {
             self.store();
@@ -342,8 +339,8 @@ impl Drop for LaneReader {
     }
 }
 
-pub(crate) fn delete(lane: &Lane, segment: &Segment) {
-    if let Err(error) = std::fs::remove_file(&segment.path) {
+pub(crate) fn delete<S: Storage>(lane: &Lane<S>, segment: &Segment<S::File>) {
+    if let Err(error) = lane.storage.remove(&segment.path) {
         tracing::warn!(file = %segment.path.display(), %error, "a segment can't be deleted");
         return;
     }

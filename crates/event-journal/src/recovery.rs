@@ -3,9 +3,9 @@
 
 use crate::frame::{self, FrameError};
 use crate::segment::{self, Header, START, Segment};
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+use storage::{File as _, Storage};
 
 /// The most bytes of one damaged range that are copied aside.
 const MAX_ASIDE: usize = 1 << 20;
@@ -35,16 +35,13 @@ pub struct LaneRecovery {
 }
 
 /// The spool's id as the segments of any lane tell it.
-pub(crate) fn journal_of(dir: &Path) -> io::Result<Option<u64>> {
-    for entry in fs::read_dir(dir)? {
-        let lane = entry?.path();
-        if !lane.is_dir() {
-            continue;
-        }
-        for segment in fs::read_dir(lane)? {
+pub(crate) fn journal_of(storage: &impl Storage, dir: &Path) -> io::Result<Option<u64>> {
+    for (_, lane) in lanes(storage, dir)? {
+        for segment in storage.list(&lane)? {
             let mut head = [0; START as usize];
-            let read =
-                fs::File::open(segment?.path()).and_then(|mut file| file.read_exact(&mut head));
+            let read = storage
+                .open(&segment)
+                .and_then(|it| it.read_exact_at(&mut head, 0));
             if let (Ok(()), Some(header)) = (read, Header::decode(&head)) {
                 return Ok(Some(header.journal));
             }
@@ -53,42 +50,59 @@ pub(crate) fn journal_of(dir: &Path) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
+/// The lanes that the spool has folders for.
+pub(crate) fn lanes(storage: &impl Storage, dir: &Path) -> io::Result<Vec<(u8, PathBuf)>> {
+    let number = |path: &Path| {
+        path.file_name()?
+            .to_str()?
+            .strip_prefix("lane-")?
+            .parse()
+            .ok()
+    };
+    let paths = storage.list(dir)?.into_iter();
+    Ok(paths
+        .filter_map(|path| Some((number(&path)?, path)))
+        .collect())
+}
+
 /// A lane's segments and where its sequences may go on.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) segments: Vec<Segment>,
+#[derive(Debug)]
+pub(crate) struct Found<F> {
+    pub(crate) segments: Vec<Segment<F>>,
     /// Segments without events; to be removed once their limits are written down elsewhere.
-    pub(crate) empty: Vec<Segment>,
+    pub(crate) empty: Vec<Segment<F>>,
     /// No sequence at or above this was ever given out.
     pub(crate) next_seq: u64,
     pub(crate) next_number: u64,
+    /// Whether something that an earlier process could not sync can't be synced now either.
+    pub(crate) sync_failed: bool,
 }
 
-pub(crate) fn lane(
+pub(crate) fn lane<S: Storage>(
+    storage: &S,
     dir: &Path,
     journal: u64,
     lane: u8,
     report: &mut LaneRecovery,
-) -> io::Result<Found> {
+) -> io::Result<Found<S::File>> {
     let mut found = Found {
+        segments: Vec::new(),
+        empty: Vec::new(),
         next_seq: 1,
         next_number: 1,
-        ..Found::default()
+        sync_failed: false,
     };
-    let mut paths: Vec<PathBuf> = fs::read_dir(dir)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
+    let mut paths = storage.list(dir)?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
-    paths.sort();
     // How far segments whose limit can't be read may reach beyond the others' limits.
     let mut unknown = 0;
     for path in paths {
-        let (file, bytes) = segment::read_whole(&path)?;
+        let bytes = storage::read(storage, &path)?;
         let header = match Header::decode(&bytes) {
             Some(header) if bytes.len() >= START as usize => header,
             _ => {
                 unknown += 2 * segment::most_frames(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                set_aside(&path, "corrupt", report)?;
+                set_aside(storage, &path, "corrupt", report)?;
                 continue;
             }
         };
@@ -96,19 +110,26 @@ pub(crate) fn lane(
             || header.lane != lane
             || path != segment::path(dir, header.number)
         {
-            set_aside(&path, "foreign", report)?;
+            set_aside(storage, &path, "foreign", report)?;
             continue;
         }
         found.next_seq = found.next_seq.max(header.limit);
         found.next_number = found.next_number.max(header.number + 1);
         let scan = scan(&bytes, header.limit);
-        keep_damage(&path, &bytes, &scan, report)?;
+        keep_damage(storage, &path, &bytes, &scan, report)?;
         report.torn_bytes += scan.torn;
         // Nobody writes to it again, and it is not mapped: the room it does not use is given back.
+        let file = storage.open(&path)?;
         file.set_len(u64::from(scan.end))?;
         let length = scan.end;
         let ends = (scan.end, scan.last);
         let segment = Segment::recovered(path, header, file, length, ends, scan.damage);
+        if segment::was_given_up(&bytes)
+            && let Err(error) = segment.write_anew(&bytes[..scan.end as usize])
+        {
+            tracing::error!(file = %segment.path.display(), %error, "what could not be synced before can't be synced now");
+            found.sync_failed = true;
+        }
         if scan.events == 0 {
             found.empty.push(segment);
         } else {
@@ -121,15 +142,21 @@ pub(crate) fn lane(
     Ok(found)
 }
 
-fn set_aside(path: &Path, why: &str, report: &mut LaneRecovery) -> io::Result<()> {
+fn set_aside(
+    storage: &impl Storage,
+    path: &Path,
+    why: &str,
+    report: &mut LaneRecovery,
+) -> io::Result<()> {
     let aside = path.with_extension(format!("seg.{why}"));
     tracing::warn!(file = %path.display(), why, "not a segment of this lane; set aside");
-    fs::rename(path, &aside)?;
+    storage.rename(path, &aside)?;
     report.set_aside.push(aside);
     Ok(())
 }
 
 fn keep_damage(
+    storage: &impl Storage,
     path: &Path,
     bytes: &[u8],
     scan: &Scan,
@@ -139,9 +166,10 @@ fn keep_damage(
         report.damaged_bytes += u64::from(to - from);
         let aside = path.with_extension(format!("damaged-{from}"));
         tracing::warn!(file = %path.display(), from, to, aside = %aside.display(), "events are damaged; set aside, the others are kept");
-        if !aside.exists() {
+        if !storage.exists(&aside)? {
             let end = (to as usize).min(from as usize + MAX_ASIDE);
-            fs::write(&aside, &bytes[from as usize..end])?;
+            let copy = storage.create_new(&aside)?;
+            copy.write_all_at(&bytes[from as usize..end], 0)?;
         }
     }
     Ok(())

@@ -4,17 +4,17 @@
 //! first frame, so that after a power cut that lost frames no sequence is ever given out twice.
 
 use crate::frame;
-use rustix::fs::{FallocateFlags, fallocate};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use storage::{File, Storage};
 
 /// Where frames begin: one page in.
 pub(crate) const START: u32 = 4_096;
 const MAGIC: &[u8; 8] = b"FZSEGMT1";
 const HEADER: usize = 40;
+/// Not 0 once a sync of the segment failed; in a sector apart from the header's.
+const GIVEN_UP: usize = 512;
 
 /// What a segment's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub(crate) struct Header {
 
 /// A segment as reader, writer and keeper share it.
 #[derive(Debug)]
-pub(crate) struct Segment {
+pub(crate) struct Segment<F> {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
-    pub(crate) file: File,
+    pub(crate) file: F,
     /// The file's length in bytes.
     pub(crate) length: u32,
     /// Where the next frame will begin: everything before is committed.
@@ -93,32 +93,41 @@ pub(crate) const fn most_frames(length: u32) -> u64 {
     length.saturating_sub(START) as u64 / frame::SHORTEST as u64
 }
 
-impl Segment {
+impl<F: File> Segment<F> {
     /// Makes an empty segment with all its blocks allocated and its header on disk.
-    pub(crate) fn create(dir: &Path, header: Header, length: u32) -> io::Result<Self> {
+    /// Name and header survive a power cut then.
+    pub(crate) fn create<S: Storage<File = F>>(
+        storage: &S,
+        dir: &Path,
+        header: Header,
+        length: u32,
+    ) -> io::Result<(Self, S::Map)> {
         let path = path(dir, header.number);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        let made = fallocate(&file, FallocateFlags::empty(), 0, u64::from(length))
-            .map_err(io::Error::from)
+        let file = storage.create_new(&path)?;
+        let made = file
+            .allocate(u64::from(length))
             .and_then(|()| file.write_all_at(&header.encode(), 0))
-            .and_then(|()| file.sync_all());
-        if let Err(error) = made {
-            // What is left of a segment that never held anything is no loss.
-            let _ = std::fs::remove_file(&path);
-            return Err(error);
+            .and_then(|()| file.sync())
+            .and_then(|()| storage.sync_dir(dir))
+            .and_then(|()| storage.map(&file, length as usize));
+        match made {
+            Ok(map) => {
+                let segment = Self::new(path, header, file, length, START, 0, Vec::new());
+                Ok((segment, map))
+            }
+            Err(error) => {
+                // What is left of a segment that never held anything is no loss.
+                let _ = storage.remove(&path);
+                Err(error)
+            }
         }
-        Ok(Self::new(path, header, file, length, START, 0, Vec::new()))
     }
 
     /// Takes over a segment of an earlier process, as recovery found it.
     pub(crate) fn recovered(
         path: PathBuf,
         header: Header,
-        file: File,
+        file: F,
         length: u32,
         (end, last): (u32, u64),
         damage: Vec<(u32, u32)>,
@@ -131,7 +140,7 @@ impl Segment {
     fn new(
         path: PathBuf,
         header: Header,
-        file: File,
+        file: F,
         length: u32,
         end: u32,
         last: u64,
@@ -171,9 +180,26 @@ impl Segment {
         if end == self.synced.load(Ordering::Acquire) {
             return Ok(false);
         }
-        self.file.sync_data()?;
+        self.file.sync().inspect_err(|_| self.give_up())?;
         self.synced.store(end, Ordering::Release);
         Ok(true)
+    }
+
+    /// Notes that the disk may hold less than the kernel shows, for this process and those after it:
+    /// a later sync would say that all is well. The note is as lasting as what the kernel shows.
+    fn give_up(&self) {
+        if let Err(error) = self.file.write_all_at(&[1], GIVEN_UP as u64) {
+            tracing::error!(file = %self.path.display(), %error, "a failed sync can't be noted");
+        }
+    }
+
+    /// Writes anew what an earlier process could not sync.
+    pub(crate) fn write_anew(&self, bytes: &[u8]) -> io::Result<()> {
+        self.file
+            .write_all_at(&bytes[START as usize..], u64::from(START))?;
+        self.file.sync()?;
+        self.synced.store(self.end(), Ordering::Release);
+        self.file.write_all_at(&[0], GIVEN_UP as u64)
     }
 
     /// Where reading goes on when byte `at` begins a damaged range.
@@ -195,14 +221,7 @@ impl Segment {
     }
 }
 
-/// Reads a whole file of at most 4 GiB.
-pub(crate) fn read_whole(path: &Path) -> io::Result<(File, Vec<u8>)> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let length = file.metadata()?.len();
-    if length > u64::from(u32::MAX) {
-        return Err(io::Error::other("larger than any segment"));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    file.read_to_end(&mut bytes)?;
-    Ok((file, bytes))
+/// Whether a sync of the segment with these bytes failed, and nobody has mended that yet.
+pub(crate) fn was_given_up(bytes: &[u8]) -> bool {
+    bytes.get(GIVEN_UP).is_some_and(|mark| *mark != 0)
 }

@@ -8,24 +8,24 @@ use crate::segment::START;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use storage::{Disk, Map as _, Storage};
 
 /// After a failed attempt to get another segment, no other is made for so long.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Appends to one lane; it belongs to one worker.
-pub struct LaneWriter {
-    lane: Arc<Lane>,
+pub struct LaneWriter<S: Storage = Disk> {
+    lane: Arc<Lane<S>>,
     /// None while there is no room for a segment.
-    active: Option<Prepared>,
+    active: Option<Prepared<S>>,
     at: usize,
     next_seq: u64,
-    keeper: Thread,
-    refused: Option<(Instant, AppendError)>,
+    /// When, as the storage's clock has it.
+    refused: Option<(Duration, AppendError)>,
 }
 
-impl fmt::Debug for LaneWriter {
+impl<S: Storage> fmt::Debug for LaneWriter<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LaneWriter")
             .field("lane", &self.lane.number)
@@ -34,14 +34,13 @@ impl fmt::Debug for LaneWriter {
     }
 }
 
-impl LaneWriter {
-    pub(crate) const fn new(lane: Arc<Lane>, next_seq: u64, keeper: Thread) -> Self {
+impl<S: Storage> LaneWriter<S> {
+    pub(crate) const fn new(lane: Arc<Lane<S>>, next_seq: u64) -> Self {
         Self {
             lane,
             active: None,
             at: 0,
             next_seq,
-            keeper,
             refused: None,
         }
     }
@@ -76,12 +75,13 @@ impl LaneWriter {
         if self
             .active
             .as_ref()
-            .is_none_or(|active| most > active.map.len() - self.at)
+            .is_none_or(|active| most > active.segment.length as usize - self.at)
         {
             self.roll()?;
         }
         let active = self.active.as_mut().ok_or(AppendError::Failed)?;
-        let room = &mut active.map[self.at..self.at + most];
+        let mut bytes = active.map.bytes();
+        let room = &mut bytes[self.at..self.at + most];
         let payload = &mut room[frame::HEAD..frame::HEAD + max_len];
         let len = match fill(payload) {
             Some(len) if (1..=max_len).contains(&len) => len,
@@ -92,6 +92,7 @@ impl LaneWriter {
         };
         let seq = self.next_seq;
         frame::complete(room, seq, len);
+        drop(bytes);
         self.at += frame::space(len);
         self.next_seq += 1;
         let end = u32::try_from(self.at).expect("segments are shorter than 4 GiB");
@@ -108,7 +109,7 @@ impl LaneWriter {
     /// Goes on in the next segment: usually the spare that the keeper has made ready.
     fn roll(&mut self) -> Result<(), AppendError> {
         if let Some((at, error)) = self.refused
-            && at.elapsed() < RETRY_AFTER
+            && self.lane.storage.now().saturating_sub(at) < RETRY_AFTER
         {
             return Err(error);
         }
@@ -121,11 +122,11 @@ impl LaneWriter {
                 self.lane.begin(next.segment.clone());
                 self.active = Some(next);
                 self.at = START as usize;
-                self.keeper.unpark();
+                self.lane.keeper.wake();
                 Ok(())
             }
             Err(error) => {
-                self.refused = Some((Instant::now(), error));
+                self.refused = Some((self.lane.storage.now(), error));
                 Err(error)
             }
         }
