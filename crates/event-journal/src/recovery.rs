@@ -93,7 +93,10 @@ pub(crate) fn lane<S: Storage>(
         sync_failed: false,
     };
     let mut paths = storage.list(dir)?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    for unfinished in with_extension(&paths, segment::UNFINISHED) {
+        storage.remove(unfinished)?;
+    }
+    paths = with_extension(&paths, "seg").cloned().collect();
     // How far segments whose limit can't be read may reach beyond the others' limits.
     let mut unknown = 0;
     for path in paths {
@@ -140,6 +143,14 @@ pub(crate) fn lane<S: Storage>(
     }
     found.next_seq += unknown;
     Ok(found)
+}
+
+fn with_extension<'a>(
+    paths: &'a [PathBuf],
+    wanted: &'static str,
+) -> impl Iterator<Item = &'a PathBuf> {
+    let has = move |path: &&PathBuf| path.extension().is_some_and(|it| it == wanted);
+    paths.iter().filter(has)
 }
 
 fn set_aside(

@@ -12,6 +12,8 @@ use storage::{File, Storage};
 /// Where frames begin: one page in.
 pub(crate) const START: u32 = 4_096;
 const MAGIC: &[u8; 8] = b"FZSEGMT1";
+/// The extension of a segment that nothing can be in yet.
+pub(crate) const UNFINISHED: &str = "new";
 const HEADER: usize = 40;
 /// Not 0 once a sync of the segment failed; in a sector apart from the header's.
 const GIVEN_UP: usize = 512;
@@ -103,11 +105,14 @@ impl<F: File> Segment<F> {
         length: u32,
     ) -> io::Result<(Self, S::Map)> {
         let path = path(dir, header.number);
-        let file = storage.create_new(&path)?;
+        // Under its own name there is never a segment without a header.
+        let unfinished = path.with_extension(UNFINISHED);
+        let file = storage.create(&unfinished)?;
         let made = file
             .allocate(u64::from(length))
             .and_then(|()| file.write_all_at(&header.encode(), 0))
             .and_then(|()| file.sync())
+            .and_then(|()| storage.rename(&unfinished, &path))
             .and_then(|()| storage.sync_dir(dir))
             .and_then(|()| storage.map(&file, length as usize));
         match made {
@@ -117,6 +122,7 @@ impl<F: File> Segment<F> {
             }
             Err(error) => {
                 // What is left of a segment that never held anything is no loss.
+                let _ = storage.remove(&unfinished);
                 let _ = storage.remove(&path);
                 Err(error)
             }

@@ -51,15 +51,12 @@ pub enum Loss {
 #[derive(Debug, Clone)]
 pub struct Model {
     state: Arc<Mutex<State>>,
-    /// The process that this handle belongs to; those of processes that ended do nothing.
-    process: u64,
 }
 
 type Node = u64;
 
 #[derive(Debug)]
 struct State {
-    process: u64,
     stopped: bool,
     operations: u64,
     faults: BTreeMap<u64, Fault>,
@@ -76,7 +73,6 @@ impl Model {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let state = State {
-            process: 0,
             stopped: false,
             operations: 0,
             faults: BTreeMap::new(),
@@ -87,13 +83,16 @@ impl Model {
             files: BTreeMap::new(),
             locks: BTreeMap::new(),
         };
+        Self::of(state)
+    }
+
+    fn of(state: State) -> Self {
         Self {
             state: Arc::new(Mutex::new(state)),
-            process: 0,
         }
     }
 
-    /// Operations so far: each that changes something is one, and so is each look into a map.
+    /// Operations of this process so far: each that changes something is one, and so is each look into a map.
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.lock().operations
@@ -115,35 +114,29 @@ impl Model {
         self.lock().clock += by;
     }
 
-    /// Ends the process as `kill -9` does, at once and wherever it is, and gives the disk to another
-    /// one: it finds everything that was written. Faults that were to come are forgotten.
+    /// What another process finds when this one ends here as `kill -9` ends it: everything that was
+    /// written. Faults that were to come are forgotten. This disk stays as it is, so that other ends
+    /// can be tried from the same moment.
     #[must_use]
     pub fn crash(&self) -> Self {
-        let mut state = self.lock();
-        for content in state.files.values_mut() {
-            // Whoever still maps or holds the old one is dead.
-            let copy = file::lock(content).clone();
-            *content = Arc::new(Mutex::new(copy));
-        }
-        self.next_process(&mut state)
+        Self::of(self.lock().another_process())
     }
 
-    /// Cuts the power: what was not synced is subject to `loss`.
+    /// What is found after the power failed here: what was not synced is subject to `loss`. This disk
+    /// stays as it is.
     #[must_use]
     pub fn cut_power(&self, loss: Loss) -> Self {
-        let mut state = self.lock();
+        let mut state = self.lock().another_process();
         let mut choice = Choice::new(loss);
         for folder in state.folders.values_mut() {
             folder.cut_power(&mut choice);
         }
-        let mut files = std::mem::take(&mut state.files);
-        for content in files.values_mut() {
+        for content in state.files.values_mut() {
             let after = file::lock(content).after_power_cut(&mut choice);
             *content = Arc::new(Mutex::new(after));
         }
-        state.files = files;
         state.forget_the_unnamed();
-        self.next_process(&mut state)
+        Self::of(state)
     }
 
     /// How many pages and changes of names a power cut could take now.
@@ -174,17 +167,6 @@ impl Model {
             .sum()
     }
 
-    fn next_process(&self, state: &mut State) -> Self {
-        state.process += 1;
-        state.stopped = false;
-        state.faults.clear();
-        state.locks.clear();
-        Self {
-            state: self.state.clone(),
-            process: state.process,
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +174,7 @@ impl Model {
     /// For what changes nothing.
     fn looking(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.lock();
-        if state.stopped || state.process != self.process {
+        if state.stopped {
             return Err(off());
         }
         Ok(state)
@@ -241,6 +223,24 @@ fn error(fault: Fault) -> io::Error {
 }
 
 impl State {
+    fn another_process(&self) -> Self {
+        let copy = |(node, content): (&Node, &Arc<Mutex<Content>>)| {
+            let content = file::lock(content).clone();
+            (*node, Arc::new(Mutex::new(content)))
+        };
+        Self {
+            stopped: false,
+            operations: 0,
+            faults: BTreeMap::new(),
+            random: self.random.clone(),
+            clock: self.clock,
+            next_node: self.next_node,
+            folders: self.folders.clone(),
+            files: self.files.iter().map(copy).collect(),
+            locks: BTreeMap::new(),
+        }
+    }
+
     fn folder(&mut self, path: &Path) -> io::Result<(&mut Folder, PathBuf)> {
         let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let folder = self

@@ -240,7 +240,9 @@ impl File for ModelFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.changing(true, |content, failing| {
+        // What is allocated needs no more room.
+        let grows = (lock(&*self.content()?).length() as u64) < at + bytes.len() as u64;
+        self.changing(grows, |content, failing| {
             let written = failing.map_or(bytes.len(), |random| {
                 random.below(bytes.len() as u64 + 1) as usize
             });
@@ -262,7 +264,7 @@ impl File for ModelFile {
 pub struct ModelMap {
     model: Model,
     content: Arc<Mutex<Content>>,
-    /// Where a process writes that has ended.
+    /// Where is written when the machine is off.
     nowhere: Vec<u8>,
     len: usize,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A folder's names, by whole path.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Folder {
     pub(super) node: Node,
     pub(super) names: BTreeMap<PathBuf, Node>,
