@@ -267,8 +267,15 @@ impl<S: Storage> LaneReader<S> {
         let through = through.min(self.lane.given_out());
         self.ahead |= through > self.checkpoint.released;
         self.checkpoint.released = self.checkpoint.released.max(through);
+        // The last one's header bounds the sequences given out. The checkpoint tells them too, but a
+        // power cut may take it.
+        let Some(newest) = lock(&self.lane.segments).last().map(|it| it.header.number) else {
+            return;
+        };
         let needless = |segment: &Arc<Segment<S::File>>| {
-            segment.closed.load(Ordering::Acquire) && segment.last() <= through
+            segment.closed.load(Ordering::Acquire)
+                && segment.last() <= through
+                && segment.header.number < newest
         };
         if !lock(&self.lane.segments).iter().any(needless) {
             return;
