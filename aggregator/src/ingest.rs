@@ -3,6 +3,8 @@
 mod connection;
 mod refusal;
 
+pub(crate) use connection::converse;
+
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use event_shipping::RefuseCode;

@@ -7,8 +7,9 @@ use event_shipping::{
 };
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// When a block is full; whichever comes first.
 #[derive(Debug, Clone, Copy)]

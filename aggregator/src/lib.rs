@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
+mod centre;
 mod ingest;
 mod intake;
 mod metrics;
@@ -13,6 +14,8 @@ mod running;
 pub mod settings;
 mod sink;
 
+pub use centre::{Centre, Edges};
 pub use running::{Running, StartError, start};
 #[doc(hidden)]
 pub use sink::DecodedClicks;
+pub use sink::{ClickHouse, Columns, Database, SinkError, Tables};

@@ -5,14 +5,15 @@ use crate::blocks::{Block, Recovered, Store, StoreError};
 use crate::ingest::Phase;
 use crate::intake::{BlockSize, Intake};
 use crate::metrics::Metrics;
-use crate::settings;
-use crate::sink::{ClickHouse, Columns, Prepared, Preparer, Quarantine, SinkError};
+use crate::sink::{Columns, Database, Prepared, Preparer, Quarantine, SinkError, Tables};
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use storage::Storage;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tracking_events::Micros;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -70,27 +71,22 @@ impl Health {
 
 /// What both tasks need.
 #[derive(Clone)]
-pub(crate) struct Pipeline {
+pub(crate) struct Pipeline<S: Storage> {
     pub(crate) intake: Arc<Intake>,
-    pub(crate) store: Arc<Mutex<Store>>,
-    pub(crate) quarantine: Quarantine,
+    pub(crate) store: Arc<Mutex<Store<S>>>,
+    pub(crate) quarantine: Quarantine<S>,
     pub(crate) metrics: Metrics,
     pub(crate) health: Arc<Health>,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
-impl Pipeline {
+impl<S: Storage> Pipeline<S> {
     /// Runs until the phase is no longer serving and the block in flight is through. `recovered`
     /// goes first.
-    pub(crate) async fn run(
-        self,
-        recovered: Recovered,
-        size: BlockSize,
-        clickhouse: settings::ClickHouse,
-    ) {
+    pub(crate) async fn run(self, recovered: Recovered, size: BlockSize, database: impl Database) {
         let (ready, blocks) = mpsc::channel(1);
         let builder = self.clone().build(recovered, size, ready);
-        tokio::join!(builder, self.insert(blocks, clickhouse));
+        tokio::join!(biased; builder, self.insert(blocks, database));
     }
 
     async fn build(self, recovered: Recovered, size: BlockSize, ready: mpsc::Sender<Prepared>) {
@@ -134,8 +130,7 @@ impl Pipeline {
 
     async fn prepare(&self, preparer: &mut Preparer, token: String, block: Block) -> Prepared {
         let mut taken = std::mem::take(preparer);
-        let prepared = spawn_blocking(move || (taken.prepare(token, block), taken)).await;
-        let (prepared, taken) = prepared.expect("decoding does not panic and is not cancelled");
+        let (prepared, taken) = aside::<S, _>(move || (taken.prepare(token, block), taken)).await;
         *preparer = taken;
         for event in &prepared.rejected {
             self.metrics
@@ -146,15 +141,16 @@ impl Pipeline {
         prepared
     }
 
-    async fn insert(self, mut blocks: mpsc::Receiver<Prepared>, settings: settings::ClickHouse) {
+    async fn insert(self, mut blocks: mpsc::Receiver<Prepared>, database: impl Database) {
         let mut phase = self.phase.clone();
-        let database = tokio::select! {
+        let tables = tokio::select! {
+            biased;
             _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
-            database = self.connect(&settings) => database,
+            tables = self.connect(&database) => tables,
         };
         while let Some(prepared) = blocks.recv().await {
             for (table, columns) in &prepared.tables {
-                self.insert_table(&database, table, &prepared.token, columns)
+                self.insert_table(&tables, table, &prepared.token, columns)
                     .await;
             }
             self.taken(prepared).await;
@@ -164,24 +160,22 @@ impl Pipeline {
         }
     }
 
-    async fn connect(&self, settings: &settings::ClickHouse) -> ClickHouse {
-        let connected = self
-            .persist(Need::ClickHouse, || ClickHouse::connect(settings))
-            .await;
+    async fn connect<D: Database>(&self, database: &D) -> D::Tables {
+        let connected = self.persist(Need::ClickHouse, || database.connect()).await;
         tracing::info!("ClickHouse answers and its tables are up to date");
         connected
     }
 
     async fn insert_table(
         &self,
-        database: &ClickHouse,
+        tables: &impl Tables,
         table: &str,
         token: &str,
         columns: &Columns,
     ) {
         let attempt = async || {
             let begun = Instant::now();
-            let done = database.insert(table, token, columns).await;
+            let done = tables.insert(table, token, columns).await;
             match &done {
                 Ok(()) => self
                     .metrics
@@ -240,15 +234,13 @@ impl Pipeline {
 
     async fn with_store<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut Store) -> T + Send + 'static,
+        act: impl FnOnce(&mut Store<S>) -> T + Send + 'static,
     ) -> T {
         let store = Arc::clone(&self.store);
-        let acting = spawn_blocking(move || {
+        aside::<S, _>(move || {
             act(&mut store.lock().expect("nobody panics while holding the store"))
-        });
-        acting
-            .await
-            .expect("the store does not panic and is not cancelled")
+        })
+        .await
     }
 
     /// Does something until it succeeds, pausing longer and longer, and says meanwhile why not.
@@ -276,5 +268,15 @@ impl Pipeline {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+}
+
+/// Does what takes a while on a thread for that, unless nothing on `S` ever waits.
+async fn aside<S: Storage, T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    if S::WAITS {
+        let done = spawn_blocking(act).await;
+        done.expect("it does not panic and is not cancelled")
+    } else {
+        act()
     }
 }

@@ -1,18 +1,14 @@
 //! The aggregator as a whole: starting its parts in order, and stopping them in the other.
 
-use crate::blocks::{Recovered, Store};
-use crate::ingest::{self, Phase, Shared};
-use crate::intake::{BlockSize, Bounds, Intake};
-use crate::metrics::Metrics;
-use crate::pipeline::{Health, Pipeline};
+use crate::centre::Centre;
+use crate::ingest::{self, Phase};
 use crate::settings::Settings;
-use crate::sink::Quarantine;
 use event_shipping::tls::{self, Role};
 use prometheus::Registry;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+use storage::Disk;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -61,42 +57,20 @@ pub struct Running {
 /// When the data folder, the certificates or a port can't be used.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let registry = Registry::new();
-    let metrics = Metrics::new(&registry)?;
-    let (store, recovered) =
-        Store::open(&settings.data_dir).map_err(|error| StartError::Data(error.to_string()))?;
-    report(&recovered, &metrics);
+    let centre = Centre::open(Disk, &settings, &registry)?;
     let identity = tls::load_or_create(&settings.tls.dir, Role::Aggregator)?;
     let listen = |what, addr| move |cause| StartError::Listen { what, addr, cause };
     let endpoint = identity.listen(settings.listen)?;
     let listening = endpoint
         .local_addr()
         .map_err(listen("listen", settings.listen))?;
-    let health = Arc::new(Health::starting());
-    let ready = Arc::clone(&health);
-    let admin = daemon::admin::serve(settings.admin_listen, registry, move || ready.check())
+    let health = Arc::clone(&centre.health);
+    let admin = daemon::admin::serve(settings.admin_listen, registry, move || health.check())
         .await
         .map_err(listen("admin_listen", settings.admin_listen))?;
-
-    let intake = Arc::new(Intake::new(bounds(&settings), &recovered));
-    let (phase, watched) = watch::channel(Phase::Serving);
-    let pipeline = Pipeline {
-        intake: Arc::clone(&intake),
-        store: Arc::new(Mutex::new(store)),
-        quarantine: Quarantine::new(&settings.data_dir),
-        metrics: metrics.clone(),
-        health,
-        phase: watched.clone(),
-    };
-    let shared = Shared {
-        intake,
-        metrics,
-        phase: watched,
-        max_edges: settings.limits.max_edges.get(),
-        edges: Arc::new(AtomicUsize::new(0)),
-    };
-    let size = block_size(&settings);
-    let pipeline = tokio::spawn(pipeline.run(recovered, size, settings.clickhouse));
-    let ingest = tokio::spawn(ingest::serve(endpoint, shared));
+    let phase = centre.phase.clone();
+    let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone()));
+    let pipeline = tokio::spawn(centre.run(settings.clickhouse));
     Ok(Running {
         listening,
         admin,
@@ -140,32 +114,5 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.pipeline.abort();
         self.ingest.abort();
-    }
-}
-
-fn report(recovered: &Recovered, metrics: &Metrics) {
-    for path in &recovered.set_aside {
-        metrics.set_aside.inc();
-        tracing::error!(path = %path.display(), "a damaged file was set aside; edges send again what it held");
-    }
-    tracing::info!(
-        lanes = recovered.checkpoint.taken.len(),
-        blocks = recovered.blocks.len(),
-        "recovered from the data folder"
-    );
-}
-
-fn bounds(settings: &Settings) -> Bounds {
-    Bounds {
-        pending_bytes: usize::try_from(settings.limits.pending_bytes.get().0).unwrap_or(usize::MAX),
-        lanes: settings.limits.max_lanes.get(),
-    }
-}
-
-fn block_size(settings: &Settings) -> BlockSize {
-    BlockSize {
-        rows: settings.blocks.max_rows.get(),
-        bytes: usize::try_from(settings.blocks.max_bytes.get().0).unwrap_or(usize::MAX),
-        age: settings.blocks.max_age.get().0,
     }
 }

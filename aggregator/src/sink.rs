@@ -2,14 +2,16 @@
 
 mod columns;
 mod connection;
+mod database;
 mod decode;
 mod measured;
 mod native;
 mod prepared;
 mod quarantine;
 
-pub(crate) use columns::Columns;
-pub(crate) use connection::{ClickHouse, SinkError};
+pub use columns::Columns;
+pub use connection::ClickHouse;
+pub use database::{Database, SinkError, Tables};
 #[doc(hidden)]
 pub use measured::DecodedClicks;
 pub(crate) use prepared::{Prepared, Preparer};

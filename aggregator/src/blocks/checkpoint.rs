@@ -3,8 +3,9 @@
 use super::sealed::{self, Magic, SealedError};
 use event_shipping::LaneKey;
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use storage::Storage;
 
 const MAGIC: Magic = *b"FZCHECK1";
 
@@ -26,26 +27,26 @@ pub(super) struct Found {
 
 impl Checkpoint {
     /// Makes this the current checkpoint and the current one the previous one, durably.
-    pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
+    pub(super) fn write(&self, storage: &impl Storage, dir: &Path) -> io::Result<()> {
         let body = postcard::to_stdvec(self).map_err(io::Error::other)?;
         let (current, previous) = (dir.join("checkpoint"), dir.join("checkpoint.prev"));
         let beside = dir.join("checkpoint.tmp");
-        sealed::write_beside(&beside, MAGIC, &body)?;
-        match fs::rename(&current, previous) {
+        sealed::write_beside(storage, &beside, MAGIC, &body)?;
+        match storage.rename(&current, &previous) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
         }
-        fs::rename(beside, &current)?;
-        sealed::sync_folder_of(&current)
+        storage.rename(&beside, &current)?;
+        sealed::sync_folder_of(storage, &current)
     }
 
     /// The current checkpoint, else the previous one, else that of a new aggregator. The block
     /// between the two is still there as a file, so the previous one loses nothing.
-    pub(super) fn read(dir: &Path) -> io::Result<Found> {
+    pub(super) fn read(storage: &impl Storage, dir: &Path) -> io::Result<Found> {
         let mut set_aside = Vec::new();
         for name in ["checkpoint", "checkpoint.prev"] {
             let path = dir.join(name);
-            match read_one(&path) {
+            match read_one(storage, &path) {
                 Ok(checkpoint) => {
                     return Ok(Found {
                         checkpoint,
@@ -54,7 +55,9 @@ impl Checkpoint {
                 }
                 Err(SealedError::Io(cause)) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(SealedError::Io(cause)) => return Err(cause),
-                Err(SealedError::Damaged(_)) => set_aside.push(super::store::set_aside(&path)?),
+                Err(SealedError::Damaged(_)) => {
+                    set_aside.push(super::store::set_aside(storage, &path)?);
+                }
             }
         }
         Ok(Found {
@@ -64,7 +67,7 @@ impl Checkpoint {
     }
 }
 
-fn read_one(path: &Path) -> Result<Checkpoint, SealedError> {
-    let (body, _) = sealed::read(path, MAGIC)?;
+fn read_one(storage: &impl Storage, path: &Path) -> Result<Checkpoint, SealedError> {
+    let (body, _) = sealed::read(storage, path, MAGIC)?;
     postcard::from_bytes(&body).map_err(|_| SealedError::Damaged("its content is not a checkpoint"))
 }

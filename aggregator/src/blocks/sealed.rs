@@ -1,9 +1,9 @@
 //! Files that are whole or recognisably not: a magic word, the content, and its BLAKE3 hash;
 //! written beside, flushed, then renamed.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
+use storage::{File as _, Storage};
 use thiserror::Error;
 
 const HASH_BYTES: usize = blake3::OUT_LEN;
@@ -26,31 +26,47 @@ pub(crate) fn hash(magic: Magic, body: &[u8]) -> blake3::Hash {
 }
 
 /// Puts `body` at `path` so that after a power cut there is either all of it or what was before.
-pub(crate) fn write(path: &Path, magic: Magic, body: &[u8]) -> io::Result<()> {
+pub(crate) fn write(
+    storage: &impl Storage,
+    path: &Path,
+    magic: Magic,
+    body: &[u8],
+) -> io::Result<()> {
     let beside = path.with_extension("tmp");
-    write_beside(&beside, magic, body)?;
-    fs::rename(&beside, path)?;
-    sync_folder_of(path)
+    write_beside(storage, &beside, magic, body)?;
+    storage.rename(&beside, path)?;
+    sync_folder_of(storage, path)
 }
 
 /// The first half of [`write`]: all but the rename.
-pub(crate) fn write_beside(beside: &Path, magic: Magic, body: &[u8]) -> io::Result<()> {
-    let mut file = File::create(beside)?;
-    file.write_all(&magic)?;
-    file.write_all(body)?;
-    file.write_all(hash(magic, body).as_bytes())?;
-    file.sync_all()
+pub(crate) fn write_beside(
+    storage: &impl Storage,
+    beside: &Path,
+    magic: Magic,
+    body: &[u8],
+) -> io::Result<()> {
+    let file = storage.create(beside)?;
+    let hash = hash(magic, body);
+    let mut at = 0;
+    for part in [&magic[..], body, hash.as_bytes()] {
+        file.write_all_at(part, at)?;
+        at += part.len() as u64;
+    }
+    file.sync()
 }
 
 /// Makes renames in the folder of `path` survive a power cut.
-pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    File::open(folder)?.sync_all()
+pub(crate) fn sync_folder_of(storage: &impl Storage, path: &Path) -> io::Result<()> {
+    storage.sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
 }
 
 /// Reads the content back; every altered or missing byte is noticed.
-pub(crate) fn read(path: &Path, magic: Magic) -> Result<(Vec<u8>, blake3::Hash), SealedError> {
-    let mut bytes = fs::read(path)?;
+pub(crate) fn read(
+    storage: &impl Storage,
+    path: &Path,
+    magic: Magic,
+) -> Result<(Vec<u8>, blake3::Hash), SealedError> {
+    let mut bytes = storage::read(storage, path)?;
     let end = bytes
         .len()
         .checked_sub(HASH_BYTES)

@@ -3,10 +3,10 @@
 use super::block::{self, Block};
 use super::checkpoint::Checkpoint;
 use super::sealed::{self, SealedError};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use storage::Storage;
 use thiserror::Error;
 
 /// The data folder can't be used.
@@ -29,7 +29,8 @@ pub(crate) struct Recovered {
 
 /// Where blocks and the checkpoint are kept.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct Store<S> {
+    storage: S,
     dir: PathBuf,
     last_number: u64,
     /// The block taken last: its file stays until the next one is taken, so that the previous
@@ -37,25 +38,26 @@ pub(crate) struct Store {
     retained: Option<String>,
 }
 
-impl Store {
+impl<S: Storage> Store<S> {
     /// Opens or makes the folder and reads what is in it.
-    pub(crate) fn open(data_dir: &Path) -> Result<(Self, Recovered), StoreError> {
+    pub(crate) fn open(storage: S, data_dir: &Path) -> Result<(Self, Recovered), StoreError> {
         let dir = data_dir.join("blocks");
         let failed = |cause| StoreError {
             path: dir.clone(),
             cause,
         };
-        fs::create_dir_all(&dir).map_err(failed)?;
-        let found = Checkpoint::read(&dir).map_err(failed)?;
+        storage::create_dir(&storage, &dir).map_err(failed)?;
+        let found = Checkpoint::read(&storage, &dir).map_err(failed)?;
         let mut recovered = Recovered {
             checkpoint: found.checkpoint,
             set_aside: found.set_aside,
             blocks: Vec::new(),
         };
-        read_blocks(&dir, &mut recovered).map_err(failed)?;
+        read_blocks(&storage, &dir, &mut recovered).map_err(failed)?;
         let last = recovered.blocks.last().map_or(0, |(_, block)| block.number);
         let last_number = last.max(recovered.checkpoint.block);
         let mut store = Self {
+            storage,
             dir: dir.clone(),
             last_number,
             retained: None,
@@ -75,7 +77,8 @@ impl Store {
                 self.remove(&token)?;
             } else if block.number > lost {
                 let path = self.path(&token);
-                let aside = set_aside(&path).map_err(|cause| StoreError { path, cause })?;
+                let aside =
+                    set_aside(&self.storage, &path).map_err(|cause| StoreError { path, cause })?;
                 recovered.set_aside.push(aside);
             } else {
                 recovered.blocks.push((token, block));
@@ -102,7 +105,7 @@ impl Store {
         };
         let body = block.to_body().map_err(io::Error::other).map_err(failed)?;
         let token = block.token(&body);
-        sealed::write(&self.path(&token), block::MAGIC, &body).map_err(failed)?;
+        sealed::write(&self.storage, &self.path(&token), block::MAGIC, &body).map_err(failed)?;
         Ok(token)
     }
 
@@ -112,7 +115,7 @@ impl Store {
             path: self.dir.clone(),
             cause,
         };
-        checkpoint.write(&self.dir).map_err(failed)?;
+        checkpoint.write(&self.storage, &self.dir).map_err(failed)?;
         match self.retained.replace(token.to_owned()) {
             Some(before) if before != token => self.remove(&before),
             _ => Ok(()),
@@ -121,7 +124,7 @@ impl Store {
 
     fn remove(&self, token: &str) -> Result<(), StoreError> {
         let path = self.path(token);
-        match fs::remove_file(&path) {
+        match self.storage.remove(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError { path, cause })
             }
@@ -135,25 +138,26 @@ impl Store {
 }
 
 /// Renames a damaged file, so that somebody can look at it and nobody reads it again.
-pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn set_aside(storage: &impl Storage, path: &Path) -> io::Result<PathBuf> {
     let mut name = path.as_os_str().to_owned();
     name.push(".corrupt");
     let aside = PathBuf::from(name);
-    fs::rename(path, &aside)?;
+    storage.rename(path, &aside)?;
     Ok(aside)
 }
 
-fn read_blocks(dir: &Path, recovered: &mut Recovered) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
+fn read_blocks(storage: &impl Storage, dir: &Path, recovered: &mut Recovered) -> io::Result<()> {
+    for path in storage.list(dir)? {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("block") => match read_block(&path) {
+            Some("block") => match read_block(storage, &path) {
                 Ok(block) => recovered.blocks.push(block),
                 Err(SealedError::Io(cause)) => return Err(cause),
-                Err(SealedError::Damaged(_)) => recovered.set_aside.push(set_aside(&path)?),
+                Err(SealedError::Damaged(_)) => {
+                    recovered.set_aside.push(set_aside(storage, &path)?);
+                }
             },
             // Begun and never renamed: its batches were never counted as received.
-            Some("tmp") => fs::remove_file(&path)?,
+            Some("tmp") => storage.remove(&path)?,
             _ => {}
         }
     }
@@ -161,8 +165,8 @@ fn read_blocks(dir: &Path, recovered: &mut Recovered) -> io::Result<()> {
     Ok(())
 }
 
-fn read_block(path: &Path) -> Result<(String, Block), SealedError> {
-    let (body, hash) = sealed::read(path, block::MAGIC)?;
+fn read_block(storage: &impl Storage, path: &Path) -> Result<(String, Block), SealedError> {
+    let (body, hash) = sealed::read(storage, path, block::MAGIC)?;
     let block = Block::from_body(body).ok_or(SealedError::Damaged("its content is not a block"))?;
     let token = block::token_of(block.number, hash);
     if path.file_stem().is_none_or(|stem| stem != token.as_str()) {

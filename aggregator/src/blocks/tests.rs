@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use storage::Disk;
 
 fn key(lane: u8) -> LaneKey {
     LaneKey {
@@ -40,8 +41,8 @@ fn entry(lane: u8, after: u64, raw: &[u8]) -> Entry {
     }
 }
 
-fn open(dir: &Path) -> (Store, super::Recovered) {
-    Store::open(dir).expect("a usable folder")
+fn open(dir: &Path) -> (Store<Disk>, super::Recovered) {
+    Store::open(Disk, dir).expect("a usable folder")
 }
 
 fn checkpoint(block: &Block, taken: u64) -> Checkpoint {

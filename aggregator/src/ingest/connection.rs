@@ -6,9 +6,10 @@ use event_shipping::{
     Ack, Batch, EdgeMessage, Hello, LaneKey, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, PROTOCOL,
     RefuseCode, ToEdge, Verdict, checksum_holds, read_message, write_message,
 };
-use quinn::{Connection, Incoming, RecvStream, SendStream};
+use quinn::{Connection, Incoming};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 /// The handshake, and the `Hello` after it, may each take this long.
@@ -40,7 +41,7 @@ pub(super) async fn run(incoming: Incoming, shared: Shared) {
             return;
         }
     };
-    match converse(&connection, &shared).await {
+    match accept_stream(&connection, &shared).await {
         End::Gone(why) => tracing::info!(%address, why, "an edge is gone"),
         End::Refused(code, why) => {
             shared
@@ -53,7 +54,7 @@ pub(super) async fn run(incoming: Incoming, shared: Shared) {
     }
 }
 
-async fn converse(connection: &Connection, shared: &Shared) -> End {
+async fn accept_stream(connection: &Connection, shared: &Shared) -> End {
     let Some(_place) = shared.place() else {
         let end = (
             RefuseCode::TooManyEdges,
@@ -62,7 +63,7 @@ async fn converse(connection: &Connection, shared: &Shared) -> End {
         connection.close(u32::from(end.0.number()).into(), end.1.as_bytes());
         return End::Refused(end.0, end.1);
     };
-    let (mut send, mut receive) = match timeout(GREETING, connection.accept_bi()).await {
+    let (mut send, receive) = match timeout(GREETING, connection.accept_bi()).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(error)) => return End::Gone(error.to_string()),
         Err(_) => {
@@ -71,26 +72,36 @@ async fn converse(connection: &Connection, shared: &Shared) -> End {
             return End::refuse(code, "no stream was opened in time");
         }
     };
-    let end = talk(&mut send, &mut receive, shared).await;
-    if let End::Refused(code, why) = &end {
-        say_goodbye(connection, send, *code, why).await;
+    let end = converse(&mut send, receive, shared).await;
+    if let End::Refused(code, _) = &end {
+        // The edge is given time to read why before the connection goes.
+        if send.finish().is_ok() {
+            let _ = timeout(GOODBYE, send.stopped()).await;
+        }
+        connection.close(u32::from(code.number()).into(), code.reason().as_bytes());
     }
     end
 }
 
-/// The edge is given time to read why before the connection goes.
-async fn say_goodbye(connection: &Connection, mut send: SendStream, code: RefuseCode, why: &str) {
-    let told = async {
-        let refuse = ToEdge::Refuse(message(code, why));
-        if write_message(&mut send, &refuse).await.is_ok() && send.finish().is_ok() {
-            let _ = send.stopped().await;
-        }
-    };
-    let _ = timeout(GOODBYE, told).await;
-    connection.close(u32::from(code.number()).into(), code.reason().as_bytes());
+/// Talks to one edge until it goes or is refused, in which case it was told why.
+pub(crate) async fn converse(
+    mut send: impl AsyncWrite + Unpin,
+    mut receive: impl AsyncRead + Unpin,
+    shared: &Shared,
+) -> End {
+    let end = talk(&mut send, &mut receive, shared).await;
+    if let End::Refused(code, why) = &end {
+        let refuse = ToEdge::Refuse(message(*code, why));
+        let _ = timeout(GOODBYE, write_message(&mut send, &refuse)).await;
+    }
+    end
 }
 
-async fn talk(send: &mut SendStream, receive: &mut RecvStream, shared: &Shared) -> End {
+async fn talk(
+    send: &mut (impl AsyncWrite + Unpin),
+    receive: &mut (impl AsyncRead + Unpin),
+    shared: &Shared,
+) -> End {
     let hello = match timeout(GREETING, read_hello(receive)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(end)) => return end,
@@ -123,14 +134,15 @@ async fn talk(send: &mut SendStream, receive: &mut RecvStream, shared: &Shared) 
         .with_label_values(&[&hello.node.to_string()]);
     edges.inc();
     let end = tokio::select! {
-        end = read_batches(receive, hello.node, &acknowledged, shared) => end,
+        biased;
         end = acknowledge(send, acknowledged.clone(), shared) => end,
+        end = read_batches(receive, hello.node, &acknowledged, shared) => end,
     };
     edges.dec();
     end
 }
 
-async fn read_hello(receive: &mut RecvStream) -> Result<Hello, End> {
+async fn read_hello(receive: &mut (impl AsyncRead + Unpin)) -> Result<Hello, End> {
     match read_message(receive, MAX_CONTROL_MESSAGE).await? {
         Some(EdgeMessage::Hello(hello)) if hello.protocol == PROTOCOL => Ok(hello),
         Some(EdgeMessage::Hello(hello)) => {
@@ -149,7 +161,7 @@ async fn read_hello(receive: &mut RecvStream) -> Result<Hello, End> {
 /// Reads until the edge goes, is refused, or the aggregator stops reading; then it waits for the
 /// last acknowledgements to go out.
 async fn read_batches(
-    receive: &mut RecvStream,
+    receive: &mut (impl AsyncRead + Unpin),
     node: u16,
     lanes: &BTreeMap<LaneKey, u64>,
     shared: &Shared,
@@ -218,7 +230,7 @@ fn accept(
 /// Tells the edge whenever ClickHouse has more of its lanes. The stream keeps order and loses
 /// nothing, and the `Welcome` said what was taken before, so nothing is ever said twice.
 async fn acknowledge(
-    send: &mut SendStream,
+    send: &mut (impl AsyncWrite + Unpin),
     mut acknowledged: BTreeMap<LaneKey, u64>,
     shared: &Shared,
 ) -> End {
@@ -247,6 +259,7 @@ async fn acknowledge(
             );
         }
         tokio::select! {
+            biased;
             changed = taken.changed() => if changed.is_err() {
                 return End::Gone("the aggregator is gone".to_owned());
             },

@@ -6,7 +6,7 @@ use event_shipping::{
 
 /// The end of a conversation.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The edge went away, or the network did.
     Gone(String),
     /// The edge is told why.

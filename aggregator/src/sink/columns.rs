@@ -11,11 +11,11 @@ const LARGEST_DECIMAL: i64 = 999_999_999_999_999_999;
 
 /// A block of one table, ready to be sent, as often as need be.
 #[derive(Debug, Clone)]
-pub(crate) struct Columns {
+pub struct Columns {
     /// How many rows.
-    pub(crate) rows: usize,
+    pub rows: usize,
     /// The block in the Native format, in pieces that follow one another.
-    pub(crate) parts: Vec<Bytes>,
+    pub parts: Vec<Bytes>,
 }
 
 /// The columns of `rows`; none when there are no rows.

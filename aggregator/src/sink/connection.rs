@@ -2,11 +2,11 @@
 //! ClickHouse takes a repetition only once.
 
 use super::columns::Columns;
-use crate::settings::{self, InvalidSettings};
+use super::database::{Database, SinkError, Tables};
+use crate::settings;
 use clickhouse::{Client, Compression};
 use std::error::Error as StdError;
 use std::time::Duration;
-use thiserror::Error;
 
 /// Sending a chunk, and everything ClickHouse does until it answers, may each take this long.
 const SEND: Duration = Duration::from_secs(30);
@@ -21,56 +21,44 @@ const LARGEST_BLOCK: &str = "20000000";
 /// Characters of an error that are shown.
 const LONGEST_EXPLANATION: usize = 500;
 
-/// An attempt that failed; it is made again.
-#[derive(Debug, Error)]
-pub(crate) enum SinkError {
-    #[error(transparent)]
-    Settings(#[from] InvalidSettings),
-    #[error("migrations: {0}")]
-    Migrate(String),
-    #[error("{0}")]
-    ClickHouse(String),
-    #[error("ClickHouse did not answer within {} s", .0.as_secs())]
-    Silent(Duration),
-}
-
 /// A database that is there and has our tables.
-pub(crate) struct ClickHouse {
+#[derive(Debug)]
+pub struct ClickHouse {
     client: Client,
 }
 
-impl ClickHouse {
+impl Database for settings::ClickHouse {
+    type Tables = ClickHouse;
+
     /// Reads the password, applies migrations, and so finds out whether ClickHouse answers.
-    pub(crate) async fn connect(settings: &settings::ClickHouse) -> Result<Self, SinkError> {
+    async fn connect(&self) -> Result<ClickHouse, SinkError> {
         let client = Client::default()
-            .with_url(&settings.url)
-            .with_user(&settings.user)
-            .with_password(settings.login()?)
-            .with_compression(compression(&settings.url))
+            .with_url(&self.url)
+            .with_user(&self.user)
+            .with_password(self.login()?)
+            .with_compression(compression(&self.url))
             .with_product_info("aggregator", env!("CARGO_PKG_VERSION"));
-        let migrating = clickhouse_schema::migrate(&client, &settings.database);
+        let migrating = clickhouse_schema::migrate(&client, &self.database);
         let migrated = tokio::time::timeout(ANSWER, migrating).await;
         migrated
             .map_err(|_| SinkError::Silent(ANSWER))?
             .map_err(|error| SinkError::Migrate(explain(&error)))?;
-        Ok(Self {
-            client: client.with_database(&settings.database),
+        Ok(ClickHouse {
+            client: client.with_database(&self.database),
         })
     }
+}
 
-    /// Inserts `block` into `table` whole. Repeating it with the same token is harmless.
-    pub(crate) async fn insert(
-        &self,
-        table: &str,
-        token: &str,
-        block: &Columns,
-    ) -> Result<(), SinkError> {
+impl Tables for ClickHouse {
+    async fn insert(&self, table: &str, token: &str, block: &Columns) -> Result<(), SinkError> {
         let limit = SEND + ANSWER;
         let attempt = tokio::time::timeout(limit, self.insert_once(table, token, block));
         let answered = attempt.await.map_err(|_| SinkError::Silent(limit))?;
         answered.map_err(|error| SinkError::ClickHouse(explain(&error)))
     }
+}
 
+impl ClickHouse {
     async fn insert_once(
         &self,
         table: &str,

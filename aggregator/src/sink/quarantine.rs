@@ -2,16 +2,17 @@
 
 use super::decode::Rejected;
 use serde::Serialize;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use storage::Storage;
 
 /// No more files are kept; what comes after is only counted.
 const MAX_FILES: usize = 10_000;
 
 /// The folder of such files.
 #[derive(Debug, Clone)]
-pub(crate) struct Quarantine {
+pub(crate) struct Quarantine<S> {
+    storage: S,
     dir: PathBuf,
 }
 
@@ -27,9 +28,10 @@ struct Line<'a> {
     bytes: String,
 }
 
-impl Quarantine {
-    pub(crate) fn new(data_dir: &Path) -> Self {
+impl<S: Storage> Quarantine<S> {
+    pub(crate) fn new(storage: S, data_dir: &Path) -> Self {
         Self {
+            storage,
             dir: data_dir.join("quarantine"),
         }
     }
@@ -39,25 +41,18 @@ impl Quarantine {
         if rejected.is_empty() {
             return Ok(());
         }
-        fs::create_dir_all(&self.dir)?;
-        if fs::read_dir(&self.dir)?.count() >= MAX_FILES {
+        storage::create_dir(&self.storage, &self.dir)?;
+        if self.storage.list(&self.dir)?.len() >= MAX_FILES {
             tracing::error!(folder = %self.dir.display(), "the quarantine is full; look at it and empty it");
             return Ok(());
         }
-        let (beside, path) = (
-            self.dir.join(format!("{token}.tmp")),
-            self.dir.join(format!("{token}.jsonl")),
-        );
-        let mut file = BufWriter::new(File::create(&beside)?);
+        let mut text = Vec::new();
         for event in rejected {
-            serde_json::to_writer(&mut file, &line(event))?;
-            file.write_all(b"\n")?;
+            serde_json::to_writer(&mut text, &line(event))?;
+            text.push(b'\n');
         }
-        file.into_inner()
-            .map_err(io::IntoInnerError::into_error)?
-            .sync_all()?;
-        fs::rename(beside, path)?;
-        File::open(&self.dir)?.sync_all()
+        let path = self.dir.join(format!("{token}.jsonl"));
+        storage::replace(&self.storage, &path, &text, true)
     }
 }
 

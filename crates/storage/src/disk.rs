@@ -18,6 +18,7 @@ impl Storage for Disk {
     type File = fs::File;
     type Map = Mapped;
     type Lock = fs::File;
+    const WAITS: bool = true;
 
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         fs::create_dir(dir)

@@ -32,6 +32,8 @@ pub trait Storage: Clone + Debug + Send + Sync + 'static {
     type Map: Map;
     /// Held for as long as it lives, and let go when the process ends.
     type Lock: Debug + Send + Sync + 'static;
+    /// Whether operations may keep a thread waiting, so that no event loop should do them itself.
+    const WAITS: bool;
 
     /// Makes one folder; [`create_dir`] makes all that lie above it too.
     ///

@@ -299,6 +299,7 @@ impl Storage for Model {
     type File = ModelFile;
     type Map = ModelMap;
     type Lock = Arc<()>;
+    const WAITS: bool = false;
 
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.change()?;

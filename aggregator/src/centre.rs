@@ -1,0 +1,141 @@
+//! The aggregator without its ports: what an earlier run left, what edges say, and the way of blocks
+//! into the database.
+
+use crate::blocks::{Recovered, Store};
+use crate::ingest::{self, Phase, Shared};
+use crate::intake::{BlockSize, Bounds, Intake};
+use crate::metrics::Metrics;
+use crate::pipeline::{Health, Pipeline};
+use crate::running::StartError;
+use crate::settings::Settings;
+use crate::sink::{Database, Quarantine};
+use prometheus::Registry;
+use std::fmt;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+use storage::Storage;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+/// An aggregator that nobody has connected to yet.
+pub struct Centre<S: Storage> {
+    pub(crate) health: Arc<Health>,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) shared: Shared,
+    pipeline: Pipeline<S>,
+    recovered: Recovered,
+    size: BlockSize,
+}
+
+impl<S: Storage> fmt::Debug for Centre<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Centre").finish_non_exhaustive()
+    }
+}
+
+/// Talks to edges for a [`Centre`].
+#[derive(Clone)]
+pub struct Edges(Shared);
+
+impl fmt::Debug for Edges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Edges").finish_non_exhaustive()
+    }
+}
+
+impl Edges {
+    /// Talks to one edge over a stream in each direction until it goes or is refused.
+    pub async fn converse(
+        &self,
+        send: impl AsyncWrite + Unpin + Send,
+        receive: impl AsyncRead + Unpin + Send,
+    ) {
+        ingest::converse(send, receive, &self.0).await;
+    }
+}
+
+impl<S: Storage> Centre<S> {
+    /// Reads what an earlier run left in the data folder.
+    ///
+    /// # Errors
+    /// When the folder can't be used.
+    pub fn open(storage: S, settings: &Settings, registry: &Registry) -> Result<Self, StartError> {
+        let metrics = Metrics::new(registry)?;
+        let (store, recovered) = Store::open(storage.clone(), &settings.data_dir)
+            .map_err(|error| StartError::Data(error.to_string()))?;
+        report(&recovered, &metrics);
+        let health = Arc::new(Health::starting());
+        let intake = Arc::new(Intake::new(bounds(settings), &recovered));
+        let (phase, watched) = watch::channel(Phase::Serving);
+        let pipeline = Pipeline {
+            intake: Arc::clone(&intake),
+            store: Arc::new(Mutex::new(store)),
+            quarantine: Quarantine::new(storage, &settings.data_dir),
+            metrics: metrics.clone(),
+            health: Arc::clone(&health),
+            phase: watched.clone(),
+        };
+        let shared = Shared {
+            intake,
+            metrics,
+            phase: watched,
+            max_edges: settings.limits.max_edges.get(),
+            edges: Arc::new(AtomicUsize::new(0)),
+        };
+        Ok(Self {
+            health,
+            phase,
+            shared,
+            pipeline,
+            recovered,
+            size: block_size(settings),
+        })
+    }
+
+    /// Who talks to edges.
+    #[must_use]
+    pub fn edges(&self) -> Edges {
+        Edges(self.shared.clone())
+    }
+
+    /// Brings blocks into `database`, those of an earlier run first, for as long as the aggregator
+    /// serves.
+    pub async fn run(self, database: impl Database) {
+        let Self {
+            pipeline,
+            recovered,
+            size,
+            // Without it the phase could not change, and nobody would be told.
+            phase: _phase,
+            ..
+        } = self;
+        pipeline.run(recovered, size, database).await;
+    }
+}
+
+fn report(recovered: &Recovered, metrics: &Metrics) {
+    for path in &recovered.set_aside {
+        metrics.set_aside.inc();
+        tracing::error!(path = %path.display(), "a damaged file was set aside; edges send again what it held");
+    }
+    tracing::info!(
+        lanes = recovered.checkpoint.taken.len(),
+        blocks = recovered.blocks.len(),
+        "recovered from the data folder"
+    );
+}
+
+fn bounds(settings: &Settings) -> Bounds {
+    Bounds {
+        pending_bytes: usize::try_from(settings.limits.pending_bytes.get().0).unwrap_or(usize::MAX),
+        lanes: settings.limits.max_lanes.get(),
+    }
+}
+
+fn block_size(settings: &Settings) -> BlockSize {
+    BlockSize {
+        rows: settings.blocks.max_rows.get(),
+        bytes: usize::try_from(settings.blocks.max_bytes.get().0).unwrap_or(usize::MAX),
+        age: settings.blocks.max_age.get().0,
+    }
+}
