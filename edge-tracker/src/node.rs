@@ -6,7 +6,7 @@ use crate::click_path::{ClickPath, Shared};
 use crate::metrics::Metrics;
 use crate::query::Limits as QueryLimits;
 use crate::settings::Settings;
-use crate::shipper::{Progress, Shipper, Spool};
+use crate::shipper::{Progress, Quic, Shipper, Spool};
 use crate::unique::{Filters, Use};
 use crate::visitor::address::ClientAddress;
 use crate::visitor::agent::Agents;
@@ -97,7 +97,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || join(workers)).await??;
     // Nothing is accepted any more: ship the rest, save the filters, then close the journal.
     stop_rest.send_replace(true);
-    shipper.await??;
+    shipper.await?;
     upkeep.await?;
     close(keeper)
 }
@@ -261,8 +261,10 @@ fn shipper(
     let identity = tls::load_or_create(&settings.tls_dir(), Role::Edge)?;
     Ok(Shipper {
         node: NodeId(settings.node.get()),
-        settings: settings.aggregator.clone(),
-        tls: identity.client_config()?,
+        dial: Quic::new(
+            settings.aggregator.address.clone(),
+            identity.client_config()?,
+        )?,
         spool: Spool::new(
             journal,
             readers,

@@ -1,11 +1,13 @@
 //! One connection to the aggregator, from the `Hello` to its end.
 
-use super::{Reason, Shipper};
+use super::{Dial, Reason, Shipper};
 use event_shipping::{EdgeMessage, MAX_CONTROL_MESSAGE, ToEdge, read_message, write_message};
-use quinn::{Connection, RecvStream, SendStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use storage::Storage;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often lanes are looked at for batches that have become due.
@@ -20,26 +22,24 @@ pub(super) struct Ended {
 }
 
 /// Talks until the connection ends or `stop` turns true.
-pub(super) async fn hold(
-    shipper: &mut Shipper,
-    connection: &Connection,
+pub(super) async fn hold<S: Storage, D: Dial>(
+    shipper: &mut Shipper<S, D>,
+    (mut send, mut receive): (D::Send, D::Receive),
     mut stop: watch::Receiver<bool>,
 ) -> Ended {
     let greeted = tokio::select! {
-        greeted = greet(shipper, connection) => greeted,
+        biased;
         _ = stop.wait_for(|stop| *stop) => Err(Reason::new("stopping", "asked to stop")),
+        greeted = greet(shipper, &mut send, &mut receive) => greeted,
     };
-    let (send, receive) = match greeted {
-        Ok(streams) => streams,
-        Err(reason) => {
-            return Ended {
-                welcomed: false,
-                reason,
-            };
-        }
-    };
+    if let Err(reason) = greeted {
+        return Ended {
+            welcomed: false,
+            reason,
+        };
+    }
     shipper.metrics.connected.set(1);
-    tracing::info!(aggregator = %shipper.settings.address, "shipping");
+    tracing::info!(aggregator = shipper.dial.peer(), "shipping");
     let reason = ship(shipper, send, receive, stop).await;
     Ended {
         welcomed: true,
@@ -47,24 +47,23 @@ pub(super) async fn hold(
     }
 }
 
-async fn greet(
-    shipper: &mut Shipper,
-    connection: &Connection,
-) -> Result<(SendStream, RecvStream), Reason> {
-    let broken = |error: quinn::ConnectionError| Reason::new("connection", error);
-    let (mut send, mut receive) = connection.open_bi().await.map_err(broken)?;
+async fn greet<S: Storage, D: Dial>(
+    shipper: &mut Shipper<S, D>,
+    send: &mut D::Send,
+    receive: &mut D::Receive,
+) -> Result<(), Reason> {
     let hello = EdgeMessage::Hello(shipper.spool.hello(shipper.node));
-    write_message(&mut send, &hello)
+    write_message(send, &hello)
         .await
         .map_err(|error| Reason::new("write", error))?;
-    let answer = read_message::<ToEdge>(&mut receive, MAX_CONTROL_MESSAGE);
+    let answer = read_message::<ToEdge>(receive, MAX_CONTROL_MESSAGE);
     match tokio::time::timeout(WELCOME_TIMEOUT, answer).await {
         Ok(Ok(Some(ToEdge::Welcome(welcome)))) => {
             shipper
                 .spool
                 .welcome(&welcome)
                 .map_err(|error| Reason::new("unsound", error))?;
-            Ok((send, receive))
+            Ok(())
         }
         Ok(Ok(Some(ToEdge::Refuse(refuse)))) => Err(Reason::new("refused", refuse.message)),
         Ok(Ok(Some(ToEdge::Ack(_)))) => Err(Reason::new("unsound", "an Ack before the Welcome")),
@@ -83,10 +82,10 @@ impl Drop for Task {
     }
 }
 
-async fn ship(
-    shipper: &mut Shipper,
-    send: SendStream,
-    receive: RecvStream,
+async fn ship<S: Storage, D: Dial>(
+    shipper: &mut Shipper<S, D>,
+    send: D::Send,
+    receive: D::Receive,
     mut stop: watch::Receiver<bool>,
 ) -> Reason {
     let (answers, mut answered) = mpsc::channel(16);
@@ -100,6 +99,10 @@ async fn ship(
     let mut stop_at = None;
     loop {
         tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop), if stop_at.is_none() => {
+                stop_at = Some(Instant::now() + STOP_TIMEOUT);
+            }
             Some(answer) = answered.recv() => {
                 if let Err(reason) = take(shipper, answer) {
                     return reason;
@@ -107,11 +110,8 @@ async fn ship(
             }
             Some(reason) = failure.recv() => return reason,
             _ = look.tick() => {}
-            _ = stop.wait_for(|stop| *stop), if stop_at.is_none() => {
-                stop_at = Some(Instant::now() + STOP_TIMEOUT);
-            }
         }
-        shipper.spool.seal_due(Instant::now());
+        shipper.spool.seal_due(Instant::now().into_std());
         shipper.spool.release_covered();
         while let Ok(place) = batches.try_reserve() {
             match shipper.spool.next_batch() {
@@ -126,7 +126,7 @@ async fn ship(
     }
 }
 
-fn take(shipper: &mut Shipper, answer: ToEdge) -> Result<(), Reason> {
+fn take<S: Storage, D: Dial>(shipper: &mut Shipper<S, D>, answer: ToEdge) -> Result<(), Reason> {
     match answer {
         ToEdge::Ack(ack) => shipper
             .spool
@@ -138,7 +138,7 @@ fn take(shipper: &mut Shipper, answer: ToEdge) -> Result<(), Reason> {
 }
 
 async fn read_answers(
-    mut receive: RecvStream,
+    mut receive: impl AsyncRead + Unpin,
     answers: mpsc::Sender<ToEdge>,
     failed: mpsc::Sender<Reason>,
 ) {
@@ -157,7 +157,7 @@ async fn read_answers(
 }
 
 async fn write_batches(
-    mut send: SendStream,
+    mut send: impl AsyncWrite + Unpin,
     mut batches: mpsc::Receiver<EdgeMessage>,
     failed: mpsc::Sender<Reason>,
 ) {

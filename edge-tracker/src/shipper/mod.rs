@@ -3,59 +3,73 @@
 //! Sealing, connecting and answering acknowledgements belong here; what an event says never does.
 
 mod conversation;
+mod quic;
 mod spool;
 
+pub use quic::Quic;
 pub use spool::{Progress, Spool};
 
 use crate::metrics::Metrics;
-use crate::settings::AggregatorSettings;
 use conversation::Ended;
-use event_shipping::tls;
-use quinn::{ClientConfig, Endpoint};
-use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::future::Future;
 use std::time::Duration;
+use storage::{Disk, Storage};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tracking_events::NodeId;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything the shipper works with.
 #[derive(Debug)]
-pub struct Shipper {
+pub struct Shipper<S: Storage = Disk, D = Quic> {
     /// This node.
     pub node: NodeId,
-    /// Where to, and in which portions.
-    pub settings: AggregatorSettings,
-    /// Who we are.
-    pub tls: ClientConfig,
+    /// How the aggregator is reached.
+    pub dial: D,
     /// What is to be shipped.
-    pub spool: Spool,
+    pub spool: Spool<S>,
     /// What operators see.
     pub metrics: Metrics,
 }
 
-impl Shipper {
+/// Reaches the aggregator.
+pub trait Dial: Send {
+    /// What is said.
+    type Send: AsyncWrite + Unpin + Send + 'static;
+    /// What is heard.
+    type Receive: AsyncRead + Unpin + Send + 'static;
+
+    /// Who is reached, for the log.
+    fn peer(&self) -> &str;
+
+    /// Opens a stream in each direction.
+    fn dial(&mut self) -> impl Future<Output = Result<(Self::Send, Self::Receive), Reason>> + Send;
+
+    /// Gives up what was opened last, whatever is still under way.
+    fn hang_up(&mut self);
+
+    /// Waits until the other side has heard of it.
+    fn finish(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+impl<S: Storage, D: Dial> Shipper<S, D> {
     /// Ships until `stop` turns true, reconnecting with growing pauses whenever it must.
-    ///
-    /// # Errors
-    /// When no UDP socket can be had at all.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> io::Result<()> {
-        let endpoint = endpoint()?;
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut pause = FIRST_PAUSE;
         while !*stop.borrow() {
-            let connected = tokio::select! {
-                connected = self.connect(&endpoint) => connected,
+            let dialled = tokio::select! {
+                biased;
                 _ = stop.wait_for(|stop| *stop) => break,
+                dialled = self.dial.dial() => dialled,
             };
-            let reason = match connected {
-                Ok(connection) => {
-                    let ended = conversation::hold(&mut self, &connection, stop.clone()).await;
+            let reason = match dialled {
+                Ok(streams) => {
+                    let ended = conversation::hold(&mut self, streams, stop.clone()).await;
                     self.metrics.connected.set(0);
                     self.spool.disconnected();
-                    connection.close(0_u32.into(), b"");
+                    self.dial.hang_up();
                     if let Ended { welcomed: true, .. } = ended {
                         pause = FIRST_PAUSE;
                     }
@@ -70,57 +84,31 @@ impl Shipper {
                 .disconnects
                 .with_label_values(&[reason.label])
                 .inc();
-            tracing::warn!(aggregator = %self.settings.address, reason = %reason.detail, retry_in = ?pause, "not shipping; events are kept in the journal");
+            tracing::warn!(aggregator = self.dial.peer(), reason = %reason.detail, retry_in = ?pause, "not shipping; events are kept in the journal");
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                biased;
                 _ = stop.changed() => {}
+                () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        endpoint.wait_idle().await;
-        Ok(())
-    }
-
-    async fn connect(&self, endpoint: &Endpoint) -> Result<quinn::Connection, Reason> {
-        let address = resolve(&self.settings.address).await?;
-        let connecting = endpoint
-            .connect_with(self.tls.clone(), address, tls::SERVER_NAME)
-            .map_err(|error| Reason::new("connect", error))?;
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Reason::new("connect", error)),
-            Err(_) => Err(Reason::new("connect_timeout", "no answer")),
-        }
+        self.dial.finish().await;
     }
 }
 
 /// Why a connection could not be had or ended.
 #[derive(Debug)]
-struct Reason {
+pub struct Reason {
     label: &'static str,
     detail: String,
 }
 
 impl Reason {
-    fn new(label: &'static str, detail: impl ToString) -> Self {
+    /// `label` is for metrics, `detail` for the log.
+    pub fn new(label: &'static str, detail: impl ToString) -> Self {
         Self {
             label,
             detail: detail.to_string(),
         }
     }
-}
-
-/// A socket for both families, or for IPv4 alone where the system has no IPv6.
-fn endpoint() -> io::Result<Endpoint> {
-    Endpoint::client(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))
-        .or_else(|_| Endpoint::client(SocketAddr::from(([0, 0, 0, 0], 0))))
-}
-
-async fn resolve(address: &str) -> Result<SocketAddr, Reason> {
-    let mut found = tokio::net::lookup_host(address)
-        .await
-        .map_err(|error| Reason::new("resolve", error))?;
-    found
-        .next()
-        .ok_or_else(|| Reason::new("resolve", "the name has no address"))
 }

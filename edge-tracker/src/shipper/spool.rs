@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use storage::{Disk, Storage};
 use tracking_events::{Micros, NodeId};
 
 /// How far each lane has come, shared with those who save the filters.
@@ -68,9 +69,9 @@ impl Progress {
 
 /// All lanes of this node's journal.
 #[derive(Debug)]
-pub struct Spool {
+pub struct Spool<S: Storage = Disk> {
     journal: u64,
-    lanes: Vec<Lane>,
+    lanes: Vec<Lane<S>>,
     sender: Sender,
     sealer: Sealer,
     progress: Arc<Progress>,
@@ -81,22 +82,22 @@ pub struct Spool {
 }
 
 #[derive(Debug)]
-struct Lane {
-    reader: LaneReader,
+struct Lane<S: Storage> {
+    reader: LaneReader<S>,
     /// Boundaries sealed before a restart, to be sealed alike.
     remembered: VecDeque<Seal>,
     waiting_since: Option<Instant>,
     acknowledged: u64,
 }
 
-impl Spool {
+impl<S: Storage> Spool<S> {
     /// Takes over the readers of journal `journal`, to go on where each was released.
     ///
     /// # Errors
     /// When there is no memory for a compressor.
     pub fn new(
         journal: u64,
-        readers: Vec<LaneReader>,
+        readers: Vec<LaneReader<S>>,
         progress: Arc<Progress>,
         settings: &AggregatorSettings,
         metrics: Metrics,

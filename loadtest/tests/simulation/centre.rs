@@ -1,0 +1,45 @@
+//! The aggregator's process on a model disk.
+
+use crate::database;
+use crate::network::Network;
+use aggregator::Centre;
+use aggregator::settings::Settings;
+use prometheus::Registry;
+use std::time::Duration;
+use storage::model::Model;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+const SETTINGS: &str = r#"
+    data_dir = "/aggregator"
+    [tls]
+    dir = "/none"
+    [clickhouse]
+    url = "http://none"
+    [blocks]
+    max_rows = 200
+    max_bytes = "64KiB"
+    max_age = "200ms"
+"#;
+
+/// Lives until it is aborted or the machine stops.
+pub(crate) async fn run(disk: Model, network: Network, database: database::Model) {
+    let settings: Settings = toml::from_str(SETTINGS).expect("settings");
+    let Ok(centre) = Centre::open(disk.clone(), &settings, &Registry::new()) else {
+        return;
+    };
+    let mut arriving = network.listen();
+    let edges = centre.edges();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(centre.run(database));
+    while !disk.has_stopped() {
+        tokio::select! {
+            biased;
+            Some((send, receive)) = arriving.recv() => {
+                let edges = edges.clone();
+                tasks.spawn(async move { edges.converse(send, receive).await });
+            }
+            () = sleep(Duration::from_millis(20)) => {}
+        }
+    }
+}

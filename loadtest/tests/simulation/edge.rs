@@ -1,0 +1,137 @@
+//! An edge's process: its journal on a model disk, visitors who come, the shipper.
+
+use crate::events::Events;
+use crate::network::{Dialling, Network};
+use daemon::settings::{ByteSize, Period, Within};
+use edge_tracker::metrics::Metrics;
+use edge_tracker::settings::AggregatorSettings;
+use edge_tracker::shipper::{Progress, Shipper, Spool};
+use event_journal::{LaneReader, LaneWriter, Options, Unkept, Upkeep, open_on};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::model::{Model, Random};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracking_events::{FORMAT_VERSION, NodeId};
+
+const SYNC_EVERY: Duration = Duration::from_millis(500);
+const FILTERS_SAVED_EVERY: Duration = Duration::from_secs(1);
+
+/// One edge.
+#[derive(Debug, Clone)]
+pub(crate) struct Edge {
+    pub(crate) node: u16,
+    pub(crate) lanes: u8,
+    pub(crate) network: Network,
+    pub(crate) events: Events,
+    /// Visitors come while this is true.
+    pub(crate) open: watch::Receiver<bool>,
+}
+
+impl Edge {
+    /// Lives until it is aborted or the machine stops. `sound` says that nothing on `disk` fails, so
+    /// that a sync without a complaint is one.
+    pub(crate) async fn run(self, disk: Model, seed: u64, sound: bool) {
+        let options = Options {
+            dir: "/edge/journal".into(),
+            lanes: self.lanes,
+            format_version: FORMAT_VERSION,
+            segment_bytes: 64 << 10,
+            max_bytes: 64 << 20,
+            sync_interval: SYNC_EVERY,
+        };
+        let Ok(journal) = open_on(disk.clone(), &options) else {
+            return;
+        };
+        let Unkept {
+            writers,
+            readers,
+            journal,
+            upkeep,
+            ..
+        } = journal;
+        let released = readers.iter().map(|it| (it.lane(), it.released()));
+        let progress = Arc::new(Progress::new(released));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.clone().keep(upkeep, disk.clone(), sound));
+        tasks.spawn(save_filters(progress.clone()));
+        let (_stop, stopped) = watch::channel(false);
+        tasks.spawn(self.shipper(journal, readers, progress).run(stopped));
+        self.visitors(writers, &disk, Random::new(seed)).await;
+    }
+
+    fn shipper(
+        &self,
+        journal: u64,
+        readers: Vec<LaneReader<Model>>,
+        progress: Arc<Progress>,
+    ) -> Shipper<Model, Dialling> {
+        let settings = AggregatorSettings {
+            address: String::new(),
+            batch_bytes: Within::new(ByteSize(4_096)),
+            batch_age: Within::new(Period(Duration::from_millis(100))),
+        };
+        let metrics = Metrics::new();
+        let spool = Spool::new(journal, readers, progress, &settings, metrics.clone());
+        Shipper {
+            node: NodeId(self.node),
+            dial: Dialling {
+                network: self.network.clone(),
+                node: self.node,
+            },
+            spool: spool.expect("there is memory"),
+            metrics,
+        }
+    }
+
+    async fn visitors(
+        &self,
+        mut writers: Vec<LaneWriter<Model>>,
+        disk: &Model,
+        mut random: Random,
+    ) {
+        let mut open = self.open.clone();
+        while !disk.has_stopped() {
+            sleep(Duration::from_micros(random.below(60_000))).await;
+            disk.advance(Duration::from_millis(30));
+            if !*open.borrow_and_update() {
+                continue;
+            }
+            for _ in 0..random.below(4) {
+                let lane = random.below(u64::from(self.lanes)) as u8;
+                let filler = if random.one_in(8) { 3_000 } else { 60 };
+                let event = self
+                    .events
+                    .propose(self.node, lane, random.below(filler) as usize);
+                let appended = writers[usize::from(lane)].append(event.bytes.len(), |room| {
+                    room.copy_from_slice(&event.bytes);
+                    Some(event.bytes.len())
+                });
+                if appended.is_ok() && !disk.has_stopped() {
+                    self.events.accepted(event);
+                }
+            }
+        }
+    }
+
+    async fn keep(self, upkeep: Upkeep<Model>, disk: Model, sound: bool) {
+        loop {
+            let accepted = self.events.count(self.node);
+            upkeep.spare();
+            upkeep.sync(true);
+            if sound && !disk.has_stopped() {
+                self.events.synced(self.node, accepted);
+            }
+            sleep(SYNC_EVERY).await;
+        }
+    }
+}
+
+/// Filters know everything that was sealed; here they are saved without being there.
+async fn save_filters(progress: Arc<Progress>) {
+    loop {
+        sleep(FILTERS_SAVED_EVERY).await;
+        progress.covered(&progress.sealed());
+    }
+}

@@ -1,0 +1,172 @@
+//! What was accepted, and whether it is in the table once and unaltered.
+
+use crate::rows::Row;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tracking_events::{
+    ClickIdParts, CostMicros, Event, Flags, Geo, KeyId, KeyRing, LaneId, Link, LinkId, MacKey,
+    Micros, NodeId, Seq, UserAgent, Visit, VisitorId, encode,
+};
+
+/// What a row must have, by column.
+type Expected = BTreeMap<&'static str, Vec<u8>>;
+
+#[derive(Debug, Clone)]
+struct Accepted {
+    expected: Expected,
+    durable: bool,
+    /// A power cut may have taken it.
+    doubtful: bool,
+}
+
+/// Everything that edges accepted. An event is known by its edge and the edge's count.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Events(Arc<Mutex<BTreeMap<(u16, u64), Accepted>>>);
+
+/// An event that is about to be accepted.
+#[derive(Debug)]
+pub(crate) struct Proposed {
+    pub(crate) bytes: Vec<u8>,
+    key: (u16, u64),
+    expected: Expected,
+}
+
+impl Events {
+    /// The next event of an edge; `filler` bytes make it longer.
+    pub(crate) fn propose(&self, node: u16, lane: u8, filler: usize) -> Proposed {
+        let number = self.lock().range((node, 0)..=(node, u64::MAX)).count() as u64;
+        let key = KeyId::new(0).expect("in range");
+        let keys = KeyRing::new(key, [(key, MacKey::new([7; 32]))]).expect("one key");
+        let time = Micros(1_800_000_000_000_000 + number);
+        let external_id = format!("{node}-{number}");
+        let agent = format!("{external_id} {}", "x".repeat(filler));
+        let link = Link {
+            id: LinkId(1 + number as u32 % 3),
+            slug: "slug",
+            offer: "offer",
+            campaign: "campaign",
+            affiliate: "affiliate",
+        };
+        let id = keys.sign(ClickIdParts {
+            time,
+            node: NodeId(node),
+            lane: LaneId(lane),
+            seq: Seq(number),
+            link: link.id,
+        });
+        let visit = Visit {
+            id,
+            time,
+            link,
+            visitor: VisitorId(number.wrapping_mul(0x9e37_79b9)),
+            flags: Flags::default(),
+            status: 302,
+            address: [0; 16],
+            geo: Geo::default(),
+            agent: UserAgent {
+                raw: &agent,
+                ..UserAgent::default()
+            },
+            language: "",
+            host: "go.example",
+            referrer: "",
+            source: "simulation",
+            external_id: &external_id,
+            cost: CostMicros(0),
+            subs: [""; tracking_events::SUB_COUNT],
+        };
+        let expected = BTreeMap::from([
+            ("id", id.to_chars().to_vec()),
+            ("time", time.0.to_le_bytes().to_vec()),
+            ("visitor", visit.visitor.0.to_le_bytes().to_vec()),
+            ("link_id", link.id.0.to_le_bytes().to_vec()),
+            ("user_agent", agent.clone().into_bytes()),
+            ("external_id", external_id.clone().into_bytes()),
+            ("node", node.to_le_bytes().to_vec()),
+            ("lane", vec![lane]),
+        ]);
+        let event = if number.is_multiple_of(3) {
+            Event::Impression(visit)
+        } else {
+            Event::Click(visit)
+        };
+        let mut bytes = vec![0; tracking_events::MAX_EVENT_BYTES];
+        let len = encode(&event, &mut bytes).expect("it fits");
+        bytes.truncate(len);
+        Proposed {
+            bytes,
+            key: (node, number),
+            expected,
+        }
+    }
+
+    pub(crate) fn accepted(&self, event: Proposed) {
+        let accepted = Accepted {
+            expected: event.expected,
+            durable: false,
+            doubtful: false,
+        };
+        let before = self.lock().insert(event.key, accepted);
+        assert!(before.is_none(), "an event is accepted once");
+    }
+
+    /// How many an edge has accepted.
+    pub(crate) fn count(&self, node: u16) -> u64 {
+        self.lock().range((node, 0)..=(node, u64::MAX)).count() as u64
+    }
+
+    /// The first `count` events of an edge are synced.
+    pub(crate) fn synced(&self, node: u16, count: u64) {
+        for (_, event) in self.lock().range_mut((node, 0)..(node, count)) {
+            event.durable |= !event.doubtful;
+        }
+    }
+
+    /// The power of an edge failed: what was not synced may be gone.
+    pub(crate) fn power_failed(&self, node: u16) {
+        for (_, event) in self.lock().range_mut((node, 0)..=(node, u64::MAX)) {
+            event.doubtful |= !event.durable;
+        }
+    }
+
+    pub(crate) fn all(&self) -> u64 {
+        self.lock().len() as u64
+    }
+
+    /// Whether every event that must be in the table is.
+    pub(crate) fn all_in(&self, rows: &BTreeMap<Vec<u8>, Vec<Row>>) -> bool {
+        let must = |event: &Accepted| !event.doubtful;
+        let there = |event: &Accepted| rows.contains_key(&event.expected["external_id"]);
+        self.lock().values().filter(|it| must(it)).all(there)
+    }
+
+    /// Each event is in the table once (one that a power cut may have taken at most once), as it was
+    /// accepted, and nothing else is.
+    pub(crate) fn check(&self, rows: &BTreeMap<Vec<u8>, Vec<Row>>) {
+        let events = self.lock();
+        let mut known = 0;
+        for ((node, number), event) in &*events {
+            let found = rows.get(&event.expected["external_id"]);
+            let copies = found.map_or(0, Vec::len);
+            assert!(
+                copies == 1 || (copies == 0 && event.doubtful),
+                "event {number} of edge {node} is in the table {copies} times"
+            );
+            known += copies;
+            for row in found.into_iter().flatten() {
+                for (column, bytes) in &event.expected {
+                    assert!(
+                        row[*column] == *bytes,
+                        "{column} of event {number} of edge {node}"
+                    );
+                }
+            }
+        }
+        let there: usize = rows.values().map(Vec::len).sum();
+        assert_eq!(there, known, "rows that nobody sent");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u16, u64), Accepted>> {
+        self.0.lock().expect("nobody panics meanwhile")
+    }
+}

@@ -1,0 +1,63 @@
+//! Rows out of the Native format, column by column, for the types that the tables have.
+
+use std::collections::BTreeMap;
+
+/// A row: each column's bytes as the wire has them, texts without their length.
+pub(crate) type Row = BTreeMap<String, Vec<u8>>;
+
+/// The rows of a block.
+pub(crate) fn read(block: &[u8]) -> Vec<Row> {
+    let mut rest = block;
+    let (columns, rows) = (length(&mut rest), length(&mut rest));
+    let mut read = vec![Row::new(); rows];
+    for _ in 0..columns {
+        let (name, kind) = (text(&mut rest), text(&mut rest));
+        let name = String::from_utf8(name).expect("a name");
+        let width = width(&kind);
+        for row in &mut read {
+            let value = match width {
+                Some(width) => take(&mut rest, width),
+                None => text(&mut rest),
+            };
+            row.insert(name.clone(), value);
+        }
+    }
+    assert!(rest.is_empty(), "bytes after the last column");
+    read
+}
+
+/// Bytes of a value; none for texts, which tell their own.
+fn width(kind: &[u8]) -> Option<usize> {
+    match kind {
+        b"String" => None,
+        b"UInt8" => Some(1),
+        b"UInt16" => Some(2),
+        b"UInt32" => Some(4),
+        b"UInt64" | b"DateTime64(6, 'UTC')" | b"Decimal(18, 6)" => Some(8),
+        b"IPv6" => Some(16),
+        other => panic!("no such type: {}", String::from_utf8_lossy(other)),
+    }
+}
+
+fn text(rest: &mut &[u8]) -> Vec<u8> {
+    let length = length(rest);
+    take(rest, length)
+}
+
+fn take(rest: &mut &[u8], length: usize) -> Vec<u8> {
+    let (taken, after) = rest.split_at(length);
+    *rest = after;
+    taken.to_vec()
+}
+
+fn length(rest: &mut &[u8]) -> usize {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = take(rest, 1)[0];
+        number |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return number;
+        }
+    }
+}
