@@ -2,7 +2,7 @@
 
 use crate::rows::{self, Row};
 use aggregator::{Columns, Database, SinkError, Tables};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use storage::model::Random;
@@ -37,9 +37,9 @@ pub(crate) struct Inserts {
 struct State {
     random: Random,
     mood: Mood,
-    /// By token, table and partition: a hash of what it named first.
-    tokens: BTreeMap<(String, String), Vec<Row>>,
-    parts: BTreeMap<(String, String, u64), ()>,
+    /// What each token of a table named first.
+    tokens: BTreeMap<(String, String), Vec<u8>>,
+    parts: BTreeSet<(String, String, u64)>,
     /// By `external_id`.
     rows: BTreeMap<Vec<u8>, Vec<Row>>,
     inserts: Inserts,
@@ -55,7 +55,7 @@ impl Model {
             random: Random::new(seed),
             mood: Mood::default(),
             tokens: BTreeMap::new(),
-            parts: BTreeMap::new(),
+            parts: BTreeSet::new(),
             rows: BTreeMap::new(),
             inserts: Inserts::default(),
         })))
@@ -85,13 +85,14 @@ impl State {
     }
 
     /// Takes the first `partitions` of the block.
-    fn take(&mut self, table: &str, token: &str, rows: &[Row], partitions: u64) {
+    fn take(&mut self, table: &str, token: &str, block: &[u8], partitions: u64) {
         let name = (token.to_owned(), table.to_owned());
-        let named = self.tokens.entry(name).or_insert_with(|| rows.to_vec());
-        assert!(named == rows, "a token names other rows than before");
+        let named = self.tokens.entry(name).or_insert_with(|| block.to_vec());
+        assert!(named == block, "a token names other rows than before");
+        let rows = rows::read(block);
         for partition in 0..partitions {
             let part = (token.to_owned(), table.to_owned(), partition);
-            if self.parts.insert(part, ()).is_some() {
+            if !self.parts.insert(part) {
                 self.inserts.repeated += 1;
                 continue;
             }
@@ -122,8 +123,7 @@ impl Database for Model {
 
 impl Tables for Model {
     async fn insert(&self, table: &str, token: &str, block: &Columns) -> Result<(), SinkError> {
-        let rows = rows::read(&block.parts.concat());
-        assert_eq!(rows.len(), block.rows);
+        let block = block.parts.concat();
         let (pause, failing, way) = {
             let mut state = self.lock();
             let slow = state.mood.slow;
@@ -138,16 +138,16 @@ impl Tables for Model {
         }
         match (failing, way) {
             (false, _) => {
-                state.take(table, token, &rows, PARTITIONS);
+                state.take(table, token, &block, PARTITIONS);
                 return Ok(());
             }
             (true, 0) => state.inserts.failed_before += 1,
             (true, 1) => {
-                state.take(table, token, &rows, 1);
+                state.take(table, token, &block, 1);
                 state.inserts.failed_amid += 1;
             }
             (true, 2) => {
-                state.take(table, token, &rows, PARTITIONS);
+                state.take(table, token, &block, PARTITIONS);
                 state.inserts.failed_after += 1;
             }
             (true, _) => {
@@ -157,7 +157,7 @@ impl Tables for Model {
                 let (model, table, token) = (self.clone(), table.to_owned(), token.to_owned());
                 tokio::spawn(async move {
                     sleep(delay).await;
-                    model.lock().take(&table, &token, &rows, PARTITIONS);
+                    model.lock().take(&table, &token, &block, PARTITIONS);
                 });
             }
         }

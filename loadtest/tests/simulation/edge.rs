@@ -93,8 +93,8 @@ impl Edge {
     ) {
         let mut open = self.open.clone();
         while !disk.has_stopped() {
-            sleep(Duration::from_micros(random.below(60_000))).await;
-            disk.advance(Duration::from_millis(30));
+            sleep(Duration::from_micros(random.below(160_000))).await;
+            disk.advance(Duration::from_millis(80));
             if !*open.borrow_and_update() {
                 continue;
             }

@@ -20,23 +20,33 @@ struct Accepted {
 }
 
 /// Everything that edges accepted. An event is known by its edge and the edge's count.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Events(Arc<Mutex<BTreeMap<(u16, u64), Accepted>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Events {
+    keys: KeyRing,
+    edges: Arc<Mutex<BTreeMap<u16, Vec<Accepted>>>>,
+}
 
 /// An event that is about to be accepted.
 #[derive(Debug)]
 pub(crate) struct Proposed {
     pub(crate) bytes: Vec<u8>,
-    key: (u16, u64),
+    node: u16,
     expected: Expected,
 }
 
 impl Events {
+    pub(crate) fn new() -> Self {
+        let key = KeyId::new(0).expect("in range");
+        let keys = KeyRing::new(key, [(key, MacKey::new([7; 32]))]);
+        Self {
+            keys: keys.expect("one key"),
+            edges: Arc::default(),
+        }
+    }
+
     /// The next event of an edge; `filler` bytes make it longer.
     pub(crate) fn propose(&self, node: u16, lane: u8, filler: usize) -> Proposed {
-        let number = self.lock().range((node, 0)..=(node, u64::MAX)).count() as u64;
-        let key = KeyId::new(0).expect("in range");
-        let keys = KeyRing::new(key, [(key, MacKey::new([7; 32]))]).expect("one key");
+        let number = self.count(node);
         let time = Micros(1_800_000_000_000_000 + number);
         let external_id = format!("{node}-{number}");
         let agent = format!("{external_id} {}", "x".repeat(filler));
@@ -47,7 +57,7 @@ impl Events {
             campaign: "campaign",
             affiliate: "affiliate",
         };
-        let id = keys.sign(ClickIdParts {
+        let id = self.keys.sign(ClickIdParts {
             time,
             node: NodeId(node),
             lane: LaneId(lane),
@@ -95,7 +105,7 @@ impl Events {
         bytes.truncate(len);
         Proposed {
             bytes,
-            key: (node, number),
+            node,
             expected,
         }
     }
@@ -106,59 +116,58 @@ impl Events {
             durable: false,
             doubtful: false,
         };
-        let before = self.lock().insert(event.key, accepted);
-        assert!(before.is_none(), "an event is accepted once");
+        self.lock().entry(event.node).or_default().push(accepted);
     }
 
     /// How many an edge has accepted.
     pub(crate) fn count(&self, node: u16) -> u64 {
-        self.lock().range((node, 0)..=(node, u64::MAX)).count() as u64
+        self.lock().get(&node).map_or(0, Vec::len) as u64
     }
 
     /// The first `count` events of an edge are synced.
     pub(crate) fn synced(&self, node: u16, count: u64) {
-        for (_, event) in self.lock().range_mut((node, 0)..(node, count)) {
+        let mut edges = self.lock();
+        let events = edges.get_mut(&node).into_iter().flatten();
+        for event in events.take(count as usize) {
             event.durable |= !event.doubtful;
         }
     }
 
     /// The power of an edge failed: what was not synced may be gone.
     pub(crate) fn power_failed(&self, node: u16) {
-        for (_, event) in self.lock().range_mut((node, 0)..=(node, u64::MAX)) {
+        for event in self.lock().get_mut(&node).into_iter().flatten() {
             event.doubtful |= !event.durable;
         }
     }
 
     pub(crate) fn all(&self) -> u64 {
-        self.lock().len() as u64
+        self.lock().values().map(|events| events.len() as u64).sum()
     }
 
     /// Whether every event that must be in the table is.
     pub(crate) fn all_in(&self, rows: &BTreeMap<Vec<u8>, Vec<Row>>) -> bool {
-        let must = |event: &Accepted| !event.doubtful;
+        let must = |event: &&Accepted| !event.doubtful;
         let there = |event: &Accepted| rows.contains_key(&event.expected["external_id"]);
-        self.lock().values().filter(|it| must(it)).all(there)
+        self.lock().values().flatten().filter(must).all(there)
     }
 
     /// Each event is in the table once (one that a power cut may have taken at most once), as it was
     /// accepted, and nothing else is.
     pub(crate) fn check(&self, rows: &BTreeMap<Vec<u8>, Vec<Row>>) {
-        let events = self.lock();
         let mut known = 0;
-        for ((node, number), event) in &*events {
-            let found = rows.get(&event.expected["external_id"]);
+        for event in self.lock().values().flatten() {
+            let name = &event.expected["external_id"];
+            let shown = String::from_utf8_lossy(name);
+            let found = rows.get(name);
             let copies = found.map_or(0, Vec::len);
             assert!(
                 copies == 1 || (copies == 0 && event.doubtful),
-                "event {number} of edge {node} is in the table {copies} times"
+                "event {shown} is in the table {copies} times"
             );
             known += copies;
             for row in found.into_iter().flatten() {
                 for (column, bytes) in &event.expected {
-                    assert!(
-                        row[*column] == *bytes,
-                        "{column} of event {number} of edge {node}"
-                    );
+                    assert!(row[column] == *bytes, "{column} of event {shown}");
                 }
             }
         }
@@ -166,7 +175,7 @@ impl Events {
         assert_eq!(there, known, "rows that nobody sent");
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u16, u64), Accepted>> {
-        self.0.lock().expect("nobody panics meanwhile")
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, Vec<Accepted>>> {
+        self.edges.lock().expect("nobody panics meanwhile")
     }
 }

@@ -2,8 +2,21 @@
 
 use std::collections::BTreeMap;
 
-/// A row: each column's bytes as the wire has them, texts without their length.
-pub(crate) type Row = BTreeMap<String, Vec<u8>>;
+/// The columns that are looked at; the others are passed over.
+const COLUMNS: [&str; 9] = [
+    "id",
+    "time",
+    "visitor",
+    "link_id",
+    "user_agent",
+    "external_id",
+    "node",
+    "lane",
+    "seq",
+];
+
+/// A row: columns' bytes as the wire has them, texts without their length.
+pub(crate) type Row = BTreeMap<&'static str, Vec<u8>>;
 
 /// The rows of a block.
 pub(crate) fn read(block: &[u8]) -> Vec<Row> {
@@ -12,14 +25,16 @@ pub(crate) fn read(block: &[u8]) -> Vec<Row> {
     let mut read = vec![Row::new(); rows];
     for _ in 0..columns {
         let (name, kind) = (text(&mut rest), text(&mut rest));
-        let name = String::from_utf8(name).expect("a name");
-        let width = width(&kind);
+        let name = COLUMNS.into_iter().find(|it| it.as_bytes() == name);
+        let width = width(kind);
         for row in &mut read {
             let value = match width {
                 Some(width) => take(&mut rest, width),
                 None => text(&mut rest),
             };
-            row.insert(name.clone(), value);
+            if let Some(name) = name {
+                row.insert(name, value.to_vec());
+            }
         }
     }
     assert!(rest.is_empty(), "bytes after the last column");
@@ -39,15 +54,15 @@ fn width(kind: &[u8]) -> Option<usize> {
     }
 }
 
-fn text(rest: &mut &[u8]) -> Vec<u8> {
+fn text<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let length = length(rest);
     take(rest, length)
 }
 
-fn take(rest: &mut &[u8], length: usize) -> Vec<u8> {
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> &'a [u8] {
     let (taken, after) = rest.split_at(length);
     *rest = after;
-    taken.to_vec()
+    taken
 }
 
 fn length(rest: &mut &[u8]) -> usize {

@@ -14,11 +14,11 @@ use tokio::time::{Instant, sleep};
 
 const EDGES: u16 = 2;
 /// Faults go on for so long.
-const TROUBLE: Duration = Duration::from_secs(10);
+const TROUBLE: Duration = Duration::from_secs(8);
 /// Once they have ended, everything must have arrived after so long.
 const DRAINED_WITHIN: Duration = Duration::from_secs(120);
 /// What comes twice comes within this.
-const QUIET: Duration = Duration::from_secs(15);
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What a seed brought about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl World {
             began: Instant::now(),
             network,
             database,
-            events: Events::default(),
+            events: Events::new(),
             open: watch::Sender::new(true),
             edges: Vec::new(),
             aggregator: Process { disk, task },
