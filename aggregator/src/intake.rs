@@ -8,7 +8,8 @@ use event_shipping::{
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 /// When a block is full; whichever comes first.
@@ -32,8 +33,8 @@ pub(crate) struct Intake {
     bounds: Bounds,
     /// Something was queued.
     queued: Notify,
-    /// Something was taken by ClickHouse: counts up.
-    taken: watch::Sender<u64>,
+    /// Something was taken by ClickHouse.
+    taken: Notify,
 }
 
 #[derive(Default)]
@@ -65,7 +66,7 @@ impl Intake {
             state,
             bounds,
             queued: Notify::new(),
-            taken: watch::Sender::new(0),
+            taken: Notify::new(),
         }
     }
 
@@ -116,10 +117,12 @@ impl Intake {
 
     /// Waits until less is held than the limit.
     pub(crate) async fn room(&self) {
-        let mut taken = self.taken.subscribe();
-        while self.held_bytes() >= self.bounds.pending_bytes {
-            // The sender lives as long as `self`.
-            let _ = taken.changed().await;
+        loop {
+            let taken = self.taken();
+            if self.held_bytes() < self.bounds.pending_bytes {
+                return;
+            }
+            taken.await;
         }
     }
 
@@ -163,7 +166,7 @@ impl Intake {
         }
         state.held_bytes = state.held_bytes.saturating_sub(block.payload_bytes());
         drop(state);
-        self.taken.send_modify(|count| *count += 1);
+        self.taken.notify_waiters();
     }
 
     /// Where a lane stands.
@@ -171,9 +174,9 @@ impl Intake {
         self.lock().lanes.state(key)
     }
 
-    /// Changes whenever ClickHouse took a block.
-    pub(crate) fn taken(&self) -> watch::Receiver<u64> {
-        self.taken.subscribe()
+    /// Waits until ClickHouse has taken another block than it had when this was called.
+    pub(crate) fn taken(&self) -> Notified<'_> {
+        self.taken.notified()
     }
 
     /// Bytes of batches that ClickHouse does not have.

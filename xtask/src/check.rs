@@ -3,11 +3,14 @@
 use std::process::Command;
 
 use crate::step::{cargo, on_path, run, step};
-use crate::tidy;
+use crate::{mutants, tidy};
 
 /// Runs every check; the first failure ends it.
 pub(crate) fn run_all() -> anyhow::Result<()> {
     step("house rules", || tidy::check(&crate::root()))?;
+    step("mutants find their places", || {
+        mutants::read(&crate::root()).map(drop)
+    })?;
     step("format", || run(&mut cargo(["fmt", "--all", "--check"])))?;
     step("clippy", || {
         run(&mut cargo([

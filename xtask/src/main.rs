@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod mutants;
 mod setup;
 mod step;
 mod tidy;
@@ -46,6 +47,8 @@ enum Task {
     },
     /// Format, clippy, documentation, licences and dependencies, house rules.
     Check,
+    /// Break the durability code in each known way, in a copy, and see that the tests notice.
+    Mutants(mutants::Options),
     /// Measure, and say what does not keep to its budget.
     Bench {
         #[command(subcommand)]
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => demo(args),
         Task::Test { args } => test(args),
         Task::Check => check::run_all(),
+        Task::Mutants(options) => mutants::run_all(&options),
         Task::Bench { what } => what.unwrap_or_default().run(),
     };
     match done {

@@ -234,8 +234,8 @@ async fn acknowledge(
     mut acknowledged: BTreeMap<LaneKey, u64>,
     shared: &Shared,
 ) -> End {
-    let mut taken = shared.intake.taken();
     loop {
+        let taken = shared.intake.taken();
         let closing = *shared.phase.borrow() == Phase::Closing;
         for (key, before) in &mut acknowledged {
             let Some(state) = shared.intake.lane(*key).filter(|lane| lane.taken > *before) else {
@@ -260,9 +260,7 @@ async fn acknowledge(
         }
         tokio::select! {
             biased;
-            changed = taken.changed() => if changed.is_err() {
-                return End::Gone("the aggregator is gone".to_owned());
-            },
+            () = taken => {}
             () = shared.phase(Phase::Closing) => {}
         }
     }

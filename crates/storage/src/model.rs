@@ -103,6 +103,11 @@ impl Model {
         self.lock().faults.insert(operation, fault);
     }
 
+    /// Stops the machine: no operation happens any more.
+    pub fn stop(&self) {
+        self.lock().stopped = true;
+    }
+
     /// Whether the machine has stopped.
     #[must_use]
     pub fn has_stopped(&self) -> bool {

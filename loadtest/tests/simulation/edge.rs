@@ -8,6 +8,7 @@ use edge_tracker::settings::AggregatorSettings;
 use edge_tracker::shipper::{Progress, Shipper, Spool};
 use event_journal::{LaneReader, LaneWriter, Options, Unkept, Upkeep, open_on};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use storage::model::{Model, Random};
 use tokio::sync::watch;
@@ -30,9 +31,9 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// Lives until it is aborted or the machine stops. `sound` says that nothing on `disk` fails, so
-    /// that a sync without a complaint is one.
-    pub(crate) async fn run(self, disk: Model, seed: u64, sound: bool) {
+    /// Lives until it is aborted or the machine stops. `sound` says that nothing on `disk` ever failed,
+    /// so that a sync without a complaint is one.
+    pub(crate) async fn run(self, disk: Model, seed: u64, sound: Arc<AtomicBool>) {
         let options = Options {
             dir: "/edge/journal".into(),
             lanes: self.lanes,
@@ -115,12 +116,12 @@ impl Edge {
         }
     }
 
-    async fn keep(self, upkeep: Upkeep<Model>, disk: Model, sound: bool) {
+    async fn keep(self, upkeep: Upkeep<Model>, disk: Model, sound: Arc<AtomicBool>) {
         loop {
             let accepted = self.events.count(self.node);
             upkeep.spare();
             upkeep.sync(true);
-            if sound && !disk.has_stopped() {
+            if sound.load(Ordering::Relaxed) && !disk.has_stopped() {
                 self.events.synced(self.node, accepted);
             }
             sleep(SYNC_EVERY).await;

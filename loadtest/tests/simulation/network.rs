@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use storage::model::Random;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 /// Bytes under way in one direction.
@@ -33,24 +33,31 @@ pub(crate) struct Way {
 #[derive(Debug)]
 struct State {
     random: Random,
-    ways: BTreeMap<u16, watch::Sender<Way>>,
+    ways: BTreeMap<u16, Way>,
     aggregator: Option<mpsc::UnboundedSender<Arriving>>,
     connections: u64,
 }
 
 /// All ways; clones are the same network.
 #[derive(Debug, Clone)]
-pub(crate) struct Network(Arc<Mutex<State>>);
+pub(crate) struct Network {
+    state: Arc<Mutex<State>>,
+    /// A way is other than before.
+    changed: Arc<Notify>,
+}
 
 impl Network {
     pub(crate) fn new(seed: u64, edges: u16) -> Self {
-        let ways = (1..=edges).map(|node| (node, watch::Sender::new(Way::default())));
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             random: Random::new(seed),
-            ways: ways.collect(),
+            ways: (1..=edges).map(|node| (node, Way::default())).collect(),
             aggregator: None,
             connections: 0,
-        })))
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            changed: Arc::default(),
+        }
     }
 
     /// Where connections arrive from now on.
@@ -61,15 +68,28 @@ impl Network {
     }
 
     pub(crate) fn change(&self, node: u16, change: impl FnOnce(&mut Way)) {
-        self.lock().ways[&node].send_modify(change);
+        if let Some(way) = self.lock().ways.get_mut(&node) {
+            change(way);
+        }
+        self.changed.notify_waiters();
     }
 
     pub(crate) fn connections(&self) -> u64 {
         self.lock().connections
     }
 
-    fn way(&self, node: u16) -> watch::Receiver<Way> {
-        self.lock().ways[&node].subscribe()
+    fn way(&self, node: u16) -> Way {
+        self.lock().ways[&node]
+    }
+
+    async fn wait_for(&self, node: u16, wanted: impl Fn(&Way) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if wanted(&self.way(node)) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     fn below(&self, limit: u64) -> u64 {
@@ -77,33 +97,29 @@ impl Network {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nobody panics meanwhile")
+        self.state.lock().expect("nobody panics meanwhile")
     }
 
     /// Carries bytes until either end is gone or the way breaks, some portions at a time.
     async fn carry(self, node: u16, up: bool, mut from: Receive, mut to: Send) {
-        let mut way = self.way(node);
-        let broken = way.borrow().broken;
+        let broken = self.way(node).broken;
         let carrying = async {
-            let mut ways = self.way(node);
             let mut portion = vec![0; 4_096];
             loop {
                 let most = 1 + self.below(portion.len() as u64) as usize;
                 let read = from.read(&mut portion[..most]).await.unwrap_or(0);
-                let slow = ways.borrow().slow.as_micros() as u64;
+                let slow = self.way(node).slow.as_micros() as u64;
                 sleep(Duration::from_micros(self.below(slow + 1))).await;
                 let open = |way: &Way| !(if up { way.up_cut } else { way.down_cut });
-                if ways.wait_for(open).await.is_err() || read == 0 {
-                    return;
-                }
-                if to.write_all(&portion[..read]).await.is_err() {
+                self.wait_for(node, open).await;
+                if read == 0 || to.write_all(&portion[..read]).await.is_err() {
                     return;
                 }
             }
         };
         tokio::select! {
             biased;
-            _ = way.wait_for(|way| way.broken != broken) => {}
+            () = self.wait_for(node, |way| way.broken != broken) => {}
             () = carrying => {}
         }
     }
@@ -127,8 +143,8 @@ impl Dial for Dialling {
     async fn dial(&mut self) -> Result<(Send, Receive), Reason> {
         let network = self.network.clone();
         let open = |way: &Way| !way.up_cut && !way.down_cut;
-        let mut way = network.way(self.node);
-        let reached = tokio::time::timeout(Duration::from_secs(5), way.wait_for(open)).await;
+        let reached = network.wait_for(self.node, open);
+        let reached = tokio::time::timeout(Duration::from_secs(5), reached).await;
         if reached.is_err() {
             return Err(Reason::new("connect_timeout", "no answer"));
         }

@@ -6,6 +6,9 @@ use crate::database::{self, Inserts, Mood};
 use crate::edge::Edge;
 use crate::events::Events;
 use crate::network::Network;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use storage::model::{Fault, Loss, Model, Random};
 use tokio::sync::watch;
@@ -91,6 +94,28 @@ pub(crate) fn run(seed: u64, told: bool) -> Story {
 struct Process {
     disk: Model,
     task: JoinHandle<()>,
+    /// Whether its disk never failed but by stopping.
+    sound: Arc<AtomicBool>,
+}
+
+impl Process {
+    fn new(
+        disk: Model,
+        sound: Arc<AtomicBool>,
+        run: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self {
+            disk,
+            task: tokio::spawn(run),
+            sound,
+        }
+    }
+
+    fn fail(&self, fault: Fault, after: u64) {
+        self.sound
+            .fetch_and(fault == Fault::Stop, Ordering::Relaxed);
+        self.disk.fault_at(self.disk.operations() + after, fault);
+    }
 }
 
 struct World {
@@ -112,7 +137,7 @@ impl World {
         let network = Network::new(random.next(), EDGES);
         let database = database::Model::new(random.next());
         let disk = Model::new(random.next());
-        let task = tokio::spawn(centre::run(disk.clone(), network.clone(), database.clone()));
+        let running = centre::run(disk.clone(), network.clone(), database.clone());
         let mut world = Self {
             told,
             began: Instant::now(),
@@ -121,13 +146,13 @@ impl World {
             events: Events::new(),
             open: watch::Sender::new(true),
             edges: Vec::new(),
-            aggregator: Process { disk, task },
+            aggregator: Process::new(disk, Arc::default(), running),
             story: Story::default(),
             random,
         };
         for node in 1..=EDGES {
             let disk = Model::new(world.random.next());
-            let edge = world.start_edge(node, disk, true);
+            let edge = world.start_edge(node, disk);
             world.edges.push(edge);
         }
         world
@@ -190,21 +215,23 @@ impl World {
                 self.tell(&format!("database: {mood:?}"));
                 self.database.set(mood);
             }
-            8 => {
-                let at = self.random.below(20);
+            8 | 9 => {
+                let of_edge = self.random.one_in(2);
+                let after = self.random.below(20);
                 let fault =
                     [Fault::Stop, Fault::Full, Fault::Broken][self.random.below(3) as usize];
-                self.tell(&format!("aggregator's disk: {fault:?} in {at} operations"));
+                let process = match of_edge {
+                    true => &self.edges[usize::from(node - 1)],
+                    false => &self.aggregator,
+                };
+                process.fail(fault, after);
                 self.story.disk_faults += 1;
-                let disk = &self.aggregator.disk;
-                disk.fault_at(disk.operations() + at, fault);
-            }
-            9 => {
-                let at = self.random.below(20);
-                self.tell(&format!("edge {node}: stops in {at} operations"));
-                self.story.disk_faults += 1;
-                let disk = &self.edges[usize::from(node - 1)].disk;
-                disk.fault_at(disk.operations() + at, Fault::Stop);
+                let whose = if of_edge {
+                    format!("edge {node}")
+                } else {
+                    "aggregator".into()
+                };
+                self.tell(&format!("{whose}: disk {fault:?} in {after} operations"));
             }
             _ => {}
         }
@@ -243,10 +270,7 @@ impl World {
         let disk = self.after(&self.aggregator.disk.clone(), power);
         self.aggregator.task.abort();
         let running = centre::run(disk.clone(), self.network.clone(), self.database.clone());
-        self.aggregator = Process {
-            disk,
-            task: tokio::spawn(running),
-        };
+        self.aggregator = Process::new(disk, Arc::default(), running);
     }
 
     fn restart_edge(&mut self, node: u16) {
@@ -258,13 +282,17 @@ impl World {
             self.events.power_failed(node);
         }
         self.edges[at].task.abort();
-        self.edges[at] = self.start_edge(node, disk, true);
+        self.edges[at] = self.start_edge(node, disk);
     }
 
+    /// What the next process finds. The one before may live on for a moment, but changes nothing any
+    /// more.
     fn after(&mut self, disk: &Model, power: bool) -> Model {
         if !power {
             self.story.crashes += 1;
-            return disk.crash();
+            let after = disk.crash();
+            disk.stop();
+            return after;
         }
         self.story.power_cuts += 1;
         let loss = match self.random.below(4) {
@@ -272,10 +300,12 @@ impl World {
             1 => Loss::Nothing,
             _ => Loss::Chance(self.random.next()),
         };
-        disk.cut_power(loss)
+        let after = disk.cut_power(loss);
+        disk.stop();
+        after
     }
 
-    fn start_edge(&mut self, node: u16, disk: Model, sound: bool) -> Process {
+    fn start_edge(&mut self, node: u16, disk: Model) -> Process {
         let edge = Edge {
             node,
             lanes: node as u8,
@@ -283,8 +313,9 @@ impl World {
             events: self.events.clone(),
             open: self.open.subscribe(),
         };
-        let task = tokio::spawn(edge.run(disk.clone(), self.random.next(), sound));
-        Process { disk, task }
+        let sound = Arc::new(AtomicBool::new(true));
+        let running = edge.run(disk.clone(), self.random.next(), sound.clone());
+        Process::new(disk, sound, running)
     }
 
     fn tell(&self, what: &str) {
