@@ -65,7 +65,9 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
     let mutants: Vec<&Mutant> = mutants.iter().filter(wanted).collect();
     ensure!(!mutants.is_empty(), "no mutant has such a name; see --list");
     if options.list {
-        mutants.iter().for_each(|it| println!("{:<60} {}", it.name, it.file.display()));
+        mutants
+            .iter()
+            .for_each(|it| println!("{:<60} {}", it.name, it.file.display()));
         return Ok(());
     }
     let tree = copy()?;
@@ -80,13 +82,22 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
             Outcome::Survived => "SURVIVED".to_owned(),
             Outcome::Uncompilable => "DOES NOT COMPILE".to_owned(),
         };
-        println!("{:<width$}  {:>5.0} s  {said}", mutant.name, start.elapsed().as_secs_f64());
+        println!(
+            "{:<width$}  {:>5.0} s  {said}",
+            mutant.name,
+            start.elapsed().as_secs_f64()
+        );
         if !matches!(outcome, Outcome::Caught(_)) {
             left.push(mutant.name.as_str());
         }
     }
     if !left.is_empty() {
-        bail!("{} of {} were not caught: {}", left.len(), mutants.len(), left.join("; "));
+        bail!(
+            "{} of {} were not caught: {}",
+            left.len(),
+            mutants.len(),
+            left.join("; ")
+        );
     }
     println!("All {} mutants were caught.", mutants.len());
     Ok(())
@@ -114,7 +125,13 @@ pub(crate) fn read(root: &Path) -> anyhow::Result<Vec<Mutant>> {
 fn copy() -> anyhow::Result<PathBuf> {
     let (root, tree) = (crate::root(), crate::target_dir().join("mutants/tree"));
     let listed = Command::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
         .current_dir(&root)
         .output()
         .context("git is needed to know which files there are")?;
@@ -153,9 +170,10 @@ fn remove_others(folder: &Path, known: &[PathBuf]) -> anyhow::Result<()> {
 
 fn test(tree: &Path, arguments: &str) -> Command {
     let mut test = cargo(["test"]);
-    test.args(arguments.split(' '))
-        .current_dir(tree)
-        .env("CARGO_TARGET_DIR", crate::target_dir().join("mutants/target"));
+    test.args(arguments.split(' ')).current_dir(tree).env(
+        "CARGO_TARGET_DIR",
+        crate::target_dir().join("mutants/target"),
+    );
     test
 }
 
@@ -163,7 +181,9 @@ fn sound(tree: &Path, mutants: &[&Mutant]) -> anyhow::Result<()> {
     let mut tests: Vec<&String> = mutants.iter().flat_map(|it| &it.tests).collect();
     tests.sort();
     tests.dedup();
-    tests.into_iter().try_for_each(|arguments| run(&mut test(tree, arguments)))
+    tests
+        .into_iter()
+        .try_for_each(|arguments| run(&mut test(tree, arguments)))
 }
 
 impl Mutant {
@@ -180,7 +200,10 @@ impl Mutant {
         for arguments in &self.tests {
             let (build, _) = arguments.split_once(" -- ").unwrap_or((arguments, ""));
             let mut built = test(tree, build);
-            let built = built.arg("--no-run").stdout(Stdio::null()).stderr(Stdio::null());
+            let built = built
+                .arg("--no-run")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
             if !built.status()?.success() {
                 return Ok(Outcome::Uncompilable);
             }
@@ -196,7 +219,10 @@ impl Mutant {
 fn failing(test: &mut Command) -> anyhow::Result<Option<String>> {
     let limited = format!("{}s", LONGEST.as_secs());
     let mut command = Command::new("timeout");
-    command.arg(limited).arg(test.get_program()).args(test.get_args());
+    command
+        .arg(limited)
+        .arg(test.get_program())
+        .args(test.get_args());
     for (name, value) in test.get_envs() {
         match value {
             Some(value) => command.env(name, value),
@@ -214,5 +240,7 @@ fn failing(test: &mut Command) -> anyhow::Result<Option<String>> {
     let failed = said
         .lines()
         .find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-    Ok(Some(failed.unwrap_or("a test that does not end").to_owned()))
+    Ok(Some(
+        failed.unwrap_or("a test that does not end").to_owned(),
+    ))
 }
