@@ -13,6 +13,7 @@ use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SAMPLE_LINES: u64 = 10_000;
@@ -55,7 +56,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let outcome = replay(&stack, &log, options.rate, &mut interrupt)?;
     interrupt.check()?;
     print!("\n{}", outcome.table());
-    let verdict = verify::verify(&analyst, &outcome, ARRIVE_WITHIN)?;
+    let verdict = verify::verify(&analyst, &outcome, 0, ARRIVE_WITHIN)?;
     show_tables(&analyst, &outcome.run)?;
     show_addresses(&stack);
     let summary = summary(&stack, &outcome, &verdict)?;
@@ -140,6 +141,7 @@ fn replay(
         repeat: 1,
         run: format!("demo-{:08x}", getrandom::u32().context("no randomness")?),
         progress: std::io::stderr().is_terminal(),
+        stop: Arc::default(),
     };
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod chaos;
 pub mod clickhouse;
 pub mod combined_log;
 pub mod demo;

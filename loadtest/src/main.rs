@@ -4,6 +4,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -11,7 +12,7 @@ use loadtest::bench::baseline::{self, Baseline};
 use loadtest::bench::click;
 use loadtest::bench::edges;
 use loadtest::bench::pipeline::{self, tail};
-use loadtest::{demo, links, replay};
+use loadtest::{chaos, demo, links, replay};
 
 /// Replays traffic, runs the demo, measures.
 #[derive(Parser)]
@@ -28,6 +29,9 @@ enum Task {
     /// Start ClickHouse, an aggregator and two edges, send traffic, and show what analysts see. The
     /// last line is one JSON object.
     Demo(Demo),
+    /// Let processes die, disks fill up, networks and clocks fail while traffic flows, and compare every
+    /// answered click with ClickHouse. The last line is one JSON object.
+    Chaos(chaos::Options),
     /// Measure what a click costs at the edge, beside nginx and servers that track nothing.
     BenchClick(click::Options),
     /// Measure what a click costs from the visitor to a row in ClickHouse, beside nginx.
@@ -103,6 +107,7 @@ fn main() -> ExitCode {
             geo,
             exit,
         }),
+        Task::Chaos(options) => chaos::run(&options),
         Task::BenchClick(options) => click::run(&options),
         Task::BenchPipeline(options) => pipeline::run(&options),
         Task::BenchEdges(options) => edges::run(&options),
@@ -133,6 +138,7 @@ fn run_replay(arguments: Replay) -> anyhow::Result<()> {
         repeat: arguments.repeat,
         run: arguments.run.map_or_else(random_name, Ok)?,
         progress: std::io::stderr().is_terminal(),
+        stop: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -21,9 +21,23 @@ pub struct Member {
     name: String,
     program: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     log: PathBuf,
     ready: Ready,
     process: Option<Process>,
+}
+
+/// How a stack differs from one that nothing happens to.
+#[derive(Debug, Clone, Default)]
+pub struct Wiring {
+    /// The UDP port where edges find the aggregator, instead of its own.
+    pub shipping: Option<u16>,
+    /// The TCP port where the aggregator finds ClickHouse, instead of its own.
+    pub engine: Option<u16>,
+    /// Further sections of edges' settings.
+    pub edge_settings: String,
+    /// Environment variables of edges and aggregator.
+    pub environment: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -66,15 +80,34 @@ impl Member {
     /// # Errors
     /// When it is not ready in time; the message has its log's tail.
     pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.begin()?;
+        if let Some(process) = &mut self.process {
+            match &self.ready {
+                Ready::Line => drop(process.ready_line(READY_WITHIN)?),
+                Ready::Ping(url) => wait_for(url, &self.log)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts it (again) with the same settings and does not wait.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn begin(&mut self) -> anyhow::Result<()> {
         self.kill9()?;
         let mut command = Command::new(&self.program);
-        let mut process = Process::start(&self.name, command.args(&self.arguments), &self.log)?;
-        match &self.ready {
-            Ready::Line => drop(process.ready_line(READY_WITHIN)?),
-            Ready::Ping(url) => wait_for(url, &self.log)?,
-        }
-        self.process = Some(process);
+        command.args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.process = Some(Process::start(&self.name, &mut command, &self.log)?);
         Ok(())
+    }
+
+    /// From the next start on it is the program of that name in `folder`.
+    pub fn program_from(&mut self, folder: &Path) {
+        if let Some(name) = self.program.file_name() {
+            self.program = folder.join(name);
+        }
     }
 }
 
@@ -113,6 +146,20 @@ impl Stack {
         dir: &Path,
         edges: u16,
         geo: Option<&Path>,
+        progress: impl FnMut(&str),
+    ) -> anyhow::Result<Self> {
+        Self::start_wired(dir, edges, geo, &Wiring::default(), progress)
+    }
+
+    /// As [`Stack::start`], with something between the processes.
+    ///
+    /// # Errors
+    /// As [`Stack::start`].
+    pub fn start_wired(
+        dir: &Path,
+        edges: u16,
+        geo: Option<&Path>,
+        wiring: &Wiring,
         mut progress: impl FnMut(&str),
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -122,7 +169,10 @@ impl Stack {
         progress("ClickHouse");
         let engine = start_engine(&dir, clickhouse)?;
         progress("aggregator");
-        let aggregator = start_aggregator(&dir, clickhouse, shipping, admin)?;
+        let engine_port = wiring.engine.unwrap_or(clickhouse);
+        let text = aggregator_settings(&dir, engine_port, shipping, admin);
+        let aggregator = serve(&dir, "aggregator", "aggregator", &text, &wiring.environment)?;
+        let shipping_port = wiring.shipping.unwrap_or(shipping);
         let mut stack = Self {
             edges: Vec::new(),
             aggregator,
@@ -138,8 +188,10 @@ impl Stack {
         for node in 1..=edges {
             progress(&format!("edge {node}"));
             let (http, admin) = (free_port()?, free_port()?);
-            let text = edge_settings(&dir, node, [http, admin, shipping], geo);
-            let edge = serve(&dir, "edge-tracker", &format!("edge-{node}"), &text)?;
+            let mut text = edge_settings(&dir, node, [http, admin, shipping_port], geo);
+            text.push_str(&wiring.edge_settings);
+            let name = format!("edge-{node}");
+            let edge = serve(&dir, "edge-tracker", &name, &text, &wiring.environment)?;
             stack.edges.push(edge);
             stack.edge_urls.push(url(http));
             stack.edge_admin_urls.push(url(admin));
@@ -152,11 +204,19 @@ impl Stack {
     /// # Errors
     /// When one does not stop in time or ends with an error.
     pub fn stop(mut self) -> anyhow::Result<()> {
+        self.stop_edges_and_aggregator()?;
+        self.engine.stop()
+    }
+
+    /// As [`Stack::stop`], but leaves ClickHouse.
+    ///
+    /// # Errors
+    /// As [`Stack::stop`].
+    pub fn stop_edges_and_aggregator(&mut self) -> anyhow::Result<()> {
         for edge in &mut self.edges {
             edge.stop()?;
         }
-        self.aggregator.stop()?;
-        self.engine.stop()
+        self.aggregator.stop()
     }
 }
 
@@ -174,6 +234,7 @@ pub(crate) fn start_engine(dir: &Path, port: u16) -> anyhow::Result<Member> {
         arguments: ["serve", "--data", &data, "--http-port", &port.to_string()]
             .map(Into::into)
             .into(),
+        environment: Vec::new(),
         log: dir.join("clickhouse.log"),
         ready: Ready::Ping(format!("{}/ping", url(port))),
         process: None,
@@ -189,16 +250,20 @@ pub(crate) fn start_aggregator(
     listen: u16,
     admin: u16,
 ) -> anyhow::Result<Member> {
+    let text = aggregator_settings(dir, engine, listen, admin);
+    serve(dir, "aggregator", "aggregator", &text, &[])
+}
+
+fn aggregator_settings(dir: &Path, engine: u16, listen: u16, admin: u16) -> String {
     let at = |name: &str| format!("{:?}", dir.join(name));
-    let text = format!(
+    format!(
         "data_dir = {}\nlisten = \"127.0.0.1:{listen}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
          [tls]\ndir = {}\n[clickhouse]\nurl = \"{}\"\ndatabase = \"tracking\"\ncredentials = {}\n",
         at("aggregator"),
         at("tls"),
         url(engine),
         at("clickhouse/credentials.json"),
-    );
-    serve(dir, "aggregator", "aggregator", &text)
+    )
 }
 
 fn edge_settings(dir: &Path, node: u16, ports: [u16; 3], geo: Option<&Path>) -> String {
@@ -219,7 +284,13 @@ fn edge_settings(dir: &Path, node: u16, ports: [u16; 3], geo: Option<&Path>) -> 
     )
 }
 
-fn serve(dir: &Path, binary: &str, name: &str, settings: &str) -> anyhow::Result<Member> {
+fn serve(
+    dir: &Path,
+    binary: &str,
+    name: &str,
+    settings: &str,
+    environment: &[(String, String)],
+) -> anyhow::Result<Member> {
     let file = dir.join(format!("{name}.toml"));
     fs::write(&file, settings).with_context(|| format!("cannot write {}", file.display()))?;
     let mut member = Member {
@@ -230,6 +301,7 @@ fn serve(dir: &Path, binary: &str, name: &str, settings: &str) -> anyhow::Result
             "--config".into(),
             file.display().to_string(),
         ],
+        environment: environment.to_vec(),
         log: dir.join(format!("{name}.log")),
         ready: Ready::Line,
         process: None,

@@ -26,12 +26,17 @@ pub struct Verdict {
 const QUIET: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Waits until every answered request of `outcome` has its row and nothing more arrives, or
-/// `within` has passed; then compares.
+/// Waits until every answered request of `outcome` but `lost`, which edges counted as lost, has its row
+/// and nothing more arrives, or `within` has passed; then compares.
 ///
 /// # Errors
 /// When ClickHouse does not answer at the end.
-pub fn verify(analyst: &Analyst, outcome: &Outcome, within: Duration) -> anyhow::Result<Verdict> {
+pub fn verify(
+    analyst: &Analyst,
+    outcome: &Outcome,
+    lost: u64,
+    within: Duration,
+) -> anyhow::Result<Verdict> {
     let deadline = Instant::now() + within;
     let (mut seen, mut since) = (0, Instant::now());
     loop {
@@ -43,7 +48,7 @@ pub fn verify(analyst: &Analyst, outcome: &Outcome, within: Duration) -> anyhow:
                     (seen, since) = (rows, Instant::now());
                 }
                 let missing = missing(outcome, &ids);
-                if last || (missing == 0 && since.elapsed() >= QUIET) {
+                if last || (missing <= lost && since.elapsed() >= QUIET) {
                     return compare(analyst, outcome, &ids, missing);
                 }
             }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod chaos;
 mod check;
 mod mutants;
 mod setup;
@@ -47,6 +48,8 @@ enum Task {
     },
     /// Format, clippy, documentation, licences and dependencies, house rules.
     Check,
+    /// Let everything fail while traffic flows, and compare every answered click with ClickHouse.
+    Chaos(chaos::Options),
     /// Break the durability code in each known way, in a copy, and see that the tests notice.
     Mutants(mutants::Options),
     /// Measure, and say what does not keep to its budget.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => demo(args),
         Task::Test { args } => test(args),
         Task::Check => check::run_all(),
+        Task::Chaos(options) => options.run(),
         Task::Mutants(options) => mutants::run_all(&options),
         Task::Bench { what } => what.unwrap_or_default().run(),
     };

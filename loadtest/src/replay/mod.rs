@@ -8,6 +8,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -39,6 +40,8 @@ pub struct Options {
     pub run: String,
     /// Whether a progress bar is drawn.
     pub progress: bool,
+    /// Once true, no further request is sent.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// One request's number in the run: `external_id` is `<run>-<number>`.

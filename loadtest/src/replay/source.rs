@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -25,7 +26,8 @@ pub(super) fn feed(
             .with_context(|| format!("cannot open the log {}", options.log.display()))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
         while read_line(&mut reader, &mut bytes).context("cannot read the log")? {
-            if options.limit.is_some_and(|limit| number >= limit) {
+            let stopped = options.stop.load(Ordering::Relaxed);
+            if stopped || options.limit.is_some_and(|limit| number >= limit) {
                 return Ok(unreadable);
             }
             let Some(line) = combined_log::parse(&bytes) else {
