@@ -17,6 +17,7 @@ pub struct Stats {
     bytes: AtomicU64,
     segments: AtomicU64,
     syncs: AtomicU64,
+    failed_syncs: AtomicU64,
     last_sync_micros: AtomicU64,
 }
 
@@ -27,6 +28,7 @@ impl Stats {
             bytes: AtomicU64::new(0),
             segments: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            failed_syncs: AtomicU64::new(0),
             last_sync_micros: AtomicU64::new(0),
         }
     }
@@ -47,6 +49,12 @@ impl Stats {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Syncs that failed since the journal was opened: what was accepted since is not durable.
+    #[must_use]
+    pub fn failed_syncs(&self) -> u64 {
+        self.failed_syncs.load(Ordering::Relaxed)
     }
 
     /// How long the last sync took, in microseconds.
@@ -78,6 +86,10 @@ impl Stats {
     pub(crate) fn unreserve(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         self.segments.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sync_failed(&self) {
+        self.failed_syncs.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn synced(&self, took: Duration) {

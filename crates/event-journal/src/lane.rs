@@ -186,6 +186,7 @@ impl<S: Storage> Lane<S> {
                     // What the kernel holds after a failed sync is unknown, for ever.
                     tracing::error!(lane = self.number, %error, "the journal can't be synced");
                     self.sync_failed.store(true, Ordering::Release);
+                    self.stats.sync_failed();
                 }
             }
         }

@@ -192,6 +192,9 @@ impl<S: Storage> Opening<'_, S> {
         for segment in recovered.segments.iter().chain(&recovered.empty) {
             self.stats.found(u64::from(segment.length));
         }
+        if recovered.sync_failed {
+            self.stats.sync_failed();
+        }
         let shared = Arc::new(Lane::new(
             self.storage.clone(),
             number,

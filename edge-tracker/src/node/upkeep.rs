@@ -133,6 +133,7 @@ impl Upkeep {
             ("journal_bytes", self.keeper.bytes()),
             ("journal_segments", self.keeper.segments()),
             ("journal_syncs", self.keeper.syncs()),
+            ("journal_failed_syncs", self.keeper.failed_syncs()),
             ("journal_last_sync_micros", self.keeper.last_sync_micros()),
         ] {
             self.metrics

@@ -261,6 +261,17 @@ impl Machine {
             told.push((lane, last, outcome.is_ok()));
         });
         self.journal().upkeep.sync(false);
+        let failed = self.journal().upkeep.stats().failed_syncs();
+        let in_vain = self
+            .told
+            .lock()
+            .expect("nobody panics meanwhile")
+            .iter()
+            .any(|it| !it.2);
+        assert!(
+            !in_vain || failed > 0,
+            "operators are not told of a failed sync"
+        );
         self.take_told();
     }
 
