@@ -39,6 +39,12 @@ impl Stats {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether three quarters of the bytes that segments may take are taken.
+    #[must_use]
+    pub fn is_almost_full(&self) -> bool {
+        self.bytes() >= self.max_bytes / 4 * 3
+    }
+
     /// Segment files.
     #[must_use]
     pub fn segments(&self) -> u64 {

@@ -14,6 +14,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 const SAVE_FILTERS_EVERY: Duration = Duration::from_secs(60);
+/// While the journal is almost full, since it keeps what the saved filters do not know.
+const SAVE_FILTERS_PRESSED_EVERY: Duration = Duration::from_secs(3);
 const LOOK_AT_GEO_EVERY: Duration = Duration::from_secs(5);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,12 +35,14 @@ impl Upkeep {
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.report();
         let mut save = every(SAVE_FILTERS_EVERY);
+        let mut pressed = every(SAVE_FILTERS_PRESSED_EVERY);
         let mut geo = every(LOOK_AT_GEO_EVERY);
         let mut links = every(self.links.check_every.get().0);
         let mut report = every(REPORT_EVERY);
         while !*stop.borrow() {
             tokio::select! {
                 _ = save.tick() => self.save_filters().await,
+                _ = pressed.tick(), if self.keeper.is_almost_full() => self.save_filters().await,
                 _ = geo.tick() => self.refresh_geo().await,
                 _ = links.tick() => self.reload_links().await,
                 _ = report.tick() => self.report(),
@@ -64,7 +68,7 @@ impl Upkeep {
         match saved.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "the filters can't be saved; trying again in a minute, and the journal is kept meanwhile")
+                tracing::error!(%error, "the filters can't be saved; trying again within a minute, and the journal is kept meanwhile")
             }
             Err(error) => tracing::error!(%error, "saving the filters failed"),
         }

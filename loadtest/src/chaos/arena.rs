@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, killpg};
@@ -20,6 +20,8 @@ pub(super) const EDGES: u16 = 2;
 /// Journals small enough to be filled.
 const SMALL: &str = "[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"4MiB\"\n";
 const SMALL_DISK: u64 = 16 << 20;
+/// Once nothing hinders shipping any more.
+const ROOM_AGAIN_WITHIN: Duration = Duration::from_secs(20);
 const ENGINE_DISK: u64 = 512 << 20;
 /// Where libfaketime lies, by distribution.
 const FAKETIME: [&str; 3] = [
@@ -119,7 +121,7 @@ impl Arena {
                 self.cut_both(true);
                 sleep(Duration::from_secs(20));
                 self.cut_both(false);
-                Ok(())
+                self.wait_until_nothing_is_lost()
             }
             Fault::Engine => self.engine(),
             Fault::Clock => self.jump(),
@@ -206,8 +208,25 @@ impl Arena {
         sleep(Duration::from_secs(6));
         self.disks[which].free();
         self.cut_both(false);
-        self.pause(Duration::from_secs(2));
-        Ok(())
+        self.wait_until_nothing_is_lost()
+    }
+
+    /// Journals that were full take events again soon after there is room, while traffic flows on.
+    fn wait_until_nothing_is_lost(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + ROOM_AGAIN_WITHIN;
+        let mut before = self.lost()?;
+        loop {
+            sleep(Duration::from_secs(1));
+            let now = self.lost()?;
+            if now == before {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "edges still lose events {ROOM_AGAIN_WITHIN:?} after there is room for them"
+            );
+            before = now;
+        }
     }
 
     fn engine(&mut self) -> anyhow::Result<()> {
