@@ -111,42 +111,37 @@ fn only_what_was_not_taken_is_recovered() {
 }
 
 #[test]
-fn every_flipped_byte_of_a_block_is_noticed() {
+fn every_flipped_bit_and_every_truncation_of_a_block_is_noticed() {
     let folder = tempfile::tempdir().expect("a folder");
-    let [_, second] = two_blocks(folder.path());
-    let path = folder
-        .path()
-        .join("blocks")
-        .join(format!("{}.block", second.0));
-    let sound = fs::read(&path).expect("written");
-    for at in 0..sound.len() {
-        let mut damaged = sound.clone();
-        damaged[at] ^= 0x10;
-        fs::write(&path, &damaged).expect("written");
-        let (_, recovered) = open(folder.path());
-        assert!(recovered.blocks.is_empty(), "byte {at}");
-        assert_eq!(recovered.set_aside.len(), 1, "byte {at}");
-        assert_eq!(fs::read(&recovered.set_aside[0]).expect("kept"), damaged);
+    let [first, second] = two_blocks(folder.path());
+    // The block that was taken stays beside for the sake of the checkpoint before.
+    for (token, left) in [
+        (&second.0, &[][..]),
+        (&first.0, std::slice::from_ref(&second)),
+    ] {
+        let path = folder.path().join("blocks").join(format!("{token}.block"));
+        let sound = fs::read(&path).expect("written");
+        for damaged in damages(&sound) {
+            fs::write(&path, &damaged).expect("written");
+            let (_, recovered) = open(folder.path());
+            assert_eq!(recovered.blocks, left);
+            assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
+            assert_eq!(recovered.set_aside.len(), 1);
+            assert_eq!(fs::read(&recovered.set_aside[0]).expect("kept"), damaged);
+        }
+        fs::write(&path, sound).expect("written");
+        assert_eq!(open(folder.path()).1.blocks, vec![second.clone()]);
     }
-    fs::write(&path, sound).expect("written");
-    assert_eq!(open(folder.path()).1.blocks, vec![second]);
 }
 
-#[test]
-fn every_truncation_of_a_block_is_noticed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let [_, second] = two_blocks(folder.path());
-    let path = folder
-        .path()
-        .join("blocks")
-        .join(format!("{}.block", second.0));
-    let sound = fs::read(&path).expect("written");
-    for length in 0..sound.len() {
-        fs::write(&path, &sound[..length]).expect("written");
-        let (_, recovered) = open(folder.path());
-        assert!(recovered.blocks.is_empty(), "{length} bytes");
-        assert_eq!(recovered.set_aside.len(), 1, "{length} bytes");
-    }
+/// `sound` with each of its bits flipped, then cut to each length.
+fn damages(sound: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let flipped = (0..sound.len() * 8).map(|bit| {
+        let mut bytes = sound.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes
+    });
+    flipped.chain((0..sound.len()).map(|length| sound[..length].to_vec()))
 }
 
 #[test]
@@ -176,22 +171,24 @@ fn a_damaged_checkpoint_costs_nothing() {
     drop(store);
     let path = folder.path().join("blocks/checkpoint");
     let sound = fs::read(&path).expect("written");
-    for at in 0..sound.len() * 2 {
-        let mut damaged = sound.clone();
-        if at < sound.len() {
-            damaged[at] ^= 1;
-        } else {
-            damaged.truncate(at - sound.len());
-        }
+    for damaged in damages(&sound) {
+        fs::write(&path, &damaged).expect("written");
+        let (_, recovered) = open(folder.path());
+        let aside = folder.path().join("blocks/checkpoint.corrupt");
+        assert_eq!(fs::read(&aside).expect("kept"), damaged);
+        assert_eq!(recovered.set_aside, [aside]);
+        // The one before, and the block between the two, say the same together.
+        assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
+        assert_eq!(recovered.blocks, vec![second.clone()]);
+    }
+    // Nobody asks the one before while the current one is whole.
+    fs::write(&path, &sound).expect("written");
+    let path = folder.path().join("blocks/checkpoint.prev");
+    for damaged in damages(&fs::read(&path).expect("written")) {
         fs::write(&path, damaged).expect("written");
         let (_, recovered) = open(folder.path());
-        assert_eq!(
-            recovered.set_aside,
-            [folder.path().join("blocks/checkpoint.corrupt")]
-        );
-        // The one before, and the block between the two, say the same together.
-        assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5), "damage {at}");
-        assert_eq!(recovered.blocks, vec![second.clone()], "damage {at}");
+        assert_eq!(recovered.checkpoint, checkpoint(&second.1, 10));
+        assert!(recovered.set_aside.is_empty() && recovered.blocks.is_empty());
     }
 }
 

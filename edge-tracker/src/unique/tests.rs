@@ -1,5 +1,6 @@
 //! The window by a simulated clock, the promise on errors, threads.
 
+mod bytes;
 mod disk;
 
 use super::*;

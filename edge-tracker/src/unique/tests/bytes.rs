@@ -1,0 +1,81 @@
+//! Every bit and every length of what the filters save: a damaged file is set aside, the others count,
+//! and the journal is asked for all that there is.
+
+use super::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const COVERS: [(u8, u64); 2] = [(0, 24), (3, 25)];
+
+/// A day in three generations of eight hours, small enough to try every bit.
+fn small() -> UniqueSettings {
+    UniqueSettings {
+        generations: 3,
+        shards: 2,
+        expected_visits: 60,
+        ..UniqueSettings::default()
+    }
+}
+
+/// The files of filters with visitor `n` at each hour `n` of a day.
+fn saved(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let filters = Filters::new(&small()).expect("valid settings");
+    for hour in 0..24 {
+        visit(&filters, hour, at(hour));
+    }
+    filters.save(dir, &COVERS).expect("saved");
+    let entries = fs::read_dir(dir).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .map(|path| (path.clone(), fs::read(path).expect("readable")))
+        .collect()
+}
+
+fn load(dir: &Path) -> (Filters, Snapshot) {
+    Filters::load(&small(), dir, at(23)).expect("valid settings")
+}
+
+/// Which of the visitors of a generation that began at this hour are known.
+fn known(filters: &Filters, since: u64) -> usize {
+    (since..since + 8)
+        .filter(|number| visit(filters, *number, at(23)))
+        .count()
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_costs_one_file() {
+    let dir = TempDir::new().expect("a folder");
+    let files = saved(dir.path());
+    assert_eq!(files.len(), 3 + 1);
+    let mut trials = 0;
+    for (path, sound) in &files {
+        let flipped = (0..sound.len() * 8).map(|bit| {
+            let mut bytes = sound.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            (format!("bit {bit}"), bytes)
+        });
+        let cut = (0..sound.len()).map(|len| (format!("cut to {len}"), sound[..len].to_vec()));
+        for (damage, bytes) in flipped.chain(cut) {
+            let what = format!("{}, {damage}", path.display());
+            fs::write(path, &bytes).expect("writable");
+            let (filters, snapshot) = load(dir.path());
+            assert_eq!(snapshot.set_aside, 1, "{what}");
+            assert!(snapshot.covers.is_empty(), "{what}");
+            let aside = PathBuf::from(format!("{}.corrupt", path.display()));
+            assert_eq!(fs::read(&aside).expect("kept"), bytes, "{what}");
+            let manifest = path.ends_with("manifest");
+            assert_eq!(snapshot.generations, if manifest { 3 } else { 2 }, "{what}");
+            let whole = [0, 8, 16].map(|since| known(&filters, since) == 8);
+            let lost = whole.iter().filter(|whole| !**whole).count();
+            assert_eq!(lost, usize::from(!manifest), "{what}");
+            fs::remove_file(aside).expect("removable");
+            fs::write(path, sound).expect("writable");
+            trials += 1;
+        }
+    }
+    let (_, snapshot) = load(dir.path());
+    assert_eq!((snapshot.set_aside, snapshot.covers), (0, COVERS.to_vec()));
+    println!("{trials} starts");
+}
