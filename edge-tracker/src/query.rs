@@ -4,6 +4,7 @@
 //! their visitors must not see an error for it; control characters are refused.
 
 use crate::refusal::Refusal;
+use std::borrow::Cow;
 use std::ops::Range;
 use tracking_events::{CostMicros, SUB_COUNT};
 
@@ -88,20 +89,22 @@ impl Query {
                 (other, _) => *other,
             });
         }
-        if self.scratch.len() > limits.value_bytes {
+        let lossy = match std::str::from_utf8(&self.scratch) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => {
+                self.malformed = true;
+                String::from_utf8_lossy(&self.scratch)
+            }
+        };
+        // A byte that is not UTF-8 becomes three.
+        if lossy.len() > limits.value_bytes {
             return Err(Refusal::ParameterTooLong);
         }
         if self.scratch.iter().any(u8::is_ascii_control) {
             return Err(Refusal::ControlCharacter);
         }
         let start = self.text.len();
-        match std::str::from_utf8(&self.scratch) {
-            Ok(text) => self.text.push_str(text),
-            Err(_) => {
-                self.malformed = true;
-                self.text.push_str(&String::from_utf8_lossy(&self.scratch));
-            }
-        }
+        self.text.push_str(&lossy);
         Ok((small(start), small(self.text.len())))
     }
 
@@ -264,6 +267,9 @@ mod tests {
             Some(Refusal::ParameterTooLong)
         );
         assert!(read(&format!("sub1={}", "x".repeat(512))).is_ok());
+        let not_utf8 = |bytes: usize| read(&format!("sub1={}", "%ff".repeat(bytes))).err();
+        assert_eq!(not_utf8(170), None);
+        assert_eq!(not_utf8(171), Some(Refusal::ParameterTooLong));
         for raw in [
             "sub1=%00",
             "sub2=a%0d%0aSet-Cookie:x=y",
