@@ -139,7 +139,7 @@ impl<'a> Iterator for Elements<'a> {
         let from = line.len().saturating_sub(MAX_HEADER_BYTES + 1);
         for (at, byte) in line.iter().enumerate().skip(from).rev() {
             match byte {
-                b'"' => quoted = !quoted,
+                b'"' if !is_escaped(&line[..at]) => quoted = !quoted,
                 b',' if !quoted => {
                     self.rest = Some(&line[..at]);
                     return Some(&line[at + 1..]);
@@ -152,18 +152,48 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The value of `for` in an element of `Forwarded`, without quotes.
+/// Whether an odd number of backslashes stands before a quote: it is part of a quoted text then.
+fn is_escaped(before: &[u8]) -> bool {
+    let slashes = before.iter().rev().take_while(|byte| **byte == b'\\');
+    slashes.count() % 2 == 1
+}
+
+/// The value of `for` in an element of `Forwarded`, without quotes; none when a quote is left open.
+///
+/// Proxies quote what visitors sent (`host="…"`), so nothing within quotes may be taken for a pair.
 fn forwarded_for(element: &str) -> Option<&str> {
-    element.split(';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
+    let (mut rest, mut found) = (Some(element), None);
+    while let Some(text) = rest {
+        let (pair, later) = first_pair(text)?;
+        rest = later;
+        let Some((name, value)) = pair.split_once('=') else {
+            continue;
+        };
         let value = value.trim();
         let bare = value
             .strip_prefix('"')
             .and_then(|value| value.strip_suffix('"'));
-        name.trim()
-            .eq_ignore_ascii_case("for")
-            .then_some(bare.unwrap_or(value))
-    })
+        if found.is_none() && name.trim().eq_ignore_ascii_case("for") {
+            found = Some(bare.unwrap_or(value));
+        }
+    }
+    found
+}
+
+/// `text` up to the first semicolon outside of quotes, and what follows that; none when a quote is
+/// left open.
+fn first_pair(text: &str) -> Option<(&str, Option<&str>)> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b';' if !quoted => return Some((&text[..at], Some(&text[at + 1..]))),
+            _ => {}
+        }
+    }
+    (!quoted).then_some((text, None))
 }
 
 /// An address, alone or with a port; IPv6 bare or in brackets.

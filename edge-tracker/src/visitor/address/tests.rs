@@ -65,6 +65,26 @@ fn x_forwarded_for() {
     }
 }
 
+/// A proxy that quotes the `Host` it was asked for, as RFC 7239 has it, whatever that holds.
+#[test]
+fn what_a_proxy_quotes_is_not_believed() {
+    let resolved = |line: &str| resolve(ForwardedHeader::Forwarded, PROXY, &[line]);
+    for line in [
+        r#"host="x;for=203.0.113.66;y";for=198.51.100.1"#,
+        r#"for=203.0.113.66;x=, for=198.51.100.1;host="a\"b""#,
+        r#"for=203.0.113.66;x=", for=198.51.100.1;host="a\"b""#,
+        r#"for=203.0.113.66, host="a\\";for=198.51.100.1"#,
+        r#"for=203.0.113.66, host="a, for=203.0.113.66";for="198.51.100.1:80""#,
+    ] {
+        assert_eq!(resolved(line), "198.51.100.1", "{line}");
+    }
+    // An open quote may have been anybody's.
+    assert_eq!(
+        resolved(r#"for=203.0.113.66;x=, for=198.51.100.1;host="a"#),
+        PROXY
+    );
+}
+
 #[test]
 fn forwarded() {
     let cases: &[(&[&str], &str)] = &[
