@@ -10,6 +10,7 @@ use crate::metrics::WorkerMetrics;
 use crate::query::{Limits, Query};
 use crate::refusal::Refusal;
 use crate::request::{self, Heads, Target};
+use crate::shed::{Level, Shed};
 use crate::unique::{Filters, Use};
 use crate::visitor::address::{self, AddressStorage, ClientAddress};
 use crate::visitor::agent::{Agent, Agents, Recent};
@@ -23,7 +24,7 @@ use event_journal::LaneWriter;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -70,6 +71,7 @@ pub struct Shared {
 pub struct ClickPath {
     shared: Arc<Shared>,
     metrics: WorkerMetrics,
+    shed: Cell<Level>,
     state: RefCell<State>,
 }
 
@@ -118,6 +120,7 @@ impl ClickPath {
         Self {
             shared,
             metrics,
+            shed: Cell::default(),
             state: RefCell::new(state),
         }
     }
@@ -126,6 +129,11 @@ impl ClickPath {
     #[must_use]
     pub const fn metrics(&self) -> &WorkerMetrics {
         &self.metrics
+    }
+
+    /// Sheds so much from now on.
+    pub fn shed(&self, level: Level) {
+        self.shed.set(level);
     }
 
     /// Whether `peer` is believed about the client's address.
@@ -143,6 +151,10 @@ impl ClickPath {
         mut request: Request<B>,
         parsed: Instant,
     ) -> Response<Full<Bytes>> {
+        if let Some(shed) = self.sheds(&request) {
+            self.metrics.shed(shed);
+            return Refusal::Overloaded.response();
+        }
         let answer = match self.accept(peer, &request, parsed) {
             Ok(answer) => answer,
             Err(refusal) => {
@@ -155,6 +167,16 @@ impl ClickPath {
         drop(request);
         headers.clear();
         answer.response(headers)
+    }
+
+    /// As what the request is shed, if it is.
+    fn sheds<B>(&self, request: &Request<B>) -> Option<Shed> {
+        let level = self.shed.get();
+        if level == Level::default() {
+            return None;
+        }
+        let target = request::target(request, self.shared.max_url_bytes).ok()?;
+        Shed::of(target).filter(|shed| level.sheds(*shed))
     }
 
     fn accept<B>(

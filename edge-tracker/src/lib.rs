@@ -14,6 +14,7 @@ pub mod request;
 pub mod secrets;
 pub mod server;
 pub mod settings;
+pub mod shed;
 pub mod shipper;
 pub mod unique;
 pub mod visitor;

@@ -1,10 +1,11 @@
 //! What an edge node tells Prometheus. Each worker counts for itself: nothing hot is shared.
 
 use crate::refusal::Refusal;
+use crate::shed::Shed;
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 use std::time::Duration;
 use tracking_events::Flags;
@@ -35,7 +36,9 @@ pub struct Metrics {
     marked: IntCounterVec,
     click_log: HistogramVec,
     connections: IntGaugeVec,
+    lag: GaugeVec,
     refused: IntCounterVec,
+    shed: IntCounterVec,
     lost: IntCounterVec,
     /// Links in the table.
     pub links: IntGauge,
@@ -66,8 +69,10 @@ pub struct WorkerMetrics {
     pub click_log: Histogram,
     /// Open connections.
     pub connections: IntGauge,
+    lag: Gauge,
     marked: [IntCounter; MARKS.len()],
     refused: IntCounterVec,
+    shed: IntCounterVec,
     lost: IntCounterVec,
 }
 
@@ -98,6 +103,18 @@ impl Metrics {
                 "edge_connections",
                 "Open connections of visitors",
                 &["worker"],
+            ),
+            lag: seconds(
+                &registry,
+                "edge_lag_seconds",
+                "How late a worker gets round to what is ready, at its least within 100 ms",
+                &["worker"],
+            ),
+            shed: counters(
+                &registry,
+                "edge_shed_total",
+                "What was turned away for want of room or time, by what it was",
+                &["what"],
             ),
             refused: counters(
                 &registry,
@@ -155,7 +172,13 @@ impl Metrics {
         };
         // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
         for refusal in Refusal::ALL {
+            if *refusal == Refusal::Overloaded {
+                continue;
+            }
             metrics.refused.with_label_values(&[refusal.name()]);
+        }
+        for shed in Shed::ALL {
+            metrics.shed.with_label_values(&[shed.name()]);
         }
         for reason in event_journal::AppendError::REASONS {
             metrics.lost.with_label_values(&[reason]);
@@ -178,8 +201,10 @@ impl Metrics {
             impressions: self.answered.with_label_values(&[&*worker, "impression"]),
             click_log: self.click_log.with_label_values(&[&*worker]),
             connections: self.connections.with_label_values(&[&*worker]),
+            lag: self.lag.with_label_values(&[&*worker]),
             marked: MARKS.map(|(_, name)| self.marked.with_label_values(&[&*worker, name])),
             refused: self.refused.clone(),
+            shed: self.shed.clone(),
             lost: self.lost.clone(),
         }
     }
@@ -195,6 +220,16 @@ impl WorkerMetrics {
     /// Counts a refusal.
     pub fn refused(&self, refusal: Refusal) {
         self.refused.with_label_values(&[refusal.name()]).inc();
+    }
+
+    /// Counts what was shed.
+    pub fn shed(&self, shed: Shed) {
+        self.shed.with_label_values(&[shed.name()]).inc();
+    }
+
+    /// Notes how late the worker is.
+    pub fn lag(&self, lag: Duration) {
+        self.lag.set(lag.as_secs_f64());
     }
 
     /// Counts an event that was answered but could not be logged.
@@ -243,6 +278,13 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGa
     registered(
         registry,
         IntGaugeVec::new(Opts::new(name, help), labels).expect(VALID),
+    )
+}
+
+fn seconds(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    registered(
+        registry,
+        GaugeVec::new(Opts::new(name, help), labels).expect(VALID),
     )
 }
 

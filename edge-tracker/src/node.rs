@@ -61,21 +61,14 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let progress = progress(&readers, &covers);
     let shipper = shipper(settings, journal, readers, progress.clone(), &metrics)?;
 
-    let limits = server::Limits::from(&settings.http);
+    let limits = limits(settings);
     let (listeners, listening) =
         server::bind(settings.http.listen, settings.worker_count(), limits)
             .with_context(|| format!("can't listen on {}", settings.http.listen))?;
     let admin = serve_admin(settings, &metrics, stopping.clone()).await?;
     let (stop_workers, workers_stop) = watch::channel(false);
     let (stop_rest, rest_stop) = watch::channel(false);
-    let workers = start_workers(
-        settings,
-        &shared,
-        &metrics,
-        listeners,
-        writers,
-        &workers_stop,
-    )?;
+    let workers = start_workers(&shared, &metrics, listeners, writers, limits, &workers_stop)?;
     let upkeep = Upkeep {
         shared,
         metrics,
@@ -110,6 +103,14 @@ fn close(keeper: Keeper) -> anyhow::Result<()> {
 
 fn ready_line(listening: SocketAddr, admin: SocketAddr) -> String {
     format!(r#"{{"listening":"{listening}","admin":"{admin}"}}"#)
+}
+
+/// What a connection may take, with no more of them than there are descriptors for.
+fn limits(settings: &Settings) -> server::Limits {
+    let mut limits = server::Limits::from(&settings.http);
+    limits.connections =
+        server::descriptors::connections(limits.connections, settings.worker_count());
+    limits
 }
 
 /// What is made before anything is served.
@@ -297,14 +298,13 @@ async fn serve_admin(
 type Worker = JoinHandle<std::io::Result<()>>;
 
 fn start_workers(
-    settings: &Settings,
     shared: &Arc<Shared>,
     metrics: &Metrics,
     listeners: Vec<TcpListener>,
     writers: Vec<LaneWriter>,
+    limits: server::Limits,
     stop: &watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<Worker>> {
-    let limits = server::Limits::from(&settings.http);
     let mut workers = Vec::new();
     for (listener, lane) in listeners.into_iter().zip(writers) {
         let number = lane.lane();

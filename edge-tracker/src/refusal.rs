@@ -4,9 +4,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
+/// How long who was shed should wait before another try, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
 macro_rules! refusals {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $status:ident, $message:literal;)*) => {
-        /// Why a request or connection was refused. Numbers are never given to another reason.
+        /// Why a request or connection was refused. Numbers are never given to another reason; 24 was
+        /// one.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Refusal {
             $($(#[$doc])* $variant = $code,)*
@@ -64,10 +68,10 @@ refusals! {
     TooSlow = 22, "too_slow", REQUEST_TIMEOUT, "the request took too long";
     /// The PROXY protocol header is missing or malformed.
     BadProxyHeader = 23, "bad_proxy_header", BAD_REQUEST, "the PROXY protocol header is missing or malformed";
-    /// The worker has as many connections as it may.
-    TooManyConnections = 24, "too_many_connections", SERVICE_UNAVAILABLE, "too many connections";
     /// The connection broke in the middle of a request or an answer.
     ConnectionBroken = 25, "connection_broken", BAD_REQUEST, "the connection broke";
+    /// There is more to do than can be done; counted as shed, not as refused.
+    Overloaded = 26, "overloaded", SERVICE_UNAVAILABLE, "too busy at the moment, try again later";
 }
 
 impl Refusal {
@@ -89,8 +93,14 @@ impl Refusal {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self == Self::MethodNotAllowed {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        match self {
+            Self::MethodNotAllowed => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
+            Self::Overloaded => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            _ => {}
         }
         response
     }

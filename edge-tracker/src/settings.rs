@@ -78,9 +78,14 @@ pub struct HttpSettings {
     /// How long open connections may finish when the node stops.
     #[serde(default = "HttpSettings::stop_timeout")]
     pub stop_timeout: Period,
-    /// Connections a worker keeps open at once.
+    /// Connections a worker keeps open at once; beyond, the one that has been idle the longest makes
+    /// room. Lowered at start to what the limit of open files allows.
     #[serde(default = "HttpSettings::max_connections")]
     pub max_connections: Within<usize, 1, 1_000_000>,
+    /// How late a worker may get round to what is ready, at its least within 100 ms, before it answers
+    /// pixels with 503; it stops doing so below half of it.
+    #[serde(default = "HttpSettings::shed_lag")]
+    pub shed_lag: Within<Period, 1, 60_000>,
     /// The longest request head, in bytes; at least 8 KiB.
     #[serde(default = "HttpSettings::max_head_bytes")]
     pub max_head_bytes: Within<ByteSize, 8_192, 1_048_576>,
@@ -107,6 +112,9 @@ impl HttpSettings {
     }
     fn max_connections() -> Within<usize, 1, 1_000_000> {
         Within::new(16_384)
+    }
+    fn shed_lag() -> Within<Period, 1, 60_000> {
+        Within::new(Period(Duration::from_millis(50)))
     }
     fn max_head_bytes() -> Within<ByteSize, 8_192, 1_048_576> {
         Within::new(ByteSize(16 << 10))

@@ -112,6 +112,7 @@ fn serve(dir: &Path) -> (SocketAddr, watch::Sender<bool>) {
         write_timeout: Duration::from_secs(60),
         stop_timeout: Duration::from_secs(1),
         connections: 16,
+        shed_lag: Duration::from_secs(60),
         head_bytes: 16 << 10,
         proxy_protocol: false,
     };

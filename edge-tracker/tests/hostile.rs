@@ -162,15 +162,6 @@ fn hosts_that_are_not_served_are_refused() {
 }
 
 #[test]
-fn more_connections_than_allowed_are_closed_and_counted() {
-    let edge = Edge::with("max_connections = 1");
-    // Two workers: of many connections at once most find their worker full.
-    let streams: Vec<_> = (0..20).map(|_| edge.connect()).collect();
-    edge.await_metric("edge_refused_total", "\"too_many_connections\"", 18);
-    drop(streams);
-}
-
-#[test]
 fn the_proxy_protocol_is_believed_from_trusted_peers_alone() {
     let edge = Edge::with("proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]");
     let request = "GET /c/spring HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

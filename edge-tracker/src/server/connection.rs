@@ -1,7 +1,7 @@
 //! One connection: who is at the other end, which protocol, time-outs, and why it ended.
 
-use super::lives::{Conversation, Life};
-use super::prefixed::Prefixed;
+use super::lives::{Conversation, Ended, Life};
+use super::watched::{Streams, Watched};
 use super::{Limits, prelude};
 use crate::click_path::ClickPath;
 use crate::refusal::Refusal;
@@ -22,18 +22,20 @@ use tokio::net::TcpStream;
 
 const HTTP2_STREAMS: u32 = 64;
 const HTTP2_WINDOW: u32 = 64 << 10;
+const HTTP2_RESETS: usize = 20;
 
 /// Serves a connection until it ends.
 ///
 /// # Errors
 /// The reason, when it ended otherwise than by the client's orderly leave.
 pub(super) async fn serve(
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     path: &Rc<ClickPath>,
     life: &Rc<Life>,
     limits: Limits,
-) -> Result<(), Refusal> {
+) -> Result<(), Ended> {
+    let mut stream = Watched::new(stream, life.clone());
     let expects_proxy_header = limits.proxy_protocol && path.trusts(peer.ip());
     let first = {
         let reading = pin!(prelude::read(&mut stream, peer, expects_proxy_header));
@@ -48,15 +50,17 @@ pub(super) async fn serve(
         life: life.clone(),
         peer: prelude.peer,
     };
-    let io = TokioIo::new(Prefixed::new(prelude.rest, stream));
     let served = if prelude.http2 {
         // Its own pings tell whether somebody is there.
         life.exempt();
-        life.limit(pin!(http2(io, clicks, limits))).await?
+        let streams = stream.as_http2(prelude.rest);
+        life.limit(pin!(http2(stream, streams, clicks, limits)))
+            .await?
     } else {
-        life.limit(pin!(http1(io, clicks, limits))).await?
+        stream.as_http1(prelude.rest);
+        life.limit(pin!(http1(stream, clicks, limits))).await?
     };
-    served.map_err(|error| reason(&error))
+    served.map_err(|error| reason(&error).into())
 }
 
 /// Answers the requests of one connection.
@@ -78,12 +82,16 @@ impl Service<Request<Incoming>> for Clicks {
     }
 }
 
-type Http1 = http1::Connection<TokioIo<Prefixed>, Clicks>;
-type Http2 = http2::Connection<TokioIo<Prefixed>, Clicks, OnThisThread>;
+type Http1 = http1::Connection<TokioIo<Watched>, Clicks>;
+type Http2 = http2::Connection<TokioIo<Watched>, Clicks, Counted>;
 
 impl Conversation for Http1 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
+    }
+
+    fn take_leave(self: Pin<&mut Self>) {
+        // Closing an idle connection is all that there is to say (RFC 9112, section 9.5).
     }
 }
 
@@ -91,38 +99,51 @@ impl Conversation for Http2 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
+
+    fn take_leave(self: Pin<&mut Self>) {
+        // GOAWAY.
+        self.graceful_shutdown();
+    }
 }
 
-fn http1(io: TokioIo<Prefixed>, clicks: Clicks, limits: Limits) -> Http1 {
+fn http1(stream: Watched, clicks: Clicks, limits: Limits) -> Http1 {
     http1::Builder::new()
         // A client may close its side after its last request and still wants the answer.
         .half_close(true)
         .max_buf_size(limits.head_bytes)
         // Answers are short: one buffer costs less than a list of two.
         .writev(false)
-        .serve_connection(io, clicks)
+        .serve_connection(TokioIo::new(stream), clicks)
 }
 
-fn http2(io: TokioIo<Prefixed>, clicks: Clicks, limits: Limits) -> Http2 {
-    http2::Builder::new(OnThisThread)
+fn http2(stream: Watched, streams: Rc<Streams>, clicks: Clicks, limits: Limits) -> Http2 {
+    http2::Builder::new(Counted(streams))
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(HTTP2_WINDOW)
         .initial_connection_window_size(HTTP2_WINDOW)
         .max_send_buf_size(HTTP2_WINDOW as usize)
+        // Against floods of streams that are opened and reset at once (CVE-2023-44487), or made to
+        // be reset by us: beyond, the connection is closed.
+        .max_pending_accept_reset_streams(HTTP2_RESETS)
+        .max_local_error_reset_streams(HTTP2_RESETS)
         .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(limits.write_timeout)
-        .serve_connection(io, clicks)
+        .serve_connection(TokioIo::new(stream), clicks)
 }
 
-/// Runs HTTP/2 streams where their connection runs.
-#[derive(Debug, Clone, Copy)]
-struct OnThisThread;
+/// Runs HTTP/2 streams where their connection runs, and counts those that run.
+#[derive(Debug, Clone)]
+struct Counted(Rc<Streams>);
 
-impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
+impl<F: Future<Output = ()> + 'static> Executor<F> for Counted {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        let stream = self.0.begin();
+        tokio::task::spawn_local(async move {
+            future.await;
+            drop(stream);
+        });
     }
 }
 

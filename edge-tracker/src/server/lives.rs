@@ -1,8 +1,10 @@
-//! The open connections of one worker: how long each has been waiting, and who has to end.
+//! The open connections of one worker: how long each has been waiting, which are idle, and who has
+//! to end.
 //!
 //! One look at all of them now and then replaces a timer and a stop channel for each, which would
 //! cost every request; what is said on a connection never belongs here.
 
+use super::idle::Idle;
 use crate::refusal::Refusal;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -11,9 +13,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+/// Connections that may be open above the limit, since they were asked to make room and have not
+/// gone yet. One that is asked goes with the next turn of the loop, unless a request came in that
+/// moment whose answer its client does not take.
+const LEAVING: usize = 256;
+
 /// All connections of a worker.
-#[derive(Debug, Default)]
-pub(super) struct Lives(RefCell<Slab<Rc<Life>>>);
+#[derive(Debug)]
+pub(super) struct Lives {
+    open: RefCell<Slab<Rc<Life>>>,
+    idle: Rc<Idle>,
+    leaving: Cell<usize>,
+}
 
 /// One connection, as far as its end is concerned.
 #[derive(Debug)]
@@ -22,19 +33,38 @@ pub(super) struct Life {
     since: Cell<Option<Instant>>,
     end: Cell<Option<End>>,
     waker: RefCell<Waker>,
+    key: usize,
+    idle: Rc<Idle>,
+    is_idle: Cell<bool>,
+    is_leaving: Cell<bool>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum End {
     TooSlow,
     Stopping,
+    MakeRoom,
+}
+
+/// How a connection ended that did not end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// For this reason.
+    Refused(Refusal),
+    /// It was idle, and another was to have its place.
+    MadeRoom,
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// A connection's place among the others, for as long as it is open.
 #[derive(Debug)]
 pub(super) struct Place {
     lives: Rc<Lives>,
-    key: usize,
     pub(super) life: Rc<Life>,
 }
 
@@ -42,31 +72,70 @@ pub(super) struct Place {
 pub(super) trait Conversation: Future {
     /// Finishes what has begun and nothing more.
     fn finish(self: Pin<&mut Self>);
+
+    /// Tells the client, where the protocol has a word for it, that nothing more will be answered.
+    fn take_leave(self: Pin<&mut Self>);
 }
 
 impl Lives {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            open: RefCell::default(),
+            idle: Rc::new(Idle::new()),
+            leaving: Cell::new(0),
+        })
+    }
+
+    /// Begins a life, idle since nothing was asked yet.
     pub(super) fn begin(self: &Rc<Self>) -> Place {
+        let mut open = self.open.borrow_mut();
+        let entry = open.vacant_entry();
         let life = Rc::new(Life {
             since: Cell::new(Some(Instant::now())),
             end: Cell::new(None),
             waker: RefCell::new(Waker::noop().clone()),
+            key: entry.key(),
+            idle: self.idle.clone(),
+            is_idle: Cell::new(false),
+            is_leaving: Cell::new(false),
         });
-        let key = self.0.borrow_mut().insert(life.clone());
+        entry.insert(life.clone());
+        life.rests();
         Place {
             lives: self.clone(),
-            key,
             life,
         }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.0.borrow().len()
+        self.open.borrow().len()
+    }
+
+    /// Whether one more may begin, with at most `limit` open: when there are as many, the one that
+    /// has been idle the longest is asked to go.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        let (open, leaving) = (self.count(), self.leaving.get());
+        open < limit + LEAVING && (open - leaving < limit || self.make_room())
+    }
+
+    /// Asks the connection that has been idle the longest to go; false when none is idle.
+    pub(super) fn make_room(&self) -> bool {
+        let Some(key) = self.idle.first() else {
+            return false;
+        };
+        let life = self.open.borrow()[key].clone();
+        // Out of the list, so that it is not asked twice.
+        life.works();
+        life.is_leaving.set(true);
+        self.leaving.set(self.leaving.get() + 1);
+        life.end(End::MakeRoom);
+        true
     }
 
     /// Ends those that have been of no use for `timeout`.
     pub(super) fn end_idle(&self, timeout: Duration) {
         let now = Instant::now();
-        for (_, life) in &*self.0.borrow() {
+        for (_, life) in &*self.open.borrow() {
             let idle = |since: Instant| now.saturating_duration_since(since) >= timeout;
             if life.since.get().is_some_and(idle) {
                 life.end(End::TooSlow);
@@ -76,7 +145,7 @@ impl Lives {
 
     /// Asks all to finish.
     pub(super) fn stop(&self) {
-        for (_, life) in &*self.0.borrow() {
+        for (_, life) in &*self.open.borrow() {
             life.end(End::Stopping);
         }
     }
@@ -95,6 +164,25 @@ impl Life {
         self.since.set(None);
     }
 
+    /// It is between requests: from now on it may have to make room.
+    pub(super) fn rests(&self) {
+        if !self.is_idle.replace(true) && !self.is_leaving.get() {
+            self.idle.enter(self.key);
+        }
+    }
+
+    /// It is in the middle of a request or an answer: it is not cut to make room.
+    pub(super) fn works(&self) {
+        if self.is_idle.replace(false) && !self.is_leaving.get() {
+            self.idle.leave(self.key);
+        }
+    }
+
+    /// Whether it was asked to make room.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.get()
+    }
+
     fn end(&self, end: End) {
         self.end.set(Some(end));
         self.waker.borrow().wake_by_ref();
@@ -104,15 +192,16 @@ impl Life {
     pub(super) async fn limit_or_leave<F: Future>(
         &self,
         mut reading: Pin<&mut F>,
-    ) -> Result<Option<F::Output>, Refusal> {
+    ) -> Result<Option<F::Output>, Ended> {
         std::future::poll_fn(|cx: &mut Context<'_>| {
             match self.end.take() {
-                Some(End::TooSlow) => return Poll::Ready(Err(Refusal::TooSlow)),
+                Some(End::TooSlow) => return Poll::Ready(Err(Refusal::TooSlow.into())),
                 Some(End::Stopping) => return Poll::Ready(Ok(None)),
+                Some(End::MakeRoom) => self.rests(),
                 None => {}
             }
             self.waker.borrow_mut().clone_from(cx.waker());
-            reading.as_mut().poll(cx).map(|read| Ok(Some(read)))
+            self.unless_it_made_room(reading.as_mut().poll(cx).map(Some))
         })
         .await
     }
@@ -121,22 +210,39 @@ impl Life {
     pub(super) async fn limit<C: Conversation>(
         &self,
         mut conversation: Pin<&mut C>,
-    ) -> Result<C::Output, Refusal> {
+    ) -> Result<C::Output, Ended> {
         std::future::poll_fn(|cx: &mut Context<'_>| {
             match self.end.take() {
-                Some(End::TooSlow) => return Poll::Ready(Err(Refusal::TooSlow)),
+                Some(End::TooSlow) => return Poll::Ready(Err(Refusal::TooSlow.into())),
                 Some(End::Stopping) => conversation.as_mut().finish(),
+                Some(End::MakeRoom) => {
+                    self.rests();
+                    conversation.as_mut().take_leave();
+                }
                 None => {}
             }
             self.waker.borrow_mut().clone_from(cx.waker());
-            conversation.as_mut().poll(cx).map(Ok)
+            self.unless_it_made_room(conversation.as_mut().poll(cx))
         })
         .await
+    }
+
+    /// What came in before it was asked to go has been read and answered by now: if it is idle all
+    /// the same, it goes.
+    fn unless_it_made_room<T>(&self, polled: Poll<T>) -> Poll<Result<T, Ended>> {
+        if polled.is_pending() && self.is_leaving.get() && self.is_idle.get() {
+            return Poll::Ready(Err(Ended::MadeRoom));
+        }
+        polled.map(Ok)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.lives.0.borrow_mut().remove(self.key);
+        self.life.works();
+        if self.life.is_leaving.get() {
+            self.lives.leaving.set(self.lives.leaving.get() - 1);
+        }
+        self.lives.open.borrow_mut().remove(self.life.key);
     }
 }

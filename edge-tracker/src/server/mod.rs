@@ -1,23 +1,26 @@
 //! The public port: one single-threaded runtime per worker, each with its own listening socket.
 //!
-//! Accepting, limits on connections and time, and the protocols belong here; what is answered
-//! never does.
+//! Accepting, limits on connections and time, what is shed when there is no room, and the protocols
+//! belong here; what is answered never does.
 
+mod accept;
 mod connection;
+pub mod descriptors;
+mod frames;
+mod idle;
+mod lag;
 mod lives;
-mod prefixed;
 mod prelude;
+mod watched;
 
 use crate::click_path::ClickPath;
-use crate::refusal::Refusal;
 use crate::settings::HttpSettings;
-use lives::{Lives, Place};
+use lives::Lives;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
@@ -33,8 +36,10 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// For open connections to finish when stopping.
     pub stop_timeout: Duration,
-    /// Open connections of a worker.
+    /// Open connections of a worker; beyond, who has been idle the longest makes room.
     pub connections: usize,
+    /// How late the worker may get round to what is ready before it sheds impressions.
+    pub shed_lag: Duration,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Whether trusted peers send a PROXY protocol header first.
@@ -48,6 +53,7 @@ impl From<&HttpSettings> for Limits {
             write_timeout: settings.write_timeout.get().0,
             stop_timeout: settings.stop_timeout.0,
             connections: settings.max_connections.get(),
+            shed_lag: settings.shed_lag.get().0,
             head_bytes: usize::try_from(settings.max_head_bytes.get().0).unwrap_or(usize::MAX),
             proxy_protocol: settings.proxy_protocol,
         }
@@ -116,13 +122,16 @@ async fn serve_all(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (path, lives) = (Rc::new(path), Rc::<Lives>::default());
+    let (path, lives) = (Rc::new(path), Lives::new());
+    // A task like those that answer, so that it waits in the same queue.
+    let watch = tokio::task::spawn_local(lag::watch(path.clone(), limits.shed_lag));
     tokio::select! {
-        () = accept(listener, &path, &lives, limits) => {}
+        () = accept::accept(listener, &path, &lives, limits) => {}
         () = end_idle(&lives, limits.header_timeout) => {}
         // The sender lives as long as the node; without it there is nobody to serve for.
         _ = stop.wait_for(|stop| *stop) => {}
     }
+    watch.abort();
     lives.stop();
     let finished = async {
         while lives.count() > 0 {
@@ -133,63 +142,12 @@ async fn serve_all(
     Ok(())
 }
 
-/// Accepts for ever.
-async fn accept(
-    listener: tokio::net::TcpListener,
-    path: &Rc<ClickPath>,
-    lives: &Rc<Lives>,
-    limits: Limits,
-) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) if lives.count() >= limits.connections => {
-                path.metrics().refused(Refusal::TooManyConnections);
-                drop(stream);
-            }
-            Ok((stream, peer)) => {
-                let open = Open::new(lives.begin(), path.clone());
-                tokio::task::spawn_local(serve(stream, peer, open, limits));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "can't accept a connection");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
-}
-
 /// Looks for ever at who has been waiting too long, often enough to be late by a quarter at most.
 async fn end_idle(lives: &Lives, timeout: Duration) {
     let mut every = tokio::time::interval((timeout / 4).min(Duration::from_secs(1)));
     loop {
         every.tick().await;
         lives.end_idle(timeout);
-    }
-}
-
-async fn serve(stream: TcpStream, peer: SocketAddr, open: Open, limits: Limits) {
-    let life = &open.place.life;
-    if let Err(refusal) = connection::serve(stream, peer, &open.path, life, limits).await {
-        open.path.metrics().refused(refusal);
-    }
-}
-
-/// Counts a connection for as long as it lives.
-struct Open {
-    place: Place,
-    path: Rc<ClickPath>,
-}
-
-impl Open {
-    fn new(place: Place, path: Rc<ClickPath>) -> Self {
-        path.metrics().connections.inc();
-        Self { place, path }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.path.metrics().connections.dec();
     }
 }
 
@@ -205,6 +163,7 @@ mod tests {
             write_timeout: Duration::from_secs(7),
             stop_timeout: Duration::from_secs(1),
             connections: 1,
+            shed_lag: Duration::from_millis(50),
             head_bytes: 8_192,
             proxy_protocol: false,
         };

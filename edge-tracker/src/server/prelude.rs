@@ -1,13 +1,12 @@
 //! The first bytes of a connection: an optional PROXY protocol header, then HTTP/1.1 or HTTP/2.
 
+use super::frames::PREFACE;
+use super::watched::Watched;
 use crate::refusal::Refusal;
 use crate::visitor::address::proxy::{self, Parsed};
 use bytes::{Buf, BytesMut};
 use std::net::{IpAddr, SocketAddr};
-use tokio::io::{AsyncRead, AsyncReadExt};
-
-/// What every HTTP/2 connection without TLS starts with (RFC 9113, section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use tokio::io::AsyncReadExt;
 
 /// What the first bytes said.
 #[derive(Debug)]
@@ -22,11 +21,11 @@ pub(super) struct Prelude {
 
 /// Reads only as much as is needed to tell; `None` when the client left without a request.
 pub(super) async fn read(
-    stream: &mut (impl AsyncRead + Unpin),
+    stream: &mut Watched,
     peer: SocketAddr,
     expects_proxy_header: bool,
 ) -> Result<Option<Prelude>, Refusal> {
-    let mut rest = BytesMut::with_capacity(1_024);
+    let mut rest = BytesMut::new();
     let mut client = peer.ip();
     if expects_proxy_header {
         match read_proxy_header(stream, &mut rest).await? {
@@ -34,11 +33,14 @@ pub(super) async fn read(
             Some(None) => {}
             None => return Ok(None),
         }
+        if rest.is_empty() {
+            stream.nothing_asked();
+        }
     }
     loop {
-        let seen = rest.len().min(HTTP2_PREFACE.len());
-        let http2 = rest[..seen] == HTTP2_PREFACE[..seen];
-        if !rest.is_empty() && (!http2 || seen == HTTP2_PREFACE.len()) {
+        let seen = rest.len().min(PREFACE.len());
+        let http2 = rest[..seen] == PREFACE[..seen];
+        if !rest.is_empty() && (!http2 || seen == PREFACE.len()) {
             return Ok(Some(Prelude {
                 peer: client,
                 http2,
@@ -56,7 +58,7 @@ pub(super) async fn read(
 }
 
 async fn read_proxy_header(
-    stream: &mut (impl AsyncRead + Unpin),
+    stream: &mut Watched,
     bytes: &mut BytesMut,
 ) -> Result<Option<Option<SocketAddr>>, Refusal> {
     loop {
@@ -73,10 +75,7 @@ async fn read_proxy_header(
     }
 }
 
-async fn more(
-    stream: &mut (impl AsyncRead + Unpin),
-    bytes: &mut BytesMut,
-) -> Result<bool, Refusal> {
+async fn more(stream: &mut Watched, bytes: &mut BytesMut) -> Result<bool, Refusal> {
     bytes.reserve(1_024);
     match stream.read_buf(bytes).await {
         Ok(0) => Ok(false),

@@ -93,12 +93,26 @@ impl Edge {
         Self::start_in(dir, http)
     }
 
+    /// An edge of one worker, with more lines in `[http]`; the words before it start it.
+    pub fn lone(before: &[&str], http: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("links.toml"), LINKS).expect("writable");
+        let config = configure_workers(dir.path(), 1, http);
+        Self::launch(dir, &config, before)
+    }
+
     pub fn start_in(dir: tempfile::TempDir, http: &str) -> Self {
         let config = configure(dir.path(), http);
+        Self::launch(dir, &config, &[])
+    }
+
+    fn launch(dir: tempfile::TempDir, config: &Path, before: &[&str]) -> Self {
         let log = std::fs::File::create(dir.path().join("edge.log")).expect("writable");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_edge-tracker"))
+        let words = [before, &[env!("CARGO_BIN_EXE_edge-tracker")]].concat();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .args(["serve", "--config"])
-            .arg(&config)
+            .arg(config)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -192,6 +206,10 @@ impl Edge {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn kill9(mut self) -> tempfile::TempDir {
         self.child.kill().expect("killable");
         self.child.wait().expect("waitable");
@@ -224,6 +242,10 @@ fn log_of(dir: &Path) -> String {
 }
 
 pub fn configure(dir: &Path, http: &str) -> PathBuf {
+    configure_workers(dir, 2, http)
+}
+
+fn configure_workers(dir: &Path, workers: u8, http: &str) -> PathBuf {
     let path = dir.join("edge.toml");
     let shown = dir.display();
     let journal = match http.contains("[journal]") {
@@ -231,7 +253,7 @@ pub fn configure(dir: &Path, http: &str) -> PathBuf {
         false => "[journal]\nsegment_bytes = \"1MiB\"\n",
     };
     let text = format!(
-        "node = 7\ndata_dir = \"{shown}/data\"\nworkers = 2\n\n[http]\nlisten = \"127.0.0.1:0\"\n\
+        "node = 7\ndata_dir = \"{shown}/data\"\nworkers = {workers}\n\n[http]\nlisten = \"127.0.0.1:0\"\n\
          admin_listen = \"127.0.0.1:0\"\n{http}\n\n[links]\nfile = \"{shown}/links.toml\"\n\
          check_every = \"20ms\"\n\n{journal}\n[aggregator]\n\
          address = \"127.0.0.1:1\"\n"

@@ -1,0 +1,147 @@
+//! Taking connections in, and what gives way when there is no room: first who has been idle the
+//! longest, and only when nobody is idle, who comes. What is said on a connection never belongs here.
+
+use super::lives::{Ended, Lives, Place};
+use super::{Limits, connection};
+use crate::click_path::ClickPath;
+use crate::shed::Shed;
+use rustix::io::Errno;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long to wait when there is nothing that could give way.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A full table of descriptors is said this often and no oftener.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Accepts for ever.
+pub(super) async fn accept(
+    listener: TcpListener,
+    path: &Rc<ClickPath>,
+    lives: &Rc<Lives>,
+    limits: Limits,
+) {
+    let mut reserve = Reserve::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) if lives.has_room(limits.connections) => {
+                let open = Open::new(lives.begin(), path.clone());
+                tokio::task::spawn_local(serve(stream, peer, open, limits));
+                reserve.fill();
+            }
+            Ok((stream, _)) => turn_away(stream, path),
+            Err(error) if out_of_descriptors(&error) => {
+                reserve.complain(&error);
+                if lives.make_room() {
+                    // It goes when its turn comes, and its descriptor with it.
+                    tokio::task::yield_now().await;
+                } else if !reserve.turn_one_away(&listener, path).await {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            // The client's connection broke before we took it (accept(2)); others wait.
+            Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
+        }
+    }
+}
+
+fn turn_away(stream: TcpStream, path: &ClickPath) {
+    path.metrics().shed(Shed::Connection);
+    drop(stream);
+}
+
+fn out_of_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
+}
+
+/// A descriptor that is given up to accept a connection that has to be turned away: without it the
+/// connection would wait, and wake us again and again.
+struct Reserve {
+    file: Option<File>,
+    complained: Option<Instant>,
+}
+
+impl Reserve {
+    fn new() -> Self {
+        Self {
+            file: File::open("/dev/null").ok(),
+            complained: None,
+        }
+    }
+
+    /// False when there was no reserve, or nobody to turn away.
+    async fn turn_one_away(&mut self, listener: &TcpListener, path: &ClickPath) -> bool {
+        if self.file.take().is_none() {
+            self.fill();
+            return false;
+        }
+        let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
+            Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(stream)),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
+        });
+        let accepted = accepted.await;
+        let anybody = accepted.is_some();
+        if let Some(stream) = accepted {
+            turn_away(stream, path);
+        }
+        self.fill();
+        anybody
+    }
+
+    /// Somebody else in the process may have been faster to take what was given up.
+    fn fill(&mut self) {
+        if self.file.is_none() {
+            self.file = File::open("/dev/null").ok();
+        }
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        let lately = |last| now.saturating_duration_since(last) < COMPLAIN_EVERY;
+        if !self.complained.is_some_and(lately) {
+            self.complained = Some(now);
+            tracing::error!(
+                %error,
+                "connections are shed since no more can be opened; raise the limit of open files"
+            );
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, open: Open, limits: Limits) {
+    let life = &open.place.life;
+    match connection::serve(stream, peer, &open.path, life, limits).await {
+        Ok(()) => {}
+        Err(Ended::Refused(refusal)) => open.path.metrics().refused(refusal),
+        Err(Ended::MadeRoom) => open.path.metrics().shed(Shed::IdleConnection),
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Open {
+    place: Place,
+    path: Rc<ClickPath>,
+}
+
+impl Open {
+    fn new(place: Place, path: Rc<ClickPath>) -> Self {
+        path.metrics().connections.inc();
+        Self { place, path }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.path.metrics().connections.dec();
+    }
+}
