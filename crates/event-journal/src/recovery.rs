@@ -7,6 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use storage::{File as _, Storage};
 
+/// By how much the sequences are moved on when a segment does not tell how far its own reach: more than
+/// any number of restarts can have put between them and those that are known.
+const UNKNOWN: u64 = 1 << 36;
+
 /// The most bytes of one damaged range that are copied aside.
 const MAX_ASIDE: usize = 1 << 20;
 
@@ -71,8 +75,10 @@ pub(crate) struct Found<F> {
     pub(crate) segments: Vec<Segment<F>>,
     /// Segments without events; to be removed once their limits are written down elsewhere.
     pub(crate) empty: Vec<Segment<F>>,
-    /// No sequence at or above this was ever given out.
+    /// No sequence at or above this was ever given out, as far as headers and frames tell…
     pub(crate) next_seq: u64,
+    /// …and by how much those may reach further that do not tell.
+    pub(crate) unknown: u64,
     pub(crate) next_number: u64,
     /// Whether something that an earlier process could not sync can't be synced now either.
     pub(crate) sync_failed: bool,
@@ -89,6 +95,7 @@ pub(crate) fn lane<S: Storage>(
         segments: Vec::new(),
         empty: Vec::new(),
         next_seq: 1,
+        unknown: 0,
         next_number: 1,
         sync_failed: false,
     };
@@ -97,14 +104,20 @@ pub(crate) fn lane<S: Storage>(
         storage.remove(unfinished)?;
     }
     paths = with_extension(&paths, "seg").cloned().collect();
-    // How far segments whose limit can't be read may reach beyond the others' limits.
-    let mut unknown = 0;
     for path in paths {
         let bytes = storage::read(storage, &path)?;
         let header = match Header::decode(&bytes) {
             Some(header) if bytes.len() >= START as usize => header,
-            _ => {
-                unknown += 2 * segment::most_frames(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            Some(header) => {
+                // Cut within its first page, behind the header.
+                found.next_seq = found.next_seq.max(header.limit);
+                set_aside(storage, &path, "corrupt", report)?;
+                continue;
+            }
+            None => {
+                let last = scan(&bytes, u64::MAX).last;
+                found.next_seq = found.next_seq.max(last.saturating_add(1));
+                found.unknown = UNKNOWN;
                 set_aside(storage, &path, "corrupt", report)?;
                 continue;
             }
@@ -141,7 +154,6 @@ pub(crate) fn lane<S: Storage>(
             found.segments.push(segment);
         }
     }
-    found.next_seq += unknown;
     Ok(found)
 }
 
@@ -219,7 +231,9 @@ fn scan(bytes: &[u8], limit: u64) -> Scan {
         }
     }
     scan.end = position(good_end);
-    let torn = bytes[good_end..]
+    let torn = bytes
+        .get(good_end..)
+        .unwrap_or_default()
         .iter()
         .rposition(|byte| *byte != 0)
         .map_or(0, |last| last + 1);
