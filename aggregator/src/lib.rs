@@ -6,6 +6,8 @@
 
 mod blocks;
 mod centre;
+#[doc(hidden)]
+pub mod hostile;
 mod ingest;
 mod intake;
 mod metrics;

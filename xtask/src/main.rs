@@ -5,6 +5,7 @@
 mod bench;
 mod chaos;
 mod check;
+mod fuzz;
 mod mutants;
 mod setup;
 mod step;
@@ -57,6 +58,11 @@ enum Task {
         #[command(subcommand)]
         what: Option<bench::Bench>,
     },
+    /// Feed every parser of outside bytes with what a fuzzer makes up, and say what does not hold.
+    ///
+    /// What it learns is kept in target/fuzz/corpus for the next time. Without a nightly compiler or
+    /// cargo-fuzz, these are installed first.
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +74,7 @@ fn main() -> ExitCode {
         Task::Chaos(options) => options.run(),
         Task::Mutants(options) => mutants::run_all(&options),
         Task::Bench { what } => what.unwrap_or_default().run(),
+        Task::Fuzz(fuzz) => fuzz.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -87,7 +87,8 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn install(name: &str, packages: &[&str], why: &str) -> anyhow::Result<()> {
+/// Installs Debian packages where that is possible, and says otherwise how to.
+pub(crate) fn install(name: &str, packages: &[&str], why: &str) -> anyhow::Result<()> {
     let by_hand = format!("sudo apt-get install --yes {}", packages.join(" "));
     if !on_path("apt-get") || !is_root() {
         bail!("{name} is missing ({why}); on Debian or Ubuntu: {by_hand}");

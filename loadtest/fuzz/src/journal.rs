@@ -1,0 +1,369 @@
+//! Frames, segments and checkpoints: nothing is read that was never written, and start is never refused.
+
+use crate::folder::{empty, folder};
+use crate::input::{Input, piece};
+use event_journal::{Frame, Options, Unkept, frames as whole_frames, open_on};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use storage::Disk;
+use tempfile::TempDir;
+
+const PAGE: usize = 4_096;
+const SEGMENT: u32 = 64 << 10;
+/// More than an input makes.
+const MOST_BODY: usize = SEGMENT as usize - PAGE;
+
+/// Frames as they come, then frames of the bytes' making.
+fn read_frames(bytes: &[u8]) -> usize {
+    let (mut again, mut at) = (Vec::new(), 0);
+    for frame in whole_frames(bytes).map_while(Result::ok) {
+        assert!(!frame.payload.is_empty());
+        frame.write(&mut again);
+        // All but the padding says what was written.
+        let end = at + 16 + frame.payload.len();
+        assert_eq!(again[at..end], bytes[at..end]);
+        assert!(again.len() <= bytes.len() && again.len() - end < 8);
+        at = again.len();
+    }
+    let failed = whole_frames(bytes).filter(Result::is_err).count();
+    assert_eq!(failed, usize::from(at < bytes.len()));
+    assert!(!matches!(whole_frames(bytes).last(), Some(Ok(_))) || at == bytes.len());
+    at
+}
+
+/// Bytes as they come, and frames made of them and then damaged in one place.
+pub(crate) fn frames(bytes: &[u8]) {
+    read_frames(bytes);
+    let mut input = Input(bytes);
+    let noise = usize::from(input.u16());
+    let (mut whole, mut ends) = (Vec::new(), vec![0]);
+    while !input.is_empty() {
+        let seq = input.u64();
+        let payload = input.piece();
+        if !payload.is_empty() {
+            Frame { seq, payload }.write(&mut whole);
+            ends.push(whole.len());
+        }
+    }
+    assert_eq!(read_frames(&whole), whole.len());
+    if !whole.is_empty() {
+        let at = noise / 8 % whole.len();
+        whole[at] ^= 1 << (noise % 8);
+        let before = ends.iter().rfind(|end| **end <= at).copied();
+        assert!(read_frames(&whole) >= before.expect("0 is before"));
+    }
+}
+
+/// A spool with one segment, of which only the header is kept.
+struct Spool {
+    dir: TempDir,
+    id: Vec<u8>,
+    header: Vec<u8>,
+}
+
+impl Spool {
+    fn new() -> Self {
+        let dir = folder();
+        drop(opened(dir.path()));
+        let spool = Self {
+            id: fs::read(dir.path().join("spool.id")).expect("readable"),
+            header: fs::read(Self::segment(dir.path())).expect("readable")[..PAGE].to_vec(),
+            dir,
+        };
+        spool.empty();
+        spool
+    }
+
+    fn segment(dir: &Path) -> PathBuf {
+        dir.join("lane-0/0000000000000001.seg")
+    }
+
+    fn empty(&self) {
+        empty(&self.dir.path().join("lane-0"));
+        fs::write(self.dir.path().join("spool.id"), &self.id).expect("writable");
+    }
+
+    /// Below this all sequences of the segment lie.
+    fn limit(&self) -> u64 {
+        u64::from_le_bytes(self.header[24..32].try_into().expect("8 bytes"))
+    }
+}
+
+fn opened(dir: &Path) -> Unkept<Disk> {
+    let options = Options {
+        dir: dir.into(),
+        lanes: 1,
+        format_version: 1,
+        segment_bytes: SEGMENT,
+        max_bytes: 1 << 20,
+        sync_interval: Duration::from_secs(60),
+    };
+    open_on(Disk, &options).expect("opens whatever it finds")
+}
+
+fn read_all(journal: &mut Unkept<Disk>) -> Events {
+    let mut bytes = Vec::new();
+    journal.readers[0].seek(0);
+    while journal.readers[0]
+        .read(1 << 20, &mut bytes)
+        .expect("readable")
+        .is_some()
+    {}
+    let events = whole_frames(&bytes).map(|frame| frame.expect("whole"));
+    events
+        .map(|frame| (frame.seq, frame.payload.to_vec()))
+        .collect()
+}
+
+thread_local! {
+    static SPOOL: Spool = Spool::new();
+}
+
+/// Sequences and payloads.
+type Events = Vec<(u64, Vec<u8>)>;
+
+/// A body, the events written to it, and whether nothing else was.
+fn segment_body(mut input: Input<'_>) -> (Vec<u8>, Events, bool) {
+    let (mut body, mut written, mut sound, mut last) = (Vec::new(), Vec::new(), true, 0);
+    while !input.is_empty() && body.len() + 1_024 < MOST_BODY {
+        match input.u8() % 8 {
+            // A frame after the others, as the writer writes it.
+            0..=2 => {
+                last += 1 + u64::from(input.u8());
+                let payload = input.piece();
+                if !payload.is_empty() {
+                    Frame { seq: last, payload }.write(&mut body);
+                    written.push((last, payload.to_vec()));
+                }
+            }
+            // A whole frame of any sequence.
+            3 => {
+                let (seq, payload) = (input.u64(), input.piece());
+                if !payload.is_empty() {
+                    Frame { seq, payload }.write(&mut body);
+                    written.push((seq, payload.to_vec()));
+                    sound = false;
+                }
+            }
+            // One whose bytes were altered since.
+            4 => {
+                let (noise, payload) = (usize::from(input.u16()), input.piece());
+                let at = body.len();
+                if !payload.is_empty() {
+                    last += 1;
+                    Frame { seq: last, payload }.write(&mut body);
+                    let hit = at + noise / 8 % (body.len() - at);
+                    body[hit] ^= 1 << (noise % 8);
+                    written.push((last, payload.to_vec()));
+                    sound = false;
+                }
+            }
+            5 => {
+                let zeros = usize::from(input.u8()) * 8;
+                body.resize(body.len() + zeros, 0);
+                sound = false;
+            }
+            _ => {
+                body.extend_from_slice(input.piece());
+                sound = false;
+            }
+        }
+    }
+    (body, written, sound)
+}
+
+/// What lies behind a segment's header.
+pub(crate) fn segment(bytes: &[u8]) {
+    SPOOL.with(|spool| {
+        let mut input = Input(bytes);
+        let mut header = spool.header.clone();
+        let (hit, noise) = (input.u8() == 1, usize::from(input.u16()));
+        if hit {
+            header[noise / 8 % PAGE] ^= 1 << (noise % 8);
+        }
+        let (body, written, sound) = segment_body(input);
+        let path = Spool::segment(spool.dir.path());
+        fs::write(&path, [&header, &body[..]].concat()).expect("writable");
+
+        let mut journal = opened(spool.dir.path());
+        let read = read_all(&mut journal);
+        let found = journal.recovery.lanes[0].clone();
+        assert_eq!(found.events as usize, read.len());
+        assert!(read.is_sorted_by(|one, other| one.0 < other.0));
+        // A frame may lie within raw bytes or another's payload, if somebody wrote it there.
+        for (seq, payload) in &read {
+            let mut frame = Vec::new();
+            Frame { seq: *seq, payload }.write(&mut frame);
+            let frame = &frame[..16 + payload.len()];
+            assert!(*seq < spool.limit() && body.windows(frame.len()).any(|it| it == frame));
+        }
+        if found.set_aside.is_empty() {
+            let spaces = read
+                .iter()
+                .map(|it| (16 + it.1.len()).next_multiple_of(8) as u64);
+            let accounted = spaces.sum::<u64>() + found.damaged_bytes + found.torn_bytes;
+            assert!(accounted <= body.len() as u64);
+            assert!(journal.writers[0].next_seq() >= spool.limit());
+            let below = written.iter().all(|it| it.0 < spool.limit());
+            assert!(
+                !(sound && below) || read == written,
+                "what was written is read"
+            );
+        } else {
+            assert!(hit && read.is_empty());
+        }
+        drop(journal);
+        // The damage was dealt with once and for all.
+        let mut again = opened(spool.dir.path());
+        assert_eq!(read_all(&mut again), read);
+        let later = &again.recovery.lanes[0];
+        assert_eq!((later.torn_bytes, later.set_aside.len()), (0, 0));
+        drop(again);
+        spool.empty();
+    });
+}
+
+/// A lane's checkpoint: any bytes, or any numbers under a checksum that holds.
+pub(crate) fn checkpoint(bytes: &[u8]) {
+    SPOOL.with(|spool| {
+        let mut input = Input(bytes);
+        let whole = input.u8() & 1 == 1;
+        let mut content = Vec::new();
+        if whole {
+            content.extend_from_slice(b"FZCHKPT1");
+            // Sequences come from a journal that never gives out more than 2^63.
+            while input.0.len() >= 8 {
+                content.extend_from_slice(&(input.u64() >> 1).to_le_bytes());
+            }
+            content.extend_from_slice(input.0);
+            content.extend_from_slice(&crc32c::crc32c(&content).to_le_bytes());
+        } else {
+            content.extend_from_slice(input.0);
+        }
+        let path = spool.dir.path().join("lane-0/checkpoint");
+        fs::write(&path, &content).expect("writable");
+        let mut journal = opened(spool.dir.path());
+        let (released, seals) = (
+            journal.readers[0].released(),
+            journal.readers[0].seals().to_vec(),
+        );
+        let aside = path.with_extension("corrupt");
+        if aside.exists() {
+            assert!((released, seals.is_empty()) == (0, true));
+            assert_eq!(fs::read(&aside).expect("kept"), content);
+        } else {
+            // Only what was written as one is taken for one.
+            assert_eq!(content.len(), 8 + 8 + seals.len() * 24 + 4);
+            let numbers = seals.iter().flat_map(|it| [it.after, it.first, it.last]);
+            let numbers = [released].into_iter().chain(numbers);
+            let written: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
+            assert_eq!(content[8..content.len() - 4], written);
+            let known = seals.iter().map(|it| it.last).fold(released, u64::max);
+            assert!(journal.writers[0].next_seq() > known);
+        }
+        let mut raw = Vec::new();
+        for seal in seals.iter().take(8) {
+            journal.readers[0]
+                .read_exact(seal, &mut raw)
+                .expect_err("there are no events");
+        }
+        assert!(raw.is_empty() && read_all(&mut journal).is_empty());
+        drop(journal);
+        spool.empty();
+    });
+}
+
+pub(crate) mod seeds {
+    //! What a writer leaves, whole and damaged.
+
+    use super::{Frame, piece};
+
+    pub(crate) fn frames() -> Vec<Vec<u8>> {
+        let mut whole = Vec::new();
+        for (seq, payload) in [
+            (1, &b"a"[..]),
+            (2, b"12345678"),
+            (5, b"an event of some length"),
+        ] {
+            Frame { seq, payload }.write(&mut whole);
+        }
+        let built = [
+            &[9, 1, 1, 0, 0, 0, 0, 0, 0, 0, 3][..],
+            b"abc",
+            &[2, 0, 0, 0, 0, 0, 0, 0, 8],
+            b"12345678",
+        ];
+        vec![
+            whole.clone(),
+            whole[..whole.len() - 9].to_vec(),
+            built.concat(),
+        ]
+    }
+
+    pub(crate) fn segment() -> Vec<Vec<u8>> {
+        let event = |text: &[u8]| [&[0, 0][..], &piece(text)].concat();
+        let damaged =
+            |noise: u16, text: &[u8]| [&[4][..], &noise.to_le_bytes(), &piece(text)].concat();
+        let (mut inner, whole) = (Vec::new(), [0, 0, 0]);
+        Frame {
+            seq: 3,
+            payload: b"within",
+        }
+        .write(&mut inner);
+        vec![
+            [
+                &whole[..],
+                &event(b"one"),
+                &event(b"second"),
+                &event(&[7; 200]),
+            ]
+            .concat(),
+            [
+                &whole[..],
+                &event(b"one"),
+                &damaged(3, b"second"),
+                &event(b"third"),
+            ]
+            .concat(),
+            [
+                &whole[..],
+                &event(b"one"),
+                &damaged(130, &inner),
+                &event(b"third"),
+            ]
+            .concat(),
+            [&[1, 9, 0][..], &event(b"one")].concat(),
+            [
+                &whole[..],
+                &event(b"one"),
+                &[5, 9],
+                &event(b"third"),
+                &[6, 3, 1, 2, 3],
+            ]
+            .concat(),
+            [
+                &whole[..],
+                &[3, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0],
+                &piece(b"far"),
+            ]
+            .concat(),
+        ]
+    }
+
+    pub(crate) fn checkpoint() -> Vec<Vec<u8>> {
+        let numbers = |numbers: &[u64]| {
+            let bytes = numbers
+                .iter()
+                .flat_map(|number| (number << 1).to_le_bytes());
+            [1].into_iter().chain(bytes).collect::<Vec<u8>>()
+        };
+        vec![
+            numbers(&[5]),
+            numbers(&[5, 5, 6, 9, 9, 10, 12]),
+            numbers(&[9, 1]),
+            [&[0][..], b"FZCHKPT1 and more"].concat(),
+            vec![],
+        ]
+    }
+}

@@ -1,0 +1,70 @@
+//! Simple changes of seeds, the same for the same seed: what a test can afford without coverage.
+
+/// Endless inputs made of some, by flips, cuts, repeats and splices.
+#[derive(Debug)]
+pub struct Mutations<'a> {
+    seeds: &'a [Vec<u8>],
+    state: u64,
+}
+
+/// Where parsers tend to have edges.
+const EDGES: [u8; 12] = [
+    0, 1, 0x0a, 0x0d, b' ', b'"', b'%', b',', b'{', 0x7f, 0x80, 0xff,
+];
+/// No input grows beyond this, in bytes.
+const LONGEST: usize = 4 << 10;
+
+impl<'a> Mutations<'a> {
+    /// Inputs made of `seeds`, which are not none.
+    #[must_use]
+    pub const fn new(seeds: &'a [Vec<u8>], state: u64) -> Self {
+        Self { seeds, state }
+    }
+
+    /// SplitMix64, up to `below`.
+    fn below(&mut self, below: usize) -> usize {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.state;
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((bits ^ bits >> 31) % below.max(1) as u64) as usize
+    }
+
+    fn change(&mut self, bytes: &mut Vec<u8>) {
+        let at = self.below(bytes.len());
+        let end = (at + 1 + self.below(16)).min(bytes.len());
+        match self.below(7) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
+            1 if at < bytes.len() => bytes[at] = EDGES[self.below(EDGES.len())],
+            2 => bytes.insert(at, EDGES[self.below(EDGES.len())]),
+            3 if at < bytes.len() => drop(bytes.drain(at..end)),
+            4 if at < bytes.len() => {
+                let again = bytes[at..end].to_vec();
+                let times = self.below(40);
+                (0..times).for_each(|_| drop(bytes.splice(at..at, again.iter().copied())));
+            }
+            5 => bytes.truncate(at),
+            _ => {
+                let other = &self.seeds[self.below(self.seeds.len())];
+                let from = self.below(other.len());
+                let tail = other[from..].to_vec();
+                bytes.truncate(at);
+                bytes.extend(tail);
+            }
+        }
+        bytes.truncate(LONGEST);
+    }
+}
+
+impl Iterator for Mutations<'_> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let number = self.below(self.seeds.len());
+        let mut bytes = self.seeds.get(number)?.clone();
+        for _ in 0..=self.below(4) {
+            self.change(&mut bytes);
+        }
+        Some(bytes)
+    }
+}

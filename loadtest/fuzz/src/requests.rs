@@ -1,0 +1,405 @@
+//! A request, in its parts and as a whole: what is answered is logged, and leads where links say.
+
+use crate::destinations::host_of;
+use crate::folder::folder;
+use crate::input::Input;
+use arc_swap::ArcSwap;
+use edge_tracker::click_path::{ClickPath, Shared};
+use edge_tracker::links;
+use edge_tracker::metrics::Metrics;
+use edge_tracker::query::{Limits, Query};
+use edge_tracker::refusal::Refusal;
+use edge_tracker::request::{self, Heads, Target};
+use edge_tracker::unique::{Filters, UniqueSettings};
+use edge_tracker::visitor::address::{self, AddressStorage, ClientAddress, ForwardedHeader};
+use edge_tracker::visitor::agent::Agents;
+use edge_tracker::visitor::geo::{Geo, GeoSettings};
+use edge_tracker::visitor::identity::Identity;
+use event_journal::{LaneReader, Options, Upkeep, frames, open_on};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::Disk;
+use tempfile::TempDir;
+use tracking_events::{
+    Event, FORMAT_VERSION, Flags, KeyId, KeyRing, MAX_EVENT_BYTES, MacKey, NodeId, decode,
+};
+
+const MAX_URL_BYTES: usize = 8 << 10;
+const MAX_AGENT_BYTES: usize = 512;
+const LIMITS: Limits = Limits {
+    parameters: 64,
+    value_bytes: 512,
+};
+
+/// A request as it comes in lines; none where the server's own parser would refuse it.
+fn parsed(bytes: &[u8]) -> Option<Request<()>> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let mut words = lines.next()?.splitn(2, |byte| *byte == b' ');
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(words.next()?).ok()?;
+    *request.uri_mut() = Uri::try_from(words.next()?).ok()?;
+    for line in lines.filter(|line| !line.is_empty()) {
+        let mut halves = line.splitn(2, |byte| *byte == b':');
+        let name = HeaderName::from_bytes(halves.next()?).ok()?;
+        let value = HeaderValue::from_bytes(halves.next()?.trim_ascii()).ok()?;
+        request.headers_mut().append(name, value);
+    }
+    Some(request)
+}
+
+/// A method and a target, then headers, a line each.
+pub(crate) fn request(bytes: &[u8]) {
+    let Some(request) = parsed(bytes) else {
+        return;
+    };
+    let path = request.uri().path();
+    match request::target(&request, MAX_URL_BYTES) {
+        Ok(target) => {
+            assert!(matches!(*request.method(), Method::GET | Method::HEAD));
+            let again = match target {
+                Target::Click(slug) => format!("/c/{slug}"),
+                Target::Pixel(slug) => format!("/i/{slug}.gif"),
+            };
+            assert_eq!(again, path);
+        }
+        Err(refusal) => assert!(refusal.status().is_client_error()),
+    }
+    let heads = Heads::find(request.headers(), &header::FORWARDED);
+    let mut text = String::from("left from before");
+    if request::host(request.uri(), &heads, &mut text) {
+        assert!((1..=253).contains(&text.len()));
+        assert_eq!(text, text.to_ascii_lowercase());
+    } else {
+        assert!(text.is_empty());
+    }
+    request::language(&heads, &mut text);
+    assert!(text.len() <= 35);
+    assert!(
+        text.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    );
+    let marks = request::marks(request.method(), &heads);
+    assert_eq!(marks.any(Flags::HEAD), request.method() == Method::HEAD);
+    assert_eq!(marks.0 & !(Flags::HEAD.0 | Flags::PREFETCH.0), 0);
+    let referrer = heads.referrer();
+    let (cut, taken) = request::cut(&referrer, request::MAX_REFERRER_BYTES);
+    assert!(cut.len() <= request::MAX_REFERRER_BYTES && referrer.starts_with(cut));
+    assert_eq!(taken, cut.len() < referrer.len());
+    let lines: Vec<_> = heads.hops().collect();
+    let sent = request.headers().get_all(header::FORWARDED).iter();
+    let sent: Vec<_> = sent.map(HeaderValue::as_bytes).collect();
+    assert!(lines.iter().rev().eq(sent.iter()), "{lines:?} of {sent:?}");
+}
+
+/// Limits, then the text after `?`.
+pub(crate) fn query(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let limits = Limits {
+        parameters: 1 + usize::from(input.u8()),
+        value_bytes: 16 + usize::from(input.u8()),
+    };
+    let Ok(raw) = std::str::from_utf8(input.0) else {
+        return;
+    };
+    // What was read before leaves nothing behind.
+    let mut query = Query::default();
+    let _ = query.read("sub1=before&other=%zz&sub9=y&source=b", limits);
+    match (query.read(raw, limits), read_slowly(raw, limits)) {
+        (Ok(()), Ok(expected)) => {
+            let named = |name: &str| expected.named.get(name).map_or("", String::as_str);
+            for (number, sub) in query.subs().iter().enumerate() {
+                assert_eq!(*sub, named(&format!("sub{}", number + 1)));
+            }
+            assert_eq!(query.source(), named("source"));
+            assert_eq!(query.external_id(), named("external_id"));
+            assert_eq!(query.referrer(), named("referrer"));
+            let rest = expected
+                .rest
+                .iter()
+                .map(|(name, value)| (&**name, &**value));
+            assert!(query.rest().eq(rest));
+            assert_eq!(query.malformed(), expected.malformed);
+            assert_eq!(query.cost().map(|it| it.0), cost_slowly(named("cost")));
+            let all = expected
+                .named
+                .values()
+                .chain(expected.rest.iter().map(|it| &it.1));
+            all.for_each(|value| assert!(value.len() <= limits.value_bytes, "{value:?}"));
+        }
+        (read, expected) => assert_eq!(read.err(), expected.err()),
+    }
+}
+
+#[derive(Default)]
+struct Slowly {
+    named: BTreeMap<String, String>,
+    rest: Vec<(String, String)>,
+    malformed: bool,
+}
+
+/// A query read in the plainest way.
+fn read_slowly(raw: &str, limits: Limits) -> Result<Slowly, Refusal> {
+    let mut slowly = Slowly::default();
+    let pairs: Vec<&str> = raw.split('&').filter(|pair| !pair.is_empty()).collect();
+    for (number, pair) in pairs.into_iter().enumerate() {
+        if number >= limits.parameters {
+            return Err(Refusal::TooManyParameters);
+        }
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decoded_slowly(name, limits, &mut slowly.malformed)?;
+        let value = decoded_slowly(value, limits, &mut slowly.malformed)?;
+        let is_sub = (1..=10).any(|number| name == format!("sub{number}"));
+        if is_sub || ["source", "external_id", "cost", "referrer"].contains(&&*name) {
+            slowly.named.entry(name).or_insert(value);
+        } else {
+            slowly.rest.push((name, value));
+        }
+    }
+    Ok(slowly)
+}
+
+fn decoded_slowly(raw: &str, limits: Limits, malformed: &mut bool) -> Result<String, Refusal> {
+    let mut bytes = Vec::new();
+    let mut at = 0;
+    while at < raw.len() {
+        let byte = raw.as_bytes()[at];
+        let digits = raw
+            .get(at + 1..at + 3)
+            .filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
+        match (byte, digits) {
+            (b'%', Some(digits)) => {
+                bytes.push(u8::from_str_radix(digits, 16).expect("two digits"));
+                at += 2;
+            }
+            (b'%', None) => {
+                *malformed = true;
+                bytes.push(b'%');
+            }
+            (b'+', _) => bytes.push(b' '),
+            _ => bytes.push(byte),
+        }
+        at += 1;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    if text.len() > limits.value_bytes {
+        return Err(Refusal::ParameterTooLong);
+    }
+    if bytes.iter().any(u8::is_ascii_control) {
+        return Err(Refusal::ControlCharacter);
+    }
+    *malformed |= std::str::from_utf8(&bytes).is_err();
+    Ok(text.into_owned())
+}
+
+fn cost_slowly(text: &str) -> Option<i64> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let part = if part.is_empty() { "0" } else { part };
+    let fits = (1..=12).contains(&whole.len()) && part.len() <= 6;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    (fits && digits(whole) && digits(part))
+        .then(|| format!("{whole}{part:0<6}").parse().expect("18 digits"))
+}
+
+const LINKS: &str = r#"
+[[link]]
+id = 1
+slug = "spring"
+offer = "offer-1"
+campaign = "campaign-1"
+affiliate = "ann"
+destination = "https://shop.example/{offer}/{_sub1}?s={sub2}&{_source}={_external_id}&c={country}&ip={ip}&t={timestamp}&b={_browser}&l={language}#{_sub3}"
+pass_query = true
+
+[[link]]
+id = 2
+slug = "bare"
+offer = "offer-1"
+campaign = "campaign-1"
+affiliate = "ann"
+destination = "https://shop.example"
+code = 307
+pass_query = true
+
+[[link]]
+id = 3
+slug = "resting"
+offer = "offer-1"
+campaign = "campaign-1"
+affiliate = "ann"
+destination = "https://elsewhere.example/"
+state = "paused"
+fallback = "https://shop.example?{_sub1}"
+"#;
+
+/// A worker with its journal.
+struct Edge {
+    path: ClickPath,
+    shared: Arc<Shared>,
+    reader: LaneReader<Disk>,
+    _upkeep: Upkeep<Disk>,
+    _dir: TempDir,
+}
+
+impl Edge {
+    fn new() -> Self {
+        let dir = folder();
+        let file = dir.path().join("links.toml");
+        std::fs::write(&file, LINKS).expect("writable");
+        let key = KeyId::new(0).expect("below 32");
+        let keys = KeyRing::new(key, [(key, MacKey::new([7; 32]))]).expect("the key is there");
+        let small = UniqueSettings {
+            expected_visits: 10_000,
+            ..UniqueSettings::default()
+        };
+        let shared = Arc::new(Shared {
+            node: NodeId(1),
+            links: Arc::new(ArcSwap::from_pointee(
+                links::load(&file).expect("links").table,
+            )),
+            geo: Geo::open(&GeoSettings::default()),
+            agents: Agents::new(1_000, MAX_AGENT_BYTES),
+            identity: Identity::new([9; 32], Duration::from_secs(86_400)),
+            filters: Filters::new(&small).expect("valid settings"),
+            keys,
+            client_address: ClientAddress::new(
+                vec!["10.0.0.0/8".parse().expect("a range")],
+                ForwardedHeader::XForwardedFor,
+            ),
+            address_storage: AddressStorage::Full,
+            hosts: Vec::new(),
+            query_limits: LIMITS,
+            max_url_bytes: MAX_URL_BYTES,
+        });
+        let options = Options {
+            dir: dir.path().join("journal"),
+            lanes: 1,
+            format_version: FORMAT_VERSION,
+            segment_bytes: 1 << 20,
+            max_bytes: 8 << 20,
+            sync_interval: Duration::from_secs(60),
+        };
+        let mut journal = open_on(Disk, &options).expect("a journal");
+        Self {
+            path: ClickPath::new(
+                shared.clone(),
+                Metrics::new().worker(0),
+                journal.writers.remove(0),
+            ),
+            shared,
+            reader: journal.readers.remove(0),
+            _upkeep: journal.upkeep,
+            _dir: dir,
+        }
+    }
+
+    fn check(&mut self, peer: IpAddr, request: Request<()>) {
+        let method = request.method().clone();
+        let response = self.path.answer(peer, request, Instant::now());
+        let mut bytes = Vec::new();
+        let run = self.reader.read(1 << 20, &mut bytes).expect("readable");
+        let status = response.status();
+        if status.is_client_error() {
+            assert_eq!(run, None, "what was refused is not logged");
+            return;
+        }
+        let run = run.expect("what was answered is logged");
+        assert_eq!(run.events, 1);
+        self.reader.release(run.last);
+        let frame = frames(&bytes).next().expect("an event").expect("whole");
+        assert!(frame.payload.len() <= MAX_EVENT_BYTES);
+        let event = decode(FORMAT_VERSION, frame.payload).expect("an event");
+        let (Event::Click(visit) | Event::Impression(visit)) = &event;
+        assert!(matches!(method, Method::GET | Method::HEAD));
+        assert_eq!(visit.flags.any(Flags::HEAD), method == Method::HEAD);
+        assert_eq!(visit.status, status.as_u16());
+        let parts = self.shared.keys.verify(&visit.id).expect("ours");
+        assert_eq!((parts.seq.0, parts.link), (frame.seq, visit.link.id));
+        let texts = visit.subs.iter().chain([&visit.source, &visit.external_id]);
+        texts.for_each(|text| assert!(text.len() <= LIMITS.value_bytes));
+        assert!(visit.referrer.len() <= request::MAX_REFERRER_BYTES);
+        assert!(visit.agent.raw.len() <= MAX_AGENT_BYTES);
+        assert!(visit.host.len() <= 253 && visit.language.len() <= 35);
+        if !self.path.trusts(peer) {
+            assert_eq!(visit.address, address::store(peer, AddressStorage::Full));
+        }
+        match event {
+            Event::Click(_) => {
+                let location = response.headers()[header::LOCATION].as_bytes();
+                let location = std::str::from_utf8(location).expect("ASCII");
+                assert!(location.bytes().all(|byte| byte.is_ascii_graphic()));
+                assert_eq!(
+                    host_of(location).as_deref(),
+                    Some("shop.example"),
+                    "{location}"
+                );
+            }
+            Event::Impression(_) => assert_eq!(status, StatusCode::OK),
+        }
+    }
+}
+
+thread_local! {
+    static EDGE: std::cell::RefCell<Edge> = std::cell::RefCell::new(Edge::new());
+}
+
+/// Who asks, then a request in lines.
+pub(crate) fn click(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let peer = if input.u8() & 1 == 0 {
+        Ipv4Addr::new(192, 0, 2, 7)
+    } else {
+        Ipv4Addr::new(10, 0, 0, 1)
+    };
+    if let Some(request) = parsed(input.0) {
+        EDGE.with_borrow_mut(|edge| edge.check(peer.into(), request));
+    }
+}
+
+pub(crate) mod seeds {
+    //! Requests as browsers, crawlers and those who mean harm send them.
+
+    const REQUESTS: [&str; 9] = [
+        "GET /c/spring?sub1=a&sub2=b%20c&source=news&cost=0.25&x=1&external_id=77\nHost: go.example:8080\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\nAccept-Language: en-US,en;q=0.9\nReferer: https://blog.example/post",
+        "HEAD /i/spring.gif\nHost: [2001:DB8::1]:80\nX-Forwarded-For: 198.51.100.1, 10.0.0.2\nX-Forwarded-For: 10.0.0.3",
+        "GET /c/bare?%2f%2fevil.example=@evil.example&a=b&sub1=100%\nHost: go.example\nSec-Purpose: prefetch;prerender\nForwarded: for=192.0.2.1\nForwarded: for=\"[2001:db8::1]\"",
+        "GET /c/resting?sub1=%2f..%2f%5c%09&sub2=%ff%fe\nHost: go.example",
+        "GET /c/resting?sub1=//evil.example/%23%3f%40&sub3=%F0%9F%98%80\nHost: go.example\nAccept-Language: de;q=1\nX-Moz: Prefetch",
+        "POST /c/spring\nHost: go.example",
+        "GET /c/nothing?cost=abc&cost=1&=&&=x\nHost:",
+        "GET http://other.example/c/spring?referrer=https%3A%2F%2Fx.example\nHost: go.example",
+        "OPTIONS *\nHost: go.example",
+    ];
+
+    pub(crate) fn request() -> Vec<Vec<u8>> {
+        REQUESTS.map(|request| request.as_bytes().to_vec()).into()
+    }
+
+    pub(crate) fn click() -> Vec<Vec<u8>> {
+        let peers = [0_u8, 1].into_iter();
+        let seeds =
+            peers.flat_map(|peer| REQUESTS.map(|request| [&[peer], request.as_bytes()].concat()));
+        seeds.collect()
+    }
+
+    pub(crate) fn query() -> Vec<Vec<u8>> {
+        let queries = [
+            "sub1=a&sub2=b%20c&source=news&cost=0.25&x=1",
+            "sub1=100%&sub2=%zz&sub3=%F0%9F%98%80&sub4=%ff%fe%fd&sub10=z&sub11=no",
+            "a=1&a=2&sub1=first&sub1=second&&=&=v&n=",
+            "cost=999999999999.999999&referrer=https%3A%2F%2Fx.example%2F%3Fq%3D1&external_id=%2B1+2",
+            "sub1=%00&sub2=%0d%0a",
+            "cost=.5&cost=1",
+        ];
+        let limits = [[63, 255], [2, 4]];
+        let seeds = queries
+            .into_iter()
+            .flat_map(|query| limits.map(|limits| [&limits, query.as_bytes()].concat()));
+        seeds.collect()
+    }
+}

@@ -1,0 +1,199 @@
+//! What edges and aggregators send each other.
+
+use crate::input::Input;
+use event_shipping::{
+    Batch, BatchHeader, EdgeMessage, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, MAX_LANES,
+    MAX_RAW_BYTES, Message, Sealer, Span, ToEdge, open,
+};
+use std::fmt::Debug;
+
+/// A message's body, read as either side reads it.
+pub(crate) fn message(bytes: &[u8]) {
+    if let Some(message) = read::<EdgeMessage>(bytes) {
+        match message {
+            EdgeMessage::Hello(hello) => assert!(hello.lanes.len() <= MAX_LANES),
+            EdgeMessage::Batch(batch) => {
+                let _ = batch.header.validate();
+                let mut raw = Vec::new();
+                bounded(&batch.header, &batch.payload, &mut raw);
+            }
+        }
+    }
+    if let Some(ToEdge::Welcome(welcome)) = read::<ToEdge>(bytes) {
+        assert!(welcome.lanes.len() <= MAX_LANES);
+    }
+}
+
+fn read<M: Message + PartialEq + Debug>(bytes: &[u8]) -> Option<M> {
+    let message = M::from_body(bytes).ok()?;
+    assert!(message.limit() <= MAX_BATCH_MESSAGE.max(MAX_CONTROL_MESSAGE));
+    assert!(bytes.len() <= message.limit());
+    let frame = message.to_frame().expect("within its limit");
+    let (length, body) = frame.split_first_chunk().expect("a length is in front");
+    assert_eq!(u32::from_le_bytes(*length) as usize, body.len());
+    // Numbers may be written longer than they need be, and never come out longer.
+    assert!(body.len() <= bytes.len());
+    assert_eq!(M::from_body(body).as_ref(), Ok(&message));
+    Some(message)
+}
+
+/// Opens a batch, which takes no more memory than its header says.
+fn bounded(header: &BatchHeader, payload: &[u8], raw: &mut Vec<u8>) -> bool {
+    let before = raw.capacity();
+    let opened = open(header, payload, raw).is_ok();
+    assert!(raw.capacity() <= before.max(header.raw_bytes as usize));
+    assert!(raw.capacity() <= before.max(MAX_RAW_BYTES));
+    if opened {
+        assert_eq!(raw.len(), header.raw_bytes as usize);
+        header
+            .validate()
+            .expect("what contradicts itself is not opened");
+    }
+    opened
+}
+
+/// A header's numbers, then its payload: as it is, or sealed and then altered.
+pub(crate) fn batch(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let choice = input.u8();
+    let span = Span {
+        lane: input.u8(),
+        journal: input.u64(),
+        format_version: input.u16(),
+        after: input.u64(),
+        first: input.u64(),
+        last: input.u64(),
+        events: input.u32(),
+    };
+    let raw_bytes = input.u32();
+    if choice & 1 == 0 {
+        // As it arrives: the checksum holds, since who sends can make it hold.
+        let header = BatchHeader {
+            lane: span.lane,
+            journal: span.journal,
+            format_version: span.format_version,
+            after: span.after,
+            first: span.first,
+            last: span.last,
+            events: span.events,
+            raw_bytes: raw_bytes % (2 * MAX_RAW_BYTES as u32),
+            crc: crc32c::crc32c(input.0),
+            sealed_at: 0,
+        };
+        bounded(&header, input.0, &mut Vec::new());
+        return;
+    }
+    let mut sealer = Sealer::new().expect("a compressor");
+    let times = 1 + usize::from(choice >> 1) * 8;
+    let raw = input.0.repeat(times);
+    let Ok(sealed) = sealer.seal(&span, &raw, 5) else {
+        return;
+    };
+    let mut opened = vec![1, 2, 3];
+    assert!(bounded(&sealed.header, &sealed.payload, &mut opened));
+    assert_eq!(opened, raw);
+    let again = sealer.seal(&span, &raw, 5).expect("sealed before");
+    assert_eq!(again, sealed, "a retry is byte for byte the same");
+    message(&body(&EdgeMessage::Batch(sealed.clone())));
+    altered(&sealed, raw_bytes as usize);
+}
+
+/// No altered byte, and no other length, is taken for what was sealed.
+fn altered(sealed: &Batch, noise: usize) {
+    let mut payload = sealed.payload.to_vec();
+    let at = noise / 8 % payload.len();
+    payload[at] ^= 1 << (noise % 8);
+    assert!(!bounded(&sealed.header, &payload, &mut Vec::new()));
+    for raw_bytes in [sealed.header.raw_bytes - 1, sealed.header.raw_bytes + 1] {
+        let header = BatchHeader {
+            raw_bytes,
+            ..sealed.header
+        };
+        assert!(!bounded(&header, &sealed.payload, &mut Vec::new()));
+    }
+}
+
+fn body(message: &impl Message) -> Vec<u8> {
+    message.to_frame().expect("within its limit")[4..].to_vec()
+}
+
+pub(crate) mod seeds {
+    //! One message of each kind, and batches.
+
+    use super::{Batch, EdgeMessage, Sealer, Span, ToEdge, body};
+    use event_shipping::{Ack, Hello, LaneHello, LaneState, PROTOCOL, Refuse, Welcome};
+
+    fn sealed() -> Batch {
+        let span = Span {
+            lane: 1,
+            journal: 7,
+            format_version: 1,
+            after: 4,
+            first: 5,
+            last: 9,
+            events: 5,
+        };
+        let mut sealer = Sealer::new().expect("a compressor");
+        sealer
+            .seal(&span, &b"frames ".repeat(40), 9)
+            .expect("seals")
+    }
+
+    pub(crate) fn message() -> Vec<Vec<u8>> {
+        let lanes = [0, 1].map(|lane| LaneHello {
+            lane,
+            journal: 7,
+            released: 300,
+        });
+        let states = [0, 1].map(|lane| LaneState {
+            lane,
+            journal: 7,
+            received: 400,
+            taken: 300,
+        });
+        vec![
+            body(&EdgeMessage::Hello(Hello {
+                protocol: PROTOCOL,
+                node: 3,
+                software: "edge-tracker 0.1.0".into(),
+                lanes: lanes.into(),
+            })),
+            body(&EdgeMessage::Batch(sealed())),
+            body(&ToEdge::Welcome(Welcome {
+                lanes: states.into(),
+            })),
+            body(&ToEdge::Ack(Ack {
+                lane: 1,
+                journal: 7,
+                taken: 12,
+            })),
+            body(&ToEdge::Refuse(Refuse {
+                code: 6,
+                message: "events are missing".into(),
+            })),
+        ]
+    }
+
+    pub(crate) fn batch() -> Vec<Vec<u8>> {
+        let batch = sealed();
+        let with = |choice: u8, raw_bytes: u32, rest: &[u8]| {
+            let mut bytes = vec![choice, 1];
+            bytes.extend(7_u64.to_le_bytes());
+            bytes.extend(1_u16.to_le_bytes());
+            for number in [4_u64, 5, 9] {
+                bytes.extend(number.to_le_bytes());
+            }
+            bytes.extend(5_u32.to_le_bytes());
+            bytes.extend(raw_bytes.to_le_bytes());
+            bytes.extend_from_slice(rest);
+            bytes
+        };
+        vec![
+            with(0, batch.header.raw_bytes, &batch.payload),
+            with(0, 4, &batch.payload),
+            with(0, 1 << 20, b"not zstd"),
+            with(1, 77, b"frames of some length"),
+            with(0xff, 12_345, b"frames again and again"),
+        ]
+    }
+}

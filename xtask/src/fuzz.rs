@@ -1,0 +1,373 @@
+//! `cargo xtask fuzz`: builds the targets of `loadtest/fuzz` with coverage and runs libFuzzer on them,
+//! one after another or some at once. What must hold for a target never belongs here.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, value_parser};
+
+use crate::step::{cargo, on_path, run, step};
+use crate::{setup, target_dir};
+
+const FUZZ_DIR: &str = "loadtest/fuzz/libfuzzer";
+/// No input is longer, in bytes: every limit that matters lies below.
+const MAX_INPUT: usize = 16 << 10;
+/// An input that takes longer, in seconds, is a finding, and so is one that takes more memory (MiB).
+const SLOW_SECONDS: u32 = 20;
+const MOST_MEMORY: u32 = 2_048;
+
+/// Which targets, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Fuzz {
+    /// Targets to run; all when none is named.
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Seconds for each target.
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// Targets that run at once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
+    jobs: u32,
+    /// Print the targets and what each reads, and run none.
+    #[arg(long)]
+    list: bool,
+}
+
+/// How a target's run ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    target: String,
+    log: Log,
+    seconds: u64,
+    finding: Option<PathBuf>,
+}
+
+/// What libFuzzer said.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Log {
+    executions: u64,
+    edges: u64,
+    corpus: u64,
+    /// The input that made it end.
+    written: Option<PathBuf>,
+}
+
+impl Fuzz {
+    /// Runs the targets and prints a table; an error when something was found.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let known = targets()?;
+        if self.list {
+            let width = known.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+            known
+                .iter()
+                .for_each(|(name, reads)| println!("{name:width$}  {reads}"));
+            return Ok(());
+        }
+        let names = self.chosen(&known)?;
+        tools()?;
+        let program = build()?;
+        let folder = target_dir().join("fuzz");
+        step("write seeds", || {
+            let seeds = folder.join("seeds");
+            run(hostile_bytes().arg("seeds").arg(seeds))
+        })?;
+        let each = u64::from(self.seconds);
+        let rounds = names.len().div_ceil(self.jobs as usize) as u64;
+        eprintln!(
+            "==> {} targets, {each} s each, {} at once: about {} min",
+            names.len(),
+            self.jobs,
+            (rounds * each).div_ceil(60)
+        );
+        let outcomes = self.run_all(&program, &folder, names)?;
+        report(&outcomes)
+    }
+
+    fn chosen(&self, known: &[(String, String)]) -> anyhow::Result<VecDeque<String>> {
+        let all = || known.iter().map(|(name, _)| name.clone());
+        for name in &self.targets {
+            ensure!(
+                all().any(|it| it == *name),
+                "there is no target {name}; there are {}",
+                all().collect::<Vec<_>>().join(", ")
+            );
+        }
+        Ok(if self.targets.is_empty() {
+            all().collect()
+        } else {
+            self.targets.iter().cloned().collect()
+        })
+    }
+
+    fn run_all(
+        &self,
+        program: &Path,
+        folder: &Path,
+        names: VecDeque<String>,
+    ) -> anyhow::Result<Vec<Outcome>> {
+        let (count, left) = (names.len(), Mutex::new(names.clone()));
+        let outcomes = Mutex::new(Vec::new());
+        let next = || lock(&left).pop_front();
+        let work = || -> anyhow::Result<()> {
+            while let Some(name) = next() {
+                let outcome = self.run_one(program, folder, &name)?;
+                let mut outcomes = lock(&outcomes);
+                outcomes.push(outcome);
+                let (done, last) = (outcomes.len(), &outcomes[outcomes.len() - 1]);
+                let found = if last.finding.is_some() {
+                    ", FOUND SOMETHING"
+                } else {
+                    ""
+                };
+                let executions = grouped(last.log.executions);
+                eprintln!(
+                    "    {done}/{count} {name}: {executions} executions, {} edges{found}",
+                    last.log.edges
+                );
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.jobs).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|_| bail!("a worker of this command panicked"))
+            })
+        })?;
+        let mut outcomes = outcomes
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        outcomes.sort_by_key(|it| names.iter().position(|name| *name == it.target));
+        Ok(outcomes)
+    }
+
+    fn run_one(&self, program: &Path, folder: &Path, name: &str) -> anyhow::Result<Outcome> {
+        let of = |kind: &str| folder.join(kind).join(name);
+        let (corpus, findings) = (of("corpus"), of("findings"));
+        for dir in [&corpus, &findings, &folder.join("logs")] {
+            fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        let log = folder.join("logs").join(name);
+        // A target's files, in memory where there is some; it ends without removing them.
+        let memory = Path::new("/dev/shm");
+        let base = if memory.is_dir() { memory } else { folder };
+        let scratch = base.join(format!("xtask-fuzz-{}-{name}", std::process::id()));
+        fs::create_dir_all(&scratch)?;
+        let started = Instant::now();
+        let status = Command::new(program)
+            .args([&corpus, &of("seeds")])
+            .arg(format!("-max_total_time={}", self.seconds))
+            .arg(format!("-max_len={MAX_INPUT}"))
+            .arg(format!("-timeout={SLOW_SECONDS}"))
+            .arg(format!("-rss_limit_mb={MOST_MEMORY}"))
+            .arg(format!("-artifact_prefix={}/", findings.display()))
+            .arg("-print_final_stats=1")
+            .env("HOSTILE_TARGET", name)
+            .env("TMPDIR", &scratch)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(File::create(&log)?)
+            .status()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let took = started.elapsed();
+        let _ = fs::remove_dir_all(&scratch);
+        let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+        let read = read_log(&text);
+        let finding = match (&read.written, status.success()) {
+            (Some(file), _) => Some(file.clone()),
+            (None, true) => None,
+            (None, false) => bail!("{name} ended with {status}; see {}", log.display()),
+        };
+        Ok(Outcome {
+            target: name.to_owned(),
+            log: read,
+            seconds: rounded(took),
+            finding,
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn rounded(took: Duration) -> u64 {
+    (took.as_millis() as u64).div_ceil(1_000).max(1)
+}
+
+/// The program on the stable compiler that lists, seeds and replays.
+fn hostile_bytes() -> Command {
+    cargo(["run", "--quiet", "--package", "hostile-bytes", "--"])
+}
+
+/// Names and what each reads.
+fn targets() -> anyhow::Result<Vec<(String, String)>> {
+    let out = hostile_bytes()
+        .arg("list")
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    ensure!(out.status.success(), "the list of targets can't be made");
+    let lines = String::from_utf8(out.stdout)?;
+    let halves = lines.lines().filter_map(|line| line.split_once('\t'));
+    Ok(halves
+        .map(|(name, reads)| (name.to_owned(), reads.to_owned()))
+        .collect())
+}
+
+/// Installs what is missing, and says what and why.
+fn tools() -> anyhow::Result<()> {
+    if !["c++", "g++", "clang++"].into_iter().any(on_path) {
+        setup::install("g++", &["g++"], "libFuzzer is written in C++")?;
+    }
+    ensure!(
+        on_path("rustup"),
+        "coverage needs a nightly compiler, which rustup installs: https://rustup.rs"
+    );
+    let list = Command::new("rustup").args(["toolchain", "list"]).output();
+    let list = String::from_utf8(list.context("cannot start rustup")?.stdout)?;
+    if !list.lines().any(|line| line.starts_with("nightly")) {
+        step(
+            "install a nightly compiler: only it counts coverage for a fuzzer",
+            || {
+                let mut install = Command::new("rustup");
+                install.args(["toolchain", "install", "nightly", "--profile", "minimal"]);
+                run(&mut install)
+            },
+        )?;
+    }
+    if !on_path("cargo-fuzz") {
+        step(
+            "install cargo-fuzz: it builds for libFuzzer (some minutes, once)",
+            || run(&mut cargo(["install", "--locked", "cargo-fuzz"])),
+        )?;
+    }
+    Ok(())
+}
+
+/// Builds all targets and returns the program that runs one.
+fn build() -> anyhow::Result<PathBuf> {
+    let folder = target_dir().join("fuzz");
+    step(
+        "build with coverage and address sanitizer (the first time takes some minutes)",
+        || {
+            let mut build = Command::new("rustup");
+            build.args(["run", "nightly", "cargo", "fuzz", "build", "any"]);
+            build.args(["--fuzz-dir", FUZZ_DIR, "--target-dir"]);
+            // Set by the cargo that runs us, for another compiler.
+            for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
+                build.env_remove(name);
+            }
+            run(build.arg(&folder).current_dir(crate::root()))
+        },
+    )?;
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    Ok(folder.join(triple).join("release/any"))
+}
+
+/// Reads what libFuzzer wrote.
+fn read_log(text: &str) -> Log {
+    let mut log = Log::default();
+    for line in text.lines() {
+        let after = |mark: &str| line.split_once(mark).map(|(_, rest)| rest.trim());
+        let number = |mark: &str| after(mark)?.split([' ', '/']).next()?.parse().ok();
+        if let Some(executions) = number("stat::number_of_executed_units:") {
+            log.executions = executions;
+        } else if let Some(edges) = number(" cov: ") {
+            log.edges = edges;
+            log.corpus = number(" corp: ").unwrap_or(log.corpus);
+            // A run that found something may end without the sum.
+            let begun = line.trim_start_matches('#').split_whitespace().next();
+            let begun = begun.and_then(|count| count.parse().ok());
+            log.executions = log.executions.max(begun.unwrap_or(0));
+        } else if let Some(file) = after("Test unit written to ") {
+            log.written = Some(file.into());
+        }
+    }
+    log
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn report(outcomes: &[Outcome]) -> anyhow::Result<()> {
+    println!(
+        "{:20} {:>14} {:>9} {:>7} {:>7} {:>8}  findings",
+        "target", "executions", "exec/s", "edges", "inputs", "seconds"
+    );
+    for outcome in outcomes {
+        let Outcome {
+            target,
+            log,
+            seconds,
+            finding,
+        } = outcome;
+        println!(
+            "{target:20} {:>14} {:>9} {:>7} {:>7} {seconds:>8}  {}",
+            grouped(log.executions),
+            grouped(log.executions / seconds),
+            grouped(log.edges),
+            grouped(log.corpus),
+            u8::from(finding.is_some())
+        );
+    }
+    let found: Vec<_> = outcomes
+        .iter()
+        .filter_map(|it| Some((&it.target, it.finding.as_ref()?)))
+        .collect();
+    for (target, file) in &found {
+        let shown = file.display();
+        println!("\n{target}: something does not hold for {shown}; see what with");
+        println!("    cargo run -p hostile-bytes -- replay {target} {shown}");
+    }
+    match found.len() {
+        0 => Ok(()),
+        count => bail!("{count} of {} targets found something", outcomes.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_read() {
+        let calm = "#2\tINITED cov: 90 ft: 90 corp: 1/1b exec/s: 0 rss: 40Mb\n\
+                    #1048576\tpulse  cov: 412 ft: 900 corp: 77/3Kb lim: 4096 exec/s: 5 rss: 60Mb\n\
+                    Done 1500000 runs in 11 second(s)\n\
+                    stat::number_of_executed_units: 1500000\n";
+        let expected = Log {
+            executions: 1_500_000,
+            edges: 412,
+            corpus: 77,
+            written: None,
+        };
+        assert_eq!(read_log(calm), expected);
+        let found = "#99\tNEW    cov: 7 ft: 9 corp: 3/3b lim: 4 exec/s: 0 rss: 40Mb L: 1/1\n\
+                     artifact_prefix='f/'; Test unit written to f/crash-ab12\n";
+        let expected = Log {
+            executions: 99,
+            edges: 7,
+            corpus: 3,
+            written: Some("f/crash-ab12".into()),
+        };
+        assert_eq!(read_log(found), expected);
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(999), "999");
+    }
+}
