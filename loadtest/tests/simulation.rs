@@ -24,7 +24,7 @@ use std::thread;
 use world::Story;
 
 /// Seeds tried, unless [`MORE`] says otherwise.
-const SEEDS: u64 = 7_000;
+const SEEDS: u64 = 10_000;
 /// An environment variable with another number of seeds.
 const MORE: &str = "SIMULATION_SEEDS";
 /// An environment variable with a seed to be tried alone, each fault told.

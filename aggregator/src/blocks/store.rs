@@ -47,6 +47,9 @@ impl<S: Storage> Store<S> {
             cause,
         };
         storage::create_dir(&storage, &dir).map_err(failed)?;
+        // A process that was killed between renaming and syncing left names that a power cut can still
+        // take. What is found is relied on, so it must stay.
+        storage.sync_dir(&dir).map_err(failed)?;
         let found = Checkpoint::read(&storage, &dir).map_err(failed)?;
         let mut recovered = Recovered {
             checkpoint: found.checkpoint,
