@@ -6,6 +6,7 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::fd::{AsRawFd, OwnedFd};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -94,6 +95,8 @@ fn call(library: &Path, config: &Path, data: &Path, pipes: [&OwnedFd; 2]) -> Res
     // SAFETY: the library is the one that set-up fetched and checked, or that the operator named;
     // its initialisers are meant to be run by loading it.
     let loaded = unsafe { Library::new(library) }.map_err(|error| error.to_string())?;
+    // Never unloaded: threads of its own still run in it when the call has returned.
+    let loaded = ManuallyDrop::new(loaded);
     // SAFETY: `chdb_result *chdb_query_cmdline(int, char **)` is an entry point of the library.
     let main: Symbol<'_, Main> =
         unsafe { loaded.get(b"chdb_query_cmdline\0") }.map_err(|error| error.to_string())?;
