@@ -21,6 +21,8 @@ pub struct Member {
     name: String,
     program: PathBuf,
     arguments: Vec<String>,
+    /// Another program and its arguments that start this one.
+    starter: Vec<String>,
     environment: Vec<(String, String)>,
     log: PathBuf,
     ready: Ready,
@@ -38,6 +40,29 @@ pub struct Wiring {
     pub edge_settings: String,
     /// Environment variables of edges and aggregator.
     pub environment: Vec<(String, String)>,
+    /// Where edges are, first to last; on this machine's loopback those that it does not name.
+    pub places: Vec<Place>,
+}
+
+/// Where an edge is.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// What starts a program there, before its name and arguments.
+    pub starter: Vec<String>,
+    /// Its own address.
+    pub own: Ipv4Addr,
+    /// Where it finds the aggregator.
+    pub aggregator: Ipv4Addr,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            starter: Vec::new(),
+            own: Ipv4Addr::LOCALHOST,
+            aggregator: Ipv4Addr::LOCALHOST,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -96,7 +121,14 @@ impl Member {
     /// When the system refuses.
     pub fn begin(&mut self) -> anyhow::Result<()> {
         self.kill9()?;
-        let mut command = Command::new(&self.program);
+        let mut command = match self.starter.split_first() {
+            Some((starter, rest)) => {
+                let mut command = Command::new(starter);
+                command.args(rest).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         command.args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::start(&self.name, &mut command, &self.log)?);
@@ -171,7 +203,9 @@ impl Stack {
         progress("aggregator");
         let engine_port = wiring.engine.unwrap_or(clickhouse);
         let text = aggregator_settings(&dir, engine_port, shipping, admin);
-        let aggregator = serve(&dir, "aggregator", "aggregator", &text, &wiring.environment)?;
+        let here = Place::default();
+        let environment = &wiring.environment;
+        let aggregator = serve(&dir, "aggregator", "aggregator", &text, environment, &here)?;
         let shipping_port = wiring.shipping.unwrap_or(shipping);
         let mut stack = Self {
             edges: Vec::new(),
@@ -188,13 +222,16 @@ impl Stack {
         for node in 1..=edges {
             progress(&format!("edge {node}"));
             let (http, admin) = (free_port()?, free_port()?);
-            let mut text = edge_settings(&dir, node, [http, admin, shipping_port], geo);
+            let place = wiring.places.get(usize::from(node) - 1).unwrap_or(&here);
+            let mut text = edge_settings(&dir, node, [http, admin, shipping_port], geo, place);
             text.push_str(&wiring.edge_settings);
             let name = format!("edge-{node}");
-            let edge = serve(&dir, "edge-tracker", &name, &text, &wiring.environment)?;
+            let edge = serve(&dir, "edge-tracker", &name, &text, environment, place)?;
             stack.edges.push(edge);
-            stack.edge_urls.push(url(http));
-            stack.edge_admin_urls.push(url(admin));
+            stack.edge_urls.push(format!("http://{}:{http}", place.own));
+            stack
+                .edge_admin_urls
+                .push(format!("http://{}:{admin}", place.own));
         }
         Ok(stack)
     }
@@ -234,6 +271,7 @@ pub(crate) fn start_engine(dir: &Path, port: u16) -> anyhow::Result<Member> {
         arguments: ["serve", "--data", &data, "--http-port", &port.to_string()]
             .map(Into::into)
             .into(),
+        starter: Vec::new(),
         environment: Vec::new(),
         log: dir.join("clickhouse.log"),
         ready: Ready::Ping(format!("{}/ping", url(port))),
@@ -251,7 +289,8 @@ pub(crate) fn start_aggregator(
     admin: u16,
 ) -> anyhow::Result<Member> {
     let text = aggregator_settings(dir, engine, listen, admin);
-    serve(dir, "aggregator", "aggregator", &text, &[])
+    let here = Place::default();
+    serve(dir, "aggregator", "aggregator", &text, &[], &here)
 }
 
 fn aggregator_settings(dir: &Path, engine: u16, listen: u16, admin: u16) -> String {
@@ -266,17 +305,24 @@ fn aggregator_settings(dir: &Path, engine: u16, listen: u16, admin: u16) -> Stri
     )
 }
 
-fn edge_settings(dir: &Path, node: u16, ports: [u16; 3], geo: Option<&Path>) -> String {
+fn edge_settings(
+    dir: &Path,
+    node: u16,
+    ports: [u16; 3],
+    geo: Option<&Path>,
+    place: &Place,
+) -> String {
     let at = |name: &str| format!("{:?}", dir.join(name));
     let [http, admin, shipping] = ports;
+    let (own, aggregator) = (place.own, place.aggregator);
     let geo = geo
         .map(|file| format!("[geo]\ncountry = {file:?}\n"))
         .unwrap_or_default();
     format!(
         "node = {node}\ndata_dir = {}\nworkers = 1\nsecrets = {}\n\
-         [http]\nlisten = \"127.0.0.1:{http}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
-         trusted_proxies = [\"127.0.0.0/8\"]\n[links]\nfile = {}\n{geo}[tls]\ndir = {}\n\
-         [aggregator]\naddress = \"127.0.0.1:{shipping}\"\n",
+         [http]\nlisten = \"{own}:{http}\"\nadmin_listen = \"{own}:{admin}\"\n\
+         trusted_proxies = [\"127.0.0.0/8\", \"{own}/30\"]\n[links]\nfile = {}\n{geo}[tls]\ndir = {}\n\
+         [aggregator]\naddress = \"{aggregator}:{shipping}\"\n",
         at(&format!("edge-{node}")),
         at("secrets.toml"),
         at("links.toml"),
@@ -290,6 +336,7 @@ fn serve(
     name: &str,
     settings: &str,
     environment: &[(String, String)],
+    place: &Place,
 ) -> anyhow::Result<Member> {
     let file = dir.join(format!("{name}.toml"));
     fs::write(&file, settings).with_context(|| format!("cannot write {}", file.display()))?;
@@ -301,6 +348,7 @@ fn serve(
             "--config".into(),
             file.display().to_string(),
         ],
+        starter: place.starter.clone(),
         environment: environment.to_vec(),
         log: dir.join(format!("{name}.log")),
         ready: Ready::Line,

@@ -62,12 +62,12 @@ fn killed_engines_lose_and_double_nothing() {
 
 #[test]
 fn failing_networks_lose_and_double_nothing() {
-    holds(Scenario::Partition, 4);
+    holds(Scenario::Partition, 6);
 }
 
 #[test]
 fn engines_that_stand_still_or_fail_amid_lose_and_double_nothing() {
-    holds(Scenario::SlowEngine, 4);
+    holds(Scenario::SlowEngine, 6);
 }
 
 #[test]
@@ -77,12 +77,12 @@ fn full_journals_lose_only_what_edges_count() {
 
 #[test]
 fn everything_at_once_loses_and_doubles_nothing() {
-    holds(Scenario::Everything, 6);
+    holds(Scenario::Everything, 24);
 }
 
 #[test]
 fn full_disks_lose_only_what_edges_count() {
-    holds_where_possible(Scenario::DiskFull, 2, "needs root");
+    holds_where_possible(Scenario::DiskFull, 4, "needs root");
 }
 
 #[test]

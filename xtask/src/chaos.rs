@@ -10,14 +10,36 @@ use anyhow::{Context as _, ensure};
 use crate::step::{cargo, on_path, run, step};
 use crate::{build_release, setup, target_dir};
 
+const PASSED_ON: &str = "\
+Passed on to `loadtest chaos`:
+  --scenario NAME    What goes wrong:
+                       kill-edge, kill-aggregator, kill-engine: SIGKILL, one time in ten while it starts
+                       partition: packets lost, late, doubled or cut off; as root, cables pulled, too
+                       disk-full: disks fill up (root only)
+                       spool-full: nothing is shipped until journals are full
+                       slow-engine: ClickHouse stands still, is slow, or takes blocks and never says so
+                       clock-jump: clocks of edges and aggregator jump (libfaketime is installed)
+                       upgrade: an older build and this one change places
+                       everything: all that loses nothing and is possible here, several at a time
+  --rounds N         Rounds; after each all must have arrived [default: 3]
+  --seed S           Says what happens when, and to whom [default: 1]
+  --faults N         Faults (kills) in each round, instead of what is usual for the scenario
+  --rate N           Requests a second over all edges [default: 1000]
+  --old FOLDER       Older edge-tracker and aggregator, instead of building them
+  --keep FOLDER      Keep data and logs there
+
+The last line is one JSON object. The exit code is 1 when an answered request is missing, is there twice,
+or has another id than its visitor was sent away with.";
+
 /// What goes wrong, and where older programs come from.
 #[derive(clap::Args)]
+#[command(after_help = PASSED_ON)]
 pub(crate) struct Options {
-    /// The git revision that the older programs of `upgrade` are built from; by default the newest tag,
-    /// else the commit before the last one.
+    /// The git revision that the older programs are built from, for `upgrade` (by default the newest tag,
+    /// else the commit before the last one) and, only if it is given, for `everything`.
     #[arg(long, value_name = "REV")]
     from: Option<String>,
-    /// Passed on to `loadtest chaos`: --scenario NAME, --rounds N, --seed S, … (see --help there).
+    /// Passed on to `loadtest chaos`, see below.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
@@ -35,7 +57,8 @@ impl Options {
         if named("clock-jump") {
             faketime()?;
         }
-        if named("upgrade") && !named("--old") {
+        let wanted = named("upgrade") || self.from.is_some();
+        if wanted && !named("--old") {
             let older = older(self.from.as_deref())?;
             self.args.extend(["--old".into(), older.into()]);
         }

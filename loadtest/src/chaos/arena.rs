@@ -1,46 +1,56 @@
-//! The stack that suffers, and what is done to it. What comes of it is judged elsewhere.
+//! The stack that suffers, with everything that faults need around it. What is done to it lies in
+//! `hand.rs`; what comes of it is judged elsewhere.
 
-use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use anyhow::Context as _;
 
+use super::clock::Clock;
 use super::disks::Disk;
+use super::hand::{self, Around, Hand, Held};
+use super::namespaces::Namespace;
 use super::relay::{Mood, Packets, Streams, Way};
 use super::scenario::{Fault, Scenario};
-use crate::stack::{Member, Stack, Wiring};
+use crate::interrupt::Interrupt;
+use crate::stack::{Stack, Wiring};
 use crate::traffic::Random;
-use crate::verify;
 
-pub(super) const EDGES: u16 = 2;
+const EDGES: u16 = 2;
 /// Journals small enough to be filled.
 const SMALL: &str = "[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"4MiB\"\n";
-const SMALL_DISK: u64 = 16 << 20;
-/// Once nothing hinders shipping any more.
-const ROOM_AGAIN_WITHIN: Duration = Duration::from_secs(20);
+/// Holds a small journal and the filters twice, which are saved beside those saved before.
+const EDGES_DISK: u64 = 48 << 20;
+const AGGREGATORS_DISK: u64 = 16 << 20;
 const ENGINE_DISK: u64 = 512 << 20;
-/// Where libfaketime lies, by distribution.
-const FAKETIME: [&str; 3] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib64/faketime/libfaketimeMT.so.1",
-];
+/// Within what time of its start a process is killed again.
+const STARTING: Duration = Duration::from_millis(60);
+const ENGINE_STARTING: Duration = Duration::from_secs(1);
 
 pub(super) struct Arena {
     pub(super) stack: Stack,
-    pub(super) kills: u64,
+    /// What the scenario does and is possible here.
+    faults: Vec<Fault>,
+    /// What it would do but for what is missing here.
+    pub(super) left_out: Vec<String>,
     packets: Packets,
     streams: Streams,
-    random: Random,
-    clock: Option<PathBuf>,
-    old: Option<PathBuf>,
-    new: PathBuf,
+    clock: Option<Clock>,
+    /// Folders of programs: older and today's.
+    programs: Option<[PathBuf; 2]>,
     // Last, so that nobody uses them any more.
-    disks: Vec<Disk>,
+    namespaces: Vec<Namespace>,
+    disks: Disks,
+}
+
+/// Small disks, as far as the scenario needs them.
+#[derive(Default)]
+struct Disks {
+    edges: Vec<Disk>,
+    central: Vec<Disk>,
 }
 
 impl Arena {
@@ -50,17 +60,32 @@ impl Arena {
         seed: u64,
         old: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let faults = scenario.faults();
-        let disks = match faults.contains(&Fault::DiskFull) {
-            true => mount_disks(dir)?,
-            false => Vec::new(),
+        let mut plan = Plan {
+            scenario,
+            faults: scenario.faults().to_vec(),
+            left_out: Vec::new(),
         };
-        let clock = faults.contains(&Fault::Clock).then(|| dir.join("clock"));
-        let old = match faults.contains(&Fault::Swap) {
-            true => Some(old.context("name a folder of older programs: --old FOLDER")?),
-            false => None,
+        let disks = Disks {
+            edges: plan.prepare(&[Fault::EdgeDisk], "full disks", || edges_disks(dir))?,
+            central: plan.prepare(&[Fault::CentralDisk], "full disks", || central_disks(dir))?,
         };
-        let (packets, streams) = (Packets::listen(seed)?, Streams::listen()?);
+        let namespaces: Vec<_> = plan.prepare(&[Fault::Cable], "cables that are pulled", || {
+            Namespace::are_possible()?;
+            (1..=EDGES).map(|_| Namespace::make()).collect()
+        })?;
+        let clock = plan.prepare(&[Fault::Clock], "clocks that jump", || {
+            Clock::make(dir.join("clock")).map(Some)
+        })?;
+        let swaps = [Fault::SwapEdge, Fault::SwapAggregator];
+        let programs = plan.prepare(&swaps, "older programs", || {
+            let old = old.context("name their folder: --old FOLDER")?;
+            Ok(Some([old.to_owned(), folder_of_programs()?]))
+        })?;
+        let front = match namespaces.is_empty() {
+            true => Ipv4Addr::LOCALHOST,
+            false => Ipv4Addr::UNSPECIFIED,
+        };
+        let (packets, streams) = (Packets::listen(front, seed)?, Streams::listen()?);
         let wiring = Wiring {
             shipping: Some(packets.port),
             engine: Some(streams.port),
@@ -68,259 +93,188 @@ impl Arena {
                 true => SMALL.to_owned(),
                 false => String::new(),
             },
-            environment: clock
-                .as_deref()
-                .map_or_else(|| Ok(Vec::new()), fake_clock)?,
+            environment: clock.as_ref().map_or_else(Vec::new, Clock::environment),
+            places: namespaces.iter().map(Namespace::place).collect(),
         };
         let stack = Stack::start_wired(dir, EDGES, None, &wiring, |_| {})?;
         packets.lead_to(stack.aggregator_address);
         let engine = stack.clickhouse_url.trim_start_matches("http://");
         streams.lead_to(engine.parse().context("an address")?);
-        let here = std::env::current_exe()?;
-        let new = here
-            .ancestors()
-            .skip(1)
-            .find(|folder| folder.join("edge-tracker").is_file());
         Ok(Self {
             stack,
-            kills: 0,
+            faults: plan.faults,
+            left_out: plan.left_out,
             packets,
             streams,
-            random: Random::new(seed),
             clock,
-            old: old.map(Path::to_owned),
-            new: new.context("the programs lie beside this one")?.to_owned(),
+            programs,
+            namespaces,
             disks,
         })
     }
 
-    pub(super) fn pause(&mut self, up_to: Duration) {
-        sleep(Duration::from_micros(
-            self.random.below(up_to.as_micros() as u64 + 1),
-        ));
+    /// Lets so many of the scenario's faults happen, several at a time as far as they do not concern the
+    /// same thing, and then all end. How many processes were killed.
+    pub(super) fn suffer(
+        &mut self,
+        faults: u32,
+        seed: u64,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<u64> {
+        let over = AtomicBool::new(false);
+        let hands = self.hands(seed, &over, interrupt);
+        let count = u32::try_from(hands.len())?;
+        let suffered = thread::scope(|scope| {
+            let shares =
+                (0..count).map(|number| faults / count + u32::from(number < faults % count));
+            let striking: Vec<_> = hands
+                .into_iter()
+                .zip(shares)
+                .map(|(hand, share)| scope.spawn(move || hand.strike(share)))
+                .collect();
+            let struck = striking
+                .into_iter()
+                .map(|hand| hand.join().ok().context("a hand panicked")?);
+            struck.collect::<Vec<anyhow::Result<u64>>>()
+        });
+        debug_assert!(suffered.iter().all(Result::is_ok) || over.load(Ordering::Relaxed));
+        let healed = self.heal();
+        let kills = suffered.into_iter().sum::<anyhow::Result<u64>>()?;
+        healed.map(|()| kills)
     }
 
-    /// Lets one of the scenario's faults happen.
-    pub(super) fn strike(&mut self, scenario: Scenario) -> anyhow::Result<()> {
-        let faults = scenario.faults();
-        match faults[self.random.below(faults.len() as u64) as usize] {
-            Fault::KillEdge => {
-                let edge = self.random.below(u64::from(EDGES)) as usize;
-                self.kill(|stack| &mut stack.edges[edge], Duration::from_millis(60))
-            }
-            Fault::KillAggregator => {
-                self.kill(|stack| &mut stack.aggregator, Duration::from_millis(60))
-            }
-            Fault::KillEngine => self.kill(|stack| &mut stack.engine, Duration::from_secs(1)),
-            Fault::Network => {
-                self.network();
-                Ok(())
-            }
-            Fault::DiskFull => self.fill_a_disk(),
-            Fault::SpoolFull => {
-                self.cut_both(true);
-                sleep(Duration::from_secs(20));
-                self.cut_both(false);
-                self.wait_until_nothing_is_lost()
-            }
-            Fault::Engine => self.engine(),
-            Fault::Clock => self.jump(),
-            Fault::Swap => self.swap(),
+    fn hands<'a>(
+        &'a mut self,
+        seed: u64,
+        over: &'a AtomicBool,
+        interrupt: &'a Interrupt,
+    ) -> Vec<Hand<'a>> {
+        let Stack {
+            edges,
+            aggregator,
+            engine,
+            edge_admin_urls,
+            ..
+        } = &mut self.stack;
+        let programs = self.programs.as_ref();
+        let around = Around {
+            packets: &self.packets,
+            streams: &self.streams,
+            programs: programs.map(|both| both.each_ref().map(PathBuf::as_path)),
+            counting: edge_admin_urls,
+            over,
+            interrupt,
+        };
+        let mut holds: Vec<(Held<'a>, &[Fault])> = Vec::new();
+        for edge in edges {
+            let may = &[Fault::KillEdge, Fault::SwapEdge];
+            holds.push((Held::Process(edge, STARTING), may));
         }
+        let may = &[Fault::KillAggregator, Fault::SwapAggregator];
+        holds.push((Held::Process(aggregator, STARTING), may));
+        let may = &[Fault::KillEngine, Fault::EngineStops];
+        holds.push((Held::Process(engine, ENGINE_STARTING), may));
+        holds.push((Held::Packets, &[Fault::Packets, Fault::SpoolFull]));
+        holds.push((Held::Answers, &[Fault::Answers]));
+        for namespace in &self.namespaces {
+            holds.push((Held::Cable(namespace), &[Fault::Cable]));
+        }
+        for (disk, edge) in self.disks.edges.iter().zip(edge_admin_urls.iter()) {
+            holds.push((Held::Disk(disk, Some(edge)), &[Fault::EdgeDisk]));
+        }
+        for disk in &self.disks.central {
+            holds.push((Held::Disk(disk, None), &[Fault::CentralDisk]));
+        }
+        if let Some(clock) = &self.clock {
+            holds.push((Held::Clock(clock), &[Fault::Clock]));
+        }
+        let mut seeds = Random::new(seed);
+        let possible = |may: &[Fault]| -> Vec<Fault> {
+            let all = may.iter().copied();
+            all.filter(|fault| self.faults.contains(fault)).collect()
+        };
+        holds
+            .into_iter()
+            .map(|(held, may)| Hand {
+                held,
+                faults: possible(may),
+                random: Random::new(seeds.below(u64::MAX)),
+                around,
+            })
+            .filter(|hand| !hand.faults.is_empty())
+            .collect()
     }
 
     /// All faults end.
-    pub(super) fn heal(&mut self) -> anyhow::Result<()> {
+    fn heal(&self) -> anyhow::Result<()> {
         self.packets.set([Way::default(); 2]);
         self.streams.set(Mood::Pass);
-        self.disks.iter().for_each(Disk::free);
-        if let Some(clock) = &self.clock {
-            set_clock(clock, 0)?;
+        for disk in self.disks.edges.iter().chain(&self.disks.central) {
+            disk.free();
         }
-        Ok(())
+        let cables = self.namespaces.iter().try_for_each(Namespace::heal);
+        let clock = self.clock.as_ref().map_or(Ok(()), |clock| clock.set(0));
+        cables.and(clock)
     }
 
     /// Events that edges answered and could not log, as they counted them. Tells all only when no
     /// edge was restarted.
     pub(super) fn lost(&self) -> anyhow::Result<u64> {
-        let urls = self.stack.edge_admin_urls.iter();
-        let lost = urls.map(|url| Ok(verify::counter(url, "edge_lost_total")? as u64));
-        lost.sum()
+        hand::lost(&self.stack.edge_admin_urls)
     }
+}
 
-    fn kill(
+/// What a scenario does, less what is not possible here and not necessary.
+struct Plan {
+    scenario: Scenario,
+    faults: Vec<Fault>,
+    left_out: Vec<String>,
+}
+
+impl Plan {
+    /// What `faults` need, if the scenario has them.
+    fn prepare<T: Default>(
         &mut self,
-        which: impl Fn(&mut Stack) -> &mut Member,
-        starting: Duration,
-    ) -> anyhow::Result<()> {
-        which(&mut self.stack).kill9()?;
-        self.kills += 1;
-        while self.random.below(10) == 0 {
-            which(&mut self.stack).begin()?;
-            self.pause(starting);
-            which(&mut self.stack).kill9()?;
-            self.kills += 1;
+        faults: &[Fault],
+        what: &str,
+        prepare: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        if !faults.iter().any(|fault| self.faults.contains(fault)) {
+            return Ok(T::default());
         }
-        self.pause(Duration::from_millis(50));
-        which(&mut self.stack).restart()
-    }
-
-    fn network(&mut self) {
-        let mut ways = [Way::default(); 2];
-        let (which, random) = (self.random.below(5), &mut self.random);
-        match which {
-            0 => ways = ways.map(|way| Way { cut: true, ..way }),
-            1 => ways[0].cut = true,
-            2 => ways[1].cut = true,
-            3 => {
-                let late = Duration::from_millis(random.below(400));
-                ways = ways.map(|way| Way { late, ..way });
+        match prepare() {
+            Err(error)
+                if faults
+                    .iter()
+                    .all(|fault| self.scenario.can_do_without(*fault)) =>
+            {
+                self.faults.retain(|fault| !faults.contains(fault));
+                self.left_out
+                    .push(format!("{what} are left out: {error:#}"));
+                Ok(T::default())
             }
-            _ => {
-                let (lost, doubled) = (random.below(40), random.below(40));
-                let late = Duration::from_millis(random.below(30));
-                ways = ways.map(|way| Way {
-                    lost,
-                    doubled,
-                    late,
-                    ..way
-                });
-            }
+            prepared => prepared,
         }
-        self.packets.set(ways);
-        self.pause(Duration::from_secs(4));
-        self.packets.set([Way::default(); 2]);
-    }
-
-    fn cut_both(&self, cut: bool) {
-        let way = Way {
-            cut,
-            ..Way::default()
-        };
-        self.packets.set([way; 2]);
-    }
-
-    fn fill_a_disk(&mut self) -> anyhow::Result<()> {
-        let which = self.random.below(self.disks.len() as u64) as usize;
-        // With nothing shipped, journals need the room that is not there.
-        self.cut_both(which < usize::from(EDGES));
-        self.disks[which].fill()?;
-        sleep(Duration::from_secs(6));
-        self.disks[which].free();
-        self.cut_both(false);
-        self.wait_until_nothing_is_lost()
-    }
-
-    /// Journals that were full take events again soon after there is room, while traffic flows on.
-    fn wait_until_nothing_is_lost(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + ROOM_AGAIN_WITHIN;
-        let mut before = self.lost()?;
-        loop {
-            sleep(Duration::from_secs(1));
-            let now = self.lost()?;
-            if now == before {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "edges still lose events {ROOM_AGAIN_WITHIN:?} after there is room for them"
-            );
-            before = now;
-        }
-    }
-
-    fn engine(&mut self) -> anyhow::Result<()> {
-        match self.random.below(4) {
-            0 => {
-                let pid = self.stack.engine.pid().context("the engine runs")?;
-                let group = Pid::from_raw(i32::try_from(pid)?);
-                killpg(group, Signal::SIGSTOP)?;
-                self.pause(Duration::from_secs(4));
-                killpg(group, Signal::SIGCONT)?;
-            }
-            1 => {
-                let late = Duration::from_millis(self.random.below(500));
-                self.streams.set(Mood::Slow(late));
-                self.pause(Duration::from_secs(4));
-            }
-            2 => {
-                self.streams.set(Mood::NoAnswer);
-                self.pause(Duration::from_secs(3));
-            }
-            _ => {
-                self.streams.set(Mood::Refuse);
-                self.pause(Duration::from_secs(2));
-            }
-        }
-        self.streams.set(Mood::Pass);
-        Ok(())
-    }
-
-    fn jump(&mut self) -> anyhow::Result<()> {
-        let seconds = self.random.below(4 * 3_600) as i64 - 2 * 3_600;
-        if let Some(clock) = &self.clock {
-            set_clock(clock, seconds)?;
-        }
-        self.pause(Duration::from_secs(3));
-        Ok(())
-    }
-
-    fn swap(&mut self) -> anyhow::Result<()> {
-        let old = self.old.clone().filter(|_| self.random.below(2) == 0);
-        let folder = old.unwrap_or_else(|| self.new.clone());
-        let which = self.random.below(u64::from(EDGES) + 1) as usize;
-        let member = match which.checked_sub(1) {
-            Some(edge) => &mut self.stack.edges[edge],
-            None => &mut self.stack.aggregator,
-        };
-        member.program_from(&folder);
-        if self.random.below(2) == 0 {
-            member.stop()?;
-        }
-        member.restart()?;
-        self.kills += 1;
-        self.pause(Duration::from_secs(2));
-        Ok(())
     }
 }
 
-/// Edges' journals first, then aggregator and engine.
-fn mount_disks(dir: &Path) -> anyhow::Result<Vec<Disk>> {
-    let mut disks = Vec::new();
-    for node in 1..=EDGES {
-        let journal = dir.join(format!("edge-{node}/journal"));
-        disks.push(Disk::mount(&journal, SMALL_DISK)?);
-    }
-    disks.push(Disk::mount(&dir.join("aggregator"), SMALL_DISK)?);
-    disks.push(Disk::mount(&dir.join("clickhouse"), ENGINE_DISK)?);
-    Ok(disks)
+fn edges_disks(dir: &Path) -> anyhow::Result<Vec<Disk>> {
+    let folder = |node| Disk::mount(&dir.join(format!("edge-{node}")), EDGES_DISK);
+    (1..=EDGES).map(folder).collect()
 }
 
-fn fake_clock(file: &Path) -> anyhow::Result<Vec<(String, String)>> {
-    let library = FAKETIME.into_iter().find(|path| Path::new(path).is_file());
-    ensure!(
-        library.is_some(),
-        "libfaketime is needed to set processes' clocks; install it: apt-get install faketime"
-    );
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    set_clock(file, 0)?;
-    let settings = [
-        ("LD_PRELOAD", library.unwrap_or_default().to_owned()),
-        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ("FAKETIME_NO_CACHE", "1".to_owned()),
-        ("FAKETIME_DONT_RESET", "1".to_owned()),
-    ];
-    Ok(settings
-        .map(|(name, value)| (name.to_owned(), value))
-        .into())
+fn central_disks(dir: &Path) -> anyhow::Result<Vec<Disk>> {
+    Ok(vec![
+        Disk::mount(&dir.join("aggregator"), AGGREGATORS_DISK)?,
+        Disk::mount(&dir.join("clickhouse"), ENGINE_DISK)?,
+    ])
 }
 
-/// Puts the clocks so many seconds ahead, in one step.
-fn set_clock(file: &Path, seconds: i64) -> anyhow::Result<()> {
-    let beside = file.with_extension("tmp");
-    fs::write(&beside, format!("{seconds:+}\n"))?;
-    Ok(fs::rename(beside, file)?)
+fn folder_of_programs() -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    here.ancestors()
+        .skip(1)
+        .find(|folder| folder.join("edge-tracker").is_file())
+        .map(Path::to_owned)
+        .context("the programs lie beside this one")
 }

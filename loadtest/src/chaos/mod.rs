@@ -2,7 +2,10 @@
 //! click is compared with ClickHouse.
 
 mod arena;
+mod clock;
 mod disks;
+mod hand;
+mod namespaces;
 mod relay;
 mod scenario;
 
@@ -27,11 +30,11 @@ use arena::Arena;
 
 /// Once faults have ended, everything must have arrived within this.
 const DRAINED_WITHIN: Duration = Duration::from_secs(180);
-/// Between two faults, at most.
-const BETWEEN: Duration = Duration::from_millis(400);
 /// Lines of traffic before it begins again.
 const LINES: u64 = 20_000;
 const CONNECTIONS: usize = 8;
+const HEADINGS: &str =
+    "round  kills  answered   present  missing  doubled  unanswered    lost  seconds";
 
 /// What is to go wrong, and how long.
 #[derive(Debug, Clone, Args)]
@@ -45,16 +48,16 @@ pub struct Options {
     /// Says what happens when, and to whom; the processes' own timing it can't say.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Faults in each round, instead of what is usual for the scenario.
-    #[arg(long, value_name = "N")]
+    /// Faults (kills, where processes are killed) in each round, instead of what is usual for the scenario.
+    #[arg(long, value_name = "N", visible_alias = "kills")]
     pub faults: Option<u32>,
     /// Requests a second over all edges.
     #[arg(long, default_value_t = 1_000.0)]
     pub rate: f64,
-    /// A folder with older edge-tracker and aggregator, for the scenario `upgrade`.
+    /// A folder with older edge-tracker and aggregator, for the scenarios `upgrade` and `everything`.
     #[arg(long, value_name = "FOLDER")]
     pub old: Option<PathBuf>,
-    /// Keep data and logs here instead of in a folder that is removed.
+    /// Keep data and logs here instead of in a folder that is removed unless something was wrong.
     #[arg(long, value_name = "FOLDER")]
     pub keep: Option<PathBuf>,
 }
@@ -95,7 +98,7 @@ pub struct Verdict {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let verdict = judge(options, &Interrupt::listen()?)?;
     println!("{}", serde_json::to_string(&verdict)?);
-    if verdict.missing + verdict.duplicated + verdict.wrong_ids > 0 {
+    if !verdict.is_right() {
         bail!("an answered request is missing, doubled or has another id");
     }
     Ok(())
@@ -107,38 +110,44 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 /// When something can't be started or does not drain.
 pub fn judge(options: &Options, interrupt: &Interrupt) -> anyhow::Result<Verdict> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
-    let folder = Folder::make(options.keep.as_deref())?;
-    let log = folder.path.join("traffic.log");
+    let mut folder = Folder::make(options.keep.as_deref())?;
+    let judged = judge_in(&folder.path, options, interrupt);
+    if interrupt.check().is_ok() && !judged.as_ref().is_ok_and(Verdict::is_right) {
+        folder.keep = true;
+        eprintln!("data and logs are kept in {}", folder.path.display());
+    }
+    judged
+}
+
+fn judge_in(folder: &Path, options: &Options, interrupt: &Interrupt) -> anyhow::Result<Verdict> {
+    let log = folder.join("traffic.log");
     traffic::write(options.seed, LINES, &mut std::fs::File::create(&log)?)?;
     let started = Instant::now();
-    let dir = folder.path.join("stack");
+    let dir = folder.join("stack");
     let mut arena = Arena::start(&dir, options.scenario, options.seed, options.old.as_deref())?;
+    for what in &arena.left_out {
+        println!("{what}");
+    }
     let analyst = Analyst::new(&arena.stack.clickhouse_url, &arena.stack.credentials)?;
     let mut verdict = Verdict::new(options);
-    println!("round  kills  answered   present  missing  doubled  unanswered    lost  seconds");
+    println!("{HEADINGS}");
     for number in 1..=options.rounds {
         interrupt.check()?;
         let round = Round {
             options,
             log: &log,
-            name: format!("chaos-{number}"),
+            number,
         };
         let begun = Instant::now();
-        let one = round.run(&mut arena, &analyst, &verdict, interrupt)?;
+        let one = round.run(&mut arena, &analyst, verdict.lost, interrupt)?;
         println!(
-            "{number:>5}  {:>5}  {:>8}  {:>8}  {:>7}  {:>7}  {:>10}  {:>6}  {:>7.1}",
-            one.kills,
-            one.answered,
-            one.present,
-            one.missing,
-            one.duplicated,
-            one.unanswered,
-            one.lost,
-            begun.elapsed().as_secs_f64()
+            "{}",
+            one.line(&number.to_string(), begun.elapsed().as_secs_f64())
         );
         verdict.add(&one);
     }
     verdict.seconds = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    println!("{}", verdict.line("all", verdict.seconds));
     arena.stack.stop_edges_and_aggregator()?;
     Ok(verdict)
 }
@@ -172,12 +181,31 @@ impl Verdict {
         self.lost += other.lost;
         self.wrong_ids += other.wrong_ids;
     }
+
+    /// Every answered request is there, once, as it was answered, or counted as lost.
+    #[must_use]
+    pub const fn is_right(&self) -> bool {
+        self.missing + self.duplicated + self.wrong_ids == 0
+    }
+
+    fn line(&self, round: &str, seconds: f64) -> String {
+        format!(
+            "{round:>5}  {:>5}  {:>8}  {:>8}  {:>7}  {:>7}  {:>10}  {:>6}  {seconds:>7.1}",
+            self.kills,
+            self.answered,
+            self.present,
+            self.missing,
+            self.duplicated,
+            self.unanswered,
+            self.lost,
+        )
+    }
 }
 
 struct Round<'a> {
     options: &'a Options,
     log: &'a Path,
-    name: String,
+    number: u32,
 }
 
 impl Round<'_> {
@@ -185,27 +213,20 @@ impl Round<'_> {
         &self,
         arena: &mut Arena,
         analyst: &Analyst,
-        before: &Verdict,
+        lost_before: u64,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Verdict> {
         let scenario = self.options.scenario;
         let stop = Arc::new(AtomicBool::new(false));
         let replaying = self.replay(arena, stop.clone())?;
         let faults = self.options.faults.unwrap_or(scenario.faults_per_round());
-        let mut suffered = Ok(());
-        for _ in 0..faults {
-            arena.pause(BETWEEN);
-            suffered = interrupt.check().and_then(|()| arena.strike(scenario));
-            if suffered.is_err() {
-                break;
-            }
-        }
-        let healed = arena.heal();
+        let seed = self.options.seed ^ (u64::from(self.number) << 32);
+        let suffered = arena.suffer(faults, seed, interrupt);
         stop.store(true, Ordering::Relaxed);
         let outcome = replaying.join().ok().context("the sender panicked")??;
-        suffered.and(healed)?;
+        let kills = suffered?;
         let lost = match scenario.may_lose() {
-            true => arena.lost()? - before.lost,
+            true => arena.lost()? - lost_before,
             false => 0,
         };
         let found = verify::verify(analyst, &outcome, lost, DRAINED_WITHIN)?;
@@ -220,7 +241,7 @@ impl Round<'_> {
             found.missing
         );
         Ok(Verdict {
-            kills: arena.kills - before.kills,
+            kills,
             answered,
             present: answered - found.missing,
             missing: found.missing.saturating_sub(lost),
@@ -245,7 +266,7 @@ impl Round<'_> {
             connections: CONNECTIONS,
             limit: None,
             repeat: u32::MAX,
-            run: self.name.clone(),
+            run: format!("chaos-{}", self.number),
             progress: std::io::stderr().is_terminal(),
             stop,
         };

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,9 +73,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Packets {
-    /// Listens on a port of its own; everything is lost until the target is known.
-    pub(super) fn listen(seed: u64) -> io::Result<Self> {
-        let front = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?);
+    /// Listens at `on`, on a port of its own; everything is lost until the target is known.
+    pub(super) fn listen(on: Ipv4Addr, seed: u64) -> io::Result<Self> {
+        let front = Arc::new(UdpSocket::bind((on, 0))?);
         let relay = Self {
             port: front.local_addr()?.port(),
             conditions: Arc::new(Mutex::new(Conditions {
@@ -205,15 +205,24 @@ pub(super) enum Mood {
     Slow(Duration),
     /// What is asked arrives; instead of the answer the connection ends.
     NoAnswer,
-    /// Connections end at once.
+    /// What is asked arrives; instead of the answer comes that there is none.
+    Failed,
+    /// What is asked arrives; the answer does not until the mood changes, and then the connection ends.
+    Silent,
+    /// Connections end at once, also amid what is asked.
     Refuse,
 }
+
+/// What a proxy says in place of an answer that it did not get.
+const NO_ANSWER: &[u8] =
+    b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// A TCP port that leads to another.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     pub(super) port: u16,
     mood: Arc<Mutex<(Mood, Option<SocketAddr>)>>,
+    changed: Arc<Condvar>,
 }
 
 impl Streams {
@@ -223,6 +232,7 @@ impl Streams {
         let relay = Self {
             port: listener.local_addr()?.port(),
             mood: Arc::default(),
+            changed: Arc::default(),
         };
         let accepting = relay.clone();
         thread::spawn(move || {
@@ -239,6 +249,7 @@ impl Streams {
 
     pub(super) fn set(&self, mood: Mood) {
         lock(&self.mood).0 = mood;
+        self.changed.notify_all();
     }
 
     fn carry(&self, client: TcpStream) {
@@ -257,12 +268,27 @@ impl Streams {
         thread::spawn(move || down.copy(server, client_too, true));
     }
 
+    fn wait_while(&self, mood: Mood) {
+        let guard = lock(&self.mood);
+        drop(self.changed.wait_while(guard, |current| current.0 == mood));
+    }
+
     fn copy(&self, mut from: TcpStream, mut to: TcpStream, answers: bool) {
         let mut portion = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut portion) {
-            match lock(&self.mood).0 {
+            let mood = lock(&self.mood).0;
+            match mood {
                 Mood::Slow(late) => thread::sleep(late),
                 Mood::NoAnswer if answers => break,
+                Mood::Failed if answers => {
+                    // Already closed is as good.
+                    let _ = to.write_all(NO_ANSWER);
+                    break;
+                }
+                Mood::Silent if answers => {
+                    self.wait_while(Mood::Silent);
+                    break;
+                }
                 Mood::Refuse => break,
                 _ => {}
             }
@@ -284,7 +310,7 @@ mod tests {
     fn packets_come_twice_or_not_at_all_as_told() {
         let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-        let relay = Packets::listen(1).expect("listening");
+        let relay = Packets::listen(Ipv4Addr::LOCALHOST, 1).expect("listening");
         relay.lead_to(server.local_addr().expect("bound"));
         let double = Way {
             doubled: 100,
@@ -315,5 +341,40 @@ mod tests {
         assert!(due.try_recv().is_err());
         relay.pass(1, b"passed", &socket, to, &later);
         assert_eq!(due.try_recv().expect("it is to be sent").bytes, b"passed");
+    }
+
+    #[test]
+    fn what_was_asked_arrives_though_no_answer_does() {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listening");
+        let relay = Streams::listen().expect("listening");
+        relay.lead_to(server.local_addr().expect("bound"));
+        for (mood, expected) in [
+            (Mood::Pass, &b"answer"[..]),
+            (Mood::Failed, NO_ANSWER),
+            (Mood::NoAnswer, b""),
+            (Mood::Silent, b""),
+        ] {
+            relay.set(mood);
+            let mut client =
+                TcpStream::connect((Ipv4Addr::LOCALHOST, relay.port)).expect("connected");
+            client.write_all(b"ask").expect("sent");
+            let (mut served, _) = server.accept().expect("a connection");
+            let mut asked = [0; 3];
+            served.read_exact(&mut asked).expect("it arrives");
+            served.write_all(b"answer").expect("sent");
+            drop(served);
+            if mood == Mood::Silent {
+                client.set_nonblocking(true).expect("set");
+                let waiting = client.read(&mut [0; 1]).expect_err("nothing yet");
+                assert_eq!(waiting.kind(), io::ErrorKind::WouldBlock);
+                client.set_nonblocking(false).expect("set");
+                // Not `Pass`: the answer may not have reached the relay yet.
+                relay.set(Mood::NoAnswer);
+            }
+            let mut answer = Vec::new();
+            // A connection that is cut may be reset instead of closed.
+            let _ = client.read_to_end(&mut answer);
+            assert_eq!(answer, expected, "{mood:?}");
+        }
     }
 }

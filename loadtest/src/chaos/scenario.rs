@@ -13,7 +13,8 @@ pub enum Scenario {
     KillAggregator,
     /// ClickHouse is killed, one time in ten while it starts.
     KillEngine,
-    /// The way between edges and aggregator is cut, in one direction or both, slow, or lossy.
+    /// The way between edges and aggregator is cut, in one direction or both, slow, or lossy. As root, edges
+    /// also have networks of their own whose cables are pulled.
     Partition,
     /// The disks of edges, aggregator or ClickHouse fill up. Needs root.
     DiskFull,
@@ -25,55 +26,87 @@ pub enum Scenario {
     ClockJump,
     /// Edges and aggregator are replaced by an older build and back. Needs --old.
     Upgrade,
-    /// All that needs nothing more, in any order.
+    /// All that loses nothing and is possible here, several at a time.
     Everything,
 }
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
+    /// SIGKILL of an edge…
     KillEdge,
+    /// …the aggregator…
     KillAggregator,
+    /// …or ClickHouse.
     KillEngine,
-    Network,
-    DiskFull,
+    /// Packets between edges and aggregator fare badly.
+    Packets,
+    /// The network of an edge's own has trouble.
+    Cable,
+    /// An edge's disk is full…
+    EdgeDisk,
+    /// …or the aggregator's, or ClickHouse's.
+    CentralDisk,
+    /// Nothing is shipped until journals are full.
     SpoolFull,
-    Engine,
+    /// ClickHouse stands still.
+    EngineStops,
+    /// ClickHouse's answers fare badly.
+    Answers,
+    /// Clocks jump.
     Clock,
-    Swap,
+    /// An edge is replaced by another build…
+    SwapEdge,
+    /// …or the aggregator.
+    SwapAggregator,
 }
 
 impl Scenario {
-    /// What it does, each as often as another.
+    /// What it does, as far as it is possible.
     pub(super) const fn faults(self) -> &'static [Fault] {
         match self {
             Self::KillEdge => &[Fault::KillEdge],
             Self::KillAggregator => &[Fault::KillAggregator],
             Self::KillEngine => &[Fault::KillEngine],
-            Self::Partition => &[Fault::Network],
-            Self::DiskFull => &[Fault::DiskFull],
+            Self::Partition => &[Fault::Packets, Fault::Cable],
+            Self::DiskFull => &[Fault::EdgeDisk, Fault::CentralDisk],
             Self::SpoolFull => &[Fault::SpoolFull],
-            Self::SlowEngine => &[Fault::Engine],
+            Self::SlowEngine => &[Fault::EngineStops, Fault::Answers],
             Self::ClockJump => &[Fault::Clock],
-            Self::Upgrade => &[Fault::Swap],
+            Self::Upgrade => &[Fault::SwapEdge, Fault::SwapAggregator],
             Self::Everything => &[
                 Fault::KillEdge,
                 Fault::KillAggregator,
                 Fault::KillEngine,
-                Fault::Network,
-                Fault::Engine,
+                Fault::Packets,
+                Fault::Cable,
+                Fault::CentralDisk,
+                Fault::EngineStops,
+                Fault::Answers,
+                Fault::Clock,
+                Fault::SwapEdge,
+                Fault::SwapAggregator,
             ],
+        }
+    }
+
+    /// Whether it goes on without `fault` where that is not possible.
+    pub(super) const fn can_do_without(self, fault: Fault) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Partition => matches!(fault, Fault::Cable),
+            _ => false,
         }
     }
 
     /// How many faults a round has, unless told.
     pub(super) const fn faults_per_round(self) -> u32 {
         match self {
-            Self::KillEdge | Self::KillAggregator => 50,
+            Self::KillEdge | Self::KillAggregator | Self::Everything => 50,
             Self::KillEngine => 20,
-            Self::Partition | Self::SlowEngine | Self::ClockJump | Self::Everything => 12,
+            Self::Partition | Self::SlowEngine | Self::ClockJump => 12,
             Self::Upgrade => 6,
-            Self::DiskFull => 3,
+            Self::DiskFull => 4,
             Self::SpoolFull => 1,
         }
     }
