@@ -1,6 +1,7 @@
 //! What a lane's reader remembers across restarts: up to where it was released, and the boundaries
 //! of batches that were sealed but not released.
 
+use crate::frame;
 use std::io;
 use std::path::{Path, PathBuf};
 use storage::Storage;
@@ -73,6 +74,10 @@ impl Checkpoint {
         let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
         let released = numbers.next()?;
         let numbers: Vec<u64> = numbers.collect();
+        let impossible = |seq: &u64| *seq >= frame::SEQ_LIMIT;
+        if impossible(&released) || numbers.iter().any(impossible) {
+            return None;
+        }
         let (seals, odd) = numbers.as_chunks::<3>();
         if !rest.is_empty() || !odd.is_empty() || seals.len() > MAX_SEALS {
             return None;

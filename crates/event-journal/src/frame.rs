@@ -9,6 +9,9 @@ use thiserror::Error;
 pub(crate) const HEAD: usize = 16;
 /// Frames begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
+/// No sequence is as high: at a million a second it would take a hundred thousand years to get there.
+/// What claims to be was never written by a journal.
+pub(crate) const SEQ_LIMIT: u64 = 1 << 62;
 /// The shortest frame, in bytes.
 pub(crate) const SHORTEST: usize = HEAD + ALIGN;
 

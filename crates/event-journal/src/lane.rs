@@ -1,6 +1,7 @@
 //! What writer, reader and keeper of one lane share.
 
 use crate::error::{AppendError, SyncFailed};
+use crate::frame;
 use crate::keeper::{Stats, Wake};
 use crate::segment::{self, Header, Segment};
 use std::io;
@@ -147,6 +148,9 @@ impl<S: Storage> Lane<S> {
             .load(Ordering::Acquire)
             .max(self.committed.load(Ordering::Acquire) + 1);
         let limit = floor + 2 * frames;
+        if limit > frame::SEQ_LIMIT {
+            return Err(io::Error::other("no sequences are left"));
+        }
         let header = Header {
             journal: self.journal,
             number: self.next_number.fetch_add(1, Ordering::AcqRel),

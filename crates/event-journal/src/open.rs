@@ -188,8 +188,7 @@ impl<S: Storage> Opening<'_, S> {
             .iter()
             .map(|seal| seal.last)
             .fold(checkpoint.released, u64::max);
-        let next_seq = recovered.next_seq.max(known.saturating_add(1));
-        let next_seq = next_seq.saturating_add(recovered.unknown);
+        let next_seq = recovered.next_seq.max(known + 1) + recovered.unknown;
         for segment in recovered.segments.iter().chain(&recovered.empty) {
             self.stats.found(u64::from(segment.length));
         }

@@ -115,8 +115,8 @@ pub(crate) fn lane<S: Storage>(
                 continue;
             }
             None => {
-                let last = scan(&bytes, u64::MAX).last;
-                found.next_seq = found.next_seq.max(last.saturating_add(1));
+                let last = scan(&bytes, frame::SEQ_LIMIT).last;
+                found.next_seq = found.next_seq.max(last + 1);
                 found.unknown = UNKNOWN;
                 set_aside(storage, &path, "corrupt", report)?;
                 continue;

@@ -75,13 +75,16 @@ impl Header {
         if &bytes[..8] != MAGIC || crc != crc32c::crc32c(&bytes[..36]) {
             return None;
         }
-        Some(Self {
+        let header = Self {
             journal: number(8),
             number: number(16),
             limit: number(24),
             format_version: u16::from_le_bytes([bytes[32], bytes[33]]),
             lane: bytes[34],
-        })
+        };
+        // There are fewer segments than sequences.
+        let possible = header.number.max(header.limit) <= frame::SEQ_LIMIT;
+        possible.then_some(header)
     }
 }
 

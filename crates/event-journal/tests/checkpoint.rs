@@ -4,7 +4,8 @@
 mod common;
 
 use common::options;
-use event_journal::{LaneReader, Opened, Seal, frames, open};
+use event_journal::{Frame, LaneReader, Opened, Seal, frames, open};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
@@ -99,4 +100,51 @@ fn seals_without_a_release_are_bounded_and_those_remembered_are_the_first() {
     let journal = opened(dir.path());
     let seals = journal.readers[0].seals();
     assert_eq!(seals, (1..=8_192).map(of).collect::<Vec<_>>());
+}
+
+#[test]
+fn sequences_that_no_journal_can_have_reached_are_not_believed() {
+    let segment = "lane-0/0000000000000001.seg";
+    let number = u64::MAX - 1;
+    let checked = |mut bytes: Vec<u8>| {
+        let checksum = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    };
+    // A segment's header, a frame behind one that is broken, and a checkpoint.
+    for what in 0..3 {
+        let dir = tempfile::tempdir().expect("a folder");
+        drop(opened(dir.path()));
+        let mut bytes = fs::read(dir.path().join(segment)).expect("readable");
+        let (name, bytes) = match what {
+            0 => {
+                bytes[24..32].copy_from_slice(&number.to_le_bytes());
+                let header = checked(bytes[..36].to_vec());
+                bytes[..40].copy_from_slice(&header);
+                (segment, bytes)
+            }
+            1 => {
+                bytes.truncate(4_096);
+                bytes[0] ^= 1;
+                let (seq, payload) = (number, &b"far"[..]);
+                Frame { seq, payload }.write(&mut bytes);
+                (segment, bytes)
+            }
+            _ => {
+                let checkpoint = [&b"FZCHKPT1"[..], &number.to_le_bytes()].concat();
+                ("lane-0/checkpoint", checked(checkpoint))
+            }
+        };
+        fs::write(dir.path().join(name), bytes).expect("writable");
+
+        let mut journal = opened(dir.path());
+        let seqs = append_all(&mut journal);
+        drop(journal);
+        let mut journal = opened(dir.path());
+        assert_eq!(left(&mut journal.readers[0]), EVENTS, "case {what}");
+        assert!(
+            journal.writers[0].next_seq() > seqs[EVENTS - 1],
+            "case {what}"
+        );
+    }
 }

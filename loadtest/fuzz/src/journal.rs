@@ -232,9 +232,8 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
         let mut content = Vec::new();
         if whole {
             content.extend_from_slice(b"FZCHKPT1");
-            // Sequences come from a journal that never gives out more than 2^63.
             while input.0.len() >= 8 {
-                content.extend_from_slice(&(input.u64() >> 1).to_le_bytes());
+                content.extend_from_slice(&input.u64().to_le_bytes());
             }
             content.extend_from_slice(input.0);
             content.extend_from_slice(&crc32c::crc32c(&content).to_le_bytes());
@@ -353,15 +352,14 @@ pub(crate) mod seeds {
 
     pub(crate) fn checkpoint() -> Vec<Vec<u8>> {
         let numbers = |numbers: &[u64]| {
-            let bytes = numbers
-                .iter()
-                .flat_map(|number| (number << 1).to_le_bytes());
+            let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
             [1].into_iter().chain(bytes).collect::<Vec<u8>>()
         };
         vec![
             numbers(&[5]),
             numbers(&[5, 5, 6, 9, 9, 10, 12]),
             numbers(&[9, 1]),
+            numbers(&[u64::MAX]),
             [&[0][..], b"FZCHKPT1 and more"].concat(),
             vec![],
         ]
