@@ -19,6 +19,8 @@ pub struct Stats {
     syncs: AtomicU64,
     failed_syncs: AtomicU64,
     last_sync_micros: AtomicU64,
+    /// Whether the disk had no room for the last segment that was wanted.
+    disk_full: AtomicBool,
 }
 
 impl Stats {
@@ -30,6 +32,7 @@ impl Stats {
             syncs: AtomicU64::new(0),
             failed_syncs: AtomicU64::new(0),
             last_sync_micros: AtomicU64::new(0),
+            disk_full: AtomicBool::new(false),
         }
     }
 
@@ -39,10 +42,11 @@ impl Stats {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether three quarters of the bytes that segments may take are taken.
+    /// Whether events will soon be lost unless some are released: three quarters of the bytes that
+    /// segments may take are taken, or the disk had no room for another.
     #[must_use]
-    pub fn is_almost_full(&self) -> bool {
-        self.bytes() >= self.max_bytes / 4 * 3
+    pub fn needs_room(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed) || self.bytes() >= self.max_bytes / 4 * 3
     }
 
     /// Segment files.
@@ -92,6 +96,10 @@ impl Stats {
     pub(crate) fn unreserve(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         self.segments.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn disk_is_full(&self, full: bool) {
+        self.disk_full.store(full, Ordering::Relaxed);
     }
 
     pub(crate) fn sync_failed(&self) {

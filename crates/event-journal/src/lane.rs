@@ -125,12 +125,16 @@ impl<S: Storage> Lane<S> {
         if !self.stats.reserve(u64::from(self.segment_bytes)) {
             return Err(AppendError::SpoolFull);
         }
-        self.create().map_err(|error| {
-            self.stats.unreserve(u64::from(self.segment_bytes));
-            let full = matches!(
+        let created = self.create();
+        let full = created.as_ref().is_err_and(|error| {
+            matches!(
                 error.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            );
+            )
+        });
+        self.stats.disk_is_full(full);
+        created.map_err(|error| {
+            self.stats.unreserve(u64::from(self.segment_bytes));
             tracing::warn!(lane = self.number, %error, "can't make a journal segment");
             if full {
                 AppendError::DiskFull

@@ -70,11 +70,15 @@ fn content(file: &impl File) -> io::Result<Vec<u8>> {
 pub fn replace(storage: &impl Storage, path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     let beside = path.with_extension("tmp");
     let file = storage.create(&beside)?;
-    file.write_all_at(bytes, 0)?;
-    if durable {
-        file.sync()?;
+    let written = file
+        .write_all_at(bytes, 0)
+        .and_then(|()| if durable { file.sync() } else { Ok(()) })
+        .and_then(|()| storage.rename(&beside, path));
+    if let Err(error) = written {
+        // On a full disk the half of it would take room that others need more.
+        let _ = storage.remove(&beside);
+        return Err(error);
     }
-    storage.rename(&beside, path)?;
     if durable {
         sync_parent(storage, path)
     } else {

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 const SAVE_FILTERS_EVERY: Duration = Duration::from_secs(60);
-/// While the journal is almost full, since it keeps what the saved filters do not know.
+/// While the journal needs room, since it keeps what the saved filters do not know.
 const SAVE_FILTERS_PRESSED_EVERY: Duration = Duration::from_secs(3);
 const LOOK_AT_GEO_EVERY: Duration = Duration::from_secs(5);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ impl Upkeep {
         while !*stop.borrow() {
             tokio::select! {
                 _ = save.tick() => self.save_filters().await,
-                _ = pressed.tick(), if self.keeper.is_almost_full() => self.save_filters().await,
+                _ = pressed.tick(), if self.keeper.needs_room() => self.save_filters().await,
                 _ = geo.tick() => self.refresh_geo().await,
                 _ = links.tick() => self.reload_links().await,
                 _ = report.tick() => self.report(),
@@ -52,26 +52,39 @@ impl Upkeep {
         self.save_filters().await;
     }
 
+    /// A journal that needs room does not wait for filters that can't be saved: they may need that very
+    /// room. Without it clicks are lost, without them a crash makes some visits count as unique again.
     async fn save_filters(&self) {
         let (shared, dir, progress) = (
             self.shared.clone(),
             self.filters_dir.clone(),
             self.progress.clone(),
         );
+        let keeper = self.keeper.clone();
         let saved = spawn_blocking(move || {
             let marks = progress.sealed();
-            shared
-                .filters
-                .save(&dir, &marks)
-                .map(|_| progress.covered(&marks))
+            let saved = shared.filters.save(&dir, &marks);
+            let waits = saved.is_err() && !keeper.needs_room();
+            if !waits {
+                progress.covered(&marks);
+            }
+            (saved, waits)
         });
         match saved.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the filters can't be saved; trying again within a minute, and the journal is kept meanwhile")
+            Ok((Ok(_), _)) => return,
+            Ok((Err(error), true)) => {
+                tracing::error!(%error, "the filters can't be saved; trying again within a minute, and the journal is kept meanwhile");
+            }
+            Ok((Err(error), false)) => {
+                tracing::error!(%error, "the filters can't be saved, and the journal needs room and can't wait for them: were this process to crash now, visits would count as unique again");
             }
             Err(error) => tracing::error!(%error, "saving the filters failed"),
         }
+        let failed = self
+            .metrics
+            .levels
+            .with_label_values(&["filter_failed_saves"]);
+        failed.inc();
     }
 
     async fn refresh_geo(&self) {

@@ -248,12 +248,15 @@ fn accept<T>(path: &Path, read: Result<T, Unreadable>, snapshot: &mut Snapshot) 
 /// how long the new one is.
 fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<u64> {
     let beside = path.with_extension("tmp");
-    let mut file = File::create(&beside)?;
-    write(&mut file)?;
-    file.sync_all()?;
-    let len = file.metadata()?.len();
-    fs::rename(&beside, path)?;
-    Ok(len)
+    let written = File::create(&beside).and_then(|mut file| {
+        write(&mut file)?;
+        file.sync_all()?;
+        let len = file.metadata()?.len();
+        fs::rename(&beside, path)?;
+        Ok(len)
+    });
+    // On a full disk the half of it would take room that others need more.
+    written.inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
