@@ -158,6 +158,48 @@ fn an_idle_http2_connection_is_told_and_one_with_half_a_head_stays() {
     assert_eq!(edge.metric("edge_connections", ""), 2);
 }
 
+#[test]
+fn floods_of_resets_and_pings_are_cut_off_or_held_back() {
+    const GOAWAY: u8 = 7;
+    let edge = Edge::lone(&[], "write_timeout = \"500ms\"");
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        let head = [length[1], length[2], length[3], kind, flags];
+        [&head[..], &stream.to_be_bytes(), payload].concat()
+    };
+    // `GET http /` out of HPACK's static table, and CANCEL for it.
+    let resets = (0..1_000_u32).flat_map(|number| {
+        let stream = 2 * number + 1;
+        let asked = frame(1, 5, stream, &[0x82, 0x86, 0x84]);
+        [asked, frame(3, 0, stream, &[0, 0, 0, 8])].concat()
+    });
+    let mut resetting = http2(&edge);
+    let _ = resetting.write_all(&resets.collect::<Vec<_>>());
+    let frames: Vec<_> = std::iter::from_fn(|| read_frame(&mut resetting)).collect();
+    assert!(frames.iter().any(|(kind, _)| *kind == GOAWAY), "{frames:?}");
+    // Whoever does not read the answers to his pings is not read on, and cut off in the end.
+    let mut pinging = http2(&edge);
+    let pings = frame(6, 0, 0, &[7; 8]).repeat(4_096);
+    let deadline = Instant::now() + WITHIN;
+    while pinging.write_all(&pings).is_ok() {
+        assert!(Instant::now() < deadline, "pings are taken without end");
+    }
+    edge.await_metric("edge_refused_total", "\"connection_broken\"", 2);
+    assert!(memory_mib(&edge) < 64, "{} MiB", memory_mib(&edge));
+    click(&mut edge.connect());
+}
+
+/// Memory of the edge but for mapped files.
+fn memory_mib(edge: &Edge) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", edge.pid()));
+    let status = status.expect("readable");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kib.expect("a number") >> 10
+}
+
 /// What became of a visitor's one request.
 fn visit(edge: &Edge) -> bool {
     let mut stream = edge.connect();

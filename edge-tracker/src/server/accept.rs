@@ -6,6 +6,7 @@ use super::{Limits, connection};
 use crate::click_path::ClickPath;
 use crate::shed::Shed;
 use rustix::io::Errno;
+use socket2::SockRef;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
@@ -17,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// How long to wait when there is nothing that could give way.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Newcomers turned away in one go at most.
+const AT_ONCE: usize = 64;
 /// A full table of descriptors is said this often and no oftener.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -35,7 +38,11 @@ pub(super) async fn accept(
                 tokio::task::spawn_local(serve(stream, peer, open, limits));
                 reserve.fill();
             }
-            Ok((stream, _)) => turn_away(stream, path),
+            Ok((stream, _)) => {
+                turn_away(path);
+                drop(stream);
+                turn_others_away(&listener, path, lives, limits);
+            }
             Err(error) if out_of_descriptors(&error) => {
                 reserve.complain(&error);
                 if lives.make_room() {
@@ -51,9 +58,20 @@ pub(super) async fn accept(
     }
 }
 
-fn turn_away(stream: TcpStream, path: &ClickPath) {
+fn turn_away(path: &ClickPath) {
     path.metrics().shed(Shed::Connection);
-    drop(stream);
+}
+
+/// Turns those away who wait as well while there is no room for them, without making them known to
+/// the runtime first: what is shed should cost the least.
+fn turn_others_away(listener: &TcpListener, path: &ClickPath, lives: &Lives, limits: Limits) {
+    let listener = SockRef::from(listener);
+    for _ in 0..AT_ONCE {
+        if !lives.is_full(limits.connections) || listener.accept_raw().is_err() {
+            return;
+        }
+        turn_away(path);
+    }
 }
 
 fn out_of_descriptors(error: &io::Error) -> bool {
@@ -92,7 +110,8 @@ impl Reserve {
         let accepted = accepted.await;
         let anybody = accepted.is_some();
         if let Some(stream) = accepted {
-            turn_away(stream, path);
+            turn_away(path);
+            drop(stream);
         }
         self.fill();
         anybody

@@ -118,6 +118,12 @@ impl Lives {
         open < limit + LEAVING && (open - leaving < limit || self.make_room())
     }
 
+    /// Whether a newcomer would have to be turned away.
+    pub(super) fn is_full(&self, limit: usize) -> bool {
+        let (open, leaving) = (self.count(), self.leaving.get());
+        open >= limit + LEAVING || (open - leaving >= limit && self.idle.first().is_none())
+    }
+
     /// Asks the connection that has been idle the longest to go; false when none is idle.
     pub(super) fn make_room(&self) -> bool {
         let Some(key) = self.idle.first() else {
