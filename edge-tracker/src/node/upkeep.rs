@@ -3,6 +3,7 @@
 use crate::click_path::Shared;
 use crate::links::{self, Version};
 use crate::metrics::Metrics;
+use crate::server::backlog;
 use crate::settings::LinksSettings;
 use crate::shipper::Progress;
 use event_journal::Stats;
@@ -146,6 +147,10 @@ impl Upkeep {
             (
                 "filter_false_positives_per_billion",
                 (filters.false_positive_rate * 1e9) as u64,
+            ),
+            (
+                "listen_drops",
+                backlog::turned_away_by_the_system().unwrap_or_default(),
             ),
             ("journal_bytes", self.keeper.bytes()),
             ("journal_segments", self.keeper.segments()),

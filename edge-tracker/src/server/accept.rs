@@ -1,12 +1,12 @@
 //! Taking connections in, and what gives way when there is no room: first who has been idle the
 //! longest, and only when nobody is idle, who comes. What is said on a connection never belongs here.
 
-use super::lives::{Ended, Lives, Place};
+use super::lives::{Ended, Lives, Place, Room};
 use super::{Limits, connection};
 use crate::click_path::ClickPath;
 use crate::shed::Shed;
 use rustix::io::Errno;
-use socket2::SockRef;
+use std::cell::Cell;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
@@ -15,63 +15,95 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{spawn_local, yield_now};
 
 /// How long to wait when there is nothing that could give way.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Newcomers turned away in one go at most.
+/// Newcomers taken in one turn of the loop at most.
 const AT_ONCE: usize = 64;
 /// A full table of descriptors is said this often and no oftener.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// Accepts for ever.
+/// Since when there has always been somebody waiting to be accepted.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Cell<Option<Instant>>);
+
+impl Waiting {
+    /// For how long, at `now`.
+    pub(super) fn time(&self, now: Instant) -> Duration {
+        let since = self.0.get().unwrap_or(now);
+        now.saturating_duration_since(since)
+    }
+
+    fn nobody(&self) {
+        self.0.set(None);
+    }
+
+    fn somebody(&self) {
+        self.0.set(self.0.get().or_else(|| Some(Instant::now())));
+    }
+}
+
+/// Accepts for ever: a few in each turn of the loop, so that who was let in is answered before more
+/// are. Those for whom there is no time wait in the system's queue, where they cost nothing.
 pub(super) async fn accept(
     listener: TcpListener,
-    path: &Rc<ClickPath>,
-    lives: &Rc<Lives>,
+    path: Rc<ClickPath>,
+    lives: Rc<Lives>,
+    waiting: Rc<Waiting>,
     limits: Limits,
 ) {
     let mut reserve = Reserve::new();
+    let mut taken = 0;
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) if lives.has_room(limits.connections) => {
-                let open = Open::new(lives.begin(), path.clone());
-                tokio::task::spawn_local(serve(stream, peer, open, limits));
-                reserve.fill();
+        let next = poll_fn(|cx| {
+            let polled = listener.poll_accept(cx);
+            if polled.is_pending() {
+                taken = 0;
+                waiting.nobody();
             }
-            Ok((stream, _)) => {
-                turn_away(path);
-                drop(stream);
-                turn_others_away(&listener, path, lives, limits);
+            polled
+        });
+        match next.await {
+            Ok((stream, peer)) => {
+                let mut room = lives.room(limits.connections);
+                while room == Room::Soon {
+                    waiting.somebody();
+                    yield_now().await;
+                    room = lives.room(limits.connections);
+                }
+                if room == Room::Here {
+                    let open = Open::new(lives.begin(), path.clone());
+                    spawn_local(serve(stream, peer, open, limits));
+                    reserve.fill();
+                } else {
+                    turn_away(stream, &path);
+                }
             }
             Err(error) if out_of_descriptors(&error) => {
                 reserve.complain(&error);
                 if lives.make_room() {
                     // It goes when its turn comes, and its descriptor with it.
-                    tokio::task::yield_now().await;
-                } else if !reserve.turn_one_away(&listener, path).await {
+                    yield_now().await;
+                } else if !reserve.turn_one_away(&listener, &path).await {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
             // The client's connection broke before we took it (accept(2)); others wait.
             Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
         }
-    }
-}
-
-fn turn_away(path: &ClickPath) {
-    path.metrics().shed(Shed::Connection);
-}
-
-/// Turns those away who wait as well while there is no room for them, without making them known to
-/// the runtime first: what is shed should cost the least.
-fn turn_others_away(listener: &TcpListener, path: &ClickPath, lives: &Lives, limits: Limits) {
-    let listener = SockRef::from(listener);
-    for _ in 0..AT_ONCE {
-        if !lives.is_full(limits.connections) || listener.accept_raw().is_err() {
-            return;
+        taken += 1;
+        if taken >= AT_ONCE {
+            taken = 0;
+            waiting.somebody();
+            yield_now().await;
         }
-        turn_away(path);
     }
+}
+
+fn turn_away(stream: TcpStream, path: &ClickPath) {
+    path.metrics().shed(Shed::Connection);
+    drop(stream);
 }
 
 fn out_of_descriptors(error: &io::Error) -> bool {
@@ -110,8 +142,7 @@ impl Reserve {
         let accepted = accepted.await;
         let anybody = accepted.is_some();
         if let Some(stream) = accepted {
-            turn_away(path);
-            drop(stream);
+            turn_away(stream, path);
         }
         self.fill();
         anybody

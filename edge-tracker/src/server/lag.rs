@@ -3,6 +3,7 @@
 //!
 //! What counts is the least lag of a while: a queue that never empties, not one that a burst filled.
 
+use super::accept::Waiting;
 use crate::click_path::ClickPath;
 use crate::shed::{Level, ORDER};
 use std::rc::Rc;
@@ -15,13 +16,15 @@ const WINDOW: Duration = Duration::from_millis(100);
 
 /// Tells `path` for ever how much to shed: it is woken in turn with those that answer, and how late
 /// that is, is how late they are.
-pub(super) async fn watch(path: Rc<ClickPath>, shed_lag: Duration) {
+/// Who waits to be accepted is late for as long as there has always been somebody.
+pub(super) async fn watch(path: Rc<ClickPath>, waiting: Rc<Waiting>, shed_lag: Duration) {
     let mut lag = Lag::new(shed_lag, Instant::now());
     loop {
         let due = Instant::now() + LOOK_EVERY;
         tokio::time::sleep_until(due.into()).await;
         let now = Instant::now();
-        if let Some(level) = lag.look(now, now.saturating_duration_since(due)) {
+        let late = now.saturating_duration_since(due).max(waiting.time(now));
+        if let Some(level) = lag.look(now, late) {
             path.shed(level);
         }
         path.metrics().lag(lag.least_of_last_window);

@@ -13,9 +13,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+/// Connections that may be asked to make room before the first of them has had its turn.
+const ASKED: usize = 64;
 /// Connections that may be open above the limit, since they were asked to make room and have not
-/// gone yet. One that is asked goes with the next turn of the loop, unless a request came in that
-/// moment whose answer its client does not take.
+/// gone yet. One that is asked goes when its turn comes, unless a request came in before whose answer
+/// its client does not take.
 const LEAVING: usize = 256;
 
 /// All connections of a worker.
@@ -24,6 +26,19 @@ pub(super) struct Lives {
     open: RefCell<Slab<Rc<Life>>>,
     idle: Rc<Idle>,
     leaving: Cell<usize>,
+    /// Those among the leaving whose turn has not come yet.
+    asked: Rc<Cell<usize>>,
+}
+
+/// Whether one more connection may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It may.
+    Here,
+    /// Not before those that were asked to go have had their turn.
+    Soon,
+    /// None, and nobody who could make some.
+    None,
 }
 
 /// One connection, as far as its end is concerned.
@@ -35,6 +50,7 @@ pub(super) struct Life {
     waker: RefCell<Waker>,
     key: usize,
     idle: Rc<Idle>,
+    asked: Rc<Cell<usize>>,
     is_idle: Cell<bool>,
     is_leaving: Cell<bool>,
 }
@@ -83,6 +99,7 @@ impl Lives {
             open: RefCell::default(),
             idle: Rc::new(Idle::new()),
             leaving: Cell::new(0),
+            asked: Rc::default(),
         })
     }
 
@@ -96,6 +113,7 @@ impl Lives {
             waker: RefCell::new(Waker::noop().clone()),
             key: entry.key(),
             idle: self.idle.clone(),
+            asked: self.asked.clone(),
             is_idle: Cell::new(false),
             is_leaving: Cell::new(false),
         });
@@ -113,15 +131,18 @@ impl Lives {
 
     /// Whether one more may begin, with at most `limit` open: when there are as many, the one that
     /// has been idle the longest is asked to go.
-    pub(super) fn has_room(&self, limit: usize) -> bool {
+    pub(super) fn room(&self, limit: usize) -> Room {
         let (open, leaving) = (self.count(), self.leaving.get());
-        open < limit + LEAVING && (open - leaving < limit || self.make_room())
-    }
-
-    /// Whether a newcomer would have to be turned away.
-    pub(super) fn is_full(&self, limit: usize) -> bool {
-        let (open, leaving) = (self.count(), self.leaving.get());
-        open >= limit + LEAVING || (open - leaving >= limit && self.idle.first().is_none())
+        let full = open >= limit + LEAVING;
+        if !full && open - leaving < limit {
+            Room::Here
+        } else if self.asked.get() >= ASKED {
+            Room::Soon
+        } else if !full && self.make_room() {
+            Room::Here
+        } else {
+            Room::None
+        }
     }
 
     /// Asks the connection that has been idle the longest to go; false when none is idle.
@@ -134,6 +155,7 @@ impl Lives {
         life.works();
         life.is_leaving.set(true);
         self.leaving.set(self.leaving.get() + 1);
+        self.asked.set(self.asked.get() + 1);
         life.end(End::MakeRoom);
         true
     }
@@ -190,8 +212,15 @@ impl Life {
     }
 
     fn end(&self, end: End) {
-        self.end.set(Some(end));
+        if let Some(End::MakeRoom) = self.end.replace(Some(end)) {
+            self.had_its_turn();
+        }
         self.waker.borrow().wake_by_ref();
+    }
+
+    /// It was asked to make room, and that is settled in this way or another.
+    fn had_its_turn(&self) {
+        self.asked.set(self.asked.get() - 1);
     }
 
     /// Runs `reading` to its end or for as long as this life lasts; nothing when stopping.
@@ -203,7 +232,10 @@ impl Life {
             match self.end.take() {
                 Some(End::TooSlow) => return Poll::Ready(Err(Refusal::TooSlow.into())),
                 Some(End::Stopping) => return Poll::Ready(Ok(None)),
-                Some(End::MakeRoom) => self.rests(),
+                Some(End::MakeRoom) => {
+                    self.had_its_turn();
+                    self.rests();
+                }
                 None => {}
             }
             self.waker.borrow_mut().clone_from(cx.waker());
@@ -222,6 +254,7 @@ impl Life {
                 Some(End::TooSlow) => return Poll::Ready(Err(Refusal::TooSlow.into())),
                 Some(End::Stopping) => conversation.as_mut().finish(),
                 Some(End::MakeRoom) => {
+                    self.had_its_turn();
                     self.rests();
                     conversation.as_mut().take_leave();
                 }
@@ -246,6 +279,9 @@ impl Life {
 impl Drop for Place {
     fn drop(&mut self) {
         self.life.works();
+        if let Some(End::MakeRoom) = self.life.end.take() {
+            self.life.had_its_turn();
+        }
         if self.life.is_leaving.get() {
             self.lives.leaving.set(self.lives.leaving.get() - 1);
         }

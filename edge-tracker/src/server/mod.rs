@@ -4,6 +4,7 @@
 //! belong here; what is answered never does.
 
 mod accept;
+pub mod backlog;
 mod connection;
 pub mod descriptors;
 mod frames;
@@ -23,6 +24,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
+use tokio::task::spawn_local;
 
 /// Connections that may wait to be accepted by a worker; the kernel may allow fewer.
 const BACKLOG: i32 = 4_096;
@@ -123,15 +125,24 @@ async fn serve_all(
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let (path, lives) = (Rc::new(path), Lives::new());
-    // A task like those that answer, so that it waits in the same queue.
-    let watch = tokio::task::spawn_local(lag::watch(path.clone(), limits.shed_lag));
+    let waiting = Rc::<accept::Waiting>::default();
+    // Tasks like those that answer, so that they wait in the same queue.
+    let watching = spawn_local(lag::watch(path.clone(), waiting.clone(), limits.shed_lag));
+    let mut accepting = spawn_local(accept::accept(
+        listener,
+        path,
+        lives.clone(),
+        waiting,
+        limits,
+    ));
     tokio::select! {
-        () = accept::accept(listener, &path, &lives, limits) => {}
+        ended = &mut accepting => ended.map_err(io::Error::other)?,
         () = end_idle(&lives, limits.header_timeout) => {}
         // The sender lives as long as the node; without it there is nobody to serve for.
         _ = stop.wait_for(|stop| *stop) => {}
     }
-    watch.abort();
+    accepting.abort();
+    watching.abort();
     lives.stop();
     let finished = async {
         while lives.count() > 0 {
