@@ -9,6 +9,7 @@ pub mod combined_log;
 pub mod demo;
 pub mod interrupt;
 pub mod links;
+pub mod overload;
 pub mod process;
 pub mod replay;
 pub mod stack;

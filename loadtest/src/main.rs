@@ -12,7 +12,7 @@ use loadtest::bench::baseline::{self, Baseline};
 use loadtest::bench::click;
 use loadtest::bench::edges;
 use loadtest::bench::pipeline::{self, tail};
-use loadtest::{chaos, demo, links, replay};
+use loadtest::{chaos, demo, links, overload, replay};
 
 /// Replays traffic, runs the demo, measures.
 #[derive(Parser)]
@@ -38,6 +38,9 @@ enum Task {
     BenchPipeline(pipeline::Options),
     /// Measure what a click costs aggregator and engine when it comes from one edge or from many.
     BenchEdges(edges::Options),
+    /// Load an edge past its capacity, and hold what visitors met against what it counted and logged.
+    /// The last line is one JSON object.
+    Overload(overload::Options),
     /// Follow nginx's log and insert it, as the pipeline that ours is measured beside.
     #[command(hide = true)]
     Tail(tail::Options),
@@ -111,6 +114,7 @@ fn main() -> ExitCode {
         Task::BenchClick(options) => click::run(&options),
         Task::BenchPipeline(options) => pipeline::run(&options),
         Task::BenchEdges(options) => edges::run(&options),
+        Task::Overload(options) => overload::run(&options),
         Task::Tail(options) => tail::run(&options),
         Task::Baseline { which } => baseline::serve(which),
     };

@@ -51,6 +51,15 @@ enum Task {
     Check,
     /// Let everything fail while traffic flows, and compare every answered click with ClickHouse.
     Chaos(chaos::Options),
+    /// Load an edge past its capacity, and hold what visitors met against what it counted and logged
+    /// (about two minutes).
+    ///
+    /// Arguments are passed on to `loadtest overload`: --seconds S, --idle N, --rate N, …
+    Overload {
+        /// Passed on to `loadtest overload`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Break the durability code in each known way, in a copy, and see that the tests notice.
     Mutants(mutants::Options),
     /// Measure, and say what does not keep to its budget.
@@ -72,6 +81,7 @@ fn main() -> ExitCode {
         Task::Test { args } => test(args),
         Task::Check => check::run_all(),
         Task::Chaos(options) => options.run(),
+        Task::Overload { args } => overload(args),
         Task::Mutants(options) => mutants::run_all(&options),
         Task::Bench { what } => what.unwrap_or_default().run(),
         Task::Fuzz(fuzz) => fuzz.run(),
@@ -101,6 +111,15 @@ fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
     demo.arg("demo").args(setup::with_geo(args)?);
     // Replaces this process, so that Ctrl-C and the exit code are the demo's own.
     Err(demo.exec()).context("cannot start the demo")
+}
+
+fn overload(args: Vec<OsString>) -> anyhow::Result<()> {
+    build_release()?;
+    let mut overload = Command::new(target_dir().join("release/loadtest"));
+    overload.arg("overload").arg("--out");
+    overload.arg(target_dir().join("overload")).args(args);
+    // Replaces this process, so that Ctrl-C and the exit code are the trial's own.
+    Err(overload.exec()).context("cannot start the trial")
 }
 
 /// Every program, as it is deployed.

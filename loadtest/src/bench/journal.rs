@@ -10,11 +10,13 @@ const READ_BYTES: usize = 4 << 20;
 
 /// Events in a journal's files, those that were released but not deleted yet among them.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(crate) struct Held {
     /// How many, each with an id of its own.
-    pub(super) events: u64,
+    pub(crate) events: u64,
     /// The bytes of their frames.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
+    /// The events' ids.
+    pub(crate) ids: AHashSet<String>,
 }
 
 impl Held {
@@ -22,7 +24,7 @@ impl Held {
     ///
     /// # Errors
     /// When the journal can't be read, or two events have one id.
-    pub(super) fn read(dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
         let options = event_journal::Options {
             dir: dir.to_owned(),
             lanes: 1,
@@ -32,14 +34,15 @@ impl Held {
             sync_interval: Duration::from_secs(60),
         };
         let mut opened = event_journal::open(&options)?;
-        let (mut held, mut ids, mut frames) = (Self::default(), AHashSet::new(), Vec::new());
+        let (mut held, mut frames) = (Self::default(), Vec::new());
         for reader in &mut opened.readers {
             reader.seek(0);
             while let Some(run) = reader.read(READ_BYTES, &mut frames)? {
                 for frame in event_journal::frames(&frames) {
                     let event = tracking_events::decode(run.format_version, frame?.payload)?;
                     let (Event::Click(visit) | Event::Impression(visit)) = event;
-                    ensure!(ids.insert(visit.id), "two clicks have the id {}", visit.id);
+                    let id = visit.id.to_string();
+                    ensure!(held.ids.insert(id), "two clicks have the id {}", visit.id);
                 }
                 held.events += u64::from(run.events);
                 held.bytes += frames.len() as u64;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Two cores: one for servers, one for the load generator.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cores {
+pub(crate) struct Cores {
     server: usize,
     client: usize,
     pinned: bool,
@@ -20,7 +20,7 @@ impl Cores {
     ///
     /// # Errors
     /// When there is only one: server and client would take turns on it.
-    pub(super) fn find() -> anyhow::Result<Self> {
+    pub(crate) fn find() -> anyhow::Result<Self> {
         let allowed = sched_getaffinity(Pid::from_raw(0)).context("which cores may be used")?;
         let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
         let (server, client) = (cores.next(), cores.next());
@@ -49,7 +49,7 @@ impl Cores {
     ///
     /// # Errors
     /// When the system refuses, or `start` fails.
-    pub(super) fn on_server<T>(
+    pub(crate) fn on_server<T>(
         self,
         start: impl FnOnce() -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {

@@ -1,0 +1,161 @@
+//! The edge that is tried: one worker, no aggregator, so that its journal keeps everything. How it
+//! is loaded never belongs here.
+
+use crate::bench::journal::Held;
+use crate::bench::machine::Cores;
+use crate::links;
+use crate::process::Process;
+use crate::stack::{free_port, program};
+use anyhow::Context as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// How an edge is set up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup {
+    /// `http.max_connections`.
+    pub(super) connections: usize,
+    /// `http.header_timeout`, in seconds.
+    pub(super) header_timeout: u32,
+    /// Whether it yields to everybody else on its core.
+    pub(super) nice: bool,
+}
+
+/// A running edge.
+#[derive(Debug)]
+pub(super) struct Edge {
+    /// Where visitors come.
+    pub(super) address: SocketAddr,
+    admin: String,
+    journal: PathBuf,
+    process: Process,
+    /// Its memory when nobody had come yet, in bytes.
+    pub(super) memory_at_start: u64,
+    listen_drops_at_start: u64,
+}
+
+/// What an edge has counted.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub(super) struct Counted {
+    pub(super) clicks: u64,
+    pub(super) pixels: u64,
+    pub(super) shed_impressions: u64,
+    pub(super) shed_idle: u64,
+    pub(super) shed_connections: u64,
+    /// Connections cut off: too slow, broken, not HTTP.
+    pub(super) cut_off: u64,
+    /// Answered, not logged.
+    pub(super) lost: u64,
+    /// Connections that the system turned away before the edge saw them, while it ran.
+    pub(super) listen_drops: u64,
+}
+
+impl Edge {
+    /// Starts one with fresh files in `dir`.
+    pub(super) fn start(dir: &Path, setup: Setup, cores: Cores) -> anyhow::Result<Self> {
+        let _ = fs::remove_dir_all(dir);
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let (links, file) = (dir.join("links.toml"), dir.join("edge.toml"));
+        fs::write(&links, links::sample_file())?;
+        let text = format!(
+            "node = 1\ndata_dir = {:?}\nworkers = 1\n\
+             [http]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
+             trusted_proxies = [\"127.0.0.0/8\"]\nmax_connections = {}\nheader_timeout = \"{}s\"\n\
+             [links]\nfile = {links:?}\n[aggregator]\naddress = \"127.0.0.1:{}\"\n",
+            dir.join("data"),
+            setup.connections,
+            setup.header_timeout,
+            free_port()?,
+        );
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        let edge = program("edge-tracker")?;
+        let mut command = if setup.nice {
+            let mut nice = Command::new("nice");
+            nice.args(["-n", "10"]).arg(edge);
+            nice
+        } else {
+            Command::new(edge)
+        };
+        command.args(["serve", "--config"]).arg(&file);
+        let mut process = cores
+            .on_server(|| Process::start("edge-tracker", &mut command, &dir.join("edge.log")))?;
+        let ready = process.ready_line(READY_WITHIN)?;
+        let field = |name: &str| ready[name].as_str().context("an incomplete ready line");
+        let address = field("listening")?.parse()?;
+        let admin = format!("http://{}/metrics", field("admin")?);
+        let memory_at_start = memory(process.pid())?;
+        let mut edge = Self {
+            address,
+            admin,
+            journal: dir.join("data/journal"),
+            process,
+            memory_at_start,
+            listen_drops_at_start: 0,
+        };
+        edge.listen_drops_at_start = edge.counted()?.listen_drops;
+        Ok(edge)
+    }
+
+    /// Its memory but for mapped files, in bytes.
+    pub(super) fn memory(&self) -> anyhow::Result<u64> {
+        memory(self.process.pid())
+    }
+
+    /// What it has counted so far.
+    pub(super) fn counted(&self) -> anyhow::Result<Counted> {
+        let mut answer = ureq::get(&self.admin)
+            .call()
+            .context("the edge's operators' port does not answer")?;
+        let text = answer.body_mut().read_to_string()?;
+        let sum = |name: &str, label: &str| {
+            let lines = text.lines().filter(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with('{'))
+                    && line.contains(label)
+            });
+            lines
+                .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+                .sum()
+        };
+        Ok(Counted {
+            clicks: sum("edge_answered_total", "\"click\""),
+            pixels: sum("edge_answered_total", "\"impression\""),
+            shed_impressions: sum("edge_shed_total", "\"impression\""),
+            shed_idle: sum("edge_shed_total", "\"idle_connection\""),
+            shed_connections: sum("edge_shed_total", "\"connection\""),
+            cut_off: sum("edge_refused_total", ""),
+            lost: sum("edge_lost_total", ""),
+            listen_drops: sum("edge_level", "\"listen_drops\"")
+                .saturating_sub(self.listen_drops_at_start),
+        })
+    }
+
+    /// How many connections it has open.
+    pub(super) fn connections(&self) -> anyhow::Result<u64> {
+        let base = self.admin.trim_end_matches("/metrics");
+        Ok(crate::verify::counter(base, "edge_connections")? as u64)
+    }
+
+    /// Stops it and reads what it logged.
+    pub(super) fn stop(mut self) -> anyhow::Result<Held> {
+        self.process.stop(STOP_WITHIN)?;
+        Held::read(&self.journal)
+    }
+}
+
+fn memory(pid: u32) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok())
+        .context("RssAnon can't be read")?;
+    Ok(kib * 1_024)
+}
