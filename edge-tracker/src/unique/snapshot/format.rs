@@ -92,6 +92,10 @@ pub(super) fn generation(
     let mut parts = Vec::new();
     for shard in 0..plan.shards {
         let (entries, len) = (rest.u64()?, rest.u32()?);
+        // Each entry set one bit at least.
+        if entries > plan.bytes as u64 * 8 {
+            return Err(Unreadable::Malformed);
+        }
         if len > 0 {
             let filter = rest.take(len as usize)?.to_vec();
             parts.push((

@@ -79,3 +79,19 @@ fn every_flipped_bit_and_every_cut_costs_one_file() {
     assert_eq!((snapshot.set_aside, snapshot.covers), (0, COVERS.to_vec()));
     println!("{trials} starts");
 }
+
+#[test]
+fn more_visits_than_a_filter_has_bits_are_not_believed() {
+    /// Magic, version, fingerprint and index come before the entries of the first shard.
+    const ENTRIES: usize = 8 + 2 + 8 + 8;
+    let dir = TempDir::new().expect("a folder");
+    let files = saved(dir.path());
+    for (path, sound) in files.iter().filter(|(path, _)| !path.ends_with("manifest")) {
+        let mut body = sound[..sound.len() - 4].to_vec();
+        body[ENTRIES..ENTRIES + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let checksum = crc32c::crc32c(&body).to_le_bytes();
+        fs::write(path, [&body[..], &checksum].concat()).expect("writable");
+    }
+    let (_, snapshot) = load(dir.path());
+    assert_eq!((snapshot.set_aside, snapshot.generations), (3, 0));
+}
