@@ -7,6 +7,7 @@ use crate::server::backlog;
 use crate::settings::LinksSettings;
 use crate::shipper::Progress;
 use event_journal::Stats;
+use prometheus::IntGauge;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,11 +82,12 @@ impl Upkeep {
             }
             Err(error) => tracing::error!(%error, "saving the filters failed"),
         }
-        let failed = self
-            .metrics
-            .levels
-            .with_label_values(&["filter_failed_saves"]);
-        failed.inc();
+        self.failed_saves().inc();
+    }
+
+    fn failed_saves(&self) -> IntGauge {
+        let levels = &self.metrics.levels;
+        levels.with_label_values(&["filter_failed_saves"])
     }
 
     async fn refresh_geo(&self) {
@@ -139,6 +141,8 @@ impl Upkeep {
             .map(|generation| generation.entries)
             .sum();
         self.metrics.links.set(level(links.load().len() as u64));
+        // Shown from the start.
+        self.failed_saves();
         for (of, value) in [
             ("agent_cache_entries", agents.entries() as u64),
             ("agent_cache_misses", agents.misses()),

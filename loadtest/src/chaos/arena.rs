@@ -20,8 +20,10 @@ use crate::stack::{Stack, Wiring};
 use crate::traffic::Random;
 
 const EDGES: u16 = 2;
-/// Journals small enough to be filled.
+/// Journals small enough to be filled…
 const SMALL: &str = "[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"4MiB\"\n";
+/// …and those that only the disk bounds.
+const UNBOUNDED: &str = "[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"1GiB\"\n";
 /// Holds a small journal and the filters twice, which are saved beside those saved before.
 const EDGES_DISK: u64 = 48 << 20;
 const AGGREGATORS_DISK: u64 = 16 << 20;
@@ -89,9 +91,10 @@ impl Arena {
         let wiring = Wiring {
             shipping: Some(packets.port),
             engine: Some(streams.port),
-            edge_settings: match scenario.may_lose() {
-                true => SMALL.to_owned(),
-                false => String::new(),
+            edge_settings: match scenario {
+                Scenario::SpoolFull => SMALL.to_owned(),
+                Scenario::DiskFull => UNBOUNDED.to_owned(),
+                _ => String::new(),
             },
             environment: clock.as_ref().map_or_else(Vec::new, Clock::environment),
             places: namespaces.iter().map(Namespace::place).collect(),

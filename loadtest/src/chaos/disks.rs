@@ -35,17 +35,19 @@ impl Disk {
         Ok(Self(folder.to_owned()))
     }
 
-    /// Takes all the room there is.
-    pub(super) fn fill(&self) -> anyhow::Result<()> {
+    /// Takes all the room there is but so many bytes.
+    pub(super) fn fill_but(&self, bytes: u64) -> anyhow::Result<()> {
         let mut file = File::create(self.0.join(FILLER))?;
         let portion = [0; 4_096];
         loop {
             match file.write_all(&portion) {
                 Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => break,
                 Err(error) => return Err(error.into()),
             }
         }
+        let taken = file.metadata()?.len();
+        Ok(file.set_len(taken.saturating_sub(bytes))?)
     }
 
     /// Gives the room back.

@@ -25,8 +25,12 @@ const BETWEEN: Duration = Duration::from_millis(400);
 /// Long enough to fill small journals.
 const SPOOL_FULL_FOR: Duration = Duration::from_secs(20);
 const DISK_FULL_FOR: Duration = Duration::from_secs(10);
+/// Of a disk that others fill up: less than the filters take.
+const LEFT_TO_EDGE: u64 = 1 << 20;
 /// Once nothing hinders shipping any more.
-const ROOM_AGAIN_WITHIN: Duration = Duration::from_secs(20);
+const ROOM_AGAIN_WITHIN: Duration = Duration::from_secs(30);
+/// Long enough to fill what is left of a disk.
+const FULL_WITHIN: Duration = Duration::from_secs(90);
 
 /// What a hand holds.
 pub(super) enum Held<'a> {
@@ -208,16 +212,24 @@ impl Hand<'_> {
         let Held::Disk(disk, edge) = self.held else {
             anyhow::bail!("this hand holds no disk");
         };
-        // With nothing shipped, journals need the room that is not there.
-        if edge.is_some() {
+        let Some(edge) = edge else {
+            disk.fill_but(0)?;
+            sleep(DISK_FULL_FOR);
+            disk.free();
+            return Ok(());
+        };
+        // First the rest is its own, and shipping alone must make room; then others must.
+        for left in [LEFT_TO_EDGE, 0] {
+            // With nothing shipped, journals need the room that is not there.
             self.around.cut(true);
-        }
-        disk.fill()?;
-        sleep(DISK_FULL_FOR);
-        disk.free();
-        if let Some(edge) = edge {
+            disk.fill_but(left)?;
+            wait_until_something_is_lost(edge)?;
+            if left == 0 {
+                disk.free();
+            }
             self.around.cut(false);
             wait_until_nothing_is_lost(&[edge])?;
+            disk.free();
         }
         Ok(())
     }
@@ -253,6 +265,18 @@ impl Around<'_> {
         };
         self.packets.set([way; 2]);
     }
+}
+
+fn wait_until_something_is_lost(edge: &str) -> anyhow::Result<()> {
+    let (deadline, before) = (Instant::now() + FULL_WITHIN, lost(&[edge])?);
+    while lost(&[edge])? == before {
+        ensure!(
+            Instant::now() < deadline,
+            "the disk of {edge} is not full {FULL_WITHIN:?} after all but little was taken"
+        );
+        sleep(Duration::from_millis(200));
+    }
+    Ok(())
 }
 
 /// Journals that were full take events again soon after there is room, while traffic flows on.
