@@ -107,7 +107,7 @@ impl Metrics {
             lag: seconds(
                 &registry,
                 "edge_lag_seconds",
-                "How late a worker gets round to what is ready, at its least within 100 ms",
+                "How late a worker gets round to what is ready or waits to be accepted, at its least in 100 ms",
                 &["worker"],
             ),
             shed: counters(

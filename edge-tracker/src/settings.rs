@@ -82,8 +82,8 @@ pub struct HttpSettings {
     /// room. Lowered at start to what the limit of open files allows.
     #[serde(default = "HttpSettings::max_connections")]
     pub max_connections: Within<usize, 1, 1_000_000>,
-    /// How late a worker may get round to what is ready, at its least within 100 ms, before it answers
-    /// pixels with 503; it stops doing so below half of it.
+    /// How late a worker may get round to what is ready, or to who waits to be accepted, at its least
+    /// within 100 ms, before it answers pixels with 503; it stops doing so below half of it.
     #[serde(default = "HttpSettings::shed_lag")]
     pub shed_lag: Within<Period, 1, 60_000>,
     /// The longest request head, in bytes; at least 8 KiB.

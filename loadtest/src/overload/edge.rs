@@ -77,7 +77,7 @@ impl Edge {
         let edge = program("edge-tracker")?;
         let mut command = if setup.nice {
             let mut nice = Command::new("nice");
-            nice.args(["-n", "10"]).arg(edge);
+            nice.args(["-n", "15"]).arg(edge);
             nice
         } else {
             Command::new(edge)

@@ -96,8 +96,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     );
     let capacity = trial.capacity()?;
     println!(
-        "capacity: {capacity:.0} visitors a second, each with a connection of its own, on a tenth of \
-         a core; a neighbour takes the rest"
+        "capacity: {capacity:.0} visitors a second, each with a connection of its own, on a small \
+         share of a core; a neighbour takes the rest"
     );
     let (mut phases, mut faults) = (Vec::new(), Vec::new());
     for plan in plans(options, trial.room, capacity) {
@@ -211,7 +211,7 @@ impl Trial<'_> {
         Ok((edge, neighbour.transpose()?))
     }
 
-    /// Visitors a second that an edge with a tenth of a core answers at most.
+    /// Visitors a second that an edge with a small share of a core answers at most.
     fn capacity(&self) -> anyhow::Result<f64> {
         let setup = Setup {
             connections: FEW,
@@ -237,7 +237,8 @@ impl Trial<'_> {
 
     fn phase(&self, plan: &Plan) -> anyhow::Result<Phase> {
         let (edge, neighbour) = self.start(plan.setup)?;
-        let mut visitors = Visitors::new(edge.address, self.options.seed, self.room)?;
+        let most = plan.crowd.map_or(self.room, |_| SPARE as usize / 2);
+        let mut visitors = Visitors::new(edge.address, self.options.seed, most)?;
         let mut crowd = plan.crowd.map(|(habit, _)| Crowd::new(habit, edge.address));
         let mut memory = Peak::new(&edge)?;
         visitors.begin();
@@ -248,6 +249,9 @@ impl Trial<'_> {
             let share = (started.elapsed().as_secs_f64() / lasts.as_secs_f64()).min(1.0);
             if let (Some(crowd), Some((_, count))) = (&mut crowd, plan.crowd) {
                 // All have come after half of the time.
+                if crowd.len() > plan.setup.connections + SPARE as usize / 4 {
+                    crowd.look();
+                }
                 let due = (count as f64 * (share * 2.0).min(1.0)) as u64;
                 crowd.open((due - crowd.opened).min(64) as usize)?;
                 crowd.step();
@@ -263,6 +267,7 @@ impl Trial<'_> {
                 break;
             }
         }
+        let answered = visitors.tally.answered() as f64 / started.elapsed().as_secs_f64();
         visitors.finish(PATIENCE)?;
         let open = self.settle(&edge, &mut crowd)?;
         memory.look_now(&edge)?;
@@ -285,7 +290,7 @@ impl Trial<'_> {
             name: plan.name,
             what: plan.what.clone(),
             missing: report::missing(&visitors.tally.ids, &logged.ids),
-            visitors: report::Visitors::of(&visitors.tally),
+            visitors: report::Visitors::of(&visitors.tally, answered),
             crowd: held,
             edge: counted,
             logged: logged.events,

@@ -48,7 +48,7 @@ pub(super) struct Visitors {
     pub(super) busy: u64,
     pub(super) closed: u64,
     pub(super) unanswered: u64,
-    /// With whatever, 503 included.
+    /// While visitors came, with whatever, 503 included.
     pub(super) answered_a_second: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
@@ -56,8 +56,7 @@ pub(super) struct Visitors {
 
 impl Visitors {
     /// The same in figures, and the ids of those who were redirected.
-    pub(super) fn of(tally: &Tally) -> Self {
-        let answered = tally.redirects + tally.pixels + tally.busy;
+    pub(super) fn of(tally: &Tally, answered_a_second: f64) -> Self {
         let ms = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1_000.0;
         Self {
             offered: tally.offered,
@@ -67,7 +66,7 @@ impl Visitors {
             busy: tally.busy,
             closed: tally.closed,
             unanswered: tally.unanswered,
-            answered_a_second: answered as f64 / tally.answered_within.as_secs_f64().max(1e-3),
+            answered_a_second,
             p50_ms: ms(0.5),
             p99_ms: ms(0.99),
         }
@@ -186,7 +185,7 @@ impl Phase {
             table.add_row([what.into(), none(), none(), number(count)]);
         }
         table.add_row([
-            "did not set out".into(),
+            "found no descriptor to set out".into(),
             number(visitors.stayed_away),
             none(),
             none(),

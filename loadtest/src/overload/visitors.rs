@@ -36,8 +36,6 @@ pub(super) struct Tally {
     pub(super) ids: Vec<String>,
     /// From the moment a visitor was due to the whole redirect, in microseconds.
     pub(super) latency: Histogram<u64>,
-    /// From the beginning to the last answer.
-    pub(super) answered_within: Duration,
 }
 
 /// All who are under way.
@@ -51,7 +49,6 @@ pub(super) struct Visitors {
     requests: Requests,
     random: Random,
     next_due: Instant,
-    began: Instant,
     pub(super) tally: Tally,
 }
 
@@ -82,7 +79,6 @@ impl Visitors {
             requests: Requests(links::sample_slugs()),
             random: Random::new(seed),
             next_due: Instant::now(),
-            began: Instant::now(),
             tally: Tally {
                 offered: 0,
                 stayed_away: 0,
@@ -93,15 +89,13 @@ impl Visitors {
                 unanswered: 0,
                 ids: Vec::new(),
                 latency: Histogram::new_with_max(LONGEST, 3)?,
-                answered_within: Duration::ZERO,
             },
         })
     }
 
     /// The next visitors come from now on.
     pub(super) fn begin(&mut self) {
-        self.began = Instant::now();
-        self.next_due = self.began;
+        self.next_due = Instant::now();
     }
 
     /// Lets come who is due at `rate` a second, and looks for a millisecond at most after those under
@@ -179,7 +173,7 @@ impl Visitors {
             };
             if let Some(outcome) = visitor.go_on(event.is_writable())? {
                 let visitor = self.under_way.remove(key);
-                self.tally.note(outcome, visitor.due, self.began);
+                self.tally.note(outcome, visitor.due);
             }
         }
         Ok(())
@@ -187,10 +181,12 @@ impl Visitors {
 }
 
 impl Tally {
-    fn note(&mut self, outcome: Outcome, due: Instant, began: Instant) {
-        if !matches!(outcome, Outcome::Closed) {
-            self.answered_within = began.elapsed();
-        }
+    /// How many were answered with whatever, 503 included.
+    pub(super) const fn answered(&self) -> u64 {
+        self.redirects + self.pixels + self.busy
+    }
+
+    fn note(&mut self, outcome: Outcome, due: Instant) {
         match outcome {
             Outcome::Redirect(id) => {
                 self.redirects += 1;
