@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use storage::Disk;
+use storage::model::{Fault, Loss, Model};
 
 fn key(lane: u8) -> LaneKey {
     LaneKey {
@@ -242,4 +243,43 @@ fn equal_batches_in_another_block_get_another_token() {
     let token = |block: &Block| block.token(&block.to_body().expect("a body"));
     assert_ne!(token(&one), token(&other));
     assert_eq!(token(&one), token(&one.clone()));
+}
+
+#[test]
+fn what_one_start_finds_the_next_finds_too_whatever_fails_between() {
+    let data = Path::new("/data");
+    let open = |disk: &Model| Store::open(disk.clone(), data).expect("opens");
+    let tokens = |disk: &Model| -> Vec<String> {
+        let (_, recovered) = open(disk);
+        let blocks = recovered.blocks.into_iter();
+        blocks.map(|(token, _)| token).collect()
+    };
+    let mut found = [0, 0];
+    for operation in 0.. {
+        let disk = Model::new(1);
+        let (mut store, _) = open(&disk);
+        let block = Block {
+            number: store.next_number(),
+            entries: vec![entry(0, 0, b"five events")],
+        };
+        disk.fault_at(disk.operations() + operation, Fault::Stop);
+        let written = store.write(&block);
+        if let Ok(token) = &written {
+            let after = disk.cut_power(Loss::Everything);
+            assert_eq!(tokens(&after), [token.clone()]);
+        }
+        // Killed there and started again, it relies on what it finds.
+        let again = disk.crash();
+        let before = tokens(&again);
+        assert_eq!(
+            tokens(&again.cut_power(Loss::Everything)),
+            before,
+            "operation {operation}"
+        );
+        found[before.len()] += 1;
+        if written.is_ok() {
+            break;
+        }
+    }
+    assert!(found[0] > 2 && found[1] > 1, "{found:?}");
 }
