@@ -5,6 +5,10 @@ use clickhouse::{Client, Row};
 use serde::Deserialize;
 use thiserror::Error;
 
+/// What a statement must find free on ClickHouse's disks, in MiB: on a full one ClickHouse 26.7 answers
+/// that a table was made although its definition is empty, and does not start any more with it.
+const ROOM_MIB: u64 = 64;
+
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -20,6 +24,14 @@ pub enum MigrateError {
     /// ClickHouse refused or did not answer.
     #[error("ClickHouse: {0}")]
     ClickHouse(#[from] clickhouse::error::Error),
+    /// Something is to be made, and there is not enough room to do it safely.
+    #[error(
+        "ClickHouse's disk has {free_mib} MiB left, and making tables takes {ROOM_MIB}; make room"
+    )]
+    NoRoom {
+        /// What is left.
+        free_mib: u64,
+    },
     /// Not a name that can stand in a statement.
     #[error("{0:?} is not a database's name: use letters, digits and _, beginning with a letter")]
     BadName(String),
@@ -66,18 +78,9 @@ pub async fn migrate(client: &Client, database: &str) -> Result<Report, MigrateE
     }
     // The database may not exist yet, so it can't be the one selected.
     let client = client.clone().with_database("default");
-    execute(
-        &client,
-        &format!("CREATE DATABASE IF NOT EXISTS {database}"),
-    )
-    .await?;
-    let table = format!(
-        "CREATE TABLE IF NOT EXISTS {database}.schema_migrations \
-         (version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) \
-         ENGINE = MergeTree ORDER BY version \
-         SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
-    );
-    execute(&client, &table).await?;
+    if !is_begun(&client, database).await? {
+        begin(&client, database).await?;
+    }
     let known = applied(&client, database).await?;
     check(&known)?;
     let mut report = Report {
@@ -99,6 +102,24 @@ fn is_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+async fn is_begun(client: &Client, database: &str) -> Result<bool, MigrateError> {
+    let sql = "SELECT count() FROM system.tables WHERE database = ? AND name = 'schema_migrations'";
+    let tables: u64 = client.query(sql).bind(database).fetch_one().await?;
+    Ok(tables > 0)
+}
+
+async fn begin(client: &Client, database: &str) -> Result<(), MigrateError> {
+    let database_itself = format!("CREATE DATABASE IF NOT EXISTS {database}");
+    execute(client, &database_itself).await?;
+    let table = format!(
+        "CREATE TABLE IF NOT EXISTS {database}.schema_migrations \
+         (version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) \
+         ENGINE = MergeTree ORDER BY version \
+         SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
+    );
+    execute(client, &table).await
 }
 
 async fn applied(client: &Client, database: &str) -> Result<Vec<Applied>, MigrateError> {
@@ -149,5 +170,10 @@ async fn apply(client: &Client, database: &str, migration: &Migration) -> Result
 
 /// Statements may hold a literal `?`, which the client takes for a parameter unless doubled.
 async fn execute(client: &Client, sql: &str) -> Result<(), MigrateError> {
+    let free = "SELECT intDiv(min(unreserved_space), 1048576) FROM system.disks";
+    let free_mib: u64 = client.query(free).fetch_one().await?;
+    if free_mib < ROOM_MIB {
+        return Err(MigrateError::NoRoom { free_mib });
+    }
     Ok(client.query(&sql.replace('?', "??")).execute().await?)
 }

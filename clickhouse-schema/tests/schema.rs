@@ -4,7 +4,11 @@
 use clickhouse::Client;
 use clickhouse_embedded::{Launch, Running, launcher_exe};
 use clickhouse_schema::{COOKBOOK, MIGRATIONS, MigrateError, migrate};
+use std::fs;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
 
 fn start(data: &Path, http_port: u16) -> Running {
     let launcher = launcher_exe().expect("built");
@@ -87,6 +91,51 @@ async fn migrations_apply_once_and_refuse_what_they_do_not_know() {
         migrate(&client, "tracking").await,
         Err(MigrateError::Changed { .. })
     ));
+}
+
+/// A disk of some MiB, if one may be mounted here; unmounted when dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount(mib: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mib}M"), "tmpfs"]);
+        let mounted = mount.arg(dir.path()).status();
+        mounted.is_ok_and(|it| it.success()).then_some(Self(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_made_without_room_and_all_of_it_once_there_is() {
+    let Some(disk) = SmallDisk::mount(256) else {
+        println!("not tried: mounting a small disk needs root");
+        return;
+    };
+    let (data, filler) = (disk.0.path().join("data"), disk.0.path().join("filler"));
+    let engine = start(&data, 0);
+    let mut file = fs::File::create(&filler).expect("writable");
+    while file.write_all(&[0; 64 << 10]).is_ok() {}
+    let refused = migrate(&client(&engine), "tracking").await;
+    assert!(
+        matches!(refused, Err(MigrateError::NoRoom { .. })),
+        "{refused:?}"
+    );
+    drop(file);
+    fs::remove_file(&filler).expect("removable");
+    migrate(&client(&engine), "tracking")
+        .await
+        .expect("migrates");
+    engine.kill().expect("killed");
+    let engine = start(&data, 0);
+    let tables = "SELECT count() FROM system.tables WHERE database = 'tracking'";
+    assert!(count(&client(&engine), tables).await > 2);
 }
 
 #[tokio::test]

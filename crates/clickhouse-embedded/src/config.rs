@@ -17,13 +17,23 @@ pub(crate) fn write(data: &Path, port: u16, credentials: &Credentials) -> io::Re
     let system = metadata.join("system.sql");
     if !system.exists() {
         let text = format!("ATTACH DATABASE system UUID '{SYSTEM_UUID}' ENGINE = Atomic\n");
-        std::fs::write(system, text)?;
+        put(&system, &text)?;
     }
     let users = data.join("users.xml");
-    std::fs::write(&users, users_xml(credentials))?;
+    put(&users, &users_xml(credentials))?;
     let config = data.join("config.xml");
-    std::fs::write(&config, config_xml(data, port, &users))?;
+    put(&config, &config_xml(data, port, &users))?;
     Ok(config)
+}
+
+/// A full disk must not cost what was there before, without which the engine would not start again.
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    if std::fs::read_to_string(path).is_ok_and(|present| present == text) {
+        return Ok(());
+    }
+    let beside = path.with_extension("tmp");
+    std::fs::write(&beside, text)?;
+    std::fs::rename(&beside, path)
 }
 
 /// Statistics of every column serve queries that join; ours don't, and each insert paid for them.

@@ -16,7 +16,7 @@ use super::namespaces::Namespace;
 use super::relay::{Mood, Packets, Streams, Way};
 use super::scenario::{Fault, Scenario};
 use crate::interrupt::Interrupt;
-use crate::stack::{Stack, Wiring};
+use crate::stack::{Stack, Wiring, wait_for_tables};
 use crate::traffic::Random;
 
 const EDGES: u16 = 2;
@@ -103,6 +103,10 @@ impl Arena {
         packets.lead_to(stack.aggregator_address);
         let engine = stack.clickhouse_url.trim_start_matches("http://");
         streams.lead_to(engine.parse().context("an address")?);
+        if !disks.central.is_empty() {
+            // ClickHouse 26.7 forgets what it is told to make just when its disk fills up.
+            wait_for_tables(&stack.aggregator_admin_url, dir)?;
+        }
         Ok(Self {
             stack,
             faults: plan.faults,
