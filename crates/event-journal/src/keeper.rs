@@ -19,6 +19,7 @@ pub struct Stats {
     syncs: AtomicU64,
     failed_syncs: AtomicU64,
     last_sync_micros: AtomicU64,
+    window_micros: AtomicU64,
     /// Whether the disk had no room for the last segment that was wanted.
     disk_full: AtomicBool,
 }
@@ -32,6 +33,7 @@ impl Stats {
             syncs: AtomicU64::new(0),
             failed_syncs: AtomicU64::new(0),
             last_sync_micros: AtomicU64::new(0),
+            window_micros: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
         }
     }
@@ -73,6 +75,13 @@ impl Stats {
         self.last_sync_micros.load(Ordering::Relaxed)
     }
 
+    /// How long it took at most, in microseconds, until an event was durable that was accepted between the
+    /// last two syncs of everything: what a power cut would have taken. 0 before there were two.
+    #[must_use]
+    pub fn window_micros(&self) -> u64 {
+        self.window_micros.load(Ordering::Relaxed)
+    }
+
     /// Counts a segment in, unless that would exceed the cap.
     pub(crate) fn reserve(&self, bytes: u64) -> bool {
         let fits = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
@@ -108,9 +117,16 @@ impl Stats {
 
     pub(crate) fn synced(&self, took: Duration) {
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.last_sync_micros.store(micros, Ordering::Relaxed);
+        self.last_sync_micros.store(micros(took), Ordering::Relaxed);
     }
+
+    fn was_durable_within(&self, window: Duration) {
+        self.window_micros.store(micros(window), Ordering::Relaxed);
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Wakes the keeper's thread, if one was started.
@@ -252,12 +268,18 @@ fn keep<S: Storage>(
 ) -> Result<(), SyncFailed> {
     let _ = upkeep.wake.0.set(thread::current());
     let mut last_sync = Instant::now();
+    let mut begun = None;
     while !stop.load(Ordering::Acquire) {
         upkeep.spare();
         let all = last_sync.elapsed() >= sync_interval;
+        let begins = Instant::now();
         upkeep.sync(all);
         if all {
             last_sync = Instant::now();
+            // What came just after the sync before had begun had to wait for the end of this one.
+            if let Some(before) = begun.replace(begins) {
+                upkeep.stats.was_durable_within(last_sync - before);
+            }
         }
         thread::park_timeout(sync_interval.saturating_sub(last_sync.elapsed()));
     }

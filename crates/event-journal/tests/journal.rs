@@ -555,3 +555,30 @@ fn kill_9_loses_nothing_that_was_accepted() {
         journal.readers[0].release(highest);
     }
 }
+
+#[test]
+fn what_nobody_waits_for_is_durable_within_the_interval_and_the_window_is_measured() {
+    const INTERVAL: Duration = Duration::from_millis(40);
+    /// For whoever looks on, not for the journal.
+    const SLACK: Duration = Duration::from_millis(500);
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut journal = open(&Options {
+        sync_interval: INTERVAL,
+        ..options(dir.path())
+    })
+    .expect("opens");
+    let stats = journal.keeper.stats();
+    let (mut longest, mut window) = (Duration::ZERO, Duration::ZERO);
+    for number in 0..20 {
+        let (synced, accepted) = (stats.syncs(), Instant::now());
+        append(&mut journal, number).expect("there is room");
+        while stats.syncs() == synced {
+            assert!(accepted.elapsed() < Duration::from_secs(30), "not synced");
+            std::thread::yield_now();
+        }
+        longest = longest.max(accepted.elapsed());
+        window = window.max(Duration::from_micros(stats.window_micros()));
+    }
+    println!("{INTERVAL:?}: durable after {longest:?} at most, a window of {window:?}");
+    assert!(window >= INTERVAL && longest <= window + SLACK);
+}

@@ -161,6 +161,7 @@ impl Upkeep {
             ("journal_syncs", self.keeper.syncs()),
             ("journal_failed_syncs", self.keeper.failed_syncs()),
             ("journal_last_sync_micros", self.keeper.last_sync_micros()),
+            ("journal_window_micros", self.keeper.window_micros()),
         ] {
             self.metrics
                 .levels

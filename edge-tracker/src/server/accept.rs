@@ -89,8 +89,12 @@ pub(super) async fn accept(
                     tokio::time::sleep(PAUSE).await;
                 }
             }
-            // The client's connection broke before we took it (accept(2)); others wait.
-            Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
+            // Others wait.
+            Err(error) if gone_before(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "nothing can be accepted; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
         }
         taken += 1;
         if taken >= AT_ONCE {
@@ -111,6 +115,27 @@ fn out_of_descriptors(error: &io::Error) -> bool {
     matches!(
         code,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
+}
+
+/// Whether the connection broke before it was taken, as Linux says in many ways (accept(2)).
+fn gone_before(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(
+            Errno::CONNABORTED
+                | Errno::INTR
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::OPNOTSUPP
+        )
     )
 }
 
