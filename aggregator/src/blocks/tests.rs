@@ -266,7 +266,7 @@ fn what_one_start_finds_the_next_finds_too_whatever_fails_between() {
         let written = store.write(&block);
         if let Ok(token) = &written {
             let after = disk.cut_power(Loss::Everything);
-            assert_eq!(tokens(&after), [token.clone()]);
+            assert_eq!(tokens(&after), std::slice::from_ref(token));
         }
         // Killed there and started again, it relies on what it finds.
         let again = disk.crash();
