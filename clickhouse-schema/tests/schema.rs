@@ -114,7 +114,7 @@ impl Drop for SmallDisk {
 
 #[tokio::test]
 async fn nothing_is_made_without_room_and_all_of_it_once_there_is() {
-    let Some(disk) = SmallDisk::mount(256) else {
+    let Some(disk) = SmallDisk::mount(512) else {
         println!("not tried: mounting a small disk needs root");
         return;
     };

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 /// Names the system database's folder; any will do, as long as it stays the same.
 const SYSTEM_UUID: &str = "5f2cbb1c-8e0c-4c6f-9d0b-8f6f3a1e7c11";
 
+/// What is left of the disk when nothing more is begun, in bytes. ClickHouse 26.7 as a library does not see that
+/// a disk refuses the end of a file, so what was begun must find room.
+const KEPT_FREE: u64 = 64 << 20;
+
 /// Writes configuration and users into `data`; returns the configuration's path.
 pub(crate) fn write(data: &Path, port: u16, credentials: &Credentials) -> io::Result<PathBuf> {
     // Without it the library keeps system tables in memory, and query_log has nowhere to go.
@@ -59,6 +63,9 @@ fn config_xml(data: &Path, port: u16, users: &Path) -> String {
   <max_concurrent_queries>100</max_concurrent_queries>
   <asynchronous_metrics_update_period_s>15</asynchronous_metrics_update_period_s>
   <keep_alive_timeout>30</keep_alive_timeout>
+  <storage_configuration><disks><default>
+    <keep_free_space_bytes>{KEPT_FREE}</keep_free_space_bytes>
+  </default></disks></storage_configuration>
   <merge_tree><auto_statistics_types></auto_statistics_types></merge_tree>
   <access_control_improvements>
     <select_from_system_db_requires_grant>true</select_from_system_db_requires_grant>

@@ -28,6 +28,9 @@ const UNBOUNDED: &str = "[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"1GiB
 const EDGES_DISK: u64 = 48 << 20;
 const AGGREGATORS_DISK: u64 = 16 << 20;
 const ENGINE_DISK: u64 = 512 << 20;
+/// Less than it keeps free, so that it begins nothing, and enough to end what it began: ClickHouse 26.7 does not
+/// see that the disk refuses the end of a file.
+const LEFT_TO_ENGINE: u64 = 32 << 20;
 /// Within what time of its start a process is killed again.
 const STARTING: Duration = Duration::from_millis(60);
 const ENGINE_STARTING: Duration = Duration::from_secs(1);
@@ -52,7 +55,8 @@ pub(super) struct Arena {
 #[derive(Default)]
 struct Disks {
     edges: Vec<Disk>,
-    central: Vec<Disk>,
+    /// Each with the bytes that are left of it when it is full.
+    central: Vec<(Disk, u64)>,
 }
 
 impl Arena {
@@ -187,10 +191,10 @@ impl Arena {
             holds.push((Held::Cable(namespace), &[Fault::Cable]));
         }
         for (disk, edge) in self.disks.edges.iter().zip(edge_admin_urls.iter()) {
-            holds.push((Held::Disk(disk, Some(edge)), &[Fault::EdgeDisk]));
+            holds.push((Held::EdgeDisk(disk, edge), &[Fault::EdgeDisk]));
         }
-        for disk in &self.disks.central {
-            holds.push((Held::Disk(disk, None), &[Fault::CentralDisk]));
+        for (disk, left) in &self.disks.central {
+            holds.push((Held::CentralDisk(disk, *left), &[Fault::CentralDisk]));
         }
         if let Some(clock) = &self.clock {
             holds.push((Held::Clock(clock), &[Fault::Clock]));
@@ -216,7 +220,8 @@ impl Arena {
     fn heal(&self) -> anyhow::Result<()> {
         self.packets.set([Way::default(); 2]);
         self.streams.set(Mood::Pass);
-        for disk in self.disks.edges.iter().chain(&self.disks.central) {
+        let central = self.disks.central.iter().map(|(disk, _)| disk);
+        for disk in self.disks.edges.iter().chain(central) {
             disk.free();
         }
         let cables = self.namespaces.iter().try_for_each(Namespace::heal);
@@ -270,11 +275,10 @@ fn edges_disks(dir: &Path) -> anyhow::Result<Vec<Disk>> {
     (1..=EDGES).map(folder).collect()
 }
 
-fn central_disks(dir: &Path) -> anyhow::Result<Vec<Disk>> {
-    Ok(vec![
-        Disk::mount(&dir.join("aggregator"), AGGREGATORS_DISK)?,
-        Disk::mount(&dir.join("clickhouse"), ENGINE_DISK)?,
-    ])
+fn central_disks(dir: &Path) -> anyhow::Result<Vec<(Disk, u64)>> {
+    let aggregators = Disk::mount(&dir.join("aggregator"), AGGREGATORS_DISK)?;
+    let engines = Disk::mount(&dir.join("clickhouse"), ENGINE_DISK)?;
+    Ok(vec![(aggregators, 0), (engines, LEFT_TO_ENGINE)])
 }
 
 fn folder_of_programs() -> anyhow::Result<PathBuf> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::fs::statvfs;
 
 /// The file that takes all the room.
 const FILLER: &str = "filler";
@@ -38,16 +39,19 @@ impl Disk {
     /// Takes all the room there is but so many bytes.
     pub(super) fn fill_but(&self, bytes: u64) -> anyhow::Result<()> {
         let mut file = File::create(self.0.join(FILLER))?;
-        let portion = [0; 4_096];
+        let portion = [0; 64 << 10];
         loop {
-            match file.write_all(&portion) {
+            let disk = statvfs(&self.0)?;
+            let free = disk.f_bavail * disk.f_frsize;
+            let length = free.saturating_sub(bytes).min(portion.len() as u64) as usize;
+            match file.write_all(&portion[..length]) {
+                Ok(()) if length == 0 => return Ok(()),
                 Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => break,
+                // Others took some of it meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
-        let taken = file.metadata()?.len();
-        Ok(file.set_len(taken.saturating_sub(bytes))?)
     }
 
     /// Gives the room back.

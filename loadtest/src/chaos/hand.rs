@@ -40,8 +40,10 @@ pub(super) enum Held<'a> {
     Packets,
     /// The cable of an edge.
     Cable(&'a Namespace),
-    /// A disk, and the operators' port of the edge whose it is.
-    Disk(&'a Disk, Option<&'a str>),
+    /// An edge's disk, and the edge's operators' port.
+    EdgeDisk(&'a Disk, &'a str),
+    /// The aggregator's disk or ClickHouse's, and how many bytes are left of it when it is full.
+    CentralDisk(&'a Disk, u64),
     /// ClickHouse's answers.
     Answers,
     /// All clocks.
@@ -209,14 +211,15 @@ impl Hand<'_> {
     }
 
     fn fill_disk(&self) -> anyhow::Result<()> {
-        let Held::Disk(disk, edge) = self.held else {
-            anyhow::bail!("this hand holds no disk");
-        };
-        let Some(edge) = edge else {
-            disk.fill_but(0)?;
-            sleep(DISK_FULL_FOR);
-            disk.free();
-            return Ok(());
+        let (disk, edge) = match self.held {
+            Held::EdgeDisk(disk, edge) => (disk, edge),
+            Held::CentralDisk(disk, left) => {
+                disk.fill_but(left)?;
+                sleep(DISK_FULL_FOR);
+                disk.free();
+                return Ok(());
+            }
+            _ => anyhow::bail!("this hand holds no disk"),
         };
         // First the rest is its own, and shipping alone must make room; then others must.
         for left in [LEFT_TO_EDGE, 0] {
