@@ -223,6 +223,7 @@ fn an_error_at_any_operation_costs_nothing_that_was_promised() {
                     machine.known.faulty = true;
                     machine.disk.fault_at(at, fault);
                     run(&mut machine, &script);
+                    machine.check_counted();
                     every_end(&machine)
                 }));
             }

@@ -342,17 +342,23 @@ fn a_sync_makes_durable_and_tells_those_who_wait() {
     let mut journal = open(&slow).expect("opens");
     let seqs = append_all(&mut journal, 0..100);
     let (done, told) = mpsc::channel();
-    for seq in [seqs[0], seqs[99]] {
+    let ask = |journal: &Opened, seq: u64| {
         let done = done.clone();
-        journal.readers[0].sync_through(seq, move |outcome| done.send(outcome).expect("told"));
-    }
-    for _ in 0..2 {
-        assert_eq!(
-            told.recv_timeout(Duration::from_secs(10))
-                .expect("told in time"),
-            Ok(())
-        );
-    }
+        let tell = move |outcome| done.send((seq, outcome)).expect("told");
+        journal.readers[0].sync_through(seq, tell);
+    };
+    let hear = || told.recv_timeout(Duration::from_secs(10)).expect("in time");
+    ask(&journal, seqs[0]);
+    ask(&journal, seqs[99]);
+    assert_eq!([hear(), hear()], [seqs[0], seqs[99]].map(|it| (it, Ok(()))));
+    // Who asks for what was not accepted yet hears of it after who asked later for what was.
+    let next = journal.writers[0].next_seq();
+    ask(&journal, next);
+    ask(&journal, seqs[0]);
+    assert_eq!(hear(), (seqs[0], Ok(())));
+    append(&mut journal, 100).expect("there is room");
+    ask(&journal, next);
+    assert_eq!([hear(), hear()], [(next, Ok(())); 2]);
     assert!(journal.keeper.stats().syncs() >= 1);
     assert_eq!(journal.keeper.stop(), Ok(()));
 }

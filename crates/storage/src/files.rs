@@ -90,6 +90,17 @@ pub fn replace(storage: &impl Storage, path: &Path, bytes: &[u8], durable: bool)
 mod tests {
     use super::*;
     use crate::Disk;
+    use crate::model::{Loss, Model};
+
+    #[test]
+    fn what_was_replaced_durably_survives_a_power_cut() {
+        let (disk, path) = (Model::new(1), Path::new("/it"));
+        for bytes in [&b"long enough"[..], b"short"] {
+            replace(&disk, path, bytes, true).expect("written");
+            let after = disk.cut_power(Loss::Everything);
+            assert_eq!(read(&after, path).expect("there"), bytes);
+        }
+    }
 
     #[test]
     fn folders_are_made_with_all_above_them_and_files_are_replaced_whole() {

@@ -8,7 +8,7 @@
 mod disk;
 mod files;
 mod map;
-#[cfg(feature = "model")]
+#[cfg(any(test, feature = "model"))]
 pub mod model;
 
 pub use disk::Disk;
