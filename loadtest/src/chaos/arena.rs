@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -132,8 +133,8 @@ impl Arena {
         seed: u64,
         interrupt: &Interrupt,
     ) -> anyhow::Result<u64> {
-        let over = AtomicBool::new(false);
-        let hands = self.hands(seed, &over, interrupt);
+        let (over, cutting) = (AtomicBool::new(false), Mutex::new(()));
+        let hands = self.hands(seed, (&over, &cutting), interrupt);
         let count = u32::try_from(hands.len())?;
         let suffered = thread::scope(|scope| {
             let shares =
@@ -157,7 +158,7 @@ impl Arena {
     fn hands<'a>(
         &'a mut self,
         seed: u64,
-        over: &'a AtomicBool,
+        (over, cutting): (&'a AtomicBool, &'a Mutex<()>),
         interrupt: &'a Interrupt,
     ) -> Vec<Hand<'a>> {
         let Stack {
@@ -173,6 +174,7 @@ impl Arena {
             streams: &self.streams,
             programs: programs.map(|both| both.each_ref().map(PathBuf::as_path)),
             counting: edge_admin_urls,
+            cutting,
             over,
             interrupt,
         };

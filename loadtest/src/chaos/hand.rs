@@ -2,6 +2,7 @@
 //! strike at once.
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -59,6 +60,8 @@ pub(super) struct Around<'a> {
     pub(super) programs: Option<[&'a Path; 2]>,
     /// Edges' operators' ports, where edges count what they lose and are not restarted meanwhile.
     pub(super) counting: &'a [String],
+    /// Held by who cuts everybody off, until everybody is well again.
+    pub(super) cutting: &'a Mutex<()>,
     /// Set when one hand failed.
     pub(super) over: &'a AtomicBool,
     pub(super) interrupt: &'a Interrupt,
@@ -221,6 +224,7 @@ impl Hand<'_> {
             }
             _ => anyhow::bail!("this hand holds no disk"),
         };
+        let _alone = self.around.cutting.lock();
         // First the rest is its own, and shipping alone must make room; then others must.
         for left in [LEFT_TO_EDGE, 0] {
             // With nothing shipped, journals need the room that is not there.
