@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::step::{cargo, on_path, run, step};
-use crate::{mutants, tidy};
+use crate::{fuzz, mutants, tidy};
 
 /// Runs every check; the first failure ends it.
 pub(crate) fn run_all() -> anyhow::Result<()> {
@@ -11,7 +11,12 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     step("mutants find their places", || {
         mutants::read(&crate::root()).map(drop)
     })?;
-    step("format", || run(&mut cargo(["fmt", "--all", "--check"])))?;
+    step("format", || {
+        run(&mut cargo(["fmt", "--all", "--check"]))?;
+        // Outside of the workspace, since it needs another compiler; what it runs is inside.
+        let mut fuzzer = cargo(["fmt", "--check", "--manifest-path"]);
+        run(fuzzer.arg(crate::root().join(fuzz::FUZZ_DIR).join("Cargo.toml")))
+    })?;
     step("clippy", || {
         run(&mut cargo([
             "clippy",

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, value_parser};
 
-use crate::step::{cargo, on_path, run, step};
+use crate::step::{cargo, forget_this_package, on_path, run, step};
 use crate::{setup, target_dir};
 
-const FUZZ_DIR: &str = "loadtest/fuzz/libfuzzer";
+/// The fuzzer's own crate, below the root.
+pub(crate) const FUZZ_DIR: &str = "loadtest/fuzz/libfuzzer";
 /// No input is longer, in bytes: every limit that matters lies below.
 const MAX_INPUT: usize = 16 << 10;
 /// An input that takes longer, in seconds, is a finding, and so is one that takes more memory (MiB).
@@ -264,6 +265,7 @@ fn build() -> anyhow::Result<PathBuf> {
             for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
                 build.env_remove(name);
             }
+            forget_this_package(&mut build);
             run(build.arg(&folder).current_dir(crate::root()))
         },
     )?;

@@ -18,15 +18,19 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> a
 pub(crate) fn cargo<const N: usize>(args: [&str; N]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(crate::root());
-    // `cargo run` tells us about this package. Build scripts that look at these would build what they
-    // belong to, and all that depends on it, anew each time cargo is called the other way.
+    forget_this_package(&mut command);
+    command
+}
+
+/// `cargo run` tells us about this package. Build scripts that look at these would build what they
+/// belong to, and all that depends on it, anew each time cargo is called the other way.
+pub(crate) fn forget_this_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
             command.env_remove(&name);
         }
     }
-    command
 }
 
 /// Runs a command to its end, its output shown.
