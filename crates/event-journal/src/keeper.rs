@@ -10,6 +10,9 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 use storage::Storage;
 
+/// Stands for the beginning of a sync where nobody sees to them.
+const UNKEPT: u64 = u64::MAX;
+
 /// How the journal as a whole stands.
 #[derive(Debug)]
 pub struct Stats {
@@ -19,13 +22,20 @@ pub struct Stats {
     syncs: AtomicU64,
     failed_syncs: AtomicU64,
     last_sync_micros: AtomicU64,
+    /// Between the last two syncs of everything.
     window_micros: AtomicU64,
+    /// When the last sync of everything that succeeded began, in microseconds since `origin`; `UNKEPT`
+    /// while no thread keeps the journal.
+    begun_micros: AtomicU64,
+    origin: Instant,
+    /// Whether nothing becomes durable any more, since a sync failed.
+    broken: AtomicBool,
     /// Whether the disk had no room for the last segment that was wanted.
     disk_full: AtomicBool,
 }
 
 impl Stats {
-    pub(crate) const fn new(max_bytes: u64) -> Self {
+    pub(crate) fn new(max_bytes: u64) -> Self {
         Self {
             max_bytes,
             bytes: AtomicU64::new(0),
@@ -34,6 +44,9 @@ impl Stats {
             failed_syncs: AtomicU64::new(0),
             last_sync_micros: AtomicU64::new(0),
             window_micros: AtomicU64::new(0),
+            begun_micros: AtomicU64::new(UNKEPT),
+            origin: Instant::now(),
+            broken: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
         }
     }
@@ -75,11 +88,26 @@ impl Stats {
         self.last_sync_micros.load(Ordering::Relaxed)
     }
 
-    /// How long it took at most, in microseconds, until an event was durable that was accepted between the
-    /// last two syncs of everything: what a power cut would have taken. 0 before there were two.
+    /// How much a power cut could take, in microseconds of events: how long it took at most until one was
+    /// durable that was accepted between the last two syncs of everything, or how long ago the last one
+    /// began, when that is more since the next one does not end. `u64::MAX` once a sync failed: nothing
+    /// becomes durable any more. 0 when the journal is kept by no thread of its own.
     #[must_use]
     pub fn window_micros(&self) -> u64 {
-        self.window_micros.load(Ordering::Relaxed)
+        self.window_at(Instant::now())
+    }
+
+    fn window_at(&self, now: Instant) -> u64 {
+        if self.broken.load(Ordering::Relaxed) {
+            return u64::MAX;
+        }
+        let begun = self.begun_micros.load(Ordering::Acquire);
+        let since = self.micros_at(now).saturating_sub(begun);
+        self.window_micros.load(Ordering::Relaxed).max(since)
+    }
+
+    fn micros_at(&self, now: Instant) -> u64 {
+        micros(now.saturating_duration_since(self.origin))
     }
 
     /// Counts a segment in, unless that would exceed the cap.
@@ -113,6 +141,11 @@ impl Stats {
 
     pub(crate) fn sync_failed(&self) {
         self.failed_syncs.fetch_add(1, Ordering::Relaxed);
+        self.nothing_becomes_durable();
+    }
+
+    fn nothing_becomes_durable(&self) {
+        self.broken.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn synced(&self, took: Duration) {
@@ -120,8 +153,21 @@ impl Stats {
         self.last_sync_micros.store(micros(took), Ordering::Relaxed);
     }
 
-    fn was_durable_within(&self, window: Duration) {
-        self.window_micros.store(micros(window), Ordering::Relaxed);
+    /// A thread keeps the journal from `now` on.
+    fn is_kept(&self, now: Instant) {
+        self.begun_micros
+            .store(self.micros_at(now), Ordering::Relaxed);
+    }
+
+    /// Everything was synced. What came just after the sync before had begun had to wait for the end of
+    /// this one.
+    fn was_durable(&self, begun: Instant, ended: Instant) {
+        let before = self.begun_micros.load(Ordering::Relaxed);
+        let window = self.micros_at(ended).saturating_sub(before);
+        // In this order: who reads between the two is not told too little.
+        self.window_micros.store(window, Ordering::Relaxed);
+        self.begun_micros
+            .store(self.micros_at(begun), Ordering::Release);
     }
 }
 
@@ -191,12 +237,16 @@ impl<S: Storage> Upkeep<S> {
     /// When a sync failed at any time since the journal was opened.
     pub fn finish(&self) -> Result<(), SyncFailed> {
         self.lanes.iter().for_each(|lane| lane.stop());
-        let failed = |lane: &Arc<Lane<S>>| lane.sync_failed.load(Ordering::Acquire);
-        if self.lanes.iter().any(failed) {
+        if self.has_failed() {
             Err(SyncFailed)
         } else {
             Ok(())
         }
+    }
+
+    fn has_failed(&self) -> bool {
+        let failed = |lane: &Arc<Lane<S>>| lane.sync_failed.load(Ordering::Acquire);
+        self.lanes.iter().any(failed)
     }
 }
 
@@ -268,7 +318,7 @@ fn keep<S: Storage>(
 ) -> Result<(), SyncFailed> {
     let _ = upkeep.wake.0.set(thread::current());
     let mut last_sync = Instant::now();
-    let mut begun = None;
+    upkeep.stats.is_kept(last_sync);
     while !stop.load(Ordering::Acquire) {
         upkeep.spare();
         let all = last_sync.elapsed() >= sync_interval;
@@ -276,12 +326,39 @@ fn keep<S: Storage>(
         upkeep.sync(all);
         if all {
             last_sync = Instant::now();
-            // What came just after the sync before had begun had to wait for the end of this one.
-            if let Some(before) = begun.replace(begins) {
-                upkeep.stats.was_durable_within(last_sync - before);
+            if upkeep.has_failed() {
+                // Perhaps already at the start, of what an earlier run left.
+                upkeep.stats.nothing_becomes_durable();
+            } else {
+                upkeep.stats.was_durable(begins, last_sync);
             }
         }
         thread::park_timeout(sync_interval.saturating_sub(last_sync.elapsed()));
     }
     upkeep.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_grows_while_a_sync_hangs_and_has_no_end_once_one_failed() {
+        let stats = Stats::new(1);
+        let at = |millis| stats.origin + Duration::from_millis(millis);
+        assert_eq!(stats.window_at(at(5)), 0);
+        stats.is_kept(at(10));
+        assert_eq!(stats.window_at(at(30)), 20_000);
+        stats.was_durable(at(50), at(60));
+        assert_eq!(stats.window_at(at(61)), 50_000);
+        // The next sync does not end, and then it does.
+        assert_eq!(stats.window_at(at(5_050)), 5_000_000);
+        stats.was_durable(at(100), at(5_100));
+        assert_eq!(stats.window_at(at(5_101)), 5_050_000);
+        stats.was_durable(at(5_150), at(5_160));
+        stats.was_durable(at(5_200), at(5_210));
+        assert_eq!(stats.window_at(at(5_211)), 60_000);
+        stats.sync_failed();
+        assert_eq!(stats.window_at(at(5_212)), u64::MAX);
+    }
 }

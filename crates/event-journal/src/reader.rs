@@ -1,7 +1,7 @@
 //! The shipper's end of a lane: committed frames in order, and what may be deleted.
 
 use crate::checkpoint::{Checkpoint, MAX_SEALS, Seal};
-use crate::error::{ReadError, SyncFailed};
+use crate::error::ReadError;
 use crate::frame;
 use crate::lane::{Lane, lock};
 use crate::segment::{START, Segment};
@@ -324,17 +324,6 @@ impl<S: Storage> LaneReader<S> {
         if let Err(error) = self.checkpoint.store(&self.lane.storage, &self.lane.dir) {
             tracing::warn!(lane = self.lane.number, %error, "a checkpoint can't be written");
         }
-    }
-
-    /// Calls `done` once everything up to `seq` is durable, or with an error when that can't come
-    /// about any more; many callers share one sync.
-    pub fn sync_through(
-        &self,
-        seq: u64,
-        done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
-    ) {
-        self.lane.wait_for(seq, Box::new(done));
-        self.lane.keeper.wake();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The worker's end of a lane: events are encoded straight into the mapped segment.
 
-use crate::error::AppendError;
+use crate::error::{AppendError, SyncFailed};
 use crate::frame;
 use crate::lane::{Lane, Prepared, lock};
 use crate::reader::MAX_PAYLOAD;
@@ -99,6 +99,17 @@ impl<S: Storage> LaneWriter<S> {
         active.segment.commit(end, seq);
         self.lane.committed.store(seq, Ordering::Release);
         Ok(seq)
+    }
+
+    /// Calls `done` once everything up to `seq` is durable, or with an error when that can't come
+    /// about any more; many callers share one sync.
+    pub fn sync_through(
+        &self,
+        seq: u64,
+        done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
+    ) {
+        self.lane.wait_for(seq, Box::new(done));
+        self.lane.keeper.wake();
     }
 
     /// Takes a first segment, so that opening has room for one or has said that there is none.

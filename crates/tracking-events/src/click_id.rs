@@ -236,7 +236,9 @@ impl ClickId {
         text
     }
 
-    fn parts(&self) -> ClickIdParts {
+    /// What the id says; true only of one that [`KeyRing::verify`] has accepted.
+    #[must_use]
+    pub fn parts(&self) -> ClickIdParts {
         let number = |range: std::ops::Range<usize>| {
             self.0[range]
                 .iter()

@@ -1,6 +1,6 @@
-//! What is logged of a click or an impression.
+//! What is logged of a click or an impression, and the events there are.
 
-use crate::{ClickId, CostMicros, LinkId, Micros, VisitorId};
+use crate::{ClickId, Conversion, CostMicros, KycUpdate, LinkId, Micros, Rejection, VisitorId};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -16,6 +16,15 @@ pub enum Event<'a> {
     /// A visitor's browser asked for a link's pixel.
     #[serde(borrow)]
     Impression(Visit<'a>),
+    /// An advertiser reported a sale. Since version 2.
+    #[serde(borrow)]
+    Conversion(Conversion<'a>),
+    /// An identity service reported a check. Since version 2.
+    #[serde(borrow)]
+    KycUpdate(KycUpdate<'a>),
+    /// A report was refused. Since version 2.
+    #[serde(borrow)]
+    Rejection(Rejection<'a>),
 }
 
 /// What is known of one answered request. Texts are UTF-8; an absent one is empty.

@@ -1,12 +1,13 @@
 //! The event model, its binary form and the click id.
 //!
-//! What every part agrees on about a tracked request belongs here. Files, sockets, clocks and
+//! What every part agrees on about a tracked request or a reported sale belongs here. Files, sockets, clocks and
 //! ClickHouse never do.
 #![forbid(unsafe_code)]
 
 mod click_id;
 mod codec;
 mod event;
+mod money;
 mod units;
 
 pub use click_id::{
@@ -15,4 +16,8 @@ pub use click_id::{
 };
 pub use codec::{DecodeError, EncodeError, FORMAT_VERSION, MAX_EVENT_BYTES, decode, encode};
 pub use event::{Device, Event, Flags, Geo, Link, SUB_COUNT, UserAgent, Visit};
+pub use money::{
+    Conversion, ConversionKind, ConversionStatus, KycStatus, KycUpdate, Money, Rejection, TIERS,
+    Tier,
+};
 pub use units::{CostMicros, LaneId, LinkId, Micros, NodeId, Seq, VisitorId};

@@ -3,28 +3,31 @@
 
 use proptest::prelude::*;
 use tracking_events::{
-    ClickIdParts, CostMicros, DecodeError, Device, Event, FORMAT_VERSION, Flags, Geo, KeyId,
-    KeyRing, LaneId, Link, LinkId, MAX_EVENT_BYTES, MacKey, Micros, NodeId, Seq, UserAgent, Visit,
+    ClickId, ClickIdParts, Conversion, ConversionKind, ConversionStatus, CostMicros, DecodeError,
+    Device, Event, FORMAT_VERSION, Flags, Geo, KeyId, KeyRing, KycStatus, KycUpdate, LaneId, Link,
+    LinkId, MAX_EVENT_BYTES, MacKey, Micros, Money, NodeId, Rejection, Seq, UserAgent, Visit,
     VisitorId, decode, encode,
 };
 
-fn sample<'a>(texts: &'a [String; 4], number: u64) -> Visit<'a> {
+fn id(number: u64) -> ClickId {
     let key = KeyId::new(0).expect("below 32");
     let ring = KeyRing::new(key, [(key, MacKey::new([5; 32]))]).expect("the active key is there");
-    let link = LinkId(number as u32);
-    let parts = ClickIdParts {
+    ring.sign(ClickIdParts {
         time: Micros(number),
         node: NodeId(number as u16),
         lane: LaneId(1),
         seq: Seq(number),
-        link,
-    };
+        link: LinkId(number as u32),
+    })
+}
+
+fn sample<'a>(texts: &'a [String; 4], number: u64) -> Visit<'a> {
     let [a, b, c, d] = texts;
     Visit {
-        id: ring.sign(parts),
+        id: id(number),
         time: Micros(number),
         link: Link {
-            id: link,
+            id: LinkId(number as u32),
             slug: a,
             offer: b,
             campaign: c,
@@ -55,11 +58,77 @@ fn sample<'a>(texts: &'a [String; 4], number: u64) -> Visit<'a> {
     }
 }
 
+fn conversion<'a>([a, b, c, d]: &'a [String; 4], number: u64) -> Conversion<'a> {
+    let (kinds, statuses) = (ConversionKind::ALL, ConversionStatus::ALL);
+    Conversion {
+        time: Micros(number),
+        advertiser: a,
+        click: id(number),
+        kind: kinds[number as usize % kinds.len()],
+        kind_name: b,
+        transaction: c,
+        status: statuses[number as usize % statuses.len()],
+        payout: Money {
+            minor: -(number as i32 as i64),
+            currency: *b"EUR",
+        },
+        dialect: d,
+        address: [number as u8; 16],
+    }
+}
+
+fn kyc_update<'a>([a, b, c, _]: &'a [String; 4], number: u64) -> KycUpdate<'a> {
+    KycUpdate {
+        time: Micros(number),
+        happened: Micros(number / 2),
+        provider: a,
+        delivery: b,
+        affiliate: c,
+        status: KycStatus::ALL[number as usize % KycStatus::ALL.len()],
+        tier: number as u8 % 4,
+    }
+}
+
+fn rejection<'a>([a, b, c, d]: &'a [String; 4], number: u64) -> Rejection<'a> {
+    Rejection {
+        time: Micros(number),
+        source: a,
+        party: b,
+        reason: number as u16,
+        reason_name: c,
+        detail: d,
+        request: a,
+        status: 403,
+        address: [number as u8; 16],
+    }
+}
+
+/// One event of each kind.
+fn samples(texts: &[String; 4], number: u64) -> [Event<'_>; 5] {
+    [
+        Event::Click(sample(texts, number)),
+        Event::Impression(sample(texts, number)),
+        Event::Conversion(conversion(texts, number)),
+        Event::KycUpdate(kyc_update(texts, number)),
+        Event::Rejection(rejection(texts, number)),
+    ]
+}
+
+fn written(event: &Event<'_>) -> Vec<u8> {
+    let mut out = vec![0; MAX_EVENT_BYTES];
+    let length = encode(event, &mut out).expect("it fits");
+    out.truncate(length);
+    out
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 proptest! {
     #[test]
-    fn what_was_written_is_read(texts: [String; 4], number: u64, click: bool) {
-        let visit = sample(&texts, number);
-        let event = if click { Event::Click(visit) } else { Event::Impression(visit) };
+    fn what_was_written_is_read(texts: [String; 4], number: u64, kind in 0..5_usize) {
+        let event = samples(&texts, number)[kind].clone();
         let mut out = vec![0; MAX_EVENT_BYTES];
         let length = encode(&event, &mut out).expect("short texts fit");
         prop_assert_eq!(decode(FORMAT_VERSION, &out[..length]), Ok(event.clone()));
@@ -76,18 +145,44 @@ proptest! {
 
 #[test]
 fn version_1_is_frozen() {
-    let texts = ["a", "bc", "", "d"].map(String::from);
-    let mut out = vec![0; MAX_EVENT_BYTES];
-    let length = encode(&Event::Click(sample(&texts, 1_234_567)), &mut out).expect("fits");
-    let written = out[..length]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
+    let bytes = written(&Event::Click(sample(&texts(), NUMBER)));
     assert_eq!(
-        written, FROZEN,
+        hex(&bytes),
+        FROZEN_1,
         "the binary form of version 1 must never change; add a version"
     );
-    assert!(decode(2, &out[..length]) == Err(DecodeError::UnknownVersion(2)));
+    assert!(decode(1, &bytes).is_ok());
+    assert_eq!(decode(3, &bytes), Err(DecodeError::UnknownVersion(3)));
 }
 
-const FROZEN: &str = "000000000004d2d68701000012d6870012d68700c11ed5e7a057183b87ad4b87ad4b01610262630001648087ad4b87ad4bae02878787878787878787878787878787874e4f016187ad4b03026263000164016102626300016401618dda9601016102626300016401610262630001640161026263";
+#[test]
+fn version_2_is_frozen() {
+    let texts = texts();
+    let [click, _, events @ ..] = samples(&texts, NUMBER);
+    assert_eq!(
+        hex(&written(&click)),
+        FROZEN_1,
+        "version 2 writes what version 1 knows alike"
+    );
+    for (event, frozen) in events.iter().zip(FROZEN_2) {
+        assert_eq!(
+            hex(&written(event)),
+            frozen,
+            "the binary form of version 2 must never change; add a version"
+        );
+    }
+}
+
+fn texts() -> [String; 4] {
+    ["a", "bc", "", "d"].map(String::from)
+}
+
+const NUMBER: u64 = 1_234_567;
+
+const FROZEN_1: &str = "000000000004d2d68701000012d6870012d68700c11ed5e7a057183b87ad4b87ad4b01610262630001648087ad4b87ad4bae02878787878787878787878787878787874e4f016187ad4b03026263000164016102626300016401618dda9601016102626300016401610262630001640161026263";
+
+const FROZEN_2: [&str; 3] = [
+    "0287ad4b01610000000004d2d68701000012d6870012d68700c11ed5e7a057183b0102626300028dda9601455552016487878787878787878787878787878787",
+    "0387ad4bc3d6250161026263000203",
+    "0487ad4b016102626387ad030001640161930387878787878787878787878787878787",
+];

@@ -256,7 +256,7 @@ impl Machine {
             return;
         };
         let told = self.told.clone();
-        self.journal().readers[usize::from(lane)].sync_through(last, move |outcome| {
+        self.journal().writers[usize::from(lane)].sync_through(last, move |outcome| {
             let mut told = told.lock().expect("nobody panics meanwhile");
             told.push((lane, last, outcome.is_ok()));
         });

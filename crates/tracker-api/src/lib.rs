@@ -1,0 +1,111 @@
+//! What functions tell the edge: paths and messages of its internal API, `http://tracker.internal/`.
+//!
+//! Only what both sides must agree on belongs here. How a message is made or stored never does.
+//!
+//! Each message is the JSON body of a `POST` with `Authorization: Bearer …`. The answers:
+//!
+//! | status | meaning |
+//! |---|---|
+//! | 204 | durable: it survives a power cut |
+//! | 400 | not a message of this kind; the body says why |
+//! | 401 | the token is not ours |
+//! | 413 | longer than an event may be |
+//! | 503 | could not be made durable; to be sent again |
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// The host that functions ask; answered in the edge's own process.
+pub const HOST: &str = "tracker.internal";
+/// Takes a [`Conversion`].
+pub const CONVERSIONS: &str = "/v1/conversions";
+/// Takes a [`KycUpdate`].
+pub const KYC_UPDATES: &str = "/v1/kyc-updates";
+/// Takes a [`Rejection`].
+pub const REJECTIONS: &str = "/v1/rejections";
+
+/// An advertiser reported a sale, and everything about the report was found to be right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conversion<'a> {
+    /// Who reported.
+    #[serde(borrow)]
+    pub advertiser: Cow<'a, str>,
+    /// The click's id, 36 characters, verified.
+    #[serde(borrow)]
+    pub click_id: Cow<'a, str>,
+    /// `lead`, `sale`, `rebill`, `upsell`, `install` or `custom`.
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+    /// The advertiser's own word for it.
+    #[serde(borrow)]
+    pub kind_name: Cow<'a, str>,
+    /// The advertiser's number of the transaction; empty means that there is only one.
+    #[serde(borrow)]
+    pub transaction: Cow<'a, str>,
+    /// `pending`, `approved`, `rejected`, `hold` or `chargeback`.
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
+    /// What the advertiser pays, in minor units of `currency`.
+    pub payout_minor: i64,
+    /// ISO 4217 code in capitals.
+    #[serde(borrow)]
+    pub currency: Cow<'a, str>,
+    /// The dialect of the report.
+    #[serde(borrow)]
+    pub dialect: Cow<'a, str>,
+    /// Who sent it: an IP address, or empty.
+    #[serde(borrow)]
+    pub address: Cow<'a, str>,
+}
+
+/// An identity service reported a check, and its signature was ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KycUpdate<'a> {
+    /// The service.
+    #[serde(borrow)]
+    pub provider: Cow<'a, str>,
+    /// The service's number of this message.
+    #[serde(borrow)]
+    pub delivery: Cow<'a, str>,
+    /// Who was checked.
+    #[serde(borrow)]
+    pub affiliate: Cow<'a, str>,
+    /// `pending`, `approved`, `rejected`, `revoked` or `expired`.
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
+    /// 0 to 3.
+    pub tier: u8,
+    /// When it happened, in microseconds since 1970.
+    pub happened_micros: u64,
+}
+
+/// A report that was refused. Secrets and personal data have been masked by the function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rejection<'a> {
+    /// Which function refused.
+    #[serde(borrow)]
+    pub source: Cow<'a, str>,
+    /// Who sent it, as far as is known.
+    #[serde(borrow)]
+    pub party: Cow<'a, str>,
+    /// The numbered reason.
+    pub reason: u16,
+    /// Its name.
+    #[serde(borrow)]
+    pub reason_name: Cow<'a, str>,
+    /// What exactly was wrong.
+    #[serde(borrow)]
+    pub detail: Cow<'a, str>,
+    /// Method and target, masked.
+    #[serde(borrow)]
+    pub request: Cow<'a, str>,
+    /// The status code answered.
+    pub status: u16,
+    /// Who sent it: an IP address, or empty.
+    #[serde(borrow)]
+    pub address: Cow<'a, str>,
+}
