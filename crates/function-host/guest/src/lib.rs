@@ -1,0 +1,130 @@
+//! A component that does what its path says, good or bad, for tests and measurements of the host.
+#![forbid(unsafe_code)]
+#![cfg(target_arch = "wasm32")]
+#![allow(missing_docs, unreachable_pub, reason = "its only interface is HTTP")]
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use spin_sdk::http::body::IncomingBodyExt as _;
+use spin_sdk::http::{BoxBody, FullBody, Request, Response, box_body};
+use spin_sdk::http_service;
+use spin_sdk::key_value::Store;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a call must not see of another.
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
+#[http_service]
+async fn answer(request: Request) -> Response<BoxBody> {
+    let path = request.uri().path().to_owned();
+    let argument = request.uri().query().unwrap_or_default().to_owned();
+    let text = match path.as_str() {
+        "/hello" => "hello".into(),
+        "/calls" => CALLS.fetch_add(1, Ordering::Relaxed).to_string(),
+        "/echo" => {
+            let body = request.into_body();
+            return Response::new(box_body(body));
+        }
+        "/length" => match request.into_body().bytes().await {
+            Ok(body) => body.len().to_string(),
+            Err(error) => format!("{error:?}"),
+        },
+        "/header" => {
+            let value = request.headers().get(argument.as_str());
+            format!("{value:?}")
+        }
+        "/spin" => spin(),
+        "/allocate" => allocate(),
+        "/panic" => panic!("as asked"),
+        "/wait" => wait().await,
+        "/large" => "x".repeat(argument.parse().unwrap_or(0)),
+        "/variable" => format!("{:?}", spin_sdk::variables::get(&argument).await),
+        "/stored" => stored(&argument).await,
+        "/keys" => keys().await,
+        "/write" => write(&argument).await,
+        "/ask" => ask(&argument).await,
+        "/report" => match request.into_body().bytes().await {
+            Ok(body) => report(&argument, body).await,
+            Err(error) => format!("{error:?}"),
+        },
+        other => format!("nothing at {other}"),
+    };
+    Response::new(box_body(FullBody::new(Bytes::from(text))))
+}
+
+fn spin() -> String {
+    let mut number = 0_u64;
+    loop {
+        number = std::hint::black_box(number.wrapping_add(1));
+    }
+}
+
+fn allocate() -> String {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    loop {
+        all.push(std::hint::black_box(vec![1; 1 << 20]));
+    }
+}
+
+/// Waits for longer than any call may take.
+async fn wait() -> String {
+    spin_sdk::time::sleep(std::time::Duration::from_secs(60)).await;
+    String::new()
+}
+
+async fn stored(key: &str) -> String {
+    match Store::open("facts").await {
+        Ok(store) => match store.get(key).await {
+            Ok(value) => format!(
+                "{:?}",
+                value.map(|it| String::from_utf8_lossy(&it).into_owned())
+            ),
+            Err(error) => format!("{error:?}"),
+        },
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+async fn keys() -> String {
+    match Store::open("facts").await {
+        Ok(store) => match store.get_keys().await.collect().await {
+            Ok(keys) => keys.join(" "),
+            Err(error) => format!("{error:?}"),
+        },
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+async fn write(key: &str) -> String {
+    match Store::open("facts").await {
+        Ok(store) => format!("{:?}", store.set(key, b"mine").await),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+async fn ask(url: &str) -> String {
+    match spin_sdk::http::post(url, "question").await {
+        Ok(response) => {
+            let status = response.status();
+            let body = response.into_body().collect().await;
+            let body = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
+            format!("{status} {body:?}")
+        }
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+/// Passes a message on to the edge, with the token it was given.
+async fn report(path: &str, message: Bytes) -> String {
+    let token = spin_sdk::variables::get("token").await.unwrap_or_default();
+    let request = spin_sdk::http::Request::post(format!("http://tracker.internal{path}"))
+        .header("authorization", format!("Bearer {token}"))
+        .body(FullBody::new(message));
+    let Ok(request) = request else {
+        return "not a request".into();
+    };
+    match spin_sdk::http::send(request).await {
+        Ok(response) => response.status().as_u16().to_string(),
+        Err(error) => format!("{error:?}"),
+    }
+}

@@ -1,0 +1,69 @@
+//! The body of an answer: bytes that are all there, or parts as a function makes them.
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct Body(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Full(Option<Bytes>),
+    Parts(mpsc::Receiver<Part>),
+}
+
+/// A part of a body, or that it broke off.
+pub(crate) type Part = Result<Frame<Bytes>, BodyError>;
+
+/// The function ended in the middle of its answer; the cause is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the function ended in the middle of its answer")]
+pub struct BodyError;
+
+impl Body {
+    /// A body that is all there.
+    #[must_use]
+    pub const fn full(bytes: Bytes) -> Self {
+        Self(Kind::Full(Some(bytes)))
+    }
+
+    pub(crate) const fn parts(parts: mpsc::Receiver<Part>) -> Self {
+        Self(Kind::Parts(parts))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Parts(parts) => parts.poll_recv(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Parts(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Kind::Parts(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! wasmtime as we use it: code compiled ahead and kept on disk, instances from a pool, and a clock that
+//! interrupts whoever computes for long.
+
+use crate::guest::Guest;
+use crate::{LoadError, offered};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{
+    Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig,
+};
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+
+/// How often who computes is interrupted: to look at its budget and to let others go on.
+const TICK: Duration = Duration::from_millis(2);
+/// Modules that a component may be made of; Rust's are of three or four.
+const MODULES: u32 = 10;
+const PAGE: usize = 64 << 10;
+/// What an instance gives back to the pool without asking the system, in bytes.
+const KEEP_RESIDENT: usize = 1 << 20;
+
+/// Compiles components and keeps time for their instances.
+pub(crate) struct Engine {
+    engine: wasmtime::Engine,
+    linker: Linker<Guest>,
+    clock: Clock,
+}
+
+impl Engine {
+    /// An engine for so many instances at once, each with so much memory.
+    pub(crate) fn new(
+        cache_dir: &Path,
+        instances: u32,
+        memory_bytes: usize,
+    ) -> Result<Self, LoadError> {
+        let made = configure(cache_dir, instances, memory_bytes).and_then(|config| {
+            let engine = wasmtime::Engine::new(&config)?;
+            let mut linker = Linker::new(&engine);
+            // The standard library imports WASI 0.2, what the SDK makes 0.3.
+            wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+            wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+            offered::add_to_linker(&mut linker)?;
+            let clock = Clock::start(engine.clone())?;
+            Ok(Self {
+                engine,
+                linker,
+                clock,
+            })
+        });
+        made.map_err(|error| LoadError::Engine(format!("{error:#}")))
+    }
+
+    /// Compiles a component, or finds it compiled, and links all that it imports.
+    pub(crate) fn prepare(&self, wasm: &[u8]) -> wasmtime::Result<ServicePre<Guest>> {
+        let component = Component::new(&self.engine, wasm)?;
+        ServicePre::new(self.linker.instantiate_pre(&component)?)
+    }
+
+    pub(crate) const fn engine(&self) -> &wasmtime::Engine {
+        &self.engine
+    }
+
+    /// Keeps the clock going while something runs.
+    pub(crate) fn running(&self) -> Running {
+        self.clock.begin()
+    }
+}
+
+fn configure(cache_dir: &Path, instances: u32, memory_bytes: usize) -> wasmtime::Result<Config> {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * MODULES)
+        .total_memories(instances * 2)
+        .total_tables(instances * MODULES)
+        .total_stacks(instances * 2)
+        .max_core_instances_per_component(MODULES)
+        .max_memories_per_component(2)
+        .max_tables_per_component(MODULES)
+        .max_memory_size(memory_bytes.next_multiple_of(PAGE))
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(PAGE)
+        .pagemap_scan(Enabled::Auto);
+    let mut cache = CacheConfig::new();
+    cache.with_directory(cache_dir);
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .wasm_component_model_async(true)
+        .epoch_interruption(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .cache(Some(Cache::new(cache)?));
+    Ok(config)
+}
+
+/// Ticks while something runs, and sleeps while nothing does.
+struct Clock {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    running: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// Something that runs.
+pub(crate) struct Running(Arc<Shared>);
+
+impl Clock {
+    fn start(engine: wasmtime::Engine) -> wasmtime::Result<Self> {
+        let shared = Arc::new(Shared {
+            running: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let ticking = shared.clone();
+        let thread = thread::Builder::new()
+            .name("function-clock".into())
+            .spawn(move || tick(&engine, &ticking))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    fn begin(&self) -> Running {
+        if self.shared.running.fetch_add(1, Ordering::AcqRel) == 0
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
+        }
+        Running(self.shared.clone())
+    }
+}
+
+fn tick(engine: &wasmtime::Engine, shared: &Shared) {
+    while !shared.stop.load(Ordering::Acquire) {
+        if shared.running.load(Ordering::Acquire) == 0 {
+            thread::park();
+        } else {
+            thread::sleep(TICK);
+            engine.increment_epoch();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It has no way to fail.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! The functions that there are: loaded, exchanged whole, and called by path.
+
+use crate::call::{self, Asked, Instance, Stopped};
+use crate::cpu::Budget;
+use crate::engine::Engine;
+use crate::guest::Guest;
+use crate::manifest::{Component, Manifest};
+use crate::metrics::Metrics;
+use crate::offered::{Entries, Stores};
+use crate::outbound::{Allowed, Internal, Outbound};
+use crate::route::Pattern;
+use crate::{Body, Failure, LoadError};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Limited};
+use prometheus::Registry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+
+/// An instance that is used again is given up after so many calls.
+const CALLS_OF_AN_INSTANCE: u32 = 1_000;
+/// Functions' threads give way to the others of this process (nice value).
+const NICENESS: i32 = 10;
+
+/// What functions there are and what they may use.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `spin.toml`.
+    pub manifest: PathBuf,
+    /// Values of the application's variables.
+    pub variables: BTreeMap<String, String>,
+    /// Values for those variables among these that the application declares.
+    pub offered: BTreeMap<String, String>,
+    /// Where compiled code is kept.
+    pub cache_dir: PathBuf,
+    /// Threads that functions run on.
+    pub threads: usize,
+    /// What each call may use.
+    pub limits: Limits,
+    /// Functions whose instances are used again, for one call at a time: what a call leaves in memory
+    /// the next one sees.
+    pub reuse: BTreeSet<String>,
+}
+
+/// What a call may use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Memory of an instance, in bytes.
+    pub memory_bytes: usize,
+    /// Processor time.
+    pub cpu: Duration,
+    /// Time from the call to the end of the answer.
+    pub wall: Duration,
+    /// The longest body of a request.
+    pub request_bytes: usize,
+    /// The longest body of an answer.
+    pub response_bytes: usize,
+    /// Calls of all functions at once.
+    pub concurrency: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 32 << 20,
+            cpu: Duration::from_millis(100),
+            wall: Duration::from_secs(5),
+            request_bytes: 64 << 10,
+            response_bytes: 1 << 20,
+            concurrency: 128,
+        }
+    }
+}
+
+/// Runs functions. Its threads end when it is dropped.
+pub struct Host {
+    settings: Settings,
+    shared: Arc<Shared>,
+    loaded: ArcSwap<Loaded>,
+    before: Mutex<Option<Arc<Loaded>>>,
+    internal: Arc<dyn Internal>,
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+struct Shared {
+    engine: Engine,
+    metrics: Metrics,
+    permits: Arc<Semaphore>,
+    stores: Mutex<Stores>,
+}
+
+/// One state of all functions.
+struct Loaded {
+    routes: Vec<(Pattern, Arc<Function>)>,
+}
+
+/// One component, ready to be called.
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) limits: Limits,
+    pub(crate) pre: ServicePre<Guest>,
+    shared: Arc<Shared>,
+    allowed: Arc<[Allowed]>,
+    internal: Arc<dyn Internal>,
+    variables: Arc<BTreeMap<String, String>>,
+    stores: Arc<Stores>,
+    reuse: bool,
+    idle: Mutex<Vec<Instance>>,
+}
+
+/// A function that a path leads to.
+#[derive(Clone)]
+pub struct Matched {
+    function: Arc<Function>,
+    route: HeaderValue,
+    rest: HeaderValue,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("manifest", &self.settings.manifest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Matched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Matched").field(&self.function.name).finish()
+    }
+}
+
+impl Host {
+    /// Compiles what the manifest names (or finds it compiled), starts each once, and is then ready.
+    ///
+    /// # Errors
+    /// When the manifest or a component can't be used.
+    pub fn load(
+        settings: Settings,
+        internal: Arc<dyn Internal>,
+        registry: &Registry,
+    ) -> Result<Self, LoadError> {
+        let engine = |cause: &dyn fmt::Display| LoadError::Engine(cause.to_string());
+        let limits = &settings.limits;
+        let shared = Arc::new(Shared {
+            engine: Engine::new(
+                &settings.cache_dir,
+                // One for each call, and as many that wait to be used again or are just starting.
+                u32::try_from(limits.concurrency.saturating_mul(2).max(8)).unwrap_or(u32::MAX),
+                limits.memory_bytes,
+            )?,
+            metrics: Metrics::new(registry).map_err(|error| engine(&error))?,
+            permits: Arc::new(Semaphore::new(limits.concurrency)),
+            stores: Mutex::default(),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(settings.threads.max(1))
+            .thread_name("function")
+            // A guest that computes must not keep the others' input and output waiting.
+            .event_interval(1)
+            .on_thread_start(give_way)
+            .enable_all()
+            .build()
+            .map_err(|error| engine(&error))?;
+        let host = Self {
+            settings,
+            shared,
+            loaded: ArcSwap::from_pointee(Loaded { routes: Vec::new() }),
+            before: Mutex::default(),
+            internal,
+            runtime: Some(runtime),
+        };
+        host.deploy()?;
+        Ok(host)
+    }
+
+    /// Reads manifest and components anew. Calls that are being answered end as they began; when
+    /// anything is wrong nothing changes.
+    ///
+    /// # Errors
+    /// As [`Host::load`].
+    pub fn deploy(&self) -> Result<(), LoadError> {
+        let manifest = self.manifest()?;
+        let mut functions = BTreeMap::new();
+        for (name, component) in &manifest.components {
+            let function = self.function(name, component)?;
+            functions.insert(name.clone(), Arc::new(function));
+        }
+        let routes = manifest.routes.into_iter();
+        let routes = routes.map(|(pattern, name)| (pattern, functions[&name].clone()));
+        let loaded = Arc::new(Loaded {
+            routes: routes.collect(),
+        });
+        let before = self.loaded.swap(loaded);
+        *lock(&self.before) = Some(before);
+        Ok(())
+    }
+
+    /// Goes back to the functions there were before the last deployment; false when there were none.
+    pub fn roll_back(&self) -> bool {
+        let Some(before) = lock(&self.before).take() else {
+            return false;
+        };
+        let after = self.loaded.swap(before);
+        *lock(&self.before) = Some(after);
+        true
+    }
+
+    fn manifest(&self) -> Result<Manifest, LoadError> {
+        let settings = &self.settings;
+        Manifest::read(&settings.manifest, &settings.variables, &settings.offered)
+    }
+
+    /// The files that the functions were made of, the manifest first.
+    #[must_use]
+    pub fn sources(&self) -> Vec<PathBuf> {
+        let manifest = self.manifest();
+        let mut sources = vec![self.settings.manifest.clone()];
+        sources.extend(manifest.map(|it| it.sources()).unwrap_or_default());
+        sources
+    }
+
+    /// Fills a key-value store; calls that begin from now on see it so.
+    pub fn fill_store(&self, label: &str, entries: BTreeMap<String, Vec<u8>>) {
+        let mut stores = lock(&self.shared.stores);
+        store(&mut stores, label).store(Arc::new(entries));
+    }
+
+    /// The function that `path` leads to.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<Matched> {
+        let loaded = self.loaded.load();
+        let mut matching = loaded.routes.iter();
+        matching.find_map(|(pattern, function)| {
+            let rest = pattern.rest(path)?;
+            Some(Matched {
+                function: function.clone(),
+                route: HeaderValue::from_str(pattern.as_str()).ok()?,
+                rest: HeaderValue::from_str(rest).ok()?,
+            })
+        })
+    }
+
+    /// Calls a function for `client`. The answer is the function's own or a [`Failure`]'s.
+    pub fn call<B>(
+        &self,
+        matched: Matched,
+        client: IpAddr,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<B>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let runtime = self
+            .runtime
+            .as_ref()
+            .map(|runtime| runtime.handle().clone());
+        let request = prepare(&matched, client, request);
+        let function = matched.function;
+        async move {
+            let called = match runtime {
+                Some(runtime) => answered(&runtime, &function, request).await,
+                None => Err(Failure::Busy),
+            };
+            called.unwrap_or_else(|failure| {
+                function.shared.metrics.failed(&function.name, failure);
+                failure.response()
+            })
+        }
+    }
+
+    fn function(&self, name: &str, component: &Component) -> Result<Function, LoadError> {
+        let wasm = std::fs::read(&component.source).map_err(|cause| LoadError::Io {
+            path: component.source.clone(),
+            cause,
+        })?;
+        let failed = |error: wasmtime::Error| LoadError::Component {
+            name: name.into(),
+            message: format!("{error:#}"),
+        };
+        let mut all = lock(&self.shared.stores);
+        let labels = component.stores.iter();
+        let stores = labels.map(|label| (label.clone(), store(&mut all, label).clone()));
+        let function = Function {
+            name: name.into(),
+            limits: self.settings.limits.clone(),
+            pre: self.shared.engine.prepare(&wasm).map_err(failed)?,
+            shared: self.shared.clone(),
+            allowed: component.allowed.clone().into(),
+            internal: self.internal.clone(),
+            variables: Arc::new(component.variables.clone()),
+            stores: Arc::new(stores.collect()),
+            reuse: self.settings.reuse.contains(name),
+            idle: Mutex::default(),
+        };
+        drop(all);
+        self.probe(&function).map_err(failed)?;
+        Ok(function)
+    }
+
+    /// Starts it once: what can't be started must not take calls.
+    fn probe(&self, function: &Function) -> wasmtime::Result<()> {
+        let Some(runtime) = &self.runtime else {
+            return Ok(());
+        };
+        let budget = Budget::new(function.limits.wall);
+        let (send, done) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            // Whoever deploys may be in an asynchronous context of its own.
+            scope.spawn(|| {
+                let _running = function.shared.engine.running();
+                let started = runtime.block_on(Instance::start(function, budget));
+                let _ = send.send(started.map(drop));
+            });
+        });
+        match done.recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Stopped::NotStarted(error) | Stopped::Engine(error))) => Err(error),
+            _ => Err(wasmtime::format_err!("it could not be tried")),
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Function {
+    /// An instance for one call.
+    pub(crate) async fn instance(&self, budget: Arc<Budget>) -> Result<Instance, Stopped> {
+        if let Some(idle) = lock(&self.idle).pop() {
+            return Ok(idle.again(budget));
+        }
+        let cold_starts = &self.shared.metrics.cold_starts;
+        cold_starts.with_label_values(&[&self.name]).inc();
+        Instance::start(self, budget).await
+    }
+
+    /// Keeps an instance for the next call, if this function's may be.
+    pub(crate) fn give_back(&self, instance: Instance) {
+        if self.reuse && instance.calls() < CALLS_OF_AN_INSTANCE {
+            lock(&self.idle).push(instance);
+        }
+    }
+
+    pub(crate) fn guest(&self, budget: Arc<Budget>) -> Guest {
+        let outbound = Outbound {
+            allowed: self.allowed.clone(),
+            internal: self.internal.clone(),
+        };
+        Guest::new(
+            outbound,
+            self.variables.clone(),
+            self.stores.clone(),
+            self.limits.memory_bytes,
+            budget,
+        )
+    }
+
+    pub(crate) fn engine(&self) -> &wasmtime::Engine {
+        self.shared.engine.engine()
+    }
+}
+
+/// Adds what Spin tells a component of its call, and takes away what a client made up of it.
+fn prepare<B>(matched: &Matched, client: IpAddr, mut request: Request<B>) -> Request<B> {
+    let headers = request.headers_mut();
+    let invented: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("spin-"))
+        .cloned()
+        .collect();
+    for name in invented {
+        headers.remove(name);
+    }
+    headers.insert("spin-matched-route", matched.route.clone());
+    headers.insert("spin-component-route", matched.route.clone());
+    headers.insert("spin-path-info", matched.rest.clone());
+    headers.insert("spin-base-path", HeaderValue::from_static("/"));
+    // Spin's own form has a port; whose it is nobody asks.
+    let client = std::net::SocketAddr::new(client, 0).to_string();
+    if let Ok(client) = HeaderValue::from_str(&client) {
+        headers.insert("spin-client-addr", client);
+    }
+    request
+}
+
+async fn answered<B>(
+    runtime: &tokio::runtime::Handle,
+    function: &Arc<Function>,
+    request: Request<B>,
+) -> Result<Response<Body>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let metrics = &function.shared.metrics;
+    let name = function.name.as_str();
+    metrics.calls.with_label_values(&[name]).inc();
+    let most = function.limits.request_bytes;
+    if request.body().size_hint().lower() > most as u64 {
+        return Err(Failure::RequestTooLarge);
+    }
+    let permits = function.shared.permits.clone();
+    let permit = permits.try_acquire_owned().map_err(|_| Failure::Busy)?;
+    let begun = Instant::now();
+    let asked = limited(request, most);
+    let (answer, head) = oneshot::channel();
+    let called = function.clone();
+    let task = runtime.spawn(async move {
+        let _permit = permit;
+        let _running = called.shared.engine.running();
+        let level = &called.shared.metrics.running;
+        let level = level.with_label_values(&[&called.name]);
+        level.inc();
+        let done = call::run(&called, asked, answer).await;
+        level.dec();
+        done
+    });
+    let response = match head.await {
+        Ok(response) => Ok(response),
+        Err(_) => match task.await {
+            Ok(Err(failure)) => Err(failure),
+            _ => Err(Failure::NoAnswer),
+        },
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    metrics.seconds.with_label_values(&[name]).observe(seconds);
+    response
+}
+
+/// The request with a body that ends in an error beyond `most` bytes.
+fn limited<B>(request: Request<B>, most: usize) -> Asked
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let too_large = Arc::new(AtomicBool::new(false));
+    let noticed = too_large.clone();
+    let request = request.map(|body| {
+        let body = Limited::new(body, most).map_err(move |error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                noticed.store(true, Ordering::Relaxed);
+                Error::HttpRequestBodySize(Some(most as u64))
+            } else {
+                Error::ConnectionTerminated
+            }
+        });
+        body.boxed_unsync()
+    });
+    Asked { request, too_large }
+}
+
+fn store<'s>(stores: &'s mut Stores, label: &str) -> &'s Arc<ArcSwap<Entries>> {
+    stores.entry(label.into()).or_default()
+}
+
+/// Clicks go before functions.
+fn give_way() {
+    // Without the right to it they run as the others do.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,175 @@
+//! A host with the guest for tests, which `cargo xtask functions` builds.
+
+use bytes::Bytes;
+use function_host::{Host, Internal, InternalAnswer, Limits, LoadError, Settings};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use prometheus::Registry;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+pub(crate) struct Functions {
+    host: Host,
+    registry: Registry,
+    folder: TempDir,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
+}
+
+/// Answers with what it was asked.
+struct Mirror;
+
+impl Internal for Mirror {
+    fn host(&self) -> &str {
+        "tracker.internal"
+    }
+
+    fn answer(&self, request: Request<Bytes>) -> InternalAnswer {
+        let (parts, body) = request.into_parts();
+        let text = format!(
+            "{} {} {}",
+            parts.method,
+            parts.uri.path(),
+            String::from_utf8_lossy(&body)
+        );
+        Box::pin(async move { Response::new(Bytes::from(text)) })
+    }
+}
+
+fn guest() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+        PathBuf::from,
+    );
+    let guest = target.join("wasm32-wasip2/function/function_guest.wasm");
+    assert!(
+        guest.is_file(),
+        "build the functions first: cargo xtask functions"
+    );
+    guest
+}
+
+impl Functions {
+    pub(crate) fn load(limits: &Limits, reuse: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::copy(guest(), folder.path().join("guest.wasm")).expect("copied");
+        let registry = Registry::new();
+        write_manifest(folder.path(), "good day");
+        let settings = Settings {
+            manifest: folder.path().join("spin.toml"),
+            variables: BTreeMap::new(),
+            offered: BTreeMap::new(),
+            // Shared by all tests: compiling takes longer than they do.
+            cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions"),
+            threads: 1,
+            limits: limits.clone(),
+            reuse: reuse.split_whitespace().map(Into::into).collect(),
+        };
+        let host = Host::load(settings, Arc::new(Mirror), &registry).expect("loaded");
+        Self {
+            host,
+            registry,
+            folder,
+        }
+    }
+
+    pub(crate) fn load_reusing(limits: &Limits, _: &str) -> Self {
+        Self::load(limits, "guest")
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Said {
+        self.call(Request::get(target), "").await
+    }
+
+    pub(crate) async fn call(&self, request: http::request::Builder, body: &str) -> Said {
+        let body = Full::new(Bytes::from(body.to_owned()));
+        self.send(request.body(body).expect("a request")).await
+    }
+
+    /// With a body whose length is not told before.
+    pub(crate) async fn call_in_parts(&self, target: &str, body: &str) -> Said {
+        let part = Bytes::from(body.to_owned());
+        let parts = futures::stream::iter([Ok::<_, Infallible>(http_body::Frame::data(part))]);
+        let request = Request::post(target).body(StreamBody::new(parts));
+        self.send(request.expect("a request")).await
+    }
+
+    async fn send<B>(&self, request: Request<B>) -> Said
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let Some(matched) = self.host.find(request.uri().path()) else {
+            return Said {
+                status: StatusCode::NOT_FOUND,
+                text: String::new(),
+            };
+        };
+        let client = "203.0.113.7".parse().expect("an address");
+        let response = self.host.call(matched, client, request).await;
+        let status = response.status();
+        let body = response.into_body().collect().await;
+        let text = body.map_or_else(
+            |error| error.to_string(),
+            |body| String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        );
+        Said { status, text }
+    }
+
+    pub(crate) fn fill<const N: usize>(&self, entries: [(&str, &str); N]) {
+        let entries = entries.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
+        self.host.fill_store("facts", entries.into());
+    }
+
+    pub(crate) fn write_manifest(&self, greeting: &str) {
+        write_manifest(self.folder.path(), greeting);
+    }
+
+    pub(crate) fn break_component(&self) {
+        fs::write(self.folder.path().join("guest.wasm"), "no component").expect("written");
+    }
+
+    pub(crate) fn deploy(&self) -> Result<(), LoadError> {
+        self.host.deploy()
+    }
+
+    pub(crate) fn roll_back(&self) -> bool {
+        self.host.roll_back()
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let encoder = prometheus::TextEncoder::new();
+        encoder
+            .encode_to_string(&self.registry.gather())
+            .expect("encoded")
+    }
+}
+
+fn write_manifest(folder: &Path, greeting: &str) {
+    let text = format!(
+        r#"spin_manifest_version = 2
+[application]
+name = "tests"
+[variables]
+phrase = {{ default = "{greeting}" }}
+[[trigger.http]]
+route = "/:what"
+component = "guest"
+[component.guest]
+source = "guest.wasm"
+allowed_outbound_hosts = ["http://tracker.internal"]
+key_value_stores = ["facts"]
+[component.guest.variables]
+greeting = "{{{{ phrase }}}}"
+"#
+    );
+    fs::write(folder.join("spin.toml"), text).expect("written");
+}

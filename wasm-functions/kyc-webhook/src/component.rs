@@ -1,0 +1,29 @@
+//! The component: a webhook and the settings in, the edge's internal API, an answer out. What it says is
+//! decided elsewhere.
+
+use crate::{Scheme, Variables, decide};
+use functions_shared::io::{self, Answer};
+use spin_sdk::http::Request;
+use spin_sdk::http_service;
+use tracking_events::Micros;
+
+#[http_service]
+async fn answer(request: Request) -> Answer {
+    let Some(request) = io::read(request).await else {
+        return io::unavailable();
+    };
+    let scheme = Scheme::read(Variables {
+        keys: io::variable("kyc_keys").await,
+        signed: io::variable("kyc_signed").await,
+        window: io::variable("kyc_window").await,
+        signature_header: io::variable("kyc_signature_header").await,
+        timestamp_header: io::variable("kyc_timestamp_header").await,
+        delivery_header: io::variable("kyc_delivery_header").await,
+    });
+    let decision = decide(
+        &request,
+        scheme.as_ref().map_err(|wrong| *wrong),
+        Micros::now(),
+    );
+    io::carry_out(decision, tracker_api::KYC_UPDATES).await
+}

@@ -1,0 +1,129 @@
+//! From a webhook to what it says of an affiliate, or to why not.
+
+use crate::Scheme;
+use functions_shared::{Decision, MAX_BODY_BYTES, Reason, Refusal, Request};
+use serde::Deserialize;
+use tracker_api::KycUpdate;
+use tracking_events::{KycStatus, Micros, TIERS};
+
+/// The path of the webhook.
+pub const PATH: &str = "/api/webhooks/kyc/verifymy";
+/// The service, in what is reported.
+const PROVIDER: &str = "verifymy";
+/// The longest id, in bytes.
+const MAX_ID_BYTES: usize = 128;
+
+#[derive(Deserialize)]
+struct Message {
+    id: Option<String>,
+    affiliate_id: String,
+    status: String,
+    tier: u8,
+    occurred_at: String,
+}
+
+/// Decides on a webhook, by a scheme or what is wrong with it. The same message again is decided alike:
+/// its delivery id tells the centre that it is the same.
+#[must_use]
+pub fn decide(
+    request: &Request,
+    scheme: Result<&Scheme, &'static str>,
+    now: Micros,
+) -> Decision<KycUpdate<'static>> {
+    match update(request, scheme, now) {
+        Ok(update) => Decision::Accept(update, "OK\n".into()),
+        Err(refusal) => {
+            // Paths and queries of others may hold anything.
+            let path = if request.path == PATH { PATH } else { "/***" };
+            let method = request
+                .method
+                .chars()
+                .filter(char::is_ascii_alphabetic)
+                .take(16);
+            let shown = format!("{} {path}", method.collect::<String>());
+            Decision::Refuse(Box::new(refusal.of(
+                "kyc-webhook",
+                PROVIDER,
+                shown,
+                request,
+            )))
+        }
+    }
+}
+
+fn update(
+    request: &Request,
+    scheme: Result<&Scheme, &'static str>,
+    now: Micros,
+) -> Result<KycUpdate<'static>, Refusal> {
+    if request.path != PATH {
+        return Err(Reason::KycUnknownPath.because("there is nothing here"));
+    }
+    if request.method != "POST" {
+        return Err(Reason::KycMethodNotAllowed.because("POST is taken"));
+    }
+    if request.body.len() > MAX_BODY_BYTES {
+        let most = format!("a body is at most {MAX_BODY_BYTES} bytes long");
+        return Err(Reason::KycBodyTooLarge.because(most));
+    }
+    let scheme = scheme.map_err(|wrong| {
+        let told = "webhooks are not set up here; try again later";
+        Reason::KycMisconfigured
+            .because(told)
+            .recorded(wrong.into())
+    })?;
+    scheme.check(request, now)?;
+    let message: Message = serde_json::from_slice(&request.body).map_err(|_| {
+        let expected = "affiliate_id, status, tier and occurred_at are expected";
+        Reason::KycMalformedBody.because(expected)
+    })?;
+    let in_header = request.header(&scheme.delivery_header);
+    let delivery = delivery(message.id.as_deref(), in_header)?.to_owned();
+    if !is_id(&message.affiliate_id) {
+        return Err(Reason::KycBadAffiliate.because("affiliate_id is 1 to 128 bytes of text"));
+    }
+    let status = KycStatus::from_word(&message.status).ok_or_else(|| {
+        let known = "pending, approved, rejected, revoked and expired are known";
+        Reason::KycUnknownStatus.because(known)
+    })?;
+    if !TIERS.iter().any(|tier| tier.number == message.tier) {
+        return Err(Reason::KycUnknownTier.because("tiers are 0 to 3"));
+    }
+    Ok(KycUpdate {
+        provider: PROVIDER.into(),
+        delivery: delivery.into(),
+        affiliate: message.affiliate_id.into(),
+        status: status.as_str().into(),
+        tier: message.tier,
+        happened_micros: happened(&message.occurred_at, scheme, now)?,
+    })
+}
+
+/// The delivery id, of the body or the header; they must not differ.
+fn delivery<'a>(body: Option<&'a str>, header: Option<&'a str>) -> Result<&'a str, Refusal> {
+    let bad = |why: &str| Reason::KycBadDelivery.because(why.to_owned());
+    match (body, header) {
+        (Some(body), Some(header)) if body != header => Err(bad("body and header differ")),
+        (Some(id), _) | (None, Some(id)) if is_id(id) => Ok(id),
+        _ => Err(bad(
+            "an id of 1 to 128 bytes of text is expected, in the body or the header",
+        )),
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_ID_BYTES && !text.chars().any(char::is_control)
+}
+
+/// In microseconds since 1970. The latest to happen counts, so that one in the future would stay.
+fn happened(text: &str, scheme: &Scheme, now: Micros) -> Result<u64, Refusal> {
+    let bad = |why: &str| Reason::KycBadTime.because(why.to_owned());
+    let happened = text.parse::<jiff::Timestamp>();
+    let happened = happened.map_err(|_| bad("occurred_at is a time of RFC 3339"))?;
+    let happened = u64::try_from(happened.as_microsecond());
+    let happened = happened.map_err(|_| bad("occurred_at is before 1970"))?;
+    if happened > now.0.saturating_add(scheme.window_micros()) {
+        return Err(bad("occurred_at is in the future"));
+    }
+    Ok(happened)
+}

@@ -1,0 +1,198 @@
+//! How webhooks are signed: what the settings say, and whether a request keeps to it.
+
+use functions_shared::{Reason, Refusal, Request, proof};
+use tracking_events::Micros;
+
+/// The shortest key that is a secret, in bytes.
+const LEAST_KEY_BYTES: usize = 16;
+/// The longest window, in seconds: a day.
+const MAX_WINDOW: u64 = 86_400;
+
+/// The settings, as the variables of the same names say.
+#[derive(Debug, Clone, Default)]
+pub struct Variables {
+    /// `kyc_keys`: keys separated by commas.
+    pub keys: String,
+    /// `kyc_signed`: what is signed.
+    pub signed: String,
+    /// `kyc_window`: how many seconds a signature is believed.
+    pub window: String,
+    /// `kyc_signature_header`: the name of the header of the signature.
+    pub signature_header: String,
+    /// `kyc_timestamp_header`: of the time, in seconds since 1970.
+    pub timestamp_header: String,
+    /// `kyc_delivery_header`: of the delivery id.
+    pub delivery_header: String,
+}
+
+/// How webhooks are signed.
+#[derive(Debug, Clone)]
+pub struct Scheme {
+    keys: Vec<Key>,
+    signed: String,
+    window: u64,
+    signature_header: String,
+    timestamp_header: String,
+    pub(crate) delivery_header: String,
+}
+
+/// A key of a signature. It has no text form, so that it can't reach a log.
+#[derive(Clone)]
+struct Key(Vec<u8>);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+impl Scheme {
+    /// Reads the settings; says what is wrong with them.
+    ///
+    /// # Errors
+    /// When by these settings anybody could be believed, or nobody.
+    pub fn read(variables: Variables) -> Result<Self, &'static str> {
+        let keys = variables.keys.split(',').map(|key| key.trim().as_bytes());
+        let keys: Vec<Key> = keys
+            .filter(|it| !it.is_empty())
+            .map(|it| Key(it.to_vec()))
+            .collect();
+        if keys.is_empty() {
+            return Err("kyc_keys is empty");
+        }
+        if keys.iter().any(|key| key.0.len() < LEAST_KEY_BYTES) {
+            return Err("kyc_keys: keys are at least 16 bytes long");
+        }
+        // What is not signed, anybody could change.
+        if !["{timestamp}", "{body}"]
+            .iter()
+            .all(|it| variables.signed.contains(it))
+        {
+            return Err("kyc_signed: {timestamp} and {body} are expected in it");
+        }
+        let window = variables.window.parse().unwrap_or(0);
+        if !(1..=MAX_WINDOW).contains(&window) {
+            return Err("kyc_window: 1 to 86400 seconds are expected");
+        }
+        let headers = [&variables.signature_header, &variables.timestamp_header];
+        if headers.iter().any(|name| name.is_empty()) {
+            return Err("kyc_signature_header and kyc_timestamp_header are expected");
+        }
+        Ok(Self {
+            keys,
+            signed: variables.signed,
+            window,
+            signature_header: variables.signature_header,
+            timestamp_header: variables.timestamp_header,
+            delivery_header: variables.delivery_header,
+        })
+    }
+
+    /// Whether a key of ours signed the request, and lately.
+    pub(crate) fn check(&self, request: &Request, now: Micros) -> Result<(), Refusal> {
+        let signature = request.header(&self.signature_header).unwrap_or_default();
+        let timestamp = request.header(&self.timestamp_header).unwrap_or_default();
+        let parts = self.parts(request, timestamp);
+        // Every key is tried, whichever it was.
+        let signed = self.keys.iter().fold(false, |held, key| {
+            held | proof::signature_holds(&key.0, &parts, signature)
+        });
+        if !signed {
+            return Err(Reason::KycBadSignature.because("no key that is known here signed this"));
+        }
+        let digits = timestamp.bytes().all(|byte| byte.is_ascii_digit());
+        let at = timestamp.parse::<u64>().ok().filter(|_| digits);
+        if at.is_some_and(|at| at.abs_diff(now.0 / 1_000_000) <= self.window) {
+            return Ok(());
+        }
+        let window = self.window;
+        let why = format!("seconds since 1970, at most {window} from now, are expected");
+        Err(Reason::KycOutsideWindow.because(why))
+    }
+
+    /// Seconds that clocks may differ by.
+    pub(crate) const fn window_micros(&self) -> u64 {
+        self.window * 1_000_000
+    }
+
+    /// The template filled in; what is filled in is not looked through for more.
+    fn parts<'a>(&'a self, request: &'a Request, timestamp: &'a str) -> Vec<&'a [u8]> {
+        let known = [
+            ("{timestamp}", timestamp.as_bytes()),
+            ("{body}", request.body.as_slice()),
+            (
+                "{delivery}",
+                request
+                    .header(&self.delivery_header)
+                    .unwrap_or_default()
+                    .as_bytes(),
+            ),
+        ];
+        let mut parts = Vec::new();
+        let mut rest = self.signed.as_str();
+        loop {
+            let places = known
+                .iter()
+                .filter_map(|(name, value)| rest.find(name).map(|at| (at, *name, *value)));
+            let Some((at, name, value)) = places.min_by_key(|(at, _, _)| *at) else {
+                parts.push(rest.as_bytes());
+                return parts;
+            };
+            parts.push(&rest.as_bytes()[..at]);
+            parts.push(value);
+            rest = &rest[at + name.len()..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables() -> Variables {
+        Variables {
+            keys: "a key of some length, another key of some length".into(),
+            signed: "v1:{timestamp}.{delivery}.{body}".into(),
+            window: "300".into(),
+            signature_header: "x-signature".into(),
+            timestamp_header: "x-time".into(),
+            delivery_header: "x-delivery".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_signed_follows_the_template() {
+        let scheme = Scheme::read(variables()).expect("settings");
+        let request = Request {
+            headers: vec![("x-delivery".into(), "d-{body}".into())],
+            body: b"{timestamp}".to_vec(),
+            ..Request::default()
+        };
+        assert_eq!(
+            scheme.parts(&request, "12").concat(),
+            b"v1:12.d-{body}.{timestamp}"
+        );
+    }
+
+    #[test]
+    fn settings_that_believe_anybody_are_refused() {
+        let with = |change: fn(&mut Variables)| {
+            let mut changed = variables();
+            change(&mut changed);
+            Scheme::read(changed).map(drop)
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        for wrong in [
+            with(|it| it.keys.clear()),
+            with(|it| it.keys = " , ".into()),
+            with(|it| it.keys.push_str(",short")),
+            with(|it| it.signed = "{body}".into()),
+            with(|it| it.signed = "{timestamp}".into()),
+            with(|it| it.window = "0".into()),
+            with(|it| it.window = "5m".into()),
+            with(|it| it.signature_header.clear()),
+        ] {
+            assert!(wrong.is_err());
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Webhooks of the identity service: what is taken, what is refused and why, and that nothing altered is
+//! believed.
+#![allow(missing_docs)]
+
+use hmac::{Hmac, Mac as _};
+use kyc_webhook::{Decision, PATH, Reason, Request, Scheme, Variables, decide};
+use proptest::prelude::*;
+use sha2::Sha256;
+use tracker_api::KycUpdate;
+use tracking_events::Micros;
+use tracking_events::TIERS;
+
+const NOW: Micros = Micros(1_795_000_000_000_000);
+const SECONDS: u64 = 1_795_000_000;
+const OLD: &str = "an older key of some length";
+const NEW: &str = "a newer key of some length";
+const BODY: &str = r#"{"id":"d-1","affiliate_id":"ann","status":"approved","tier":2,"occurred_at":"2026-11-18T03:00:00+02:00","extra":{"a":1}}"#;
+
+fn variables() -> Variables {
+    Variables {
+        keys: format!("{NEW}, {OLD}"),
+        signed: "{timestamp}.{body}".into(),
+        window: "300".into(),
+        signature_header: "x-verifymy-signature".into(),
+        timestamp_header: "x-verifymy-timestamp".into(),
+        delivery_header: "x-verifymy-delivery".into(),
+    }
+}
+
+fn sign(key: &str, text: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key");
+    mac.update(text.as_bytes());
+    data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
+}
+
+/// A request with its time and signature.
+fn request(time: &str, signature: &str, body: &str) -> Request {
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Request {
+        method: "POST".into(),
+        path: PATH.into(),
+        headers: vec![
+            header("x-verifymy-signature", signature),
+            header("x-verifymy-timestamp", time),
+        ],
+        body: body.into(),
+        client: Request::client_of("198.51.100.1:443"),
+        ..Request::default()
+    }
+}
+
+fn signed(time: u64, body: &str) -> Request {
+    request(
+        &time.to_string(),
+        &sign(NEW, &format!("{time}.{body}")),
+        body,
+    )
+}
+
+fn by(request: &Request, variables: Variables) -> Decision<KycUpdate<'static>> {
+    let scheme = Scheme::read(variables);
+    decide(request, scheme.as_ref().map_err(|wrong| *wrong), NOW)
+}
+
+fn accepted(request: &Request) -> KycUpdate<'static> {
+    match by(request, variables()) {
+        Decision::Accept(update, answer) => {
+            assert_eq!(answer, "OK\n");
+            update
+        }
+        Decision::Refuse(refused) => panic!("{request:?}: {refused:?}"),
+    }
+}
+
+fn is(decision: Decision<KycUpdate<'static>>, reason: Reason) {
+    let Decision::Refuse(refused) = decision else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(refused.rejection.reason_name, reason.name());
+    assert_eq!(
+        (refused.status, refused.rejection.reason),
+        (reason.status(), reason.number())
+    );
+    let begins = format!("refused: {} {}: ", reason.number(), reason.name());
+    assert!(refused.answer.starts_with(&begins), "{}", refused.answer);
+    assert_eq!(refused.rejection.address, "198.51.100.1");
+    assert!(!refused.rejection.request.contains("secret"), "{refused:?}");
+}
+
+fn refused(request: &Request, reason: Reason) {
+    is(by(request, variables()), reason);
+}
+
+#[test]
+fn what_was_signed_is_taken() {
+    let update = accepted(&signed(SECONDS, BODY));
+    assert_eq!((&*update.provider, &*update.delivery), ("verifymy", "d-1"));
+    assert_eq!(
+        (&*update.affiliate, &*update.status, update.tier),
+        ("ann", "approved", 2)
+    );
+    assert_eq!(update.happened_micros, 1_794_963_600_000_000);
+    // A repetition is settled at the centre, by its delivery id.
+    assert_eq!(accepted(&signed(SECONDS, BODY)), update);
+    let older = sign(OLD, &format!("{SECONDS}.{BODY}"));
+    for signature in [
+        older.clone(),
+        older.to_uppercase(),
+        format!("sha256={older}"),
+    ] {
+        accepted(&request(&SECONDS.to_string(), &signature, BODY));
+    }
+    for status in ["pending", "rejected", "revoked", "expired"] {
+        let body = BODY.replace("approved", status);
+        assert_eq!(accepted(&signed(SECONDS, &body)).status, status);
+    }
+}
+
+#[test]
+fn what_was_not_signed_or_not_lately_is_refused() {
+    let good = sign(NEW, &format!("{SECONDS}.{BODY}"));
+    let time = SECONDS.to_string();
+    for (time, signature, body) in [
+        (time.clone(), String::new(), BODY.to_owned()),
+        (time.clone(), "sha256=".into(), BODY.into()),
+        (time.clone(), good[..62].into(), BODY.into()),
+        (
+            time.clone(),
+            sign("another key of some length", &format!("{time}.{BODY}")),
+            BODY.into(),
+        ),
+        (time.clone(), good.clone(), BODY.replace("ann", "bob")),
+        ((SECONDS + 1).to_string(), good.clone(), BODY.into()),
+        (String::new(), good.clone(), BODY.into()),
+    ] {
+        refused(&request(&time, &signature, &body), Reason::KycBadSignature);
+    }
+    let mut twice = signed(SECONDS, BODY);
+    twice.headers.push(("x-verifymy-signature".into(), good));
+    refused(&twice, Reason::KycBadSignature);
+    accepted(&signed(SECONDS - 300, BODY));
+    accepted(&signed(SECONDS + 300, BODY));
+    refused(&signed(SECONDS - 301, BODY), Reason::KycOutsideWindow);
+    refused(&signed(SECONDS + 301, BODY), Reason::KycOutsideWindow);
+    for time in ["", "+1795000000", "1795000000.0", "18446744073709551616"] {
+        let signature = sign(NEW, &format!("{time}.{BODY}"));
+        refused(&request(time, &signature, BODY), Reason::KycOutsideWindow);
+    }
+}
+
+#[test]
+fn what_does_not_say_what_it_should_is_refused() {
+    let with = |from: &str, to: &str| signed(SECONDS, &BODY.replace(from, to));
+    refused(&signed(SECONDS, "{}"), Reason::KycMalformedBody);
+    refused(&signed(SECONDS, ""), Reason::KycMalformedBody);
+    refused(
+        &with("\"tier\":2", "\"tier\":\"2\""),
+        Reason::KycMalformedBody,
+    );
+    refused(
+        &with("\"tier\":2", "\"tier\":2,\"tier\":3"),
+        Reason::KycMalformedBody,
+    );
+    refused(&with("\"tier\":2", "\"tier\":4"), Reason::KycUnknownTier);
+    refused(&with("approved", "done"), Reason::KycUnknownStatus);
+    refused(&with("ann", ""), Reason::KycBadAffiliate);
+    refused(&with("ann", &"a".repeat(129)), Reason::KycBadAffiliate);
+    refused(&with("ann", "a\\u0000"), Reason::KycBadAffiliate);
+    refused(
+        &with("2026-11-18T03:00:00+02:00", "yesterday"),
+        Reason::KycBadTime,
+    );
+    refused(
+        &with("2026-11-18T03:00:00+02:00", "2026-11-18T03:00:00"),
+        Reason::KycBadTime,
+    );
+    refused(&with("2026-11-18", "2027-11-18"), Reason::KycBadTime);
+    refused(&with("2026-11-18", "1969-11-18"), Reason::KycBadTime);
+    refused(&with("\"id\":\"d-1\",", ""), Reason::KycBadDelivery);
+    refused(&with("d-1", ""), Reason::KycBadDelivery);
+}
+
+#[test]
+fn the_delivery_id_may_be_in_the_header() {
+    let mut in_header = signed(SECONDS, &BODY.replace("\"id\":\"d-1\",", ""));
+    in_header
+        .headers
+        .push(("x-verifymy-delivery".into(), "d-2".into()));
+    assert_eq!(accepted(&in_header).delivery, "d-2");
+    let mut both = signed(SECONDS, BODY);
+    both.headers
+        .push(("x-verifymy-delivery".into(), "d-1".into()));
+    assert_eq!(accepted(&both).delivery, "d-1");
+    both.headers[2].1 = "d-2".into();
+    refused(&both, Reason::KycBadDelivery);
+}
+
+#[test]
+fn what_is_no_webhook_is_refused() {
+    let mut other = signed(SECONDS, BODY);
+    other.path = "/api/webhooks/secret".into();
+    refused(&other, Reason::KycUnknownPath);
+    let mut get = signed(SECONDS, BODY);
+    get.method = "GET".into();
+    refused(&get, Reason::KycMethodNotAllowed);
+    let long = "x".repeat((64 << 10) + 1);
+    refused(&signed(SECONDS, &long), Reason::KycBodyTooLarge);
+    let mut unset = variables();
+    unset.keys = String::new();
+    is(by(&signed(SECONDS, BODY), unset), Reason::KycMisconfigured);
+}
+
+#[test]
+fn tiers_are_in_order_and_the_last_is_without_limit() {
+    let limits: Vec<_> = TIERS
+        .iter()
+        .map(|tier| (tier.number, tier.limit_cents))
+        .collect();
+    let dollars = |amount: i64| Some(amount * 100);
+    assert_eq!(
+        limits,
+        [
+            (0, dollars(100)),
+            (1, dollars(1_000)),
+            (2, dollars(10_000)),
+            (3, None)
+        ]
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_altered_is_believed(at in any::<prop::sample::Index>(), flip in 1_u8..=255, what in 0..3) {
+        let mut altered = signed(SECONDS, BODY);
+        match what {
+            0 => { let at = at.index(altered.body.len()); altered.body[at] ^= flip; }
+            which => {
+                let value = &mut altered.headers[which as usize - 1].1;
+                let mut bytes = value.clone().into_bytes();
+                let at = at.index(bytes.len());
+                bytes[at] ^= flip;
+                // The case of hexadecimal digits says nothing.
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                prop_assume!(!text.eq_ignore_ascii_case(value));
+                *value = text;
+            }
+        }
+        prop_assert!(matches!(by(&altered, variables()), Decision::Refuse(_)));
+    }
+
+    #[test]
+    fn nothing_panics_on_what_was_signed(body in ".{0,200}", time in ".{0,24}") {
+        let signature = sign(NEW, &format!("{time}.{body}"));
+        let decision = by(&request(&time, &signature, &body), variables());
+        prop_assert!(matches!(decision, Decision::Refuse(_)));
+    }
+
+    #[test]
+    fn nothing_panics_on_bodies_that_are_nearly_right(
+        id in ".{0,140}", affiliate in ".{0,140}", tier in any::<i64>(), time in "[0-9TZ:+.-]{0,30}",
+    ) {
+        let body = serde_json::json!({
+            "id": id, "affiliate_id": affiliate, "status": "approved", "tier": tier, "occurred_at": time,
+        });
+        if let Decision::Accept(update, _) = by(&signed(SECONDS, &body.to_string()), variables()) {
+            prop_assert!(update.tier <= 3 && (1..=128).contains(&update.delivery.len()));
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! An advertiser's entry in the store: what it may say, and what is wrong with one.
+
+use crate::dialect::{Dialect, Field};
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use tracking_events::{ConversionKind, ConversionStatus};
+
+/// Days after which a click does not convert any more, unless configured.
+const CLICK_AGE_DAYS: u32 = 90;
+const MAX_CLICK_AGE_DAYS: u32 = 3_650;
+/// The longest answer of its own, in bytes.
+const MAX_ANSWER_BYTES: usize = 256;
+
+/// What is known of an advertiser.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Advertiser {
+    pub(crate) dialect: Dialect,
+    /// The currency of postbacks that name none.
+    pub(crate) currency: Option<String>,
+    pub(crate) auth: Vec<Auth>,
+    #[serde(default)]
+    pub(crate) auth_mode: AuthMode,
+    #[serde(default = "click_age")]
+    pub(crate) max_click_age_days: u32,
+    /// Names of parameters in place of the dialect's.
+    #[serde(default)]
+    parameters: BTreeMap<Field, String>,
+    /// Words of its own for statuses.
+    #[serde(default)]
+    status_words: BTreeMap<String, Vec<String>>,
+    /// Words of its own for events.
+    #[serde(default)]
+    event_words: BTreeMap<String, Vec<String>>,
+    answer: Option<String>,
+    /// Keys of paths that mean this advertiser; used where the entry is stored.
+    #[serde(default, rename = "path_keys")]
+    _path_keys: Vec<String>,
+}
+
+/// One way of proving who somebody is.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Auth {
+    /// `/postback/NAME/SECRET`, or the path key.
+    #[serde(alias = "secret_in_path")]
+    SecretPath(String),
+    /// A parameter that holds a secret.
+    SecretParameter { name: String, value: String },
+    /// A signature.
+    Hmac(Signature),
+    /// Networks it sends from.
+    Addresses(Vec<IpNet>),
+}
+
+/// A signature in hexadecimal, in a parameter or a header.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Signature {
+    pub(crate) key: String,
+    pub(crate) over: Over,
+    pub(crate) parameter: Option<String>,
+    pub(crate) header: Option<String>,
+    #[serde(default, rename = "algorithm")]
+    _algorithm: Algorithm,
+}
+
+/// What is signed: the query without the signature's parameter, or the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Over {
+    Query,
+    Body,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Algorithm {
+    #[default]
+    Sha256,
+}
+
+/// How many of the ways must hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AuthMode {
+    #[default]
+    Any,
+    All,
+}
+
+const fn click_age() -> u32 {
+    CLICK_AGE_DAYS
+}
+
+/// The advertiser that the entry of a path key stands for.
+#[must_use]
+pub fn alias(entry: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Alias {
+        advertiser: String,
+    }
+    let alias: Alias = serde_json::from_slice(entry).ok()?;
+    Some(alias.advertiser)
+}
+
+impl Advertiser {
+    /// Reads an entry; says what is wrong with it, without its values.
+    pub(crate) fn read(entry: &[u8]) -> Result<Self, String> {
+        let read: Self = serde_json::from_slice(entry).map_err(|error| {
+            // Not its text, which may repeat a secret.
+            format!(
+                "the entry can't be read: {:?} error in column {}",
+                error.classify(),
+                error.column()
+            )
+        })?;
+        read.checked()
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        let wrong = |what: &str| Err(what.to_owned());
+        if self.auth.is_empty() {
+            return wrong("auth is empty: anybody could report sales");
+        }
+        if !self.auth.iter().all(Auth::is_usable) {
+            return wrong(
+                "auth: a secret, key or list is empty, or hmac has not one of parameter and header",
+            );
+        }
+        if !(1..=MAX_CLICK_AGE_DAYS).contains(&self.max_click_age_days) {
+            return wrong("max_click_age_days is 1 to 3650");
+        }
+        let currency = self.currency.as_deref();
+        if currency.is_some_and(|code| crate::amount::currency(code).is_err()) {
+            return wrong("currency is not one of ISO 4217");
+        }
+        let answer = self.answer.as_deref().unwrap_or_default();
+        if answer.len() > MAX_ANSWER_BYTES || answer.chars().any(char::is_control) {
+            return wrong("answer is too long or not plain");
+        }
+        let statuses = self.status_words.keys();
+        if statuses
+            .into_iter()
+            .any(|it| ConversionStatus::from_word(it).is_none())
+        {
+            return wrong(
+                "status_words: pending, approved, rejected, hold and chargeback are known",
+            );
+        }
+        let kinds = self.event_words.keys();
+        if kinds
+            .into_iter()
+            .any(|it| ConversionKind::from_word(it).is_none())
+        {
+            return wrong("event_words: lead, sale, rebill, upsell, install and custom are known");
+        }
+        Ok(self)
+    }
+
+    /// The names that a field's parameter may have.
+    pub(crate) fn names(&self, field: Field) -> Vec<&str> {
+        match self.parameters.get(&field) {
+            Some(own) => vec![own],
+            None => self.dialect.table().names(field).to_vec(),
+        }
+    }
+
+    /// The status that a word of its own stands for.
+    pub(crate) fn own_status(&self, word: &str) -> Option<ConversionStatus> {
+        ConversionStatus::from_word(meaning(&self.status_words, word)?)
+    }
+
+    /// The event that a word of its own stands for.
+    pub(crate) fn own_event(&self, word: &str) -> Option<ConversionKind> {
+        ConversionKind::from_word(meaning(&self.event_words, word)?)
+    }
+
+    /// The answer to what was accepted.
+    pub(crate) fn answer(&self) -> &str {
+        self.answer
+            .as_deref()
+            .unwrap_or(self.dialect.table().answer)
+    }
+
+    /// Names of parameters that hold secrets or signatures.
+    pub(crate) fn secret_names(&self) -> impl Iterator<Item = &str> {
+        self.auth.iter().filter_map(|way| match way {
+            Auth::SecretParameter { name, .. } => Some(name.as_str()),
+            Auth::Hmac(signature) => signature.parameter.as_deref(),
+            Auth::SecretPath(_) | Auth::Addresses(_) => None,
+        })
+    }
+}
+
+fn meaning<'m>(words: &'m BTreeMap<String, Vec<String>>, sent: &str) -> Option<&'m str> {
+    let mut meanings = words.iter();
+    let of = |word: &String| word.eq_ignore_ascii_case(sent);
+    meanings
+        .find(|(_, words)| words.iter().any(of))
+        .map(|(meaning, _)| meaning.as_str())
+}
+
+impl Auth {
+    fn is_usable(&self) -> bool {
+        match self {
+            Self::SecretPath(secret) => !secret.is_empty(),
+            Self::SecretParameter { name, value } => !name.is_empty() && !value.is_empty(),
+            Self::Hmac(it) => !it.key.is_empty() && it.parameter.is_some() != it.header.is_some(),
+            Self::Addresses(networks) => !networks.is_empty(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_would_let_anybody_in_are_refused() {
+        let with = |auth: &str| {
+            let entry = format!(r#"{{"dialect":"generic","auth":{auth}}}"#);
+            Advertiser::read(entry.as_bytes()).map(drop)
+        };
+        assert_eq!(with(r#"[{"secret_path":"s"}]"#), Ok(()));
+        assert_eq!(
+            with(r#"[{"hmac":{"key":"k","over":"body","header":"x"}}]"#),
+            Ok(())
+        );
+        for wrong in [
+            "[]",
+            r#"[{"secret_path":""}]"#,
+            r#"[{"secret_parameter":{"name":"token","value":""}}]"#,
+            r#"[{"addresses":[]}]"#,
+            r#"[{"addresses":["203.0.113.0/99"]}]"#,
+            r#"[{"hmac":{"key":"","over":"body","header":"x"}}]"#,
+            r#"[{"hmac":{"key":"k","over":"body"}}]"#,
+            r#"[{"hmac":{"key":"k","over":"body","header":"x","parameter":"y"}}]"#,
+            r#"[{"hmac":{"key":"k","over":"body","header":"x","algorithm":"md5"}}]"#,
+            r#"[{"none":{}}]"#,
+        ] {
+            assert!(with(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_entry_is_told_without_its_values() {
+        let entry = br#"{"dialect":"s3cret","auth":[{"secret_path":"s3cret"}]}"#;
+        let wrong = Advertiser::read(entry).map(drop).expect_err("no dialect");
+        assert!(!wrong.contains("s3cret"), "{wrong}");
+    }
+}

@@ -1,0 +1,59 @@
+//! The component: a request and the advertiser's entry in, the edge's internal API, an answer out. What
+//! it says is decided elsewhere.
+
+use crate::{Decision, Keys, Postback, alias};
+use functions_shared::io::{self, Answer};
+use spin_sdk::http::Request;
+use spin_sdk::http_service;
+use spin_sdk::key_value::{Error, Store};
+use tracking_events::Micros;
+
+/// An advertiser's name, and its entry if there is one.
+type Found = (String, Option<Vec<u8>>);
+
+#[http_service]
+async fn answer(request: Request) -> Answer {
+    let Some(request) = io::read(request).await else {
+        return io::unavailable();
+    };
+    let postback = match Postback::read(&request) {
+        Ok(postback) => postback,
+        Err(refused) => {
+            let decision = Decision::<()>::Refuse(refused);
+            return io::carry_out(decision, tracker_api::REJECTIONS).await;
+        }
+    };
+    let Some(keys) = Keys::parse(&io::variable("click_id_keys").await) else {
+        eprintln!("the variable click_id_keys is not 1:HEX,2:HEX");
+        return io::unavailable();
+    };
+    let (name, entry) = match found(postback.key()).await {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("the store of advertisers can't be read: {error}");
+            return io::unavailable();
+        }
+    };
+    let decision = postback.decide(&name, entry.as_deref(), &keys, Micros::now());
+    io::carry_out(decision, tracker_api::CONVERSIONS).await
+}
+
+/// The entry under `key`, or the one that it stands for.
+async fn found(key: &str) -> Result<Found, Error> {
+    let store = Store::open("advertisers").await?;
+    let entry = store.get(key).await?;
+    let Some(path_key) = key.strip_prefix("key/") else {
+        return Ok((key.to_owned(), entry));
+    };
+    let Some(entry) = entry else {
+        return Ok((path_key.to_owned(), None));
+    };
+    match alias(&entry) {
+        Some(name) => {
+            let entry = store.get(&name).await?;
+            Ok((name, entry))
+        }
+        // Which is no entry of an advertiser, and refused as such; the key may be a secret.
+        None => Ok((String::new(), Some(entry))),
+    }
+}

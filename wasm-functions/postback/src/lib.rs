@@ -1,0 +1,20 @@
+//! The function that takes advertisers' server-to-server postbacks, whatever dialect they speak.
+//!
+//! What a postback says and whether it is believed is decided here, as a plain function of the request
+//! and the advertiser's entry. Nothing is kept: whether it was reported before, only the centre knows.
+#![forbid(unsafe_code)]
+
+mod advertiser;
+mod amount;
+mod auth;
+#[cfg(target_arch = "wasm32")]
+mod component;
+mod decide;
+mod dialect;
+mod mask;
+mod parameters;
+mod route;
+
+pub use advertiser::alias;
+pub use decide::{Keys, Postback};
+pub use functions_shared::{Decision, Reason, Refused, Request};

@@ -1,0 +1,131 @@
+//! Requests as operators may see them: names of parameters, and of values only what identifies neither
+//! persons nor secrets.
+
+use percent_encoding::percent_decode_str;
+use std::net::IpAddr;
+
+/// The longest request shown, in characters.
+const MAX_CHARS: usize = 1_024;
+/// The longest name or value shown, in bytes.
+const MAX_SHOWN_BYTES: usize = 64;
+/// Parameters whose values are shown: they say what was reported and of which click.
+const SHOWN: &[&str] = &[
+    "click_id",
+    "clickid",
+    "cid",
+    "subid",
+    "cnv_id",
+    "r",
+    "transaction_id",
+    "txid",
+    "tid",
+    "order_id",
+    "action_id",
+    "adv_sub",
+    "t",
+    "payout",
+    "revenue",
+    "amount",
+    "sum",
+    "p",
+    "currency",
+    "cnv_currency",
+    "eccu",
+    "status",
+    "cnv_status",
+    "event",
+    "et",
+    "type",
+    "goal",
+    "goal_id",
+    "event_id",
+    "adv_event_id",
+    "e",
+    "nid",
+    "offer_id",
+];
+
+/// Method and target, with all values masked that are not known to be harmless, those of `secrets`, and
+/// what may be a secret in the path.
+pub(crate) fn masked<'s>(
+    method: &str,
+    path: &str,
+    query: &str,
+    secrets: impl Iterator<Item = &'s str>,
+) -> String {
+    let secrets: Vec<&str> = secrets.collect();
+    let mut text = format!("{method} {}", masked_path(path));
+    for (number, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
+        text.push(if number == 0 { '?' } else { '&' });
+        let Some((name, value)) = pair.split_once('=').filter(|(name, _)| is_name(name)) else {
+            text.push_str("***");
+            continue;
+        };
+        let among = |names: &[&str]| names.iter().any(|it| it.eq_ignore_ascii_case(name));
+        let shown = among(SHOWN) && !among(&secrets) && is_harmless(value);
+        text.push_str(name);
+        text.push('=');
+        text.push_str(if shown || value.is_empty() {
+            value
+        } else {
+            "***"
+        });
+    }
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_CHARS)
+        .collect()
+}
+
+/// Whether it looks like the name of a parameter; anything else may be a value.
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    name.len() <= MAX_SHOWN_BYTES && name.bytes().all(plain)
+}
+
+/// Somebody's address may have been put anywhere.
+fn is_harmless(value: &str) -> bool {
+    let decoded = percent_decode_str(value).decode_utf8_lossy();
+    value.len() <= MAX_SHOWN_BYTES && !decoded.contains('@') && decoded.parse::<IpAddr>().is_err()
+}
+
+fn masked_path(path: &str) -> String {
+    let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    match segments[..] {
+        [] => "/".into(),
+        ["postback", name] if is_name(name) => format!("/postback/{name}"),
+        ["postback", name, ..] if is_name(name) => format!("/postback/{name}/***"),
+        [_, "postback"] => "/***/postback".into(),
+        [only] if is_name(only) => format!("/{only}"),
+        _ => "/***".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_and_persons_are_masked() {
+        let of = |path, query| masked("GET", path, query, ["goal"].into_iter());
+        assert_eq!(
+            of(
+                "/postback/acme/s3cret",
+                "cid=abc&token=s3cret&payout=1.50&email=a%40b.example"
+            ),
+            "GET /postback/acme/***?cid=abc&token=***&payout=1.50&email=***"
+        );
+        assert_eq!(
+            of("/4f9a1c2/postback", "sig=00ff"),
+            "GET /***/postback?sig=***"
+        );
+        assert_eq!(
+            of(
+                "/aff_lsr",
+                "adv_sub=a@b.example&amount=203.0.113.7&goal=s3cret&s3cret"
+            ),
+            "GET /aff_lsr?adv_sub=***&amount=***&goal=***&***"
+        );
+        assert_eq!(of("/x/y", "to%6ben=s3cret"), "GET /***?***");
+    }
+}

@@ -1,0 +1,101 @@
+//! How a request names its advertiser: by its path, by a parameter, or by a key that stands for one.
+
+use crate::parameters::Parameters;
+use functions_shared::{Reason, Refusal};
+use percent_encoding::percent_decode_str;
+
+/// The longest name of an advertiser or path key, in bytes.
+const MAX_NAME_BYTES: usize = 64;
+/// Parameters that name an advertiser where the path does not.
+const NAMES: &[&str] = &["advertiser", "adv"];
+/// Everflow's number of the network, on its bare path.
+const NETWORK: &[&str] = &["nid"];
+
+/// Under which key of the store the advertiser is, and what the path says beside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// A name, or `key/` and a path key.
+    pub(crate) key: String,
+    /// The secret in the path; empty without one.
+    pub(crate) secret: String,
+}
+
+/// Reads who a request is from.
+pub(crate) fn named(path: &str, parameters: &Parameters) -> Result<Named, Refusal> {
+    let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let (key, secret) = match segments[..] {
+        ["postback", name] => (checked(name)?, ""),
+        ["postback", name, secret] => (checked(name)?, secret),
+        // The key is all that Keitaro's senders know, so it is their secret, too.
+        [key, "postback"] => (format!("key/{}", checked(key)?), key),
+        ["postback" | "aff_lsr" | "aff_l" | "aff_goal" | "p.ashx"] | [] => {
+            (by_parameter(parameters)?, "")
+        }
+        _ => return Err(Reason::UnknownPath.because("postbacks are /postback/ADVERTISER")),
+    };
+    // As bytes that are no text it is nobody's secret.
+    let secret = percent_decode_str(secret).decode_utf8().unwrap_or_default();
+    Ok(Named {
+        key,
+        secret: secret.into_owned(),
+    })
+}
+
+fn by_parameter(parameters: &Parameters) -> Result<String, Refusal> {
+    if let Some(name) = parameters.find(NAMES)? {
+        return checked(name);
+    }
+    let network = parameters
+        .find(NETWORK)?
+        .ok_or_else(|| Reason::UnknownAdvertiser.because("the parameter advertiser is expected"))?;
+    Ok(format!("key/{}", checked(network)?))
+}
+
+/// A name that can be in the store, which no `/` can leave.
+fn checked(name: &str) -> Result<String, Refusal> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.bytes().all(plain);
+    fits.then(|| name.to_owned()).ok_or_else(unknown)
+}
+
+/// There is no such advertiser.
+pub(crate) fn unknown() -> Refusal {
+    Reason::UnknownAdvertiser.because("no advertiser has this name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(path: &str, query: &str) -> Option<(String, String)> {
+        let parameters = Parameters::read(query, "", b"").expect("parameters");
+        let named = named(path, &parameters).ok()?;
+        Some((named.key, named.secret))
+    }
+
+    #[test]
+    fn every_form_of_a_path_names_its_advertiser() {
+        let is = |key: &str, secret: &str| Some((key.to_owned(), secret.to_owned()));
+        assert_eq!(of("/postback/acme", ""), is("acme", ""));
+        assert_eq!(of("/postback/acme/s%2Fecret", ""), is("acme", "s/ecret"));
+        assert_eq!(of("/4f9a1c2/postback", ""), is("key/4f9a1c2", "4f9a1c2"));
+        assert_eq!(of("/aff_lsr", "adv=acme"), is("acme", ""));
+        assert_eq!(of("/p.ashx", "advertiser=acme&adv=acme"), is("acme", ""));
+        assert_eq!(of("/", "nid=321"), is("key/321", ""));
+    }
+
+    #[test]
+    fn what_names_none_is_refused() {
+        for (path, query) in [
+            ("/", ""),
+            ("/aff_lsr", "adv=key/4f9a1c2"),
+            ("/aff_lsr", "adv=acme&advertiser=other"),
+            ("/postback/a%2Fb", ""),
+            ("/postback/acme/secret/more", ""),
+            ("/c/spring", ""),
+        ] {
+            assert_eq!(of(path, query), None, "{path}?{query}");
+        }
+        assert_eq!(of(&format!("/postback/{}", "a".repeat(65)), ""), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! Advertisers, keys and clicks for tests, and requests as their senders write them.
+#![allow(dead_code)]
+
+use hmac::{Hmac, Mac as _};
+use postback::{Decision, Keys, Postback, Refused, Request, alias};
+use sha2::Sha256;
+use tracker_api::Conversion;
+use tracking_events::{ClickIdParts, KeyId, KeyRing, LaneId, LinkId, MacKey, Micros, NodeId, Seq};
+
+pub(crate) const NOW: Micros = Micros(1_795_000_000_000_000);
+pub(crate) const DAY: u64 = 86_400_000_000;
+pub(crate) const HMAC_KEY: &str = "a key of the advertiser";
+
+/// The entries of the store.
+const ENTRIES: &[(&str, &str)] = &[
+    (
+        "generic",
+        r#"{"dialect":"generic","currency":"USD","auth":[{"secret_parameter":{"name":"token","value":"g-secret"}}],"status_words":{"approved":["1"]},"event_words":{"lead":["quiz"]}}"#,
+    ),
+    (
+        "voluum",
+        r#"{"dialect":"voluum","currency":"USD","auth":[{"secret_path":"v-secret"}]}"#,
+    ),
+    (
+        "keitaro",
+        r#"{"dialect":"keitaro","currency":"USD","auth":[{"secret_path":"4f9a1c2"}],"path_keys":["4f9a1c2"]}"#,
+    ),
+    ("key/4f9a1c2", r#"{"advertiser":"keitaro"}"#),
+    (
+        "everflow",
+        r#"{"dialect":"everflow","currency":"USD","auth":[{"secret_parameter":{"name":"verification_token","value":"e-secret"}}]}"#,
+    ),
+    ("key/321", r#"{"advertiser":"everflow"}"#),
+    (
+        "tune",
+        r#"{"dialect":"tune","currency":"USD","auth":[{"addresses":["203.0.113.0/24","2001:db8::/32"]}]}"#,
+    ),
+    (
+        "affise",
+        r#"{"dialect":"affise","currency":"EUR","auth":[{"secret_parameter":{"name":"secure","value":"a-secret"}}]}"#,
+    ),
+    (
+        "binom",
+        r#"{"dialect":"binom","currency":"USD","auth":[{"secret_path":"b-secret"}]}"#,
+    ),
+    (
+        "redtrack",
+        r#"{"dialect":"redtrack","auth":[{"secret_path":"r-secret"}]}"#,
+    ),
+    (
+        "cake",
+        r#"{"dialect":"cake","currency":"USD","auth":[{"secret_path":"c-secret"}],"answer":"1"}"#,
+    ),
+    (
+        "own",
+        r#"{"dialect":"generic","currency":"USD","auth":[{"secret_path":"o-secret"}],"max_click_age_days":7,"parameters":{"click_id":"ref","payout":"commission"}}"#,
+    ),
+    (
+        "query",
+        r#"{"dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"a key of the advertiser","over":"query","parameter":"sig"}}]}"#,
+    ),
+    (
+        "body",
+        r#"{"dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"a key of the advertiser","over":"body","header":"x-signature","algorithm":"sha256"}}]}"#,
+    ),
+    (
+        "both",
+        r#"{"dialect":"generic","currency":"USD","auth_mode":"all","auth":[{"secret_path":"s-secret"},{"addresses":["203.0.113.0/24"]}]}"#,
+    ),
+    ("open", r#"{"dialect":"generic","auth":[]}"#),
+    ("key/broken", "[]"),
+    ("key/gone", r#"{"advertiser":"nobody"}"#),
+];
+
+/// Entries as the edge's operator wrote them.
+pub(crate) fn entry(key: &str) -> Option<&'static [u8]> {
+    let found = ENTRIES.iter().find(|(name, _)| *name == key);
+    found.map(|(_, entry)| entry.as_bytes())
+}
+
+pub(crate) fn keys() -> Keys {
+    Keys::parse(&format!("1:{},2:{}", "11".repeat(32), "22".repeat(32))).expect("keys")
+}
+
+/// The id of a click made at `time`, signed by the key number `key` made of `byte`s.
+pub(crate) fn click_of(time: u64, key: u8, byte: u8) -> String {
+    let id = KeyId::new(key).expect("a key id");
+    let ring = KeyRing::new(id, [(id, MacKey::new([byte; 32]))]).expect("a ring");
+    let parts = ClickIdParts {
+        time: Micros(time),
+        node: NodeId(7),
+        lane: LaneId(1),
+        seq: Seq(12_345),
+        link: LinkId(9),
+    };
+    ring.sign(parts).to_string()
+}
+
+pub(crate) fn click() -> String {
+    click_of(NOW.0 - DAY, 1, 0x11)
+}
+
+pub(crate) fn hmac(text: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(HMAC_KEY.as_bytes()).expect("a key");
+    mac.update(text);
+    data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
+}
+
+/// A `GET` from 203.0.113.7.
+pub(crate) fn get(target: &str) -> Request {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Request {
+        method: "GET".into(),
+        path: path.into(),
+        query: query.into(),
+        client: Request::client_of("203.0.113.7:4711"),
+        ..Request::default()
+    }
+}
+
+/// A `POST`.
+pub(crate) fn post(target: &str, content_type: &str, body: &str) -> Request {
+    Request {
+        method: "POST".into(),
+        headers: vec![("content-type".into(), content_type.into())],
+        body: body.into(),
+        ..get(target)
+    }
+}
+
+/// What the component does, with the entries above for a store.
+pub(crate) fn decide(request: &Request) -> Decision<Conversion<'static>> {
+    let postback = match Postback::read(request) {
+        Ok(postback) => postback,
+        Err(refused) => return Decision::Refuse(refused),
+    };
+    let key = postback.key().to_owned();
+    let (name, found) = match entry(&key) {
+        Some(aliased) if key.starts_with("key/") => match alias(aliased) {
+            Some(name) => (name.clone(), entry(&name)),
+            None => (String::new(), Some(aliased)),
+        },
+        found => (key, found),
+    };
+    postback.decide(&name, found, &keys(), NOW)
+}
+
+pub(crate) fn accepted(request: &Request) -> (Conversion<'static>, String) {
+    match decide(request) {
+        Decision::Accept(conversion, answer) => (conversion, answer),
+        Decision::Refuse(refused) => panic!("{request:?}: {refused:?}"),
+    }
+}
+
+pub(crate) fn refused(request: &Request) -> Refused {
+    match decide(request) {
+        Decision::Accept(conversion, _) => panic!("{request:?}: {conversion:?}"),
+        Decision::Refuse(refused) => *refused,
+    }
+}

@@ -1,0 +1,214 @@
+//! What is refused: with its number, its status, and a record without secrets.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{DAY, NOW, click, click_of, get, hmac, post, refused};
+use postback::{Reason, Request};
+
+fn is(request: &Request, reason: Reason) {
+    let refused = refused(request);
+    let rejection = &refused.rejection;
+    assert_eq!(rejection.reason_name, reason.name(), "{request:?}");
+    assert_eq!(
+        (rejection.reason, rejection.status),
+        (reason.number(), reason.status())
+    );
+    assert_eq!(refused.status, reason.status());
+    let begins = format!("refused: {} {}: ", reason.number(), reason.name());
+    assert!(refused.answer.starts_with(&begins), "{}", refused.answer);
+    let texts = format!("{refused:?}");
+    assert!(
+        !texts.contains("-secret") && !texts.contains("4f9a1c2"),
+        "{texts}"
+    );
+}
+
+fn get_is(target: &str, reason: Reason) {
+    is(&get(&target.replace("CLICK", &click())), reason);
+}
+
+#[test]
+fn who_is_not_known_or_not_authentic() {
+    for target in [
+        "/postback/nobody?cid=CLICK",
+        "/0000000/postback?subid=CLICK",
+        "/key/postback",
+        "/",
+        "/aff_lsr?transaction_id=CLICK",
+        "/?nid=9",
+        "/gone/postback",
+    ] {
+        get_is(target, Reason::UnknownAdvertiser);
+    }
+    for target in ["/c/spring", "/postback/a/b/c", "/favicon.ico"] {
+        get_is(target, Reason::UnknownPath);
+    }
+    get_is(
+        "/postback/open?click_id=CLICK",
+        Reason::AdvertiserMisconfigured,
+    );
+    get_is(
+        "/broken/postback?subid=CLICK",
+        Reason::AdvertiserMisconfigured,
+    );
+    for target in [
+        "/postback/generic?click_id=CLICK",
+        "/postback/generic?click_id=CLICK&token=",
+        "/postback/generic?click_id=CLICK&token=g-secreT",
+        "/postback/generic?click_id=CLICK&token=g-secret&token=other",
+        "/postback/voluum?cid=CLICK",
+        "/postback/voluum/v-secre?cid=CLICK",
+        "/postback/keitaro/v-secret?subid=CLICK",
+        "/postback/query?click_id=CLICK&sig=00",
+        "/postback/query?click_id=CLICK",
+        "/postback/both?click_id=CLICK",
+        "/postback/both/g-secret?click_id=CLICK",
+    ] {
+        get_is(target, Reason::NotAuthentic);
+    }
+    let mut elsewhere = get(&format!("/aff_lsr?adv=tune&transaction_id={}", click()));
+    for client in ["198.51.100.7:80", "[2001:db9::1]:80", "nobody"] {
+        elsewhere.client = Request::client_of(client);
+        is(&elsewhere, Reason::NotAuthentic);
+    }
+    let mut both = get(&format!("/postback/both/s-secret?click_id={}", click()));
+    common::accepted(&both);
+    both.client = None;
+    is(&both, Reason::NotAuthentic);
+}
+
+#[test]
+fn which_proof_failed_only_operators_are_told() {
+    let refused = refused(&get("/postback/both/wrong"));
+    assert_eq!(
+        refused.rejection.detail,
+        "secret_path does not hold, addresses holds"
+    );
+    assert!(!refused.answer.contains("hold"), "{}", refused.answer);
+    assert_eq!(refused.rejection.party, "both");
+}
+
+#[test]
+fn clicks_that_are_not_ours() {
+    let with = |id: &str| get(&format!("/postback/own/o-secret?ref={id}"));
+    is(&with(""), Reason::MissingClickId);
+    is(&with("abc"), Reason::MalformedClickId);
+    is(&with(&"z".repeat(36)), Reason::ForgedClickId);
+    is(
+        &with(&click_of(NOW.0 - DAY, 1, 0x33)),
+        Reason::ForgedClickId,
+    );
+    is(
+        &with(&click_of(NOW.0 - DAY, 3, 0x11)),
+        Reason::ForgedClickId,
+    );
+    is(
+        &with(&click_of(NOW.0 - 7 * DAY - 1_000, 1, 0x11)),
+        Reason::ExpiredClick,
+    );
+    is(
+        &with(&click_of(NOW.0 + 600_000_000, 1, 0x11)),
+        Reason::ExpiredClick,
+    );
+    common::accepted(&with(&click_of(NOW.0 - 7 * DAY, 1, 0x11)));
+    common::accepted(&with(&click_of(NOW.0 + 60_000_000, 1, 0x11)));
+}
+
+#[test]
+fn what_a_report_must_not_say() {
+    let good = "/postback/generic?token=g-secret&click_id=CLICK";
+    for (more, reason) in [
+        ("currency=XXQ", Reason::UnknownCurrency),
+        ("currency=XAU", Reason::UnknownCurrency),
+        ("payout=1.999", Reason::BadAmount),
+        ("payout=-1", Reason::BadAmount),
+        ("payout=1e3", Reason::BadAmount),
+        ("payout=1,50", Reason::BadAmount),
+        ("payout=99999999999999", Reason::BadAmount),
+        ("payout=5.5&currency=JPY", Reason::BadAmount),
+        ("status=maybe", Reason::UnknownStatus),
+        ("event=party", Reason::UnknownEvent),
+        ("payout=%7Bpayout%7D", Reason::UnexpandedMacro),
+        ("transaction_id=REPLACE", Reason::UnexpandedMacro),
+        ("status=%status%", Reason::UnexpandedMacro),
+        ("event=#e#", Reason::UnexpandedMacro),
+        ("payout=1&payout=2", Reason::AmbiguousParameter),
+        ("payout=1&amount=2", Reason::AmbiguousParameter),
+        ("clickid=other", Reason::AmbiguousParameter),
+        ("transaction_id=%00", Reason::MalformedQuery),
+        ("transaction_id=%FF", Reason::MalformedQuery),
+    ] {
+        get_is(&format!("{good}&{more}"), reason);
+    }
+    get_is(
+        "/postback/redtrack/r-secret?clickid=CLICK&sum=1",
+        Reason::UnknownCurrency,
+    );
+    let named = refused(&get(&format!(
+        "{}&payout=(x)",
+        good.replace("CLICK", &click())
+    )));
+    assert!(
+        named.answer.contains("payout holds a macro"),
+        "{}",
+        named.answer
+    );
+}
+
+#[test]
+fn limits() {
+    let good = "/postback/generic?token=g-secret&click_id=CLICK";
+    let long = |name: &str, bytes: usize| format!("{good}&{name}={}", "x".repeat(bytes));
+    get_is(&long("transaction_id", 129), Reason::ParameterTooLong);
+    get_is(&long("sub1", 513), Reason::ParameterTooLong);
+    get_is(
+        &format!("/postback/voluum/v-secret?cid=CLICK&et={}", "x".repeat(65)),
+        Reason::ParameterTooLong,
+    );
+    get_is(
+        &format!("{good}{}", "&a=b".repeat(63)),
+        Reason::TooManyParameters,
+    );
+    get_is(
+        &format!("{good}{}", "&".repeat(8 << 10)),
+        Reason::QueryTooLong,
+    );
+    common::accepted(&get(&long("transaction_id", 128).replace("CLICK", &click())));
+    let target = good.replace("CLICK", &click());
+    is(
+        &post(&target, "text/xml", "<a/>"),
+        Reason::UnsupportedContentType,
+    );
+    is(
+        &post(&target, "application/json", "{"),
+        Reason::MalformedQuery,
+    );
+    is(
+        &post(&target, "", &"x".repeat((64 << 10) + 1)),
+        Reason::BodyTooLarge,
+    );
+    let mut put = get(&target);
+    put.method = "PUT".into();
+    is(&put, Reason::MethodNotAllowed);
+}
+
+#[test]
+fn a_record_says_what_was_asked_without_secrets_and_persons() {
+    let target = format!(
+        "/postback/voluum/v-secret?cid={}&payout=x&email=ann%40shop.example&ip=198.51.100.9&sig={}",
+        click(),
+        hmac(b"x")
+    );
+    let rejection = refused(&get(&target)).rejection;
+    let shown = format!(
+        "GET /postback/voluum/***?cid={}&payout=x&email=***&ip=***&sig=***",
+        click()
+    );
+    assert_eq!(rejection.request, shown);
+    assert_eq!(
+        (&*rejection.source, &*rejection.party),
+        ("postback", "voluum")
+    );
+    assert_eq!(rejection.address, "203.0.113.7");
+}

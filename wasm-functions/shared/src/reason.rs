@@ -1,0 +1,138 @@
+//! The numbered reasons for which functions refuse: 100 to 199 for postbacks, 200 to 299 for KYC.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal, $status:literal;)*) => {
+        /// Why a request is refused. Numbers are never given to another reason; 150 to 199 are those
+        /// of postbacks that only the centre can find.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its name in answers, metrics and tables.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The status answered.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Not a path of postbacks.
+    UnknownPath = 100, "unknown_path", 404;
+    /// No advertiser has this name or path key.
+    UnknownAdvertiser = 101, "unknown_advertiser", 404;
+    /// The advertiser's entry can't be used; the operator's mistake, so that the sender tries again.
+    AdvertiserMisconfigured = 102, "advertiser_misconfigured", 500;
+    /// Secret, signature or address are not the advertiser's; which, is not told.
+    NotAuthentic = 103, "not_authentic", 403;
+    /// There is no click id.
+    MissingClickId = 104, "missing_click_id", 400;
+    /// The click id is none.
+    MalformedClickId = 105, "malformed_click_id", 400;
+    /// The click id was not made by this fleet, or was altered.
+    ForgedClickId = 106, "forged_click_id", 403;
+    /// The click is too long ago, or in the future.
+    ExpiredClick = 107, "expired_click", 400;
+    /// The currency is not one of ISO 4217, or none is named.
+    UnknownCurrency = 108, "unknown_currency", 400;
+    /// The amount is not a decimal number of that currency.
+    BadAmount = 109, "bad_amount", 400;
+    /// The status is a word that the dialect does not have.
+    UnknownStatus = 110, "unknown_status", 400;
+    /// The event is a word that the dialect does not have.
+    UnknownEvent = 111, "unknown_event", 400;
+    /// A parameter holds the macro that its value should have replaced.
+    UnexpandedMacro = 112, "unexpanded_macro", 400;
+    /// A parameter's name or value is too long.
+    ParameterTooLong = 113, "parameter_too_long", 400;
+    /// More parameters than allowed.
+    TooManyParameters = 114, "too_many_parameters", 400;
+    /// Query or body is not text, not of its type, or holds a control character.
+    MalformedQuery = 115, "malformed_query", 400;
+    /// The body is too long.
+    BodyTooLarge = 116, "body_too_large", 413;
+    /// The body is neither a form nor JSON.
+    UnsupportedContentType = 117, "unsupported_content_type", 415;
+    /// Neither GET nor POST.
+    MethodNotAllowed = 118, "method_not_allowed", 405;
+    /// One thing is said twice, differently.
+    AmbiguousParameter = 119, "ambiguous_parameter", 400;
+    /// The query is too long.
+    QueryTooLong = 120, "query_too_long", 414;
+
+    /// Not the path of a webhook.
+    KycUnknownPath = 200, "kyc_unknown_path", 404;
+    /// Not POST.
+    KycMethodNotAllowed = 201, "kyc_method_not_allowed", 405;
+    /// No key made this signature, or there is none.
+    KycBadSignature = 202, "kyc_bad_signature", 403;
+    /// It was signed too long ago, or in the future: it may be a repetition of somebody else's.
+    KycOutsideWindow = 203, "kyc_outside_window", 403;
+    /// The body is too long.
+    KycBodyTooLarge = 204, "kyc_body_too_large", 413;
+    /// The body is not the JSON that is expected.
+    KycMalformedBody = 205, "kyc_malformed_body", 400;
+    /// There are no keys, or another variable can't be used; the sender tries again.
+    KycMisconfigured = 206, "kyc_misconfigured", 503;
+    /// There is no delivery id, or two that differ, or one that can't be used.
+    KycBadDelivery = 207, "kyc_bad_delivery", 400;
+    /// The affiliate's id is empty, too long or no plain text.
+    KycBadAffiliate = 208, "kyc_bad_affiliate", 400;
+    /// A status that is not known.
+    KycUnknownStatus = 209, "kyc_unknown_status", 400;
+    /// A tier that there is not.
+    KycUnknownTier = 210, "kyc_unknown_tier", 400;
+    /// The time is not RFC 3339, or in the future.
+    KycBadTime = 211, "kyc_bad_time", 400;
+}
+
+impl Reason {
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_names_and_states_are_in_order() {
+        for pair in Reason::ALL.windows(2) {
+            assert!(pair[0].number() < pair[1].number(), "{}", pair[1].name());
+        }
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            assert!((400..600).contains(&reason.status()));
+            assert!(
+                Reason::ALL[..at]
+                    .iter()
+                    .all(|other| other.name() != reason.name())
+            );
+            assert_eq!(reason.number() >= 200, reason.name().starts_with("kyc_"));
+        }
+    }
+
+    #[test]
+    fn operators_can_look_them_up() {
+        let readme = include_str!("../../README.md");
+        for reason in Reason::ALL {
+            let (number, name, status) = (reason.number(), reason.name(), reason.status());
+            let row = format!("| {number} | `{name}` | {status} | ");
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+}
