@@ -35,5 +35,6 @@ fn blocks(criterion: &mut Criterion) {
 fn visit(bytes: &[u8]) -> Visit<'_> {
     match decode(FORMAT_VERSION, bytes).expect("it was just encoded") {
         Event::Click(visit) | Event::Impression(visit) => visit,
+        other => unreachable!("only clicks are made: {other:?}"),
     }
 }

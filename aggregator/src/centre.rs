@@ -9,6 +9,7 @@ use crate::pipeline::{Health, Pipeline};
 use crate::running::StartError;
 use crate::settings::Settings;
 use crate::sink::{Database, Quarantine};
+use crate::store::{Ledger, Place};
 use prometheus::Registry;
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
@@ -70,6 +71,7 @@ impl<S: Storage> Centre<S> {
         let pipeline = Pipeline {
             intake: Arc::clone(&intake),
             store: Arc::new(Mutex::new(store)),
+            ledger: Arc::new(Ledger::new(Place::of(settings))),
             quarantine: Quarantine::new(storage, &settings.data_dir),
             metrics: metrics.clone(),
             health: Arc::clone(&health),

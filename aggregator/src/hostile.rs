@@ -2,6 +2,7 @@
 //! Nothing else may use it.
 
 use crate::blocks::{Block, Entry, Store};
+use crate::report::{Placed, Report, Verdict};
 use crate::sink::Preparer;
 use bytes::Bytes;
 use event_shipping::BatchHeader;
@@ -55,7 +56,10 @@ pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, u
         number: 1,
         entries: vec![entry],
     };
-    let prepared = Preparer::default().prepare("token".to_owned(), block);
+    let mut prepared = Preparer::default().prepare("token".to_owned(), block);
+    let reports = std::mem::take(&mut prepared.reports);
+    let placed: Vec<Placed<'_>> = reports.iter().filter_map(Report::read).collect();
+    prepared.add_reports(&placed, &vec![Verdict::Revision(1); placed.len()]);
     let columns = prepared.tables.iter().map(|(_, columns)| columns);
     let rows = columns.clone().map(|columns| columns.rows).sum();
     let parts = columns.flat_map(|columns| &columns.parts);

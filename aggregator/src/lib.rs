@@ -1,7 +1,7 @@
 //! The centre: takes batches from edges over QUIC and writes them to ClickHouse, each event once.
 //!
-//! `ingest` knows connections, `blocks` knows files, `sink` alone knows ClickHouse, `intake` is
-//! what they share. What an edge does before it sends is not known here.
+//! `ingest` knows connections, `blocks` knows files, `sink` alone knows ClickHouse, `store` alone
+//! knows SQL, `intake` is what they share. What an edge does before it sends is not known here.
 #![forbid(unsafe_code)]
 
 mod blocks;
@@ -12,9 +12,11 @@ mod ingest;
 mod intake;
 mod metrics;
 mod pipeline;
+mod report;
 mod running;
 pub mod settings;
 mod sink;
+mod store;
 
 pub use centre::{Centre, Edges};
 pub use running::{Running, StartError, start};

@@ -5,7 +5,9 @@ use crate::blocks::{Block, Recovered, Store, StoreError};
 use crate::ingest::Phase;
 use crate::intake::{BlockSize, Intake};
 use crate::metrics::Metrics;
+use crate::report::{Placed, Report};
 use crate::sink::{Columns, Database, Prepared, Preparer, Quarantine, SinkError, Tables};
+use crate::store::Ledger;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -26,6 +28,8 @@ pub(crate) enum Need {
     Disk,
     /// The database.
     ClickHouse,
+    /// What judges conversions and affiliates.
+    Store,
 }
 
 /// Why the aggregator is not ready, if it is not.
@@ -33,6 +37,7 @@ pub(crate) enum Need {
 pub(crate) struct Health {
     disk: Mutex<Option<String>>,
     clickhouse: Mutex<Option<String>>,
+    store: Mutex<Option<String>>,
 }
 
 impl Health {
@@ -43,7 +48,12 @@ impl Health {
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
-        for (need, name) in [(Need::Disk, "data_dir"), (Need::ClickHouse, "ClickHouse")] {
+        let needs = [
+            (Need::Disk, "data_dir"),
+            (Need::ClickHouse, "ClickHouse"),
+            (Need::Store, "store"),
+        ];
+        for (need, name) in needs {
             let why = self
                 .slot(need)
                 .lock()
@@ -65,6 +75,7 @@ impl Health {
         match need {
             Need::Disk => &self.disk,
             Need::ClickHouse => &self.clickhouse,
+            Need::Store => &self.store,
         }
     }
 }
@@ -74,6 +85,7 @@ impl Health {
 pub(crate) struct Pipeline<S: Storage> {
     pub(crate) intake: Arc<Intake>,
     pub(crate) store: Arc<Mutex<Store<S>>>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) quarantine: Quarantine<S>,
     pub(crate) metrics: Metrics,
     pub(crate) health: Arc<Health>,
@@ -95,7 +107,11 @@ impl<S: Storage> Pipeline<S> {
             let Ok(place) = ready.reserve().await else {
                 return;
             };
-            place.send(self.prepare(&mut preparer, token, block).await);
+            let prepared = self.prepare(&mut preparer, token, block).await;
+            let Some(prepared) = self.judge(prepared).await else {
+                return;
+            };
+            place.send(prepared);
         }
         let mut phase = self.phase.clone();
         loop {
@@ -115,7 +131,11 @@ impl<S: Storage> Pipeline<S> {
             let block = Arc::new(Block { number, entries });
             let token = self.write(&block).await;
             let block = Arc::unwrap_or_clone(block);
-            place.send(self.prepare(&mut preparer, token, block).await);
+            let prepared = self.prepare(&mut preparer, token, block).await;
+            let Some(prepared) = self.judge(prepared).await else {
+                return;
+            };
+            place.send(prepared);
         }
     }
 
@@ -139,6 +159,24 @@ impl<S: Storage> Pipeline<S> {
                 .inc();
         }
         prepared
+    }
+
+    /// Adds the rows of what was reported, once the store has judged it; none when it is time to stop.
+    /// The block's file is there already, so after a crash the same reports come here again.
+    async fn judge(&self, mut prepared: Prepared) -> Option<Prepared> {
+        let reports = std::mem::take(&mut prepared.reports);
+        if reports.is_empty() {
+            return Some(prepared);
+        }
+        let placed: Vec<Placed<'_>> = reports.iter().filter_map(Report::read).collect();
+        let mut phase = self.phase.clone();
+        let verdicts = tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return None,
+            verdicts = self.persist(Need::Store, || self.ledger.judge(&placed)) => verdicts,
+        };
+        prepared.add_reports(&placed, &verdicts);
+        Some(prepared)
     }
 
     async fn insert(self, mut blocks: mpsc::Receiver<Prepared>, database: impl Database) {

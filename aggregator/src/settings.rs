@@ -16,7 +16,7 @@ const GIB: u64 = 1 << 30;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where block files, the checkpoint and the quarantine lie; made when missing.
+    /// Where block files, the checkpoint, the quarantine and SQLite's file lie; made when missing.
     pub data_dir: PathBuf,
     /// Where edges connect (QUIC, UDP); port 0 lets the system choose.
     #[serde(default = "default_listen")]
@@ -28,6 +28,9 @@ pub struct Settings {
     pub tls: Tls,
     /// The database.
     pub clickhouse: ClickHouse,
+    /// Where conversions and affiliates are judged.
+    #[serde(default)]
+    pub store: Store,
     /// When a block is full.
     #[serde(default)]
     pub blocks: Blocks,
@@ -63,6 +66,15 @@ pub struct ClickHouse {
     pub password_file: Option<PathBuf>,
     /// A file of users and passwords as the embedded engine writes it.
     pub credentials: Option<PathBuf>,
+}
+
+/// Where conversions and affiliates are judged.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// `postgres://user:password@host:port/database`; without it SQLite's file `store.sqlite` in the data
+    /// folder.
+    pub url: Option<Secret>,
 }
 
 /// A text that never reaches a log.
@@ -114,6 +126,13 @@ impl Default for Limits {
     }
 }
 
+impl Secret {
+    /// The text itself, for whoever must use it.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
@@ -137,6 +156,11 @@ pub enum InvalidSettings {
              their own"
     )]
     Url(String),
+    /// A URL that is not PostgreSQL's; it may hold a password, so it is not repeated.
+    #[error(
+        "[store] url must be postgres://user:password@host:port/database, or be left out for SQLite"
+    )]
+    StoreUrl,
     /// A file of secrets can't be used.
     #[error("{}: {cause}", path.display())]
     Secret {
@@ -154,6 +178,7 @@ pub enum InvalidSettings {
 pub fn read(path: &Path) -> Result<Settings, InvalidSettings> {
     let settings: Settings = load(path)?;
     settings.clickhouse.check()?;
+    settings.store.check()?;
     Ok(settings)
 }
 
@@ -167,6 +192,20 @@ impl Tls {
             tls::load(&Files::of(&self.dir, Role::Aggregator))?.server_config()?;
         }
         Ok(())
+    }
+}
+
+impl Store {
+    fn check(&self) -> Result<(), InvalidSettings> {
+        let usable = |url: &Secret| {
+            let schemes = ["postgres://", "postgresql://"];
+            schemes.iter().any(|it| url.reveal().starts_with(it))
+        };
+        if self.url.as_ref().is_none_or(usable) {
+            Ok(())
+        } else {
+            Err(InvalidSettings::StoreUrl)
+        }
     }
 }
 

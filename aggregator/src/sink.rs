@@ -8,6 +8,7 @@ mod measured;
 mod native;
 mod prepared;
 mod quarantine;
+mod reports;
 
 pub use columns::Columns;
 pub use connection::ClickHouse;

@@ -4,7 +4,7 @@
 mod common;
 
 use clickhouse::Client;
-use common::edge::{Dice, Edge};
+use common::edge::{Dice, Edge, click_id};
 use common::engine::Engine;
 use common::process::Process;
 use common::{Conversation, JOURNAL, NODE, client, metric, page, until, write_settings};
@@ -133,7 +133,7 @@ async fn every_field_arrives_and_the_numbers_are_shown() {
                 .expect("one row")
         }
     };
-    let id = "A".repeat(36);
+    let id = click_id();
     let rest = "spring|offer-1|campaign-2|affiliate-3|SEQ|FLAGS|302|::ffff:192.0.2.21|NL|NH|64500|\
         phone|Android|Firefox|Mozilla/5.0 (Android 15; Mobile)|en-us|go.example|\
         https://example.com/päge|newsletter|ext|-1.250001|s1||s3||21|0|SEQ|1|1";

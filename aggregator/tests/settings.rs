@@ -78,3 +78,20 @@ fn one_place_for_the_password_and_it_is_never_shown() {
     );
     assert!(said.contains("/nowhere.json"), "{said}");
 }
+
+#[test]
+fn the_store_is_postgresql_or_a_file_and_its_password_is_never_shown() {
+    let url = r#"url = "http://127.0.0.1:8123""#;
+    let said = mistake(url, "[store]\nurl = \"mysql://me:hush@db/tracking\"");
+    assert!(
+        said.contains("[store] url must be postgres://") && !said.contains("hush"),
+        "{said}"
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = "[store]\nurl = \"postgres://me:hush@db/tracking\"";
+    assert!(
+        check(&write_settings(folder.path(), url, more))
+            .status
+            .success()
+    );
+}

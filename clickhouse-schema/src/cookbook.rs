@@ -43,4 +43,19 @@ pub const COOKBOOK: &[Query] = &[
         title: "Clicks by hour",
         sql: include_str!("../queries/by_hour.sql"),
     },
+    Query {
+        name: "conversions_by_advertiser",
+        title: "Conversions and revenue by advertiser",
+        sql: include_str!("../queries/conversions_by_advertiser.sql"),
+    },
+    Query {
+        name: "conversions_by_campaign",
+        title: "Conversions and revenue by campaign",
+        sql: include_str!("../queries/conversions_by_campaign.sql"),
+    },
+    Query {
+        name: "refusals",
+        title: "Refused reports",
+        sql: include_str!("../queries/refusals.sql"),
+    },
 ];

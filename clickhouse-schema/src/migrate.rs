@@ -5,8 +5,9 @@ use clickhouse::{Client, Row};
 use serde::Deserialize;
 use thiserror::Error;
 
-/// What a statement must find free on ClickHouse's disks, in MiB: on a full one ClickHouse 26.7 answers
-/// that a table was made although its definition is empty, and does not start any more with it.
+/// What a statement must find free on ClickHouse's disk beyond what that keeps free (its setting
+/// `keep_free_space_bytes`), in MiB: on a full one ClickHouse 26.7 answers that a table was made although its
+/// definition is empty, and does not start any more with it.
 const ROOM_MIB: u64 = 64;
 
 /// What was done.
@@ -26,10 +27,11 @@ pub enum MigrateError {
     ClickHouse(#[from] clickhouse::error::Error),
     /// Something is to be made, and there is not enough room to do it safely.
     #[error(
-        "ClickHouse's disk has {free_mib} MiB left, and making tables takes {ROOM_MIB}; make room"
+        "ClickHouse's disk `default` has {free_mib} MiB left beyond what it keeps free \
+         (keep_free_space_bytes), and making tables takes {ROOM_MIB}; make room"
     )]
     NoRoom {
-        /// What is left.
+        /// What is left beyond what the disk keeps free.
         free_mib: u64,
     },
     /// Not a name that can stand in a statement.
@@ -170,10 +172,18 @@ async fn apply(client: &Client, database: &str, migration: &Migration) -> Result
 
 /// Statements may hold a literal `?`, which the client takes for a parameter unless doubled.
 async fn execute(client: &Client, sql: &str) -> Result<(), MigrateError> {
-    let free = "SELECT intDiv(min(unreserved_space), 1048576) FROM system.disks";
-    let free_mib: u64 = client.query(free).fetch_one().await?;
-    if free_mib < ROOM_MIB {
+    if let Some(free_mib) = room(client).await?
+        && free_mib < ROOM_MIB
+    {
         return Err(MigrateError::NoRoom { free_mib });
     }
     Ok(client.query(&sql.replace('?', "??")).execute().await?)
+}
+
+/// What is left in MiB where definitions are written, as far as that is a disk that can fill up; other disks
+/// are none of ours.
+async fn room(client: &Client) -> Result<Option<u64>, MigrateError> {
+    let free = "SELECT intDiv(unreserved_space, 1048576) FROM system.disks \
+                WHERE name = 'default' AND NOT is_read_only AND NOT is_remote";
+    Ok(client.query(free).fetch_optional().await?)
 }

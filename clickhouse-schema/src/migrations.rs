@@ -26,6 +26,7 @@ macro_rules! migrations {
 migrations! {
     1 "0001_events";
     2 "0002_hourly";
+    3 "0003_conversions";
 }
 
 impl Migration {

@@ -175,3 +175,87 @@ async fn a_block_inserted_again_with_its_token_is_there_once_even_after_a_crash(
         engine = start(data.path(), port);
     }
 }
+
+/// Rows of a question, each as one text.
+async fn rows(client: &Client, sql: &str) -> Vec<String> {
+    let sql = sql.replace('?', "??");
+    let sql = format!("SELECT concatWithSeparator('|', *) FROM ({sql})");
+    client.query(&sql).fetch_all().await.expect(&sql)
+}
+
+fn question(name: &str) -> &'static str {
+    let query = COOKBOOK.iter().find(|query| query.name == name);
+    query.expect("in the cookbook").sql
+}
+
+#[tokio::test]
+async fn the_latest_revision_counts_and_currencies_are_never_added() {
+    let data = tempfile::tempdir().expect("a folder");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    let run = async |sql: &str| client.query(sql).execute().await.expect(sql);
+    run("INSERT INTO conversions (time, advertiser, click_id, kind, kind_name, transaction, revision, \
+         status, payout_minor, currency, payout) VALUES \
+         (now64(), 'a', 'c1', 'sale', 'order', 't', 1, 'pending', 100, 'EUR', 1), \
+         (now64(), 'a', 'c1', 'sale', 'bought', 't', 3, 'approved', 300, 'EUR', 3), \
+         (now64(), 'a', 'c1', 'sale', 'order', 't', 2, 'approved', 200, 'EUR', 2), \
+         (now64(), 'a', 'c1', 'sale', '', 'u', 1, 'approved', 50, 'EUR', 0.5), \
+         (now64(), 'a', 'c2', 'sale', '', 't', 1, 'approved', 70, 'JPY', 70), \
+         (now64(), 'b', 'c3', 'custom', 'x', '', 1, 'hold', 10, 'EUR', 0.1), \
+         (now64(), 'b', 'c3', 'custom', 'y', '', 1, 'chargeback', 20, 'EUR', 0.2)")
+    .await;
+    let current = "SELECT advertiser, click_id, custom_kind, transaction, revision, status, payout \
+                   FROM current_conversions ORDER BY ALL";
+    let expected = [
+        "a|c1||t|3|approved|3",
+        "a|c1||u|1|approved|0.5",
+        "a|c2||t|1|approved|70",
+        "b|c3|x||1|hold|0.1",
+        "b|c3|y||1|chargeback|0.2",
+    ];
+    assert_eq!(rows(&client, current).await, expected);
+    let by_advertiser = rows(&client, question("conversions_by_advertiser")).await;
+    let expected = [
+        "a|EUR|2|2|0|0|3.5|0",
+        "b|EUR|2|0|1|1|0|0.1",
+        "a|JPY|1|1|0|0|70|0",
+    ];
+    assert_eq!(by_advertiser, expected);
+
+    let by_campaign = async || rows(&client, question("conversions_by_campaign")).await;
+    assert_eq!(
+        by_campaign().await,
+        ["unknown||EUR|4|2|3.5", "unknown||JPY|1|1|70"]
+    );
+    // A conversion that came before its click is joined once the click is there.
+    run("INSERT INTO clicks (id, time, campaign, affiliate) VALUES \
+         ('c1', now64(6), 'spring', 'aff'), ('c2', now64(6), 'spring', 'aff'), \
+         ('c9', now64(6), 'other', 'aff')")
+    .await;
+    let joined = [
+        "spring|aff|EUR|2|2|3.5",
+        "unknown||EUR|2|0|0",
+        "spring|aff|JPY|1|1|70",
+    ];
+    assert_eq!(by_campaign().await, joined);
+}
+
+#[tokio::test]
+async fn refusals_are_counted_by_reason() {
+    let data = tempfile::tempdir().expect("a folder");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    let insert = "INSERT INTO rejections (time, source, party, reason, reason_name, detail) \
+                  SELECT now64(6) - number, 'postback', 'adv' || number % 2, 101, 'forged_click_id', \
+                  'd' || number FROM numbers(5) \
+                  UNION ALL SELECT now64(6), 'store', 'adv1', 150, 'bad_transition', 'why'";
+    client.query(insert).execute().await.expect("inserted");
+    let sql = format!("SELECT * EXCEPT last FROM ({})", question("refusals"));
+    let expected = [
+        "postback|101|forged_click_id|5|2|adv0|d0",
+        "store|150|bad_transition|1|1|adv1|why",
+    ];
+    assert_eq!(rows(&client, &sql).await, expected);
+}

@@ -4,7 +4,7 @@ use super::decode::Row;
 use super::native;
 use bytes::Bytes;
 use std::net::Ipv6Addr;
-use tracking_events::{CLICK_ID_CHARS, SUB_COUNT};
+use tracking_events::{CLICK_ID_CHARS, ClickId, SUB_COUNT};
 
 /// Decimal(18, 6) has 18 digits.
 const LARGEST_DECIMAL: i64 = 999_999_999_999_999_999;
@@ -31,7 +31,7 @@ pub(super) fn build(rows: &[Row<'_>]) -> Option<Columns> {
 
 fn block<'r>() -> native::Block<'r, Row<'r>> {
     let mut block = native::Block::new();
-    block.fixed("id", "String", |row| id(row));
+    block.fixed("id", "String", |row: &Row<'_>| id(&row.visit.id));
     block.fixed("time", "DateTime64(6, 'UTC')", |row| {
         row.visit.time.0.to_le_bytes()
     });
@@ -76,9 +76,9 @@ fn block<'r>() -> native::Block<'r, Row<'r>> {
 }
 
 /// A text that is always as long, with its length before it.
-fn id(row: &Row<'_>) -> [u8; 1 + CLICK_ID_CHARS] {
+pub(super) fn id(id: &ClickId) -> [u8; 1 + CLICK_ID_CHARS] {
     let mut text = [CLICK_ID_CHARS as u8; 1 + CLICK_ID_CHARS];
-    text[1..].copy_from_slice(&row.visit.id.to_chars());
+    text[1..].copy_from_slice(&id.to_chars());
     text
 }
 

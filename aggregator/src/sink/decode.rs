@@ -1,6 +1,7 @@
 //! Batches to events. What can't be decoded is named with its reason and stands in nobody's way.
 
 use crate::blocks::Entry;
+use crate::report::Report;
 use event_shipping::{LaneKey, open};
 use tracking_events::{DecodeError, Event, Micros, Visit, decode};
 
@@ -20,6 +21,8 @@ pub(super) struct Row<'a> {
 pub(super) struct Rows<'a> {
     pub(super) clicks: Vec<Row<'a>>,
     pub(super) impressions: Vec<Row<'a>>,
+    /// Their tables follow from what becomes of them.
+    pub(super) reports: Vec<Report>,
     pub(super) rejected: Vec<Rejected>,
 }
 
@@ -74,11 +77,14 @@ impl<'a> Rows<'a> {
             seq,
         };
         match decode(entry.header.format_version, payload) {
-            Ok(Event::Click(visit) | Event::Impression(visit)) if !storable(visit.time) => {
+            Ok(event) if !storable(&event) => {
                 self.rejected.push(reject(entry, seq, "time", payload));
             }
             Ok(Event::Click(visit)) => self.clicks.push(row(visit)),
             Ok(Event::Impression(visit)) => self.impressions.push(row(visit)),
+            Ok(Event::Conversion(_) | Event::KycUpdate(_) | Event::Rejection(_)) => {
+                self.reports.push(report(entry, seq, payload));
+            }
             Err(error) => self
                 .rejected
                 .push(reject(entry, seq, reason(&error), payload)),
@@ -93,8 +99,24 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn storable(time: Micros) -> bool {
-    TIMES.contains(&time.0)
+fn storable(event: &Event<'_>) -> bool {
+    let fits = |time: Micros| TIMES.contains(&time.0);
+    match event {
+        Event::Click(visit) | Event::Impression(visit) => fits(visit.time),
+        Event::Conversion(it) => fits(it.time) && fits(it.click.parts().time),
+        Event::KycUpdate(it) => fits(it.time) && fits(it.happened),
+        Event::Rejection(it) => fits(it.time),
+    }
+}
+
+/// Reports are few, and live longer than the memory that batches are opened in.
+fn report(entry: &Entry, seq: u64, payload: &[u8]) -> Report {
+    Report {
+        key: entry.key,
+        seq,
+        format_version: entry.header.format_version,
+        bytes: payload.into(),
+    }
 }
 
 const fn reason(error: &DecodeError) -> &'static str {

@@ -2,16 +2,28 @@
 
 use super::columns::{self, Columns};
 use super::decode::{Rejected, Row, Rows, unseal};
+use super::reports;
 use crate::blocks::Block;
+use crate::report::{Placed, Report, Verdict};
 
 /// Columns per table, and what could not be made one of their rows.
 pub(crate) struct Prepared {
     pub(crate) token: String,
     pub(crate) block: Block,
     pub(crate) tables: Vec<(&'static str, Columns)>,
+    /// What has to be judged before it has a table.
+    pub(crate) reports: Vec<Report>,
     /// When each event happened, in microseconds since 1970.
     pub(crate) times: Vec<u64>,
     pub(crate) rejected: Vec<Rejected>,
+}
+
+impl Prepared {
+    /// Adds the rows of reports by what became of them. The same verdicts always give the same columns.
+    pub(crate) fn add_reports(&mut self, reports: &[Placed<'_>], verdicts: &[Verdict]) {
+        self.tables.extend(reports::build(reports, verdicts));
+        self.times.extend(reports.iter().map(reports::time));
+    }
 }
 
 /// Decodes blocks, each in the memory of the one before: to ask the system for as much anew each time
@@ -33,6 +45,7 @@ impl Preparer {
         let mut rows = Rows {
             clicks: std::mem::take(&mut self.clicks),
             impressions: std::mem::take(&mut self.impressions),
+            reports: Vec::new(),
             rejected: Vec::new(),
         };
         for (entry, raw) in entries.iter().zip(&mut self.raws) {
@@ -44,6 +57,7 @@ impl Preparer {
         let Rows {
             clicks,
             impressions,
+            reports,
             rejected,
         } = rows;
         let mut tables = Vec::new();
@@ -58,6 +72,7 @@ impl Preparer {
             token,
             block,
             tables,
+            reports,
             times,
             rejected,
         }

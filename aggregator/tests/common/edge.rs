@@ -7,10 +7,12 @@ use quinn::ClientConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 use tracking_events::{
-    ClickId, CostMicros, Device, Event, FORMAT_VERSION, Flags, Geo, Link, LinkId, MAX_EVENT_BYTES,
-    Micros, SUB_COUNT, UserAgent, Visit, VisitorId, encode,
+    ClickId, ClickIdParts, CostMicros, Device, Event, FORMAT_VERSION, Flags, Geo, KeyId, KeyRing,
+    LaneId, Link, LinkId, MAX_EVENT_BYTES, MacKey, Micros, NodeId, SUB_COUNT, Seq, UserAgent,
+    Visit, VisitorId, encode,
 };
 
 /// Numbers that look random and are the same in every run.
@@ -26,10 +28,26 @@ impl Dice {
     }
 }
 
+/// The id of every click here: of 2025, on node 3, through link 7.
+pub fn click_id() -> ClickId {
+    static ID: LazyLock<ClickId> = LazyLock::new(|| {
+        let key = KeyId::new(0).expect("below 32");
+        let ring = KeyRing::new(key, [(key, MacKey::new([5; 32]))]).expect("its key is there");
+        ring.sign(ClickIdParts {
+            time: Micros(1_750_000_000_123_000),
+            node: NodeId(3),
+            lane: LaneId(0),
+            seq: Seq(1),
+            link: LinkId(7),
+        })
+    });
+    *ID
+}
+
 /// A click (or, every fourth, an impression) that shows every field.
 pub fn event(seq: u64, node: u16) -> Event<'static> {
     let visit = Visit {
-        id: ClickId::parse(&[b'A'; 36]).expect("36 characters of the alphabet"),
+        id: click_id(),
         time: Micros(Micros::now().0 - seq),
         link: Link {
             id: LinkId(7),
@@ -116,12 +134,17 @@ impl Edge {
         edge
     }
 
-    /// Appends this many events to every lane.
+    /// Appends this many visits to every lane.
     pub fn append(&mut self, events: u64) {
+        self.append_each(events, |seq, node, _| event(seq, node));
+    }
+
+    /// Appends this many events to every lane, made by sequence, node and lane.
+    pub fn append_each(&mut self, events: u64, make: impl Fn(u64, u16, u8) -> Event<'static>) {
         for writer in &mut self.writers {
             for _ in 0..events {
                 let seq = writer.next_seq();
-                let event = event(seq, self.node);
+                let event = make(seq, self.node, writer.lane());
                 writer
                     .append(MAX_EVENT_BYTES, |room| encode(&event, room).ok())
                     .expect("accepted");

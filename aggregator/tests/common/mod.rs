@@ -8,6 +8,7 @@
 pub mod edge;
 pub mod engine;
 pub mod process;
+pub mod reports;
 
 use aggregator::settings::{self, Settings};
 use event_shipping::tls::{self, Role, SERVER_NAME};

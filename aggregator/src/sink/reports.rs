@@ -1,0 +1,232 @@
+//! Judged reports to the columns of their tables: which table each goes to, and what is in it.
+
+use super::columns::{Columns, id};
+use super::native::Block;
+use crate::report::{BAD_TRANSITION, Placed, Verdict};
+use event_shipping::LaneKey;
+use iso_currency::Currency;
+use tracking_events::{Conversion, Event, KycUpdate, Money, Rejection};
+
+const TIME: &str = "DateTime64(6, 'UTC')";
+
+/// Digits after the point of `payout`: no currency has more.
+const DECIMALS: u16 = 4;
+/// Most currencies have cents, and one that is not known is taken for one of them.
+const CENTS: u16 = 2;
+
+/// A row with the place of the event that it comes of.
+struct Row<T> {
+    key: LaneKey,
+    seq: u64,
+    is: T,
+}
+
+struct Sale<'a> {
+    report: &'a Conversion<'a>,
+    revision: u32,
+}
+
+struct Check<'a> {
+    update: &'a KycUpdate<'a>,
+    outcome: &'static str,
+}
+
+/// The rows of each table.
+#[derive(Default)]
+struct Rows<'a> {
+    conversions: Vec<Row<Sale<'a>>>,
+    repeats: Vec<Row<Sale<'a>>>,
+    kyc: Vec<Row<Check<'a>>>,
+    rejections: Vec<Row<Rejection<'a>>>,
+}
+
+/// The tables that have rows of these reports.
+pub(super) fn build(reports: &[Placed<'_>], verdicts: &[Verdict]) -> Vec<(&'static str, Columns)> {
+    let mut rows = Rows::default();
+    for (report, verdict) in reports.iter().zip(verdicts) {
+        rows.add(report, verdict);
+    }
+    let tables = [
+        ("conversions", written(sales(), &rows.conversions)),
+        ("conversion_repeats", written(sales(), &rows.repeats)),
+        ("kyc_events", written(checks(), &rows.kyc)),
+        ("rejections", written(rejections(), &rows.rejections)),
+    ];
+    let filled = tables.into_iter();
+    filled
+        .filter_map(|(name, columns)| Some((name, columns?)))
+        .collect()
+}
+
+/// When a report came, in microseconds since 1970.
+pub(super) const fn time(report: &Placed<'_>) -> u64 {
+    match &report.event {
+        Event::Click(visit) | Event::Impression(visit) => visit.time.0,
+        Event::Conversion(it) => it.time.0,
+        Event::KycUpdate(it) => it.time.0,
+        Event::Rejection(it) => it.time.0,
+    }
+}
+
+impl<'a> Rows<'a> {
+    fn add(&mut self, placed: &'a Placed<'a>, verdict: &'a Verdict) {
+        match &placed.event {
+            Event::Conversion(report) => self.sale(placed, report, verdict),
+            Event::KycUpdate(update) => {
+                let outcome = match verdict {
+                    Verdict::Late => "late",
+                    Verdict::Again => "repeat",
+                    _ => "applied",
+                };
+                self.kyc.push(Row::new(placed, Check { update, outcome }));
+            }
+            Event::Rejection(rejection) => {
+                self.rejections.push(Row::new(placed, rejection.clone()));
+            }
+            Event::Click(_) | Event::Impression(_) => {}
+        }
+    }
+
+    fn sale(&mut self, placed: &'a Placed<'a>, report: &'a Conversion<'a>, verdict: &'a Verdict) {
+        let row = |revision| Row::new(placed, Sale { report, revision });
+        match verdict {
+            Verdict::BadTransition(why) => {
+                self.rejections
+                    .push(Row::new(placed, bad_transition(report, why)));
+            }
+            Verdict::Repeat(revision) => self.repeats.push(row(*revision)),
+            Verdict::Revision(revision) => self.conversions.push(row(*revision)),
+            _ => self.conversions.push(row(0)),
+        }
+    }
+}
+
+impl<T> Row<T> {
+    const fn new(placed: &Placed<'_>, is: T) -> Self {
+        Self {
+            key: placed.key,
+            seq: placed.seq,
+            is,
+        }
+    }
+}
+
+/// The sender was answered long ago, by an edge that can't know what was reported before.
+fn bad_transition<'a>(report: &Conversion<'a>, why: &'a str) -> Rejection<'a> {
+    Rejection {
+        time: report.time,
+        source: "store",
+        party: report.advertiser,
+        reason: BAD_TRANSITION,
+        reason_name: "bad_transition",
+        detail: why,
+        request: "",
+        status: 0,
+        address: report.address,
+    }
+}
+
+fn written<'r, T>(mut block: Block<'r, Row<T>>, rows: &'r [Row<T>]) -> Option<Columns> {
+    if rows.is_empty() {
+        return None;
+    }
+    block.fixed("node", "UInt16", |row| row.key.node.to_le_bytes());
+    block.fixed("lane", "UInt8", |row| row.key.lane.to_le_bytes());
+    block.fixed("seq", "UInt64", |row| row.seq.to_le_bytes());
+    block.fixed("journal", "UInt64", |row| row.key.journal.to_le_bytes());
+    Some(Columns {
+        rows: rows.len(),
+        parts: block.write(rows),
+    })
+}
+
+fn sales<'r>() -> Block<'r, Row<Sale<'r>>> {
+    let mut block = Block::new();
+    block.fixed("time", TIME, |row: &Row<Sale<'_>>| {
+        row.is.report.time.0.to_le_bytes()
+    });
+    block.text("advertiser", |row| row.is.report.advertiser);
+    block.fixed("click_id", "String", |row| id(&row.is.report.click));
+    block.text("kind", |row| row.is.report.kind.as_str());
+    block.text("kind_name", |row| row.is.report.kind_name);
+    block.text("transaction", |row| row.is.report.transaction);
+    block.fixed("revision", "UInt32", |row| row.is.revision.to_le_bytes());
+    block.text("status", |row| row.is.report.status.as_str());
+    block.fixed("payout_minor", "Int64", |row| {
+        row.is.report.payout.minor.to_le_bytes()
+    });
+    block.text("currency", |row| row.is.report.payout.currency());
+    block.fixed("payout", "Decimal(38, 4)", |row| {
+        decimal(&row.is.report.payout).to_le_bytes()
+    });
+    block.text("dialect", |row| row.is.report.dialect);
+    block.fixed("ip", "IPv6", |row| row.is.report.address);
+    block.fixed("link_id", "UInt32", |row| {
+        row.is.report.click.parts().link.0.to_le_bytes()
+    });
+    block.fixed("click_time", "DateTime64(3, 'UTC')", |row| {
+        row.is.report.click.parts().time.millis().to_le_bytes()
+    });
+    block.fixed("click_node", "UInt16", |row| {
+        row.is.report.click.parts().node.0.to_le_bytes()
+    });
+    block
+}
+
+fn checks<'r>() -> Block<'r, Row<Check<'r>>> {
+    let mut block = Block::new();
+    block.fixed("time", TIME, |row: &Row<Check<'_>>| {
+        row.is.update.time.0.to_le_bytes()
+    });
+    block.fixed("happened", TIME, |row| {
+        row.is.update.happened.0.to_le_bytes()
+    });
+    block.text("provider", |row| row.is.update.provider);
+    block.text("delivery", |row| row.is.update.delivery);
+    block.text("affiliate", |row| row.is.update.affiliate);
+    block.text("status", |row| row.is.update.status.as_str());
+    block.fixed("tier", "UInt8", |row| row.is.update.tier.to_le_bytes());
+    block.text("outcome", |row| row.is.outcome);
+    block
+}
+
+fn rejections<'r>() -> Block<'r, Row<Rejection<'r>>> {
+    let mut block = Block::new();
+    block.fixed("time", TIME, |row: &Row<Rejection<'_>>| {
+        row.is.time.0.to_le_bytes()
+    });
+    block.text("source", |row| row.is.source);
+    block.text("party", |row| row.is.party);
+    block.fixed("reason", "UInt16", |row| row.is.reason.to_le_bytes());
+    block.text("reason_name", |row| row.is.reason_name);
+    block.text("detail", |row| row.is.detail);
+    block.text("request", |row| row.is.request);
+    block.fixed("status", "UInt16", |row| row.is.status.to_le_bytes());
+    block.fixed("ip", "IPv6", |row| row.is.address);
+    block
+}
+
+/// An amount as people write it, in ten-thousandths.
+fn decimal(money: &Money) -> i128 {
+    let currency = Currency::from_code(money.currency());
+    let digits = currency.and_then(|it| it.exponent()).unwrap_or(CENTS);
+    i128::from(money.minor) * 10_i128.pow(DECIMALS.saturating_sub(digits).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_as_many_decimals_as_their_currency() {
+        let of = |minor, currency: &[u8; 3]| {
+            let currency = *currency;
+            decimal(&Money { minor, currency })
+        };
+        assert_eq!(of(1999, b"USD"), 199_900);
+        assert_eq!(of(-1999, b"JPY"), -19_990_000);
+        assert_eq!(of(1999, b"KWD"), 19_990);
+        assert_eq!(of(1999, b"CLF"), 1_999);
+        assert_eq!(of(i64::MAX, b"EUR"), i128::from(i64::MAX) * 100);
+    }
+}

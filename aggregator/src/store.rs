@@ -1,0 +1,126 @@
+//! The one place that knows SQL: how conversions and affiliates stand, in SQLite or PostgreSQL.
+//!
+//! A block's reports are judged in one transaction, and each verdict is remembered with the event's place:
+//! the same block always gets the same verdicts. ClickHouse is not known here.
+
+mod affiliates;
+mod applied;
+mod conversions;
+mod sql;
+#[cfg(test)]
+mod tests;
+
+use crate::report::{Placed, Verdict};
+use crate::settings::Settings;
+use sql::{Pool, Tx};
+use std::path::PathBuf;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use tracking_events::Event;
+
+/// A block may take this long, and a report of it this long on top.
+const BLOCK: Duration = Duration::from_secs(60);
+const REPORT: Duration = Duration::from_millis(20);
+
+/// The store can't be used now.
+#[derive(Debug, Error)]
+pub(crate) enum LedgerError {
+    /// The URL's form; it may hold a password, so it is not repeated.
+    #[error("[store] url must be postgres://user:password@host:port/database")]
+    Url,
+    /// The database said so, or the way to it broke.
+    #[error("{0}")]
+    Sql(#[from] sqlx::Error),
+    /// Its tables could not be made or brought up to date.
+    #[error("migrations: {0}; if the store is newer than this aggregator, upgrade the aggregator")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A word in the tables that no version of ours writes.
+    #[error("the store says {0:?}, which is no word of ours; restore it from a copy")]
+    Foreign(String),
+    /// Nothing came back in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+/// Where the tables are.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// A file of SQLite.
+    File(PathBuf),
+    /// A URL of PostgreSQL, with its password.
+    Url(String),
+}
+
+impl Place {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        match &settings.store.url {
+            Some(url) => Self::Url(url.reveal().to_owned()),
+            None => Self::File(settings.data_dir.join("store.sqlite")),
+        }
+    }
+}
+
+/// Judges reports. It is opened when the first one comes.
+pub(crate) struct Ledger {
+    place: Place,
+    pool: OnceCell<Pool>,
+}
+
+impl Ledger {
+    pub(crate) const fn new(place: Place) -> Self {
+        Self {
+            place,
+            pool: OnceCell::const_new(),
+        }
+    }
+
+    /// Says what becomes of each report of a block: all of it is kept, or nothing is.
+    pub(crate) async fn judge(&self, reports: &[Placed<'_>]) -> Result<Vec<Verdict>, LedgerError> {
+        if !reports.iter().any(Placed::needs_judgement) {
+            return Ok(vec![Verdict::Noted; reports.len()]);
+        }
+        let limit = BLOCK + REPORT * u32::try_from(reports.len()).unwrap_or(u32::MAX);
+        let judged = timeout(limit, self.judge_all(reports)).await;
+        judged.map_err(|_| LedgerError::Silent(limit))?
+    }
+
+    async fn judge_all(&self, reports: &[Placed<'_>]) -> Result<Vec<Verdict>, LedgerError> {
+        let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
+        let mut tx = pool.await?.begin().await?;
+        let mut verdicts = Vec::with_capacity(reports.len());
+        for report in reports {
+            verdicts.push(judge_one(&mut tx, report).await?);
+        }
+        tx.commit().await?;
+        Ok(verdicts)
+    }
+}
+
+async fn judge_one(tx: &mut Tx, report: &Placed<'_>) -> Result<Verdict, LedgerError> {
+    if !report.needs_judgement() {
+        return Ok(Verdict::Noted);
+    }
+    if let Some(verdict) = applied::recall(tx, report).await? {
+        return Ok(verdict);
+    }
+    let verdict = match &report.event {
+        Event::Conversion(conversion) => conversions::judge(tx, conversion).await?,
+        Event::KycUpdate(update) => affiliates::judge(tx, update).await?,
+        _ => Verdict::Noted,
+    };
+    applied::remember(tx, report, &verdict).await?;
+    Ok(verdict)
+}
+
+/// What finds a row: a hash of what makes it one, each part with its length, so that parts can't be shifted
+/// into one another.
+fn identity(parts: &[&str]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,160 @@
+//! Affiliates: what follows from all that identity services said of one, in whatever order it came.
+
+use super::sql::{Tx, Value};
+use super::{LedgerError, identity};
+use crate::report::Verdict;
+use std::cmp::Reverse;
+use tracking_events::{KycStatus, KycUpdate, TIERS};
+
+/// A message, as far as it settles anything. They go by when they happened; of one moment, the word that
+/// trusts less comes last and so prevails.
+#[derive(Debug)]
+struct Message {
+    identity: String,
+    status: KycStatus,
+    tier: i64,
+    happened: i64,
+}
+
+/// How an affiliate stands.
+#[derive(Debug)]
+struct Standing {
+    status: KycStatus,
+    tier: i64,
+    happened: i64,
+}
+
+/// Says what a message does to its affiliate, and does it.
+pub(super) async fn judge(tx: &mut Tx, update: &KycUpdate<'_>) -> Result<Verdict, LedgerError> {
+    let message = identity(&[update.provider, update.delivery]);
+    let affiliate = identity(&[update.affiliate]);
+    if is_known(tx, &message).await? {
+        return Ok(Verdict::Again);
+    }
+    keep(tx, &message, &affiliate, update).await?;
+    let history = history(tx, &affiliate).await?;
+    let newest = history.last().is_some_and(|last| last.identity == message);
+    settle(tx, &affiliate, update.affiliate, &standing(&history)).await?;
+    Ok(if newest {
+        Verdict::Applied
+    } else {
+        Verdict::Late
+    })
+}
+
+async fn is_known(tx: &mut Tx, message: &str) -> Result<bool, LedgerError> {
+    let sql = "SELECT status FROM kyc_deliveries WHERE identity = $1";
+    Ok(!tx.ask(sql, &[Value::Text(message)]).await?.is_empty())
+}
+
+async fn keep(
+    tx: &mut Tx,
+    message: &str,
+    affiliate: &str,
+    update: &KycUpdate<'_>,
+) -> Result<(), LedgerError> {
+    // Nothing happens after it was told: a service with a wrong clock would have the last word for years.
+    let happened = update.happened.min(update.time);
+    tx.execute(
+        "INSERT INTO kyc_deliveries \
+         (identity, affiliate, provider, delivery, status, tier, happened, received) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        &[
+            Value::Text(message),
+            Value::Text(affiliate),
+            Value::Text(update.provider),
+            Value::Text(update.delivery),
+            Value::Text(update.status.as_str()),
+            Value::Number(update.tier.into()),
+            Value::Number(happened.0.cast_signed()),
+            Value::Number(update.time.0.cast_signed()),
+        ],
+    )
+    .await
+}
+
+/// All messages about an affiliate, the one that prevails last.
+async fn history(tx: &mut Tx, affiliate: &str) -> Result<Vec<Message>, LedgerError> {
+    let sql = "SELECT identity, status, tier, happened FROM kyc_deliveries WHERE affiliate = $1";
+    let lines = tx.ask(sql, &[Value::Text(affiliate)]).await?;
+    let mut messages = Vec::with_capacity(lines.len());
+    for line in lines {
+        let word = line.text(1)?;
+        let status = KycStatus::from_word(&word).ok_or(LedgerError::Foreign(word))?;
+        messages.push(Message {
+            identity: line.text(0)?,
+            status,
+            tier: line.number(2)?,
+            happened: line.number(3)?,
+        });
+    }
+    messages.sort_by(|one, other| one.order().cmp(&other.order()));
+    Ok(messages)
+}
+
+impl Message {
+    fn order(&self) -> impl Ord + '_ {
+        let trust = Reverse(self.tier);
+        (self.happened, distrust(self.status), trust, &self.identity)
+    }
+}
+
+const fn distrust(status: KycStatus) -> u8 {
+    match status {
+        KycStatus::Pending => 0,
+        KycStatus::Approved => 1,
+        KycStatus::Expired => 2,
+        KycStatus::Rejected => 3,
+        KycStatus::Revoked => 4,
+    }
+}
+
+/// Goes through the messages in their order: a check that has only begun takes no tier away.
+fn standing(history: &[Message]) -> Standing {
+    let nobody = Standing {
+        status: KycStatus::Pending,
+        tier: 0,
+        happened: 0,
+    };
+    history.iter().fold(nobody, |before, message| {
+        let tier = match message.status {
+            KycStatus::Pending => before.tier,
+            KycStatus::Approved => message.tier,
+            KycStatus::Rejected | KycStatus::Revoked | KycStatus::Expired => 0,
+        };
+        Standing {
+            status: message.status,
+            tier,
+            happened: message.happened,
+        }
+    })
+}
+
+async fn settle(
+    tx: &mut Tx,
+    affiliate: &str,
+    name: &str,
+    standing: &Standing,
+) -> Result<(), LedgerError> {
+    // Of a tier that is none nobody knows a limit: the first one's.
+    let tier = usize::try_from(standing.tier)
+        .ok()
+        .and_then(|tier| TIERS.get(tier));
+    let limit = tier.unwrap_or(&TIERS[0]).limit_cents;
+    let values = [
+        Value::Text(affiliate),
+        Value::Text(name),
+        Value::Number(standing.tier),
+        Value::Text(standing.status.as_str()),
+        Value::Number(standing.happened),
+        limit.map_or(Value::Nothing, Value::Number),
+    ];
+    tx.execute(
+        "INSERT INTO affiliates (identity, name, tier, kyc_status, kyc_happened, earning_limit) \
+         VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (identity) DO UPDATE SET tier = excluded.tier, kyc_status = excluded.kyc_status, \
+         kyc_happened = excluded.kyc_happened, earning_limit = excluded.earning_limit",
+        &values,
+    )
+    .await
+}

@@ -1,0 +1,199 @@
+//! SQLite and PostgreSQL behind one face: numbers and texts go in and come out, and statements are
+//! written so that both understand them.
+
+use super::{LedgerError, Place};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{PgPool, Postgres, Row as _, SqlSafeStr as _, Sqlite, SqlitePool, Transaction};
+use std::borrow::Cow;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+/// A connection must be there, and another process be done with the file, within this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Each is applied once; one that was released is never changed.
+const MIGRATIONS: [(i64, &str, &str); 1] =
+    [(1, "store", include_str!("../../migrations/0001_store.sql"))];
+
+/// An open database with our tables.
+pub(super) enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// A transaction; undone unless it is committed.
+pub(super) enum Tx {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// A parameter of a statement.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Number(i64),
+    Text(&'a str),
+    /// No number.
+    Nothing,
+}
+
+/// A row of an answer.
+pub(super) enum Line {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Pool {
+    /// Opens the database, and makes the tables or brings them up to date.
+    pub(super) async fn open(place: &Place) -> Result<Self, LedgerError> {
+        let pool = match place {
+            Place::File(path) => Self::Sqlite(
+                // What ClickHouse is told must not be forgotten here: every commit is synced.
+                one_connection(
+                    SqliteConnectOptions::new()
+                        .filename(path)
+                        .create_if_missing(true)
+                        .journal_mode(SqliteJournalMode::Wal)
+                        .synchronous(SqliteSynchronous::Full)
+                        .busy_timeout(PATIENCE),
+                )
+                .await?,
+            ),
+            Place::Url(url) => {
+                let options = PgConnectOptions::from_str(url).map_err(|_| LedgerError::Url)?;
+                // Whatever the server's default is: a commit that was answered must survive its crash.
+                let options = options
+                    .application_name("aggregator")
+                    .options([("synchronous_commit", "on")]);
+                let pool = PgPoolOptions::new()
+                    .max_connections(2)
+                    .acquire_timeout(PATIENCE);
+                Self::Postgres(pool.connect_with(options).await?)
+            }
+        };
+        match &pool {
+            Self::Sqlite(pool) => migrator().run(pool).await?,
+            Self::Postgres(pool) => migrator().run(pool).await?,
+        }
+        tracing::info!("the store answers and its tables are up to date");
+        Ok(pool)
+    }
+
+    pub(super) async fn begin(&self) -> Result<Tx, LedgerError> {
+        Ok(match self {
+            Self::Sqlite(pool) => Tx::Sqlite(pool.begin().await?),
+            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+}
+
+/// SQLite has one writer at a time anyway.
+async fn one_connection(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(PATIENCE);
+    pool.connect_with(options).await
+}
+
+fn migrator() -> Migrator {
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        let kind = MigrationType::Simple;
+        Migration::new(version, name.into(), kind, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.into_iter().map(migration).collect())
+}
+
+impl Tx {
+    pub(super) async fn commit(self) -> Result<(), LedgerError> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// Runs a statement whose parameters are `$1`, `$2` and so on.
+    pub(super) async fn execute(
+        &mut self,
+        sql: &'static str,
+        values: &[Value<'_>],
+    ) -> Result<(), LedgerError> {
+        match self {
+            Self::Sqlite(tx) => {
+                for_sqlite(sql, values).execute(&mut **tx).await?;
+            }
+            Self::Postgres(tx) => {
+                for_postgres(sql, values).execute(&mut **tx).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a question.
+    pub(super) async fn ask(
+        &mut self,
+        sql: &'static str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Line>, LedgerError> {
+        Ok(match self {
+            Self::Sqlite(tx) => {
+                let rows = for_sqlite(sql, values).fetch_all(&mut **tx).await?;
+                rows.into_iter().map(Line::Sqlite).collect()
+            }
+            Self::Postgres(tx) => {
+                let rows = for_postgres(sql, values).fetch_all(&mut **tx).await?;
+                rows.into_iter().map(Line::Postgres).collect()
+            }
+        })
+    }
+}
+
+fn for_sqlite(sql: &'static str, values: &[Value<'_>]) -> Query<'static, Sqlite, SqliteArguments> {
+    let query = sqlx::query(sql);
+    values.iter().fold(query, |query, value| match value {
+        Value::Number(number) => query.bind(*number),
+        Value::Text(text) => query.bind(storable(text).into_owned()),
+        Value::Nothing => query.bind(None::<i64>),
+    })
+}
+
+fn for_postgres(sql: &'static str, values: &[Value<'_>]) -> Query<'static, Postgres, PgArguments> {
+    let query = sqlx::query(sql);
+    values.iter().fold(query, |query, value| match value {
+        Value::Number(number) => query.bind(*number),
+        Value::Text(text) => query.bind(storable(text).into_owned()),
+        Value::Nothing => query.bind(None::<i64>),
+    })
+}
+
+/// PostgreSQL's texts can't hold a NUL byte, and one report must not hold up all others.
+fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+impl Line {
+    /// The number in a column, counted from 0.
+    pub(super) fn number(&self, column: usize) -> Result<i64, LedgerError> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    /// The text in a column, counted from 0.
+    pub(super) fn text(&self, column: usize) -> Result<String, LedgerError> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! A PostgreSQL of the test's own: a fresh cluster in a temporary folder, reached by a socket there.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A running server; stopped and removed when dropped.
+pub(super) struct Postgres {
+    folder: TempDir,
+    server: Child,
+}
+
+impl Postgres {
+    pub(super) fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        if is_root() {
+            // PostgreSQL refuses to run as root.
+            run(Command::new("chown").arg("postgres:").arg(folder.path()));
+        }
+        let data = folder.path().join("data");
+        let mut initdb = tool("initdb");
+        initdb
+            .arg("-D")
+            .arg(&data)
+            .args(["-U", "postgres", "-A", "trust"])
+            .args(["-E", "UTF8", "--locale", "C", "--no-sync"]);
+        run(&mut initdb);
+        let server = spawn(folder.path());
+        let this = Self { folder, server };
+        this.wait();
+        this
+    }
+
+    pub(super) fn url(&self) -> String {
+        let folder = self.folder.path().display();
+        format!("postgres://postgres@localhost/postgres?host={folder}")
+    }
+
+    /// Ends it without letting it finish anything, and starts it again.
+    #[allow(dead_code, reason = "not all tests do")]
+    pub(super) fn crash_and_restart(&mut self) {
+        self.crash();
+        self.server = spawn(self.folder.path());
+        self.wait();
+    }
+
+    /// It leaves at once and takes its children along; its next start recovers.
+    fn crash(&mut self) {
+        let pid = self.server.id().to_string();
+        let _ = Command::new("kill").args(["-QUIT", &pid]).status();
+        let _ = self.server.wait();
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut ready = tool("pg_isready");
+        ready.arg("-q").arg("-h").arg(self.folder.path());
+        while !ready.status().expect("it runs").success() {
+            assert!(Instant::now() < deadline, "PostgreSQL does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
+
+fn spawn(folder: &Path) -> Child {
+    tool("postgres")
+        .arg("-D")
+        .arg(folder.join("data"))
+        .arg("-k")
+        .arg(folder)
+        .args(["-c", "listen_addresses=", "-c", "fsync=off"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("postgres starts")
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the program runs");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// One of PostgreSQL's programs, run by somebody who may.
+fn tool(name: &str) -> Command {
+    let program = bin().join(name);
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+        .args(["--pdeathsig", "QUIT"])
+        .arg(program);
+    command
+}
+
+/// The newest of Debian's versions that is installed.
+fn bin() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let folders = versions.flatten().map(|version| version.path().join("bin"));
+    let mut usable: Vec<_> = folders.filter(|bin| bin.join("initdb").exists()).collect();
+    usable.sort();
+    let newest = usable.pop();
+    newest.expect("PostgreSQL is needed and not installed; run: apt-get install postgresql")
+}
+
+fn is_root() -> bool {
+    std::fs::metadata(Path::new("/proc/self")).is_ok_and(|process| process.uid() == 0)
+}

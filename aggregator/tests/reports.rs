@@ -1,0 +1,275 @@
+//! Conversions, checks and refusals from an edge's journal to ClickHouse: judged once, and each in its
+//! table exactly once, whatever is killed.
+
+mod common;
+#[path = "../src/store/tests/postgres.rs"]
+mod postgres;
+
+use clickhouse::Client;
+use common::edge::{Dice, Edge, click_id};
+use common::engine::Engine;
+use common::process::Process;
+use common::reports::{CYCLE, OUTCOMES, report};
+use common::{NODE, client, metric, page, until, write_settings};
+use postgres::Postgres;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const NODES: [u16; 2] = [1, 2];
+const LANES: u8 = 2;
+const ROUNDS: u64 = 30;
+/// So many cycles in each round.
+const CYCLES: u64 = 6;
+const FAULTS: u64 = 10;
+
+async fn texts(reader: &Client, sql: &str) -> Vec<String> {
+    reader.query(sql).fetch_all().await.expect(sql)
+}
+
+async fn number(reader: &Client, sql: &str) -> u64 {
+    reader.query(sql).fetch_one().await.expect(sql)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_report_is_judged_and_stored_once_whatever_is_killed() {
+    reports_through_faults(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_report_is_judged_and_stored_once_with_postgresql_that_is_killed_too() {
+    reports_through_faults(Some(Postgres::start())).await;
+}
+
+async fn reports_through_faults(mut postgres: Option<Postgres>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut engine = Engine::start(folder.path());
+    let store = postgres.as_ref().map_or_else(String::new, |server| {
+        format!("[store]\nurl = \"{}\"\n", server.url())
+    });
+    let more = format!("{store}[blocks]\nmax_rows = 100\nmax_age = \"30ms\"");
+    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let mut aggregator = Process::start(&config);
+    let address = Arc::new(Mutex::new(aggregator.listening));
+    let quic = client(folder.path());
+    let edges: Vec<_> = NODES
+        .into_iter()
+        .map(|node| {
+            let dir = folder.path().join(format!("spool-{node}"));
+            let (address, quic) = (Arc::clone(&address), quic.clone());
+            tokio::spawn(async move {
+                let mut edge = Edge::open(&dir, node, LANES);
+                let mut rounds = 0;
+                while rounds < ROUNDS || !edge.is_done() {
+                    if rounds < ROUNDS {
+                        edge.append_each(CYCLES * CYCLE, report);
+                        rounds += 1;
+                    }
+                    let address = *address.lock().expect("unpoisoned");
+                    edge.ship(address, quic.clone()).await;
+                }
+            })
+        })
+        .collect();
+    let mut dice = Dice(7);
+    for fault in 0..FAULTS {
+        tokio::time::sleep(Duration::from_millis(50 + dice.roll(250))).await;
+        assert!(
+            !edges.iter().all(|edge| edge.is_finished()),
+            "faults must hit edges at work"
+        );
+        if let (1, Some(postgres)) = (fault % 4, &mut postgres) {
+            postgres.crash_and_restart();
+        } else if fault % 4 == 3 {
+            engine.kill();
+            tokio::time::sleep(Duration::from_millis(dice.roll(300))).await;
+            engine.up();
+        } else {
+            aggregator.kill_and_restart();
+        }
+        *address.lock().expect("unpoisoned") = aggregator.listening;
+    }
+    for edge in edges {
+        let done = tokio::time::timeout(Duration::from_secs(120), edge).await;
+        done.expect("shipped in time").expect("no panic");
+    }
+    let reader = engine.reader();
+    let cycles = NODES.len() as u64 * u64::from(LANES) * ROUNDS * CYCLES;
+    for (table, of_a_cycle) in OUTCOMES {
+        let rows = number(&reader, &format!("SELECT count() FROM {table}")).await;
+        let places = format!("SELECT uniqExact(node, lane, journal, seq) FROM {table}");
+        let places = number(&reader, &places).await;
+        assert_eq!(
+            (rows, places),
+            (cycles * of_a_cycle, cycles * of_a_cycle),
+            "{table}"
+        );
+    }
+    // Each conversion went the same way, whichever blocks its reports came in.
+    let ways = "SELECT concatWithSeparator('|', toString(way), toString(count())) FROM \
+        (SELECT arraySort(groupArray((revision, status))) AS way FROM conversions GROUP BY transaction) \
+        GROUP BY way";
+    let way = format!("[(1,'pending'),(2,'approved')]|{cycles}");
+    assert_eq!(texts(&reader, ways).await, [way]);
+    let outcomes = "SELECT concatWithSeparator('|', outcome, toString(count())) FROM kyc_events \
+                    GROUP BY outcome ORDER BY outcome";
+    let outcomes = texts(&reader, outcomes).await;
+    let each = |outcome| format!("{outcome}|{cycles}");
+    assert_eq!(outcomes, ["applied", "late", "repeat"].map(each));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_field_of_a_report_arrives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(folder.path());
+    let config = write_settings(folder.path(), &engine.settings(), "");
+    let aggregator = Process::start(&config);
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append_each(CYCLE, report);
+    while !edge.is_done() {
+        edge.ship(aggregator.listening, client(folder.path())).await;
+    }
+    let reader = engine.reader();
+    let row = async |columns: &str, table: &str| {
+        let place = "node, lane, seq, journal > 0, abs(dateDiff('second', time, now())) < 60";
+        let sql = format!(
+            "SELECT concatWithSeparator('|', {columns}, {place}) FROM {table} ORDER BY seq"
+        );
+        texts(&reader, &sql).await
+    };
+    let sale = "advertiser, click_id, kind, kind_name, transaction, revision, status, payout_minor, \
+                currency, toString(payout), dialect, toString(ip), link_id, \
+                toUnixTimestamp64Milli(click_time), click_node";
+    let click = click_id();
+    let sold = |revision: u32, status: &str, seq: u64| {
+        format!(
+            "shop|{click}|sale|order|21-0-0|{revision}|{status}|1999|EUR|19.99|generic|\
+             ::ffff:192.0.2.9|7|1750000000123|3|21|0|{seq}|1|1"
+        )
+    };
+    assert_eq!(
+        row(sale, "conversions").await,
+        [sold(1, "pending", 3), sold(2, "approved", 5)]
+    );
+    assert_eq!(
+        row(sale, "conversion_repeats").await,
+        [sold(1, "pending", 4)]
+    );
+    let check =
+        "provider, delivery, affiliate, status, tier, toUnixTimestamp64Micro(happened), outcome";
+    let checked = [
+        "verifymy|21-0-0-one|21-0-0|approved|2|1750000000000020|applied|21|0|7|1|1",
+        "verifymy|21-0-0-two|21-0-0|pending|2|1750000000000010|late|21|0|8|1|1",
+        "verifymy|21-0-0-one|21-0-0|approved|2|1750000000000020|repeat|21|0|9|1|1",
+    ];
+    assert_eq!(row(check, "kyc_events").await, checked);
+    let refusal = "source, party, reason, reason_name, detail, request, status, toString(ip)";
+    let refused = [
+        format!(
+            "store|shop|150|bad_transition|approved can't become pending (click {click}, sale \
+             \"21-0-0\")||0|::ffff:192.0.2.9|21|0|6|1|1"
+        ),
+        "postback|shop|101|forged_click_id|21-0-0|GET /postback?click_id=…|403|::ffff:192.0.2.9|\
+         21|0|10|1|1"
+            .to_owned(),
+    ];
+    assert_eq!(row(refusal, "rejections").await, refused);
+    let joined = "SELECT concatWithSeparator('|', campaign, affiliate, status, revision) \
+                  FROM conversions_with_clicks";
+    assert_eq!(
+        texts(&reader, joined).await,
+        ["campaign-2|affiliate-3|approved|2"]
+    );
+}
+
+/// How many reports the store has judged, seen from another process.
+async fn judged(folder: &Path) -> i64 {
+    let file = SqliteConnectOptions::new().filename(folder.join("data/store.sqlite"));
+    let mut connection = file.connect().await.expect("the store's file");
+    let count = sqlx::query_scalar("SELECT COUNT(*) FROM applied_events");
+    count.fetch_one(&mut connection).await.expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_between_the_store_and_clickhouse_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut engine = Engine::start(folder.path());
+    let config = write_settings(folder.path(), &engine.settings(), "");
+    let mut aggregator = Process::start(&config);
+    let quic = client(folder.path());
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append_each(CYCLE, report);
+    until("shipped", async || {
+        edge.ship(aggregator.listening, quic.clone()).await;
+        edge.is_done()
+    })
+    .await;
+    let of_a_cycle = judged(folder.path()).await;
+    for cycles in 2..=4 {
+        // The store takes the block, ClickHouse can't, and then the aggregator is gone.
+        engine.kill();
+        edge.append_each(CYCLE, report);
+        until("judged", async || {
+            edge.ship(aggregator.listening, quic.clone()).await;
+            judged(folder.path()).await == cycles * of_a_cycle
+        })
+        .await;
+        aggregator.kill_and_restart();
+        engine.up();
+        until("shipped", async || {
+            edge.ship(aggregator.listening, quic.clone()).await;
+            edge.is_done()
+        })
+        .await;
+        assert_eq!(judged(folder.path()).await, cycles * of_a_cycle);
+        for (table, rows) in OUTCOMES {
+            let found = number(&engine.reader(), &format!("SELECT count() FROM {table}")).await;
+            assert_eq!(found, cycles as u64 * rows, "{table}");
+        }
+    }
+}
+
+/// The store's file can't be opened, and then it can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_store_the_aggregator_waits_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(folder.path());
+    let in_the_way = folder.path().join("data/store.sqlite");
+    std::fs::create_dir_all(&in_the_way).expect("made");
+    let config = write_settings(folder.path(), &engine.settings(), "");
+    let aggregator = Process::start(&config);
+    let quic = client(folder.path());
+    // Clicks alone need no store.
+    let mut clicks = Edge::open(&folder.path().join("spool-1"), 1, 1);
+    clicks.append(10);
+    until("shipped", async || {
+        clicks.ship(aggregator.listening, quic.clone()).await;
+        clicks.is_done()
+    })
+    .await;
+    assert_eq!(page(aggregator.admin, "/readyz").await.0, 200);
+    let mut reports = Edge::open(&folder.path().join("spool-2"), 2, 1);
+    reports.append_each(CYCLE, report);
+    until("said", async || {
+        reports.ship(aggregator.listening, quic.clone()).await;
+        let (status, why) = page(aggregator.admin, "/readyz").await;
+        status == 503 && why.contains("store: ")
+    })
+    .await;
+    assert!(!reports.is_done());
+    std::fs::remove_dir(&in_the_way).expect("removed");
+    until("shipped", async || {
+        reports.ship(aggregator.listening, quic.clone()).await;
+        reports.is_done()
+    })
+    .await;
+    assert_eq!(page(aggregator.admin, "/readyz").await.0, 200);
+    let rows = metric(
+        aggregator.admin,
+        "aggregator_rows_total{table=\"conversions\"}",
+    )
+    .await;
+    assert_eq!(rows, Some(2.0));
+}
