@@ -5,6 +5,7 @@
 mod answer;
 mod clock;
 
+use crate::functions::Functions;
 use crate::links::{Destination, Link, State as LinkState, Table, Values};
 use crate::metrics::WorkerMetrics;
 use crate::query::{Limits, Query};
@@ -21,6 +22,7 @@ use arc_swap::{ArcSwap, Cache};
 use bytes::{Bytes, BytesMut};
 use clock::Clock;
 use event_journal::LaneWriter;
+use function_host::{Failure, Matched};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use std::borrow::Cow;
@@ -64,6 +66,8 @@ pub struct Shared {
     pub query_limits: Limits,
     /// The longest request target, in bytes.
     pub max_url_bytes: usize,
+    /// Functions, where there are any.
+    pub functions: Option<Functions>,
 }
 
 /// One worker's way of answering; it belongs to one thread.
@@ -169,6 +173,40 @@ impl ClickPath {
         answer.response(headers)
     }
 
+    /// The function that `request` is for, if it is for one.
+    #[must_use]
+    pub fn function<B>(&self, request: &Request<B>) -> Option<Matched> {
+        let functions = self.shared.functions.as_ref()?;
+        let path = request.uri().path();
+        // Links and pixels are asked for far more often, and are never a function's.
+        if path.starts_with("/c/") || path.starts_with("/i/") {
+            return None;
+        }
+        functions.find(path)
+    }
+
+    /// Calls a function for the client behind `peer`.
+    pub fn call<B>(
+        &self,
+        function: Matched,
+        peer: IpAddr,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<function_host::Body>> + use<B>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let shared = self.shared.clone();
+        let heads = Heads::find(request.headers(), shared.client_address.header());
+        let client = shared.client_address.resolve(peer, heads.hops());
+        async move {
+            match &shared.functions {
+                Some(functions) => functions.call(function, client, request).await,
+                None => Failure::NotStarted.response(),
+            }
+        }
+    }
+
     /// As what the request is shed, if it is.
     fn sheds<B>(&self, request: &Request<B>) -> Option<Shed> {
         let level = self.shed.get();
@@ -235,8 +273,9 @@ impl ClickPath {
 
     /// From here on the event is accepted, or counted as lost with its reason.
     fn log(&self, lane: &mut LaneWriter, event: &Event<'_>, parsed: Instant) {
-        let (Event::Click(visit) | Event::Impression(visit)) = event;
-        self.metrics.marked(visit.flags);
+        if let Event::Click(visit) | Event::Impression(visit) = event {
+            self.metrics.marked(visit.flags);
+        }
         match lane.append(MAX_EVENT_BYTES, |room| {
             tracking_events::encode(event, room).ok()
         }) {

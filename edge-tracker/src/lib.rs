@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod click_path;
+pub mod functions;
 pub mod links;
 pub mod metrics;
 pub mod node;

@@ -3,8 +3,10 @@
 mod upkeep;
 
 use crate::click_path::{ClickPath, Shared};
+use crate::functions::{Functions, Ledger};
 use crate::metrics::Metrics;
 use crate::query::Limits as QueryLimits;
+use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::shipper::{Progress, Quic, Shipper, Spool};
 use crate::unique::{Filters, Use};
@@ -50,7 +52,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         links_version,
         journal,
         covers,
-    } = assemble(settings)?;
+    } = assemble(settings, &metrics)?;
     let Opened {
         writers,
         readers,
@@ -126,11 +128,12 @@ fn filters_dir(settings: &Settings) -> PathBuf {
     settings.data_dir.join("filters")
 }
 
-fn assemble(settings: &Settings) -> anyhow::Result<Parts> {
+fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
     let secrets = secrets::load_or_create(&settings.secrets_file())?;
     let links = links::load(&settings.links.file)?;
     let mut journal = open_journal(settings)?;
     let (filters, covers) = open_filters(settings, &mut journal.readers)?;
+    let functions = functions(settings, &secrets, &mut journal.writers, metrics)?;
     let visitor = &settings.visitor;
     let shared = Shared {
         node: NodeId(settings.node.get()),
@@ -156,6 +159,7 @@ fn assemble(settings: &Settings) -> anyhow::Result<Parts> {
             value_bytes: bytes(settings.http.max_parameter_bytes.get().0),
         },
         max_url_bytes: bytes(settings.http.max_url_bytes.get().0),
+        functions,
     };
     Ok(Parts {
         shared: Arc::new(shared),
@@ -163,6 +167,28 @@ fn assemble(settings: &Settings) -> anyhow::Result<Parts> {
         journal,
         covers,
     })
+}
+
+/// Functions, where there are any; what they report goes to a lane behind those of the workers.
+fn functions(
+    settings: &Settings,
+    secrets: &Secrets,
+    writers: &mut Vec<LaneWriter>,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<Functions>> {
+    let Some(functions) = &settings.functions else {
+        return Ok(None);
+    };
+    let lane = writers.pop().context("no lane for functions was opened")?;
+    let loaded = Functions::load(
+        functions,
+        &settings.data_dir,
+        secrets,
+        settings.visitor.address_storage,
+        Ledger::new(lane),
+        &metrics.registry(),
+    );
+    Ok(Some(loaded?))
 }
 
 fn bytes(size: u64) -> usize {
@@ -173,7 +199,7 @@ fn open_journal(settings: &Settings) -> anyhow::Result<Opened> {
     let journal = &settings.journal;
     let options = event_journal::Options {
         dir: settings.data_dir.join("journal"),
-        lanes: settings.worker_count(),
+        lanes: settings.worker_count() + u8::from(settings.functions.is_some()),
         format_version: FORMAT_VERSION,
         segment_bytes: u32::try_from(journal.segment_bytes.get().0).unwrap_or(u32::MAX),
         max_bytes: journal.max_bytes.0,
@@ -230,7 +256,7 @@ fn replay(filters: &Filters, version: u16, payload: &[u8]) -> bool {
     let (used, visit) = match tracking_events::decode(version, payload) {
         Ok(Event::Click(visit)) => (Use::Click(visit.link.id), visit),
         Ok(Event::Impression(visit)) => (Use::Impression(visit.link.id), visit),
-        Err(_) => return false,
+        Ok(_) | Err(_) => return false,
     };
     if visit.counted() {
         filters.replay(visit.time, used, visit.visitor);

@@ -15,8 +15,26 @@ use tracking_events::{KeyId, KeyRing, MacKey};
 pub struct Secrets {
     /// Keys that sign click ids.
     pub click_ids: KeyRing,
+    /// The same keys for functions, which verify: `1:HEX,2:HEX`.
+    pub click_id_keys: KeysText,
     /// What visitor ids are derived from.
     pub visitor: VisitorSecret,
+}
+
+/// Keys as a function's variable; it has no other text form, so that it can't reach a log.
+#[derive(Clone)]
+pub struct KeysText(String);
+
+impl From<KeysText> for String {
+    fn from(keys: KeysText) -> Self {
+        keys.0
+    }
+}
+
+impl std::fmt::Debug for KeysText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeysText(…)")
+    }
 }
 
 /// A secret of 32 bytes without a text form.
@@ -120,6 +138,8 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
         let line = text.get(..offset).unwrap_or_default().matches('\n').count() + 1;
         wrong(line, error.message())
     })?;
+    let as_text = |(id, key): (&String, &Hex32)| format!("{id}:{}", HEX.encode(&key.0));
+    let texts: Vec<String> = file.click_id.keys.iter().map(as_text).collect();
     let mut keys = Vec::new();
     for (id, key) in file.click_id.keys {
         let id = id.parse().ok().and_then(|id| KeyId::new(id).ok());
@@ -132,6 +152,7 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
     let click_ids = KeyRing::new(active, keys).map_err(|error| wrong(1, &error.to_string()))?;
     Ok(Secrets {
         click_ids,
+        click_id_keys: KeysText(texts.join(",")),
         visitor: VisitorSecret(file.visitor.secret.0),
     })
 }

@@ -47,6 +47,8 @@ pub struct Settings {
     /// Who we are to the aggregator.
     #[serde(default)]
     pub tls: TlsSettings,
+    /// Functions for postbacks and webhooks; none when absent.
+    pub functions: Option<FunctionsSettings>,
 }
 
 /// The public port, the operators' port and their limits.
@@ -199,6 +201,65 @@ pub struct TlsSettings {
     /// The folder of `ca.pem`, `edge.pem` and `edge.key`; development certificates are made in it
     /// when it does not exist. Default: `tls` in `data_dir`.
     pub dir: Option<PathBuf>,
+}
+
+/// Functions, and what each call of one may use.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionsSettings {
+    /// `spin.toml`.
+    pub manifest: PathBuf,
+    /// Values of the manifest's variables: lines of `name = "value"`, readable by nobody else.
+    pub variables: Option<PathBuf>,
+    /// `advertisers.toml`, readable by nobody else.
+    pub advertisers: Option<PathBuf>,
+    /// Threads that functions run on; clicks go before them.
+    #[serde(default = "FunctionsSettings::threads")]
+    pub threads: Within<usize, 1, 64>,
+    /// Functions whose instances are used again, for one call at a time: what a call leaves in memory
+    /// the next one sees.
+    #[serde(default)]
+    pub reuse: Vec<String>,
+    /// What each call may use.
+    #[serde(default)]
+    pub limits: FunctionLimits,
+}
+
+impl FunctionsSettings {
+    fn threads() -> Within<usize, 1, 64> {
+        Within::new(1)
+    }
+}
+
+/// What a call of a function may use.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FunctionLimits {
+    /// Memory of its instance.
+    pub memory: Within<ByteSize, 1_048_576, 1_073_741_824>,
+    /// Processor time.
+    pub cpu: Within<Period, 1, 60_000>,
+    /// Time from the call to the end of the answer.
+    pub wall: Within<Period, 1, 60_000>,
+    /// The longest body of a request.
+    pub request: Within<ByteSize, 0, 16_777_216>,
+    /// The longest body of an answer.
+    pub response: Within<ByteSize, 1_024, 16_777_216>,
+    /// Calls of all functions at once; beyond, 503.
+    pub concurrency: Within<usize, 1, 4_096>,
+}
+
+impl Default for FunctionLimits {
+    fn default() -> Self {
+        Self {
+            memory: Within::new(ByteSize(32 << 20)),
+            cpu: Within::new(Period(Duration::from_millis(100))),
+            wall: Within::new(Period(Duration::from_secs(5))),
+            request: Within::new(ByteSize(64 << 10)),
+            response: Within::new(ByteSize(1 << 20)),
+            concurrency: Within::new(128),
+        }
+    }
 }
 
 /// Settings that are each right but can't be kept together.

@@ -161,5 +161,6 @@ fn shared(dir: &Path) -> Arc<Shared> {
             value_bytes: 512,
         },
         max_url_bytes: 8 << 10,
+        functions: None,
     })
 }

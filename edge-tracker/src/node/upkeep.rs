@@ -1,6 +1,7 @@
 //! What happens beside the serving: files reloaded, filters saved, levels reported.
 
 use crate::click_path::Shared;
+use crate::functions::Functions;
 use crate::links::{self, Version};
 use crate::metrics::Metrics;
 use crate::server::backlog;
@@ -46,7 +47,10 @@ impl Upkeep {
                 _ = save.tick() => self.save_filters().await,
                 _ = pressed.tick(), if self.keeper.needs_room() => self.save_filters().await,
                 _ = geo.tick() => self.refresh_geo().await,
-                _ = links.tick() => self.reload_links().await,
+                _ = links.tick() => {
+                    self.reload_links().await;
+                    self.reload_functions().await;
+                }
                 _ = report.tick() => self.report(),
                 _ = stop.changed() => {}
             }
@@ -117,6 +121,30 @@ impl Upkeep {
                 self.count_reload("links", "refused", 1);
             }
             Err(error) => tracing::error!(%error, "reading the links file failed"),
+        }
+    }
+
+    /// What is wrong is refused and what is in use stays, until the files change again.
+    async fn reload_functions(&self) {
+        if self.shared.functions.is_none() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let reload = move || shared.functions.as_ref().map(Functions::reload);
+        let Ok(Some(outcomes)) = spawn_blocking(reload).await else {
+            return;
+        };
+        for (what, outcome) in outcomes {
+            match outcome {
+                Ok(()) => {
+                    tracing::info!(what, "reloaded");
+                    self.count_reload(what, "loaded", 1);
+                }
+                Err(error) => {
+                    tracing::error!(what, %error, "refused; what is in use stays");
+                    self.count_reload(what, "refused", 1);
+                }
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::task::{spawn_local, yield_now};
 const PAUSE: Duration = Duration::from_millis(20);
 /// Newcomers taken in one turn of the loop at most.
 const AT_ONCE: usize = 64;
-/// A full table of descriptors is said this often and no oftener.
+/// A full table of descriptors, and what else hinders, is said this often and no oftener.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Since when there has always been somebody waiting to be accepted.
@@ -53,9 +53,11 @@ pub(super) async fn accept(
     waiting: Rc<Waiting>,
     limits: Limits,
 ) {
-    let mut reserve = Reserve::new();
+    let (mut reserve, mut complained) = (Reserve::new(), Complained::default());
     let mut taken = 0;
     loop {
+        // What was lost to somebody else comes first: without it nobody can be turned away.
+        reserve.fill();
         let next = poll_fn(|cx| {
             let polled = listener.poll_accept(cx);
             if polled.is_pending() {
@@ -75,7 +77,6 @@ pub(super) async fn accept(
                 if room == Room::Here {
                     let open = Open::new(lives.begin(), path.clone());
                     spawn_local(serve(stream, peer, open, limits));
-                    reserve.fill();
                 } else {
                     turn_away(stream, &path);
                 }
@@ -92,7 +93,9 @@ pub(super) async fn accept(
             // Others wait.
             Err(error) if gone_before(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "nothing can be accepted; trying again");
+                if complained.is_due(Instant::now()) {
+                    tracing::error!(%error, "nothing can be accepted; trying again");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -139,18 +142,34 @@ fn gone_before(error: &io::Error) -> bool {
     )
 }
 
+/// When something was said that would otherwise be said again and again.
+#[derive(Default)]
+struct Complained(Option<Instant>);
+
+impl Complained {
+    /// Whether to say it at `now`, which is taken for done then.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let lately = |last| now.saturating_duration_since(last) < COMPLAIN_EVERY;
+        let due = !self.0.is_some_and(lately);
+        if due {
+            self.0 = Some(now);
+        }
+        due
+    }
+}
+
 /// A descriptor that is given up to accept a connection that has to be turned away: without it the
 /// connection would wait, and wake us again and again.
 struct Reserve {
     file: Option<File>,
-    complained: Option<Instant>,
+    complained: Complained,
 }
 
 impl Reserve {
     fn new() -> Self {
         Self {
             file: File::open("/dev/null").ok(),
-            complained: None,
+            complained: Complained::default(),
         }
     }
 
@@ -181,10 +200,7 @@ impl Reserve {
     }
 
     fn complain(&mut self, error: &io::Error) {
-        let now = Instant::now();
-        let lately = |last| now.saturating_duration_since(last) < COMPLAIN_EVERY;
-        if !self.complained.is_some_and(lately) {
-            self.complained = Some(now);
+        if self.complained.is_due(Instant::now()) {
             tracing::error!(
                 %error,
                 "connections are shed since no more can be opened; raise the limit of open files"
@@ -218,5 +234,18 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.path.metrics().connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_said_now_and_then() {
+        let (mut complained, start) = (Complained::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let said: Vec<u64> = (0..25).filter(|it| complained.is_due(at(*it))).collect();
+        assert_eq!(said, [0, 10, 20]);
     }
 }

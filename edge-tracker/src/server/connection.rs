@@ -1,12 +1,11 @@
-//! One connection: who is at the other end, which protocol, time-outs, and why it ended.
+//! One connection: who is at the other end, which protocol, time-outs, who answers, and why it ended.
 
+use super::answering::{self, Answering};
 use super::lives::{Conversation, Ended, Life};
 use super::watched::{Streams, Watched};
 use super::{Limits, prelude};
 use crate::click_path::ClickPath;
 use crate::refusal::Refusal;
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -71,14 +70,20 @@ struct Clicks {
 }
 
 impl Service<Request<Incoming>> for Clicks {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<answering::Body>;
     type Error = Infallible;
-    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+    type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let parsed = Instant::now();
         self.life.used(parsed);
-        std::future::ready(Ok(self.path.answer(self.peer, request, parsed)))
+        match self.path.function(&request) {
+            None => Answering::at_once(self.path.answer(self.peer, request, parsed)),
+            Some(function) => {
+                let called = self.path.call(function, self.peer, request);
+                Answering::later(called, self.life.awaits())
+            }
+        }
     }
 }
 

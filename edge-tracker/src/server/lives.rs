@@ -53,7 +53,13 @@ pub(super) struct Life {
     asked: Rc<Cell<usize>>,
     is_idle: Cell<bool>,
     is_leaving: Cell<bool>,
+    /// Answers that are being waited for.
+    awaited: Cell<u32>,
 }
+
+/// An answer that is being waited for.
+#[derive(Debug)]
+pub(super) struct Awaited(Rc<Life>);
 
 #[derive(Debug, Clone, Copy)]
 enum End {
@@ -116,6 +122,7 @@ impl Lives {
             asked: self.asked.clone(),
             is_idle: Cell::new(false),
             is_leaving: Cell::new(false),
+            awaited: Cell::new(0),
         });
         entry.insert(life.clone());
         life.rests();
@@ -165,7 +172,7 @@ impl Lives {
         let now = Instant::now();
         for (_, life) in &*self.open.borrow() {
             let idle = |since: Instant| now.saturating_duration_since(since) >= timeout;
-            if life.since.get().is_some_and(idle) {
+            if life.awaited.get() == 0 && life.since.get().is_some_and(idle) {
                 life.end(End::TooSlow);
             }
         }
@@ -194,6 +201,9 @@ impl Life {
 
     /// It is between requests: from now on it may have to make room.
     pub(super) fn rests(&self) {
+        if self.awaited.get() > 0 {
+            return;
+        }
         if !self.is_idle.replace(true) && !self.is_leaving.get() {
             self.idle.enter(self.key);
         }
@@ -204,6 +214,14 @@ impl Life {
         if self.is_idle.replace(false) && !self.is_leaving.get() {
             self.idle.leave(self.key);
         }
+    }
+
+    /// It waits for an answer that is not there at once, for as long as what is returned lives: who
+    /// makes the answer limits the time.
+    pub(super) fn awaits(self: &Rc<Self>) -> Awaited {
+        self.works();
+        self.awaited.set(self.awaited.get() + 1);
+        Awaited(self.clone())
     }
 
     /// Whether it was asked to make room.
@@ -273,6 +291,13 @@ impl Life {
             return Poll::Ready(Err(Ended::MadeRoom));
         }
         polled.map(Ok)
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.awaited.set(self.0.awaited.get() - 1);
+        self.0.used(Instant::now());
     }
 }
 

@@ -4,6 +4,7 @@
 //! belong here; what is answered never does.
 
 mod accept;
+mod answering;
 pub mod backlog;
 mod connection;
 pub mod descriptors;

@@ -1,0 +1,169 @@
+//! Functions at this node: what they are told, where their advertisers come from, and how they are
+//! exchanged while the node runs. What they say of sales is taken in `api`; how they are run is
+//! `function-host`'s.
+
+mod advertisers;
+mod api;
+mod ledger;
+mod variables;
+
+pub use advertisers::AdvertisersError;
+pub use ledger::Ledger;
+pub use variables::VariablesError;
+
+use crate::links::Version;
+use crate::secrets::Secrets;
+use crate::settings::FunctionsSettings;
+use crate::visitor::address::AddressStorage;
+use api::Api;
+use bytes::Bytes;
+use function_host::{Body, Host, Limits, LoadError, Matched};
+use http::{Request, Response};
+use prometheus::Registry;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use thiserror::Error;
+
+/// The key-value store that advertisers are in.
+const ADVERTISERS: &str = "advertisers";
+
+/// The functions of this node.
+#[derive(Debug)]
+pub struct Functions {
+    host: Host,
+    settings: FunctionsSettings,
+    seen: Mutex<Seen>,
+}
+
+/// What was loaded last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Seen {
+    sources: Vec<Option<Version>>,
+    advertisers: Option<Version>,
+}
+
+/// Functions that can't be used.
+#[derive(Debug, Error)]
+pub enum FunctionsError {
+    /// The manifest or a component.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The file of advertisers.
+    #[error(transparent)]
+    Advertisers(#[from] AdvertisersError),
+    /// The file of variables.
+    #[error(transparent)]
+    Variables(#[from] VariablesError),
+}
+
+impl Functions {
+    /// Loads the functions that `settings` names; what they report goes to `ledger`.
+    ///
+    /// # Errors
+    /// When anything that is named can't be used.
+    pub fn load(
+        settings: &FunctionsSettings,
+        data_dir: &Path,
+        secrets: &Secrets,
+        addresses: AddressStorage,
+        ledger: Ledger,
+        registry: &Registry,
+    ) -> Result<Self, FunctionsError> {
+        let token = variables::token();
+        let api = Api::new(token.clone(), addresses, ledger, registry)?;
+        let limits = &settings.limits;
+        let given = match &settings.variables {
+            Some(file) => variables::read(file)?,
+            None => Default::default(),
+        };
+        let host = Host::load(
+            function_host::Settings {
+                manifest: settings.manifest.clone(),
+                variables: given,
+                offered: variables::offered(token, secrets),
+                cache_dir: data_dir.join("compiled-functions"),
+                threads: settings.threads.get(),
+                limits: Limits {
+                    memory_bytes: bytes(limits.memory.get().0),
+                    cpu: limits.cpu.get().0,
+                    wall: limits.wall.get().0,
+                    request_bytes: bytes(limits.request.get().0),
+                    response_bytes: bytes(limits.response.get().0),
+                    concurrency: limits.concurrency.get(),
+                },
+                reuse: settings.reuse.iter().cloned().collect(),
+            },
+            Arc::new(api),
+            registry,
+        )?;
+        let functions = Self {
+            host,
+            settings: settings.clone(),
+            seen: Mutex::default(),
+        };
+        let seen = functions.look();
+        functions.load_advertisers()?;
+        *functions.seen() = seen;
+        Ok(functions)
+    }
+
+    /// The function that `path` leads to.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<Matched> {
+        self.host.find(path)
+    }
+
+    /// Calls it.
+    pub fn call<B>(
+        &self,
+        function: Matched,
+        client: IpAddr,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<B>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        self.host.call(function, client, request)
+    }
+
+    /// Loads what has changed since it was loaded: each of functions and advertisers as a whole or not at
+    /// all. Tells what was looked at and how that went; nothing when nothing has changed.
+    pub fn reload(&self) -> Vec<(&'static str, Result<(), FunctionsError>)> {
+        // Looked at before anything is read: what changes meanwhile is seen the next time.
+        let now = self.look();
+        let before = std::mem::replace(&mut *self.seen(), now.clone());
+        let mut outcomes = Vec::new();
+        if now.sources != before.sources {
+            outcomes.push(("functions", self.host.deploy().map_err(Into::into)));
+        }
+        if now.advertisers != before.advertisers {
+            outcomes.push(("advertisers", self.load_advertisers()));
+        }
+        outcomes
+    }
+
+    fn look(&self) -> Seen {
+        let version = |path: &PathBuf| Version::of(path);
+        Seen {
+            sources: self.host.sources().iter().map(version).collect(),
+            advertisers: self.settings.advertisers.as_ref().and_then(version),
+        }
+    }
+
+    fn load_advertisers(&self) -> Result<(), FunctionsError> {
+        if let Some(file) = &self.settings.advertisers {
+            self.host.fill_store(ADVERTISERS, advertisers::read(file)?);
+        }
+        Ok(())
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,139 @@
+//! Functions in a real edge: called over HTTP, beside clicks, with what they report made durable.
+#![allow(missing_docs)]
+
+mod harness;
+
+use harness::{CHROME, Edge, parse};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+const CONVERSION: &str = r#"{"advertiser":"acme","click_id":"01xKhnNw-F----5--3kY8Fa2Ks-V-4kFjs6A","kind":"sale","kind_name":"","transaction":"t-1","status":"approved","payout_minor":1999,"currency":"USD","dialect":"generic","address":"203.0.113.7"}"#;
+
+fn guest() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+        PathBuf::from,
+    );
+    let guest = target.join("wasm32-wasip2/function/function_guest.wasm");
+    assert!(
+        guest.is_file(),
+        "build the functions first: cargo xtask functions"
+    );
+    guest
+}
+
+/// An edge of one worker with the guest for tests; `limits` are lines of `[functions.limits]`.
+fn edge(http: &str, limits: &str) -> Edge {
+    let dir = tempfile::tempdir().expect("a folder");
+    let manifest = dir.path().join("spin.toml");
+    let text = format!(
+        "spin_manifest_version = 2\n[application]\nname = \"tests\"\n\
+         [variables]\ntracker_token = {{ required = true, secret = true }}\n\
+         [[trigger.http]]\nroute = \"/:what\"\ncomponent = \"guest\"\n\
+         [component.guest]\nsource = {:?}\nallowed_outbound_hosts = [\"http://tracker.internal\"]\n\
+         [component.guest.variables]\ntoken = \"{{{{ tracker_token }}}}\"\n",
+        guest()
+    );
+    std::fs::write(&manifest, text).expect("written");
+    let functions =
+        format!("{http}\n[functions]\nmanifest = {manifest:?}\n[functions.limits]\n{limits}\n");
+    std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
+    Edge::start_in(dir, &functions)
+}
+
+fn post(edge: &Edge, target: &str, body: &str) -> (u16, String) {
+    let request = format!(
+        "POST {target} HTTP/1.1\r\nHost: go.example\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = parse(&edge.raw(request.as_bytes()));
+    let text = answer.text();
+    (answer.status, text)
+}
+
+#[test]
+fn functions_answer_beside_clicks() {
+    let edge = edge("", "");
+    let answer = edge.get("/hello");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    assert_eq!(edge.get("/c/spring").status, 302);
+    assert_eq!(edge.get("/hello/more").status, 404);
+    assert_eq!(edge.metric("function_calls_total", "guest"), 1);
+    assert_eq!(edge.metric("edge_answered_total", "click"), 1);
+}
+
+#[test]
+fn reports_are_durable_before_they_are_answered() {
+    let edge = edge("", "");
+    let syncs = || edge.metric("edge_level", "journal_syncs");
+    let before = syncs();
+    let said = post(&edge, "/report?/v1/conversions", CONVERSION);
+    assert_eq!(said, (200, "204".into()));
+    edge.await_metric("edge_level", "journal_syncs", before + 1);
+    assert_eq!(edge.metric("edge_reports_total", "outcome=\"durable\""), 1);
+    for (wrong, status) in [
+        (CONVERSION.replace("\"sale\"", "\"gift\""), "400"),
+        (CONVERSION.replace("USD", "usd"), "400"),
+        (CONVERSION.replace("01xKhn", "01xKh"), "400"),
+        (CONVERSION.replace("\"kind_name\":\"\",", ""), "400"),
+        (CONVERSION.replace("t-1", &"t".repeat(20_000)), "413"),
+        ("{".into(), "400"),
+    ] {
+        let said = post(&edge, "/report?/v1/conversions", &wrong);
+        assert_eq!(
+            said,
+            (200, status.into()),
+            "{}",
+            &wrong[..wrong.len().min(300)]
+        );
+    }
+    assert_eq!(post(&edge, "/report?/v1/nothing", CONVERSION).1, "404");
+    let unsigned = edge
+        .get("/ask?http://tracker.internal/v1/conversions")
+        .text();
+    assert!(unsigned.starts_with("401"), "{unsigned}");
+}
+
+#[test]
+fn waiting_for_a_function_is_not_being_idle() {
+    let http = "header_timeout = \"100ms\"";
+    let edge = edge(http, "wall = \"1s\"");
+    let mut stream = edge.connect();
+    let ask = format!(
+        "GET /wait HTTP/1.1\r\nHost: x\r\nUser-Agent: {CHROME}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(ask.as_bytes()).expect("written");
+    let mut answer = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut answer).expect("read");
+    let answer = parse(&answer);
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (504, "303 function_timed_out\n")
+    );
+}
+
+#[test]
+fn a_function_that_fails_says_a_number_and_logs_the_cause() {
+    let edge = edge("", "");
+    let answer = edge.get("/panic");
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (500, "302 function_trapped\n")
+    );
+    let log = edge.log();
+    assert!(log.contains("as asked"), "{log}");
+}
+
+#[test]
+fn functions_are_exchanged_while_the_edge_runs_and_bad_ones_refused() {
+    let edge = edge("", "");
+    let manifest = edge.dir.path().join("spin.toml");
+    let text = std::fs::read_to_string(&manifest).expect("read");
+    std::fs::write(&manifest, text.replace("/:what", "/new/:what")).expect("written");
+    edge.await_metric("edge_reloads_total", "functions\",outcome=\"loaded", 1);
+    assert_eq!(edge.get("/hello").status, 404);
+    std::fs::write(&manifest, "nonsense").expect("written");
+    edge.await_metric("edge_reloads_total", "functions\",outcome=\"refused", 1);
+    // The path is matched as before; the guest does not know it.
+    assert_eq!(edge.get("/new/hello").status, 200);
+}

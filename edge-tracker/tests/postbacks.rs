@@ -1,0 +1,282 @@
+//! Postbacks and identity webhooks in a real edge, by the functions that are deployed: each dialect as its
+//! networks write it, and what is refused.
+#![allow(missing_docs)]
+
+mod harness;
+
+use harness::{Edge, parse};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const ADVERTISERS: &str = r#"
+[plain]
+dialect = "generic"
+currency = "USD"
+auth = [{ secret_parameter = { name = "token", value = "plain-secret" } }]
+[vol]
+dialect = "voluum"
+currency = "USD"
+auth = [{ secret_in_path = "voluum-secret" }]
+[kei]
+dialect = "keitaro"
+currency = "USD"
+auth = [{ secret_in_path = "keitaro-key" }]
+path_keys = ["keitaro-key"]
+[eve]
+dialect = "everflow"
+currency = "USD"
+auth = [{ secret_parameter = { name = "verification_token", value = "everflow-secret" } }]
+[tun]
+dialect = "tune"
+currency = "USD"
+auth = [{ addresses = ["127.0.0.0/8"] }]
+[aff]
+dialect = "affise"
+currency = "EUR"
+auth = [{ secret_parameter = { name = "secure", value = "affise-secret" } }]
+[bin]
+dialect = "binom"
+currency = "USD"
+auth = [{ secret_in_path = "binom-secret" }]
+[red]
+dialect = "redtrack"
+currency = "USD"
+auth = [{ secret_in_path = "redtrack-secret" }]
+[cak]
+dialect = "cake"
+currency = "USD"
+auth = [{ secret_in_path = "cake-secret" }]
+[sig]
+dialect = "generic"
+auth = [{ hmac = { key = "a key of some length", over = "query", parameter = "sig" } }]
+[far]
+dialect = "generic"
+currency = "USD"
+auth = [{ addresses = ["203.0.113.0/24"] }]
+[open]
+dialect = "generic"
+auth = []
+"#;
+
+const KYC_KEY: &str = "a key of at least sixteen bytes";
+
+fn edge() -> Edge {
+    let dir = tempfile::tempdir().expect("a folder");
+    let advertisers = dir.path().join("advertisers.toml");
+    let variables = dir.path().join("variables.toml");
+    write_secret(&advertisers, ADVERTISERS);
+    write_secret(
+        &variables,
+        &format!("kyc_keys = \"an older key of some length,{KYC_KEY}\"\n"),
+    );
+    std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions/spin.toml");
+    let functions = format!(
+        "[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n"
+    );
+    Edge::start_in(dir, &functions)
+}
+
+fn write_secret(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("permitted");
+}
+
+/// The id of a click just made.
+fn click(edge: &Edge) -> String {
+    let answer = edge.get("/c/spring?sub1=x");
+    let id = answer.location().split("cid=").nth(1).expect("an id");
+    id.split('&').next().expect("an id").to_owned()
+}
+
+fn said(edge: &Edge, target: &str) -> (u16, String) {
+    let answer = edge.get(target);
+    (answer.status, answer.text())
+}
+
+fn hmac(key: &str, text: &str) -> String {
+    let mut openssl = Command::new("openssl")
+        .args(["dgst", "-sha256", "-hmac", key, "-r"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("openssl runs");
+    let mut input = openssl.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut input, text.as_bytes()).expect("written");
+    drop(input);
+    let output = openssl.wait_with_output().expect("ended").stdout;
+    let output = String::from_utf8(output).expect("text");
+    output.split(' ').next().expect("a digest").to_owned()
+}
+
+#[test]
+fn every_dialect_is_understood_and_durable() {
+    let edge = edge();
+    let id = click(&edge);
+    let targets = [
+        format!(
+            "/postback/plain?token=plain-secret&click_id={id}&transaction_id=a1&payout=10.5&status=pending&event=lead"
+        ),
+        format!(
+            "/postback/vol/voluum-secret?cid={id}&payout=19.99&txid=v1&currency=EUR&et=purchase"
+        ),
+        format!(
+            "/keitaro-key/postback?subid={id}&status=sale&payout=5&currency=usd&tid=k1&from=network"
+        ),
+        format!(
+            "/postback/eve?nid=12&transaction_id={id}&amount=20&event_id=0&order_id=e1&verification_token=everflow-secret"
+        ),
+        format!("/aff_lsr?adv=tun&transaction_id={id}&amount=7.25&adv_sub=t1"),
+        format!(
+            "/postback/aff?clickid={id}&action_id=f1&sum=30&currency=EUR&status=5&goal=2&secure=affise-secret"
+        ),
+        format!("/postback/bin/binom-secret?cnv_id={id}&payout=3&cnv_status=approved"),
+        format!("/postback/red/redtrack-secret?clickid={id}&sum=12.00&type=Purchase"),
+        format!("/postback/cak/cake-secret?r={id}&t=c1&p=1"),
+    ];
+    for target in &targets {
+        let answer = if target.starts_with("/aff_lsr") {
+            "success=true;"
+        } else {
+            "OK"
+        };
+        assert_eq!(said(&edge, target), (200, answer.into()), "{target}");
+    }
+    let signed = format!("click_id={id}&currency=JPY&payout=1500");
+    let target = format!(
+        "/postback/sig?{signed}&sig={}",
+        hmac("a key of some length", &signed)
+    );
+    assert_eq!(said(&edge, &target), (200, "OK".into()));
+    let durable = "kind=\"conversion\",outcome=\"durable\"";
+    assert_eq!(
+        edge.metric("edge_reports_total", durable),
+        targets.len() as u64 + 1
+    );
+}
+
+#[test]
+fn forms_and_json_are_read_like_queries() {
+    let edge = edge();
+    let id = click(&edge);
+    for (kind, body) in [
+        (
+            "application/x-www-form-urlencoded",
+            format!("click_id={id}&payout=1"),
+        ),
+        (
+            "application/json",
+            format!("{{\"click_id\":\"{id}\",\"payout\":1.25}}"),
+        ),
+    ] {
+        let request = format!(
+            "POST /postback/plain?token=plain-secret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = parse(&edge.raw(request.as_bytes()));
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "OK"),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_its_number() {
+    let edge = edge();
+    let id = click(&edge);
+    let forged = format!("{}{}", &id[..35], if id.ends_with('A') { 'B' } else { 'A' });
+    let good = format!("/postback/plain?token=plain-secret&click_id={id}");
+    let cases = [
+        (format!("/postback/nobody?click_id={id}"), 404, 101),
+        (format!("/postback/open?click_id={id}"), 500, 102),
+        (format!("/postback/plain?click_id={id}"), 403, 103),
+        (
+            format!("/postback/plain?token=plain-secreT&click_id={id}"),
+            403,
+            103,
+        ),
+        (format!("/postback/far?click_id={id}"), 403, 103),
+        (format!("/postback/vol/?cid={id}"), 403, 103),
+        (format!("/postback/sig?click_id={id}&sig=00"), 403, 103),
+        ("/postback/plain?token=plain-secret".into(), 400, 104),
+        (
+            "/postback/plain?token=plain-secret&click_id=abc".into(),
+            400,
+            105,
+        ),
+        (
+            format!("/postback/plain?token=plain-secret&click_id={forged}"),
+            403,
+            106,
+        ),
+        (format!("{good}&currency=XXQ"), 400, 108),
+        (format!("{good}&payout=1.999"), 400, 109),
+        (format!("{good}&status=maybe"), 400, 110),
+        (format!("{good}&event=party"), 400, 111),
+        (format!("{good}&payout=%7Bpayout%7D"), 400, 112),
+        (format!("{good}&x={}", "y".repeat(600)), 400, 113),
+        (format!("{good}{}", "&a=b".repeat(80)), 400, 114),
+        (format!("{good}&transaction_id=%00"), 400, 115),
+        (format!("{good}&payout=1&payout=2"), 400, 119),
+    ];
+    for (target, status, number) in &cases {
+        let answer = said(&edge, target);
+        let begins = format!("refused: {number} ");
+        assert!(
+            answer.0 == *status && answer.1.starts_with(&begins),
+            "{target}: {answer:?}"
+        );
+        assert!(!answer.1.contains("secret "), "{answer:?}");
+    }
+    let durable = "kind=\"rejection\",outcome=\"durable\"";
+    assert_eq!(
+        edge.metric("edge_reports_total", durable),
+        cases.len() as u64
+    );
+    assert_eq!(edge.metric("edge_reports_total", "conversion"), 0);
+    let log = edge.log();
+    assert!(!log.contains("plain-secret"), "{log}");
+}
+
+#[test]
+fn identity_webhooks_are_taken_from_who_signed_them() {
+    let edge = edge();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
+    let body = r#"{"id":"d-1","affiliate_id":"ann","status":"approved","tier":2,"occurred_at":"2026-11-24T03:00:00Z"}"#;
+    let send = |time: u64, signature: &str, body: &str| {
+        let request = format!(
+            "POST /api/webhooks/kyc/verifymy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             X-VerifyMy-Signature: {signature}\r\nX-VerifyMy-Timestamp: {time}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = parse(&edge.raw(request.as_bytes()));
+        (answer.status, answer.text())
+    };
+    let sign = |time: u64, body: &str| hmac(KYC_KEY, &format!("{time}.{body}"));
+    assert_eq!(send(now, &sign(now, body), body), (200, "OK\n".into()));
+    let prefixed = format!("sha256={}", sign(now, body));
+    assert_eq!(send(now, &prefixed, body), (200, "OK\n".into()));
+    for (time, signature, body, number) in [
+        (now, String::new(), body.to_owned(), 202),
+        (now + 1, sign(now, body), body.to_owned(), 202),
+        (now, sign(now, body), body.replace("ann", "bob"), 202),
+        (now - 1_000, sign(now - 1_000, body), body.to_owned(), 203),
+        (now, sign(now, "{}"), "{}".to_owned(), 205),
+    ] {
+        let answer = send(time, &signature, &body);
+        assert!(
+            answer.1.starts_with(&format!("refused: {number} ")),
+            "{answer:?}"
+        );
+    }
+    let durable = "kind=\"kyc_update\",outcome=\"durable\"";
+    assert_eq!(edge.metric("edge_reports_total", durable), 2);
+}
