@@ -3,7 +3,8 @@
 use crate::clickhouse::{Analyst, Answer};
 use crate::interrupt::Interrupt;
 use crate::replay::{self, Outcome};
-use crate::stack::Stack;
+use crate::sales::{self, Sales};
+use crate::stack::{Stack, Wiring};
 use crate::verify::{self, Verdict};
 use crate::{links, traffic};
 use anyhow::{Context as _, bail};
@@ -57,9 +58,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     interrupt.check()?;
     print!("\n{}", outcome.table());
     let verdict = verify::verify(&analyst, &outcome, 0, ARRIVE_WITHIN)?;
+    let sales = sell(&stack, &analyst, &outcome.run)?;
     show_tables(&analyst, &outcome.run)?;
     show_addresses(&stack);
-    let summary = summary(&stack, &outcome, &verdict)?;
+    let summary = summary(&stack, &outcome, &verdict, sales)?;
     if !options.exit {
         println!("{summary}\n\nEverything stays up until Ctrl-C.");
         runtime()?.block_on(interrupt.wished());
@@ -111,7 +113,11 @@ fn sample(folder: &Path) -> anyhow::Result<PathBuf> {
 
 fn start(folder: &Path, geo: Option<&Path>) -> anyhow::Result<Stack> {
     let started = Instant::now();
-    let stack = Stack::start(folder, EDGES, geo, |step| {
+    let wiring = Wiring {
+        functions: true,
+        ..Wiring::default()
+    };
+    let stack = Stack::start_wired(folder, EDGES, geo, &wiring, |step| {
         println!(
             "{:>6.1} s  starting {step}",
             started.elapsed().as_secs_f64()
@@ -153,6 +159,21 @@ fn replay(
     // The log's reader may wait for a sender that is gone.
     runtime.shutdown_background();
     outcome
+}
+
+/// Advertisers report sales for a share of the clicks, and the identity service checks affiliates.
+fn sell(stack: &Stack, analyst: &Analyst, run: &str) -> anyhow::Result<Sales> {
+    println!("\nAdvertisers report sales; some repeat, revise, forge or forget.");
+    let begun = Instant::now();
+    let sent = sales::report(analyst, run, &stack.edge_urls, &links::sample_affiliates())?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let found = sales::arrived(analyst, sent, ARRIVE_WITHIN)?;
+    println!(
+        "{} conversions, {} revisions, {} repeats, {} refused, {} identity checks in {seconds:.1} s: \
+         the tables hold just that.",
+        found.conversions, found.revisions, found.duplicates, found.refused, found.kyc_updates
+    );
+    Ok(found)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -212,7 +233,12 @@ fn show_addresses(stack: &Stack) {
     );
 }
 
-fn summary(stack: &Stack, outcome: &Outcome, verdict: &Verdict) -> anyhow::Result<String> {
+fn summary(
+    stack: &Stack,
+    outcome: &Outcome,
+    verdict: &Verdict,
+    sales: Sales,
+) -> anyhow::Result<String> {
     let log = verify::quantile(&stack.edge_admin_urls, "edge_click_log_seconds", 0.99)?;
     let aggregator = std::slice::from_ref(&stack.aggregator_admin_url);
     let freshness = verify::quantile(aggregator, "aggregator_freshness_seconds", 0.99)?;
@@ -231,6 +257,11 @@ fn summary(stack: &Stack, outcome: &Outcome, verdict: &Verdict) -> anyhow::Resul
         "flagged": counts.flagged,
         "missing": verdict.missing,
         "duplicated": verdict.duplicated,
+        "conversions": sales.conversions,
+        "conversion_revisions": sales.revisions,
+        "conversion_duplicates": sales.duplicates,
+        "postbacks_refused": sales.refused,
+        "kyc_updates": sales.kyc_updates,
         "redirect_p50_us": outcome.latency.value_at_quantile(0.5),
         "redirect_p99_us": outcome.latency.value_at_quantile(0.99),
         "click_log_p99_us": (log * 1e7).round() / 10.0,

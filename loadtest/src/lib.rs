@@ -12,6 +12,7 @@ pub mod links;
 pub mod overload;
 pub mod process;
 pub mod replay;
+pub mod sales;
 pub mod stack;
 pub mod traffic;
 pub mod verify;

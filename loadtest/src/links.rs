@@ -32,6 +32,18 @@ pub fn sample_file() -> String {
     text
 }
 
+/// Who promotes through the sample links, each once.
+#[must_use]
+pub fn sample_affiliates() -> Vec<String> {
+    let mut names: Vec<_> = SAMPLES
+        .iter()
+        .map(|(_, _, name, _)| String::from(*name))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 fn write_link(text: &mut String, id: usize, slug: &str, names: [&str; 3]) {
     let [offer, campaign, affiliate] = names;
     let destination = format!("https://{offer}.example/welcome?cid={{click_id}}&s={{sub1}}");

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::links;
 use crate::process::Process;
+use crate::{links, sales};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -36,6 +36,8 @@ pub struct Wiring {
     pub shipping: Option<u16>,
     /// The TCP port where the aggregator finds ClickHouse, instead of its own.
     pub engine: Option<u16>,
+    /// Whether edges run the functions; these have been built.
+    pub functions: bool,
     /// Further sections of edges' settings.
     pub edge_settings: String,
     /// Environment variables of edges and aggregator.
@@ -224,6 +226,9 @@ impl Stack {
             let (http, admin) = (free_port()?, free_port()?);
             let place = wiring.places.get(usize::from(node) - 1).unwrap_or(&here);
             let mut text = edge_settings(&dir, node, [http, admin, shipping_port], geo, place);
+            if wiring.functions {
+                text.push_str(&functions_settings(&dir)?);
+            }
             text.push_str(&wiring.edge_settings);
             let name = format!("edge-{node}");
             let edge = serve(&dir, "edge-tracker", &name, &text, environment, place)?;
@@ -328,6 +333,18 @@ fn edge_settings(
         at("links.toml"),
         at("tls"),
     )
+}
+
+/// The functions as they are deployed, and what they are told.
+fn functions_settings(dir: &Path) -> anyhow::Result<String> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = here.join("../wasm-functions/spin.toml").canonicalize()?;
+    let (advertisers, variables) = (dir.join("advertisers.toml"), dir.join("variables.toml"));
+    sales::write_secret(&advertisers, sales::ADVERTISERS)?;
+    sales::write_secret(&variables, &sales::variables())?;
+    Ok(format!(
+        "[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n"
+    ))
 }
 
 fn serve(

@@ -5,6 +5,7 @@
 mod bench;
 mod chaos;
 mod check;
+mod functions;
 mod fuzz;
 mod mutants;
 mod setup;
@@ -47,6 +48,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Build the functions (WebAssembly), installing what that takes.
+    Functions,
     /// Format, clippy, documentation, licences and dependencies, house rules.
     Check,
     /// Let everything fail while traffic flows, and compare every answered click with ClickHouse.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run_all(),
         Task::Demo { args } => demo(args),
         Task::Test { args } => test(args),
+        Task::Functions => functions::build(),
         Task::Check => check::run_all(),
         Task::Chaos(options) => options.run(),
         Task::Overload { args } => overload(args),
@@ -106,6 +110,7 @@ fn target_dir() -> PathBuf {
 
 fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
     setup::run_all()?;
+    functions::build()?;
     build_release()?;
     let mut demo = Command::new(target_dir().join("release/loadtest"));
     demo.arg("demo").args(setup::with_geo(args)?);
@@ -143,6 +148,8 @@ fn build_release() -> anyhow::Result<()> {
 
 fn test(args: Vec<OsString>) -> anyhow::Result<()> {
     setup::run_all()?;
+    setup::for_tests()?;
+    functions::build()?;
     step("build every program", || {
         run(&mut cargo(["build", "--workspace", "--bins"]))
     })?;

@@ -87,6 +87,15 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What tests need beside: PostgreSQL, which the aggregator's store is tried on as on SQLite.
+pub(crate) fn for_tests() -> anyhow::Result<()> {
+    if on_path("postgres") || Path::new("/usr/lib/postgresql").is_dir() {
+        return Ok(());
+    }
+    let why = "the aggregator's store is tried on it, in a server of the tests' own";
+    install("PostgreSQL", &["postgresql"], why)
+}
+
 /// Installs Debian packages where that is possible, and says otherwise how to.
 pub(crate) fn install(name: &str, packages: &[&str], why: &str) -> anyhow::Result<()> {
     let by_hand = format!("sudo apt-get install --yes {}", packages.join(" "));

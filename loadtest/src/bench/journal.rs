@@ -40,7 +40,9 @@ impl Held {
             while let Some(run) = reader.read(READ_BYTES, &mut frames)? {
                 for frame in event_journal::frames(&frames) {
                     let event = tracking_events::decode(run.format_version, frame?.payload)?;
-                    let (Event::Click(visit) | Event::Impression(visit)) = event;
+                    let (Event::Click(visit) | Event::Impression(visit)) = event else {
+                        continue;
+                    };
                     let id = visit.id.to_string();
                     ensure!(held.ids.insert(id), "two clicks have the id {}", visit.id);
                 }

@@ -4,14 +4,14 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::clock::Clock;
-use super::disks::Disk;
+use super::disks::{self, Disk};
 use super::hand::{self, Around, Hand, Held};
 use super::namespaces::Namespace;
 use super::relay::{Mood, Packets, Streams, Way};
@@ -60,6 +60,13 @@ struct Disks {
     central: Vec<(Disk, u64)>,
 }
 
+impl Disks {
+    fn all(&self) -> impl Iterator<Item = &Disk> {
+        let central = self.central.iter().map(|(disk, _)| disk);
+        self.edges.iter().chain(central)
+    }
+}
+
 impl Arena {
     pub(super) fn start(
         dir: &Path,
@@ -67,6 +74,7 @@ impl Arena {
         seed: u64,
         old: Option<&Path>,
     ) -> anyhow::Result<Self> {
+        disks::sweep();
         let mut plan = Plan {
             scenario,
             faults: scenario.faults().to_vec(),
@@ -94,6 +102,7 @@ impl Arena {
         };
         let (packets, streams) = (Packets::listen(front, seed)?, Streams::listen()?);
         let wiring = Wiring {
+            functions: false,
             shipping: Some(packets.port),
             engine: Some(streams.port),
             edge_settings: match scenario {
@@ -149,7 +158,6 @@ impl Arena {
                 .map(|hand| hand.join().ok().context("a hand panicked")?);
             struck.collect::<Vec<anyhow::Result<u64>>>()
         });
-        debug_assert!(suffered.iter().all(Result::is_ok) || over.load(Ordering::Relaxed));
         let healed = self.heal();
         let kills = suffered.into_iter().sum::<anyhow::Result<u64>>()?;
         healed.map(|()| kills)
@@ -222,13 +230,15 @@ impl Arena {
     fn heal(&self) -> anyhow::Result<()> {
         self.packets.set([Way::default(); 2]);
         self.streams.set(Mood::Pass);
-        let central = self.disks.central.iter().map(|(disk, _)| disk);
-        for disk in self.disks.edges.iter().chain(central) {
-            disk.free();
-        }
+        self.disks.all().for_each(Disk::free);
         let cables = self.namespaces.iter().try_for_each(Namespace::heal);
         let clock = self.clock.as_ref().map_or(Ok(()), |clock| clock.set(0));
         cables.and(clock)
+    }
+
+    /// What small disks hold goes with them.
+    pub(super) fn forget_disks(&self) {
+        self.disks.all().for_each(Disk::forget);
     }
 
     /// Events that edges answered and could not log, as they counted them. Tells all only when no

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -23,6 +23,8 @@ use crate::verify;
 
 /// Between two faults, at most.
 const BETWEEN: Duration = Duration::from_millis(400);
+/// How often who waits looks whether it is all over.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Long enough to fill small journals.
 const SPOOL_FULL_FOR: Duration = Duration::from_secs(20);
 const DISK_FULL_FOR: Duration = Duration::from_secs(10);
@@ -30,8 +32,8 @@ const DISK_FULL_FOR: Duration = Duration::from_secs(10);
 const LEFT_TO_EDGE: u64 = 1 << 20;
 /// Once nothing hinders shipping any more.
 const ROOM_AGAIN_WITHIN: Duration = Duration::from_secs(30);
-/// Long enough to fill what is left of a disk.
-const FULL_WITHIN: Duration = Duration::from_secs(90);
+/// Long enough to fill what is left of a disk, whatever else this machine does.
+const FULL_WITHIN: Duration = Duration::from_secs(300);
 
 /// What a hand holds.
 pub(super) enum Held<'a> {
@@ -60,9 +62,10 @@ pub(super) struct Around<'a> {
     pub(super) programs: Option<[&'a Path; 2]>,
     /// Edges' operators' ports, where edges count what they lose and are not restarted meanwhile.
     pub(super) counting: &'a [String],
-    /// Held by who cuts everybody off, until everybody is well again.
+    /// Held by who cuts everybody off or fills what everybody's events go through, until everybody is well
+    /// again.
     pub(super) cutting: &'a Mutex<()>,
-    /// Set when one hand failed.
+    /// Set when one hand failed or panicked.
     pub(super) over: &'a AtomicBool,
     pub(super) interrupt: &'a Interrupt,
 }
@@ -78,29 +81,28 @@ pub(super) struct Hand<'a> {
 impl Hand<'_> {
     /// Strikes so many times; how many processes it killed.
     pub(super) fn strike(mut self, times: u32) -> anyhow::Result<u64> {
+        let mut alarm = Alarm {
+            over: self.around.over,
+            armed: true,
+        };
         let mut kills = 0;
         for _ in 0..times {
             self.pause(BETWEEN);
-            if self.around.over.load(Ordering::Relaxed) {
+            if self.around.is_over() {
                 break;
             }
             let fault = self.faults[self.random.below(self.faults.len() as u64) as usize];
-            let struck = self.around.interrupt.check();
-            match struck.and_then(|()| self.strike_with(fault)) {
-                Ok(killed) => kills += killed,
-                Err(error) => {
-                    self.around.over.store(true, Ordering::Relaxed);
-                    return Err(error.context(format!("{fault:?}")));
-                }
-            }
+            let struck = self.strike_with(fault);
+            kills += struck.with_context(|| format!("{fault:?}"))?;
         }
+        self.around.interrupt.check()?;
+        alarm.armed = false;
         Ok(kills)
     }
 
     fn pause(&mut self, up_to: Duration) {
-        sleep(Duration::from_micros(
-            self.random.below(up_to.as_micros() as u64 + 1),
-        ));
+        let micros = self.random.below(up_to.as_micros() as u64 + 1);
+        self.around.sleep(Duration::from_micros(micros));
     }
 
     fn strike_with(&mut self, fault: Fault) -> anyhow::Result<u64> {
@@ -113,9 +115,10 @@ impl Hand<'_> {
             Fault::EdgeDisk | Fault::CentralDisk => self.fill_disk()?,
             Fault::SpoolFull => {
                 self.around.cut(true);
-                sleep(SPOOL_FULL_FOR);
+                self.around.sleep(SPOOL_FULL_FOR);
                 self.around.cut(false);
-                wait_until_nothing_is_lost(self.around.counting)?;
+                self.around
+                    .wait_until_nothing_is_lost(self.around.counting)?;
             }
             Fault::Answers => self.spoil_answers(),
             Fault::Clock => self.jump()?,
@@ -214,28 +217,29 @@ impl Hand<'_> {
     }
 
     fn fill_disk(&self) -> anyhow::Result<()> {
+        // An edge's disk has no room again before others ship on.
+        let _alone = self.around.cutting.lock();
         let (disk, edge) = match self.held {
             Held::EdgeDisk(disk, edge) => (disk, edge),
             Held::CentralDisk(disk, left) => {
                 disk.fill_but(left)?;
-                sleep(DISK_FULL_FOR);
+                self.around.sleep(DISK_FULL_FOR);
                 disk.free();
                 return Ok(());
             }
             _ => anyhow::bail!("this hand holds no disk"),
         };
-        let _alone = self.around.cutting.lock();
         // First the rest is its own, and shipping alone must make room; then others must.
         for left in [LEFT_TO_EDGE, 0] {
             // With nothing shipped, journals need the room that is not there.
             self.around.cut(true);
             disk.fill_but(left)?;
-            wait_until_something_is_lost(edge)?;
+            self.around.wait_until_something_is_lost(edge)?;
             if left == 0 {
                 disk.free();
             }
             self.around.cut(false);
-            wait_until_nothing_is_lost(&[edge])?;
+            self.around.wait_until_nothing_is_lost(&[edge])?;
             disk.free();
         }
         Ok(())
@@ -272,35 +276,66 @@ impl Around<'_> {
         };
         self.packets.set([way; 2]);
     }
-}
 
-fn wait_until_something_is_lost(edge: &str) -> anyhow::Result<()> {
-    let (deadline, before) = (Instant::now() + FULL_WITHIN, lost(&[edge])?);
-    while lost(&[edge])? == before {
-        ensure!(
-            Instant::now() < deadline,
-            "the disk of {edge} is not full {FULL_WITHIN:?} after all but little was taken"
-        );
-        sleep(Duration::from_millis(200));
+    /// Whether nothing more is to be done.
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed) || self.interrupt.check().is_err()
     }
-    Ok(())
+
+    /// Sleeps, unless or until it is all over.
+    fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.is_over() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(LOOK_EVERY));
+        }
+    }
+
+    fn wait_until_something_is_lost(&self, edge: &str) -> anyhow::Result<()> {
+        let (deadline, before) = (Instant::now() + FULL_WITHIN, lost(&[edge])?);
+        while lost(&[edge])? == before && !self.is_over() {
+            ensure!(
+                Instant::now() < deadline,
+                "the disk of {edge} is not full {FULL_WITHIN:?} after all but little was taken"
+            );
+            self.sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    /// Journals that were full take events again soon after there is room, while traffic flows on.
+    fn wait_until_nothing_is_lost(&self, edges: &[impl AsRef<str>]) -> anyhow::Result<()> {
+        let deadline = Instant::now() + ROOM_AGAIN_WITHIN;
+        let mut before = lost(edges)?;
+        loop {
+            self.sleep(Duration::from_secs(1));
+            let now = lost(edges)?;
+            if now == before || self.is_over() {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "edges still lose events {ROOM_AGAIN_WITHIN:?} after there is room for them"
+            );
+            before = now;
+        }
+    }
 }
 
-/// Journals that were full take events again soon after there is room, while traffic flows on.
-fn wait_until_nothing_is_lost(edges: &[impl AsRef<str>]) -> anyhow::Result<()> {
-    let deadline = Instant::now() + ROOM_AGAIN_WITHIN;
-    let mut before = lost(edges)?;
-    loop {
-        sleep(Duration::from_secs(1));
-        let now = lost(edges)?;
-        if now == before {
-            return Ok(());
+/// Says that it is all over when it goes while armed: after a failure, or in a panic.
+struct Alarm<'a> {
+    over: &'a AtomicBool,
+    armed: bool,
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.over.store(true, Ordering::Relaxed);
         }
-        ensure!(
-            Instant::now() < deadline,
-            "edges still lose events {ROOM_AGAIN_WITHIN:?} after there is room for them"
-        );
-        before = now;
     }
 }
 

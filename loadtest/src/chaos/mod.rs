@@ -112,11 +112,16 @@ pub fn judge(options: &Options, interrupt: &Interrupt) -> anyhow::Result<Verdict
     ensure!(options.rounds > 0, "--rounds must be at least 1");
     let mut folder = Folder::make(options.keep.as_deref())?;
     let judged = judge_in(&folder.path, options, interrupt);
-    if interrupt.check().is_ok() && !judged.as_ref().is_ok_and(Verdict::is_right) {
+    if is_to_be_kept(&judged, interrupt) {
         folder.keep = true;
         eprintln!("data and logs are kept in {}", folder.path.display());
     }
     judged
+}
+
+/// Something was wrong, and nobody wanted it to end early.
+fn is_to_be_kept(judged: &anyhow::Result<Verdict>, interrupt: &Interrupt) -> bool {
+    interrupt.check().is_ok() && !judged.as_ref().is_ok_and(Verdict::is_right)
 }
 
 fn judge_in(folder: &Path, options: &Options, interrupt: &Interrupt) -> anyhow::Result<Verdict> {
@@ -128,6 +133,20 @@ fn judge_in(folder: &Path, options: &Options, interrupt: &Interrupt) -> anyhow::
     for what in &arena.left_out {
         println!("{what}");
     }
+    let judged = rounds(&mut arena, options, &log, started, interrupt);
+    if options.keep.is_none() && !is_to_be_kept(&judged, interrupt) {
+        arena.forget_disks();
+    }
+    judged
+}
+
+fn rounds(
+    arena: &mut Arena,
+    options: &Options,
+    log: &Path,
+    started: Instant,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Verdict> {
     let analyst = Analyst::new(&arena.stack.clickhouse_url, &arena.stack.credentials)?;
     let mut verdict = Verdict::new(options);
     println!("{HEADINGS}");
@@ -135,11 +154,11 @@ fn judge_in(folder: &Path, options: &Options, interrupt: &Interrupt) -> anyhow::
         interrupt.check()?;
         let round = Round {
             options,
-            log: &log,
+            log,
             number,
         };
         let begun = Instant::now();
-        let one = round.run(&mut arena, &analyst, verdict.lost, interrupt)?;
+        let one = round.run(arena, &analyst, verdict.lost, interrupt)?;
         println!(
             "{}",
             one.line(&number.to_string(), begun.elapsed().as_secs_f64())

@@ -51,8 +51,13 @@ impl Namespace {
         {
             let of = name
                 .strip_prefix(PREFIX)
-                .and_then(|rest| rest.split('-').next());
-            if of.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                .and_then(|rest| rest.split_once('-'));
+            if let Some((pid, number)) = of
+                && !Path::new("/proc").join(pid).exists()
+            {
+                if let (Ok(pid), Ok(number)) = (pid.parse(), number.parse()) {
+                    open_ways(addresses(pid, number)[1]);
+                }
                 ip(&["netns", "del", name])?;
             }
         }
@@ -67,19 +72,10 @@ impl Namespace {
         let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let name = format!("{PREFIX}{pid}-{number}");
         ip(&["netns", "add", &name])?;
-        // From the range set aside for benchmarks (RFC 2544).
-        let address = |last: u16| {
-            let [_, third] = u16::try_from(pid % 65_536)
-                .unwrap_or_default()
-                .to_be_bytes();
-            let last = u8::try_from(number % 30 * 8 + last).unwrap_or_default();
-            Ipv4Addr::new(198, 18 + u8::from(pid % 512 > 255), third, last)
-        };
-        let made = Self {
-            name,
-            near: [address(1), address(5)],
-            far: [address(2), address(6)],
-        };
+        let [near, far] = addresses(pid, number);
+        let made = Self { name, near, far };
+        // A killed run whose process had a number like ours may have left some.
+        open_ways(far);
         made.own(&["link", "set", "lo", "up"])?;
         for (cable, (near, far)) in ["visitors", "central"]
             .into_iter()
@@ -119,10 +115,10 @@ impl Namespace {
 
     /// Ends every trouble.
     pub(super) fn heal(&self) -> anyhow::Result<()> {
-        let (near, far) = (self.near[1].to_string(), self.far[1].to_string());
+        let near = self.near[1].to_string();
         // Not there is what is wanted.
         let _ = self.own(&["route", "del", "blackhole", &near]);
-        let _ = ip(&["route", "del", "blackhole", &far]);
+        open_ways(self.far);
         self.own(&["link", "set", "central", "mtu", "1500", "up"])
     }
 
@@ -133,8 +129,27 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = ip(&["route", "del", "blackhole", &self.far[1].to_string()]);
+        open_ways(self.far);
         let _ = ip(&["netns", "del", &self.name]);
+    }
+}
+
+/// Both ends of both cables of a process's namespace, the near ones first; from the range set aside for
+/// benchmarks (RFC 2544).
+fn addresses(pid: u32, number: u16) -> [[Ipv4Addr; 2]; 2] {
+    let address = |last: u16| {
+        let [.., third] = pid.to_be_bytes();
+        let last = u8::try_from(number % 30 * 8 + last).unwrap_or_default();
+        Ipv4Addr::new(198, 18 + u8::from(pid % 512 > 255), third, last)
+    };
+    [[1, 5], [2, 6]].map(|cables| cables.map(address))
+}
+
+/// Lets packets to `far` go their way again, wherever they had been stopped.
+fn open_ways(far: [Ipv4Addr; 2]) {
+    for address in far {
+        // Not there is what is wanted.
+        let _ = ip(&["route", "del", "blackhole", &address.to_string()]);
     }
 }
 

@@ -3,9 +3,12 @@
 
 use super::visitors::from_elsewhere;
 use crate::links;
+use ahash::AHashSet;
 use anyhow::Context as _;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How often those that are slow do something.
@@ -43,9 +46,13 @@ pub(super) struct Crowd {
     /// Clicks that were answered.
     pub(super) redirects: u64,
     next_step: Instant,
+    /// Tells who was closed without reading from him.
+    poll: Poll,
 }
 
 struct Member {
+    /// The how manyth to come.
+    number: u64,
     stream: TcpStream,
     /// How much was written.
     written: usize,
@@ -53,7 +60,7 @@ struct Member {
 }
 
 impl Crowd {
-    pub(super) fn new(habit: Habit, target: SocketAddr) -> Self {
+    pub(super) fn new(habit: Habit, target: SocketAddr) -> anyhow::Result<Self> {
         let click = format!(
             "GET /c/{}?sub1=crowd HTTP/1.1\r\nHost: go.fanz.example\r\nUser-Agent: x\r\n\r\n",
             links::sample_slugs()[0]
@@ -68,7 +75,7 @@ impl Crowd {
             Habit::Idle | Habit::SlowWriter => click.into_bytes(),
             Habit::SlowReader => click.repeat(AT_ONCE).into_bytes(),
         };
-        Self {
+        Ok(Self {
             habit,
             target,
             members: Vec::new(),
@@ -77,7 +84,8 @@ impl Crowd {
             closed: 0,
             redirects: 0,
             next_step: Instant::now(),
-        }
+            poll: Poll::new()?,
+        })
     }
 
     /// Lets `count` more come.
@@ -92,8 +100,15 @@ impl Crowd {
                 .with_context(|| format!("{} can't be reached", self.target))?;
             socket.set_nonblocking(true)?;
             socket.set_tcp_nodelay(true)?;
+            let mut stream = TcpStream::from_std(socket.into());
+            if self.habit == Habit::SlowReader {
+                let token = Token(self.opened as usize);
+                let registry = self.poll.registry();
+                registry.register(&mut stream, token, Interest::READABLE)?;
+            }
             let mut member = Member {
-                stream: socket.into(),
+                number: self.opened,
+                stream,
                 written: 0,
                 answered: false,
             };
@@ -140,20 +155,37 @@ impl Crowd {
 
     /// Only looks who was closed or answered, whatever is due.
     pub(super) fn look(&mut self) {
+        let before = self.members.len();
         match self.habit {
             Habit::Silent | Habit::Idle | Habit::Http2 => {
                 self.next_step = Instant::now();
                 self.step();
             }
             Habit::SlowWriter => {
-                let before = self.members.len();
                 self.members
                     .retain_mut(|member| member.read(4_096).is_some());
                 self.closed += (before - self.members.len()) as u64;
             }
-            // To look is to read, and that is what it does not do.
-            Habit::SlowReader => {}
+            // To read is what it does not do.
+            Habit::SlowReader => {
+                let gone = self.gone();
+                self.members
+                    .retain(|member| !gone.contains(&(member.number as usize)));
+                self.closed += (before - self.members.len()) as u64;
+            }
         }
+    }
+
+    /// Who was closed since this was last asked, as the system says.
+    fn gone(&mut self) -> AHashSet<usize> {
+        let (mut gone, mut events) = (AHashSet::new(), Events::with_capacity(1_024));
+        while self.poll.poll(&mut events, Some(Duration::ZERO)).is_ok() && !events.is_empty() {
+            let ends = events
+                .iter()
+                .filter(|event| event.is_read_closed() || event.is_error());
+            gone.extend(ends.map(|event| event.token().0));
+        }
+        gone
     }
 
     /// Those that are open.
@@ -190,5 +222,36 @@ impl Member {
             }
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn who_does_not_read_is_seen_to_be_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let target = listener.local_addr().expect("bound");
+        let mut crowd = Crowd::new(Habit::SlowReader, target).expect("made");
+        crowd.open(3).expect("taken");
+        let mut edge: Vec<_> = (0..3).map(|_| listener.accept().expect("one").0).collect();
+        crowd.step();
+        for stream in &mut edge {
+            stream.write_all(&[b'x'; 100]).expect("taken");
+        }
+        crowd.look();
+        assert_eq!((crowd.len(), crowd.closed), (3, 0));
+        // One in order, another, of whose request nothing was read, not.
+        edge[0]
+            .shutdown(std::net::Shutdown::Write)
+            .expect("connected");
+        edge.truncate(2);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while crowd.closed < 2 && Instant::now() < deadline {
+            crowd.look();
+        }
+        assert_eq!((crowd.len(), crowd.closed), (1, 2));
     }
 }

@@ -6,8 +6,9 @@ use crate::bench::machine::Cores;
 use crate::links;
 use crate::process::Process;
 use crate::stack::{free_port, program};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// Lies in folders that a trial made and the next one may remove.
+const MARKER: &str = "made-by-loadtest-overload";
 
 /// How an edge is set up.
 #[derive(Debug, Clone, Copy)]
@@ -59,8 +62,7 @@ pub(super) struct Counted {
 impl Edge {
     /// Starts one with fresh files in `dir`.
     pub(super) fn start(dir: &Path, setup: Setup, cores: Cores) -> anyhow::Result<Self> {
-        let _ = fs::remove_dir_all(dir);
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        make_anew(dir)?;
         let (links, file) = (dir.join("links.toml"), dir.join("edge.toml"));
         fs::write(&links, links::sample_file())?;
         let text = format!(
@@ -149,6 +151,24 @@ impl Edge {
     }
 }
 
+/// Makes `dir`, in place of what an earlier trial left there; what others put there is not touched.
+fn make_anew(dir: &Path) -> anyhow::Result<()> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => {
+            ensure!(
+                entries.next().is_none() || dir.join(MARKER).is_file(),
+                "{} was not made by an earlier trial: remove it, or name another folder with --out",
+                dir.display()
+            );
+            fs::remove_dir_all(dir)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| dir.display().to_string()),
+    }
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(fs::write(dir.join(MARKER), "")?)
+}
+
 fn memory(pid: u32) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))
         .with_context(|| format!("process {pid} is gone"))?;
@@ -158,4 +178,24 @@ fn memory(pid: u32) -> anyhow::Result<u64> {
         .and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok())
         .context("RssAnon can't be read")?;
     Ok(kib * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_earlier_trials_are_emptied() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (ours, others) = (dir.path().join("ours"), dir.path().join("others"));
+        fs::create_dir(&ours).expect("made");
+        make_anew(&ours).expect("empty is nobody's");
+        fs::write(ours.join("left"), "x").expect("writable");
+        make_anew(&ours).expect("ours");
+        assert!(!ours.join("left").exists());
+        fs::create_dir(&others).expect("made");
+        fs::write(others.join("kept"), "x").expect("writable");
+        assert!(make_anew(&others).is_err());
+        assert!(others.join("kept").exists());
+    }
 }

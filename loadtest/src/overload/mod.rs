@@ -12,7 +12,7 @@ use crate::bench::machine::Cores;
 use crate::interrupt::Interrupt;
 use anyhow::{Context as _, ensure};
 use crowd::{Crowd, Habit};
-use edge::{Edge, Setup};
+use edge::{Counted, Edge, Setup};
 use machine::Neighbour;
 use report::{Held, Phase};
 use std::path::PathBuf;
@@ -239,7 +239,8 @@ impl Trial<'_> {
         let (edge, neighbour) = self.start(plan.setup)?;
         let most = plan.crowd.map_or(self.room, |_| SPARE as usize / 2);
         let mut visitors = Visitors::new(edge.address, self.options.seed, most)?;
-        let mut crowd = plan.crowd.map(|(habit, _)| Crowd::new(habit, edge.address));
+        let crowd = plan.crowd.map(|(habit, _)| Crowd::new(habit, edge.address));
+        let mut crowd = crowd.transpose()?;
         let mut memory = Peak::new(&edge)?;
         visitors.begin();
         let started = Instant::now();
@@ -269,10 +270,9 @@ impl Trial<'_> {
         }
         let answered = visitors.tally.answered() as f64 / started.elapsed().as_secs_f64();
         visitors.finish(PATIENCE)?;
-        let open = self.settle(&edge, &mut crowd)?;
+        let settled = self.settle(&edge, &mut crowd)?;
         memory.look_now(&edge)?;
         drop(neighbour);
-        let counted = edge.counted()?;
         let grown = memory.last.saturating_sub(edge.memory_at_start);
         let bound = edge.memory_at_start
             + APART
@@ -292,33 +292,53 @@ impl Trial<'_> {
             missing: report::missing(&visitors.tally.ids, &logged.ids),
             visitors: report::Visitors::of(&visitors.tally, answered),
             crowd: held,
-            edge: counted,
+            edge: settled.counted,
+            unsettled: !settled.whole,
             logged: logged.events,
             memory: memory.most,
             memory_bound: bound,
             always_idle: plan.crowd.is_some_and(|(habit, _)| habit == Habit::Idle),
-            bytes_per_connection: plan.measure.then(|| grown / open.max(1)),
+            bytes_per_connection: plan.measure.then(|| grown / settled.open.max(1)),
         })
     }
 
-    /// Waits until the edge has open what the crowd has, and says how many that are.
-    fn settle(&self, edge: &Edge, crowd: &mut Option<Crowd>) -> anyhow::Result<u64> {
+    /// Waits until the edge has open what the crowd has, and takes its counts while that is so.
+    fn settle(&self, edge: &Edge, crowd: &mut Option<Crowd>) -> anyhow::Result<Settled> {
         let deadline = Instant::now() + SETTLED_WITHIN;
         loop {
             self.interrupt.check()?;
-            let mut open = 0;
-            let mut settled = true;
-            if let Some(crowd) = crowd {
-                crowd.look();
-                open = crowd.len() as u64;
-                settled = crowd.settled();
-            }
-            if (settled && edge.connections()? == open) || Instant::now() >= deadline {
-                return Ok(open);
+            let (open, answered) = look(crowd);
+            let alike = answered && edge.connections()? == open;
+            let counted = edge.counted()?;
+            // Who was closed meanwhile may be among those counted, or not.
+            let whole = alike && look(crowd).0 == open;
+            if whole || Instant::now() >= deadline {
+                return Ok(Settled {
+                    open,
+                    counted,
+                    whole,
+                });
             }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// What is counted in the end.
+struct Settled {
+    /// Connections of the crowd.
+    open: u64,
+    counted: Counted,
+    /// Whether the edge and the crowd agreed on who is there while it was counted.
+    whole: bool,
+}
+
+/// How many of the crowd are open, and whether nobody waits for an answer.
+fn look(crowd: &mut Option<Crowd>) -> (u64, bool) {
+    crowd.as_mut().map_or((0, true), |crowd| {
+        crowd.look();
+        (crowd.len() as u64, crowd.settled())
+    })
 }
 
 /// What a connection may take of the edge's memory, in bytes.

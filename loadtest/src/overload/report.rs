@@ -5,6 +5,7 @@ use super::visitors::Tally;
 use ahash::AHashSet;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+use std::ops::RangeInclusive;
 
 /// One phase, once everything is counted.
 #[derive(Debug, Serialize)]
@@ -15,6 +16,8 @@ pub(super) struct Phase {
     pub(super) visitors: Visitors,
     pub(super) crowd: Held,
     pub(super) edge: Counted,
+    /// Whether edge and crowd never agreed on who is there, so that the counts say little.
+    pub(super) unsettled: bool,
     /// Events in the journal.
     pub(super) logged: u64,
     /// Redirects that a visitor had and the journal has not.
@@ -83,34 +86,42 @@ impl Phase {
     pub(super) fn faults(&self) -> Vec<String> {
         let (visitors, crowd, edge) = (&self.visitors, &self.crowd, &self.edge);
         let mut faults = Vec::new();
-        let mut alike = |what: &str, met: u64, counted: u64, spare: u64| {
-            if counted < met || counted > met + spare {
+        let mut within = |what: &str, met: RangeInclusive<u64>, counted: u64| {
+            if !met.contains(&counted) {
+                let (least, most) = (met.start(), met.end());
                 faults.push(format!(
-                    "{what}: {met} were met and the edge counted {counted}"
+                    "{what}: {least} to {most} were met and the edge counted {counted}"
                 ));
             }
         };
-        // What the edge answered and nobody read.
-        let unread = visitors.unanswered;
         let redirects = visitors.redirects + crowd.redirects;
-        let deaf = if crowd.deaf { u64::MAX / 2 } else { unread };
-        alike("redirects", redirects, edge.clicks, deaf);
-        alike("pixels", visitors.pixels, edge.pixels, unread);
-        alike("pixels shed", visitors.busy, edge.shed_impressions, unread);
-        // The system gives up some of those whom it turned away at first.
-        let closed = (visitors.closed + crowd.closed).saturating_sub(edge.listen_drops);
-        alike(
+        // How many of its answers a crowd has that does not read them, nobody knows.
+        let most = if crowd.deaf { u64::MAX } else { redirects };
+        within("redirects", redirects..=most, edge.clicks);
+        let exactly = |met| met..=met;
+        within("pixels", exactly(visitors.pixels), edge.pixels);
+        within("pixels shed", exactly(visitors.busy), edge.shed_impressions);
+        // The system gives up some of those whom it turned away at first, and the edge never sees them.
+        let closed = visitors.closed + crowd.closed;
+        within(
             "connections closed",
-            closed,
+            closed.saturating_sub(edge.listen_drops)..=closed,
             edge.shed_idle + edge.shed_connections + edge.cut_off,
-            unread + edge.listen_drops,
         );
-        alike(
+        within(
             "events in the journal",
-            edge.clicks + edge.pixels - edge.lost,
-            self.logged,
-            0,
+            exactly(self.logged),
+            (edge.clicks + edge.pixels).saturating_sub(edge.lost),
         );
+        if visitors.unanswered > 0 {
+            faults.push(format!(
+                "{} visitors were neither answered nor closed",
+                visitors.unanswered
+            ));
+        }
+        if self.unsettled {
+            faults.push("the edge has others open than those who are held".into());
+        }
         if self.missing > 0 {
             faults.push(format!(
                 "{} answered redirects are not in the journal",
@@ -235,5 +246,70 @@ impl Phase {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Phase {
+        Phase {
+            name: "tried",
+            what: String::new(),
+            visitors: Visitors {
+                redirects: 7,
+                pixels: 3,
+                busy: 2,
+                closed: 5,
+                ..Visitors::default()
+            },
+            crowd: Held::default(),
+            edge: Counted {
+                clicks: 7,
+                pixels: 3,
+                shed_impressions: 2,
+                shed_connections: 5,
+                ..Counted::default()
+            },
+            unsettled: false,
+            logged: 10,
+            missing: 0,
+            memory: 1,
+            memory_bound: 1,
+            bytes_per_connection: None,
+            always_idle: false,
+        }
+    }
+
+    fn faults(change: impl Fn(&mut Phase)) -> usize {
+        let mut phase = sound();
+        change(&mut phase);
+        phase.faults().len()
+    }
+
+    #[test]
+    fn a_difference_of_one_is_a_fault() {
+        assert_eq!(faults(|_| {}), 0);
+        assert_eq!(faults(|it| it.visitors.redirects += 1), 1);
+        assert_eq!(faults(|it| it.visitors.redirects -= 1), 1);
+        assert_eq!(faults(|it| it.visitors.pixels -= 1), 1);
+        assert_eq!(faults(|it| it.edge.shed_impressions += 1), 1);
+        assert_eq!(faults(|it| it.edge.shed_idle += 1), 1);
+        assert_eq!(faults(|it| it.visitors.closed += 1), 1);
+        assert_eq!(faults(|it| it.logged += 1), 1);
+        assert_eq!(faults(|it| it.visitors.unanswered += 1), 1);
+        assert_eq!(faults(|it| it.unsettled = true), 1);
+    }
+
+    #[test]
+    fn only_what_can_not_be_known_is_spared() {
+        let drops = |it: &mut Phase| it.edge.listen_drops = 3;
+        assert_eq!(faults(|it| (drops(it), it.visitors.closed += 3).1), 0);
+        assert_eq!(faults(|it| (drops(it), it.visitors.closed += 4).1), 1);
+        assert_eq!(faults(|it| (drops(it), it.visitors.closed -= 1).1), 1);
+        let deaf = |it: &mut Phase| it.crowd.deaf = true;
+        assert_eq!(faults(|it| (deaf(it), it.visitors.redirects -= 1).1), 0);
+        assert_eq!(faults(|it| (deaf(it), it.visitors.redirects += 1).1), 1);
     }
 }

@@ -155,7 +155,7 @@ mod tests {
                 assert_eq!(frame.seq, seq);
                 match decode(FORMAT_VERSION, frame.payload).expect("an event") {
                     Event::Click(visit) => assert!(ids.insert(visit.id)),
-                    Event::Impression(_) => panic!("only clicks are made"),
+                    other => panic!("only clicks are made: {other:?}"),
                 }
             }
         }

@@ -1,0 +1,105 @@
+//! Builds the functions for WebAssembly: with rustup's target where it can be had, otherwise with the
+//! distribution's compiler, whose source holds what the target's standard library is made of.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use crate::step::{cargo, on_path, run, step};
+use crate::{setup, target_dir};
+
+const TARGET: &str = "wasm32-wasip2";
+/// All of them, the guest for the host's tests included.
+const PACKAGES: [&str; 3] = ["postback", "kyc-webhook", "function-guest"];
+/// Debian's: a compiler with its source, a linker and a C library for WebAssembly.
+const DEBIAN: [&str; 8] = [
+    "rustc-web",
+    "cargo-web",
+    "rust-web-src",
+    "libstd-rust-web-dev",
+    "rust-web-llvm",
+    "wasi-libc",
+    "lld-19",
+    "libclang-rt-19-dev-wasm32",
+];
+
+/// Builds every function into `target/wasm32-wasip2/function`.
+pub(crate) fn build() -> anyhow::Result<()> {
+    if rustup_has_it() {
+        return step("build the functions", || {
+            run(cargo(["build", "--profile", "function", "--target", TARGET]).args(packages()))
+        });
+    }
+    eprintln!("==> rustup can't give {TARGET}; the distribution's compiler builds it from source");
+    build_with_debian()
+}
+
+fn packages() -> impl Iterator<Item = String> {
+    PACKAGES.iter().map(|name| format!("--package={name}"))
+}
+
+/// Whether the target is installed, now or already.
+fn rustup_has_it() -> bool {
+    let rustup = |words: &[&str]| Command::new("rustup").args(words).output();
+    let installed = rustup(&["target", "list", "--installed"]);
+    let listed = |output: std::process::Output| {
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .any(|line| line == TARGET)
+    };
+    if installed.is_ok_and(listed) {
+        return true;
+    }
+    eprintln!("==> install {TARGET}: functions are compiled to it");
+    rustup(&["target", "add", TARGET]).is_ok_and(|output| output.status.success())
+}
+
+fn build_with_debian() -> anyhow::Result<()> {
+    let compiler = Path::new("/usr/bin/rustc");
+    let sources = Path::new("/usr/lib/wasm32-wasi");
+    if !compiler.is_file() || !sources.is_dir() || !on_path("wasm-ld-19") {
+        setup::install(
+            "a compiler for WebAssembly",
+            &DEBIAN,
+            "functions are compiled to it",
+        )?;
+    }
+    step(
+        "build the functions and the standard library for them",
+        || {
+            let linker = linker_folder()?;
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let path = std::iter::once(linker).chain(std::env::split_paths(&path));
+            let mut build = Command::new("/usr/bin/cargo");
+            crate::step::forget_this_package(&mut build);
+            build
+                .current_dir(crate::root())
+                .args(["build", "--profile", "function", "--target", TARGET])
+                .arg("-Zbuild-std=std,panic_abort")
+                .args(packages())
+                .env("PATH", std::env::join_paths(path)?)
+                .env("RUSTC", compiler)
+                // It is a stable compiler, and building the standard library is not.
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env(
+                    "RUSTFLAGS",
+                    format!("-Lnative={} -Clink-self-contained=no", sources.display()),
+                );
+            run(&mut build)
+        },
+    )
+}
+
+/// A folder in which the linker has the name that the compiler asks for.
+fn linker_folder() -> anyhow::Result<PathBuf> {
+    let folder = target_dir().join("wasm-linker");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let link = folder.join("wasm-ld");
+    if !link.exists() {
+        std::os::unix::fs::symlink("/usr/bin/wasm-ld-19", &link)
+            .with_context(|| format!("cannot make {}", link.display()))?;
+    }
+    Ok(folder)
+}
