@@ -6,7 +6,7 @@ CREATE TABLE outgoing_postbacks (
     identity TEXT NOT NULL,
     revision BIGINT NOT NULL,
     -- awaits_click: the click it is due to is not in ClickHouse yet; due; and, at the end, delivered,
-    -- refused (the receiver said no), given_up (it did not answer in time), click_unknown.
+    -- refused (the receiver said no), given_up (it did not answer in time), click_unknown, unwanted.
     state TEXT NOT NULL,
     -- When something is to be done about it. Whoever sends it moves this ahead first.
     due BIGINT NOT NULL,

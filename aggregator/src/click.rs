@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// A click, as far as its affiliate may be told of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+// What an earlier version kept lacks what was added since.
+#[serde(default)]
 pub(crate) struct ClickFacts {
     pub(crate) link: String,
     pub(crate) offer: String,

@@ -11,7 +11,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, Sale, Search};
+pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, ReceiverIs, Sale, Search};
 
 use crate::report::{Placed, Verdict};
 use crate::settings::Settings;
@@ -21,11 +21,13 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::timeout;
-use tracking_events::Event;
+use tracking_events::{Event, Micros};
 
 /// A block may take this long, and a report of it this long on top.
 const BLOCK: Duration = Duration::from_secs(60);
 const REPORT: Duration = Duration::from_millis(20);
+/// Anything else may take this long.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// The store can't be used now.
 #[derive(Debug, Error)]
@@ -96,9 +98,10 @@ impl Ledger {
 
     async fn judge_all(&self, reports: &[Placed<'_>]) -> Result<Vec<Verdict>, LedgerError> {
         let mut tx = self.begin().await?;
+        let announce = self.announces.then(Micros::now);
         let mut verdicts = Vec::with_capacity(reports.len());
         for report in reports {
-            verdicts.push(judge_one(&mut tx, report, self.announces).await?);
+            verdicts.push(judge_one(&mut tx, report, announce).await?);
         }
         tx.commit().await?;
         self.announced.notify_one();
@@ -116,10 +119,18 @@ impl Ledger {
     }
 }
 
+/// Gives up `work` on the store that takes too long: the way to it may have broken without a word.
+pub(crate) async fn within<T>(
+    work: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, LedgerError> {
+    let done = timeout(ANSWER, work).await;
+    done.map_err(|_| LedgerError::Silent(ANSWER))?
+}
+
 async fn judge_one(
     tx: &mut Tx,
     report: &Placed<'_>,
-    announces: bool,
+    announce: Option<Micros>,
 ) -> Result<Verdict, LedgerError> {
     if !report.needs_judgement() {
         return Ok(Verdict::Noted);
@@ -130,8 +141,8 @@ async fn judge_one(
     let verdict = match &report.event {
         Event::Conversion(conversion) => {
             let (identity, verdict) = conversions::judge(tx, conversion).await?;
-            if let (Verdict::Revision(revision), true) = (&verdict, announces) {
-                outbox::enqueue(tx, &identity, *revision, conversion.time).await?;
+            if let (Verdict::Revision(revision), Some(now)) = (&verdict, announce) {
+                outbox::enqueue(tx, &identity, *revision, now).await?;
             }
             verdict
         }

@@ -8,7 +8,9 @@ use crate::click::ClickFacts;
 use crate::ingest::Phase;
 use crate::settings::{self, Settings};
 use crate::sink::{Clicks, SinkError};
-use crate::store::{Attempt, Awaiting, Claimed, End, Key, Ledger, LedgerError, Search};
+use crate::store::{
+    Attempt, Awaiting, Claimed, End, Key, Ledger, LedgerError, ReceiverIs, Search, within,
+};
 use http::StatusCode;
 use prometheus::Registry;
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +34,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const CLICK_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// What has ended is shown for so long.
 const SHOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// A changed file that stays so for this long has been written to its end.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Chores that may wait are done this often.
 const CHORES: Duration = Duration::from_secs(15);
 /// After a failure of ours.
@@ -49,6 +53,7 @@ pub(crate) struct Courier {
     metrics: Metrics,
     under_way: UnderWay,
     chores: Option<Instant>,
+    searches_failed: Option<Instant>,
 }
 
 /// Attempts under way, and those that have ended lately.
@@ -93,6 +98,7 @@ impl Courier {
             ledger,
             under_way: UnderWay::default(),
             chores: None,
+            searches_failed: None,
         }))
     }
 
@@ -106,7 +112,10 @@ impl Courier {
             };
             if let Err(trouble) = worked {
                 tracing::warn!(%trouble, "affiliates can't be told of conversions now; trying again");
-                sleep(PAUSE).await;
+                tokio::select! {
+                    _ = phase.wait_for(|phase| *phase >= Phase::Draining) => break,
+                    () = sleep(PAUSE) => {}
+                }
             }
         }
         // What does not end by then is sent again after the next start, when its lease has ended.
@@ -122,9 +131,11 @@ impl Courier {
         self.look_at_subscriptions();
         self.do_chores().await?;
         self.send_due().await?;
-        self.search().await?;
+        let is_more = self.search_unless_in_vain().await? || !self.under_way.ended.is_empty();
         tokio::select! {
+            biased;
             () = self.under_way.one_ended() => {}
+            () = std::future::ready(()), if is_more => {}
             () = self.ledger.announced() => {}
             () = sleep(TICK) => {}
         }
@@ -133,16 +144,17 @@ impl Courier {
 
     /// Keeps what became of attempts that have ended.
     async fn keep(&mut self) -> Result<(), Trouble> {
+        self.under_way.collect();
         let ended = &mut self.under_way.ended;
         if !ended.is_empty() {
-            self.ledger.attempted(Micros::now(), ended).await?;
+            within(self.ledger.attempted(Micros::now(), ended)).await?;
             ended.clear();
         }
         Ok(())
     }
 
     fn look_at_subscriptions(&mut self) {
-        match self.subscriptions.look() {
+        match self.subscriptions.look(SETTLED) {
             None => {}
             Some(Ok(())) => {
                 let postbacks = self.subscriptions.current().len();
@@ -160,11 +172,15 @@ impl Courier {
             return Ok(());
         }
         self.chores = Some(Instant::now());
-        for (state, count) in self.ledger.unfinished().await? {
+        for (state, count) in within(self.ledger.unfinished()).await? {
             self.metrics.waiting(&state, count);
         }
-        let before = earlier(Micros::now(), SHOWN_FOR);
-        Ok(self.ledger.forget(before).await?)
+        let now = Micros::now();
+        let tried_long = earlier(now, self.settings.give_up_after.get().0);
+        let given_up = within(self.ledger.give_up(now, tried_long)).await?;
+        self.metrics.ended_many("given_up", given_up);
+        within(self.ledger.forget(earlier(now, SHOWN_FOR))).await?;
+        Ok(())
     }
 
     /// Begins attempts at postbacks that are due, as far as there is room.
@@ -180,8 +196,8 @@ impl Courier {
             let room = if failures > 0 { 1 } else { AT_A_RECEIVER };
             room.saturating_sub(under_way.of(receiver))
         };
-        let claimed = self.ledger.claim(Micros::now(), lease, free, room).await?;
-        for postback in claimed {
+        let claim = self.ledger.claim(Micros::now, lease, free, room);
+        for postback in within(claim).await? {
             self.send(postback);
         }
         Ok(())
@@ -192,46 +208,67 @@ impl Courier {
             first_retry: self.settings.first_retry.get().0,
             give_up_after: self.settings.give_up_after.get().0,
         };
-        let click: ClickFacts = serde_json::from_str(&postback.click).unwrap_or_default();
+        let click: ClickFacts = match serde_json::from_str(&postback.click) {
+            Ok(click) => click,
+            Err(error) => {
+                let why = format!("what was kept of its click can't be read: {error}");
+                return self.end_unsent(postback, End::Refused, why);
+            }
+        };
         let subscriptions = self.subscriptions.current();
         let subscription = subscriptions.of(&click.campaign, &click.affiliate);
         let wants = |it: &&Subscription| it.wants(&postback.sale.kind, &postback.sale.status);
         let Some(subscription) = subscription.filter(wants) else {
-            self.metrics.ended("unwanted");
-            return self.under_way.ended.push(rules.unwanted(postback));
+            return self.end_unsent(postback, End::Unwanted, String::new());
         };
         match message::request(subscription, &postback, &click, Micros::now()) {
             Ok(request) => {
                 let (client, metrics) = (self.client.clone(), self.metrics.clone());
-                self.under_way
-                    .begin(&postback.receiver.clone(), async move {
-                        let begun = Instant::now();
-                        let answer = client.send(request).await;
-                        metrics.seconds.observe(begun.elapsed().as_secs_f64());
-                        let attempt = rules.judge(postback, answer, Micros::now());
-                        metrics.ended(word(attempt.end));
-                        attempt
-                    });
+                let receiver = postback.receiver.clone();
+                self.under_way.begin(receiver, async move {
+                    let begun = Instant::now();
+                    let answer = client.send(request).await;
+                    metrics.seconds.observe(begun.elapsed().as_secs_f64());
+                    let attempt = rules.judge(postback, answer, Micros::now());
+                    metrics.ended(word(attempt.end));
+                    attempt
+                });
             }
-            Err(error) => {
-                self.metrics.ended("refused");
-                self.under_way.ended.push(rules.ended(
-                    postback,
-                    End::Refused,
-                    0,
-                    error.to_string(),
-                ));
+            Err(error) => self.end_unsent(postback, End::Refused, error.to_string()),
+        }
+    }
+
+    fn end_unsent(&mut self, postback: Claimed, end: End, why: String) {
+        self.metrics.ended(word(end));
+        let attempt = ended(postback, end, ReceiverIs::Unknown, 0, why);
+        self.under_way.ended.push(attempt);
+    }
+
+    /// Looks for clicks, unless that failed a moment ago: what is due is sent all the same. Says whether more
+    /// are to be looked for at once.
+    async fn search_unless_in_vain(&mut self) -> Result<bool, Trouble> {
+        if self.searches_failed.is_some_and(|at| at.elapsed() < PAUSE) {
+            return Ok(false);
+        }
+        self.searches_failed = None;
+        match self.search().await {
+            Err(Trouble::Clicks(error)) => {
+                tracing::warn!(%error, "clicks of conversions can't be looked for now; trying again");
+                self.searches_failed = Some(Instant::now());
+                Ok(false)
             }
+            other => other,
         }
     }
 
     /// Looks for clicks of conversions that have none yet.
-    async fn search(&self) -> Result<(), Trouble> {
+    async fn search(&self) -> Result<bool, Trouble> {
         let now = Micros::now();
-        let awaiting = self.ledger.awaiting(now, SEARCHES).await?;
+        let awaiting = within(self.ledger.awaiting(now, SEARCHES)).await?;
         if awaiting.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
+        let is_more = awaiting.len() == SEARCHES;
         let ids: Vec<_> = awaiting.iter().map(|postback| postback.click).collect();
         let clicks = self.clicks.find(&ids).await?;
         let subscriptions = self.subscriptions.current();
@@ -242,7 +279,8 @@ impl Courier {
                 (postback.key, search)
             })
             .collect();
-        Ok(self.ledger.searched(now, &searches).await?)
+        within(self.ledger.searched(Micros::now(), &searches)).await?;
+        Ok(is_more)
     }
 }
 
@@ -273,8 +311,8 @@ impl UnderWay {
         self.of.get(receiver).copied().unwrap_or(0)
     }
 
-    fn begin(&mut self, receiver: &str, attempt: impl Future<Output = Attempt> + Send + 'static) {
-        *self.of.entry(receiver.to_owned()).or_default() += 1;
+    fn begin(&mut self, receiver: String, attempt: impl Future<Output = Attempt> + Send + 'static) {
+        *self.of.entry(receiver).or_default() += 1;
         self.attempts.spawn(attempt);
     }
 
@@ -284,6 +322,11 @@ impl UnderWay {
             Some(attempt) => self.end(attempt.expect("an attempt does not panic")),
             None => std::future::pending().await,
         }
+        self.collect();
+    }
+
+    /// Takes in those that have ended.
+    fn collect(&mut self) {
         while let Some(attempt) = self.attempts.try_join_next() {
             self.end(attempt.expect("an attempt does not panic"));
         }
@@ -327,7 +370,13 @@ impl Rules {
         let status = answer.status;
         let said = status.as_u16();
         if status.is_success() {
-            return self.ended(postback, End::Delivered, said, String::new());
+            return ended(
+                postback,
+                End::Delivered,
+                ReceiverIs::Well,
+                said,
+                String::new(),
+            );
         }
         let may_change = [
             StatusCode::REQUEST_TIMEOUT,
@@ -342,7 +391,13 @@ impl Rules {
         } else {
             ""
         };
-        self.ended(postback, End::Refused, said, error.to_owned())
+        ended(
+            postback,
+            End::Refused,
+            ReceiverIs::Well,
+            said,
+            error.to_owned(),
+        )
     }
 
     /// To be sent again, unless it has been tried for long enough.
@@ -355,38 +410,50 @@ impl Rules {
         error: String,
     ) -> Attempt {
         let tried = Duration::from_micros(now.0.saturating_sub(postback.since.0));
-        let failures = postback.failures.saturating_add(1);
-        let pause = |failed, seed: &str| {
+        let after = |failed, seed: &str| {
             let pause = pace::pause(self.first_retry, failed, seed);
             later(now, pause.max(wish.unwrap_or_default()))
         };
         let end = if tried >= self.give_up_after {
             End::GivenUp
         } else {
-            End::Again {
-                due: pause(postback.attempts, &postback.key.name()),
-                held_until: pause(failures, &postback.receiver),
-            }
+            End::Again(after(postback.attempts, &postback.key.name()))
         };
-        Attempt {
-            failures,
-            ..self.ended(postback, end, status, error)
-        }
-    }
-
-    fn unwanted(self, postback: Claimed) -> Attempt {
-        self.ended(postback, End::Unwanted, 0, String::new())
-    }
-
-    fn ended(self, postback: Claimed, end: End, status: u16, error: String) -> Attempt {
-        Attempt {
-            key: postback.key,
-            receiver: postback.receiver,
+        let failures = postback.failures.saturating_add(1);
+        let held_until = after(failures, &postback.receiver);
+        ended(
+            postback,
             end,
+            ReceiverIs::Failing { held_until },
             status,
             error,
-            failures: 0,
-        }
+        )
+    }
+}
+
+fn ended(
+    postback: Claimed,
+    end: End,
+    receiver_is: ReceiverIs,
+    status: u16,
+    error: String,
+) -> Attempt {
+    let Claimed {
+        key,
+        receiver,
+        attempts,
+        failures,
+        ..
+    } = postback;
+    Attempt {
+        key,
+        receiver,
+        end,
+        status,
+        error,
+        attempts,
+        failures,
+        receiver_is,
     }
 }
 
@@ -396,7 +463,7 @@ const fn word(end: End) -> &'static str {
         End::Refused => "refused",
         End::GivenUp => "given_up",
         End::Unwanted => "unwanted",
-        End::Again { .. } => "again",
+        End::Again(_) => "again",
     }
 }
 

@@ -103,7 +103,8 @@ impl TryFrom<String> for Address {
     type Error = MacroUrlError;
 
     fn try_from(text: String) -> Result<Self, MacroUrlError> {
-        MacroUrl::parse(&text).map(Self)
+        // A fragment is for browsers.
+        MacroUrl::parse(text.split('#').next().unwrap_or_default()).map(Self)
     }
 }
 
@@ -144,12 +145,16 @@ pub(super) fn request(
 ) -> Result<Request<Empty<Bytes>>, MessageError> {
     let address = fill_in(&subscription.url, postback, click)?;
     let uri: Uri = address.parse().map_err(|_| MessageError::NoAddress)?;
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    // As hyper writes it: a query without a path has `/` before it.
+    let target = match uri.query() {
+        Some(query) => format!("{}?{query}", uri.path()),
+        None => uri.path().to_owned(),
+    };
     let (name, seconds) = (postback.key.name(), now.0 / 1_000_000);
     let signature = subscription
         .key
         .as_ref()
-        .map(|key| sign(key, &name, seconds, target));
+        .map(|key| sign(key, &name, seconds, &target));
     let mut request = Request::new(Empty::new());
     let headers = request.headers_mut();
     headers.insert(header::USER_AGENT, AGENT);
@@ -189,9 +194,8 @@ fn fill_in(
     {
         return Err(MessageError::TooLong);
     }
-    // A fragment is for browsers.
-    let text = String::from_utf8_lossy(&out);
-    Ok(text.split('#').next().unwrap_or_default().to_owned())
+    // There is no fragment; a raw value must not begin one.
+    Ok(String::from_utf8_lossy(&out).replace('#', "%23"))
 }
 
 fn sign(key: &Key, name: &str, seconds: u64, target: &str) -> String {

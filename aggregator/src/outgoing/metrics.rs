@@ -44,6 +44,11 @@ impl Metrics {
         self.attempts.with_label_values(&[outcome]).inc();
     }
 
+    /// Counts postbacks that ended without one.
+    pub(super) fn ended_many(&self, outcome: &str, count: u64) {
+        self.attempts.with_label_values(&[outcome]).inc_by(count);
+    }
+
     /// Shows how many wait in a state.
     pub(super) fn waiting(&self, state: &str, count: i64) {
         self.waiting.with_label_values(&[state]).set(count);

@@ -1,6 +1,6 @@
 //! The operators' page of postbacks: `/postbacks?receiver=CAMPAIGN/AFFILIATE&state=STATE`, newest first, as JSON.
 
-use crate::store::Ledger;
+use crate::store::{Ledger, within};
 use daemon::admin::Page;
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) fn page(ledger: &Arc<Ledger>, path: &str, query: &str) -> Option<Page
     let (receiver, state) = (value("receiver"), value("state"));
     let ledger = ledger.clone();
     Some(Box::pin(async move {
-        let shown = ledger.shown(&receiver, &state, MOST).await;
+        let shown = within(ledger.shown(&receiver, &state, MOST)).await;
         let shown = shown.map_err(|error| format!("store: {error}"))?;
         serde_json::to_string_pretty(&shown).map_err(|error| error.to_string())
     }))

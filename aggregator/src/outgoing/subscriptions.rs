@@ -7,6 +7,7 @@ use data_encoding::BASE64;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use toml::Spanned;
 use tracking_events::{ConversionKind, ConversionStatus};
@@ -81,7 +82,10 @@ pub enum SubscriptionsError {
 /// The subscriptions of a file, read again when it changes.
 pub(super) struct Watched {
     path: PathBuf,
+    /// Of what was read last.
     version: Option<Version>,
+    /// Of what was seen last, and when it was first seen so.
+    seen: (Option<Version>, Instant),
     current: Subscriptions,
 }
 
@@ -92,15 +96,20 @@ impl Watched {
         let version = Version::of(path);
         Ok(Self {
             path: path.to_owned(),
+            seen: (version, Instant::now()),
             version,
             current: Subscriptions::read(path)?,
         })
     }
 
-    /// Reads the file again if it has changed; what is wrong changes nothing. None when it has not.
-    pub(super) fn look(&mut self) -> Option<Result<(), SubscriptionsError>> {
+    /// Reads the file again if it has changed and has since stayed as it is for `settled`: one that is being
+    /// written may look whole and lack what comes. What is wrong changes nothing. None when nothing was read.
+    pub(super) fn look(&mut self, settled: Duration) -> Option<Result<(), SubscriptionsError>> {
         let version = Version::of(&self.path);
-        if version == self.version {
+        if version != self.seen.0 {
+            self.seen = (version, Instant::now());
+        }
+        if version == self.version || self.seen.1.elapsed() < settled {
             return None;
         }
         self.version = version;
@@ -304,12 +313,15 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         fs::write(file.path(), RIGHT).expect("writable");
         let mut watched = Watched::read(file.path()).expect("right");
-        assert!(watched.look().is_none());
+        let at_once = Duration::ZERO;
+        assert!(watched.look(at_once).is_none());
         fs::write(file.path(), "[[postback]]\n").expect("writable");
-        assert!(watched.look().expect("changed").is_err());
+        let long = Duration::from_secs(3_600);
+        assert!(watched.look(long).is_none(), "it may still be written");
+        assert!(watched.look(at_once).expect("changed").is_err());
         assert_eq!(watched.current().len(), 1);
         fs::write(file.path(), RIGHT.replace("spring", "summer")).expect("writable");
-        assert!(watched.look().expect("changed").is_ok());
+        assert!(watched.look(at_once).expect("changed").is_ok());
         assert!(watched.current().of("summer", "ann").is_some());
     }
 }

@@ -5,7 +5,7 @@ use super::courier::Rules;
 use super::message;
 use super::subscriptions::Subscription;
 use crate::click::ClickFacts;
-use crate::store::{Claimed, End, Key, Sale};
+use crate::store::{Attempt, Claimed, End, Key, ReceiverIs, Sale};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Empty;
@@ -260,7 +260,22 @@ fn without_a_key_nothing_is_signed_and_what_can_t_be_made_is_said() {
     );
 }
 
-fn judged(status: u16, tried: Duration, retry_after: Option<u64>) -> End {
+#[test]
+fn what_is_signed_is_what_is_sent_also_without_a_path() {
+    let subscription = subscription("https://t.example?a={_sub1}", "key = \"0123456789abcdef\"");
+    let now = Micros(1_800_000_123_000_000);
+    let hash = click(&CLICK.replace("one", "x#y"));
+    let request = message::request(&subscription, &claimed(), &hash, now).expect("made");
+    assert_eq!(request.uri().to_string(), "https://t.example/?a=x%23y");
+    // As Python's hmac module makes it of `ID.TIME./?a=x%23y`.
+    let signature = request.headers()["webhook-signature"].to_str();
+    assert_eq!(
+        signature.expect("text"),
+        "v1,Vwtn1fqi7ItTEEzv/rj2hwmPUpq4N8c1k5L6hhiFv1E="
+    );
+}
+
+fn judged(status: u16, tried: Duration, retry_after: Option<u64>) -> Attempt {
     let rules = Rules {
         first_retry: Duration::from_secs(10),
         give_up_after: Duration::from_secs(1_000),
@@ -271,33 +286,41 @@ fn judged(status: u16, tried: Duration, retry_after: Option<u64>) -> End {
         status: StatusCode::from_u16(status).expect("a status"),
         retry_after: retry_after.map(Duration::from_secs),
     };
-    rules.judge(postback, Ok(answer), now).end
+    rules.judge(postback, Ok(answer), now)
 }
 
 #[test]
 fn what_may_change_is_tried_again_later_and_later_and_the_rest_is_not() {
     let soon = Duration::from_secs(1);
     for taken in [200, 202, 204] {
-        assert_eq!(judged(taken, soon, None), End::Delivered, "{taken}");
+        let attempt = judged(taken, soon, None);
+        let end = (attempt.end, attempt.receiver_is);
+        assert_eq!(end, (End::Delivered, ReceiverIs::Well), "{taken}");
     }
     for refused in [301, 302, 400, 401, 404, 410, 422] {
-        assert_eq!(judged(refused, soon, None), End::Refused, "{refused}");
+        let attempt = judged(refused, soon, None);
+        let end = (attempt.end, attempt.receiver_is);
+        assert_eq!(end, (End::Refused, ReceiverIs::Well), "{refused}");
     }
+    let now = claimed().since.0 + 1_000_000;
     for may_change in [408, 425, 429, 500, 502, 503, 504] {
-        let End::Again { due, held_until } = judged(may_change, soon, None) else {
+        let attempt = judged(may_change, soon, None);
+        let (End::Again(due), ReceiverIs::Failing { held_until }) =
+            (attempt.end, attempt.receiver_is)
+        else {
             panic!("{may_change} is not tried again")
         };
-        let now = claimed().since.0 + 1_000_000;
         let (due, held) = (due.0 - now, held_until.0 - now);
         // The third attempt of the postback, the second at the receiver in a row.
         assert!((90_000_000..108_000_000).contains(&due), "{due}");
         assert!((30_000_000..36_000_000).contains(&held), "{held}");
     }
-    let End::Again { held_until, .. } = judged(429, soon, Some(500)) else {
-        panic!("429 is not tried again")
-    };
-    assert_eq!(held_until.0, claimed().since.0 + 501_000_000);
+    let held_until = Micros(now + 500_000_000);
+    let wish = judged(429, soon, Some(500)).receiver_is;
+    assert_eq!(wish, ReceiverIs::Failing { held_until });
     let long = Duration::from_secs(1_000);
-    assert_eq!(judged(503, long, None), End::GivenUp);
-    assert_eq!(judged(200, long, None), End::Delivered);
+    let given_up = judged(503, long, None);
+    assert_eq!(given_up.end, End::GivenUp);
+    assert!(matches!(given_up.receiver_is, ReceiverIs::Failing { .. }));
+    assert_eq!(judged(200, long, None).end, End::Delivered);
 }

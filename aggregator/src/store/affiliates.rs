@@ -31,6 +31,7 @@ pub(super) async fn judge(tx: &mut Tx, update: &KycUpdate<'_>) -> Result<Verdict
     if is_known(tx, &message).await? {
         return Ok(Verdict::Again);
     }
+    lock(tx, &affiliate, update.affiliate).await?;
     keep(tx, &message, &affiliate, update).await?;
     let history = history(tx, &affiliate).await?;
     let newest = history.last().is_some_and(|last| last.identity == message);
@@ -40,6 +41,23 @@ pub(super) async fn judge(tx: &mut Tx, update: &KycUpdate<'_>) -> Result<Verdict
     } else {
         Verdict::Late
     })
+}
+
+/// Locks the affiliate's row, which is made if there is none: two aggregators that hear of one affiliate at
+/// once must not each settle on what it knows alone.
+async fn lock(tx: &mut Tx, affiliate: &str, name: &str) -> Result<(), LedgerError> {
+    tx.execute(
+        "INSERT INTO affiliates (identity, name, tier, kyc_status, kyc_happened, earning_limit) \
+         VALUES ($1, $2, 0, $3, 0, $4) ON CONFLICT (identity) DO UPDATE SET name = excluded.name",
+        &[
+            Value::Text(affiliate),
+            Value::Text(name),
+            Value::Text(KycStatus::Pending.as_str()),
+            TIERS[0].limit_cents.map_or(Value::Nothing, Value::Number),
+        ],
+    )
+    .await?;
+    Ok(())
 }
 
 async fn is_known(tx: &mut Tx, message: &str) -> Result<bool, LedgerError> {

@@ -4,19 +4,26 @@
 use super::sql::{Line, Tx, Value};
 use super::{Ledger, LedgerError};
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tracking_events::{ClickId, Micros};
 
 /// Later than any time.
 const NEVER: i64 = i64::MAX;
+/// Receivers looked at in one turn: far more than can be sent to at once, so that those without room leave
+/// the turn to others.
+const RECEIVERS: usize = 4_096;
+/// Rows changed by one chore at most.
+const CHORE: usize = 1_000;
 
-const STATES: [&str; 6] = [
+const STATES: [&str; 7] = [
     "awaits_click",
     "due",
     "delivered",
     "refused",
     "given_up",
     "click_unknown",
+    "unwanted",
 ];
 
 macro_rules! show {
@@ -107,8 +114,11 @@ pub(crate) struct Attempt {
     pub(crate) status: u16,
     /// What went wrong, or nothing.
     pub(crate) error: String,
-    /// Attempts at the receiver that have failed in a row now.
+    /// Which attempt at the postback it was.
+    pub(crate) attempts: u32,
+    /// Attempts at the receiver that had failed in a row when it began.
     pub(crate) failures: u32,
+    pub(crate) receiver_is: ReceiverIs,
 }
 
 /// How an attempt left its postback.
@@ -117,13 +127,21 @@ pub(crate) enum End {
     Delivered,
     Refused,
     GivenUp,
-    /// Nobody wants to be told of it any more.
+    /// Nobody wants to be told of it.
     Unwanted,
-    /// To be sent again at `due`; the receiver is left alone until `held_until`.
-    Again {
-        due: Micros,
-        held_until: Micros,
-    },
+    /// To be sent again at this time.
+    Again(Micros),
+}
+
+/// What an attempt says of its receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReceiverIs {
+    /// It answers.
+    Well,
+    /// It does not, or wants to be left alone, until then.
+    Failing { held_until: Micros },
+    /// It was not asked.
+    Unknown,
 }
 
 /// A postback as people are shown it.
@@ -219,32 +237,40 @@ impl Ledger {
         searches: &[(Key, Search)],
     ) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
+        let mut receivers = BTreeSet::new();
         for (key, search) in searches {
             match search {
                 Search::Found { receiver, click } => {
                     found(&mut tx, now, key, receiver, click).await?;
+                    receivers.insert(receiver.as_str());
                 }
-                Search::Unwanted => remove(&mut tx, key).await?,
-                Search::Later(due) => set_due(&mut tx, key, *due).await?,
-                Search::GivenUp => set_state(&mut tx, now, key, "click_unknown", 0, "").await?,
+                Search::Unwanted => searched(&mut tx, key, "unwanted", now).await?,
+                Search::Later(due) => searched(&mut tx, key, "awaits_click", *due).await?,
+                Search::GivenUp => searched(&mut tx, key, "click_unknown", now).await?,
             }
         }
+        refresh_all(&mut tx, receivers.into_iter()).await?;
         tx.commit().await
     }
 
-    /// Takes postbacks that are due at `now` for whoever asks: no other is given them before `lease`.
-    /// `room` says how many more a receiver, with so many failures in a row, may be sent. The revisions of
-    /// a conversion come one after the other.
+    /// Takes postbacks that are due for whoever asks, at most so many: no other is given them before `lease`
+    /// is over. `room` says how many more a receiver, with so many failures in a row, may be sent. The
+    /// revisions of a conversion come one after the other.
     pub(crate) async fn claim(
         &self,
-        now: Micros,
+        now: impl Fn() -> Micros,
         lease: Duration,
         most: usize,
         room: impl Fn(&str, u32) -> usize,
     ) -> Result<Vec<Claimed>, LedgerError> {
         let mut tx = self.begin().await?;
+        // Only now: it may have taken a while to get a connection.
+        let now = now();
         let mut claimed = Vec::new();
-        for (receiver, failures) in receivers_due(&mut tx, now, most).await? {
+        let mut receivers = receivers_due(&mut tx, now).await?;
+        // Those with the most room first: who is slow does not take what others leave.
+        receivers.sort_by_key(|(receiver, failures)| Reverse(room(receiver, *failures)));
+        for (receiver, failures) in receivers {
             let room = room(&receiver, failures).min(most - claimed.len());
             if room > 0 {
                 let due = due(&mut tx, now, &receiver, failures, room).await?;
@@ -267,13 +293,36 @@ impl Ledger {
         attempts: &[Attempt],
     ) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
+        let mut kept = Vec::with_capacity(attempts.len());
         for attempt in attempts {
-            keep(&mut tx, now, attempt).await?;
+            if keep(&mut tx, now, attempt).await? {
+                kept.push(attempt);
+            }
         }
-        for attempt in attempts {
-            refresh(&mut tx, &attempt.receiver).await?;
+        // In one order everywhere, so that two aggregators don't wait for each other.
+        kept.sort_by_key(|attempt| &attempt.receiver);
+        for attempt in &kept {
+            judge_receiver(&mut tx, attempt).await?;
         }
+        let receivers: BTreeSet<&str> = kept.iter().map(|it| it.receiver.as_str()).collect();
+        refresh_all(&mut tx, receivers.into_iter()).await?;
         tx.commit().await
+    }
+
+    /// Gives up what has been due since before a time and is not being sent at `now`: a receiver that does
+    /// not answer is tried too seldom for each of its postbacks to have a last attempt.
+    pub(crate) async fn give_up(&self, now: Micros, before: Micros) -> Result<u64, LedgerError> {
+        let mut tx = self.begin().await?;
+        let given_up = tx
+            .execute(
+                "UPDATE outgoing_postbacks SET state = 'given_up' WHERE (identity, revision) IN \
+                 (SELECT identity, revision FROM outgoing_postbacks \
+                 WHERE state = 'due' AND due <= $1 AND since < $2 LIMIT $3)",
+                &[number(now), number(before), limit(CHORE)],
+            )
+            .await?;
+        tx.commit().await?;
+        Ok(given_up)
     }
 
     /// How many postbacks are in each state that is not their end.
@@ -323,13 +372,14 @@ impl Ledger {
         Ok(shown)
     }
 
-    /// Forgets what ended before a time.
+    /// Forgets some of what ended before a time.
     pub(crate) async fn forget(&self, before: Micros) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
         tx.execute(
-            "DELETE FROM outgoing_postbacks \
-             WHERE state IN ('delivered', 'refused', 'given_up', 'click_unknown') AND due < $1",
-            &[number(before)],
+            "DELETE FROM outgoing_postbacks WHERE (identity, revision) IN \
+             (SELECT identity, revision FROM outgoing_postbacks WHERE state IN \
+             ('delivered', 'refused', 'given_up', 'click_unknown', 'unwanted') AND due < $1 LIMIT $2)",
+            &[number(before), limit(CHORE)],
         )
         .await?;
         tx.commit().await
@@ -362,62 +412,28 @@ async fn found(
         &[Value::Text(receiver), Value::Number(NEVER)],
     )
     .await?;
-    refresh(tx, receiver).await
-}
-
-async fn remove(tx: &mut Tx, key: &Key) -> Result<(), LedgerError> {
-    let sql = "DELETE FROM outgoing_postbacks WHERE identity = $1 AND revision = $2";
-    tx.execute(sql, &key.values()).await?;
     Ok(())
 }
 
-async fn set_due(tx: &mut Tx, key: &Key, due: Micros) -> Result<(), LedgerError> {
+/// Says what became of a search; nothing where another aggregator was faster.
+async fn searched(tx: &mut Tx, key: &Key, state: &str, at: Micros) -> Result<(), LedgerError> {
     let [identity, revision] = key.values();
     tx.execute(
-        "UPDATE outgoing_postbacks SET due = $3 WHERE identity = $1 AND revision = $2",
-        &[identity, revision, number(due)],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Says how it stands, and when it is due or when it ended.
-async fn set_state(
-    tx: &mut Tx,
-    at: Micros,
-    key: &Key,
-    state: &str,
-    status: u16,
-    error: &str,
-) -> Result<(), LedgerError> {
-    let [identity, revision] = key.values();
-    tx.execute(
-        "UPDATE outgoing_postbacks SET state = $3, due = $4, last_status = $5, last_error = $6 \
-         WHERE identity = $1 AND revision = $2",
-        &[
-            identity,
-            revision,
-            Value::Text(state),
-            number(at),
-            Value::Number(status.into()),
-            Value::Text(error),
-        ],
+        "UPDATE outgoing_postbacks SET state = $3, due = $4 \
+         WHERE identity = $1 AND revision = $2 AND state = 'awaits_click'",
+        &[identity, revision, Value::Text(state), number(at)],
     )
     .await?;
     Ok(())
 }
 
 /// Receivers with something to be sent, and how often they have failed in a row.
-async fn receivers_due(
-    tx: &mut Tx,
-    now: Micros,
-    most: usize,
-) -> Result<Vec<(String, u32)>, LedgerError> {
+async fn receivers_due(tx: &mut Tx, now: Micros) -> Result<Vec<(String, u32)>, LedgerError> {
     let lines = tx
         .ask(
             "SELECT receiver, failures FROM outgoing_receivers WHERE next_due <= $1 \
              ORDER BY next_due LIMIT $2",
-            &[number(now), limit(most)],
+            &[number(now), limit(RECEIVERS)],
         )
         .await?;
     let receivers = lines.iter().map(|line| {
@@ -489,33 +505,85 @@ async fn lease_it(tx: &mut Tx, key: &Key, seen: i64, lease: Micros) -> Result<bo
     Ok(taken == 1)
 }
 
-async fn keep(tx: &mut Tx, now: Micros, attempt: &Attempt) -> Result<(), LedgerError> {
-    let (state, at, held_until) = match attempt.end {
-        End::Delivered => ("delivered", now, Micros(0)),
-        End::Refused => ("refused", now, Micros(0)),
-        End::GivenUp => ("given_up", now, Micros(0)),
-        End::Again { due, held_until } => ("due", due, held_until),
-        End::Unwanted => return remove(tx, &attempt.key).await,
+/// Keeps an attempt; false when its lease had ended and another one has begun since.
+async fn keep(tx: &mut Tx, now: Micros, attempt: &Attempt) -> Result<bool, LedgerError> {
+    let (state, at) = match attempt.end {
+        End::Delivered => ("delivered", now),
+        End::Refused => ("refused", now),
+        End::GivenUp => ("given_up", now),
+        End::Unwanted => ("unwanted", now),
+        End::Again(due) => ("due", due),
     };
-    set_state(tx, at, &attempt.key, state, attempt.status, &attempt.error).await?;
-    tx.execute(
-        "UPDATE outgoing_receivers SET failures = $2, held_until = $3 WHERE receiver = $1",
-        &[
-            Value::Text(&attempt.receiver),
-            Value::Number(attempt.failures.into()),
-            number(held_until),
-        ],
-    )
-    .await?;
+    let [identity, revision] = attempt.key.values();
+    let kept = tx
+        .execute(
+            "UPDATE outgoing_postbacks SET state = $3, due = $4, last_status = $5, last_error = $6 \
+             WHERE identity = $1 AND revision = $2 AND state = 'due' AND attempts = $7",
+            &[
+                identity,
+                revision,
+                Value::Text(state),
+                number(at),
+                Value::Number(attempt.status.into()),
+                Value::Text(&attempt.error),
+                Value::Number(attempt.attempts.into()),
+            ],
+        )
+        .await?;
+    Ok(kept == 1)
+}
+
+/// What an attempt says of its receiver. One that began before the receiver was held says nothing new.
+async fn judge_receiver(tx: &mut Tx, attempt: &Attempt) -> Result<(), LedgerError> {
+    let receiver = Value::Text(&attempt.receiver);
+    match attempt.receiver_is {
+        ReceiverIs::Unknown => {}
+        ReceiverIs::Well => {
+            tx.execute(
+                "UPDATE outgoing_receivers SET failures = 0, held_until = 0 \
+                 WHERE receiver = $1 AND failures <= $2",
+                &[receiver, Value::Number(attempt.failures.into())],
+            )
+            .await?;
+        }
+        ReceiverIs::Failing { held_until } => {
+            tx.execute(
+                "UPDATE outgoing_receivers SET failures = $2, held_until = $3 \
+                 WHERE receiver = $1 AND failures <= $2 AND held_until < $3",
+                &[
+                    receiver,
+                    Value::Number(attempt.failures.saturating_add(1).into()),
+                    number(held_until),
+                ],
+            )
+            .await?;
+        }
+    }
     Ok(())
 }
 
-/// Says anew when the receiver's next postback is due.
+async fn refresh_all<'r>(
+    tx: &mut Tx,
+    receivers: impl Iterator<Item = &'r str>,
+) -> Result<(), LedgerError> {
+    for receiver in receivers {
+        refresh(tx, receiver).await?;
+    }
+    Ok(())
+}
+
+/// Says anew when the receiver's next postback is due; one that waits for an earlier revision is not.
 async fn refresh(tx: &mut Tx, receiver: &str) -> Result<(), LedgerError> {
+    // Its row is locked first: what others have just committed is seen only by a statement that begins
+    // after that.
+    let lock = "UPDATE outgoing_receivers SET next_due = next_due WHERE receiver = $1";
+    tx.execute(lock, &[Value::Text(receiver)]).await?;
     tx.execute(
         "UPDATE outgoing_receivers SET next_due = (SELECT CASE WHEN MIN(o.due) IS NULL THEN $2 \
          WHEN MIN(o.due) < outgoing_receivers.held_until THEN outgoing_receivers.held_until \
-         ELSE MIN(o.due) END FROM outgoing_postbacks o WHERE o.state = 'due' AND o.receiver = $1) \
+         ELSE MIN(o.due) END FROM outgoing_postbacks o WHERE o.state = 'due' AND o.receiver = $1 \
+         AND NOT EXISTS (SELECT 1 FROM outgoing_postbacks e WHERE e.identity = o.identity \
+         AND e.revision < o.revision AND e.state IN ('awaits_click', 'due'))) \
          WHERE receiver = $1",
         &[Value::Text(receiver), Value::Number(NEVER)],
     )

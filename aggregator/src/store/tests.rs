@@ -217,7 +217,7 @@ async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
             let pool = Pool::open(&home.place()).await.expect("opened");
             let mut tx = pool.begin().await.expect("begun");
             for report in &reports[..judged] {
-                judge_one(&mut tx, report, false).await.expect("judged");
+                judge_one(&mut tx, report, None).await.expect("judged");
             }
             // Never committed.
             drop(tx);

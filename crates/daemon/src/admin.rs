@@ -17,9 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A page that takes longer is given up.
+const PAGE: Duration = Duration::from_secs(10);
 
 /// A page that a daemon adds: JSON, or why it can't be shown now.
 pub type Page = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
@@ -117,7 +120,11 @@ impl Pages {
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             },
             _ => match (self.more)(path, request.uri().query().unwrap_or_default()) {
-                Some(page) => page_of(page.await),
+                Some(page) => page_of(
+                    timeout(PAGE, page)
+                        .await
+                        .unwrap_or_else(|_| Err(format!("not within {} s", PAGE.as_secs()))),
+                ),
                 None => text(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n"),
             },
         }
