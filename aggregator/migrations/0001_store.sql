@@ -33,11 +33,15 @@ CREATE TABLE conversions (
     kind TEXT NOT NULL,
     kind_name TEXT NOT NULL,
     transaction_id TEXT NOT NULL,
+    -- A hash of advertiser, click and transaction: what takes a sale back may not say what kind it was.
+    sale TEXT NOT NULL,
     revision BIGINT NOT NULL,
     status TEXT NOT NULL,
     payout_minor BIGINT NOT NULL,
     currency TEXT NOT NULL
 );
+
+CREATE INDEX conversions_by_sale ON conversions (sale);
 
 CREATE TABLE conversion_revisions (
     identity TEXT NOT NULL,

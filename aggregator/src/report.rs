@@ -2,7 +2,7 @@
 //! them. How that is found out, and which rows come of it, are not known here.
 
 use event_shipping::LaneKey;
-use tracking_events::{Event, decode};
+use tracking_events::{ConversionKind, Event, decode};
 
 /// The reason's number for a status that can't follow the one before. Edges refuse with numbers below.
 pub(crate) const BAD_TRANSITION: u16 = 150;
@@ -29,6 +29,15 @@ pub(crate) struct Placed<'a> {
 pub(crate) enum Verdict {
     /// It is this revision of a conversion; the first is 1.
     Revision(u32),
+    /// It takes back a conversion of another kind than it says, and is this revision of that.
+    TakenBack {
+        /// The revision.
+        revision: u32,
+        /// The conversion's kind.
+        kind: ConversionKind,
+        /// Its name, where the kind is the advertiser's own.
+        kind_name: String,
+    },
     /// It says what this revision said.
     Repeat(u32),
     /// Its status can't follow the one before; why, in words.
@@ -52,6 +61,16 @@ impl Report {
             seq: self.seq,
             event,
         })
+    }
+}
+
+impl Verdict {
+    /// The revision that it added, if it did.
+    pub(crate) const fn news(&self) -> Option<u32> {
+        match self {
+            Self::Revision(revision) | Self::TakenBack { revision, .. } => Some(*revision),
+            _ => None,
+        }
     }
 }
 

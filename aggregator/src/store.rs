@@ -141,8 +141,8 @@ async fn judge_one(
     let verdict = match &report.event {
         Event::Conversion(conversion) => {
             let (identity, verdict) = conversions::judge(tx, conversion).await?;
-            if let (Verdict::Revision(revision), Some(now)) = (&verdict, announce) {
-                outbox::enqueue(tx, &identity, *revision, now).await?;
+            if let (Some(revision), Some(now)) = (verdict.news(), announce) {
+                outbox::enqueue(tx, &identity, revision, now).await?;
             }
             verdict
         }

@@ -21,6 +21,8 @@ struct Row<T> {
 
 struct Sale<'a> {
     report: &'a Conversion<'a>,
+    kind: &'a str,
+    kind_name: &'a str,
     revision: u32,
 }
 
@@ -86,7 +88,18 @@ impl<'a> Rows<'a> {
     }
 
     fn sale(&mut self, placed: &'a Placed<'a>, report: &'a Conversion<'a>, verdict: &'a Verdict) {
-        let row = |revision| Row::new(placed, Sale { report, revision });
+        let of_kind = |revision, kind, kind_name| {
+            Row::new(
+                placed,
+                Sale {
+                    report,
+                    kind,
+                    kind_name,
+                    revision,
+                },
+            )
+        };
+        let row = |revision| of_kind(revision, report.kind.as_str(), report.kind_name);
         match verdict {
             Verdict::BadTransition(why) => {
                 self.rejections
@@ -94,6 +107,14 @@ impl<'a> Rows<'a> {
             }
             Verdict::Repeat(revision) => self.repeats.push(row(*revision)),
             Verdict::Revision(revision) => self.conversions.push(row(*revision)),
+            Verdict::TakenBack {
+                revision,
+                kind,
+                kind_name,
+            } => {
+                let row = of_kind(*revision, kind.as_str(), kind_name);
+                self.conversions.push(row);
+            }
             _ => self.conversions.push(row(0)),
         }
     }
@@ -145,8 +166,8 @@ fn sales<'r>() -> Block<'r, Row<Sale<'r>>> {
     });
     block.text("advertiser", |row| row.is.report.advertiser);
     block.fixed("click_id", "String", |row| id(&row.is.report.click));
-    block.text("kind", |row| row.is.report.kind.as_str());
-    block.text("kind_name", |row| row.is.report.kind_name);
+    block.text("kind", |row| row.is.kind);
+    block.text("kind_name", |row| row.is.kind_name);
     block.text("transaction", |row| row.is.report.transaction);
     block.fixed("revision", "UInt32", |row| row.is.revision.to_le_bytes());
     block.text("status", |row| row.is.report.status.as_str());

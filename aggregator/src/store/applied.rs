@@ -3,6 +3,7 @@
 use super::LedgerError;
 use super::sql::{Tx, Value};
 use crate::report::{BAD_TRANSITION, Placed, Verdict};
+use tracking_events::ConversionKind;
 
 /// The verdict that was given before, if one was.
 pub(super) async fn recall(
@@ -23,6 +24,16 @@ pub(super) async fn recall(
     let outcome = line.text(0)?;
     Ok(Some(match outcome.as_str() {
         "revision" => Verdict::Revision(revision),
+        "taken_back" => {
+            let detail = line.text(2)?;
+            let (kind, name) = detail.split_once(' ').unwrap_or((&detail, ""));
+            Verdict::TakenBack {
+                revision,
+                kind: ConversionKind::from_word(kind)
+                    .ok_or_else(|| LedgerError::Foreign(detail.clone()))?,
+                kind_name: name.to_owned(),
+            }
+        }
         "repeat" => Verdict::Repeat(revision),
         "bad_transition" => Verdict::BadTransition(line.text(2)?),
         "applied" => Verdict::Applied,
@@ -38,8 +49,17 @@ pub(super) async fn remember(
     report: &Placed<'_>,
     verdict: &Verdict,
 ) -> Result<(), LedgerError> {
+    let taken_back;
     let (outcome, revision, reason, detail) = match verdict {
         Verdict::Revision(revision) => ("revision", *revision, 0, ""),
+        Verdict::TakenBack {
+            revision,
+            kind,
+            kind_name,
+        } => {
+            taken_back = format!("{} {kind_name}", kind.as_str());
+            ("taken_back", *revision, 0, taken_back.as_str())
+        }
         Verdict::Repeat(revision) => ("repeat", *revision, 0, ""),
         Verdict::BadTransition(why) => ("bad_transition", 0, BAD_TRANSITION, why.as_str()),
         Verdict::Applied => ("applied", 0, 0, ""),

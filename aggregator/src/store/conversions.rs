@@ -7,6 +7,9 @@ use tracking_events::{Conversion, ConversionKind, ConversionStatus};
 
 /// How a conversion stands.
 struct Standing {
+    identity: String,
+    kind: String,
+    kind_name: String,
     revision: u32,
     status: ConversionStatus,
     minor: i64,
@@ -20,28 +23,63 @@ pub(super) async fn judge(
     report: &Conversion<'_>,
 ) -> Result<(String, Verdict), LedgerError> {
     let identity = identity_of(report);
-    let verdict = apply(tx, &identity, report).await?;
-    Ok((identity, verdict))
+    let mut standing = find(tx, BY_IDENTITY, &identity).await?.pop();
+    if standing.is_none() && takes_back(report) {
+        standing = alone(find(tx, BY_SALE, &sale_of(report)).await?);
+    }
+    match standing {
+        Some(standing) => {
+            let verdict = apply(tx, &standing, standing.identity != identity, report).await?;
+            Ok((standing.identity, verdict))
+        }
+        None => {
+            insert(tx, &identity, report).await?;
+            Ok((identity, Verdict::Revision(1)))
+        }
+    }
 }
 
 async fn apply(
     tx: &mut Tx,
-    identity: &str,
+    standing: &Standing,
+    of_another_kind: bool,
     report: &Conversion<'_>,
 ) -> Result<Verdict, LedgerError> {
-    let Some(standing) = standing(tx, identity).await? else {
-        insert(tx, identity, report).await?;
-        return Ok(Verdict::Revision(1));
-    };
     if standing.says(report) {
         return Ok(Verdict::Repeat(standing.revision));
     }
     if !standing.status.may_become(report.status) {
-        return Ok(Verdict::BadTransition(why(&standing, report)));
+        return Ok(Verdict::BadTransition(why(standing, report)));
     }
     let revision = standing.revision.saturating_add(1);
-    revise(tx, identity, revision, report).await?;
-    Ok(Verdict::Revision(revision))
+    revise(tx, &standing.identity, revision, report).await?;
+    if !of_another_kind {
+        return Ok(Verdict::Revision(revision));
+    }
+    let kind = ConversionKind::from_word(&standing.kind);
+    Ok(Verdict::TakenBack {
+        revision,
+        kind: kind.ok_or_else(|| LedgerError::Foreign(standing.kind.clone()))?,
+        kind_name: standing.kind_name.clone(),
+    })
+}
+
+/// Advertisers who take a sale back name the transaction, and seldom what kind of conversion it was.
+const fn takes_back(report: &Conversion<'_>) -> bool {
+    matches!(
+        report.status,
+        ConversionStatus::Rejected | ConversionStatus::Chargeback
+    )
+}
+
+/// The one there is; of several nobody knows which is meant.
+fn alone(mut standing: Vec<Standing>) -> Option<Standing> {
+    (standing.len() == 1).then(|| standing.pop()).flatten()
+}
+
+fn sale_of(report: &Conversion<'_>) -> String {
+    let click = report.click.to_string();
+    identity(&[report.advertiser, &click, report.transaction])
 }
 
 /// Without a number of its own a conversion is there once for its advertiser, click and kind.
@@ -83,30 +121,40 @@ fn why(standing: &Standing, report: &Conversion<'_>) -> String {
     )
 }
 
-async fn standing(tx: &mut Tx, identity: &str) -> Result<Option<Standing>, LedgerError> {
-    let lines = tx
-        .ask(
-            "SELECT revision, status, payout_minor, currency FROM conversions WHERE identity = $1",
-            &[Value::Text(identity)],
+macro_rules! find {
+    ($by:literal) => {
+        concat!(
+            "SELECT identity, kind, kind_name, revision, status, payout_minor, currency FROM conversions WHERE ",
+            $by,
+            " = $1"
         )
-        .await?;
-    let Some(line) = lines.first() else {
-        return Ok(None);
     };
-    let status = line.text(1)?;
-    Ok(Some(Standing {
-        revision: u32::try_from(line.number(0)?).unwrap_or(u32::MAX),
-        status: ConversionStatus::from_word(&status).ok_or(LedgerError::Foreign(status))?,
-        minor: line.number(2)?,
-        currency: line.text(3)?,
-    }))
+}
+const BY_IDENTITY: &str = find!("identity");
+const BY_SALE: &str = find!("sale");
+
+async fn find(tx: &mut Tx, sql: &'static str, hash: &str) -> Result<Vec<Standing>, LedgerError> {
+    let lines = tx.ask(sql, &[Value::Text(hash)]).await?;
+    let standing = lines.iter().map(|line| {
+        let status = line.text(4)?;
+        Ok(Standing {
+            identity: line.text(0)?,
+            kind: line.text(1)?,
+            kind_name: line.text(2)?,
+            revision: u32::try_from(line.number(3)?).unwrap_or(u32::MAX),
+            status: ConversionStatus::from_word(&status).ok_or(LedgerError::Foreign(status))?,
+            minor: line.number(5)?,
+            currency: line.text(6)?,
+        })
+    });
+    standing.collect()
 }
 
 async fn insert(tx: &mut Tx, identity: &str, report: &Conversion<'_>) -> Result<(), LedgerError> {
     let click = report.click.to_string();
     tx.execute(
-        "INSERT INTO conversions (identity, advertiser, click_id, kind, kind_name, transaction_id, \
-         revision, status, payout_minor, currency) VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9)",
+        "INSERT INTO conversions (identity, advertiser, click_id, kind, kind_name, transaction_id, sale, \
+         revision, status, payout_minor, currency) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $10)",
         &[
             Value::Text(identity),
             Value::Text(report.advertiser),
@@ -114,6 +162,7 @@ async fn insert(tx: &mut Tx, identity: &str, report: &Conversion<'_>) -> Result<
             Value::Text(report.kind.as_str()),
             Value::Text(kind_name(report)),
             Value::Text(report.transaction),
+            Value::Text(&sale_of(report)),
             Value::Text(report.status.as_str()),
             Value::Number(report.payout.minor),
             Value::Text(report.payout.currency()),

@@ -105,6 +105,62 @@ const REVISIONS: &str = "SELECT transaction_id || ' ' || CAST(r.revision AS TEXT
      CAST(r.payout_minor AS TEXT) FROM conversion_revisions r \
      JOIN conversions c ON c.identity = r.identity ORDER BY 1";
 
+fn of_kind<'a>(event: Event<'a>, kind: ConversionKind, kind_name: &'a str) -> Event<'a> {
+    let Event::Conversion(conversion) = event else {
+        panic!("only conversions have one")
+    };
+    Event::Conversion(Conversion {
+        kind,
+        kind_name,
+        ..conversion
+    })
+}
+
+#[tokio::test]
+async fn what_takes_a_sale_back_finds_it_whatever_its_kind_unless_there_are_several() {
+    use ConversionKind::{Custom, Rebill, Sale};
+    for home in Home::both() {
+        let events = [
+            of_kind(conversion("a", Approved, 5), Custom, "deposit"),
+            of_kind(conversion("a", Chargeback, 5), Sale, "chargeback"),
+            of_kind(conversion("a", Chargeback, 5), Sale, "chargeback"),
+            of_kind(conversion("b", Approved, 5), Rebill, ""),
+            of_kind(conversion("b", Approved, 7), Custom, "step"),
+            // Either may be meant.
+            conversion("b", Rejected, 0),
+            conversion("c", Approved, 5),
+            of_kind(conversion("c", Approved, 9), Rebill, ""),
+            // The sale itself is there.
+            conversion("c", Rejected, 0),
+            // Only what takes back is looked for so.
+            of_kind(conversion("a", Pending, 5), Rebill, ""),
+        ];
+        let reports = block(1, events);
+        let verdicts = home.ledger().judge(&reports).await.expect("judged");
+        let taken_back = Verdict::TakenBack {
+            revision: 2,
+            kind: Custom,
+            kind_name: "deposit".into(),
+        };
+        let expected = [
+            Verdict::Revision(1),
+            taken_back,
+            Verdict::Repeat(2),
+            Verdict::Revision(1),
+            Verdict::Revision(1),
+            Verdict::Revision(1),
+            Verdict::Revision(1),
+            Verdict::Revision(1),
+            Verdict::Revision(2),
+            Verdict::Revision(1),
+        ];
+        assert_eq!(verdicts, expected);
+        // After a crash the same is said.
+        let again = home.ledger().judge(&reports).await.expect("judged");
+        assert_eq!(again, expected);
+    }
+}
+
 #[tokio::test]
 async fn conversions_are_new_repeated_revised_or_refused() {
     for home in Home::both() {

@@ -1,7 +1,7 @@
 //! From a request to a conversion, or to why not.
 
 use crate::advertiser::Advertiser;
-use crate::dialect::Field;
+use crate::dialect::{Field, Table};
 use crate::parameters::Parameters;
 use crate::route::{self, Named};
 use crate::{amount, auth, mask};
@@ -204,11 +204,11 @@ impl Report<'_> {
         }
         let table = self.advertiser.dialect.table();
         let own = self.advertiser.own_event(word);
-        // A refund reported as an event must not be paid as one.
+        // A refund or a refusal reported as an event must not be paid as one.
         if own.is_none()
-            && let Some((ConversionStatus::Chargeback, _)) = table.status(word)
+            && let Some(status) = Table::taken_back(word)
         {
-            return Ok((ConversionKind::Sale, word, ConversionStatus::Chargeback));
+            return Ok((ConversionKind::Sale, word, status));
         }
         let event = own.or_else(|| table.event(word)).ok_or_else(|| {
             let known = "lead, sale, rebill, upsell, install and custom are known";

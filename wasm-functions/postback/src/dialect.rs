@@ -254,6 +254,13 @@ impl Table {
         found.map(|(_, status, kind)| (*status, *kind))
     }
 
+    /// The status that a word for an event stands for that takes a sale back, the same in all dialects.
+    pub(crate) fn taken_back(word: &str) -> Option<Status> {
+        let mut words = STATUS_WORDS.iter();
+        let (_, status, _) = words.find(|(known, _, _)| known.eq_ignore_ascii_case(word))?;
+        matches!(status, Status::Rejected | Status::Chargeback).then_some(*status)
+    }
+
     /// The event that a word stands for.
     pub(crate) fn event(&self, word: &str) -> Option<Kind> {
         let mut words = EVENT_WORDS.iter();

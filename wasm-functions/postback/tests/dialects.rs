@@ -52,7 +52,11 @@ fn voluum() {
         "cid=CLICK&et=deposit",
         ("custom", "deposit", "", "approved", 0, "USD", "OK"),
     );
-    // A refund must not be paid as an event of its own.
+    // What takes a sale back must not be paid as an event of its own.
+    is(
+        "cid=CLICK&txid=v-1&et=Declined&payout=19.99",
+        ("sale", "Declined", "v-1", "rejected", 1_999, "USD", "OK"),
+    );
     is(
         "cid=CLICK&txid=v-1&et=chargeback&payout=19.99",
         (
