@@ -17,11 +17,11 @@ auth = [{ secret_parameter = { name = "token", value = "plain-secret" } }]
 [vol]
 dialect = "voluum"
 currency = "USD"
-auth = [{ secret_in_path = "voluum-secret" }]
+auth = [{ secret_path = "voluum-secret" }]
 [kei]
 dialect = "keitaro"
 currency = "USD"
-auth = [{ secret_in_path = "keitaro-key" }]
+auth = [{ secret_path = "keitaro-key" }]
 path_keys = ["keitaro-key"]
 [eve]
 dialect = "everflow"
@@ -38,15 +38,15 @@ auth = [{ secret_parameter = { name = "secure", value = "affise-secret" } }]
 [bin]
 dialect = "binom"
 currency = "USD"
-auth = [{ secret_in_path = "binom-secret" }]
+auth = [{ secret_path = "binom-secret" }]
 [red]
 dialect = "redtrack"
 currency = "USD"
-auth = [{ secret_in_path = "redtrack-secret" }]
+auth = [{ secret_path = "redtrack-secret" }]
 [cak]
 dialect = "cake"
 currency = "USD"
-auth = [{ secret_in_path = "cake-secret" }]
+auth = [{ secret_path = "cake-secret" }]
 [sig]
 dialect = "generic"
 auth = [{ hmac = { key = "a key of some length", over = "query", parameter = "sig" } }]

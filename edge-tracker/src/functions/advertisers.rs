@@ -22,32 +22,35 @@ pub enum AdvertisersError {
     },
 }
 
-/// Reads the file at `path`: a key-value store's entries, `NAME` for each `[NAME]` and `key/WORD` for
-/// each of its `path_keys`.
+/// Reads the file at `path`: the entries of its text.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, AdvertisersError> {
-    let text = secret_text(path)?;
-    let wrong = |message: String| AdvertisersError::Wrong {
+    entries(&secret_text(path)?).map_err(|message| AdvertisersError::Wrong {
         path: path.into(),
         message,
-    };
-    let tables: BTreeMap<String, toml::Table> = toml::from_str(&text).map_err(|error| {
+    })
+}
+
+/// A key-value store's entries: `NAME` for each table `[NAME]` and `key/WORD` for each of its `path_keys`.
+///
+/// # Errors
+/// What would be right, when the text is none of such tables. Values are not in it: they may be secrets.
+pub fn entries(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    let tables: BTreeMap<String, toml::Table> = toml::from_str(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         let line = text.get(..offset).unwrap_or_default().matches('\n').count() + 1;
         // Not the parser's own words: they may repeat a value.
-        wrong(format!(
-            "line {line}: a table of settings for each advertiser is expected"
-        ))
+        format!("line {line}: a table of settings for each advertiser is expected")
     })?;
     let mut entries = BTreeMap::new();
     for (name, table) in &tables {
         for key in path_keys(table) {
             let alias = serde_json::json!({ "advertiser": name }).to_string();
             if entries.insert(format!("key/{key}"), alias.into()).is_some() {
-                return Err(wrong(format!("[{name}] has a path key that another has")));
+                return Err(format!("[{name}] has a path key that another has"));
             }
         }
         let json = serde_json::to_vec(table);
-        let json = json.map_err(|error| wrong(format!("[{name}] {error}")))?;
+        let json = json.map_err(|error| format!("[{name}] {error}"))?;
         entries.insert(name.clone(), json);
     }
     Ok(entries)

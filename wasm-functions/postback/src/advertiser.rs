@@ -44,7 +44,6 @@ pub(crate) struct Advertiser {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Auth {
     /// `/postback/NAME/SECRET`, or the path key.
-    #[serde(alias = "secret_in_path")]
     SecretPath(String),
     /// A parameter that holds a secret.
     SecretParameter { name: String, value: String },
