@@ -417,7 +417,8 @@ fn unexpanded_macro(world: &World, random: &mut Random, number: u64) -> Case {
         6 => format!("%{word}%"),
         _ => "REPLACE".into(),
     };
-    postback.say(random.of(&names), value);
+    let name: &str = *random.of(&names);
+    postback.say(name, value);
     let request = postback.request(random);
     refused("macro not filled in", &request, &[112], random)
 }

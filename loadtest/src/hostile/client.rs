@@ -5,7 +5,7 @@ use super::case::Case;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -130,7 +130,7 @@ impl Connection {
 
 /// The next answer; none when the connection ended before it began.
 async fn answer_from(
-    stream: &mut (impl AsyncReadExt + Unpin),
+    stream: &mut (impl AsyncRead + Unpin),
     read: &mut Vec<u8>,
     head: bool,
 ) -> io::Result<Option<Answer>> {
@@ -184,17 +184,17 @@ fn parsed(bytes: &[u8], head: bool) -> io::Result<Option<(Answer, usize)>> {
     }
     let length: usize = length.ok_or_else(|| wrong("an answer's length is not told"))?;
     let length = if head || status == 100 { 0 } else { length };
-    let body = end + 4..end + 4 + length;
-    let whole = bytes.get(body.clone()).map(|body| {
+    let whole = end + 4 + length;
+    let answered = bytes.get(end + 4..whole).map(|body| {
         let text = String::from_utf8_lossy(body).into_owned();
         let answer = Answer {
             status,
             text,
             closes,
         };
-        (answer, body.end)
+        (answer, whole)
     });
-    Ok(whole)
+    Ok(answered)
 }
 
 #[cfg(test)]

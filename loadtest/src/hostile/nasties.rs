@@ -23,7 +23,7 @@ pub(super) const KINDS: &[(usize, Make)] = &[
 ];
 
 /// Bytes that a target may hold.
-const TARGET: &[u8] = b"abcxyzABCXYZ0189-._~!$&'()*+,;=:@/?%{}[]|\"";
+const TARGET: &[u8] = b"abcxyzABCXYZ0189-._~!$&'()*+,;=:@/?%{}[]|";
 
 /// Whoever knows the secret may say anything.
 fn secretive(sender: &Sender) -> bool {
@@ -72,7 +72,10 @@ fn change(text: &mut Vec<u8>, random: &mut Random) {
             let again = text[at..end].to_vec();
             drop(text.splice(at..at, again));
         }
-        3 if at < text.len() => text.swap(at, end.min(text.len() - 1)),
+        3 if at < text.len() => {
+            let other = end.min(text.len() - 1);
+            text.swap(at, other);
+        }
         _ => text.insert(at, *random.of(TARGET)),
     }
 }

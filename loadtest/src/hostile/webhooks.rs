@@ -231,7 +231,7 @@ fn malformed_body(_: &World, random: &mut Random, number: u64) -> Case {
         0 => String::new(),
         1 => "{}".into(),
         2 => "[".repeat(deep),
-        3 => "{\"a\":".repeat(deep),
+        3 => "{\"a\":".repeat(deep / 2),
         4 => format!("{} ", &webhook.body[..random.below(webhook.body.len())]),
         5 => format!("{}{}", webhook.body, webhook.body),
         6 => webhook.body.replacen("\"id\"", "\"id\": 1, \"id\"", 1),

@@ -62,6 +62,9 @@ fn update(
     if request.method != "POST" {
         return Err(Reason::KycMethodNotAllowed.because("POST is taken"));
     }
+    if request.broken {
+        return Err(Reason::KycMalformedBody.because("the body broke off before its end"));
+    }
     if request.body.len() > MAX_BODY_BYTES {
         let most = format!("a body is at most {MAX_BODY_BYTES} bytes long");
         return Err(Reason::KycBodyTooLarge.because(most));

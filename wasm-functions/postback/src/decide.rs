@@ -64,6 +64,10 @@ impl<'r> Postback<'r> {
             if !matches!(request.method.as_str(), "GET" | "POST") {
                 return Err(Reason::MethodNotAllowed.because("GET and POST are taken"));
             }
+            if request.broken {
+                let broken = "the body broke off before its end";
+                return Err(Reason::MalformedQuery.because(broken));
+            }
             let kind = request.header("content-type").unwrap_or_default();
             let parameters = Parameters::read(&request.query, kind, &request.body)?;
             let named = route::named(&request.path, &parameters)?;
@@ -75,7 +79,7 @@ impl<'r> Postback<'r> {
                 parameters,
                 named,
             }),
-            Err(refusal) => Err(Box::new(refused(refusal, request, "", [].into_iter()))),
+            Err(refusal) => Err(Box::new(refused(refusal, request, "", None))),
         }
     }
 
@@ -96,10 +100,9 @@ impl<'r> Postback<'r> {
         now: Micros,
     ) -> Decision<Conversion<'static>> {
         let refuse = |refusal: Refusal, advertiser: Option<&Advertiser>| {
-            let secrets = advertiser.into_iter().flat_map(Advertiser::secret_names);
             // Who nobody knows is nobody's name.
             let party = if entry.is_some() { name } else { "" };
-            Decision::Refuse(Box::new(refused(refusal, self.request, party, secrets)))
+            Decision::Refuse(Box::new(refused(refusal, self.request, party, advertiser)))
         };
         let Some(read) = entry.map(Advertiser::read) else {
             return refuse(route::unknown(), None);
@@ -153,13 +156,14 @@ impl<'r> Postback<'r> {
     }
 }
 
-fn refused<'s>(
+fn refused(
     refusal: Refusal,
     request: &Request,
     party: &str,
-    secrets: impl Iterator<Item = &'s str>,
+    advertiser: Option<&Advertiser>,
 ) -> Refused {
-    let shown = mask::masked(&request.method, &request.path, &request.query, secrets);
+    let hidden = advertiser.map(Advertiser::hidden).unwrap_or_default();
+    let shown = mask::masked(&request.method, &request.path, &request.query, &hidden);
     refusal.of("postback", party, shown, request)
 }
 
