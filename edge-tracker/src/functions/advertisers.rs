@@ -51,7 +51,9 @@ pub fn entries(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
         }
         let json = serde_json::to_vec(table);
         let json = json.map_err(|error| format!("[{name}] {error}"))?;
-        entries.insert(name.clone(), json);
+        if entries.insert(name.clone(), json).is_some() {
+            return Err(format!("[{name}] is what a path key is called"));
+        }
     }
     Ok(entries)
 }
@@ -59,4 +61,24 @@ pub fn entries(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
 fn path_keys(table: &toml::Table) -> impl Iterator<Item = &str> {
     let keys = table.get("path_keys").and_then(toml::Value::as_array);
     keys.into_iter().flatten().filter_map(toml::Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_entry_takes_the_place_of_another() {
+        for (text, wrong) in [
+            ("[a]\npath_keys = [\"k\"]\n[b]\n", ""),
+            ("[a]\npath_keys = [\"k\"]\n[b]\npath_keys = [\"k\"]\n", "[b] has a path key"),
+            ("[a]\npath_keys = [\"k\"]\n[\"key/k\"]\n", "[key/k] is what"),
+            ("[z]\npath_keys = [\"k\"]\n[\"key/k\"]\n", "[z] has a path key"),
+            ("[a]\nauth = S3CRET\n", "line 2: a table"),
+        ] {
+            let said = entries(text).map_or_else(|wrong| wrong, |_| String::new());
+            assert!(said.starts_with(wrong) && !said.contains("S3CRET"), "{text}: {said}");
+            assert_eq!(said.is_empty(), wrong.is_empty(), "{text}: {said}");
+        }
+    }
 }

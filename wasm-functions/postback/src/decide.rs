@@ -2,6 +2,7 @@
 
 use crate::advertiser::Advertiser;
 use crate::dialect::Field;
+use crate::mask::Hidden;
 use crate::parameters::Parameters;
 use crate::route::{self, Named};
 use crate::{amount, auth, mask};
@@ -162,7 +163,10 @@ fn refused(
     party: &str,
     advertiser: Option<&Advertiser>,
 ) -> Refused {
-    let hidden = advertiser.map(Advertiser::hidden).unwrap_or_default();
+    let hidden = Hidden {
+        name: party,
+        ..advertiser.map(Advertiser::hidden).unwrap_or_default()
+    };
     let shown = mask::masked(&request.method, &request.path, &request.query, &hidden);
     refusal.of("postback", party, shown, request)
 }

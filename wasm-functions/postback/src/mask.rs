@@ -45,9 +45,15 @@ const SHOWN: &[&str] = &[
     "offer_id",
 ];
 
+/// Paths that name nobody.
+const PATHS: &[&str] = &["postback", "aff_lsr", "aff_l", "aff_goal", "p.ashx"];
+
 /// What an advertiser keeps to itself.
 #[derive(Debug, Default)]
 pub(crate) struct Hidden<'a> {
+    /// Its name, which may be shown; empty when nobody is known. What stands in its place may be a secret
+    /// whose `/` was lost.
+    pub(crate) name: &'a str,
     /// Parameters that hold secrets or signatures.
     pub(crate) names: Vec<&'a str>,
     /// Secrets, wherever they were put.
@@ -57,7 +63,7 @@ pub(crate) struct Hidden<'a> {
 /// Method and target, with all values masked that are not known to be harmless, those `hidden`, and what
 /// may be a secret in the path.
 pub(crate) fn masked(method: &str, path: &str, query: &str, hidden: &Hidden<'_>) -> String {
-    let mut text = format!("{method} {}", masked_path(path));
+    let mut text = format!("{method} {}", masked_path(path, hidden.name));
     for (number, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
         text.push(if number == 0 { '?' } else { '&' });
         let Some((name, value)) = pair.split_once('=').filter(|(name, _)| is_name(name)) else {
@@ -96,14 +102,15 @@ fn is_harmless(value: &str, hidden: &Hidden<'_>) -> bool {
         && decoded.parse::<IpAddr>().is_err()
 }
 
-fn masked_path(path: &str) -> String {
+fn masked_path(path: &str, known: &str) -> String {
     let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match segments[..] {
         [] => "/".into(),
-        ["postback", name] if is_name(name) => format!("/postback/{name}"),
-        ["postback", name, ..] if is_name(name) => format!("/postback/{name}/***"),
+        ["postback", name] if name == known => format!("/postback/{name}"),
+        ["postback", name, ..] if name == known => format!("/postback/{name}/***"),
+        ["postback", _] => "/postback/***".into(),
         [_, "postback"] => "/***/postback".into(),
-        [only] if is_name(only) => format!("/{only}"),
+        [only] if PATHS.contains(&only) => format!("/{only}"),
         _ => "/***".into(),
     }
 }
@@ -115,6 +122,7 @@ mod tests {
     #[test]
     fn secrets_and_persons_are_masked() {
         let hidden = Hidden {
+            name: "acme",
             names: vec!["goal"],
             values: vec!["s3cret"],
         };
@@ -138,6 +146,8 @@ mod tests {
             "GET /aff_lsr?adv_sub=***&amount=***&goal=***&***"
         );
         assert_eq!(of("/x/y", "to%6ben=s3cret"), "GET /***?***");
+        assert_eq!(of("/postback/acmes3cret", ""), "GET /postback/***");
+        assert_eq!(of("/acmes3cret", ""), "GET /***");
         // A `&` was lost; and what nobody would put there.
         assert_eq!(
             of("/aff_lsr", "sum=1token=other&sum=1%3Dtoken&tid=%73%33cret&t=a-s3cret"),
