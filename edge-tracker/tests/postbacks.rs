@@ -204,7 +204,10 @@ fn bodies_that_break_off_or_never_end_are_refused_with_their_number() {
             let answer = parse(&edge.raw(request.as_bytes()));
             let begins = format!("refused: {number} ");
             let shown = &body[..body.len().min(40)];
-            assert!(answer.text().starts_with(&begins), "{path} {shown:?}: {answer:?}");
+            assert!(
+                answer.text().starts_with(&begins),
+                "{path} {shown:?}: {answer:?}"
+            );
         }
     }
     let durable = "kind=\"rejection\",outcome=\"durable\"";

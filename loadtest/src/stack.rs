@@ -239,7 +239,10 @@ impl Stack {
             let mut text = edge_settings(&dir, node, [http, admin, shipping_port], geo, place);
             if wiring.functions {
                 let files = wiring.function_files.clone();
-                text.push_str(&functions_settings(&dir, &files.unwrap_or_else(sales::files))?);
+                text.push_str(&functions_settings(
+                    &dir,
+                    &files.unwrap_or_else(sales::files),
+                )?);
             }
             text.push_str(&wiring.edge_settings);
             let name = format!("edge-{node}");

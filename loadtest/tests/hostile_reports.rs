@@ -19,5 +19,8 @@ fn no_forgery_is_taken_and_nothing_authentic_refused() {
     assert!(verdict.sent >= options.requests, "{verdict:?}");
     assert!(verdict.taken > options.requests / 10, "{verdict:?}");
     assert!(verdict.refused > options.requests / 2, "{verdict:?}");
-    assert!(verdict.not_http > 0 && verdict.stated_5xx > 0, "{verdict:?}");
+    assert!(
+        verdict.not_http > 0 && verdict.stated_5xx > 0,
+        "{verdict:?}"
+    );
 }

@@ -71,13 +71,22 @@ mod tests {
     fn no_entry_takes_the_place_of_another() {
         for (text, wrong) in [
             ("[a]\npath_keys = [\"k\"]\n[b]\n", ""),
-            ("[a]\npath_keys = [\"k\"]\n[b]\npath_keys = [\"k\"]\n", "[b] has a path key"),
+            (
+                "[a]\npath_keys = [\"k\"]\n[b]\npath_keys = [\"k\"]\n",
+                "[b] has a path key",
+            ),
             ("[a]\npath_keys = [\"k\"]\n[\"key/k\"]\n", "[key/k] is what"),
-            ("[z]\npath_keys = [\"k\"]\n[\"key/k\"]\n", "[z] has a path key"),
+            (
+                "[z]\npath_keys = [\"k\"]\n[\"key/k\"]\n",
+                "[z] has a path key",
+            ),
             ("[a]\nauth = S3CRET\n", "line 2: a table"),
         ] {
             let said = entries(text).map_or_else(|wrong| wrong, |_| String::new());
-            assert!(said.starts_with(wrong) && !said.contains("S3CRET"), "{text}: {said}");
+            assert!(
+                said.starts_with(wrong) && !said.contains("S3CRET"),
+                "{text}: {said}"
+            );
             assert_eq!(said.is_empty(), wrong.is_empty(), "{text}: {said}");
         }
     }

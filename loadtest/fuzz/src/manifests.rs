@@ -22,7 +22,9 @@ pub(crate) fn manifest(bytes: &[u8]) {
     FOLDER.with(|(folder, file)| {
         std::fs::write(file, bytes).expect("there is room for a file");
         let with = |names: &[&str]| -> BTreeMap<String, String> {
-            let pairs = names.iter().map(|name| ((*name).to_owned(), SECRET.to_owned()));
+            let pairs = names
+                .iter()
+                .map(|name| ((*name).to_owned(), SECRET.to_owned()));
             pairs.collect()
         };
         let offered = with(&["tracker_token", "click_id_keys"]);

@@ -108,7 +108,10 @@ fn refusal(refused: &Refused) {
     let rejection = &refused.rejection;
     let known = |reason: &&Reason| reason.number() == rejection.reason;
     let reason = Reason::ALL.iter().find(known).expect("it has a number");
-    assert_eq!((refused.status, rejection.status), (reason.status(), reason.status()));
+    assert_eq!(
+        (refused.status, rejection.status),
+        (reason.status(), reason.status())
+    );
     assert_eq!(rejection.reason_name, reason.name());
     let begins = format!("refused: {} {}: ", reason.number(), reason.name());
     assert!(refused.answer.starts_with(&begins), "{}", refused.answer);
@@ -156,7 +159,10 @@ fn request(method: &str, target: &str, kind: &str, signature: &str, body: &str) 
         method: method.into(),
         path: path.into(),
         query,
-        headers: vec![header("content-type", kind), header("x-signature", &signature)],
+        headers: vec![
+            header("content-type", kind),
+            header("x-signature", &signature),
+        ],
         body: body.into(),
         ..Request::default()
     }
@@ -198,13 +204,23 @@ fn believed(request: &Request, conversion: &Conversion<'_>) {
     // Some amount that was sent is exactly that, in a currency of two, three or no decimals.
     let exact = |(_, value): &(String, String)| {
         let places = [0, 2, 3, 4];
-        places.iter().any(|places| slowly(value, *places) == Some(minor))
+        places
+            .iter()
+            .any(|places| slowly(value, *places) == Some(minor))
     };
-    assert!(minor == 0 || sent.iter().any(exact), "{minor} of {request:?}");
+    assert!(
+        minor == 0 || sent.iter().any(exact),
+        "{minor} of {request:?}"
+    );
     assert_eq!(conversion.address, request.client_text());
     // It can be passed on as it is.
     let message = serde_json::to_string(conversion).expect("JSON");
-    assert_eq!(serde_json::from_str::<Conversion<'_>>(&message).ok().as_ref(), Some(conversion));
+    assert_eq!(
+        serde_json::from_str::<Conversion<'_>>(&message)
+            .ok()
+            .as_ref(),
+        Some(conversion)
+    );
 }
 
 /// All names and values, read by other libraries than the function's.
@@ -236,7 +252,9 @@ fn proves(proof: Proof, request: &Request, sent: &[(String, String)]) -> bool {
                 let mut pairs = url::form_urlencoded::parse(text.as_bytes());
                 pairs.next().map(|(name, _)| name.into_owned())
             };
-            segments.into_iter().any(|it| decoded(it).as_deref() == Some(secret))
+            segments
+                .into_iter()
+                .any(|it| decoded(it).as_deref() == Some(secret))
         }
         Proof::Parameter(name, secret) => sent
             .iter()
@@ -260,7 +278,12 @@ fn proves(proof: Proof, request: &Request, sent: &[(String, String)]) -> bool {
 
 /// What is recorded and answered is the same for one wrong secret as for another.
 fn interference(request: &Request) {
-    let path = match request.path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
+    let path = match request
+        .path
+        .trim_matches('/')
+        .split('/')
+        .collect::<Vec<_>>()[..]
+    {
         ["postback", name] | ["postback", name, _] => format!("/postback/{name}"),
         _ => return,
     };
@@ -281,7 +304,10 @@ fn interference(request: &Request) {
             Decision::Accept(..) => None,
         }
     };
-    let guesses = [with("0123456789abcdef"), with("a-much-longer-guess.of-it_0000000000")];
+    let guesses = [
+        with("0123456789abcdef"),
+        with("a-much-longer-guess.of-it_0000000000"),
+    ];
     let [Some(one), Some(other)] = guesses else {
         panic!("a guess was believed: {request:?}");
     };
@@ -338,7 +364,11 @@ pub(crate) fn money(bytes: &[u8]) {
         "KWD" | "BHD" => 3,
         _ => return,
     };
-    let expected = if text.is_empty() { Some(0) } else { slowly(&text, places) };
+    let expected = if text.is_empty() {
+        Some(0)
+    } else {
+        slowly(&text, places)
+    };
     let is_none = |it: &Refused| matches!(it.rejection.reason, 109 | 112 | 113 | 115);
     match decide(&request("GET", &target, "", "", "")) {
         Decision::Accept(conversion, _) => {
@@ -394,7 +424,10 @@ pub(crate) fn webhook(bytes: &[u8]) {
         Decision::Refuse(refused) => {
             refusal(&refused);
             let shown = format!("POST {}", kyc_webhook::PATH);
-            assert_eq!(refused.rejection.request, shown, "nothing of the message is recorded");
+            assert_eq!(
+                refused.rejection.request, shown,
+                "nothing of the message is recorded"
+            );
             assert!(!ours || refused.rejection.reason != 202, "it is signed");
         }
         Decision::Accept(update, _) => {
@@ -452,7 +485,15 @@ pub(crate) fn advertisers(bytes: &[u8]) {
 /// Who proves nothing is believed by no entry, and what is wrong with an entry is told without it.
 fn stranger(entry: &[u8]) {
     let click = click_of(&RING, NOW.0 - DAY);
-    let names = ["click_id", "cid", "subid", "transaction_id", "clickid", "cnv_id", "r"];
+    let names = [
+        "click_id",
+        "cid",
+        "subid",
+        "transaction_id",
+        "clickid",
+        "cnv_id",
+        "r",
+    ];
     let pairs: Vec<String> = names.iter().map(|name| format!("{name}={click}")).collect();
     let target = format!("/postback/somebody?{}&currency=USD", pairs.join("&"));
     let request = request("GET", &target, "", "", "");
@@ -478,33 +519,63 @@ pub(crate) mod seeds {
         let old = click_of(&RING, NOW.0 - 100 * DAY);
         let (form, json) = ("application/x-www-form-urlencoded", "application/json");
         let seeds = [
-            format!("GET /postback/generic?token=generic-secret&click_id={id}&payout=19.99&transaction_id=a1&event=lead&status=pending\n\n\n"),
-            format!("GET /postback/voluum/voluum-secret?cid={id}&payout=1.234&txid=v%201&et=Signup%2B&currency=usd\n\n\n"),
-            format!("GET /keitaro-secret/postback?subid={id}&status=sale&payout=5&tid=k1&sale_status=won,closed\n\n\n"),
-            format!("GET /postback/affise/affise-secret?clickid={id}&action_id=f1&sum=30&status=5&goal=2\n\n\n"),
+            format!(
+                "GET /postback/generic?token=generic-secret&click_id={id}&payout=19.99&transaction_id=a1&event=lead&status=pending\n\n\n"
+            ),
+            format!(
+                "GET /postback/voluum/voluum-secret?cid={id}&payout=1.234&txid=v%201&et=Signup%2B&currency=usd\n\n\n"
+            ),
+            format!(
+                "GET /keitaro-secret/postback?subid={id}&status=sale&payout=5&tid=k1&sale_status=won,closed\n\n\n"
+            ),
+            format!(
+                "GET /postback/affise/affise-secret?clickid={id}&action_id=f1&sum=30&status=5&goal=2\n\n\n"
+            ),
             format!("GET /aff_lsr?adv=tune&transaction_id={id}&amount=7.25&adv_sub=t1\n\n\n"),
             format!("GET /postback/query?click_id={id}&payout=1&payout=1\n\nSIGN\n"),
-            format!("POST /postback/body?click_id={foreign}\n{json}\nSIGN\n{{\"click_id\": \"{id}\", \"payout\": 1.50, \"transaction_id\": \"x\\u0041\"}}"),
-            format!("POST /postback/body\n{form}; charset=utf-8\nSIGN\nclick_id={id}&payout=.5&currency=EUR\n"),
-            format!("POST /postback/generic?token=generic-secret\n{form}\n\nclick_id={id}&payout=%7Bpayout%7D"),
+            format!(
+                "POST /postback/body?click_id={foreign}\n{json}\nSIGN\n{{\"click_id\": \"{id}\", \"payout\": 1.50, \"transaction_id\": \"x\\u0041\"}}"
+            ),
+            format!(
+                "POST /postback/body\n{form}; charset=utf-8\nSIGN\nclick_id={id}&payout=.5&currency=EUR\n"
+            ),
+            format!(
+                "POST /postback/generic?token=generic-secret\n{form}\n\nclick_id={id}&payout=%7Bpayout%7D"
+            ),
             format!("GET /postback/voluum/voluum-secret?cid={foreign}\n\n\n"),
             format!("GET /postback/voluum/voluum%2Dsecret?cid={old}\n\n\n"),
             format!("GET /postback/generic?token=generic-secret&token=x&click_id={id}\n\n\n"),
-            format!("PUT /p.ashx?adv=nobody&r={id}&t=1&p=2&email=a@b.example\ntext/plain\nsha256=00\nabc"),
+            format!(
+                "PUT /p.ashx?adv=nobody&r={id}&t=1&p=2&email=a@b.example\ntext/plain\nsha256=00\nabc"
+            ),
         ];
         seeds.map(String::into_bytes).into()
     }
 
     pub(crate) fn webhook() -> Vec<Vec<u8>> {
         let body = |id: &str, more: &str| {
-            format!("{{{id}\"affiliate_id\":\"ann\",\"status\":\"approved\",\"tier\":2,\"occurred_at\":\"2026-11-18T03:00:00+02:00\"{more}}}")
+            format!(
+                "{{{id}\"affiliate_id\":\"ann\",\"status\":\"approved\",\"tier\":2,\"occurred_at\":\"2026-11-18T03:00:00+02:00\"{more}}}"
+            )
         };
         let seeds = [
             format!("{SECONDS}\nSIGN\n\n{}", body("\"id\":\"d-1\",", "")),
-            format!("{}\nSIGN\nd-2\n{}", SECONDS - 299, body("", ",\"extra\":{\"a\":[1]}")),
-            format!("{}\nSIGN\nd-2\n{}", SECONDS + 301, body("\"id\":\"d-2\",", "")),
+            format!(
+                "{}\nSIGN\nd-2\n{}",
+                SECONDS - 299,
+                body("", ",\"extra\":{\"a\":[1]}")
+            ),
+            format!(
+                "{}\nSIGN\nd-2\n{}",
+                SECONDS + 301,
+                body("\"id\":\"d-2\",", "")
+            ),
             format!("{SECONDS}\nSIGN\nd-4\n{}", body("\"id\":\"d-5\",", "")),
-            format!("{SECONDS}\n{}\n\n{}", "00".repeat(32), body("\"id\":\"d-1\",", "")),
+            format!(
+                "{SECONDS}\n{}\n\n{}",
+                "00".repeat(32),
+                body("\"id\":\"d-1\",", "")
+            ),
             format!("{SECONDS}\nSIGN\n\n{{\"id\":\"x\",\"tier\":256}}"),
         ];
         seeds.map(String::into_bytes).into()
@@ -512,9 +583,22 @@ pub(crate) mod seeds {
 
     pub(crate) fn money() -> Vec<Vec<u8>> {
         let seeds = [
-            "USD19.99", "usd0.5", "EUR.5", "JPY1500", "JPY1500.00", "KWD1.234", "KWD1.2345",
-            "USD-1", "USD1e3", "USD1,50", "USD10000000000.00", "USD10000000000.01", "GBP",
-            "CLP0000000000000000000000000", "BHD92233720368547758.08", "EUR1.9900000000",
+            "USD19.99",
+            "usd0.5",
+            "EUR.5",
+            "JPY1500",
+            "JPY1500.00",
+            "KWD1.234",
+            "KWD1.2345",
+            "USD-1",
+            "USD1e3",
+            "USD1,50",
+            "USD10000000000.00",
+            "USD10000000000.01",
+            "GBP",
+            "CLP0000000000000000000000000",
+            "BHD92233720368547758.08",
+            "EUR1.9900000000",
         ];
         seeds.map(|text| text.as_bytes().to_vec()).into()
     }

@@ -62,12 +62,7 @@ fn any(_: &Sender) -> bool {
     true
 }
 
-fn refused(
-    kind: &'static str,
-    request: &Request,
-    by: &'static [u16],
-    random: &mut Random,
-) -> Case {
+fn refused(kind: &'static str, request: &Request, by: &'static [u16], random: &mut Random) -> Case {
     Case::new(kind, request, Expect::Refused(by), random)
 }
 
@@ -108,7 +103,12 @@ fn unsigned_noise(world: &World, random: &mut Random, number: u64) -> Case {
     } else {
         request.query = more;
     }
-    taken("authentic, unsigned parts added", &postback, &request, random)
+    taken(
+        "authentic, unsigned parts added",
+        &postback,
+        &request,
+        random,
+    )
 }
 
 /// Nearly `secret`, or another's.
@@ -137,7 +137,8 @@ fn twisted(secret: &str, random: &mut Random) -> String {
 
 fn wrong_secret(world: &World, random: &mut Random, number: u64) -> Case {
     let keyed = |sender: &Sender| matches!(sender.proof, Proof::PathKey(_));
-    let mut postback = Postback::honest(world, random, 'x', number, |it| secretive(it) || keyed(it));
+    let mut postback =
+        Postback::honest(world, random, 'x', number, |it| secretive(it) || keyed(it));
     postback.secret = twisted(&postback.secret, random);
     let mut request = postback.request(random);
     if keyed(postback.sender) {
@@ -157,7 +158,10 @@ fn no_proof(world: &World, random: &mut Random, number: u64) -> Case {
     postback.from = (*random.of(&["198.51.100.9", "2001:db8::7", "unknown"])).into();
     let mut request = postback.request(random);
     if signing(postback.sender) {
-        let pairs = request.query.split('&').filter(|it| !it.starts_with("sig="));
+        let pairs = request
+            .query
+            .split('&')
+            .filter(|it| !it.starts_with("sig="));
         request.query = pairs.collect::<Vec<_>>().join("&");
         request.headers.retain(|(name, _)| name != "X-Signature");
     }
@@ -186,7 +190,10 @@ fn signed_by(postback: &Postback, request: &mut Request, signature: &str) {
     if let Proof::Body(_) = postback.sender.proof {
         return request.replace("X-Signature", signature);
     }
-    let pairs = request.query.split('&').filter(|it| !it.starts_with("sig="));
+    let pairs = request
+        .query
+        .split('&')
+        .filter(|it| !it.starts_with("sig="));
     let signed: Vec<&str> = pairs.collect();
     request.query = format!("{}&sig={signature}", signed.join("&"));
 }
@@ -196,8 +203,14 @@ fn right_signature(postback: &Postback, request: &Request) -> String {
     if let Proof::Body(_) = postback.sender.proof {
         return hmac(&postback.key, &request.body);
     }
-    let pairs = request.query.split('&').filter(|it| !it.starts_with("sig="));
-    hmac(&postback.key, pairs.collect::<Vec<_>>().join("&").as_bytes())
+    let pairs = request
+        .query
+        .split('&')
+        .filter(|it| !it.starts_with("sig="));
+    hmac(
+        &postback.key,
+        pairs.collect::<Vec<_>>().join("&").as_bytes(),
+    )
 }
 
 fn wrong_signature(world: &World, random: &mut Random, number: u64) -> Case {
@@ -259,7 +272,11 @@ fn altered_after_signing(world: &World, random: &mut Random, number: u64) -> Cas
         (Place::Query, _) => {
             // The same pairs in another order.
             let pairs: Vec<&str> = request.query.split('&').collect();
-            let signed: Vec<&str> = pairs.iter().copied().filter(|it| !it.starts_with("sig=")).collect();
+            let signed: Vec<&str> = pairs
+                .iter()
+                .copied()
+                .filter(|it| !it.starts_with("sig="))
+                .collect();
             let signature = pairs.iter().find(|it| it.starts_with("sig="));
             let turned: Vec<&str> = signed.iter().rev().copied().collect();
             if turned == signed {
@@ -384,7 +401,11 @@ fn said_twice(world: &World, random: &mut Random, number: u64) -> Case {
     };
     let mut other = first.clone();
     other.push('1');
-    let shouted = if random.once_in(2) { name.to_uppercase() } else { name };
+    let shouted = if random.once_in(2) {
+        name.to_uppercase()
+    } else {
+        name
+    };
     // A query of its own goes with any body.
     let pair = format!("{shouted}={other}");
     request.query = match request.query.as_str() {
@@ -425,11 +446,49 @@ fn unexpanded_macro(world: &World, random: &mut Random, number: u64) -> Case {
 
 fn bad_amount(world: &World, random: &mut Random, number: u64) -> Case {
     const AMOUNTS: &[&str] = &[
-        "-1", "-0", "+1", "1e3", "1E400", "1e-2", "1,50", "1.999", "1.2.3", " 1", "1 ", "0x10",
-        "NaN", "Infinity", "-inf", "\u{661}\u{662}", "\u{ff11}", "1_000", "1'000", "$5", "5USD",
-        "10000000000.01", "99999999999999999999", "9223372036854775807", "18446744073709551616",
-        "0000000000000000000000001", "1.0000000000000000000000001", ".", "..", "--", "null", "true", "٫5",
-        "1\u{a0}000", "0.001", "1/2", "1%", "٠", "²", "1.5.", "0b1", "1;2", "1 000",
+        "-1",
+        "-0",
+        "+1",
+        "1e3",
+        "1E400",
+        "1e-2",
+        "1,50",
+        "1.999",
+        "1.2.3",
+        " 1",
+        "1 ",
+        "0x10",
+        "NaN",
+        "Infinity",
+        "-inf",
+        "\u{661}\u{662}",
+        "\u{ff11}",
+        "1_000",
+        "1'000",
+        "$5",
+        "5USD",
+        "10000000000.01",
+        "99999999999999999999",
+        "9223372036854775807",
+        "18446744073709551616",
+        "0000000000000000000000001",
+        "1.0000000000000000000000001",
+        ".",
+        "..",
+        "--",
+        "null",
+        "true",
+        "٫5",
+        "1\u{a0}000",
+        "0.001",
+        "1/2",
+        "1%",
+        "٠",
+        "²",
+        "1.5.",
+        "0b1",
+        "1;2",
+        "1 000",
     ];
     let mut postback = Postback::honest(world, random, 'x', number, any);
     postback.say(postback.sender.code, "USD");
@@ -440,8 +499,25 @@ fn bad_amount(world: &World, random: &mut Random, number: u64) -> Case {
 
 fn bad_currency(world: &World, random: &mut Random, number: u64) -> Case {
     const CODES: &[&str] = &[
-        "XXQ", "US", "USDT", "XAU", "XXX", "XTS", "dollars", "$", "U$D", "USD ", "\u{ff35}\u{ff33}\u{ff24}", "BTC", "0", "840",
-        "ÜSD", "usdd", "EU", "u", "ſGD",
+        "XXQ",
+        "US",
+        "USDT",
+        "XAU",
+        "XXX",
+        "XTS",
+        "dollars",
+        "$",
+        "U$D",
+        "USD ",
+        "\u{ff35}\u{ff33}\u{ff24}",
+        "BTC",
+        "0",
+        "840",
+        "ÜSD",
+        "usdd",
+        "EU",
+        "u",
+        "ſGD",
     ];
     let mut postback = Postback::honest(world, random, 'x', number, any);
     postback.say(postback.sender.code, *random.of(CODES));
@@ -451,7 +527,17 @@ fn bad_currency(world: &World, random: &mut Random, number: u64) -> Case {
 
 fn unknown_word(world: &World, random: &mut Random, number: u64) -> Case {
     const WORDS: &[&str] = &[
-        "maybe", "approved;", "approve d", "0x1", "ｏｋ", "APPROVED\u{200b}", "-", "apprοved", "1=1", "'", "99",
+        "maybe",
+        "approved;",
+        "approve d",
+        "0x1",
+        "ｏｋ",
+        "APPROVED\u{200b}",
+        "-",
+        "apprοved",
+        "1=1",
+        "'",
+        "99",
     ];
     let generic = |it: &Sender| it.event == "event" && it.click != "cnv_id" && it.click != "subid";
     let mut postback = Postback::honest(world, random, 'x', number, generic);
@@ -468,7 +554,18 @@ fn unknown_word(world: &World, random: &mut Random, number: u64) -> Case {
 /// Bytes that are no text, or control something.
 fn unreadable_text(world: &World, random: &mut Random, number: u64) -> Case {
     const BYTES: &[&str] = &[
-        "%00", "%0a", "%0D%0A", "%1b", "%7f", "%C2%85", "%ff", "%C0%AF", "%ED%A0%80", "%F5%80%80%80", "%80", "%e2%82",
+        "%00",
+        "%0a",
+        "%0D%0A",
+        "%1b",
+        "%7f",
+        "%C2%85",
+        "%ff",
+        "%C0%AF",
+        "%ED%A0%80",
+        "%F5%80%80%80",
+        "%80",
+        "%e2%82",
     ];
     let postback = Postback::honest(world, random, 'x', number, any);
     let mut request = postback.request(random);
@@ -508,7 +605,8 @@ fn too_much(world: &World, random: &mut Random, number: u64) -> Case {
             &[113]
         }
         4 => {
-            (0..random.within(65, 200)).for_each(|at| postback.said.push((format!("p{at}"), "1".into())));
+            (0..random.within(65, 200))
+                .for_each(|at| postback.said.push((format!("p{at}"), "1".into())));
             &[114]
         }
         _ => {
@@ -532,16 +630,34 @@ fn unknown_path(world: &World, random: &mut Random, number: u64) -> Case {
         2 => (format!("/postback/..%2F{}", postback.sender.name), &[101]),
         3 => ("/postback/..".into(), &[101]),
         4 => (format!("/postback/{}/a/b", postback.sender.name), &[100]),
-        5 => (format!("/{}/postback", "k".repeat(random.within(1, 64))), &[101]),
-        6 => (format!("/postback/{}", "n".repeat(random.within(65, 2_000))), &[101]),
+        5 => (
+            format!("/{}/postback", "k".repeat(random.within(1, 64))),
+            &[101],
+        ),
+        6 => (
+            format!("/postback/{}", "n".repeat(random.within(65, 2_000))),
+            &[101],
+        ),
         7 => (format!("/postback/{}%00", postback.sender.name), &[101]),
         8 => ("/postback//".into(), &[101]),
-        _ => (format!("/postback/{}", postback.sender.name.to_uppercase()), &[101]),
+        _ => (
+            format!("/postback/{}", postback.sender.name.to_uppercase()),
+            &[101],
+        ),
     };
     request.path = path;
     // Whoever is named by a parameter is named.
-    let named = |it: &&str| !["adv=", "advertiser=", "nid="].iter().any(|name| it.starts_with(name));
-    request.query = request.query.split('&').filter(named).collect::<Vec<_>>().join("&");
+    let named = |it: &&str| {
+        !["adv=", "advertiser=", "nid="]
+            .iter()
+            .any(|name| it.starts_with(name))
+    };
+    request.query = request
+        .query
+        .split('&')
+        .filter(named)
+        .collect::<Vec<_>>()
+        .join("&");
     refused("path of nobody", &request, by, random)
 }
 

@@ -205,10 +205,16 @@ mod tests {
     fn answers_are_read_one_after_another() {
         let two = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOKHTTP/1.1 405 No\r\nConnection: close\r\ncontent-length: 9\r\n\r\n";
         let (first, length) = parsed(two, false).expect("HTTP").expect("whole");
-        assert_eq!((first.status, first.text.as_str(), first.closes), (200, "OK", false));
+        assert_eq!(
+            (first.status, first.text.as_str(), first.closes),
+            (200, "OK", false)
+        );
         assert_eq!(parsed(&two[length..], false).expect("HTTP"), None);
         let (second, _) = parsed(&two[length..], true).expect("HTTP").expect("whole");
-        assert_eq!((second.status, second.text.as_str(), second.closes), (405, "", true));
+        assert_eq!(
+            (second.status, second.text.as_str(), second.closes),
+            (405, "", true)
+        );
         assert!(parsed(b"SSH-2.0\r\n\r\n", false).is_err());
     }
 }

@@ -13,6 +13,8 @@ const SHOWN: usize = 20;
 /// An advertiser that is not set up right: the only stated answer above 499 that comes again.
 const MISCONFIGURED: u16 = 102;
 const BUSY: u16 = 301;
+/// Functions give way to everybody else: on a busy machine one may not be done in time.
+const TIMED_OUT: u16 = 303;
 
 /// What operators can look up: numbers, with names and status codes.
 #[derive(Debug)]
@@ -89,7 +91,9 @@ impl Reasons {
 /// The number that an answer gives.
 fn number(answer: &Answer) -> Option<u16> {
     let text = answer.text.trim_end();
-    let edge = text.rsplit_once("(reason ").map(|(_, rest)| rest.trim_end_matches(')'));
+    let edge = text
+        .rsplit_once("(reason ")
+        .map(|(_, rest)| rest.trim_end_matches(')'));
     let told = text.strip_prefix("refused: ").or(edge).unwrap_or(text);
     told.split(' ').next()?.parse().ok()
 }
@@ -128,7 +132,9 @@ impl Account {
             let most = case.bytes.len().min(2_000);
             let bytes = case.bytes[..most].escape_ascii();
             let kind = case.kind;
-            self.shown.push(format!("request {number_of_case} ({kind}) {fault}\n    {bytes}"));
+            self.shown.push(format!(
+                "request {number_of_case} ({kind}) {fault}\n    {bytes}"
+            ));
         }
     }
 
@@ -144,7 +150,9 @@ impl Account {
         }
         if (200..300).contains(&answer.status) {
             row.taken += 1;
-            return self.taken(case, answer).map(|fault| format!("{}: {fault}", said()));
+            return self
+                .taken(case, answer)
+                .map(|fault| format!("{}: {fault}", said()));
         }
         let refused = match number(answer) {
             // An answer to HEAD has no text.
@@ -212,9 +220,13 @@ impl Account {
     }
 }
 
-/// Not durable, or no room: whoever sends it is to send it again.
+/// Not durable, no room or no time: whoever sends it is to send it again.
 fn is_temporary(answer: &Answer) -> bool {
-    answer.status == 503 && (answer.text == "try again later\n" || number(answer) == Some(BUSY))
+    match answer.status {
+        503 => answer.text == "try again later\n" || number(answer) == Some(BUSY),
+        504 => number(answer) == Some(TIMED_OUT),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

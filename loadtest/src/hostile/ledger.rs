@@ -47,19 +47,25 @@ pub(super) fn against_counters(admin: &str, account: &Account) -> anyhow::Result
         let durable = reports.of(&format!("kind={kind},outcome=durable"));
         // Who was told to try again may have been written down all the same.
         if !(answered..=answered + account.again).contains(&durable) {
-            faults.push(format!("{answered} of kind {kind} were answered, {durable} counted"));
+            faults.push(format!(
+                "{answered} of kind {kind} were answered, {durable} counted"
+            ));
         }
     }
     for (labels, count) in &reports.0 {
         let fine = ["outcome=durable", "outcome=not_durable"];
         if !fine.iter().any(|it| labels.ends_with(it)) {
-            faults.push(format!("{count} reports of functions were not taken: {labels}"));
+            faults.push(format!(
+                "{count} reports of functions were not taken: {labels}"
+            ));
         }
     }
     let errors = Counted::read(admin, "function_errors_total")?;
     let mut failed = BTreeMap::<&str, u64>::new();
     for (labels, count) in &errors.0 {
-        let reason = labels.rsplit_once("reason=").map_or("", |(_, reason)| reason);
+        let reason = labels
+            .rsplit_once("reason=")
+            .map_or("", |(_, reason)| reason);
         *failed.entry(reason).or_default() += count;
     }
     let too_large = failed.remove("function_request_too_large").unwrap_or(0);
@@ -68,10 +74,11 @@ pub(super) fn against_counters(admin: &str, account: &Account) -> anyhow::Result
         faults.push(format!("{answered} were answered 306, {too_large} counted"));
     }
     let busy = failed.remove("function_busy").unwrap_or(0);
+    let late = failed.remove("function_timed_out").unwrap_or(0);
     // Who sends what is no HTTP may be gone before there is an answer.
     failed.remove("function_client_gone");
-    if busy > account.again || !failed.is_empty() {
-        faults.push(format!("functions failed: {failed:?}, busy {busy} times"));
+    if busy + late > account.again || !failed.is_empty() {
+        faults.push(format!("functions failed: {failed:?}, busy {busy} times, late {late} times"));
     }
     Ok(faults)
 }
@@ -141,9 +148,14 @@ fn conversions(analyst: &Analyst, account: &Account) -> anyhow::Result<Vec<Strin
     }
     if found != account.transactions.len() {
         let missing = account.transactions.len() - found;
-        faults.push(format!("{missing} conversions were answered and are in no table"));
+        faults.push(format!(
+            "{missing} conversions were answered and are in no table"
+        ));
     }
-    others += number(analyst, "SELECT count() FROM rejections WHERE source = 'store'")?;
+    others += number(
+        analyst,
+        "SELECT count() FROM rejections WHERE source = 'store'",
+    )?;
     if !(account.others..=account.others + account.again).contains(&others) {
         faults.push(format!(
             "{others} conversions are there that nobody made authentic, instead of {}",
@@ -161,7 +173,9 @@ fn deliveries(analyst: &Analyst, account: &Account) -> anyhow::Result<Vec<String
         let taken = account.deliveries.get(&delivery).copied().unwrap_or(0);
         found += u64::from(taken > 0);
         if !(taken.max(1)..=taken + account.again).contains(&count.parse()?) {
-            faults.push(format!("delivery {delivery}: answered {taken} times, there {count} times"));
+            faults.push(format!(
+                "delivery {delivery}: answered {taken} times, there {count} times"
+            ));
         }
     }
     if found != account.deliveries.len() as u64 {
@@ -183,11 +197,15 @@ fn refusals(analyst: &Analyst, account: &Account) -> anyhow::Result<Vec<String>>
         let (reason, count): (u16, u64) = (reason.parse()?, count.parse()?);
         let expected = answered.remove(&reason).unwrap_or(0);
         if !(expected..=expected + account.again).contains(&count) {
-            faults.push(format!("{expected} were refused by {reason}, {count} are in the table"));
+            faults.push(format!(
+                "{expected} were refused by {reason}, {count} are in the table"
+            ));
         }
     }
     for (reason, count) in answered {
-        faults.push(format!("{count} were refused by {reason}, none is in the table"));
+        faults.push(format!(
+            "{count} were refused by {reason}, none is in the table"
+        ));
     }
     let secrets: Vec<String> = senders::secrets().map(|it| format!("'{it}'")).collect();
     let sql = format!(
@@ -195,9 +213,17 @@ fn refusals(analyst: &Analyst, account: &Account) -> anyhow::Result<Vec<String>>
          WHERE multiSearchAny(concat(party, ' ', detail, ' ', request), [{}])",
         secrets.join(", ")
     );
-    let row = analyst.query(&sql)?.rows.into_iter().next().context("a row")?;
+    let row = analyst
+        .query(&sql)?
+        .rows
+        .into_iter()
+        .next()
+        .context("a row")?;
     if row[0] != "0" {
-        faults.push(format!("{} refusals show a secret, such as {:?}", row[0], row[1]));
+        faults.push(format!(
+            "{} refusals show a secret, such as {:?}",
+            row[0], row[1]
+        ));
     }
     Ok(faults)
 }

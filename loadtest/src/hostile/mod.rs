@@ -141,7 +141,10 @@ pub fn judge(
     if account.faults > faults.len() as u64 {
         faults.push(format!("… {} in all", account.faults));
     }
-    faults.extend(ledger::against_counters(&stack.edge_admin_urls[0], &account)?);
+    faults.extend(ledger::against_counters(
+        &stack.edge_admin_urls[0],
+        &account,
+    )?);
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
     faults.extend(ledger::against_tables(&analyst, &account, ARRIVE_WITHIN)?);
     let verdict = verdict(options, &account, faults, seconds);
@@ -153,7 +156,10 @@ fn verdict(options: &Options, account: &Account, mut faults: Vec<String>, second
     let rows = || account.rows.values();
     let sent: u64 = rows().map(|row| row.sent).sum();
     if account.again * 1_000 > sent * AGAIN_IN_A_THOUSAND {
-        faults.push(format!("{} of {sent} were told to try again", account.again));
+        faults.push(format!(
+            "{} of {sent} were told to try again",
+            account.again
+        ));
     }
     Verdict {
         seed: options.seed,
@@ -198,7 +204,11 @@ fn world(stack: &Stack, folder: &Path) -> anyhow::Result<World> {
         let url = format!("{}/c/{}", stack.edge_urls[0], slugs[number % slugs.len()]);
         let answer = agent.get(url).call()?;
         let to = answer.headers().get("location").context("a redirect")?;
-        let id = to.to_str()?.split("cid=").nth(1).and_then(|rest| rest.get(..36));
+        let id = to
+            .to_str()?
+            .split("cid=")
+            .nth(1)
+            .and_then(|rest| rest.get(..36));
         clicks.push(id.context("a click id")?.to_owned());
     }
     Ok(World {
@@ -261,7 +271,10 @@ impl Run {
     /// The next request and its number, as long as there are any.
     fn take(&self) -> Option<(u64, Case)> {
         let number = self.next.get();
-        let wished = self.interrupt.as_ref().is_some_and(|it| it.check().is_err());
+        let wished = self
+            .interrupt
+            .as_ref()
+            .is_some_and(|it| it.check().is_err());
         if wished || number >= self.options.first + self.options.requests {
             return None;
         }
@@ -381,7 +394,8 @@ fn table(account: &Account) -> Table {
     ]);
     for (kind, row) in &account.rows {
         let refused = row.refused.iter();
-        let refused = refused.map(|(number, count)| format!("{number} {}: {count}", reasons.name(*number)));
+        let refused =
+            refused.map(|(number, count)| format!("{number} {}: {count}", reasons.name(*number)));
         table.add_row([
             (*kind).to_owned(),
             row.sent.to_string(),

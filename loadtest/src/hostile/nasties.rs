@@ -30,12 +30,7 @@ fn secretive(sender: &Sender) -> bool {
     matches!(sender.proof, Proof::Path(_) | Proof::Parameter(..))
 }
 
-fn refused(
-    kind: &'static str,
-    request: &Request,
-    by: &'static [u16],
-    random: &mut Random,
-) -> Case {
+fn refused(kind: &'static str, request: &Request, by: &'static [u16], random: &mut Random) -> Case {
     Case::new(kind, request, Expect::Refused(by), random)
 }
 
@@ -85,12 +80,11 @@ fn is_authentic(world: &World, sender: &Sender, request: &Request) -> bool {
     let target = request.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let said = [decoded(query.as_bytes()), decoded(&request.body)].concat();
-    let clicks = said.windows(CLICK_ID_CHARS).any(|text| {
-        ClickId::parse(text).is_ok_and(|id| world.ring.verify(&id).is_ok())
-    });
-    let within = |text: &[u8], secret: &str| {
-        text.windows(secret.len()).any(|it| it == secret.as_bytes())
-    };
+    let clicks = said
+        .windows(CLICK_ID_CHARS)
+        .any(|text| ClickId::parse(text).is_ok_and(|id| world.ring.verify(&id).is_ok()));
+    let within =
+        |text: &[u8], secret: &str| text.windows(secret.len()).any(|it| it == secret.as_bytes());
     let in_path = |secret: &str| within(&decoded(path.as_bytes()), secret);
     clicks
         && match sender.proof {
@@ -158,7 +152,14 @@ fn strange_json(world: &World, random: &mut Random, number: u64) -> Case {
     let (body, by): (Vec<u8>, &[u16]) = match random.below(15) {
         0 => ("[".repeat(deep).into(), &[115]),
         1 => ("{\"a\":".repeat(deep / 3).into(), &[115]),
-        2 => (with(&format!("\"x\": {}1{}", "[".repeat(deep / 2), "]".repeat(deep / 2))), &[115]),
+        2 => (
+            with(&format!(
+                "\"x\": {}1{}",
+                "[".repeat(deep / 2),
+                "]".repeat(deep / 2)
+            )),
+            &[115],
+        ),
         3 => (format!("[{{{inner}}}]").into(), &[115]),
         4 => (with("\"x\": {\"y\": 1}"), &[115]),
         5 => (with(&format!("\"{click}\": \"somebody else's\"")), &[119]),
@@ -196,7 +197,8 @@ fn strange_kind(world: &World, random: &mut Random, number: u64) -> Case {
 
 fn strange_method(world: &World, random: &mut Random, number: u64) -> Case {
     const METHODS: &[&str] = &[
-        "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "get", "POSTS", "PROPFIND", "M-SEARCH", "TRACE",
+        "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "get", "POSTS", "PROPFIND", "M-SEARCH",
+        "TRACE",
     ];
     let postback = Postback::honest(world, random, 'x', number, secretive);
     let mut request = postback.request(random);
@@ -296,7 +298,10 @@ fn no_http(world: &World, random: &mut Random, number: u64) -> Case {
         0 => post("Content-Length: x\r\n", "abc"),
         1 => post("Content-Length: -3\r\n", "abc"),
         2 => post("Content-Length: 3\r\nContent-Length: 5\r\n", "abcde"),
-        3 => post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        3 => post(
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+            "0\r\n\r\n",
+        ),
         4 => post("Transfer-Encoding: gzip\r\n", "abc"),
         5 => post("Content-Length: 100\r\n", "abc"),
         6 => post("Content-Length: 18446744073709551616\r\n", "abc"),
@@ -311,7 +316,9 @@ fn no_http(world: &World, random: &mut Random, number: u64) -> Case {
         15 => format!("GE\u{7f}T {target} HTTP/1.1\r\n\r\n").into_bytes(),
         16 => format!("GET {target}&x=\u{1} HTTP/1.1\r\n\r\n").into_bytes(),
         17 => format!("GET /{long} HTTP/1.1\r\nHost: edge\r\n\r\n").into_bytes(),
-        _ => (0..random.within(1, 400)).map(|_| random.next() as u8).collect(),
+        _ => (0..random.within(1, 400))
+            .map(|_| random.next() as u8)
+            .collect(),
     };
     broken(&request, bytes, random)
 }

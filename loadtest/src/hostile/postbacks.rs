@@ -196,7 +196,11 @@ impl Postback {
             Place::Query => query.push(form(&said, random)),
             Place::Form => {
                 request.body = form(&said, random).into_bytes();
-                let charset = if random.once_in(3) { "; charset=UTF-8" } else { "" };
+                let charset = if random.once_in(3) {
+                    "; charset=UTF-8"
+                } else {
+                    ""
+                };
                 let kind = format!("application/x-www-form-urlencoded{charset}");
                 request.header("Content-Type", kind);
             }
@@ -292,11 +296,18 @@ fn claimed(sender: &Sender, random: &mut Random) -> (Claim, Vec<(String, String)
     let mut said = Vec::new();
     let own = sender.currency.filter(|_| random.once_in(2));
     let (currency, places) = match own {
-        Some(own) => *CURRENCIES.iter().find(|it| it.0 == own).unwrap_or(&CURRENCIES[0]),
+        Some(own) => *CURRENCIES
+            .iter()
+            .find(|it| it.0 == own)
+            .unwrap_or(&CURRENCIES[0]),
         None => {
             let chosen = *random.of(CURRENCIES);
             let lower = random.once_in(4);
-            let code = if lower { chosen.0.to_lowercase() } else { chosen.0.to_owned() };
+            let code = if lower {
+                chosen.0.to_lowercase()
+            } else {
+                chosen.0.to_owned()
+            };
             said.push((sender.code.into(), code));
             chosen
         }
@@ -340,6 +351,11 @@ fn amount(minor: i64, places: usize, random: &mut Random) -> String {
 
 /// What senders add that means nothing here.
 fn noise(random: &mut Random) -> String {
-    const ALPHABET: &[char] = &['a', 'Z', '0', ' ', '&', '=', '%', '+', '/', '?', '#', '"', '\\', 'ü', '漢', '🦀', '{', '<', '\''];
-    (0..random.below(12)).map(|_| *random.of(ALPHABET)).collect()
+    const ALPHABET: &[char] = &[
+        'a', 'Z', '0', ' ', '&', '=', '%', '+', '/', '?', '#', '"', '\\', 'ü', '漢', '🦀', '{',
+        '<', '\'',
+    ];
+    (0..random.below(12))
+        .map(|_| *random.of(ALPHABET))
+        .collect()
 }

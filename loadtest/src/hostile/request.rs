@@ -38,7 +38,11 @@ impl Request {
 
     /// As HTTP/1.1.
     pub(super) fn bytes(&self, random: &mut Random) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: edge\r\n", self.method, self.target());
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nHost: edge\r\n",
+            self.method,
+            self.target()
+        );
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
@@ -65,7 +69,11 @@ fn chunks(body: &[u8], random: &mut Random) -> Vec<u8> {
         bytes.extend(b"\r\n");
         rest = after;
     }
-    let trailer = if random.once_in(4) { "X-Trailer: z\r\n" } else { "" };
+    let trailer = if random.once_in(4) {
+        "X-Trailer: z\r\n"
+    } else {
+        ""
+    };
     bytes.extend(format!("0\r\n{trailer}\r\n").bytes());
     bytes
 }

@@ -39,7 +39,12 @@ impl Webhook {
     fn honest(random: &mut Random, mark: char, number: u64) -> Self {
         let delivery = format!("{mark}{number}-{:08x}", random.next() as u32);
         let status = random.of(&["pending", "approved", "rejected", "revoked", "expired"]);
-        let body = body(random, &delivery, &format!("\"{status}\""), &random.clone().below(4).to_string());
+        let body = body(
+            random,
+            &delivery,
+            &format!("\"{status}\""),
+            &random.clone().below(4).to_string(),
+        );
         Self {
             time: seconds().to_string(),
             body,
@@ -97,7 +102,11 @@ fn body(random: &mut Random, delivery: &str, status: &str, tier: &str) -> String
         random.below(60),
         random.below(1_000)
     );
-    let more = if random.once_in(3) { ", \"extra\": {\"a\": [1, null]}" } else { "" };
+    let more = if random.once_in(3) {
+        ", \"extra\": {\"a\": [1, null]}"
+    } else {
+        ""
+    };
     format!(
         "{{\"id\": {}, \"affiliate_id\": {}, \"status\": {status}, \"tier\": {tier}, \
          \"occurred_at\": \"{time}\"{more}}}",
@@ -110,12 +119,7 @@ pub(super) fn seconds() -> u64 {
     tracking_events::Micros::now().0 / 1_000_000
 }
 
-fn refused(
-    kind: &'static str,
-    request: &Request,
-    by: &'static [u16],
-    random: &mut Random,
-) -> Case {
+fn refused(kind: &'static str, request: &Request, by: &'static [u16], random: &mut Random) -> Case {
     Case::new(kind, request, Expect::Refused(by), random)
 }
 

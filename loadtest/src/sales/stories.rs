@@ -109,10 +109,19 @@ fn one_click(edge: &str, number: usize, id: &str) -> Story {
         ),
         _ => format!("{edge}/aff_lsr?adv=tune-shop&transaction_id={id}&amount={price}"),
     };
-    let answer = if number % 4 == 3 { "success=true;" } else { "OK" };
+    let answer = if number % 4 == 3 {
+        "success=true;"
+    } else {
+        "OK"
+    };
     let taken = |target: &str, meaning| Send::get(target.into(), 200, answer.into(), meaning);
     let refused = |target: String, status, number: u16| {
-        Send::get(target, status, format!("refused: {number} "), Meaning::Refused(number))
+        Send::get(
+            target,
+            status,
+            format!("refused: {number} "),
+            Meaning::Refused(number),
+        )
     };
     let mut story = vec![taken(&target, Meaning::New)];
     if number.is_multiple_of(5) {

@@ -16,7 +16,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// When they hold something else after `within`.
 pub fn arrived(analyst: &Analyst, sent: &Sent, within: Duration) -> anyhow::Result<Sales> {
     let deadline = Instant::now() + within;
-    let quiet = if sent.again() == 0 { Duration::ZERO } else { QUIET };
+    let quiet = if sent.again() == 0 {
+        Duration::ZERO
+    } else {
+        QUIET
+    };
     let (mut last, mut since) = (Sales::default(), Instant::now());
     loop {
         let found = found(analyst)?;
@@ -51,9 +55,8 @@ impl Sent {
             == (found.conversions, found.revisions, found.kyc_updates)
             && (duplicates..=duplicates + self.taken_again).contains(&found.duplicates)
             && numbers
-            && each.all(|((number, sent), (_, found))| {
-                (*sent..=sent + again(number)).contains(found)
-            })
+            && each
+                .all(|((number, sent), (_, found))| (*sent..=sent + again(number)).contains(found))
     }
 
     /// Refusals by reason: sent, sent again, and found.

@@ -150,7 +150,10 @@ mod tests {
         assert_eq!(of("/acmes3cret", ""), "GET /***");
         // A `&` was lost; and what nobody would put there.
         assert_eq!(
-            of("/aff_lsr", "sum=1token=other&sum=1%3Dtoken&tid=%73%33cret&t=a-s3cret"),
+            of(
+                "/aff_lsr",
+                "sum=1token=other&sum=1%3Dtoken&tid=%73%33cret&t=a-s3cret"
+            ),
             "GET /aff_lsr?sum=***&sum=***&tid=***&t=***"
         );
     }
