@@ -17,6 +17,7 @@ mod requests;
 mod saved;
 mod shipping;
 mod visitors;
+mod webhooks;
 
 pub use mutations::Mutations;
 
@@ -66,7 +67,7 @@ targets! {
     "blocks", "the aggregator's block files and checkpoint", saved::blocks;
     "postback", "an advertiser's request, to what is decided of it", reports::postback;
     "money", "amounts of postbacks, by a second reader", reports::money;
-    "webhook", "a webhook of the identity service", reports::webhook;
+    "webhook", "a webhook of the identity service", webhooks::webhook;
     "advertisers", "advertisers.toml, and an advertiser's entry", reports::advertisers;
     "spin-manifest", "the manifest of functions", manifests::manifest;
     "filters", "saved filters of unique visits", saved::filters;

@@ -1,28 +1,26 @@
-//! What advertisers and the identity service send, and the files that say who they are: nothing is taken
+//! What advertisers send, and the files that say who they are: nothing is taken
 //! without proof, amounts are exact, and what is recorded of a refusal does not depend on a secret.
 
 use crate::input::Input;
 use data_encoding::HEXLOWER;
 use edge_tracker::functions::advertisers as advertisers_file;
 use hmac::{Hmac, Mac as _};
-use kyc_webhook::{Scheme, Variables};
 use postback::{Decision, Keys, Postback, Reason, Refused, Request};
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use tracker_api::Conversion;
 use tracking_events::{
-    ClickId, ClickIdParts, ConversionKind, ConversionStatus, KeyId, KeyRing, KycStatus, LaneId,
-    LinkId, MacKey, Micros, NodeId, Seq, TIERS,
+    ClickId, ClickIdParts, ConversionKind, ConversionStatus, KeyId, KeyRing, LaneId, LinkId,
+    MacKey, Micros, NodeId, Seq,
 };
 
-const NOW: Micros = Micros(1_795_000_000_000_000);
-const SECONDS: u64 = NOW.0 / 1_000_000;
+pub(crate) const NOW: Micros = Micros(1_795_000_000_000_000);
 const DAY: u64 = 86_400_000_000;
-const FUTURE: u64 = 300_000_000;
+pub(crate) const FUTURE: u64 = 300_000_000;
 const CLIENT: &str = "203.0.113.7";
 /// Stands for a signature that the target makes.
-const SIGN: &str = "SIGN";
+pub(crate) const SIGN: &str = "SIGN";
 const MAX_MINOR: u128 = 1_000_000_000_000;
 
 /// A sender's name, its entry, and how it proves who it is.
@@ -97,14 +95,14 @@ fn click_of(ring: &KeyRing, time: u64) -> String {
     ring.sign(parts).to_string()
 }
 
-fn hmac(key: &str, parts: &[&[u8]]) -> String {
+pub(crate) fn hmac(key: &str, parts: &[&[u8]]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("of any length");
     parts.iter().for_each(|part| mac.update(part));
     HEXLOWER.encode(&mac.finalize().into_bytes())
 }
 
 /// What must hold of every refusal.
-fn refusal(refused: &Refused) {
+pub(crate) fn refusal(refused: &Refused) {
     let rejection = &refused.rejection;
     let known = |reason: &&Reason| reason.number() == rejection.reason;
     let reason = Reason::ALL.iter().find(known).expect("it has a number");
@@ -386,75 +384,6 @@ pub(crate) fn money(bytes: &[u8]) {
     }
 }
 
-/// Time, signature and delivery, a line each; then the body.
-pub(crate) fn webhook(bytes: &[u8]) {
-    let keys = ["an older key of the service", "a newer key of the service"];
-    let mut lines = bytes.splitn(4, |byte| *byte == b'\n');
-    let mut line = || String::from_utf8_lossy(lines.next().unwrap_or(b"")).into_owned();
-    let (time, mut signature, delivery) = (line(), line(), line());
-    let body = lines.next().unwrap_or(b"");
-    let sign = |key: &str| hmac(key, &[time.as_bytes(), b".", body]);
-    let ours = signature == SIGN;
-    if ours {
-        signature = sign(keys[body.len() % 2]);
-    }
-    let header = |name: &str, value: &str| (format!("x-verifymy-{name}"), value.to_owned());
-    let mut request = Request {
-        method: "POST".into(),
-        path: kyc_webhook::PATH.into(),
-        headers: vec![header("signature", &signature), header("timestamp", &time)],
-        body: body.into(),
-        ..Request::default()
-    };
-    if !delivery.is_empty() {
-        request.headers.push(header("delivery", &delivery));
-    }
-    let scheme = Scheme::read(Variables {
-        keys: keys.join(","),
-        signed: "{timestamp}.{body}".into(),
-        window: "300".into(),
-        signature_header: "x-verifymy-signature".into(),
-        timestamp_header: "x-verifymy-timestamp".into(),
-        delivery_header: "x-verifymy-delivery".into(),
-    });
-    let scheme = scheme.expect("it names keys and headers");
-    let decision = kyc_webhook::decide(&request, Ok(&scheme), NOW);
-    assert_eq!(decision, kyc_webhook::decide(&request, Ok(&scheme), NOW));
-    match decision {
-        Decision::Refuse(refused) => {
-            refusal(&refused);
-            let shown = format!("POST {}", kyc_webhook::PATH);
-            assert_eq!(
-                refused.rejection.request, shown,
-                "nothing of the message is recorded"
-            );
-            assert!(!ours || refused.rejection.reason != 202, "it is signed");
-        }
-        Decision::Accept(update, _) => {
-            let signed = |key: &&str| signature.to_lowercase().ends_with(&sign(key));
-            assert!(keys.iter().any(signed), "nobody signed it");
-            let at: u64 = time.parse().expect("seconds");
-            assert!(at.abs_diff(SECONDS) <= 300);
-            let said: serde_json::Value = serde_json::from_slice(body).expect("JSON");
-            assert_eq!(said["affiliate_id"], *update.affiliate);
-            assert_eq!(said["status"], *update.status);
-            assert_eq!(said["tier"], update.tier);
-            assert!(said["id"].is_null() || said["id"] == *update.delivery);
-            assert!(said["id"].is_string() || delivery == *update.delivery);
-            assert!(KycStatus::from_word(&update.status).is_some());
-            assert!(usize::from(update.tier) < TIERS.len());
-            assert!(update.happened_micros <= NOW.0 + FUTURE);
-            for text in [&update.affiliate, &update.delivery] {
-                assert!((1..=128).contains(&text.len()) && !text.contains(char::is_control));
-            }
-            let at = body.len() / 2;
-            request.body[at] ^= 1;
-            let altered = kyc_webhook::decide(&request, Ok(&scheme), NOW);
-            assert!(matches!(altered, Decision::Refuse(it) if it.rejection.reason == 202));
-        }
-    }
-}
-
 /// `advertisers.toml`, or after a NUL one entry of the store.
 pub(crate) fn advertisers(bytes: &[u8]) {
     if let Some(entry) = bytes.strip_prefix(b"\0") {
@@ -509,9 +438,9 @@ fn stranger(entry: &[u8]) {
 }
 
 pub(crate) mod seeds {
-    //! What senders send, and what operators write.
+    //! What advertisers send, and what operators write.
 
-    use super::{DAY, NOW, RING, SECONDS, click_of, ring};
+    use super::{DAY, NOW, RING, click_of, ring};
 
     pub(crate) fn postback() -> Vec<Vec<u8>> {
         let id = click_of(&RING, NOW.0 - DAY);
@@ -548,35 +477,6 @@ pub(crate) mod seeds {
             format!(
                 "PUT /p.ashx?adv=nobody&r={id}&t=1&p=2&email=a@b.example\ntext/plain\nsha256=00\nabc"
             ),
-        ];
-        seeds.map(String::into_bytes).into()
-    }
-
-    pub(crate) fn webhook() -> Vec<Vec<u8>> {
-        let body = |id: &str, more: &str| {
-            format!(
-                "{{{id}\"affiliate_id\":\"ann\",\"status\":\"approved\",\"tier\":2,\"occurred_at\":\"2026-11-18T03:00:00+02:00\"{more}}}"
-            )
-        };
-        let seeds = [
-            format!("{SECONDS}\nSIGN\n\n{}", body("\"id\":\"d-1\",", "")),
-            format!(
-                "{}\nSIGN\nd-2\n{}",
-                SECONDS - 299,
-                body("", ",\"extra\":{\"a\":[1]}")
-            ),
-            format!(
-                "{}\nSIGN\nd-2\n{}",
-                SECONDS + 301,
-                body("\"id\":\"d-2\",", "")
-            ),
-            format!("{SECONDS}\nSIGN\nd-4\n{}", body("\"id\":\"d-5\",", "")),
-            format!(
-                "{SECONDS}\n{}\n\n{}",
-                "00".repeat(32),
-                body("\"id\":\"d-1\",", "")
-            ),
-            format!("{SECONDS}\nSIGN\n\n{{\"id\":\"x\",\"tier\":256}}"),
         ];
         seeds.map(String::into_bytes).into()
     }

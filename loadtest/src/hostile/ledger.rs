@@ -78,7 +78,9 @@ pub(super) fn against_counters(admin: &str, account: &Account) -> anyhow::Result
     // Who sends what is no HTTP may be gone before there is an answer.
     failed.remove("function_client_gone");
     if busy + late > account.again || !failed.is_empty() {
-        faults.push(format!("functions failed: {failed:?}, busy {busy} times, late {late} times"));
+        faults.push(format!(
+            "functions failed: {failed:?}, busy {busy} times, late {late} times"
+        ));
     }
     Ok(faults)
 }

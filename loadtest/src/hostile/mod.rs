@@ -8,6 +8,7 @@ mod case;
 mod client;
 mod judge;
 mod ledger;
+mod mistakes;
 mod nasties;
 mod postbacks;
 mod random;
@@ -367,7 +368,12 @@ impl Run {
 /// One of any kind.
 fn made(world: &World, random: &mut Random, number: u64) -> Case {
     let kinds = || {
-        let all = [attacks::KINDS, webhooks::KINDS, nasties::KINDS];
+        let all = [
+            attacks::KINDS,
+            mistakes::KINDS,
+            webhooks::KINDS,
+            nasties::KINDS,
+        ];
         all.into_iter().flatten()
     };
     let mut at = random.below(kinds().map(|(weight, _)| weight).sum());

@@ -100,7 +100,9 @@ fn a_body_that_broke_off_is_none() {
 
 #[test]
 fn bytes_that_are_no_text_are_no_message_wherever_they_are() {
-    let (before, after) = BODY.split_once("\"a\"").expect("a field that means nothing here");
+    let (before, after) = BODY
+        .split_once("\"a\"")
+        .expect("a field that means nothing here");
     let body = [before.as_bytes(), b"\"\x80\"", after.as_bytes()].concat();
     let mac = Hmac::<Sha256>::new_from_slice(NEW.as_bytes()).expect("a key");
     let mac = mac.chain_update(format!("{SECONDS}.")).chain_update(&body);
