@@ -17,11 +17,11 @@ auth = [{ secret_parameter = { name = "token", value = "plain-secret" } }]
 [vol]
 dialect = "voluum"
 currency = "USD"
-auth = [{ secret_in_path = "voluum-secret" }]
+auth = [{ secret_path = "voluum-secret" }]
 [kei]
 dialect = "keitaro"
 currency = "USD"
-auth = [{ secret_in_path = "keitaro-key" }]
+auth = [{ secret_path = "keitaro-key" }]
 path_keys = ["keitaro-key"]
 [eve]
 dialect = "everflow"
@@ -38,15 +38,15 @@ auth = [{ secret_parameter = { name = "secure", value = "affise-secret" } }]
 [bin]
 dialect = "binom"
 currency = "USD"
-auth = [{ secret_in_path = "binom-secret" }]
+auth = [{ secret_path = "binom-secret" }]
 [red]
 dialect = "redtrack"
 currency = "USD"
-auth = [{ secret_in_path = "redtrack-secret" }]
+auth = [{ secret_path = "redtrack-secret" }]
 [cak]
 dialect = "cake"
 currency = "USD"
-auth = [{ secret_in_path = "cake-secret" }]
+auth = [{ secret_path = "cake-secret" }]
 [sig]
 dialect = "generic"
 auth = [{ hmac = { key = "a key of some length", over = "query", parameter = "sig" } }]
@@ -182,6 +182,37 @@ fn forms_and_json_are_read_like_queries() {
             "{kind}"
         );
     }
+}
+
+#[test]
+fn bodies_that_break_off_or_never_end_are_refused_with_their_number() {
+    let edge = edge();
+    let long = format!("10001\r\n{}\r\n0\r\n\r\n", "&".repeat(0x1_0001));
+    for (path, numbers) in [
+        ("/postback/plain?token=plain-secret", [115, 116]),
+        ("/api/webhooks/kyc/verifymy", [205, 204]),
+    ] {
+        for (body, number) in [
+            ("zz\r\nabc\r\n0\r\n\r\n", numbers[0]),
+            ("ffffffffffffffffff\r\nabc\r\n", numbers[0]),
+            (long.as_str(), numbers[1]),
+        ] {
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+            );
+            let answer = parse(&edge.raw(request.as_bytes()));
+            let begins = format!("refused: {number} ");
+            let shown = &body[..body.len().min(40)];
+            assert!(
+                answer.text().starts_with(&begins),
+                "{path} {shown:?}: {answer:?}"
+            );
+        }
+    }
+    let durable = "kind=\"rejection\",outcome=\"durable\"";
+    assert_eq!(edge.metric("edge_reports_total", durable), 6);
+    assert_eq!(edge.metric("edge_reports_total", "conversion"), 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::clickhouse::{Analyst, Answer};
 use crate::interrupt::Interrupt;
 use crate::replay::{self, Outcome};
-use crate::sales::{self, Sales};
+use crate::sales::{self, Progress, Sales};
 use crate::stack::{Stack, Wiring};
 use crate::verify::{self, Verdict};
 use crate::{links, traffic};
@@ -22,6 +22,8 @@ const SAMPLE_SEED: u64 = 20_261_120;
 const EDGES: u16 = 2;
 const ARRIVE_WITHIN: Duration = Duration::from_secs(60);
 const CONNECTIONS: usize = 16;
+/// How often edges, and as often the aggregator, are killed while sales are reported.
+const KILLS: usize = 6;
 
 /// What to show.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct Options {
     pub rate: f64,
     /// A file of countries by address; absent, countries are unknown.
     pub geo: Option<PathBuf>,
+    /// Whether edges and aggregator are killed while sales are reported.
+    pub kill: bool,
     /// Whether to stop once everything is shown.
     pub exit: bool,
 }
@@ -42,7 +46,7 @@ pub struct Options {
 /// When something does not start, or an answered request is missing or doubled at the end.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
-    let folder = Folder::make()?;
+    let folder = Folder::make("demo")?;
     let log = match &options.replay {
         Some(log) => log.clone(),
         None => sample(folder.path())?,
@@ -51,17 +55,22 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if geo.is_none() {
         println!("No file of countries by address: countries will be unknown.");
     }
-    let stack = start(folder.path(), geo)?;
+    let mut stack = start(folder.path(), geo)?;
     interrupt.check()?;
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
     let outcome = replay(&stack, &log, options.rate, &mut interrupt)?;
     interrupt.check()?;
     print!("\n{}", outcome.table());
-    let verdict = verify::verify(&analyst, &outcome, 0, ARRIVE_WITHIN)?;
-    let sales = sell(&stack, &analyst, &outcome.run)?;
+    let mut verdict = verify::verify(&analyst, &outcome, 0, ARRIVE_WITHIN)?;
+    let times = Times::read(&stack)?;
+    let kills = if options.kill { KILLS } else { 0 };
+    let sales = sell(&mut stack, &analyst, &outcome.run, kills)?;
+    if options.kill {
+        verdict = verify::verify(&analyst, &outcome, 0, ARRIVE_WITHIN)?;
+    }
     show_tables(&analyst, &outcome.run)?;
     show_addresses(&stack);
-    let summary = summary(&stack, &outcome, &verdict, sales)?;
+    let summary = summary(&times, &outcome, &verdict, &sales);
     if !options.exit {
         println!("{summary}\n\nEverything stays up until Ctrl-C.");
         runtime()?.block_on(interrupt.wished());
@@ -77,13 +86,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A folder of this demo's own, removed at its end.
-struct Folder(PathBuf);
+/// A folder of a run's own, removed at its end.
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn make() -> anyhow::Result<Self> {
+    pub(crate) fn make(what: &str) -> anyhow::Result<Self> {
         let name = format!(
-            "fanzfiliate-demo-{:08x}",
+            "fanzfiliate-{what}-{:08x}",
             getrandom::u32().context("no randomness")?
         );
         let path = std::env::temp_dir().join(name);
@@ -91,7 +100,7 @@ impl Folder {
         Ok(Self(path))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -161,19 +170,56 @@ fn replay(
     outcome
 }
 
-/// Advertisers report sales for a share of the clicks, and the identity service checks affiliates.
-fn sell(stack: &Stack, analyst: &Analyst, run: &str) -> anyhow::Result<Sales> {
+/// Advertisers report sales for a share of the clicks, and the identity service checks affiliates; the
+/// tables must hold just that, whatever is killed meanwhile.
+///
+/// # Errors
+/// When the tables hold something else.
+pub fn sell(
+    stack: &mut Stack,
+    analyst: &Analyst,
+    run: &str,
+    kills: usize,
+) -> anyhow::Result<Sales> {
     println!("\nAdvertisers report sales; some repeat, revise, forge or forget.");
     let begun = Instant::now();
-    let sent = sales::report(analyst, run, &stack.edge_urls, &links::sample_affiliates())?;
+    let (edges, affiliates) = (stack.edge_urls.clone(), links::sample_affiliates());
+    let sent = sales::report(analyst, run, &edges, &affiliates, |progress| {
+        kill(stack, progress, kills)
+    })?;
     let seconds = begun.elapsed().as_secs_f64();
-    let found = sales::arrived(analyst, sent, ARRIVE_WITHIN)?;
+    let found = sales::arrived(analyst, &sent, ARRIVE_WITHIN)?;
     println!(
         "{} conversions, {} revisions, {} repeats, {} refused, {} identity checks in {seconds:.1} s: \
          the tables hold just that.",
-        found.conversions, found.revisions, found.duplicates, found.refused, found.kyc_updates
+        found.conversions,
+        found.revisions,
+        found.duplicates,
+        found.refusals(),
+        found.kyc_updates
     );
+    if kills > 0 {
+        println!(
+            "Edges and the aggregator were killed {kills} times each; {} requests were sent again, for \
+             their answers were lost. Of these, repeats and refusals may be there twice.",
+            sent.again()
+        );
+    }
+    println!("{}", sent.refusals(&found));
     Ok(found)
+}
+
+/// `kill -9` of one edge after another and of the aggregator, while senders are busy.
+fn kill(stack: &mut Stack, progress: &Progress<'_>, kills: usize) -> anyhow::Result<()> {
+    for number in 0..kills {
+        progress.wait_for((number as f64 + 0.5) / kills as f64);
+        let edge = number % stack.edges.len();
+        stack.edges[edge].kill9()?;
+        stack.aggregator.kill9()?;
+        stack.edges[edge].restart()?;
+        stack.aggregator.restart()?;
+    }
+    Ok(())
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -233,15 +279,23 @@ fn show_addresses(stack: &Stack) {
     );
 }
 
-fn summary(
-    stack: &Stack,
-    outcome: &Outcome,
-    verdict: &Verdict,
-    sales: Sales,
-) -> anyhow::Result<String> {
-    let log = verify::quantile(&stack.edge_admin_urls, "edge_click_log_seconds", 0.99)?;
-    let aggregator = std::slice::from_ref(&stack.aggregator_admin_url);
-    let freshness = verify::quantile(aggregator, "aggregator_freshness_seconds", 0.99)?;
+/// What is measured of clicks; a process that is killed forgets it.
+struct Times {
+    log: f64,
+    freshness: f64,
+}
+
+impl Times {
+    fn read(stack: &Stack) -> anyhow::Result<Self> {
+        let aggregator = std::slice::from_ref(&stack.aggregator_admin_url);
+        Ok(Self {
+            log: verify::quantile(&stack.edge_admin_urls, "edge_click_log_seconds", 0.99)?,
+            freshness: verify::quantile(aggregator, "aggregator_freshness_seconds", 0.99)?,
+        })
+    }
+}
+
+fn summary(times: &Times, outcome: &Outcome, verdict: &Verdict, sales: &Sales) -> String {
     let counts = &verdict.counts;
     let summary = json!({
         "sent": outcome.sent,
@@ -260,12 +314,12 @@ fn summary(
         "conversions": sales.conversions,
         "conversion_revisions": sales.revisions,
         "conversion_duplicates": sales.duplicates,
-        "postbacks_refused": sales.refused,
+        "postbacks_refused": sales.refusals(),
         "kyc_updates": sales.kyc_updates,
         "redirect_p50_us": outcome.latency.value_at_quantile(0.5),
         "redirect_p99_us": outcome.latency.value_at_quantile(0.99),
-        "click_log_p99_us": (log * 1e7).round() / 10.0,
-        "freshness_p99_ms": (freshness * 1e4).round() / 10.0,
+        "click_log_p99_us": (times.log * 1e7).round() / 10.0,
+        "freshness_p99_ms": (times.freshness * 1e4).round() / 10.0,
     });
-    Ok(summary.to_string())
+    summary.to_string()
 }

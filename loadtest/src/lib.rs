@@ -7,6 +7,7 @@ pub mod chaos;
 pub mod clickhouse;
 pub mod combined_log;
 pub mod demo;
+pub mod hostile;
 pub mod interrupt;
 pub mod links;
 pub mod overload;

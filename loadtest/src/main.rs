@@ -12,7 +12,7 @@ use loadtest::bench::baseline::{self, Baseline};
 use loadtest::bench::click;
 use loadtest::bench::edges;
 use loadtest::bench::pipeline::{self, tail};
-use loadtest::{chaos, demo, links, overload, replay};
+use loadtest::{chaos, demo, hostile, links, overload, replay};
 
 /// Replays traffic, runs the demo, measures.
 #[derive(Parser)]
@@ -41,6 +41,10 @@ enum Task {
     /// Load an edge past its capacity, and hold what visitors met against what it counted and logged.
     /// The last line is one JSON object.
     Overload(overload::Options),
+    /// Send forged, altered and malformed postbacks and webhooks among authentic ones, and hold what was
+    /// answered against what each must be, the edge's counters and the tables. The last line is one JSON
+    /// object.
+    HostileReports(hostile::Options),
     /// Follow nginx's log and insert it, as the pipeline that ours is measured beside.
     #[command(hide = true)]
     Tail(tail::Options),
@@ -60,6 +64,9 @@ struct Demo {
     /// A MaxMind-format file of countries by address.
     #[arg(long, value_name = "FILE")]
     geo: Option<PathBuf>,
+    /// Kill edges and the aggregator (`kill -9`) while sales are reported.
+    #[arg(long)]
+    kill: bool,
     /// Stop when everything is shown, instead of staying up until Ctrl-C.
     #[arg(long)]
     exit: bool,
@@ -103,11 +110,13 @@ fn main() -> ExitCode {
             replay,
             rate,
             geo,
+            kill,
             exit,
         }) => demo::run(&demo::Options {
             replay,
             rate,
             geo,
+            kill,
             exit,
         }),
         Task::Chaos(options) => chaos::run(&options),
@@ -115,6 +124,7 @@ fn main() -> ExitCode {
         Task::BenchPipeline(options) => pipeline::run(&options),
         Task::BenchEdges(options) => edges::run(&options),
         Task::Overload(options) => overload::run(&options),
+        Task::HostileReports(options) => hostile::run(&options),
         Task::Tail(options) => tail::run(&options),
         Task::Baseline { which } => baseline::serve(which),
     };

@@ -38,12 +38,23 @@ pub struct Wiring {
     pub engine: Option<u16>,
     /// Whether edges run the functions; these have been built.
     pub functions: bool,
+    /// Advertisers and variables of the functions, instead of the demo's.
+    pub function_files: Option<FunctionFiles>,
     /// Further sections of edges' settings.
     pub edge_settings: String,
     /// Environment variables of edges and aggregator.
     pub environment: Vec<(String, String)>,
     /// Where edges are, first to last; on this machine's loopback those that it does not name.
     pub places: Vec<Place>,
+}
+
+/// What functions are told, as files.
+#[derive(Debug, Clone)]
+pub struct FunctionFiles {
+    /// `advertisers.toml`.
+    pub advertisers: String,
+    /// Lines of `name = "value"`.
+    pub variables: String,
 }
 
 /// Where an edge is.
@@ -227,7 +238,11 @@ impl Stack {
             let place = wiring.places.get(usize::from(node) - 1).unwrap_or(&here);
             let mut text = edge_settings(&dir, node, [http, admin, shipping_port], geo, place);
             if wiring.functions {
-                text.push_str(&functions_settings(&dir)?);
+                let files = wiring.function_files.clone();
+                text.push_str(&functions_settings(
+                    &dir,
+                    &files.unwrap_or_else(sales::files),
+                )?);
             }
             text.push_str(&wiring.edge_settings);
             let name = format!("edge-{node}");
@@ -336,12 +351,12 @@ fn edge_settings(
 }
 
 /// The functions as they are deployed, and what they are told.
-fn functions_settings(dir: &Path) -> anyhow::Result<String> {
+fn functions_settings(dir: &Path, files: &FunctionFiles) -> anyhow::Result<String> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest = here.join("../wasm-functions/spin.toml").canonicalize()?;
     let (advertisers, variables) = (dir.join("advertisers.toml"), dir.join("variables.toml"));
-    sales::write_secret(&advertisers, sales::ADVERTISERS)?;
-    sales::write_secret(&variables, &sales::variables())?;
+    sales::write_secret(&advertisers, &files.advertisers)?;
+    sales::write_secret(&variables, &files.variables)?;
     Ok(format!(
         "[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n"
     ))

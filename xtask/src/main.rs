@@ -36,7 +36,7 @@ enum Task {
     Setup,
     /// Set up, build for release and run the whole pipeline on sample traffic.
     ///
-    /// Arguments are passed on to `loadtest demo`: --exit, --replay FILE, --rate N, …
+    /// Arguments are passed on to `loadtest demo`: --exit, --kill, --replay FILE, --rate N, …
     Demo {
         /// Passed on to `loadtest demo`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -63,6 +63,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Send a million postbacks and webhooks, forged, altered and malformed among authentic ones, to a real
+    /// edge, and hold what was answered against counters and tables.
+    ///
+    /// Arguments are passed on to `loadtest hostile-reports`: --requests N, --seed N, --first N, …
+    HostileReports {
+        /// Passed on to `loadtest hostile-reports`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Break the durability code in each known way, in a copy, and see that the tests notice.
     Mutants(mutants::Options),
     /// Measure, and say what does not keep to its budget.
@@ -86,6 +95,7 @@ fn main() -> ExitCode {
         Task::Check => check::run_all(),
         Task::Chaos(options) => options.run(),
         Task::Overload { args } => overload(args),
+        Task::HostileReports { args } => hostile_reports(args),
         Task::Mutants(options) => mutants::run_all(&options),
         Task::Bench { what } => what.unwrap_or_default().run(),
         Task::Fuzz(fuzz) => fuzz.run(),
@@ -125,6 +135,16 @@ fn overload(args: Vec<OsString>) -> anyhow::Result<()> {
     overload.arg(target_dir().join("overload")).args(args);
     // Replaces this process, so that Ctrl-C and the exit code are the trial's own.
     Err(overload.exec()).context("cannot start the trial")
+}
+
+fn hostile_reports(args: Vec<OsString>) -> anyhow::Result<()> {
+    setup::run_all()?;
+    functions::build()?;
+    build_release()?;
+    let mut hostile = Command::new(target_dir().join("release/loadtest"));
+    hostile.arg("hostile-reports").args(args);
+    // Replaces this process, so that Ctrl-C and the exit code are the trial's own.
+    Err(hostile.exec()).context("cannot start the trial")
 }
 
 /// Every program, as it is deployed.

@@ -76,8 +76,13 @@ impl Failure {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self == Self::Busy {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        match self {
+            Self::Busy => drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
+            // The rest of the body is not read, so that nothing can follow it.
+            Self::RequestTooLarge => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
         }
         response
     }

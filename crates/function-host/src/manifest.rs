@@ -218,7 +218,15 @@ impl Component {
         values: &BTreeMap<String, String>,
     ) -> Result<Self, String> {
         let allowed = file.allowed_outbound_hosts.iter();
-        let allowed = allowed.map(|host| Allowed::parse(&expand(host, values)?));
+        // What was filled in may be a secret: the template is shown.
+        let wrong = |host: &String| format!("{host:?} in allowed_outbound_hosts is no host");
+        let allowed = allowed.map(|host| {
+            let filled_in = expand(host, values)?;
+            Allowed::parse(&filled_in).map_err(|text| match filled_in == *host {
+                true => text,
+                false => wrong(host),
+            })
+        });
         let variables = file.variables.iter();
         let variables = variables.map(|(name, value)| Ok((name.clone(), expand(value, values)?)));
         Ok(Self {

@@ -2,7 +2,7 @@
 //! exchanged while the node runs. What they say of sales is taken in `api`; how they are run is
 //! `function-host`'s.
 
-mod advertisers;
+pub mod advertisers;
 mod api;
 mod ledger;
 mod variables;

@@ -10,11 +10,14 @@ mod events;
 mod folder;
 mod input;
 mod journal;
+mod manifests;
 mod mutations;
+mod reports;
 mod requests;
 mod saved;
 mod shipping;
 mod visitors;
+mod webhooks;
 
 pub use mutations::Mutations;
 
@@ -62,6 +65,11 @@ targets! {
     "message", "messages of edges and aggregators", shipping::message;
     "batch", "a batch's header and zstd payload", shipping::batch;
     "blocks", "the aggregator's block files and checkpoint", saved::blocks;
+    "postback", "an advertiser's request, to what is decided of it", reports::postback;
+    "money", "amounts of postbacks, by a second reader", reports::money;
+    "webhook", "a webhook of the identity service", webhooks::webhook;
+    "advertisers", "advertisers.toml, and an advertiser's entry", reports::advertisers;
+    "spin-manifest", "the manifest of functions", manifests::manifest;
     "filters", "saved filters of unique visits", saved::filters;
 }
 

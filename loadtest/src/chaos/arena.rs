@@ -103,6 +103,7 @@ impl Arena {
         let (packets, streams) = (Packets::listen(front, seed)?, Streams::listen()?);
         let wiring = Wiring {
             functions: false,
+            function_files: None,
             shipping: Some(packets.port),
             engine: Some(streams.port),
             edge_settings: match scenario {

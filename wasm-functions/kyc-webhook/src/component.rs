@@ -9,9 +9,7 @@ use tracking_events::Micros;
 
 #[http_service]
 async fn answer(request: Request) -> Answer {
-    let Some(request) = io::read(request).await else {
-        return io::unavailable();
-    };
+    let request = io::read(request).await;
     let scheme = Scheme::read(Variables {
         keys: io::variable("kyc_keys").await,
         signed: io::variable("kyc_signed").await,

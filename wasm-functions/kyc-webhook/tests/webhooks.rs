@@ -92,6 +92,29 @@ fn refused(request: &Request, reason: Reason) {
 }
 
 #[test]
+fn a_body_that_broke_off_is_none() {
+    let mut broken = signed(SECONDS, BODY);
+    broken.broken = true;
+    refused(&broken, Reason::KycMalformedBody);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_no_message_wherever_they_are() {
+    let (before, after) = BODY
+        .split_once("\"a\"")
+        .expect("a field that means nothing here");
+    let body = [before.as_bytes(), b"\"\x80\"", after.as_bytes()].concat();
+    let mac = Hmac::<Sha256>::new_from_slice(NEW.as_bytes()).expect("a key");
+    let mac = mac.chain_update(format!("{SECONDS}.")).chain_update(&body);
+    let signature = data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes());
+    let signed = Request {
+        body,
+        ..request(&SECONDS.to_string(), &signature, "")
+    };
+    refused(&signed, Reason::KycMalformedBody);
+}
+
+#[test]
 fn what_was_signed_is_taken() {
     let update = accepted(&signed(SECONDS, BODY));
     assert_eq!((&*update.provider, &*update.delivery), ("verifymy", "d-1"));

@@ -1,6 +1,7 @@
 //! An advertiser's entry in the store: what it may say, and what is wrong with one.
 
 use crate::dialect::{Dialect, Field};
+use crate::mask::Hidden;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -44,7 +45,6 @@ pub(crate) struct Advertiser {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Auth {
     /// `/postback/NAME/SECRET`, or the path key.
-    #[serde(alias = "secret_in_path")]
     SecretPath(String),
     /// A parameter that holds a secret.
     SecretParameter { name: String, value: String },
@@ -185,13 +185,21 @@ impl Advertiser {
             .unwrap_or(self.dialect.table().answer)
     }
 
-    /// Names of parameters that hold secrets or signatures.
-    pub(crate) fn secret_names(&self) -> impl Iterator<Item = &str> {
-        self.auth.iter().filter_map(|way| match way {
-            Auth::SecretParameter { name, .. } => Some(name.as_str()),
-            Auth::Hmac(signature) => signature.parameter.as_deref(),
-            Auth::SecretPath(_) | Auth::Addresses(_) => None,
-        })
+    /// What is not to be shown of a request.
+    pub(crate) fn hidden(&self) -> Hidden<'_> {
+        let mut hidden = Hidden::default();
+        for way in &self.auth {
+            match way {
+                Auth::SecretPath(secret) => hidden.values.push(secret),
+                Auth::SecretParameter { name, value } => {
+                    hidden.names.push(name);
+                    hidden.values.push(value);
+                }
+                Auth::Hmac(signature) => hidden.names.extend(signature.parameter.as_deref()),
+                Auth::Addresses(_) => {}
+            }
+        }
+        hidden
     }
 }
 

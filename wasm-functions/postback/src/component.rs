@@ -13,9 +13,7 @@ type Found = (String, Option<Vec<u8>>);
 
 #[http_service]
 async fn answer(request: Request) -> Answer {
-    let Some(request) = io::read(request).await else {
-        return io::unavailable();
-    };
+    let request = io::read(request).await;
     let postback = match Postback::read(&request) {
         Ok(postback) => postback,
         Err(refused) => {

@@ -2,6 +2,7 @@
 
 use crate::advertiser::Advertiser;
 use crate::dialect::{Field, Table};
+use crate::mask::Hidden;
 use crate::parameters::Parameters;
 use crate::route::{self, Named};
 use crate::{amount, auth, mask};
@@ -64,6 +65,10 @@ impl<'r> Postback<'r> {
             if !matches!(request.method.as_str(), "GET" | "POST") {
                 return Err(Reason::MethodNotAllowed.because("GET and POST are taken"));
             }
+            if request.broken {
+                let broken = "the body broke off before its end";
+                return Err(Reason::MalformedQuery.because(broken));
+            }
             let kind = request.header("content-type").unwrap_or_default();
             let parameters = Parameters::read(&request.query, kind, &request.body)?;
             let named = route::named(&request.path, &parameters)?;
@@ -75,7 +80,7 @@ impl<'r> Postback<'r> {
                 parameters,
                 named,
             }),
-            Err(refusal) => Err(Box::new(refused(refusal, request, "", [].into_iter()))),
+            Err(refusal) => Err(Box::new(refused(refusal, request, "", None))),
         }
     }
 
@@ -96,10 +101,9 @@ impl<'r> Postback<'r> {
         now: Micros,
     ) -> Decision<Conversion<'static>> {
         let refuse = |refusal: Refusal, advertiser: Option<&Advertiser>| {
-            let secrets = advertiser.into_iter().flat_map(Advertiser::secret_names);
             // Who nobody knows is nobody's name.
             let party = if entry.is_some() { name } else { "" };
-            Decision::Refuse(Box::new(refused(refusal, self.request, party, secrets)))
+            Decision::Refuse(Box::new(refused(refusal, self.request, party, advertiser)))
         };
         let Some(read) = entry.map(Advertiser::read) else {
             return refuse(route::unknown(), None);
@@ -153,13 +157,17 @@ impl<'r> Postback<'r> {
     }
 }
 
-fn refused<'s>(
+fn refused(
     refusal: Refusal,
     request: &Request,
     party: &str,
-    secrets: impl Iterator<Item = &'s str>,
+    advertiser: Option<&Advertiser>,
 ) -> Refused {
-    let shown = mask::masked(&request.method, &request.path, &request.query, secrets);
+    let hidden = Hidden {
+        name: party,
+        ..advertiser.map(Advertiser::hidden).unwrap_or_default()
+    };
+    let shown = mask::masked(&request.method, &request.path, &request.query, &hidden);
     refusal.of("postback", party, shown, request)
 }
 

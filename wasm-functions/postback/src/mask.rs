@@ -45,16 +45,25 @@ const SHOWN: &[&str] = &[
     "offer_id",
 ];
 
-/// Method and target, with all values masked that are not known to be harmless, those of `secrets`, and
-/// what may be a secret in the path.
-pub(crate) fn masked<'s>(
-    method: &str,
-    path: &str,
-    query: &str,
-    secrets: impl Iterator<Item = &'s str>,
-) -> String {
-    let secrets: Vec<&str> = secrets.collect();
-    let mut text = format!("{method} {}", masked_path(path));
+/// Paths that name nobody.
+const PATHS: &[&str] = &["postback", "aff_lsr", "aff_l", "aff_goal", "p.ashx"];
+
+/// What an advertiser keeps to itself.
+#[derive(Debug, Default)]
+pub(crate) struct Hidden<'a> {
+    /// Its name, which may be shown; empty when nobody is known. What stands in its place may be a secret
+    /// whose `/` was lost.
+    pub(crate) name: &'a str,
+    /// Parameters that hold secrets or signatures.
+    pub(crate) names: Vec<&'a str>,
+    /// Secrets, wherever they were put.
+    pub(crate) values: Vec<&'a str>,
+}
+
+/// Method and target, with all values masked that are not known to be harmless, those `hidden`, and what
+/// may be a secret in the path.
+pub(crate) fn masked(method: &str, path: &str, query: &str, hidden: &Hidden<'_>) -> String {
+    let mut text = format!("{method} {}", masked_path(path, hidden.name));
     for (number, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
         text.push(if number == 0 { '?' } else { '&' });
         let Some((name, value)) = pair.split_once('=').filter(|(name, _)| is_name(name)) else {
@@ -62,7 +71,7 @@ pub(crate) fn masked<'s>(
             continue;
         };
         let among = |names: &[&str]| names.iter().any(|it| it.eq_ignore_ascii_case(name));
-        let shown = among(SHOWN) && !among(&secrets) && is_harmless(value);
+        let shown = among(SHOWN) && !among(&hidden.names) && is_harmless(value, hidden);
         text.push_str(name);
         text.push('=');
         text.push_str(if shown || value.is_empty() {
@@ -83,20 +92,25 @@ fn is_name(name: &str) -> bool {
     name.len() <= MAX_SHOWN_BYTES && name.bytes().all(plain)
 }
 
-/// Somebody's address may have been put anywhere.
-fn is_harmless(value: &str) -> bool {
+/// Somebody's address may have been put anywhere; and where a `&` was lost, what follows belongs to another
+/// parameter.
+fn is_harmless(value: &str, hidden: &Hidden<'_>) -> bool {
     let decoded = percent_decode_str(value).decode_utf8_lossy();
-    value.len() <= MAX_SHOWN_BYTES && !decoded.contains('@') && decoded.parse::<IpAddr>().is_err()
+    value.len() <= MAX_SHOWN_BYTES
+        && !decoded.contains(['@', '=', '&'])
+        && !hidden.values.iter().any(|secret| decoded.contains(secret))
+        && decoded.parse::<IpAddr>().is_err()
 }
 
-fn masked_path(path: &str) -> String {
+fn masked_path(path: &str, known: &str) -> String {
     let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match segments[..] {
         [] => "/".into(),
-        ["postback", name] if is_name(name) => format!("/postback/{name}"),
-        ["postback", name, ..] if is_name(name) => format!("/postback/{name}/***"),
+        ["postback", name] if name == known => format!("/postback/{name}"),
+        ["postback", name, ..] if name == known => format!("/postback/{name}/***"),
+        ["postback", _] => "/postback/***".into(),
         [_, "postback"] => "/***/postback".into(),
-        [only] if is_name(only) => format!("/{only}"),
+        [only] if PATHS.contains(&only) => format!("/{only}"),
         _ => "/***".into(),
     }
 }
@@ -107,7 +121,12 @@ mod tests {
 
     #[test]
     fn secrets_and_persons_are_masked() {
-        let of = |path, query| masked("GET", path, query, ["goal"].into_iter());
+        let hidden = Hidden {
+            name: "acme",
+            names: vec!["goal"],
+            values: vec!["s3cret"],
+        };
+        let of = |path, query| masked("GET", path, query, &hidden);
         assert_eq!(
             of(
                 "/postback/acme/s3cret",
@@ -127,5 +146,15 @@ mod tests {
             "GET /aff_lsr?adv_sub=***&amount=***&goal=***&***"
         );
         assert_eq!(of("/x/y", "to%6ben=s3cret"), "GET /***?***");
+        assert_eq!(of("/postback/acmes3cret", ""), "GET /postback/***");
+        assert_eq!(of("/acmes3cret", ""), "GET /***");
+        // A `&` was lost; and what nobody would put there.
+        assert_eq!(
+            of(
+                "/aff_lsr",
+                "sum=1token=other&sum=1%3Dtoken&tid=%73%33cret&t=a-s3cret"
+            ),
+            "GET /aff_lsr?sum=***&sum=***&tid=***&t=***"
+        );
     }
 }

@@ -188,6 +188,9 @@ fn limits() {
         &post(&target, "", &"x".repeat((64 << 10) + 1)),
         Reason::BodyTooLarge,
     );
+    let mut broken = post(&target, "", "");
+    broken.broken = true;
+    is(&broken, Reason::MalformedQuery);
     let mut put = get(&target);
     put.method = "PUT".into();
     is(&put, Reason::MethodNotAllowed);

@@ -2,10 +2,12 @@
 
 use crate::{Decision, MAX_BODY_BYTES, Refused, Request};
 use bytes::Bytes;
+use http_body::Frame;
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 use spin_sdk::http::{FullBody, HeaderValue, Request as Incoming, Response, StatusCode};
 use spin_sdk::variables;
+use spin_sdk::wasip3::http::types::ErrorCode;
 
 /// An answer, whole.
 pub type Answer = Response<FullBody<Bytes>>;
@@ -13,9 +15,8 @@ pub type Answer = Response<FullBody<Bytes>>;
 /// How long a sender should wait before it tries again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-/// Reads a request; of a body that is too long, a little more than is allowed. None when the sender
-/// went away.
-pub async fn read(incoming: Incoming) -> Option<Request> {
+/// Reads a request; of a body that is too long, a little more than is allowed.
+pub async fn read(incoming: Incoming) -> Request {
     let headers = incoming.headers().iter();
     let headers = headers.filter_map(|(name, value)| {
         let value = value.to_str().ok()?;
@@ -33,14 +34,21 @@ pub async fn read(incoming: Incoming) -> Option<Request> {
         .and_then(Request::client_of);
     let mut body = incoming.into_body();
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.ok()?.into_data() {
-            request.body.extend_from_slice(&data);
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => request.body.extend_from_slice(&data),
+            Ok(Err(_)) => {}
+            // The host's own limit: the rest is not there, but it was longer.
+            Err(ErrorCode::HttpRequestBodySize(_)) => request.body.resize(MAX_BODY_BYTES + 1, 0),
+            Err(_) => {
+                request.broken = true;
+                break;
+            }
         }
         if request.body.len() > MAX_BODY_BYTES {
             break;
         }
     }
-    Some(request)
+    request
 }
 
 /// A variable; empty when it has no value.

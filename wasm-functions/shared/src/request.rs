@@ -18,6 +18,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// As sent. One that is too long need not be all there, but is longer than [`MAX_BODY_BYTES`].
     pub body: Vec<u8>,
+    /// Whether the body broke off, or was not written as HTTP says: nobody knows what was meant.
+    pub broken: bool,
     /// Who sent it, if that is known.
     pub client: Option<IpAddr>,
 }

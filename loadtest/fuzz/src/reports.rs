@@ -1,0 +1,519 @@
+//! What advertisers send, and the files that say who they are: nothing is taken
+//! without proof, amounts are exact, and what is recorded of a refusal does not depend on a secret.
+
+use crate::input::Input;
+use data_encoding::HEXLOWER;
+use edge_tracker::functions::advertisers as advertisers_file;
+use hmac::{Hmac, Mac as _};
+use postback::{Decision, Keys, Postback, Reason, Refused, Request};
+use sha2::Sha256;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use tracker_api::Conversion;
+use tracking_events::{
+    ClickId, ClickIdParts, ConversionKind, ConversionStatus, KeyId, KeyRing, LaneId, LinkId,
+    MacKey, Micros, NodeId, Seq,
+};
+
+pub(crate) const NOW: Micros = Micros(1_795_000_000_000_000);
+const DAY: u64 = 86_400_000_000;
+pub(crate) const FUTURE: u64 = 300_000_000;
+const CLIENT: &str = "203.0.113.7";
+/// Stands for a signature that the target makes.
+pub(crate) const SIGN: &str = "SIGN";
+const MAX_MINOR: u128 = 1_000_000_000_000;
+
+/// A sender's name, its entry, and how it proves who it is.
+type Sender = (&'static str, &'static str, Proof);
+
+#[derive(Debug, Clone, Copy)]
+enum Proof {
+    Path(&'static str),
+    Parameter(&'static str, &'static str),
+    Query(&'static str),
+    Body(&'static str),
+    Address,
+}
+
+const SENDERS: &[Sender] = &[
+    (
+        "generic",
+        r#"{"dialect":"generic","currency":"USD","auth":[{"secret_parameter":{"name":"token","value":"generic-secret"}}]}"#,
+        Proof::Parameter("token", "generic-secret"),
+    ),
+    (
+        "voluum",
+        r#"{"dialect":"voluum","currency":"KWD","auth":[{"secret_path":"voluum-secret"}]}"#,
+        Proof::Path("voluum-secret"),
+    ),
+    (
+        "keitaro",
+        r#"{"dialect":"keitaro","currency":"USD","auth":[{"secret_path":"keitaro-secret"}]}"#,
+        Proof::Path("keitaro-secret"),
+    ),
+    (
+        "affise",
+        r#"{"dialect":"affise","currency":"JPY","auth":[{"secret_path":"affise-secret"}]}"#,
+        Proof::Path("affise-secret"),
+    ),
+    (
+        "tune",
+        r#"{"dialect":"tune","currency":"USD","auth":[{"addresses":["203.0.113.0/24"]}]}"#,
+        Proof::Address,
+    ),
+    (
+        "query",
+        r#"{"dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"the key of queries","over":"query","parameter":"sig"}}]}"#,
+        Proof::Query("the key of queries"),
+    ),
+    (
+        "body",
+        r#"{"dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"the key of bodies","over":"body","header":"x-signature"}}]}"#,
+        Proof::Body("the key of bodies"),
+    ),
+];
+
+static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+    let keys = Keys::parse(&format!("1:{}", "11".repeat(32)));
+    keys.expect("64 digits are a key")
+});
+static RING: LazyLock<KeyRing> = LazyLock::new(|| ring(0x11));
+
+fn ring(byte: u8) -> KeyRing {
+    let id = KeyId::new(1).expect("below 32");
+    KeyRing::new(id, [(id, MacKey::new([byte; 32]))]).expect("it is among them")
+}
+
+fn click_of(ring: &KeyRing, time: u64) -> String {
+    let parts = ClickIdParts {
+        time: Micros(time),
+        node: NodeId(7),
+        lane: LaneId(1),
+        seq: Seq(12_345),
+        link: LinkId(9),
+    };
+    ring.sign(parts).to_string()
+}
+
+pub(crate) fn hmac(key: &str, parts: &[&[u8]]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("of any length");
+    parts.iter().for_each(|part| mac.update(part));
+    HEXLOWER.encode(&mac.finalize().into_bytes())
+}
+
+/// What must hold of every refusal.
+pub(crate) fn refusal(refused: &Refused) {
+    let rejection = &refused.rejection;
+    let known = |reason: &&Reason| reason.number() == rejection.reason;
+    let reason = Reason::ALL.iter().find(known).expect("it has a number");
+    assert_eq!(
+        (refused.status, rejection.status),
+        (reason.status(), reason.status())
+    );
+    assert_eq!(rejection.reason_name, reason.name());
+    let begins = format!("refused: {} {}: ", reason.number(), reason.name());
+    assert!(refused.answer.starts_with(&begins), "{}", refused.answer);
+    assert!(refused.answer.len() <= 256 && refused.answer.ends_with('\n'));
+    assert!(rejection.request.chars().count() <= 1_024);
+    for text in [&rejection.request, &rejection.detail, &rejection.party] {
+        assert!(!text.contains(char::is_control), "{text:?}");
+    }
+}
+
+/// Method and target, content type, signature, a line each; then the body.
+pub(crate) fn postback(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.splitn(4, '\n');
+    let (first, kind) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+    let (signature, body) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+    let (method, target) = first.split_once(' ').unwrap_or((first, ""));
+    let mut request = request(method, target, kind, signature, body);
+    for from in [CLIENT, "198.51.100.1"] {
+        request.client = from.parse().ok();
+        match decide(&request) {
+            Decision::Refuse(refused) => refusal(&refused),
+            Decision::Accept(conversion, answer) => {
+                assert!(answer.len() <= 256, "{answer}");
+                believed(&request, &conversion);
+            }
+        }
+    }
+    interference(&request);
+}
+
+fn request(method: &str, target: &str, kind: &str, signature: &str, body: &str) -> Request {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut query = query.to_owned();
+    let mut signature = signature.to_owned();
+    if signature == SIGN {
+        signature = hmac("the key of bodies", &[body.as_bytes()]);
+        let digits = hmac("the key of queries", &[query.as_bytes()]);
+        if path.contains("/query") {
+            query = format!("{query}&sig={digits}");
+        }
+    }
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Request {
+        method: method.into(),
+        path: path.into(),
+        query,
+        headers: vec![
+            header("content-type", kind),
+            header("x-signature", &signature),
+        ],
+        body: body.into(),
+        ..Request::default()
+    }
+}
+
+fn decide(request: &Request) -> Decision<Conversion<'static>> {
+    match Postback::read(request) {
+        Err(refused) => Decision::Refuse(refused),
+        Ok(postback) => {
+            let key = postback.key();
+            let name = key.strip_prefix("key/").map_or(key, |_| "keitaro");
+            let entry = SENDERS.iter().find(|(known, ..)| *known == name);
+            postback.decide(name, entry.map(|it| it.1.as_bytes()), &KEYS, NOW)
+        }
+    }
+}
+
+/// What was believed has a click that we signed, is from who it says, and says what was sent.
+fn believed(request: &Request, conversion: &Conversion<'_>) {
+    let sender = SENDERS.iter().find(|it| it.0 == conversion.advertiser);
+    let (_, _, proof) = sender.expect("nobody else is known");
+    let id = ClickId::parse(conversion.click_id.as_bytes()).expect("an id");
+    let parts = RING.verify(&id).expect("ours");
+    assert!(parts.time.0 <= NOW.0 + FUTURE && parts.time.0 + 90 * DAY >= NOW.0);
+    let sent = sent(request);
+    assert!(proves(*proof, request, &sent), "{request:?}");
+    let says = |text: &str| sent.iter().any(|(_, value)| value == text);
+    assert!(says(&conversion.click_id), "{request:?}");
+    for text in [&conversion.transaction, &conversion.kind_name] {
+        assert!(text.is_empty() || says(text), "{text:?} of {request:?}");
+    }
+    assert!(conversion.transaction.len() <= 128 && conversion.kind_name.len() <= 64);
+    assert!(ConversionKind::from_word(&conversion.kind).is_some());
+    assert!(ConversionStatus::from_word(&conversion.status).is_some());
+    let code = &*conversion.currency;
+    assert!(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()));
+    let minor = u128::try_from(conversion.payout_minor).expect("never negative");
+    assert!(minor <= MAX_MINOR);
+    // Some amount that was sent is exactly that, in a currency of two, three or no decimals.
+    let exact = |(_, value): &(String, String)| {
+        let places = [0, 2, 3, 4];
+        places
+            .iter()
+            .any(|places| slowly(value, *places) == Some(minor))
+    };
+    assert!(
+        minor == 0 || sent.iter().any(exact),
+        "{minor} of {request:?}"
+    );
+    assert_eq!(conversion.address, request.client_text());
+    // It can be passed on as it is.
+    let message = serde_json::to_string(conversion).expect("JSON");
+    assert_eq!(
+        serde_json::from_str::<Conversion<'_>>(&message)
+            .ok()
+            .as_ref(),
+        Some(conversion)
+    );
+}
+
+/// All names and values, read by other libraries than the function's.
+fn sent(request: &Request) -> Vec<(String, String)> {
+    let form = |text: &[u8]| {
+        let pairs = url::form_urlencoded::parse(text);
+        pairs.into_owned().collect::<Vec<_>>()
+    };
+    let mut sent = form(request.query.as_bytes());
+    sent.extend(form(&request.body));
+    sent.extend(form(request.body.trim_ascii_end()));
+    let text = String::from_utf8_lossy(&request.body);
+    sent.extend(form(text.trim_end().as_bytes()));
+    let json: Result<BTreeMap<String, Box<serde_json::value::RawValue>>, _> =
+        serde_json::from_slice(&request.body);
+    for (name, value) in json.into_iter().flatten() {
+        let raw = value.get().to_owned();
+        sent.push((name, serde_json::from_str(&raw).unwrap_or(raw)));
+    }
+    sent
+}
+
+fn proves(proof: Proof, request: &Request, sent: &[(String, String)]) -> bool {
+    match proof {
+        Proof::Path(secret) => {
+            let segments = request.path.split('/');
+            let decoded = |text: &str| {
+                let text = text.replace('+', "%2B");
+                let mut pairs = url::form_urlencoded::parse(text.as_bytes());
+                pairs.next().map(|(name, _)| name.into_owned())
+            };
+            segments
+                .into_iter()
+                .any(|it| decoded(it).as_deref() == Some(secret))
+        }
+        Proof::Parameter(name, secret) => sent
+            .iter()
+            .any(|it| it.0.eq_ignore_ascii_case(name) && it.1 == secret),
+        Proof::Query(key) => {
+            let name = |pair: &&str| !pair.to_ascii_lowercase().starts_with("sig");
+            let signed: Vec<&str> = request.query.split('&').filter(name).collect();
+            // Of names that begin so, only one is taken out.
+            let beginning = request.query.split('&').filter(|it| !name(it)).count();
+            let digits = hmac(key, &[signed.join("&").as_bytes()]);
+            beginning > 1 || sent.iter().any(|it| it.1.to_lowercase().ends_with(&digits))
+        }
+        Proof::Body(key) => {
+            let digits = hmac(key, &[&request.body]);
+            let mut headers = request.headers.iter();
+            headers.any(|(_, value)| value.to_lowercase().ends_with(&digits))
+        }
+        Proof::Address => request.client_text() == CLIENT,
+    }
+}
+
+/// What is recorded and answered is the same for one wrong secret as for another.
+fn interference(request: &Request) {
+    let path = match request
+        .path
+        .trim_matches('/')
+        .split('/')
+        .collect::<Vec<_>>()[..]
+    {
+        ["postback", name] | ["postback", name, _] => format!("/postback/{name}"),
+        _ => return,
+    };
+    let with = |secret: &str| {
+        let path = format!("{path}/{secret}");
+        let query = format!("token={secret}&{}&sig={secret}", request.query);
+        let mut headers = request.headers.clone();
+        headers[1].1 = secret.into();
+        let request = Request {
+            path,
+            query,
+            headers,
+            client: None,
+            ..request.clone()
+        };
+        match decide(&request) {
+            Decision::Refuse(refused) => Some(refused),
+            Decision::Accept(..) => None,
+        }
+    };
+    let guesses = [
+        with("0123456789abcdef"),
+        with("a-much-longer-guess.of-it_0000000000"),
+    ];
+    let [Some(one), Some(other)] = guesses else {
+        panic!("a guess was believed: {request:?}");
+    };
+    // Of a query that is nearly too long the longer one is refused for that.
+    if one.rejection.reason == other.rejection.reason {
+        assert_eq!(one, other);
+    }
+}
+
+/// An amount, as people write it, by a second reader.
+fn slowly(text: &str, places: usize) -> Option<u128> {
+    if text.len() > 24 || !text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let (mut value, mut after) = (0_u128, None);
+    for byte in text.bytes() {
+        match (byte, after) {
+            (b'.', None) => after = Some(0),
+            (b'0'..=b'9', Some(seen)) if seen >= places => {
+                if byte != b'0' {
+                    return None;
+                }
+            }
+            (b'0'..=b'9', seen) => {
+                value = value * 10 + u128::from(byte - b'0');
+                after = seen.map(|seen| seen + 1);
+            }
+            _ => return None,
+        }
+    }
+    let missing = places - after.unwrap_or(0).min(places);
+    let value = value.checked_mul(10_u128.pow(u32::try_from(missing).ok()?))?;
+    (value <= MAX_MINOR).then_some(value)
+}
+
+/// A currency's three letters, then an amount.
+pub(crate) fn money(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let code = String::from_utf8_lossy(input.take(3)).into_owned();
+    let text = String::from_utf8_lossy(input.0).into_owned();
+    let escaped = |text: &str| {
+        let each = text.bytes().map(|byte| format!("%{byte:02x}"));
+        each.collect::<String>()
+    };
+    let target = format!(
+        "/postback/voluum/voluum-secret?cid={}&payout={}&currency={}",
+        click_of(&RING, NOW.0 - DAY),
+        escaped(&text),
+        escaped(&code)
+    );
+    let places = match code.to_ascii_uppercase().as_str() {
+        "JPY" | "CLP" => 0,
+        "USD" | "EUR" | "GBP" => 2,
+        "KWD" | "BHD" => 3,
+        _ => return,
+    };
+    let expected = if text.is_empty() {
+        Some(0)
+    } else {
+        slowly(&text, places)
+    };
+    let is_none = |it: &Refused| matches!(it.rejection.reason, 109 | 112 | 113 | 115);
+    match decide(&request("GET", &target, "", "", "")) {
+        Decision::Accept(conversion, _) => {
+            let minor = u128::try_from(conversion.payout_minor).ok();
+            assert_eq!(minor, expected, "{text:?} {code}");
+            assert_eq!(conversion.currency, code.to_ascii_uppercase());
+            let digits = format!("{:0>width$}", conversion.payout_minor, width = places + 1);
+            let (whole, part) = digits.split_at(digits.len() - places);
+            assert_eq!(slowly(&format!("{whole}.{part}"), places), minor);
+        }
+        Decision::Refuse(refused) => {
+            assert!(is_none(&refused), "{refused:?}");
+            assert_eq!(expected, None, "{text:?} {code} was refused: {refused:?}");
+        }
+    }
+}
+
+/// `advertisers.toml`, or after a NUL one entry of the store.
+pub(crate) fn advertisers(bytes: &[u8]) {
+    if let Some(entry) = bytes.strip_prefix(b"\0") {
+        return stranger(entry);
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match advertisers_file::entries(text) {
+        Err(message) => {
+            assert!(!message.contains("S3CRET"), "{message}");
+        }
+        Ok(entries) => {
+            let tables: toml::Table = toml::from_str(text).expect("read before");
+            for (name, table) in &tables {
+                let entry = entries.get(name).expect("each has an entry");
+                stranger(entry);
+                let keys = table.get("path_keys").and_then(toml::Value::as_array);
+                for key in keys.into_iter().flatten().filter_map(toml::Value::as_str) {
+                    let found = entries.get(&format!("key/{key}")).expect("each key leads");
+                    assert_eq!(postback::alias(found).as_deref(), Some(name.as_str()));
+                }
+            }
+        }
+    }
+}
+
+/// Who proves nothing is believed by no entry, and what is wrong with an entry is told without it.
+fn stranger(entry: &[u8]) {
+    let click = click_of(&RING, NOW.0 - DAY);
+    let names = [
+        "click_id",
+        "cid",
+        "subid",
+        "transaction_id",
+        "clickid",
+        "cnv_id",
+        "r",
+    ];
+    let pairs: Vec<String> = names.iter().map(|name| format!("{name}={click}")).collect();
+    let target = format!("/postback/somebody?{}&currency=USD", pairs.join("&"));
+    let request = request("GET", &target, "", "", "");
+    let postback = Postback::read(&request).expect("a postback");
+    match postback.decide("somebody", Some(entry), &KEYS, NOW) {
+        Decision::Accept(conversion, _) => panic!("a stranger was believed: {conversion:?}"),
+        Decision::Refuse(refused) => {
+            refusal(&refused);
+            assert!(matches!(refused.rejection.reason, 102 | 103), "{refused:?}");
+            assert!(!refused.rejection.detail.contains("S3CRET"), "{refused:?}");
+        }
+    }
+}
+
+pub(crate) mod seeds {
+    //! What advertisers send, and what operators write.
+
+    use super::{DAY, NOW, RING, click_of, ring};
+
+    pub(crate) fn postback() -> Vec<Vec<u8>> {
+        let id = click_of(&RING, NOW.0 - DAY);
+        let foreign = click_of(&ring(0x22), NOW.0 - DAY);
+        let old = click_of(&RING, NOW.0 - 100 * DAY);
+        let (form, json) = ("application/x-www-form-urlencoded", "application/json");
+        let seeds = [
+            format!(
+                "GET /postback/generic?token=generic-secret&click_id={id}&payout=19.99&transaction_id=a1&event=lead&status=pending\n\n\n"
+            ),
+            format!(
+                "GET /postback/voluum/voluum-secret?cid={id}&payout=1.234&txid=v%201&et=Signup%2B&currency=usd\n\n\n"
+            ),
+            format!(
+                "GET /keitaro-secret/postback?subid={id}&status=sale&payout=5&tid=k1&sale_status=won,closed\n\n\n"
+            ),
+            format!(
+                "GET /postback/affise/affise-secret?clickid={id}&action_id=f1&sum=30&status=5&goal=2\n\n\n"
+            ),
+            format!("GET /aff_lsr?adv=tune&transaction_id={id}&amount=7.25&adv_sub=t1\n\n\n"),
+            format!("GET /postback/query?click_id={id}&payout=1&payout=1\n\nSIGN\n"),
+            format!(
+                "POST /postback/body?click_id={foreign}\n{json}\nSIGN\n{{\"click_id\": \"{id}\", \"payout\": 1.50, \"transaction_id\": \"x\\u0041\"}}"
+            ),
+            format!(
+                "POST /postback/body\n{form}; charset=utf-8\nSIGN\nclick_id={id}&payout=.5&currency=EUR\n"
+            ),
+            format!(
+                "POST /postback/generic?token=generic-secret\n{form}\n\nclick_id={id}&payout=%7Bpayout%7D"
+            ),
+            format!("GET /postback/voluum/voluum-secret?cid={foreign}\n\n\n"),
+            format!("GET /postback/voluum/voluum%2Dsecret?cid={old}\n\n\n"),
+            format!("GET /postback/generic?token=generic-secret&token=x&click_id={id}\n\n\n"),
+            format!(
+                "PUT /p.ashx?adv=nobody&r={id}&t=1&p=2&email=a@b.example\ntext/plain\nsha256=00\nabc"
+            ),
+        ];
+        seeds.map(String::into_bytes).into()
+    }
+
+    pub(crate) fn money() -> Vec<Vec<u8>> {
+        let seeds = [
+            "USD19.99",
+            "usd0.5",
+            "EUR.5",
+            "JPY1500",
+            "JPY1500.00",
+            "KWD1.234",
+            "KWD1.2345",
+            "USD-1",
+            "USD1e3",
+            "USD1,50",
+            "USD10000000000.00",
+            "USD10000000000.01",
+            "GBP",
+            "CLP0000000000000000000000000",
+            "BHD92233720368547758.08",
+            "EUR1.9900000000",
+        ];
+        seeds.map(|text| text.as_bytes().to_vec()).into()
+    }
+
+    pub(crate) fn advertisers() -> Vec<Vec<u8>> {
+        let files = [
+            "[acme]\ndialect = \"voluum\"\ncurrency = \"USD\"\nauth = [{ secret_path = \"S3CRET\" }]\npath_keys = [\"4f9a1c2\"]\nmax_click_age_days = 90\nstatus_words = { approved = [\"1\"] }\nevent_words = { lead = [\"17\"] }\nparameters = { click_id = \"ref\" }\nanswer = \"OK\"\n",
+            "[a]\ndialect = \"cake\"\nauth = [{ secret_parameter = { name = \"token\", value = \"S3CRET\" } }, { addresses = [\"203.0.113.0/24\"] }]\nauth_mode = \"all\"\n[b]\ndialect = \"generic\"\nauth = [{ hmac = { key = \"S3CRET\", over = \"query\", parameter = \"sig\" } }]\n",
+            "[a]\npath_keys = [\"k\"]\n[b]\npath_keys = [\"k\"]\n",
+            "[a]\npath_keys = [\"k\"]\n[\"key/k\"]\ndialect = \"generic\"\n",
+            "[z]\nauth = [{ secret_path = S3CRET }]\n",
+            "\0{\"dialect\":\"generic\",\"auth\":[{\"secret_path\":\"S3CRET\"}]}",
+            "\0{\"dialect\":\"generic\",\"auth\":[{\"addresses\":[\"0.0.0.0/0\"]}],\"auth_mode\":\"any\"}",
+            "\0{\"dialect\":\"S3CRET\",\"auth\":[{\"hmac\":{\"key\":\"S3CRET\",\"over\":\"body\",\"header\":\"\"}}]}",
+        ];
+        files.map(|text| text.as_bytes().to_vec()).into()
+    }
+}
