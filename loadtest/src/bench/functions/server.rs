@@ -23,6 +23,9 @@ use std::time::Duration;
 /// Components are compiled at the first start.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// What a call may compute: so little that a hundred which do nothing else share one core and are still
+/// stopped for that, and not since they took too long.
+const CPU_MILLIS: u32 = 20;
 const FUNCTIONS: &str = "wasm32-wasip2/function";
 
 /// What is measured.
@@ -153,7 +156,8 @@ fn edge(dir: &Path, work: &Path, more: &str) -> anyhow::Result<(Command, PathBuf
          [http]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
          trusted_proxies = [\"127.0.0.0/8\"]\n[links]\nfile = {:?}\n\
          [aggregator]\naddress = \"127.0.0.1:{}\"\n\
-         [functions]\nmanifest = {:?}\nadvertisers = {:?}\n{more}\n",
+         [functions]\nmanifest = {:?}\nadvertisers = {:?}\n{more}\n\
+         [functions.limits]\ncpu = \"{CPU_MILLIS}ms\"\n",
         at("secrets.toml"),
         at("links.toml"),
         free_port()?,
