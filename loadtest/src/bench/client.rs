@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How long answers may take after the last request was sent.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(20);
 /// Latencies are kept up to this, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
 

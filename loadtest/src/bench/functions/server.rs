@@ -23,9 +23,9 @@ use std::time::Duration;
 /// Components are compiled at the first start.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
-/// What a call may compute: so little that a hundred which do nothing else share one core and are still
-/// stopped for that, and not since they took too long.
-const CPU_MILLIS: u32 = 20;
+/// What a call may compute and how long it may take: a hundred which do nothing but compute share one core
+/// and are to be stopped for that, not since they took too long.
+const LIMITS: &str = "cpu = \"50ms\"\nwall = \"20s\"";
 const FUNCTIONS: &str = "wasm32-wasip2/function";
 
 /// What is measured.
@@ -157,7 +157,7 @@ fn edge(dir: &Path, work: &Path, more: &str) -> anyhow::Result<(Command, PathBuf
          trusted_proxies = [\"127.0.0.0/8\"]\n[links]\nfile = {:?}\n\
          [aggregator]\naddress = \"127.0.0.1:{}\"\n\
          [functions]\nmanifest = {:?}\nadvertisers = {:?}\n{more}\n\
-         [functions.limits]\ncpu = \"{CPU_MILLIS}ms\"\n",
+         [functions.limits]\n{LIMITS}\n",
         at("secrets.toml"),
         at("links.toml"),
         free_port()?,
