@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use loadtest::bench::baseline::{self, Baseline};
 use loadtest::bench::click;
 use loadtest::bench::edges;
+use loadtest::bench::functions;
 use loadtest::bench::pipeline::{self, tail};
 use loadtest::{chaos, demo, hostile, links, overload, replay};
 
@@ -38,6 +39,9 @@ enum Task {
     BenchPipeline(pipeline::Options),
     /// Measure what a click costs aggregator and engine when it comes from one edge or from many.
     BenchEdges(edges::Options),
+    /// Measure what a call of a function costs, postbacks beside the same decisions compiled natively, and
+    /// what functions that never end do to clicks.
+    BenchFunctions(functions::Options),
     /// Load an edge past its capacity, and hold what visitors met against what it counted and logged.
     /// The last line is one JSON object.
     Overload(overload::Options),
@@ -48,9 +52,14 @@ enum Task {
     /// Follow nginx's log and insert it, as the pipeline that ours is measured beside.
     #[command(hide = true)]
     Tail(tail::Options),
-    /// A server that tracks nothing, to be measured beside the edge.
+    /// A server that does less than the edge, to be measured beside it.
     #[command(hide = true)]
-    Baseline { which: Baseline },
+    Baseline {
+        which: Baseline,
+        /// Where one that keeps something keeps it.
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -123,10 +132,11 @@ fn main() -> ExitCode {
         Task::BenchClick(options) => click::run(&options),
         Task::BenchPipeline(options) => pipeline::run(&options),
         Task::BenchEdges(options) => edges::run(&options),
+        Task::BenchFunctions(options) => functions::run(&options),
         Task::Overload(options) => overload::run(&options),
         Task::HostileReports(options) => hostile::run(&options),
         Task::Tail(options) => tail::run(&options),
-        Task::Baseline { which } => baseline::serve(which),
+        Task::Baseline { which, dir } => baseline::serve(which, dir.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

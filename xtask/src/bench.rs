@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use crate::{build_release, setup, target_dir};
+use crate::{build_release, functions, setup, target_dir};
 
 /// What can be measured.
 #[derive(Subcommand)]
@@ -43,6 +43,16 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Measure what a call of a function costs, postbacks beside the same decisions compiled natively,
+    /// and what functions that never end do to clicks.
+    ///
+    /// Arguments are passed on to `loadtest bench-functions`: --rounds N, --seconds S, --connections N,
+    /// --postback-connections N, --spinning N, --clicks N, --strict, …
+    Functions {
+        /// Passed on to `loadtest bench-functions`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Measure the pieces of the product one by one and hold them against xtask/budgets.toml.
     ///
     /// A piece above its budget, or without one, fails the command.
@@ -60,6 +70,10 @@ impl Bench {
             Self::Click { args } => loadtest("bench-click", setup::with_geo(args)?),
             Self::Pipeline { args } => loadtest("bench-pipeline", setup::with_geo(args)?),
             Self::Edges { args } => loadtest("bench-edges", args),
+            Self::Functions { args } => {
+                functions::build()?;
+                loadtest("bench-functions", args)
+            }
             Self::Pieces { args } => pieces::run(&args),
         }
     }

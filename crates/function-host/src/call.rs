@@ -42,10 +42,14 @@ pub(crate) struct Asked {
     pub(crate) too_large: Arc<AtomicBool>,
 }
 
-/// Answers `asked`. What failed before the head of the answer was sent is to be answered instead.
-pub(crate) async fn run(function: &Function, asked: Asked, answer: Answer) -> Result<(), Failure> {
+/// Answers `asked` within `budget`. What failed before the head of the answer was sent is to be answered instead.
+pub(crate) async fn run(
+    function: &Function,
+    budget: Arc<Budget>,
+    asked: Asked,
+    answer: Answer,
+) -> Result<(), Failure> {
     let limits = &function.limits;
-    let budget = Budget::new(limits.cpu);
     let Asked { request, too_large } = asked;
     let mut instance = None;
     let work = Charged {

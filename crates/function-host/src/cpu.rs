@@ -1,11 +1,21 @@
 //! What a call costs of the processor: the time of its thread while it is polled.
 
 use rustix::time::{ClockId, clock_gettime};
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// For so long after a look at the thread's time, the wall's is taken for it: a look is a system call, and
+/// short polls would cost more by being looked at than by what they do.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(250);
+
+thread_local! {
+    /// The last look: when, and what the thread's time was.
+    static LOOKED: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
+}
 
 /// A budget and what is spent of it, in nanoseconds of processor time.
 #[derive(Debug)]
@@ -21,22 +31,32 @@ impl Budget {
         Arc::new(Self {
             allowed: nanos(allowed),
             spent: AtomicU64::new(0),
-            since: AtomicU64::new(thread_time()),
+            since: AtomicU64::new(about_thread_time()),
         })
     }
 
     /// Whether it is spent; asked in the middle of a poll.
     pub(crate) fn is_spent(&self) -> bool {
-        let lately = thread_time().saturating_sub(self.since.load(Ordering::Relaxed));
+        let lately = look().saturating_sub(self.since.load(Ordering::Relaxed));
         self.spent.load(Ordering::Relaxed) + lately > self.allowed
     }
 
+    /// What is spent, asked between polls.
+    pub(crate) fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Ordering::Relaxed))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn charge(&self, time: Duration) {
+        self.spent.fetch_add(nanos(time), Ordering::Relaxed);
+    }
+
     fn begin(&self) {
-        self.since.store(thread_time(), Ordering::Relaxed);
+        self.since.store(about_thread_time(), Ordering::Relaxed);
     }
 
     fn end(&self) {
-        let lately = thread_time().saturating_sub(self.since.load(Ordering::Relaxed));
+        let lately = about_thread_time().saturating_sub(self.since.load(Ordering::Relaxed));
         self.spent.fetch_add(lately, Ordering::Relaxed);
     }
 }
@@ -58,6 +78,23 @@ impl<F: Future> Future for Charged<F> {
     }
 }
 
+/// This thread's time, too late by at most what it was kept from running since the last look.
+fn about_thread_time() -> u64 {
+    if let Some((at, time)) = LOOKED.get() {
+        let since = at.elapsed();
+        if since < BETWEEN_LOOKS {
+            return time + nanos(since);
+        }
+    }
+    look()
+}
+
+fn look() -> u64 {
+    let time = thread_time();
+    LOOKED.set(Some((Instant::now(), time)));
+    time
+}
+
 fn thread_time() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let part = |part: i64| u64::try_from(part).unwrap_or(0);
@@ -66,4 +103,48 @@ fn thread_time() -> u64 {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    /// Computes for so long of its thread's time.
+    fn compute(time: Duration) {
+        let until = thread_time() + nanos(time);
+        while thread_time() < until {}
+    }
+
+    #[test]
+    fn short_polls_are_charged_as_long_ones_are() {
+        let budget = Budget::new(Duration::from_secs(60));
+        let mut left = 400;
+        let mut charged = Charged {
+            budget: budget.clone(),
+            future: Box::pin(poll_fn(move |_| {
+                compute(Duration::from_micros(50));
+                left -= 1;
+                if left == 0 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })),
+        };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        while Pin::new(&mut charged).poll(&mut cx).is_pending() {}
+        let spent = budget.spent();
+        assert!(spent > Duration::from_millis(15), "{spent:?} of 20 ms");
+    }
+
+    #[test]
+    fn waiting_costs_nothing() {
+        let budget = Budget::new(Duration::from_millis(5));
+        budget.begin();
+        std::thread::park_timeout(Duration::from_millis(20));
+        assert!(!budget.is_spent());
+        compute(Duration::from_millis(7));
+        assert!(budget.is_spent());
+    }
 }

@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::offered::{Entries, Stores};
 use crate::outbound::{Allowed, Internal, Outbound};
 use crate::route::Pattern;
+use crate::threads::{Manners, Starter, Threads};
 use crate::{Body, Failure, LoadError};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -22,15 +23,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 /// An instance that is used again is given up after so many calls.
 const CALLS_OF_AN_INSTANCE: u32 = 1_000;
-/// Functions' threads give way to the others of this process (nice value).
-const NICENESS: i32 = 10;
 
 /// What functions there are and what they may use.
 #[derive(Debug, Clone)]
@@ -90,7 +88,7 @@ pub struct Host {
     before: Mutex<Option<Arc<Loaded>>>,
     internal: Arc<dyn Internal>,
     /// None only while it is dropped.
-    runtime: Option<Runtime>,
+    threads: Option<Threads>,
 }
 
 struct Shared {
@@ -117,6 +115,7 @@ pub(crate) struct Function {
     stores: Arc<Stores>,
     reuse: bool,
     idle: Mutex<Vec<Instance>>,
+    manners: Arc<Manners>,
 }
 
 /// A function that a path leads to.
@@ -164,22 +163,14 @@ impl Host {
             permits: Arc::new(Semaphore::new(limits.concurrency)),
             stores: Mutex::default(),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(settings.threads.max(1))
-            .thread_name("function")
-            // A guest that computes must not keep the others' input and output waiting.
-            .event_interval(1)
-            .on_thread_start(give_way)
-            .enable_all()
-            .build()
-            .map_err(|error| engine(&error))?;
+        let threads = Threads::start(settings.threads.max(1)).map_err(|error| engine(&error))?;
         let host = Self {
             settings,
             shared,
             loaded: ArcSwap::from_pointee(Loaded { routes: Vec::new() }),
             before: Mutex::default(),
             internal,
-            runtime: Some(runtime),
+            threads: Some(threads),
         };
         host.deploy()?;
         Ok(host)
@@ -263,15 +254,12 @@ impl Host {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let runtime = self
-            .runtime
-            .as_ref()
-            .map(|runtime| runtime.handle().clone());
+        let starter = self.threads.as_ref().map(Threads::starter);
         let request = prepare(&matched, client, request);
         let function = matched.function;
         async move {
-            let called = match runtime {
-                Some(runtime) => answered(&runtime, &function, request).await,
+            let called = match starter {
+                Some(starter) => answered(&starter, &function, request).await,
                 None => Err(Failure::Busy),
             };
             called.unwrap_or_else(|failure| {
@@ -304,6 +292,7 @@ impl Host {
             stores: Arc::new(stores.collect()),
             reuse: self.settings.reuse.contains(name),
             idle: Mutex::default(),
+            manners: Manners::new(),
         };
         drop(all);
         self.probe(&function).map_err(failed)?;
@@ -312,7 +301,7 @@ impl Host {
 
     /// Starts it once: what can't be started must not take calls.
     fn probe(&self, function: &Function) -> wasmtime::Result<()> {
-        let Some(runtime) = &self.runtime else {
+        let Some(threads) = &self.threads else {
             return Ok(());
         };
         let budget = Budget::new(function.limits.wall);
@@ -321,7 +310,7 @@ impl Host {
             // Whoever deploys may be in an asynchronous context of its own.
             scope.spawn(|| {
                 let _running = function.shared.engine.running();
-                let started = runtime.block_on(Instance::start(function, budget));
+                let started = threads.block_on(Instance::start(function, budget));
                 let _ = send.send(started.map(drop));
             });
         });
@@ -335,8 +324,8 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        if let Some(threads) = self.threads.take() {
+            threads.stop();
         }
     }
 }
@@ -402,7 +391,7 @@ fn prepare<B>(matched: &Matched, client: IpAddr, mut request: Request<B>) -> Req
 }
 
 async fn answered<B>(
-    runtime: &tokio::runtime::Handle,
+    starter: &Starter,
     function: &Arc<Function>,
     request: Request<B>,
 ) -> Result<Response<Body>, Failure>
@@ -423,20 +412,22 @@ where
     let asked = limited(request, most);
     let (answer, head) = oneshot::channel();
     let called = function.clone();
-    let task = runtime.spawn(async move {
+    let budget = Budget::new(function.limits.cpu);
+    let spent = budget.clone();
+    let task = starter.run(function.manners.clone(), budget, async move {
         let _permit = permit;
         let _running = called.shared.engine.running();
         let level = &called.shared.metrics.running;
         let level = level.with_label_values(&[&called.name]);
         level.inc();
-        let done = call::run(&called, asked, answer).await;
+        let done = call::run(&called, spent, asked, answer).await;
         level.dec();
         done
     });
     let response = match head.await {
         Ok(response) => Ok(response),
         Err(_) => match task.await {
-            Ok(Err(failure)) => Err(failure),
+            Ok(Ok(Err(failure))) => Err(failure),
             _ => Err(Failure::NoAnswer),
         },
     };
@@ -469,12 +460,6 @@ where
 
 fn store<'s>(stores: &'s mut Stores, label: &str) -> &'s Arc<ArcSwap<Entries>> {
     stores.entry(label.into()).or_default()
-}
-
-/// Clicks go before functions.
-fn give_way() {
-    // Without the right to it they run as the others do.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

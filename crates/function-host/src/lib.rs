@@ -17,6 +17,7 @@ mod metrics;
 mod offered;
 mod outbound;
 mod route;
+mod threads;
 
 pub use body::{Body, BodyError};
 pub use failure::Failure;

@@ -211,6 +211,7 @@ impl Bench<'_> {
             target: server.address,
             connections: load.connections,
             keep_alive: load.keep_alive,
+            expects: 302,
             spin: true,
             pace,
             warm_up: Duration::from_millis(500),

@@ -1,7 +1,8 @@
 //! A load generator on one thread: over connections kept open or one for each request, as fast as
-//! the server answers or at a rate that does not wait for it. Servers never belong here.
+//! the server answers or at a rate that does not wait for it; several such streams beside each other.
+//! Servers never belong here.
 
-use super::requests::Requests;
+use super::requests::Source;
 use super::response::{self, Response};
 use crate::traffic::Random;
 use anyhow::{Context as _, bail, ensure};
@@ -15,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How long answers may take after the last request was sent.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(20);
 /// Latencies are kept up to this, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
 
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     pub(super) connections: usize,
     /// Whether a connection carries more than one request.
     pub(super) keep_alive: bool,
+    /// The status that each request must be answered with.
+    pub(super) expects: u16,
     /// Whether the client never sleeps: requests are sent the moment they are due, and no server
     /// pays for waking it, which those that answer fastest would do least often. On a core that it
     /// shares it must sleep, and requests are up to a millisecond late.
@@ -52,7 +55,7 @@ pub(super) enum Pace {
 /// What happened.
 #[derive(Debug)]
 pub(super) struct Account {
-    /// Requests sent, warm-up included; each was answered with a redirect.
+    /// Requests sent, warm-up included; each was answered as expected.
     pub(super) sent: u64,
     /// Requests answered while measuring.
     pub(super) measured: u64,
@@ -67,33 +70,60 @@ pub(super) struct Account {
 /// Sends `requests` as `plan` says; `cpu` tells the server's processor time so far.
 ///
 /// # Errors
-/// When a connection fails or anything but a redirect is answered: every request counts.
+/// When a connection fails or anything else than expected is answered: every request counts.
 pub(super) fn run(
     plan: &Plan,
-    requests: &mut Requests,
+    requests: &mut dyn Source,
     cpu: &dyn Fn() -> anyhow::Result<Duration>,
 ) -> anyhow::Result<Account> {
-    let mut client = Client::new(plan)?;
-    client.send_until(requests, Instant::now() + plan.warm_up)?;
-    client.latency.reset();
-    client.answered = 0;
+    let mut accounts = run_beside(&mut [(plan, requests)], cpu)?;
+    Ok(accounts.pop().expect("one for each plan"))
+}
+
+/// Sends several streams at once, each as its plan says; how long, and whether the client sleeps, is the
+/// first one's word. Each account has the processor time of all together.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn run_beside(
+    streams: &mut [(&Plan, &mut dyn Source)],
+    cpu: &dyn Fn() -> anyhow::Result<Duration>,
+) -> anyhow::Result<Vec<Account>> {
+    let first = streams.first().expect("something to send").0;
+    let mut client = Client::new(streams)?;
+    client.send_until(Instant::now() + first.warm_up)?;
+    for stream in &mut client.streams {
+        stream.latency.reset();
+        stream.answered = 0;
+    }
     let (cpu_before, started) = (cpu()?, Instant::now());
-    client.send_until(requests, started + plan.measured)?;
-    let (elapsed, cpu_after, measured) = (started.elapsed(), cpu()?, client.answered);
+    client.send_until(started + first.measured)?;
+    let (elapsed, cpu_after) = (started.elapsed(), cpu()?);
+    let measured: Vec<u64> = client.streams.iter().map(|it| it.answered).collect();
     client.drain()?;
-    Ok(Account {
-        sent: client.sent,
+    let streams = client.streams.into_iter().zip(measured);
+    let account = |(stream, measured): (Stream<'_, '_>, u64)| Account {
+        sent: stream.sent,
         measured,
         elapsed,
         cpu: cpu_after.saturating_sub(cpu_before),
-        latency: client.latency,
-    })
+        latency: stream.latency,
+    };
+    Ok(streams.map(account).collect())
 }
 
-struct Client<'p> {
-    plan: &'p Plan,
+struct Client<'p, 's> {
+    spin: bool,
     poll: Poll,
     connections: Vec<Connection>,
+    streams: Vec<Stream<'p, 's>>,
+    buffer: Box<[u8; 16 << 10]>,
+}
+
+/// One plan, and how far it is.
+struct Stream<'p, 's> {
+    plan: &'p Plan,
+    requests: &'p mut (dyn Source + 's),
     idle: Vec<usize>,
     /// When requests were due that no connection was free for.
     waiting: VecDeque<Instant>,
@@ -102,40 +132,42 @@ struct Client<'p> {
     sent: u64,
     answered: u64,
     latency: Histogram<u64>,
-    buffer: Box<[u8; 16 << 10]>,
 }
 
 struct Connection {
     stream: TcpStream,
+    /// Which plan's it is.
+    of: usize,
     /// When the request it carries was due.
     due: Option<Instant>,
     partial: Vec<u8>,
 }
 
-impl<'p> Client<'p> {
-    fn new(plan: &'p Plan) -> anyhow::Result<Self> {
+impl<'p, 's> Client<'p, 's> {
+    fn new(plans: &'p mut [(&Plan, &mut (dyn Source + 's))]) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
-        let connections = (0..plan.connections)
-            .map(|number| connect(plan.target, &poll, number, number as u64))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let spin = plans.first().is_some_and(|(plan, _)| plan.spin);
+        let (mut connections, mut streams) = (Vec::new(), Vec::new());
+        for (of, (plan, requests)) in plans.iter_mut().enumerate() {
+            let from = connections.len();
+            for number in from..from + plan.connections {
+                connections.push(connect(plan.target, &poll, number, number as u64, of)?);
+            }
+            let idle = (from..connections.len()).collect();
+            streams.push(Stream::new(plan, &mut **requests, idle, of as u64)?);
+        }
         Ok(Self {
-            plan,
+            spin,
             poll,
-            idle: (0..connections.len()).collect(),
             connections,
-            waiting: VecDeque::new(),
-            next_due: Instant::now(),
-            gaps: Random::new(0x9a9),
-            sent: 0,
-            answered: 0,
-            latency: Histogram::new_with_max(LONGEST, 3)?,
+            streams,
             buffer: Box::new([0; 16 << 10]),
         })
     }
 
-    fn send_until(&mut self, requests: &mut Requests, end: Instant) -> anyhow::Result<()> {
+    fn send_until(&mut self, end: Instant) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(1_024);
-        let timeout = if self.plan.spin {
+        let timeout = if self.spin {
             Duration::ZERO
         } else {
             Duration::from_millis(1)
@@ -145,7 +177,9 @@ impl<'p> Client<'p> {
             if now >= end {
                 return Ok(());
             }
-            self.send_due(requests, now)?;
+            for stream in &mut self.streams {
+                stream.send_due(&mut self.connections, now)?;
+            }
             self.poll.poll(&mut events, Some(timeout))?;
             for event in &events {
                 self.receive(event.token().0)?;
@@ -153,11 +187,95 @@ impl<'p> Client<'p> {
         }
     }
 
-    fn send_due(&mut self, requests: &mut Requests, now: Instant) -> anyhow::Result<()> {
+    fn receive(&mut self, number: usize) -> anyhow::Result<()> {
+        let connection = &mut self.connections[number];
+        let Some(due) = connection.due else {
+            return Ok(());
+        };
+        let stream = &mut self.streams[connection.of];
+        let length = match connection.stream.read(&mut *self.buffer) {
+            Ok(0) => bail!("a connection was closed before its answer"),
+            Ok(length) => length,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error).context("an answer could not be read"),
+        };
+        let read = &self.buffer[..length];
+        let status = stream.plan.expects;
+        let response = if connection.partial.is_empty() {
+            response::parse(read, status)?
+        } else {
+            connection.partial.extend_from_slice(read);
+            response::parse(&connection.partial, status)?
+        };
+        match response {
+            Response::Partial => {
+                if connection.partial.is_empty() {
+                    connection.partial.extend_from_slice(read);
+                }
+                return Ok(());
+            }
+            Response::Whole => connection.partial.clear(),
+        }
+        connection.due = None;
+        stream.answered += 1;
+        let nanos = u64::try_from(due.elapsed().as_nanos()).unwrap_or(LONGEST);
+        stream.latency.saturating_record(nanos);
+        stream.idle.push(number);
+        if !stream.plan.keep_alive {
+            let (target, of) = (stream.plan.target, connection.of);
+            self.connections[number] = connect(target, &self.poll, number, stream.sent, of)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the answers that are still out.
+    fn drain(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + DRAIN;
+        let mut events = Events::with_capacity(1_024);
+        loop {
+            let out = self.connections.iter().filter(|it| it.due.is_some());
+            let out = out.count();
+            if out == 0 {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{out} requests were not answered within {DRAIN:?}"
+            );
+            self.poll
+                .poll(&mut events, Some(Duration::from_millis(10)))?;
+            for event in &events {
+                self.receive(event.token().0)?;
+            }
+        }
+    }
+}
+
+impl<'p, 's> Stream<'p, 's> {
+    fn new(
+        plan: &'p Plan,
+        requests: &'p mut (dyn Source + 's),
+        idle: Vec<usize>,
+        salt: u64,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            plan,
+            requests,
+            idle,
+            waiting: VecDeque::new(),
+            next_due: Instant::now(),
+            gaps: Random::new(0x9a9 + salt),
+            sent: 0,
+            answered: 0,
+            latency: Histogram::new_with_max(LONGEST, 3)?,
+        })
+    }
+
+    fn send_due(&mut self, connections: &mut [Connection], now: Instant) -> anyhow::Result<()> {
         match self.plan.pace {
             Pace::AsAnswered => {
                 while let Some(number) = self.idle.pop() {
-                    self.send(number, requests, Instant::now())?;
+                    self.send(&mut connections[number], Instant::now())?;
                 }
             }
             Pace::PerSecond(rate) => {
@@ -169,7 +287,7 @@ impl<'p> Client<'p> {
                 let free = self.idle.len().min(self.waiting.len());
                 for due in self.waiting.drain(..free).collect::<Vec<_>>() {
                     let number = self.idle.pop().expect("as many as are free");
-                    self.send(number, requests, due)?;
+                    self.send(&mut connections[number], due)?;
                 }
             }
         }
@@ -182,9 +300,8 @@ impl<'p> Client<'p> {
         Duration::from_secs_f64(-uniform.ln() / rate)
     }
 
-    fn send(&mut self, number: usize, requests: &mut Requests, due: Instant) -> anyhow::Result<()> {
-        let connection = &mut self.connections[number];
-        let request = requests.next_request();
+    fn send(&mut self, connection: &mut Connection, due: Instant) -> anyhow::Result<()> {
+        let request = self.requests.next_request();
         let written = connection
             .stream
             .write(request)
@@ -192,63 +309,6 @@ impl<'p> Client<'p> {
         ensure!(written == request.len(), "a request was taken only in part");
         connection.due = Some(due);
         self.sent += 1;
-        Ok(())
-    }
-
-    fn receive(&mut self, number: usize) -> anyhow::Result<()> {
-        let connection = &mut self.connections[number];
-        let Some(due) = connection.due else {
-            return Ok(());
-        };
-        let length = match connection.stream.read(&mut *self.buffer) {
-            Ok(0) => bail!("a connection was closed before its answer"),
-            Ok(length) => length,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error).context("an answer could not be read"),
-        };
-        let read = &self.buffer[..length];
-        let response = if connection.partial.is_empty() {
-            response::parse(read)?
-        } else {
-            connection.partial.extend_from_slice(read);
-            response::parse(&connection.partial)?
-        };
-        match response {
-            Response::Partial => {
-                if connection.partial.is_empty() {
-                    connection.partial.extend_from_slice(read);
-                }
-                return Ok(());
-            }
-            Response::Redirect => connection.partial.clear(),
-        }
-        connection.due = None;
-        self.answered += 1;
-        let nanos = u64::try_from(due.elapsed().as_nanos()).unwrap_or(LONGEST);
-        self.latency.saturating_record(nanos);
-        if !self.plan.keep_alive {
-            self.connections[number] = connect(self.plan.target, &self.poll, number, self.sent)?;
-        }
-        self.idle.push(number);
-        Ok(())
-    }
-
-    /// Waits for the answers that are still out.
-    fn drain(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + DRAIN;
-        let mut events = Events::with_capacity(1_024);
-        while self.idle.len() < self.connections.len() {
-            ensure!(
-                Instant::now() < deadline,
-                "{} requests were not answered within {DRAIN:?}",
-                self.connections.len() - self.idle.len()
-            );
-            self.poll
-                .poll(&mut events, Some(Duration::from_millis(10)))?;
-            for event in &events {
-                self.receive(event.token().0)?;
-            }
-        }
         Ok(())
     }
 }
@@ -260,6 +320,7 @@ fn connect(
     poll: &Poll,
     number: usize,
     salt: u64,
+    of: usize,
 ) -> anyhow::Result<Connection> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     let [.., high, low] = (salt % 60_000 + 2).to_be_bytes();
@@ -275,6 +336,7 @@ fn connect(
         .register(&mut stream, Token(number), Interest::READABLE)?;
     Ok(Connection {
         stream,
+        of,
         due: None,
         partial: Vec::new(),
     })

@@ -15,15 +15,17 @@ pub(crate) struct Held {
     pub(crate) events: u64,
     /// The bytes of their frames.
     pub(crate) bytes: u64,
-    /// The events' ids.
+    /// The ids of visits.
     pub(crate) ids: AHashSet<String>,
+    /// The transactions of conversions.
+    pub(crate) transactions: AHashSet<String>,
 }
 
 impl Held {
-    /// Reads the journal of one lane in `dir`.
+    /// Reads the journal in `dir`, all its lanes.
     ///
     /// # Errors
-    /// When the journal can't be read, or two events have one id.
+    /// When the journal can't be read, or two events have one id, or one transaction.
     pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
         let options = event_journal::Options {
             dir: dir.to_owned(),
@@ -40,11 +42,7 @@ impl Held {
             while let Some(run) = reader.read(READ_BYTES, &mut frames)? {
                 for frame in event_journal::frames(&frames) {
                     let event = tracking_events::decode(run.format_version, frame?.payload)?;
-                    let (Event::Click(visit) | Event::Impression(visit)) = event else {
-                        continue;
-                    };
-                    let id = visit.id.to_string();
-                    ensure!(held.ids.insert(id), "two clicks have the id {}", visit.id);
+                    held.take(&event)?;
                 }
                 held.events += u64::from(run.events);
                 held.bytes += frames.len() as u64;
@@ -52,5 +50,20 @@ impl Held {
             }
         }
         Ok(held)
+    }
+    fn take(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+        match event {
+            Event::Click(visit) | Event::Impression(visit) => {
+                let new = self.ids.insert(visit.id.to_string());
+                ensure!(new, "two clicks have the id {}", visit.id);
+            }
+            Event::Conversion(conversion) => {
+                let transaction = conversion.transaction;
+                let new = self.transactions.insert(transaction.to_owned());
+                ensure!(new, "two conversions have the transaction {transaction}");
+            }
+            Event::KycUpdate(_) | Event::Rejection(_) => {}
+        }
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ pub mod baseline;
 pub mod click;
 mod client;
 pub mod edges;
+pub mod functions;
 pub(crate) mod journal;
 pub(crate) mod machine;
 pub mod pipeline;

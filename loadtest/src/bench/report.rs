@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// Figures of the rounds of one thing.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -50,32 +50,65 @@ impl Rounds {
     }
 }
 
+/// What a goal allows.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Bound {
+    /// Nothing above.
+    AtMost(f64),
+    /// Nothing below.
+    AtLeast(f64),
+}
+
 /// A goal and what was found.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Goal {
     /// What it says.
     pub(super) what: String,
-    /// The most that is allowed.
-    pub(super) at_most: f64,
+    /// What is allowed.
+    #[serde(flatten)]
+    pub(super) bound: Bound,
     /// What was found; nothing when it could not be measured here.
     pub(super) found: Option<f64>,
 }
 
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(f, "at most {most:.2}"),
+            Self::AtLeast(least) => write!(f, "at least {least:.2}"),
+        }
+    }
+}
+
 impl Goal {
-    /// A goal for the median of `found`.
+    /// A goal for what is to be low.
     #[must_use]
     pub(super) fn new(what: &str, at_most: f64, found: Option<f64>) -> Self {
         Self {
             what: what.into(),
-            at_most,
+            bound: Bound::AtMost(at_most),
             found,
+        }
+    }
+
+    /// A goal for what is to be high.
+    #[must_use]
+    pub(super) fn at_least(what: &str, at_least: f64, found: f64) -> Self {
+        Self {
+            what: what.into(),
+            bound: Bound::AtLeast(at_least),
+            found: Some(found),
         }
     }
 
     /// Whether it was measured and missed.
     #[must_use]
     pub(super) fn missed(&self) -> bool {
-        self.found.is_some_and(|found| found > self.at_most)
+        self.found.is_some_and(|found| match self.bound {
+            Bound::AtMost(most) => found > most,
+            Bound::AtLeast(least) => found < least,
+        })
     }
 }
 
@@ -138,7 +171,7 @@ impl Sheet {
 /// The goals as a sheet.
 #[must_use]
 pub(super) fn goals_sheet(goals: &[Goal]) -> Sheet {
-    let mut sheet = Sheet::new("Goals", &["goal", "at most", "found", ""]);
+    let mut sheet = Sheet::new("Goals", &["goal", "wanted", "found", ""]);
     for goal in goals {
         let (found, verdict) = match goal.found {
             None => ("not measured".into(), "?"),
@@ -147,7 +180,7 @@ pub(super) fn goals_sheet(goals: &[Goal]) -> Sheet {
         };
         sheet.row([
             goal.what.clone(),
-            format!("{:.2}", goal.at_most),
+            goal.bound.to_string(),
             found,
             verdict.into(),
         ]);
@@ -174,6 +207,8 @@ mod tests {
         assert!(Goal::new("x", 1.0, Some(1.1)).missed());
         assert!(!Goal::new("x", 1.0, Some(1.0)).missed());
         assert!(!Goal::new("x", 1.0, None).missed());
+        assert!(Goal::at_least("x", 1.0, 0.9).missed());
+        assert!(!Goal::at_least("x", 1.0, 1.0).missed());
         let table = goals_sheet(&[Goal::new("x", 1.0, None)]).table();
         assert!(table.contains("not measured"), "{table}");
     }

@@ -9,7 +9,13 @@ const VARIANTS: usize = 256;
 /// Three digits everywhere, so that an address can be written over another.
 const PLACEHOLDER: &str = "100.100.100.100";
 
-/// An endless stream of requests.
+/// Where requests come from, without end.
+pub(super) trait Source {
+    /// The next request's bytes.
+    fn next_request(&mut self) -> &[u8];
+}
+
+/// Clicks.
 #[derive(Debug)]
 pub(super) struct Requests {
     templates: Vec<Template>,
@@ -40,9 +46,10 @@ impl Requests {
             random,
         }
     }
+}
 
-    /// The next request's bytes.
-    pub(super) fn next_request(&mut self) -> &[u8] {
+impl Source for Requests {
+    fn next_request(&mut self) -> &[u8] {
         let visitor = self.random.below(self.visitors);
         // What belongs to a visitor follows from the visitor alone.
         let mut own = Random::new(visitor ^ 0x5eed);

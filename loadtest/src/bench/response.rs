@@ -1,8 +1,8 @@
-//! Just enough of HTTP/1.1 to know when a redirect has come whole.
+//! Just enough of HTTP/1.1 to know when an answer has come whole, and with which status.
 
 use anyhow::{bail, ensure};
 
-/// No answer of a redirect server is longer.
+/// No answer is longer.
 const LONGEST: usize = 64 << 10;
 
 /// How much of an answer is there.
@@ -10,15 +10,15 @@ const LONGEST: usize = 64 << 10;
 pub(super) enum Response {
     /// More must come.
     Partial,
-    /// A whole redirect and nothing after it.
-    Redirect,
+    /// A whole answer and nothing after it.
+    Whole,
 }
 
 /// Looks at what came so far.
 ///
 /// # Errors
-/// When it is not a redirect, or more came than was asked for.
-pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Response> {
+/// When it has another status than `expected`, or more came than was asked for.
+pub(super) fn parse(bytes: &[u8], expected: u16) -> anyhow::Result<Response> {
     ensure!(
         bytes.len() <= LONGEST,
         "an answer is longer than {LONGEST} bytes"
@@ -27,17 +27,22 @@ pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Response> {
         return Ok(Response::Partial);
     };
     let head = &bytes[..head + 4];
-    if !head.starts_with(b"HTTP/1.1 302 ") {
-        let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        bail!("not a redirect: {}", String::from_utf8_lossy(line));
+    if status(head) != Some(expected) {
+        bail!("not a {expected}: {}", String::from_utf8_lossy(bytes));
     }
     let whole = head.len() + content_length(head);
     ensure!(bytes.len() <= whole, "more than one answer to one request");
     Ok(if bytes.len() == whole {
-        Response::Redirect
+        Response::Whole
     } else {
         Response::Partial
     })
+}
+
+/// The three digits behind the version.
+fn status(head: &[u8]) -> Option<u16> {
+    let rest = head.strip_prefix(b"HTTP/1.1 ")?;
+    std::str::from_utf8(rest.get(..3)?).ok()?.parse().ok()
 }
 
 fn content_length(head: &[u8]) -> usize {
@@ -54,15 +59,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_is_whole_when_its_body_is() {
+    fn an_answer_is_whole_when_its_body_is() {
         let whole = b"HTTP/1.1 302 Found\r\nServer: x\r\nContent-Length: 3\r\n\r\nabc";
         for length in 0..whole.len() {
-            assert_eq!(parse(&whole[..length]).expect("fine"), Response::Partial);
+            assert_eq!(
+                parse(&whole[..length], 302).expect("fine"),
+                Response::Partial
+            );
         }
-        assert_eq!(parse(whole).expect("fine"), Response::Redirect);
+        assert_eq!(parse(whole, 302).expect("fine"), Response::Whole);
         let bare = b"HTTP/1.1 302 Found\r\nlocation: https://a.example/\r\n\r\n";
-        assert_eq!(parse(bare).expect("fine"), Response::Redirect);
-        assert!(parse(b"HTTP/1.1 302 Found\r\n\r\nHTTP/1.1").is_err());
-        assert!(parse(b"HTTP/1.1 404 Not Found\r\n\r\n").is_err());
+        assert_eq!(parse(bare, 302).expect("fine"), Response::Whole);
+        assert!(parse(b"HTTP/1.1 302 Found\r\n\r\nHTTP/1.1", 302).is_err());
+        assert!(parse(b"HTTP/1.1 404 Not Found\r\n\r\n", 302).is_err());
     }
 }

@@ -1,12 +1,16 @@
-//! Servers that do nothing but redirect: what a click costs before anything is tracked.
+//! Servers that do less than the edge: what a click costs before anything is tracked, what a postback costs
+//! without WebAssembly.
 //!
 //! They are measured beside the edge and never serve visitors.
 
 mod bare_hyper;
 mod floor;
+pub(super) mod native_postback;
 
+use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 const BACKLOG: i32 = 4_096;
 
@@ -17,6 +21,8 @@ pub enum Baseline {
     BareHyper,
     /// System calls and a fixed answer: no HTTP library.
     Floor,
+    /// Postbacks decided natively and made durable.
+    NativePostback,
 }
 
 const LOCATION: &str =
@@ -31,15 +37,19 @@ fn listener() -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Serves on a free port of 127.0.0.1 until killed; prints `{"listening":"…"}` when ready.
+/// Serves on a free port of 127.0.0.1 until killed; prints `{"listening":"…"}` when ready. `dir` is where
+/// those that keep something keep it.
 ///
 /// # Errors
 /// When the port can't be had or the system fails.
-pub fn serve(baseline: Baseline) -> anyhow::Result<()> {
+pub fn serve(baseline: Baseline, dir: Option<&Path>) -> anyhow::Result<()> {
     let listener = listener()?;
     println!(r#"{{"listening":"{}"}}"#, listener.local_addr()?);
     match baseline {
         Baseline::BareHyper => bare_hyper::serve(listener),
         Baseline::Floor => floor::serve(listener),
+        Baseline::NativePostback => {
+            native_postback::serve(listener, dir.context("--dir is wanted")?)
+        }
     }
 }

@@ -137,6 +137,7 @@ impl Bench<'_> {
             target,
             connections: CONNECTIONS,
             keep_alive: true,
+            expects: 302,
             spin: false,
             pace,
             warm_up: Duration::ZERO,

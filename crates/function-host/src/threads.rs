@@ -1,0 +1,249 @@
+//! The threads that functions run on. A call begins in front, on threads that are a little behind those who
+//! answer clicks; one that has computed for a while goes on behind, when nobody else wants the processor.
+
+use crate::cpu::Budget;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use thread_priority::unix::{NormalThreadSchedulePolicy, set_thread_priority_and_policy};
+use thread_priority::{ThreadPriority, ThreadSchedulePolicy, thread_native_id};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::{JoinError, JoinHandle};
+
+/// What a call may compute in front. Calls that are none too long take a fraction of it.
+const IN_FRONT: Duration = Duration::from_millis(2);
+/// A function whose call went behind begins there for so long.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// Threads in front give way to those who answer clicks (nice value).
+const NICENESS: i32 = 10;
+
+/// All threads that functions run on.
+pub(crate) struct Threads {
+    front: Runtime,
+    behind: Runtime,
+}
+
+/// Where calls can be started from.
+#[derive(Clone)]
+pub(crate) struct Starter {
+    front: Handle,
+    behind: Handle,
+}
+
+/// Which functions have computed for long lately.
+#[derive(Debug)]
+pub(crate) struct Manners {
+    origin: Instant,
+    /// Until when calls begin behind, in microseconds since `origin`.
+    behind_until: AtomicU64,
+}
+
+impl Threads {
+    /// So many in front, and as many behind.
+    pub(crate) fn start(threads: usize) -> io::Result<Self> {
+        let runtime = |name: &str, begin: fn()| {
+            Builder::new_multi_thread()
+                .worker_threads(threads)
+                .thread_name(name)
+                // A guest that computes must not keep the others' input and output waiting.
+                .event_interval(1)
+                .on_thread_start(begin)
+                .enable_all()
+                .build()
+        };
+        Ok(Self {
+            front: runtime("function", give_way)?,
+            behind: runtime("function-behind", wait_for_all)?,
+        })
+    }
+
+    pub(crate) fn starter(&self) -> Starter {
+        Starter {
+            front: self.front.handle().clone(),
+            behind: self.behind.handle().clone(),
+        }
+    }
+
+    /// Runs something to its end on this thread.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.front.block_on(future)
+    }
+
+    /// Ends them without waiting for what runs.
+    pub(crate) fn stop(self) {
+        self.front.shutdown_background();
+        self.behind.shutdown_background();
+    }
+}
+
+impl Starter {
+    /// Runs `work`, whose computing is charged to `budget`: in front as long as its function's manners allow.
+    pub(crate) fn run<F>(
+        &self,
+        manners: Arc<Manners>,
+        budget: Arc<Budget>,
+        work: F,
+    ) -> JoinHandle<Result<F::Output, JoinError>>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let behind = self.behind.clone();
+        let begun = Begun {
+            manners,
+            budget,
+            work: Some(Box::pin(work)),
+            polled: false,
+        };
+        self.front.spawn(async move {
+            match begun.await {
+                Ok(done) => Ok(done),
+                Err(rest) => behind.spawn(rest).await,
+            }
+        })
+    }
+}
+
+impl Manners {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            behind_until: AtomicU64::new(0),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        micros(self.origin.elapsed())
+    }
+
+    fn are_bad(&self) -> bool {
+        self.now() < self.behind_until.load(Ordering::Relaxed)
+    }
+
+    fn computed_for_long(&self) {
+        let until = self.now() + micros(REMEMBERED);
+        self.behind_until.store(until, Ordering::Relaxed);
+    }
+}
+
+/// Work in front: done, or to be gone on with behind.
+struct Begun<F> {
+    manners: Arc<Manners>,
+    budget: Arc<Budget>,
+    work: Option<Pin<Box<F>>>,
+    polled: bool,
+}
+
+impl<F: Future> Future for Begun<F> {
+    type Output = Result<F::Output, Pin<Box<F>>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut work = this.work.take().expect("nobody polls what has ended");
+        if !std::mem::replace(&mut this.polled, true) && this.manners.are_bad() {
+            return Poll::Ready(Err(work));
+        }
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        if this.budget.spent() > IN_FRONT {
+            this.manners.computed_for_long();
+            return Poll::Ready(Err(work));
+        }
+        this.work = Some(work);
+        Poll::Pending
+    }
+}
+
+/// Clicks go before functions.
+fn give_way() {
+    // Without the right to it they run as the others do.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+}
+
+/// Whoever else wakes goes on at once, in place of a thread like this.
+fn wait_for_all() {
+    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    let set = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
+    if set.is_err() {
+        give_way();
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::thread;
+    use tokio::sync::oneshot;
+
+    fn here() -> String {
+        thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    /// Says on which threads its polls were, the first of which takes `computed` from `budget`.
+    async fn polls(budget: Arc<Budget>, computed: Duration) -> Vec<String> {
+        let (mut polled, mut future) = (Vec::new(), Some(()));
+        poll_fn(move |cx| {
+            polled.push(here());
+            if future.take().is_some() {
+                budget.charge(computed);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(std::mem::take(&mut polled))
+        })
+        .await
+    }
+
+    fn run(threads: &Threads, manners: &Arc<Manners>, computed: Duration) -> Vec<String> {
+        let budget = Budget::new(Duration::from_secs(1));
+        let work = polls(budget.clone(), computed);
+        let task = threads.starter().run(manners.clone(), budget, work);
+        let (send, receive) = oneshot::channel();
+        threads.front.spawn(async move {
+            let _ = send.send(task.await.expect("no panic").expect("no panic"));
+        });
+        receive.blocking_recv().expect("answered")
+    }
+
+    #[test]
+    fn who_computes_for_long_goes_on_behind_and_its_function_begins_there() {
+        let threads = Threads::start(1).expect("started");
+        let (short, long) = (IN_FRONT / 2, IN_FRONT * 2);
+        let (good, bad) = (Manners::new(), Manners::new());
+        assert_eq!(run(&threads, &good, short), ["function", "function"]);
+        assert_eq!(run(&threads, &bad, long), ["function", "function-behind"]);
+        assert_eq!(
+            run(&threads, &bad, short),
+            ["function-behind", "function-behind"]
+        );
+        assert_eq!(run(&threads, &good, short), ["function", "function"]);
+        // It is not held against the function for ever.
+        bad.behind_until.store(0, Ordering::Relaxed);
+        assert_eq!(run(&threads, &bad, short), ["function", "function"]);
+        threads.stop();
+    }
+
+    #[test]
+    fn whoever_is_behind_gives_way_to_all() {
+        let threads = Threads::start(1).expect("started");
+        let (send, receive) = oneshot::channel();
+        threads.behind.spawn(async move {
+            let own = std::fs::read_to_string("/proc/thread-self/stat").expect("read");
+            let _ = send.send(own);
+        });
+        let stat = receive.blocking_recv().expect("answered");
+        let after_name = stat.rsplit(')').next().expect("a name");
+        // The 41st field; 5 is SCHED_IDLE.
+        let policy = after_name.split_whitespace().nth(41 - 3);
+        assert_eq!(policy, Some("5"), "{stat}");
+        threads.stop();
+    }
+}

@@ -1,0 +1,162 @@
+//! The postback function's decisions compiled natively, in a server that does nothing else: what is
+//! believed becomes the same event in a journal's lane, and is answered when it is durable.
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use event_journal::{LaneWriter, Options};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use postback::{Decision, Keys, Postback};
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::fs;
+use std::net::{IpAddr, TcpListener};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::oneshot;
+use tracker_api::Conversion;
+use tracking_events::{
+    ClickId, ConversionKind, ConversionStatus, Event, FORMAT_VERSION, MAX_EVENT_BYTES, Micros,
+    Money,
+};
+
+/// What it is told, in files of its folder; its journal is there as well.
+pub(in crate::bench) const ADVERTISER: &str = "advertiser.json";
+pub(in crate::bench) const KEYS: &str = "click-id-keys";
+pub(in crate::bench) const JOURNAL: &str = "journal";
+
+struct Native {
+    keys: Keys,
+    advertiser: Vec<u8>,
+    lane: RefCell<LaneWriter>,
+}
+
+pub(super) fn serve(listener: TcpListener, dir: &Path) -> anyhow::Result<()> {
+    let read =
+        |name| fs::read(dir.join(name)).with_context(|| dir.join(name).display().to_string());
+    let keys = String::from_utf8(read(KEYS)?)?;
+    // As an edge's by default.
+    let mut journal = event_journal::open(&Options {
+        dir: dir.join(JOURNAL),
+        lanes: 1,
+        format_version: FORMAT_VERSION,
+        segment_bytes: 32 << 20,
+        max_bytes: 8 << 30,
+        sync_interval: Duration::from_millis(500),
+    })?;
+    let native = Rc::new(Native {
+        keys: Keys::parse(&keys).context("the keys can't be read")?,
+        advertiser: read(ADVERTISER)?,
+        lane: RefCell::new(journal.writers.pop().context("one lane")?),
+    });
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?
+        .block_on(accept(listener, native))
+}
+
+async fn accept(listener: TcpListener, native: Rc<Native>) -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let (native, client) = (native.clone(), peer.ip());
+        let answer = service_fn(move |request| {
+            let native = native.clone();
+            async move { Ok::<_, Infallible>(native.answer(client, request).await) }
+        });
+        tokio::task::spawn_local(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), answer),
+        );
+    }
+}
+
+impl Native {
+    async fn answer(&self, client: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let Some(request) = read(client, request).await else {
+            return response(StatusCode::BAD_REQUEST, String::new());
+        };
+        let postback = match Postback::read(&request) {
+            Ok(postback) => postback,
+            Err(refused) => return response(StatusCode::BAD_REQUEST, refused.answer),
+        };
+        let (entry, now) = (Some(self.advertiser.as_slice()), Micros::now());
+        match postback.decide(postback.key(), entry, &self.keys, now) {
+            Decision::Accept(sale, text) => match self.durable(&sale, now).await {
+                Some(()) => response(StatusCode::OK, text),
+                None => response(StatusCode::SERVICE_UNAVAILABLE, String::new()),
+            },
+            Decision::Refuse(refused) => response(StatusCode::BAD_REQUEST, refused.answer),
+        }
+    }
+
+    /// Appends the event that an edge makes of `sale`, and returns when it is durable.
+    async fn durable(&self, sale: &Conversion<'_>, time: Micros) -> Option<()> {
+        let address: IpAddr = sale.address.parse().ok()?;
+        let address = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        let event = Event::Conversion(tracking_events::Conversion {
+            time,
+            advertiser: &sale.advertiser,
+            click: ClickId::parse(sale.click_id.as_bytes()).ok()?,
+            kind: ConversionKind::from_word(&sale.kind)?,
+            kind_name: &sale.kind_name,
+            transaction: &sale.transaction,
+            status: ConversionStatus::from_word(&sale.status)?,
+            payout: Money {
+                minor: sale.payout_minor,
+                currency: sale.currency.as_bytes().try_into().ok()?,
+            },
+            dialect: &sale.dialect,
+            address: address.octets(),
+        });
+        let (done, synced) = oneshot::channel();
+        {
+            let mut lane = self.lane.borrow_mut();
+            let appended = lane.append(MAX_EVENT_BYTES, |room| {
+                tracking_events::encode(&event, room).ok()
+            });
+            lane.sync_through(appended.ok()?, |outcome| {
+                // Who waited may have gone.
+                let _ = done.send(outcome);
+            });
+        }
+        synced.await.ok()?.ok()
+    }
+}
+
+/// As the component reads it.
+async fn read(client: IpAddr, request: Request<Incoming>) -> Option<postback::Request> {
+    let headers = request.headers().iter().filter_map(|(name, value)| {
+        let value = value.to_str().ok()?;
+        Some((name.as_str().to_owned(), value.to_owned()))
+    });
+    Some(postback::Request {
+        method: request.method().as_str().to_owned(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        headers: headers.collect(),
+        client: Some(client),
+        body: request
+            .into_body()
+            .collect()
+            .await
+            .ok()?
+            .to_bytes()
+            .to_vec(),
+    })
+}
+
+fn response(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+}

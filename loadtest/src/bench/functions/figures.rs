@@ -1,0 +1,204 @@
+//! Figures of the rounds, their tables, and the goals they are held against.
+
+use super::super::client::{Account, Pace};
+use super::super::report::{Goal, Rounds, Sheet};
+use super::server::Kind;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What the rounds of one thing gave; latencies in ms.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Figures {
+    pub(super) per_second: Rounds,
+    pub(super) p50: Rounds,
+    pub(super) p99: Rounds,
+    pub(super) p999: Rounds,
+    pub(super) cpu_micros: Rounds,
+}
+
+/// Who shares a core with functions that compute without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Neighbours {
+    /// Clicks while no function is called.
+    Alone,
+    /// Clicks beside functions that compute until they are stopped.
+    Beside,
+    /// Calls of another function, beside them too.
+    Hello,
+    /// Those that are stopped.
+    Spin,
+}
+
+/// All that was found.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Results {
+    pub(super) hello: BTreeMap<Kind, Figures>,
+    /// Postbacks as fast as they are answered.
+    pub(super) most: BTreeMap<Kind, Figures>,
+    /// Postbacks at half of the edge's most.
+    pub(super) half: BTreeMap<Kind, Figures>,
+    pub(super) neighbours: BTreeMap<Neighbours, Figures>,
+    pub(super) allocations: Figures,
+    pub(super) slowest_allocation_millis: Rounds,
+}
+
+impl Figures {
+    /// Adds a round.
+    pub(super) fn add(&mut self, account: &Account) {
+        let measured = account.measured as f64;
+        let millis = |quantile| account.latency.value_at_quantile(quantile) as f64 / 1e6;
+        let seconds = account.elapsed.as_secs_f64();
+        self.per_second.0.push(measured / seconds);
+        self.p50.0.push(millis(0.5));
+        self.p99.0.push(millis(0.99));
+        self.p999.0.push(millis(0.999));
+        let micros = account.cpu.as_secs_f64() * 1e6 / measured.max(1.0);
+        self.cpu_micros.0.push(micros);
+    }
+
+    fn latencies(&self) -> [String; 3] {
+        [&self.p50, &self.p99, &self.p999].map(|rounds| rounds.shown(2))
+    }
+}
+
+impl fmt::Display for Neighbours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Alone => "clicks, no function called",
+            Self::Beside => "clicks beside functions that never end",
+            Self::Hello => "hello beside functions that never end",
+            Self::Spin => "functions that never end, until stopped",
+        })
+    }
+}
+
+/// A pace for people.
+pub(super) struct Shown(pub(super) Pace);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Pace::AsAnswered => f.write_str("as fast as they are answered"),
+            Pace::PerSecond(rate) => write!(f, "{rate:.0} a second"),
+        }
+    }
+}
+
+impl Results {
+    /// All tables.
+    pub(super) fn sheets(&self) -> Vec<Sheet> {
+        vec![
+            self.most_sheet(),
+            self.half_sheet(),
+            self.neighbours_sheet(),
+        ]
+    }
+
+    fn most_sheet(&self) -> Sheet {
+        let title = "Calls as fast as they are answered, one core, ms (median of rounds)";
+        let headings = ["call", "server", "calls/s", "p50", "p99", "p99.9", "CPU µs"];
+        let mut sheet = Sheet::new(title, &headings);
+        let calls = [("hello", &self.hello), ("postback", &self.most)];
+        for (call, by_kind) in calls {
+            for (kind, figures) in by_kind {
+                let [p50, p99, p999] = figures.latencies();
+                sheet.row([
+                    call.into(),
+                    kind.to_string(),
+                    figures.per_second.shown(0),
+                    p50,
+                    p99,
+                    p999,
+                    figures.cpu_micros.shown(1),
+                ]);
+            }
+        }
+        sheet
+    }
+
+    fn half_sheet(&self) -> Sheet {
+        let title = "Postbacks at half of the edge's most, ms";
+        let headings = ["server", "calls/s", "p50", "p99", "p99.9", "CPU µs"];
+        let mut sheet = Sheet::new(title, &headings);
+        for (kind, figures) in &self.half {
+            let [p50, p99, p999] = figures.latencies();
+            sheet.row([
+                kind.to_string(),
+                figures.per_second.shown(0),
+                p50,
+                p99,
+                p999,
+                figures.cpu_micros.shown(1),
+            ]);
+        }
+        if let (Some(edge), Some(native)) =
+            (self.half.get(&Kind::Fresh), self.half.get(&Kind::Native))
+        {
+            let added = |of: fn(&Figures) -> &Rounds| {
+                let added = of(edge).0.iter().zip(&of(native).0).map(|(a, b)| a - b);
+                format!("{:.2}", Rounds(added.collect()).median())
+            };
+            sheet.row([
+                "added by the edge and WebAssembly".into(),
+                String::new(),
+                added(|it| &it.p50),
+                added(|it| &it.p99),
+                added(|it| &it.p999),
+                added(|it| &it.cpu_micros),
+            ]);
+        }
+        sheet
+    }
+
+    fn neighbours_sheet(&self) -> Sheet {
+        let headings = ["what", "calls/s", "p50", "p99", "p99.9"];
+        let mut sheet = Sheet::new("Neighbours on one core, ms", &headings);
+        let mut row = |what: String, figures: &Figures| {
+            let [p50, p99, p999] = figures.latencies();
+            sheet.row([what, figures.per_second.shown(0), p50, p99, p999]);
+        };
+        for (what, figures) in &self.neighbours {
+            row(what.to_string(), figures);
+        }
+        row(
+            "functions that want all memory, until stopped, one at a time".into(),
+            &self.allocations,
+        );
+        sheet
+    }
+
+    /// What is wanted, and what was found.
+    pub(super) fn goals(&self) -> Vec<Goal> {
+        let mut goals = Vec::new();
+        for (kind, what, rate, p99) in [
+            (Kind::Fresh, "hello, a fresh instance a call", 5_000.0, 5.0),
+            (Kind::Reused, "hello, instances used again", 14_000.0, 3.0),
+        ] {
+            let figures = &self.hello[&kind];
+            let found = figures.per_second.median();
+            goals.push(Goal::at_least(&format!("{what}, calls/s"), rate, found));
+            let found = Some(figures.p99.median());
+            goals.push(Goal::new(&format!("{what}, p99 in ms"), p99, found));
+        }
+        goals.push(Goal::new(
+            "postbacks at half load, p99 in ms",
+            2.0,
+            Some(self.half[&Kind::Fresh].p99.median()),
+        ));
+        let clicks = |which| &self.neighbours[&which].p99;
+        let ratio = clicks(Neighbours::Beside).ratio(clicks(Neighbours::Alone));
+        goals.push(Goal::new(
+            "p99 of clicks beside functions that never end, to alone",
+            2.0,
+            Some(ratio.median()),
+        ));
+        goals.push(Goal::new(
+            "slowest stop of a function that wants all memory, ms",
+            100.0,
+            Some(self.slowest_allocation_millis.median()),
+        ));
+        goals
+    }
+}

@@ -1,0 +1,219 @@
+//! The servers that are measured: two edges with functions, one of which uses instances again, and the
+//! postback function's decisions compiled natively. Each is asked afterwards whether its journal holds
+//! what it answered.
+
+use super::super::baseline::native_postback;
+use super::super::journal::Held;
+use super::super::machine::{self, Cores};
+use super::requests;
+use crate::links;
+use crate::process::Process;
+use crate::sales::write_secret;
+use crate::stack::{free_port, program};
+use crate::verify;
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Components are compiled at the first start.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// What a call may compute and how long it may take: a hundred which do nothing but compute share one core
+/// and are to be stopped for that, not since they took too long.
+const LIMITS: &str = "cpu = \"50ms\"\nwall = \"20s\"";
+const FUNCTIONS: &str = "wasm32-wasip2/function";
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Kind {
+    /// An edge as it is by default: each call has an instance of its own.
+    Fresh,
+    /// An edge that uses instances again.
+    Reused,
+    /// No WebAssembly: postbacks decided natively.
+    Native,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fresh => "edge",
+            Self::Reused => "edge, instances used again",
+            Self::Native => "native",
+        })
+    }
+}
+
+/// A running server, and what it was asked.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) kind: Kind,
+    pub(super) address: SocketAddr,
+    /// Postbacks that were answered 200.
+    pub(super) postbacks: u64,
+    /// Clicks that were answered.
+    pub(super) clicks: u64,
+    admin: Option<String>,
+    process: Process,
+    journal: PathBuf,
+}
+
+impl Server {
+    /// Starts `kind` in a folder of its own in `work`, on the servers' core.
+    pub(super) fn start(kind: Kind, work: &Path, cores: Cores) -> anyhow::Result<Self> {
+        let dir = work.join(match kind {
+            Kind::Fresh => "fresh",
+            Kind::Reused => "reused",
+            Kind::Native => "native",
+        });
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let (mut command, journal) = match kind {
+            Kind::Native => native(&dir)?,
+            Kind::Fresh => edge(&dir, work, "")?,
+            Kind::Reused => edge(&dir, work, "reuse = [\"hello\", \"postback\"]")?,
+        };
+        let log = dir.join("log");
+        let started = || Process::start(&kind.to_string(), &mut command, &log);
+        let mut process = cores.on_server(started)?;
+        let ready = process.ready_line(READY_WITHIN)?;
+        let address = ready["listening"].as_str().context("no address")?;
+        Ok(Self {
+            kind,
+            address: address.parse()?,
+            postbacks: 0,
+            clicks: 0,
+            admin: ready["admin"].as_str().map(|it| format!("http://{it}")),
+            process,
+            journal,
+        })
+    }
+
+    /// Processor time of all its threads so far.
+    pub(super) fn cpu_time(&self) -> anyhow::Result<Duration> {
+        machine::cpu_time(&[self.process.pid()])
+    }
+
+    /// Calls that failed so far, whatever the reason; those that were stopped for it among them.
+    pub(super) fn failed(&self) -> anyhow::Result<f64> {
+        let admin = self.admin.as_deref().context("only edges count")?;
+        // There is no such line before the first one.
+        Ok(verify::counter(admin, "function_errors_total").unwrap_or_default())
+    }
+
+    /// Stops it, and holds its journal against what it answered.
+    pub(super) fn stop(mut self) -> anyhow::Result<()> {
+        match self.kind {
+            // What it answered is durable, however it ends.
+            Kind::Native => self.process.kill9()?,
+            Kind::Fresh | Kind::Reused => self.process.stop(STOP_WITHIN)?,
+        }
+        let held = Held::read(&self.journal)?;
+        let (sales, clicks) = (held.transactions.len() as u64, held.ids.len() as u64);
+        ensure!(
+            (sales, clicks) == (self.postbacks, self.clicks) && held.events == sales + clicks,
+            "{}: {} postbacks and {} clicks were answered, but of {} events in the journal {sales} are \
+             conversions and {clicks} clicks",
+            self.kind,
+            self.postbacks,
+            self.clicks,
+            held.events
+        );
+        Ok(())
+    }
+}
+
+fn native(dir: &Path) -> anyhow::Result<(Command, PathBuf)> {
+    fs::write(dir.join(native_postback::ADVERTISER), requests::entry()?)?;
+    fs::write(dir.join(native_postback::KEYS), requests::click_id_keys())?;
+    let mut command = Command::new(program("loadtest")?);
+    command
+        .args(["baseline", "native-postback", "--dir"])
+        .arg(dir);
+    Ok((command, dir.join(native_postback::JOURNAL)))
+}
+
+fn edge(dir: &Path, work: &Path, more: &str) -> anyhow::Result<(Command, PathBuf)> {
+    let at = |name: &str| dir.join(name);
+    fs::write(at("links.toml"), links::sample_file())?;
+    fs::write(at("spin.toml"), manifest()?)?;
+    write_secret(&at("secrets.toml"), &requests::secrets())?;
+    write_secret(&at("advertisers.toml"), &requests::advertisers())?;
+    let data = at("data");
+    fs::create_dir_all(&data)?;
+    // One compiles for all.
+    let (compiled, shared) = (data.join("compiled-functions"), work.join("compiled"));
+    fs::create_dir_all(&shared)?;
+    std::os::unix::fs::symlink(shared, compiled)?;
+    let text = format!(
+        "node = 1\ndata_dir = {data:?}\nworkers = 1\nsecrets = {:?}\n\
+         [http]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
+         trusted_proxies = [\"127.0.0.0/8\"]\n[links]\nfile = {:?}\n\
+         [aggregator]\naddress = \"127.0.0.1:{}\"\n\
+         [functions]\nmanifest = {:?}\nadvertisers = {:?}\n{more}\n\
+         [functions.limits]\n{LIMITS}\n",
+        at("secrets.toml"),
+        at("links.toml"),
+        free_port()?,
+        at("spin.toml"),
+        at("advertisers.toml"),
+    );
+    fs::write(at("edge.toml"), text)?;
+    let mut command = Command::new(program("edge-tracker")?);
+    command.args(["serve", "--config"]).arg(at("edge.toml"));
+    Ok((command, data.join("journal")))
+}
+
+/// The postback function as it is deployed, and the guest for tests twice: well-behaved, and not.
+fn manifest() -> anyhow::Result<String> {
+    let (guest, postback) = (component("function_guest")?, component("postback")?);
+    Ok(format!(
+        r#"spin_manifest_version = 2
+[application]
+name = "measured"
+[variables]
+tracker_token = {{ required = true, secret = true }}
+click_id_keys = {{ required = true, secret = true }}
+[[trigger.http]]
+route = "/hello"
+component = "hello"
+[[trigger.http]]
+route = "/spin"
+component = "stray"
+[[trigger.http]]
+route = "/allocate"
+component = "stray"
+[[trigger.http]]
+route = "/postback/..."
+component = "postback"
+[component.hello]
+source = {guest:?}
+[component.stray]
+source = {guest:?}
+[component.postback]
+source = {postback:?}
+allowed_outbound_hosts = ["http://tracker.internal"]
+key_value_stores = ["advertisers"]
+[component.postback.variables]
+tracker_token = "{{{{ tracker_token }}}}"
+tracker_url = "http://tracker.internal"
+click_id_keys = "{{{{ click_id_keys }}}}"
+"#
+    ))
+}
+
+/// A function's file, in the target folder that this program is in.
+fn component(name: &str) -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe().context("where this program lies is unknown")?;
+    let file = Path::new(FUNCTIONS).join(format!("{name}.wasm"));
+    here.ancestors()
+        .map(|folder| folder.join(&file))
+        .find(|path| path.is_file())
+        .with_context(|| format!("{name} is not built; run: cargo xtask functions"))
+}
