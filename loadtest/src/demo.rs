@@ -1,5 +1,6 @@
 //! The demo: the whole pipeline on real traffic, shown as an analyst sees it, and proved.
 
+use crate::affiliates::{Heard, Tracker};
 use crate::clickhouse::{Analyst, Answer};
 use crate::interrupt::Interrupt;
 use crate::replay::{self, Outcome};
@@ -21,6 +22,8 @@ const SAMPLE_LINES: u64 = 10_000;
 const SAMPLE_SEED: u64 = 20_261_120;
 const EDGES: u16 = 2;
 const ARRIVE_WITHIN: Duration = Duration::from_secs(60);
+/// What the aggregator was sending when it was killed is sent again when its lease has ended.
+const TOLD_WITHIN: Duration = Duration::from_secs(90);
 const CONNECTIONS: usize = 16;
 /// How often edges, and as often the aggregator, are killed while sales are reported.
 const KILLS: usize = 6;
@@ -55,7 +58,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if geo.is_none() {
         println!("No file of countries by address: countries will be unknown.");
     }
-    let mut stack = start(folder.path(), geo)?;
+    let tracker = Tracker::start()?;
+    let mut stack = start(folder.path(), geo, &tracker)?;
     interrupt.check()?;
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
     let outcome = replay(&stack, &log, options.rate, &mut interrupt)?;
@@ -65,12 +69,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let times = Times::read(&stack)?;
     let kills = if options.kill { KILLS } else { 0 };
     let sales = sell(&mut stack, &analyst, &outcome.run, kills)?;
+    let told = tell(&tracker, &sales)?;
     if options.kill {
         verdict = verify::verify(&analyst, &outcome, 0, ARRIVE_WITHIN)?;
     }
     show_tables(&analyst, &outcome.run)?;
     show_addresses(&stack);
-    let summary = summary(&times, &outcome, &verdict, &sales);
+    let summary = summary(&times, &outcome, &verdict, &sales, told);
     if !options.exit {
         println!("{summary}\n\nEverything stays up until Ctrl-C.");
         runtime()?.block_on(interrupt.wished());
@@ -120,10 +125,11 @@ fn sample(folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn start(folder: &Path, geo: Option<&Path>) -> anyhow::Result<Stack> {
+fn start(folder: &Path, geo: Option<&Path>, tracker: &Tracker) -> anyhow::Result<Stack> {
     let started = Instant::now();
     let wiring = Wiring {
         functions: true,
+        aggregator_settings: tracker.settings(folder)?,
         ..Wiring::default()
     };
     let stack = Stack::start_wired(folder, EDGES, geo, &wiring, |step| {
@@ -207,6 +213,20 @@ pub fn sell(
     }
     println!("{}", sent.refusals(&found));
     Ok(found)
+}
+
+/// Waits until affiliates were told of every conversion and each change of one, and of nothing else.
+///
+/// # Errors
+/// When they were not.
+pub fn tell(tracker: &Tracker, sales: &Sales) -> anyhow::Result<Heard> {
+    let told = tracker.heard(sales.conversions + sales.revisions, TOLD_WITHIN)?;
+    println!(
+        "Affiliates' tracker was told of each conversion and each revision: {} signed postbacks, {} of which \
+         it took only when they came again.",
+        told.postbacks, told.retried
+    );
+    Ok(told)
 }
 
 /// `kill -9` of one edge after another and of the aggregator, while senders are busy.
@@ -295,7 +315,13 @@ impl Times {
     }
 }
 
-fn summary(times: &Times, outcome: &Outcome, verdict: &Verdict, sales: &Sales) -> String {
+fn summary(
+    times: &Times,
+    outcome: &Outcome,
+    verdict: &Verdict,
+    sales: &Sales,
+    told: Heard,
+) -> String {
     let counts = &verdict.counts;
     let summary = json!({
         "sent": outcome.sent,
@@ -316,6 +342,7 @@ fn summary(times: &Times, outcome: &Outcome, verdict: &Verdict, sales: &Sales) -
         "conversion_duplicates": sales.duplicates,
         "postbacks_refused": sales.refusals(),
         "kyc_updates": sales.kyc_updates,
+        "affiliate_postbacks": told.postbacks,
         "redirect_p50_us": outcome.latency.value_at_quantile(0.5),
         "redirect_p99_us": outcome.latency.value_at_quantile(0.99),
         "click_log_p99_us": (times.log * 1e7).round() / 10.0,

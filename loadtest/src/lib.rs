@@ -2,6 +2,7 @@
 //! of the product depends on it.
 #![forbid(unsafe_code)]
 
+pub mod affiliates;
 pub mod bench;
 pub mod chaos;
 pub mod clickhouse;

@@ -42,6 +42,8 @@ pub struct Wiring {
     pub function_files: Option<FunctionFiles>,
     /// Further sections of edges' settings.
     pub edge_settings: String,
+    /// Further sections of the aggregator's settings.
+    pub aggregator_settings: String,
     /// Environment variables of edges and aggregator.
     pub environment: Vec<(String, String)>,
     /// Where edges are, first to last; on this machine's loopback those that it does not name.
@@ -216,6 +218,7 @@ impl Stack {
         progress("aggregator");
         let engine_port = wiring.engine.unwrap_or(clickhouse);
         let text = aggregator_settings(&dir, engine_port, shipping, admin);
+        let text = text + &wiring.aggregator_settings;
         let here = Place::default();
         let environment = &wiring.environment;
         let aggregator = serve(&dir, "aggregator", "aggregator", &text, environment, &here)?;

@@ -1,7 +1,8 @@
 //! Sales reported while edges and the aggregator are killed, by senders that try again: the tables hold
-//! each once, and every refusal by its reason.
+//! each once, and every refusal by its reason; affiliates are told of every one.
 #![allow(missing_docs)]
 
+use loadtest::affiliates::Tracker;
 use loadtest::clickhouse::Analyst;
 use loadtest::replay::{self, Options};
 use loadtest::stack::{Stack, Wiring};
@@ -18,8 +19,10 @@ fn sales_are_counted_once_whatever_is_killed() {
     let log = folder.path().join("sample.log");
     let mut file = std::fs::File::create(&log).expect("a file");
     traffic::write(42, LINES, &mut file).expect("written");
+    let tracker = Tracker::start().expect("a port");
     let wiring = Wiring {
         functions: true,
+        aggregator_settings: tracker.settings(folder.path()).expect("written"),
         ..Wiring::default()
     };
     let stack = Stack::start_wired(folder.path(), 2, None, &wiring, |_| {});
@@ -46,6 +49,8 @@ fn sales_are_counted_once_whatever_is_killed() {
     assert!(sales.revisions > 0 && sales.duplicates > 0 && sales.kyc_updates > 0);
     let reasons: Vec<u16> = sales.refused.keys().copied().collect();
     assert_eq!(reasons, [103, 106, 108, 112, 202]);
+    let told = demo::tell(&tracker, &sales).expect("affiliates were told of each");
+    assert!(told.retried > 0, "{told:?}");
     let verdict = compare();
     assert_eq!(
         (verdict.missing, verdict.duplicated, verdict.wrong_ids),

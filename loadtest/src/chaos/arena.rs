@@ -111,6 +111,7 @@ impl Arena {
                 Scenario::DiskFull => UNBOUNDED.to_owned(),
                 _ => String::new(),
             },
+            aggregator_settings: String::new(),
             environment: clock.as_ref().map_or_else(Vec::new, Clock::environment),
             places: namespaces.iter().map(Namespace::place).collect(),
         };

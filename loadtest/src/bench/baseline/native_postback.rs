@@ -152,6 +152,7 @@ async fn read(client: IpAddr, request: Request<Incoming>) -> Option<postback::Re
             .ok()?
             .to_bytes()
             .to_vec(),
+        broken: false,
     })
 }
 
