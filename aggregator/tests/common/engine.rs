@@ -1,9 +1,11 @@
 //! The real ClickHouse on a folder of its own, on the same port whenever it is started again.
 
+use super::PORTS;
 use clickhouse::Client;
 use clickhouse_embedded::{Credentials, Launch, Running, launcher_exe};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::sync::PoisonError;
 
 pub struct Engine {
     launch: Launch,
@@ -12,6 +14,7 @@ pub struct Engine {
 
 impl Engine {
     pub fn start(folder: &Path) -> Self {
+        let _alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let launch = Launch {
             data_dir: folder.join("clickhouse"),

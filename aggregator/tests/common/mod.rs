@@ -20,12 +20,16 @@ use event_shipping::{
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub const NODE: u16 = 21;
 pub const JOURNAL: u64 = 77;
+
+/// Held while a port is chosen that is bound only later: nobody else here takes it meanwhile.
+pub static PORTS: Mutex<()> = Mutex::new(());
 
 /// Writes a settings file and returns its path.
 pub fn write_settings(folder: &Path, clickhouse: &str, more: &str) -> PathBuf {

@@ -1,8 +1,9 @@
 //! An affiliate's server: keeps what it is told, and answers as it is asked to.
 
+use super::PORTS;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What was told in one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,9 @@ impl Receiver {
     /// Answers with the status that `answers` gives for a request and how often the same target has come
     /// before.
     pub fn start(answers: impl Fn(&Told, usize) -> u16 + Send + Sync + 'static) -> Self {
+        let alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        drop(alone);
         let address = listener.local_addr().expect("bound");
         let told: Arc<Mutex<Vec<Told>>> = Arc::default();
         let (keeps, answers): (_, Answers) = (told.clone(), Arc::new(answers));

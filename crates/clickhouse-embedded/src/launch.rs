@@ -131,6 +131,7 @@ fn await_ready(
     }
 }
 
+/// Whether ClickHouse answers there, and nobody else who happens to have the port.
 fn ping(port: u16) -> bool {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(2)))
@@ -139,7 +140,8 @@ fn ping(port: u16) -> bool {
     let answer = ureq::Agent::new_with_config(config)
         .get(format!("http://127.0.0.1:{port}/ping"))
         .call();
-    answer.is_ok_and(|answer| answer.status().is_success())
+    let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
+    text.is_ok_and(|text| text == "Ok.\n")
 }
 
 /// A port that was free a moment ago; the engine itself can't be asked to choose one.
