@@ -22,6 +22,18 @@ pub(super) struct Answer {
     closes: bool,
 }
 
+impl Answer {
+    /// As it would be read.
+    #[cfg(test)]
+    pub(super) fn new(status: u16, text: &str) -> Self {
+        Self {
+            status,
+            text: text.into(),
+            closes: false,
+        }
+    }
+}
+
 /// One after another over one connection, which is made anew when the edge says that it closes it.
 #[derive(Debug)]
 pub(super) struct Lane {

@@ -108,7 +108,7 @@ impl Account {
         answer: &io::Result<Answer>,
     ) -> Then {
         let fault = match answer {
-            Ok(answer) if is_temporary(answer) && case.expect != Expect::Broken => {
+            Ok(answer) if is_temporary(answer, case) => {
                 self.row(case).above_499 += 1;
                 self.again += 1;
                 return Then::Again;
@@ -220,11 +220,11 @@ impl Account {
     }
 }
 
-/// Not durable, no room or no time: whoever sends it is to send it again.
-fn is_temporary(answer: &Answer) -> bool {
-    match answer.status {
-        503 => answer.text == "try again later\n" || number(answer) == Some(BUSY),
-        504 => number(answer) == Some(TIMED_OUT),
+/// Not durable, no room or no time: whoever sends it is to send it again. What is no HTTP can't become durable.
+fn is_temporary(answer: &Answer, case: &Case) -> bool {
+    match (answer.status, number(answer)) {
+        (503, Some(BUSY)) | (504, Some(TIMED_OUT)) => true,
+        (503, None) => answer.text == "try again later\n" && case.expect != Expect::Broken,
         _ => false,
     }
 }
@@ -232,6 +232,68 @@ fn is_temporary(answer: &Answer) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn judged(expect: Expect, status: u16, text: &str) -> (u64, u64, u64) {
+        let case = Case {
+            kind: "tried",
+            bytes: Vec::new(),
+            expect,
+            key: Key::None,
+            head: false,
+            alone: false,
+            times: 1,
+        };
+        let (mut account, reasons) = (Account::default(), Reasons::documented());
+        let answer = Ok(Answer::new(status, text));
+        account.take(&reasons, 0, &case, &answer);
+        (account.forgeries, account.faults, account.again)
+    }
+
+    #[test]
+    fn what_is_otherwise_than_it_must_be_is_a_fault() {
+        let forged = Expect::Refused(&[103]);
+        assert_eq!(
+            judged(forged, 403, "refused: 103 not_authentic: x\n"),
+            (0, 0, 0)
+        );
+        assert_eq!(judged(forged, 200, "OK"), (1, 1, 0));
+        let changed = |authentic| judged(Expect::Either { authentic }, 200, "OK");
+        assert_eq!((changed(true), changed(false)), ((0, 0, 0), (1, 1, 0)));
+        assert_eq!(judged(Expect::Broken, 200, "OK"), (1, 1, 0));
+        // By another number, one that no table has, another status, no number at all.
+        for (status, text) in [
+            (403, "refused: 106 forged_click_id: x\n"),
+            (403, "refused: 99 nothing: x\n"),
+            (400, "refused: 103 not_authentic: x\n"),
+            (403, "no"),
+            (500, "302 function_trapped\n"),
+            (403, "refused: 103 not_authentic: plain-hostile-secret-1\n"),
+        ] {
+            assert_eq!(judged(forged, status, text), (0, 1, 0), "{text}");
+        }
+        let authentic = Expect::Taken("OK");
+        assert_eq!(judged(authentic, 200, "OK"), (0, 0, 0));
+        assert_eq!(
+            judged(authentic, 403, "refused: 103 not_authentic: x\n"),
+            (0, 1, 0)
+        );
+        for (status, text) in [(503, "try again later\n"), (503, "301 function_busy\n")] {
+            assert_eq!(judged(authentic, status, text), (0, 0, 1), "{text}");
+        }
+        assert_eq!(judged(Expect::Broken, 503, "try again later\n"), (0, 1, 0));
+        assert_eq!(
+            judged(Expect::Broken, 504, "303 function_timed_out\n"),
+            (0, 0, 1)
+        );
+        assert_eq!(
+            judged(
+                Expect::Refused(&[102]),
+                500,
+                "refused: 102 advertiser_misconfigured: x\n"
+            ),
+            (0, 0, 0)
+        );
+    }
 
     #[test]
     fn the_tables_are_read() {

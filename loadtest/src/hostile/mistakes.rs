@@ -148,8 +148,8 @@ fn unexpanded_macro(world: &World, random: &mut Random, number: u64) -> Case {
         6 => format!("%{word}%"),
         _ => "REPLACE".into(),
     };
-    let name: &str = *random.of(&names);
-    postback.say(name, value);
+    let name = random.below(names.len());
+    postback.say(names[name], value);
     let request = postback.request(random);
     refused("macro not filled in", &request, &[112], random)
 }

@@ -23,7 +23,7 @@ use crate::stack::{FunctionFiles, Stack, Wiring};
 use anyhow::{Context as _, ensure};
 use attacks::Make;
 use case::{Case, Expect};
-use client::Lane;
+use client::{Answer, Lane};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use judge::{Account, Reasons, Then};
@@ -313,15 +313,12 @@ impl Run {
         for _ in 0..TRIES {
             let sent: Vec<&Case> = cases.iter().map(|(_, case)| &**case).collect();
             let answers = lane.ask(&sent).await;
-            let mut account = self.account.borrow_mut();
             let mut again = Vec::new();
             for ((number, case), answer) in cases.into_iter().zip(&answers) {
-                account.row(&case).sent += 1;
-                if account.take(&self.reasons, number, &case, answer) == Then::Again {
+                if self.settle(number, &case, answer) == Then::Again {
                     again.push((number, case));
                 }
             }
-            drop(account);
             if again.is_empty() {
                 return;
             }
@@ -334,16 +331,20 @@ impl Run {
         }
     }
 
+    /// Takes down one that was sent, and its answer.
+    fn settle(&self, number: u64, case: &Case, answer: &std::io::Result<Answer>) -> Then {
+        let mut account = self.account.borrow_mut();
+        account.row(case).sent += 1;
+        account.take(&self.reasons, number, case, answer)
+    }
+
     async fn alone(&self, number: u64, case: &Case) {
         if case.expect != Expect::Broken {
             for _ in 0..TRIES {
                 let answer = client::ask_alone(self.edge, case).await;
-                let mut account = self.account.borrow_mut();
-                account.row(case).sent += 1;
-                if account.take(&self.reasons, number, case, &answer) == Then::Done {
+                if self.settle(number, case, &answer) == Then::Done {
                     return;
                 }
-                drop(account);
                 tokio::time::sleep(TRY_AFTER).await;
             }
             return;

@@ -132,14 +132,14 @@ mod tests {
         };
         assert!(with(|_| ()));
         assert!(with(|it| it.duplicates = 3));
-        assert!(with(|it| _ = it.refused.insert(103, 6)));
+        assert!(with(|it| it.refused.extend([(103, 6)])));
         for other in [
             with(|it| it.conversions = 4),
             with(|it| it.duplicates = 1),
             with(|it| it.duplicates = 4),
-            with(|it| _ = it.refused.insert(103, 7)),
-            with(|it| _ = it.refused.insert(103, 3)),
-            with(|it| _ = it.refused.insert(106, 1)),
+            with(|it| it.refused.extend([(103, 7)])),
+            with(|it| it.refused.extend([(103, 3)])),
+            with(|it| it.refused.extend([(106, 1)])),
             with(|it| it.refused.clear()),
         ] {
             assert!(!other);
