@@ -71,7 +71,10 @@ impl<S: Storage> Centre<S> {
         let pipeline = Pipeline {
             intake: Arc::clone(&intake),
             store: Arc::new(Mutex::new(store)),
-            ledger: Arc::new(Ledger::new(Place::of(settings))),
+            ledger: Arc::new(Ledger::new(
+                Place::of(settings),
+                settings.outgoing.is_some(),
+            )),
             quarantine: Quarantine::new(storage, &settings.data_dir),
             metrics: metrics.clone(),
             health: Arc::clone(&health),
@@ -98,6 +101,11 @@ impl<S: Storage> Centre<S> {
     #[must_use]
     pub fn edges(&self) -> Edges {
         Edges(self.shared.clone())
+    }
+
+    /// What judges reports, and queues what affiliates are told.
+    pub(crate) fn ledger(&self) -> Arc<Ledger> {
+        self.pipeline.ledger.clone()
     }
 
     /// Brings blocks into `database`, those of an earlier run first, for as long as the aggregator

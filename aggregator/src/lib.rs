@@ -1,16 +1,21 @@
 //! The centre: takes batches from edges over QUIC and writes them to ClickHouse, each event once.
 //!
 //! `ingest` knows connections, `blocks` knows files, `sink` alone knows ClickHouse, `store` alone
-//! knows SQL, `intake` is what they share. What an edge does before it sends is not known here.
+//! knows SQL, `intake` is what they share; `outgoing` alone speaks to the world: it tells affiliates of
+//! their conversions. What an edge does before it sends is not known here.
 #![forbid(unsafe_code)]
 
 mod blocks;
 mod centre;
+mod click;
+mod currency;
+mod explain;
 #[doc(hidden)]
 pub mod hostile;
 mod ingest;
 mod intake;
 mod metrics;
+mod outgoing;
 mod pipeline;
 mod report;
 mod running;
@@ -19,6 +24,7 @@ mod sink;
 mod store;
 
 pub use centre::{Centre, Edges};
+pub use outgoing::{OutgoingError, SubscriptionsError, check as check_postbacks};
 pub use running::{Running, StartError, start};
 #[doc(hidden)]
 pub use sink::DecodedClicks;

@@ -44,6 +44,10 @@ fn main() -> anyhow::Result<()> {
             let settings = settings::read(&config)?;
             settings.clickhouse.login()?;
             settings.tls.check()?;
+            settings
+                .outgoing
+                .as_ref()
+                .map_or(Ok(()), aggregator::check_postbacks)?;
             println!("{}: no mistakes found", config.display());
             Ok(())
         }

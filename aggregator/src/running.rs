@@ -2,6 +2,7 @@
 
 use crate::centre::Centre;
 use crate::ingest::{self, Phase};
+use crate::outgoing::{self, Courier, OutgoingError};
 use crate::settings::Settings;
 use event_shipping::tls::{self, Role};
 use prometheus::Registry;
@@ -39,6 +40,9 @@ pub enum StartError {
     /// Metrics can't be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// Affiliates can't be told of conversions.
+    #[error("[outgoing] {0}")]
+    Outgoing(#[from] OutgoingError),
 }
 
 /// An aggregator at work.
@@ -48,6 +52,7 @@ pub struct Running {
     admin: SocketAddr,
     phase: watch::Sender<Phase>,
     pipeline: JoinHandle<()>,
+    courier: Option<JoinHandle<()>>,
     ingest: JoinHandle<()>,
 }
 
@@ -65,10 +70,18 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         .local_addr()
         .map_err(listen("listen", settings.listen))?;
     let health = Arc::clone(&centre.health);
-    let admin = daemon::admin::serve(settings.admin_listen, registry, move || health.check())
-        .await
-        .map_err(listen("admin_listen", settings.admin_listen))?;
+    let courier = Courier::new(&settings, centre.ledger(), &registry)?;
+    let ledger = centre.ledger();
+    let admin = daemon::admin::serve(
+        settings.admin_listen,
+        registry,
+        move || health.check(),
+        move |path, query| outgoing::page(&ledger, path, query),
+    )
+    .await
+    .map_err(listen("admin_listen", settings.admin_listen))?;
     let phase = centre.phase.clone();
+    let courier = courier.map(|courier| tokio::spawn(courier.run(phase.subscribe())));
     let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone()));
     let pipeline = tokio::spawn(centre.run(settings.clickhouse));
     Ok(Running {
@@ -76,6 +89,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         admin,
         phase,
         pipeline,
+        courier,
         ingest,
     })
 }
@@ -103,6 +117,11 @@ impl Running {
             );
             self.pipeline.abort();
         }
+        if let Some(courier) = &mut self.courier
+            && timeout(DRAIN, &mut *courier).await.is_err()
+        {
+            courier.abort();
+        }
         self.phase.send_replace(Phase::Closing);
         if timeout(DRAIN, &mut self.ingest).await.is_err() {
             self.ingest.abort();
@@ -114,5 +133,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.pipeline.abort();
         self.ingest.abort();
+        if let Some(courier) = &self.courier {
+            courier.abort();
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use daemon::settings::{ByteSize, Period, SettingsError, Within, load};
 use event_shipping::tls::{self, Files, Role, TlsError};
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use thiserror::Error;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Everything in the settings file.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +33,8 @@ pub struct Settings {
     /// Where conversions and affiliates are judged.
     #[serde(default)]
     pub store: Store,
+    /// What affiliates are told of their conversions; without it nothing.
+    pub outgoing: Option<Outgoing>,
     /// When a block is full.
     #[serde(default)]
     pub blocks: Blocks,
@@ -75,6 +79,29 @@ pub struct Store {
     /// `postgres://user:password@host:port/database`; without it SQLite's file `store.sqlite` in the data
     /// folder.
     pub url: Option<Secret>,
+}
+
+/// What affiliates are told of their conversions.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outgoing {
+    /// Who wants to be told what, and where; looked at every second.
+    pub postbacks: PathBuf,
+    /// Networks that postbacks may go to although they are private.
+    #[serde(default)]
+    pub allowed_networks: Vec<IpNet>,
+    /// For one attempt, from the look-up of the name to the end of the answer.
+    #[serde(default = "default_timeout")]
+    pub timeout: Within<Period, 100, 60_000>,
+    /// Before the second attempt; each later one waits three times as long, up to an hour.
+    #[serde(default = "default_first_retry")]
+    pub first_retry: Within<Period, 10, 3_600_000>,
+    /// A postback that could not be delivered for this long is given up.
+    #[serde(default = "default_give_up_after")]
+    pub give_up_after: Within<Period, 1_000, { 30 * DAY_MS }>,
+    /// Attempts under way at once.
+    #[serde(default = "default_concurrency")]
+    pub concurrency: Within<usize, 1, 1_024>,
 }
 
 /// A text that never reaches a log.
@@ -264,6 +291,22 @@ fn password_of(json: &[u8], user: &str) -> Result<String, String> {
     password
         .map(ToOwned::to_owned)
         .ok_or_else(|| format!("holds no password of user {user}"))
+}
+
+fn default_timeout() -> Within<Period, 100, 60_000> {
+    Within::new(Period(Duration::from_secs(10)))
+}
+
+fn default_first_retry() -> Within<Period, 10, 3_600_000> {
+    Within::new(Period(Duration::from_secs(10)))
+}
+
+fn default_give_up_after() -> Within<Period, 1_000, { 30 * DAY_MS }> {
+    Within::new(Period(Duration::from_millis(3 * DAY_MS)))
+}
+
+fn default_concurrency() -> Within<usize, 1, 1_024> {
+    Within::new(64)
 }
 
 fn default_listen() -> SocketAddr {

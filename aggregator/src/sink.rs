@@ -1,5 +1,6 @@
 //! The one place that knows ClickHouse: turns blocks into columns and inserts them.
 
+mod clicks;
 mod columns;
 mod connection;
 mod database;
@@ -10,6 +11,7 @@ mod prepared;
 mod quarantine;
 mod reports;
 
+pub(crate) use clicks::Clicks;
 pub use columns::Columns;
 pub use connection::ClickHouse;
 pub use database::{Database, SinkError, Tables};

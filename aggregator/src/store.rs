@@ -6,9 +6,12 @@
 mod affiliates;
 mod applied;
 mod conversions;
+mod outbox;
 mod sql;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, Sale, Search};
 
 use crate::report::{Placed, Verdict};
 use crate::settings::Settings;
@@ -16,7 +19,7 @@ use sql::{Pool, Tx};
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use tokio::time::timeout;
 use tracking_events::Event;
 
@@ -65,14 +68,19 @@ impl Place {
 /// Judges reports. It is opened when the first one comes.
 pub(crate) struct Ledger {
     place: Place,
+    /// Whether affiliates are told of what is judged.
+    announces: bool,
     pool: OnceCell<Pool>,
+    announced: Notify,
 }
 
 impl Ledger {
-    pub(crate) const fn new(place: Place) -> Self {
+    pub(crate) const fn new(place: Place, announces: bool) -> Self {
         Self {
             place,
+            announces,
             pool: OnceCell::const_new(),
+            announced: Notify::const_new(),
         }
     }
 
@@ -87,18 +95,32 @@ impl Ledger {
     }
 
     async fn judge_all(&self, reports: &[Placed<'_>]) -> Result<Vec<Verdict>, LedgerError> {
-        let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
-        let mut tx = pool.await?.begin().await?;
+        let mut tx = self.begin().await?;
         let mut verdicts = Vec::with_capacity(reports.len());
         for report in reports {
-            verdicts.push(judge_one(&mut tx, report).await?);
+            verdicts.push(judge_one(&mut tx, report, self.announces).await?);
         }
         tx.commit().await?;
+        self.announced.notify_one();
         Ok(verdicts)
+    }
+
+    /// Returns when something was judged since the last time.
+    pub(crate) async fn announced(&self) {
+        self.announced.notified().await;
+    }
+
+    async fn begin(&self) -> Result<Tx, LedgerError> {
+        let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
+        pool.await?.begin().await
     }
 }
 
-async fn judge_one(tx: &mut Tx, report: &Placed<'_>) -> Result<Verdict, LedgerError> {
+async fn judge_one(
+    tx: &mut Tx,
+    report: &Placed<'_>,
+    announces: bool,
+) -> Result<Verdict, LedgerError> {
     if !report.needs_judgement() {
         return Ok(Verdict::Noted);
     }
@@ -106,7 +128,13 @@ async fn judge_one(tx: &mut Tx, report: &Placed<'_>) -> Result<Verdict, LedgerEr
         return Ok(verdict);
     }
     let verdict = match &report.event {
-        Event::Conversion(conversion) => conversions::judge(tx, conversion).await?,
+        Event::Conversion(conversion) => {
+            let (identity, verdict) = conversions::judge(tx, conversion).await?;
+            if let (Verdict::Revision(revision), true) = (&verdict, announces) {
+                outbox::enqueue(tx, &identity, *revision, conversion.time).await?;
+            }
+            verdict
+        }
         Event::KycUpdate(update) => affiliates::judge(tx, update).await?,
         _ => Verdict::Noted,
     };

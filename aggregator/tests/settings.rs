@@ -95,3 +95,29 @@ fn the_store_is_postgresql_or_a_file_and_its_password_is_never_shown() {
             .success()
     );
 }
+
+#[test]
+fn affiliates_postbacks_are_checked_and_their_keys_never_shown() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("postbacks.toml");
+    let more = format!("[outgoing]\npostbacks = {file:?}");
+    let config = write_settings(folder.path(), r#"url = "http://127.0.0.1:8123""#, &more);
+    let said = |text: &str, mode: u32| {
+        std::fs::write(&file, text).expect("written");
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&file, mode).expect("settable");
+        let output = check(&config);
+        let said = String::from_utf8(output.stderr).expect("text");
+        output.status.success().then_some(()).ok_or(said)
+    };
+    let right = "[[postback]]\ncampaign = \"c\"\nurl = \"https://t.example/{sub1}\"\n";
+    assert_eq!(said(right, 0o600), Ok(()));
+    let exposed = said(right, 0o644).expect_err("exposed");
+    assert!(exposed.contains("chmod 600"), "{exposed}");
+    let wrong = said(&format!("{right}key = \"hush\"\n"), 0o600).expect_err("short");
+    assert!(
+        wrong.contains("postbacks.toml:4: ") && !wrong.contains("hush"),
+        "{wrong}"
+    );
+}

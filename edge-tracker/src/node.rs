@@ -118,7 +118,7 @@ fn limits(settings: &Settings) -> server::Limits {
 /// What is made before anything is served.
 struct Parts {
     shared: Arc<Shared>,
-    links_version: links::Version,
+    links_version: daemon::files::Version,
     journal: Opened,
     /// Up to where the filters know each lane.
     covers: Vec<(u8, u64)>,
@@ -316,7 +316,7 @@ async fn serve_admin(
         }
     };
     let address = settings.http.admin_listen;
-    daemon::admin::serve(address, metrics.registry(), ready)
+    daemon::admin::serve(address, metrics.registry(), ready, |_, _| None)
         .await
         .with_context(|| format!("can't listen on {address} for operators"))
 }

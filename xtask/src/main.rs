@@ -170,8 +170,15 @@ fn test(args: Vec<OsString>) -> anyhow::Result<()> {
     setup::run_all()?;
     setup::for_tests()?;
     functions::build()?;
-    step("build every program", || {
-        run(&mut cargo(["build", "--workspace", "--bins"]))
+    // With the tests: what they add to the features of dependencies would have these built twice.
+    step("build every program and test", || {
+        run(&mut cargo([
+            "build",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+        ]))
     })?;
     step("examples in the documentation", || {
         run(&mut cargo(["test", "--workspace", "--doc"]))

@@ -3,9 +3,9 @@
 
 use super::columns::Columns;
 use super::database::{Database, SinkError, Tables};
+use crate::explain::explain;
 use crate::settings;
 use clickhouse::{Client, Compression};
-use std::error::Error as StdError;
 use std::time::Duration;
 
 /// Sending a chunk, and everything ClickHouse does until it answers, may each take this long.
@@ -18,9 +18,6 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Rows, far above what the largest block can hold.
 const LARGEST_BLOCK: &str = "20000000";
 
-/// Characters of an error that are shown.
-const LONGEST_EXPLANATION: usize = 500;
-
 /// A database that is there and has our tables.
 #[derive(Debug)]
 pub struct ClickHouse {
@@ -32,12 +29,7 @@ impl Database for settings::ClickHouse {
 
     /// Reads the password, applies migrations, and so finds out whether ClickHouse answers.
     async fn connect(&self) -> Result<ClickHouse, SinkError> {
-        let client = Client::default()
-            .with_url(&self.url)
-            .with_user(&self.user)
-            .with_password(self.login()?)
-            .with_compression(compression(&self.url))
-            .with_product_info("aggregator", env!("CARGO_PKG_VERSION"));
+        let client = client(self)?;
         let migrating = clickhouse_schema::migrate(&client, &self.database);
         let migrated = tokio::time::timeout(ANSWER, migrating).await;
         migrated
@@ -92,6 +84,16 @@ impl ClickHouse {
     }
 }
 
+/// A client that knows who it is, and no database.
+pub(super) fn client(settings: &settings::ClickHouse) -> Result<Client, SinkError> {
+    let client = Client::default()
+        .with_url(&settings.url)
+        .with_user(&settings.user)
+        .with_password(settings.login()?)
+        .with_compression(compression(&settings.url));
+    Ok(client.with_product_info("aggregator", env!("CARGO_PKG_VERSION")))
+}
+
 /// Compressing for the same machine costs both sides and saves nothing.
 fn compression(url: &str) -> Compression {
     let host = url.trim_start_matches("http://");
@@ -102,15 +104,4 @@ fn compression(url: &str) -> Compression {
     } else {
         Compression::Lz4
     }
-}
-
-/// An error with its causes, cut before it could grow into a copy of the data.
-fn explain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text.chars().take(LONGEST_EXPLANATION).collect()
 }

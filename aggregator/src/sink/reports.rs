@@ -2,17 +2,15 @@
 
 use super::columns::{Columns, id};
 use super::native::Block;
+use crate::currency;
 use crate::report::{BAD_TRANSITION, Placed, Verdict};
 use event_shipping::LaneKey;
-use iso_currency::Currency;
 use tracking_events::{Conversion, Event, KycUpdate, Money, Rejection};
 
 const TIME: &str = "DateTime64(6, 'UTC')";
 
 /// Digits after the point of `payout`: no currency has more.
 const DECIMALS: u16 = 4;
-/// Most currencies have cents, and one that is not known is taken for one of them.
-const CENTS: u16 = 2;
 
 /// A row with the place of the event that it comes of.
 struct Row<T> {
@@ -208,8 +206,7 @@ fn rejections<'r>() -> Block<'r, Row<Rejection<'r>>> {
 
 /// An amount as people write it, in ten-thousandths.
 fn decimal(money: &Money) -> i128 {
-    let currency = Currency::from_code(money.currency());
-    let digits = currency.and_then(|it| it.exponent()).unwrap_or(CENTS);
+    let digits = currency::digits(money.currency());
     i128::from(money.minor) * 10_i128.pow(DECIMALS.saturating_sub(digits).into())
 }
 

@@ -70,7 +70,8 @@ async fn keep(
             Value::Number(update.time.0.cast_signed()),
         ],
     )
-    .await
+    .await?;
+    Ok(())
 }
 
 /// All messages about an affiliate, the one that prevails last.
@@ -156,5 +157,6 @@ async fn settle(
          kyc_happened = excluded.kyc_happened, earning_limit = excluded.earning_limit",
         &values,
     )
-    .await
+    .await?;
+    Ok(())
 }

@@ -62,7 +62,8 @@ pub(super) async fn remember(
             Value::Text(detail),
         ],
     )
-    .await
+    .await?;
+    Ok(())
 }
 
 /// Unsigned numbers of 64 bits keep their bits, not their sign.

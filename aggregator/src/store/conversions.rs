@@ -13,11 +13,24 @@ struct Standing {
     currency: String,
 }
 
-/// Says what a report does to its conversion, and does it.
-pub(super) async fn judge(tx: &mut Tx, report: &Conversion<'_>) -> Result<Verdict, LedgerError> {
+/// Says what a report does to its conversion, and does it. The first of what is returned finds the
+/// conversion.
+pub(super) async fn judge(
+    tx: &mut Tx,
+    report: &Conversion<'_>,
+) -> Result<(String, Verdict), LedgerError> {
     let identity = identity_of(report);
-    let Some(standing) = standing(tx, &identity).await? else {
-        insert(tx, &identity, report).await?;
+    let verdict = apply(tx, &identity, report).await?;
+    Ok((identity, verdict))
+}
+
+async fn apply(
+    tx: &mut Tx,
+    identity: &str,
+    report: &Conversion<'_>,
+) -> Result<Verdict, LedgerError> {
+    let Some(standing) = standing(tx, identity).await? else {
+        insert(tx, identity, report).await?;
         return Ok(Verdict::Revision(1));
     };
     if standing.says(report) {
@@ -27,7 +40,7 @@ pub(super) async fn judge(tx: &mut Tx, report: &Conversion<'_>) -> Result<Verdic
         return Ok(Verdict::BadTransition(why(&standing, report)));
     }
     let revision = standing.revision.saturating_add(1);
-    revise(tx, &identity, revision, report).await?;
+    revise(tx, identity, revision, report).await?;
     Ok(Verdict::Revision(revision))
 }
 
@@ -150,5 +163,6 @@ async fn keep(
             Value::Number(report.time.0.cast_signed()),
         ],
     )
-    .await
+    .await?;
+    Ok(())
 }

@@ -18,8 +18,14 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each is applied once; one that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "store", include_str!("../../migrations/0001_store.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "store", include_str!("../../migrations/0001_store.sql")),
+    (
+        2,
+        "outgoing",
+        include_str!("../../migrations/0002_outgoing.sql"),
+    ),
+];
 
 /// An open database with our tables.
 pub(super) enum Pool {
@@ -117,21 +123,22 @@ impl Tx {
         Ok(())
     }
 
-    /// Runs a statement whose parameters are `$1`, `$2` and so on.
+    /// Runs a statement whose parameters are `$1`, `$2` and so on; gives the number of rows it changed.
     pub(super) async fn execute(
         &mut self,
         sql: &'static str,
         values: &[Value<'_>],
-    ) -> Result<(), LedgerError> {
-        match self {
+    ) -> Result<u64, LedgerError> {
+        Ok(match self {
             Self::Sqlite(tx) => {
-                for_sqlite(sql, values).execute(&mut **tx).await?;
+                let done = for_sqlite(sql, values).execute(&mut **tx).await?;
+                done.rows_affected()
             }
             Self::Postgres(tx) => {
-                for_postgres(sql, values).execute(&mut **tx).await?;
+                let done = for_postgres(sql, values).execute(&mut **tx).await?;
+                done.rows_affected()
             }
-        }
-        Ok(())
+        })
     }
 
     /// The rows of a question.

@@ -1,5 +1,6 @@
 //! What the store promises, on SQLite and on PostgreSQL alike.
 
+mod outbox;
 mod postgres;
 
 use super::sql::Pool;
@@ -36,7 +37,12 @@ impl Home {
 
     /// What an aggregator that has just started uses.
     fn ledger(&self) -> Ledger {
-        Ledger::new(self.place())
+        Ledger::new(self.place(), false)
+    }
+
+    /// … and tells affiliates what it judges.
+    fn announcing(&self) -> Ledger {
+        Ledger::new(self.place(), true)
     }
 
     /// The texts that a question of one column gives.
@@ -211,7 +217,7 @@ async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
             let pool = Pool::open(&home.place()).await.expect("opened");
             let mut tx = pool.begin().await.expect("begun");
             for report in &reports[..judged] {
-                judge_one(&mut tx, report).await.expect("judged");
+                judge_one(&mut tx, report, false).await.expect("judged");
             }
             // Never committed.
             drop(tx);
@@ -278,7 +284,7 @@ async fn checks_in_any_order_end_alike() {
     for (number, order) in orders(&[0, 1, 2, 3]).into_iter().enumerate() {
         let home = Place::File(folder.path().join(number.to_string()));
         let arriving = order.iter().map(|index| events[*index].clone());
-        let ledger = Ledger::new(home.clone());
+        let ledger = Ledger::new(home.clone(), false);
         ledger.judge(&block(1, arriving)).await.expect("judged");
         let pool = Pool::open(&home).await.expect("opened");
         let mut tx = pool.begin().await.expect("begun");
@@ -354,7 +360,7 @@ async fn no_text_stops_the_store() {
 async fn clicks_and_refusals_do_not_open_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.sqlite");
-    let ledger = Ledger::new(Place::File(path.clone()));
+    let ledger = Ledger::new(Place::File(path.clone()), false);
     assert_eq!(ledger.judge(&[]).await.expect("nothing to do"), []);
     assert!(!path.exists());
 }
@@ -366,7 +372,7 @@ async fn what_is_wrong_is_said_without_the_password() {
         "postgres://me:hush@127.0.0.1:1/db",
         "postgres://me:hush@127.0.0.1:port/db",
     ] {
-        let error = Ledger::new(Place::Url(url.to_owned()))
+        let error = Ledger::new(Place::Url(url.to_owned()), false)
             .judge(&reports)
             .await;
         let error = error.expect_err("nobody is there");
@@ -374,6 +380,6 @@ async fn what_is_wrong_is_said_without_the_password() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let nowhere = Place::File(folder.path().join("missing/store.sqlite"));
-    let error = Ledger::new(nowhere).judge(&reports).await;
+    let error = Ledger::new(nowhere, false).judge(&reports).await;
     assert!(matches!(error, Err(LedgerError::Sql(_))), "{error:?}");
 }

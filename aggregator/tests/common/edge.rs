@@ -28,20 +28,23 @@ impl Dice {
     }
 }
 
-/// The id of every click here: of 2025, on node 3, through link 7.
+/// The id of every click here, unless said otherwise: of 2025, on node 3, through link 7.
 pub fn click_id() -> ClickId {
-    static ID: LazyLock<ClickId> = LazyLock::new(|| {
-        let key = KeyId::new(0).expect("below 32");
-        let ring = KeyRing::new(key, [(key, MacKey::new([5; 32]))]).expect("its key is there");
-        ring.sign(ClickIdParts {
-            time: Micros(1_750_000_000_123_000),
-            node: NodeId(3),
-            lane: LaneId(0),
-            seq: Seq(1),
-            link: LinkId(7),
-        })
-    });
+    static ID: LazyLock<ClickId> = LazyLock::new(|| click_id_at(Micros(1_750_000_000_123_000), 1));
     *ID
+}
+
+/// The id of another click.
+pub fn click_id_at(time: Micros, seq: u64) -> ClickId {
+    let key = KeyId::new(0).expect("below 32");
+    let ring = KeyRing::new(key, [(key, MacKey::new([5; 32]))]).expect("its key is there");
+    ring.sign(ClickIdParts {
+        time,
+        node: NodeId(3),
+        lane: LaneId(0),
+        seq: Seq(seq),
+        link: LinkId(7),
+    })
 }
 
 /// A click (or, every fourth, an impression) that shows every field.

@@ -8,6 +8,7 @@
 pub mod edge;
 pub mod engine;
 pub mod process;
+pub mod receiver;
 pub mod reports;
 
 use aggregator::settings::{self, Settings};

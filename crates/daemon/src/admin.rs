@@ -1,4 +1,5 @@
-//! The port for operators: `/healthz`, `/readyz` and `/metrics` (Prometheus text format).
+//! The port for operators: `/healthz`, `/readyz` and `/metrics` (Prometheus text format), and what a daemon
+//! adds to them.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,6 +12,7 @@ use prometheus::{Registry, TextEncoder};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -19,10 +21,13 @@ use tokio::sync::Semaphore;
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A page that a daemon adds: JSON, or why it can't be shown now.
+pub type Page = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
+
 /// Answers on `addr` from a task of the current runtime and returns the address bound.
 ///
 /// `ready` says why the process is not ready to serve, if it is not; `/healthz` only says that it
-/// runs.
+/// runs. `pages` gives further pages by path and query.
 ///
 /// # Errors
 /// When the address can't be bound.
@@ -30,20 +35,25 @@ pub async fn serve(
     addr: SocketAddr,
     registry: Registry,
     ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    pages: impl Fn(&str, &str) -> Option<Page> + Send + Sync + 'static,
 ) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(addr).await?;
     let bound = listener.local_addr()?;
-    let page = Arc::new(Pages {
+    let pages = Arc::new(Pages {
         registry,
         ready: Box::new(ready),
+        more: Box::new(pages),
     });
-    tokio::spawn(accept(listener, page));
+    tokio::spawn(accept(listener, pages));
     Ok(bound)
 }
+
+type More = dyn Fn(&str, &str) -> Option<Page> + Send + Sync;
 
 struct Pages {
     registry: Registry,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    more: Box<More>,
 }
 
 async fn accept(listener: TcpListener, pages: Arc<Pages>) {
@@ -62,10 +72,8 @@ async fn accept(listener: TcpListener, pages: Arc<Pages>) {
         };
         let pages = pages.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let response = pages.answer(&request);
-                async move { Ok::<_, Infallible>(response) }
-            });
+            let service =
+                service_fn(async |request| Ok::<_, Infallible>(pages.answer(&request).await));
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
@@ -80,14 +88,15 @@ async fn accept(listener: TcpListener, pages: Arc<Pages>) {
 }
 
 impl Pages {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "only GET and HEAD are answered here\n",
             );
         }
-        match request.uri().path() {
+        let path = request.uri().path();
+        match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => match (self.ready)() {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
@@ -107,8 +116,23 @@ impl Pages {
                 }
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             },
-            _ => text(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n"),
+            _ => match (self.more)(path, request.uri().query().unwrap_or_default()) {
+                Some(page) => page_of(page.await),
+                None => text(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n"),
+            },
         }
+    }
+}
+
+fn page_of(page: Result<String, String>) -> Response<Full<Bytes>> {
+    match page {
+        Ok(json) => {
+            let mut response = text(StatusCode::OK, json);
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(CONTENT_TYPE, json);
+            response
+        }
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 

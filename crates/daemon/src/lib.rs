@@ -1,9 +1,11 @@
-//! What both daemons need around their work: settings, logs, admin endpoints, signals.
+//! What both daemons need around their work: settings and other files of operators, logs, admin
+//! endpoints, signals.
 //!
 //! Nothing about clicks, journals or ClickHouse belongs here.
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod files;
 pub mod logs;
 pub mod settings;
 pub mod stop;

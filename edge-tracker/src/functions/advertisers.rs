@@ -1,7 +1,8 @@
 //! `advertisers.toml`: one table for each advertiser, handed to functions as JSON. What is in a table
 //! only the postback function knows.
 
-use super::variables::{VariablesError, secret_text};
+use super::variables::MAX_BYTES;
+use daemon::files::{PrivateFileError, read_private};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -11,7 +12,7 @@ use thiserror::Error;
 pub enum AdvertisersError {
     /// The file can't be read, or others can.
     #[error(transparent)]
-    File(#[from] VariablesError),
+    File(#[from] PrivateFileError),
     /// It is not what it should be. Its text is not shown: it holds secrets.
     #[error("{}: {message}", path.display())]
     Wrong {
@@ -24,7 +25,7 @@ pub enum AdvertisersError {
 
 /// Reads the file at `path`: the entries of its text.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, AdvertisersError> {
-    entries(&secret_text(path)?).map_err(|message| AdvertisersError::Wrong {
+    entries(&read_private(path, MAX_BYTES)?).map_err(|message| AdvertisersError::Wrong {
         path: path.into(),
         message,
     })

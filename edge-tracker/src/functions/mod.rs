@@ -11,12 +11,12 @@ pub use advertisers::AdvertisersError;
 pub use ledger::Ledger;
 pub use variables::VariablesError;
 
-use crate::links::Version;
 use crate::secrets::Secrets;
 use crate::settings::FunctionsSettings;
 use crate::visitor::address::AddressStorage;
 use api::Api;
 use bytes::Bytes;
+use daemon::files::Version;
 use function_host::{Body, Host, Limits, LoadError, Matched};
 use http::{Request, Response};
 use prometheus::Registry;

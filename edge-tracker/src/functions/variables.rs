@@ -1,30 +1,21 @@
 //! Values of functions' variables: from a file of the operator's, and what the node itself offers.
 
 use crate::secrets::Secrets;
+use daemon::files::{PrivateFileError, read_private};
 use data_encoding::HEXLOWER;
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// A file is not longer than this, in bytes.
-const MAX_BYTES: u64 = 256 << 10;
+pub(super) const MAX_BYTES: u64 = 256 << 10;
 
 /// A file of variables that can't be used. Its text is not shown: it is secret.
 #[derive(Debug, Error)]
 pub enum VariablesError {
-    /// It can't be read.
-    #[error("{}: {cause}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// Others can read it.
-    #[error("{} is readable by others; run: chmod 600 {}", .0.display(), .0.display())]
-    Exposed(PathBuf),
+    /// It can't be read, or others can.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
     /// It is not what it should be.
     #[error("{}: lines of name = \"value\" are expected", .0.display())]
     Wrong(PathBuf),
@@ -32,24 +23,8 @@ pub enum VariablesError {
 
 /// Reads lines of `name = "value"`.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, String>, VariablesError> {
-    let text = secret_text(path)?;
+    let text = read_private(path, MAX_BYTES)?;
     toml::from_str(&text).map_err(|_| VariablesError::Wrong(path.into()))
-}
-
-/// The text of a file that nobody else can read.
-pub(super) fn secret_text(path: &Path) -> Result<String, VariablesError> {
-    let io = |cause| VariablesError::Io {
-        path: path.into(),
-        cause,
-    };
-    let metadata = fs::metadata(path).map_err(io)?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(VariablesError::Exposed(path.into()));
-    }
-    if metadata.len() > MAX_BYTES {
-        return Err(io(std::io::ErrorKind::FileTooLarge.into()));
-    }
-    fs::read_to_string(path).map_err(io)
 }
 
 /// What a function may declare to be told.

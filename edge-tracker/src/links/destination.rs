@@ -1,49 +1,17 @@
-//! Destinations: an address with macros, taken apart once when links are loaded.
+//! Destinations: where links lead, with the macros that may stand in them.
 //!
-//! A macro can't stand in the scheme or host: destinations come from links alone, so a visitor's
-//! parameters can never choose where they lead.
+//! Destinations come from links alone: a visitor's parameters can never choose where they lead.
 
-use bytes::{BufMut as _, BytesMut};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use bytes::BytesMut;
+use macro_url::{MacroUrl, MacroUrlError};
 use serde::Deserialize;
-use thiserror::Error;
 use tracking_events::SUB_COUNT;
-
-/// The longest destination as configured, in bytes.
-const MAX_BYTES: usize = 2_048;
-
-/// The longest destination with its macros filled in, in bytes.
-const MAX_EXPANDED_BYTES: usize = 16 * 1_024;
-
-/// Everything but RFC 3986's unreserved characters.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-/// For raw values: what can't stand in a URL or a header at all.
-const UNSAFE: &AsciiSet = &percent_encoding::CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'<')
-    .add(b'>')
-    .add(b'\\')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
 
 /// Where a link leads.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Destination {
-    pieces: Box<[Piece]>,
-    /// Where passed-on parameters go: after this many pieces, before any fragment.
-    query_end: usize,
-    has_query: bool,
-    has_click_id: bool,
+    url: MacroUrl<Macro>,
     needs: Needs,
 }
 
@@ -56,32 +24,6 @@ pub struct Needs {
     pub asn: bool,
     /// The time as text.
     pub timestamp: bool,
-}
-
-/// A destination that can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum DestinationError {
-    /// Another scheme.
-    #[error("a destination begins with https:// or http://")]
-    Scheme,
-    /// No host.
-    #[error("a destination needs a host after ://")]
-    Host,
-    /// A macro in the host.
-    #[error("a macro can't stand in the host: a visitor could then choose where the link leads")]
-    MacroInHost,
-    /// Characters that can't stand in a URL.
-    #[error("{0:?} can't stand in an address; write it percent-encoded")]
-    Character(char),
-    /// Too long.
-    #[error("a destination is at most {MAX_BYTES} bytes long")]
-    TooLong,
-    /// `{` without `}`.
-    #[error("a macro is not closed: write {{name}}, or %7B for a literal brace")]
-    Unclosed,
-    /// A macro we don't know.
-    #[error("there is no macro {{{0}}}; the macros are {MACRO_NAMES} (with a leading _ for raw)")]
-    UnknownMacro(String),
 }
 
 /// What macros stand for; an unknown value is empty.
@@ -123,35 +65,28 @@ pub struct Values<'a> {
     pub external_id: &'a str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Text(Box<str>),
-    Macro { which: Macro, raw: bool },
-}
-
 macro_rules! macros {
     ($($variant:ident $name:literal $field:ident;)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         enum Macro { $($variant,)* Sub(usize) }
 
-        /// The macros, as told to the writer of a wrong one.
-        const MACRO_NAMES: &str = concat!($("{", $name, "} ",)* "{sub1} to {sub10}");
+        impl macro_url::Macro for Macro {
+            const NAMES: &'static str = concat!($("{", $name, "} ",)* "{sub1} to {sub10}");
 
-        impl Macro {
             fn named(name: &str) -> Option<Self> {
                 match name {
                     $($name => Some(Self::$variant),)*
-                    _ => {
-                        let number = name.strip_prefix("sub")?;
-                        if number.starts_with(['0', '+']) {
-                            return None;
-                        }
-                        let number = number.parse::<usize>().ok()?;
-                        (1..=SUB_COUNT).contains(&number).then(|| Self::Sub(number - 1))
-                    }
+                    _ => macro_url::sub(name, SUB_COUNT).map(Self::Sub),
                 }
             }
 
+            /// It is in every destination.
+            fn is_url_safe(self) -> bool {
+                self == Self::ClickId
+            }
+        }
+
+        impl Macro {
             const fn value<'a>(self, values: &Values<'a>) -> &'a str {
                 match self { $(Self::$variant => values.$field,)* Self::Sub(n) => values.subs[n] }
             }
@@ -179,113 +114,28 @@ macros! {
 }
 
 impl TryFrom<String> for Destination {
-    type Error = DestinationError;
+    type Error = MacroUrlError;
 
-    fn try_from(text: String) -> Result<Self, DestinationError> {
-        if text.len() > MAX_BYTES {
-            return Err(DestinationError::TooLong);
-        }
-        let (scheme, rest) = text.split_once("://").ok_or(DestinationError::Scheme)?;
-        if !["https", "http"].contains(&scheme) {
-            return Err(DestinationError::Scheme);
-        }
-        let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-        if host.contains('{') {
-            return Err(DestinationError::MacroInHost);
-        }
-        // A host is also ended early by '@' (credentials) and, for browsers, by '\'.
-        if host.is_empty() || host.starts_with(':') || host.contains(['@', '\\']) {
-            return Err(DestinationError::Host);
-        }
-        let unfit = |c: char| !c.is_ascii() || UNSAFE_IN_TEXT.contains(&c) || c.is_ascii_control();
-        if let Some(character) = text.chars().find(|c| unfit(*c)) {
-            return Err(DestinationError::Character(character));
-        }
-        let (address, fragment) = match text.find('#') {
-            Some(at) => text.split_at(at),
-            None => (&*text, ""),
-        };
-        let mut pieces = take_apart(address)?;
-        let query_end = pieces.len();
-        pieces.extend(take_apart(fragment)?);
-        let click_id = |piece: &Piece| {
-            matches!(
-                piece,
-                Piece::Macro {
-                    which: Macro::ClickId,
-                    ..
-                }
-            )
-        };
-        let needs = |wanted| {
-            let is_wanted =
-                |piece: &Piece| matches!(piece, Piece::Macro { which, .. } if *which == wanted);
-            pieces.iter().any(is_wanted)
-        };
+    fn try_from(text: String) -> Result<Self, MacroUrlError> {
+        let url = MacroUrl::parse(&text)?;
         Ok(Self {
             needs: Needs {
-                ip: needs(Macro::Ip),
-                asn: needs(Macro::Asn),
-                timestamp: needs(Macro::Timestamp),
+                ip: url.asks_for(Macro::Ip),
+                asn: url.asks_for(Macro::Asn),
+                timestamp: url.asks_for(Macro::Timestamp),
             },
-            has_query: address.contains('?'),
-            has_click_id: pieces.iter().any(click_id),
-            query_end,
-            pieces: pieces.into(),
+            url,
         })
     }
-}
-
-const UNSAFE_IN_TEXT: [char; 7] = [' ', '"', '<', '>', '\\', '^', '`'];
-
-fn take_apart(mut text: &str) -> Result<Vec<Piece>, DestinationError> {
-    let mut pieces = Vec::new();
-    while let Some(open) = text.find('{') {
-        if open > 0 {
-            pieces.push(Piece::Text(text[..open].into()));
-        }
-        let rest = &text[open + 1..];
-        let close = rest.find('}').ok_or(DestinationError::Unclosed)?;
-        let (raw, name) = match rest[..close].strip_prefix('_') {
-            Some(name) => (true, name),
-            None => (false, &rest[..close]),
-        };
-        let which = Macro::named(name)
-            .ok_or_else(|| DestinationError::UnknownMacro(rest[..close].into()))?;
-        pieces.push(Piece::Macro { which, raw });
-        text = &rest[close + 1..];
-    }
-    if !text.is_empty() {
-        pieces.push(Piece::Text(text.into()));
-    }
-    Ok(pieces)
 }
 
 impl Destination {
     /// The same with `click_id={click_id}` added to its query, unless it has the click's id already.
     #[must_use]
     pub fn with_click_id(mut self) -> Self {
-        if self.has_click_id {
-            return self;
+        if !self.url.asks_for(Macro::ClickId) {
+            self.url = self.url.with_parameter("click_id", Macro::ClickId);
         }
-        let separator = if self.has_query {
-            "&click_id="
-        } else {
-            "?click_id="
-        };
-        let added = [
-            Piece::Text(separator.into()),
-            Piece::Macro {
-                which: Macro::ClickId,
-                raw: false,
-            },
-        ];
-        let mut pieces = self.pieces.into_vec();
-        pieces.splice(self.query_end..self.query_end, added);
-        self.pieces = pieces.into();
-        self.query_end += 2;
-        self.has_query = true;
-        self.has_click_id = true;
         self
     }
 
@@ -304,44 +154,8 @@ impl Destination {
         passed_on: impl Iterator<Item = (&'a str, &'a str)>,
         out: &mut BytesMut,
     ) -> bool {
-        let (before, fragment) = self.pieces.split_at(self.query_end);
-        before.iter().for_each(|piece| piece.write(values, out));
-        let mut separator = if self.has_query { b'&' } else { b'?' };
-        for (name, value) in passed_on {
-            out.put_u8(separator);
-            write(name, ENCODED, out);
-            out.put_u8(b'=');
-            write(value, ENCODED, out);
-            separator = b'&';
-        }
-        fragment.iter().for_each(|piece| piece.write(values, out));
-        out.len() <= MAX_EXPANDED_BYTES
-    }
-}
-
-impl Piece {
-    fn write(&self, values: &Values<'_>, out: &mut BytesMut) {
-        match self {
-            Self::Text(text) => out.extend_from_slice(text.as_bytes()),
-            // URL-safe as it is, and in every destination.
-            Self::Macro {
-                which: which @ Macro::ClickId,
-                ..
-            } => out.extend_from_slice(which.value(values).as_bytes()),
-            Self::Macro { which, raw } => {
-                write(
-                    which.value(values),
-                    if *raw { UNSAFE } else { ENCODED },
-                    out,
-                );
-            }
-        }
-    }
-}
-
-fn write(value: &str, set: &'static AsciiSet, out: &mut BytesMut) {
-    for chunk in percent_encode(value.as_bytes(), set) {
-        out.extend_from_slice(chunk.as_bytes());
+        let value = |which: Macro| which.value(values);
+        self.url.expand(value, passed_on, out)
     }
 }
 
@@ -382,8 +196,15 @@ mod tests {
         String::from_utf8(out.to_vec()).expect("ASCII")
     }
 
-    fn refused(text: &str) -> DestinationError {
+    fn refused(text: &str) -> MacroUrlError {
         Destination::try_from(String::from(text)).expect_err("refused")
+    }
+
+    fn unknown(name: &str) -> MacroUrlError {
+        MacroUrlError::UnknownMacro {
+            name: name.into(),
+            names: <Macro as macro_url::Macro>::NAMES,
+        }
     }
 
     #[test]
@@ -413,40 +234,31 @@ mod tests {
 
     #[test]
     fn wrong_destinations_are_refused() {
-        assert_eq!(refused("javascript:alert(1)"), DestinationError::Scheme);
-        assert_eq!(refused("ftp://shop.example/"), DestinationError::Scheme);
-        assert_eq!(refused("https:///path"), DestinationError::Host);
-        assert_eq!(
-            refused("https://user@evil.example/"),
-            DestinationError::Host
-        );
+        assert_eq!(refused("javascript:alert(1)"), MacroUrlError::Scheme);
+        assert_eq!(refused("ftp://shop.example/"), MacroUrlError::Scheme);
+        assert_eq!(refused("https:///path"), MacroUrlError::Host);
+        assert_eq!(refused("https://user@evil.example/"), MacroUrlError::Host);
         assert_eq!(
             refused("https://{sub1}.example/"),
-            DestinationError::MacroInHost
+            MacroUrlError::MacroInHost
         );
         assert_eq!(
             refused("https://shop.example{_sub1}"),
-            DestinationError::MacroInHost
+            MacroUrlError::MacroInHost
         );
-        assert_eq!(
-            refused("https://shop.example/{sub11}"),
-            DestinationError::UnknownMacro("sub11".into())
-        );
-        assert_eq!(
-            refused("https://shop.example/{nope}"),
-            DestinationError::UnknownMacro("nope".into())
-        );
+        assert_eq!(refused("https://shop.example/{sub11}"), unknown("sub11"));
+        assert_eq!(refused("https://shop.example/{nope}"), unknown("nope"));
         assert_eq!(
             refused("https://shop.example/{sub1"),
-            DestinationError::Unclosed
+            MacroUrlError::Unclosed
         );
         assert_eq!(
             refused("https://shop.example/\r\nX: y"),
-            DestinationError::Character('\r')
+            MacroUrlError::Character('\r')
         );
         assert_eq!(
             refused("https://shop.example/ü"),
-            DestinationError::Character('ü')
+            MacroUrlError::Character('ü')
         );
         let message = refused("https://shop.example/{nope}").to_string();
         assert!(

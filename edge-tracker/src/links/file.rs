@@ -2,11 +2,11 @@
 
 use super::{Destination, Link, Name, Slug, State, Table};
 use ahash::AHashMap;
+use daemon::files::Version;
 use daemon::settings::{self, SettingsError};
 use http::StatusCode;
 use serde::Deserialize;
 use std::path::Path;
-use std::time::SystemTime;
 use toml::Spanned;
 use tracking_events::LinkId;
 
@@ -17,14 +17,6 @@ pub struct Loaded {
     pub table: Table,
     /// Tells whether the file has changed since.
     pub version: Version,
-}
-
-/// What changes when a file does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
-    modified: Option<SystemTime>,
-    length: u64,
-    inode: u64,
 }
 
 #[derive(Deserialize)]
@@ -87,20 +79,6 @@ impl TryFrom<u16> for Code {
             307 => Ok(Self(StatusCode::TEMPORARY_REDIRECT)),
             _ => Err("a redirect's code is 301, 302, 303 or 307"),
         }
-    }
-}
-
-impl Version {
-    /// The version of the file at `path` now, if it can be seen.
-    #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self {
-            modified: metadata.modified().ok(),
-            length: metadata.len(),
-            inode: metadata.ino(),
-        })
     }
 }
 

@@ -6,8 +6,8 @@ mod destination;
 mod file;
 mod name;
 
-pub use destination::{Destination, DestinationError, Needs, Values};
-pub use file::{Loaded, Version, load};
+pub use destination::{Destination, Needs, Values};
+pub use file::{Loaded, load};
 pub use name::{Name, NameError, Slug};
 
 use ahash::AHashMap;

@@ -2,11 +2,12 @@
 
 use crate::click_path::Shared;
 use crate::functions::Functions;
-use crate::links::{self, Version};
+use crate::links;
 use crate::metrics::Metrics;
 use crate::server::backlog;
 use crate::settings::LinksSettings;
 use crate::shipper::Progress;
+use daemon::files::Version;
 use event_journal::Stats;
 use prometheus::IntGauge;
 use std::path::PathBuf;

@@ -1,0 +1,48 @@
+//! Postbacks to affiliates: each revision of a conversion is told to whoever wants to know of its campaign, until it is
+//! taken or given up.
+//!
+//! The store queues them in the transaction that judges the conversion; `courier` takes them from there.
+//! A receiver may be told twice (after a crash in between) and can tell by the postback's id.
+
+mod amount;
+mod client;
+mod courier;
+mod message;
+mod metrics;
+mod pace;
+mod page;
+mod reach;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use courier::Courier;
+pub(crate) use page::page;
+pub use subscriptions::SubscriptionsError;
+
+use crate::settings;
+use crate::sink::SinkError;
+use subscriptions::Watched;
+use thiserror::Error;
+
+/// Reads the file of subscriptions, and only that.
+///
+/// # Errors
+/// When it can't be used.
+pub fn check(settings: &settings::Outgoing) -> Result<(), SubscriptionsError> {
+    Watched::read(&settings.postbacks).map(drop)
+}
+
+/// Affiliates can't be told of anything.
+#[derive(Debug, Error)]
+pub enum OutgoingError {
+    /// The file of subscriptions.
+    #[error(transparent)]
+    Subscriptions(#[from] SubscriptionsError),
+    /// What ClickHouse wants to know of us.
+    #[error(transparent)]
+    ClickHouse(#[from] SinkError),
+    /// Metrics can't be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}

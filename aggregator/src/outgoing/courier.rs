@@ -1,0 +1,413 @@
+//! Takes postbacks from the queue, finds their clicks, sends them, and keeps what became of each.
+
+use super::client::{Answer, Client, SendError, public_roots};
+use super::metrics::Metrics;
+use super::subscriptions::{Subscription, Subscriptions, Watched};
+use super::{OutgoingError, message, pace};
+use crate::click::ClickFacts;
+use crate::ingest::Phase;
+use crate::settings::{self, Settings};
+use crate::sink::{Clicks, SinkError};
+use crate::store::{Attempt, Awaiting, Claimed, End, Key, Ledger, LedgerError, Search};
+use http::StatusCode;
+use prometheus::Registry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tracking_events::Micros;
+
+/// Looks at the queue when nothing else happens.
+const TICK: Duration = Duration::from_secs(1);
+/// Clicks looked for at once.
+const SEARCHES: usize = 500;
+/// Attempts at one receiver under way at once, while all goes well.
+const AT_A_RECEIVER: usize = 8;
+/// Between the end of an attempt and the end of its lease.
+const GRACE: Duration = Duration::from_secs(10);
+/// A click that has not come by then will not come.
+const CLICK_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// What has ended is shown for so long.
+const SHOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Chores that may wait are done this often.
+const CHORES: Duration = Duration::from_secs(15);
+/// After a failure of ours.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Attempts under way may take this long when stopping.
+const LAST: Duration = Duration::from_secs(4);
+
+/// Tells affiliates of their conversions.
+pub(crate) struct Courier {
+    settings: settings::Outgoing,
+    subscriptions: Watched,
+    clicks: Clicks,
+    client: Client,
+    ledger: Arc<Ledger>,
+    metrics: Metrics,
+    under_way: UnderWay,
+    chores: Option<Instant>,
+}
+
+/// Attempts under way, and those that have ended lately.
+#[derive(Default)]
+struct UnderWay {
+    attempts: JoinSet<Attempt>,
+    /// How many at each receiver.
+    of: HashMap<String, usize>,
+    /// Those that have ended, until that is kept.
+    ended: Vec<Attempt>,
+}
+
+/// Our own part failed; the queue is as it was.
+#[derive(Debug, Error)]
+enum Trouble {
+    #[error("store: {0}")]
+    Store(#[from] LedgerError),
+    #[error("clicks can't be looked for: {0}")]
+    Clicks(#[from] SinkError),
+}
+
+impl Courier {
+    /// Reads the subscriptions; none when `settings` want nobody told.
+    ///
+    /// # Errors
+    /// When the subscriptions, or what ClickHouse wants to know of us, can't be read.
+    pub(crate) fn new(
+        settings: &Settings,
+        ledger: Arc<Ledger>,
+        registry: &Registry,
+    ) -> Result<Option<Self>, OutgoingError> {
+        let Some(outgoing) = &settings.outgoing else {
+            return Ok(None);
+        };
+        let timeout = outgoing.timeout.get().0;
+        Ok(Some(Self {
+            subscriptions: Watched::read(&outgoing.postbacks)?,
+            clicks: Clicks::of(&settings.clickhouse)?,
+            client: Client::new(&outgoing.allowed_networks, public_roots(), timeout),
+            metrics: Metrics::new(registry)?,
+            settings: outgoing.clone(),
+            ledger,
+            under_way: UnderWay::default(),
+            chores: None,
+        }))
+    }
+
+    /// Works until the aggregator stops, and lets attempts under way end then.
+    pub(crate) async fn run(mut self, mut phase: watch::Receiver<Phase>) {
+        loop {
+            let worked = tokio::select! {
+                biased;
+                _ = phase.wait_for(|phase| *phase >= Phase::Draining) => break,
+                worked = self.turn() => worked,
+            };
+            if let Err(trouble) = worked {
+                tracing::warn!(%trouble, "affiliates can't be told of conversions now; trying again");
+                sleep(PAUSE).await;
+            }
+        }
+        // What does not end by then is sent again after the next start, when its lease has ended.
+        let _ = timeout(LAST, self.under_way.all_ended()).await;
+        if let Err(trouble) = self.keep().await {
+            tracing::warn!(%trouble, "what affiliates were told last is not kept; they will be told again");
+        }
+    }
+
+    /// Whatever is to be done now, and then a wait for more.
+    async fn turn(&mut self) -> Result<(), Trouble> {
+        self.keep().await?;
+        self.look_at_subscriptions();
+        self.do_chores().await?;
+        self.send_due().await?;
+        self.search().await?;
+        tokio::select! {
+            () = self.under_way.one_ended() => {}
+            () = self.ledger.announced() => {}
+            () = sleep(TICK) => {}
+        }
+        Ok(())
+    }
+
+    /// Keeps what became of attempts that have ended.
+    async fn keep(&mut self) -> Result<(), Trouble> {
+        let ended = &mut self.under_way.ended;
+        if !ended.is_empty() {
+            self.ledger.attempted(Micros::now(), ended).await?;
+            ended.clear();
+        }
+        Ok(())
+    }
+
+    fn look_at_subscriptions(&mut self) {
+        match self.subscriptions.look() {
+            None => {}
+            Some(Ok(())) => {
+                let postbacks = self.subscriptions.current().len();
+                tracing::info!(postbacks, "affiliates' postbacks were read again");
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, "affiliates' postbacks were changed and can't be used; those before stay");
+            }
+        }
+    }
+
+    /// Counts what waits, and forgets what ended long ago.
+    async fn do_chores(&mut self) -> Result<(), Trouble> {
+        if self.chores.is_some_and(|last| last.elapsed() < CHORES) {
+            return Ok(());
+        }
+        self.chores = Some(Instant::now());
+        for (state, count) in self.ledger.unfinished().await? {
+            self.metrics.waiting(&state, count);
+        }
+        let before = earlier(Micros::now(), SHOWN_FOR);
+        Ok(self.ledger.forget(before).await?)
+    }
+
+    /// Begins attempts at postbacks that are due, as far as there is room.
+    async fn send_due(&mut self) -> Result<(), Trouble> {
+        let free = self.settings.concurrency.get() - self.under_way.attempts.len();
+        if free == 0 {
+            return Ok(());
+        }
+        let lease = self.settings.timeout.get().0 + GRACE;
+        let under_way = &self.under_way;
+        // One that fails is tried alone until it does not.
+        let room = |receiver: &str, failures: u32| {
+            let room = if failures > 0 { 1 } else { AT_A_RECEIVER };
+            room.saturating_sub(under_way.of(receiver))
+        };
+        let claimed = self.ledger.claim(Micros::now(), lease, free, room).await?;
+        for postback in claimed {
+            self.send(postback);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, postback: Claimed) {
+        let rules = Rules {
+            first_retry: self.settings.first_retry.get().0,
+            give_up_after: self.settings.give_up_after.get().0,
+        };
+        let click: ClickFacts = serde_json::from_str(&postback.click).unwrap_or_default();
+        let subscriptions = self.subscriptions.current();
+        let subscription = subscriptions.of(&click.campaign, &click.affiliate);
+        let wants = |it: &&Subscription| it.wants(&postback.sale.kind, &postback.sale.status);
+        let Some(subscription) = subscription.filter(wants) else {
+            self.metrics.ended("unwanted");
+            return self.under_way.ended.push(rules.unwanted(postback));
+        };
+        match message::request(subscription, &postback, &click, Micros::now()) {
+            Ok(request) => {
+                let (client, metrics) = (self.client.clone(), self.metrics.clone());
+                self.under_way
+                    .begin(&postback.receiver.clone(), async move {
+                        let begun = Instant::now();
+                        let answer = client.send(request).await;
+                        metrics.seconds.observe(begun.elapsed().as_secs_f64());
+                        let attempt = rules.judge(postback, answer, Micros::now());
+                        metrics.ended(word(attempt.end));
+                        attempt
+                    });
+            }
+            Err(error) => {
+                self.metrics.ended("refused");
+                self.under_way.ended.push(rules.ended(
+                    postback,
+                    End::Refused,
+                    0,
+                    error.to_string(),
+                ));
+            }
+        }
+    }
+
+    /// Looks for clicks of conversions that have none yet.
+    async fn search(&self) -> Result<(), Trouble> {
+        let now = Micros::now();
+        let awaiting = self.ledger.awaiting(now, SEARCHES).await?;
+        if awaiting.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = awaiting.iter().map(|postback| postback.click).collect();
+        let clicks = self.clicks.find(&ids).await?;
+        let subscriptions = self.subscriptions.current();
+        let searches: Vec<(Key, Search)> = awaiting
+            .into_iter()
+            .map(|postback| {
+                let search = found(&postback, &clicks, subscriptions, now);
+                (postback.key, search)
+            })
+            .collect();
+        Ok(self.ledger.searched(now, &searches).await?)
+    }
+}
+
+fn found(
+    postback: &Awaiting,
+    clicks: &BTreeMap<String, ClickFacts>,
+    subscriptions: &Subscriptions,
+    now: Micros,
+) -> Search {
+    let waited = Duration::from_micros(now.0.saturating_sub(postback.since.0));
+    match clicks.get(&postback.click.to_string()) {
+        Some(ClickFacts {
+            campaign,
+            affiliate,
+            ..
+        }) if subscriptions.of(campaign, affiliate).is_none() => Search::Unwanted,
+        Some(click) => Search::Found {
+            receiver: format!("{}/{}", click.campaign, click.affiliate),
+            click: serde_json::to_string(click).expect("texts become JSON"),
+        },
+        None if waited >= CLICK_WITHIN => Search::GivenUp,
+        None => Search::Later(later(now, pace::next_search(waited))),
+    }
+}
+
+impl UnderWay {
+    fn of(&self, receiver: &str) -> usize {
+        self.of.get(receiver).copied().unwrap_or(0)
+    }
+
+    fn begin(&mut self, receiver: &str, attempt: impl Future<Output = Attempt> + Send + 'static) {
+        *self.of.entry(receiver.to_owned()).or_default() += 1;
+        self.attempts.spawn(attempt);
+    }
+
+    /// Returns when at least one has ended; never while none is under way.
+    async fn one_ended(&mut self) {
+        match self.attempts.join_next().await {
+            Some(attempt) => self.end(attempt.expect("an attempt does not panic")),
+            None => std::future::pending().await,
+        }
+        while let Some(attempt) = self.attempts.try_join_next() {
+            self.end(attempt.expect("an attempt does not panic"));
+        }
+    }
+
+    async fn all_ended(&mut self) {
+        while !self.attempts.is_empty() {
+            self.one_ended().await;
+        }
+    }
+
+    fn end(&mut self, attempt: Attempt) {
+        if let Some(count) = self.of.get_mut(&attempt.receiver) {
+            *count -= 1;
+            if *count == 0 {
+                self.of.remove(&attempt.receiver);
+            }
+        }
+        self.ended.push(attempt);
+    }
+}
+
+/// What follows from an answer, or from none.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) first_retry: Duration,
+    pub(super) give_up_after: Duration,
+}
+
+impl Rules {
+    pub(super) fn judge(
+        self,
+        postback: Claimed,
+        answer: Result<Answer, SendError>,
+        now: Micros,
+    ) -> Attempt {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return self.again(postback, now, 0, None, error.to_string()),
+        };
+        let status = answer.status;
+        let said = status.as_u16();
+        if status.is_success() {
+            return self.ended(postback, End::Delivered, said, String::new());
+        }
+        let may_change = [
+            StatusCode::REQUEST_TIMEOUT,
+            StatusCode::TOO_EARLY,
+            StatusCode::TOO_MANY_REQUESTS,
+        ];
+        if status.is_server_error() || may_change.contains(&status) {
+            return self.again(postback, now, said, answer.retry_after, String::new());
+        }
+        let error = if status.is_redirection() {
+            "redirects are not followed: name the address where they lead"
+        } else {
+            ""
+        };
+        self.ended(postback, End::Refused, said, error.to_owned())
+    }
+
+    /// To be sent again, unless it has been tried for long enough.
+    fn again(
+        self,
+        postback: Claimed,
+        now: Micros,
+        status: u16,
+        wish: Option<Duration>,
+        error: String,
+    ) -> Attempt {
+        let tried = Duration::from_micros(now.0.saturating_sub(postback.since.0));
+        let failures = postback.failures.saturating_add(1);
+        let pause = |failed, seed: &str| {
+            let pause = pace::pause(self.first_retry, failed, seed);
+            later(now, pause.max(wish.unwrap_or_default()))
+        };
+        let end = if tried >= self.give_up_after {
+            End::GivenUp
+        } else {
+            End::Again {
+                due: pause(postback.attempts, &postback.key.name()),
+                held_until: pause(failures, &postback.receiver),
+            }
+        };
+        Attempt {
+            failures,
+            ..self.ended(postback, end, status, error)
+        }
+    }
+
+    fn unwanted(self, postback: Claimed) -> Attempt {
+        self.ended(postback, End::Unwanted, 0, String::new())
+    }
+
+    fn ended(self, postback: Claimed, end: End, status: u16, error: String) -> Attempt {
+        Attempt {
+            key: postback.key,
+            receiver: postback.receiver,
+            end,
+            status,
+            error,
+            failures: 0,
+        }
+    }
+}
+
+const fn word(end: End) -> &'static str {
+    match end {
+        End::Delivered => "delivered",
+        End::Refused => "refused",
+        End::GivenUp => "given_up",
+        End::Unwanted => "unwanted",
+        End::Again { .. } => "again",
+    }
+}
+
+fn later(now: Micros, by: Duration) -> Micros {
+    Micros(now.0.saturating_add(micros(by)))
+}
+
+fn earlier(now: Micros, by: Duration) -> Micros {
+    Micros(now.0.saturating_sub(micros(by)))
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

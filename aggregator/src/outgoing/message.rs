@@ -1,0 +1,201 @@
+//! What an affiliate is told: the address with its macros filled in, and a signature.
+//!
+//! Signatures are those of Standard Webhooks (<https://www.standardwebhooks.com>), with the request's target,
+//! path and query, in the place of the body: a `GET` has none.
+
+use super::amount;
+use super::subscriptions::{Key, Subscription};
+use crate::click::ClickFacts;
+use crate::store::{Claimed, Sale};
+use bytes::{Bytes, BytesMut};
+use data_encoding::BASE64;
+use hmac::{Hmac, Mac as _};
+use http::{HeaderValue, Request, Uri, header};
+use http_body_util::Empty;
+use macro_url::{MacroUrl, MacroUrlError};
+use serde::Deserialize;
+use sha2::Sha256;
+use thiserror::Error;
+use tracking_events::Micros;
+
+const AGENT: HeaderValue = HeaderValue::from_static("FanzFiliate-Postback/1");
+
+/// Where an affiliate is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Address(MacroUrl<Macro>);
+
+/// A postback that can't be made a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum MessageError {
+    #[error("the address is too long with its macros filled in")]
+    TooLong,
+    #[error("the address is none with its macros filled in")]
+    NoAddress,
+}
+
+struct Values<'a> {
+    sale: &'a Sale,
+    click: &'a ClickFacts,
+    event: &'a str,
+    payout: String,
+    conversion: &'a str,
+    revision: String,
+    timestamp: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Macro {
+    ClickId,
+    Campaign,
+    Offer,
+    Affiliate,
+    Link,
+    Country,
+    Device,
+    Source,
+    ExternalId,
+    Payout,
+    Currency,
+    Status,
+    Event,
+    TransactionId,
+    ConversionId,
+    Revision,
+    Timestamp,
+    Sub(usize),
+}
+
+const MACROS: [(&str, Macro); 17] = [
+    ("click_id", Macro::ClickId),
+    ("campaign", Macro::Campaign),
+    ("offer", Macro::Offer),
+    ("affiliate", Macro::Affiliate),
+    ("link", Macro::Link),
+    ("country", Macro::Country),
+    ("device", Macro::Device),
+    ("source", Macro::Source),
+    ("external_id", Macro::ExternalId),
+    ("payout", Macro::Payout),
+    ("currency", Macro::Currency),
+    ("status", Macro::Status),
+    ("event", Macro::Event),
+    ("transaction_id", Macro::TransactionId),
+    ("conversion_id", Macro::ConversionId),
+    ("revision", Macro::Revision),
+    ("timestamp", Macro::Timestamp),
+];
+
+impl macro_url::Macro for Macro {
+    const NAMES: &'static str = "{click_id} {campaign} {offer} {affiliate} {link} {country} {device} \
+        {source} {external_id} {payout} {currency} {status} {event} {transaction_id} {conversion_id} \
+        {revision} {timestamp} {sub1} to {sub10}";
+
+    fn named(name: &str) -> Option<Self> {
+        let known = MACROS.iter().find(|(known, _)| *known == name);
+        known
+            .map(|(_, which)| *which)
+            .or_else(|| macro_url::sub(name, 10).map(Self::Sub))
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = MacroUrlError;
+
+    fn try_from(text: String) -> Result<Self, MacroUrlError> {
+        MacroUrl::parse(&text).map(Self)
+    }
+}
+
+impl<'a> Values<'a> {
+    fn value(&'a self, which: Macro) -> &'a str {
+        match which {
+            Macro::ClickId => &self.sale.click_id,
+            Macro::Campaign => &self.click.campaign,
+            Macro::Offer => &self.click.offer,
+            Macro::Affiliate => &self.click.affiliate,
+            Macro::Link => &self.click.link,
+            Macro::Country => &self.click.country,
+            Macro::Device => &self.click.device,
+            Macro::Source => &self.click.source,
+            Macro::ExternalId => &self.click.external_id,
+            Macro::Payout => &self.payout,
+            Macro::Currency => &self.sale.currency,
+            Macro::Status => &self.sale.status,
+            Macro::Event => self.event,
+            Macro::TransactionId => &self.sale.transaction,
+            Macro::ConversionId => self.conversion,
+            Macro::Revision => &self.revision,
+            Macro::Timestamp => &self.timestamp,
+            Macro::Sub(number) => &self.click.subs[number],
+        }
+    }
+}
+
+/// The request that tells a subscriber of a postback, sent at `now`.
+///
+/// # Errors
+/// When its address can't be made.
+pub(super) fn request(
+    subscription: &Subscription,
+    postback: &Claimed,
+    click: &ClickFacts,
+    now: Micros,
+) -> Result<Request<Empty<Bytes>>, MessageError> {
+    let address = fill_in(&subscription.url, postback, click)?;
+    let uri: Uri = address.parse().map_err(|_| MessageError::NoAddress)?;
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let (name, seconds) = (postback.key.name(), now.0 / 1_000_000);
+    let signature = subscription
+        .key
+        .as_ref()
+        .map(|key| sign(key, &name, seconds, target));
+    let mut request = Request::new(Empty::new());
+    let headers = request.headers_mut();
+    headers.insert(header::USER_AGENT, AGENT);
+    headers.insert("webhook-timestamp", seconds.into());
+    let texts = [("webhook-id", Some(name)), ("webhook-signature", signature)];
+    for (header, text) in texts {
+        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(header, value);
+        }
+    }
+    *request.uri_mut() = uri;
+    Ok(request)
+}
+
+fn fill_in(
+    address: &Address,
+    postback: &Claimed,
+    click: &ClickFacts,
+) -> Result<String, MessageError> {
+    let Claimed { key, sale, .. } = postback;
+    let named = sale.kind == "custom" && !sale.kind_name.is_empty();
+    let name = key.name();
+    let values = Values {
+        event: if named { &sale.kind_name } else { &sale.kind },
+        payout: amount::decimal(sale.payout_minor, &sale.currency),
+        conversion: name.split('-').next().unwrap_or_default(),
+        revision: key.revision.to_string(),
+        timestamp: (sale.time.0 / 1_000_000).to_string(),
+        click,
+        sale,
+    };
+    let mut out = BytesMut::new();
+    let nothing = std::iter::empty();
+    if !address
+        .0
+        .expand(|which| values.value(which), nothing, &mut out)
+    {
+        return Err(MessageError::TooLong);
+    }
+    // A fragment is for browsers.
+    let text = String::from_utf8_lossy(&out);
+    Ok(text.split('#').next().unwrap_or_default().to_owned())
+}
+
+fn sign(key: &Key, name: &str, seconds: u64, target: &str) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(key.bytes()).expect("HMAC takes keys of any length");
+    let mac = mac.chain_update(format!("{name}.{seconds}.{target}"));
+    format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
+}

@@ -1,0 +1,51 @@
+//! What operators see of postbacks to affiliates.
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+const SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Handles; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    attempts: IntCounterVec,
+    waiting: IntGaugeVec,
+    pub(super) seconds: Histogram,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let attempts = Opts::new(
+            "aggregator_postbacks_total",
+            "Attempts to tell affiliates, by what became of them.",
+        );
+        let waiting = Opts::new(
+            "aggregator_postbacks_waiting",
+            "Postbacks to affiliates that wait: for their click, or to be sent.",
+        );
+        let seconds = HistogramOpts::new(
+            "aggregator_postback_seconds",
+            "From the look-up of an affiliate's server to the end of its answer.",
+        );
+        let metrics = Self {
+            attempts: IntCounterVec::new(attempts, &["outcome"])?,
+            waiting: IntGaugeVec::new(waiting, &["state"])?,
+            seconds: Histogram::with_opts(seconds.buckets(SECONDS.to_vec()))?,
+        };
+        registry.register(Box::new(metrics.attempts.clone()))?;
+        registry.register(Box::new(metrics.waiting.clone()))?;
+        registry.register(Box::new(metrics.seconds.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Counts an attempt.
+    pub(super) fn ended(&self, outcome: &str) {
+        self.attempts.with_label_values(&[outcome]).inc();
+    }
+
+    /// Shows how many wait in a state.
+    pub(super) fn waiting(&self, state: &str, count: i64) {
+        self.waiting.with_label_values(&[state]).set(count);
+    }
+}

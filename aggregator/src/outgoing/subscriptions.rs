@@ -1,0 +1,315 @@
+//! `postbacks.toml`: who wants to be told what, and where. Read whole, checked whole, refused whole with the
+//! line and the reason.
+
+use super::message::Address;
+use daemon::files::{PrivateFileError, Version, read_private};
+use data_encoding::BASE64;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use toml::Spanned;
+use tracking_events::{ConversionKind, ConversionStatus};
+
+/// The file is at most so long, in bytes.
+const MAX_BYTES: u64 = 64 << 20;
+/// A shorter key could be guessed.
+const LEAST_KEY_BYTES: usize = 16;
+/// Marks a key written in base64, by the convention of Standard Webhooks.
+const BASE64_KEY: &str = "whsec_";
+
+/// All subscriptions, by campaign and affiliate; without the latter it is for all of the campaign's.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions(BTreeMap<(String, Option<String>), Subscription>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    postback: Vec<Spanned<Subscription>>,
+}
+
+/// What somebody wants to be told of a campaign's conversions.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Subscription {
+    campaign: String,
+    /// Of theirs alone.
+    affiliate: Option<String>,
+    /// Where.
+    pub(super) url: Address,
+    /// What the requests are signed with; without it they are not.
+    pub(super) key: Option<Key>,
+    /// All where none is named.
+    #[serde(default)]
+    statuses: Vec<Word<ConversionStatus>>,
+    /// All where none is named.
+    #[serde(default)]
+    events: Vec<Word<ConversionKind>>,
+}
+
+/// A key; never shown.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Key(Vec<u8>);
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    try_from = "String",
+    bound(deserialize = "Self: TryFrom<String, Error = String>")
+)]
+struct Word<T>(T);
+
+/// A file of subscriptions that can't be used. Its text is not shown: it holds keys.
+#[derive(Debug, Error)]
+pub enum SubscriptionsError {
+    /// It can't be read, or others can.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// It is not what it should be.
+    #[error("{}:{line}: {message}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What would be right.
+        message: String,
+    },
+}
+
+/// The subscriptions of a file, read again when it changes.
+pub(super) struct Watched {
+    path: PathBuf,
+    version: Option<Version>,
+    current: Subscriptions,
+}
+
+impl Watched {
+    /// Reads the file at `path`.
+    pub(super) fn read(path: &Path) -> Result<Self, SubscriptionsError> {
+        // The version is taken first: a change while we read is then noticed at the next look.
+        let version = Version::of(path);
+        Ok(Self {
+            path: path.to_owned(),
+            version,
+            current: Subscriptions::read(path)?,
+        })
+    }
+
+    /// Reads the file again if it has changed; what is wrong changes nothing. None when it has not.
+    pub(super) fn look(&mut self) -> Option<Result<(), SubscriptionsError>> {
+        let version = Version::of(&self.path);
+        if version == self.version {
+            return None;
+        }
+        self.version = version;
+        Some(Subscriptions::read(&self.path).map(|read| self.current = read))
+    }
+
+    /// The subscriptions as they were read last.
+    pub(super) const fn current(&self) -> &Subscriptions {
+        &self.current
+    }
+}
+
+impl Subscriptions {
+    fn read(path: &Path) -> Result<Self, SubscriptionsError> {
+        let text = read_private(path, MAX_BYTES)?;
+        let wrong = |offset: usize, message: &str| {
+            let before = text.get(..offset).unwrap_or_default();
+            SubscriptionsError::Wrong {
+                path: path.to_owned(),
+                line: before.matches('\n').count() + 1,
+                message: message.to_owned(),
+            }
+        };
+        let file: File = toml::from_str(&text)
+            .map_err(|error| wrong(error.span().map_or(0, |it| it.start), error.message()))?;
+        let mut all = BTreeMap::new();
+        for entry in file.postback {
+            let at = entry.span().start;
+            let subscription = entry.into_inner();
+            let (campaign, affiliate) = (&subscription.campaign, &subscription.affiliate);
+            let key = (campaign.clone(), affiliate.clone());
+            if all.insert(key, subscription).is_some() {
+                return Err(wrong(
+                    at,
+                    "another postback above is for the same campaign and affiliate",
+                ));
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// What is wanted of conversions through this campaign by this affiliate, if anything is.
+    pub(super) fn of(&self, campaign: &str, affiliate: &str) -> Option<&Subscription> {
+        let theirs = (campaign.to_owned(), Some(affiliate.to_owned()));
+        let all = (campaign.to_owned(), None);
+        self.0.get(&theirs).or_else(|| self.0.get(&all))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Subscription {
+    /// Whether it wants to be told of a conversion of this kind that stands so.
+    pub(super) fn wants(&self, kind: &str, status: &str) -> bool {
+        let statuses = &self.statuses;
+        let events = &self.events;
+        (statuses.is_empty() || statuses.iter().any(|it| it.0.as_str() == status))
+            && (events.is_empty() || events.iter().any(|it| it.0.as_str() == kind))
+    }
+}
+
+impl Key {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bytes = match text.strip_prefix(BASE64_KEY) {
+            Some(encoded) => BASE64
+                .decode(encoded.as_bytes())
+                .map_err(|_| format!("after {BASE64_KEY} a key is in base64"))?,
+            None => text.into_bytes(),
+        };
+        if bytes.len() < LEAST_KEY_BYTES {
+            return Err(format!("a key is at least {LEAST_KEY_BYTES} bytes long"));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+macro_rules! words {
+    ($($type:ty, $what:literal;)*) => {
+        $(impl TryFrom<String> for Word<$type> {
+            type Error = String;
+
+            fn try_from(word: String) -> Result<Self, String> {
+                let known = || {
+                    let words: Vec<&str> = <$type>::ALL.iter().map(|it| it.as_str()).collect();
+                    words.join(", ")
+                };
+                <$type>::from_word(&word)
+                    .map(Self)
+                    .ok_or_else(|| format!("{word:?} is no {}; they are {}", $what, known()))
+            }
+        })*
+    };
+}
+
+words! {
+    ConversionStatus, "status";
+    ConversionKind, "event";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const RIGHT: &str =
+        "[[postback]]\ncampaign = \"spring\"\nurl = \"https://tracker.example/pb?cid={sub1}\"\n";
+
+    fn read(text: &str) -> Result<Subscriptions, String> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), text).expect("writable");
+        Subscriptions::read(file.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_subscription_is_for_what_it_names_or_all() {
+        let all = read(RIGHT).expect("right");
+        let all = all.of("spring", "ann").expect("there");
+        assert!(all.wants("sale", "pending") && all.wants("custom", "chargeback"));
+        let some = read(&format!(
+            "{RIGHT}statuses = [\"approved\"]\nevents = [\"sale\", \"lead\"]\n"
+        ));
+        let some = some.expect("right");
+        let some = some.of("spring", "ann").expect("there");
+        assert!(some.wants("lead", "approved"));
+        assert!(!some.wants("lead", "pending") && !some.wants("rebill", "approved"));
+    }
+
+    #[test]
+    fn an_affiliate_s_own_goes_before_the_campaign_s_and_is_nobody_else_s() {
+        let own = RIGHT.replace("/pb", "/own") + "affiliate = \"ann\"\n";
+        let url = |all: &Subscriptions, affiliate: &str| {
+            let found = all.of("spring", affiliate);
+            found.map(|it| format!("{:?}", it.url).contains("/own"))
+        };
+        let both = read(&format!("{RIGHT}{own}")).expect("right");
+        assert_eq!(url(&both, "ann"), Some(true));
+        assert_eq!(url(&both, "ben"), Some(false));
+        let alone = read(&own).expect("right");
+        assert_eq!(url(&alone, "ben"), None);
+        assert!(alone.of("summer", "ann").is_none());
+        let twice = read(&format!("{own}{own}")).expect_err("twice");
+        assert!(twice.contains(":5: another postback above"), "{twice}");
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_line_and_reason_and_no_key_is_shown() {
+        for (more, line, reason) in [
+            ("keys = 1", 4, "unknown field `keys`"),
+            ("key = \"short-secret\"", 4, "at least 16 bytes"),
+            ("key = \"whsec_short-secret\"", 4, "base64"),
+            (
+                "statuses = [\"paid\"]",
+                4,
+                "\"paid\" is no status; they are pending, approved",
+            ),
+            ("url = 1", 4, "duplicate key"),
+            (
+                "[[postback]]\ncampaign = \"b\"\nurl = \"https://x.example/{nope}\"",
+                6,
+                "there is no macro {nope}",
+            ),
+            (
+                "[[postback]]\ncampaign = \"b\"\nurl = \"ftp://x.example/\"",
+                6,
+                "begins with https://",
+            ),
+        ] {
+            let error = read(&format!("{RIGHT}{more}\n")).expect_err(more);
+            assert!(error.contains(&format!(":{line}: ")), "{error}");
+            assert!(error.contains(reason), "{error}");
+            assert!(!error.contains("short-secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_are_texts_or_base64() {
+        let key = |text: &str| Key::try_from(text.to_owned()).map(|key| key.0);
+        assert_eq!(key("a key of the affiliate").expect("long").len(), 22);
+        let encoded = format!("whsec_{}", BASE64.encode(&[7; 24]));
+        assert_eq!(key(&encoded).expect("right"), [7; 24]);
+    }
+
+    #[test]
+    fn a_bad_change_keeps_what_was_read_before() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), RIGHT).expect("writable");
+        let mut watched = Watched::read(file.path()).expect("right");
+        assert!(watched.look().is_none());
+        fs::write(file.path(), "[[postback]]\n").expect("writable");
+        assert!(watched.look().expect("changed").is_err());
+        assert_eq!(watched.current().len(), 1);
+        fs::write(file.path(), RIGHT.replace("spring", "summer")).expect("writable");
+        assert!(watched.look().expect("changed").is_ok());
+        assert!(watched.current().of("summer", "ann").is_some());
+    }
+}

@@ -1,0 +1,303 @@
+//! Requests to affiliates' servers over real sockets, what is in them, and what follows from the answers.
+
+use super::client::{Answer, Client, SendError};
+use super::courier::Rules;
+use super::message;
+use super::subscriptions::Subscription;
+use crate::click::ClickFacts;
+use crate::store::{Claimed, End, Key, Sale};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Empty;
+use ipnet::IpNet;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{RootCertStore, ServerConfig};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tracking_events::Micros;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A server that says the same to everybody, and counts who comes.
+struct Server {
+    address: SocketAddr,
+    met: Arc<AtomicUsize>,
+    root: RootCertStore,
+}
+
+impl Server {
+    /// Plain, or behind a certificate of its own for `localhost`.
+    async fn start(answer: &'static str, tls: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let met = Arc::new(AtomicUsize::new(0));
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("made");
+        let mut root = RootCertStore::empty();
+        root.add(made.cert.der().clone()).expect("a certificate");
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::Pkcs8(key))
+            .expect("usable");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let count = met.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    if !tls {
+                        say(stream, answer).await;
+                    } else if let Ok(stream) = acceptor.accept(stream).await {
+                        say(stream, answer).await;
+                    }
+                });
+            }
+        });
+        Self { address, met, root }
+    }
+}
+
+async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
+    let mut head = [0; 4_096];
+    let _ = stream.read(&mut head).await;
+    let _ = stream.write_all(answer.as_bytes()).await;
+    if answer.is_empty() {
+        // Says nothing, and stays.
+        let _ = stream.read(&mut head).await;
+    }
+}
+
+fn get(url: &str) -> Request<Empty<Bytes>> {
+    Request::get(url).body(Empty::new()).expect("a request")
+}
+
+fn here() -> Vec<IpNet> {
+    vec!["127.0.0.0/8".parse().expect("a network")]
+}
+
+fn client(allowed: &[IpNet], roots: RootCertStore) -> Client {
+    Client::new(allowed, roots, PATIENCE)
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn nobody_at_a_private_address_is_connected_to_by_whatever_name() {
+    let server = Server::start(OK, false).await;
+    let port = server.address.port();
+    let client = client(&[], RootCertStore::empty());
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "2130706433",
+    ] {
+        let sent = client.send(get(&format!("http://{host}:{port}/"))).await;
+        let Err(SendError::Broken(why)) = sent else {
+            panic!("{host}: {sent:?}")
+        };
+        assert!(
+            why.contains("not at a public address") || why.contains("looked up"),
+            "{host}: {why}"
+        );
+    }
+    assert_eq!(server.met.load(Ordering::SeqCst), 0);
+    let allowed = Client::new(&here(), RootCertStore::empty(), PATIENCE);
+    let answer = allowed
+        .send(get(&format!("http://localhost:{port}/")))
+        .await;
+    assert_eq!(answer.expect("answered").status, StatusCode::OK);
+    assert_eq!(server.met.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn certificates_are_checked() {
+    let server = Server::start(OK, true).await;
+    let url = format!("https://localhost:{}/", server.address.port());
+    let stranger = client(&here(), super::client::public_roots());
+    let Err(SendError::Broken(why)) = stranger.send(get(&url)).await else {
+        panic!("a certificate of nobody's was believed")
+    };
+    assert!(why.contains("certificate"), "{why}");
+    let friend = client(&here(), server.root.clone());
+    let answer = friend.send(get(&url)).await;
+    assert_eq!(answer.expect("answered").status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn answers_are_read_as_far_as_they_matter_and_no_redirect_is_followed() {
+    for (said, status, retry_after) in [
+        (OK, 200, None),
+        (
+            "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n",
+            302,
+            None,
+        ),
+        (
+            "HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n",
+            429,
+            Some(7),
+        ),
+        (
+            "HTTP/1.1 503 No\r\nretry-after: 9999999\r\ncontent-length: 0\r\n\r\n",
+            503,
+            Some(3_600),
+        ),
+        // A body that breaks off.
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\nx",
+            200,
+            None,
+        ),
+    ] {
+        let server = Server::start(said, false).await;
+        let client = client(&here(), RootCertStore::empty());
+        let answer = client
+            .send(get(&format!("http://{}/", server.address)))
+            .await;
+        assert_eq!(
+            answer.expect("answered"),
+            Answer {
+                status: StatusCode::from_u16(status).expect("a status"),
+                retry_after: retry_after.map(Duration::from_secs),
+            }
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_left_after_a_while() {
+    let server = Server::start("", false).await;
+    let patience = Duration::from_millis(100);
+    let client = Client::new(&here(), RootCertStore::empty(), patience);
+    let sent = client
+        .send(get(&format!("http://{}/", server.address)))
+        .await;
+    assert!(matches!(sent, Err(SendError::Silent(_))), "{sent:?}");
+}
+
+fn claimed() -> Claimed {
+    Claimed {
+        key: Key {
+            identity: "0123456789abcdef".repeat(4),
+            revision: 2,
+        },
+        receiver: "spring/ann".into(),
+        click: CLICK.into(),
+        since: Micros(1_000_000_000_000),
+        attempts: 3,
+        failures: 1,
+        sale: Sale {
+            click_id: "CLICK".into(),
+            kind: "custom".into(),
+            kind_name: "step 2".into(),
+            transaction: "a/b&c".into(),
+            status: "approved".into(),
+            payout_minor: 1_999,
+            currency: "USD".into(),
+            time: Micros(1_800_000_000_000_000),
+        },
+    }
+}
+
+fn subscription(url: &str, more: &str) -> Subscription {
+    toml::from_str(&format!("campaign = \"spring\"\nurl = {url:?}\n{more}")).expect("right")
+}
+
+fn click(text: &str) -> ClickFacts {
+    serde_json::from_str(text).expect("a click")
+}
+
+const CLICK: &str = r#"{"link":"l","offer":"o","campaign":"spring","affiliate":"ann","country":"NO",
+    "device":"phone","source":"s","external_id":"x y","subs":["one","","","","","","","","","ten"]}"#;
+
+#[test]
+fn macros_are_filled_in_and_the_request_is_signed() {
+    let address = "https://t.example/p?c={click_id}&e={event}&t={transaction_id}&s={status}&p={payout}\
+                   &u={currency}&x={external_id}&a={sub1}&z={sub10}&i={conversion_id}&r={revision}\
+                   &m={timestamp}#here";
+    let subscription = subscription(address, "key = \"0123456789abcdef\"");
+    let now = Micros(1_800_000_123_000_000);
+    let request = message::request(&subscription, &claimed(), &click(CLICK), now).expect("made");
+    let id = "0123456789abcdef0123456789abcdef";
+    assert_eq!(
+        request.uri().to_string(),
+        format!(
+            "https://t.example/p?c=CLICK&e=step%202&t=a%2Fb%26c&s=approved&p=19.99&u=USD&x=x%20y&a=one\
+             &z=ten&i={id}&r=2&m=1800000000"
+        )
+    );
+    let header = |name: &str| request.headers()[name].to_str().expect("text").to_owned();
+    assert_eq!(header("webhook-id"), format!("{id}-2"));
+    assert_eq!(header("webhook-timestamp"), "1800000123");
+    // As Python's hmac module makes it of `ID.TIME.TARGET`.
+    assert_eq!(
+        header("webhook-signature"),
+        "v1,4Sk1QBfhsw+vIrI+YExnR8d02S3VYBRnvQr7pBG+Z28="
+    );
+}
+
+#[test]
+fn without_a_key_nothing_is_signed_and_what_can_t_be_made_is_said() {
+    let plain = subscription("https://t.example/{_sub1}", "");
+    let now = Micros(0);
+    let request = message::request(&plain, &claimed(), &click(CLICK), now).expect("made");
+    assert!(!request.headers().contains_key("webhook-signature"));
+    let long = CLICK.replace("one", &"x".repeat(20_000));
+    assert_eq!(
+        message::request(&plain, &claimed(), &click(&long), now).expect_err("too long"),
+        message::MessageError::TooLong
+    );
+}
+
+fn judged(status: u16, tried: Duration, retry_after: Option<u64>) -> End {
+    let rules = Rules {
+        first_retry: Duration::from_secs(10),
+        give_up_after: Duration::from_secs(1_000),
+    };
+    let postback = claimed();
+    let now = Micros(postback.since.0 + u64::try_from(tried.as_micros()).expect("small"));
+    let answer = Answer {
+        status: StatusCode::from_u16(status).expect("a status"),
+        retry_after: retry_after.map(Duration::from_secs),
+    };
+    rules.judge(postback, Ok(answer), now).end
+}
+
+#[test]
+fn what_may_change_is_tried_again_later_and_later_and_the_rest_is_not() {
+    let soon = Duration::from_secs(1);
+    for taken in [200, 202, 204] {
+        assert_eq!(judged(taken, soon, None), End::Delivered, "{taken}");
+    }
+    for refused in [301, 302, 400, 401, 404, 410, 422] {
+        assert_eq!(judged(refused, soon, None), End::Refused, "{refused}");
+    }
+    for may_change in [408, 425, 429, 500, 502, 503, 504] {
+        let End::Again { due, held_until } = judged(may_change, soon, None) else {
+            panic!("{may_change} is not tried again")
+        };
+        let now = claimed().since.0 + 1_000_000;
+        let (due, held) = (due.0 - now, held_until.0 - now);
+        // The third attempt of the postback, the second at the receiver in a row.
+        assert!((90_000_000..108_000_000).contains(&due), "{due}");
+        assert!((30_000_000..36_000_000).contains(&held), "{held}");
+    }
+    let End::Again { held_until, .. } = judged(429, soon, Some(500)) else {
+        panic!("429 is not tried again")
+    };
+    assert_eq!(held_until.0, claimed().since.0 + 501_000_000);
+    let long = Duration::from_secs(1_000);
+    assert_eq!(judged(503, long, None), End::GivenUp);
+    assert_eq!(judged(200, long, None), End::Delivered);
+}

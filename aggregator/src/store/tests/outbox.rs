@@ -1,0 +1,231 @@
+//! The queue of what affiliates are told, on SQLite and on PostgreSQL alike.
+
+use super::{Home, block, conversion};
+use crate::store::{Attempt, Claimed, End, Key, Ledger, Search};
+use std::time::Duration;
+use tracking_events::ConversionStatus::{Approved, Pending};
+use tracking_events::Micros;
+
+const LEASE: Duration = Duration::from_secs(10);
+/// After the conversions' own time.
+const NOW: Micros = Micros(1_800_000_100_000_000);
+
+fn at(seconds: u64) -> Micros {
+    Micros(NOW.0 + seconds * 1_000_000)
+}
+
+fn found(key: Key, receiver: &str) -> (Key, Search) {
+    let search = Search::Found {
+        receiver: receiver.into(),
+        click: "{}".into(),
+    };
+    (key, search)
+}
+
+/// Queues a first and a second revision of `t` and one of `u`, whose clicks are known: `u`'s is `other`'s.
+async fn three(ledger: &Ledger) {
+    let events = [
+        conversion("t", Pending, 100),
+        conversion("t", Approved, 100),
+        conversion("u", Approved, 5),
+        // Nothing new.
+        conversion("u", Approved, 5),
+    ];
+    ledger.judge(&block(1, events)).await.expect("judged");
+    let awaiting = ledger.awaiting(NOW, 10).await.expect("asked");
+    assert_eq!(awaiting.len(), 3);
+    let u = &awaiting
+        .iter()
+        .find(|it| {
+            !awaiting
+                .iter()
+                .any(|o| o.key.identity == it.key.identity && o.key != it.key)
+        })
+        .expect("one without a second revision")
+        .key
+        .identity;
+    let searches: Vec<_> = awaiting
+        .iter()
+        .map(|it| {
+            let receiver = if it.key.identity == *u {
+                "other"
+            } else {
+                "spring"
+            };
+            found(it.key.clone(), receiver)
+        })
+        .collect();
+    ledger.searched(NOW, &searches).await.expect("kept");
+}
+
+async fn claim(ledger: &Ledger, now: Micros) -> Vec<Claimed> {
+    let room = |_: &str, failures| if failures > 0 { 1 } else { 8 };
+    ledger.claim(now, LEASE, 10, room).await.expect("claimed")
+}
+
+fn names(claimed: &[Claimed]) -> Vec<String> {
+    let mut names: Vec<String> = claimed
+        .iter()
+        .map(|it| format!("{} {} {}", it.receiver, it.sale.transaction, it.sale.status))
+        .collect();
+    names.sort();
+    names
+}
+
+fn attempt(claimed: &Claimed, end: End) -> Attempt {
+    Attempt {
+        key: claimed.key.clone(),
+        receiver: claimed.receiver.clone(),
+        end,
+        status: 200,
+        error: String::new(),
+        failures: match end {
+            End::Again { .. } => claimed.failures + 1,
+            _ => 0,
+        },
+    }
+}
+
+#[tokio::test]
+async fn who_claims_a_postback_has_it_alone_until_the_lease_ends_and_revisions_come_in_order() {
+    for home in Home::both() {
+        let ledger = home.announcing();
+        three(&ledger).await;
+        let first = claim(&ledger, at(1)).await;
+        assert_eq!(names(&first), ["other u approved", "spring t pending"]);
+        assert!(first.iter().all(|it| it.attempts == 1));
+        // Another aggregator, and the same one after a crash.
+        let other = home.announcing();
+        assert!(claim(&other, at(2)).await.is_empty());
+        let again = claim(&other, at(12)).await;
+        assert_eq!(names(&again), names(&first));
+        assert!(again.iter().all(|it| it.attempts == 2));
+        let delivered: Vec<_> = again.iter().map(|it| attempt(it, End::Delivered)).collect();
+        ledger.attempted(at(13), &delivered).await.expect("kept");
+        let second = claim(&ledger, at(14)).await;
+        assert_eq!(names(&second), ["spring t approved"]);
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_waits_and_holds_up_no_other() {
+    for home in Home::both() {
+        let ledger = home.announcing();
+        let events = (0..6).map(|number| {
+            let transaction = format!("t{number}");
+            conversion(Box::leak(transaction.into_boxed_str()), Approved, 1)
+        });
+        ledger.judge(&block(1, events)).await.expect("judged");
+        let awaiting = ledger.awaiting(NOW, 10).await.expect("asked");
+        let searches = awaiting
+            .into_iter()
+            .enumerate()
+            .map(|(number, it)| found(it.key, if number < 3 { "broken" } else { "well" }));
+        let searches: Vec<_> = searches.collect();
+        ledger.searched(NOW, &searches).await.expect("kept");
+        let claimed = claim(&ledger, at(1)).await;
+        let attempts: Vec<_> = claimed
+            .iter()
+            .map(|it| match it.receiver.as_str() {
+                "well" => attempt(it, End::Delivered),
+                _ => attempt(
+                    it,
+                    End::Again {
+                        due: at(5),
+                        held_until: at(20),
+                    },
+                ),
+            })
+            .collect();
+        ledger.attempted(at(1), &attempts).await.expect("kept");
+        // They are due, and their receiver is held.
+        assert!(claim(&ledger, at(10)).await.is_empty());
+        let probe = claim(&ledger, at(20)).await;
+        assert_eq!(probe.len(), 1, "it is tried with one alone");
+        let well = [attempt(&probe[0], End::Delivered)];
+        ledger.attempted(at(21), &well).await.expect("kept");
+        assert_eq!(claim(&ledger, at(21)).await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_leaves_nothing_and_what_has_ended_is_shown_and_forgotten() {
+    for home in Home::both() {
+        let ledger = home.announcing();
+        three(&ledger).await;
+        let claimed = claim(&ledger, at(1)).await;
+        let attempts: Vec<_> = claimed
+            .iter()
+            .map(|it| match it.receiver.as_str() {
+                "other" => attempt(it, End::Unwanted),
+                _ => attempt(it, End::Refused),
+            })
+            .collect();
+        ledger.attempted(at(2), &attempts).await.expect("kept");
+        let shown = ledger.shown("", "", 10).await.expect("shown");
+        let states: Vec<_> = shown
+            .iter()
+            .map(|it| (it.receiver.as_str(), it.status.as_str(), it.state.as_str()))
+            .collect();
+        assert_eq!(
+            states,
+            [
+                ("spring", "pending", "refused"),
+                ("spring", "approved", "due")
+            ]
+        );
+        let due = ledger.shown("spring", "due", 10).await.expect("shown");
+        assert_eq!(due.len(), 1);
+        assert!(
+            ledger
+                .shown("other", "", 10)
+                .await
+                .expect("shown")
+                .is_empty()
+        );
+        ledger.forget(at(3)).await.expect("forgotten");
+        let left = ledger.shown("", "", 10).await.expect("shown");
+        assert_eq!(left.len(), 1);
+        let unfinished = ledger.unfinished().await.expect("counted");
+        assert_eq!(
+            unfinished,
+            [("awaits_click".to_owned(), 0), ("due".to_owned(), 1)]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_click_that_does_not_come_is_looked_for_later_and_given_up() {
+    for home in Home::both() {
+        let ledger = home.announcing();
+        let events = [conversion("t", Pending, 100)];
+        ledger.judge(&block(1, events)).await.expect("judged");
+        let awaiting = ledger.awaiting(NOW, 10).await.expect("asked");
+        let key = awaiting[0].key.clone();
+        let later = [(key.clone(), Search::Later(at(9)))];
+        ledger.searched(NOW, &later).await.expect("kept");
+        assert!(ledger.awaiting(at(8), 10).await.expect("asked").is_empty());
+        assert_eq!(ledger.awaiting(at(9), 10).await.expect("asked").len(), 1);
+        let given_up = [(key, Search::GivenUp)];
+        ledger.searched(at(9), &given_up).await.expect("kept");
+        assert!(ledger.awaiting(at(99), 10).await.expect("asked").is_empty());
+        let shown = ledger.shown("", "click_unknown", 10).await.expect("shown");
+        assert_eq!(shown.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_queued_where_nobody_is_told() {
+    for home in Home::both() {
+        let events = [conversion("t", Pending, 100)];
+        let silent = home.ledger();
+        silent
+            .judge(&block(1, events.clone()))
+            .await
+            .expect("judged");
+        let ledger = home.announcing();
+        // The same block again, judged before, is not news.
+        ledger.judge(&block(1, events)).await.expect("judged");
+        assert!(ledger.awaiting(NOW, 10).await.expect("asked").is_empty());
+    }
+}

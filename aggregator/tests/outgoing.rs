@@ -1,0 +1,245 @@
+//! What affiliates are told of their conversions: every revision, in order, whatever is killed; nobody but
+//! whom the operator allows; and when a click is late, later.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::edge::{Edge, click_id_at, event};
+use common::engine::Engine;
+use common::process::Process;
+use common::receiver::{Receiver, Told};
+use common::{NODE, client, metric, page, until, write_settings};
+use data_encoding::BASE64;
+use hmac::{Hmac, Mac as _};
+use quinn::ClientConfig;
+use sha2::Sha256;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::LazyLock;
+use tracking_events::{
+    ClickId, Conversion, ConversionKind, ConversionStatus, Event, Micros, Money, Visit,
+};
+
+const KEY: &str = "a key of the affiliate's";
+const SALES: u64 = 40;
+
+/// When the clicks were.
+static CLICKED: LazyLock<Micros> = LazyLock::new(Micros::now);
+
+fn click_id(number: u64) -> ClickId {
+    click_id_at(*CLICKED, number)
+}
+
+fn click(number: u64, node: u16) -> Event<'static> {
+    let Event::Click(visit) = event(1, node) else {
+        panic!("the first is a click")
+    };
+    Event::Click(Visit {
+        id: click_id(number),
+        time: *CLICKED,
+        ..visit
+    })
+}
+
+/// Settings of an aggregator that tells the receiver at `address`, retrying soon.
+fn settings(address: SocketAddr, allowed: &str, folder: &Path) -> String {
+    let postbacks = folder.join("postbacks.toml");
+    let target = "/pb?tx={transaction_id}&status={status}&sum={payout}&cur={currency}&sub={sub1}\
+                  &cid={click_id}&e={event}";
+    let text = format!(
+        "[[postback]]\ncampaign = \"campaign-2\"\nurl = \"http://{address}{target}\"\nkey = \"{KEY}\"\n"
+    );
+    std::fs::write(&postbacks, text).expect("written");
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&postbacks, private).expect("settable");
+    format!(
+        "[blocks]\nmax_age = \"30ms\"\n[outgoing]\npostbacks = {postbacks:?}\ntimeout = \"2s\"\n\
+         first_retry = \"50ms\"\nallowed_networks = [{allowed}]\n"
+    )
+}
+
+fn sale(click: ClickId, number: u64, status: ConversionStatus) -> Event<'static> {
+    let transaction = format!("t{number}");
+    Event::Conversion(Conversion {
+        time: Micros::now(),
+        advertiser: "shop",
+        click,
+        kind: ConversionKind::Sale,
+        kind_name: "order",
+        transaction: Box::leak(transaction.into_boxed_str()),
+        status,
+        payout: Money {
+            minor: 1_000 + i64::try_from(number).expect("small"),
+            currency: *b"EUR",
+        },
+        dialect: "generic",
+        address: [0; 16],
+    })
+}
+
+/// The click, and then each sale twice: pending and approved.
+fn click_and_sales(seq: u64, node: u16, _: u8) -> Event<'static> {
+    let number = seq.saturating_sub(2) % SALES;
+    match seq {
+        1 => click(1, node),
+        _ if seq <= SALES + 1 => sale(click_id(1), number, ConversionStatus::Pending),
+        _ => sale(click_id(1), number, ConversionStatus::Approved),
+    }
+}
+
+/// How the receiver answers: some sales it never takes, some only at the second or third time.
+fn answer(told: &Told, before: usize) -> u16 {
+    let number: u64 = told.parameter("tx")[1..].parse().expect("a number");
+    match number % 5 {
+        0 => 404,
+        1 if before == 0 => 503,
+        2 if before < 2 => 429,
+        _ => 200,
+    }
+}
+
+/// Ships what is left, if anything is.
+async fn ship(edge: &mut Edge, aggregator: SocketAddr, quic: &ClientConfig) {
+    if !edge.is_done() {
+        edge.ship(aggregator, quic.clone()).await;
+    }
+}
+
+async fn shown(admin: SocketAddr, state: &str) -> Vec<serde_json::Value> {
+    let (status, text) = page(admin, &format!("/postbacks?state={state}")).await;
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str(&text).expect("a list")
+}
+
+fn signature_is_right(told: &Told) -> bool {
+    let mut mac = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).expect("a key");
+    let (id, time) = (told.header("webhook-id"), told.header("webhook-timestamp"));
+    mac.update(format!("{id}.{time}.{}", told.target).as_bytes());
+    told.header("webhook-signature")
+        == format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn affiliates_are_told_of_every_revision_in_order_whatever_is_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(folder.path());
+    let receiver = Receiver::start(answer);
+    let more = settings(receiver.address, "\"127.0.0.0/8\"", folder.path());
+    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let mut aggregator = Process::start(&config);
+    let quic = client(folder.path());
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append_each(2 * SALES + 1, click_and_sales);
+    for least in [5, 30] {
+        until("some were told", async || {
+            ship(&mut edge, aggregator.listening, &quic).await;
+            receiver.told().len() >= least
+        })
+        .await;
+        aggregator.kill_and_restart();
+    }
+    until("all were shipped", async || {
+        ship(&mut edge, aggregator.listening, &quic).await;
+        edge.is_done()
+    })
+    .await;
+    until("all were told", async || {
+        let (taken, refused) = (
+            shown(aggregator.admin, "delivered").await.len(),
+            shown(aggregator.admin, "refused").await.len(),
+        );
+        (taken, refused) == (64, 16)
+    })
+    .await;
+    let told = receiver.told();
+    let mut by_id: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for told in &told {
+        assert!(signature_is_right(told), "{told:?}");
+        by_id
+            .entry(told.header("webhook-id"))
+            .or_default()
+            .insert(&told.target);
+    }
+    assert_eq!(by_id.len() as u64, 2 * SALES, "one id for each revision");
+    assert!(
+        by_id.values().all(|targets| targets.len() == 1),
+        "the same is told under the same id: {by_id:?}"
+    );
+    let targets: BTreeSet<&str> = told.iter().map(|it| it.target.as_str()).collect();
+    let click = click_id(1);
+    for number in 0..SALES {
+        let target = |status| {
+            format!(
+                "/pb?tx=t{number}&status={status}&sum=10.{number:02}&cur=EUR&sub=s1&cid={click}&e=sale"
+            )
+        };
+        assert!(targets.contains(target("pending").as_str()), "{number}");
+        assert!(targets.contains(target("approved").as_str()), "{number}");
+        let order: Vec<&str> = told
+            .iter()
+            .filter(|it| it.parameter("tx") == format!("t{number}"))
+            .map(|it| it.parameter("status"))
+            .collect();
+        assert!(
+            order.is_sorted_by_key(|status| *status == "approved"),
+            "{number}: {order:?}"
+        );
+    }
+    assert!(aggregator.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn private_addresses_are_not_asked_unless_that_is_allowed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(folder.path());
+    let receiver = Receiver::start(|_, _| 200);
+    let more = settings(receiver.address, "", folder.path());
+    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let aggregator = Process::start(&config);
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append_each(2, click_and_sales);
+    let quic = client(folder.path());
+    until("it was tried", async || {
+        ship(&mut edge, aggregator.listening, &quic).await;
+        let due = shown(aggregator.admin, "due").await;
+        let why = |it: &serde_json::Value| it["last_error"].to_string();
+        due.iter()
+            .any(|it| why(it).contains("127.0.0.1 is not at a public address"))
+    })
+    .await;
+    assert_eq!(receiver.told(), []);
+    let name = "aggregator_postbacks_total{outcome=\"again\"}";
+    assert!(metric(aggregator.admin, name).await >= Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversion_that_comes_before_its_click_is_told_when_the_click_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(folder.path());
+    let receiver = Receiver::start(|_, _| 200);
+    let more = settings(receiver.address, "\"127.0.0.0/8\"", folder.path());
+    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let aggregator = Process::start(&config);
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let quic = client(folder.path());
+    let late = click_id(2);
+    edge.append_each(1, |_, _, _| sale(late, 1, ConversionStatus::Approved));
+    until("it waits", async || {
+        ship(&mut edge, aggregator.listening, &quic).await;
+        shown(aggregator.admin, "awaits_click").await.len() == 1
+    })
+    .await;
+    edge.append_each(1, |_, node, _| click(2, node));
+    until("it was told", async || {
+        ship(&mut edge, aggregator.listening, &quic).await;
+        !receiver.told().is_empty()
+    })
+    .await;
+    assert_eq!(receiver.told()[0].parameter("cid"), late.to_string());
+    until("that is known", async || {
+        shown(aggregator.admin, "delivered").await.len() == 1
+    })
+    .await;
+}

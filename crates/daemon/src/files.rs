@@ -1,0 +1,84 @@
+//! Files that operators write: whether one has changed, and texts that nobody else may read.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use thiserror::Error;
+
+/// What changes when a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+/// A file of secrets that can't be used.
+#[derive(Debug, Error)]
+pub enum PrivateFileError {
+    /// It can't be read.
+    #[error("{}: {cause}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Others can read it.
+    #[error("{} is readable by others; run: chmod 600 {}", .0.display(), .0.display())]
+    Exposed(PathBuf),
+}
+
+impl Version {
+    /// The version of the file at `path` now, if it can be seen.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+/// The text of a file of secrets, which is at most `most` bytes long.
+///
+/// # Errors
+/// When it can't be read, is longer, or can be read by others.
+pub fn read_private(path: &Path, most: u64) -> Result<String, PrivateFileError> {
+    let io = |cause| PrivateFileError::Io {
+        path: path.into(),
+        cause,
+    };
+    let metadata = fs::metadata(path).map_err(io)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(PrivateFileError::Exposed(path.into()));
+    }
+    if metadata.len() > most {
+        return Err(io(io::ErrorKind::FileTooLarge.into()));
+    }
+    fs::read_to_string(path).map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_others_can_read_or_that_are_too_long_are_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let path = file.path();
+        fs::write(path, "secret").expect("writable");
+        assert_eq!(read_private(path, 6).expect("private"), "secret");
+        assert!(matches!(
+            read_private(path, 5),
+            Err(PrivateFileError::Io { .. })
+        ));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o640)).expect("settable");
+        let error = read_private(path, 6).expect_err("exposed").to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+    }
+}
