@@ -1,17 +1,16 @@
 //! One call of a function: from the request to the last part of its answer, within its limits.
 
 use crate::Failure;
-use crate::body::{Body, BodyError};
+use crate::body::{Body, Part};
 use crate::cpu::{Budget, Charged};
 use crate::guest::Guest;
 use crate::host::{Function, Limits};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, response};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use wasmtime::component::Accessor;
@@ -35,18 +34,14 @@ pub(crate) struct Instance {
 /// Where the head of the answer goes, and as much of its body as is there.
 pub(crate) type Answer = oneshot::Sender<Response<Body>>;
 
-/// A request as functions take it.
-pub(crate) struct Asked {
-    pub(crate) request: Request<WasiBody>,
-    /// Whether its body turned out longer than allowed.
-    pub(crate) too_large: Arc<AtomicBool>,
-}
-
-/// Answers `asked`. What failed before the head of the answer was sent is to be answered instead.
-pub(crate) async fn run(function: &Function, asked: Asked, answer: Answer) -> Result<(), Failure> {
+/// Answers `request`. What failed before the head of the answer was sent is to be answered instead.
+pub(crate) async fn run(
+    function: &Function,
+    request: Request<WasiBody>,
+    answer: Answer,
+) -> Result<(), Failure> {
     let limits = &function.limits;
     let budget = Budget::new(limits.cpu);
-    let Asked { request, too_large } = asked;
     let mut instance = None;
     let work = Charged {
         budget: budget.clone(),
@@ -67,7 +62,6 @@ pub(crate) async fn run(function: &Function, asked: Asked, answer: Answer) -> Re
             }
             return Ok(());
         }
-        Err(_) if too_large.load(Ordering::Relaxed) => Failure::RequestTooLarge,
         Err(stopped) => explain(function, stopped, instance.as_ref()),
     };
     Err(failure)
@@ -171,77 +165,90 @@ async fn converse(
             let (request, io) = GuestRequest::from_http(it.get().http().hooks, request);
             (request, Box::pin(io) as Io)
         });
-        let response = tokio::select! {
-            biased;
-            handled = service.handle(guest, request) => {
-                handled?.map_err(|code| Stopped::Answered(format!("{code:?}")))?
-            }
-            () = answer.closed() => return Err(Stopped::Failed(Failure::ClientGone)),
+        let beginning = async {
+            let handled = service.handle(guest, request).await?;
+            let response = handled.map_err(|code| Stopped::Answered(format!("{code:?}")))?;
+            let response = guest.with(|it| response.into_http(it, io))?;
+            begin(response).await
         };
-        let response = guest.with(|it| response.into_http(it, io))?;
-        deliver(response, limits, answer).await
+        let begun = tokio::select! {
+            biased;
+            begun = beginning => begun?,
+            () = answer.closed() => return Err(GONE),
+        };
+        deliver(begun, limits, answer).await
     };
     store.run_concurrent(talk).await?
 }
 
-/// Sends the answer on, part by part.
-async fn deliver(
-    response: Response<UnsyncBoxBody<Bytes, Error>>,
-    limits: &Limits,
-    answer: Answer,
-) -> Result<(), Stopped> {
-    let (parts, mut body) = response.into_parts();
-    let broken = |error: Error| Stopped::Answered(format!("{error}"));
-    let gone = Stopped::Failed(Failure::ClientGone);
-    // Most answers are one part.
-    let first = next(&mut body).await.map_err(broken)?;
-    let mut sent = first.as_ref().map_or(0, Bytes::len);
-    let second = match &first {
-        Some(first) if first.len() <= AT_ONCE => next(&mut body).await.map_err(broken)?,
-        _ => None,
-    };
-    let ended = first.as_ref().is_none_or(|first| first.len() <= AT_ONCE) && second.is_none();
-    if sent > limits.response_bytes {
-        return Err(Stopped::Failed(Failure::ResponseTooLarge));
-    }
-    if ended {
-        let body = Body::full(first.unwrap_or_default());
-        let head = Response::from_parts(parts, body);
-        return answer.send(head).map_err(|_| gone);
-    }
-    let (to_client, received) = mpsc::channel(PARTS);
-    let head = Response::from_parts(parts, Body::parts(received));
-    answer.send(head).map_err(|_| gone)?;
-    for part in [first, second].into_iter().flatten() {
-        send(&to_client, part).await?;
-    }
-    loop {
-        let part = match next(&mut body).await {
-            Ok(Some(part)) => part,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                let _ = to_client.send(Err(BodyError)).await;
-                return Err(broken(error));
-            }
-        };
-        sent += part.len();
-        if sent > limits.response_bytes {
-            let _ = to_client.send(Err(BodyError)).await;
-            return Err(Stopped::Failed(Failure::ResponseTooLarge));
-        }
-        send(&to_client, part).await?;
-    }
+/// Who asked does not want the answer any more.
+const GONE: Stopped = Stopped::Failed(Failure::ClientGone);
+
+/// The beginning of an answer, as much as is waited for before any of it is sent.
+struct Begun {
+    head: response::Parts,
+    parts: [Option<Bytes>; 2],
+    /// None when that was all.
+    rest: Option<UnsyncBoxBody<Bytes, Error>>,
 }
 
-async fn send(to_client: &mpsc::Sender<crate::body::Part>, part: Bytes) -> Result<(), Stopped> {
-    let sent = to_client.send(Ok(http_body::Frame::data(part))).await;
-    sent.map_err(|_| Stopped::Failed(Failure::ClientGone))
+async fn begin(response: Response<UnsyncBoxBody<Bytes, Error>>) -> Result<Begun, Stopped> {
+    let (head, mut body) = response.into_parts();
+    // Most answers are one part.
+    let first = next(&mut body).await?;
+    let waits = first.as_ref().is_some_and(|it| it.len() <= AT_ONCE);
+    let second = if waits { next(&mut body).await? } else { None };
+    let ended = first.is_none() || waits && second.is_none();
+    Ok(Begun {
+        head,
+        parts: [first, second],
+        rest: (!ended).then_some(body),
+    })
+}
+
+/// Sends the answer on, part by part.
+async fn deliver(begun: Begun, limits: &Limits, answer: Answer) -> Result<(), Stopped> {
+    let Begun { head, parts, rest } = begun;
+    let mut sent = 0;
+    let mut fits = |part: &Bytes| {
+        sent += part.len();
+        let fits = sent <= limits.response_bytes;
+        fits.then_some(())
+            .ok_or(Stopped::Failed(Failure::ResponseTooLarge))
+    };
+    parts.iter().flatten().try_for_each(&mut fits)?;
+    let mut parts = parts.into_iter().flatten();
+    let Some(mut rest) = rest else {
+        let body = Body::full(parts.next().unwrap_or_default());
+        let whole = Response::from_parts(head, body);
+        return answer.send(whole).map_err(|_| GONE);
+    };
+    let (to_client, received) = mpsc::channel(PARTS);
+    let head = Response::from_parts(head, Body::parts(received));
+    answer.send(head).map_err(|_| GONE)?;
+    let send = async |part| to_client.send(part).await.map_err(|_| GONE);
+    for part in parts {
+        send(Part::Data(part)).await?;
+    }
+    loop {
+        let part = tokio::select! {
+            biased;
+            part = next(&mut rest) => part?,
+            () = to_client.closed() => return Err(GONE),
+        };
+        let Some(part) = part else {
+            return send(Part::End).await;
+        };
+        fits(&part)?;
+        send(Part::Data(part)).await?;
+    }
 }
 
 /// The next bytes; trailers are left out.
-async fn next(body: &mut UnsyncBoxBody<Bytes, Error>) -> Result<Option<Bytes>, Error> {
+async fn next(body: &mut UnsyncBoxBody<Bytes, Error>) -> Result<Option<Bytes>, Stopped> {
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data()
+        let frame = frame.map_err(|error| Stopped::Answered(error.to_string()))?;
+        if let Ok(data) = frame.into_data()
             && !data.is_empty()
         {
             return Ok(Some(data));

@@ -1,6 +1,6 @@
 //! The functions that there are: loaded, exchanged whole, and called by path.
 
-use crate::call::{self, Asked, Instance, Stopped};
+use crate::call::{self, Instance, Stopped};
 use crate::cpu::Budget;
 use crate::engine::Engine;
 use crate::guest::Guest;
@@ -8,23 +8,21 @@ use crate::manifest::{Component, Manifest};
 use crate::metrics::Metrics;
 use crate::offered::{Entries, Stores};
 use crate::outbound::{Allowed, Internal, Outbound};
+use crate::request::Reader;
 use crate::route::Pattern;
 use crate::{Body, Failure, LoadError};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt as _, Limited};
 use prometheus::Registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
-use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 /// An instance that is used again is given up after so many calls.
@@ -59,7 +57,7 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Processor time.
     pub cpu: Duration,
-    /// Time from the call to the end of the answer.
+    /// Time from the call to the end of the answer; a request's body may take as long before.
     pub wall: Duration,
     /// The longest body of a request.
     pub request_bytes: usize,
@@ -97,6 +95,7 @@ struct Shared {
     engine: Engine,
     metrics: Metrics,
     permits: Arc<Semaphore>,
+    reader: Reader,
     stores: Mutex<Stores>,
 }
 
@@ -162,6 +161,7 @@ impl Host {
             )?,
             metrics: Metrics::new(registry).map_err(|error| engine(&error))?,
             permits: Arc::new(Semaphore::new(limits.concurrency)),
+            reader: Reader::new(limits),
             stores: Mutex::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -252,7 +252,8 @@ impl Host {
         })
     }
 
-    /// Calls a function for `client`. The answer is the function's own or a [`Failure`]'s.
+    /// Calls a function for `client`, in a tokio runtime with time. The answer is the function's own or a
+    /// [`Failure`]'s.
     pub fn call<B>(
         &self,
         matched: Matched,
@@ -274,10 +275,7 @@ impl Host {
                 Some(runtime) => answered(&runtime, &function, request).await,
                 None => Err(Failure::Busy),
             };
-            called.unwrap_or_else(|failure| {
-                function.shared.metrics.failed(&function.name, failure);
-                failure.response()
-            })
+            called.unwrap_or_else(Failure::response)
         }
     }
 
@@ -413,58 +411,39 @@ where
     let metrics = &function.shared.metrics;
     let name = function.name.as_str();
     metrics.calls.with_label_values(&[name]).inc();
-    let most = function.limits.request_bytes;
-    if request.body().size_hint().lower() > most as u64 {
-        return Err(Failure::RequestTooLarge);
-    }
+    let counted = |failure| {
+        metrics.failed(name, failure);
+        failure
+    };
+    let request = function.shared.reader.read(request).await;
+    let request = request.map_err(counted)?;
     let permits = function.shared.permits.clone();
-    let permit = permits.try_acquire_owned().map_err(|_| Failure::Busy)?;
+    let permit = permits.try_acquire_owned();
+    let permit = permit.map_err(|_| counted(Failure::Busy))?;
     let begun = Instant::now();
-    let asked = limited(request, most);
     let (answer, head) = oneshot::channel();
     let called = function.clone();
     let task = runtime.spawn(async move {
         let _permit = permit;
         let _running = called.shared.engine.running();
-        let level = &called.shared.metrics.running;
-        let level = level.with_label_values(&[&called.name]);
+        let metrics = &called.shared.metrics;
+        let level = metrics.running.with_label_values(&[&called.name]);
         level.inc();
-        let done = call::run(&called, asked, answer).await;
+        let done = call::run(&called, request, answer).await;
         level.dec();
-        done
+        // Whoever asked may have gone, or have the head of an answer that broke off.
+        done.inspect_err(|failure| metrics.failed(&called.name, *failure))
     });
     let response = match head.await {
         Ok(response) => Ok(response),
         Err(_) => match task.await {
             Ok(Err(failure)) => Err(failure),
-            _ => Err(Failure::NoAnswer),
+            _ => Err(counted(Failure::NoAnswer)),
         },
     };
     let seconds = begun.elapsed().as_secs_f64();
     metrics.seconds.with_label_values(&[name]).observe(seconds);
     response
-}
-
-/// The request with a body that ends in an error beyond `most` bytes.
-fn limited<B>(request: Request<B>, most: usize) -> Asked
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
-    let too_large = Arc::new(AtomicBool::new(false));
-    let noticed = too_large.clone();
-    let request = request.map(|body| {
-        let body = Limited::new(body, most).map_err(move |error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                noticed.store(true, Ordering::Relaxed);
-                Error::HttpRequestBodySize(Some(most as u64))
-            } else {
-                Error::ConnectionTerminated
-            }
-        });
-        body.boxed_unsync()
-    });
-    Asked { request, too_large }
 }
 
 fn store<'s>(stores: &'s mut Stores, label: &str) -> &'s Arc<ArcSwap<Entries>> {

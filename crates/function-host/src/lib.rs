@@ -16,6 +16,7 @@ mod manifest;
 mod metrics;
 mod offered;
 mod outbound;
+mod request;
 mod route;
 
 pub use body::{Body, BodyError};

@@ -3,17 +3,10 @@
 
 mod common;
 
-use common::{Functions, Said};
+use common::{Functions, failed};
 use function_host::{Failure, Limits};
 use http::{Request, StatusCode};
 use std::time::{Duration, Instant};
-
-fn failed(failure: Failure) -> Said {
-    Said {
-        status: failure.status(),
-        text: format!("{} {}\n", failure.number(), failure.name()),
-    }
-}
 
 #[tokio::test]
 async fn functions_are_called_with_what_spin_tells_them() {
@@ -117,26 +110,6 @@ async fn who_allocates_without_end_is_stopped_soon() {
         fastest
     };
     assert!(fastest < Duration::from_millis(100), "{fastest:?}");
-}
-
-#[tokio::test]
-async fn bodies_beyond_their_limits_are_refused() {
-    let limits = Limits {
-        request_bytes: 1_000,
-        response_bytes: 2_000,
-        ..Limits::default()
-    };
-    let functions = Functions::load(&limits, "");
-    let long = "x".repeat(1_001);
-    let said = functions.call(Request::post("/length"), &long).await;
-    assert_eq!(said, failed(Failure::RequestTooLarge));
-    let said = functions.call_in_parts("/echo", &long).await;
-    assert_eq!(said, failed(Failure::RequestTooLarge));
-    assert_eq!(functions.get("/large?2000").await.text.len(), 2_000);
-    assert_eq!(
-        functions.get("/large?2001").await,
-        failed(Failure::ResponseTooLarge)
-    );
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! A host with the guest for tests, which `cargo xtask functions` builds.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use bytes::Bytes;
-use function_host::{Host, Internal, InternalAnswer, Limits, LoadError, Settings};
+use function_host::{Failure, Host, Internal, InternalAnswer, Limits, LoadError, Settings};
 use http::{Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use prometheus::Registry;
 use std::collections::BTreeMap;
@@ -10,12 +12,21 @@ use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 pub(crate) struct Functions {
     host: Host,
     registry: Registry,
     folder: TempDir,
+}
+
+/// What is answered for a failure.
+pub(crate) fn failed(failure: Failure) -> Said {
+    Said {
+        status: failure.status(),
+        text: format!("{} {}\n", failure.number(), failure.name()),
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -97,11 +108,24 @@ impl Functions {
     /// With a body whose length is not told before.
     pub(crate) async fn call_in_parts(&self, target: &str, body: &str) -> Said {
         let part = Bytes::from(body.to_owned());
-        let parts = futures::stream::iter([Ok::<_, Infallible>(http_body::Frame::data(part))]);
+        let parts = [Ok::<_, Infallible>(Frame::data(part))];
+        self.call_with(target, futures::stream::iter(parts)).await
+    }
+
+    /// With a body of such frames as `parts` gives.
+    pub(crate) async fn call_with<E>(
+        &self,
+        target: &str,
+        parts: impl futures::Stream<Item = Result<Frame<Bytes>, E>> + Send + 'static,
+    ) -> Said
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
         let request = Request::post(target).body(StreamBody::new(parts));
         self.send(request.expect("a request")).await
     }
 
+    /// A body's text is the error where it broke off.
     async fn send<B>(&self, request: Request<B>) -> Said
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -143,6 +167,21 @@ impl Functions {
 
     pub(crate) fn roll_back(&self) -> bool {
         self.host.roll_back()
+    }
+
+    /// Returns when so many calls have ended for `failure`, and fails if that takes long.
+    pub(crate) async fn await_failures(&self, failure: Failure, calls: u32) {
+        let line = format!(
+            "function_errors_total{{function=\"guest\",reason=\"{}\"}} {calls}\n",
+            failure.name()
+        );
+        let counted = async {
+            while !self.metrics().contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let counted = tokio::time::timeout(Duration::from_secs(20), counted).await;
+        assert!(counted.is_ok(), "{line} not in\n{}", self.metrics());
     }
 
     pub(crate) fn metrics(&self) -> String {
