@@ -162,6 +162,10 @@ fn a_function_that_fails_says_a_number_and_logs_the_cause() {
     );
     let log = edge.log();
     assert!(log.contains("as asked"), "{log}");
+    assert_eq!(edge.get("/print?10000").status, 200);
+    let log = edge.await_log("a function complained");
+    assert!(log.contains("print print"), "{log}");
+    assert!(log.len() < 20_000, "only the beginning is logged: {log}");
 }
 
 #[test]

@@ -6,9 +6,10 @@ use crate::cpu::{Budget, Charged};
 use crate::guest::Guest;
 use crate::host::{Function, Limits};
 use bytes::Bytes;
-use http::{Request, Response, response};
-use http_body_util::BodyExt as _;
+use http::{Request, Response, Uri, response};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,11 @@ use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView as _};
 const PARTS: usize = 4;
 /// An answer up to this size that is made at once is sent at once, in bytes.
 const AT_ONCE: usize = 16 << 10;
+
+/// What a function may hand to the host at once, beside bodies, in bytes.
+const MAX_HANDED_OVER: usize = 1 << 20;
+/// What wasmtime keeps for a function: handles, and tasks, streams and the like.
+const MAX_HANDLES: usize = 1_000;
 
 /// A component's instance with all that is its own.
 pub(crate) struct Instance {
@@ -40,31 +46,58 @@ pub(crate) async fn run(
     request: Request<WasiBody>,
     answer: Answer,
 ) -> Result<(), Failure> {
-    let limits = &function.limits;
-    let budget = Budget::new(limits.cpu);
     let mut instance = None;
+    let outcome = attempt(function, &mut instance, request, answer).await;
+    let stderr = instance.as_ref().map(|it| it.store.data().stderr());
+    let stderr = stderr.unwrap_or_default();
+    if let Err(stopped) = outcome {
+        return Err(explain(function, stopped, instance.as_ref(), &stderr));
+    }
+    if !stderr.is_empty() {
+        tracing::warn!(function = function.name, stderr, "a function complained");
+    }
+    if let Some(instance) = instance.filter(|it| function.keeps(it)) {
+        function.give_back(instance);
+    }
+    Ok(())
+}
+
+/// Calls it for nobody: whatever it answers, it can be called. Tells why not.
+pub(crate) async fn try_out(function: &Function) -> Result<(), String> {
+    let mut request = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    *request.uri_mut() = Uri::from_static("/");
+    let (answer, answered) = oneshot::channel::<Response<Body>>();
+    let read = async {
+        if let Ok(answer) = answered.await {
+            // Only that there is one matters.
+            let _ = answer.into_body().collect().await;
+        }
+    };
+    let mut instance = None;
+    let attempt = attempt(function, &mut instance, request, answer);
+    let (outcome, ()) = tokio::join!(attempt, read);
+    outcome.map_err(|stopped| {
+        let (failure, cause) = judge(stopped, instance.as_ref());
+        format!("{} {cause}", failure.name())
+    })
+}
+
+async fn attempt(
+    function: &Function,
+    instance: &mut Option<Instance>,
+    request: Request<WasiBody>,
+    answer: Answer,
+) -> Result<(), Stopped> {
+    let budget = Budget::new(function.limits.cpu);
     let work = Charged {
         budget: budget.clone(),
         future: Box::pin(async {
             let ready = instance.insert(function.instance(budget).await?);
-            converse(ready, limits, request, answer).await
+            converse(ready, function, request, answer).await
         }),
     };
-    let worked = timeout(limits.wall, work).await;
-    let outcome = match worked {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Stopped::Failed(Failure::TimedOut)),
-    };
-    let failure = match outcome {
-        Ok(()) => {
-            if let Some(instance) = instance {
-                function.give_back(instance);
-            }
-            return Ok(());
-        }
-        Err(stopped) => explain(function, stopped, instance.as_ref()),
-    };
-    Err(failure)
+    let worked = timeout(function.limits.wall, work).await;
+    worked.unwrap_or(Err(Stopped::Failed(Failure::TimedOut)))
 }
 
 /// Why a call ended early.
@@ -83,13 +116,14 @@ impl From<wasmtime::Error> for Stopped {
     }
 }
 
-fn explain(function: &Function, stopped: Stopped, instance: Option<&Instance>) -> Failure {
-    let guest = instance.map(|instance| instance.store.data());
-    let (failure, cause) = match stopped {
+/// The reason, and what is for the log only.
+fn judge(stopped: Stopped, instance: Option<&Instance>) -> (Failure, String) {
+    match stopped {
         Stopped::Failed(failure) => (failure, String::new()),
         Stopped::NotStarted(error) => (Failure::NotStarted, format!("{error:#}")),
         Stopped::Answered(error) => (Failure::NoAnswer, error),
         Stopped::Engine(error) => {
+            let guest = instance.map(|instance| instance.store.data());
             let failure = match guest {
                 Some(guest) if guest.cpu_exhausted => Failure::CpuExhausted,
                 Some(guest) if guest.memory.exhausted => Failure::MemoryExhausted,
@@ -97,8 +131,16 @@ fn explain(function: &Function, stopped: Stopped, instance: Option<&Instance>) -
             };
             (failure, format!("{error:#}"))
         }
-    };
-    let stderr = guest.map(Guest::stderr).unwrap_or_default();
+    }
+}
+
+fn explain(
+    function: &Function,
+    stopped: Stopped,
+    instance: Option<&Instance>,
+    stderr: &str,
+) -> Failure {
+    let (failure, cause) = judge(stopped, instance);
     let reason = failure.name();
     if failure == Failure::ClientGone {
         tracing::debug!(function = function.name, reason, "a call was given up");
@@ -119,6 +161,11 @@ impl Instance {
         let guest = function.guest(budget);
         let mut store = Store::new(function.engine(), guest);
         store.limiter(|guest| &mut guest.memory);
+        store.set_hostcall_fuel(MAX_HANDED_OVER);
+        store.set_max_component_handles(MAX_HANDLES);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(MAX_HANDLES);
+        }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
             let guest = store.data_mut();
@@ -139,7 +186,7 @@ impl Instance {
 
     /// Makes it ready for another call.
     pub(crate) fn again(mut self, budget: Arc<Budget>) -> Self {
-        self.store.data_mut().budget = budget;
+        self.store.data_mut().begin(budget);
         self.calls += 1;
         self
     }
@@ -155,10 +202,11 @@ type Io = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 async fn converse(
     instance: &mut Instance,
-    limits: &Limits,
+    function: &Function,
     request: Request<WasiBody>,
     mut answer: Answer,
 ) -> Result<(), Stopped> {
+    let keeps = function.keeps(instance);
     let Instance { store, service, .. } = instance;
     let talk = async |guest: &Accessor<Guest>| {
         let (request, io) = guest.with(|mut it| {
@@ -176,7 +224,12 @@ async fn converse(
             begun = beginning => begun?,
             () = answer.closed() => return Err(GONE),
         };
-        deliver(begun, limits, answer).await
+        deliver(begun, &function.limits, answer).await?;
+        if keeps {
+            // What it still does belongs to this call, and its time.
+            poll_fn(|cx| guest.poll_no_interesting_tasks(cx)).await;
+        }
+        Ok(())
     };
     store.run_concurrent(talk).await?
 }

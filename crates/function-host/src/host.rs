@@ -22,11 +22,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 /// An instance that is used again is given up after so many calls.
 const CALLS_OF_AN_INSTANCE: u32 = 1_000;
+/// Instances that are tried when functions are deployed, and some to spare.
+const TRIED: usize = 2;
+/// For how long a function that is tried may take at least: nobody waits for it.
+const TRIED_WITHIN: Duration = Duration::from_secs(10);
 /// Functions' threads give way to the others of this process (nice value).
 const NICENESS: i32 = 10;
 
@@ -95,6 +99,8 @@ struct Shared {
     engine: Engine,
     metrics: Metrics,
     permits: Arc<Semaphore>,
+    /// For instances that wait to be used again: the pool must have some for calls and deployments.
+    places: Arc<Semaphore>,
     reader: Reader,
     stores: Mutex<Stores>,
 }
@@ -115,7 +121,14 @@ pub(crate) struct Function {
     variables: Arc<BTreeMap<String, String>>,
     stores: Arc<Stores>,
     reuse: bool,
-    idle: Mutex<Vec<Instance>>,
+    /// None while it is not among those that are loaded.
+    idle: Mutex<Option<Vec<Idle>>>,
+}
+
+/// An instance that waits to be used again.
+struct Idle {
+    instance: Instance,
+    _place: OwnedSemaphorePermit,
 }
 
 /// A function that a path leads to.
@@ -152,15 +165,18 @@ impl Host {
     ) -> Result<Self, LoadError> {
         let engine = |cause: &dyn fmt::Display| LoadError::Engine(cause.to_string());
         let limits = &settings.limits;
+        // One for each call, and as many that wait to be used again or are being tried.
+        let instances = limits.concurrency.saturating_mul(2).max(8);
+        let places = instances - limits.concurrency - TRIED;
         let shared = Arc::new(Shared {
             engine: Engine::new(
                 &settings.cache_dir,
-                // One for each call, and as many that wait to be used again or are just starting.
-                u32::try_from(limits.concurrency.saturating_mul(2).max(8)).unwrap_or(u32::MAX),
+                u32::try_from(instances).unwrap_or(u32::MAX),
                 limits.memory_bytes,
             )?,
             metrics: Metrics::new(registry).map_err(|error| engine(&error))?,
             permits: Arc::new(Semaphore::new(limits.concurrency)),
+            places: Arc::new(Semaphore::new(places)),
             reader: Reader::new(limits),
             stores: Mutex::default(),
         });
@@ -202,9 +218,21 @@ impl Host {
         let loaded = Arc::new(Loaded {
             routes: routes.collect(),
         });
-        let before = self.loaded.swap(loaded);
+        let before = self.exchange(loaded);
         *lock(&self.before) = Some(before);
         Ok(())
+    }
+
+    /// Calls those that are loaded now instead of those before.
+    fn exchange(&self, loaded: Arc<Loaded>) -> Arc<Loaded> {
+        for function in loaded.functions() {
+            *lock(&function.idle) = Some(Vec::new());
+        }
+        let before = self.loaded.swap(loaded);
+        for function in before.functions() {
+            *lock(&function.idle) = None;
+        }
+        before
     }
 
     /// Goes back to the functions there were before the last deployment; false when there were none.
@@ -212,7 +240,7 @@ impl Host {
         let Some(before) = lock(&self.before).take() else {
             return false;
         };
-        let after = self.loaded.swap(before);
+        let after = self.exchange(before);
         *lock(&self.before) = Some(after);
         true
     }
@@ -291,12 +319,17 @@ impl Host {
         let mut all = lock(&self.shared.stores);
         let labels = component.stores.iter();
         let stores = labels.map(|label| (label.clone(), store(&mut all, label).clone()));
-        let function = Function {
+        let limits = &self.settings.limits;
+        let mut function = Function {
             name: name.into(),
-            limits: self.settings.limits.clone(),
+            limits: Limits {
+                wall: limits.wall.max(TRIED_WITHIN),
+                ..limits.clone()
+            },
             pre: self.shared.engine.prepare(&wasm).map_err(failed)?,
             shared: self.shared.clone(),
-            allowed: component.allowed.clone().into(),
+            // Nobody asked yet, so that nothing is to be reported.
+            allowed: Arc::default(),
             internal: self.internal.clone(),
             variables: Arc::new(component.variables.clone()),
             stores: Arc::new(stores.collect()),
@@ -304,30 +337,29 @@ impl Host {
             idle: Mutex::default(),
         };
         drop(all);
-        self.probe(&function).map_err(failed)?;
+        self.try_out(&function).map_err(failed)?;
+        function.limits = limits.clone();
+        function.allowed = component.allowed.clone().into();
         Ok(function)
     }
 
-    /// Starts it once: what can't be started must not take calls.
-    fn probe(&self, function: &Function) -> wasmtime::Result<()> {
+    /// Calls it once: what can't be called must not take calls.
+    fn try_out(&self, function: &Function) -> wasmtime::Result<()> {
         let Some(runtime) = &self.runtime else {
             return Ok(());
         };
-        let budget = Budget::new(function.limits.wall);
-        let (send, done) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             // Whoever deploys may be in an asynchronous context of its own.
-            scope.spawn(|| {
+            let tried = scope.spawn(|| {
                 let _running = function.shared.engine.running();
-                let started = runtime.block_on(Instance::start(function, budget));
-                let _ = send.send(started.map(drop));
+                runtime.block_on(call::try_out(function))
             });
-        });
-        match done.recv() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Stopped::NotStarted(error) | Stopped::Engine(error))) => Err(error),
-            _ => Err(wasmtime::format_err!("it could not be tried")),
-        }
+            match tried.join() {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(cause)) => Err(wasmtime::format_err!("a call to try it failed: {cause}")),
+                Err(_) => Err(wasmtime::format_err!("it could not be tried")),
+            }
+        })
     }
 }
 
@@ -339,21 +371,38 @@ impl Drop for Host {
     }
 }
 
+impl Loaded {
+    fn functions(&self) -> impl Iterator<Item = &Function> {
+        self.routes.iter().map(|(_, function)| function.as_ref())
+    }
+}
+
 impl Function {
     /// An instance for one call.
     pub(crate) async fn instance(&self, budget: Arc<Budget>) -> Result<Instance, Stopped> {
-        if let Some(idle) = lock(&self.idle).pop() {
-            return Ok(idle.again(budget));
+        let idle = lock(&self.idle).as_mut().and_then(Vec::pop);
+        if let Some(Idle { instance, .. }) = idle {
+            return Ok(instance.again(budget));
         }
         let cold_starts = &self.shared.metrics.cold_starts;
         cold_starts.with_label_values(&[&self.name]).inc();
         Instance::start(self, budget).await
     }
 
-    /// Keeps an instance for the next call, if this function's may be.
+    /// Whether an instance is used again after its call.
+    pub(crate) const fn keeps(&self, instance: &Instance) -> bool {
+        self.reuse && instance.calls() < CALLS_OF_AN_INSTANCE
+    }
+
+    /// Keeps an instance for the next call, if there is a place for it.
     pub(crate) fn give_back(&self, instance: Instance) {
-        if self.reuse && instance.calls() < CALLS_OF_AN_INSTANCE {
-            lock(&self.idle).push(instance);
+        if let Ok(place) = self.shared.places.clone().try_acquire_owned()
+            && let Some(idle) = &mut *lock(&self.idle)
+        {
+            idle.push(Idle {
+                instance,
+                _place: place,
+            });
         }
     }
 
@@ -361,6 +410,7 @@ impl Function {
         let outbound = Outbound {
             allowed: self.allowed.clone(),
             internal: self.internal.clone(),
+            asked: 0,
         };
         Guest::new(
             outbound,
@@ -424,12 +474,12 @@ where
     let (answer, head) = oneshot::channel();
     let called = function.clone();
     let task = runtime.spawn(async move {
-        let _permit = permit;
         let _running = called.shared.engine.running();
         let metrics = &called.shared.metrics;
         let level = metrics.running.with_label_values(&[&called.name]);
         level.inc();
         let done = call::run(&called, request, answer).await;
+        drop(permit);
         level.dec();
         // Whoever asked may have gone, or have the head of an answer that broke off.
         done.inspect_err(|failure| metrics.failed(&called.name, *failure))

@@ -18,6 +18,7 @@ mod offered;
 mod outbound;
 mod request;
 mod route;
+mod stderr;
 
 pub use body::{Body, BodyError};
 pub use failure::Failure;

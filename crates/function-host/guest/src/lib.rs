@@ -24,6 +24,7 @@ async fn answer(request: Request) -> Response<BoxBody> {
     let path = request.uri().path().to_owned();
     let argument = request.uri().query().unwrap_or_default().to_owned();
     let text = match path.as_str() {
+        "/" => begin().await,
         "/hello" => "hello".into(),
         "/calls" => CALLS.fetch_add(1, Ordering::Relaxed).to_string(),
         "/echo" => {
@@ -67,6 +68,15 @@ async fn answer(request: Request) -> Response<BoxBody> {
         other => format!("nothing at {other}"),
     };
     Response::new(box_body(FullBody::new(Bytes::from(text))))
+}
+
+/// What a host may try before it calls.
+async fn begin() -> String {
+    match spin_sdk::variables::get("greeting").await.as_deref() {
+        Ok("panic at once") => panic!("as told"),
+        Ok("spin at once") => spin(),
+        _ => String::new(),
+    }
 }
 
 fn spin() -> String {

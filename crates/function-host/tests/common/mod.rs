@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use bytes::Bytes;
-use function_host::{Failure, Host, Internal, InternalAnswer, Limits, LoadError, Settings};
+use function_host::{
+    Body, Failure, Host, Internal, InternalAnswer, Limits, LoadError, Matched, Settings,
+};
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -137,8 +139,7 @@ impl Functions {
                 text: String::new(),
             };
         };
-        let client = "203.0.113.7".parse().expect("an address");
-        let response = self.host.call(matched, client, request).await;
+        let response = self.call_matched(matched, request).await;
         let status = response.status();
         let body = response.into_body().collect().await;
         let text = body.map_or_else(
@@ -146,6 +147,23 @@ impl Functions {
             |body| String::from_utf8_lossy(&body.to_bytes()).into_owned(),
         );
         Said { status, text }
+    }
+
+    /// An answer of which no more than the head is read.
+    pub(crate) async fn head(&self, target: &str) -> Response<Body> {
+        let request = Request::get(target).body(Full::<Bytes>::default());
+        let request = request.expect("a request");
+        let matched = self.host.find(request.uri().path()).expect("a function");
+        self.call_matched(matched, request).await
+    }
+
+    async fn call_matched<B>(&self, matched: Matched, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let client = "203.0.113.7".parse().expect("an address");
+        self.host.call(matched, client, request).await
     }
 
     pub(crate) fn fill<const N: usize>(&self, entries: [(&str, &str); N]) {
@@ -182,6 +200,18 @@ impl Functions {
         };
         let counted = tokio::time::timeout(Duration::from_secs(20), counted).await;
         assert!(counted.is_ok(), "{line} not in\n{}", self.metrics());
+    }
+
+    /// Returns when so many calls are being answered, and fails if that takes long.
+    pub(crate) async fn await_running(&self, calls: u32) {
+        let line = format!("functions_running{{function=\"guest\"}} {calls}\n");
+        let running = async {
+            while !self.metrics().contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let running = tokio::time::timeout(Duration::from_secs(20), running).await;
+        assert!(running.is_ok(), "{line} not in\n{}", self.metrics());
     }
 
     pub(crate) fn metrics(&self) -> String {
