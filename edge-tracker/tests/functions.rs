@@ -110,6 +110,14 @@ fn waiting_for_a_function_is_not_being_idle() {
         (answer.status, answer.text().as_str()),
         (504, "303 function_timed_out\n")
     );
+    // Nor is the middle of an answer.
+    let ask = "GET /parts?20000,600ms,9 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut stream = edge.connect();
+    stream.write_all(ask.as_bytes()).expect("written");
+    let mut answer = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut answer).expect("read");
+    // Then the connection is idle, and ended for that.
+    assert!(answer.ends_with(b"\r\n9\r\nxxxxxxxxx\r\n0\r\n\r\n"));
 }
 
 #[test]
@@ -135,6 +143,19 @@ fn half_a_request_is_refused_in_time_and_keeps_nobody_waiting() {
             (408, "311 function_request_too_slow\n")
         );
     }
+}
+
+#[test]
+fn hosts_and_lengths_hold_for_functions_as_for_links() {
+    let edge = edge("hosts = [\"go.example\"]\nmax_url_bytes = \"256B\"", "");
+    assert_eq!(edge.get("/hello").status, 200);
+    let elsewhere = edge.request("GET", "/hello", &[("Host", "other.example")]);
+    assert_eq!(elsewhere.status, 421);
+    let long = edge.get(&format!("/hello?{}", "x".repeat(256)));
+    assert_eq!(long.status, 414);
+    assert_eq!(edge.metric("edge_refused_total", "unknown_host"), 1);
+    assert_eq!(edge.metric("edge_refused_total", "url_too_long"), 1);
+    assert_eq!(edge.metric("function_calls_total", "guest"), 1);
 }
 
 #[test]

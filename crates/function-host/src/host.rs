@@ -35,11 +35,11 @@ const TRIED_WITHIN: Duration = Duration::from_secs(10);
 const NICENESS: i32 = 10;
 
 /// What functions there are and what they may use.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// `spin.toml`.
     pub manifest: PathBuf,
-    /// Values of the application's variables.
+    /// Values of the application's variables, to begin with.
     pub variables: BTreeMap<String, String>,
     /// Values for those variables among these that the application declares.
     pub offered: BTreeMap<String, String>,
@@ -88,6 +88,8 @@ impl Default for Limits {
 pub struct Host {
     settings: Settings,
     shared: Arc<Shared>,
+    /// Values of the application's variables at the last deployment.
+    variables: Mutex<BTreeMap<String, String>>,
     loaded: ArcSwap<Loaded>,
     before: Mutex<Option<Arc<Loaded>>>,
     internal: Arc<dyn Internal>,
@@ -137,6 +139,16 @@ pub struct Matched {
     function: Arc<Function>,
     route: HeaderValue,
     rest: HeaderValue,
+}
+
+/// Without variables: secrets are among them.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("manifest", &self.manifest)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Host {
@@ -190,6 +202,7 @@ impl Host {
             .build()
             .map_err(|error| engine(&error))?;
         let host = Self {
+            variables: Mutex::new(settings.variables.clone()),
             settings,
             shared,
             loaded: ArcSwap::from_pointee(Loaded { routes: Vec::new() }),
@@ -201,8 +214,17 @@ impl Host {
         Ok(host)
     }
 
-    /// Reads manifest and components anew. Calls that are being answered end as they began; when
+    /// Reads manifest and components anew, with these values of variables. Calls that are being answered end as they began; when
     /// anything is wrong nothing changes.
+    ///
+    /// # Errors
+    /// As [`Host::load`].
+    pub fn deploy_with(&self, variables: BTreeMap<String, String>) -> Result<(), LoadError> {
+        *lock(&self.variables) = variables;
+        self.deploy()
+    }
+
+    /// As [`Host::deploy_with`], with the values of variables that were given last.
     ///
     /// # Errors
     /// As [`Host::load`].
@@ -247,7 +269,8 @@ impl Host {
 
     fn manifest(&self) -> Result<Manifest, LoadError> {
         let settings = &self.settings;
-        Manifest::read(&settings.manifest, &settings.variables, &settings.offered)
+        let variables = lock(&self.variables).clone();
+        Manifest::read(&settings.manifest, &variables, &settings.offered)
     }
 
     /// The files that the functions were made of, the manifest first.

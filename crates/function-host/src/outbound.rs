@@ -139,7 +139,7 @@ impl WasiHttpHooks for Outbound {
             return Box::new(async { Err(Error::ConnectionLimitReached) });
         }
         // As `fits` compares: with a name that differs in case only, the token would go to whom DNS says.
-        let host = uri.host().unwrap_or_default();
+        let host = uri.host().unwrap_or_default().trim_end_matches('.');
         if host.eq_ignore_ascii_case(self.internal.host()) {
             return Box::new(internal(self.internal.clone(), request));
         }

@@ -4,8 +4,9 @@
 mod common;
 
 use common::{Functions, failed};
-use function_host::{Failure, Limits};
+use function_host::{Failure, Limits, Manifest, Settings};
 use http::{Request, StatusCode};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -66,11 +67,11 @@ async fn instances_are_used_again_only_where_that_was_asked_for() {
 #[tokio::test]
 async fn work_that_is_left_over_is_done_before_the_next_call_or_not_at_all() {
     let limits = Limits {
-        wall: Duration::from_millis(500),
+        wall: Duration::from_secs(4),
         ..Limits::default()
     };
     let functions = Functions::load_reusing(&limits, "");
-    assert_eq!(functions.get("/later?50").await.text, "soon");
+    assert_eq!(functions.get("/later?2000").await.text, "soon");
     // It still works: the next call gets another instance.
     assert_eq!(functions.get("/done").await.text, "0");
     functions.await_running(0).await;
@@ -130,6 +131,7 @@ async fn who_leaves_gives_back_the_room() {
     functions.await_failures(Failure::ClientGone, 1).await;
     functions.await_running(0).await;
     assert_eq!(functions.get("/hello").await.text, "hello");
+    functions.await_running(0).await;
     // In the middle of the answer.
     drop(functions.head("/parts?20000,60000ms").await);
     functions.await_failures(Failure::ClientGone, 2).await;
@@ -293,6 +295,35 @@ async fn variables_and_stores_are_those_of_the_manifest() {
     assert!(refused.contains("read only"), "{refused}");
 }
 
+#[test]
+fn values_of_variables_are_not_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifest = folder.path().join("spin.toml");
+    let text = "spin_manifest_version = 2\n[variables]\nkey = { required = true }\n\
+         [component.guest]\nsource = \"guest.wasm\"\n\
+         allowed_outbound_hosts = [\"https://{{ key }}\"]\n\
+         [component.guest.variables]\nkey = \"{{ key }}\"\n";
+    std::fs::write(&manifest, text).expect("written");
+    let with = |value: &str| BTreeMap::from([("key".to_owned(), value.to_owned())]);
+    let read = Manifest::read(&manifest, &with("s3cret"), &with("s3cret"));
+    let shown = format!("{:?}", read.expect("a manifest"));
+    assert!(!shown.contains("s3cret"), "{shown}");
+    let wrong = Manifest::read(&manifest, &with("s3cret@"), &BTreeMap::new());
+    let shown = wrong.expect_err("no host").to_string();
+    assert!(shown.contains("key") && !shown.contains("s3cret"), "{shown}");
+    let settings = Settings {
+        manifest,
+        variables: with("s3cret"),
+        offered: with("s3cret"),
+        cache_dir: folder.path().into(),
+        threads: 1,
+        limits: Limits::default(),
+        reuse: BTreeSet::new(),
+    };
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
 #[tokio::test]
 async fn only_allowed_hosts_can_be_asked() {
     let functions = Functions::load(&Limits::default(), "");
@@ -301,6 +332,9 @@ async fn only_allowed_hosts_can_be_asked() {
         .await
         .text;
     assert_eq!(answer, "200 OK Ok(\"POST /v1/x question\")");
+    // Whatever way it is written, nobody looks it up.
+    let answer = functions.get("/ask?http://Tracker.Internal/v1/x").await;
+    assert_eq!(answer.text, "200 OK Ok(\"POST /v1/x question\")");
     for url in [
         "http://127.0.0.1:9/",
         "https://tracker.internal/",
@@ -309,6 +343,26 @@ async fn only_allowed_hosts_can_be_asked() {
         let denied = functions.get(&format!("/ask?{url}")).await.text;
         assert!(denied.contains("HttpRequestDenied"), "{url}: {denied}");
     }
+}
+
+#[tokio::test]
+async fn who_is_asked_and_says_nothing_is_not_waited_for_longer() {
+    let limits = Limits {
+        concurrency: 1,
+        wall: Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let functions = Functions::load(&limits, "");
+    // It takes connections and never says a word.
+    let silent = std::net::TcpListener::bind("localhost:0").expect("bound");
+    let port = silent.local_addr().expect("an address").port();
+    let said = functions
+        .get(&format!("/ask?http://localhost:{port}/"))
+        .await;
+    assert_eq!(said, failed(Failure::TimedOut));
+    assert!(silent.accept().is_ok(), "it was asked");
+    functions.await_running(0).await;
+    assert_eq!(functions.get("/hello").await.text, "hello");
 }
 
 #[tokio::test]

@@ -234,7 +234,7 @@ route = "/:what"
 component = "guest"
 [component.guest]
 source = "guest.wasm"
-allowed_outbound_hosts = ["http://tracker.internal"]
+allowed_outbound_hosts = ["http://tracker.internal", "http://localhost:*"]
 key_value_stores = ["facts"]
 [component.guest.variables]
 greeting = "{{{{ phrase }}}}"
