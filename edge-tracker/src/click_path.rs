@@ -23,7 +23,7 @@ use bytes::{Bytes, BytesMut};
 use clock::Clock;
 use event_journal::LaneWriter;
 use function_host::{Failure, Matched};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -68,6 +68,18 @@ pub struct Shared {
     pub max_url_bytes: usize,
     /// Functions, where there are any.
     pub functions: Option<Functions>,
+}
+
+impl Shared {
+    /// Whether requests to the host are answered, which is written into `host`.
+    fn serves(&self, uri: &Uri, heads: &Heads<'_>, host: &mut String) -> Result<(), Refusal> {
+        let named = request::host(uri, heads, host);
+        if self.hosts.is_empty() || (named && self.hosts.contains(host)) {
+            Ok(())
+        } else {
+            Err(Refusal::UnknownHost)
+        }
+    }
 }
 
 /// One worker's way of answering; it belongs to one thread.
@@ -173,16 +185,36 @@ impl ClickPath {
         answer.response(headers)
     }
 
-    /// The function that `request` is for, if it is for one.
+    /// The function that `request` is for, or why it is not called; nothing when it is for none.
     #[must_use]
-    pub fn function<B>(&self, request: &Request<B>) -> Option<Matched> {
+    pub fn function<B>(
+        &self,
+        request: &Request<B>,
+    ) -> Option<Result<Matched, Response<Full<Bytes>>>> {
         let functions = self.shared.functions.as_ref()?;
         let path = request.uri().path();
         // Links and pixels are asked for far more often, and are never a function's.
         if path.starts_with("/c/") || path.starts_with("/i/") {
             return None;
         }
-        functions.find(path)
+        let function = functions.find(path)?;
+        let refused = |refusal: Refusal| {
+            self.metrics.refused(refusal);
+            refusal.response()
+        };
+        Some(
+            self.takes(request)
+                .map_or_else(|refusal| Err(refused(refusal)), |()| Ok(function)),
+        )
+    }
+
+    /// What holds for functions as for links.
+    fn takes<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        let shared = &*self.shared;
+        request::fits(request.uri(), shared.max_url_bytes)?;
+        let heads = Heads::find(request.headers(), shared.client_address.header());
+        let host = &mut self.state.borrow_mut().texts.host;
+        shared.serves(request.uri(), &heads, host)
     }
 
     /// Calls a function for the client behind `peer`.
@@ -305,11 +337,7 @@ impl<'a> Asked<'a> {
     ) -> Result<Self, Refusal> {
         let target = request::target(request, shared.max_url_bytes)?;
         request::language(heads, &mut texts.language);
-        let named = request::host(request.uri(), heads, &mut texts.host);
-        let served = shared.hosts.is_empty() || (named && shared.hosts.contains(&texts.host));
-        if !served {
-            return Err(Refusal::UnknownHost);
-        }
+        shared.serves(request.uri(), heads, &mut texts.host)?;
         let (Target::Click(slug) | Target::Pixel(slug)) = target;
         let (slug, link) = links.find(slug).ok_or(Refusal::UnknownLink)?;
         query.read(

@@ -29,9 +29,7 @@ const MAX_LANGUAGE_BYTES: usize = 35;
 /// # Errors
 /// When it is neither a link nor a pixel, or not a method that either answers.
 pub fn target<B>(request: &Request<B>, max_url_bytes: usize) -> Result<Target<'_>, Refusal> {
-    if url_bytes(request.uri()) > max_url_bytes {
-        return Err(Refusal::UrlTooLong);
-    }
+    fits(request.uri(), max_url_bytes)?;
     let path = request.uri().path();
     let target = match (path.strip_prefix("/c/"), path.strip_prefix("/i/")) {
         (Some(slug), _) => Target::Click(slug),
@@ -47,9 +45,16 @@ pub fn target<B>(request: &Request<B>, max_url_bytes: usize) -> Result<Target<'_
     }
 }
 
-fn url_bytes(uri: &Uri) -> usize {
-    uri.path_and_query()
-        .map_or(0, |target| target.as_str().len())
+/// Whether a request's target is not too long.
+///
+/// # Errors
+/// When it is.
+pub fn fits(uri: &Uri, max_url_bytes: usize) -> Result<(), Refusal> {
+    let target = uri.path_and_query();
+    if target.map_or(0, |target| target.as_str().len()) > max_url_bytes {
+        return Err(Refusal::UrlTooLong);
+    }
+    Ok(())
 }
 
 /// The headers that matter, found in one pass; of several with the same name the first counts.

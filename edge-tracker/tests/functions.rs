@@ -110,6 +110,67 @@ fn waiting_for_a_function_is_not_being_idle() {
         (answer.status, answer.text().as_str()),
         (504, "303 function_timed_out\n")
     );
+    // Nor is the middle of an answer.
+    let ask = "GET /parts?20000,600ms,9 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut stream = edge.connect();
+    stream.write_all(ask.as_bytes()).expect("written");
+    let mut answer = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut answer).expect("read");
+    // Then the connection is idle, and ended for that.
+    assert!(answer.ends_with(b"\r\n9\r\nxxxxxxxxx\r\n0\r\n\r\n"));
+}
+
+#[test]
+fn half_a_request_is_refused_in_time_and_keeps_nobody_waiting() {
+    let edge = edge("", "concurrency = 2\nwall = \"500ms\"");
+    let half = "POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf";
+    let halves: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = edge.connect();
+            stream.write_all(half.as_bytes()).expect("written");
+            stream
+        })
+        .collect();
+    edge.await_metric("function_calls_total", "guest", 8);
+    let whole = post(&edge, "/length", "whole");
+    assert_eq!(whole, (200, "5".into()));
+    for mut stream in halves {
+        let mut answer = Vec::new();
+        std::io::Read::read_to_end(&mut stream, &mut answer).expect("read");
+        let answer = parse(&answer);
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (408, "311 function_request_too_slow\n")
+        );
+    }
+}
+
+#[test]
+fn hosts_and_lengths_hold_for_functions_as_for_links() {
+    let edge = edge("hosts = [\"go.example\"]\nmax_url_bytes = \"256B\"", "");
+    assert_eq!(edge.get("/hello").status, 200);
+    let elsewhere = edge.request("GET", "/hello", &[("Host", "other.example")]);
+    assert_eq!(elsewhere.status, 421);
+    let long = edge.get(&format!("/hello?{}", "x".repeat(256)));
+    assert_eq!(long.status, 414);
+    assert_eq!(edge.metric("edge_refused_total", "unknown_host"), 1);
+    assert_eq!(edge.metric("edge_refused_total", "url_too_long"), 1);
+    assert_eq!(edge.metric("function_calls_total", "guest"), 1);
+}
+
+#[test]
+fn an_answer_that_breaks_off_does_not_look_whole() {
+    let edge = edge("", "");
+    let ask = |script: &str| {
+        let ask = format!("GET /parts?{script} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        edge.raw(ask.as_bytes())
+    };
+    let last = b"\r\n0\r\n\r\n";
+    assert!(ask("20000,1ms,9").ends_with(last));
+    let broken = ask("20000,1ms,panic");
+    assert_eq!(parse(&broken).status, 200);
+    assert!(broken.len() > 20_000 && !broken.ends_with(last));
+    edge.await_metric("function_errors_total", "function_trapped", 1);
 }
 
 #[test]
@@ -122,6 +183,10 @@ fn a_function_that_fails_says_a_number_and_logs_the_cause() {
     );
     let log = edge.log();
     assert!(log.contains("as asked"), "{log}");
+    assert_eq!(edge.get("/print?10000").status, 200);
+    let log = edge.await_log("a function complained");
+    assert!(log.contains("print print"), "{log}");
+    assert!(log.len() < 20_000, "only the beginning is logged: {log}");
 }
 
 #[test]

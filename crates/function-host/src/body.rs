@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -17,8 +17,12 @@ enum Kind {
     Parts(mpsc::Receiver<Part>),
 }
 
-/// A part of a body, or that it broke off.
-pub(crate) type Part = Result<Frame<Bytes>, BodyError>;
+/// What is sent of a body that is made in parts. One whose sender ends without the last of these broke off.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Data(Bytes),
+    End,
+}
 
 /// The function ended in the middle of its answer; the cause is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -47,7 +51,16 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Parts(parts) => parts.poll_recv(cx),
+            Kind::Parts(parts) => {
+                let part = ready!(parts.poll_recv(cx));
+                let next = match part {
+                    Some(Part::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Some(Part::End) => None,
+                    None => Some(Err(BodyError)),
+                };
+                self.0 = Kind::Full(None);
+                Poll::Ready(next)
+            }
         }
     }
 

@@ -1,17 +1,17 @@
 //! One call of a function: from the request to the last part of its answer, within its limits.
 
 use crate::Failure;
-use crate::body::{Body, BodyError};
+use crate::body::{Body, Part};
 use crate::cpu::{Budget, Charged};
 use crate::guest::Guest;
 use crate::host::{Function, Limits};
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::BodyExt as _;
+use http::{Request, Response, Uri, response};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use wasmtime::component::Accessor;
@@ -25,6 +25,11 @@ const PARTS: usize = 4;
 /// An answer up to this size that is made at once is sent at once, in bytes.
 const AT_ONCE: usize = 16 << 10;
 
+/// What a function may hand to the host at once, beside bodies, in bytes.
+const MAX_HANDED_OVER: usize = 1 << 20;
+/// What wasmtime keeps for a function: handles, and tasks, streams and the like.
+const MAX_HANDLES: usize = 1_000;
+
 /// A component's instance with all that is its own.
 pub(crate) struct Instance {
     store: Store<Guest>,
@@ -35,46 +40,67 @@ pub(crate) struct Instance {
 /// Where the head of the answer goes, and as much of its body as is there.
 pub(crate) type Answer = oneshot::Sender<Response<Body>>;
 
-/// A request as functions take it.
-pub(crate) struct Asked {
-    pub(crate) request: Request<WasiBody>,
-    /// Whether its body turned out longer than allowed.
-    pub(crate) too_large: Arc<AtomicBool>,
-}
-
-/// Answers `asked` within `budget`. What failed before the head of the answer was sent is to be answered instead.
+/// Answers `request` within `budget`. What failed before the head of the answer was sent is to be answered
+/// instead.
 pub(crate) async fn run(
     function: &Function,
     budget: Arc<Budget>,
-    asked: Asked,
+    request: Request<WasiBody>,
     answer: Answer,
 ) -> Result<(), Failure> {
-    let limits = &function.limits;
-    let Asked { request, too_large } = asked;
     let mut instance = None;
+    let outcome = attempt(function, budget, &mut instance, request, answer).await;
+    let stderr = instance.as_ref().map(|it| it.store.data().stderr());
+    let stderr = stderr.unwrap_or_default();
+    if let Err(stopped) = outcome {
+        return Err(explain(function, stopped, instance.as_ref(), &stderr));
+    }
+    if !stderr.is_empty() {
+        tracing::warn!(function = function.name, stderr, "a function complained");
+    }
+    if let Some(instance) = instance.filter(|it| function.keeps(it)) {
+        function.give_back(instance);
+    }
+    Ok(())
+}
+
+/// Calls it for nobody: whatever it answers, it can be called. Tells why not.
+pub(crate) async fn try_out(function: &Function) -> Result<(), String> {
+    let mut request = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    *request.uri_mut() = Uri::from_static("/");
+    let (answer, answered) = oneshot::channel::<Response<Body>>();
+    let read = async {
+        if let Ok(answer) = answered.await {
+            // Only that there is one matters.
+            let _ = answer.into_body().collect().await;
+        }
+    };
+    let mut instance = None;
+    let budget = Budget::new(function.limits.cpu);
+    let attempt = attempt(function, budget, &mut instance, request, answer);
+    let (outcome, ()) = tokio::join!(attempt, read);
+    outcome.map_err(|stopped| {
+        let (failure, cause) = judge(stopped, instance.as_ref());
+        format!("{} {cause}", failure.name())
+    })
+}
+
+async fn attempt(
+    function: &Function,
+    budget: Arc<Budget>,
+    instance: &mut Option<Instance>,
+    request: Request<WasiBody>,
+    answer: Answer,
+) -> Result<(), Stopped> {
     let work = Charged {
         budget: budget.clone(),
         future: Box::pin(async {
             let ready = instance.insert(function.instance(budget).await?);
-            converse(ready, limits, request, answer).await
+            converse(ready, function, request, answer).await
         }),
     };
-    let worked = timeout(limits.wall, work).await;
-    let outcome = match worked {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Stopped::Failed(Failure::TimedOut)),
-    };
-    let failure = match outcome {
-        Ok(()) => {
-            if let Some(instance) = instance {
-                function.give_back(instance);
-            }
-            return Ok(());
-        }
-        Err(_) if too_large.load(Ordering::Relaxed) => Failure::RequestTooLarge,
-        Err(stopped) => explain(function, stopped, instance.as_ref()),
-    };
-    Err(failure)
+    let worked = timeout(function.limits.wall, work).await;
+    worked.unwrap_or(Err(Stopped::Failed(Failure::TimedOut)))
 }
 
 /// Why a call ended early.
@@ -93,13 +119,14 @@ impl From<wasmtime::Error> for Stopped {
     }
 }
 
-fn explain(function: &Function, stopped: Stopped, instance: Option<&Instance>) -> Failure {
-    let guest = instance.map(|instance| instance.store.data());
-    let (failure, cause) = match stopped {
+/// The reason, and what is for the log only.
+fn judge(stopped: Stopped, instance: Option<&Instance>) -> (Failure, String) {
+    match stopped {
         Stopped::Failed(failure) => (failure, String::new()),
         Stopped::NotStarted(error) => (Failure::NotStarted, format!("{error:#}")),
         Stopped::Answered(error) => (Failure::NoAnswer, error),
         Stopped::Engine(error) => {
+            let guest = instance.map(|instance| instance.store.data());
             let failure = match guest {
                 Some(guest) if guest.cpu_exhausted => Failure::CpuExhausted,
                 Some(guest) if guest.memory.exhausted => Failure::MemoryExhausted,
@@ -107,8 +134,16 @@ fn explain(function: &Function, stopped: Stopped, instance: Option<&Instance>) -
             };
             (failure, format!("{error:#}"))
         }
-    };
-    let stderr = guest.map(Guest::stderr).unwrap_or_default();
+    }
+}
+
+fn explain(
+    function: &Function,
+    stopped: Stopped,
+    instance: Option<&Instance>,
+    stderr: &str,
+) -> Failure {
+    let (failure, cause) = judge(stopped, instance);
     let reason = failure.name();
     if failure == Failure::ClientGone {
         tracing::debug!(function = function.name, reason, "a call was given up");
@@ -129,6 +164,11 @@ impl Instance {
         let guest = function.guest(budget);
         let mut store = Store::new(function.engine(), guest);
         store.limiter(|guest| &mut guest.memory);
+        store.set_hostcall_fuel(MAX_HANDED_OVER);
+        store.set_max_component_handles(MAX_HANDLES);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(MAX_HANDLES);
+        }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
             let guest = store.data_mut();
@@ -149,7 +189,7 @@ impl Instance {
 
     /// Makes it ready for another call.
     pub(crate) fn again(mut self, budget: Arc<Budget>) -> Self {
-        self.store.data_mut().budget = budget;
+        self.store.data_mut().begin(budget);
         self.calls += 1;
         self
     }
@@ -165,87 +205,106 @@ type Io = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 async fn converse(
     instance: &mut Instance,
-    limits: &Limits,
+    function: &Function,
     request: Request<WasiBody>,
     mut answer: Answer,
 ) -> Result<(), Stopped> {
+    let keeps = function.keeps(instance);
     let Instance { store, service, .. } = instance;
     let talk = async |guest: &Accessor<Guest>| {
         let (request, io) = guest.with(|mut it| {
             let (request, io) = GuestRequest::from_http(it.get().http().hooks, request);
             (request, Box::pin(io) as Io)
         });
-        let response = tokio::select! {
-            biased;
-            handled = service.handle(guest, request) => {
-                handled?.map_err(|code| Stopped::Answered(format!("{code:?}")))?
-            }
-            () = answer.closed() => return Err(Stopped::Failed(Failure::ClientGone)),
+        let beginning = async {
+            let handled = service.handle(guest, request).await?;
+            let response = handled.map_err(|code| Stopped::Answered(format!("{code:?}")))?;
+            let response = guest.with(|it| response.into_http(it, io))?;
+            begin(response).await
         };
-        let response = guest.with(|it| response.into_http(it, io))?;
-        deliver(response, limits, answer).await
+        let begun = tokio::select! {
+            biased;
+            begun = beginning => begun?,
+            () = answer.closed() => return Err(GONE),
+        };
+        deliver(begun, &function.limits, answer).await?;
+        if keeps {
+            // What it still does belongs to this call, and its time.
+            poll_fn(|cx| guest.poll_no_interesting_tasks(cx)).await;
+        }
+        Ok(())
     };
     store.run_concurrent(talk).await?
 }
 
-/// Sends the answer on, part by part.
-async fn deliver(
-    response: Response<UnsyncBoxBody<Bytes, Error>>,
-    limits: &Limits,
-    answer: Answer,
-) -> Result<(), Stopped> {
-    let (parts, mut body) = response.into_parts();
-    let broken = |error: Error| Stopped::Answered(format!("{error}"));
-    let gone = Stopped::Failed(Failure::ClientGone);
-    // Most answers are one part.
-    let first = next(&mut body).await.map_err(broken)?;
-    let mut sent = first.as_ref().map_or(0, Bytes::len);
-    let second = match &first {
-        Some(first) if first.len() <= AT_ONCE => next(&mut body).await.map_err(broken)?,
-        _ => None,
-    };
-    let ended = first.as_ref().is_none_or(|first| first.len() <= AT_ONCE) && second.is_none();
-    if sent > limits.response_bytes {
-        return Err(Stopped::Failed(Failure::ResponseTooLarge));
-    }
-    if ended {
-        let body = Body::full(first.unwrap_or_default());
-        let head = Response::from_parts(parts, body);
-        return answer.send(head).map_err(|_| gone);
-    }
-    let (to_client, received) = mpsc::channel(PARTS);
-    let head = Response::from_parts(parts, Body::parts(received));
-    answer.send(head).map_err(|_| gone)?;
-    for part in [first, second].into_iter().flatten() {
-        send(&to_client, part).await?;
-    }
-    loop {
-        let part = match next(&mut body).await {
-            Ok(Some(part)) => part,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                let _ = to_client.send(Err(BodyError)).await;
-                return Err(broken(error));
-            }
-        };
-        sent += part.len();
-        if sent > limits.response_bytes {
-            let _ = to_client.send(Err(BodyError)).await;
-            return Err(Stopped::Failed(Failure::ResponseTooLarge));
-        }
-        send(&to_client, part).await?;
-    }
+/// Who asked does not want the answer any more.
+const GONE: Stopped = Stopped::Failed(Failure::ClientGone);
+
+/// The beginning of an answer, as much as is waited for before any of it is sent.
+struct Begun {
+    head: response::Parts,
+    parts: [Option<Bytes>; 2],
+    /// None when that was all.
+    rest: Option<UnsyncBoxBody<Bytes, Error>>,
 }
 
-async fn send(to_client: &mpsc::Sender<crate::body::Part>, part: Bytes) -> Result<(), Stopped> {
-    let sent = to_client.send(Ok(http_body::Frame::data(part))).await;
-    sent.map_err(|_| Stopped::Failed(Failure::ClientGone))
+async fn begin(response: Response<UnsyncBoxBody<Bytes, Error>>) -> Result<Begun, Stopped> {
+    let (head, mut body) = response.into_parts();
+    // Most answers are one part.
+    let first = next(&mut body).await?;
+    let waits = first.as_ref().is_some_and(|it| it.len() <= AT_ONCE);
+    let second = if waits { next(&mut body).await? } else { None };
+    let ended = first.is_none() || waits && second.is_none();
+    Ok(Begun {
+        head,
+        parts: [first, second],
+        rest: (!ended).then_some(body),
+    })
+}
+
+/// Sends the answer on, part by part.
+async fn deliver(begun: Begun, limits: &Limits, answer: Answer) -> Result<(), Stopped> {
+    let Begun { head, parts, rest } = begun;
+    let mut sent = 0;
+    let mut fits = |part: &Bytes| {
+        sent += part.len();
+        let fits = sent <= limits.response_bytes;
+        fits.then_some(())
+            .ok_or(Stopped::Failed(Failure::ResponseTooLarge))
+    };
+    parts.iter().flatten().try_for_each(&mut fits)?;
+    let mut parts = parts.into_iter().flatten();
+    let Some(mut rest) = rest else {
+        let body = Body::full(parts.next().unwrap_or_default());
+        let whole = Response::from_parts(head, body);
+        return answer.send(whole).map_err(|_| GONE);
+    };
+    let (to_client, received) = mpsc::channel(PARTS);
+    let head = Response::from_parts(head, Body::parts(received));
+    answer.send(head).map_err(|_| GONE)?;
+    let send = async |part| to_client.send(part).await.map_err(|_| GONE);
+    for part in parts {
+        send(Part::Data(part)).await?;
+    }
+    loop {
+        let part = tokio::select! {
+            biased;
+            part = next(&mut rest) => part?,
+            () = to_client.closed() => return Err(GONE),
+        };
+        let Some(part) = part else {
+            return send(Part::End).await;
+        };
+        fits(&part)?;
+        send(Part::Data(part)).await?;
+    }
 }
 
 /// The next bytes; trailers are left out.
-async fn next(body: &mut UnsyncBoxBody<Bytes, Error>) -> Result<Option<Bytes>, Error> {
+async fn next(body: &mut UnsyncBoxBody<Bytes, Error>) -> Result<Option<Bytes>, Stopped> {
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data()
+        let frame = frame.map_err(|error| Stopped::Answered(error.to_string()))?;
+        if let Ok(data) = frame.into_data()
             && !data.is_empty()
         {
             return Ok(Some(data));

@@ -55,6 +55,8 @@ failures! {
     NotStarted = 309, "function_not_started", INTERNAL_SERVER_ERROR;
     /// Who asked has gone.
     ClientGone = 310, "function_client_gone", BAD_GATEWAY;
+    /// The request's body was not there in time.
+    RequestTooSlow = 311, "function_request_too_slow", REQUEST_TIMEOUT;
 }
 
 impl Failure {
@@ -79,7 +81,7 @@ impl Failure {
         match self {
             Self::Busy => drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
             // The rest of the body is not read, so that nothing can follow it.
-            Self::RequestTooLarge => {
+            Self::RequestTooLarge | Self::RequestTooSlow => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

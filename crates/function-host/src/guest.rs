@@ -3,25 +3,30 @@
 use crate::cpu::Budget;
 use crate::offered::{Stores, View};
 use crate::outbound::Outbound;
+use crate::stderr::Stderr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-/// What is kept of what a function writes to its error output, in bytes.
-const STDERR_BYTES: usize = 2 << 10;
 /// Entries of a function's tables.
 const MAX_TABLE_ENTRIES: usize = 20_000;
+/// What the host keeps for a function, such as headers, bodies and requests.
+const MAX_RESOURCES: usize = 512;
+/// Headers of one request or answer, in bytes: twice what a head from outside may have, since here the
+/// memory counts that they take.
+const MAX_HEADER_BYTES: usize = 32 << 10;
+/// Random bytes that can be had at once.
+const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
 /// The data of a store.
 pub(crate) struct Guest {
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    stderr: MemoryOutputPipe,
+    stderr: Stderr,
     outbound: Outbound,
     variables: Arc<BTreeMap<String, String>>,
     stores: Arc<Stores>,
@@ -48,11 +53,18 @@ impl Guest {
         memory_bytes: usize,
         budget: Arc<Budget>,
     ) -> Self {
-        let stderr = MemoryOutputPipe::new(STDERR_BYTES);
+        let stderr = Stderr::default();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(MAX_HEADER_BYTES);
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stderr(stderr.clone())
+            .max_random_size(MAX_RANDOM_BYTES);
         Self {
-            table: ResourceTable::new(),
-            wasi: WasiCtxBuilder::new().stderr(stderr.clone()).build(),
-            http: WasiHttpCtx::new(),
+            table,
+            wasi: wasi.build(),
+            http,
             stderr,
             outbound,
             variables,
@@ -67,9 +79,15 @@ impl Guest {
         }
     }
 
-    /// What the function wrote to its error output, such as why it panicked.
+    /// Ready for another call.
+    pub(crate) fn begin(&mut self, budget: Arc<Budget>) {
+        self.budget = budget;
+        self.outbound.asked = 0;
+    }
+
+    /// Takes what the function wrote to its error output, such as why it panicked.
     pub(crate) fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.stderr.contents()).into_owned()
+        self.stderr.take()
     }
 
     pub(crate) fn offered(&mut self) -> View<'_> {

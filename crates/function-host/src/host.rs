@@ -1,6 +1,6 @@
 //! The functions that there are: loaded, exchanged whole, and called by path.
 
-use crate::call::{self, Asked, Instance, Stopped};
+use crate::call::{self, Instance, Stopped};
 use crate::cpu::Budget;
 use crate::engine::Engine;
 use crate::guest::Guest;
@@ -8,34 +8,36 @@ use crate::manifest::{Component, Manifest};
 use crate::metrics::Metrics;
 use crate::offered::{Entries, Stores};
 use crate::outbound::{Allowed, Internal, Outbound};
+use crate::request::Reader;
 use crate::route::Pattern;
 use crate::threads::{Manners, Starter, Threads};
 use crate::{Body, Failure, LoadError};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt as _, Limited};
 use prometheus::Registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, oneshot};
-use wasmtime_wasi_http::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 /// An instance that is used again is given up after so many calls.
 const CALLS_OF_AN_INSTANCE: u32 = 1_000;
+/// Instances that are tried when functions are deployed, and some to spare.
+const TRIED: usize = 2;
+/// For how long a function that is tried may take at least: nobody waits for it.
+const TRIED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What functions there are and what they may use.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// `spin.toml`.
     pub manifest: PathBuf,
-    /// Values of the application's variables.
+    /// Values of the application's variables, to begin with.
     pub variables: BTreeMap<String, String>,
     /// Values for those variables among these that the application declares.
     pub offered: BTreeMap<String, String>,
@@ -57,7 +59,7 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Processor time.
     pub cpu: Duration,
-    /// Time from the call to the end of the answer.
+    /// Time from the call to the end of the answer; a request's body may take as long before.
     pub wall: Duration,
     /// The longest body of a request.
     pub request_bytes: usize,
@@ -84,6 +86,8 @@ impl Default for Limits {
 pub struct Host {
     settings: Settings,
     shared: Arc<Shared>,
+    /// Values of the application's variables at the last deployment.
+    variables: Mutex<BTreeMap<String, String>>,
     loaded: ArcSwap<Loaded>,
     before: Mutex<Option<Arc<Loaded>>>,
     internal: Arc<dyn Internal>,
@@ -95,6 +99,9 @@ struct Shared {
     engine: Engine,
     metrics: Metrics,
     permits: Arc<Semaphore>,
+    /// For instances that wait to be used again: the pool must have some for calls and deployments.
+    places: Arc<Semaphore>,
+    reader: Reader,
     stores: Mutex<Stores>,
 }
 
@@ -114,8 +121,15 @@ pub(crate) struct Function {
     variables: Arc<BTreeMap<String, String>>,
     stores: Arc<Stores>,
     reuse: bool,
-    idle: Mutex<Vec<Instance>>,
     manners: Arc<Manners>,
+    /// None while it is not among those that are loaded.
+    idle: Mutex<Option<Vec<Idle>>>,
+}
+
+/// An instance that waits to be used again.
+struct Idle {
+    instance: Instance,
+    _place: OwnedSemaphorePermit,
 }
 
 /// A function that a path leads to.
@@ -124,6 +138,16 @@ pub struct Matched {
     function: Arc<Function>,
     route: HeaderValue,
     rest: HeaderValue,
+}
+
+/// Without variables: secrets are among them.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("manifest", &self.manifest)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Host {
@@ -152,19 +176,24 @@ impl Host {
     ) -> Result<Self, LoadError> {
         let engine = |cause: &dyn fmt::Display| LoadError::Engine(cause.to_string());
         let limits = &settings.limits;
+        // One for each call, and as many that wait to be used again or are being tried.
+        let instances = limits.concurrency.saturating_mul(2).max(8);
+        let places = instances - limits.concurrency - TRIED;
         let shared = Arc::new(Shared {
             engine: Engine::new(
                 &settings.cache_dir,
-                // One for each call, and as many that wait to be used again or are just starting.
-                u32::try_from(limits.concurrency.saturating_mul(2).max(8)).unwrap_or(u32::MAX),
+                u32::try_from(instances).unwrap_or(u32::MAX),
                 limits.memory_bytes,
             )?,
             metrics: Metrics::new(registry).map_err(|error| engine(&error))?,
             permits: Arc::new(Semaphore::new(limits.concurrency)),
+            places: Arc::new(Semaphore::new(places)),
+            reader: Reader::new(limits),
             stores: Mutex::default(),
         });
         let threads = Threads::start(settings.threads.max(1)).map_err(|error| engine(&error))?;
         let host = Self {
+            variables: Mutex::new(settings.variables.clone()),
             settings,
             shared,
             loaded: ArcSwap::from_pointee(Loaded { routes: Vec::new() }),
@@ -176,8 +205,17 @@ impl Host {
         Ok(host)
     }
 
-    /// Reads manifest and components anew. Calls that are being answered end as they began; when
+    /// Reads manifest and components anew, with these values of variables. Calls that are being answered end as they began; when
     /// anything is wrong nothing changes.
+    ///
+    /// # Errors
+    /// As [`Host::load`].
+    pub fn deploy_with(&self, variables: BTreeMap<String, String>) -> Result<(), LoadError> {
+        *lock(&self.variables) = variables;
+        self.deploy()
+    }
+
+    /// As [`Host::deploy_with`], with the values of variables that were given last.
     ///
     /// # Errors
     /// As [`Host::load`].
@@ -193,9 +231,21 @@ impl Host {
         let loaded = Arc::new(Loaded {
             routes: routes.collect(),
         });
-        let before = self.loaded.swap(loaded);
+        let before = self.exchange(loaded);
         *lock(&self.before) = Some(before);
         Ok(())
+    }
+
+    /// Calls those that are loaded now instead of those before.
+    fn exchange(&self, loaded: Arc<Loaded>) -> Arc<Loaded> {
+        for function in loaded.functions() {
+            *lock(&function.idle) = Some(Vec::new());
+        }
+        let before = self.loaded.swap(loaded);
+        for function in before.functions() {
+            *lock(&function.idle) = None;
+        }
+        before
     }
 
     /// Goes back to the functions there were before the last deployment; false when there were none.
@@ -203,14 +253,15 @@ impl Host {
         let Some(before) = lock(&self.before).take() else {
             return false;
         };
-        let after = self.loaded.swap(before);
+        let after = self.exchange(before);
         *lock(&self.before) = Some(after);
         true
     }
 
     fn manifest(&self) -> Result<Manifest, LoadError> {
         let settings = &self.settings;
-        Manifest::read(&settings.manifest, &settings.variables, &settings.offered)
+        let variables = lock(&self.variables).clone();
+        Manifest::read(&settings.manifest, &variables, &settings.offered)
     }
 
     /// The files that the functions were made of, the manifest first.
@@ -243,7 +294,8 @@ impl Host {
         })
     }
 
-    /// Calls a function for `client`. The answer is the function's own or a [`Failure`]'s.
+    /// Calls a function for `client`, in a tokio runtime with time. The answer is the function's own or a
+    /// [`Failure`]'s.
     pub fn call<B>(
         &self,
         matched: Matched,
@@ -262,10 +314,7 @@ impl Host {
                 Some(starter) => answered(&starter, &function, request).await,
                 None => Err(Failure::Busy),
             };
-            called.unwrap_or_else(|failure| {
-                function.shared.metrics.failed(&function.name, failure);
-                failure.response()
-            })
+            called.unwrap_or_else(Failure::response)
         }
     }
 
@@ -281,12 +330,17 @@ impl Host {
         let mut all = lock(&self.shared.stores);
         let labels = component.stores.iter();
         let stores = labels.map(|label| (label.clone(), store(&mut all, label).clone()));
-        let function = Function {
+        let limits = &self.settings.limits;
+        let mut function = Function {
             name: name.into(),
-            limits: self.settings.limits.clone(),
+            limits: Limits {
+                wall: limits.wall.max(TRIED_WITHIN),
+                ..limits.clone()
+            },
             pre: self.shared.engine.prepare(&wasm).map_err(failed)?,
             shared: self.shared.clone(),
-            allowed: component.allowed.clone().into(),
+            // Nobody asked yet, so that nothing is to be reported.
+            allowed: Arc::default(),
             internal: self.internal.clone(),
             variables: Arc::new(component.variables.clone()),
             stores: Arc::new(stores.collect()),
@@ -295,30 +349,29 @@ impl Host {
             manners: Manners::new(),
         };
         drop(all);
-        self.probe(&function).map_err(failed)?;
+        self.try_out(&function).map_err(failed)?;
+        function.limits = limits.clone();
+        function.allowed = component.allowed.clone().into();
         Ok(function)
     }
 
-    /// Starts it once: what can't be started must not take calls.
-    fn probe(&self, function: &Function) -> wasmtime::Result<()> {
+    /// Calls it once: what can't be called must not take calls.
+    fn try_out(&self, function: &Function) -> wasmtime::Result<()> {
         let Some(threads) = &self.threads else {
             return Ok(());
         };
-        let budget = Budget::new(function.limits.wall);
-        let (send, done) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             // Whoever deploys may be in an asynchronous context of its own.
-            scope.spawn(|| {
+            let tried = scope.spawn(|| {
                 let _running = function.shared.engine.running();
-                let started = threads.block_on(Instance::start(function, budget));
-                let _ = send.send(started.map(drop));
+                threads.block_on(call::try_out(function))
             });
-        });
-        match done.recv() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Stopped::NotStarted(error) | Stopped::Engine(error))) => Err(error),
-            _ => Err(wasmtime::format_err!("it could not be tried")),
-        }
+            match tried.join() {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(cause)) => Err(wasmtime::format_err!("a call to try it failed: {cause}")),
+                Err(_) => Err(wasmtime::format_err!("it could not be tried")),
+            }
+        })
     }
 }
 
@@ -330,21 +383,38 @@ impl Drop for Host {
     }
 }
 
+impl Loaded {
+    fn functions(&self) -> impl Iterator<Item = &Function> {
+        self.routes.iter().map(|(_, function)| function.as_ref())
+    }
+}
+
 impl Function {
     /// An instance for one call.
     pub(crate) async fn instance(&self, budget: Arc<Budget>) -> Result<Instance, Stopped> {
-        if let Some(idle) = lock(&self.idle).pop() {
-            return Ok(idle.again(budget));
+        let idle = lock(&self.idle).as_mut().and_then(Vec::pop);
+        if let Some(Idle { instance, .. }) = idle {
+            return Ok(instance.again(budget));
         }
         let cold_starts = &self.shared.metrics.cold_starts;
         cold_starts.with_label_values(&[&self.name]).inc();
         Instance::start(self, budget).await
     }
 
-    /// Keeps an instance for the next call, if this function's may be.
+    /// Whether an instance is used again after its call.
+    pub(crate) const fn keeps(&self, instance: &Instance) -> bool {
+        self.reuse && instance.calls() < CALLS_OF_AN_INSTANCE
+    }
+
+    /// Keeps an instance for the next call, if there is a place for it.
     pub(crate) fn give_back(&self, instance: Instance) {
-        if self.reuse && instance.calls() < CALLS_OF_AN_INSTANCE {
-            lock(&self.idle).push(instance);
+        if let Ok(place) = self.shared.places.clone().try_acquire_owned()
+            && let Some(idle) = &mut *lock(&self.idle)
+        {
+            idle.push(Idle {
+                instance,
+                _place: place,
+            });
         }
     }
 
@@ -352,6 +422,7 @@ impl Function {
         let outbound = Outbound {
             allowed: self.allowed.clone(),
             internal: self.internal.clone(),
+            asked: 0,
         };
         Guest::new(
             outbound,
@@ -402,60 +473,41 @@ where
     let metrics = &function.shared.metrics;
     let name = function.name.as_str();
     metrics.calls.with_label_values(&[name]).inc();
-    let most = function.limits.request_bytes;
-    if request.body().size_hint().lower() > most as u64 {
-        return Err(Failure::RequestTooLarge);
-    }
+    let counted = |failure| {
+        metrics.failed(name, failure);
+        failure
+    };
+    let request = function.shared.reader.read(request).await;
+    let request = request.map_err(counted)?;
     let permits = function.shared.permits.clone();
-    let permit = permits.try_acquire_owned().map_err(|_| Failure::Busy)?;
+    let permit = permits.try_acquire_owned();
+    let permit = permit.map_err(|_| counted(Failure::Busy))?;
     let begun = Instant::now();
-    let asked = limited(request, most);
     let (answer, head) = oneshot::channel();
     let called = function.clone();
     let budget = Budget::new(function.limits.cpu);
     let spent = budget.clone();
     let task = starter.run(function.manners.clone(), budget, async move {
-        let _permit = permit;
         let _running = called.shared.engine.running();
-        let level = &called.shared.metrics.running;
-        let level = level.with_label_values(&[&called.name]);
+        let metrics = &called.shared.metrics;
+        let level = metrics.running.with_label_values(&[&called.name]);
         level.inc();
-        let done = call::run(&called, spent, asked, answer).await;
+        let done = call::run(&called, spent, request, answer).await;
+        drop(permit);
         level.dec();
-        done
+        // Whoever asked may have gone, or have the head of an answer that broke off.
+        done.inspect_err(|failure| metrics.failed(&called.name, *failure))
     });
     let response = match head.await {
         Ok(response) => Ok(response),
         Err(_) => match task.await {
             Ok(Ok(Err(failure))) => Err(failure),
-            _ => Err(Failure::NoAnswer),
+            _ => Err(counted(Failure::NoAnswer)),
         },
     };
     let seconds = begun.elapsed().as_secs_f64();
     metrics.seconds.with_label_values(&[name]).observe(seconds);
     response
-}
-
-/// The request with a body that ends in an error beyond `most` bytes.
-fn limited<B>(request: Request<B>, most: usize) -> Asked
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
-    let too_large = Arc::new(AtomicBool::new(false));
-    let noticed = too_large.clone();
-    let request = request.map(|body| {
-        let body = Limited::new(body, most).map_err(move |error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                noticed.store(true, Ordering::Relaxed);
-                Error::HttpRequestBodySize(Some(most as u64))
-            } else {
-                Error::ConnectionTerminated
-            }
-        });
-        body.boxed_unsync()
-    });
-    Asked { request, too_large }
 }
 
 fn store<'s>(stores: &'s mut Stores, label: &str) -> &'s Arc<ArcSwap<Entries>> {

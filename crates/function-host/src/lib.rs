@@ -16,7 +16,9 @@ mod manifest;
 mod metrics;
 mod offered;
 mod outbound;
+mod request;
 mod route;
+mod stderr;
 mod threads;
 
 pub use body::{Body, BodyError};

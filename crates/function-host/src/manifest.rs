@@ -5,6 +5,7 @@ use crate::outbound::Allowed;
 use crate::route::Pattern;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -21,7 +22,7 @@ pub struct Manifest {
 }
 
 /// One component.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Component {
     /// The file of its code.
     pub(crate) source: PathBuf,
@@ -31,6 +32,16 @@ pub(crate) struct Component {
     pub(crate) variables: BTreeMap<String, String>,
     /// Stores that it may open.
     pub(crate) stores: Vec<String>,
+}
+
+/// Without values of variables, which may be secrets wherever they were filled in.
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component")
+            .field("source", &self.source)
+            .field("stores", &self.stores)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Functions that can't be loaded.

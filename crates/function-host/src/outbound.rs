@@ -11,6 +11,8 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 /// The longest message to `tracker.internal`, in bytes.
 const MAX_INTERNAL_BYTES: usize = 64 << 10;
+/// Requests that a function may make while it answers one.
+const MAX_REQUESTS: u32 = 32;
 
 /// The answer to an internal request.
 pub type InternalAnswer = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
@@ -114,6 +116,8 @@ impl Allowed {
 pub(crate) struct Outbound {
     pub(crate) allowed: Arc<[Allowed]>,
     pub(crate) internal: Arc<dyn Internal>,
+    /// Requests made in this call.
+    pub(crate) asked: u32,
 }
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -130,7 +134,13 @@ impl WasiHttpHooks for Outbound {
         if !self.allowed.iter().any(|allowed| allowed.fits(uri)) {
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
-        if uri.host() == Some(self.internal.host()) {
+        self.asked += 1;
+        if self.asked > MAX_REQUESTS {
+            return Box::new(async { Err(Error::ConnectionLimitReached) });
+        }
+        // As `fits` compares: with a name that differs in case only, the token would go to whom DNS says.
+        let host = uri.host().unwrap_or_default().trim_end_matches('.');
+        if host.eq_ignore_ascii_case(self.internal.host()) {
             return Box::new(internal(self.internal.clone(), request));
         }
         Box::new(async move {

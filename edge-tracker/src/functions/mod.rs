@@ -20,6 +20,7 @@ use daemon::files::Version;
 use function_host::{Body, Host, Limits, LoadError, Matched};
 use http::{Request, Response};
 use prometheus::Registry;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +41,7 @@ pub struct Functions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Seen {
     sources: Vec<Option<Version>>,
+    variables: Option<Version>,
     advertisers: Option<Version>,
 }
 
@@ -73,14 +75,11 @@ impl Functions {
         let token = variables::token();
         let api = Api::new(token.clone(), addresses, ledger, registry)?;
         let limits = &settings.limits;
-        let given = match &settings.variables {
-            Some(file) => variables::read(file)?,
-            None => Default::default(),
-        };
+        let variables = settings.variables.as_ref().and_then(version);
         let host = Host::load(
             function_host::Settings {
                 manifest: settings.manifest.clone(),
-                variables: given,
+                variables: given(settings)?,
                 offered: variables::offered(token, secrets),
                 cache_dir: data_dir.join("compiled-functions"),
                 threads: settings.threads.get(),
@@ -102,7 +101,10 @@ impl Functions {
             settings: settings.clone(),
             seen: Mutex::default(),
         };
-        let seen = functions.look();
+        let seen = Seen {
+            variables,
+            ..functions.look()
+        };
         functions.load_advertisers()?;
         *functions.seen() = seen;
         Ok(functions)
@@ -128,15 +130,15 @@ impl Functions {
         self.host.call(function, client, request)
     }
 
-    /// Loads what has changed since it was loaded: each of functions and advertisers as a whole or not at
+    /// Loads what has changed since it was loaded: each of functions, with their variables, and advertisers as a whole or not at
     /// all. Tells what was looked at and how that went; nothing when nothing has changed.
     pub fn reload(&self) -> Vec<(&'static str, Result<(), FunctionsError>)> {
         // Looked at before anything is read: what changes meanwhile is seen the next time.
         let now = self.look();
         let before = std::mem::replace(&mut *self.seen(), now.clone());
         let mut outcomes = Vec::new();
-        if now.sources != before.sources {
-            outcomes.push(("functions", self.host.deploy().map_err(Into::into)));
+        if (&now.sources, &now.variables) != (&before.sources, &before.variables) {
+            outcomes.push(("functions", self.deploy()));
         }
         if now.advertisers != before.advertisers {
             outcomes.push(("advertisers", self.load_advertisers()));
@@ -145,11 +147,15 @@ impl Functions {
     }
 
     fn look(&self) -> Seen {
-        let version = |path: &PathBuf| Version::of(path);
         Seen {
             sources: self.host.sources().iter().map(version).collect(),
+            variables: self.settings.variables.as_ref().and_then(version),
             advertisers: self.settings.advertisers.as_ref().and_then(version),
         }
+    }
+
+    fn deploy(&self) -> Result<(), FunctionsError> {
+        Ok(self.host.deploy_with(given(&self.settings)?)?)
     }
 
     fn load_advertisers(&self) -> Result<(), FunctionsError> {
@@ -162,6 +168,16 @@ impl Functions {
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The operator's values of variables.
+fn given(settings: &FunctionsSettings) -> Result<BTreeMap<String, String>, VariablesError> {
+    let file = settings.variables.as_ref();
+    file.map_or(Ok(BTreeMap::new()), |file| variables::read(file))
+}
+
+fn version(path: &PathBuf) -> Option<Version> {
+    Version::of(path)
 }
 
 fn bytes(size: u64) -> usize {

@@ -142,6 +142,19 @@ impl Edge {
         log_of(self.dir.path())
     }
 
+    /// The log, once it says `text`.
+    pub fn await_log(&self, text: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let log = self.log();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "no {text:?} in {log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.listening).expect("the edge listens");
         stream

@@ -82,8 +82,7 @@ fn update(
         let expected = "affiliate_id, status, tier and occurred_at are expected";
         Reason::KycMalformedBody.because(expected)
     })?;
-    let in_header = request.header(&scheme.delivery_header);
-    let delivery = delivery(message.id.as_deref(), in_header)?.to_owned();
+    let delivery = delivery(message.id.as_deref(), request, scheme)?.to_owned();
     if !is_id(&message.affiliate_id) {
         return Err(Reason::KycBadAffiliate.because("affiliate_id is 1 to 128 bytes of text"));
     }
@@ -104,14 +103,21 @@ fn update(
     })
 }
 
-/// The delivery id, of the body or the header; they must not differ.
-fn delivery<'a>(body: Option<&'a str>, header: Option<&'a str>) -> Result<&'a str, Refusal> {
+/// The delivery id, of the body or the header; they must not differ. A header that is not signed anybody
+/// could change, and the same message would come as another.
+fn delivery<'a>(
+    body: Option<&'a str>,
+    request: &'a Request,
+    scheme: &Scheme,
+) -> Result<&'a str, Refusal> {
     let bad = |why: &str| Reason::KycBadDelivery.because(why.to_owned());
+    let header = request.header(&scheme.delivery_header);
     match (body, header) {
         (Some(body), Some(header)) if body != header => Err(bad("body and header differ")),
-        (Some(id), _) | (None, Some(id)) if is_id(id) => Ok(id),
+        (Some(id), _) if is_id(id) => Ok(id),
+        (None, Some(id)) if scheme.signs_delivery() && is_id(id) => Ok(id),
         _ => Err(bad(
-            "an id of 1 to 128 bytes of text is expected, in the body or the header",
+            "an id of 1 to 128 bytes of text is expected, in the body or a signed header",
         )),
     }
 }

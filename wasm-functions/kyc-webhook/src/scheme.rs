@@ -9,7 +9,7 @@ const LEAST_KEY_BYTES: usize = 16;
 const MAX_WINDOW: u64 = 86_400;
 
 /// The settings, as the variables of the same names say.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Variables {
     /// `kyc_keys`: keys separated by commas.
     pub keys: String,
@@ -24,6 +24,19 @@ pub struct Variables {
     /// `kyc_delivery_header`: of the delivery id.
     pub delivery_header: String,
 }
+
+/// Without the keys.
+impl std::fmt::Debug for Variables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Variables")
+            .field("signed", &self.signed)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the delivery id stands in what is signed.
+const DELIVERY: &str = "{delivery}";
 
 /// How webhooks are signed.
 #[derive(Debug, Clone)]
@@ -110,6 +123,11 @@ impl Scheme {
         Err(Reason::KycOutsideWindow.because(why))
     }
 
+    /// Whether the header of the delivery id is signed.
+    pub(crate) fn signs_delivery(&self) -> bool {
+        self.signed.contains(DELIVERY)
+    }
+
     /// Seconds that clocks may differ by.
     pub(crate) const fn window_micros(&self) -> u64 {
         self.window * 1_000_000
@@ -121,7 +139,7 @@ impl Scheme {
             ("{timestamp}", timestamp.as_bytes()),
             ("{body}", request.body.as_slice()),
             (
-                "{delivery}",
+                DELIVERY,
                 request
                     .header(&self.delivery_header)
                     .unwrap_or_default()

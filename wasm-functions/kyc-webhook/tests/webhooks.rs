@@ -204,12 +204,24 @@ fn what_does_not_say_what_it_should_is_refused() {
 }
 
 #[test]
-fn the_delivery_id_may_be_in_the_header() {
-    let mut in_header = signed(SECONDS, &BODY.replace("\"id\":\"d-1\",", ""));
+fn the_delivery_id_may_be_in_a_header_that_is_signed() {
+    let body = BODY.replace("\"id\":\"d-1\",", "");
+    let mut in_header = signed(SECONDS, &body);
     in_header
         .headers
         .push(("x-verifymy-delivery".into(), "d-2".into()));
-    assert_eq!(accepted(&in_header).delivery, "d-2");
+    refused(&in_header, Reason::KycBadDelivery);
+    in_header.headers[0].1 = sign(NEW, &format!("{SECONDS}.d-2.{body}"));
+    let signs_it = Variables {
+        signed: "{timestamp}.{delivery}.{body}".into(),
+        ..variables()
+    };
+    let Decision::Accept(update, _) = by(&in_header, signs_it.clone()) else {
+        panic!("it is signed");
+    };
+    assert_eq!(update.delivery, "d-2");
+    in_header.headers[2].1 = "d-3".into();
+    assert!(matches!(by(&in_header, signs_it), Decision::Refuse(_)));
     let mut both = signed(SECONDS, BODY);
     both.headers
         .push(("x-verifymy-delivery".into(), "d-1".into()));

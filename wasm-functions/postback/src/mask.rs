@@ -41,7 +41,6 @@ const SHOWN: &[&str] = &[
     "event_id",
     "adv_event_id",
     "e",
-    "nid",
     "offer_id",
 ];
 
@@ -145,6 +144,8 @@ mod tests {
             ),
             "GET /aff_lsr?adv_sub=***&amount=***&goal=***&***"
         );
+        // Everflow's path key.
+        assert_eq!(of("/", "nid=4f9a1c2&amount=1"), "GET /?nid=***&amount=1");
         assert_eq!(of("/x/y", "to%6ben=s3cret"), "GET /***?***");
         assert_eq!(of("/postback/acmes3cret", ""), "GET /postback/***");
         assert_eq!(of("/acmes3cret", ""), "GET /***");

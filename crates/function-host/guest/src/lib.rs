@@ -3,28 +3,35 @@
 #![cfg(target_arch = "wasm32")]
 #![allow(missing_docs, unreachable_pub, reason = "its only interface is HTTP")]
 
+mod parts;
+
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use spin_sdk::http::body::IncomingBodyExt as _;
 use spin_sdk::http::{BoxBody, FullBody, Request, Response, box_body};
 use spin_sdk::http_service;
 use spin_sdk::key_value::Store;
+use spin_sdk::wasip3::http::types::Fields;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a call must not see of another.
 static CALLS: AtomicU32 = AtomicU32::new(0);
+/// Work that was done after the answer.
+static DONE: AtomicU32 = AtomicU32::new(0);
 
 #[http_service]
 async fn answer(request: Request) -> Response<BoxBody> {
     let path = request.uri().path().to_owned();
     let argument = request.uri().query().unwrap_or_default().to_owned();
     let text = match path.as_str() {
+        "/" => begin().await,
         "/hello" => "hello".into(),
         "/calls" => CALLS.fetch_add(1, Ordering::Relaxed).to_string(),
         "/echo" => {
             let body = request.into_body();
             return Response::new(box_body(body));
         }
+        "/parts" => return Response::new(box_body(parts::Parts::of(&argument))),
         "/length" => match request.into_body().bytes().await {
             Ok(body) => body.len().to_string(),
             Err(error) => format!("{error:?}"),
@@ -35,14 +42,25 @@ async fn answer(request: Request) -> Response<BoxBody> {
         }
         "/spin" => spin(),
         "/allocate" => allocate(),
+        "/hoard" => hoard(&argument),
         "/panic" => panic!("as asked"),
         "/wait" => wait().await,
+        "/print" => {
+            eprint!("{}", "print ".repeat(argument.parse().unwrap_or(0)));
+            "printed".into()
+        }
+        "/later" => {
+            spin_sdk::wit_bindgen::spawn(later(argument.parse().unwrap_or(0)));
+            "soon".into()
+        }
+        "/done" => DONE.load(Ordering::Relaxed).to_string(),
         "/large" => "x".repeat(argument.parse().unwrap_or(0)),
         "/variable" => format!("{:?}", spin_sdk::variables::get(&argument).await),
         "/stored" => stored(&argument).await,
         "/keys" => keys().await,
         "/write" => write(&argument).await,
         "/ask" => ask(&argument).await,
+        "/ask-on" => ask_on(&argument).await,
         "/report" => match request.into_body().bytes().await {
             Ok(body) => report(&argument, body).await,
             Err(error) => format!("{error:?}"),
@@ -50,6 +68,15 @@ async fn answer(request: Request) -> Response<BoxBody> {
         other => format!("nothing at {other}"),
     };
     Response::new(box_body(FullBody::new(Bytes::from(text))))
+}
+
+/// What a host may try before it calls.
+async fn begin() -> String {
+    match spin_sdk::variables::get("greeting").await.as_deref() {
+        Ok("panic at once") => panic!("as told"),
+        Ok("spin at once") => spin(),
+        _ => String::new(),
+    }
 }
 
 fn spin() -> String {
@@ -64,6 +91,30 @@ fn allocate() -> String {
     loop {
         all.push(std::hint::black_box(vec![1; 1 << 20]));
     }
+}
+
+/// Wants what the host keeps for it, without end.
+fn hoard(what: &str) -> String {
+    match what {
+        "fields" => loop {
+            std::mem::forget(Fields::new());
+        },
+        "headers" => {
+            let fields = Fields::new();
+            loop {
+                if let Err(error) = fields.append("x-more", &[b'x'; 1_000]) {
+                    return format!("{error:?}");
+                }
+            }
+        }
+        other => format!("nothing like {other}"),
+    }
+}
+
+/// Goes on working when the answer is out.
+async fn later(milliseconds: u64) {
+    spin_sdk::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
+    DONE.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Waits for longer than any call may take.
@@ -111,6 +162,17 @@ async fn ask(url: &str) -> String {
             format!("{status} {body:?}")
         }
         Err(error) => format!("{error:?}"),
+    }
+}
+
+/// Asks until it is not answered; tells how often it was, and the error.
+async fn ask_on(url: &str) -> String {
+    let mut answers = 0;
+    loop {
+        match spin_sdk::http::get(url).await {
+            Ok(_) => answers += 1,
+            Err(error) => return format!("{answers} {error:?}"),
+        }
     }
 }
 

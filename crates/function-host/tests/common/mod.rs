@@ -1,8 +1,12 @@
 //! A host with the guest for tests, which `cargo xtask functions` builds.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use bytes::Bytes;
-use function_host::{Host, Internal, InternalAnswer, Limits, LoadError, Settings};
+use function_host::{
+    Body, Failure, Host, Internal, InternalAnswer, Limits, LoadError, Matched, Settings,
+};
 use http::{Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use prometheus::Registry;
 use std::collections::BTreeMap;
@@ -10,12 +14,21 @@ use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 pub(crate) struct Functions {
     host: Host,
     registry: Registry,
     folder: TempDir,
+}
+
+/// What is answered for a failure.
+pub(crate) fn failed(failure: Failure) -> Said {
+    Said {
+        status: failure.status(),
+        text: format!("{} {}\n", failure.number(), failure.name()),
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -97,11 +110,24 @@ impl Functions {
     /// With a body whose length is not told before.
     pub(crate) async fn call_in_parts(&self, target: &str, body: &str) -> Said {
         let part = Bytes::from(body.to_owned());
-        let parts = futures::stream::iter([Ok::<_, Infallible>(http_body::Frame::data(part))]);
+        let parts = [Ok::<_, Infallible>(Frame::data(part))];
+        self.call_with(target, futures::stream::iter(parts)).await
+    }
+
+    /// With a body of such frames as `parts` gives.
+    pub(crate) async fn call_with<E>(
+        &self,
+        target: &str,
+        parts: impl futures::Stream<Item = Result<Frame<Bytes>, E>> + Send + 'static,
+    ) -> Said
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
         let request = Request::post(target).body(StreamBody::new(parts));
         self.send(request.expect("a request")).await
     }
 
+    /// A body's text is the error where it broke off.
     async fn send<B>(&self, request: Request<B>) -> Said
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -113,8 +139,7 @@ impl Functions {
                 text: String::new(),
             };
         };
-        let client = "203.0.113.7".parse().expect("an address");
-        let response = self.host.call(matched, client, request).await;
+        let response = self.call_matched(matched, request).await;
         let status = response.status();
         let body = response.into_body().collect().await;
         let text = body.map_or_else(
@@ -122,6 +147,23 @@ impl Functions {
             |body| String::from_utf8_lossy(&body.to_bytes()).into_owned(),
         );
         Said { status, text }
+    }
+
+    /// An answer of which no more than the head is read.
+    pub(crate) async fn head(&self, target: &str) -> Response<Body> {
+        let request = Request::get(target).body(Full::<Bytes>::default());
+        let request = request.expect("a request");
+        let matched = self.host.find(request.uri().path()).expect("a function");
+        self.call_matched(matched, request).await
+    }
+
+    async fn call_matched<B>(&self, matched: Matched, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let client = "203.0.113.7".parse().expect("an address");
+        self.host.call(matched, client, request).await
     }
 
     pub(crate) fn fill<const N: usize>(&self, entries: [(&str, &str); N]) {
@@ -145,6 +187,33 @@ impl Functions {
         self.host.roll_back()
     }
 
+    /// Returns when so many calls have ended for `failure`, and fails if that takes long.
+    pub(crate) async fn await_failures(&self, failure: Failure, calls: u32) {
+        let line = format!(
+            "function_errors_total{{function=\"guest\",reason=\"{}\"}} {calls}\n",
+            failure.name()
+        );
+        let counted = async {
+            while !self.metrics().contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let counted = tokio::time::timeout(Duration::from_secs(20), counted).await;
+        assert!(counted.is_ok(), "{line} not in\n{}", self.metrics());
+    }
+
+    /// Returns when so many calls are being answered, and fails if that takes long.
+    pub(crate) async fn await_running(&self, calls: u32) {
+        let line = format!("functions_running{{function=\"guest\"}} {calls}\n");
+        let running = async {
+            while !self.metrics().contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let running = tokio::time::timeout(Duration::from_secs(20), running).await;
+        assert!(running.is_ok(), "{line} not in\n{}", self.metrics());
+    }
+
     pub(crate) fn metrics(&self) -> String {
         let encoder = prometheus::TextEncoder::new();
         encoder
@@ -165,7 +234,7 @@ route = "/:what"
 component = "guest"
 [component.guest]
 source = "guest.wasm"
-allowed_outbound_hosts = ["http://tracker.internal"]
+allowed_outbound_hosts = ["http://tracker.internal", "http://localhost:*"]
 key_value_stores = ["facts"]
 [component.guest.variables]
 greeting = "{{{{ phrase }}}}"
