@@ -43,6 +43,7 @@ async fn answer(request: Request) -> Response<BoxBody> {
         "/spin" => spin(),
         "/allocate" => allocate(),
         "/hoard" => hoard(&argument),
+        "/swell" => swell(),
         "/panic" => panic!("as asked"),
         "/wait" => wait().await,
         "/print" => {
@@ -93,21 +94,20 @@ fn allocate() -> String {
     }
 }
 
-/// Wants what the host keeps for it, without end.
-fn hoard(what: &str) -> String {
-    match what {
-        "fields" => loop {
-            std::mem::forget(Fields::new());
-        },
-        "headers" => {
-            let fields = Fields::new();
-            loop {
-                if let Err(error) = fields.append("x-more", &[b'x'; 1_000]) {
-                    return format!("{error:?}");
-                }
-            }
+/// Wants so many headers' worth of what the host keeps for it.
+fn hoard(number: &str) -> String {
+    let number = number.parse().unwrap_or(0);
+    let all: Vec<Fields> = (0..number).map(|_| Fields::new()).collect();
+    all.len().to_string()
+}
+
+/// Headers without end.
+fn swell() -> String {
+    let fields = Fields::new();
+    loop {
+        if let Err(error) = fields.append("x-more", &[b'x'; 1_000]) {
+            return format!("{error:?}");
         }
-        other => format!("nothing like {other}"),
     }
 }
 
