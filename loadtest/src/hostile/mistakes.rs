@@ -320,11 +320,11 @@ fn too_much(world: &World, random: &mut Random, number: u64) -> Case {
             &[114]
         }
         _ => {
-            // Below what a head may be long, above what a query may.
+            // Below what a head may be long, above what a query may, and mostly what a target may.
             postback.place = Place::Query;
             let pad = (0..random.within(18, 26)).map(|at| (format!("pad{at}"), "z".repeat(500)));
             postback.said.extend(pad);
-            &[120]
+            &[120, 6]
         }
     };
     let request = postback.request(random);
