@@ -187,10 +187,7 @@ impl ClickPath {
 
     /// The function that `request` is for, or why it is not called; nothing when it is for none.
     #[must_use]
-    pub fn function<B>(
-        &self,
-        request: &Request<B>,
-    ) -> Option<Result<Matched, Response<Full<Bytes>>>> {
+    pub fn function<B>(&self, request: &Request<B>) -> Option<Result<Matched, Refusal>> {
         let functions = self.shared.functions.as_ref()?;
         let path = request.uri().path();
         // Links and pixels are asked for far more often, and are never a function's.
@@ -198,14 +195,9 @@ impl ClickPath {
             return None;
         }
         let function = functions.find(path)?;
-        let refused = |refusal: Refusal| {
-            self.metrics.refused(refusal);
-            refusal.response()
-        };
-        Some(
-            self.takes(request)
-                .map_or_else(|refusal| Err(refused(refusal)), |()| Ok(function)),
-        )
+        let taken = self.takes(request);
+        let taken = taken.inspect_err(|refusal| self.metrics.refused(*refusal));
+        Some(taken.map(|()| function))
     }
 
     /// What holds for functions as for links.

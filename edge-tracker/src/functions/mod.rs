@@ -22,7 +22,7 @@ use http::{Request, Response};
 use prometheus::Registry;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
@@ -75,7 +75,7 @@ impl Functions {
         let token = variables::token();
         let api = Api::new(token.clone(), addresses, ledger, registry)?;
         let limits = &settings.limits;
-        let variables = settings.variables.as_ref().and_then(version);
+        let variables = settings.variables.as_deref().and_then(Version::of);
         let host = Host::load(
             function_host::Settings {
                 manifest: settings.manifest.clone(),
@@ -148,9 +148,14 @@ impl Functions {
 
     fn look(&self) -> Seen {
         Seen {
-            sources: self.host.sources().iter().map(version).collect(),
-            variables: self.settings.variables.as_ref().and_then(version),
-            advertisers: self.settings.advertisers.as_ref().and_then(version),
+            sources: self
+                .host
+                .sources()
+                .iter()
+                .map(|it| Version::of(it))
+                .collect(),
+            variables: self.settings.variables.as_deref().and_then(Version::of),
+            advertisers: self.settings.advertisers.as_deref().and_then(Version::of),
         }
     }
 
@@ -174,10 +179,6 @@ impl Functions {
 fn given(settings: &FunctionsSettings) -> Result<BTreeMap<String, String>, VariablesError> {
     let file = settings.variables.as_ref();
     file.map_or(Ok(BTreeMap::new()), |file| variables::read(file))
-}
-
-fn version(path: &PathBuf) -> Option<Version> {
-    Version::of(path)
 }
 
 fn bytes(size: u64) -> usize {

@@ -79,7 +79,7 @@ impl Service<Request<Incoming>> for Clicks {
         self.life.used(parsed);
         match self.path.function(&request) {
             None => Answering::at_once(self.path.answer(self.peer, request, parsed)),
-            Some(Err(refusal)) => Answering::at_once(refusal),
+            Some(Err(refusal)) => Answering::at_once(refusal.response()),
             Some(Ok(function)) => {
                 let called = self.path.call(function, self.peer, request);
                 Answering::later(called, self.life.awaits())
