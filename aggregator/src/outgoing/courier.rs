@@ -34,6 +34,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const CLICK_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// What has ended is shown for so long.
 const SHOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// A receiver that fails is tried again after this long at the latest, to see when it is back.
+const LONGEST_HOLD: Duration = Duration::from_secs(300);
 /// A changed file that stays so for this long has been written to its end.
 const SETTLED: Duration = Duration::from_secs(1);
 /// Chores that may wait are done this often.
@@ -410,17 +412,16 @@ impl Rules {
         error: String,
     ) -> Attempt {
         let tried = Duration::from_micros(now.0.saturating_sub(postback.since.0));
-        let after = |failed, seed: &str| {
-            let pause = pace::pause(self.first_retry, failed, seed);
-            later(now, pause.max(wish.unwrap_or_default()))
-        };
+        let wish = wish.unwrap_or_default();
+        let pause = pace::pause(self.first_retry, postback.attempts, &postback.key.name());
         let end = if tried >= self.give_up_after {
             End::GivenUp
         } else {
-            End::Again(after(postback.attempts, &postback.key.name()))
+            End::Again(later(now, pause.max(wish)))
         };
         let failures = postback.failures.saturating_add(1);
-        let held_until = after(failures, &postback.receiver);
+        let held = pace::pause(self.first_retry, failures, &postback.receiver);
+        let held_until = later(now, held.min(LONGEST_HOLD).max(wish));
         ended(
             postback,
             end,
