@@ -1,6 +1,7 @@
 //! One call of a function: from the request to the last part of its answer, within its limits.
 
 use crate::Failure;
+use crate::answer::{self, Answer};
 use crate::body::{Body, Part};
 use crate::cpu::{Budget, Charged};
 use crate::guest::Guest;
@@ -12,7 +13,7 @@ use http_body_util::{BodyExt as _, Empty};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wasmtime::component::Accessor;
 use wasmtime::{Store, UpdateDeadline};
@@ -36,9 +37,6 @@ pub(crate) struct Instance {
     service: Service,
     calls: u32,
 }
-
-/// Where the head of the answer goes, and as much of its body as is there.
-pub(crate) type Answer = oneshot::Sender<Response<Body>>;
 
 /// Answers `request` within `budget`. What failed before the head of the answer was sent is to be answered
 /// instead.
@@ -68,7 +66,7 @@ pub(crate) async fn run(
 pub(crate) async fn try_out(function: &Function) -> Result<(), String> {
     let mut request = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
     *request.uri_mut() = Uri::from_static("/");
-    let (answer, answered) = oneshot::channel::<Response<Body>>();
+    let (answer, answered) = Answer::new();
     let read = async {
         if let Ok(answer) = answered.await {
             // Only that there is one matters.
@@ -171,6 +169,8 @@ impl Instance {
         }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
+            // Whatever computes for long must not keep others' answers.
+            answer::hand_over();
             let guest = store.data_mut();
             if guest.budget.is_spent() {
                 guest.cpu_exhausted = true;
@@ -277,11 +277,11 @@ async fn deliver(begun: Begun, limits: &Limits, answer: Answer) -> Result<(), St
     let Some(mut rest) = rest else {
         let body = Body::full(parts.next().unwrap_or_default());
         let whole = Response::from_parts(head, body);
-        return answer.send(whole).map_err(|_| GONE);
+        return answer.send(whole).then_some(()).ok_or(GONE);
     };
     let (to_client, received) = mpsc::channel(PARTS);
     let head = Response::from_parts(head, Body::parts(received));
-    answer.send(head).map_err(|_| GONE)?;
+    answer.send(head).then_some(()).ok_or(GONE)?;
     let send = async |part| to_client.send(part).await.map_err(|_| GONE);
     for part in parts {
         send(Part::Data(part)).await?;

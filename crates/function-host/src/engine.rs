@@ -15,7 +15,7 @@ use wasmtime::{
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 /// How often who computes is interrupted: to look at its budget and to let others go on.
-const TICK: Duration = Duration::from_millis(2);
+pub(crate) const TICK: Duration = Duration::from_millis(2);
 /// Modules that a component may be made of; Rust's are of three or four.
 const MODULES: u32 = 10;
 const PAGE: usize = 64 << 10;

@@ -1,11 +1,12 @@
 //! The functions that there are: loaded, exchanged whole, and called by path.
 
+use crate::answer::Answer;
 use crate::call::{self, Instance, Stopped};
 use crate::cpu::Budget;
 use crate::engine::Engine;
 use crate::guest::Guest;
 use crate::manifest::{Component, Manifest};
-use crate::metrics::Metrics;
+use crate::metrics::{Counted, Metrics};
 use crate::offered::{Entries, Stores};
 use crate::outbound::{Allowed, Internal, Outbound};
 use crate::request::Reader;
@@ -22,7 +23,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 /// An instance that is used again is given up after so many calls.
@@ -107,7 +108,15 @@ struct Shared {
 
 /// One state of all functions.
 struct Loaded {
-    routes: Vec<(Pattern, Arc<Function>)>,
+    routes: Vec<Route>,
+}
+
+/// A path, and the function that it leads to.
+struct Route {
+    pattern: Pattern,
+    /// As the function is told of it.
+    told: HeaderValue,
+    function: Arc<Function>,
 }
 
 /// One component, ready to be called.
@@ -116,6 +125,7 @@ pub(crate) struct Function {
     pub(crate) limits: Limits,
     pub(crate) pre: ServicePre<Guest>,
     shared: Arc<Shared>,
+    counted: Counted,
     allowed: Arc<[Allowed]>,
     internal: Arc<dyn Internal>,
     variables: Arc<BTreeMap<String, String>>,
@@ -226,10 +236,20 @@ impl Host {
             let function = self.function(name, component)?;
             functions.insert(name.clone(), Arc::new(function));
         }
-        let routes = manifest.routes.into_iter();
-        let routes = routes.map(|(pattern, name)| (pattern, functions[&name].clone()));
+        let routes = manifest.routes.into_iter().map(|(pattern, name)| {
+            let told = HeaderValue::from_str(pattern.as_str());
+            let function = functions[&name].clone();
+            Ok(Route {
+                told: told.map_err(|error| LoadError::Component {
+                    name,
+                    message: format!("its route can't be told to it: {error}"),
+                })?,
+                pattern,
+                function,
+            })
+        });
         let loaded = Arc::new(Loaded {
-            routes: routes.collect(),
+            routes: routes.collect::<Result<_, LoadError>>()?,
         });
         let before = self.exchange(loaded);
         *lock(&self.before) = Some(before);
@@ -284,11 +304,11 @@ impl Host {
     pub fn find(&self, path: &str) -> Option<Matched> {
         let loaded = self.loaded.load();
         let mut matching = loaded.routes.iter();
-        matching.find_map(|(pattern, function)| {
-            let rest = pattern.rest(path)?;
+        matching.find_map(|route| {
+            let rest = route.pattern.rest(path)?;
             Some(Matched {
-                function: function.clone(),
-                route: HeaderValue::from_str(pattern.as_str()).ok()?,
+                function: route.function.clone(),
+                route: route.told.clone(),
                 rest: HeaderValue::from_str(rest).ok()?,
             })
         })
@@ -339,6 +359,7 @@ impl Host {
             },
             pre: self.shared.engine.prepare(&wasm).map_err(failed)?,
             shared: self.shared.clone(),
+            counted: self.shared.metrics.of(name),
             // Nobody asked yet, so that nothing is to be reported.
             allowed: Arc::default(),
             internal: self.internal.clone(),
@@ -385,7 +406,7 @@ impl Drop for Host {
 
 impl Loaded {
     fn functions(&self) -> impl Iterator<Item = &Function> {
-        self.routes.iter().map(|(_, function)| function.as_ref())
+        self.routes.iter().map(|route| route.function.as_ref())
     }
 }
 
@@ -396,8 +417,7 @@ impl Function {
         if let Some(Idle { instance, .. }) = idle {
             return Ok(instance.again(budget));
         }
-        let cold_starts = &self.shared.metrics.cold_starts;
-        cold_starts.with_label_values(&[&self.name]).inc();
+        self.counted.cold_starts.inc();
         Instance::start(self, budget).await
     }
 
@@ -470,11 +490,10 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let metrics = &function.shared.metrics;
-    let name = function.name.as_str();
-    metrics.calls.with_label_values(&[name]).inc();
+    let metrics = &function.counted;
+    metrics.calls.inc();
     let counted = |failure| {
-        metrics.failed(name, failure);
+        metrics.failed(failure);
         failure
     };
     let request = function.shared.reader.read(request).await;
@@ -483,20 +502,18 @@ where
     let permit = permits.try_acquire_owned();
     let permit = permit.map_err(|_| counted(Failure::Busy))?;
     let begun = Instant::now();
-    let (answer, head) = oneshot::channel();
+    let (answer, head) = Answer::new();
     let called = function.clone();
     let budget = Budget::new(function.limits.cpu);
     let spent = budget.clone();
     let task = starter.run(function.manners.clone(), budget, async move {
         let _running = called.shared.engine.running();
-        let metrics = &called.shared.metrics;
-        let level = metrics.running.with_label_values(&[&called.name]);
-        level.inc();
+        called.counted.running.inc();
         let done = call::run(&called, spent, request, answer).await;
         drop(permit);
-        level.dec();
+        called.counted.running.dec();
         // Whoever asked may have gone, or have the head of an answer that broke off.
-        done.inspect_err(|failure| metrics.failed(&called.name, *failure))
+        done.inspect_err(|failure| called.counted.failed(*failure))
     });
     let response = match head.await {
         Ok(response) => Ok(response),
@@ -506,7 +523,7 @@ where
         },
     };
     let seconds = begun.elapsed().as_secs_f64();
-    metrics.seconds.with_label_values(&[name]).observe(seconds);
+    metrics.seconds.observe(seconds);
     response
 }
 

@@ -5,6 +5,7 @@
 //! never belongs here.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod body;
 mod call;
 mod cpu;

@@ -1,7 +1,10 @@
 //! What operators see of functions.
 
 use crate::Failure;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
 
 /// From 100 µs to about 3 s.
 const BUCKETS: [f64; 16] = [
@@ -12,11 +15,22 @@ const BUCKETS: [f64; 16] = [
 /// Counters of all functions, by function.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
-    pub(crate) calls: IntCounterVec,
-    pub(crate) errors: IntCounterVec,
-    pub(crate) cold_starts: IntCounterVec,
-    pub(crate) seconds: HistogramVec,
-    pub(crate) running: IntGaugeVec,
+    calls: IntCounterVec,
+    errors: IntCounterVec,
+    cold_starts: IntCounterVec,
+    seconds: HistogramVec,
+    running: IntGaugeVec,
+}
+
+/// Those of one function.
+#[derive(Debug, Clone)]
+pub(crate) struct Counted {
+    pub(crate) calls: IntCounter,
+    pub(crate) cold_starts: IntCounter,
+    pub(crate) seconds: Histogram,
+    pub(crate) running: IntGauge,
+    errors: IntCounterVec,
+    name: String,
 }
 
 impl Metrics {
@@ -56,8 +70,22 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub(crate) fn failed(&self, function: &str, failure: Failure) {
-        let labels = [function, failure.name()];
+    pub(crate) fn of(&self, function: &str) -> Counted {
+        let labels = &[function];
+        Counted {
+            calls: self.calls.with_label_values(labels),
+            cold_starts: self.cold_starts.with_label_values(labels),
+            seconds: self.seconds.with_label_values(labels),
+            running: self.running.with_label_values(labels),
+            errors: self.errors.clone(),
+            name: function.into(),
+        }
+    }
+}
+
+impl Counted {
+    pub(crate) fn failed(&self, failure: Failure) {
+        let labels = [self.name.as_str(), failure.name()];
         self.errors.with_label_values(&labels).inc();
     }
 }

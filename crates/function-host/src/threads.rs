@@ -1,11 +1,13 @@
 //! The threads that functions run on. A call begins in front, on threads that are a little behind those who
 //! answer clicks; one that has computed for a while goes on behind, when nobody else wants the processor.
 
+use crate::answer;
 use crate::cpu::Budget;
+use crate::engine::TICK;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use thread_priority::unix::{NormalThreadSchedulePolicy, set_thread_priority_and_policy};
@@ -14,9 +16,15 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{JoinError, JoinHandle};
 
 /// What a call may compute in front. Calls that are none too long take a fraction of it.
-const IN_FRONT: Duration = Duration::from_millis(2);
-/// A function whose call went behind begins there for so long.
+const IN_FRONT: Duration = Duration::from_millis(5);
+/// So many ticks that its calls computed through within [`WINDOW`], a tenth of a thread's time, are too many for a
+/// function, whichever calls they were: of a hundred that never end, each would have its turns in front first.
+const TICKS: u32 = 6;
+const WINDOW: Duration = Duration::from_millis(100);
+/// A function whose calls computed for longer begins behind for so long.
 const REMEMBERED: Duration = Duration::from_secs(1);
+/// After so many polls a thread looks at its input and output.
+const EVENT_INTERVAL: u32 = 8;
 /// Threads in front give way to those who answer clicks (nice value).
 const NICENESS: i32 = 10;
 
@@ -39,6 +47,9 @@ pub(crate) struct Manners {
     origin: Instant,
     /// Until when calls begin behind, in microseconds since `origin`.
     behind_until: AtomicU64,
+    /// When the window began, in which so many ticks were computed through.
+    window: AtomicU64,
+    ticks: AtomicU32,
 }
 
 impl Threads {
@@ -48,9 +59,13 @@ impl Threads {
             Builder::new_multi_thread()
                 .worker_threads(threads)
                 .thread_name(name)
-                // A guest that computes must not keep the others' input and output waiting.
-                .event_interval(1)
-                .on_thread_start(begin)
+                // A guest that computes must not keep the others' input and output waiting for long.
+                .event_interval(EVENT_INTERVAL)
+                .on_thread_start(move || {
+                    begin();
+                    answer::collect();
+                })
+                .on_thread_park(answer::hand_over)
                 .enable_all()
                 .build()
         };
@@ -92,15 +107,22 @@ impl Starter {
     {
         let behind = self.behind.clone();
         let begun = Begun {
-            manners,
-            budget,
+            manners: manners.clone(),
+            budget: budget.clone(),
             work: Some(Box::pin(work)),
             polled: false,
         };
         self.front.spawn(async move {
             match begun.await {
                 Ok(done) => Ok(done),
-                Err(rest) => behind.spawn(rest).await,
+                Err(rest) => {
+                    let rest = async move {
+                        let done = rest.await;
+                        manners.learn(&budget);
+                        done
+                    };
+                    behind.spawn(rest).await
+                }
             }
         })
     }
@@ -111,6 +133,8 @@ impl Manners {
         Arc::new(Self {
             origin: Instant::now(),
             behind_until: AtomicU64::new(0),
+            window: AtomicU64::new(0),
+            ticks: AtomicU32::new(0),
         })
     }
 
@@ -120,6 +144,32 @@ impl Manners {
 
     fn are_bad(&self) -> bool {
         self.now() < self.behind_until.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a poll of a call in front.
+    fn polled(&self, computed: Duration, budget: &Budget) {
+        // Who waits before the tick has hardly computed.
+        if computed < TICK / 2 {
+            return;
+        }
+        let now = self.now();
+        if now - self.window.load(Ordering::Relaxed) > micros(WINDOW) {
+            self.window.store(now, Ordering::Relaxed);
+            self.ticks.store(0, Ordering::Relaxed);
+        }
+        let ticks = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
+        if ticks >= TICKS {
+            self.computed_for_long();
+        } else {
+            self.learn(budget);
+        }
+    }
+
+    /// Takes note of what a call has computed so far.
+    fn learn(&self, budget: &Budget) {
+        if budget.spent() > IN_FRONT {
+            self.computed_for_long();
+        }
     }
 
     fn computed_for_long(&self) {
@@ -145,11 +195,18 @@ impl<F: Future> Future for Begun<F> {
         if !std::mem::replace(&mut this.polled, true) && this.manners.are_bad() {
             return Poll::Ready(Err(work));
         }
+        let before = this.budget.spent();
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
         }
-        if this.budget.spent() > IN_FRONT {
-            this.manners.computed_for_long();
+        let computed = this.budget.spent().saturating_sub(before);
+        this.manners.polled(computed, &this.budget);
+        let in_front = if this.manners.are_bad() {
+            TICK
+        } else {
+            IN_FRONT
+        };
+        if this.budget.spent() > in_front {
             return Poll::Ready(Err(work));
         }
         this.work = Some(work);
@@ -228,6 +285,18 @@ mod tests {
         // It is not held against the function for ever.
         bad.behind_until.store(0, Ordering::Relaxed);
         assert_eq!(run(&threads, &bad, short), ["function", "function"]);
+        threads.stop();
+    }
+
+    #[test]
+    fn many_calls_that_compute_at_once_are_known_before_each_had_its_turns() {
+        let threads = Threads::start(1).expect("started");
+        let manners = Manners::new();
+        let in_front = (0..100).take_while(|_| run(&threads, &manners, TICK)[0] == "function");
+        // More than that many only if it took longer than the window here.
+        let in_front = in_front.count();
+        let windows = manners.origin.elapsed().div_duration_f64(WINDOW).ceil();
+        assert!(in_front as f64 <= f64::from(TICKS) * windows, "{in_front}");
         threads.stop();
     }
 
