@@ -5,6 +5,7 @@ use crate::Failure;
 use crate::host::Limits;
 use bytes::Bytes;
 use http::Request;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use std::future::poll_fn;
@@ -48,13 +49,19 @@ impl Reader {
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if body.size_hint().lower() > self.longest as u64 {
             return Err(Failure::RequestTooLarge);
         }
         let mut taken = Taken::default();
         if !body.is_end_stream() {
             self.take(pin!(body), &mut taken).await?;
+        }
+        // How its parts were told apart on the way here is over; a function need not ask whether there is one.
+        parts.headers.remove(TRANSFER_ENCODING);
+        if !taken.is_end_stream() && !parts.headers.contains_key(CONTENT_LENGTH) {
+            let length = taken.bytes.len().into();
+            parts.headers.insert(CONTENT_LENGTH, length);
         }
         Ok(Request::from_parts(parts, taken.boxed_unsync()))
     }
@@ -166,5 +173,38 @@ impl Body for Taken {
             true => SizeHint::default(),
             false => SizeHint::with_exact(self.bytes.len() as u64),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{Empty, StreamBody};
+    use std::convert::Infallible;
+
+    async fn read<B>(body: B) -> Request<WasiBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        let mut request = Request::new(body);
+        let chunked = http::HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        let reader = Reader::new(&Limits::default());
+        reader.read(request).await.expect("read")
+    }
+
+    #[tokio::test]
+    async fn functions_are_told_how_long_a_body_is_if_there_is_one() {
+        let parts = ["ab", "cde"].map(|part| Ok::<_, Infallible>(Frame::data(part.into())));
+        let request = read(StreamBody::new(futures::stream::iter(parts))).await;
+        assert_eq!(request.headers()[CONTENT_LENGTH], "5");
+        assert!(!request.headers().contains_key(TRANSFER_ENCODING));
+        let broken = [
+            Ok(Frame::data("ab".into())),
+            Err(Error::ConnectionTerminated),
+        ];
+        let request = read(StreamBody::new(futures::stream::iter(broken))).await;
+        assert_eq!(request.headers()[CONTENT_LENGTH], "2");
+        assert!(read(Empty::new()).await.headers().is_empty());
     }
 }
