@@ -1,14 +1,18 @@
 //! The fleet's secrets: click id keys and the visitor secret. Made on first start when absent.
 
+use daemon::files::{PrivateFileError, read_private};
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tracking_events::{KeyId, KeyRing, MacKey};
+
+/// Room for all keys there can be, and a page of remarks.
+const MAX_BYTES: u64 = 64 << 10;
 
 /// What the fleet keeps to itself.
 #[derive(Debug)]
@@ -44,17 +48,9 @@ pub struct VisitorSecret(pub [u8; 32]);
 /// Secrets that can't be used.
 #[derive(Debug, Error)]
 pub enum SecretsError {
-    /// Can't be read or made.
-    #[error("{}: {cause}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// Others can read it.
-    #[error("{} is readable by others; run: chmod 600 {}", .0.display(), .0.display())]
-    Exposed(PathBuf),
+    /// Can't be read or made, or others can read it.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
     /// Not what is expected. The file's text is not shown: it is secret.
     #[error("{}:{line}: {message}", path.display())]
     Wrong {
@@ -116,18 +112,13 @@ impl TryFrom<String> for Hex32 {
 /// # Errors
 /// When the file can't be read or made, is readable by others, or is wrong.
 pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
-    let io = |cause| SecretsError::Io {
-        path: path.into(),
-        cause,
-    };
     if !path.exists() {
-        create(path).map_err(io)?;
+        create(path).map_err(|cause| PrivateFileError::Io {
+            path: path.into(),
+            cause,
+        })?;
     }
-    let mode = fs::metadata(path).map_err(io)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(SecretsError::Exposed(path.into()));
-    }
-    let text = fs::read_to_string(path).map_err(io)?;
+    let text = read_private(path, MAX_BYTES)?;
     let wrong = |line, message: &str| SecretsError::Wrong {
         path: path.into(),
         line,

@@ -95,8 +95,11 @@ fn edge() -> Edge {
 }
 
 fn write_secret(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("written");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("permitted");
+    // The edge may look at any moment: it finds the file as it was, or whole.
+    let aside = path.with_extension("aside");
+    std::fs::write(&aside, text).expect("written");
+    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600)).expect("permitted");
+    std::fs::rename(aside, path).expect("renamed");
 }
 
 /// The id of a click just made.
