@@ -5,7 +5,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Two cores: one for servers, one for the load generator.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +68,54 @@ fn pin(core: usize) -> anyhow::Result<()> {
     set.set(core)?;
     sched_setaffinity(Pid::from_raw(0), &set)
         .with_context(|| format!("this thread can't be pinned to core {core}"))
+}
+
+/// In which `/proc/stat` counts: `USER_HZ`, which the kernel keeps for programs whatever its own clock does.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// What the host of a virtual machine took of two cores for other machines, from some time on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stolen {
+    since: Instant,
+    ticks: u64,
+    cores: Cores,
+}
+
+impl Stolen {
+    /// From now on.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub(super) fn from_now(cores: Cores) -> anyhow::Result<Self> {
+        let (since, ticks) = (Instant::now(), stolen_ticks(cores)?);
+        Ok(Self {
+            since,
+            ticks,
+            cores,
+        })
+    }
+
+    /// Its share of both cores' time until now.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub(super) fn share(self) -> anyhow::Result<f64> {
+        let ticks = stolen_ticks(self.cores)? - self.ticks;
+        Ok(ticks as f64 / TICKS_A_SECOND / self.since.elapsed().as_secs_f64() / 2.0)
+    }
+}
+
+/// The eighth figure of a core's line in `/proc/stat` (proc_stat(5): `steal`), of both.
+fn stolen_ticks(cores: Cores) -> anyhow::Result<u64> {
+    let stat = fs::read_to_string("/proc/stat").context("/proc/stat can't be read")?;
+    let of = |core: usize| {
+        let line = stat
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("cpu{core} ")))?;
+        line.split(' ').nth(7)?.parse::<u64>().ok()
+    };
+    let sum = of(cores.server).zip(of(cores.client)).map(|(a, b)| a + b);
+    sum.context("/proc/stat does not tell of the cores")
 }
 
 /// Processor time of all threads of `pids` so far, as the scheduler accounts for it.

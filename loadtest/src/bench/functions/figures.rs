@@ -42,6 +42,8 @@ pub(super) struct Results {
     pub(super) neighbours: BTreeMap<Neighbours, Figures>,
     pub(super) allocations: Figures,
     pub(super) slowest_allocation_millis: Rounds,
+    /// What of the two cores went to other machines while each figure was taken.
+    pub(super) stolen_percent: Rounds,
 }
 
 impl Figures {
@@ -93,6 +95,7 @@ impl Results {
             self.most_sheet(),
             self.half_sheet(),
             self.neighbours_sheet(),
+            self.machine_sheet(),
         ]
     }
 
@@ -166,6 +169,18 @@ impl Results {
             "functions that want all memory, until stopped, one at a time".into(),
             &self.allocations,
         );
+        sheet
+    }
+
+    fn machine_sheet(&self) -> Sheet {
+        let title = "The machine while these figures were taken";
+        let mut sheet = Sheet::new(title, &["of the two cores, in %", "median", "most"]);
+        let stolen = &self.stolen_percent;
+        sheet.row([
+            "taken for other machines".into(),
+            format!("{:.1}", stolen.median()),
+            format!("{:.1}", stolen.0.iter().copied().fold(0.0, f64::max)),
+        ]);
         sheet
     }
 
