@@ -237,6 +237,27 @@ fn bodies_that_break_off_or_never_end_are_refused_with_their_number() {
 }
 
 #[test]
+fn the_body_of_a_get_is_read_however_it_is_announced() {
+    let edge = edge();
+    let id = click(&edge);
+    let body = "payout=2";
+    let whole = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    let chunked = format!("Transfer-Encoding: chunked\r\n\r\n8\r\n{body}\r\n0\r\n\r\n");
+    let none = "\r\n".to_owned();
+    for (rest, status) in [(whole, 400), (chunked, 400), (none, 200)] {
+        let request = format!(
+            "GET /postback/plain?token=plain-secret&click_id={id}&payout=1 HTTP/1.1\r\nHost: x\r\n\
+             Connection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n{rest}"
+        );
+        let answer = parse(&edge.raw(request.as_bytes()));
+        assert_eq!(answer.status, status, "{rest:?}: {answer:?}");
+        // It says another amount than the query.
+        let refused = answer.text().starts_with("refused: 119 ");
+        assert_eq!(refused, status == 400, "{rest:?}: {answer:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_refused_with_its_number() {
     let edge = edge();
     let id = click(&edge);
