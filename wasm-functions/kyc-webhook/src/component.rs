@@ -3,13 +3,22 @@
 
 use crate::{Scheme, Variables, decide};
 use functions_shared::io::{self, Answer};
-use spin_sdk::http::Request;
-use spin_sdk::http_service;
+use spin_sdk::wasip3::exports::http::handler::Guest;
+use spin_sdk::wasip3::http::types::{ErrorCode, Request, Response};
 use tracking_events::Micros;
 
-#[http_service]
-async fn answer(request: Request) -> Answer {
-    let request = io::read(request).await;
+struct Component;
+
+spin_sdk::wasip3::http::service::export!(Component);
+
+impl Guest for Component {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let request = io::read(request).await;
+        io::respond(answer(&request).await)
+    }
+}
+
+async fn answer(request: &functions_shared::Request) -> Answer {
     let scheme = Scheme::read(Variables {
         keys: io::variable("kyc_keys").await,
         signed: io::variable("kyc_signed").await,
@@ -19,7 +28,7 @@ async fn answer(request: Request) -> Answer {
         delivery_header: io::variable("kyc_delivery_header").await,
     });
     let decision = decide(
-        &request,
+        request,
         scheme.as_ref().map_err(|wrong| *wrong),
         Micros::now(),
     );

@@ -1,31 +1,42 @@
-//! Input and output of a component: the request, variables, the edge's internal API, the answer.
+//! Input and output of a component: the request, variables, the edge's internal API, the answer. In WASI's
+//! own types: to make those of the `http` crate of them, and back, costs as much as all that is decided.
 
 use crate::{Decision, MAX_BODY_BYTES, Refused, Request};
-use bytes::Bytes;
-use http_body::Frame;
-use http_body_util::BodyExt as _;
 use serde::Serialize;
-use spin_sdk::http::{FullBody, HeaderValue, Request as Incoming, Response, StatusCode};
 use spin_sdk::variables;
-use spin_sdk::wasip3::http::types::ErrorCode;
+use spin_sdk::wasip3::http::client;
+use spin_sdk::wasip3::http::types::{
+    ErrorCode, Fields, HeaderError, Method, Request as WasiRequest, Response, Scheme, Trailers,
+};
+use spin_sdk::wasip3::wit_bindgen::{self, FutureReader, StreamReader, StreamResult};
+use spin_sdk::wasip3::{wit_future, wit_stream};
+use std::future::poll_fn;
+use std::pin::pin;
 
 /// An answer, whole.
-pub type Answer = Response<FullBody<Bytes>>;
+#[derive(Debug)]
+pub struct Answer {
+    status: u16,
+    text: String,
+}
 
+/// The status of what was made durable.
+const NO_CONTENT: u16 = 204;
 /// How long a sender should wait before it tries again, in seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+const RETRY_AFTER: &str = "5";
+/// So much of a body is asked for at once.
+const PART_BYTES: usize = 16 << 10;
 
 /// Reads a request; of a body that is too long, a little more than is allowed.
-pub async fn read(incoming: Incoming) -> Request {
-    let headers = incoming.headers().iter();
-    let headers = headers.filter_map(|(name, value)| {
-        let value = value.to_str().ok()?;
-        Some((name.as_str().to_owned(), value.to_owned()))
-    });
+pub async fn read(incoming: WasiRequest) -> Request {
+    let target = incoming.get_path_with_query().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let headers = incoming.get_headers().copy_all().into_iter();
+    let headers = headers.filter_map(|(name, value)| Some((name, shown(value)?)));
     let mut request = Request {
-        method: incoming.method().as_str().to_owned(),
-        path: incoming.uri().path().to_owned(),
-        query: incoming.uri().query().unwrap_or_default().to_owned(),
+        method: word(incoming.get_method()),
+        path: path.to_owned(),
+        query: query.to_owned(),
         headers: headers.collect(),
         ..Request::default()
     };
@@ -36,23 +47,52 @@ pub async fn read(incoming: Incoming) -> Request {
         // To look for a body that is not there costs as much as to read one.
         return request;
     }
-    let mut body = incoming.into_body();
-    while let Some(frame) = body.frame().await {
-        match frame.map(Frame::into_data) {
-            Ok(Ok(data)) => request.body.extend_from_slice(&data),
-            Ok(Err(_)) => {}
-            // The host's own limit: the rest is not there, but it was longer.
-            Err(ErrorCode::HttpRequestBodySize(_)) => request.body.resize(MAX_BODY_BYTES + 1, 0),
-            Err(_) => {
-                request.broken = true;
-                break;
-            }
-        }
+    read_body(incoming, &mut request).await;
+    request
+}
+
+async fn read_body(incoming: WasiRequest, request: &mut Request) {
+    // Whoever sends it is not told how it was taken.
+    let (_taken, how) = wit_future::new(|| Ok(()));
+    let (mut body, ended) = WasiRequest::consume_body(incoming, how);
+    loop {
+        let (read, part) = body.read(Vec::with_capacity(PART_BYTES)).await;
+        request.body.extend_from_slice(&part);
         if request.body.len() > MAX_BODY_BYTES {
+            return;
+        }
+        if !matches!(read, StreamResult::Complete(_)) {
             break;
         }
     }
-    request
+    match ended.await {
+        Ok(_) => {}
+        // The host's own limit: the rest is not there, but it was longer.
+        Err(ErrorCode::HttpRequestBodySize(_)) => request.body.resize(MAX_BODY_BYTES + 1, 0),
+        Err(_) => request.broken = true,
+    }
+}
+
+/// A header's value, if it is text.
+fn shown(value: Vec<u8>) -> Option<String> {
+    let is_text = value.iter().all(|it| matches!(it, b'\t' | b' '..=b'~'));
+    is_text.then(|| String::from_utf8(value).ok())?
+}
+
+fn word(method: Method) -> String {
+    let word = match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(word) => return word,
+    };
+    word.to_owned()
 }
 
 /// A variable; empty when it has no value.
@@ -64,7 +104,7 @@ pub async fn variable(name: &str) -> String {
 pub async fn carry_out<T: Serialize>(decision: Decision<T>, path: &str) -> Answer {
     match decision {
         Decision::Accept(message, text) => match report(path, &message).await {
-            true => response(StatusCode::OK, text),
+            true => Answer { status: 200, text },
             false => unavailable(),
         },
         Decision::Refuse(refused) => refuse(*refused).await,
@@ -74,14 +114,19 @@ pub async fn carry_out<T: Serialize>(decision: Decision<T>, path: &str) -> Answe
 /// Records a refusal and answers with it, also when it could not be recorded.
 async fn refuse(refused: Refused) -> Answer {
     let _ = report(tracker_api::REJECTIONS, &refused.rejection).await;
-    let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
-    response(status, refused.answer)
+    Answer {
+        status: refused.status,
+        text: refused.answer,
+    }
 }
 
 /// The answer when something could not be made durable, or not even be decided.
 #[must_use]
 pub fn unavailable() -> Answer {
-    response(StatusCode::SERVICE_UNAVAILABLE, "try again later\n".into())
+    Answer {
+        status: 503,
+        text: "try again later\n".to_owned(),
+    }
 }
 
 /// Tells the edge; true when it is durable.
@@ -91,20 +136,13 @@ async fn report(path: &str, message: &impl Serialize) -> bool {
         given => given,
     };
     let token = variable("tracker_token").await;
-    let Ok(body) = serde_json::to_vec(message) else {
+    let Ok(message) = serde_json::to_vec(message) else {
         return false;
     };
-    let request = spin_sdk::http::Request::post(format!("{}{path}", base.trim_end_matches('/')))
-        .header("authorization", format!("Bearer {token}"))
-        .header("content-type", "application/json")
-        .body(FullBody::new(Bytes::from(body)));
-    let Ok(request) = request else {
-        return false;
-    };
-    match spin_sdk::http::send(request).await {
-        Ok(response) if response.status() == StatusCode::NO_CONTENT => true,
-        Ok(response) => {
-            eprintln!("{path} answered {}", response.status());
+    match post(&base, path, &token, message).await {
+        Ok(NO_CONTENT) => true,
+        Ok(status) => {
+            eprintln!("{path} answered {status}");
             false
         }
         Err(error) => {
@@ -114,15 +152,95 @@ async fn report(path: &str, message: &impl Serialize) -> bool {
     }
 }
 
-fn response(status: StatusCode, text: String) -> Answer {
-    let mut response = Response::new(FullBody::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    let headers = response.headers_mut();
-    headers.insert("content-type", plain);
-    headers.insert("cache-control", HeaderValue::from_static("no-store"));
-    if status.is_server_error() {
-        headers.insert("retry-after", RETRY_AFTER);
-    }
-    response
+/// Sends a message to `path` below `base`, such as `http://tracker.internal`; the status of what is answered.
+async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u16, ErrorCode> {
+    let wrong = |()| ErrorCode::HttpRequestUriInvalid;
+    let (scheme, rest) = base.split_once("://").ok_or(()).map_err(wrong)?;
+    let (authority, folder) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let folder = folder.trim_end_matches('/');
+    let authorization = format!("Bearer {token}");
+    let headers = fields(&[
+        ("authorization", &authorization),
+        ("content-type", "application/json"),
+    ]);
+    let (written, body, trailers) = body(message);
+    let headers = headers.map_err(internal)?;
+    let (request, _) = WasiRequest::new(headers, Some(body), trailers, None);
+    let scheme = match scheme {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        other => Scheme::Other(other.to_owned()),
+    };
+    request.set_method(&Method::Post).map_err(wrong)?;
+    request.set_scheme(Some(&scheme)).map_err(wrong)?;
+    request.set_authority(Some(authority)).map_err(wrong)?;
+    let target = format!("{folder}{path}");
+    request.set_path_with_query(Some(&target)).map_err(wrong)?;
+
+    let (mut answered, mut written) = (pin!(client::send(request)), pin!(written));
+    let mut writing = true;
+    let answer = poll_fn(|cx| {
+        // Who answers before all is written needs no more of it.
+        let answer = answered.as_mut().poll(cx);
+        if answer.is_pending() && writing {
+            writing = written.as_mut().poll(cx).is_pending();
+        }
+        answer
+    });
+    Ok(answer.await?.get_status_code())
+}
+
+/// What comes after a body.
+type End = FutureReader<Result<Option<Trailers>, ErrorCode>>;
+
+/// What comes of an answer: its head, and a body that is written after it.
+///
+/// # Errors
+/// When the host takes no such headers.
+pub fn respond(answer: Answer) -> Result<Response, ErrorCode> {
+    let retry = [("retry-after", RETRY_AFTER)];
+    let retry = if answer.status >= 500 {
+        &retry[..]
+    } else {
+        &[]
+    };
+    let always = [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("cache-control", "no-store"),
+    ];
+    let headers = fields(&[&always, retry].concat()).map_err(internal)?;
+    let (written, body, trailers) = body(answer.text.into_bytes());
+    let (response, _) = Response::new(headers, Some(body), trailers);
+    let set = response.set_status_code(answer.status);
+    set.map_err(|()| ErrorCode::InternalError(None))?;
+    wit_bindgen::spawn(written);
+    Ok(response)
+}
+
+/// A body of these bytes: who writes it, what is read, and what comes after it, which is nothing.
+fn body(bytes: Vec<u8>) -> (impl Future<Output = ()>, StreamReader<u8>, End) {
+    let (mut writer, reader) = wit_stream::new();
+    // What a reader is told of a body that nobody wrote to its end.
+    let (end, ended) = wit_future::new(|| Err(ErrorCode::InternalError(None)));
+    let written = async move {
+        let left = writer.write_all(bytes).await;
+        drop(writer);
+        // Who stopped reading does not ask how it ended.
+        if left.is_empty() {
+            let _ = end.write(Ok(None)).await;
+        }
+    };
+    (written, reader, ended)
+}
+
+fn fields(headers: &[(&str, &str)]) -> Result<Fields, HeaderError> {
+    let owned = headers.iter().map(|(name, value)| {
+        let (name, value): (String, Vec<u8>) = ((*name).into(), (*value).into());
+        (name, value)
+    });
+    Fields::from_list(&owned.collect::<Vec<_>>())
+}
+
+fn internal(error: HeaderError) -> ErrorCode {
+    ErrorCode::InternalError(Some(error.to_string()))
 }
