@@ -9,6 +9,7 @@ mod answer;
 mod body;
 mod call;
 mod cpu;
+mod eager;
 mod engine;
 mod failure;
 mod guest;
