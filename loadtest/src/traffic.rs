@@ -2,6 +2,7 @@
 //! come again, and a day's curve. The same seed gives the same bytes.
 
 use std::io::Write;
+use std::time::Duration;
 
 /// Agent, and how many of 100 visitors have it.
 const AGENTS: [(&str, u64); 14] = [
@@ -146,6 +147,13 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % bound
+    }
+
+    /// The time to the next of events that happen `rate` times a second, whenever they like (a Poisson
+    /// process).
+    pub fn gap(&mut self, rate: f64) -> Duration {
+        let uniform = (self.below(1 << 52) + 1) as f64 / (1_u64 << 52) as f64;
+        Duration::from_secs_f64(-uniform.ln() / rate)
     }
 }
 

@@ -281,8 +281,7 @@ impl<'p, 's> Stream<'p, 's> {
             Pace::PerSecond(rate) => {
                 while self.next_due <= now {
                     self.waiting.push_back(self.next_due);
-                    let gap = self.gap(rate);
-                    self.next_due += gap;
+                    self.next_due += self.gaps.gap(rate);
                 }
                 let free = self.idle.len().min(self.waiting.len());
                 for due in self.waiting.drain(..free).collect::<Vec<_>>() {
@@ -292,12 +291,6 @@ impl<'p, 's> Stream<'p, 's> {
             }
         }
         Ok(())
-    }
-
-    /// The time between two requests of a Poisson stream.
-    fn gap(&mut self, rate: f64) -> Duration {
-        let uniform = (self.gaps.below(1 << 52) + 1) as f64 / (1_u64 << 52) as f64;
-        Duration::from_secs_f64(-uniform.ln() / rate)
     }
 
     fn send(&mut self, connection: &mut Connection, due: Instant) -> anyhow::Result<()> {

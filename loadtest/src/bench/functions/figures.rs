@@ -39,6 +39,8 @@ pub(super) struct Results {
     pub(super) most: BTreeMap<Kind, Figures>,
     /// Postbacks at half of the edge's most.
     pub(super) half: BTreeMap<Kind, Figures>,
+    /// As many events, written and synced by nobody but the load generator.
+    pub(super) disk: Figures,
     pub(super) neighbours: BTreeMap<Neighbours, Figures>,
     pub(super) allocations: Figures,
     pub(super) slowest_allocation_millis: Rounds,
@@ -136,6 +138,15 @@ impl Results {
                 figures.cpu_micros.shown(1),
             ]);
         }
+        let [p50, p99, p999] = self.disk.latencies();
+        sheet.row([
+            "none: events written and synced".into(),
+            self.disk.per_second.shown(0),
+            p50,
+            p99,
+            p999,
+            String::new(),
+        ]);
         if let (Some(edge), Some(native)) =
             (self.half.get(&Kind::Fresh), self.half.get(&Kind::Native))
         {

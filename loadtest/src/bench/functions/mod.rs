@@ -5,6 +5,7 @@
 //! one that is measured; each figure of a round is taken of all of them before the next figure. One that
 //! was taken while the machine's host gave much of the two cores to other machines is taken again.
 
+mod disk;
 mod figures;
 mod requests;
 mod server;
@@ -49,7 +50,7 @@ pub struct Options {
     #[arg(long, default_value_t = 64)]
     pub postback_connections: usize,
     /// Clicks a second, beside functions that compute without end.
-    #[arg(long, default_value_t = 1_000.0)]
+    #[arg(long, default_value_t = 5_000.0)]
     pub clicks: f64,
     /// Connections at once that call a function that computes without end.
     #[arg(long, default_value_t = 100)]
@@ -122,6 +123,7 @@ impl Bench<'_> {
         for server in &mut servers {
             self.postbacks_at_half(server)?;
         }
+        self.disk_alone()?;
         let fresh = servers.iter_mut().find(|it| it.kind == Kind::Fresh);
         let fresh = fresh.context("the first kind")?;
         self.allocations(fresh)?;
@@ -175,12 +177,29 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// All at the same rate: half of what the edge can do.
+    /// Half of what the edge can do.
+    fn half(&self) -> f64 {
+        self.results.most[&Kind::Fresh].per_second.median() / 2.0
+    }
+
+    /// All at the same rate.
     fn postbacks_at_half(&mut self, server: &mut Server) -> anyhow::Result<()> {
-        let rate = self.results.most[&Kind::Fresh].per_second.median() / 2.0;
+        let rate = self.half();
         let account = self.calmly(|bench| bench.postbacks(server, Pace::PerSecond(rate)))?;
         let figures = self.results.half.entry(server.kind).or_default();
         figures.add(&account);
+        Ok(())
+    }
+
+    /// As many events as there are postbacks at half of the edge's most.
+    fn disk_alone(&mut self) -> anyhow::Result<()> {
+        let (rate, lasts) = (self.half(), Duration::from_secs_f64(self.options.seconds));
+        let account = self.calmly(|bench| {
+            let pace = Shown(Pace::PerSecond(rate));
+            bench.progress(&format!("the disk alone: events, {pace}"))?;
+            disk::run(&bench.work, rate, lasts)
+        })?;
+        self.results.disk.add(&account);
         Ok(())
     }
 
