@@ -1,6 +1,6 @@
 //! Work that goes on at once when it asks to. wasmtime asks to be polled again whenever it has looked at what a
 //! call waits for; to stand in line for that, behind calls that push each other out of the caches, costs a
-//! call a quarter more where many are in line, and each of them its turn.
+//! call a third more where many are in line, and each of them its turn.
 
 use crate::cpu::Budget;
 use crate::engine::TICK;
