@@ -78,6 +78,11 @@ const SECRETS: &[&str] = &[
 const KYC_KEY: &str = "a key of at least sixteen bytes";
 
 fn edge() -> Edge {
+    edge_with(&["", ""])
+}
+
+/// An edge with `spin.toml` in which the first text is replaced by the second.
+fn edge_with([from, to]: &[&str; 2]) -> Edge {
     let dir = tempfile::tempdir().expect("a folder");
     let advertisers = dir.path().join("advertisers.toml");
     let variables = dir.path().join("variables.toml");
@@ -87,7 +92,13 @@ fn edge() -> Edge {
         &format!("kyc_keys = \"an older key of some length,{KYC_KEY}\"\n"),
     );
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions/spin.toml");
+    let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions");
+    let manifest = dir.path().join("spin.toml");
+    let text = std::fs::read_to_string(deployed.join("spin.toml")).expect("read");
+    assert!(text.contains(from), "{from}");
+    let text = text.replace(from, to);
+    let sources = format!("source = \"{}/", deployed.display());
+    std::fs::write(&manifest, text.replace("source = \"", &sources)).expect("written");
     let functions = format!(
         "[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n"
     );
@@ -234,6 +245,31 @@ fn bodies_that_break_off_or_never_end_are_refused_with_their_number() {
     let durable = "kind=\"rejection\",outcome=\"durable\"";
     assert_eq!(edge.metric("edge_reports_total", durable), 4);
     assert_eq!(edge.metric("edge_reports_total", "conversion"), 0);
+}
+
+#[test]
+fn what_the_edge_does_not_take_is_not_answered_as_taken() {
+    for replaced in [
+        // Refused by the edge's own API, and not reached at all.
+        [
+            "tracker_token = \"{{ tracker_token }}\"",
+            "tracker_token = \"another\"",
+        ],
+        [
+            "tracker_url = { default = \"http://tracker.internal\" }",
+            "tracker_url = { default = \"http://127.0.0.1:1\" }",
+        ],
+    ] {
+        let edge = edge_with(&replaced);
+        let id = click(&edge);
+        let target = format!("/postback/plain?token=plain-secret&click_id={id}&payout=1");
+        let answer = edge.get(&target);
+        assert_eq!(answer.status, 503, "{replaced:?}: {answer:?}");
+        assert_eq!(answer.text(), "try again later\n");
+        assert!(answer.head.to_ascii_lowercase().contains("retry-after: 5"));
+        let durable = "kind=\"conversion\",outcome=\"durable\"";
+        assert_eq!(edge.metric("edge_reports_total", durable), 0);
+    }
 }
 
 #[test]

@@ -2,23 +2,13 @@
 //! decided elsewhere.
 
 use crate::{Scheme, Variables, decide};
+use functions_shared::Request;
 use functions_shared::io::{self, Answer};
-use spin_sdk::wasip3::exports::http::handler::Guest;
-use spin_sdk::wasip3::http::types::{ErrorCode, Request, Response};
 use tracking_events::Micros;
 
-struct Component;
+functions_shared::component!(answer);
 
-spin_sdk::wasip3::http::service::export!(Component);
-
-impl Guest for Component {
-    async fn handle(request: Request) -> Result<Response, ErrorCode> {
-        let request = io::read(request).await;
-        io::respond(answer(&request).await)
-    }
-}
-
-async fn answer(request: &functions_shared::Request) -> Answer {
+async fn answer(request: &Request) -> Answer {
     let scheme = Scheme::read(Variables {
         keys: io::variable("kyc_keys").await,
         signed: io::variable("kyc_signed").await,

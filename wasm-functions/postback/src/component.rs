@@ -2,27 +2,17 @@
 //! it says is decided elsewhere.
 
 use crate::{Decision, Keys, Postback, alias};
+use functions_shared::Request;
 use functions_shared::io::{self, Answer};
 use spin_sdk::key_value::{Error, Store};
-use spin_sdk::wasip3::exports::http::handler::Guest;
-use spin_sdk::wasip3::http::types::{ErrorCode, Request, Response};
 use tracking_events::Micros;
 
 /// An advertiser's name, and its entry if there is one.
 type Found = (String, Option<Vec<u8>>);
 
-struct Component;
+functions_shared::component!(answer);
 
-spin_sdk::wasip3::http::service::export!(Component);
-
-impl Guest for Component {
-    async fn handle(request: Request) -> Result<Response, ErrorCode> {
-        let request = io::read(request).await;
-        io::respond(answer(&request).await)
-    }
-}
-
-async fn answer(request: &functions_shared::Request) -> Answer {
+async fn answer(request: &Request) -> Answer {
     let postback = match Postback::read(request) {
         Ok(postback) => postback,
         Err(refused) => {

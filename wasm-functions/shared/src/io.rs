@@ -65,12 +65,7 @@ async fn read_body(incoming: WasiRequest, request: &mut Request) {
             break;
         }
     }
-    match ended.await {
-        Ok(_) => {}
-        // The host's own limit: the rest is not there, but it was longer.
-        Err(ErrorCode::HttpRequestBodySize(_)) => request.body.resize(MAX_BODY_BYTES + 1, 0),
-        Err(_) => request.broken = true,
-    }
+    request.broken = ended.await.is_err();
 }
 
 /// A header's value, if it is text.
@@ -192,6 +187,28 @@ async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u
 
 /// What comes after a body.
 type End = FutureReader<Result<Option<Trailers>, ErrorCode>>;
+
+/// Makes a component of `answer`, an `async fn(&Request) -> Answer`.
+#[macro_export]
+macro_rules! component {
+    ($answer:path) => {
+        struct Component;
+
+        spin_sdk::wasip3::http::service::export!(Component);
+
+        impl spin_sdk::wasip3::exports::http::handler::Guest for Component {
+            async fn handle(
+                request: spin_sdk::wasip3::http::types::Request,
+            ) -> Result<
+                spin_sdk::wasip3::http::types::Response,
+                spin_sdk::wasip3::http::types::ErrorCode,
+            > {
+                let request = $crate::io::read(request).await;
+                $crate::io::respond($answer(&request).await)
+            }
+        }
+    };
+}
 
 /// What comes of an answer: its head, and a body that is written after it.
 ///
