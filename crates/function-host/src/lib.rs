@@ -9,7 +9,6 @@ mod answer;
 mod body;
 mod call;
 mod cpu;
-mod eager;
 mod engine;
 mod failure;
 mod guest;

@@ -3,7 +3,6 @@
 
 use crate::answer;
 use crate::cpu::Budget;
-use crate::eager::Eager;
 use crate::engine::TICK;
 use std::io;
 use std::pin::Pin;
@@ -110,7 +109,7 @@ impl Starter {
         let begun = Begun {
             manners: manners.clone(),
             budget: budget.clone(),
-            work: Some(Eager::new(work, budget.clone())),
+            work: Some(Box::pin(work)),
             polled: false,
         };
         self.front.spawn(async move {
@@ -184,12 +183,12 @@ impl Manners {
 struct Begun<F> {
     manners: Arc<Manners>,
     budget: Arc<Budget>,
-    work: Option<Eager<F>>,
+    work: Option<Pin<Box<F>>>,
     polled: bool,
 }
 
 impl<F: Future> Future for Begun<F> {
-    type Output = Result<F::Output, Eager<F>>;
+    type Output = Result<F::Output, Pin<Box<F>>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -198,7 +197,7 @@ impl<F: Future> Future for Begun<F> {
             return Poll::Ready(Err(work));
         }
         let before = this.budget.spent();
-        if let Poll::Ready(done) = Pin::new(&mut work).poll(cx) {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
         }
         let computed = this.budget.spent().saturating_sub(before);
