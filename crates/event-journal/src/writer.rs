@@ -108,7 +108,22 @@ impl<S: Storage> LaneWriter<S> {
         seq: u64,
         done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
     ) {
+        self.when_durable(seq, done);
+        self.sync_soon();
+    }
+
+    /// As [`LaneWriter::sync_through`], but leaves it to the next sync, for which
+    /// [`LaneWriter::sync_soon`] asks; if nobody does, it comes by itself after the journal's interval.
+    pub fn when_durable(
+        &self,
+        seq: u64,
+        done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
+    ) {
         self.lane.wait_for(seq, Box::new(done));
+    }
+
+    /// Asks for a sync of what somebody waits for.
+    pub fn sync_soon(&self) {
         self.lane.keeper.wake();
     }
 

@@ -201,7 +201,8 @@ impl Host {
             reader: Reader::new(limits),
             stores: Mutex::default(),
         });
-        let threads = Threads::start(settings.threads.max(1)).map_err(|error| engine(&error))?;
+        let threads = Threads::start(settings.threads.max(1), &internal);
+        let threads = threads.map_err(|error| engine(&error))?;
         let host = Self {
             variables: Mutex::new(settings.variables.clone()),
             settings,

@@ -24,6 +24,10 @@ pub trait Internal: Send + Sync + 'static {
 
     /// Answers a request, whose body is all there.
     fn answer(&self, request: Request<Bytes>) -> InternalAnswer;
+
+    /// Does what was put off so that more could share it. Called when a thread that functions run on has nothing
+    /// else to do for now, and every few milliseconds while one computes.
+    fn settle(&self);
 }
 
 /// A host that may be asked, as `allowed_outbound_hosts` names it.
@@ -118,6 +122,13 @@ pub(crate) struct Outbound {
     pub(crate) internal: Arc<dyn Internal>,
     /// Requests made in this call.
     pub(crate) asked: u32,
+}
+
+impl Outbound {
+    /// Keeps nobody waiting for what others could join.
+    pub(crate) fn settle(&self) {
+        self.internal.settle();
+    }
 }
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;

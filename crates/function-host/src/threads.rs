@@ -4,6 +4,7 @@
 use crate::answer;
 use crate::cpu::Budget;
 use crate::engine::TICK;
+use crate::outbound::Internal;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -53,9 +54,10 @@ pub(crate) struct Manners {
 }
 
 impl Threads {
-    /// So many in front, and as many behind.
-    pub(crate) fn start(threads: usize) -> io::Result<Self> {
+    /// So many in front, and as many behind. One that rests lets `internal` settle what was put off.
+    pub(crate) fn start(threads: usize, internal: &Arc<dyn Internal>) -> io::Result<Self> {
         let runtime = |name: &str, begin: fn()| {
+            let internal = internal.clone();
             Builder::new_multi_thread()
                 .worker_threads(threads)
                 .thread_name(name)
@@ -65,7 +67,10 @@ impl Threads {
                     begin();
                     answer::collect();
                 })
-                .on_thread_park(answer::hand_over)
+                .on_thread_park(move || {
+                    answer::hand_over();
+                    internal.settle();
+                })
                 .enable_all()
                 .build()
         };
@@ -237,9 +242,32 @@ fn micros(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbound::InternalAnswer;
+    use bytes::Bytes;
+    use http::{Request, Response};
     use std::future::poll_fn;
     use std::thread;
     use tokio::sync::oneshot;
+
+    /// Puts nothing off.
+    struct Nobody;
+
+    impl Internal for Nobody {
+        fn host(&self) -> &str {
+            "nobody.internal"
+        }
+
+        fn answer(&self, _request: Request<Bytes>) -> InternalAnswer {
+            Box::pin(async { Response::new(Bytes::new()) })
+        }
+
+        fn settle(&self) {}
+    }
+
+    fn threads() -> Threads {
+        let nobody: Arc<dyn Internal> = Arc::new(Nobody);
+        Threads::start(1, &nobody).expect("started")
+    }
 
     fn here() -> String {
         thread::current().name().unwrap_or_default().to_owned()
@@ -273,7 +301,7 @@ mod tests {
 
     #[test]
     fn who_computes_for_long_goes_on_behind_and_its_function_begins_there() {
-        let threads = Threads::start(1).expect("started");
+        let threads = threads();
         let (short, long) = (IN_FRONT / 2, IN_FRONT * 2);
         let (good, bad) = (Manners::new(), Manners::new());
         assert_eq!(run(&threads, &good, short), ["function", "function"]);
@@ -291,7 +319,7 @@ mod tests {
 
     #[test]
     fn many_calls_that_compute_at_once_are_known_before_each_had_its_turns() {
-        let threads = Threads::start(1).expect("started");
+        let threads = threads();
         let manners = Manners::new();
         let in_front = (0..100).take_while(|_| run(&threads, &manners, TICK)[0] == "function");
         // More than that many only if it took longer than the window here.
@@ -303,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_window_that_another_thread_began_later_does_no_harm() {
-        let threads = Threads::start(1).expect("started");
+        let threads = threads();
         let manners = Manners::new();
         let later = manners.now() + micros(WINDOW);
         manners.window.store(later, Ordering::Relaxed);
@@ -313,7 +341,7 @@ mod tests {
 
     #[test]
     fn whoever_is_behind_gives_way_to_all() {
-        let threads = Threads::start(1).expect("started");
+        let threads = threads();
         let (send, receive) = oneshot::channel();
         threads.behind.spawn(async move {
             let own = std::fs::read_to_string("/proc/thread-self/stat").expect("read");

@@ -271,6 +271,28 @@ async fn others_are_answered_while_many_compute() {
 }
 
 #[tokio::test]
+async fn what_is_put_off_does_not_wait_for_a_function_that_computes() {
+    let limits = Limits {
+        cpu: Duration::from_secs(60),
+        wall: Duration::from_secs(10),
+        ..Limits::default()
+    };
+    let functions = Functions::load(&limits, "");
+    let spinning = functions.get("/spin");
+    let reports = async {
+        for _ in 0..5 {
+            let said = functions.get("/ask?http://tracker.internal/a").await;
+            assert_eq!(said.text, "200 OK Ok(\"POST /a question\")");
+        }
+    };
+    tokio::select! {
+        biased;
+        () = reports => {}
+        said = spinning => panic!("it was waited for: {said:?}"),
+    }
+}
+
+#[tokio::test]
 async fn variables_and_stores_are_those_of_the_manifest() {
     let functions = Functions::load(&Limits::default(), "");
     assert_eq!(

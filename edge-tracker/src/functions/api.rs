@@ -76,6 +76,10 @@ impl Internal for Api {
             })
         })
     }
+
+    fn settle(&self) {
+        self.0.ledger.sync();
+    }
 }
 
 fn kind(path: &str) -> &'static str {

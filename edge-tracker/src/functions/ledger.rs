@@ -1,9 +1,10 @@
 //! The lane of what is money: each entry is durable before it is answered; who come at once share one
-//! sync.
+//! sync. It is asked for when nobody more can come for now, since all who could are waiting or the first of them
+//! has waited for long enough: a sync for each would cost more than all else that an entry costs.
 
 use event_journal::{AppendError, LaneWriter};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tracking_events::{Event, MAX_EVENT_BYTES};
@@ -11,9 +12,19 @@ use tracking_events::{Event, MAX_EVENT_BYTES};
 /// A disk that takes longer is taken for broken.
 const SYNC_WITHIN: Duration = Duration::from_secs(3);
 
+/// The first of those who share a sync waits for no longer before the next one asks for it.
+const GATHERS: Duration = Duration::from_millis(1);
+
 /// Takes events that must survive a power cut.
 #[derive(Debug, Clone)]
-pub struct Ledger(Arc<Mutex<LaneWriter>>);
+pub struct Ledger(Arc<Mutex<Writing>>);
+
+#[derive(Debug)]
+struct Writing {
+    lane: LaneWriter,
+    /// Since when somebody has waited for a sync that nobody has asked for.
+    waiting: Option<Instant>,
+}
 
 /// Why an event is not durable; who sent it is to send it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -32,10 +43,20 @@ impl Ledger {
     /// Writes to `lane`, which is nobody else's.
     #[must_use]
     pub fn new(lane: LaneWriter) -> Self {
-        Self(Arc::new(Mutex::new(lane)))
+        let waiting = None;
+        Self(Arc::new(Mutex::new(Writing { lane, waiting })))
     }
 
-    /// Returns when the event is durable. It may be so although this returns an error.
+    /// Asks for the sync that somebody waits for, if anybody does.
+    pub(super) fn sync(&self) {
+        self.writing().sync();
+    }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when the event is durable, after a [`Ledger::sync`]. It may be so although this returns an error.
     pub(super) async fn write(&self, event: &Event<'_>) -> Result<(), NotDurable> {
         let synced = self.append(event)?;
         match tokio::time::timeout(SYNC_WITHIN, synced).await {
@@ -49,8 +70,8 @@ impl Ledger {
         &self,
         event: &Event<'_>,
     ) -> Result<oneshot::Receiver<Result<(), event_journal::SyncFailed>>, NotDurable> {
-        let mut lane = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let appended = lane.append(MAX_EVENT_BYTES, |room| {
+        let mut writing = self.writing();
+        let appended = writing.lane.append(MAX_EVENT_BYTES, |room| {
             tracking_events::encode(event, room).ok()
         });
         let seq = appended.map_err(|error| match error {
@@ -58,19 +79,31 @@ impl Ledger {
             other => NotDurable::NoRoom(other),
         })?;
         let (done, synced) = oneshot::channel();
-        lane.sync_through(seq, |outcome| {
+        writing.lane.when_durable(seq, |outcome| {
             // Who waited may have gone.
             let _ = done.send(outcome);
         });
+        if writing.waiting.get_or_insert_with(Instant::now).elapsed() >= GATHERS {
+            writing.sync();
+        }
         Ok(synced)
+    }
+}
+
+impl Writing {
+    fn sync(&mut self) {
+        if self.waiting.take().is_some() {
+            self.lane.sync_soon();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use event_journal::{Options, Unkept, open_on};
-    use std::pin::pin;
+    use event_journal::{Opened, Options, Unkept, open, open_on};
+    use std::path::Path;
+    use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
     use storage::Disk;
     use tracking_events::{FORMAT_VERSION, Micros, Rejection};
@@ -87,32 +120,71 @@ mod tests {
         address: [0; 16],
     });
 
-    #[tokio::test]
-    async fn who_writes_waits_for_the_sync_that_all_share() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let options = Options {
-            dir: dir.path().into(),
+    fn options(dir: &Path) -> Options {
+        Options {
+            dir: dir.into(),
             lanes: 1,
             format_version: FORMAT_VERSION,
             segment_bytes: 1 << 20,
             max_bytes: 4 << 20,
+            // So long that nothing is synced unless somebody asks.
             sync_interval: Duration::from_secs(60),
-        };
+        }
+    }
+
+    /// Begins to write twice.
+    fn begin<'l>(
+        ledger: &'l Ledger,
+    ) -> [Pin<Box<impl Future<Output = Result<(), NotDurable>> + 'l>>; 2] {
+        let mut cx = Context::from_waker(Waker::noop());
+        [(); 2].map(|()| {
+            let mut writes = Box::pin(ledger.write(&EVENT));
+            assert_eq!(writes.as_mut().poll(&mut cx), Poll::Pending);
+            writes
+        })
+    }
+
+    #[tokio::test]
+    async fn who_writes_waits_for_the_sync_that_all_share() {
+        let dir = tempfile::tempdir().expect("a folder");
         // Nobody but this test syncs.
         let Unkept {
             mut writers,
             upkeep,
             ..
-        } = open_on(Disk, &options).expect("opened");
+        } = open_on(Disk, &options(dir.path())).expect("opened");
         let ledger = Ledger::new(writers.pop().expect("one"));
-        let (mut first, mut second) = (pin!(ledger.write(&EVENT)), pin!(ledger.write(&EVENT)));
-        let mut cx = Context::from_waker(Waker::noop());
-        assert_eq!(first.as_mut().poll(&mut cx), Poll::Pending);
-        assert_eq!(second.as_mut().poll(&mut cx), Poll::Pending);
         let before = upkeep.stats().syncs();
+        let writes = begin(&ledger);
         upkeep.sync(false);
-        assert_eq!(first.await, Ok(()));
-        assert_eq!(second.await, Ok(()));
+        for write in writes {
+            assert_eq!(write.await, Ok(()));
+        }
         assert_eq!(upkeep.stats().syncs(), before + 1);
+    }
+
+    #[tokio::test]
+    async fn a_sync_is_asked_for_by_who_rests_and_by_who_comes_late() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let Opened {
+            mut writers,
+            keeper: _keeper,
+            ..
+        } = open(&options(dir.path())).expect("opened");
+        let ledger = Ledger::new(writers.pop().expect("one"));
+        for round in 1..=2 {
+            let writes = begin(&ledger);
+            if round == 1 {
+                ledger.sync();
+            } else {
+                let began = Instant::now().checked_sub(GATHERS);
+                ledger.writing().waiting = Some(began.expect("a machine that has run for longer"));
+                assert_eq!(ledger.write(&EVENT).await, Ok(()));
+            }
+            for write in writes {
+                assert_eq!(write.await, Ok(()));
+            }
+            assert!(ledger.writing().waiting.is_none());
+        }
     }
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 pub(crate) struct Functions {
     host: Host,
@@ -37,8 +38,11 @@ pub(crate) struct Said {
     pub(crate) text: String,
 }
 
-/// Answers with what it was asked.
-struct Mirror;
+/// Answers with what it was asked, once it is to settle.
+#[derive(Default)]
+struct Mirror {
+    settles: Arc<Notify>,
+}
 
 impl Internal for Mirror {
     fn host(&self) -> &str {
@@ -53,7 +57,15 @@ impl Internal for Mirror {
             parts.uri.path(),
             String::from_utf8_lossy(&body)
         );
-        Box::pin(async move { Response::new(Bytes::from(text)) })
+        let settled = self.settles.clone().notified_owned();
+        Box::pin(async move {
+            settled.await;
+            Response::new(Bytes::from(text))
+        })
+    }
+
+    fn settle(&self) {
+        self.settles.notify_waiters();
     }
 }
 
@@ -86,7 +98,7 @@ impl Functions {
             limits: limits.clone(),
             reuse: reuse.split_whitespace().map(Into::into).collect(),
         };
-        let host = Host::load(settings, Arc::new(Mirror), &registry).expect("loaded");
+        let host = Host::load(settings, Arc::new(Mirror::default()), &registry).expect("loaded");
         Self {
             host,
             registry,
