@@ -172,7 +172,7 @@ impl Bench<'_> {
             let account = self.measure(server, load, Pace::PerSecond(rate), round)?;
             *answered += account.sent;
             let latencies = self.results.latencies.entry(server.kind).or_default();
-            let micros = |quantile| account.latency.value_at_quantile(quantile) as f64 / 1e3;
+            let micros = |quantile| account.latency.all().value_at_quantile(quantile) as f64 / 1e3;
             let sent = account.measured as f64 / account.elapsed.as_secs_f64();
             latencies.rate.0.push(sent);
             latencies.p50_micros.0.push(micros(0.5));
@@ -216,6 +216,7 @@ impl Bench<'_> {
             pace,
             warm_up: Duration::from_millis(500),
             measured: Duration::from_secs_f64(options.seconds),
+            cores: None,
         };
         client::run(&plan, &mut requests, &|| server.cpu_time())
             .with_context(|| format!("{}, {load}", server.kind))

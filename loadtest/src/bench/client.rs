@@ -2,11 +2,12 @@
 //! the server answers or at a rate that does not wait for it; several such streams beside each other.
 //! Servers never belong here.
 
+use super::calm::{Latencies, Slices};
+use super::machine::Cores;
 use super::requests::Source;
 use super::response::{self, Response};
 use crate::traffic::Random;
 use anyhow::{Context as _, bail, ensure};
-use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -17,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// How long answers may take after the last request was sent.
 const DRAIN: Duration = Duration::from_secs(20);
-/// Latencies are kept up to this, in nanoseconds.
-const LONGEST: u64 = 60_000_000_000;
 
 /// What to send where.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +40,8 @@ pub(super) struct Plan {
     pub(super) warm_up: Duration,
     /// Measured.
     pub(super) measured: Duration,
+    /// Where what the machine's host takes away is looked at; nowhere, and all counts.
+    pub(super) cores: Option<Cores>,
 }
 
 /// How fast requests are sent.
@@ -63,8 +64,8 @@ pub(super) struct Account {
     pub(super) elapsed: Duration,
     /// Processor time the server took while measuring.
     pub(super) cpu: Duration,
-    /// From the moment a request was due to its whole answer, in nanoseconds.
-    pub(super) latency: Histogram<u64>,
+    /// From the moment a request was due to its whole answer.
+    pub(super) latency: Latencies,
 }
 
 /// Sends `requests` as `plan` says; `cpu` tells the server's processor time so far.
@@ -114,6 +115,7 @@ pub(super) fn run_beside(
 
 struct Client<'p, 's> {
     spin: bool,
+    slices: Slices,
     poll: Poll,
     connections: Vec<Connection>,
     streams: Vec<Stream<'p, 's>>,
@@ -131,7 +133,7 @@ struct Stream<'p, 's> {
     gaps: Random,
     sent: u64,
     answered: u64,
-    latency: Histogram<u64>,
+    latency: Latencies,
 }
 
 struct Connection {
@@ -146,7 +148,9 @@ struct Connection {
 impl<'p, 's> Client<'p, 's> {
     fn new(plans: &'p mut [(&Plan, &mut (dyn Source + 's))]) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
-        let spin = plans.first().is_some_and(|(plan, _)| plan.spin);
+        let first = plans.first().map(|(plan, _)| **plan);
+        let spin = first.is_some_and(|plan| plan.spin);
+        let slices = Slices::from_now(first.and_then(|plan| plan.cores))?;
         let (mut connections, mut streams) = (Vec::new(), Vec::new());
         for (of, (plan, requests)) in plans.iter_mut().enumerate() {
             let from = connections.len();
@@ -158,6 +162,7 @@ impl<'p, 's> Client<'p, 's> {
         }
         Ok(Self {
             spin,
+            slices,
             poll,
             connections,
             streams,
@@ -176,6 +181,10 @@ impl<'p, 's> Client<'p, 's> {
             let now = Instant::now();
             if now >= end {
                 return Ok(());
+            }
+            if let Some(taken) = self.slices.ended(now)? {
+                let streams = self.streams.iter_mut();
+                streams.for_each(|stream| stream.latency.end_slice(taken));
             }
             for stream in &mut self.streams {
                 stream.send_due(&mut self.connections, now)?;
@@ -218,8 +227,7 @@ impl<'p, 's> Client<'p, 's> {
         }
         connection.due = None;
         stream.answered += 1;
-        let nanos = u64::try_from(due.elapsed().as_nanos()).unwrap_or(LONGEST);
-        stream.latency.saturating_record(nanos);
+        stream.latency.record(due.elapsed());
         stream.idle.push(number);
         if !stream.plan.keep_alive {
             let (target, of) = (stream.plan.target, connection.of);
@@ -267,7 +275,7 @@ impl<'p, 's> Stream<'p, 's> {
             gaps: Random::new(0x9a9 + salt),
             sent: 0,
             answered: 0,
-            latency: Histogram::new_with_max(LONGEST, 3)?,
+            latency: Latencies::new()?,
         })
     }
 

@@ -4,6 +4,7 @@
 //! are worth nothing. What the product does never belongs here.
 
 pub mod baseline;
+mod calm;
 pub mod click;
 mod client;
 pub mod edges;

@@ -1,9 +1,10 @@
 //! What the disk alone takes: whoever answers when it is durable waits for this at least.
 
+use super::super::calm::{Latencies, Slices};
 use super::super::client::Account;
+use super::super::machine::Cores;
 use crate::traffic::Random;
 use anyhow::Context as _;
-use hdrhistogram::Histogram;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{self, File};
 use std::hint;
@@ -21,22 +22,30 @@ const FILE_BYTES: u64 = 32 << 20;
 ///
 /// # Errors
 /// When a file in `folder` can't be written.
-pub(super) fn run(folder: &Path, rate: f64, lasts: Duration) -> anyhow::Result<Account> {
+pub(super) fn run(
+    folder: &Path,
+    cores: Cores,
+    rate: f64,
+    lasts: Duration,
+) -> anyhow::Result<Account> {
     let path = folder.join("disk-alone");
-    let written = write(&path, rate, lasts);
+    let written = write(&path, cores, rate, lasts);
     let _ = fs::remove_file(&path);
     written.with_context(|| path.display().to_string())
 }
 
-fn write(path: &Path, rate: f64, lasts: Duration) -> anyhow::Result<Account> {
+fn write(path: &Path, cores: Cores, rate: f64, lasts: Duration) -> anyhow::Result<Account> {
     let file = File::create(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES)?;
     file.sync_all()?;
-    let mut latency = Histogram::new(3)?;
+    let (mut latency, mut slices) = (Latencies::new()?, Slices::from_now(Some(cores))?);
     let mut random = Random::new(0);
     let (begun, mut offset, mut measured) = (Instant::now(), 0, 0);
     let mut due = begun;
     while begun.elapsed() < lasts {
+        if let Some(taken) = slices.ended(Instant::now())? {
+            latency.end_slice(taken);
+        }
         let mut dues = Vec::new();
         while due <= Instant::now() {
             dues.push(due);
@@ -52,7 +61,7 @@ fn write(path: &Path, rate: f64, lasts: Duration) -> anyhow::Result<Account> {
         }
         file.sync_data()?;
         for due in dues {
-            latency.record(u64::try_from(due.elapsed().as_nanos())?)?;
+            latency.record(due.elapsed());
             measured += 1;
         }
     }

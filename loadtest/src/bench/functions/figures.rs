@@ -7,7 +7,11 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What the rounds of one thing gave; latencies in ms.
+/// Columns of latencies: of calm time, of all, and how much of it was calm.
+const LATENCIES: [&str; 5] = ["p50", "p99", "p99.9", "p99 of all", "calm %"];
+
+/// What the rounds of one thing gave; latencies in ms, of the time in which nothing was taken for other
+/// machines.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Figures {
     pub(super) per_second: Rounds,
@@ -15,6 +19,10 @@ pub(super) struct Figures {
     pub(super) p99: Rounds,
     pub(super) p999: Rounds,
     pub(super) cpu_micros: Rounds,
+    /// Of all the time.
+    pub(super) p99_of_all: Rounds,
+    /// What of the time was calm.
+    pub(super) calm_percent: Rounds,
 }
 
 /// Who shares a core with functions that compute without end.
@@ -52,18 +60,32 @@ impl Figures {
     /// Adds a round.
     pub(super) fn add(&mut self, account: &Account) {
         let measured = account.measured as f64;
-        let millis = |quantile| account.latency.value_at_quantile(quantile) as f64 / 1e6;
+        let millis = |quantile| account.latency.calm().value_at_quantile(quantile) as f64 / 1e6;
         let seconds = account.elapsed.as_secs_f64();
         self.per_second.0.push(measured / seconds);
+        let of_all = account.latency.all().value_at_quantile(0.99);
+        self.p99_of_all.0.push(of_all as f64 / 1e6);
         self.p50.0.push(millis(0.5));
         self.p99.0.push(millis(0.99));
         self.p999.0.push(millis(0.999));
         let micros = account.cpu.as_secs_f64() * 1e6 / measured.max(1.0);
         self.cpu_micros.0.push(micros);
+        self.calm_percent
+            .0
+            .push(account.latency.calm_share() * 100.0);
     }
 
-    fn latencies(&self) -> [String; 3] {
-        [&self.p50, &self.p99, &self.p999].map(|rounds| rounds.shown(2))
+    /// For the columns of [`LATENCIES`].
+    fn latencies(&self) -> [String; 5] {
+        let [p50, p99, p999, of_all] =
+            [&self.p50, &self.p99, &self.p999, &self.p99_of_all].map(|rounds| rounds.shown(2));
+        [
+            p50,
+            p99,
+            p999,
+            of_all,
+            format!("{:.0}", self.calm_percent.median()),
+        ]
     }
 }
 
@@ -103,21 +125,18 @@ impl Results {
 
     fn most_sheet(&self) -> Sheet {
         let title = "Calls as fast as they are answered, one core, ms (median of rounds)";
-        let headings = ["call", "server", "calls/s", "p50", "p99", "p99.9", "CPU µs"];
+        let headings = [&["call", "server", "calls/s", "CPU µs"], &LATENCIES[..]].concat();
         let mut sheet = Sheet::new(title, &headings);
         let calls = [("hello", &self.hello), ("postback", &self.most)];
         for (call, by_kind) in calls {
             for (kind, figures) in by_kind {
-                let [p50, p99, p999] = figures.latencies();
-                sheet.row([
+                let begin = [
                     call.into(),
                     kind.to_string(),
                     figures.per_second.shown(0),
-                    p50,
-                    p99,
-                    p999,
                     figures.cpu_micros.shown(1),
-                ]);
+                ];
+                sheet.row(begin.into_iter().chain(figures.latencies()));
             }
         }
         sheet
@@ -125,28 +144,22 @@ impl Results {
 
     fn half_sheet(&self) -> Sheet {
         let title = "Postbacks at half of the edge's most, ms";
-        let headings = ["server", "calls/s", "p50", "p99", "p99.9", "CPU µs"];
+        let headings = [&["server", "calls/s", "CPU µs"], &LATENCIES[..]].concat();
         let mut sheet = Sheet::new(title, &headings);
         for (kind, figures) in &self.half {
-            let [p50, p99, p999] = figures.latencies();
-            sheet.row([
+            let begin = [
                 kind.to_string(),
                 figures.per_second.shown(0),
-                p50,
-                p99,
-                p999,
                 figures.cpu_micros.shown(1),
-            ]);
+            ];
+            sheet.row(begin.into_iter().chain(figures.latencies()));
         }
-        let [p50, p99, p999] = self.disk.latencies();
-        sheet.row([
+        let begin = [
             "none: events written and synced".into(),
             self.disk.per_second.shown(0),
-            p50,
-            p99,
-            p999,
             String::new(),
-        ]);
+        ];
+        sheet.row(begin.into_iter().chain(self.disk.latencies()));
         if let (Some(edge), Some(native)) =
             (self.half.get(&Kind::Fresh), self.half.get(&Kind::Native))
         {
@@ -157,21 +170,23 @@ impl Results {
             sheet.row([
                 "added by the edge and WebAssembly".into(),
                 String::new(),
+                added(|it| &it.cpu_micros),
                 added(|it| &it.p50),
                 added(|it| &it.p99),
                 added(|it| &it.p999),
-                added(|it| &it.cpu_micros),
+                added(|it| &it.p99_of_all),
+                String::new(),
             ]);
         }
         sheet
     }
 
     fn neighbours_sheet(&self) -> Sheet {
-        let headings = ["what", "calls/s", "p50", "p99", "p99.9"];
+        let headings = [&["what", "calls/s"], &LATENCIES[..]].concat();
         let mut sheet = Sheet::new("Neighbours on one core, ms", &headings);
         let mut row = |what: String, figures: &Figures| {
-            let [p50, p99, p999] = figures.latencies();
-            sheet.row([what, figures.per_second.shown(0), p50, p99, p999]);
+            let begin = [what, figures.per_second.shown(0)];
+            sheet.row(begin.into_iter().chain(figures.latencies()));
         };
         for (what, figures) in &self.neighbours {
             row(what.to_string(), figures);

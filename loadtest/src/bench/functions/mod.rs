@@ -197,7 +197,7 @@ impl Bench<'_> {
         let account = self.calmly(|bench| {
             let pace = Shown(Pace::PerSecond(rate));
             bench.progress(&format!("the disk alone: events, {pace}"))?;
-            disk::run(&bench.work, rate, lasts)
+            disk::run(&bench.work, bench.cores, rate, lasts)
         })?;
         self.results.disk.add(&account);
         Ok(())
@@ -221,7 +221,7 @@ impl Bench<'_> {
             let plan = bench.plan(server, 1, 500, Pace::AsAnswered);
             client::run(&plan, &mut Same::get("/allocate"), &|| server.cpu_time())
         })?;
-        let slowest = account.latency.max() as f64 / 1e6;
+        let slowest = account.latency.all().max() as f64 / 1e6;
         self.results.allocations.add(&account);
         self.results.slowest_allocation_millis.0.push(slowest);
         Ok(())
@@ -306,6 +306,7 @@ impl Bench<'_> {
             pace,
             warm_up: WARM_UP,
             measured: Duration::from_secs_f64(self.options.seconds),
+            cores: Some(self.cores),
         }
     }
 

@@ -142,6 +142,7 @@ impl Bench<'_> {
             pace,
             warm_up: Duration::ZERO,
             measured: Duration::from_secs_f64(self.options.seconds),
+            cores: None,
         };
         client::run(&plan, &mut requests, &|| Ok(Duration::ZERO))
     }
