@@ -214,6 +214,7 @@ impl Bench<'_> {
             expects: 302,
             spin: true,
             pace,
+            evenly: false,
             warm_up: Duration::from_millis(500),
             measured: Duration::from_secs_f64(options.seconds),
             cores: None,

@@ -36,6 +36,8 @@ pub(super) struct Plan {
     pub(super) spin: bool,
     /// How fast.
     pub(super) pace: Pace,
+    /// Whether requests at a rate come one as long after the other as the next, not at random moments (Poisson).
+    pub(super) evenly: bool,
     /// Sent before measuring.
     pub(super) warm_up: Duration,
     /// Measured.
@@ -49,7 +51,7 @@ pub(super) struct Plan {
 pub(super) enum Pace {
     /// The next one when the one before was answered (closed loop).
     AsAnswered,
-    /// So many a second at random moments (open loop, Poisson), whether or not answers come.
+    /// So many a second (open loop), whether or not answers come.
     PerSecond(f64),
 }
 
@@ -289,7 +291,11 @@ impl<'p, 's> Stream<'p, 's> {
             Pace::PerSecond(rate) => {
                 while self.next_due <= now {
                     self.waiting.push_back(self.next_due);
-                    self.next_due += self.gaps.gap(rate);
+                    self.next_due += if self.plan.evenly {
+                        Duration::from_secs_f64(1.0 / rate)
+                    } else {
+                        self.gaps.gap(rate)
+                    };
                 }
                 let free = self.idle.len().min(self.waiting.len());
                 for due in self.waiting.drain(..free).collect::<Vec<_>>() {

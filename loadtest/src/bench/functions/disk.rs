@@ -3,6 +3,7 @@
 use super::super::calm::{Latencies, Slices};
 use super::super::client::Account;
 use super::super::machine::Cores;
+use super::figures::Moments;
 use crate::traffic::Random;
 use anyhow::Context as _;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -17,7 +18,7 @@ const EVENT: [u8; 320] = [0xa5; 320];
 /// As a journal's segment, in bytes.
 const FILE_BYTES: u64 = 32 << 20;
 
-/// Writes and syncs events that are due `rate` times a second, at random; those that became due meanwhile go
+/// Writes and syncs events that are due `rate` times a second; those that became due meanwhile go
 /// together. Latencies are from when each was due.
 ///
 /// # Errors
@@ -26,15 +27,22 @@ pub(super) fn run(
     folder: &Path,
     cores: Cores,
     rate: f64,
+    moments: Moments,
     lasts: Duration,
 ) -> anyhow::Result<Account> {
     let path = folder.join("disk-alone");
-    let written = write(&path, cores, rate, lasts);
+    let written = write(&path, cores, rate, moments, lasts);
     let _ = fs::remove_file(&path);
     written.with_context(|| path.display().to_string())
 }
 
-fn write(path: &Path, cores: Cores, rate: f64, lasts: Duration) -> anyhow::Result<Account> {
+fn write(
+    path: &Path,
+    cores: Cores,
+    rate: f64,
+    moments: Moments,
+    lasts: Duration,
+) -> anyhow::Result<Account> {
     let file = File::create(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES)?;
     file.sync_all()?;
@@ -49,7 +57,10 @@ fn write(path: &Path, cores: Cores, rate: f64, lasts: Duration) -> anyhow::Resul
         let mut dues = Vec::new();
         while due <= Instant::now() {
             dues.push(due);
-            due += random.gap(rate);
+            due += match moments {
+                Moments::Evenly => Duration::from_secs_f64(1.0 / rate),
+                Moments::AtRandom => random.gap(rate),
+            };
         }
         if dues.is_empty() {
             hint::spin_loop();

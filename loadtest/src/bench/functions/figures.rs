@@ -39,6 +39,24 @@ pub(super) enum Neighbours {
     Spin,
 }
 
+/// When requests come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Moments {
+    /// One as long after the other as the next.
+    Evenly,
+    /// As those of many senders do who know nothing of each other (Poisson).
+    AtRandom,
+}
+
+/// Half of the edge's most.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Half {
+    pub(super) servers: BTreeMap<Kind, Figures>,
+    /// As many events, written and synced by nobody but the load generator.
+    pub(super) disk: Figures,
+}
+
 /// All that was found.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Results {
@@ -46,9 +64,7 @@ pub(super) struct Results {
     /// Postbacks as fast as they are answered.
     pub(super) most: BTreeMap<Kind, Figures>,
     /// Postbacks at half of the edge's most.
-    pub(super) half: BTreeMap<Kind, Figures>,
-    /// As many events, written and synced by nobody but the load generator.
-    pub(super) disk: Figures,
+    pub(super) half: BTreeMap<Moments, Half>,
     pub(super) neighbours: BTreeMap<Neighbours, Figures>,
     pub(super) allocations: Figures,
     pub(super) slowest_allocation_millis: Rounds,
@@ -100,27 +116,77 @@ impl fmt::Display for Neighbours {
     }
 }
 
+impl fmt::Display for Moments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Evenly => "evenly spaced",
+            Self::AtRandom => "at random moments",
+        })
+    }
+}
+
 /// A pace for people.
-pub(super) struct Shown(pub(super) Pace);
+pub(super) struct Shown(pub(super) Pace, pub(super) Moments);
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Pace::AsAnswered => f.write_str("as fast as they are answered"),
-            Pace::PerSecond(rate) => write!(f, "{rate:.0} a second"),
+            Pace::PerSecond(rate) => write!(f, "{rate:.0} a second {}", self.1),
         }
+    }
+}
+
+impl Half {
+    fn sheet(&self, moments: Moments) -> Sheet {
+        let title = format!("Postbacks at half of the edge's most, {moments}, ms");
+        let headings = [&["server", "calls/s", "CPU µs"], &LATENCIES[..]].concat();
+        let mut sheet = Sheet::new(&title, &headings);
+        for (kind, figures) in &self.servers {
+            let begin = [
+                kind.to_string(),
+                figures.per_second.shown(0),
+                figures.cpu_micros.shown(1),
+            ];
+            sheet.row(begin.into_iter().chain(figures.latencies()));
+        }
+        let begin = [
+            "none: events written and synced".into(),
+            self.disk.per_second.shown(0),
+            String::new(),
+        ];
+        sheet.row(begin.into_iter().chain(self.disk.latencies()));
+        if let (Some(edge), Some(native)) = (
+            self.servers.get(&Kind::Fresh),
+            self.servers.get(&Kind::Native),
+        ) {
+            let added = |of: fn(&Figures) -> &Rounds| {
+                let added = of(edge).0.iter().zip(&of(native).0).map(|(a, b)| a - b);
+                format!("{:.2}", Rounds(added.collect()).median())
+            };
+            sheet.row([
+                "added by the edge and WebAssembly".into(),
+                String::new(),
+                added(|it| &it.cpu_micros),
+                added(|it| &it.p50),
+                added(|it| &it.p99),
+                added(|it| &it.p999),
+                added(|it| &it.p99_of_all),
+                String::new(),
+            ]);
+        }
+        sheet
     }
 }
 
 impl Results {
     /// All tables.
     pub(super) fn sheets(&self) -> Vec<Sheet> {
-        vec![
-            self.most_sheet(),
-            self.half_sheet(),
-            self.neighbours_sheet(),
-            self.machine_sheet(),
-        ]
+        let halves = self.half.iter().map(|(moments, half)| half.sheet(*moments));
+        let mut sheets = vec![self.most_sheet()];
+        sheets.extend(halves);
+        sheets.extend([self.neighbours_sheet(), self.machine_sheet()]);
+        sheets
     }
 
     fn most_sheet(&self) -> Sheet {
@@ -138,45 +204,6 @@ impl Results {
                 ];
                 sheet.row(begin.into_iter().chain(figures.latencies()));
             }
-        }
-        sheet
-    }
-
-    fn half_sheet(&self) -> Sheet {
-        let title = "Postbacks at half of the edge's most, ms";
-        let headings = [&["server", "calls/s", "CPU µs"], &LATENCIES[..]].concat();
-        let mut sheet = Sheet::new(title, &headings);
-        for (kind, figures) in &self.half {
-            let begin = [
-                kind.to_string(),
-                figures.per_second.shown(0),
-                figures.cpu_micros.shown(1),
-            ];
-            sheet.row(begin.into_iter().chain(figures.latencies()));
-        }
-        let begin = [
-            "none: events written and synced".into(),
-            self.disk.per_second.shown(0),
-            String::new(),
-        ];
-        sheet.row(begin.into_iter().chain(self.disk.latencies()));
-        if let (Some(edge), Some(native)) =
-            (self.half.get(&Kind::Fresh), self.half.get(&Kind::Native))
-        {
-            let added = |of: fn(&Figures) -> &Rounds| {
-                let added = of(edge).0.iter().zip(&of(native).0).map(|(a, b)| a - b);
-                format!("{:.2}", Rounds(added.collect()).median())
-            };
-            sheet.row([
-                "added by the edge and WebAssembly".into(),
-                String::new(),
-                added(|it| &it.cpu_micros),
-                added(|it| &it.p50),
-                added(|it| &it.p99),
-                added(|it| &it.p999),
-                added(|it| &it.p99_of_all),
-                String::new(),
-            ]);
         }
         sheet
     }
@@ -223,11 +250,11 @@ impl Results {
             let found = Some(figures.p99.median());
             goals.push(Goal::new(&format!("{what}, p99 in ms"), p99, found));
         }
-        goals.push(Goal::new(
-            "postbacks at half load, p99 in ms",
-            2.0,
-            Some(self.half[&Kind::Fresh].p99.median()),
-        ));
+        for (moments, half) in &self.half {
+            let what = format!("postbacks at half load, {moments}, p99 in ms");
+            let found = half.servers[&Kind::Fresh].p99.median();
+            goals.push(Goal::new(&what, 2.0, Some(found)));
+        }
         let clicks = |which| &self.neighbours[&which].p99;
         let ratio = clicks(Neighbours::Beside).ratio(clicks(Neighbours::Alone));
         goals.push(Goal::new(

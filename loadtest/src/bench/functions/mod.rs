@@ -17,7 +17,7 @@ use super::{Findings, work_folder};
 use crate::interrupt::Interrupt;
 use crate::links;
 use anyhow::{Context as _, ensure};
-use figures::{Neighbours, Results, Shown};
+use figures::{Moments, Neighbours, Results, Shown};
 use requests::{Postbacks, Same};
 use server::{Kind, Server};
 use std::fs;
@@ -120,10 +120,12 @@ impl Bench<'_> {
         for server in &mut servers {
             self.most_postbacks(server)?;
         }
-        for server in &mut servers {
-            self.postbacks_at_half(server)?;
+        for moments in [Moments::Evenly, Moments::AtRandom] {
+            for server in &mut servers {
+                self.postbacks_at_half(server, moments)?;
+            }
+            self.disk_alone(moments)?;
         }
-        self.disk_alone()?;
         let fresh = servers.iter_mut().find(|it| it.kind == Kind::Fresh);
         let fresh = fresh.context("the first kind")?;
         self.allocations(fresh)?;
@@ -171,7 +173,8 @@ impl Bench<'_> {
     }
 
     fn most_postbacks(&mut self, server: &mut Server) -> anyhow::Result<()> {
-        let account = self.calmly(|bench| bench.postbacks(server, Pace::AsAnswered))?;
+        let account =
+            self.calmly(|bench| bench.postbacks(server, Pace::AsAnswered, Moments::AtRandom))?;
         let figures = self.results.most.entry(server.kind).or_default();
         figures.add(&account);
         Ok(())
@@ -183,29 +186,40 @@ impl Bench<'_> {
     }
 
     /// All at the same rate.
-    fn postbacks_at_half(&mut self, server: &mut Server) -> anyhow::Result<()> {
+    fn postbacks_at_half(&mut self, server: &mut Server, moments: Moments) -> anyhow::Result<()> {
         let rate = self.half();
-        let account = self.calmly(|bench| bench.postbacks(server, Pace::PerSecond(rate)))?;
-        let figures = self.results.half.entry(server.kind).or_default();
-        figures.add(&account);
+        let account =
+            self.calmly(|bench| bench.postbacks(server, Pace::PerSecond(rate), moments))?;
+        let half = self.results.half.entry(moments).or_default();
+        half.servers.entry(server.kind).or_default().add(&account);
         Ok(())
     }
 
     /// As many events as there are postbacks at half of the edge's most.
-    fn disk_alone(&mut self) -> anyhow::Result<()> {
+    fn disk_alone(&mut self, moments: Moments) -> anyhow::Result<()> {
         let (rate, lasts) = (self.half(), Duration::from_secs_f64(self.options.seconds));
         let account = self.calmly(|bench| {
-            let pace = Shown(Pace::PerSecond(rate));
+            let pace = Shown(Pace::PerSecond(rate), moments);
             bench.progress(&format!("the disk alone: events, {pace}"))?;
-            disk::run(&bench.work, bench.cores, rate, lasts)
+            disk::run(&bench.work, bench.cores, rate, moments, lasts)
         })?;
-        self.results.disk.add(&account);
+        let half = self.results.half.entry(moments).or_default();
+        half.disk.add(&account);
         Ok(())
     }
 
-    fn postbacks(&mut self, server: &mut Server, pace: Pace) -> anyhow::Result<Account> {
-        self.progress(&format!("{}: postbacks, {}", server.kind, Shown(pace)))?;
-        let plan = self.plan(server, self.options.postback_connections, 200, pace);
+    fn postbacks(
+        &mut self,
+        server: &mut Server,
+        pace: Pace,
+        moments: Moments,
+    ) -> anyhow::Result<Account> {
+        let shown = Shown(pace, moments);
+        self.progress(&format!("{}: postbacks, {shown}", server.kind))?;
+        let plan = Plan {
+            evenly: moments == Moments::Evenly,
+            ..self.plan(server, self.options.postback_connections, 200, pace)
+        };
         self.fired += 1;
         let mut postbacks = Postbacks::new(format!("bench{}", self.fired))?;
         let account = client::run(&plan, &mut postbacks, &|| server.cpu_time())
@@ -304,6 +318,7 @@ impl Bench<'_> {
             expects,
             spin: true,
             pace,
+            evenly: false,
             warm_up: WARM_UP,
             measured: Duration::from_secs_f64(self.options.seconds),
             cores: Some(self.cores),
