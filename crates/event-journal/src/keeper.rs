@@ -179,6 +179,17 @@ fn micros(time: Duration) -> u64 {
 #[derive(Debug, Default)]
 pub(crate) struct Wake(OnceLock<Thread>);
 
+/// Asks a journal's keeper for a sync of what somebody waits for, from any thread and without waiting itself.
+#[derive(Debug, Clone)]
+pub struct SyncRequest(pub(crate) Arc<Wake>);
+
+impl SyncRequest {
+    /// Asks for it.
+    pub fn send(&self) {
+        self.0.wake();
+    }
+}
+
 impl Wake {
     pub(crate) fn wake(&self) {
         if let Some(thread) = self.0.get() {

@@ -20,7 +20,7 @@ mod writer;
 pub use checkpoint::Seal;
 pub use error::{AppendError, OpenError, ReadError, SyncFailed};
 pub use frame::{Frame, FrameError, Frames, frames};
-pub use keeper::{Keeper, Stats, Upkeep};
+pub use keeper::{Keeper, Stats, SyncRequest, Upkeep};
 pub use open::{Opened, Options, Unkept, open, open_on};
 pub use reader::{LaneReader, Run};
 pub use recovery::{LaneRecovery, Recovery};

@@ -2,6 +2,7 @@
 
 use crate::error::{AppendError, SyncFailed};
 use crate::frame;
+use crate::keeper::SyncRequest;
 use crate::lane::{Lane, Prepared, lock};
 use crate::reader::MAX_PAYLOAD;
 use crate::segment::START;
@@ -109,11 +110,11 @@ impl<S: Storage> LaneWriter<S> {
         done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
     ) {
         self.when_durable(seq, done);
-        self.sync_soon();
+        self.lane.keeper.wake();
     }
 
-    /// As [`LaneWriter::sync_through`], but leaves it to the next sync, for which
-    /// [`LaneWriter::sync_soon`] asks; if nobody does, it comes by itself after the journal's interval.
+    /// As [`LaneWriter::sync_through`], but leaves it to the next sync: one that somebody asks for, or else
+    /// that of everything, after the journal's interval.
     pub fn when_durable(
         &self,
         seq: u64,
@@ -122,9 +123,10 @@ impl<S: Storage> LaneWriter<S> {
         self.lane.wait_for(seq, Box::new(done));
     }
 
-    /// Asks for a sync of what somebody waits for.
-    pub fn sync_soon(&self) {
-        self.lane.keeper.wake();
+    /// Asks for syncs of what somebody waits for.
+    #[must_use]
+    pub fn sync_request(&self) -> SyncRequest {
+        SyncRequest(self.lane.keeper.clone())
     }
 
     /// Takes a first segment, so that opening has room for one or has said that there is none.

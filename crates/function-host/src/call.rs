@@ -1,7 +1,7 @@
 //! One call of a function: from the request to the last part of its answer, within its limits.
 
 use crate::Failure;
-use crate::answer::Answer;
+use crate::answer::{self, Answer};
 use crate::body::{Body, Part};
 use crate::cpu::{Budget, Charged};
 use crate::guest::Guest;
@@ -169,8 +169,9 @@ impl Instance {
         }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
+            // Whatever computes for long must not keep others' answers.
+            answer::hand_over();
             let guest = store.data_mut();
-            guest.settle();
             if guest.budget.is_spent() {
                 guest.cpu_exhausted = true;
                 Ok(UpdateDeadline::Interrupt)

@@ -2,6 +2,7 @@
 //! interrupts whoever computes for long.
 
 use crate::guest::Guest;
+use crate::outbound::Internal;
 use crate::{LoadError, offered};
 use std::path::Path;
 use std::sync::Arc;
@@ -30,11 +31,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// An engine for so many instances at once, each with so much memory.
+    /// An engine for so many instances at once, each with so much memory. Its clock lets `internal` settle what was
+    /// put off, so that nobody waits for a thread that others keep from running.
     pub(crate) fn new(
         cache_dir: &Path,
         instances: u32,
         memory_bytes: usize,
+        internal: Arc<dyn Internal>,
     ) -> Result<Self, LoadError> {
         let made = configure(cache_dir, instances, memory_bytes).and_then(|config| {
             let engine = wasmtime::Engine::new(&config)?;
@@ -44,7 +47,7 @@ impl Engine {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
             offered::add_to_linker(&mut linker)?;
-            let clock = Clock::start(engine.clone())?;
+            let clock = Clock::start(engine.clone(), internal)?;
             Ok(Self {
                 engine,
                 linker,
@@ -111,7 +114,7 @@ struct Shared {
 pub(crate) struct Running(Arc<Shared>);
 
 impl Clock {
-    fn start(engine: wasmtime::Engine) -> wasmtime::Result<Self> {
+    fn start(engine: wasmtime::Engine, internal: Arc<dyn Internal>) -> wasmtime::Result<Self> {
         let shared = Arc::new(Shared {
             running: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -119,7 +122,7 @@ impl Clock {
         let ticking = shared.clone();
         let thread = thread::Builder::new()
             .name("function-clock".into())
-            .spawn(move || tick(&engine, &ticking))?;
+            .spawn(move || tick(&engine, &*internal, &ticking))?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -136,13 +139,14 @@ impl Clock {
     }
 }
 
-fn tick(engine: &wasmtime::Engine, shared: &Shared) {
+fn tick(engine: &wasmtime::Engine, internal: &dyn Internal, shared: &Shared) {
     while !shared.stop.load(Ordering::Acquire) {
         if shared.running.load(Ordering::Acquire) == 0 {
             thread::park();
         } else {
             thread::sleep(TICK);
             engine.increment_epoch();
+            internal.settle();
         }
     }
 }

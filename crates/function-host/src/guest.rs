@@ -1,6 +1,5 @@
 //! What belongs to one instance of a component: its view of WASI, its memory's limit, its way out.
 
-use crate::answer;
 use crate::cpu::Budget;
 use crate::offered::{Stores, View};
 use crate::outbound::Outbound;
@@ -84,12 +83,6 @@ impl Guest {
     pub(crate) fn begin(&mut self, budget: Arc<Budget>) {
         self.budget = budget;
         self.outbound.asked = 0;
-    }
-
-    /// A function computes for long: what others wait for is not to wait for it.
-    pub(crate) fn settle(&self) {
-        answer::hand_over();
-        self.outbound.settle();
     }
 
     /// Takes what the function wrote to its error output, such as why it panicked.

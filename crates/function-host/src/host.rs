@@ -194,6 +194,7 @@ impl Host {
                 &settings.cache_dir,
                 u32::try_from(instances).unwrap_or(u32::MAX),
                 limits.memory_bytes,
+                internal.clone(),
             )?,
             metrics: Metrics::new(registry).map_err(|error| engine(&error))?,
             permits: Arc::new(Semaphore::new(limits.concurrency)),

@@ -25,8 +25,8 @@ pub trait Internal: Send + Sync + 'static {
     /// Answers a request, whose body is all there.
     fn answer(&self, request: Request<Bytes>) -> InternalAnswer;
 
-    /// Does what was put off so that more could share it. Called when a thread that functions run on has nothing
-    /// else to do for now, and every few milliseconds while one computes.
+    /// Does what was put off so that more could share it, without waiting for anybody. Called when a thread that
+    /// functions run on has nothing else to do for now, and every two milliseconds while any call runs.
     fn settle(&self);
 }
 
@@ -122,13 +122,6 @@ pub(crate) struct Outbound {
     pub(crate) internal: Arc<dyn Internal>,
     /// Requests made in this call.
     pub(crate) asked: u32,
-}
-
-impl Outbound {
-    /// Keeps nobody waiting for what others could join.
-    pub(crate) fn settle(&self) {
-        self.internal.settle();
-    }
 }
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;

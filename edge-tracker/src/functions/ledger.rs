@@ -1,10 +1,11 @@
 //! The lane of what is money: each entry is durable before it is answered; who come at once share one
-//! sync. It is asked for when nobody more can come for now, since all who could are waiting or the first of them
-//! has waited for long enough: a sync for each would cost more than all else that an entry costs.
+//! sync. Who writes does not ask for it: that comes when a thread that entries come from has nothing else to do
+//! for now, or else soon, by the clock. A sync for each would cost more than all else that an entry costs.
 
-use event_journal::{AppendError, LaneWriter};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use event_journal::{AppendError, LaneWriter, SyncRequest};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tracking_events::{Event, MAX_EVENT_BYTES};
@@ -12,18 +13,16 @@ use tracking_events::{Event, MAX_EVENT_BYTES};
 /// A disk that takes longer is taken for broken.
 const SYNC_WITHIN: Duration = Duration::from_secs(3);
 
-/// The first of those who share a sync waits for no longer before the next one asks for it.
-const GATHERS: Duration = Duration::from_millis(1);
-
 /// Takes events that must survive a power cut.
 #[derive(Debug, Clone)]
-pub struct Ledger(Arc<Mutex<Writing>>);
+pub struct Ledger(Arc<Shared>);
 
 #[derive(Debug)]
-struct Writing {
-    lane: LaneWriter,
-    /// Since when somebody has waited for a sync that nobody has asked for.
-    waiting: Option<Instant>,
+struct Shared {
+    lane: Mutex<LaneWriter>,
+    sync: SyncRequest,
+    /// Whether somebody waits for a sync that nobody has asked for.
+    waiting: AtomicBool,
 }
 
 /// Why an event is not durable; who sent it is to send it again.
@@ -43,17 +42,18 @@ impl Ledger {
     /// Writes to `lane`, which is nobody else's.
     #[must_use]
     pub fn new(lane: LaneWriter) -> Self {
-        let waiting = None;
-        Self(Arc::new(Mutex::new(Writing { lane, waiting })))
+        Self(Arc::new(Shared {
+            sync: lane.sync_request(),
+            lane: Mutex::new(lane),
+            waiting: AtomicBool::new(false),
+        }))
     }
 
-    /// Asks for the sync that somebody waits for, if anybody does.
+    /// Asks for the sync that somebody waits for, if anybody does. Waits for nobody.
     pub(super) fn sync(&self) {
-        self.writing().sync();
-    }
-
-    fn writing(&self) -> MutexGuard<'_, Writing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        if self.0.waiting.swap(false, Ordering::AcqRel) {
+            self.0.sync.send();
+        }
     }
 
     /// Returns when the event is durable, after a [`Ledger::sync`]. It may be so although this returns an error.
@@ -70,8 +70,8 @@ impl Ledger {
         &self,
         event: &Event<'_>,
     ) -> Result<oneshot::Receiver<Result<(), event_journal::SyncFailed>>, NotDurable> {
-        let mut writing = self.writing();
-        let appended = writing.lane.append(MAX_EVENT_BYTES, |room| {
+        let mut lane = self.0.lane.lock().unwrap_or_else(PoisonError::into_inner);
+        let appended = lane.append(MAX_EVENT_BYTES, |room| {
             tracking_events::encode(event, room).ok()
         });
         let seq = appended.map_err(|error| match error {
@@ -79,22 +79,13 @@ impl Ledger {
             other => NotDurable::NoRoom(other),
         })?;
         let (done, synced) = oneshot::channel();
-        writing.lane.when_durable(seq, |outcome| {
+        lane.when_durable(seq, |outcome| {
             // Who waited may have gone.
             let _ = done.send(outcome);
         });
-        if writing.waiting.get_or_insert_with(Instant::now).elapsed() >= GATHERS {
-            writing.sync();
-        }
+        // After it waits: who asks in between asks for others.
+        self.0.waiting.store(true, Ordering::Release);
         Ok(synced)
-    }
-}
-
-impl Writing {
-    fn sync(&mut self) {
-        if self.waiting.take().is_some() {
-            self.lane.sync_soon();
-        }
     }
 }
 
@@ -164,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sync_is_asked_for_by_who_rests_and_by_who_comes_late() {
+    async fn a_sync_is_asked_for_when_nobody_more_comes() {
         let dir = tempfile::tempdir().expect("a folder");
         let Opened {
             mut writers,
@@ -172,19 +163,14 @@ mod tests {
             ..
         } = open(&options(dir.path())).expect("opened");
         let ledger = Ledger::new(writers.pop().expect("one"));
-        for round in 1..=2 {
+        for _ in 0..3 {
             let writes = begin(&ledger);
-            if round == 1 {
-                ledger.sync();
-            } else {
-                let began = Instant::now().checked_sub(GATHERS);
-                ledger.writing().waiting = Some(began.expect("a machine that has run for longer"));
-                assert_eq!(ledger.write(&EVENT).await, Ok(()));
-            }
+            assert!(ledger.0.waiting.load(Ordering::Acquire), "nobody asks");
+            ledger.sync();
+            assert!(!ledger.0.waiting.load(Ordering::Acquire));
             for write in writes {
                 assert_eq!(write.await, Ok(()));
             }
-            assert!(ledger.writing().waiting.is_none());
         }
     }
 }
