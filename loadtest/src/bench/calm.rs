@@ -1,8 +1,11 @@
 //! Latencies of the time in which the machine's host took nothing away for other machines. A virtual machine
-//! whose core is taken for 10 ms answers nobody meanwhile: what is measured then is the host. Which slices of
-//! time count is decided by what the kernel says of them, never by what was measured.
+//! whose core is taken for 10 ms answers nobody meanwhile: what is measured then is the host.
+//!
+//! Which slices of time count is decided by what the kernel says was stolen in them, not by latencies. Both
+//! ways it is not exact: the kernel tells of whole hundredths of a second, and nothing is stolen from a core
+//! that has nothing to do, so that idle slices are calm more often. All latencies are kept beside.
 
-use super::machine::{Cores, Stolen};
+use super::machine::{Cores, stolen_ticks};
 use hdrhistogram::Histogram;
 use std::mem;
 use std::time::{Duration, Instant};
@@ -12,40 +15,41 @@ use std::time::{Duration, Instant};
 const SLICE: Duration = Duration::from_millis(50);
 /// Latencies are kept up to this, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
+/// What share of the slices must be calm for them to tell anything by themselves.
+const ENOUGH: f64 = 0.2;
 
 /// Says which slices of time have ended, and whether anything was taken in them.
 #[derive(Debug)]
 pub(super) struct Slices {
-    cores: Option<Cores>,
-    since: Option<Stolen>,
+    cores: Cores,
+    ticks: u64,
     ends: Instant,
 }
 
-/// Latencies as they come, in nanoseconds.
+/// Latencies as they come.
 #[derive(Debug)]
 pub(super) struct Latencies {
-    /// All.
+    /// All, in nanoseconds.
     all: Histogram<u64>,
     /// Those of calm slices.
     calm: Histogram<u64>,
-    /// Those of the slice that now is, and of the one before it.
-    now: Vec<u64>,
-    before: Vec<u64>,
+    /// Those of the slice that now is, and of the one before it, if there are slices.
+    slices: Option<[Vec<u64>; 2]>,
     /// Whether anything was taken in the last three slices.
     taken: [bool; 3],
-    slices: u32,
-    calm_slices: u32,
+    ended: u32,
+    were_calm: u32,
 }
 
 impl Slices {
-    /// Slices from now on, of time on these cores; without any, nothing is taken.
+    /// Slices from now on, of time on these cores.
     ///
     /// # Errors
     /// When the kernel does not tell what is taken.
-    pub(super) fn from_now(cores: Option<Cores>) -> anyhow::Result<Self> {
+    pub(super) fn from_now(cores: Cores) -> anyhow::Result<Self> {
         Ok(Self {
             cores,
-            since: cores.map(Stolen::from_now).transpose()?,
+            ticks: stolen_ticks(cores)?,
             ends: Instant::now() + SLICE,
         })
     }
@@ -58,68 +62,67 @@ impl Slices {
         if now < self.ends {
             return Ok(None);
         }
-        let taken = self.since.map_or(Ok(0.0), Stolen::share)? > 0.0;
-        *self = Self::from_now(self.cores)?;
-        Ok(Some(taken))
+        let before = mem::replace(self, Self::from_now(self.cores)?);
+        Ok(Some(self.ticks > before.ticks))
     }
 }
 
 impl Latencies {
-    /// None yet.
-    ///
-    /// # Errors
-    /// Never: the bounds are right.
-    pub(super) fn new() -> anyhow::Result<Self> {
-        let none = Histogram::new_with_max(LONGEST, 3)?;
-        Ok(Self {
+    /// None yet; with `slices`, calm ones are told apart.
+    pub(super) fn new(slices: bool) -> Self {
+        let none = Histogram::new_with_max(LONGEST, 3).expect("bounds that are right");
+        Self {
             all: none.clone(),
             calm: none,
-            now: Vec::new(),
-            before: Vec::new(),
+            slices: slices.then(Default::default),
             taken: [true; 3],
-            slices: 0,
-            calm_slices: 0,
-        })
+            ended: 0,
+            were_calm: 0,
+        }
     }
 
     /// Adds one that was answered now.
     pub(super) fn record(&mut self, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(LONGEST);
         self.all.saturating_record(nanos);
-        self.now.push(nanos);
+        if let Some([now, _]) = &mut self.slices {
+            now.push(nanos);
+        }
     }
 
-    /// A slice has ended, in which something was `taken` or not.
+    /// A slice has ended, in which something was `taken` or not. What comes after the last one counts among all.
     pub(super) fn end_slice(&mut self, taken: bool) {
         let [_, second, third] = self.taken;
         self.taken = [second, third, taken];
-        let before = mem::replace(&mut self.before, mem::take(&mut self.now));
-        self.slices += 1;
+        self.ended += 1;
+        let Some([now, before]) = &mut self.slices else {
+            return;
+        };
         if self.taken == [false; 3] {
-            self.calm_slices += 1;
-            for nanos in before {
-                self.calm.saturating_record(nanos);
+            self.were_calm += 1;
+            for nanos in &*before {
+                self.calm.saturating_record(*nanos);
             }
         }
+        mem::swap(now, before);
+        now.clear();
     }
 
     /// Forgets all so far, but not how the last slices were.
     pub(super) fn reset(&mut self) {
-        self.all.reset();
-        self.calm.reset();
-        self.now.clear();
-        self.before.clear();
-        (self.slices, self.calm_slices) = (0, 0);
+        let taken = self.taken;
+        *self = Self::new(self.slices.is_some());
+        self.taken = taken;
     }
 
-    /// All of them.
+    /// All of them, in nanoseconds.
     pub(super) const fn all(&self) -> &Histogram<u64> {
         &self.all
     }
 
-    /// Those of calm slices; all, if no slice was calm.
+    /// Those of calm slices; all, if less than a fifth was calm.
     pub(super) fn calm(&self) -> &Histogram<u64> {
-        if self.calm.is_empty() {
+        if self.calm.is_empty() || self.calm_share() < ENOUGH {
             &self.all
         } else {
             &self.calm
@@ -128,7 +131,7 @@ impl Latencies {
 
     /// What share of the slices was calm.
     pub(super) fn calm_share(&self) -> f64 {
-        f64::from(self.calm_slices) / f64::from(self.slices.max(1))
+        f64::from(self.were_calm) / f64::from(self.ended.max(1))
     }
 }
 
@@ -136,15 +139,20 @@ impl Latencies {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_was_answered_beside_a_slice_that_was_taken_does_not_count() {
-        let mut latencies = Latencies::new().expect("bounds");
-        // What came before is not known, and what comes after the last one neither.
-        let slices = [false, false, false, true, false, false, false, false];
+    /// Latencies of 1 ms, 2 ms and so on, one for each slice.
+    fn latencies(slices: &[bool]) -> Latencies {
+        let mut latencies = Latencies::new(true);
         for (millis, taken) in (1..).zip(slices) {
             latencies.record(Duration::from_millis(millis));
-            latencies.end_slice(taken);
+            latencies.end_slice(*taken);
         }
+        latencies
+    }
+
+    #[test]
+    fn what_was_answered_beside_a_slice_that_was_taken_does_not_count() {
+        // What came before the first is not known, nor what comes after the last.
+        let latencies = latencies(&[false, false, false, true, false, false, false, false]);
         let calm = latencies.calm().iter_recorded();
         let calm: Vec<u64> = calm.map(|it| it.value_iterated_to() / 1_000_000).collect();
         assert_eq!(calm, [2, 6, 7]);
@@ -153,11 +161,24 @@ mod tests {
     }
 
     #[test]
-    fn without_a_calm_slice_all_count() {
-        let mut latencies = Latencies::new().expect("bounds");
-        latencies.record(Duration::from_millis(1));
-        latencies.end_slice(true);
+    fn where_hardly_a_slice_was_calm_all_count() {
+        let mut slices = [true; 20];
+        slices[4..7].fill(false);
+        let latencies = latencies(&slices);
+        assert_eq!(latencies.calm_share(), 1.0 / 20.0);
+        assert_eq!(latencies.calm().len(), 20);
+    }
+
+    #[test]
+    fn what_was_measured_before_a_reset_does_not_count() {
+        let mut latencies = latencies(&[false; 5]);
+        latencies.reset();
+        assert!(latencies.all().is_empty());
+        for _ in 0..2 {
+            latencies.record(Duration::from_millis(9));
+            latencies.end_slice(false);
+        }
+        // The first one follows calm slices.
         assert_eq!(latencies.calm().len(), 1);
-        assert_eq!(latencies.calm_share(), 0.0);
     }
 }

@@ -3,7 +3,7 @@
 //! All servers run at once, idle but for the one that is measured; each figure of a round is taken
 //! of all of them before the next figure, so that what the machine does meanwhile hits all alike.
 
-use super::client::{self, Account, Pace, Plan};
+use super::client::{self, Account, Moments, Pace, Plan};
 use super::machine::Machine;
 use super::report::{Goal, Rounds, Sheet};
 use super::requests::Requests;
@@ -169,7 +169,12 @@ impl Bench<'_> {
                 .as_ref()
                 .map(|urls| Distribution::read(urls, CLICK_LOG))
                 .transpose()?;
-            let account = self.measure(server, load, Pace::PerSecond(rate), round)?;
+            let account = self.measure(
+                server,
+                load,
+                Pace::PerSecond(rate, Moments::AtRandom),
+                round,
+            )?;
             *answered += account.sent;
             let latencies = self.results.latencies.entry(server.kind).or_default();
             let micros = |quantile| account.latency.all().value_at_quantile(quantile) as f64 / 1e3;
@@ -214,7 +219,6 @@ impl Bench<'_> {
             expects: 302,
             spin: true,
             pace,
-            evenly: false,
             warm_up: Duration::from_millis(500),
             measured: Duration::from_secs_f64(options.seconds),
             cores: None,

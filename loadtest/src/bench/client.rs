@@ -10,8 +10,10 @@ use crate::traffic::Random;
 use anyhow::{Context as _, bail, ensure};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -36,8 +38,6 @@ pub(super) struct Plan {
     pub(super) spin: bool,
     /// How fast.
     pub(super) pace: Pace,
-    /// Whether requests at a rate come one as long after the other as the next, not at random moments (Poisson).
-    pub(super) evenly: bool,
     /// Sent before measuring.
     pub(super) warm_up: Duration,
     /// Measured.
@@ -52,7 +52,36 @@ pub(super) enum Pace {
     /// The next one when the one before was answered (closed loop).
     AsAnswered,
     /// So many a second (open loop), whether or not answers come.
-    PerSecond(f64),
+    PerSecond(f64, Moments),
+}
+
+/// When requests at a rate come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Moments {
+    /// One as long after the other as the next.
+    Evenly,
+    /// As those of many senders do who know nothing of each other (Poisson).
+    AtRandom,
+}
+
+impl Moments {
+    /// How long after one the next comes.
+    pub(super) fn gap(self, random: &mut Random, rate: f64) -> Duration {
+        match self {
+            Self::Evenly => Duration::from_secs_f64(1.0 / rate),
+            Self::AtRandom => random.gap(rate),
+        }
+    }
+}
+
+impl fmt::Display for Moments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Evenly => "evenly spaced",
+            Self::AtRandom => "at random moments",
+        })
+    }
 }
 
 /// What happened.
@@ -117,7 +146,7 @@ pub(super) fn run_beside(
 
 struct Client<'p, 's> {
     spin: bool,
-    slices: Slices,
+    slices: Option<Slices>,
     poll: Poll,
     connections: Vec<Connection>,
     streams: Vec<Stream<'p, 's>>,
@@ -152,7 +181,7 @@ impl<'p, 's> Client<'p, 's> {
         let poll = Poll::new()?;
         let first = plans.first().map(|(plan, _)| **plan);
         let spin = first.is_some_and(|plan| plan.spin);
-        let slices = Slices::from_now(first.and_then(|plan| plan.cores))?;
+        let slices = first.and_then(|plan| plan.cores).map(Slices::from_now);
         let (mut connections, mut streams) = (Vec::new(), Vec::new());
         for (of, (plan, requests)) in plans.iter_mut().enumerate() {
             let from = connections.len();
@@ -164,7 +193,7 @@ impl<'p, 's> Client<'p, 's> {
         }
         Ok(Self {
             spin,
-            slices,
+            slices: slices.transpose()?,
             poll,
             connections,
             streams,
@@ -184,7 +213,9 @@ impl<'p, 's> Client<'p, 's> {
             if now >= end {
                 return Ok(());
             }
-            if let Some(taken) = self.slices.ended(now)? {
+            if let Some(slices) = &mut self.slices
+                && let Some(taken) = slices.ended(now)?
+            {
                 let streams = self.streams.iter_mut();
                 streams.for_each(|stream| stream.latency.end_slice(taken));
             }
@@ -277,7 +308,7 @@ impl<'p, 's> Stream<'p, 's> {
             gaps: Random::new(0x9a9 + salt),
             sent: 0,
             answered: 0,
-            latency: Latencies::new()?,
+            latency: Latencies::new(plan.cores.is_some()),
         })
     }
 
@@ -288,14 +319,10 @@ impl<'p, 's> Stream<'p, 's> {
                     self.send(&mut connections[number], Instant::now())?;
                 }
             }
-            Pace::PerSecond(rate) => {
+            Pace::PerSecond(rate, moments) => {
                 while self.next_due <= now {
                     self.waiting.push_back(self.next_due);
-                    self.next_due += if self.plan.evenly {
-                        Duration::from_secs_f64(1.0 / rate)
-                    } else {
-                        self.gaps.gap(rate)
-                    };
+                    self.next_due += moments.gap(&mut self.gaps, rate);
                 }
                 let free = self.idle.len().min(self.waiting.len());
                 for due in self.waiting.drain(..free).collect::<Vec<_>>() {

@@ -105,8 +105,11 @@ impl Stolen {
     }
 }
 
-/// The eighth figure of a core's line in `/proc/stat` (proc_stat(5): `steal`), of both.
-fn stolen_ticks(cores: Cores) -> anyhow::Result<u64> {
+/// The eighth figure of a core's line in `/proc/stat` (proc_stat(5): `steal`), of both, in hundredths of a second.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(super) fn stolen_ticks(cores: Cores) -> anyhow::Result<u64> {
     let stat = fs::read_to_string("/proc/stat").context("/proc/stat can't be read")?;
     let of = |core: usize| {
         let line = stat

@@ -16,6 +16,8 @@ use std::fs;
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
@@ -34,6 +36,8 @@ struct Native {
     keys: Keys,
     advertiser: Vec<u8>,
     lane: RefCell<LaneWriter>,
+    /// Whether somebody waits for a sync. As in an edge it is asked for when nobody more can come for now.
+    waiting: Arc<AtomicBool>,
 }
 
 pub(super) fn serve(listener: TcpListener, dir: &Path) -> anyhow::Result<()> {
@@ -49,12 +53,20 @@ pub(super) fn serve(listener: TcpListener, dir: &Path) -> anyhow::Result<()> {
         max_bytes: 8 << 30,
         sync_interval: Duration::from_millis(500),
     })?;
+    let lane = journal.writers.pop().context("one lane")?;
+    let (sync, waiting) = (lane.sync_request(), Arc::<AtomicBool>::default());
     let native = Rc::new(Native {
         keys: Keys::parse(&keys).context("the keys can't be read")?,
         advertiser: read(ADVERTISER)?,
-        lane: RefCell::new(journal.writers.pop().context("one lane")?),
+        lane: RefCell::new(lane),
+        waiting: waiting.clone(),
     });
     Builder::new_current_thread()
+        .on_thread_park(move || {
+            if waiting.swap(false, Ordering::AcqRel) {
+                sync.send();
+            }
+        })
         .enable_all()
         .build_local(LocalOptions::default())?
         .block_on(accept(listener, native))
@@ -124,11 +136,12 @@ impl Native {
             let appended = lane.append(MAX_EVENT_BYTES, |room| {
                 tracking_events::encode(&event, room).ok()
             });
-            lane.sync_through(appended.ok()?, |outcome| {
+            lane.when_durable(appended.ok()?, |outcome| {
                 // Who waited may have gone.
                 let _ = done.send(outcome);
             });
         }
+        self.waiting.store(true, Ordering::Release);
         synced.await.ok()?.ok()
     }
 }

@@ -44,7 +44,7 @@ impl Share {
     pub(super) fn due(&self, number: u64) -> Duration {
         match self.flow.pace {
             Pace::AsAnswered => Duration::ZERO,
-            Pace::PerSecond(rate) => {
+            Pace::PerSecond(rate, _) => {
                 let place = number * u64::from(self.flow.edges) + u64::from(self.edge);
                 Duration::from_secs_f64(place as f64 / rate)
             }
@@ -55,7 +55,7 @@ impl Share {
     pub(super) fn time(&self, due: Duration) -> Micros {
         match self.flow.pace {
             Pace::AsAnswered => Micros::now(),
-            Pace::PerSecond(_) => Micros(self.flow.start.1.0 + due.as_micros() as u64),
+            Pace::PerSecond(..) => Micros(self.flow.start.1.0 + due.as_micros() as u64),
         }
     }
 
@@ -64,10 +64,10 @@ impl Share {
     pub(super) fn sealed_at(&self, number: u64) -> Instant {
         let age = match (self.flow.pace, number) {
             (Pace::AsAnswered, _) => Duration::ZERO,
-            (Pace::PerSecond(_), 0) => {
+            (Pace::PerSecond(..), 0) => {
                 BATCH_AGE * (u32::from(self.edge) + 1) / u32::from(self.flow.edges)
             }
-            (Pace::PerSecond(_), _) => BATCH_AGE,
+            (Pace::PerSecond(..), _) => BATCH_AGE,
         };
         self.flow.start.0 + self.due(number) + age
     }
@@ -81,13 +81,14 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::client::Moments;
 
     #[test]
     fn edges_share_all_clicks_evenly() {
         let flow = Flow {
             edges: 7,
             clicks: 1_000,
-            pace: Pace::PerSecond(100.0),
+            pace: Pace::PerSecond(100.0, Moments::AtRandom),
             start: (Instant::now(), Micros(5)),
         };
         let mut due: Vec<Duration> = (0..7)

@@ -9,7 +9,7 @@ mod edge;
 mod fleet;
 mod flow;
 
-use super::client::Pace;
+use super::client::{Moments, Pace};
 use super::machine::Machine;
 use super::report::{Rounds, Sheet};
 use super::rows::{VISIBLE_WITHIN, check_rows};
@@ -90,7 +90,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Some(clicks) => (clicks, Pace::AsAnswered),
         None => (
             (options.rate * options.seconds) as u64,
-            Pace::PerSecond(options.rate),
+            Pace::PerSecond(options.rate, Moments::AtRandom),
         ),
     };
     ensure!(
@@ -180,7 +180,7 @@ impl Bench<'_> {
                 "clicks": self.clicks,
                 "rate": match self.pace {
                     Pace::AsAnswered => None,
-                    Pace::PerSecond(rate) => Some(rate),
+                    Pace::PerSecond(rate, _) => Some(rate),
                 },
                 "edges": found,
             }),

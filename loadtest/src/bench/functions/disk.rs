@@ -1,9 +1,8 @@
 //! What the disk alone takes: whoever answers when it is durable waits for this at least.
 
 use super::super::calm::{Latencies, Slices};
-use super::super::client::Account;
+use super::super::client::{Account, Moments};
 use super::super::machine::Cores;
-use super::figures::Moments;
 use crate::traffic::Random;
 use anyhow::Context as _;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -46,7 +45,7 @@ fn write(
     let file = File::create(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES)?;
     file.sync_all()?;
-    let (mut latency, mut slices) = (Latencies::new()?, Slices::from_now(Some(cores))?);
+    let (mut latency, mut slices) = (Latencies::new(true), Slices::from_now(cores)?);
     let mut random = Random::new(0);
     let (begun, mut offset, mut measured) = (Instant::now(), 0, 0);
     let mut due = begun;
@@ -57,10 +56,7 @@ fn write(
         let mut dues = Vec::new();
         while due <= Instant::now() {
             dues.push(due);
-            due += match moments {
-                Moments::Evenly => Duration::from_secs_f64(1.0 / rate),
-                Moments::AtRandom => random.gap(rate),
-            };
+            due += moments.gap(&mut random, rate);
         }
         if dues.is_empty() {
             hint::spin_loop();

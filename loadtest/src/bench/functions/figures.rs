@@ -1,6 +1,6 @@
 //! Figures of the rounds, their tables, and the goals they are held against.
 
-use super::super::client::{Account, Pace};
+use super::super::client::{Account, Moments, Pace};
 use super::super::report::{Goal, Rounds, Sheet};
 use super::server::Kind;
 use serde::Serialize;
@@ -10,8 +10,8 @@ use std::fmt;
 /// Columns of latencies: of calm time, of all, and how much of it was calm.
 const LATENCIES: [&str; 5] = ["p50", "p99", "p99.9", "p99 of all", "calm %"];
 
-/// What the rounds of one thing gave; latencies in ms, of the time in which nothing was taken for other
-/// machines.
+/// What the rounds of one thing gave; latencies in ms, of calm time (see `calm`) or, where that was
+/// hardly any, of all.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Figures {
     pub(super) per_second: Rounds,
@@ -37,16 +37,6 @@ pub(super) enum Neighbours {
     Hello,
     /// Those that are stopped.
     Spin,
-}
-
-/// When requests come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Moments {
-    /// One as long after the other as the next.
-    Evenly,
-    /// As those of many senders do who know nothing of each other (Poisson).
-    AtRandom,
 }
 
 /// Half of the edge's most.
@@ -116,23 +106,14 @@ impl fmt::Display for Neighbours {
     }
 }
 
-impl fmt::Display for Moments {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Evenly => "evenly spaced",
-            Self::AtRandom => "at random moments",
-        })
-    }
-}
-
 /// A pace for people.
-pub(super) struct Shown(pub(super) Pace, pub(super) Moments);
+pub(super) struct Shown(pub(super) Pace);
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Pace::AsAnswered => f.write_str("as fast as they are answered"),
-            Pace::PerSecond(rate) => write!(f, "{rate:.0} a second {}", self.1),
+            Pace::PerSecond(rate, moments) => write!(f, "{rate:.0} a second {moments}"),
         }
     }
 }

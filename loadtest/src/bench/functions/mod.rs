@@ -10,14 +10,14 @@ mod figures;
 mod requests;
 mod server;
 
-use super::client::{self, Account, Pace, Plan};
+use super::client::{self, Account, Moments, Pace, Plan};
 use super::machine::{Cores, Machine, Stolen};
 use super::requests::{Requests, Source};
 use super::{Findings, work_folder};
 use crate::interrupt::Interrupt;
 use crate::links;
 use anyhow::{Context as _, ensure};
-use figures::{Moments, Neighbours, Results, Shown};
+use figures::{Neighbours, Results, Shown};
 use requests::{Postbacks, Same};
 use server::{Kind, Server};
 use std::fs;
@@ -173,8 +173,7 @@ impl Bench<'_> {
     }
 
     fn most_postbacks(&mut self, server: &mut Server) -> anyhow::Result<()> {
-        let account =
-            self.calmly(|bench| bench.postbacks(server, Pace::AsAnswered, Moments::AtRandom))?;
+        let account = self.calmly(|bench| bench.postbacks(server, Pace::AsAnswered))?;
         let figures = self.results.most.entry(server.kind).or_default();
         figures.add(&account);
         Ok(())
@@ -189,7 +188,7 @@ impl Bench<'_> {
     fn postbacks_at_half(&mut self, server: &mut Server, moments: Moments) -> anyhow::Result<()> {
         let rate = self.half();
         let account =
-            self.calmly(|bench| bench.postbacks(server, Pace::PerSecond(rate), moments))?;
+            self.calmly(|bench| bench.postbacks(server, Pace::PerSecond(rate, moments)))?;
         let half = self.results.half.entry(moments).or_default();
         half.servers.entry(server.kind).or_default().add(&account);
         Ok(())
@@ -199,7 +198,7 @@ impl Bench<'_> {
     fn disk_alone(&mut self, moments: Moments) -> anyhow::Result<()> {
         let (rate, lasts) = (self.half(), Duration::from_secs_f64(self.options.seconds));
         let account = self.calmly(|bench| {
-            let pace = Shown(Pace::PerSecond(rate), moments);
+            let pace = Shown(Pace::PerSecond(rate, moments));
             bench.progress(&format!("the disk alone: events, {pace}"))?;
             disk::run(&bench.work, bench.cores, rate, moments, lasts)
         })?;
@@ -208,18 +207,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn postbacks(
-        &mut self,
-        server: &mut Server,
-        pace: Pace,
-        moments: Moments,
-    ) -> anyhow::Result<Account> {
-        let shown = Shown(pace, moments);
-        self.progress(&format!("{}: postbacks, {shown}", server.kind))?;
-        let plan = Plan {
-            evenly: moments == Moments::Evenly,
-            ..self.plan(server, self.options.postback_connections, 200, pace)
-        };
+    fn postbacks(&mut self, server: &mut Server, pace: Pace) -> anyhow::Result<Account> {
+        self.progress(&format!("{}: postbacks, {}", server.kind, Shown(pace)))?;
+        let plan = self.plan(server, self.options.postback_connections, 200, pace);
         self.fired += 1;
         let mut postbacks = Postbacks::new(format!("bench{}", self.fired))?;
         let account = client::run(&plan, &mut postbacks, &|| server.cpu_time())
@@ -278,7 +268,7 @@ impl Bench<'_> {
         self.progress(&format!("clicks beside {spinning} calls that never end"))?;
         let failed = server.failed()?;
         let (plan, mut clicks) = self.clicks(server, round);
-        let hello = self.plan(server, 1, 200, Pace::PerSecond(BESIDE));
+        let hello = self.plan(server, 1, 200, Pace::PerSecond(BESIDE, Moments::AtRandom));
         let spin = self.plan(server, spinning, 500, Pace::AsAnswered);
         let (mut hellos, mut spins) = (Same::get("/hello"), Same::get("/spin"));
         let accounts = client::run_beside(
@@ -304,7 +294,7 @@ impl Bench<'_> {
     }
 
     fn clicks(&self, server: &Server, round: u32) -> (Plan, Requests) {
-        let pace = Pace::PerSecond(self.options.clicks);
+        let pace = Pace::PerSecond(self.options.clicks, Moments::AtRandom);
         let seed = self.options.seed.wrapping_add(u64::from(round) << 32);
         let clicks = Requests::new(&links::sample_slugs(), 100_000, false, seed);
         (self.plan(server, CLICK_CONNECTIONS, 302, pace), clicks)
@@ -318,7 +308,6 @@ impl Bench<'_> {
             expects,
             spin: true,
             pace,
-            evenly: false,
             warm_up: WARM_UP,
             measured: Duration::from_secs_f64(self.options.seconds),
             cores: Some(self.cores),

@@ -140,7 +140,6 @@ impl Bench<'_> {
             expects: 302,
             spin: false,
             pace,
-            evenly: false,
             warm_up: Duration::ZERO,
             measured: Duration::from_secs_f64(self.options.seconds),
             cores: None,

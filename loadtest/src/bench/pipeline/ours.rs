@@ -1,7 +1,7 @@
 //! Edge, aggregator and engine: the cost of each at full load, then at shares of it.
 
 use super::Bench;
-use crate::bench::client::Pace;
+use crate::bench::client::{Moments, Pace};
 use crate::bench::journal::Held;
 use crate::bench::rows::{check_rows, count, wait_for_rows};
 use crate::bench::stages::{Figures, Stages, processes};
@@ -86,7 +86,7 @@ impl Bench<'_> {
         let before = Distribution::read(&aggregator, FRESHNESS)?;
         let spent = running.stages.spent()?;
         let salt = 1_000 + u64::from(round) * 100 + rate as u64;
-        let account = self.send(running.edge, Pace::PerSecond(rate), salt)?;
+        let account = self.send(running.edge, Pace::PerSecond(rate, Moments::AtRandom), salt)?;
         running.answered += account.sent;
         wait_for_rows(&running.analyst, running.answered)?;
         let cpu_micros = running.stages.micros_since(&spent, account.sent)?;
