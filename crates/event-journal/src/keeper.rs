@@ -177,24 +177,37 @@ fn micros(time: Duration) -> u64 {
 
 /// Wakes the keeper's thread, if one was started.
 #[derive(Debug, Default)]
-pub(crate) struct Wake(OnceLock<Thread>);
+pub(crate) struct Wake {
+    thread: OnceLock<Thread>,
+    /// Whether somebody waits for a sync that nobody has asked for.
+    put_off: AtomicBool,
+}
 
-/// Asks a journal's keeper for a sync of what somebody waits for, from any thread and without waiting itself.
+/// Asks a journal's keeper for the sync that was put off, from any thread and without waiting itself.
 #[derive(Debug, Clone)]
 pub struct SyncRequest(pub(crate) Arc<Wake>);
 
 impl SyncRequest {
-    /// Asks for it.
-    pub fn send(&self) {
-        self.0.wake();
+    /// Asks for it, if anybody waits; false when nobody does.
+    pub fn send(&self) -> bool {
+        let put_off = self.0.put_off.swap(false, Ordering::AcqRel);
+        if put_off {
+            self.0.wake();
+        }
+        put_off
     }
 }
 
 impl Wake {
     pub(crate) fn wake(&self) {
-        if let Some(thread) = self.0.get() {
+        if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+
+    /// Leaves it to a [`SyncRequest`]; called by who waits already, so that none comes too early.
+    pub(crate) fn put_off(&self) {
+        self.put_off.store(true, Ordering::Release);
     }
 }
 
@@ -327,7 +340,7 @@ fn keep<S: Storage>(
     sync_interval: Duration,
     stop: &AtomicBool,
 ) -> Result<(), SyncFailed> {
-    let _ = upkeep.wake.0.set(thread::current());
+    let _ = upkeep.wake.thread.set(thread::current());
     let mut last_sync = Instant::now();
     upkeep.stats.is_kept(last_sync);
     while !stop.load(Ordering::Acquire) {

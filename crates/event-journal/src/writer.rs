@@ -109,11 +109,11 @@ impl<S: Storage> LaneWriter<S> {
         seq: u64,
         done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
     ) {
-        self.when_durable(seq, done);
+        self.lane.wait_for(seq, Box::new(done));
         self.lane.keeper.wake();
     }
 
-    /// As [`LaneWriter::sync_through`], but leaves it to the next sync: one that somebody asks for, or else
+    /// As [`LaneWriter::sync_through`], but puts the sync off until a [`SyncRequest`] asks for it, or else to
     /// that of everything, after the journal's interval.
     pub fn when_durable(
         &self,
@@ -121,9 +121,10 @@ impl<S: Storage> LaneWriter<S> {
         done: impl FnOnce(Result<(), SyncFailed>) + Send + 'static,
     ) {
         self.lane.wait_for(seq, Box::new(done));
+        self.lane.keeper.put_off();
     }
 
-    /// Asks for syncs of what somebody waits for.
+    /// Asks for syncs that were put off.
     #[must_use]
     pub fn sync_request(&self) -> SyncRequest {
         SyncRequest(self.lane.keeper.clone())

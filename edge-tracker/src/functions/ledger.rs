@@ -3,7 +3,6 @@
 //! for now, or else soon, by the clock. A sync for each would cost more than all else that an entry costs.
 
 use event_journal::{AppendError, LaneWriter, SyncRequest};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -15,14 +14,9 @@ const SYNC_WITHIN: Duration = Duration::from_secs(3);
 
 /// Takes events that must survive a power cut.
 #[derive(Debug, Clone)]
-pub struct Ledger(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    lane: Mutex<LaneWriter>,
+pub struct Ledger {
+    lane: Arc<Mutex<LaneWriter>>,
     sync: SyncRequest,
-    /// Whether somebody waits for a sync that nobody has asked for.
-    waiting: AtomicBool,
 }
 
 /// Why an event is not durable; who sent it is to send it again.
@@ -42,18 +36,15 @@ impl Ledger {
     /// Writes to `lane`, which is nobody else's.
     #[must_use]
     pub fn new(lane: LaneWriter) -> Self {
-        Self(Arc::new(Shared {
+        Self {
             sync: lane.sync_request(),
-            lane: Mutex::new(lane),
-            waiting: AtomicBool::new(false),
-        }))
+            lane: Arc::new(Mutex::new(lane)),
+        }
     }
 
-    /// Asks for the sync that somebody waits for, if anybody does. Waits for nobody.
-    pub(super) fn sync(&self) {
-        if self.0.waiting.swap(false, Ordering::AcqRel) {
-            self.0.sync.send();
-        }
+    /// Asks for the sync that somebody waits for; false when nobody does. Waits for nobody.
+    pub(super) fn sync(&self) -> bool {
+        self.sync.send()
     }
 
     /// Returns when the event is durable, after a [`Ledger::sync`]. It may be so although this returns an error.
@@ -70,7 +61,7 @@ impl Ledger {
         &self,
         event: &Event<'_>,
     ) -> Result<oneshot::Receiver<Result<(), event_journal::SyncFailed>>, NotDurable> {
-        let mut lane = self.0.lane.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
         let appended = lane.append(MAX_EVENT_BYTES, |room| {
             tracking_events::encode(event, room).ok()
         });
@@ -83,8 +74,6 @@ impl Ledger {
             // Who waited may have gone.
             let _ = done.send(outcome);
         });
-        // After it waits: who asks in between asks for others.
-        self.0.waiting.store(true, Ordering::Release);
         Ok(synced)
     }
 }
@@ -165,9 +154,8 @@ mod tests {
         let ledger = Ledger::new(writers.pop().expect("one"));
         for _ in 0..3 {
             let writes = begin(&ledger);
-            assert!(ledger.0.waiting.load(Ordering::Acquire), "nobody asks");
-            ledger.sync();
-            assert!(!ledger.0.waiting.load(Ordering::Acquire));
+            assert!(ledger.sync(), "who writes does not ask");
+            assert!(!ledger.sync(), "once is enough");
             for write in writes {
                 assert_eq!(write.await, Ok(()));
             }

@@ -16,8 +16,6 @@ use std::fs;
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
@@ -36,8 +34,6 @@ struct Native {
     keys: Keys,
     advertiser: Vec<u8>,
     lane: RefCell<LaneWriter>,
-    /// Whether somebody waits for a sync. As in an edge it is asked for when nobody more can come for now.
-    waiting: Arc<AtomicBool>,
 }
 
 pub(super) fn serve(listener: TcpListener, dir: &Path) -> anyhow::Result<()> {
@@ -54,18 +50,16 @@ pub(super) fn serve(listener: TcpListener, dir: &Path) -> anyhow::Result<()> {
         sync_interval: Duration::from_millis(500),
     })?;
     let lane = journal.writers.pop().context("one lane")?;
-    let (sync, waiting) = (lane.sync_request(), Arc::<AtomicBool>::default());
+    let sync = lane.sync_request();
     let native = Rc::new(Native {
         keys: Keys::parse(&keys).context("the keys can't be read")?,
         advertiser: read(ADVERTISER)?,
         lane: RefCell::new(lane),
-        waiting: waiting.clone(),
     });
     Builder::new_current_thread()
         .on_thread_park(move || {
-            if waiting.swap(false, Ordering::AcqRel) {
-                sync.send();
-            }
+            // As in an edge, when nobody more can come for now.
+            let _ = sync.send();
         })
         .enable_all()
         .build_local(LocalOptions::default())?
@@ -141,7 +135,6 @@ impl Native {
                 let _ = done.send(outcome);
             });
         }
-        self.waiting.store(true, Ordering::Release);
         synced.await.ok()?.ok()
     }
 }

@@ -88,7 +88,7 @@ mod tests {
         let flow = Flow {
             edges: 7,
             clicks: 1_000,
-            pace: Pace::PerSecond(100.0, Moments::AtRandom),
+            pace: Pace::PerSecond(100.0, Moments::Evenly),
             start: (Instant::now(), Micros(5)),
         };
         let mut due: Vec<Duration> = (0..7)

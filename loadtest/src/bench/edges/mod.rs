@@ -90,7 +90,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Some(clicks) => (clicks, Pace::AsAnswered),
         None => (
             (options.rate * options.seconds) as u64,
-            Pace::PerSecond(options.rate, Moments::AtRandom),
+            Pace::PerSecond(options.rate, Moments::Evenly),
         ),
     };
     ensure!(
