@@ -172,7 +172,7 @@ impl Instance {
             // Whatever computes for long must not keep others' answers.
             answer::hand_over();
             let guest = store.data_mut();
-            if guest.budget.is_spent() {
+            if guest.budget.charge() {
                 guest.cpu_exhausted = true;
                 Ok(UpdateDeadline::Interrupt)
             } else {

@@ -35,12 +35,13 @@ impl Budget {
         Arc::new(Self {
             allowed: nanos(allowed),
             spent: AtomicU64::new(0),
-            since: AtomicU64::new(about_thread_time()),
+            // Nothing is charged before the first poll.
+            since: AtomicU64::new(u64::MAX),
         })
     }
 
-    /// Charges what was computed since the last look, in the middle of a poll; whether it is spent now.
-    pub(crate) fn is_spent(&self) -> bool {
+    /// Charges what was computed since the last look, in the middle of a poll; true once all is spent.
+    pub(crate) fn charge(&self) -> bool {
         self.charge_until(look());
         self.spent.load(Ordering::Relaxed) > self.allowed
     }
@@ -51,7 +52,7 @@ impl Budget {
     }
 
     #[cfg(test)]
-    pub(crate) fn charge(&self, time: Duration) {
+    pub(crate) fn spend(&self, time: Duration) {
         self.spent.fetch_add(nanos(time), Ordering::Relaxed);
     }
 
@@ -148,12 +149,12 @@ mod tests {
         let budget = Budget::new(Duration::from_millis(5));
         budget.begin();
         std::thread::park_timeout(Duration::from_millis(20));
-        assert!(!budget.is_spent());
+        assert!(!budget.charge());
         for _ in 0..3 {
-            assert!(!budget.is_spent());
+            assert!(!budget.charge());
             compute(TICK);
         }
-        assert!(budget.is_spent());
+        assert!(budget.charge());
     }
 
     #[test]
@@ -162,6 +163,6 @@ mod tests {
         budget.begin();
         // As a virtual machine sees it when its host runs others meanwhile.
         compute(Duration::from_millis(40));
-        assert!(!budget.is_spent());
+        assert!(!budget.charge());
     }
 }

@@ -17,6 +17,8 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 /// How often who computes is interrupted: to look at its budget and to let others go on.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
+/// So many ticks the clock goes on while nothing runs: to stop it and start it again with each call would cost more.
+const IDLE_TICKS: u32 = 50;
 /// Modules that a component may be made of; Rust's are of three or four.
 const MODULES: u32 = 10;
 const PAGE: usize = 64 << 10;
@@ -99,7 +101,7 @@ fn configure(cache_dir: &Path, instances: u32, memory_bytes: usize) -> wasmtime:
     Ok(config)
 }
 
-/// Ticks while something runs, and sleeps while nothing does.
+/// Ticks while something runs and a little longer, and sleeps while nothing does.
 struct Clock {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -140,8 +142,11 @@ impl Clock {
 }
 
 fn tick(engine: &wasmtime::Engine, internal: &dyn Internal, shared: &Shared) {
+    let mut idle = 0;
     while !shared.stop.load(Ordering::Acquire) {
-        if shared.running.load(Ordering::Acquire) == 0 {
+        let runs = shared.running.load(Ordering::Acquire) > 0;
+        idle = if runs { 0 } else { idle + 1 };
+        if idle > IDLE_TICKS {
             thread::park();
         } else {
             thread::sleep(TICK);
@@ -164,6 +169,54 @@ impl Drop for Clock {
             thread.thread().unpark();
             // It has no way to fail.
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::InternalAnswer;
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+
+    /// Tells of each tick.
+    struct Ticks(Sender<()>);
+
+    impl Internal for Ticks {
+        fn host(&self) -> &str {
+            "ticks.internal"
+        }
+
+        fn answer(&self, _request: Request<Bytes>) -> InternalAnswer {
+            Box::pin(async { Response::new(Bytes::new()) })
+        }
+
+        fn settle(&self) {
+            // The test may be over.
+            let _ = self.0.send(());
+        }
+    }
+
+    #[test]
+    fn the_clock_stops_when_nothing_runs_for_long_and_goes_on_when_something_does() {
+        let (tick, ticks) = mpsc::channel();
+        let engine = wasmtime::Engine::default();
+        let clock = Clock::start(engine, Arc::new(Ticks(tick))).expect("started");
+        let soon = Duration::from_secs(1);
+        for _ in 0..2 {
+            let running = clock.begin();
+            let so_many = ticks.iter().take(2 * IDLE_TICKS as usize).count();
+            assert_eq!(so_many, 2 * IDLE_TICKS as usize, "it goes on");
+            drop(running);
+            let stopped = loop {
+                match ticks.recv_timeout(soon) {
+                    Ok(()) => {}
+                    Err(stopped) => break stopped,
+                }
+            };
+            assert_eq!(stopped, RecvTimeoutError::Timeout);
         }
     }
 }

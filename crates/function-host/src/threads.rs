@@ -19,13 +19,18 @@ use tokio::task::{JoinError, JoinHandle};
 /// What a call may compute in front. Calls that are none too long take a fraction of it.
 const IN_FRONT: Duration = Duration::from_millis(5);
 /// So many ticks that its calls computed through within [`WINDOW`], a tenth of a thread's time, are too many for a
-/// function, whichever calls they were: of a hundred that never end, each would have its turns in front first.
+/// function, whichever calls they were: of a hundred that never end, each would have its turns in front first. But
+/// where more than two calls ended for each of these ticks, the machine is slow, not they.
 const TICKS: u32 = 6;
 const WINDOW: Duration = Duration::from_millis(100);
-/// A function whose calls computed for longer begins behind for so long.
+/// What a call computes that tells by itself how its function is: longer than any machine holds up a short one.
+const LONG: Duration = Duration::from_millis(25);
+/// A function that computes for long begins behind for so long.
 const REMEMBERED: Duration = Duration::from_secs(1);
 /// After so many polls a thread looks at its input and output.
 const EVENT_INTERVAL: u32 = 8;
+/// The nearest timer is never further off than this.
+const NEAREST_TIMER: Duration = Duration::from_secs(1);
 /// Threads in front give way to those who answer clicks (nice value).
 const NICENESS: i32 = 10;
 
@@ -48,9 +53,10 @@ pub(crate) struct Manners {
     origin: Instant,
     /// Until when calls begin behind, in microseconds since `origin`.
     behind_until: AtomicU64,
-    /// When the window began, in which so many ticks were computed through.
+    /// When the window began, in which so many ticks were computed through, and so many calls ended.
     window: AtomicU64,
     ticks: AtomicU32,
+    ended: AtomicU32,
 }
 
 impl Threads {
@@ -58,7 +64,7 @@ impl Threads {
     pub(crate) fn start(threads: usize, internal: &Arc<dyn Internal>) -> io::Result<Self> {
         let runtime = |name: &str, begin: fn()| {
             let internal = internal.clone();
-            Builder::new_multi_thread()
+            let built = Builder::new_multi_thread()
                 .worker_threads(threads)
                 .thread_name(name)
                 // A guest that computes must not keep the others' input and output waiting for long.
@@ -72,7 +78,9 @@ impl Threads {
                     internal.settle();
                 })
                 .enable_all()
-                .build()
+                .build()?;
+            built.spawn(keep_a_timer());
+            io::Result::Ok(built)
         };
         Ok(Self {
             front: runtime("function", give_way)?,
@@ -123,7 +131,7 @@ impl Starter {
                 Err(rest) => {
                     let rest = async move {
                         let done = rest.await;
-                        manners.learn(&budget);
+                        manners.ended(&budget);
                         done
                     };
                     behind.spawn(rest).await
@@ -140,6 +148,7 @@ impl Manners {
             behind_until: AtomicU64::new(0),
             window: AtomicU64::new(0),
             ticks: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
         })
     }
 
@@ -151,30 +160,36 @@ impl Manners {
         self.now() < self.behind_until.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a poll of a call in front.
-    fn polled(&self, computed: Duration, budget: &Budget) {
+    /// Takes note of a poll of a call in front that is to go on.
+    fn polled(&self, computed: Duration) {
         // Who waits before the tick has hardly computed.
         if computed < TICK / 2 {
             return;
         }
+        self.look_at_the_clock();
+        let ticks = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
+        if ticks >= TICKS && ticks > self.ended.load(Ordering::Relaxed) / 2 {
+            self.computed_for_long();
+        }
+    }
+
+    /// Takes note of a call that has ended.
+    fn ended(&self, budget: &Budget) {
+        self.look_at_the_clock();
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        if budget.spent() > LONG {
+            self.computed_for_long();
+        }
+    }
+
+    /// Begins another window when this one is over.
+    fn look_at_the_clock(&self) {
         let now = self.now();
         // Another thread's clock may have been read a little later.
         if now.saturating_sub(self.window.load(Ordering::Relaxed)) > micros(WINDOW) {
             self.window.store(now, Ordering::Relaxed);
             self.ticks.store(0, Ordering::Relaxed);
-        }
-        let ticks = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
-        if ticks >= TICKS {
-            self.computed_for_long();
-        } else {
-            self.learn(budget);
-        }
-    }
-
-    /// Takes note of what a call has computed so far.
-    fn learn(&self, budget: &Budget) {
-        if budget.spent() > IN_FRONT {
-            self.computed_for_long();
+            self.ended.store(0, Ordering::Relaxed);
         }
     }
 
@@ -203,10 +218,11 @@ impl<F: Future> Future for Begun<F> {
         }
         let before = this.budget.spent();
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            this.manners.ended(&this.budget);
             return Poll::Ready(Ok(done));
         }
-        let computed = this.budget.spent().saturating_sub(before);
-        this.manners.polled(computed, &this.budget);
+        this.manners
+            .polled(this.budget.spent().saturating_sub(before));
         let in_front = if this.manners.are_bad() {
             TICK
         } else {
@@ -217,6 +233,14 @@ impl<F: Future> Future for Begun<F> {
         }
         this.work = Some(work);
         Poll::Pending
+    }
+}
+
+/// Whoever sets a timer that is nearer than all others wakes the thread that waits for the nearest, though it be the
+/// same: with none, each call would do so for each of its limits.
+async fn keep_a_timer() {
+    loop {
+        tokio::time::sleep(NEAREST_TIMER).await;
     }
 }
 
@@ -279,7 +303,7 @@ mod tests {
         poll_fn(move |cx| {
             polled.push(here());
             if future.take().is_some() {
-                budget.charge(computed);
+                budget.spend(computed);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -302,7 +326,7 @@ mod tests {
     #[test]
     fn who_computes_for_long_goes_on_behind_and_its_function_begins_there() {
         let threads = threads();
-        let (short, long) = (IN_FRONT / 2, IN_FRONT * 2);
+        let (short, long) = (IN_FRONT / 2, LONG * 2);
         let (good, bad) = (Manners::new(), Manners::new());
         assert_eq!(run(&threads, &good, short), ["function", "function"]);
         assert_eq!(run(&threads, &bad, long), ["function", "function-behind"]);
@@ -326,6 +350,47 @@ mod tests {
         let in_front = in_front.count();
         let windows = manners.origin.elapsed().div_duration_f64(WINDOW).ceil();
         assert!(in_front as f64 <= f64::from(TICKS) * windows, "{in_front}");
+        threads.stop();
+    }
+
+    #[test]
+    fn one_call_that_computes_goes_on_behind_by_itself() {
+        let threads = threads();
+        let manners = Manners::new();
+        let held_up = run(&threads, &manners, IN_FRONT * 2);
+        assert_eq!(held_up, ["function", "function-behind"]);
+        let next = run(&threads, &manners, Duration::ZERO);
+        assert_eq!(next, ["function", "function"]);
+        threads.stop();
+    }
+
+    #[test]
+    fn a_function_whose_calls_end_stays_in_front_though_some_are_held_up() {
+        let threads = threads();
+        let manners = Manners::new();
+        for call in 0..100 {
+            let computed = if call % 4 == 3 { TICK } else { Duration::ZERO };
+            let polls = run(&threads, &manners, computed);
+            assert_eq!(polls, ["function", "function"], "call {call}");
+        }
+        threads.stop();
+    }
+
+    #[test]
+    fn calls_that_ended_long_ago_do_not_excuse_those_of_now() {
+        let threads = threads();
+        let mut manners = Arc::into_inner(Manners::new()).expect("the only one");
+        manners.origin -= Duration::from_secs(10);
+        let manners = Arc::new(manners);
+        for _ in 0..100 {
+            run(&threads, &manners, Duration::ZERO);
+        }
+        // As if it had begun ten seconds ago.
+        manners.window.store(0, Ordering::Relaxed);
+        for _ in 0..TICKS {
+            assert_eq!(run(&threads, &manners, TICK)[0], "function");
+        }
+        assert_eq!(run(&threads, &manners, TICK)[0], "function-behind");
         threads.stop();
     }
 
