@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::step::{cargo, on_path, run, step};
-use crate::{fuzz, mutants, tidy};
+use crate::{functions, fuzz, mutants, tidy};
 
 /// Runs every check; the first failure ends it.
 pub(crate) fn run_all() -> anyhow::Result<()> {
@@ -27,6 +27,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
             "warnings",
         ]))
     })?;
+    functions::lint()?;
     step("documentation", || {
         let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
         run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))

@@ -35,6 +35,19 @@ pub(crate) fn build() -> anyhow::Result<()> {
     build_with_debian()
 }
 
+/// Lints what only exists in WebAssembly; without rustup's target there is no linter for it.
+pub(crate) fn lint() -> anyhow::Result<()> {
+    if !rustup_has_it() {
+        eprintln!("==> clippy, functions: NOT CHECKED, rustup can't give {TARGET}");
+        return Ok(());
+    }
+    step("clippy, functions", || {
+        let mut clippy = cargo(["clippy", "--profile", "function", "--target", TARGET]);
+        clippy.args(packages()).arg("--package=functions-shared");
+        run(clippy.args(["--", "-D", "warnings"]))
+    })
+}
+
 fn packages() -> impl Iterator<Item = String> {
     PACKAGES.iter().map(|name| format!("--package={name}"))
 }
