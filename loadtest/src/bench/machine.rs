@@ -4,7 +4,8 @@ use anyhow::{Context as _, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 /// Two cores: one for servers, one for the load generator.
@@ -68,6 +69,25 @@ fn pin(core: usize) -> anyhow::Result<()> {
     set.set(core)?;
     sched_setaffinity(Pid::from_raw(0), &set)
         .with_context(|| format!("this thread can't be pinned to core {core}"))
+}
+
+/// Keeps all cores from halting for as long as it lives, as a machine is set up that has to answer soon (`tuned`
+/// calls it `latency-performance`). The host of a virtual machine gives a core that halts to others, and it comes
+/// back late and with cold caches.
+#[derive(Debug)]
+pub(super) struct Awake(#[expect(dead_code, reason = "the kernel's wish lives as long")] File);
+
+impl Awake {
+    /// From now on; none where that is not allowed: root may.
+    pub(super) fn keep() -> Option<Self> {
+        // Linux, Documentation/power/pm_qos_interface.rst: microseconds, as a binary number.
+        let mut file = File::options()
+            .write(true)
+            .open("/dev/cpu_dma_latency")
+            .ok()?;
+        file.write_all(&0_i32.to_ne_bytes()).ok()?;
+        Some(Self(file))
+    }
 }
 
 /// In which `/proc/stat` counts: `USER_HZ`, which the kernel keeps for programs whatever its own clock does.

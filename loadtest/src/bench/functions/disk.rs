@@ -1,4 +1,4 @@
-//! What the disk alone takes: whoever answers when it is durable waits for this at least.
+//! What the disk and the server's core alone take: whoever answers there when it is durable waits for this at least.
 
 use super::super::calm::{Latencies, Slices};
 use super::super::client::{Account, Moments};
@@ -17,8 +17,8 @@ const EVENT: [u8; 320] = [0xa5; 320];
 /// As a journal's segment, in bytes.
 const FILE_BYTES: u64 = 32 << 20;
 
-/// Writes and syncs events that are due `rate` times a second; those that became due meanwhile go
-/// together. Latencies are from when each was due.
+/// Writes and syncs events that are due `rate` times a second, on the server's core; those that became due
+/// meanwhile go together. Latencies are from when each was due.
 ///
 /// # Errors
 /// When a file in `folder` can't be written.
@@ -30,7 +30,7 @@ pub(super) fn run(
     lasts: Duration,
 ) -> anyhow::Result<Account> {
     let path = folder.join("disk-alone");
-    let written = write(&path, cores, rate, moments, lasts);
+    let written = cores.on_server(|| write(&path, cores, rate, moments, lasts));
     let _ = fs::remove_file(&path);
     written.with_context(|| path.display().to_string())
 }

@@ -43,7 +43,7 @@ pub(super) enum Neighbours {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Half {
     pub(super) servers: BTreeMap<Kind, Figures>,
-    /// As many events, written and synced by nobody but the load generator.
+    /// As many events, written and synced on the server's core without anybody asking for it.
     pub(super) disk: Figures,
 }
 
@@ -132,7 +132,7 @@ impl Half {
             sheet.row(begin.into_iter().chain(figures.latencies()));
         }
         let begin = [
-            "none: events written and synced".into(),
+            "none: events written and synced there".into(),
             self.disk.per_second.shown(0),
             String::new(),
         ];

@@ -3,7 +3,8 @@
 //!
 //! Servers are on one core, the load generator on the other. All servers run at once, idle but for the
 //! one that is measured; each figure of a round is taken of all of them before the next figure. One that
-//! was taken while the machine's host gave much of the two cores to other machines is taken again.
+//! was taken while the machine's host gave much of the two cores to other machines is taken again. The cores do
+//! not halt meanwhile, if that is allowed.
 
 mod disk;
 mod figures;
@@ -11,7 +12,7 @@ mod requests;
 mod server;
 
 use super::client::{self, Account, Moments, Pace, Plan};
-use super::machine::{Cores, Machine, Stolen};
+use super::machine::{Awake, Cores, Machine, Stolen};
 use super::requests::{Requests, Source};
 use super::{Findings, work_folder};
 use crate::interrupt::Interrupt;
@@ -75,6 +76,7 @@ struct Bench<'o> {
     cores: Cores,
     work: PathBuf,
     results: Results,
+    awake: Option<Awake>,
     interrupt: Interrupt,
     /// Postbacks have been fired so often, each time others.
     fired: u32,
@@ -95,9 +97,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         cores: Cores::find()?,
         work: work_folder(&options.out)?,
         results: Results::default(),
+        awake: Awake::keep(),
         interrupt: Interrupt::listen()?,
         fired: 0,
     };
+    if bench.awake.is_none() {
+        eprintln!(
+            "the cores may halt while they have nothing to do: only root can keep them from it"
+        );
+    }
     for round in 0..options.rounds {
         bench.round(round)?;
     }
@@ -124,7 +132,7 @@ impl Bench<'_> {
             for server in &mut servers {
                 self.postbacks_at_half(server, moments)?;
             }
-            self.disk_alone(moments)?;
+            self.no_server(moments)?;
         }
         let fresh = servers.iter_mut().find(|it| it.kind == Kind::Fresh);
         let fresh = fresh.context("the first kind")?;
@@ -195,11 +203,11 @@ impl Bench<'_> {
     }
 
     /// As many events as there are postbacks at half of the edge's most.
-    fn disk_alone(&mut self, moments: Moments) -> anyhow::Result<()> {
+    fn no_server(&mut self, moments: Moments) -> anyhow::Result<()> {
         let (rate, lasts) = (self.half(), Duration::from_secs_f64(self.options.seconds));
         let account = self.calmly(|bench| {
             let pace = Shown(Pace::PerSecond(rate, moments));
-            bench.progress(&format!("the disk alone: events, {pace}"))?;
+            bench.progress(&format!("no server: events, {pace}"))?;
             disk::run(&bench.work, bench.cores, rate, moments, lasts)
         })?;
         let half = self.results.half.entry(moments).or_default();
@@ -330,6 +338,7 @@ impl Bench<'_> {
                 "postback_connections": options.postback_connections,
                 "clicks_per_second": options.clicks,
                 "spinning": options.spinning,
+                "cores_may_halt": self.awake.is_none(),
                 "results": self.results,
             }),
             sheets: self.results.sheets(),
