@@ -2,7 +2,6 @@
 
 use crate::advertiser::Advertiser;
 use crate::dialect::{Field, Table};
-use crate::mask::Hidden;
 use crate::parameters::Parameters;
 use crate::route::{self, Named};
 use crate::{amount, auth, mask};
@@ -163,11 +162,14 @@ fn refused(
     party: &str,
     advertiser: Option<&Advertiser>,
 ) -> Refused {
-    let hidden = Hidden {
-        name: party,
-        ..advertiser.map(Advertiser::hidden).unwrap_or_default()
-    };
-    let shown = mask::masked(&request.method, &request.path, &request.query, &hidden);
+    let hidden = advertiser.map(Advertiser::hidden);
+    let Request {
+        method,
+        path,
+        query,
+        ..
+    } = request;
+    let shown = mask::masked(method, path, query, party, hidden.as_ref());
     refusal.of("postback", party, shown, request)
 }
 

@@ -1,5 +1,5 @@
 //! Requests as operators may see them: names of parameters, and of values only what identifies neither
-//! persons nor secrets.
+//! persons nor secrets. Where nobody knows what is a secret, none.
 
 use percent_encoding::percent_decode_str;
 use std::net::IpAddr;
@@ -50,27 +50,43 @@ const PATHS: &[&str] = &["postback", "aff_lsr", "aff_l", "aff_goal", "p.ashx"];
 /// What an advertiser keeps to itself.
 #[derive(Debug, Default)]
 pub(crate) struct Hidden<'a> {
-    /// Its name, which may be shown; empty when nobody is known. What stands in its place may be a secret
-    /// whose `/` was lost.
-    pub(crate) name: &'a str,
     /// Parameters that hold secrets or signatures.
     pub(crate) names: Vec<&'a str>,
     /// Secrets, wherever they were put.
     pub(crate) values: Vec<&'a str>,
 }
 
+impl Hidden<'_> {
+    /// Whether a secret is in it.
+    fn is_in(&self, text: &str) -> bool {
+        self.values.iter().any(|secret| text.contains(secret))
+    }
+}
+
 /// Method and target, with all values masked that are not known to be harmless, those `hidden`, and what
-/// may be a secret in the path.
-pub(crate) fn masked(method: &str, path: &str, query: &str, hidden: &Hidden<'_>) -> String {
-    let mut text = format!("{method} {}", masked_path(path, hidden.name));
+/// may be a secret in the path. `known` is the advertiser's name, which may be shown, or empty: what stands in
+/// its place may be a secret whose `/` was lost.
+pub(crate) fn masked(
+    method: &str,
+    path: &str,
+    query: &str,
+    known: &str,
+    hidden: Option<&Hidden<'_>>,
+) -> String {
+    let mut text = format!("{method} {}", masked_path(path, known));
     for (number, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
         text.push(if number == 0 { '?' } else { '&' });
-        let Some((name, value)) = pair.split_once('=').filter(|(name, _)| is_name(name)) else {
+        let is_secret = |name: &str| hidden.is_some_and(|it| it.is_in(name));
+        let parts = pair.split_once('=');
+        let Some((name, value)) = parts.filter(|(name, _)| is_name(name) && !is_secret(name))
+        else {
             text.push_str("***");
             continue;
         };
         let among = |names: &[&str]| names.iter().any(|it| it.eq_ignore_ascii_case(name));
-        let shown = among(SHOWN) && !among(&hidden.names) && is_harmless(value, hidden);
+        let shown = hidden.is_some_and(|hidden| {
+            among(SHOWN) && !among(&hidden.names) && is_harmless(value, hidden)
+        });
         text.push_str(name);
         text.push('=');
         text.push_str(if shown || value.is_empty() {
@@ -97,7 +113,7 @@ fn is_harmless(value: &str, hidden: &Hidden<'_>) -> bool {
     let decoded = percent_decode_str(value).decode_utf8_lossy();
     value.len() <= MAX_SHOWN_BYTES
         && !decoded.contains(['@', '=', '&'])
-        && !hidden.values.iter().any(|secret| decoded.contains(secret))
+        && !hidden.is_in(&decoded)
         && decoded.parse::<IpAddr>().is_err()
 }
 
@@ -121,11 +137,10 @@ mod tests {
     #[test]
     fn secrets_and_persons_are_masked() {
         let hidden = Hidden {
-            name: "acme",
             names: vec!["goal"],
             values: vec!["s3cret"],
         };
-        let of = |path, query| masked("GET", path, query, &hidden);
+        let of = |path, query| masked("GET", path, query, "acme", Some(&hidden));
         assert_eq!(
             of(
                 "/postback/acme/s3cret",
@@ -157,5 +172,15 @@ mod tests {
             ),
             "GET /aff_lsr?sum=***&sum=***&tid=***&t=***"
         );
+        // The `=` stands behind the value.
+        assert_eq!(of("/aff_lsr", "as3cret=&sum=1"), "GET /aff_lsr?***&sum=1");
+    }
+
+    #[test]
+    fn of_those_whose_secrets_nobody_knows_no_value_is_shown() {
+        // Its secret's name lost its end, or is what others call a transaction.
+        let of = |known| masked("GET", "/postback/acme", "t=s3cret&payout=1.50", known, None);
+        assert_eq!(of(""), "GET /postback/***?t=***&payout=***");
+        assert_eq!(of("acme"), "GET /postback/acme?t=***&payout=***");
     }
 }
