@@ -1,5 +1,5 @@
-//! Builds the functions for WebAssembly: with rustup's target where it can be had, otherwise with the
-//! distribution's compiler, whose source holds what the target's standard library is made of.
+//! Builds the functions for WebAssembly, and lints them: with rustup's target where it can be had. Otherwise the
+//! distribution's compiler builds them, whose source holds what the target's standard library is made of.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

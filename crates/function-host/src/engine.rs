@@ -4,6 +4,7 @@
 use crate::guest::Guest;
 use crate::outbound::Internal;
 use crate::{LoadError, offered};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -49,7 +50,11 @@ impl Engine {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
             offered::add_to_linker(&mut linker)?;
-            let clock = Clock::start(engine.clone(), internal)?;
+            let interrupted = engine.clone();
+            let clock = Clock::start(move || {
+                interrupted.increment_epoch();
+                internal.settle();
+            })?;
             Ok(Self {
                 engine,
                 linker,
@@ -116,7 +121,8 @@ struct Shared {
 pub(crate) struct Running(Arc<Shared>);
 
 impl Clock {
-    fn start(engine: wasmtime::Engine, internal: Arc<dyn Internal>) -> wasmtime::Result<Self> {
+    /// One that does this with each tick.
+    fn start(does: impl Fn() + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             running: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -124,7 +130,7 @@ impl Clock {
         let ticking = shared.clone();
         let thread = thread::Builder::new()
             .name("function-clock".into())
-            .spawn(move || tick(&engine, &*internal, &ticking))?;
+            .spawn(move || tick(&does, &ticking))?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -141,7 +147,7 @@ impl Clock {
     }
 }
 
-fn tick(engine: &wasmtime::Engine, internal: &dyn Internal, shared: &Shared) {
+fn tick(does: &impl Fn(), shared: &Shared) {
     let mut idle = 0;
     while !shared.stop.load(Ordering::Acquire) {
         let runs = shared.running.load(Ordering::Acquire) > 0;
@@ -150,8 +156,7 @@ fn tick(engine: &wasmtime::Engine, internal: &dyn Internal, shared: &Shared) {
             thread::park();
         } else {
             thread::sleep(TICK);
-            engine.increment_epoch();
-            internal.settle();
+            does();
         }
     }
 }
@@ -176,47 +181,26 @@ impl Drop for Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbound::InternalAnswer;
-    use bytes::Bytes;
-    use http::{Request, Response};
-    use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-
-    /// Tells of each tick.
-    struct Ticks(Sender<()>);
-
-    impl Internal for Ticks {
-        fn host(&self) -> &str {
-            "ticks.internal"
-        }
-
-        fn answer(&self, _request: Request<Bytes>) -> InternalAnswer {
-            Box::pin(async { Response::new(Bytes::new()) })
-        }
-
-        fn settle(&self) {
-            // The test may be over.
-            let _ = self.0.send(());
-        }
-    }
+    use std::sync::mpsc::{self, RecvTimeoutError};
 
     #[test]
     fn the_clock_stops_when_nothing_runs_for_long_and_goes_on_when_something_does() {
         let (tick, ticks) = mpsc::channel();
-        let engine = wasmtime::Engine::default();
-        let clock = Clock::start(engine, Arc::new(Ticks(tick))).expect("started");
-        let soon = Duration::from_secs(1);
+        let clock = Clock::start(move || {
+            // The test may be over.
+            let _ = tick.send(());
+        });
+        let clock = clock.expect("started");
         for _ in 0..2 {
             let running = clock.begin();
-            let so_many = ticks.iter().take(2 * IDLE_TICKS as usize).count();
-            assert_eq!(so_many, 2 * IDLE_TICKS as usize, "it goes on");
+            for _ in 0..2 * IDLE_TICKS {
+                let tick = ticks.recv_timeout(Duration::from_secs(10));
+                tick.expect("it goes on while something runs");
+            }
             drop(running);
-            let stopped = loop {
-                match ticks.recv_timeout(soon) {
-                    Ok(()) => {}
-                    Err(stopped) => break stopped,
-                }
-            };
-            assert_eq!(stopped, RecvTimeoutError::Timeout);
+            let mut rest = 0..10 * IDLE_TICKS;
+            let stopped = rest.find_map(|_| ticks.recv_timeout(Duration::from_secs(1)).err());
+            assert_eq!(stopped, Some(RecvTimeoutError::Timeout));
         }
     }
 }

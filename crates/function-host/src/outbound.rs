@@ -26,7 +26,8 @@ pub trait Internal: Send + Sync + 'static {
     fn answer(&self, request: Request<Bytes>) -> InternalAnswer;
 
     /// Does what was put off so that more could share it, without waiting for anybody. Called when a thread that
-    /// functions run on has nothing else to do for now, and every two milliseconds while any call runs.
+    /// functions run on has nothing else to do for now, and every two milliseconds while any call runs and a while
+    /// after.
     fn settle(&self);
 }
 

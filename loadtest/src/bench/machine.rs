@@ -1,4 +1,5 @@
-//! What a benchmark needs of the machine: cores to pin to, processor time of processes, names.
+//! What a benchmark needs of the machine: cores to pin to and to keep awake, what its host takes of them,
+//! processor time of processes, names.
 
 use anyhow::{Context as _, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
