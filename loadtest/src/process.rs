@@ -36,7 +36,9 @@ impl Process {
             .open(log)
             .with_context(|| format!("cannot open {}", log.display()))?;
         // In a group of its own, so that a Ctrl-C reaches only us and we stop it in order.
+        // An error's backtrace would push what it says out of the log's tail.
         command
+            .env("RUST_LIB_BACKTRACE", "0")
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

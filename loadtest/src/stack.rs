@@ -2,7 +2,7 @@
 //! keeps its port over a restart. It never sends traffic.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -404,12 +404,9 @@ pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("{name} is not built; run: cargo build --workspace --bins"))
 }
 
-/// A port nobody listens on at this moment; settings name it so that a restart keeps it.
+/// A port of nobody else's; settings name it so that a restart keeps it.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")
-        .context("no free port")?
-        .local_addr()?
-        .port())
+    clickhouse_embedded::free_port().context("no free port")
 }
 
 pub(crate) fn url(port: u16) -> String {

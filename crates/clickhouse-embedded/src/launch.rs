@@ -1,11 +1,11 @@
 //! Starting the launcher as a child, waiting until the engine answers, and stopping it.
 
 use crate::credentials::Credentials;
+use crate::ports::free_port;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const LAUNCHER: &str = "clickhouse-embedded";
 pub struct Launch {
     /// The folder of the data, kept between runs.
     pub data_dir: PathBuf,
-    /// The port of HTTP on 127.0.0.1; 0 lets the system choose.
+    /// The port of HTTP on 127.0.0.1; 0 takes a free one.
     pub http_port: u16,
     /// The launcher program; see [`launcher_exe`].
     pub launcher: PathBuf,
@@ -142,11 +142,6 @@ fn ping(port: u16) -> bool {
         .call();
     let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
     text.is_ok_and(|text| text == "Ok.\n")
-}
-
-/// A port that was free a moment ago; the engine itself can't be asked to choose one.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 fn tail(log: &Path) -> String {
