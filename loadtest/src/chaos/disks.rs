@@ -49,9 +49,10 @@ impl Disk {
         })
     }
 
-    /// Takes all the room there is but so many bytes.
+    /// Takes all the room there is but so many bytes, beside what it took before.
     pub(super) fn fill_but(&self, bytes: u64) -> anyhow::Result<()> {
-        let mut file = File::create(self.folder.join(FILLER))?;
+        let filler = self.folder.join(FILLER);
+        let mut file = File::options().create(true).append(true).open(filler)?;
         let portion = [0; 64 << 10];
         loop {
             let disk = statvfs(&self.folder)?;

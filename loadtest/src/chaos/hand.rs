@@ -233,8 +233,7 @@ impl Hand<'_> {
         for left in [LEFT_TO_EDGE, 0] {
             // With nothing shipped, journals need the room that is not there.
             self.around.cut(true);
-            disk.fill_but(left)?;
-            self.around.wait_until_something_is_lost(edge)?;
+            self.around.fill_until_something_is_lost(disk, left, edge)?;
             if left == 0 {
                 disk.free();
             }
@@ -294,9 +293,16 @@ impl Around<'_> {
         }
     }
 
-    fn wait_until_something_is_lost(&self, edge: &str) -> anyhow::Result<()> {
+    fn fill_until_something_is_lost(
+        &self,
+        disk: &Disk,
+        left: u64,
+        edge: &str,
+    ) -> anyhow::Result<()> {
         let (deadline, before) = (Instant::now() + FULL_WITHIN, lost(&[edge])?);
         while lost(&[edge])? == before && !self.is_over() {
+            // Again and again: filters saved anew give back the room of those saved before.
+            disk.fill_but(left)?;
             ensure!(
                 Instant::now() < deadline,
                 "the disk of {edge} is not full {FULL_WITHIN:?} after all but little was taken"
