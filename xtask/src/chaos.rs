@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use crate::step::{cargo, on_path, run, step};
+use crate::step::{cargo, run, step};
 use crate::{build_release, setup, target_dir};
 
 const PASSED_ON: &str = "\
@@ -55,7 +55,7 @@ impl Options {
                 .any(|arg| arg.to_string_lossy().contains(word))
         };
         if named("clock-jump") {
-            faketime()?;
+            setup::faketime()?;
         }
         let wanted = named("upgrade") || self.from.is_some();
         if wanted && !named("--old") {
@@ -66,19 +66,6 @@ impl Options {
         // Replaces this process, so that Ctrl-C and the exit code are the run's own.
         Err(chaos.arg("chaos").args(self.args).exec()).context("cannot start the run")
     }
-}
-
-fn faketime() -> anyhow::Result<()> {
-    if on_path("faketime") {
-        return Ok(());
-    }
-    step(
-        "install libfaketime: it sets the clocks of single processes",
-        || {
-            run(Command::new("apt-get").args(["install", "--yes", "faketime"]))
-                .context("install libfaketime by hand (Debian's package is called faketime)")
-        },
-    )
 }
 
 /// The folder of programs built from an older revision.

@@ -87,13 +87,26 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What tests need beside: PostgreSQL, which the aggregator's store is tried on as on SQLite.
+/// What tests need beside: PostgreSQL, which the aggregator's store is tried on as on SQLite, and clocks
+/// that jump, without which one test has nothing to try.
 pub(crate) fn for_tests() -> anyhow::Result<()> {
-    if on_path("postgres") || Path::new("/usr/lib/postgresql").is_dir() {
+    if !on_path("postgres") && !Path::new("/usr/lib/postgresql").is_dir() {
+        let why = "the aggregator's store is tried on it, in a server of the tests' own";
+        install("PostgreSQL", &["postgresql"], why)?;
+    }
+    if let Err(error) = faketime() {
+        eprintln!("==> clocks that jump: NOT TRIED, {error:#}");
+    }
+    Ok(())
+}
+
+/// What faults of clocks need.
+pub(crate) fn faketime() -> anyhow::Result<()> {
+    if on_path("faketime") {
         return Ok(());
     }
-    let why = "the aggregator's store is tried on it, in a server of the tests' own";
-    install("PostgreSQL", &["postgresql"], why)
+    let why = "it sets the clocks of single processes, which must stand it";
+    install("libfaketime", &["faketime"], why)
 }
 
 /// Installs Debian packages where that is possible, and says otherwise how to.
