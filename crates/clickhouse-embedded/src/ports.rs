@@ -18,11 +18,11 @@ const DRAWN_FROM: u16 = 32_768;
 /// Fewer than these are not worth walking through.
 const ENOUGH: usize = 1_000;
 
-/// The port looked at last.
+/// The port given last.
 static LAST: Mutex<Option<u16>> = Mutex::new(None);
 
 /// A port of 127.0.0.1 that nobody has, neither for TCP nor for UDP, and that no other call in this
-/// process is given.
+/// process is given. (Where the system draws from nearly all ports, one that it draws.)
 ///
 /// # Errors
 /// When all are taken.
@@ -63,7 +63,6 @@ fn drawn_from() -> u16 {
         .unwrap_or(DRAWN_FROM)
 }
 
-/// One that the system draws, where it draws from nearly all.
 fn drawn() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
