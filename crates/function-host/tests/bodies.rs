@@ -55,7 +55,7 @@ async fn half_a_request_takes_nobody_s_room() {
     let limits = Limits {
         // One for each of the others.
         concurrency: 5,
-        wall: Duration::from_millis(500),
+        wall: Duration::from_secs(1),
         ..Limits::default()
     };
     let functions = Functions::load(&limits, "");
@@ -77,7 +77,7 @@ async fn half_a_request_takes_nobody_s_room() {
 async fn what_half_requests_take_together_is_limited() {
     let limits = Limits {
         request_bytes: 100,
-        wall: Duration::from_millis(500),
+        wall: Duration::from_secs(1),
         ..Limits::default()
     };
     let functions = Functions::load(&limits, "");
@@ -127,7 +127,7 @@ fn frame_and<E: Send + 'static>(
 async fn answers_that_break_off_are_told_and_counted() {
     let limits = Limits {
         cpu: Duration::from_millis(50),
-        wall: Duration::from_millis(400),
+        wall: Duration::from_secs(2),
         response_bytes: 100_000,
         ..Limits::default()
     };

@@ -153,9 +153,10 @@ async fn what_fails_when_it_is_tried_is_not_deployed() {
 
 #[tokio::test]
 async fn who_fails_is_told_a_number_and_nothing_of_the_cause() {
+    // A call that computes is put behind all others, and on a busy machine gets its 50 ms late.
     let limits = Limits {
         cpu: Duration::from_millis(50),
-        wall: Duration::from_millis(400),
+        wall: Duration::from_secs(2),
         ..Limits::default()
     };
     let functions = Functions::load(&limits, "");
@@ -229,7 +230,7 @@ async fn functions_may_say_as_much_as_they_like() {
 async fn who_finds_no_room_is_told_to_come_again() {
     let limits = Limits {
         concurrency: 2,
-        wall: Duration::from_millis(500),
+        wall: Duration::from_secs(1),
         ..Limits::default()
     };
     let functions = Functions::load(&limits, "");
@@ -366,7 +367,7 @@ async fn only_allowed_hosts_can_be_asked() {
 async fn who_is_asked_and_says_nothing_is_not_waited_for_longer() {
     let limits = Limits {
         concurrency: 1,
-        wall: Duration::from_millis(500),
+        wall: Duration::from_secs(1),
         ..Limits::default()
     };
     let functions = Functions::load(&limits, "");
