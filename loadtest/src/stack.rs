@@ -328,6 +328,8 @@ fn aggregator_settings(dir: &Path, engine: u16, listen: u16, admin: u16) -> Stri
     )
 }
 
+/// An edge that answers late rather than with 503: all that is here shares the cores of one machine, and
+/// what another process takes of them is not overload.
 fn edge_settings(
     dir: &Path,
     node: u16,
@@ -344,7 +346,8 @@ fn edge_settings(
     format!(
         "node = {node}\ndata_dir = {}\nworkers = 1\nsecrets = {}\n\
          [http]\nlisten = \"{own}:{http}\"\nadmin_listen = \"{own}:{admin}\"\n\
-         trusted_proxies = [\"127.0.0.0/8\", \"{own}/30\"]\n[links]\nfile = {}\n{geo}[tls]\ndir = {}\n\
+         trusted_proxies = [\"127.0.0.0/8\", \"{own}/30\"]\nshed_lag = \"10s\"\n\
+         [links]\nfile = {}\n{geo}[tls]\ndir = {}\n\
          [aggregator]\naddress = \"{aggregator}:{shipping}\"\n",
         at(&format!("edge-{node}")),
         at("secrets.toml"),
