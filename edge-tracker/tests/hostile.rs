@@ -188,14 +188,14 @@ fn wrong_settings_are_refused_with_file_line_and_remedy() {
     };
     let error = refused();
     assert!(
-        error.contains("edge.toml:8: unknown field `hedder_timeout`"),
+        error.contains("edge.toml:9: unknown field `hedder_timeout`"),
         "{error}"
     );
     assert!(error.contains("header_timeout"), "{error}");
     harness::configure(dir.path(), "max_head_bytes = \"1KiB\"");
     let error = refused();
     assert!(
-        error.contains("edge.toml:8: out of bounds: at least \"8KiB\""),
+        error.contains("edge.toml:9: out of bounds: at least \"8KiB\""),
         "{error}"
     );
     harness::configure(dir.path(), "\n[unique]\nwindow = \"48h\"");
