@@ -19,7 +19,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::LazyLock;
 use tracking_events::{
-    ClickId, Conversion, ConversionKind, ConversionStatus, Event, Micros, Money, Visit,
+    ClickId, Conversion, ConversionKind, ConversionStatus, Event, Micros, Money, Stated, Visit,
 };
 
 const KEY: &str = "a key of the affiliate's";
@@ -76,6 +76,8 @@ fn sale(click: ClickId, number: u64, status: ConversionStatus) -> Event<'static>
         },
         dialect: "generic",
         address: [0; 16],
+        stated: Stated::ALL,
+        signed: None,
     })
 }
 

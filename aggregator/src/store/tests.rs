@@ -11,7 +11,7 @@ use postgres::Postgres;
 use tempfile::TempDir;
 use tracking_events::{
     ClickId, Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros,
-    Money,
+    Money, Stated,
 };
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
@@ -80,6 +80,8 @@ fn conversion(transaction: &str, status: ConversionStatus, minor: i64) -> Event<
         },
         dialect: "s2s",
         address: [0; 16],
+        stated: Stated::ALL,
+        signed: None,
     })
 }
 
@@ -92,6 +94,7 @@ fn check(delivery: &str, happened: u64, status: KycStatus, tier: u8) -> Event<'_
         affiliate: "aff",
         status,
         tier,
+        signed: None,
     })
 }
 

@@ -5,7 +5,7 @@ use super::edge::{click_id, event};
 use std::net::Ipv4Addr;
 use tracking_events::{
     Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros, Money,
-    Rejection,
+    Rejection, Stated,
 };
 
 /// Of so many events all kinds of outcomes come, the same for each run of as many.
@@ -60,6 +60,8 @@ fn conversion(transaction: &'static str, status: ConversionStatus) -> Event<'sta
         },
         dialect: "generic",
         address: address(),
+        stated: Stated::ALL,
+        signed: None,
     })
 }
 

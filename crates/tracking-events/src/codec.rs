@@ -1,12 +1,13 @@
 //! The binary form of events: postcard (<https://postcard.jamesmunns.com/wire-format>), with a
 //! version kept beside the events, once per journal segment and once per batch.
 
-use crate::Event;
+use crate::{Event, version_2};
 use postcard::ser_flavors::Flavor;
+use serde::Deserialize;
 use thiserror::Error;
 
 /// The version that [`encode`] writes.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 
 /// No event is longer than this, in bytes.
 pub const MAX_EVENT_BYTES: usize = 16 * 1024;
@@ -93,12 +94,25 @@ impl Flavor for Room<'_> {
 /// When the version is unknown or the bytes are not exactly one event of it.
 pub fn decode(version: u16, bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
     match version {
-        // Version 2 has more kinds of events; those of version 1 are written alike.
-        1 | 2 => match postcard::take_from_bytes(bytes) {
-            Ok((event, [])) => Ok(event),
-            Ok((_, rest)) => Err(DecodeError::TrailingBytes(rest.len())),
-            Err(cause) => Err(DecodeError::Malformed { version, cause }),
+        // Version 2 only added kinds of events to those of version 1, and version 3 only changed two of them.
+        1 | 2 => match bytes.first() {
+            Some(&version_2::CONVERSION) => {
+                whole::<version_2::Conversion<'_>>(version, &bytes[1..]).map(Event::from)
+            }
+            Some(&version_2::KYC_UPDATE) => {
+                whole::<version_2::KycUpdate<'_>>(version, &bytes[1..]).map(Event::from)
+            }
+            _ => whole(version, bytes),
         },
+        FORMAT_VERSION => whole(version, bytes),
         other => Err(DecodeError::UnknownVersion(other)),
+    }
+}
+
+fn whole<'a, T: Deserialize<'a>>(version: u16, bytes: &'a [u8]) -> Result<T, DecodeError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(DecodeError::TrailingBytes(rest.len())),
+        Err(cause) => Err(DecodeError::Malformed { version, cause }),
     }
 }

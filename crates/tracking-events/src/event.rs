@@ -162,6 +162,10 @@ impl Flags {
     pub const BAD_COST: Self = Self(1 << 6);
     /// A text was longer than its limit and was cut.
     pub const TRUNCATED: Self = Self(1 << 7);
+    /// More new visitors came than the filters were sized for: whether this one is repeated is not known.
+    pub const UNIQUENESS_UNKNOWN: Self = Self(1 << 8);
+    /// The edge's clock was known to be wrong: the time of the event is to be corrected.
+    pub const CLOCK_WRONG: Self = Self(1 << 9);
 
     /// Marks that keep a visit out of the counts of clicks and impressions.
     pub const UNCOUNTED: Self = Self(Self::BOT.0 | Self::PREFETCH.0 | Self::HEAD.0);

@@ -9,6 +9,7 @@ mod codec;
 mod event;
 mod money;
 mod units;
+mod version_2;
 
 pub use click_id::{
     CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, InvalidKeyId, KeyId, KeyRing, MacKey,
@@ -17,7 +18,7 @@ pub use click_id::{
 pub use codec::{DecodeError, EncodeError, FORMAT_VERSION, MAX_EVENT_BYTES, decode, encode};
 pub use event::{Device, Event, Flags, Geo, Link, SUB_COUNT, UserAgent, Visit};
 pub use money::{
-    Conversion, ConversionKind, ConversionStatus, KycStatus, KycUpdate, Money, Rejection, TIERS,
-    Tier,
+    Conversion, ConversionKind, ConversionStatus, KycStatus, KycUpdate, Money, Rejection,
+    SignedRequest, Stated, TIERS, Tier,
 };
 pub use units::{CostMicros, LaneId, LinkId, Micros, NodeId, Seq, VisitorId};

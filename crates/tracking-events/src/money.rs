@@ -27,6 +27,57 @@ pub struct Conversion<'a> {
     pub dialect: &'a str,
     /// Who sent the report, IPv4 mapped into IPv6.
     pub address: [u8; 16],
+    /// Which of the fields above the report stated itself; the others are defaults. Since version 3; every
+    /// field of an earlier report counts as stated.
+    pub stated: Stated,
+    /// The request as received, if its sender signed it: the aggregator verifies it again. Since version 3.
+    #[serde(borrow)]
+    pub signed: Option<SignedRequest<'a>>,
+}
+
+/// The fields of a report that its sender stated, as a set of bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Stated(pub u8);
+
+impl Stated {
+    /// What the advertiser pays.
+    pub const PAYOUT: Self = Self(1);
+    /// The currency of the payout.
+    pub const CURRENCY: Self = Self(1 << 1);
+    /// The kind of conversion.
+    pub const KIND: Self = Self(1 << 2);
+    /// The status.
+    pub const STATUS: Self = Self(1 << 3);
+    /// Every field.
+    pub const ALL: Self = Self(Self::PAYOUT.0 | Self::CURRENCY.0 | Self::KIND.0 | Self::STATUS.0);
+
+    /// Whether every field of `other` was stated.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Adds the fields of `other`.
+    pub const fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// A signed HTTP request with everything that its signature covers, so that it can be verified again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedRequest<'a> {
+    /// Such as `POST`.
+    pub method: &'a str,
+    /// As sent, not decoded.
+    pub path: &'a str,
+    /// As sent, not decoded, without its question mark.
+    pub query: &'a str,
+    /// The headers that the signature and the parsing of the body depend on, names in lower case.
+    #[serde(borrow)]
+    pub headers: Vec<(&'a str, &'a str)>,
+    /// As sent.
+    pub body: &'a [u8],
 }
 
 /// An amount in the smallest unit of its currency: 1999 and `USD` are 19.99 US dollars.
@@ -55,6 +106,9 @@ pub struct KycUpdate<'a> {
     pub status: KycStatus,
     /// The tier reached, 0 to 3.
     pub tier: u8,
+    /// The webhook as received, which the aggregator verifies again. Since version 3.
+    #[serde(borrow)]
+    pub signed: Option<SignedRequest<'a>>,
 }
 
 /// A report that was refused, as the operator may see it: secrets and personal data are masked.

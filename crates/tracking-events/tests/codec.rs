@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use tracking_events::{
     ClickId, ClickIdParts, Conversion, ConversionKind, ConversionStatus, CostMicros, DecodeError,
     Device, Event, FORMAT_VERSION, Flags, Geo, KeyId, KeyRing, KycStatus, KycUpdate, LaneId, Link,
-    LinkId, MAX_EVENT_BYTES, MacKey, Micros, Money, NodeId, Rejection, Seq, UserAgent, Visit,
-    VisitorId, decode, encode,
+    LinkId, MAX_EVENT_BYTES, MacKey, Micros, Money, NodeId, Rejection, Seq, SignedRequest, Stated,
+    UserAgent, Visit, VisitorId, decode, encode,
 };
 
 fn id(number: u64) -> ClickId {
@@ -58,6 +58,16 @@ fn sample<'a>(texts: &'a [String; 4], number: u64) -> Visit<'a> {
     }
 }
 
+fn signed<'a>(a: &'a str, b: &'a str) -> SignedRequest<'a> {
+    SignedRequest {
+        method: "POST",
+        path: a,
+        query: b,
+        headers: vec![("x-signature", a), ("content-type", b)],
+        body: b.as_bytes(),
+    }
+}
+
 fn conversion<'a>([a, b, c, d]: &'a [String; 4], number: u64) -> Conversion<'a> {
     let (kinds, statuses) = (ConversionKind::ALL, ConversionStatus::ALL);
     Conversion {
@@ -74,6 +84,8 @@ fn conversion<'a>([a, b, c, d]: &'a [String; 4], number: u64) -> Conversion<'a> 
         },
         dialect: d,
         address: [number as u8; 16],
+        stated: Stated(number as u8 & Stated::ALL.0),
+        signed: Some(signed(a, b)),
     }
 }
 
@@ -86,6 +98,7 @@ fn kyc_update<'a>([a, b, c, _]: &'a [String; 4], number: u64) -> KycUpdate<'a> {
         affiliate: c,
         status: KycStatus::ALL[number as usize % KycStatus::ALL.len()],
         tier: number as u8 % 4,
+        signed: Some(signed(a, b)),
     }
 }
 
@@ -121,6 +134,14 @@ fn written(event: &Event<'_>) -> Vec<u8> {
     out
 }
 
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = hex.as_bytes().chunks(2);
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16);
+    digits
+        .map(|pair| byte(pair).expect("hexadecimal"))
+        .collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -152,23 +173,46 @@ fn version_1_is_frozen() {
         "the binary form of version 1 must never change; add a version"
     );
     assert!(decode(1, &bytes).is_ok());
-    assert_eq!(decode(3, &bytes), Err(DecodeError::UnknownVersion(3)));
+    assert_eq!(decode(4, &bytes), Err(DecodeError::UnknownVersion(4)));
 }
 
 #[test]
-fn version_2_is_frozen() {
+fn version_2_is_read_as_it_was_written() {
+    let texts = texts();
+    let [_, _, sale, check, refusal] = samples(&texts, NUMBER);
+    let (Event::Conversion(mut sale), Event::KycUpdate(mut check)) = (sale, check) else {
+        panic!("one of each kind, in this order")
+    };
+    (sale.stated, sale.signed, check.signed) = (Stated::ALL, None, None);
+    let events = [
+        Event::Conversion(sale),
+        Event::KycUpdate(check),
+        refusal.clone(),
+    ];
+    for (event, frozen) in events.into_iter().zip(FROZEN_2) {
+        assert_eq!(decode(2, &bytes(frozen)), Ok(event));
+    }
+    assert_eq!(
+        hex(&written(&refusal)),
+        FROZEN_2[2],
+        "version 3 writes it alike"
+    );
+}
+
+#[test]
+fn version_3_is_frozen() {
     let texts = texts();
     let [click, _, events @ ..] = samples(&texts, NUMBER);
     assert_eq!(
         hex(&written(&click)),
         FROZEN_1,
-        "version 2 writes what version 1 knows alike"
+        "version 3 writes what version 1 knows alike"
     );
-    for (event, frozen) in events.iter().zip(FROZEN_2) {
+    for (event, frozen) in events.iter().zip(FROZEN_3) {
         assert_eq!(
             hex(&written(event)),
             frozen,
-            "the binary form of version 2 must never change; add a version"
+            "the binary form of version 3 must never change; add a version"
         );
     }
 }
@@ -184,5 +228,11 @@ const FROZEN_1: &str = "000000000004d2d68701000012d6870012d68700c11ed5e7a057183b
 const FROZEN_2: [&str; 3] = [
     "0287ad4b01610000000004d2d68701000012d6870012d68700c11ed5e7a057183b0102626300028dda9601455552016487878787878787878787878787878787",
     "0387ad4bc3d6250161026263000203",
+    "0487ad4b016102626387ad030001640161930387878787878787878787878787878787",
+];
+
+const FROZEN_3: [&str; 3] = [
+    "0287ad4b01610000000004d2d68701000012d6870012d68700c11ed5e7a057183b0102626300028dda9601455552016487878787878787878787878787878787070104504f53540161026263020b782d7369676e617475726501610c636f6e74656e742d74797065026263026263",
+    "0387ad4bc3d62501610262630002030104504f53540161026263020b782d7369676e617475726501610c636f6e74656e742d74797065026263026263",
     "0487ad4b016102626387ad030001640161930387878787878787878787878787878787",
 ];

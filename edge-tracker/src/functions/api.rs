@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq as _;
 use tracker_api as messages;
 use tracking_events::{
     ClickId, Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros,
-    Money, Rejection,
+    Money, Rejection, Stated,
 };
 
 /// Answers functions.
@@ -150,6 +150,8 @@ impl Shared {
             },
             dialect: &message.dialect,
             address: self.address(&message.address),
+            stated: Stated::ALL,
+            signed: None,
         })
     }
 
@@ -193,6 +195,7 @@ fn kyc_update<'a>(
         status: KycStatus::from_word(&message.status)
             .ok_or_else(|| wrong("status is not one that is known"))?,
         tier: message.tier,
+        signed: None,
     })
 }
 

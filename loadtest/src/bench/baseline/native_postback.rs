@@ -123,6 +123,8 @@ impl Native {
             },
             dialect: &sale.dialect,
             address: address.octets(),
+            stated: tracking_events::Stated::ALL,
+            signed: None,
         });
         let (done, synced) = oneshot::channel();
         {
