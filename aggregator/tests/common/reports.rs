@@ -80,6 +80,7 @@ fn check(
         affiliate,
         status,
         tier: 2,
+        signed: None,
     })
 }
 
