@@ -18,7 +18,8 @@ pub(crate) enum Bench {
     /// Measure what a click costs at the edge, beside nginx with geoip2 and a JSON log, beside bare
     /// hyper and beside sockets alone. This is what `cargo xtask bench` does by itself.
     ///
-    /// Arguments are passed on to `loadtest bench-click`: --rounds N, --links N, --visitors N, …
+    /// Arguments are passed on to `loadtest bench-click`: --rounds N, --links N, --visitors N, --before FILE (the
+    /// edge-tracker of another build, measured in turn with this one), …
     Click {
         /// Passed on to `loadtest bench-click`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

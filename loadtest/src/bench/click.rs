@@ -35,6 +35,9 @@ pub struct Options {
     /// What to measure beside the edge.
     #[arg(long, value_delimiter = ',', default_values = ["nginx", "bare-hyper", "floor"])]
     beside: Vec<Kind>,
+    /// The edge-tracker of another build, measured beside this one with the same settings.
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// Links in the table.
     #[arg(long, default_value_t = 12)]
     pub links: usize,
@@ -105,15 +108,23 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         options.rounds > 0 && options.seconds > 0.0,
         "nothing to measure"
     );
+    let setting = prepare(&options.out, &options.geo, options.links)?;
     let mut bench = Bench {
-        setting: prepare(&options.out, &options.geo, options.links)?,
+        setting: Setting {
+            earlier: options.before.clone(),
+            ..setting
+        },
         options,
         kinds: Vec::new(),
         results: Results::default(),
         interrupt: Interrupt::listen()?,
     };
     let mut missing = Vec::new();
-    let wanted = |kind: &Kind| *kind == Kind::Edge || options.beside.contains(kind);
+    let wanted = |kind: &Kind| match kind {
+        Kind::Edge => true,
+        Kind::EarlierEdge => options.before.is_some(),
+        peer => options.beside.contains(peer),
+    };
     for kind in Kind::ALL.into_iter().filter(wanted) {
         match kind.lacks() {
             None => bench.kinds.push(kind),
@@ -164,7 +175,8 @@ impl Bench<'_> {
         let rate = most.median() / 2.0;
         self.progress(round, &format!("{load}, {rate:.0} requests/s"));
         for (server, answered) in servers {
-            let urls = server.admin().map(|url| vec![url.to_owned()]);
+            let admin = server.admin().filter(|_| server.kind == Kind::Edge);
+            let urls = admin.map(|url| vec![url.to_owned()]);
             let before = urls
                 .as_ref()
                 .map(|urls| Distribution::read(urls, CLICK_LOG))
@@ -280,12 +292,18 @@ impl Bench<'_> {
 
     fn goals(&self) -> Vec<Goal> {
         let load = self.main_load();
-        let against = |peer| {
+        let ratio = |peer| {
             let cpu = |kind| Some(&self.results.figures.get(&(load, kind))?.cpu_micros);
-            Some(cpu(Kind::Edge)?.ratio(cpu(peer)?).median())
+            Some(cpu(Kind::Edge)?.ratio(cpu(peer)?))
         };
+        let against = |peer| ratio(peer).map(|ratio| ratio.median());
         let results = &self.results;
-        vec![
+        // What is within the spread of the rounds is noise.
+        let unchanged = ratio(Kind::EarlierEdge).map(|ratio| {
+            let what = "CPU of a request, to the earlier edge's";
+            Goal::new(what, 1.0 + ratio.spread(), Some(ratio.median()))
+        });
+        let absolute = [
             Goal::new("CPU of a request, to nginx's", 0.95, against(Kind::Nginx)),
             Goal::new(
                 "CPU of a request, to bare hyper's",
@@ -302,7 +320,8 @@ impl Bench<'_> {
                 1_000.0,
                 Some(results.click_log_p999_micros.median()),
             ),
-        ]
+        ];
+        unchanged.into_iter().chain(absolute).collect()
     }
 
     fn cost_sheet(&self) -> Sheet {

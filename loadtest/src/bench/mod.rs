@@ -38,6 +38,7 @@ fn prepare(out: &Path, geo: &Path, count: usize) -> anyhow::Result<Setting> {
         slugs: links::write_many(count, &links)?,
         links,
         cores: Cores::find()?,
+        earlier: None,
         dir,
     })
 }

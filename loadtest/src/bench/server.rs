@@ -28,6 +28,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 pub(super) enum Kind {
     /// Ours with everything on.
     Edge,
+    /// Another build of ours, with the same settings.
+    #[value(skip)]
+    EarlierEdge,
     /// nginx: geoip2 and a buffered JSON log.
     Nginx,
     /// hyper with a fixed answer.
@@ -38,13 +41,20 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All, ours first.
-    pub(super) const ALL: [Self; 4] = [Self::Edge, Self::Nginx, Self::BareHyper, Self::Floor];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Edge,
+        Self::EarlierEdge,
+        Self::Nginx,
+        Self::BareHyper,
+        Self::Floor,
+    ];
 
     /// Its name in tables.
     #[must_use]
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Edge => "edge",
+            Self::EarlierEdge => "earlier edge",
             Self::Nginx => "nginx",
             Self::BareHyper => "bare hyper",
             Self::Floor => "floor",
@@ -56,7 +66,7 @@ impl Kind {
     pub(super) fn lacks(self) -> Option<String> {
         match self {
             Self::Nginx => nginx::lacks(),
-            Self::Edge | Self::BareHyper | Self::Floor => None,
+            Self::Edge | Self::EarlierEdge | Self::BareHyper | Self::Floor => None,
         }
     }
 }
@@ -80,6 +90,8 @@ pub(super) struct Setting {
     pub(super) slugs: Vec<(String, String)>,
     /// Where to pin.
     pub(super) cores: Cores,
+    /// The program of [`Kind::EarlierEdge`].
+    pub(super) earlier: Option<PathBuf>,
 }
 
 /// A running server.
@@ -111,7 +123,12 @@ impl Server {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         match kind {
-            Kind::Edge => edge::start(&dir, setting),
+            Kind::Edge => edge::start(kind, &program("edge-tracker")?, &dir, setting),
+            Kind::EarlierEdge => {
+                let earlier = setting.earlier.as_deref();
+                let earlier = earlier.context("name the earlier program with --before")?;
+                edge::start(kind, earlier, &dir, setting)
+            }
             Kind::Nginx => nginx::start(&dir, setting),
             Kind::BareHyper => baseline(kind, Baseline::BareHyper, &dir, setting),
             Kind::Floor => baseline(kind, Baseline::Floor, &dir, setting),

@@ -3,13 +3,18 @@
 
 use super::{Kind, Log, READY_WITHIN, Server, Setting, address};
 use crate::process::Process;
-use crate::stack::{free_port, program};
+use crate::stack::free_port;
 use anyhow::Context as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-pub(super) fn start(dir: &Path, setting: &Setting) -> anyhow::Result<Server> {
+pub(super) fn start(
+    kind: Kind,
+    program: &Path,
+    dir: &Path,
+    setting: &Setting,
+) -> anyhow::Result<Server> {
     let file = dir.join("edge.toml");
     let text = format!(
         "node = 1\ndata_dir = {:?}\nworkers = 1\n\
@@ -22,14 +27,14 @@ pub(super) fn start(dir: &Path, setting: &Setting) -> anyhow::Result<Server> {
         free_port()?,
     );
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    let mut command = Command::new(program("edge-tracker")?);
+    let mut command = Command::new(program);
     command.args(["serve", "--config"]).arg(&file);
     let mut process = setting
         .cores
         .on_server(|| Process::start("edge-tracker", &mut command, &dir.join("log")))?;
     let ready = process.ready_line(READY_WITHIN)?;
     Ok(Server {
-        kind: Kind::Edge,
+        kind,
         address: address(&ready, "listening")?,
         pids: vec![process.pid()],
         process,
