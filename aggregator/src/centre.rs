@@ -10,6 +10,7 @@ use crate::running::StartError;
 use crate::settings::Settings;
 use crate::sink::{Database, Quarantine};
 use crate::store::{Ledger, Place};
+use crate::verification::Verification;
 use prometheus::Registry;
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
@@ -67,14 +68,14 @@ impl<S: Storage> Centre<S> {
         report(&recovered, &metrics);
         let health = Arc::new(Health::starting());
         let intake = Arc::new(Intake::new(bounds(settings), &recovered));
+        let verification = Verification::open(settings.reports.as_ref(), registry)?;
+        let ledger = Ledger::new(Place::of(settings), settings.outgoing.is_some());
+        let ledger = ledger.verifying(verification);
         let (phase, watched) = watch::channel(Phase::Serving);
         let pipeline = Pipeline {
             intake: Arc::clone(&intake),
             store: Arc::new(Mutex::new(store)),
-            ledger: Arc::new(Ledger::new(
-                Place::of(settings),
-                settings.outgoing.is_some(),
-            )),
+            ledger: Arc::new(ledger),
             quarantine: Quarantine::new(storage, &settings.data_dir),
             metrics: metrics.clone(),
             health: Arc::clone(&health),

@@ -22,6 +22,7 @@ mod running;
 pub mod settings;
 mod sink;
 mod store;
+mod verification;
 
 pub use centre::{Centre, Edges};
 pub use outgoing::{OutgoingError, SubscriptionsError, check as check_postbacks};
@@ -29,3 +30,4 @@ pub use running::{Running, StartError, start};
 #[doc(hidden)]
 pub use sink::DecodedClicks;
 pub use sink::{ClickHouse, Columns, Database, SinkError, Tables};
+pub use verification::{ReportsError, check as check_reports};

@@ -48,6 +48,10 @@ fn main() -> anyhow::Result<()> {
                 .outgoing
                 .as_ref()
                 .map_or(Ok(()), aggregator::check_postbacks)?;
+            settings
+                .reports
+                .as_ref()
+                .map_or(Ok(()), aggregator::check_reports)?;
             println!("{}: no mistakes found", config.display());
             Ok(())
         }

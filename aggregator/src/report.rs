@@ -1,6 +1,7 @@
 //! Events that report something instead of counting a visit: where they were logged, and what became of
 //! them. How that is found out, and which rows come of it, are not known here.
 
+use crate::verification::Unproven;
 use event_shipping::LaneKey;
 use tracking_events::{ConversionKind, Event, decode};
 
@@ -48,6 +49,8 @@ pub(crate) enum Verdict {
     Late,
     /// The message was known.
     Again,
+    /// It could not be verified, and is not evaluated.
+    Unproven(Unproven),
     /// It needs no judgement.
     Noted,
 }

@@ -4,6 +4,7 @@ use crate::centre::Centre;
 use crate::ingest::{self, Phase};
 use crate::outgoing::{self, Courier, OutgoingError};
 use crate::settings::Settings;
+use crate::verification::ReportsError;
 use event_shipping::tls::{self, Role};
 use prometheus::Registry;
 use std::net::SocketAddr;
@@ -40,6 +41,9 @@ pub enum StartError {
     /// Metrics can't be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// Reports can't be verified.
+    #[error(transparent)]
+    Reports(#[from] ReportsError),
     /// Affiliates can't be told of conversions.
     #[error("[outgoing] {0}")]
     Outgoing(#[from] OutgoingError),

@@ -4,6 +4,7 @@ use daemon::settings::{ByteSize, Period, SettingsError, Within, load};
 use event_shipping::tls::{self, Files, Role, TlsError};
 use ipnet::IpNet;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct Settings {
     /// Where conversions and affiliates are judged.
     #[serde(default)]
     pub store: Store,
+    /// How reports are verified again; without it edges are believed.
+    pub reports: Option<Reports>,
     /// What affiliates are told of their conversions; without it nothing.
     pub outgoing: Option<Outgoing>,
     /// When a block is full.
@@ -102,6 +105,33 @@ pub struct Outgoing {
     /// Attempts under way at once.
     #[serde(default = "default_concurrency")]
     pub concurrency: Within<usize, 1, 1_024>,
+}
+
+/// How reports are verified again: the files by which functions decide, as edges have them. They are looked at
+/// before each block of reports.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reports {
+    /// `advertisers.toml`.
+    pub advertisers: PathBuf,
+    /// The fleet's `secrets.toml`, of which only the click id keys are read.
+    pub secrets: PathBuf,
+    /// The functions' variables; without them no identity check is accepted.
+    pub variables: Option<PathBuf>,
+    /// `links.toml`; needed where advertisers name offers.
+    pub links: Option<PathBuf>,
+    /// How long reports wait for a click id key that is not known, until the files change.
+    #[serde(default = "default_unknown_key_wait")]
+    pub unknown_key_wait: Within<Period, 0, DAY_MS>,
+    /// Reports that rest on a shared secret alone, of each node.
+    #[serde(default = "default_unsigned_per_minute")]
+    pub unsigned_per_minute: Within<usize, 1, 100_000_000>,
+    /// What such reports may pay in a day, of each node and currency, in its whole units.
+    #[serde(default = "default_unsigned_amount_per_day")]
+    pub unsigned_amount_per_day: u64,
+    /// The same for single currencies.
+    #[serde(default)]
+    pub unsigned_amounts_per_day: BTreeMap<String, u64>,
 }
 
 /// A text that never reaches a log.
@@ -291,6 +321,18 @@ fn password_of(json: &[u8], user: &str) -> Result<String, String> {
     password
         .map(ToOwned::to_owned)
         .ok_or_else(|| format!("holds no password of user {user}"))
+}
+
+fn default_unknown_key_wait() -> Within<Period, 0, DAY_MS> {
+    Within::new(Period(Duration::from_secs(600)))
+}
+
+fn default_unsigned_per_minute() -> Within<usize, 1, 100_000_000> {
+    Within::new(600)
+}
+
+const fn default_unsigned_amount_per_day() -> u64 {
+    100_000
 }
 
 fn default_timeout() -> Within<Period, 100, 60_000> {

@@ -6,7 +6,9 @@
 mod affiliates;
 mod applied;
 mod conversions;
+mod limits;
 mod outbox;
+mod signed;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, ReceiverIs, Sale, 
 
 use crate::report::{Placed, Verdict};
 use crate::settings::Settings;
+use crate::verification::{Evidence, Proof, SetAside, Unproven, UnprovenReason, Verification};
 use sql::{Pool, Tx};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +47,12 @@ pub(crate) enum LedgerError {
     /// A word in the tables that no version of ours writes.
     #[error("the store says {0:?}, which is no word of ours; restore it from a copy")]
     Foreign(String),
+    /// A report waits for a key that is perhaps on its way here.
+    #[error(
+        "a conversion's click id has a key that is not known here: copy the edges' secrets to the file that \
+         [reports] secrets names; the report waits for unknown_key_wait"
+    )]
+    UnknownClickKey,
     /// Nothing came back in time.
     #[error("no answer within {} s", .0.as_secs())]
     Silent(Duration),
@@ -72,6 +81,8 @@ pub(crate) struct Ledger {
     place: Place,
     /// Whether affiliates are told of what is judged.
     announces: bool,
+    /// How reports are verified again, if they are.
+    verification: Option<Verification>,
     pool: OnceCell<Pool>,
     announced: Notify,
 }
@@ -81,9 +92,16 @@ impl Ledger {
         Self {
             place,
             announces,
+            verification: None,
             pool: OnceCell::const_new(),
             announced: Notify::const_new(),
         }
+    }
+
+    /// Evaluates only what can be verified again.
+    pub(crate) fn verifying(mut self, verification: Option<Verification>) -> Self {
+        self.verification = verification;
+        self
     }
 
     /// Says what becomes of each report of a block: all of it is kept, or nothing is.
@@ -97,13 +115,24 @@ impl Ledger {
     }
 
     async fn judge_all(&self, reports: &[Placed<'_>]) -> Result<Vec<Verdict>, LedgerError> {
+        let evidence = match &self.verification {
+            Some(verification) => Some(verification.current().await),
+            None => None,
+        };
+        let mut screening = Screening {
+            verification: self.verification.as_ref().zip(evidence.as_deref()),
+            set_aside: SetAside::default(),
+        };
         let mut tx = self.begin().await?;
         let announce = self.announces.then(Micros::now);
         let mut verdicts = Vec::with_capacity(reports.len());
         for report in reports {
-            verdicts.push(judge_one(&mut tx, report, announce).await?);
+            verdicts.push(judge_one(&mut tx, report, announce, &mut screening).await?);
         }
         tx.commit().await?;
+        if let Some((verification, _)) = screening.verification {
+            verification.report(&screening.set_aside);
+        }
         self.announced.notify_one();
         Ok(verdicts)
     }
@@ -127,15 +156,61 @@ pub(crate) async fn within<T>(
     done.map_err(|_| LedgerError::Silent(ANSWER))?
 }
 
+/// Keeps reports that can't be verified from being evaluated.
+#[derive(Default)]
+struct Screening<'a> {
+    verification: Option<(&'a Verification, &'a Evidence)>,
+    set_aside: SetAside,
+}
+
+impl Screening<'_> {
+    /// What becomes of a report that is not to be evaluated.
+    async fn screen(
+        &mut self,
+        tx: &mut Tx,
+        report: &Placed<'_>,
+    ) -> Result<Option<Verdict>, LedgerError> {
+        let Some((verification, evidence)) = self.verification else {
+            return Ok(None);
+        };
+        let unproven = match (evidence.verify(report), &report.event) {
+            (Proof::ValidOnce(identity), _) => {
+                let earlier = signed::earlier(tx, &identity, report, Micros::now()).await?;
+                return Ok(earlier.map(Verdict::Repeat));
+            }
+            (Proof::SharedSecret, Event::Conversion(conversion)) => {
+                let (node, limits) = (report.key.node, evidence.limits());
+                let beyond = limits::charge(tx, node, conversion, limits, Micros::now()).await?;
+                let limit = UnprovenReason::UnsignedLimit;
+                beyond.map(|beyond| Unproven::conversion(limit, beyond, conversion))
+            }
+            (Proof::Complete | Proof::SharedSecret, _) => None,
+            (Proof::UnknownClickKey(_), _) if verification.may_wait() => {
+                return Err(LedgerError::UnknownClickKey);
+            }
+            (Proof::UnknownClickKey(unproven) | Proof::None(unproven), _) => Some(unproven),
+        };
+        if let Some(unproven) = &unproven {
+            self.set_aside.add(report.key.node, unproven.reason);
+        }
+        Ok(unproven.map(Verdict::Unproven))
+    }
+}
+
 async fn judge_one(
     tx: &mut Tx,
     report: &Placed<'_>,
     announce: Option<Micros>,
+    screening: &mut Screening<'_>,
 ) -> Result<Verdict, LedgerError> {
     if !report.needs_judgement() {
         return Ok(Verdict::Noted);
     }
     if let Some(verdict) = applied::recall(tx, report).await? {
+        return Ok(verdict);
+    }
+    if let Some(verdict) = screening.screen(tx, report).await? {
+        applied::remember(tx, report, &verdict).await?;
         return Ok(verdict);
     }
     let verdict = match &report.event {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
+use edge_tracker::functions::advertisers;
 use edge_tracker::{links, node, settings::Settings};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,5 +58,10 @@ fn check(config: &std::path::Path) -> anyhow::Result<()> {
         settings.links.file.display(),
         loaded.table.len()
     );
+    let functions = settings.functions.as_ref();
+    if let Some(file) = functions.and_then(|functions| functions.advertisers.as_ref()) {
+        let advertisers = advertisers::check(file)?;
+        println!("{}: fine, {advertisers} advertisers", file.display());
+    }
     Ok(())
 }

@@ -133,7 +133,13 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
     let links = links::load(&settings.links.file)?;
     let mut journal = open_journal(settings)?;
     let (filters, covers) = open_filters(settings, &mut journal.readers)?;
-    let functions = functions(settings, &secrets, &mut journal.writers, metrics)?;
+    let functions = functions(
+        settings,
+        &secrets,
+        &links.table,
+        &mut journal.writers,
+        metrics,
+    )?;
     let visitor = &settings.visitor;
     let shared = Shared {
         node: NodeId(settings.node.get()),
@@ -173,6 +179,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
 fn functions(
     settings: &Settings,
     secrets: &Secrets,
+    links: &links::Table,
     writers: &mut Vec<LaneWriter>,
     metrics: &Metrics,
 ) -> anyhow::Result<Option<Functions>> {
@@ -184,6 +191,7 @@ fn functions(
         functions,
         &settings.data_dir,
         secrets,
+        links,
         settings.visitor.address_storage,
         Ledger::new(lane),
         &metrics.registry(),

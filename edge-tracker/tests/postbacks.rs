@@ -11,64 +11,90 @@ use std::process::{Command, Stdio};
 
 const ADVERTISERS: &str = r#"
 [plain]
+links = "any"
 dialect = "generic"
 currency = "USD"
-auth = [{ secret_parameter = { name = "token", value = "plain-secret" } }]
+auth = [{ secret_parameter = { name = "token", value = "plain-secret-of-bytes" } }]
 [vol]
+links = "any"
 dialect = "voluum"
 currency = "USD"
-auth = [{ secret_path = "voluum-secret" }]
+auth = [{ secret_path = "voluum-secret-of-bytes" }]
 [kei]
+links = "any"
 dialect = "keitaro"
 currency = "USD"
-auth = [{ secret_path = "keitaro-key" }]
-path_keys = ["keitaro-key"]
+auth = [{ secret_path = "keitaro-key-of-bytes" }]
+path_keys = ["keitaro-key-of-bytes"]
 [eve]
+links = "any"
 dialect = "everflow"
 currency = "USD"
-auth = [{ secret_parameter = { name = "verification_token", value = "everflow-secret" } }]
+auth = [{ secret_parameter = { name = "verification_token", value = "everflow-secret-of-bytes" } }]
 [tun]
+links = "any"
 dialect = "tune"
 currency = "USD"
 auth = [{ addresses = ["127.0.0.0/8"] }]
 [aff]
+links = "any"
 dialect = "affise"
 currency = "EUR"
-auth = [{ secret_parameter = { name = "secure", value = "affise-secret" } }]
+auth = [{ secret_parameter = { name = "secure", value = "affise-secret-of-bytes" } }]
 [bin]
+links = "any"
 dialect = "binom"
 currency = "USD"
-auth = [{ secret_path = "binom-secret" }]
+auth = [{ secret_path = "binom-secret-of-bytes" }]
 [red]
+links = "any"
 dialect = "redtrack"
 currency = "USD"
-auth = [{ secret_path = "redtrack-secret" }]
+auth = [{ secret_path = "redtrack-secret-of-bytes" }]
 [cak]
+links = "any"
 dialect = "cake"
 currency = "USD"
-auth = [{ secret_path = "cake-secret" }]
+auth = [{ secret_path = "cake-secret-of-bytes" }]
 [sig]
+links = "any"
 dialect = "generic"
 auth = [{ hmac = { key = "a key of some length", over = "query", parameter = "sig" } }]
 [far]
+links = "any"
 dialect = "generic"
 currency = "USD"
 auth = [{ addresses = ["203.0.113.0/24"] }]
 [open]
+links = "any"
 dialect = "generic"
 auth = []
+[own]
+dialect = "generic"
+currency = "USD"
+offers = ["offer-1"]
+max_payout = { USD = "500.00" }
+auth = [{ secret_path = "own-secret-of-bytes" }]
+[another]
+dialect = "generic"
+currency = "USD"
+links = [2]
+auth = [{ secret_path = "another-secret-of-bytes" }]
+[nothing]
+dialect = "generic"
+auth = [{ secret_path = "nothing-secret-of-bytes" }]
 "#;
 
 /// All that must not be said.
 const SECRETS: &[&str] = &[
-    "plain-secret",
-    "voluum-secret",
-    "keitaro-key",
-    "everflow-secret",
-    "affise-secret",
-    "binom-secret",
-    "redtrack-secret",
-    "cake-secret",
+    "plain-secret-of-bytes",
+    "voluum-secret-of-bytes",
+    "keitaro-key-of-bytes",
+    "everflow-secret-of-bytes",
+    "affise-secret-of-bytes",
+    "binom-secret-of-bytes",
+    "redtrack-secret-of-bytes",
+    "cake-secret-of-bytes",
     "a key of some length",
     KYC_KEY,
     "an older key of some length",
@@ -99,6 +125,12 @@ fn edge_with([from, to]: &[&str; 2]) -> Edge {
     let text = text.replace(from, to);
     let sources = format!("source = \"{}/", deployed.display());
     std::fs::write(&manifest, text.replace("source = \"", &sources)).expect("written");
+    // One edge compiles the functions for all.
+    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions");
+    std::fs::create_dir_all(&compiled).expect("made");
+    let data = dir.path().join("data");
+    std::fs::create_dir_all(&data).expect("made");
+    std::os::unix::fs::symlink(compiled, data.join("compiled-functions")).expect("linked");
     let functions = format!(
         "[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n"
     );
@@ -146,24 +178,24 @@ fn every_dialect_is_understood_and_durable() {
     let id = click(&edge);
     let targets = [
         format!(
-            "/postback/plain?token=plain-secret&click_id={id}&transaction_id=a1&payout=10.5&status=pending&event=lead"
+            "/postback/plain?token=plain-secret-of-bytes&click_id={id}&transaction_id=a1&payout=10.5&status=pending&event=lead"
         ),
         format!(
-            "/postback/vol/voluum-secret?cid={id}&payout=19.99&txid=v1&currency=EUR&et=purchase"
+            "/postback/vol/voluum-secret-of-bytes?cid={id}&payout=19.99&txid=v1&currency=EUR&et=purchase"
         ),
         format!(
-            "/keitaro-key/postback?subid={id}&status=sale&payout=5&currency=usd&tid=k1&from=network"
+            "/keitaro-key-of-bytes/postback?subid={id}&status=sale&payout=5&currency=usd&tid=k1&from=network"
         ),
         format!(
-            "/postback/eve?nid=12&transaction_id={id}&amount=20&event_id=0&order_id=e1&verification_token=everflow-secret"
+            "/postback/eve?nid=12&transaction_id={id}&amount=20&event_id=0&order_id=e1&verification_token=everflow-secret-of-bytes"
         ),
         format!("/aff_lsr?adv=tun&transaction_id={id}&amount=7.25&adv_sub=t1"),
         format!(
-            "/postback/aff?clickid={id}&action_id=f1&sum=30&currency=EUR&status=5&goal=2&secure=affise-secret"
+            "/postback/aff?clickid={id}&action_id=f1&sum=30&currency=EUR&status=5&goal=2&secure=affise-secret-of-bytes"
         ),
-        format!("/postback/bin/binom-secret?cnv_id={id}&payout=3&cnv_status=approved"),
-        format!("/postback/red/redtrack-secret?clickid={id}&sum=12.00&type=Purchase"),
-        format!("/postback/cak/cake-secret?r={id}&t=c1&p=1"),
+        format!("/postback/bin/binom-secret-of-bytes?cnv_id={id}&payout=3&cnv_status=approved"),
+        format!("/postback/red/redtrack-secret-of-bytes?clickid={id}&sum=12.00&type=Purchase"),
+        format!("/postback/cak/cake-secret-of-bytes?r={id}&t=c1&p=1"),
     ];
     for target in &targets {
         let answer = if target.starts_with("/aff_lsr") {
@@ -201,7 +233,7 @@ fn forms_and_json_are_read_like_queries() {
         ),
     ] {
         let request = format!(
-            "POST /postback/plain?token=plain-secret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+            "POST /postback/plain?token=plain-secret-of-bytes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
              Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -219,7 +251,7 @@ fn bodies_that_break_off_or_never_end_are_refused_with_their_number() {
     let edge = edge();
     let long = format!("10001\r\n{}\r\n0\r\n\r\n", "&".repeat(0x1_0001));
     for (path, number) in [
-        ("/postback/plain?token=plain-secret", 115),
+        ("/postback/plain?token=plain-secret-of-bytes", 115),
         ("/api/webhooks/kyc/verifymy", 205),
     ] {
         for (body, begins) in [
@@ -262,7 +294,7 @@ fn what_the_edge_does_not_take_is_not_answered_as_taken() {
     ] {
         let edge = edge_with(&replaced);
         let id = click(&edge);
-        let target = format!("/postback/plain?token=plain-secret&click_id={id}&payout=1");
+        let target = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}&payout=1");
         let answer = edge.get(&target);
         assert_eq!(answer.status, 503, "{replaced:?}: {answer:?}");
         assert_eq!(answer.text(), "try again later\n");
@@ -282,7 +314,7 @@ fn the_body_of_a_get_is_read_however_it_is_announced() {
     let none = "\r\n".to_owned();
     for (rest, status) in [(whole, 400), (chunked, 400), (none, 200)] {
         let request = format!(
-            "GET /postback/plain?token=plain-secret&click_id={id}&payout=1 HTTP/1.1\r\nHost: x\r\n\
+            "GET /postback/plain?token=plain-secret-of-bytes&click_id={id}&payout=1 HTTP/1.1\r\nHost: x\r\n\
              Connection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n{rest}"
         );
         let answer = parse(&edge.raw(request.as_bytes()));
@@ -298,9 +330,9 @@ fn what_is_wrong_is_refused_with_its_number() {
     let edge = edge();
     let id = click(&edge);
     let forged = format!("{}{}", &id[..35], if id.ends_with('A') { 'B' } else { 'A' });
-    let good = format!("/postback/plain?token=plain-secret&click_id={id}");
+    let good = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}");
     let cases = [
-        (format!("/postback/nobody?click_id={id}"), 404, 101),
+        (format!("/postback/nobody?click_id={id}"), 403, 103),
         (format!("/postback/open?click_id={id}"), 500, 102),
         (format!("/postback/plain?click_id={id}"), 403, 103),
         (
@@ -311,14 +343,18 @@ fn what_is_wrong_is_refused_with_its_number() {
         (format!("/postback/far?click_id={id}"), 403, 103),
         (format!("/postback/vol/?cid={id}"), 403, 103),
         (format!("/postback/sig?click_id={id}&sig=00"), 403, 103),
-        ("/postback/plain?token=plain-secret".into(), 400, 104),
         (
-            "/postback/plain?token=plain-secret&click_id=abc".into(),
+            "/postback/plain?token=plain-secret-of-bytes".into(),
+            400,
+            104,
+        ),
+        (
+            "/postback/plain?token=plain-secret-of-bytes&click_id=abc".into(),
             400,
             105,
         ),
         (
-            format!("/postback/plain?token=plain-secret&click_id={forged}"),
+            format!("/postback/plain?token=plain-secret-of-bytes&click_id={forged}"),
             403,
             106,
         ),
@@ -348,6 +384,80 @@ fn what_is_wrong_is_refused_with_its_number() {
     );
     assert_eq!(edge.metric("edge_reports_total", "conversion"), 0);
     holds_no_secret(&edge.log());
+}
+
+#[test]
+fn advertisers_convert_clicks_of_their_own_offers_only() {
+    let edge = edge();
+    let id = click(&edge);
+    let own = format!("/postback/own/own-secret-of-bytes?click_id={id}");
+    let begins = |target: &str, status: u16, begins: &str| {
+        let answer = said(&edge, target);
+        assert!(
+            answer.0 == status && answer.1.starts_with(begins),
+            "{target}: {answer:?}"
+        );
+    };
+    begins(&format!("{own}&payout=19.99"), 200, "OK");
+    begins(&format!("{own}&payout=500.01"), 400, "refused: 124 ");
+    let another =
+        format!("/postback/another/another-secret-of-bytes?click_id={id}&payout=99999.00");
+    begins(&another, 403, "refused: 121 ");
+    let nothing = format!("/postback/nothing/nothing-secret-of-bytes?click_id={id}");
+    begins(&nothing, 500, "refused: 122 ");
+    // The link is given to another offer, and then it is gone.
+    let links = edge.dir.path().join("links.toml");
+    let moved = harness::LINKS.replace("offer-1", "offer-2");
+    std::fs::write(&links, &moved).expect("written");
+    edge.await_metric("edge_reloads_total", "links\",outcome=\"loaded", 1);
+    begins(&own, 403, "refused: 121 ");
+    let without = moved.replacen("id = 1\n", "id = 101\n", 1);
+    std::fs::write(&links, without).expect("written");
+    edge.await_metric("edge_reloads_total", "links\",outcome=\"loaded", 2);
+    begins(&own, 503, "refused: 123 ");
+}
+
+#[test]
+fn unknown_advertiser_and_wrong_secret_answer_alike() {
+    let edge = edge();
+    let id = click(&edge);
+    let answers = ["nobody", "own"].map(|name| {
+        let answer = edge.get(&format!(
+            "/postback/{name}/a-guess-of-sixteen?click_id={id}"
+        ));
+        let plain = |line: &&str| !line.to_ascii_lowercase().starts_with("date:");
+        let head: Vec<String> = answer
+            .head
+            .lines()
+            .filter(plain)
+            .map(String::from)
+            .collect();
+        (answer.status, answer.text(), head)
+    });
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0].0, 403);
+}
+
+#[test]
+fn file_with_short_secret_is_refused_unseen() {
+    let edge = edge();
+    let id = click(&edge);
+    let advertisers = edge.dir.path().join("advertisers.toml");
+    write_secret(
+        &advertisers,
+        "[plain]\ndialect = \"generic\"\nlinks = \"any\"\nauth = [{ secret_path = \"short-and-secret\" }, \
+         { secret_path = \"fifteen-bytes-!\" }]\n",
+    );
+    edge.await_metric("edge_reloads_total", "advertisers\",outcome=\"refused", 1);
+    let log = edge.log();
+    assert!(log.contains("at least 16 bytes"), "{log}");
+    assert!(
+        !log.contains("short-and") && !log.contains("fifteen-bytes"),
+        "{log}"
+    );
+    // Those in use stay.
+    let target = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}&payout=1");
+    assert_eq!(said(&edge, &target), (200, "OK".into()));
 }
 
 fn holds_no_secret(text: &str) {

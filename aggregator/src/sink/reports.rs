@@ -4,8 +4,9 @@ use super::columns::{Columns, id};
 use super::native::Block;
 use crate::currency;
 use crate::report::{BAD_TRANSITION, Placed, Verdict};
+use crate::verification::Unproven;
 use event_shipping::LaneKey;
-use tracking_events::{Conversion, Event, KycUpdate, Money, Rejection};
+use tracking_events::{Conversion, Event, KycUpdate, Micros, Money, Rejection};
 
 const TIME: &str = "DateTime64(6, 'UTC')";
 
@@ -73,6 +74,12 @@ impl<'a> Rows<'a> {
         match &placed.event {
             Event::Conversion(report) => self.sale(placed, report, verdict),
             Event::KycUpdate(update) => {
+                if let Verdict::Unproven(unproven) = verdict {
+                    let party = (update.time, update.provider, [0; 16]);
+                    self.rejections
+                        .push(Row::new(placed, set_aside(party, unproven)));
+                    return;
+                }
                 let outcome = match verdict {
                     Verdict::Late => "late",
                     Verdict::Again => "repeat",
@@ -104,6 +111,11 @@ impl<'a> Rows<'a> {
             Verdict::BadTransition(why) => {
                 self.rejections
                     .push(Row::new(placed, bad_transition(report, why)));
+            }
+            Verdict::Unproven(unproven) => {
+                let party = (report.time, report.advertiser, report.address);
+                self.rejections
+                    .push(Row::new(placed, set_aside(party, unproven)));
             }
             Verdict::Repeat(revision) => self.repeats.push(row(*revision)),
             Verdict::Revision(revision) => self.conversions.push(row(*revision)),
@@ -142,6 +154,24 @@ fn bad_transition<'a>(report: &Conversion<'a>, why: &'a str) -> Rejection<'a> {
         request: "",
         status: 0,
         address: report.address,
+    }
+}
+
+/// A report that an edge accepted and that could not be verified again.
+fn set_aside<'a>(
+    (time, party, address): (Micros, &'a str, [u8; 16]),
+    unproven: &'a Unproven,
+) -> Rejection<'a> {
+    Rejection {
+        time,
+        source: "verification",
+        party,
+        reason: unproven.reason.number(),
+        reason_name: unproven.reason.name(),
+        detail: &unproven.detail,
+        request: "",
+        status: 0,
+        address,
     }
 }
 

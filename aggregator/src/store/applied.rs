@@ -3,6 +3,7 @@
 use super::LedgerError;
 use super::sql::{Tx, Value};
 use crate::report::{BAD_TRANSITION, Placed, Verdict};
+use crate::verification::{Unproven, UnprovenReason};
 use tracking_events::ConversionKind;
 
 /// The verdict that was given before, if one was.
@@ -12,7 +13,7 @@ pub(super) async fn recall(
 ) -> Result<Option<Verdict>, LedgerError> {
     let known = tx
         .ask(
-            "SELECT outcome, revision, detail FROM applied_events \
+            "SELECT outcome, revision, detail, reason FROM applied_events \
              WHERE journal = $1 AND node = $2 AND lane = $3 AND seq = $4",
             &place(report),
         )
@@ -39,6 +40,14 @@ pub(super) async fn recall(
         "applied" => Verdict::Applied,
         "late" => Verdict::Late,
         "again" => Verdict::Again,
+        "unproven" => {
+            let number = line.number(3)?;
+            let reason = u16::try_from(number).ok().and_then(UnprovenReason::of);
+            Verdict::Unproven(Unproven {
+                reason: reason.ok_or_else(|| LedgerError::Foreign(number.to_string()))?,
+                detail: line.text(2)?,
+            })
+        }
         _ => return Err(LedgerError::Foreign(outcome)),
     }))
 }
@@ -65,6 +74,10 @@ pub(super) async fn remember(
         Verdict::Applied => ("applied", 0, 0, ""),
         Verdict::Late => ("late", 0, 0, ""),
         Verdict::Again => ("again", 0, 0, ""),
+        Verdict::Unproven(unproven) => {
+            let detail = unproven.detail.as_str();
+            ("unproven", 0, unproven.reason.number(), detail)
+        }
         Verdict::Noted => return Ok(()),
     };
     let [journal, node, lane, seq] = place(report);

@@ -13,6 +13,10 @@
 //! | 503 | could not be made durable; to be sent again |
 #![forbid(unsafe_code)]
 
+mod signed;
+
+pub use signed::{MAX_SIGNED_BYTES, SignedRequest};
+
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -58,6 +62,25 @@ pub struct Conversion<'a> {
     /// Who sent it: an IP address, or empty.
     #[serde(borrow)]
     pub address: Cow<'a, str>,
+    /// Which fields the report stated itself.
+    pub stated: Stated,
+    /// The request, if its signature alone proves it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedRequest<'a>>,
+}
+
+/// The fields of a conversion that the report stated; the others hold defaults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stated {
+    /// `payout_minor`.
+    pub payout: bool,
+    /// `currency`.
+    pub currency: bool,
+    /// `kind`.
+    pub kind: bool,
+    /// `status`.
+    pub status: bool,
 }
 
 /// An identity service reported a check, and its signature was ours.
@@ -80,6 +103,9 @@ pub struct KycUpdate<'a> {
     pub tier: u8,
     /// When it happened, in microseconds since 1970.
     pub happened_micros: u64,
+    /// The webhook with all that its signature covers.
+    #[serde(borrow)]
+    pub signed: SignedRequest<'a>,
 }
 
 /// A report that was refused. Secrets and personal data have been masked by the function.

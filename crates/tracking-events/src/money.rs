@@ -2,6 +2,7 @@
 
 use crate::{ClickId, Micros};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// An advertiser reported a sale, or something new about one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +66,7 @@ impl Stated {
 }
 
 /// A signed HTTP request with everything that its signature covers, so that it can be verified again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedRequest<'a> {
     /// Such as `POST`.
     pub method: &'a str,
@@ -78,6 +79,16 @@ pub struct SignedRequest<'a> {
     pub headers: Vec<(&'a str, &'a str)>,
     /// As sent.
     pub body: &'a [u8],
+}
+
+/// Without its content, which may hold secrets and personal data.
+impl fmt::Debug for SignedRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedRequest")
+            .field("method", &self.method)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// An amount in the smallest unit of its currency: 1999 and `USD` are 19.99 US dollars.

@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq as _;
 use tracker_api as messages;
 use tracking_events::{
     ClickId, Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros,
-    Money, Rejection, Stated,
+    Money, Rejection, SignedRequest, Stated,
 };
 
 /// Answers functions.
@@ -150,8 +150,8 @@ impl Shared {
             },
             dialect: &message.dialect,
             address: self.address(&message.address),
-            stated: Stated::ALL,
-            signed: None,
+            stated: stated(message.stated),
+            signed: message.signed.as_ref().map(signed),
         })
     }
 
@@ -178,6 +178,32 @@ impl Shared {
     }
 }
 
+fn stated(fields: messages::Stated) -> Stated {
+    let mut stated = Stated::default();
+    for (is_stated, field) in [
+        (fields.payout, Stated::PAYOUT),
+        (fields.currency, Stated::CURRENCY),
+        (fields.kind, Stated::KIND),
+        (fields.status, Stated::STATUS),
+    ] {
+        if is_stated {
+            stated.insert(field);
+        }
+    }
+    stated
+}
+
+fn signed<'a>(request: &'a messages::SignedRequest<'_>) -> SignedRequest<'a> {
+    let headers = request.headers.iter();
+    SignedRequest {
+        method: &request.method,
+        path: &request.path,
+        query: &request.query,
+        headers: headers.map(|(name, value)| (&**name, &**value)).collect(),
+        body: &request.body,
+    }
+}
+
 fn kyc_update<'a>(
     message: &'a messages::KycUpdate<'_>,
     time: Micros,
@@ -195,7 +221,7 @@ fn kyc_update<'a>(
         status: KycStatus::from_word(&message.status)
             .ok_or_else(|| wrong("status is not one that is known"))?,
         tier: message.tier,
-        signed: None,
+        signed: Some(signed(&message.signed)),
     })
 }
 

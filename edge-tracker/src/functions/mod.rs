@@ -11,6 +11,7 @@ pub use advertisers::AdvertisersError;
 pub use ledger::Ledger;
 pub use variables::VariablesError;
 
+use crate::links::Table;
 use crate::secrets::Secrets;
 use crate::settings::FunctionsSettings;
 use crate::visitor::address::AddressStorage;
@@ -28,6 +29,8 @@ use thiserror::Error;
 
 /// The key-value store that advertisers are in.
 const ADVERTISERS: &str = "advertisers";
+/// The key-value store of each link's offer, by the link's number.
+const LINKS: &str = "links";
 
 /// The functions of this node.
 #[derive(Debug)]
@@ -68,6 +71,7 @@ impl Functions {
         settings: &FunctionsSettings,
         data_dir: &Path,
         secrets: &Secrets,
+        links: &Table,
         addresses: AddressStorage,
         ledger: Ledger,
         registry: &Registry,
@@ -106,6 +110,7 @@ impl Functions {
             ..functions.look()
         };
         functions.load_advertisers()?;
+        functions.use_links(links);
         *functions.seen() = seen;
         Ok(functions)
     }
@@ -114,6 +119,15 @@ impl Functions {
     #[must_use]
     pub fn find(&self, path: &str) -> Option<Matched> {
         self.host.find(path)
+    }
+
+    /// Gives functions the offers of these links from now on.
+    pub fn use_links(&self, links: &Table) {
+        let offers = links.iter().map(|link| {
+            let offer: &str = &link.offer;
+            (link.id.to_string(), offer.as_bytes().to_vec())
+        });
+        self.host.fill_store(LINKS, offers.collect());
     }
 
     /// Calls it.

@@ -62,6 +62,11 @@ impl Table {
             .map(|(slug, link)| (&**slug, link))
     }
 
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.by_slug.values()
+    }
+
     /// How many links there are.
     #[must_use]
     pub fn len(&self) -> usize {

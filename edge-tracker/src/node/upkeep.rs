@@ -8,6 +8,7 @@ use crate::server::backlog;
 use crate::settings::LinksSettings;
 use crate::shipper::Progress;
 use daemon::files::Version;
+use daemon::settings::SettingsError;
 use event_journal::Stats;
 use prometheus::IntGauge;
 use std::path::PathBuf;
@@ -110,7 +111,15 @@ impl Upkeep {
             return;
         };
         self.links_version = version;
-        match spawn_blocking(move || links::load(&file)).await {
+        let shared = self.shared.clone();
+        let load = move || {
+            let loaded = links::load(&file)?;
+            if let Some(functions) = &shared.functions {
+                functions.use_links(&loaded.table);
+            }
+            Ok::<_, SettingsError>(loaded)
+        };
+        match spawn_blocking(load).await {
             Ok(Ok(loaded)) => {
                 tracing::info!(links = loaded.table.len(), "links reloaded");
                 self.links_version = loaded.version;

@@ -3,13 +3,12 @@
 
 use crate::input::Input;
 use data_encoding::HEXLOWER;
-use edge_tracker::functions::advertisers as advertisers_file;
 use hmac::{Hmac, Mac as _};
 use postback::{Decision, Keys, Postback, Reason, Refused, Request};
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use tracker_api::Conversion;
+use tracker_api::{Conversion, SignedRequest};
 use tracking_events::{
     ClickId, ClickIdParts, ConversionKind, ConversionStatus, KeyId, KeyRing, LaneId, LinkId,
     MacKey, Micros, NodeId, Seq,
@@ -38,37 +37,37 @@ enum Proof {
 const SENDERS: &[Sender] = &[
     (
         "generic",
-        r#"{"dialect":"generic","currency":"USD","auth":[{"secret_parameter":{"name":"token","value":"generic-secret"}}]}"#,
-        Proof::Parameter("token", "generic-secret"),
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth":[{"secret_parameter":{"name":"token","value":"generic-secret-of-bytes"}}]}"#,
+        Proof::Parameter("token", "generic-secret-of-bytes"),
     ),
     (
         "voluum",
-        r#"{"dialect":"voluum","currency":"KWD","auth":[{"secret_path":"voluum-secret"}]}"#,
-        Proof::Path("voluum-secret"),
+        r#"{"links":"any","dialect":"voluum","currency":"KWD","auth":[{"secret_path":"voluum-secret-of-bytes"}]}"#,
+        Proof::Path("voluum-secret-of-bytes"),
     ),
     (
         "keitaro",
-        r#"{"dialect":"keitaro","currency":"USD","auth":[{"secret_path":"keitaro-secret"}]}"#,
-        Proof::Path("keitaro-secret"),
+        r#"{"links":"any","dialect":"keitaro","currency":"USD","auth":[{"secret_path":"keitaro-secret-of-bytes"}]}"#,
+        Proof::Path("keitaro-secret-of-bytes"),
     ),
     (
         "affise",
-        r#"{"dialect":"affise","currency":"JPY","auth":[{"secret_path":"affise-secret"}]}"#,
-        Proof::Path("affise-secret"),
+        r#"{"links":"any","dialect":"affise","currency":"JPY","auth":[{"secret_path":"affise-secret-of-bytes"}]}"#,
+        Proof::Path("affise-secret-of-bytes"),
     ),
     (
         "tune",
-        r#"{"dialect":"tune","currency":"USD","auth":[{"addresses":["203.0.113.0/24"]}]}"#,
+        r#"{"links":"any","dialect":"tune","currency":"USD","auth":[{"addresses":["203.0.113.0/24"]}]}"#,
         Proof::Address,
     ),
     (
         "query",
-        r#"{"dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"the key of queries","over":"query","parameter":"sig"}}]}"#,
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"the key of queries","over":"query","parameter":"sig"}}]}"#,
         Proof::Query("the key of queries"),
     ),
     (
         "body",
-        r#"{"dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"the key of bodies","over":"body","header":"x-signature"}}]}"#,
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"the key of bodies","over":"body","header":"x-signature"}}]}"#,
         Proof::Body("the key of bodies"),
     ),
 ];
@@ -173,7 +172,7 @@ fn decide(request: &Request) -> Decision<Conversion<'static>> {
             let key = postback.key();
             let name = key.strip_prefix("key/").map_or(key, |_| "keitaro");
             let entry = SENDERS.iter().find(|(known, ..)| *known == name);
-            postback.decide(name, entry.map(|it| it.1.as_bytes()), &KEYS, NOW)
+            postback.decide(name, entry.map(|it| it.1.as_bytes()), &KEYS, NOW, |_| None)
         }
     }
 }
@@ -182,11 +181,12 @@ fn decide(request: &Request) -> Decision<Conversion<'static>> {
 fn believed(request: &Request, conversion: &Conversion<'_>) {
     let sender = SENDERS.iter().find(|it| it.0 == conversion.advertiser);
     let (_, _, proof) = sender.expect("nobody else is known");
+    let proof = *proof;
     let id = ClickId::parse(conversion.click_id.as_bytes()).expect("an id");
     let parts = RING.verify(&id).expect("ours");
     assert!(parts.time.0 <= NOW.0 + FUTURE && parts.time.0 + 90 * DAY >= NOW.0);
     let sent = sent(request);
-    assert!(proves(*proof, request, &sent), "{request:?}");
+    assert!(proves(proof, request, &sent), "{request:?}");
     let says = |text: &str| sent.iter().any(|(_, value)| value == text);
     assert!(says(&conversion.click_id), "{request:?}");
     for text in [&conversion.transaction, &conversion.kind_name] {
@@ -211,6 +211,25 @@ fn believed(request: &Request, conversion: &Conversion<'_>) {
         "{minor} of {request:?}"
     );
     assert_eq!(conversion.address, request.client_text());
+    // What its signature proves, a second verification finds again, by nothing but what travels along.
+    if let Some(signed) = &conversion.signed {
+        assert!(signed.size_bytes() <= tracker_api::MAX_SIGNED_BYTES);
+        let request = received(signed);
+        let (name, entry, _) = sender.expect("known");
+        let postback = Postback::read(&request).expect("it was read before");
+        let verified = postback.verify(name, Some(entry.as_bytes()), &KEYS, NOW, |_| None);
+        let expected = Conversion {
+            address: "".into(),
+            signed: None,
+            ..conversion.clone()
+        };
+        let found = verified.map(|it| it.conversion);
+        assert_eq!(found, Ok(expected), "{request:?}");
+    }
+    assert_eq!(
+        conversion.signed.is_some(),
+        matches!(proof, Proof::Query(_) | Proof::Body(_))
+    );
     // It can be passed on as it is.
     let message = serde_json::to_string(conversion).expect("JSON");
     assert_eq!(
@@ -219,6 +238,20 @@ fn believed(request: &Request, conversion: &Conversion<'_>) {
             .as_ref(),
         Some(conversion)
     );
+}
+
+fn received(signed: &SignedRequest<'_>) -> Request {
+    let headers = signed.headers.iter();
+    Request {
+        method: signed.method.clone().into_owned(),
+        path: signed.path.clone().into_owned(),
+        query: signed.query.clone().into_owned(),
+        headers: headers
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
+        body: signed.body.clone(),
+        ..Request::default()
+    }
 }
 
 /// All names and values, read by other libraries than the function's.
@@ -351,7 +384,7 @@ pub(crate) fn money(bytes: &[u8]) {
         each.collect::<String>()
     };
     let target = format!(
-        "/postback/voluum/voluum-secret?cid={}&payout={}&currency={}",
+        "/postback/voluum/voluum-secret-of-bytes?cid={}&payout={}&currency={}",
         click_of(&RING, NOW.0 - DAY),
         escaped(&text),
         escaped(&code)
@@ -392,7 +425,7 @@ pub(crate) fn advertisers(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    match advertisers_file::entries(text) {
+    match postback::entries(text) {
         Err(message) => {
             assert!(!message.contains("S3CRET"), "{message}");
         }
@@ -427,7 +460,7 @@ fn stranger(entry: &[u8]) {
     let target = format!("/postback/somebody?{}&currency=USD", pairs.join("&"));
     let request = request("GET", &target, "", "", "");
     let postback = Postback::read(&request).expect("a postback");
-    match postback.decide("somebody", Some(entry), &KEYS, NOW) {
+    match postback.decide("somebody", Some(entry), &KEYS, NOW, |_| None) {
         Decision::Accept(conversion, _) => panic!("a stranger was believed: {conversion:?}"),
         Decision::Refuse(refused) => {
             refusal(&refused);
@@ -449,16 +482,16 @@ pub(crate) mod seeds {
         let (form, json) = ("application/x-www-form-urlencoded", "application/json");
         let seeds = [
             format!(
-                "GET /postback/generic?token=generic-secret&click_id={id}&payout=19.99&transaction_id=a1&event=lead&status=pending\n\n\n"
+                "GET /postback/generic?token=generic-secret-of-bytes&click_id={id}&payout=19.99&transaction_id=a1&event=lead&status=pending\n\n\n"
             ),
             format!(
-                "GET /postback/voluum/voluum-secret?cid={id}&payout=1.234&txid=v%201&et=Signup%2B&currency=usd\n\n\n"
+                "GET /postback/voluum/voluum-secret-of-bytes?cid={id}&payout=1.234&txid=v%201&et=Signup%2B&currency=usd\n\n\n"
             ),
             format!(
-                "GET /keitaro-secret/postback?subid={id}&status=sale&payout=5&tid=k1&sale_status=won,closed\n\n\n"
+                "GET /keitaro-secret-of-bytes/postback?subid={id}&status=sale&payout=5&tid=k1&sale_status=won,closed\n\n\n"
             ),
             format!(
-                "GET /postback/affise/affise-secret?clickid={id}&action_id=f1&sum=30&status=5&goal=2\n\n\n"
+                "GET /postback/affise/affise-secret-of-bytes?clickid={id}&action_id=f1&sum=30&status=5&goal=2\n\n\n"
             ),
             format!("GET /aff_lsr?adv=tune&transaction_id={id}&amount=7.25&adv_sub=t1\n\n\n"),
             format!("GET /postback/query?click_id={id}&payout=1&payout=1\n\nSIGN\n"),
@@ -469,11 +502,13 @@ pub(crate) mod seeds {
                 "POST /postback/body\n{form}; charset=utf-8\nSIGN\nclick_id={id}&payout=.5&currency=EUR\n"
             ),
             format!(
-                "POST /postback/generic?token=generic-secret\n{form}\n\nclick_id={id}&payout=%7Bpayout%7D"
+                "POST /postback/generic?token=generic-secret-of-bytes\n{form}\n\nclick_id={id}&payout=%7Bpayout%7D"
             ),
-            format!("GET /postback/voluum/voluum-secret?cid={foreign}\n\n\n"),
-            format!("GET /postback/voluum/voluum%2Dsecret?cid={old}\n\n\n"),
-            format!("GET /postback/generic?token=generic-secret&token=x&click_id={id}\n\n\n"),
+            format!("GET /postback/voluum/voluum-secret-of-bytes?cid={foreign}\n\n\n"),
+            format!("GET /postback/voluum/voluum%2Dsecret-of-bytes?cid={old}\n\n\n"),
+            format!(
+                "GET /postback/generic?token=generic-secret-of-bytes&token=x&click_id={id}\n\n\n"
+            ),
             format!(
                 "PUT /p.ashx?adv=nobody&r={id}&t=1&p=2&email=a@b.example\ntext/plain\nsha256=00\nabc"
             ),
@@ -505,14 +540,14 @@ pub(crate) mod seeds {
 
     pub(crate) fn advertisers() -> Vec<Vec<u8>> {
         let files = [
-            "[acme]\ndialect = \"voluum\"\ncurrency = \"USD\"\nauth = [{ secret_path = \"S3CRET\" }]\npath_keys = [\"4f9a1c2\"]\nmax_click_age_days = 90\nstatus_words = { approved = [\"1\"] }\nevent_words = { lead = [\"17\"] }\nparameters = { click_id = \"ref\" }\nanswer = \"OK\"\n",
-            "[a]\ndialect = \"cake\"\nauth = [{ secret_parameter = { name = \"token\", value = \"S3CRET\" } }, { addresses = [\"203.0.113.0/24\"] }]\nauth_mode = \"all\"\n[b]\ndialect = \"generic\"\nauth = [{ hmac = { key = \"S3CRET\", over = \"query\", parameter = \"sig\" } }]\n",
+            "[acme]\ndialect = \"voluum\"\ncurrency = \"USD\"\nauth = [{ secret_path = \"S3CRET of 16 bytes\" }]\npath_keys = [\"4f9a1c2\"]\nmax_click_age_days = 90\nstatus_words = { approved = [\"1\"] }\nevent_words = { lead = [\"17\"] }\nparameters = { click_id = \"ref\" }\nanswer = \"OK\"\n",
+            "[a]\ndialect = \"cake\"\nauth = [{ secret_parameter = { name = \"token\", value = \"S3CRET of 16 bytes\" } }, { addresses = [\"203.0.113.0/24\"] }]\nauth_mode = \"all\"\n[b]\ndialect = \"generic\"\nauth = [{ hmac = { key = \"S3CRET of 16 bytes\", over = \"query\", parameter = \"sig\" } }]\n",
             "[a]\npath_keys = [\"k\"]\n[b]\npath_keys = [\"k\"]\n",
             "[a]\npath_keys = [\"k\"]\n[\"key/k\"]\ndialect = \"generic\"\n",
             "[z]\nauth = [{ secret_path = S3CRET }]\n",
-            "\0{\"dialect\":\"generic\",\"auth\":[{\"secret_path\":\"S3CRET\"}]}",
+            "\0{\"dialect\":\"generic\",\"auth\":[{\"secret_path\":\"S3CRET of 16 bytes\"}]}",
             "\0{\"dialect\":\"generic\",\"auth\":[{\"addresses\":[\"0.0.0.0/0\"]}],\"auth_mode\":\"any\"}",
-            "\0{\"dialect\":\"S3CRET\",\"auth\":[{\"hmac\":{\"key\":\"S3CRET\",\"over\":\"body\",\"header\":\"\"}}]}",
+            "\0{\"dialect\":\"S3CRET of 16 bytes\",\"auth\":[{\"hmac\":{\"key\":\"S3CRET of 16 bytes\",\"over\":\"body\",\"header\":\"\"}}]}",
         ];
         files.map(|text| text.as_bytes().to_vec()).into()
     }

@@ -10,8 +10,10 @@ use std::io;
 
 /// Faults that are shown; all are counted.
 const SHOWN: usize = 20;
-/// An advertiser that is not set up right: the only stated answer above 499 that comes again.
+/// An advertiser that is not set up right: its sender tries again for as long as it is not.
 const MISCONFIGURED: u16 = 102;
+/// A click id key that is perhaps on its way to the edge: the sender tries again.
+const UNKNOWN_CLICK_KEY: u16 = 126;
 const BUSY: u16 = 301;
 /// Functions give way to everybody else: on a busy machine one may not be done in time.
 const TIMED_OUT: u16 = 303;
@@ -169,7 +171,7 @@ impl Account {
             _ => return Some(format!("{}, which is in no table", said())),
         };
         *row.refused.entry(refused).or_default() += 1;
-        if answer.status >= 500 && refused != MISCONFIGURED {
+        if answer.status >= 500 && ![MISCONFIGURED, UNKNOWN_CLICK_KEY].contains(&refused) {
             return Some(said());
         }
         match case.expect {

@@ -58,7 +58,7 @@ fn forged_click(world: &World, random: &mut Random, number: u64) -> Case {
     }
     postback.say(postback.sender.click, forged);
     let request = postback.request(random);
-    refused("forged click", &request, &[106], random)
+    refused("forged click", &request, &[106, 126], random)
 }
 
 fn no_click_id(world: &World, random: &mut Random, number: u64) -> Case {
@@ -335,14 +335,15 @@ fn unknown_path(world: &World, random: &mut Random, number: u64) -> Case {
     let postback = Postback::honest(world, random, 'x', number, unsigned);
     let mut request = postback.request(random);
     let (path, by): (String, &[u16]) = match random.below(10) {
-        0 => ("/postback/nobody".into(), &[101]),
+        0 => ("/postback/nobody".into(), &[103]),
         1 => ("/postback/key%2F321".into(), &[101]),
         2 => (format!("/postback/..%2F{}", postback.sender.name), &[101]),
-        3 => ("/postback/..".into(), &[101]),
+        3 => ("/postback/..".into(), &[103]),
         4 => (format!("/postback/{}/a/b", postback.sender.name), &[100]),
         5 => (
+            // A path key may be as long as a name.
             format!("/{}/postback", "k".repeat(random.within(1, 64))),
-            &[101],
+            &[103],
         ),
         6 => (
             format!("/postback/{}", "n".repeat(random.within(65, 2_000))),
@@ -352,7 +353,7 @@ fn unknown_path(world: &World, random: &mut Random, number: u64) -> Case {
         8 => ("/postback//".into(), &[101]),
         _ => (
             format!("/postback/{}", postback.sender.name.to_uppercase()),
-            &[101],
+            &[103],
         ),
     };
     request.path = path;

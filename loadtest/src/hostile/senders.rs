@@ -220,7 +220,7 @@ pub(super) fn advertisers() -> String {
         let (name, dialect) = (sender.name, sender.dialect);
         let _ = writeln!(
             text,
-            "[{name}]\ndialect = \"{dialect}\"\nauth = [{auth}]\n{}",
+            "[{name}]\ndialect = \"{dialect}\"\nlinks = \"any\"\nauth = [{auth}]\n{}",
             sender.settings
         );
         if matches!(sender.proof, Proof::Both(..)) {

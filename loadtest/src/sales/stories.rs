@@ -15,22 +15,26 @@ const KYC_KEY: &str = "demo key of the identity service";
 /// How the demo's advertisers are known to edges.
 pub(super) const ADVERTISERS: &str = r#"# Advertisers of the demo.
 [plain-shop]
+offers = ["boyfanz", "girlfanz", "elitetube", "fanzmeet"]
 dialect = "generic"
 currency = "USD"
-auth = [{ secret_parameter = { name = "token", value = "demo-plain" } }]
+auth = [{ secret_parameter = { name = "token", value = "demo-secret-of-plain" } }]
 
 [voluum-shop]
+links = "any"
 dialect = "voluum"
 currency = "EUR"
-auth = [{ secret_path = "demo-voluum" }]
+auth = [{ secret_path = "demo-secret-of-voluum" }]
 
 [keitaro-shop]
+links = "any"
 dialect = "keitaro"
 currency = "USD"
-auth = [{ secret_path = "demo-keitaro" }]
-path_keys = ["demo-keitaro"]
+auth = [{ secret_path = "demo-secret-of-keitaro" }]
+path_keys = ["demo-secret-of-keitaro"]
 
 [tune-shop]
+links = "any"
 dialect = "tune"
 currency = "USD"
 auth = [{ addresses = ["127.0.0.0/8"] }]
@@ -98,14 +102,14 @@ pub(super) fn all(
 
 fn one_click(edge: &str, number: usize, id: &str) -> Story {
     let price = format!("{}.{:02}", 5 + number % 40, number % 100);
-    let plain = format!("{edge}/postback/plain-shop?token=demo-plain&click_id={id}");
+    let plain = format!("{edge}/postback/plain-shop?token=demo-secret-of-plain&click_id={id}");
     let target = match number % 4 {
         0 => format!("{plain}&transaction_id=p{number}&payout={price}&status=pending&event=lead"),
         1 => format!(
-            "{edge}/postback/voluum-shop/demo-voluum?cid={id}&payout={price}&txid=v{number}"
+            "{edge}/postback/voluum-shop/demo-secret-of-voluum?cid={id}&payout={price}&txid=v{number}"
         ),
         2 => format!(
-            "{edge}/demo-keitaro/postback?subid={id}&status=sale&payout={price}&tid=k{number}"
+            "{edge}/demo-secret-of-keitaro/postback?subid={id}&status=sale&payout={price}&tid=k{number}"
         ),
         _ => format!("{edge}/aff_lsr?adv=tune-shop&transaction_id={id}&amount={price}"),
     };
@@ -137,7 +141,11 @@ fn one_click(edge: &str, number: usize, id: &str) -> Story {
         story.push(refused(plain.replace(id, &forged), 403, 106));
     }
     if number.is_multiple_of(11) {
-        story.push(refused(plain.replace("demo-plain", "demo-plaim"), 403, 103));
+        story.push(refused(
+            plain.replace("demo-secret-of-plain", "demo-plaim"),
+            403,
+            103,
+        ));
     }
     if number.is_multiple_of(13) {
         story.push(refused(format!("{plain}&payout=%7Bpayout%7D"), 400, 112));

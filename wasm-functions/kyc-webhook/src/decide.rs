@@ -3,7 +3,7 @@
 use crate::Scheme;
 use functions_shared::{Decision, MAX_BODY_BYTES, Reason, Refusal, Request};
 use serde::Deserialize;
-use tracker_api::KycUpdate;
+use tracker_api::{KycUpdate, MAX_SIGNED_BYTES};
 use tracking_events::{KycStatus, Micros, TIERS};
 
 /// The path of the webhook.
@@ -93,6 +93,11 @@ fn update(
     if !TIERS.iter().any(|tier| tier.number == message.tier) {
         return Err(Reason::KycUnknownTier.because("tiers are 0 to 3"));
     }
+    let signed = request.signed(&scheme.headers());
+    if signed.size_bytes() > MAX_SIGNED_BYTES {
+        let most = format!("headers and body are at most {MAX_SIGNED_BYTES} bytes long together");
+        return Err(Reason::KycTooLargeToKeep.because(most));
+    }
     Ok(KycUpdate {
         provider: PROVIDER.into(),
         delivery: delivery.into(),
@@ -100,6 +105,7 @@ fn update(
         status: status.as_str().into(),
         tier: message.tier,
         happened_micros: happened(&message.occurred_at, scheme, now)?,
+        signed,
     })
 }
 

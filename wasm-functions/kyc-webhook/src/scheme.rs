@@ -1,6 +1,7 @@
 //! How webhooks are signed: what the settings say, and whether a request keeps to it.
 
 use functions_shared::{Reason, Refusal, Request, proof};
+use std::collections::BTreeMap;
 use tracking_events::Micros;
 
 /// The shortest key that is a secret, in bytes.
@@ -23,6 +24,36 @@ pub struct Variables {
     pub timestamp_header: String,
     /// `kyc_delivery_header`: of the delivery id.
     pub delivery_header: String,
+}
+
+/// The defaults of the deployed manifest.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("kyc_keys", ""),
+    ("kyc_signature_header", "x-verifymy-signature"),
+    ("kyc_timestamp_header", "x-verifymy-timestamp"),
+    ("kyc_delivery_header", "x-verifymy-delivery"),
+    ("kyc_signed", "{timestamp}.{body}"),
+    ("kyc_window", "300"),
+];
+
+impl Variables {
+    /// The operator's values, and defaults for the others.
+    #[must_use]
+    pub fn given(values: &BTreeMap<String, String>) -> Self {
+        let value = |name: &str| {
+            let default = DEFAULTS.iter().find(|(known, _)| *known == name);
+            let default = default.map_or("", |(_, value)| value);
+            values.get(name).map_or(default, String::as_str).to_owned()
+        };
+        Self {
+            keys: value("kyc_keys"),
+            signed: value("kyc_signed"),
+            window: value("kyc_window"),
+            signature_header: value("kyc_signature_header"),
+            timestamp_header: value("kyc_timestamp_header"),
+            delivery_header: value("kyc_delivery_header"),
+        }
+    }
 }
 
 /// Without the keys.
@@ -99,6 +130,22 @@ impl Scheme {
             timestamp_header: variables.timestamp_header,
             delivery_header: variables.delivery_header,
         })
+    }
+
+    /// The same scheme for a second verification that takes place up to `seconds` later than the first one.
+    #[must_use]
+    pub fn verified_later(mut self, seconds: u64) -> Self {
+        self.window += seconds;
+        self
+    }
+
+    /// The headers that a decision depends on.
+    pub(crate) fn headers(&self) -> [&str; 3] {
+        [
+            &self.signature_header,
+            &self.timestamp_header,
+            &self.delivery_header,
+        ]
     }
 
     /// Whether a key of ours signed the request, and lately.
@@ -190,6 +237,15 @@ mod tests {
             scheme.parts(&request, "12").concat(),
             b"v1:12.d-{body}.{timestamp}"
         );
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_deployed_manifest() {
+        let manifest = include_str!("../../spin.toml");
+        for (name, value) in DEFAULTS {
+            let line = format!("{name} = {{ default = \"{value}\"");
+            assert!(manifest.contains(&line), "{line}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use hmac::{Hmac, Mac as _};
 use kyc_webhook::{Decision, PATH, Reason, Request, Scheme, Variables, decide};
 use proptest::prelude::*;
 use sha2::Sha256;
-use tracker_api::KycUpdate;
+use tracker_api::{KycUpdate, MAX_SIGNED_BYTES, SignedRequest};
 use tracking_events::Micros;
 use tracking_events::TIERS;
 
@@ -137,6 +137,45 @@ fn what_was_signed_is_taken() {
         let body = BODY.replace("approved", status);
         assert_eq!(accepted(&signed(SECONDS, &body)).status, status);
     }
+}
+
+/// The webhook as it travels, received once more.
+fn received(signed: &SignedRequest<'_>) -> Request {
+    let headers = signed.headers.iter();
+    Request {
+        method: signed.method.clone().into_owned(),
+        path: signed.path.clone().into_owned(),
+        headers: headers
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
+        body: signed.body.clone(),
+        client: Request::client_of("198.51.100.1:443"),
+        ..Request::default()
+    }
+}
+
+#[test]
+fn accepted_webhooks_are_verified_again_later() {
+    let first = accepted(&signed(SECONDS, BODY));
+    let scheme = Scheme::read(variables()).map(|scheme| scheme.verified_later(60));
+    let later = Micros(NOW.0 + 350_000_000);
+    let again = |request: &Request| decide(request, scheme.as_ref().map_err(|wrong| *wrong), later);
+    let request = received(&first.signed);
+    assert!(matches!(again(&request), Decision::Accept(update, _) if update == first));
+    accepted(&request);
+    let mut altered = request.clone();
+    altered.body[8] ^= 1;
+    is(again(&altered), Reason::KycBadSignature);
+}
+
+#[test]
+fn webhooks_that_do_not_fit_an_event_are_refused() {
+    let padded = |bytes: usize| {
+        let body = BODY.replace(r#"{"a":1}"#, &format!("\"{}\"", "x".repeat(bytes)));
+        signed(SECONDS, &body)
+    };
+    accepted(&padded(MAX_SIGNED_BYTES - 1_000));
+    refused(&padded(MAX_SIGNED_BYTES), Reason::KycTooLargeToKeep);
 }
 
 #[test]

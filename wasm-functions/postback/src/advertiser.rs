@@ -2,9 +2,11 @@
 
 use crate::dialect::{Dialect, Field};
 use crate::mask::Hidden;
+use crate::terms::LinkList;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use tracking_events::{ConversionKind, ConversionStatus};
 
 /// Days after which a click does not convert any more, unless configured.
@@ -12,11 +14,19 @@ const CLICK_AGE_DAYS: u32 = 90;
 const MAX_CLICK_AGE_DAYS: u32 = 3_650;
 /// The longest answer of its own, in bytes.
 const MAX_ANSWER_BYTES: usize = 256;
+/// Seconds that a signed time may differ from ours, unless configured, and at most.
+const WINDOW_SECONDS: u64 = 300;
+const MAX_WINDOW_SECONDS: u64 = 86_400;
+/// Shorter secrets and keys can be guessed, in bytes.
+const MIN_SECRET_BYTES: usize = 16;
+/// What is wrong with a shorter one.
+pub(crate) const SHORT_SECRET: &str =
+    "auth: secrets and keys have at least 16 bytes, such as `openssl rand -hex 16` prints";
 
 /// What is known of an advertiser.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Advertiser {
+pub struct Advertiser {
     pub(crate) dialect: Dialect,
     /// The currency of postbacks that name none.
     pub(crate) currency: Option<String>,
@@ -25,6 +35,15 @@ pub(crate) struct Advertiser {
     pub(crate) auth_mode: AuthMode,
     #[serde(default = "click_age")]
     pub(crate) max_click_age_days: u32,
+    /// The links whose clicks it may convert.
+    #[serde(default)]
+    pub(crate) links: LinkList,
+    /// The offers whose links' clicks it may convert.
+    #[serde(default)]
+    pub(crate) offers: Vec<String>,
+    /// The largest payout of a conversion, by currency; empty sets no limit.
+    #[serde(default)]
+    pub(crate) max_payout: BTreeMap<String, String>,
     /// Names of parameters in place of the dialect's.
     #[serde(default)]
     parameters: BTreeMap<Field, String>,
@@ -62,6 +81,11 @@ pub(crate) struct Signature {
     pub(crate) over: Over,
     pub(crate) parameter: Option<String>,
     pub(crate) header: Option<String>,
+    /// The parameter, among what is signed, of the time: seconds since 1970. A request with it is valid once.
+    pub(crate) timestamp: Option<String>,
+    /// How many seconds that time may be ago, or ahead.
+    #[serde(default = "window")]
+    pub(crate) window: u64,
     #[serde(default, rename = "algorithm")]
     _algorithm: Algorithm,
 }
@@ -90,8 +114,23 @@ pub(crate) enum AuthMode {
     All,
 }
 
+const fn window() -> u64 {
+    WINDOW_SECONDS
+}
+
 const fn click_age() -> u32 {
     CLICK_AGE_DAYS
+}
+
+/// Whether an entry, whatever else it says, has a secret that is too short.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn has_short_secret(entry: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Ways {
+        auth: Vec<Auth>,
+    }
+    let read: Result<Ways, _> = serde_json::from_slice(entry);
+    read.is_ok_and(|ways| ways.auth.iter().any(Auth::is_short))
 }
 
 /// The advertiser that the entry of a path key stands for.
@@ -106,9 +145,19 @@ pub fn alias(entry: &[u8]) -> Option<String> {
     Some(alias.advertiser)
 }
 
+/// Without its secrets.
+impl fmt::Debug for Advertiser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Advertiser").finish_non_exhaustive()
+    }
+}
+
 impl Advertiser {
     /// Reads an entry; says what is wrong with it, without its values.
-    pub(crate) fn read(entry: &[u8]) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// When by this entry no report could be accepted, or one of anybody.
+    pub fn read(entry: &[u8]) -> Result<Self, String> {
         let read: Self = serde_json::from_slice(entry).map_err(|error| {
             // Not its text, which may repeat a secret.
             format!(
@@ -130,6 +179,12 @@ impl Advertiser {
                 "auth: a secret, key or list is empty, or hmac has not one of parameter and header",
             );
         }
+        if self.auth.iter().any(Auth::is_short) {
+            return wrong(SHORT_SECRET);
+        }
+        if !self.auth.iter().all(Auth::is_timely) {
+            return wrong("auth: timestamp names a parameter, and window is 1 to 86400 seconds");
+        }
         if !(1..=MAX_CLICK_AGE_DAYS).contains(&self.max_click_age_days) {
             return wrong("max_click_age_days is 1 to 3650");
         }
@@ -137,6 +192,7 @@ impl Advertiser {
         if currency.is_some_and(|code| crate::amount::currency(code).is_err()) {
             return wrong("currency is not one of ISO 4217");
         }
+        self.check_max_payout()?;
         let answer = self.answer.as_deref().unwrap_or_default();
         if answer.len() > MAX_ANSWER_BYTES || answer.chars().any(char::is_control) {
             return wrong("answer is too long or not plain");
@@ -185,6 +241,25 @@ impl Advertiser {
             .unwrap_or(self.dialect.table().answer)
     }
 
+    /// The headers that hold signatures.
+    pub(crate) fn signature_headers(&self) -> impl Iterator<Item = &str> {
+        self.auth.iter().filter_map(|way| match way {
+            Auth::Hmac(signature) => signature.header.as_deref(),
+            _ => None,
+        })
+    }
+
+    /// Whether no report is accepted without a signature.
+    #[must_use]
+    pub fn requires_signature(&self) -> bool {
+        let mut ways = self.auth.iter();
+        let signature = |way: &Auth| matches!(way, Auth::Hmac(_));
+        match self.auth_mode {
+            AuthMode::Any => ways.all(signature),
+            AuthMode::All => ways.any(signature),
+        }
+    }
+
     /// What is not to be shown of a request.
     pub(crate) fn hidden(&self) -> Hidden<'_> {
         let mut hidden = Hidden::default();
@@ -220,6 +295,23 @@ impl Auth {
             Self::Addresses(networks) => !networks.is_empty(),
         }
     }
+
+    fn is_timely(&self) -> bool {
+        let Self::Hmac(signature) = self else {
+            return true;
+        };
+        signature.timestamp.as_deref() != Some("")
+            && (1..=MAX_WINDOW_SECONDS).contains(&signature.window)
+    }
+
+    const fn is_short(&self) -> bool {
+        let secret = match self {
+            Self::SecretPath(secret) | Self::SecretParameter { value: secret, .. } => secret,
+            Self::Hmac(signature) => &signature.key,
+            Self::Addresses(_) => return false,
+        };
+        secret.len() < MIN_SECRET_BYTES
+    }
 }
 
 #[cfg(test)]
@@ -232,9 +324,9 @@ mod tests {
             let entry = format!(r#"{{"dialect":"generic","auth":{auth}}}"#);
             Advertiser::read(entry.as_bytes()).map(drop)
         };
-        assert_eq!(with(r#"[{"secret_path":"s"}]"#), Ok(()));
+        assert_eq!(with(r#"[{"secret_path":"0123456789abcdef"}]"#), Ok(()));
         assert_eq!(
-            with(r#"[{"hmac":{"key":"k","over":"body","header":"x"}}]"#),
+            with(r#"[{"hmac":{"key":"0123456789abcdef","over":"body","header":"x"}}]"#),
             Ok(())
         );
         for wrong in [
@@ -244,12 +336,19 @@ mod tests {
             r#"[{"addresses":[]}]"#,
             r#"[{"addresses":["203.0.113.0/99"]}]"#,
             r#"[{"hmac":{"key":"","over":"body","header":"x"}}]"#,
-            r#"[{"hmac":{"key":"k","over":"body"}}]"#,
-            r#"[{"hmac":{"key":"k","over":"body","header":"x","parameter":"y"}}]"#,
-            r#"[{"hmac":{"key":"k","over":"body","header":"x","algorithm":"md5"}}]"#,
+            r#"[{"hmac":{"key":"0123456789abcdef","over":"body"}}]"#,
+            r#"[{"hmac":{"key":"0123456789abcdef","over":"body","header":"x","parameter":"y"}}]"#,
+            r#"[{"hmac":{"key":"0123456789abcdef","over":"body","header":"x","algorithm":"md5"}}]"#,
             r#"[{"none":{}}]"#,
         ] {
             assert!(with(wrong).is_err(), "{wrong}");
+        }
+        for short in [
+            r#"[{"secret_path":"0123456789abcde"}]"#,
+            r#"[{"secret_parameter":{"name":"token","value":"0123456789abcde"}}]"#,
+            r#"[{"hmac":{"key":"0123456789abcde","over":"body","header":"x"}}]"#,
+        ] {
+            assert_eq!(with(short), Err(SHORT_SECRET.into()), "{short}");
         }
     }
 

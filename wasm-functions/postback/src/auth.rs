@@ -3,15 +3,110 @@
 use crate::advertiser::{Advertiser, Auth, AuthMode, Over, Signature};
 use crate::parameters::{Parameters, Place};
 use functions_shared::{Reason, Refusal, Request, proof};
+use std::borrow::Cow;
+use tracking_events::Micros;
 
-/// The places whose parameters are to be believed, if the request is from who it says. Who is believed for
-/// a signature alone is believed what is signed: anybody who saw the request could change the rest.
-pub(crate) fn believed(
-    advertiser: &Advertiser,
+/// The parts of a request that are proven to be the advertiser's.
+pub(crate) struct Proven<'a> {
+    /// Where parameters may be read from. A signature alone proves only what is signed: anybody who saw the
+    /// request could change the rest.
+    pub(crate) places: Vec<Place>,
+    /// The signatures that prove all that is read, so that it can be verified again elsewhere; none where a
+    /// shared secret is enough.
+    pub(crate) signatures: Vec<&'a Signature>,
+}
+
+impl<'a> Proven<'a> {
+    fn by(signatures: Vec<&'a Signature>) -> Self {
+        Self {
+            places: signatures.iter().map(|it| it.place()).collect(),
+            signatures,
+        }
+    }
+
+    /// Whether each signed time is within its window, and `slack` seconds beyond.
+    pub(crate) fn check_window(
+        &self,
+        parameters: &Parameters,
+        now: Micros,
+        slack: u64,
+    ) -> Result<(), Refusal> {
+        for signature in &self.signatures {
+            let Some(name) = &signature.timestamp else {
+                continue;
+            };
+            let signed = parameters.only(&[signature.place()]);
+            let text = signed.find(&[name])?.unwrap_or_default();
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let at = text.parse::<u64>().ok().filter(|_| digits);
+            let window = signature.window.saturating_add(slack);
+            if at.is_none_or(|at| at.abs_diff(now.0 / 1_000_000) > window) {
+                let why =
+                    format!("{name}: seconds since 1970, at most {window} from now, are expected");
+                return Err(Reason::OutsideWindow.because(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is signed, if a signed time makes it valid once.
+    pub(crate) fn valid_once(&self, request: &Request) -> Option<Vec<u8>> {
+        let mut timed = self.signatures.iter().filter(|it| it.timestamp.is_some());
+        let signature = timed.next()?;
+        Some(signature.signed(request).into_owned())
+    }
+}
+
+impl Signature {
+    const fn place(&self) -> Place {
+        match self.over {
+            Over::Query => Place::Query,
+            Over::Body => Place::Body,
+        }
+    }
+
+    /// The bytes that it signs.
+    fn signed<'r>(&self, request: &'r Request) -> Cow<'r, [u8]> {
+        let parameter = self.parameter.as_deref().unwrap_or_default();
+        match self.over {
+            Over::Query => Cow::Owned(without(&request.query, parameter).into_bytes()),
+            Over::Body => Cow::Borrowed(&request.body),
+        }
+    }
+}
+
+/// What an unknown advertiser's request is compared with, so that it takes as long to refuse as a known one's.
+const DECOY: &[u8] =
+    br#"{"dialect":"generic","auth":[{"secret_path":"no secret of any advertiser"}]}"#;
+
+/// Refuses a request of an advertiser that is not set up exactly like one without its proof: a name or a
+/// path key can't be guessed one after another.
+pub(crate) fn refused_as_unknown(
     request: &Request,
     path_secret: &str,
     parameters: &Parameters,
-) -> Result<Vec<Place>, Refusal> {
+) -> Refusal {
+    let decoy = Advertiser::read(DECOY).map(|decoy| {
+        let ways = decoy.auth.iter();
+        ways.filter(|way| holds(way, request, path_secret, parameters))
+            .count()
+    });
+    std::hint::black_box(&decoy);
+    not_authentic("no advertiser has this name".into())
+}
+
+fn not_authentic(recorded: String) -> Refusal {
+    let why = "no advertiser has this name, secret, signature and address";
+    Reason::NotAuthentic.because(why).recorded(recorded)
+}
+
+/// What the request's proofs cover.
+pub(crate) fn believed<'a>(
+    advertiser: &'a Advertiser,
+    request: &Request,
+    path_secret: &str,
+    parameters: &Parameters,
+) -> Result<Proven<'a>, Refusal> {
     let ways = advertiser.auth.iter();
     // All are tried, whichever holds.
     let tried: Vec<(&Auth, bool)> = ways
@@ -23,27 +118,55 @@ pub(crate) fn believed(
         AuthMode::All => !tried.is_empty() && held.all(|held| held),
     };
     if !authentic {
-        let why = "secret, signature or address are not this advertiser's";
-        return Err(Reason::NotAuthentic.because(why).recorded(account(&tried)));
+        return Err(not_authentic(account(&tried)));
     }
     let held = tried.iter().filter(|(_, held)| *held).map(|(way, _)| *way);
     Ok(covered(advertiser.auth_mode, held.collect()))
 }
 
-fn covered(mode: AuthMode, held: Vec<&Auth>) -> Vec<Place> {
-    let signed = |way: &&Auth| match way {
-        Auth::Hmac(signature) => Some(match signature.over {
-            Over::Query => Place::Query,
-            Over::Body => Place::Body,
-        }),
-        _ => None,
-    };
-    let places: Vec<Place> = held.iter().filter_map(signed).collect();
-    let unsigned_is_enough = mode == AuthMode::Any && places.len() < held.len();
-    if places.is_empty() || unsigned_is_enough {
-        return vec![Place::Query, Place::Body];
+/// What the request's signatures cover, whatever else it proves. Of ways that must all hold, addresses are
+/// left out: where a request came from is not known to the second verification.
+pub(crate) fn signed<'a>(
+    advertiser: &'a Advertiser,
+    request: &Request,
+    path_secret: &str,
+    parameters: &Parameters,
+) -> Result<Proven<'a>, Refusal> {
+    let ways = advertiser.auth.iter();
+    let repeatable = ways.filter(|way| match advertiser.auth_mode {
+        AuthMode::Any => matches!(way, Auth::Hmac(_)),
+        AuthMode::All => !matches!(way, Auth::Addresses(_)),
+    });
+    let tried: Vec<(&Auth, bool)> = repeatable
+        .map(|way| (way, holds(way, request, path_secret, parameters)))
+        .collect();
+    let failed = tried.iter().any(|(_, held)| !held);
+    let held = tried.iter().filter(|(_, held)| *held).map(|(way, _)| *way);
+    let signatures = signatures(held);
+    if signatures.is_empty() || failed && advertiser.auth_mode == AuthMode::All {
+        return Err(not_authentic(account(&tried)));
     }
-    places
+    Ok(Proven::by(signatures))
+}
+
+fn signatures<'a>(ways: impl Iterator<Item = &'a Auth>) -> Vec<&'a Signature> {
+    let signatures = ways.filter_map(|way| match way {
+        Auth::Hmac(signature) => Some(signature),
+        _ => None,
+    });
+    signatures.collect()
+}
+
+fn covered(mode: AuthMode, held: Vec<&Auth>) -> Proven<'_> {
+    let signatures = signatures(held.iter().copied());
+    let unsigned_is_enough = mode == AuthMode::Any && signatures.len() < held.len();
+    if signatures.is_empty() || unsigned_is_enough {
+        return Proven {
+            places: vec![Place::Query, Place::Body],
+            signatures: Vec::new(),
+        };
+    }
+    Proven::by(signatures)
 }
 
 /// Which ways were tried, for operators.
@@ -81,16 +204,9 @@ fn every<'s>(sent: impl Iterator<Item = &'s str>, holds: impl Fn(&str) -> bool) 
 
 fn signature_holds(signature: &Signature, request: &Request, parameters: &Parameters) -> bool {
     let parameter = signature.parameter.as_deref().unwrap_or_default();
-    let query;
-    let signed = match signature.over {
-        Over::Query => {
-            query = without(&request.query, parameter);
-            query.as_bytes()
-        }
-        Over::Body => &request.body,
-    };
+    let signed = signature.signed(request);
     let holds = |sent: &str| {
-        !signed.is_empty() && proof::signature_holds(signature.key.as_bytes(), &[signed], sent)
+        !signed.is_empty() && proof::signature_holds(signature.key.as_bytes(), &[&signed], sent)
     };
     match &signature.header {
         Some(header) => request.header(header).is_some_and(holds),

@@ -1,11 +1,11 @@
 //! The component: a request and the advertiser's entry in, the edge's internal API, an answer out. What
 //! it says is decided elsewhere.
 
-use crate::{Decision, Keys, Postback, alias};
+use crate::{Decision, Keys, Postback, Step, alias};
 use functions_shared::Request;
 use functions_shared::io::{self, Answer};
 use spin_sdk::key_value::{Error, Store};
-use tracking_events::Micros;
+use tracking_events::{LinkId, Micros};
 
 /// An advertiser's name, and its entry if there is one.
 type Found = (String, Option<Vec<u8>>);
@@ -31,7 +31,16 @@ async fn answer(request: &Request) -> Answer {
             return io::unavailable();
         }
     };
-    let decision = postback.decide(&name, entry.as_deref(), &keys, Micros::now());
+    let decision = match postback.begin(&name, entry.as_deref(), &keys, Micros::now()) {
+        Step::Decided(decision) => decision,
+        Step::NeedsOffer(undecided) => match offer(undecided.link()).await {
+            Ok(offer) => undecided.decide(offer.as_deref()),
+            Err(error) => {
+                eprintln!("the store of links can't be read: {error}");
+                return io::unavailable();
+            }
+        },
+    };
     io::carry_out(decision, tracker_api::CONVERSIONS).await
 }
 
@@ -53,4 +62,11 @@ async fn found(key: &str) -> Result<Found, Error> {
         // Which is no entry of an advertiser, and refused as such; the key may be a secret.
         None => Ok((String::new(), Some(entry))),
     }
+}
+
+/// The offer of a link, if the link is known.
+async fn offer(link: LinkId) -> Result<Option<String>, Error> {
+    let store = Store::open("links").await?;
+    let offer = store.get(link.to_string()).await?;
+    Ok(offer.and_then(|offer| String::from_utf8(offer).ok()))
 }

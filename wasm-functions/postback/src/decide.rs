@@ -1,24 +1,21 @@
 //! From a request to a conversion, or to why not.
 
 use crate::advertiser::Advertiser;
-use crate::dialect::{Field, Table};
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, Place};
+use crate::report::Report;
 use crate::route::{self, Named};
-use crate::{amount, auth, mask};
+use crate::terms::Permission;
+use crate::{auth, mask};
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use functions_shared::{Decision, Reason, Refusal, Refused, Request};
-use tracker_api::Conversion;
+use std::fmt;
+use tracker_api::{Conversion, MAX_SIGNED_BYTES, SignedRequest, Stated};
 use tracking_events::{
-    ClickId, ClickIdError, ConversionKind, ConversionStatus, KeyId, KeyRing, MacKey, Micros,
+    ClickId, ClickIdError, ClickIdParts, KeyId, KeyRing, LinkId, MacKey, Micros,
 };
 
-/// The longest transaction id, in bytes.
-const MAX_TRANSACTION_BYTES: usize = 128;
-/// The longest name of an event, in bytes.
-const MAX_EVENT_BYTES: usize = 64;
-/// Clocks of edges may differ by so much, in microseconds.
-const CLOCK_SKEW: u64 = 300_000_000;
-const DAY: u64 = 86_400_000_000;
+/// An edge writes a report down at most so long after the function looked at its clock, in seconds.
+const CALL_SECONDS: u64 = 300;
 
 /// The fleet's click id keys.
 #[derive(Debug, Clone)]
@@ -38,6 +35,18 @@ impl Keys {
         let any = keys.first()?.0;
         KeyRing::new(any, keys).ok().map(Self)
     }
+
+    /// What a click id says, if one of the keys signed it.
+    pub(crate) fn verify(&self, click: &ClickId) -> Result<ClickIdParts, Refusal> {
+        self.0.verify(click).map_err(|error| match error {
+            ClickIdError::UnknownKey(_) => Reason::UnknownClickKey
+                .because("the click id's key is not known here; try again later")
+                .recorded(error.to_string()),
+            _ => Reason::ForgedClickId
+                .because("the click id is not one of this fleet's")
+                .recorded(error.to_string()),
+        })
+    }
 }
 
 /// A request that has been read, as far as that is possible without the advertiser's entry.
@@ -48,10 +57,46 @@ pub struct Postback<'r> {
     named: Named,
 }
 
-/// What the parts of a decision look at.
-struct Report<'a> {
-    parameters: &'a Parameters,
-    advertiser: &'a Advertiser,
+/// What comes of a request: a decision, at once or once the offer of a link is known.
+#[derive(Debug)]
+pub enum Step<'p> {
+    /// It is decided.
+    Decided(Decision<Conversion<'static>>),
+    /// Only the offer of its click's link is missing.
+    NeedsOffer(Box<NeedsOffer<'p>>),
+}
+
+/// A request that is accepted if its click's link belongs to an offer of the advertiser's.
+pub struct NeedsOffer<'p> {
+    postback: &'p Postback<'p>,
+    name: &'p str,
+    advertiser: Advertiser,
+    conversion: Conversion<'static>,
+    link: LinkId,
+}
+
+impl fmt::Debug for NeedsOffer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NeedsOffer")
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a signed request reports, verified again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The report, without its address and its request.
+    pub conversion: Conversion<'static>,
+    /// What was signed, where a signed time makes it valid once: the same again is a repetition.
+    pub valid_once: Option<Vec<u8>>,
+}
+
+/// What a request reports, and what is still to be known of it.
+struct Found {
+    conversion: Conversion<'static>,
+    link: LinkId,
+    permission: Permission,
 }
 
 impl<'r> Postback<'r> {
@@ -90,7 +135,53 @@ impl<'r> Postback<'r> {
         &self.named.key
     }
 
-    /// Decides, by the entry of the advertiser `name`.
+    /// Decides, by the entry of the advertiser `name`, as far as that is possible without the offer of the
+    /// click's link.
+    #[must_use]
+    pub fn begin<'p>(
+        &'p self,
+        name: &'p str,
+        entry: Option<&[u8]>,
+        keys: &Keys,
+        now: Micros,
+    ) -> Step<'p> {
+        let advertiser = match self.advertiser(name, entry) {
+            Ok(advertiser) => advertiser,
+            Err(refused) => return Step::Decided(Decision::Refuse(refused)),
+        };
+        let (secret, all) = (&self.named.secret, &self.parameters);
+        let proven = auth::believed(&advertiser, self.request, secret, all);
+        let found = proven.and_then(|proven| {
+            proven.check_window(all, now, 0)?;
+            let found = self.conversion(name, &advertiser, &proven.places, keys, Some(now))?;
+            let by_signature = !proven.signatures.is_empty();
+            let signed = by_signature.then(|| self.signed(&advertiser)).transpose()?;
+            let conversion = Conversion {
+                signed,
+                ..found.conversion
+            };
+            Ok(Found {
+                conversion,
+                ..found
+            })
+        });
+        match found {
+            Err(refusal) => Step::Decided(self.refuse(refusal, name, Some(&advertiser))),
+            Ok(found) if found.permission == Permission::Granted => {
+                let answer = advertiser.answer().to_owned();
+                Step::Decided(Decision::Accept(found.conversion, answer))
+            }
+            Ok(found) => Step::NeedsOffer(Box::new(NeedsOffer {
+                postback: self,
+                name,
+                advertiser,
+                conversion: found.conversion,
+                link: found.link,
+            })),
+        }
+    }
+
+    /// Decides, by the entry of the advertiser `name`; `offers` gives the offer of a link.
     #[must_use]
     pub fn decide(
         &self,
@@ -98,61 +189,149 @@ impl<'r> Postback<'r> {
         entry: Option<&[u8]>,
         keys: &Keys,
         now: Micros,
+        offers: impl Fn(LinkId) -> Option<String>,
     ) -> Decision<Conversion<'static>> {
-        let refuse = |refusal: Refusal, advertiser: Option<&Advertiser>| {
-            // Who nobody knows is nobody's name.
-            let party = if entry.is_some() { name } else { "" };
-            Decision::Refuse(Box::new(refused(refusal, self.request, party, advertiser)))
-        };
-        let Some(read) = entry.map(Advertiser::read) else {
-            return refuse(route::unknown(), None);
-        };
-        let advertiser = match read {
-            Ok(advertiser) => advertiser,
-            Err(wrong) => {
-                let told = "the advertiser is not set up right; try again later";
-                return refuse(
-                    Reason::AdvertiserMisconfigured
-                        .because(told)
-                        .recorded(wrong),
-                    None,
-                );
+        match self.begin(name, entry, keys, now) {
+            Step::Decided(decision) => decision,
+            Step::NeedsOffer(undecided) => {
+                let offer = offers(undecided.link());
+                undecided.decide(offer.as_deref())
             }
-        };
-        match self.conversion(name, &advertiser, keys, now) {
-            Ok(conversion) => Decision::Accept(conversion, advertiser.answer().to_owned()),
-            Err(refusal) => refuse(refusal, Some(&advertiser)),
         }
+    }
+
+    /// Decides again on a request that was accepted before, at `reported`, by its signature alone. How old its
+    /// click was is not looked at: that was decided when it came.
+    ///
+    /// # Errors
+    /// When it is not what its advertiser signed, or the advertiser may not report it.
+    pub fn verify(
+        &self,
+        name: &str,
+        entry: Option<&[u8]>,
+        keys: &Keys,
+        reported: Micros,
+        offers: impl Fn(LinkId) -> Option<String>,
+    ) -> Result<Verified, Box<Refused>> {
+        let advertiser = self.advertiser(name, entry)?;
+        let (secret, all) = (&self.named.secret, &self.parameters);
+        let verified = auth::signed(&advertiser, self.request, secret, all).and_then(|proven| {
+            proven.check_window(all, reported, CALL_SECONDS)?;
+            let found = self.conversion(name, &advertiser, &proven.places, keys, None)?;
+            if found.permission == Permission::ByOffer {
+                let offer = offers(found.link);
+                advertiser.permission_by_offer(found.link, offer.as_deref())?;
+            }
+            Ok(Verified {
+                conversion: found.conversion,
+                valid_once: proven.valid_once(self.request),
+            })
+        });
+        let refuse = |refusal| Box::new(refused(refusal, self.request, name, Some(&advertiser)));
+        verified.map_err(refuse)
+    }
+
+    fn advertiser(&self, name: &str, entry: Option<&[u8]>) -> Result<Advertiser, Box<Refused>> {
+        let Some(entry) = entry else {
+            let (secret, all) = (&self.named.secret, &self.parameters);
+            let refusal = auth::refused_as_unknown(self.request, secret, all);
+            // An unknown name may be anything, also a secret.
+            return Err(Box::new(refused(refusal, self.request, "", None)));
+        };
+        Advertiser::read(entry).map_err(|wrong| {
+            let told = "the advertiser is not set up right; try again later";
+            let refusal = Reason::AdvertiserMisconfigured
+                .because(told)
+                .recorded(wrong);
+            Box::new(refused(refusal, self.request, name, None))
+        })
+    }
+
+    fn refuse(
+        &self,
+        refusal: Refusal,
+        name: &str,
+        advertiser: Option<&Advertiser>,
+    ) -> Decision<Conversion<'static>> {
+        Decision::Refuse(Box::new(refused(refusal, self.request, name, advertiser)))
+    }
+
+    /// The request with all that its verification needs.
+    fn signed(&self, advertiser: &Advertiser) -> Result<SignedRequest<'static>, Refusal> {
+        let mut headers = vec!["content-type"];
+        headers.extend(advertiser.signature_headers());
+        let signed = self.request.signed(&headers);
+        if signed.size_bytes() > MAX_SIGNED_BYTES {
+            let most = format!("a signed request is at most {MAX_SIGNED_BYTES} bytes long");
+            return Err(Reason::SignedRequestTooLarge.because(most));
+        }
+        Ok(signed)
     }
 
     fn conversion(
         &self,
         name: &str,
         advertiser: &Advertiser,
+        places: &[Place],
         keys: &Keys,
-        now: Micros,
-    ) -> Result<Conversion<'static>, Refusal> {
-        let (secret, all) = (&self.named.secret, &self.parameters);
-        let places = auth::believed(advertiser, self.request, secret, all)?;
+        now: Option<Micros>,
+    ) -> Result<Found, Refusal> {
         let report = Report {
-            parameters: &all.only(&places),
+            parameters: &self.parameters.only(places),
             advertiser,
         };
-        let click = report.click(keys, now)?;
-        let (kind, kind_name, status) = report.outcome()?;
-        let (payout_minor, currency) = report.payout()?;
-        Ok(Conversion {
+        let (click, link) = report.click(keys, now)?;
+        let permission = advertiser.permission(link)?;
+        let outcome = report.outcome()?;
+        let payout = report.payout()?;
+        let conversion = Conversion {
             advertiser: name.to_owned().into(),
             click_id: click.to_string().into(),
-            kind: kind.as_str().into(),
-            kind_name: kind_name.to_owned().into(),
+            kind: outcome.kind.as_str().into(),
+            kind_name: outcome.kind_name.to_owned().into(),
             transaction: report.transaction()?.to_owned().into(),
-            status: status.as_str().into(),
-            payout_minor,
-            currency: currency.into(),
+            status: outcome.status.as_str().into(),
+            payout_minor: payout.minor,
+            currency: payout.currency.into(),
             dialect: advertiser.dialect.table().name.into(),
             address: self.request.client_text().into(),
+            stated: Stated {
+                payout: payout.stated,
+                currency: payout.currency_stated,
+                kind: outcome.kind_stated,
+                status: outcome.status_stated,
+            },
+            signed: None,
+        };
+        Ok(Found {
+            conversion,
+            link,
+            permission,
         })
+    }
+}
+
+impl NeedsOffer<'_> {
+    /// The link whose offer is asked for.
+    #[must_use]
+    pub const fn link(&self) -> LinkId {
+        self.link
+    }
+
+    /// Decides, by the link's offer, or by its absence from the links file.
+    #[must_use]
+    pub fn decide(self, offer: Option<&str>) -> Decision<Conversion<'static>> {
+        let Self {
+            postback,
+            name,
+            advertiser,
+            conversion,
+            link,
+        } = self;
+        match advertiser.permission_by_offer(link, offer) {
+            Ok(()) => Decision::Accept(conversion, advertiser.answer().to_owned()),
+            Err(refusal) => postback.refuse(refusal, name, Some(&advertiser)),
+        }
     }
 }
 
@@ -171,103 +350,4 @@ fn refused(
     } = request;
     let shown = mask::masked(method, path, query, party, hidden.as_ref());
     refusal.of("postback", party, shown, request)
-}
-
-impl Report<'_> {
-    fn find(&self, field: Field) -> Result<Option<&str>, Refusal> {
-        self.parameters.find(&self.advertiser.names(field))
-    }
-
-    fn click(&self, keys: &Keys, now: Micros) -> Result<ClickId, Refusal> {
-        let names = self.advertiser.names(Field::ClickId);
-        let text = self.find(Field::ClickId)?;
-        let text = text.ok_or_else(|| {
-            Reason::MissingClickId.because(format!("{} is expected", names.join(" or ")))
-        })?;
-        let click = ClickId::parse(text.as_bytes());
-        let click = click.map_err(|error| Reason::MalformedClickId.because(error.to_string()))?;
-        let parts = keys.0.verify(&click).map_err(|error: ClickIdError| {
-            let told = "the click id is not one of this fleet's";
-            Reason::ForgedClickId
-                .because(told)
-                .recorded(error.to_string())
-        })?;
-        let days = self.advertiser.max_click_age_days;
-        if parts.time.0 > now.0.saturating_add(CLOCK_SKEW) {
-            return Err(Reason::ExpiredClick.because("the click is in the future"));
-        }
-        if now.0.saturating_sub(parts.time.0) > u64::from(days) * DAY {
-            return Err(Reason::ExpiredClick.because(format!("clicks convert within {days} days")));
-        }
-        Ok(click)
-    }
-
-    /// What happened, its name, and how it stands. Without a word for it, a sale that is approved.
-    fn outcome(&self) -> Result<(ConversionKind, &str, ConversionStatus), Refusal> {
-        let (status, kind) = self.status()?;
-        let Some(word) = self.find(Field::Event)? else {
-            return Ok((kind.unwrap_or(ConversionKind::Sale), "", status));
-        };
-        if word.len() > MAX_EVENT_BYTES {
-            let most = format!("an event's name is at most {MAX_EVENT_BYTES} bytes long");
-            return Err(Reason::ParameterTooLong.because(most));
-        }
-        let table = self.advertiser.dialect.table();
-        let own = self.advertiser.own_event(word);
-        // A refund or a refusal reported as an event must not be paid as one.
-        if own.is_none()
-            && let Some(status) = Table::taken_back(word)
-        {
-            return Ok((ConversionKind::Sale, word, status));
-        }
-        let event = own.or_else(|| table.event(word)).ok_or_else(|| {
-            let known = "lead, sale, rebill, upsell, install and custom are known";
-            Reason::UnknownEvent.because(known)
-        })?;
-        Ok((event, word, status))
-    }
-
-    fn status(&self) -> Result<(ConversionStatus, Option<ConversionKind>), Refusal> {
-        let table = self.advertiser.dialect.table();
-        let Some(word) = self.find(Field::Status)? else {
-            return Ok((ConversionStatus::Approved, None));
-        };
-        if let Some(own) = self.advertiser.own_status(word) {
-            return Ok((own, None));
-        }
-        for (list, status) in table.status_lists {
-            let words = self.parameters.find(&[*list])?.unwrap_or_default();
-            if words
-                .split(',')
-                .any(|it| it.trim().eq_ignore_ascii_case(word))
-            {
-                return Ok((*status, None));
-            }
-        }
-        table.status(word).ok_or_else(|| {
-            Reason::UnknownStatus.because("the status is not known; status_words may name it")
-        })
-    }
-
-    /// In minor units, and of which currency.
-    fn payout(&self) -> Result<(i64, &'static str), Refusal> {
-        let code = self.find(Field::Currency)?;
-        let code = code
-            .or(self.advertiser.currency.as_deref())
-            .ok_or_else(|| {
-                Reason::UnknownCurrency.because("no currency was sent, and the advertiser has none")
-            })?;
-        let currency = amount::currency(code)?;
-        let text = self.find(Field::Payout)?.unwrap_or("0");
-        Ok((amount::minor(text, currency)?, currency.code()))
-    }
-
-    fn transaction(&self) -> Result<&str, Refusal> {
-        let text = self.find(Field::TransactionId)?.unwrap_or_default();
-        if text.len() > MAX_TRANSACTION_BYTES {
-            let most = format!("a transaction id is at most {MAX_TRANSACTION_BYTES} bytes long");
-            return Err(Reason::ParameterTooLong.because(most));
-        }
-        Ok(text)
-    }
 }

@@ -11,10 +11,16 @@ mod auth;
 mod component;
 mod decide;
 mod dialect;
+#[cfg(not(target_arch = "wasm32"))]
+mod file;
 mod mask;
 mod parameters;
+mod report;
 mod route;
+mod terms;
 
-pub use advertiser::alias;
-pub use decide::{Keys, Postback};
-pub use functions_shared::{Decision, Reason, Refused, Request};
+pub use advertiser::{Advertiser, alias};
+pub use decide::{Keys, NeedsOffer, Postback, Step, Verified};
+#[cfg(not(target_arch = "wasm32"))]
+pub use file::entries;
+pub use functions_shared::{Decision, Reason, Refusal, Refused, Request};

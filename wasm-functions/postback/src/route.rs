@@ -55,12 +55,8 @@ fn by_parameter(parameters: &Parameters) -> Result<String, Refusal> {
 fn checked(name: &str) -> Result<String, Refusal> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.bytes().all(plain);
-    fits.then(|| name.to_owned()).ok_or_else(unknown)
-}
-
-/// There is no such advertiser.
-pub(crate) fn unknown() -> Refusal {
-    Reason::UnknownAdvertiser.because("no advertiser has this name")
+    fits.then(|| name.to_owned())
+        .ok_or_else(|| Reason::UnknownAdvertiser.because("this can't be an advertiser's name"))
 }
 
 #[cfg(test)]

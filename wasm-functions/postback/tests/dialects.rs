@@ -38,7 +38,7 @@ fn is(target: &str, dialect: &str, expected: Expected) {
 fn voluum() {
     let is = |query: &str, expected| {
         is(
-            &format!("/postback/voluum/v-secret?{query}"),
+            &format!("/postback/voluum/v-secret-01234567?{query}"),
             "voluum",
             expected,
         )
@@ -73,7 +73,13 @@ fn voluum() {
 
 #[test]
 fn keitaro() {
-    let is = |query: &str, expected| is(&format!("/4f9a1c2/postback?{query}"), "keitaro", expected);
+    let is = |query: &str, expected| {
+        is(
+            &format!("/4f9a1c2d4f9a1c2d/postback?{query}"),
+            "keitaro",
+            expected,
+        )
+    };
     is(
         "subid=CLICK&status=sale&payout=5&currency=usd&tid=k1&from=network",
         ("sale", "", "k1", "approved", 500, "USD", "OK"),
@@ -107,7 +113,7 @@ fn keitaro() {
 
 #[test]
 fn everflow() {
-    let token = "verification_token=e-secret";
+    let token = "verification_token=e-secret-01234567";
     for path in ["/postback/everflow", "/"] {
         is(
             &format!(
@@ -148,7 +154,7 @@ fn tune() {
 fn affise() {
     let is = |query: &str, expected| {
         is(
-            &format!("/postback/affise?secure=a-secret&{query}"),
+            &format!("/postback/affise?secure=a-secret-01234567&{query}"),
             "affise",
             expected,
         )
@@ -174,7 +180,7 @@ fn affise() {
 fn binom() {
     let is = |query: &str, expected| {
         is(
-            &format!("/postback/binom/b-secret?{query}"),
+            &format!("/postback/binom/b-secret-01234567?{query}"),
             "binom",
             expected,
         )
@@ -196,7 +202,7 @@ fn binom() {
 #[test]
 fn redtrack() {
     is(
-        "/postback/redtrack/r-secret?clickid=CLICK&sum=1500&currency=JPY&type=Purchase&txid=r1",
+        "/postback/redtrack/r-secret-01234567?clickid=CLICK&sum=1500&currency=JPY&type=Purchase&txid=r1",
         "redtrack",
         ("sale", "Purchase", "r1", "approved", 1_500, "JPY", "OK"),
     );
@@ -205,7 +211,7 @@ fn redtrack() {
 #[test]
 fn cake() {
     is(
-        "/postback/cake/c-secret?a=1&t=123456&r=CLICK&f=pb&e=123&eccu=USD&ect=72.80&p=61.00",
+        "/postback/cake/c-secret-01234567?a=1&t=123456&r=CLICK&f=pb&e=123&eccu=USD&ect=72.80&p=61.00",
         "cake",
         ("custom", "123", "123456", "approved", 6_100, "USD", "1"),
     );
@@ -214,12 +220,12 @@ fn cake() {
 #[test]
 fn generic_with_words_and_names_of_its_own() {
     is(
-        "/postback/generic?token=g-secret&click_id=CLICK&transaction_id=a1&payout=10.5&status=1&event=quiz",
+        "/postback/generic?token=g-secret-01234567&click_id=CLICK&transaction_id=a1&payout=10.5&status=1&event=quiz",
         "generic",
         ("lead", "quiz", "a1", "approved", 1_050, "USD", "OK"),
     );
     is(
-        "/postback/own/o-secret?ref=CLICK&commission=0.01&event=upsell",
+        "/postback/own/o-secret-01234567?ref=CLICK&commission=0.01&event=upsell",
         "generic",
         ("upsell", "upsell", "", "approved", 1, "USD", "OK"),
     );
@@ -227,7 +233,7 @@ fn generic_with_words_and_names_of_its_own() {
 
 #[test]
 fn forms_and_json_are_read_like_queries() {
-    let target = "/postback/generic?token=g-secret";
+    let target = "/postback/generic?token=g-secret-01234567";
     let form = format!(
         "click_id={}&payout=1.25&transaction_id=a+b%2Fc\r\n",
         click()
@@ -238,7 +244,7 @@ fn forms_and_json_are_read_like_queries() {
         &form,
     );
     let json = format!(
-        r#"{{"token":"g-secret","click_id":"{}","payout":1.25,"transaction_id":"a b/c","x":null}}"#,
+        r#"{{"token":"g-secret-01234567","click_id":"{}","payout":1.25,"transaction_id":"a b/c","x":null}}"#,
         click()
     );
     let json = post("/postback/generic", "application/json", &json);
@@ -298,6 +304,8 @@ fn what_is_not_signed_is_not_believed() {
 #[test]
 fn clicks_of_a_rotated_key_still_convert() {
     let older = common::click_of(common::NOW.0 - common::DAY, 2, 0x22);
-    let (conversion, _) = accepted(&get(&format!("/postback/voluum/v-secret?cid={older}")));
+    let (conversion, _) = accepted(&get(&format!(
+        "/postback/voluum/v-secret-01234567?cid={older}"
+    )));
     assert_eq!(conversion.click_id, older);
 }

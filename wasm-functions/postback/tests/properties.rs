@@ -26,13 +26,13 @@ proptest! {
     fn no_altered_click_id_is_believed(at in 0_usize..36, by in "[A-Za-z0-9_-]") {
         let id = altered(&click(), at, by.chars().next().expect("one"));
         prop_assume!(id != click());
-        let target = format!("/postback/voluum/v-secret?cid={id}");
+        let target = format!("/postback/voluum/v-secret-01234567?cid={id}");
         prop_assert!(is_refused(&get(&target)));
     }
 
     #[test]
     fn no_other_secret_is_believed(secret in "[!-~]{0,24}") {
-        prop_assume!(secret != "v-secret");
+        prop_assume!(secret != "v-secret-01234567");
         let escaped: String = secret.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let in_path = format!("/postback/voluum/{escaped}?cid={}", click());
         let in_parameter = format!("/postback/generic?token={escaped}&click_id={}", click());
@@ -88,7 +88,7 @@ proptest! {
         values in proptest::collection::vec("([0-9.]{0,20}|[A-Z]{3}|[{]?[a-z]{0,80}[}]?|.{0,90})", 12),
     ) {
         let pairs = names.iter().zip(&values).map(|(name, value)| format!("&{name}={value}"));
-        let target = format!("/postback/voluum/v-secret?cid={}{}", click(), pairs.collect::<String>());
+        let target = format!("/postback/voluum/v-secret-01234567?cid={}{}", click(), pairs.collect::<String>());
         if let Decision::Accept(conversion, _) = decide(&get(&target)) {
             prop_assert_eq!(&*conversion.click_id, click());
             prop_assert!((0..=1_000_000_000_000).contains(&conversion.payout_minor));
@@ -99,7 +99,7 @@ proptest! {
 
     #[test]
     fn amounts_are_exact(minor in 0_i64..=1_000_000_000_000) {
-        let target = format!("/postback/voluum/v-secret?cid={}&payout={}.{:02}", click(), minor / 100, minor % 100);
+        let target = format!("/postback/voluum/v-secret-01234567?cid={}&payout={}.{:02}", click(), minor / 100, minor % 100);
         let Decision::Accept(conversion, _) = decide(&get(&target)) else {
             return Err(TestCaseError::fail("refused"));
         };

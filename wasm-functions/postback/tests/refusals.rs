@@ -19,7 +19,7 @@ fn is(request: &Request, reason: Reason) {
     assert!(refused.answer.starts_with(&begins), "{}", refused.answer);
     let texts = format!("{refused:?}");
     assert!(
-        !texts.contains("-secret") && !texts.contains("4f9a1c2"),
+        !texts.contains("-secret") && !texts.contains("4f9a1c2d4f9a1c2d"),
         "{texts}"
     );
 }
@@ -30,16 +30,17 @@ fn get_is(target: &str, reason: Reason) {
 
 #[test]
 fn who_is_not_known_or_not_authentic() {
+    for target in ["/", "/aff_lsr?transaction_id=CLICK", "/postback/a%2Fb"] {
+        get_is(target, Reason::UnknownAdvertiser);
+    }
     for target in [
         "/postback/nobody?cid=CLICK",
         "/0000000/postback?subid=CLICK",
         "/key/postback",
-        "/",
-        "/aff_lsr?transaction_id=CLICK",
         "/?nid=9",
         "/gone/postback",
     ] {
-        get_is(target, Reason::UnknownAdvertiser);
+        get_is(target, Reason::NotAuthentic);
     }
     for target in ["/c/spring", "/postback/a/b/c", "/favicon.ico"] {
         get_is(target, Reason::UnknownPath);
@@ -56,14 +57,14 @@ fn who_is_not_known_or_not_authentic() {
         "/postback/generic?click_id=CLICK",
         "/postback/generic?click_id=CLICK&token=",
         "/postback/generic?click_id=CLICK&token=g-secreT",
-        "/postback/generic?click_id=CLICK&token=g-secret&token=other",
+        "/postback/generic?click_id=CLICK&token=g-secret-01234567&token=other",
         "/postback/voluum?cid=CLICK",
         "/postback/voluum/v-secre?cid=CLICK",
-        "/postback/keitaro/v-secret?subid=CLICK",
+        "/postback/keitaro/v-secret-01234567?subid=CLICK",
         "/postback/query?click_id=CLICK&sig=00",
         "/postback/query?click_id=CLICK",
         "/postback/both?click_id=CLICK",
-        "/postback/both/g-secret?click_id=CLICK",
+        "/postback/both/g-secret-01234567?click_id=CLICK",
     ] {
         get_is(target, Reason::NotAuthentic);
     }
@@ -72,7 +73,10 @@ fn who_is_not_known_or_not_authentic() {
         elsewhere.client = Request::client_of(client);
         is(&elsewhere, Reason::NotAuthentic);
     }
-    let mut both = get(&format!("/postback/both/s-secret?click_id={}", click()));
+    let mut both = get(&format!(
+        "/postback/both/s-secret-01234567?click_id={}",
+        click()
+    ));
     common::accepted(&both);
     both.client = None;
     is(&both, Reason::NotAuthentic);
@@ -91,7 +95,7 @@ fn which_proof_failed_only_operators_are_told() {
 
 #[test]
 fn clicks_that_are_not_ours() {
-    let with = |id: &str| get(&format!("/postback/own/o-secret?ref={id}"));
+    let with = |id: &str| get(&format!("/postback/own/o-secret-01234567?ref={id}"));
     is(&with(""), Reason::MissingClickId);
     is(&with("abc"), Reason::MalformedClickId);
     is(&with(&"z".repeat(36)), Reason::ForgedClickId);
@@ -101,7 +105,7 @@ fn clicks_that_are_not_ours() {
     );
     is(
         &with(&click_of(NOW.0 - DAY, 3, 0x11)),
-        Reason::ForgedClickId,
+        Reason::UnknownClickKey,
     );
     is(
         &with(&click_of(NOW.0 - 7 * DAY - 1_000, 1, 0x11)),
@@ -117,7 +121,7 @@ fn clicks_that_are_not_ours() {
 
 #[test]
 fn what_a_report_must_not_say() {
-    let good = "/postback/generic?token=g-secret&click_id=CLICK";
+    let good = "/postback/generic?token=g-secret-01234567&click_id=CLICK";
     for (more, reason) in [
         ("currency=XXQ", Reason::UnknownCurrency),
         ("currency=XAU", Reason::UnknownCurrency),
@@ -142,7 +146,7 @@ fn what_a_report_must_not_say() {
         get_is(&format!("{good}&{more}"), reason);
     }
     get_is(
-        "/postback/redtrack/r-secret?clickid=CLICK&sum=1",
+        "/postback/redtrack/r-secret-01234567?clickid=CLICK&sum=1",
         Reason::UnknownCurrency,
     );
     let named = refused(&get(&format!(
@@ -158,12 +162,15 @@ fn what_a_report_must_not_say() {
 
 #[test]
 fn limits() {
-    let good = "/postback/generic?token=g-secret&click_id=CLICK";
+    let good = "/postback/generic?token=g-secret-01234567&click_id=CLICK";
     let long = |name: &str, bytes: usize| format!("{good}&{name}={}", "x".repeat(bytes));
     get_is(&long("transaction_id", 129), Reason::ParameterTooLong);
     get_is(&long("sub1", 513), Reason::ParameterTooLong);
     get_is(
-        &format!("/postback/voluum/v-secret?cid=CLICK&et={}", "x".repeat(65)),
+        &format!(
+            "/postback/voluum/v-secret-01234567?cid=CLICK&et={}",
+            "x".repeat(65)
+        ),
         Reason::ParameterTooLong,
     );
     get_is(
@@ -199,7 +206,7 @@ fn limits() {
 #[test]
 fn a_record_says_what_was_asked_without_secrets_and_persons() {
     let target = format!(
-        "/postback/voluum/v-secret?cid={}&payout=x&email=ann%40shop.example&ip=198.51.100.9&sig={}",
+        "/postback/voluum/v-secret-01234567?cid={}&payout=x&email=ann%40shop.example&ip=198.51.100.9&sig={}",
         click(),
         hmac(b"x")
     );
@@ -214,4 +221,17 @@ fn a_record_says_what_was_asked_without_secrets_and_persons() {
         ("postback", "voluum")
     );
     assert_eq!(rejection.address, "203.0.113.7");
+}
+
+#[test]
+fn unknown_advertiser_and_wrong_secret_answer_alike() {
+    let unknown = refused(&get("/postback/nobody/guess?click_id=x"));
+    let wrong = refused(&get("/postback/both/guess?click_id=x"));
+    assert_eq!(
+        (unknown.status, &unknown.answer),
+        (wrong.status, &wrong.answer)
+    );
+    // Operators are told which it was.
+    assert_eq!(unknown.rejection.detail, "no advertiser has this name");
+    assert!(wrong.rejection.detail.contains("secret_path does not hold"));
 }

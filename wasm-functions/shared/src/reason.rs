@@ -2,8 +2,8 @@
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal, $status:literal;)*) => {
-        /// Why a request is refused. Numbers are never given to another reason; 150 to 199 are those
-        /// of postbacks that only the centre can find.
+        /// Why a request is refused. Numbers are never given to another reason; 150 to 199
+        /// and 250 to 299 are those that the aggregator finds.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason {
             $($(#[$doc])* $variant = $number,)*
@@ -31,11 +31,11 @@ macro_rules! reasons {
 reasons! {
     /// Not a path of postbacks.
     UnknownPath = 100, "unknown_path", 404;
-    /// No advertiser has this name or path key.
+    /// No advertiser is named, or by a name that none can have.
     UnknownAdvertiser = 101, "unknown_advertiser", 404;
     /// The advertiser's entry can't be used; the operator's mistake, so that the sender tries again.
     AdvertiserMisconfigured = 102, "advertiser_misconfigured", 500;
-    /// Secret, signature or address are not the advertiser's; which, is not told.
+    /// No advertiser has this name, secret, signature and address; which of them is wrong is not answered.
     NotAuthentic = 103, "not_authentic", 403;
     /// There is no click id.
     MissingClickId = 104, "missing_click_id", 400;
@@ -71,6 +71,20 @@ reasons! {
     AmbiguousParameter = 119, "ambiguous_parameter", 400;
     /// The query is too long.
     QueryTooLong = 120, "query_too_long", 414;
+    /// The click's link is not one of the advertiser's links or offers.
+    ForeignClick = 121, "foreign_click", 403;
+    /// The advertiser's entry names neither links nor offers; the operator's mistake, so that the sender tries again.
+    NothingToConvert = 122, "nothing_to_convert", 500;
+    /// The click's link is not in the links file here, or not yet; the sender tries again.
+    UnknownLink = 123, "unknown_link", 503;
+    /// The payout is above the maximum of the advertiser's entry, or in a currency without one.
+    PayoutAboveMaximum = 124, "payout_above_maximum", 400;
+    /// A signed request is too long to be kept for its second verification.
+    SignedRequestTooLarge = 125, "signed_request_too_large", 413;
+    /// The click id's key is not known here, or not yet; the sender tries again.
+    UnknownClickKey = 126, "unknown_click_key", 503;
+    /// The signed time is too long ago or ahead, or there is none: it may be a repetition of somebody else's.
+    OutsideWindow = 127, "outside_window", 403;
 
     /// Not the path of a webhook.
     KycUnknownPath = 200, "kyc_unknown_path", 404;
@@ -96,6 +110,8 @@ reasons! {
     KycUnknownTier = 210, "kyc_unknown_tier", 400;
     /// The time is not RFC 3339, or in the future.
     KycBadTime = 211, "kyc_bad_time", 400;
+    /// The webhook is too long to be kept for its second verification.
+    KycTooLargeToKeep = 212, "kyc_too_large_to_keep", 413;
 }
 
 impl Reason {

@@ -1,6 +1,7 @@
 //! A request as a plain value, so that what is decided about it can be tried without a component.
 
 use std::net::{IpAddr, SocketAddr};
+use tracker_api::SignedRequest;
 
 /// The longest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
@@ -34,6 +35,24 @@ impl Request {
             .filter(|(sent, _)| sent.eq_ignore_ascii_case(name));
         let (_, value) = values.next()?;
         values.next().is_none().then_some(value.as_str())
+    }
+
+    /// The request as it travels with a report that its signature proves, with the headers of these names.
+    #[must_use]
+    pub fn signed(&self, headers: &[&str]) -> SignedRequest<'static> {
+        let needed = self.headers.iter().filter(|(sent, _)| {
+            let mut names = headers.iter();
+            names.any(|name| name.eq_ignore_ascii_case(sent))
+        });
+        SignedRequest {
+            method: self.method.clone().into(),
+            path: self.path.clone().into(),
+            query: self.query.clone().into(),
+            headers: needed
+                .map(|(name, value)| (name.to_ascii_lowercase().into(), value.clone().into()))
+                .collect(),
+            body: self.body.clone(),
+        }
     }
 
     /// Reads what the host says of who sent it: an address and a port.

@@ -93,7 +93,7 @@ impl Native {
             Err(refused) => return response(StatusCode::BAD_REQUEST, refused.answer),
         };
         let (entry, now) = (Some(self.advertiser.as_slice()), Micros::now());
-        match postback.decide(postback.key(), entry, &self.keys, now) {
+        match postback.decide(postback.key(), entry, &self.keys, now, |_| None) {
             Decision::Accept(sale, text) => match self.durable(&sale, now).await {
                 Some(()) => response(StatusCode::OK, text),
                 None => response(StatusCode::SERVICE_UNAVAILABLE, String::new()),

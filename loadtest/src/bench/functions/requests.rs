@@ -88,7 +88,7 @@ impl Source for Postbacks {
 /// The advertiser as an edge's operator writes it down.
 pub(super) fn advertisers() -> String {
     format!(
-        "[{ADVERTISER}]\ndialect = \"generic\"\ncurrency = \"USD\"\n\
+        "[{ADVERTISER}]\ndialect = \"generic\"\nlinks = \"any\"\ncurrency = \"USD\"\n\
          auth = [{{ secret_parameter = {{ name = \"token\", value = \"{TOKEN}\" }} }}]\n"
     )
 }
@@ -136,7 +136,7 @@ mod tests {
                 ..Request::default()
             };
             let postback = Postback::read(&request).expect("read");
-            match postback.decide(postback.key(), Some(&entry), &keys, Micros::now()) {
+            match postback.decide(postback.key(), Some(&entry), &keys, Micros::now(), |_| None) {
                 Decision::Accept(sale, _) => assert!(transactions.insert(sale.transaction)),
                 Decision::Refuse(refused) => panic!("{target}: {refused:?}"),
             }

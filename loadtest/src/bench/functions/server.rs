@@ -199,7 +199,7 @@ source = {guest:?}
 [component.postback]
 source = {postback:?}
 allowed_outbound_hosts = ["http://tracker.internal"]
-key_value_stores = ["advertisers"]
+key_value_stores = ["advertisers", "links"]
 [component.postback.variables]
 tracker_token = "{{{{ tracker_token }}}}"
 tracker_url = "http://tracker.internal"

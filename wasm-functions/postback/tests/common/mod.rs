@@ -15,59 +15,59 @@ pub(crate) const HMAC_KEY: &str = "a key of the advertiser";
 const ENTRIES: &[(&str, &str)] = &[
     (
         "generic",
-        r#"{"dialect":"generic","currency":"USD","auth":[{"secret_parameter":{"name":"token","value":"g-secret"}}],"status_words":{"approved":["1"]},"event_words":{"lead":["quiz"]}}"#,
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth":[{"secret_parameter":{"name":"token","value":"g-secret-01234567"}}],"status_words":{"approved":["1"]},"event_words":{"lead":["quiz"]}}"#,
     ),
     (
         "voluum",
-        r#"{"dialect":"voluum","currency":"USD","auth":[{"secret_path":"v-secret"}]}"#,
+        r#"{"links":"any","dialect":"voluum","currency":"USD","auth":[{"secret_path":"v-secret-01234567"}]}"#,
     ),
     (
         "keitaro",
-        r#"{"dialect":"keitaro","currency":"USD","auth":[{"secret_path":"4f9a1c2"}],"path_keys":["4f9a1c2"]}"#,
+        r#"{"links":"any","dialect":"keitaro","currency":"USD","auth":[{"secret_path":"4f9a1c2d4f9a1c2d"}],"path_keys":["4f9a1c2d4f9a1c2d"]}"#,
     ),
-    ("key/4f9a1c2", r#"{"advertiser":"keitaro"}"#),
+    ("key/4f9a1c2d4f9a1c2d", r#"{"advertiser":"keitaro"}"#),
     (
         "everflow",
-        r#"{"dialect":"everflow","currency":"USD","auth":[{"secret_parameter":{"name":"verification_token","value":"e-secret"}}]}"#,
+        r#"{"links":"any","dialect":"everflow","currency":"USD","auth":[{"secret_parameter":{"name":"verification_token","value":"e-secret-01234567"}}]}"#,
     ),
     ("key/321", r#"{"advertiser":"everflow"}"#),
     (
         "tune",
-        r#"{"dialect":"tune","currency":"USD","auth":[{"addresses":["203.0.113.0/24","2001:db8::/32"]}]}"#,
+        r#"{"links":"any","dialect":"tune","currency":"USD","auth":[{"addresses":["203.0.113.0/24","2001:db8::/32"]}]}"#,
     ),
     (
         "affise",
-        r#"{"dialect":"affise","currency":"EUR","auth":[{"secret_parameter":{"name":"secure","value":"a-secret"}}]}"#,
+        r#"{"links":"any","dialect":"affise","currency":"EUR","auth":[{"secret_parameter":{"name":"secure","value":"a-secret-01234567"}}]}"#,
     ),
     (
         "binom",
-        r#"{"dialect":"binom","currency":"USD","auth":[{"secret_path":"b-secret"}]}"#,
+        r#"{"links":"any","dialect":"binom","currency":"USD","auth":[{"secret_path":"b-secret-01234567"}]}"#,
     ),
     (
         "redtrack",
-        r#"{"dialect":"redtrack","auth":[{"secret_path":"r-secret"}]}"#,
+        r#"{"links":"any","dialect":"redtrack","auth":[{"secret_path":"r-secret-01234567"}]}"#,
     ),
     (
         "cake",
-        r#"{"dialect":"cake","currency":"USD","auth":[{"secret_path":"c-secret"}],"answer":"1"}"#,
+        r#"{"links":"any","dialect":"cake","currency":"USD","auth":[{"secret_path":"c-secret-01234567"}],"answer":"1"}"#,
     ),
     (
         "own",
-        r#"{"dialect":"generic","currency":"USD","auth":[{"secret_path":"o-secret"}],"max_click_age_days":7,"parameters":{"click_id":"ref","payout":"commission"}}"#,
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth":[{"secret_path":"o-secret-01234567"}],"max_click_age_days":7,"parameters":{"click_id":"ref","payout":"commission"}}"#,
     ),
     (
         "query",
-        r#"{"dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"a key of the advertiser","over":"query","parameter":"sig"}}]}"#,
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"a key of the advertiser","over":"query","parameter":"sig"}}]}"#,
     ),
     (
         "body",
-        r#"{"dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"a key of the advertiser","over":"body","header":"x-signature","algorithm":"sha256"}}]}"#,
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth":[{"hmac":{"key":"a key of the advertiser","over":"body","header":"x-signature","algorithm":"sha256"}}]}"#,
     ),
     (
         "both",
-        r#"{"dialect":"generic","currency":"USD","auth_mode":"all","auth":[{"secret_path":"s-secret"},{"addresses":["203.0.113.0/24"]}]}"#,
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth_mode":"all","auth":[{"secret_path":"s-secret-01234567"},{"addresses":["203.0.113.0/24"]}]}"#,
     ),
-    ("open", r#"{"dialect":"generic","auth":[]}"#),
+    ("open", r#"{"links":"any","dialect":"generic","auth":[]}"#),
     ("key/broken", "[]"),
     ("key/gone", r#"{"advertiser":"nobody"}"#),
 ];
@@ -76,6 +76,15 @@ const ENTRIES: &[(&str, &str)] = &[
 pub(crate) fn entry(key: &str) -> Option<&'static [u8]> {
     let found = ENTRIES.iter().find(|(name, _)| *name == key);
     found.map(|(_, entry)| entry.as_bytes())
+}
+
+/// The links file: link 9 belongs to an offer, link 10 to another.
+pub(crate) fn offer(link: LinkId) -> Option<String> {
+    match link.0 {
+        9 => Some("spring".into()),
+        10 => Some("autumn".into()),
+        _ => None,
+    }
 }
 
 pub(crate) fn keys() -> Keys {
@@ -142,7 +151,7 @@ pub(crate) fn decide(request: &Request) -> Decision<Conversion<'static>> {
         },
         found => (key, found),
     };
-    postback.decide(&name, found, &keys(), NOW)
+    postback.decide(&name, found, &keys(), NOW, offer)
 }
 
 pub(crate) fn accepted(request: &Request) -> (Conversion<'static>, String) {

@@ -1,0 +1,159 @@
+//! Reports are verified again here: an edge's word is not enough for money. What a signed report says follows
+//! from its signed bytes, by the same code that the function used; other reports are limited for each node.
+//!
+//! Invariant: nothing of a signed request reaches a log, a table or an error.
+
+mod evidence;
+mod files;
+mod unproven;
+
+pub(crate) use evidence::{Evidence, Limits, Proof};
+pub use files::{ReportsError, check};
+pub(crate) use unproven::{Unproven, UnprovenReason};
+
+use crate::settings::Reports;
+use files::{Files, Versions};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+/// Verifies reports by the operator's files, which are read again when they change.
+#[derive(Debug)]
+pub(crate) struct Verification {
+    files: Arc<Files>,
+    unknown_key_wait: Duration,
+    state: Mutex<State>,
+    unproven: IntCounterVec,
+    reloads: IntCounterVec,
+}
+
+#[derive(Debug)]
+struct State {
+    versions: Versions,
+    evidence: Arc<Evidence>,
+    /// Since when a report waits for a click id key that is not known.
+    waiting_since: Option<Instant>,
+}
+
+/// Reports that were set aside, by node and reason.
+#[derive(Debug, Default)]
+pub(crate) struct SetAside(BTreeMap<(u16, UnprovenReason), u64>);
+
+impl SetAside {
+    pub(crate) fn add(&mut self, node: u16, reason: UnprovenReason) {
+        *self.0.entry((node, reason)).or_default() += 1;
+    }
+}
+
+impl Verification {
+    /// Reads the files that `settings` names; without settings nothing is verified, which is logged and shown
+    /// as a metric.
+    ///
+    /// # Errors
+    /// When a file can't be used.
+    pub(crate) fn open(
+        settings: Option<&Reports>,
+        registry: &Registry,
+    ) -> Result<Option<Self>, ReportsError> {
+        let verified = IntGauge::new(
+            "aggregator_reports_verified",
+            "1 when reports are verified again here ([reports]), else 0.",
+        )?;
+        registry.register(Box::new(verified.clone()))?;
+        let Some(settings) = settings else {
+            tracing::warn!(
+                "reports are not verified again: whoever holds an edge's certificate can invent conversions and \
+                 identity checks; name advertisers, secrets, variables and links in [reports]"
+            );
+            return Ok(None);
+        };
+        let counter = |name, help, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, ReportsError>(counter)
+        };
+        let files = Files::new(settings);
+        let versions = files.versions();
+        let evidence = Arc::new(files.load()?);
+        verified.set(1);
+        Ok(Some(Self {
+            files: Arc::new(files),
+            unknown_key_wait: settings.unknown_key_wait.get().0,
+            state: Mutex::new(State {
+                versions,
+                evidence,
+                waiting_since: None,
+            }),
+            unproven: counter(
+                "aggregator_reports_unproven_total",
+                "Reports that were set aside because they could not be verified, by node and reason.",
+                &["node", "reason"],
+            )?,
+            reloads: counter(
+                "aggregator_reports_reloads_total",
+                "Files of [reports] read again, by outcome.",
+                &["outcome"],
+            )?,
+        }))
+    }
+
+    /// What reports are verified by now. Files that have changed are read first; wrong ones are refused, and
+    /// those in use stay.
+    pub(crate) async fn current(&self) -> Arc<Evidence> {
+        let versions = self.files.versions();
+        {
+            let mut state = self.state();
+            if state.versions == versions {
+                return state.evidence.clone();
+            }
+            state.versions = versions;
+        }
+        let files = self.files.clone();
+        let loaded = spawn_blocking(move || files.load()).await;
+        let mut state = self.state();
+        match loaded.expect("it does not panic and is not cancelled") {
+            Ok(evidence) => {
+                tracing::info!("the files of [reports] were read again");
+                self.reloads.with_label_values(&["loaded"]).inc();
+                state.evidence = Arc::new(evidence);
+                state.waiting_since = None;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a file of [reports] is refused; those in use stay");
+                self.reloads.with_label_values(&["refused"]).inc();
+            }
+        }
+        state.evidence.clone()
+    }
+
+    /// Whether a report may wait for its click id key, which may be on its way here. All reports together wait
+    /// only so long until the files change: a forged key number must not block them permanently.
+    pub(crate) fn may_wait(&self) -> bool {
+        let now = Instant::now();
+        let since = *self.state().waiting_since.get_or_insert(now);
+        now.duration_since(since) < self.unknown_key_wait
+    }
+
+    /// Counts and alerts.
+    pub(crate) fn report(&self, set_aside: &SetAside) {
+        for ((node, reason), reports) in &set_aside.0 {
+            let (reason, number) = (reason.name(), reason.number());
+            tracing::error!(
+                node,
+                number,
+                reason,
+                reports,
+                "reports of an edge were set aside: they could not be verified"
+            );
+            let labels = [&node.to_string(), reason];
+            self.unproven.with_label_values(&labels).inc_by(*reports);
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,177 @@
+//! The operator's files by which reports are verified: advertisers, variables, click id keys and links, as
+//! edges have them.
+
+use super::evidence::{Evidence, Limits};
+use crate::settings::Reports;
+use daemon::files::{PrivateFileError, Version, read_private};
+use kyc_webhook::{Scheme, Variables};
+use postback::{Advertiser, Keys};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// The longest file of secrets, in bytes.
+const MAX_SECRET_FILE_BYTES: u64 = 256 << 10;
+
+/// Files of `[reports]` that can't be used.
+#[derive(Debug, Error)]
+pub enum ReportsError {
+    /// A file can't be read, or others can read it.
+    #[error("[reports] {0}")]
+    File(#[from] PrivateFileError),
+    /// A file is not what it should be. Its text is not shown: it may hold secrets.
+    #[error("[reports] {}: {message}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What would be right.
+        message: String,
+    },
+    /// Clicks can't be attributed to offers.
+    #[error(
+        "[reports] links is missing: the advertiser {0} converts clicks by offers; name the edges' links file"
+    )]
+    NoLinks(String),
+    /// Metrics can't be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Where the files are.
+#[derive(Debug)]
+pub(super) struct Files(Reports);
+
+/// Which versions of the files were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Versions([Option<Version>; 4]);
+
+#[derive(Deserialize)]
+struct SecretsFile {
+    click_id: ClickIdKeys,
+}
+
+#[derive(Deserialize)]
+struct ClickIdKeys {
+    keys: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct LinksFile {
+    #[serde(default)]
+    link: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    id: u32,
+    offer: Box<str>,
+}
+
+/// Reads the files that `settings` names.
+///
+/// # Errors
+/// When one can't be used.
+pub fn check(settings: &Reports) -> Result<(), ReportsError> {
+    Files::new(settings).load().map(drop)
+}
+
+impl Files {
+    pub(super) fn new(settings: &Reports) -> Self {
+        Self(settings.clone())
+    }
+
+    pub(super) fn versions(&self) -> Versions {
+        let Reports {
+            advertisers,
+            secrets,
+            variables,
+            links,
+            ..
+        } = &self.0;
+        let optional = |path: &Option<PathBuf>| path.as_deref().and_then(Version::of);
+        Versions([
+            Version::of(advertisers),
+            Version::of(secrets),
+            optional(variables),
+            optional(links),
+        ])
+    }
+
+    pub(super) fn load(&self) -> Result<Evidence, ReportsError> {
+        let advertisers = advertisers(&self.0.advertisers)?;
+        let offers = match &self.0.links {
+            Some(path) => offers(path)?,
+            None => match by_offer(&advertisers) {
+                Some(name) => return Err(ReportsError::NoLinks(name)),
+                None => HashMap::new(),
+            },
+        };
+        Ok(Evidence {
+            advertisers,
+            offers,
+            keys: keys(&self.0.secrets)?,
+            scheme: scheme(self.0.variables.as_deref())?,
+            limits: Limits {
+                reports_per_minute: self.0.unsigned_per_minute.get(),
+                amount_per_day: self.0.unsigned_amount_per_day,
+                amounts_per_day: self.0.unsigned_amounts_per_day.clone(),
+            },
+        })
+    }
+}
+
+fn wrong(path: &Path, message: impl Into<String>) -> ReportsError {
+    ReportsError::Wrong {
+        path: path.into(),
+        message: message.into(),
+    }
+}
+
+fn advertisers(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, ReportsError> {
+    let text = read_private(path, MAX_SECRET_FILE_BYTES)?;
+    postback::entries(&text).map_err(|message| wrong(path, message))
+}
+
+/// An advertiser that converts clicks by their links' offers.
+fn by_offer(advertisers: &BTreeMap<String, Vec<u8>>) -> Option<String> {
+    let mut entries = advertisers.iter();
+    let named = |entry: &[u8]| Advertiser::read(entry).is_ok_and(|it| it.names_offers());
+    let (name, _) = entries.find(|(_, entry)| named(entry))?;
+    Some(name.clone())
+}
+
+/// The click id keys; none while the file is not there: the first edge may not have made it yet.
+fn keys(path: &Path) -> Result<Option<Keys>, ReportsError> {
+    if !path.exists() {
+        tracing::warn!(file = %path.display(), "there are no click id keys yet: conversions wait for them");
+        return Ok(None);
+    }
+    let text = read_private(path, MAX_SECRET_FILE_BYTES)?;
+    let expected =
+        "a table [click_id.keys] with lines such as 1 = \"64 hexadecimal digits\" is expected";
+    let file: SecretsFile = toml::from_str(&text).map_err(|_| wrong(path, expected))?;
+    let each = file.click_id.keys.iter();
+    let each: Vec<String> = each.map(|(id, secret)| format!("{id}:{secret}")).collect();
+    let keys = Keys::parse(&each.join(",")).ok_or_else(|| wrong(path, expected))?;
+    Ok(Some(keys))
+}
+
+fn scheme(path: Option<&Path>) -> Result<Result<Scheme, &'static str>, ReportsError> {
+    let Some(path) = path else {
+        return Ok(Err("[reports] names no variables"));
+    };
+    let text = read_private(path, MAX_SECRET_FILE_BYTES)?;
+    let expected = "lines of name = \"value\" are expected";
+    let values: BTreeMap<String, String> =
+        toml::from_str(&text).map_err(|_| wrong(path, expected))?;
+    Ok(Scheme::read(Variables::given(&values)))
+}
+
+fn offers(path: &Path) -> Result<HashMap<u32, Box<str>>, ReportsError> {
+    let text = std::fs::read_to_string(path).map_err(|cause| wrong(path, cause.to_string()))?;
+    let file: LinksFile = toml::from_str(&text)
+        .map_err(|_| wrong(path, "tables [[link]] with id and offer are expected"))?;
+    let links = file.link.into_iter();
+    Ok(links.map(|link| (link.id, link.offer)).collect())
+}

@@ -1,0 +1,117 @@
+//! Why a report is not evaluated: the numbered reasons of the aggregator.
+
+use std::fmt::Write as _;
+use tracking_events::{Conversion, Stated};
+
+/// The longest description of a report, in characters.
+const MAX_DETAIL_CHARS: usize = 1_024;
+
+/// A report that could not be verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unproven {
+    pub(crate) reason: UnprovenReason,
+    /// Why, and for a conversion all that is needed to report it once more.
+    pub(crate) detail: String,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
+        /// Why a report could not be verified. Numbers are never given to another reason.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum UnprovenReason {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl UnprovenReason {
+            const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its name in metrics and tables.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// What the function checks does not hold here.
+    NotProven = 160, "not_proven";
+    /// The event says something else than its signed request.
+    Altered = 161, "altered";
+    /// The advertiser signs its reports, and this one came without its signed request.
+    NotSigned = 162, "not_signed";
+    /// The click id's key did not become known in time.
+    UnknownClickKey = 163, "click_key_unknown";
+    /// More reports that rest on a shared secret than a node may send.
+    UnsignedLimit = 164, "unsigned_limit";
+    /// As 160, of an identity check.
+    KycNotProven = 260, "kyc_not_proven";
+    /// As 161, of an identity check.
+    KycAltered = 261, "kyc_altered";
+    /// As 162, of an identity check.
+    KycNotSigned = 262, "kyc_not_signed";
+}
+
+impl UnprovenReason {
+    pub(crate) const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// The reason of a number.
+    pub(crate) fn of(number: u16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|it| it.number() == number)
+    }
+}
+
+impl Unproven {
+    pub(crate) fn new(reason: UnprovenReason, why: &str) -> Self {
+        Self {
+            reason,
+            detail: bounded(why),
+        }
+    }
+
+    /// A conversion that could not be verified, with all that it reports: it can be reported once more.
+    pub(crate) fn conversion(reason: UnprovenReason, why: &str, report: &Conversion<'_>) -> Self {
+        let Conversion {
+            click,
+            kind_name,
+            transaction,
+            ..
+        } = report;
+        let (kind, status) = (report.kind.as_str(), report.status.as_str());
+        let mut detail = format!(
+            "{why}; reported: click_id={click} kind={kind} event={kind_name:?} transaction_id={transaction:?} \
+             status={status}"
+        );
+        if report.stated.contains(Stated::PAYOUT) {
+            let (minor, currency) = (report.payout.minor, report.payout.currency());
+            // Writing to a string can't fail.
+            let _ = write!(detail, " payout_minor={minor} currency={currency}");
+        }
+        Self {
+            reason,
+            detail: bounded(&detail),
+        }
+    }
+}
+
+fn bounded(text: &str) -> String {
+    let plain = text.chars().filter(|c| !c.is_control());
+    plain.take(MAX_DETAIL_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_find_every_reason_in_the_table() {
+        let readme = include_str!("../../../wasm-functions/README.md");
+        for reason in UnprovenReason::ALL {
+            let row = format!("| {} | `{}` | – | ", reason.number(), reason.name());
+            assert!(readme.contains(&row), "{row}");
+            assert_eq!(UnprovenReason::of(reason.number()), Some(*reason));
+        }
+    }
+}

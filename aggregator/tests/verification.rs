@@ -1,0 +1,494 @@
+//! Reports that an edge invents, alters or repeats beyond its limits are set aside with their reason, counted
+//! and alerted, and honest ones are evaluated: by real files, a real store and a real engine.
+
+mod common;
+
+use common::edge::Edge;
+use common::engine::Engine;
+use common::process::Process;
+use common::{NODE, client, metric, page, until, write_settings};
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use tracking_events::{
+    ClickId, ClickIdParts, Conversion, ConversionKind, ConversionStatus, Event, KeyId, KeyRing,
+    KycStatus, KycUpdate, LaneId, LinkId, MacKey, Micros, Money, NodeId, Seq, SignedRequest,
+    Stated,
+};
+
+const ADVERTISERS: &str = r#"
+[signs]
+dialect = "generic"
+currency = "USD"
+offers = ["spring"]
+auth = [{ hmac = { key = "a key of the advertiser", over = "query", parameter = "sig" } }]
+[times]
+dialect = "generic"
+currency = "USD"
+links = "any"
+auth = [{ hmac = { key = "a key of the advertiser", over = "query", parameter = "sig", timestamp = "ts" } }]
+[shares]
+dialect = "generic"
+currency = "USD"
+links = [7]
+max_payout = { USD = "1000.00" }
+auth = [{ secret_path = "a secret that edges know" }]
+[other]
+dialect = "generic"
+currency = "USD"
+links = [8]
+auth = [{ secret_path = "a secret that edges know" }]
+"#;
+const HMAC_KEY: &str = "a key of the advertiser";
+const KYC_KEY: &str = "a key of the identity service";
+const LINKS: &str = r#"
+[[link]]
+id = 7
+slug = "a"
+offer = "spring"
+campaign = "c"
+affiliate = "f"
+destination = "https://shop.example/"
+[[link]]
+id = 8
+slug = "b"
+offer = "autumn"
+campaign = "c"
+affiliate = "f"
+destination = "https://shop.example/"
+"#;
+
+fn write_private(path: &Path, text: &str) {
+    let aside = path.with_extension("aside");
+    std::fs::write(&aside, text).expect("written");
+    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600)).expect("permitted");
+    std::fs::rename(aside, path).expect("renamed");
+}
+
+/// The click id keys numbered `ids`, each of bytes of its number.
+fn secrets(ids: &[u8]) -> String {
+    let keys = ids.iter().map(|id| {
+        let secret = HEXLOWER.encode(&[*id; 32]);
+        format!("{id} = \"{secret}\"\n")
+    });
+    let active = ids[0];
+    format!(
+        "[click_id]\nactive = {active}\n[click_id.keys]\n{}[visitor]\nsecret = \"{}\"\n",
+        keys.collect::<String>(),
+        "99".repeat(32)
+    )
+}
+
+/// The files of `[reports]`, and the section that names them.
+fn reports_settings(folder: &Path, more: &str) -> String {
+    write_private(&folder.join("advertisers.toml"), ADVERTISERS);
+    write_private(
+        &folder.join("variables.toml"),
+        &format!("kyc_keys = \"{KYC_KEY}\"\n"),
+    );
+    std::fs::write(folder.join("links.toml"), LINKS).expect("written");
+    let at = |name: &str| format!("{:?}", folder.join(name));
+    format!(
+        "[reports]\nadvertisers = {}\nsecrets = {}\nvariables = {}\nlinks = {}\n{more}",
+        at("advertisers.toml"),
+        at("secrets.toml"),
+        at("variables.toml"),
+        at("links.toml")
+    )
+}
+
+fn click_of(key: u8, byte: u8, link: u32) -> ClickId {
+    let id = KeyId::new(key).expect("below 32");
+    let ring = KeyRing::new(id, [(id, MacKey::new([byte; 32]))]).expect("its key is there");
+    ring.sign(ClickIdParts {
+        time: Micros(Micros::now().0 - 3_600_000_000),
+        node: NodeId(NODE),
+        lane: LaneId(0),
+        seq: Seq(1),
+        link: LinkId(link),
+    })
+}
+
+fn click(link: u32) -> ClickId {
+    click_of(1, 1, link)
+}
+
+fn leak(text: impl Into<String>) -> &'static str {
+    Box::leak(text.into().into_boxed_str())
+}
+
+fn hmac(key: &str, text: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("of any length");
+    mac.update(text.as_bytes());
+    HEXLOWER.encode(&mac.finalize().into_bytes())
+}
+
+/// An approved sale of 19.99, as the function reports it for `advertiser`.
+fn sale(
+    advertiser: &'static str,
+    click: ClickId,
+    transaction: &'static str,
+) -> Conversion<'static> {
+    let mut stated = Stated::PAYOUT;
+    stated.insert(Stated::STATUS);
+    Conversion {
+        time: Micros::now(),
+        advertiser,
+        click,
+        kind: ConversionKind::Sale,
+        kind_name: "",
+        transaction,
+        status: ConversionStatus::Approved,
+        payout: Money {
+            minor: 1_999,
+            currency: *b"USD",
+        },
+        dialect: "generic",
+        address: [0; 16],
+        stated,
+        signed: None,
+    }
+}
+
+/// The same with the request that its advertiser signed with `key`.
+fn signed(transaction: &'static str, key: &str) -> Conversion<'static> {
+    let report = sale("signs", click(7), transaction);
+    let query = format!(
+        "click_id={}&payout=19.99&status=approved&transaction_id={transaction}",
+        report.click
+    );
+    let query = format!("{query}&sig={}", hmac(key, &query));
+    Conversion {
+        signed: Some(SignedRequest {
+            method: "GET",
+            path: "/postback/signs",
+            query: leak(query),
+            headers: Vec::new(),
+            body: b"",
+        }),
+        ..report
+    }
+}
+
+fn paying(mut report: Conversion<'static>, minor: i64) -> Conversion<'static> {
+    report.payout.minor = minor;
+    report
+}
+
+fn check(delivery: &'static str, key: &str) -> KycUpdate<'static> {
+    let now = Micros::now();
+    let seconds = now.0 / 1_000_000;
+    let (happened, at) = (Micros(1_750_000_000_000_000), "2025-06-15T15:06:40Z");
+    let body = format!(
+        r#"{{"id":"{delivery}","affiliate_id":"ann","status":"approved","tier":2,"occurred_at":"{at}"}}"#
+    );
+    let signature = hmac(key, &format!("{seconds}.{body}"));
+    KycUpdate {
+        time: now,
+        happened,
+        provider: "verifymy",
+        delivery,
+        affiliate: "ann",
+        status: KycStatus::Approved,
+        tier: 2,
+        signed: Some(SignedRequest {
+            method: "POST",
+            path: "/api/webhooks/kyc/verifymy",
+            query: "",
+            headers: vec![
+                ("x-verifymy-signature", leak(signature)),
+                ("x-verifymy-timestamp", leak(seconds.to_string())),
+            ],
+            body: leak(body).as_bytes(),
+        }),
+    }
+}
+
+/// Ships events from a journal of its own.
+async fn ship(folder: &Path, aggregator: &Process, events: &[Event<'static>]) {
+    let mut edge = Edge::open(&folder.join("spool"), NODE, 1);
+    let events = events.to_vec();
+    edge.append_each(events.len() as u64, |seq, _, _| {
+        events[(seq - 1) as usize].clone()
+    });
+    let quic = client(folder);
+    until("shipped", async || {
+        edge.ship(aggregator.listening, quic.clone()).await;
+        edge.is_done()
+    })
+    .await;
+}
+
+async fn texts(engine: &Engine, sql: &str) -> Vec<String> {
+    engine.reader().query(sql).fetch_all().await.expect(sql)
+}
+
+/// What an edge sends that holds a stolen certificate, and what an honest one does.
+fn reports() -> Vec<Event<'static>> {
+    let mut altered_check = check("d-altered", KYC_KEY);
+    altered_check.tier = 3;
+    let mut unsigned_check = check("d-unsigned", KYC_KEY);
+    unsigned_check.signed = None;
+    let of_another = Conversion {
+        advertiser: "shares",
+        ..signed("another", HMAC_KEY)
+    };
+    let unsigned_signer = Conversion {
+        signed: None,
+        ..signed("unsigned", HMAC_KEY)
+    };
+    let conversions = [
+        signed("honest-signed", HMAC_KEY),
+        sale("shares", click(7), "honest-shared"),
+        paying(signed("altered", HMAC_KEY), 9_999_900),
+        signed("forged", "a key of somebody else"),
+        of_another,
+        unsigned_signer,
+        // A's secret books 99,999.00 on B's campaign.
+        paying(sale("shares", click(8), "foreign"), 9_999_900),
+        paying(sale("shares", click(7), "too-much"), 9_999_900),
+        sale("shares", click_of(1, 2, 7), "forged-click"),
+        sale("nobody", click(7), "nobody"),
+        paying(sale("shares", click(7), "negative"), -1),
+    ];
+    let checks = [
+        check("d-honest", KYC_KEY),
+        check("d-forged", "a key of somebody else"),
+        altered_check,
+        unsigned_check,
+    ];
+    let conversions = conversions.into_iter().map(Event::Conversion);
+    conversions
+        .chain(checks.into_iter().map(Event::KycUpdate))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unproven_reports_are_set_aside_and_alerted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let engine = Engine::start(folder);
+    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
+    let settings = reports_settings(folder, "");
+    let config = write_settings(folder, &engine.settings(), &settings);
+    let aggregator = Process::start(&config);
+    ship(folder, &aggregator, &reports()).await;
+    let verified = metric(aggregator.admin, "aggregator_reports_verified").await;
+    assert_eq!(verified, Some(1.0));
+    let conversions = "SELECT transaction FROM conversions ORDER BY transaction";
+    assert_eq!(
+        texts(&engine, conversions).await,
+        ["honest-shared", "honest-signed"]
+    );
+    assert_eq!(
+        texts(&engine, "SELECT delivery FROM kyc_events").await,
+        ["d-honest"]
+    );
+    let rejected = "SELECT concatWithSeparator('|', toString(reason), reason_name, detail) FROM rejections \
+                    WHERE source = 'verification' ORDER BY seq";
+    let rejected = texts(&engine, rejected).await;
+    let expected = [
+        "161|altered|the signed request says something else: payout; ",
+        "160|not_proven|103 not_authentic: hmac does not hold; ",
+        "161|altered|the signed request says something else: advertiser; ",
+        "162|not_signed|the advertiser signs its reports; ",
+        "160|not_proven|121 foreign_click: link 8 is not one of the advertiser's links or offers; ",
+        "160|not_proven|124 payout_above_maximum: ",
+        "160|not_proven|106 forged_click_id: ",
+        "160|not_proven|no advertiser has this name here; ",
+        "160|not_proven|the payout is negative; ",
+        "260|kyc_not_proven|202 kyc_bad_signature: ",
+        "261|kyc_altered|the signed webhook says something else: tier",
+        "262|kyc_not_signed|",
+    ];
+    assert_eq!(rejected.len(), expected.len(), "{rejected:#?}");
+    for (found, begins) in rejected.iter().zip(expected) {
+        assert!(found.starts_with(begins), "{found} instead of {begins}");
+        let secrets = [HMAC_KEY, KYC_KEY, "a secret that edges know", "sig="];
+        assert!(!secrets.iter().any(|it| found.contains(it)), "{found}");
+    }
+    // It says all that is needed to report it once more.
+    let again = format!(
+        "click_id={} kind=sale event=\"\" transaction_id=\"foreign\" status=approved payout_minor=9999900 \
+         currency=USD",
+        click_text(&rejected[4])
+    );
+    assert!(rejected[4].ends_with(&again), "{}", rejected[4]);
+    let name =
+        format!("aggregator_reports_unproven_total{{node=\"{NODE}\",reason=\"not_proven\"}}");
+    assert_eq!(metric(aggregator.admin, &name).await, Some(6.0));
+}
+
+fn click_text(detail: &str) -> &str {
+    let (_, rest) = detail.split_once("click_id=").expect("a click id");
+    &rest[..36]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_reports_section_edges_are_believed_and_it_shows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let engine = Engine::start(folder);
+    let config = write_settings(folder, &engine.settings(), "");
+    let aggregator = Process::start(&config);
+    ship(folder, &aggregator, &reports()).await;
+    let verified = metric(aggregator.admin, "aggregator_reports_verified").await;
+    assert_eq!(verified, Some(0.0));
+    let count = "SELECT toString(count()) FROM conversions";
+    assert_eq!(texts(&engine, count).await, ["11"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unsigned_reports_beyond_limits_are_set_aside_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let engine = Engine::start(folder);
+    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
+    let limits = "unsigned_per_minute = 6\nunsigned_amount_per_day = 60\n";
+    let settings = reports_settings(folder, limits);
+    let config = write_settings(folder, &engine.settings(), &settings);
+    let mut aggregator = Process::start(&config);
+    // All of one minute; 19.99 three times is within the amount, and what takes money back adds nothing to it.
+    let time = Micros(Micros::now().0 - 60_000_000);
+    let of = |status, transaction: String| {
+        let report = sale("shares", click(7), leak(transaction));
+        Event::Conversion(Conversion {
+            time,
+            status,
+            ..report
+        })
+    };
+    let mut events: Vec<Event<'static>> = (0..4)
+        .map(|number| of(ConversionStatus::Approved, format!("t{number}")))
+        .collect();
+    events.extend((4..8).map(|number| of(ConversionStatus::Rejected, format!("t{number}"))));
+    // A signed report is not counted.
+    events.push(Event::Conversion(signed("signed", HMAC_KEY)));
+    ship(folder, &aggregator, &events).await;
+    let expected = ["t3 164", "t7 164"];
+    let set_aside = "SELECT concat(extract(detail, 'transaction_id=\"(t.)\"'), ' ', toString(reason)) \
+                     FROM rejections ORDER BY seq";
+    assert_eq!(texts(&engine, set_aside).await, expected);
+    let count = "SELECT toString(count()) FROM conversions";
+    assert_eq!(texts(&engine, count).await, ["7"]);
+    // Another start counts on.
+    aggregator.kill_and_restart();
+    let more = [of(ConversionStatus::Approved, "t8".into())];
+    let spool = folder.join("second");
+    let mut edge = Edge::open(&spool, NODE, 1);
+    edge.append_each(1, |_, _, _| more[0].clone());
+    until("shipped", async || {
+        edge.ship(aggregator.listening, client(folder)).await;
+        edge.is_done()
+    })
+    .await;
+    assert_eq!(texts(&engine, count).await, ["7"]);
+    let rows = "SELECT toString(count()) FROM rejections WHERE reason = 164";
+    assert_eq!(texts(&engine, rows).await, ["3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conversions_wait_for_click_keys_then_are_set_aside() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let engine = Engine::start(folder);
+    // No edge has made the keys yet.
+    let settings = reports_settings(folder, "unknown_key_wait = \"3s\"\n");
+    let config = write_settings(folder, &engine.settings(), &settings);
+    let aggregator = Process::start(&config);
+    let mut edge = Edge::open(&folder.join("spool"), NODE, 1);
+    edge.append_each(1, |_, _, _| {
+        Event::Conversion(sale("shares", click(7), "early"))
+    });
+    let quic = client(folder);
+    until("said", async || {
+        edge.ship(aggregator.listening, quic.clone()).await;
+        let (status, why) = page(aggregator.admin, "/readyz").await;
+        status == 503 && why.contains("[reports] secrets")
+    })
+    .await;
+    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
+    until("shipped", async || {
+        edge.ship(aggregator.listening, quic.clone()).await;
+        edge.is_done()
+    })
+    .await;
+    let transactions = "SELECT transaction FROM conversions";
+    assert_eq!(texts(&engine, transactions).await, ["early"]);
+    // A key that never comes blocks nothing for longer than that.
+    edge.append_each(1, |_, _, _| {
+        Event::Conversion(sale("shares", click_of(9, 9, 7), "unknown"))
+    });
+    edge.append_each(1, |_, _, _| {
+        Event::Conversion(sale("shares", click(7), "behind"))
+    });
+    until("shipped", async || {
+        edge.ship(aggregator.listening, quic.clone()).await;
+        edge.is_done()
+    })
+    .await;
+    let transactions = "SELECT transaction FROM conversions ORDER BY transaction";
+    assert_eq!(texts(&engine, transactions).await, ["behind", "early"]);
+    let reasons = "SELECT toString(reason) FROM rejections";
+    assert_eq!(texts(&engine, reasons).await, ["163"]);
+}
+
+/// A report of a status, whose signed time makes it valid once.
+fn timed(status: ConversionStatus, seconds: u64) -> Event<'static> {
+    let report = sale("times", click(7), "t1");
+    let query = format!(
+        "click_id={}&payout=19.99&status={}&transaction_id=t1&ts={seconds}",
+        report.click,
+        status.as_str()
+    );
+    let query = format!("{query}&sig={}", hmac(HMAC_KEY, &query));
+    Event::Conversion(Conversion {
+        status,
+        signed: Some(SignedRequest {
+            method: "GET",
+            path: "/postback/times",
+            query: leak(query),
+            headers: Vec::new(),
+            body: b"",
+        }),
+        ..report
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replayed_signed_report_is_a_repeat() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let engine = Engine::start(folder);
+    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
+    let settings = reports_settings(folder, "");
+    let config = write_settings(folder, &engine.settings(), &settings);
+    let aggregator = Process::start(&config);
+    let now = Micros::now().0 / 1_000_000;
+    let approved = timed(ConversionStatus::Approved, now);
+    let mut old = timed(ConversionStatus::Approved, now - 3_600);
+    if let Event::Conversion(report) = &mut old {
+        report.time = Micros::now();
+    }
+    let events = [
+        approved.clone(),
+        timed(ConversionStatus::Rejected, now + 1),
+        // Somebody who saw the approval sends it again; and one that was kept for an hour.
+        approved,
+        old,
+        // The advertiser approves again.
+        timed(ConversionStatus::Approved, now + 2),
+    ];
+    ship(folder, &aggregator, &events).await;
+    let states = "SELECT concat(toString(revision), ' ', status) FROM conversions ORDER BY seq";
+    assert_eq!(
+        texts(&engine, states).await,
+        ["1 approved", "2 rejected", "3 approved"]
+    );
+    let repeats = "SELECT concat(toString(revision), ' ', status) FROM conversion_repeats";
+    assert_eq!(texts(&engine, repeats).await, ["1 approved"]);
+    let rejected = "SELECT substring(detail, 1, 18) FROM rejections";
+    assert_eq!(texts(&engine, rejected).await, ["127 outside_window"]);
+}

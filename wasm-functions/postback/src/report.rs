@@ -1,0 +1,176 @@
+//! What a postback says, read from the parameters that may be believed: click, event, status, payout and
+//! transaction, and which of them it states itself.
+
+use crate::advertiser::Advertiser;
+use crate::amount;
+use crate::decide::Keys;
+use crate::dialect::{Field, Table};
+use crate::parameters::Parameters;
+use functions_shared::{Reason, Refusal};
+use tracking_events::{ClickId, ConversionKind, ConversionStatus, LinkId, Micros};
+
+/// The longest transaction id, in bytes.
+const MAX_TRANSACTION_BYTES: usize = 128;
+/// The longest name of an event, in bytes.
+const MAX_EVENT_BYTES: usize = 64;
+/// Clocks of edges may differ by so much, in microseconds.
+const CLOCK_SKEW: u64 = 300_000_000;
+const DAY: u64 = 86_400_000_000;
+
+/// What happened, and whether the report states it.
+pub(crate) struct Outcome<'a> {
+    pub(crate) kind: ConversionKind,
+    pub(crate) kind_name: &'a str,
+    pub(crate) status: ConversionStatus,
+    pub(crate) kind_stated: bool,
+    pub(crate) status_stated: bool,
+}
+
+/// A payout, and whether the report states it.
+pub(crate) struct Payout {
+    pub(crate) minor: i64,
+    pub(crate) currency: &'static str,
+    pub(crate) stated: bool,
+    pub(crate) currency_stated: bool,
+}
+
+/// What the parts of a decision look at.
+pub(crate) struct Report<'a> {
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) advertiser: &'a Advertiser,
+}
+
+impl Report<'_> {
+    fn find(&self, field: Field) -> Result<Option<&str>, Refusal> {
+        self.parameters.find(&self.advertiser.names(field))
+    }
+
+    /// The click and its link; with a time, only if the click is not too old by then.
+    pub(crate) fn click(
+        &self,
+        keys: &Keys,
+        now: Option<Micros>,
+    ) -> Result<(ClickId, LinkId), Refusal> {
+        let names = self.advertiser.names(Field::ClickId);
+        let text = self.find(Field::ClickId)?;
+        let text = text.ok_or_else(|| {
+            Reason::MissingClickId.because(format!("{} is expected", names.join(" or ")))
+        })?;
+        let click = ClickId::parse(text.as_bytes());
+        let click = click.map_err(|error| Reason::MalformedClickId.because(error.to_string()))?;
+        let parts = keys.verify(&click)?;
+        if let Some(now) = now {
+            self.check_age(parts.time, now)?;
+        }
+        Ok((click, parts.link))
+    }
+
+    fn check_age(&self, click: Micros, now: Micros) -> Result<(), Refusal> {
+        let days = self.advertiser.max_click_age_days;
+        if click.0 > now.0.saturating_add(CLOCK_SKEW) {
+            return Err(Reason::ExpiredClick.because("the click is in the future"));
+        }
+        if now.0.saturating_sub(click.0) > u64::from(days) * DAY {
+            return Err(Reason::ExpiredClick.because(format!("clicks convert within {days} days")));
+        }
+        Ok(())
+    }
+
+    /// What happened, its name, and how it stands. Without a word for it, a sale that is approved.
+    pub(crate) fn outcome(&self) -> Result<Outcome<'_>, Refusal> {
+        let (status, kind, status_stated) = self.status()?;
+        let Some(word) = self.find(Field::Event)? else {
+            return Ok(Outcome {
+                kind: kind.unwrap_or(ConversionKind::Sale),
+                kind_name: "",
+                status,
+                kind_stated: kind.is_some(),
+                status_stated,
+            });
+        };
+        if word.len() > MAX_EVENT_BYTES {
+            let most = format!("an event's name is at most {MAX_EVENT_BYTES} bytes long");
+            return Err(Reason::ParameterTooLong.because(most));
+        }
+        let table = self.advertiser.dialect.table();
+        let own = self.advertiser.own_event(word);
+        // A refund or a refusal reported as an event must not be paid as one.
+        if own.is_none()
+            && let Some(status) = Table::taken_back(word)
+        {
+            return Ok(Outcome {
+                kind: ConversionKind::Sale,
+                kind_name: word,
+                status,
+                kind_stated: false,
+                status_stated: true,
+            });
+        }
+        let event = own.or_else(|| table.event(word)).ok_or_else(|| {
+            let known = "lead, sale, rebill, upsell, install and custom are known";
+            Reason::UnknownEvent.because(known)
+        })?;
+        Ok(Outcome {
+            kind: event,
+            kind_name: word,
+            status,
+            kind_stated: true,
+            status_stated,
+        })
+    }
+
+    /// The status, what happened where its word says that, and whether it is stated.
+    fn status(&self) -> Result<(ConversionStatus, Option<ConversionKind>, bool), Refusal> {
+        let table = self.advertiser.dialect.table();
+        let Some(word) = self.find(Field::Status)? else {
+            return Ok((ConversionStatus::Approved, None, false));
+        };
+        if let Some(own) = self.advertiser.own_status(word) {
+            return Ok((own, None, true));
+        }
+        for (list, status) in table.status_lists {
+            let words = self.parameters.find(&[*list])?.unwrap_or_default();
+            if words
+                .split(',')
+                .any(|it| it.trim().eq_ignore_ascii_case(word))
+            {
+                return Ok((*status, None, true));
+            }
+        }
+        let (status, kind) = table.status(word).ok_or_else(|| {
+            Reason::UnknownStatus.because("the status is not known; status_words may name it")
+        })?;
+        Ok((status, kind, true))
+    }
+
+    /// In minor units, and of which currency; 0 where none is stated.
+    pub(crate) fn payout(&self) -> Result<Payout, Refusal> {
+        let sent = self.find(Field::Currency)?;
+        let code = sent
+            .or(self.advertiser.currency.as_deref())
+            .ok_or_else(|| {
+                Reason::UnknownCurrency.because("no currency was sent, and the advertiser has none")
+            })?;
+        let currency = amount::currency(code)?;
+        let text = self.find(Field::Payout)?;
+        let minor = amount::minor(text.unwrap_or("0"), currency)?;
+        if text.is_some() {
+            self.advertiser.check_payout(minor, currency.code())?;
+        }
+        Ok(Payout {
+            minor,
+            currency: currency.code(),
+            stated: text.is_some(),
+            currency_stated: sent.is_some(),
+        })
+    }
+
+    pub(crate) fn transaction(&self) -> Result<&str, Refusal> {
+        let text = self.find(Field::TransactionId)?.unwrap_or_default();
+        if text.len() > MAX_TRANSACTION_BYTES {
+            let most = format!("a transaction id is at most {MAX_TRANSACTION_BYTES} bytes long");
+            return Err(Reason::ParameterTooLong.because(most));
+        }
+        Ok(text)
+    }
+}
