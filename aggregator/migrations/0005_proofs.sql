@@ -13,16 +13,5 @@ CREATE TABLE unsigned_reports (
     PRIMARY KEY (node, period, number, currency)
 );
 
--- Signed requests that are valid once, each with the report that it came with first.
-CREATE TABLE signed_reports (
-    -- A hash of the advertiser and of what it signed.
-    identity TEXT PRIMARY KEY,
-    journal BIGINT NOT NULL,
-    node BIGINT NOT NULL,
-    lane BIGINT NOT NULL,
-    seq BIGINT NOT NULL,
-    -- Microseconds since 1970.
-    expires BIGINT NOT NULL
-);
-
-CREATE INDEX signed_reports_by_expiry ON signed_reports (expires);
+-- Names the signed request of a report that is valid once; empty where that does not matter.
+ALTER TABLE conversion_reports ADD COLUMN signature TEXT NOT NULL DEFAULT '';

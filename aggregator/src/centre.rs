@@ -69,13 +69,14 @@ impl<S: Storage> Centre<S> {
         let health = Arc::new(Health::starting());
         let intake = Arc::new(Intake::new(bounds(settings), &recovered));
         let verification = Verification::open(settings.reports.as_ref(), registry)?;
-        let ledger = Ledger::new(Place::of(settings), settings.outgoing.is_some());
-        let ledger = ledger.verifying(verification);
         let (phase, watched) = watch::channel(Phase::Serving);
+        let ledger = Ledger::new(Place::of(settings), settings.outgoing.is_some());
+        let ledger = Arc::new(ledger.verifying(verification));
+        registry.register(Box::new(ledger.place_conflicts().clone()))?;
         let pipeline = Pipeline {
             intake: Arc::clone(&intake),
             store: Arc::new(Mutex::new(store)),
-            ledger: Arc::new(ledger),
+            ledger,
             quarantine: Quarantine::new(storage, &settings.data_dir),
             metrics: metrics.clone(),
             health: Arc::clone(&health),

@@ -2,12 +2,13 @@
 //! Nothing else may use it.
 
 use crate::blocks::{Block, Entry, Store};
-use crate::report::{Placed, Report, Verdict};
+use crate::report::{Placed, Report, Revision, Verdict};
 use crate::sink::Preparer;
 use bytes::Bytes;
 use event_shipping::BatchHeader;
 use std::path::Path;
 use storage::Disk;
+use tracking_events::{ConversionKind, ConversionStatus, Micros, Money};
 
 /// What an earlier run left in a data folder.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +60,16 @@ pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, u
     let mut prepared = Preparer::default().prepare("token".to_owned(), block);
     let reports = std::mem::take(&mut prepared.reports);
     let placed: Vec<Placed<'_>> = reports.iter().filter_map(Report::read).collect();
-    prepared.add_reports(&placed, &vec![Verdict::Revision(1); placed.len()]);
+    let verdict = Verdict::Revised(vec![Revision {
+        kind: ConversionKind::Custom,
+        kind_name: "word".to_owned(),
+        revision: 1,
+        status: ConversionStatus::Pending,
+        payout: Money::default(),
+        state_time: Micros(0),
+        withdrawn: false,
+    }]);
+    prepared.add_reports(&placed, &vec![verdict; placed.len()]);
     let columns = prepared.tables.iter().map(|(_, columns)| columns);
     let rows = columns.clone().map(|columns| columns.rows).sum();
     let parts = columns.flat_map(|columns| &columns.parts);

@@ -5,6 +5,7 @@
 //! their conversions. What an edge does before it sends is not known here.
 #![forbid(unsafe_code)]
 
+mod attribution;
 mod blocks;
 mod centre;
 mod click;

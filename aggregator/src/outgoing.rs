@@ -17,6 +17,7 @@ mod subscriptions;
 mod tests;
 
 pub(crate) use courier::Courier;
+pub(crate) use pace::next_search;
 pub(crate) use page::page;
 pub use subscriptions::SubscriptionsError;
 

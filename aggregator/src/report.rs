@@ -3,10 +3,14 @@
 
 use crate::verification::Unproven;
 use event_shipping::LaneKey;
-use tracking_events::{ConversionKind, Event, decode};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use tracking_events::{ConversionKind, ConversionStatus, Event, Micros, Money, decode};
 
 /// The reason's number for a status that can't follow the one before. Edges refuse with numbers below.
 pub(crate) const BAD_TRANSITION: u16 = 150;
+/// The reason's number for a sale that was reported too often, each time differently.
+pub(crate) const TOO_MANY_REPORTS: u16 = 158;
 
 /// A report as it was logged; known to be an event.
 #[derive(Debug, Clone)]
@@ -22,27 +26,25 @@ pub(crate) struct Report {
 pub(crate) struct Placed<'a> {
     pub(crate) key: LaneKey,
     pub(crate) seq: u64,
+    pub(crate) hash: EventHash,
     pub(crate) event: Event<'a>,
 }
 
+/// Tells an event from another one that was logged at the same place, by a copy of the edge for example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EventHash([u8; 16]);
+
 /// What became of a report.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
-    /// It is this revision of a conversion; the first is 1.
-    Revision(u32),
-    /// It takes back a conversion of another kind than it says, and is this revision of that.
-    TakenBack {
-        /// The revision.
-        revision: u32,
-        /// The conversion's kind.
-        kind: ConversionKind,
-        /// Its name, where the kind is the advertiser's own.
-        kind_name: String,
-    },
-    /// It says what this revision said.
-    Repeat(u32),
+    /// It changed how conversions stand: the revisions that it added, its own conversion's first.
+    Revised(Vec<Revision>),
+    /// It changed no conversion.
+    Unchanged(Unchanged),
     /// Its status can't follow the one before; why, in words.
     BadTransition(String),
+    /// Its sale was reported too often; how often, in words.
+    TooManyReports(String),
     /// It is an affiliate's newest state.
     Applied,
     /// Something newer was known of the affiliate.
@@ -55,6 +57,36 @@ pub(crate) enum Verdict {
     Noted,
 }
 
+/// A conversion as it stands from a revision on, whatever the report itself said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Revision {
+    pub(crate) kind: ConversionKind,
+    /// The advertiser's word for the kind.
+    pub(crate) kind_name: String,
+    /// From 1.
+    pub(crate) revision: u32,
+    pub(crate) status: ConversionStatus,
+    pub(crate) payout: Money,
+    /// When the report was made that brought it into this state.
+    pub(crate) state_time: Micros,
+    /// There is no such conversion any more: its reports belong to another one.
+    pub(crate) withdrawn: bool,
+}
+
+/// A report that changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unchanged {
+    /// A newer report of the conversion was known; otherwise it says what was known.
+    pub(crate) is_late: bool,
+    pub(crate) kind: ConversionKind,
+    pub(crate) kind_name: String,
+    /// The conversion's newest revision.
+    pub(crate) revision: u32,
+    /// What the report says, with what it left out filled in from those before it.
+    pub(crate) status: ConversionStatus,
+    pub(crate) payout: Money,
+}
+
 impl Report {
     /// Decodes it, as was done when it was found.
     pub(crate) fn read(&self) -> Option<Placed<'_>> {
@@ -62,18 +94,26 @@ impl Report {
         Some(Placed {
             key: self.key,
             seq: self.seq,
+            hash: EventHash::of(&self.bytes),
             event,
         })
     }
 }
 
-impl Verdict {
-    /// The revision that it added, if it did.
-    pub(crate) const fn news(&self) -> Option<u32> {
-        match self {
-            Self::Revision(revision) | Self::TakenBack { revision, .. } => Some(*revision),
-            _ => None,
-        }
+impl EventHash {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let mut hash = [0; 16];
+        blake3::Hasher::new()
+            .update(bytes)
+            .finalize_xof()
+            .fill(&mut hash);
+        Self(hash)
+    }
+}
+
+impl fmt::Display for EventHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

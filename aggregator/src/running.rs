@@ -1,5 +1,6 @@
 //! The aggregator as a whole: starting its parts in order, and stopping them in the other.
 
+use crate::attribution::Attributor;
 use crate::centre::Centre;
 use crate::ingest::{self, Phase};
 use crate::outgoing::{self, Courier, OutgoingError};
@@ -57,6 +58,7 @@ pub struct Running {
     phase: watch::Sender<Phase>,
     pipeline: JoinHandle<()>,
     courier: Option<JoinHandle<()>>,
+    attributor: JoinHandle<()>,
     ingest: JoinHandle<()>,
 }
 
@@ -75,6 +77,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         .map_err(listen("listen", settings.listen))?;
     let health = Arc::clone(&centre.health);
     let courier = Courier::new(&settings, centre.ledger(), &registry)?;
+    let attributor = Attributor::new(settings.clickhouse.clone(), centre.ledger(), &registry)?;
     let ledger = centre.ledger();
     let admin = daemon::admin::serve(
         settings.admin_listen,
@@ -86,6 +89,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     .map_err(listen("admin_listen", settings.admin_listen))?;
     let phase = centre.phase.clone();
     let courier = courier.map(|courier| tokio::spawn(courier.run(phase.subscribe())));
+    let attributor = tokio::spawn(attributor.run(phase.subscribe()));
     let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone()));
     let pipeline = tokio::spawn(centre.run(settings.clickhouse));
     Ok(Running {
@@ -94,6 +98,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         phase,
         pipeline,
         courier,
+        attributor,
         ingest,
     })
 }
@@ -137,6 +142,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.pipeline.abort();
         self.ingest.abort();
+        self.attributor.abort();
         if let Some(courier) = &self.courier {
             courier.abort();
         }

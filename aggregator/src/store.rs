@@ -1,30 +1,33 @@
 //! The one place that knows SQL: how conversions and affiliates stand, in SQLite or PostgreSQL.
 //!
-//! A block's reports are judged in one transaction, and each verdict is remembered with the event's place:
+//! A block's reports are judged in one transaction, and each verdict is remembered with the event's place and hash:
 //! the same block always gets the same verdicts. ClickHouse is not known here.
 
 mod affiliates;
 mod applied;
+mod clicks;
 mod conversions;
+mod evaluation;
 mod limits;
 mod outbox;
-mod signed;
 mod sql;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use clicks::{AwaitedClick, ClickSearch};
 pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, ReceiverIs, Sale, Search};
 
 use crate::report::{Placed, Verdict};
 use crate::settings::Settings;
-use crate::verification::{Evidence, Proof, SetAside, Unproven, UnprovenReason, Verification};
+use crate::verification::Verification;
+use evaluation::Evaluation;
+use prometheus::IntCounter;
 use sql::{Pool, Tx};
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::timeout;
-use tracking_events::{Event, Micros};
 
 /// A block may take this long, and a report of it this long on top.
 const BLOCK: Duration = Duration::from_secs(60);
@@ -76,7 +79,7 @@ impl Place {
     }
 }
 
-/// Judges reports. It is opened when the first one comes.
+/// Judges reports. Its database is opened when it is first used.
 pub(crate) struct Ledger {
     place: Place,
     /// Whether affiliates are told of what is judged.
@@ -85,16 +88,22 @@ pub(crate) struct Ledger {
     verification: Option<Verification>,
     pool: OnceCell<Pool>,
     announced: Notify,
+    place_conflicts: IntCounter,
 }
 
 impl Ledger {
-    pub(crate) const fn new(place: Place, announces: bool) -> Self {
+    pub(crate) fn new(place: Place, announces: bool) -> Self {
+        let place_conflicts = IntCounter::new(
+            "aggregator_place_conflicts_total",
+            "Reports from a place that another report came from before: a copied edge or a stolen certificate.",
+        );
         Self {
             place,
             announces,
             verification: None,
             pool: OnceCell::const_new(),
             announced: Notify::const_new(),
+            place_conflicts: place_conflicts.expect("its name is valid"),
         }
     }
 
@@ -102,6 +111,11 @@ impl Ledger {
     pub(crate) fn verifying(mut self, verification: Option<Verification>) -> Self {
         self.verification = verification;
         self
+    }
+
+    /// Counts reports whose place was another report's.
+    pub(crate) const fn place_conflicts(&self) -> &IntCounter {
+        &self.place_conflicts
     }
 
     /// Says what becomes of each report of a block: all of it is kept, or nothing is.
@@ -119,19 +133,17 @@ impl Ledger {
             Some(verification) => Some(verification.current().await),
             None => None,
         };
-        let mut screening = Screening {
-            verification: self.verification.as_ref().zip(evidence.as_deref()),
-            set_aside: SetAside::default(),
-        };
+        let verification = self.verification.as_ref().zip(evidence.as_deref());
         let mut tx = self.begin().await?;
-        let announce = self.announces.then(Micros::now);
+        let mut evaluation = Evaluation::new(self.announces, verification);
         let mut verdicts = Vec::with_capacity(reports.len());
         for report in reports {
-            verdicts.push(judge_one(&mut tx, report, announce, &mut screening).await?);
+            verdicts.push(evaluation.judge_one(&mut tx, report).await?);
         }
         tx.commit().await?;
-        if let Some((verification, _)) = screening.verification {
-            verification.report(&screening.set_aside);
+        self.place_conflicts.inc_by(evaluation.place_conflicts);
+        if let Some((verification, _)) = verification {
+            verification.report(&evaluation.set_aside);
         }
         self.announced.notify_one();
         Ok(verdicts)
@@ -154,78 +166,6 @@ pub(crate) async fn within<T>(
 ) -> Result<T, LedgerError> {
     let done = timeout(ANSWER, work).await;
     done.map_err(|_| LedgerError::Silent(ANSWER))?
-}
-
-/// Keeps reports that can't be verified from being evaluated.
-#[derive(Default)]
-struct Screening<'a> {
-    verification: Option<(&'a Verification, &'a Evidence)>,
-    set_aside: SetAside,
-}
-
-impl Screening<'_> {
-    /// What becomes of a report that is not to be evaluated.
-    async fn screen(
-        &mut self,
-        tx: &mut Tx,
-        report: &Placed<'_>,
-    ) -> Result<Option<Verdict>, LedgerError> {
-        let Some((verification, evidence)) = self.verification else {
-            return Ok(None);
-        };
-        let unproven = match (evidence.verify(report), &report.event) {
-            (Proof::ValidOnce(identity), _) => {
-                let earlier = signed::earlier(tx, &identity, report, Micros::now()).await?;
-                return Ok(earlier.map(Verdict::Repeat));
-            }
-            (Proof::SharedSecret, Event::Conversion(conversion)) => {
-                let (node, limits) = (report.key.node, evidence.limits());
-                let beyond = limits::charge(tx, node, conversion, limits, Micros::now()).await?;
-                let limit = UnprovenReason::UnsignedLimit;
-                beyond.map(|beyond| Unproven::conversion(limit, beyond, conversion))
-            }
-            (Proof::Complete | Proof::SharedSecret, _) => None,
-            (Proof::UnknownClickKey(_), _) if verification.may_wait() => {
-                return Err(LedgerError::UnknownClickKey);
-            }
-            (Proof::UnknownClickKey(unproven) | Proof::None(unproven), _) => Some(unproven),
-        };
-        if let Some(unproven) = &unproven {
-            self.set_aside.add(report.key.node, unproven.reason);
-        }
-        Ok(unproven.map(Verdict::Unproven))
-    }
-}
-
-async fn judge_one(
-    tx: &mut Tx,
-    report: &Placed<'_>,
-    announce: Option<Micros>,
-    screening: &mut Screening<'_>,
-) -> Result<Verdict, LedgerError> {
-    if !report.needs_judgement() {
-        return Ok(Verdict::Noted);
-    }
-    if let Some(verdict) = applied::recall(tx, report).await? {
-        return Ok(verdict);
-    }
-    if let Some(verdict) = screening.screen(tx, report).await? {
-        applied::remember(tx, report, &verdict).await?;
-        return Ok(verdict);
-    }
-    let verdict = match &report.event {
-        Event::Conversion(conversion) => {
-            let (identity, verdict) = conversions::judge(tx, conversion).await?;
-            if let (Some(revision), Some(now)) = (verdict.news(), announce) {
-                outbox::enqueue(tx, &identity, revision, now).await?;
-            }
-            verdict
-        }
-        Event::KycUpdate(update) => affiliates::judge(tx, update).await?,
-        _ => Verdict::Noted,
-    };
-    applied::remember(tx, report, &verdict).await?;
-    Ok(verdict)
 }
 
 /// What finds a row: a hash of what makes it one, each part with its length, so that parts can't be shifted

@@ -265,6 +265,8 @@ fn reports() -> Vec<Event<'static>> {
         .collect()
 }
 
+use ConversionStatus::{Approved, Rejected};
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unproven_reports_are_set_aside_and_alerted() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -436,15 +438,15 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
 }
 
 /// A report of a status, whose signed time makes it valid once.
-fn timed(status: ConversionStatus, seconds: u64) -> Event<'static> {
-    let report = sale("times", click(7), "t1");
+fn timed(transaction: &'static str, status: ConversionStatus, seconds: u64) -> Conversion<'static> {
+    let report = sale("times", click(7), transaction);
     let query = format!(
-        "click_id={}&payout=19.99&status={}&transaction_id=t1&ts={seconds}",
+        "click_id={}&payout=19.99&status={}&transaction_id={transaction}&ts={seconds}",
         report.click,
         status.as_str()
     );
     let query = format!("{query}&sig={}", hmac(HMAC_KEY, &query));
-    Event::Conversion(Conversion {
+    Conversion {
         status,
         signed: Some(SignedRequest {
             method: "GET",
@@ -454,7 +456,12 @@ fn timed(status: ConversionStatus, seconds: u64) -> Event<'static> {
             body: b"",
         }),
         ..report
-    })
+    }
+}
+
+fn reported_at(seconds: u64, report: Conversion<'static>) -> Event<'static> {
+    let time = Micros(seconds * 1_000_000);
+    Event::Conversion(Conversion { time, ..report })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -467,28 +474,38 @@ async fn replayed_signed_report_is_a_repeat() {
     let config = write_settings(folder, &engine.settings(), &settings);
     let aggregator = Process::start(&config);
     let now = Micros::now().0 / 1_000_000;
-    let approved = timed(ConversionStatus::Approved, now);
-    let mut old = timed(ConversionStatus::Approved, now - 3_600);
-    if let Event::Conversion(report) = &mut old {
-        report.time = Micros::now();
-    }
+    let approved = |transaction| timed(transaction, Approved, now - 3);
     let events = [
-        approved.clone(),
-        timed(ConversionStatus::Rejected, now + 1),
+        reported_at(now - 3, approved("t1")),
+        reported_at(now - 2, timed("t1", Rejected, now - 2)),
         // Somebody who saw the approval sends it again; and one that was kept for an hour.
-        approved,
-        old,
+        reported_at(now - 1, approved("t1")),
+        reported_at(now, timed("t1", Approved, now - 3_600)),
         // The advertiser approves again.
-        timed(ConversionStatus::Approved, now + 2),
+        reported_at(now, timed("t1", Approved, now)),
+        // The copy arrives before the original, from an edge that was cut off.
+        reported_at(now - 1, approved("t2")),
+        reported_at(now - 2, timed("t2", Rejected, now - 2)),
+        reported_at(now - 3, approved("t2")),
     ];
     ship(folder, &aggregator, &events).await;
-    let states = "SELECT concat(toString(revision), ' ', status) FROM conversions ORDER BY seq";
+    let states = |transaction| {
+        format!(
+            "SELECT concat(toString(revision), ' ', status) FROM conversions \
+             WHERE transaction = '{transaction}' ORDER BY revision"
+        )
+    };
     assert_eq!(
-        texts(&engine, states).await,
+        texts(&engine, &states("t1")).await,
         ["1 approved", "2 rejected", "3 approved"]
     );
-    let repeats = "SELECT concat(toString(revision), ' ', status) FROM conversion_repeats";
-    assert_eq!(texts(&engine, repeats).await, ["1 approved"]);
+    assert_eq!(
+        texts(&engine, &states("t2")).await,
+        ["1 approved", "2 rejected"]
+    );
+    let repeats = "SELECT concat(toString(revision), ' ', status) FROM conversion_repeats \
+                   WHERE transaction = 't1'";
+    assert_eq!(texts(&engine, repeats).await, ["2 approved"]);
     let rejected = "SELECT substring(detail, 1, 18) FROM rejections";
     assert_eq!(texts(&engine, rejected).await, ["127 outside_window"]);
 }

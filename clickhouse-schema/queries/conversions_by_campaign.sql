@@ -1,5 +1,5 @@
--- Which campaigns earn? Each currency has a line of its own; a conversion whose click is not known (yet) has
--- no campaign.
+-- Which campaigns earn? Each currency has a row of its own; a conversion whose click is not known (yet) has no
+-- campaign. A campaign stays known when the click itself has been deleted.
 SELECT
     if(click_known, toString(campaign), 'unknown') AS campaign_name, affiliate, currency,
     count() AS conversions, countIf(status = 'approved') AS approved,

@@ -54,6 +54,11 @@ pub const COOKBOOK: &[Query] = &[
         sql: include_str!("../queries/conversions_by_campaign.sql"),
     },
     Query {
+        name: "late_reports",
+        title: "Reports that arrived late",
+        sql: include_str!("../queries/late_reports.sql"),
+    },
+    Query {
         name: "refusals",
         title: "Refused reports",
         sql: include_str!("../queries/refusals.sql"),

@@ -242,6 +242,69 @@ async fn the_latest_revision_counts_and_currencies_are_never_added() {
 }
 
 #[tokio::test]
+async fn deleted_click_keeps_its_campaign() {
+    let data = tempfile::tempdir().expect("a directory");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    let run = async |sql: &str| client.query(sql).execute().await.expect(sql);
+    run(
+        "INSERT INTO conversions (time, advertiser, click_id, kind, revision, status, currency, payout) VALUES \
+         (now64(), 'a', 'c1', 'sale', 1, 'approved', 'EUR', 1), \
+         (now64(), 'a', 'c2', 'sale', 1, 'approved', 'EUR', 2)",
+    )
+    .await;
+    run("INSERT INTO clicks (id, time, campaign, affiliate) VALUES \
+         ('c1', now64(6), 'spring', 'aff'), ('c2', now64(6), 'spring', 'aff')")
+    .await;
+    let by_campaign = async || rows(&client, question("conversions_by_campaign")).await;
+    assert_eq!(by_campaign().await, ["spring|aff|EUR|2|2|3"]);
+    // Copied twice, as after a crash, and then deleted.
+    for _ in 0..2 {
+        run(
+            "INSERT INTO conversion_attribution (click_id, campaign, affiliate) \
+             SELECT id, campaign, affiliate FROM clicks WHERE id = 'c1'",
+        )
+        .await;
+    }
+    assert_eq!(by_campaign().await, ["spring|aff|EUR|2|2|3"]);
+    run("TRUNCATE TABLE clicks").await;
+    let kept = ["spring|aff|EUR|1|1|1", "unknown||EUR|1|1|2"];
+    assert_eq!(by_campaign().await, kept);
+}
+
+#[tokio::test]
+async fn late_reports_are_listed_by_edge() {
+    let data = tempfile::tempdir().expect("a directory");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    let insert = "INSERT INTO conversion_repeats (time, ingested_at, advertiser, node, outcome) VALUES \
+                  ('2026-01-01 00:00:00', '2026-01-01 01:00:00', 'a', 7, 'late'), \
+                  ('2026-01-01 00:00:00', '2026-01-01 00:01:00', 'a', 7, 'late'), \
+                  ('2026-01-01 00:00:00', '2026-01-02 00:00:00', 'a', 7, 'repeat')";
+    client.query(insert).execute().await.expect("inserted");
+    let sql = format!("SELECT * EXCEPT last FROM ({})", question("late_reports"));
+    assert_eq!(rows(&client, &sql).await, ["7|a|2|3600"]);
+}
+
+#[tokio::test]
+async fn withdrawn_conversion_is_not_counted() {
+    let data = tempfile::tempdir().expect("a directory");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    let insert = "INSERT INTO conversions (time, advertiser, click_id, kind, revision, status, withdrawn, payout) \
+                  VALUES (now64(), 'a', 'c1', 'sale', 1, 'approved', false, 1), \
+                  (now64(), 'a', 'c1', 'sale', 2, 'rejected', true, 0), \
+                  (now64(), 'a', 'c1', 'lead', 1, 'rejected', true, 0), \
+                  (now64(), 'a', 'c1', 'lead', 2, 'approved', false, 3)";
+    client.query(insert).execute().await.expect("inserted");
+    let current = "SELECT kind, revision, status, payout FROM current_conversions";
+    assert_eq!(rows(&client, current).await, ["lead|2|approved|3"]);
+}
+
+#[tokio::test]
 async fn refusals_are_counted_by_reason() {
     let data = tempfile::tempdir().expect("a folder");
     let engine = start(data.path(), 0);

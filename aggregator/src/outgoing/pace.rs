@@ -15,7 +15,7 @@ pub(super) fn pause(first: Duration, failed: u32, seed: &str) -> Duration {
 }
 
 /// The pause before a click is looked for again that has not come for `waited`: it grows with it.
-pub(super) fn next_search(waited: Duration) -> Duration {
+pub(crate) fn next_search(waited: Duration) -> Duration {
     const SHORTEST: Duration = Duration::from_secs(1);
     (waited / 2).clamp(SHORTEST, LONGEST)
 }

@@ -5,6 +5,7 @@ use super::database::SinkError;
 use crate::click::ClickFacts;
 use crate::explain::explain;
 use crate::settings;
+use clickhouse::query::Query;
 use clickhouse::{Client, Row};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,15 @@ struct Found {
     subs: Vec<String>,
 }
 
+/// Copies what clicks belong to, so that it outlives them. Copied again it is the same.
+const ATTRIBUTE: &str = "INSERT INTO conversion_attribution \
+     (click_id, link_id, link, offer, campaign, affiliate, country, device) \
+     SELECT id, link_id, link, offer, campaign, affiliate, country, device FROM clicks \
+     WHERE link_id IN ? AND time >= fromUnixTimestamp64Milli(toInt64(?)) \
+     AND time < fromUnixTimestamp64Milli(toInt64(?)) AND id IN ?";
+
+const ATTRIBUTED: &str = "SELECT DISTINCT click_id FROM conversion_attribution WHERE click_id IN ?";
+
 /// The link and the month narrow the search down to some granules, in which the index of ids finds the rest.
 const QUERY: &str = "SELECT id, link, offer, campaign, affiliate, country, device, source, external_id, \
      [sub1, sub2, sub3, sub4, sub5, sub6, sub7, sub8, sub9, sub10] AS subs FROM clicks \
@@ -54,22 +64,51 @@ impl Clicks {
         &self,
         ids: &[ClickId],
     ) -> Result<BTreeMap<String, ClickFacts>, SinkError> {
-        let times = || ids.iter().map(|id| id.parts().time.millis());
-        let (Some(first), Some(last)) = (times().min(), times().max()) else {
+        let Some(query) = self.about(QUERY, ids) else {
             return Ok(BTreeMap::new());
         };
-        let links: BTreeSet<u32> = ids.iter().map(|id| id.parts().link.0).collect();
-        let texts: BTreeSet<String> = ids.iter().map(ToString::to_string).collect();
-        let query = self.0.query(QUERY);
-        let query = query.bind(links.into_iter().collect::<Vec<_>>());
-        let query = query.bind(first).bind(last.saturating_add(1));
-        let query = query.bind(texts.into_iter().collect::<Vec<_>>());
         let found = tokio::time::timeout(ANSWER, query.fetch_all::<Found>()).await;
         let found = found
             .map_err(|_| SinkError::Silent(ANSWER))?
             .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
         Ok(found.into_iter().map(Found::facts).collect())
     }
+
+    /// Keeps what clicks belong to permanently, and gives those of `ids` of which it is kept.
+    ///
+    /// # Errors
+    /// When ClickHouse can't do it now; some may be kept all the same.
+    pub(crate) async fn attribute(&self, ids: &[ClickId]) -> Result<BTreeSet<String>, SinkError> {
+        let Some(copying) = self.about(ATTRIBUTE, ids) else {
+            return Ok(BTreeSet::new());
+        };
+        let work = async {
+            copying.execute().await?;
+            let query = self.0.query(ATTRIBUTED).bind(texts(ids));
+            query.fetch_all::<String>().await
+        };
+        let attributed = tokio::time::timeout(ANSWER, work).await;
+        let attributed = attributed
+            .map_err(|_| SinkError::Silent(ANSWER))?
+            .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
+        Ok(attributed.into_iter().collect())
+    }
+
+    /// A statement about clicks: their links, the times of the first and of the last, and their ids.
+    fn about(&self, sql: &str, ids: &[ClickId]) -> Option<Query> {
+        let times = || ids.iter().map(|id| id.parts().time.millis());
+        let (first, last) = (times().min()?, times().max()?);
+        let links: BTreeSet<u32> = ids.iter().map(|id| id.parts().link.0).collect();
+        let query = self.0.query(sql);
+        let query = query.bind(links.into_iter().collect::<Vec<_>>());
+        let query = query.bind(first).bind(last.saturating_add(1));
+        Some(query.bind(texts(ids)))
+    }
+}
+
+fn texts(ids: &[ClickId]) -> Vec<String> {
+    let texts: BTreeSet<String> = ids.iter().map(ToString::to_string).collect();
+    texts.into_iter().collect()
 }
 
 impl Found {

@@ -3,10 +3,12 @@
 use super::columns::{Columns, id};
 use super::native::Block;
 use crate::currency;
-use crate::report::{BAD_TRANSITION, Placed, Verdict};
+use crate::report::{BAD_TRANSITION, Placed, Revision, TOO_MANY_REPORTS, Unchanged, Verdict};
 use crate::verification::Unproven;
 use event_shipping::LaneKey;
-use tracking_events::{Conversion, Event, KycUpdate, Micros, Money, Rejection};
+use tracking_events::{
+    Conversion, ConversionKind, ConversionStatus, Event, KycUpdate, Micros, Money, Rejection,
+};
 
 const TIME: &str = "DateTime64(6, 'UTC')";
 
@@ -20,11 +22,15 @@ struct Row<T> {
     is: T,
 }
 
-struct Sale<'a> {
+/// A report, and what was concluded from it: the state of a conversion, or what it says itself.
+struct Sale<'a, T> {
     report: &'a Conversion<'a>,
-    kind: &'a str,
+    kind: ConversionKind,
     kind_name: &'a str,
     revision: u32,
+    status: ConversionStatus,
+    payout: Money,
+    conclusion: &'a T,
 }
 
 struct Check<'a> {
@@ -35,8 +41,8 @@ struct Check<'a> {
 /// The rows of each table.
 #[derive(Default)]
 struct Rows<'a> {
-    conversions: Vec<Row<Sale<'a>>>,
-    repeats: Vec<Row<Sale<'a>>>,
+    conversions: Vec<Row<Sale<'a, Revision>>>,
+    repeats: Vec<Row<Sale<'a, Unchanged>>>,
     kyc: Vec<Row<Check<'a>>>,
     rejections: Vec<Row<Rejection<'a>>>,
 }
@@ -48,8 +54,8 @@ pub(super) fn build(reports: &[Placed<'_>], verdicts: &[Verdict]) -> Vec<(&'stat
         rows.add(report, verdict);
     }
     let tables = [
-        ("conversions", written(sales(), &rows.conversions)),
-        ("conversion_repeats", written(sales(), &rows.repeats)),
+        ("conversions", written(revisions(), &rows.conversions)),
+        ("conversion_repeats", written(repeats(), &rows.repeats)),
         ("kyc_events", written(checks(), &rows.kyc)),
         ("rejections", written(rejections(), &rows.rejections)),
     ];
@@ -95,39 +101,85 @@ impl<'a> Rows<'a> {
     }
 
     fn sale(&mut self, placed: &'a Placed<'a>, report: &'a Conversion<'a>, verdict: &'a Verdict) {
-        let of_kind = |revision, kind, kind_name| {
-            Row::new(
-                placed,
-                Sale {
-                    report,
-                    kind,
-                    kind_name,
-                    revision,
-                },
-            )
-        };
-        let row = |revision| of_kind(revision, report.kind.as_str(), report.kind_name);
         match verdict {
+            Verdict::Revised(revisions) => {
+                let rows = revisions.iter().map(|it| Sale::revision(report, it));
+                let rows = rows.map(|it| Row::new(placed, it));
+                self.conversions.extend(rows);
+            }
+            Verdict::Unchanged(unchanged) => {
+                let row = Sale::unchanged(report, unchanged);
+                self.repeats.push(Row::new(placed, row));
+            }
             Verdict::BadTransition(why) => {
-                self.rejections
-                    .push(Row::new(placed, bad_transition(report, why)));
+                self.refuse(placed, report, (BAD_TRANSITION, "bad_transition"), why)
+            }
+            Verdict::TooManyReports(why) => {
+                self.refuse(placed, report, (TOO_MANY_REPORTS, "too_many_reports"), why);
             }
             Verdict::Unproven(unproven) => {
                 let party = (report.time, report.advertiser, report.address);
                 self.rejections
                     .push(Row::new(placed, set_aside(party, unproven)));
             }
-            Verdict::Repeat(revision) => self.repeats.push(row(*revision)),
-            Verdict::Revision(revision) => self.conversions.push(row(*revision)),
-            Verdict::TakenBack {
-                revision,
-                kind,
-                kind_name,
-            } => {
-                let row = of_kind(*revision, kind.as_str(), kind_name);
-                self.conversions.push(row);
+            Verdict::Applied | Verdict::Late | Verdict::Again | Verdict::Noted => {
+                tracing::error!(
+                    ?verdict,
+                    "a conversion got a verdict of another kind of report; it has no row"
+                );
             }
-            _ => self.conversions.push(row(0)),
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        placed: &Placed<'_>,
+        report: &'a Conversion<'a>,
+        (reason, reason_name): (u16, &'a str),
+        why: &'a str,
+    ) {
+        self.rejections.push(Row::new(
+            placed,
+            Rejection {
+                time: report.time,
+                source: "store",
+                party: report.advertiser,
+                reason,
+                reason_name,
+                detail: why,
+                // The sender was answered long ago, by an edge that can't know what was reported before.
+                request: "",
+                status: 0,
+                address: report.address,
+            },
+        ));
+    }
+}
+
+impl<'a> Sale<'a, Revision> {
+    fn revision(report: &'a Conversion<'a>, revision: &'a Revision) -> Self {
+        Self {
+            report,
+            kind: revision.kind,
+            kind_name: &revision.kind_name,
+            revision: revision.revision,
+            status: revision.status,
+            payout: revision.payout,
+            conclusion: revision,
+        }
+    }
+}
+
+impl<'a> Sale<'a, Unchanged> {
+    fn unchanged(report: &'a Conversion<'a>, unchanged: &'a Unchanged) -> Self {
+        Self {
+            report,
+            kind: unchanged.kind,
+            kind_name: &unchanged.kind_name,
+            revision: unchanged.revision,
+            status: unchanged.status,
+            payout: unchanged.payout,
+            conclusion: unchanged,
         }
     }
 }
@@ -139,21 +191,6 @@ impl<T> Row<T> {
             seq: placed.seq,
             is,
         }
-    }
-}
-
-/// The sender was answered long ago, by an edge that can't know what was reported before.
-fn bad_transition<'a>(report: &Conversion<'a>, why: &'a str) -> Rejection<'a> {
-    Rejection {
-        time: report.time,
-        source: "store",
-        party: report.advertiser,
-        reason: BAD_TRANSITION,
-        reason_name: "bad_transition",
-        detail: why,
-        request: "",
-        status: 0,
-        address: report.address,
     }
 }
 
@@ -189,24 +226,47 @@ fn written<'r, T>(mut block: Block<'r, Row<T>>, rows: &'r [Row<T>]) -> Option<Co
     })
 }
 
-fn sales<'r>() -> Block<'r, Row<Sale<'r>>> {
+fn revisions<'r>() -> Block<'r, Row<Sale<'r, Revision>>> {
+    let mut block = sales();
+    block.fixed("state_time", TIME, |row: &Row<Sale<'_, Revision>>| {
+        row.is.conclusion.state_time.0.to_le_bytes()
+    });
+    block.fixed("withdrawn", "Bool", |row| {
+        [u8::from(row.is.conclusion.withdrawn)]
+    });
+    block
+}
+
+fn repeats<'r>() -> Block<'r, Row<Sale<'r, Unchanged>>> {
+    let mut block = sales();
+    block.text("outcome", |row: &Row<Sale<'_, Unchanged>>| {
+        if row.is.conclusion.is_late {
+            "late"
+        } else {
+            "repeat"
+        }
+    });
+    block
+}
+
+fn sales<'r, T>() -> Block<'r, Row<Sale<'r, T>>> {
     let mut block = Block::new();
-    block.fixed("time", TIME, |row: &Row<Sale<'_>>| {
+    block.fixed("time", TIME, |row: &Row<Sale<'_, T>>| {
         row.is.report.time.0.to_le_bytes()
     });
     block.text("advertiser", |row| row.is.report.advertiser);
     block.fixed("click_id", "String", |row| id(&row.is.report.click));
-    block.text("kind", |row| row.is.kind);
+    block.text("kind", |row| row.is.kind.as_str());
     block.text("kind_name", |row| row.is.kind_name);
     block.text("transaction", |row| row.is.report.transaction);
     block.fixed("revision", "UInt32", |row| row.is.revision.to_le_bytes());
-    block.text("status", |row| row.is.report.status.as_str());
+    block.text("status", |row| row.is.status.as_str());
     block.fixed("payout_minor", "Int64", |row| {
-        row.is.report.payout.minor.to_le_bytes()
+        row.is.payout.minor.to_le_bytes()
     });
-    block.text("currency", |row| row.is.report.payout.currency());
+    block.text("currency", |row| row.is.payout.currency());
     block.fixed("payout", "Decimal(38, 4)", |row| {
-        decimal(&row.is.report.payout).to_le_bytes()
+        decimal(&row.is.payout).to_le_bytes()
     });
     block.text("dialect", |row| row.is.report.dialect);
     block.fixed("ip", "IPv6", |row| row.is.report.address);

@@ -1,217 +1,344 @@
-//! Conversions: which reports are the same one, what changes it, and what may not.
+//! Conversions: how each stands follows from all reports of its sale, sorted by when they were reported.
+//!
+//! A sale is what one advertiser reports of one click under one transaction number; it may have conversions of several
+//! kinds. Each report that changes how they stand, also a late one, adds revisions; numbers of revisions only grow.
 
-use super::sql::{Tx, Value};
-use super::{LedgerError, identity};
-use crate::report::Verdict;
-use tracking_events::{Conversion, ConversionKind, ConversionStatus};
+mod history;
+mod reports;
 
-/// How a conversion stands.
-struct Standing {
-    identity: String,
-    kind: String,
+use super::sql::{Line, Tx, Value};
+use super::{LedgerError, clicks, identity};
+use crate::report::{Placed, Revision, Unchanged, Verdict};
+use history::{Fate, FoldedConversion, FoldedSale, SaleReport, State, fold, redundant_near};
+use std::collections::BTreeMap;
+use tracking_events::{Conversion, ConversionKind, ConversionStatus, Micros, Money};
+
+/// Reports of one sale, identical ones in a row apart. Each is read again for the next one.
+const MAX_REPORTS: usize = 200;
+
+/// The verdict on a report, and which revisions of which conversions it added.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    pub(super) verdict: Verdict,
+    pub(super) revised: Vec<(String, u32)>,
+}
+
+impl Evaluated {
+    const fn unchanged(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            revised: Vec::new(),
+        }
+    }
+}
+
+/// The sale that a report is about.
+struct Sale<'a> {
+    advertiser: &'a str,
+    click: String,
+    transaction: &'a str,
+    hash: String,
+}
+
+/// A conversion as it stood before the report.
+struct StandingConversion {
+    kind: ConversionKind,
     kind_name: String,
     revision: u32,
-    status: ConversionStatus,
-    minor: i64,
-    currency: String,
+    state: State,
+    withdrawn: bool,
+    /// When the report was made that brought it into its state.
+    state_time: Micros,
 }
 
-/// Says what a report does to its conversion, and does it. The first of what is returned finds the
-/// conversion.
+/// Conversions of a sale by their identity.
+type Standing = BTreeMap<String, StandingConversion>;
+
+/// A new revision of a conversion.
+struct Revised {
+    identity: String,
+    revision: Revision,
+}
+
+/// Adds a report to its sale, and brings the sale's conversions up to date.
 pub(super) async fn judge(
     tx: &mut Tx,
+    placed: &Placed<'_>,
     report: &Conversion<'_>,
-) -> Result<(String, Verdict), LedgerError> {
-    let identity = identity_of(report);
-    let mut standing = find(tx, BY_IDENTITY, &identity).await?.pop();
-    if standing.is_none() && takes_back(report) {
-        standing = alone(find(tx, BY_SALE, &sale_of(report)).await?);
-    }
-    match standing {
-        Some(standing) => {
-            let verdict = apply(tx, &standing, standing.identity != identity, report).await?;
-            Ok((standing.identity, verdict))
+    signature: Option<String>,
+    now: Micros,
+) -> Result<Evaluated, LedgerError> {
+    let sale = Sale::of(report);
+    clicks::lock(tx, &sale.click, now).await?;
+    let standing = standing(tx, &sale).await?;
+    let mut history = reports::load(tx, &sale.hash).await?;
+    adopt(tx, &sale, &standing, &mut history).await?;
+    let added = SaleReport::of(placed, report, signature, now);
+    if let Some(index) = history.iter().position(|it| it.has_signature_of(&added)) {
+        if history[index].order < added.order {
+            let folded = fold(&history);
+            let repeat = said(&sale, &folded, index, &standing, false);
+            return Ok(Evaluated::unchanged(Verdict::Unchanged(repeat)));
         }
-        None => {
-            insert(tx, &identity, report).await?;
-            Ok((identity, Verdict::Revision(1)))
-        }
+        // The copy arrived first: it counts no longer.
+        reports::forget(tx, &history.remove(index)).await?;
     }
-}
-
-async fn apply(
-    tx: &mut Tx,
-    standing: &Standing,
-    of_another_kind: bool,
-    report: &Conversion<'_>,
-) -> Result<Verdict, LedgerError> {
-    if standing.says(report) {
-        return Ok(Verdict::Repeat(standing.revision));
+    if history.len() >= MAX_REPORTS {
+        return Ok(Evaluated::unchanged(too_many(&sale)));
     }
-    if !standing.status.may_become(report.status) {
-        return Ok(Verdict::BadTransition(why(standing, report)));
+    let index = history.partition_point(|it| it.order < added.order);
+    history.insert(index, added);
+    let folded = fold(&history);
+    keep(tx, &sale, &history, index).await?;
+    let verdict_if_unchanged = unchanged(&sale, &folded, index, &standing);
+    let own = folded.effects[index].conversion;
+    let mut revised = changes(&sale, &folded, standing);
+    let own = sale.identity(&folded.conversions[own]);
+    revised.sort_by_key(|it| it.identity != own);
+    for it in &revised {
+        revise(tx, &sale, it).await?;
     }
-    let revision = standing.revision.saturating_add(1);
-    revise(tx, &standing.identity, revision, report).await?;
-    if !of_another_kind {
-        return Ok(Verdict::Revision(revision));
-    }
-    let kind = ConversionKind::from_word(&standing.kind);
-    Ok(Verdict::TakenBack {
-        revision,
-        kind: kind.ok_or_else(|| LedgerError::Foreign(standing.kind.clone()))?,
-        kind_name: standing.kind_name.clone(),
+    let numbers = revised
+        .iter()
+        .map(|it| (it.identity.clone(), it.revision.revision));
+    let numbers: Vec<_> = numbers.collect();
+    Ok(Evaluated {
+        verdict: if revised.is_empty() {
+            verdict_if_unchanged
+        } else {
+            Verdict::Revised(revised.into_iter().map(|it| it.revision).collect())
+        },
+        revised: numbers,
     })
 }
 
-/// Advertisers who take a sale back name the transaction, and seldom what kind of conversion it was.
-const fn takes_back(report: &Conversion<'_>) -> bool {
-    matches!(
-        report.status,
-        ConversionStatus::Rejected | ConversionStatus::Chargeback
-    )
-}
+impl<'a> Sale<'a> {
+    fn of(report: &Conversion<'a>) -> Self {
+        let click = report.click.to_string();
+        Self {
+            advertiser: report.advertiser,
+            hash: identity(&[report.advertiser, &click, report.transaction]),
+            click,
+            transaction: report.transaction,
+        }
+    }
 
-/// The one there is; of several nobody knows which is meant.
-fn alone(mut standing: Vec<Standing>) -> Option<Standing> {
-    (standing.len() == 1).then(|| standing.pop()).flatten()
-}
-
-fn sale_of(report: &Conversion<'_>) -> String {
-    let click = report.click.to_string();
-    identity(&[report.advertiser, &click, report.transaction])
-}
-
-/// Without a number of its own a conversion is there once for its advertiser, click and kind.
-fn identity_of(report: &Conversion<'_>) -> String {
-    let click = report.click.to_string();
-    identity(&[
-        report.advertiser,
-        &click,
-        report.kind.as_str(),
-        kind_name(report),
-        report.transaction,
-    ])
-}
-
-/// The advertiser's word tells conversions apart only where ours doesn't.
-fn kind_name<'a>(report: &Conversion<'a>) -> &'a str {
-    match report.kind {
-        ConversionKind::Custom => report.kind_name,
-        _ => "",
+    /// Without a number of its own a conversion is there once for its advertiser, click and kind.
+    fn identity(&self, conversion: &FoldedConversion) -> String {
+        identity(&[
+            self.advertiser,
+            &self.click,
+            conversion.kind.as_str(),
+            conversion.custom_name(),
+            self.transaction,
+        ])
     }
 }
 
-impl Standing {
-    fn says(&self, report: &Conversion<'_>) -> bool {
-        self.status == report.status
-            && self.minor == report.payout.minor
-            && self.currency == report.payout.currency()
-    }
-}
-
-fn why(standing: &Standing, report: &Conversion<'_>) -> String {
-    format!(
-        "{} can't become {} (click {}, {} {:?})",
-        standing.status.as_str(),
-        report.status.as_str(),
-        report.click,
-        report.kind.as_str(),
-        report.transaction
-    )
-}
-
-macro_rules! find {
-    ($by:literal) => {
-        concat!(
-            "SELECT identity, kind, kind_name, revision, status, payout_minor, currency FROM conversions WHERE ",
-            $by,
-            " = $1"
-        )
-    };
-}
-const BY_IDENTITY: &str = find!("identity");
-const BY_SALE: &str = find!("sale");
-
-async fn find(tx: &mut Tx, sql: &'static str, hash: &str) -> Result<Vec<Standing>, LedgerError> {
-    let lines = tx.ask(sql, &[Value::Text(hash)]).await?;
-    let standing = lines.iter().map(|line| {
-        let status = line.text(4)?;
-        Ok(Standing {
-            identity: line.text(0)?,
-            kind: line.text(1)?,
-            kind_name: line.text(2)?,
-            revision: u32::try_from(line.number(3)?).unwrap_or(u32::MAX),
-            status: ConversionStatus::from_word(&status).ok_or(LedgerError::Foreign(status))?,
-            minor: line.number(5)?,
-            currency: line.text(6)?,
-        })
-    });
-    standing.collect()
-}
-
-async fn insert(tx: &mut Tx, identity: &str, report: &Conversion<'_>) -> Result<(), LedgerError> {
-    let click = report.click.to_string();
-    tx.execute(
-        "INSERT INTO conversions (identity, advertiser, click_id, kind, kind_name, transaction_id, sale, \
-         revision, status, payout_minor, currency) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $10)",
-        &[
-            Value::Text(identity),
-            Value::Text(report.advertiser),
-            Value::Text(&click),
-            Value::Text(report.kind.as_str()),
-            Value::Text(kind_name(report)),
-            Value::Text(report.transaction),
-            Value::Text(&sale_of(report)),
-            Value::Text(report.status.as_str()),
-            Value::Number(report.payout.minor),
-            Value::Text(report.payout.currency()),
-        ],
-    )
-    .await?;
-    keep(tx, identity, 1, report).await
-}
-
-async fn revise(
+/// Makes the history lead to the conversions that stand. In a store that was rebuilt from ClickHouse, or restored from a
+/// copy and then brought up to date, reports are missing: what they led to counts as one more report.
+async fn adopt(
     tx: &mut Tx,
-    identity: &str,
-    revision: u32,
-    report: &Conversion<'_>,
+    sale: &Sale<'_>,
+    standing: &Standing,
+    history: &mut Vec<SaleReport>,
 ) -> Result<(), LedgerError> {
-    tx.execute(
-        "UPDATE conversions SET revision = $2, status = $3, payout_minor = $4, currency = $5 \
-         WHERE identity = $1",
-        &[
-            Value::Text(identity),
-            Value::Number(revision.into()),
-            Value::Text(report.status.as_str()),
-            Value::Number(report.payout.minor),
-            Value::Text(report.payout.currency()),
-        ],
-    )
-    .await?;
-    keep(tx, identity, revision, report).await
+    let folded = fold(&*history);
+    let newest = history.last().map_or(Micros(0), |it| it.order.time);
+    for (identity, it) in standing.iter().filter(|(_, it)| !it.withdrawn) {
+        let leads_to_it = |folded: &FoldedConversion| {
+            folded.state == it.state && sale.identity(folded) == *identity
+        };
+        if !folded.conversions.iter().any(leads_to_it) {
+            let kind = (it.kind, it.kind_name.as_str());
+            let time = it.state_time.max(newest);
+            let report = SaleReport::adopted(identity, time, kind, it.state);
+            reports::insert(tx, &sale.hash, &report).await?;
+            history.push(report);
+        }
+    }
+    history.sort_by(|one, other| one.order.cmp(&other.order));
+    Ok(())
 }
 
-/// Adds to the history.
+/// Stores the report at `index`, as far as it or its neighbours can matter later.
 async fn keep(
     tx: &mut Tx,
-    identity: &str,
-    revision: u32,
-    report: &Conversion<'_>,
+    sale: &Sale<'_>,
+    history: &[SaleReport],
+    index: usize,
 ) -> Result<(), LedgerError> {
+    match redundant_near(history, index) {
+        Some(redundant) if redundant == index => return Ok(()),
+        Some(redundant) => reports::forget(tx, &history[redundant]).await?,
+        None => {}
+    }
+    reports::insert(tx, &sale.hash, &history[index]).await
+}
+
+/// The conversions that stand otherwise than they did.
+fn changes(sale: &Sale<'_>, folded: &FoldedSale, mut standing: Standing) -> Vec<Revised> {
+    let mut revised = Vec::new();
+    for conversion in &folded.conversions {
+        let identity = sale.identity(conversion);
+        let before = standing.remove(&identity);
+        let stands = |it: &StandingConversion| !it.withdrawn && it.state == conversion.state;
+        if !before.as_ref().is_some_and(stands) {
+            let revision = Revision {
+                kind: conversion.kind,
+                kind_name: conversion.kind_name.clone(),
+                revision: before.map_or(1, |it| it.revision.saturating_add(1)),
+                status: conversion.state.status,
+                payout: conversion.state.payout,
+                state_time: conversion.state_time,
+                withdrawn: false,
+            };
+            revised.push(Revised { identity, revision });
+        }
+    }
+    let gone = standing.into_iter().filter(|(_, it)| !it.withdrawn);
+    revised.extend(gone.map(|(identity, it)| Revised {
+        identity,
+        revision: Revision {
+            kind: it.kind,
+            kind_name: it.kind_name,
+            revision: it.revision.saturating_add(1),
+            status: ConversionStatus::Rejected,
+            payout: Money {
+                minor: 0,
+                ..it.state.payout
+            },
+            state_time: it.state_time,
+            withdrawn: true,
+        },
+    }));
+    revised
+}
+
+/// The verdict on the report at `index` if all conversions stand as they did.
+fn unchanged(sale: &Sale<'_>, folded: &FoldedSale, index: usize, standing: &Standing) -> Verdict {
+    let effect = &folded.effects[index];
+    let conversion = &folded.conversions[effect.conversion];
+    let is_late = !folded.is_newest(index);
+    if let (Fate::Refused { before }, false) = (effect.fate, is_late) {
+        return Verdict::BadTransition(format!(
+            "{} can't become {} (click {}, {} {:?})",
+            before.as_str(),
+            effect.said.status.as_str(),
+            sale.click,
+            conversion.kind.as_str(),
+            sale.transaction
+        ));
+    }
+    Verdict::Unchanged(said(sale, folded, index, standing, is_late))
+}
+
+/// What the report at `index` says of its conversion.
+fn said(
+    sale: &Sale<'_>,
+    folded: &FoldedSale,
+    index: usize,
+    standing: &Standing,
+    is_late: bool,
+) -> Unchanged {
+    let effect = &folded.effects[index];
+    let conversion = &folded.conversions[effect.conversion];
+    let revision = standing.get(&sale.identity(conversion));
+    Unchanged {
+        is_late,
+        kind: conversion.kind,
+        kind_name: conversion.kind_name.clone(),
+        revision: revision.map_or(0, |it| it.revision),
+        status: effect.said.status,
+        payout: effect.said.payout,
+    }
+}
+
+fn too_many(sale: &Sale<'_>) -> Verdict {
+    Verdict::TooManyReports(format!(
+        "a sale may be reported {MAX_REPORTS} times, each time differently (click {}, {:?})",
+        sale.click, sale.transaction
+    ))
+}
+
+async fn standing(tx: &mut Tx, sale: &Sale<'_>) -> Result<Standing, LedgerError> {
+    let lines = tx
+        .ask(
+            "SELECT c.identity, c.kind, c.kind_name, c.revision, c.status, c.payout_minor, c.currency, c.withdrawn, \
+             COALESCE(r.time, 0) FROM conversions c LEFT JOIN conversion_revisions r \
+             ON r.identity = c.identity AND r.revision = c.revision WHERE c.sale = $1",
+            &[Value::Text(&sale.hash)],
+        )
+        .await?;
+    let conversions = lines.iter();
+    conversions
+        .map(|line| Ok((line.text(0)?, StandingConversion::read(line)?)))
+        .collect()
+}
+
+impl StandingConversion {
+    fn read(line: &Line) -> Result<Self, LedgerError> {
+        let (kind, status) = (line.text(1)?, line.text(4)?);
+        Ok(Self {
+            kind: ConversionKind::from_word(&kind).ok_or(LedgerError::Foreign(kind))?,
+            kind_name: line.text(2)?,
+            revision: u32::try_from(line.number(3)?).unwrap_or(u32::MAX),
+            state: State {
+                status: ConversionStatus::from_word(&status).ok_or(LedgerError::Foreign(status))?,
+                payout: money(line.number(5)?, &line.text(6)?),
+            },
+            withdrawn: line.number(7)? != 0,
+            state_time: Micros(line.number(8)?.cast_unsigned()),
+        })
+    }
+}
+
+/// Stores a revision as the conversion's newest and in the history.
+async fn revise(tx: &mut Tx, sale: &Sale<'_>, revised: &Revised) -> Result<(), LedgerError> {
+    let Revised { identity, revision } = revised;
+    let kind_name = match revision.kind {
+        ConversionKind::Custom => revision.kind_name.as_str(),
+        _ => "",
+    };
+    tx.execute(
+        "INSERT INTO conversions (identity, advertiser, click_id, kind, kind_name, transaction_id, sale, revision, \
+         status, payout_minor, currency, withdrawn) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+         ON CONFLICT (identity) DO UPDATE SET revision = excluded.revision, status = excluded.status, \
+         payout_minor = excluded.payout_minor, currency = excluded.currency, withdrawn = excluded.withdrawn",
+        &[
+            Value::Text(identity),
+            Value::Text(sale.advertiser),
+            Value::Text(&sale.click),
+            Value::Text(revision.kind.as_str()),
+            Value::Text(kind_name),
+            Value::Text(sale.transaction),
+            Value::Text(&sale.hash),
+            Value::Number(revision.revision.into()),
+            Value::Text(revision.status.as_str()),
+            Value::Number(revision.payout.minor),
+            Value::Text(revision.payout.currency()),
+            Value::Number(revision.withdrawn.into()),
+        ],
+    )
+    .await?;
     tx.execute(
         "INSERT INTO conversion_revisions (identity, revision, status, payout_minor, currency, time) \
          VALUES ($1, $2, $3, $4, $5, $6)",
         &[
             Value::Text(identity),
-            Value::Number(revision.into()),
-            Value::Text(report.status.as_str()),
-            Value::Number(report.payout.minor),
-            Value::Text(report.payout.currency()),
-            Value::Number(report.time.0.cast_signed()),
+            Value::Number(revision.revision.into()),
+            Value::Text(revision.status.as_str()),
+            Value::Number(revision.payout.minor),
+            Value::Text(revision.payout.currency()),
+            Value::Number(revision.state_time.0.cast_signed()),
         ],
     )
     .await?;
     Ok(())
+}
+
+/// An amount as the tables keep it: a currency that is none has no letters.
+fn money(minor: i64, currency: &str) -> Money {
+    let currency = currency.as_bytes().try_into().unwrap_or_default();
+    Money { minor, currency }
 }

@@ -18,12 +18,17 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each is applied once; one that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "store", include_str!("../../migrations/0001_store.sql")),
     (
         2,
         "outgoing",
         include_str!("../../migrations/0002_outgoing.sql"),
+    ),
+    (
+        3,
+        "history",
+        include_str!("../../migrations/0003_history.sql"),
     ),
     (
         5,

@@ -1,17 +1,20 @@
 //! What the store promises, on SQLite and on PostgreSQL alike.
 
+mod clicks;
+mod history;
 mod outbox;
+mod places;
 mod postgres;
 
 use super::sql::Pool;
-use super::{Ledger, LedgerError, Place, judge_one};
-use crate::report::{Placed, Verdict};
+use super::{Evaluation, Ledger, LedgerError, Place};
+use crate::report::{EventHash, Placed, Verdict};
 use event_shipping::LaneKey;
 use postgres::Postgres;
 use tempfile::TempDir;
 use tracking_events::{
     ClickId, Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros,
-    Money, Stated,
+    Money, Stated, encode,
 };
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
@@ -26,6 +29,10 @@ impl Home {
     fn both() -> [Self; 2] {
         let folder = tempfile::tempdir().expect("a folder");
         [Self::Sqlite(folder), Self::Postgres(Postgres::start())]
+    }
+
+    fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().expect("a directory"))
     }
 
     fn place(&self) -> Place {
@@ -45,6 +52,13 @@ impl Home {
         Ledger::new(self.place(), true)
     }
 
+    async fn run(&self, sql: &'static str) {
+        let pool = Pool::open(&self.place()).await.expect("opened");
+        let mut tx = pool.begin().await.expect("begun");
+        tx.execute(sql, &[]).await.expect(sql);
+        tx.commit().await.expect("committed");
+    }
+
     /// The texts that a question of one column gives.
     async fn ask(&self, sql: &'static str) -> Vec<String> {
         let pool = Pool::open(&self.place()).await.expect("opened");
@@ -55,19 +69,59 @@ impl Home {
     }
 }
 
-fn placed(seq: u64, event: Event<'_>) -> Placed<'_> {
-    let key = LaneKey {
-        node: 1,
-        lane: 2,
-        // Above what a signed number holds.
-        journal: u64::MAX - 7,
-    };
-    Placed { key, seq, event }
+/// What became of reports, in words.
+async fn judged(ledger: &Ledger, reports: &[Placed<'_>]) -> Vec<String> {
+    let verdicts = ledger.judge(reports).await.expect("judged");
+    verdicts.iter().map(words).collect()
+}
+
+fn words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Revised(revisions) => {
+            let each = revisions.iter().map(|it| {
+                let name = if it.kind == ConversionKind::Custom {
+                    &it.kind_name
+                } else {
+                    it.kind.as_str()
+                };
+                let withdrawn = if it.withdrawn { " withdrawn" } else { "" };
+                let (number, status) = (it.revision, it.status.as_str());
+                format!("{number} {name} {status} {}{withdrawn}", it.payout.minor)
+            });
+            each.collect::<Vec<_>>().join(", ")
+        }
+        Verdict::Unchanged(it) if it.is_late => format!("late after {}", it.revision),
+        Verdict::Unchanged(it) => format!("repeat of {}", it.revision),
+        Verdict::BadTransition(why) => format!("refused: {why}"),
+        Verdict::TooManyReports(_) => "too many".to_owned(),
+        Verdict::Applied => "applied".to_owned(),
+        Verdict::Late => "late".to_owned(),
+        Verdict::Again => "again".to_owned(),
+        Verdict::Noted => "noted".to_owned(),
+    }
+}
+
+const LANE: LaneKey = LaneKey {
+    node: 1,
+    lane: 2,
+    // Above what a signed number holds.
+    journal: u64::MAX - 7,
+};
+
+fn placed(key: LaneKey, seq: u64, event: Event<'_>) -> Placed<'_> {
+    let mut bytes = vec![0; 1 << 18];
+    let length = encode(&event, &mut bytes).expect("it fits");
+    Placed {
+        key,
+        seq,
+        hash: EventHash::of(&bytes[..length]),
+        event,
+    }
 }
 
 fn conversion(transaction: &str, status: ConversionStatus, minor: i64) -> Event<'_> {
     Event::Conversion(Conversion {
-        time: Micros(1_800_000_000_000_000),
+        time: Micros(1_750_000_000_000_000),
         advertiser: "adv",
         click: ClickId::parse(&[b'A'; 36]).expect("an id"),
         kind: ConversionKind::Sale,
@@ -101,7 +155,9 @@ fn check(delivery: &str, happened: u64, status: KycStatus, tier: u8) -> Event<'_
 /// The events, at sequences from `first`.
 fn block<'a>(first: u64, events: impl IntoIterator<Item = Event<'a>>) -> Vec<Placed<'a>> {
     let numbered = (first..).zip(events);
-    numbered.map(|(seq, event)| placed(seq, event)).collect()
+    numbered
+        .map(|(seq, event)| placed(LANE, seq, event))
+        .collect()
 }
 
 const REVISIONS: &str = "SELECT transaction_id || ' ' || CAST(r.revision AS TEXT) || ' ' || r.status || ' ' || \
@@ -139,28 +195,21 @@ async fn what_takes_a_sale_back_finds_it_whatever_its_kind_unless_there_are_seve
             of_kind(conversion("a", Pending, 5), Rebill, ""),
         ];
         let reports = block(1, events);
-        let verdicts = home.ledger().judge(&reports).await.expect("judged");
-        let taken_back = Verdict::TakenBack {
-            revision: 2,
-            kind: Custom,
-            kind_name: "deposit".into(),
-        };
         let expected = [
-            Verdict::Revision(1),
-            taken_back,
-            Verdict::Repeat(2),
-            Verdict::Revision(1),
-            Verdict::Revision(1),
-            Verdict::Revision(1),
-            Verdict::Revision(1),
-            Verdict::Revision(1),
-            Verdict::Revision(2),
-            Verdict::Revision(1),
+            "1 deposit approved 5",
+            "2 deposit chargeback 5",
+            "repeat of 2",
+            "1 rebill approved 5",
+            "1 step approved 7",
+            "1 sale rejected 0",
+            "1 sale approved 5",
+            "1 rebill approved 9",
+            "2 sale rejected 0",
+            "1 rebill pending 5",
         ];
-        assert_eq!(verdicts, expected);
+        assert_eq!(judged(&home.ledger(), &reports).await, expected);
         // After a crash the same is said.
-        let again = home.ledger().judge(&reports).await.expect("judged");
-        assert_eq!(again, expected);
+        assert_eq!(judged(&home.ledger(), &reports).await, expected);
     }
 }
 
@@ -179,24 +228,21 @@ async fn conversions_are_new_repeated_revised_or_refused() {
             conversion("", Rejected, 0),
             conversion("", Hold, 0),
         ];
-        let verdicts = home.ledger().judge(&block(1, events)).await;
-        let verdicts = verdicts.expect("judged");
+        let verdicts = judged(&home.ledger(), &block(1, events)).await;
         let click = "A".repeat(36);
-        let refused = |from, to| {
-            let why = format!("{from} can't become {to} (click {click}, sale \"t\")");
-            Verdict::BadTransition(why)
-        };
+        let refused =
+            |from, to| format!("refused: {from} can't become {to} (click {click}, sale \"t\")");
         let expected = [
-            Verdict::Revision(1),
-            Verdict::Repeat(1),
-            Verdict::Revision(1),
-            Verdict::Revision(2),
-            Verdict::Revision(3),
+            "1 sale pending 100".to_owned(),
+            "repeat of 1".to_owned(),
+            "1 sale approved 5".to_owned(),
+            "2 sale pending 120".to_owned(),
+            "3 sale approved 120".to_owned(),
             refused("approved", "pending"),
-            Verdict::Revision(4),
+            "4 sale chargeback 120".to_owned(),
             refused("chargeback", "approved"),
-            Verdict::Revision(1),
-            Verdict::Revision(2),
+            "1 sale rejected 0".to_owned(),
+            "2 sale hold 0".to_owned(),
         ];
         assert_eq!(verdicts, expected);
         let history = [
@@ -229,10 +275,13 @@ async fn the_advertisers_word_tells_only_custom_conversions_apart() {
             named(ConversionKind::Custom, "quiz"),
             named(ConversionKind::Custom, "call"),
         ];
-        let verdicts = home.ledger().judge(&block(1, events)).await;
-        let (first, repeat) = (Verdict::Revision(1), Verdict::Repeat(1));
-        let expected = [first.clone(), repeat, first.clone(), first];
-        assert_eq!(verdicts.expect("judged"), expected);
+        let expected = [
+            "1 sale pending 1",
+            "repeat of 1",
+            "1 quiz pending 1",
+            "1 call pending 1",
+        ];
+        assert_eq!(judged(&home.ledger(), &block(1, events)).await, expected);
     }
 }
 
@@ -253,8 +302,8 @@ async fn a_block_judged_again_gets_the_same_verdicts() {
         let first = first.expect("judged");
         // Something else happens to the same conversion before the block comes again.
         let later = [conversion("t", Chargeback, 1)];
-        let later = home.ledger().judge(&block(7, later)).await;
-        assert_eq!(later.expect("judged"), [Verdict::Revision(2)]);
+        let later = judged(&home.ledger(), &block(7, later)).await;
+        assert_eq!(later, ["2 sale chargeback 1"]);
         let (history, people) = (home.ask(REVISIONS).await, home.ask(PEOPLE).await);
         let again = home.ledger().judge(&block(1, events())).await;
         assert_eq!(again.expect("judged again"), first);
@@ -272,20 +321,21 @@ async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
             check("a", 2, KycStatus::Approved, 1),
         ];
         let reports = block(1, events);
-        for judged in 0..=reports.len() {
+        for count in 0..=reports.len() {
             let pool = Pool::open(&home.place()).await.expect("opened");
             let mut tx = pool.begin().await.expect("begun");
-            for report in &reports[..judged] {
-                judge_one(&mut tx, report, None).await.expect("judged");
+            let mut evaluation = Evaluation::new(false);
+            for report in &reports[..count] {
+                let verdict = evaluation.judge_one(&mut tx, report).await;
+                verdict.expect("judged");
             }
             // Never committed.
             drop(tx);
             assert_eq!(home.ask(REVISIONS).await, [] as [&str; 0]);
             assert_eq!(home.ask(PEOPLE).await, [] as [&str; 0]);
         }
-        let verdicts = home.ledger().judge(&reports).await.expect("judged");
-        let expected = [Verdict::Revision(1), Verdict::Revision(2), Verdict::Applied];
-        assert_eq!(verdicts, expected);
+        let expected = ["1 sale approved 1", "2 sale approved 2", "applied"];
+        assert_eq!(judged(&home.ledger(), &reports).await, expected);
     }
 }
 
@@ -405,12 +455,9 @@ async fn no_text_stops_the_store() {
                 }),
                 other => other,
             };
-            let verdicts = home
-                .ledger()
-                .judge(&block(number * 10, [sale, check]))
-                .await;
-            let expected = [Verdict::Revision(1), Verdict::Applied];
-            assert_eq!(verdicts.expect("judged"), expected);
+            let reports = block(number * 10, [sale, check]);
+            let expected = ["1 sale pending 0", "applied"];
+            assert_eq!(judged(&home.ledger(), &reports).await, expected);
         }
     }
 }

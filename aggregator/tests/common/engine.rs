@@ -58,6 +58,16 @@ impl Engine {
             .with_database("tracking")
     }
 
+    /// The aggregator's own client.
+    pub fn writer(&self) -> Client {
+        let credentials = Credentials::load(&self.launch.data_dir).expect("made at the start");
+        Client::default()
+            .with_url(self.url())
+            .with_user(credentials.tracker.user)
+            .with_password(credentials.tracker.password)
+            .with_database("tracking")
+    }
+
     fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.launch.http_port)
     }

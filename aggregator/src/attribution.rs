@@ -1,0 +1,162 @@
+//! Looks up the clicks that conversions are due to, so that ClickHouse keeps what they belonged to (link, offer,
+//! campaign, affiliate) for longer than the clicks themselves.
+
+use crate::ingest::Phase;
+use crate::outgoing::next_search;
+use crate::settings;
+use crate::sink::{Clicks, SinkError};
+use crate::store::{AwaitedClick, ClickSearch, Ledger, LedgerError, within};
+use prometheus::{IntCounterVec, Opts, Registry};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracking_events::{ClickId, Micros};
+
+/// Between two looks for clicks that are due.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+/// After a failure.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+const MAX_CLICKS_AT_ONCE: usize = 500;
+/// A click that has not come by then will not come: its edge was away for longer than any spool lasts.
+const MAX_WAIT: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// Attributes conversions to campaigns until the aggregator stops.
+pub(crate) struct Attributor {
+    clickhouse: settings::ClickHouse,
+    ledger: Arc<Ledger>,
+    searches: IntCounterVec,
+}
+
+/// Nothing is lost: the clicks are looked up again.
+#[derive(Debug, Error)]
+enum AttributionError {
+    #[error("store: {0}")]
+    Store(#[from] LedgerError),
+    #[error("clicks can't be looked up: {0}")]
+    Clicks(#[from] SinkError),
+}
+
+impl Attributor {
+    /// # Errors
+    /// When its metrics can't be registered.
+    pub(crate) fn new(
+        clickhouse: settings::ClickHouse,
+        ledger: Arc<Ledger>,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let searches = IntCounterVec::new(
+            Opts::new(
+                "aggregator_attributions_total",
+                "Look-ups of clicks that conversions are due to, by outcome.",
+            ),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(searches.clone()))?;
+        Ok(Self {
+            clickhouse,
+            ledger,
+            searches,
+        })
+    }
+
+    pub(crate) async fn run(self, mut phase: watch::Receiver<Phase>) {
+        loop {
+            let pause = tokio::select! {
+                biased;
+                _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
+                pause = self.turn() => pause,
+            };
+            tokio::select! {
+                biased;
+                _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Looks up the clicks that are due, and says when to go on.
+    async fn turn(&self) -> Duration {
+        match self.search().await {
+            Ok(MAX_CLICKS_AT_ONCE) => Duration::ZERO,
+            Ok(_) => SEARCH_INTERVAL,
+            Err(error) => {
+                tracing::warn!(%error, retry_in = ?RETRY_INTERVAL, "failed to attribute conversions to campaigns");
+                RETRY_INTERVAL
+            }
+        }
+    }
+
+    /// The number of clicks that were looked up.
+    async fn search(&self) -> Result<usize, AttributionError> {
+        let awaited = within(
+            self.ledger
+                .awaited_clicks(Micros::now(), MAX_CLICKS_AT_ONCE),
+        )
+        .await?;
+        if awaited.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<ClickId> = awaited.iter().map(|click| click.id).collect();
+        let attributed = Clicks::of(&self.clickhouse)?.attribute(&ids).await?;
+        let now = Micros::now();
+        let searches: Vec<_> = awaited
+            .iter()
+            .map(|click| (click.id, outcome(click, &attributed, now)))
+            .collect();
+        within(self.ledger.clicks_searched(now, &searches)).await?;
+        for (_, search) in &searches {
+            self.searches.with_label_values(&[word(*search)]).inc();
+        }
+        Ok(searches.len())
+    }
+}
+
+fn outcome(click: &AwaitedClick, attributed: &BTreeSet<String>, now: Micros) -> ClickSearch {
+    let waited = Duration::from_micros(now.0.saturating_sub(click.since.0));
+    if attributed.contains(&click.id.to_string()) {
+        ClickSearch::Attributed
+    } else if waited >= MAX_WAIT {
+        ClickSearch::GivenUp
+    } else {
+        let pause = u64::try_from(next_search(waited).as_micros()).unwrap_or(u64::MAX);
+        ClickSearch::Later(Micros(now.0.saturating_add(pause)))
+    }
+}
+
+const fn word(search: ClickSearch) -> &'static str {
+    match search {
+        ClickSearch::Attributed => "attributed",
+        ClickSearch::Later(_) => "not_found",
+        ClickSearch::GivenUp => "given_up",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::iter;
+
+    #[test]
+    fn click_that_does_not_come_is_given_up_at_last() {
+        let id = ClickId::parse(&[b'A'; 36]).expect("an id");
+        let since = Micros(1_750_000_000_000_000);
+        let click = AwaitedClick { id, since };
+        let after = |days: u64| Micros(since.0 + days * 24 * 3_600 * 1_000_000);
+        let none = BTreeSet::new();
+        assert_eq!(
+            outcome(&click, &none, since),
+            ClickSearch::Later(Micros(since.0 + 1_000_000))
+        );
+        let hourly = Micros(after(29).0 + 3_600 * 1_000_000);
+        assert_eq!(
+            outcome(&click, &none, after(29)),
+            ClickSearch::Later(hourly)
+        );
+        assert_eq!(outcome(&click, &none, after(30)), ClickSearch::GivenUp);
+        let found = iter::once(id.to_string()).collect();
+        assert_eq!(outcome(&click, &found, after(30)), ClickSearch::Attributed);
+    }
+}

@@ -1,0 +1,126 @@
+//! What becomes of each report of one transaction: known, set aside, or evaluated.
+
+use super::sql::Tx;
+use super::{LedgerError, affiliates, applied, conversions, limits, outbox};
+use crate::report::{Placed, Verdict};
+use crate::verification::{Evidence, Proof, SetAside, Unproven, UnprovenReason, Verification};
+use applied::Remembered;
+use tracking_events::{Conversion, Event, Micros};
+
+/// Evaluates the reports of one transaction.
+pub(super) struct Evaluation<'a> {
+    now: Micros,
+    announces: bool,
+    verification: Option<(&'a Verification, &'a Evidence)>,
+    /// Reports that could not be verified.
+    pub(super) set_aside: SetAside,
+    /// Reports whose place was another report's.
+    pub(super) place_conflicts: u64,
+}
+
+/// Whether a report may be evaluated.
+enum Screened {
+    /// It may. The signature names a request of which only the first report counts.
+    Proven {
+        signature: Option<String>,
+    },
+    Unproven(Unproven),
+}
+
+impl<'a> Evaluation<'a> {
+    pub(super) fn new(
+        announces: bool,
+        verification: Option<(&'a Verification, &'a Evidence)>,
+    ) -> Self {
+        Self {
+            now: Micros::now(),
+            announces,
+            verification,
+            set_aside: SetAside::default(),
+            place_conflicts: 0,
+        }
+    }
+
+    pub(super) async fn judge_one(
+        &mut self,
+        tx: &mut Tx,
+        report: &Placed<'_>,
+    ) -> Result<Verdict, LedgerError> {
+        if !report.needs_judgement() {
+            return Ok(Verdict::Noted);
+        }
+        match applied::recall(tx, report).await? {
+            Remembered::Verdict(verdict) => return Ok(verdict),
+            Remembered::OtherEvent => self.alert(report),
+            Remembered::Nothing => {}
+        }
+        let verdict = match (self.screen(tx, report).await?, &report.event) {
+            (Screened::Unproven(unproven), _) => {
+                self.set_aside.add(report.key.node, unproven.reason);
+                Verdict::Unproven(unproven)
+            }
+            (Screened::Proven { signature }, Event::Conversion(conversion)) => {
+                self.conversion(tx, report, conversion, signature).await?
+            }
+            (Screened::Proven { .. }, Event::KycUpdate(update)) => {
+                affiliates::judge(tx, update).await?
+            }
+            _ => Verdict::Noted,
+        };
+        applied::remember(tx, report, &verdict).await?;
+        Ok(verdict)
+    }
+
+    /// Verifies a report again, where the aggregator has what that takes.
+    async fn screen(&self, tx: &mut Tx, report: &Placed<'_>) -> Result<Screened, LedgerError> {
+        let Some((verification, evidence)) = self.verification else {
+            return Ok(Screened::Proven { signature: None });
+        };
+        let unproven = match (evidence.verify(report), &report.event) {
+            (Proof::ValidOnce(signature), _) => {
+                let signature = Some(signature);
+                return Ok(Screened::Proven { signature });
+            }
+            (Proof::SharedSecret, Event::Conversion(conversion)) => {
+                let (node, limits) = (report.key.node, evidence.limits());
+                let beyond = limits::charge(tx, node, conversion, limits, self.now).await?;
+                let limit = UnprovenReason::UnsignedLimit;
+                beyond.map(|beyond| Unproven::conversion(limit, beyond, conversion))
+            }
+            (Proof::Complete | Proof::SharedSecret, _) => None,
+            (Proof::UnknownClickKey(_), _) if verification.may_wait() => {
+                return Err(LedgerError::UnknownClickKey);
+            }
+            (Proof::UnknownClickKey(unproven) | Proof::None(unproven), _) => Some(unproven),
+        };
+        Ok(unproven.map_or(Screened::Proven { signature: None }, Screened::Unproven))
+    }
+
+    async fn conversion(
+        &self,
+        tx: &mut Tx,
+        placed: &Placed<'_>,
+        report: &Conversion<'_>,
+        signature: Option<String>,
+    ) -> Result<Verdict, LedgerError> {
+        let evaluated = conversions::judge(tx, placed, report, signature, self.now).await?;
+        if self.announces {
+            for (identity, revision) in &evaluated.revised {
+                outbox::enqueue(tx, identity, *revision, self.now).await?;
+            }
+        }
+        Ok(evaluated.verdict)
+    }
+
+    fn alert(&mut self, report: &Placed<'_>) {
+        self.place_conflicts += 1;
+        tracing::error!(
+            node = report.key.node,
+            lane = report.key.lane,
+            journal = report.key.journal,
+            seq = report.seq,
+            "another report came from this place before; both are evaluated: check whether the edge's directory was \
+             copied or restored, or its certificate stolen"
+        );
+    }
+}

@@ -1,0 +1,48 @@
+//! The place of an event alone does not identify it: edges can be restored, cloned and impersonated.
+
+use super::{Home, block, check, conversion, judged};
+use tracking_events::ConversionStatus::{Approved, Chargeback, Pending};
+use tracking_events::KycStatus;
+
+#[tokio::test]
+async fn verdict_is_not_reused_for_other_bytes() {
+    for home in Home::both() {
+        let ledger = home.ledger();
+        let events = [
+            conversion("t", Pending, 10),
+            check("a", 1, KycStatus::Approved, 1),
+        ];
+        let first = block(1, events);
+        let expected = ["1 sale pending 10", "applied"];
+        assert_eq!(judged(&ledger, &first).await, expected);
+        assert_eq!(ledger.place_conflicts().get(), 0);
+
+        // A copy of the edge reports something else from the same places.
+        let events = [
+            conversion("u", Approved, 20),
+            check("b", 2, KycStatus::Revoked, 0),
+        ];
+        let second = block(1, events);
+        let expected_of_copy = ["1 sale approved 20", "applied"];
+        assert_eq!(judged(&ledger, &second).await, expected_of_copy);
+        assert_eq!(ledger.place_conflicts().get(), 2);
+
+        // Both blocks get the same verdicts again after a crash, and nothing is counted again.
+        let ledger = home.ledger();
+        assert_eq!(judged(&ledger, &first).await, expected);
+        assert_eq!(judged(&ledger, &second).await, expected_of_copy);
+        assert_eq!(ledger.place_conflicts().get(), 0);
+    }
+}
+
+#[tokio::test]
+async fn reports_of_one_place_and_sale_are_both_kept() {
+    let home = Home::sqlite();
+    let ledger = home.ledger();
+    let first = block(1, [conversion("t", Pending, 10)]);
+    let second = block(1, [conversion("t", Chargeback, 10)]);
+    judged(&ledger, &first).await;
+    judged(&ledger, &second).await;
+    let kept = "SELECT status FROM conversion_reports ORDER BY status";
+    assert_eq!(home.ask(kept).await, ["chargeback", "pending"]);
+}

@@ -1,0 +1,181 @@
+//! What analysts see of conversions: late reports change nothing that newer ones decided, what a report left out is
+//! carried over, and campaigns stay known when the clicks are gone.
+#![allow(missing_docs)]
+
+mod common;
+
+use clickhouse::Client;
+use clickhouse_schema::COOKBOOK;
+use common::edge::{Edge, click_id_at, event};
+use common::engine::Engine;
+use common::process::Process;
+use common::{client, metric, until, write_settings};
+use quinn::ClientConfig;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::LazyLock;
+use tracking_events::{
+    ClickId, Conversion, ConversionKind, ConversionStatus, Event, Micros, Money, Stated, Visit,
+};
+
+use ConversionStatus::{Approved, Hold, Pending, Rejected};
+
+/// When the click was.
+static CLICKED: LazyLock<Micros> = LazyLock::new(|| Micros(Micros::now().0 - 3_600_000_000));
+
+fn click_id() -> ClickId {
+    click_id_at(*CLICKED, 1)
+}
+
+fn click(node: u16) -> Event<'static> {
+    let Event::Click(visit) = event(1, node) else {
+        panic!("the first is a click")
+    };
+    Event::Click(Visit {
+        id: click_id(),
+        time: *CLICKED,
+        ..visit
+    })
+}
+
+/// A report made so many minutes after the click.
+fn sale(minutes: u64, status: ConversionStatus, minor: i64) -> Event<'static> {
+    Event::Conversion(Conversion {
+        time: Micros(CLICKED.0 + minutes * 60_000_000),
+        advertiser: "shop",
+        click: click_id(),
+        kind: ConversionKind::Sale,
+        kind_name: "order",
+        transaction: "t",
+        status,
+        payout: Money {
+            minor,
+            currency: *b"EUR",
+        },
+        dialect: "generic",
+        address: [0; 16],
+        stated: if minor == 0 {
+            Stated::STATUS
+        } else {
+            Stated::ALL
+        },
+        signed: None,
+    })
+}
+
+/// An aggregator with its edges.
+struct Centre {
+    folder: tempfile::TempDir,
+    engine: Engine,
+    aggregator: Process,
+    quic: ClientConfig,
+}
+
+impl Centre {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a directory");
+        let engine = Engine::start(folder.path());
+        let more = "[blocks]\nmax_age = \"30ms\"\n";
+        let config = write_settings(folder.path(), &engine.settings(), more);
+        let aggregator = Process::start(&config);
+        let quic = client(folder.path());
+        Self {
+            folder,
+            engine,
+            aggregator,
+            quic,
+        }
+    }
+
+    fn edge(&self, node: u16) -> Edge {
+        let spool: &Path = &self.folder.path().join(format!("spool-{node}"));
+        Edge::open(spool, node, 1)
+    }
+
+    /// Logs an event, and ships until ClickHouse has it.
+    async fn report(&self, edge: &mut Edge, event: Event<'static>) {
+        edge.append_each(1, |_, _, _| event.clone());
+        let address: SocketAddr = self.aggregator.listening;
+        until("shipped", async || {
+            edge.ship(address, self.quic.clone()).await;
+            edge.is_done()
+        })
+        .await;
+    }
+
+    async fn ask(&self, sql: &str) -> Vec<String> {
+        texts(&self.engine.reader(), sql).await
+    }
+
+    /// The cookbook's rows: campaign, affiliate, currency, conversions, approved, revenue.
+    async fn by_campaign(&self) -> Vec<String> {
+        let query = COOKBOOK
+            .iter()
+            .find(|it| it.name == "conversions_by_campaign");
+        self.ask(query.expect("in the cookbook").sql).await
+    }
+}
+
+async fn texts(reader: &Client, sql: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT concatWithSeparator('|', *) FROM ({})",
+        sql.replace('?', "??")
+    );
+    reader.query(&sql).fetch_all().await.expect(&sql)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_of_a_cut_off_edge_changes_no_newer_state() {
+    let centre = Centre::start();
+    let (mut connected, mut cut_off) = (centre.edge(1), centre.edge(2));
+    centre.report(&mut connected, sale(20, Rejected, 500)).await;
+    centre.report(&mut cut_off, sale(10, Approved, 500)).await;
+    let current = "SELECT status, payout, revision FROM current_conversions";
+    assert_eq!(centre.ask(current).await, ["rejected|5|1"]);
+    let late = "SELECT outcome, status, payout, revision, node FROM conversion_repeats";
+    assert_eq!(centre.ask(late).await, ["late|approved|5|1|2"]);
+    // A status alone keeps the amount.
+    centre.report(&mut connected, sale(30, Approved, 0)).await;
+    assert_eq!(centre.ask(current).await, ["approved|5|2"]);
+    // An amount that was known too late for the rejection, and in time for the approval.
+    centre.report(&mut cut_off, sale(25, Pending, 700)).await;
+    assert_eq!(centre.ask(current).await, ["approved|5|2"]);
+    centre.report(&mut cut_off, sale(15, Approved, 900)).await;
+    centre.report(&mut cut_off, sale(26, Hold, 800)).await;
+    assert_eq!(centre.ask(current).await, ["approved|8|3"]);
+    let row = "SELECT dateDiff('minute', fromUnixTimestamp64Micro(toInt64(CLICK)), time), \
+               dateDiff('minute', fromUnixTimestamp64Micro(toInt64(CLICK)), state_time) \
+               FROM conversions WHERE revision = 3";
+    let row = row.replace("CLICK", &CLICKED.0.to_string());
+    assert_eq!(centre.ask(&row).await, ["26|30"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn campaign_outlives_the_click() {
+    let centre = Centre::start();
+    let mut edge = centre.edge(1);
+    centre.report(&mut edge, sale(10, Approved, 500)).await;
+    assert_eq!(centre.by_campaign().await, ["unknown||EUR|1|1|5"]);
+    // The click comes after its conversion.
+    centre.report(&mut edge, click(1)).await;
+    let known = ["campaign-2|affiliate-3|EUR|1|1|5"];
+    assert_eq!(centre.by_campaign().await, known);
+    until("attributed", async || {
+        let name = "aggregator_attributions_total{outcome=\"attributed\"}";
+        metric(centre.aggregator.admin, name).await == Some(1.0)
+    })
+    .await;
+    let attribution = "SELECT link_id, link, offer, campaign, affiliate, country, device FROM conversion_attribution";
+    assert_eq!(
+        centre.ask(attribution).await,
+        ["7|spring|offer-1|campaign-2|affiliate-3|NL|phone"]
+    );
+    // Its time to live is over.
+    let tracker = centre.engine.writer();
+    let gone = tracker.query("TRUNCATE TABLE clicks").execute().await;
+    gone.expect("truncated");
+    assert_eq!(centre.ask("SELECT count() FROM clicks").await, ["0"]);
+    assert_eq!(centre.by_campaign().await, known);
+    let link = "SELECT link, offer, country, click_known FROM conversions_with_clicks";
+    assert_eq!(centre.ask(link).await, ["spring|offer-1|NL|1"]);
+}
