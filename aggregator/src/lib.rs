@@ -20,6 +20,7 @@ mod outgoing;
 mod pipeline;
 mod report;
 mod running;
+mod set_aside;
 pub mod settings;
 mod sink;
 mod store;
@@ -31,4 +32,5 @@ pub use running::{Running, StartError, start};
 #[doc(hidden)]
 pub use sink::DecodedClicks;
 pub use sink::{ClickHouse, Columns, Database, SinkError, Tables};
+pub use store::StoreUrlError;
 pub use verification::{ReportsError, check as check_reports};

@@ -31,6 +31,7 @@ struct Config {
 }
 
 fn main() -> anyhow::Result<()> {
+    daemon::private::restrict_new_files();
     match Cli::parse().command {
         Command::Serve(Config { config }) => {
             daemon::logs::init();
@@ -43,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Command::Check(Config { config }) => {
             let settings = settings::read(&config)?;
             settings.clickhouse.login()?;
+            settings.clickhouse.authorities()?;
             settings.tls.check()?;
             settings
                 .outgoing

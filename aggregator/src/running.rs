@@ -4,6 +4,7 @@ use crate::attribution::Attributor;
 use crate::centre::Centre;
 use crate::ingest::{self, Phase};
 use crate::outgoing::{self, Courier, OutgoingError};
+use crate::set_aside;
 use crate::settings::Settings;
 use crate::verification::ReportsError;
 use event_shipping::tls::{self, Role};
@@ -60,6 +61,7 @@ pub struct Running {
     courier: Option<JoinHandle<()>>,
     attributor: JoinHandle<()>,
     ingest: JoinHandle<()>,
+    retention: JoinHandle<()>,
 }
 
 /// Starts on the current tokio runtime and returns when edges can connect, ClickHouse or not.
@@ -67,7 +69,9 @@ pub struct Running {
 /// # Errors
 /// When the data folder, the certificates or a port can't be used.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    daemon::private::restrict_directory(&settings.data_dir);
     let registry = Registry::new();
+    let retention = set_aside::retention(&settings, &registry)?;
     let centre = Centre::open(Disk, &settings, &registry)?;
     let identity = tls::load_or_create(&settings.tls.dir, Role::Aggregator)?;
     let listen = |what, addr| move |cause| StartError::Listen { what, addr, cause };
@@ -88,6 +92,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     .await
     .map_err(listen("admin_listen", settings.admin_listen))?;
     let phase = centre.phase.clone();
+    let retention = tokio::spawn(retention.run());
     let courier = courier.map(|courier| tokio::spawn(courier.run(phase.subscribe())));
     let attributor = tokio::spawn(attributor.run(phase.subscribe()));
     let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone()));
@@ -100,6 +105,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         courier,
         attributor,
         ingest,
+        retention,
     })
 }
 
@@ -143,6 +149,7 @@ impl Drop for Running {
         self.pipeline.abort();
         self.ingest.abort();
         self.attributor.abort();
+        self.retention.abort();
         if let Some(courier) = &self.courier {
             courier.abort();
         }

@@ -1,5 +1,12 @@
 //! What an operator can set, with its bounds and defaults. How it is used is said elsewhere.
 
+mod transport;
+
+pub(crate) use transport::{Transport, is_loopback};
+
+use crate::store::{StoreUrlError, check_url, has_password};
+use daemon::files::{PrivateFileError, read_private, require_private};
+use daemon::retention::RetentionSettings;
 use daemon::settings::{ByteSize, Period, SettingsError, Within, load};
 use event_shipping::tls::{self, Files, Role, TlsError};
 use ipnet::IpNet;
@@ -13,6 +20,8 @@ use thiserror::Error;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// No file of a password, or of users with theirs, is longer.
+const MAX_SECRETS_BYTES: u64 = 64 * KIB;
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Everything in the settings file.
@@ -44,6 +53,9 @@ pub struct Settings {
     /// What may be held.
     #[serde(default)]
     pub limits: Limits,
+    /// How long quarantined and set-aside files are kept.
+    #[serde(default)]
+    pub retention: RetentionSettings,
 }
 
 /// Certificates.
@@ -59,8 +71,13 @@ pub struct Tls {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClickHouse {
-    /// Its HTTP interface, such as `http://127.0.0.1:8123`.
+    /// Its HTTP interface, such as `https://clickhouse.example:8443` or `http://127.0.0.1:8123`.
     pub url: String,
+    /// PEM file of the authorities that sign the server's certificate; by default those of browsers.
+    pub ca_file: Option<PathBuf>,
+    /// Whether an `http://` URL may lead to another machine.
+    #[serde(default)]
+    pub allow_plaintext: bool,
     /// The database of the tables.
     #[serde(default = "default_database")]
     pub database: String,
@@ -79,9 +96,11 @@ pub struct ClickHouse {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
-    /// `postgres://user:password@host:port/database`; without it SQLite's file `store.sqlite` in the data
-    /// folder.
+    /// `postgres://user:password@host:port/database?sslmode=verify-full`; without it SQLite's file
+    /// `store.sqlite` in the data folder.
     pub url: Option<Secret>,
+    /// Whether the URL may lead to another machine without a checked certificate.
+    pub allow_plaintext: bool,
 }
 
 /// What affiliates are told of their conversions.
@@ -207,17 +226,37 @@ pub enum InvalidSettings {
         "[clickhouse] names more than one of password, password_file and credentials; keep one"
     )]
     SeveralPasswords,
-    /// A URL the client can't use.
+    /// A URL the client can't use; it may hold a password, so it is not repeated.
     #[error(
-        "[clickhouse] url = \"{0}\" must be http://host:port; user and password have keys of \
-             their own"
+        "[clickhouse] url must be https://host:port or http://host:port and nothing more; user and \
+         password have keys of their own"
     )]
-    Url(String),
-    /// A URL that is not PostgreSQL's; it may hold a password, so it is not repeated.
+    Url,
+    /// Others on the network could read or change what is sent.
     #[error(
-        "[store] url must be postgres://user:password@host:port/database, or be left out for SQLite"
+        "[clickhouse] url leads to another machine in plain text: use https:// (and ca_file = FILE for \
+         an authority of your own), or set clickhouse.allow_plaintext = true if the network is trusted"
     )]
-    StoreUrl,
+    Plaintext,
+    /// They would check nothing.
+    #[error(
+        "[clickhouse] ca_file is of no use with an http:// url; use https:// or remove ca_file"
+    )]
+    UnusedAuthorities,
+    /// The authorities of the server's certificate can't be used.
+    #[error("[clickhouse] ca_file = {path:?}: {cause}; it must be a PEM file of certificates")]
+    Authorities {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// PostgreSQL's URL can't be used.
+    #[error(transparent)]
+    StoreUrl(#[from] StoreUrlError),
+    /// A file of secrets can't be read, or others can read it.
+    #[error(transparent)]
+    Private(#[from] PrivateFileError),
     /// A file of secrets can't be used.
     #[error("{}: {cause}", path.display())]
     Secret {
@@ -236,6 +275,9 @@ pub fn read(path: &Path) -> Result<Settings, InvalidSettings> {
     let settings: Settings = load(path)?;
     settings.clickhouse.check()?;
     settings.store.check()?;
+    if settings.holds_password() {
+        require_private(path)?;
+    }
     Ok(settings)
 }
 
@@ -252,16 +294,19 @@ impl Tls {
     }
 }
 
+impl Settings {
+    /// Whether the settings file is one of secrets.
+    fn holds_password(&self) -> bool {
+        let in_url = |url: &Secret| has_password(url.reveal());
+        self.clickhouse.password.is_some() || self.store.url.as_ref().is_some_and(in_url)
+    }
+}
+
 impl Store {
     fn check(&self) -> Result<(), InvalidSettings> {
-        let usable = |url: &Secret| {
-            let schemes = ["postgres://", "postgresql://"];
-            schemes.iter().any(|it| url.reveal().starts_with(it))
-        };
-        if self.url.as_ref().is_none_or(usable) {
-            Ok(())
-        } else {
-            Err(InvalidSettings::StoreUrl)
+        match &self.url {
+            Some(url) => Ok(check_url(url.reveal(), self.allow_plaintext)?),
+            None => Ok(()),
         }
     }
 }
@@ -276,31 +321,24 @@ impl ClickHouse {
         if places.into_iter().filter(|named| *named).count() > 1 {
             return Err(InvalidSettings::SeveralPasswords);
         }
-        let host = self.url.strip_prefix("http://").unwrap_or_default();
-        if host.is_empty() || host.contains('@') {
-            return Err(InvalidSettings::Url(self.url.clone()));
-        }
-        Ok(())
+        self.transport().map(drop)
     }
 
     /// The password for [`ClickHouse::user`]; empty when none is named.
     ///
     /// # Errors
-    /// When the file named can't be read or does not know the user.
+    /// When the file named can't be read, can be read by others, or does not know the user.
     pub fn login(&self) -> Result<String, InvalidSettings> {
         if let Some(path) = &self.credentials {
             let failed = |cause: String| InvalidSettings::Secret {
                 path: path.clone(),
                 cause,
             };
-            let text = std::fs::read(path).map_err(|cause| failed(cause.to_string()))?;
+            let text = read_private(path, MAX_SECRETS_BYTES)?;
             return password_of(&text, &self.user).map_err(failed);
         }
         if let Some(path) = &self.password_file {
-            let text = std::fs::read_to_string(path).map_err(|cause| InvalidSettings::Secret {
-                path: path.clone(),
-                cause: cause.to_string(),
-            })?;
+            let text = read_private(path, MAX_SECRETS_BYTES)?;
             return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
         }
         Ok(self
@@ -312,9 +350,8 @@ impl ClickHouse {
 }
 
 /// Finds a user's password in `{"<user>": {"user": …, "password": …}, …}`.
-fn password_of(json: &[u8], user: &str) -> Result<String, String> {
-    let users: serde_json::Value =
-        serde_json::from_slice(json).map_err(|_| "not JSON".to_owned())?;
+fn password_of(json: &str, user: &str) -> Result<String, String> {
+    let users: serde_json::Value = serde_json::from_str(json).map_err(|_| "not JSON".to_owned())?;
     let password = users
         .get(user)
         .and_then(|entry| entry.get("password")?.as_str());

@@ -13,9 +13,13 @@ mod outbox;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod url;
 
 pub(crate) use clicks::{AwaitedClick, ClickSearch};
 pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, ReceiverIs, Sale, Search};
+
+pub use url::StoreUrlError;
+pub(crate) use url::{check as check_url, has_password};
 
 use crate::report::{Placed, Verdict};
 use crate::settings::Settings;

@@ -47,7 +47,7 @@ fn mistakes_are_named_with_their_line() {
     let said = mistake(url, "[limits]\npending_bytes = \"1KiB\"");
     assert!(said.contains("at least \"1MiB\""), "{said}");
     let said = mistake("url = \"127.0.0.1:8123\"", "");
-    assert!(said.contains("must be http://host:port"), "{said}");
+    assert!(said.contains("must be https://host:port"), "{said}");
 }
 
 #[test]
@@ -88,12 +88,64 @@ fn the_store_is_postgresql_or_a_file_and_its_password_is_never_shown() {
         "{said}"
     );
     let folder = tempfile::tempdir().expect("a folder");
-    let more = "[store]\nurl = \"postgres://me:hush@db/tracking\"";
+    let more = "[store]\nurl = \"postgres://me:hush@db/tracking?sslmode=verify-full\"";
+    let config = write_settings(folder.path(), url, more);
+    let output = check(&config);
+    let said = String::from_utf8(output.stderr).expect("text");
     assert!(
-        check(&write_settings(folder.path(), url, more))
-            .status
-            .success()
+        !output.status.success() && said.contains("chmod 600"),
+        "{said}"
     );
+    set_mode(&config, 0o600);
+    assert!(check(&config).status.success());
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("settable");
+}
+
+#[test]
+fn secret_files_that_others_can_read_are_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| folder.path().join(name);
+    let url = "url = \"http://127.0.0.1:8123\"";
+    let credentials = r#"{"tracker": {"user": "tracker", "password": "hush"}}"#;
+    for (name, text, settings) in [
+        (
+            "password",
+            "hush\n",
+            format!("{url}\npassword_file = {:?}", at("password")),
+        ),
+        (
+            "users.json",
+            credentials,
+            format!("{url}\ncredentials = {:?}", at("users.json")),
+        ),
+        ("aggregator.toml", "", format!("{url}\npassword = \"hush\"")),
+        ("tls/aggregator.key", "", url.to_owned()),
+    ] {
+        let file = at(name);
+        if name.starts_with("tls") {
+            use event_shipping::tls::{Role, load_or_create};
+            load_or_create(&at("tls"), Role::Aggregator).expect("certificates");
+        } else {
+            std::fs::write(&file, text).expect("written");
+        }
+        let config = write_settings(folder.path(), &settings, "");
+        set_mode(&config, 0o600);
+        set_mode(&file, 0o640);
+        let output = check(&config);
+        let said = String::from_utf8(output.stderr).expect("text");
+        let remedy = format!("chmod 600 {}", file.display());
+        assert!(
+            !output.status.success() && said.contains(&remedy),
+            "{name}: {said}"
+        );
+        assert!(!said.contains("hush"), "{said}");
+        set_mode(&file, 0o600);
+        assert!(check(&config).status.success(), "{name}");
+    }
 }
 
 #[test]

@@ -32,6 +32,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    daemon::private::restrict_new_files();
     daemon::logs::init();
     let outcome = match Arguments::parse().command {
         Command::Serve { config } => daemon::settings::load::<Settings>(&config)

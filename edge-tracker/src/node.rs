@@ -1,5 +1,6 @@
 //! Puts an edge node together, starts it, and stops it in an order that loses nothing.
 
+mod set_aside;
 mod upkeep;
 
 use crate::click_path::{ClickPath, Shared};
@@ -38,6 +39,7 @@ const REPLAY_BYTES: usize = 4 << 20;
 /// When it can't start; the message says what to do.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     settings.check()?;
+    daemon::private::restrict_directory(&settings.data_dir);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -68,6 +70,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         server::bind(settings.http.listen, settings.worker_count(), limits)
             .with_context(|| format!("can't listen on {}", settings.http.listen))?;
     let admin = serve_admin(settings, &metrics, stopping.clone()).await?;
+    let retention = set_aside::retention(settings, &metrics)?;
     let (stop_workers, workers_stop) = watch::channel(false);
     let (stop_rest, rest_stop) = watch::channel(false);
     let workers = start_workers(&shared, &metrics, listeners, writers, limits, &workers_stop)?;
@@ -81,6 +84,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         filters_dir: filters_dir(settings),
     };
     let upkeep = tokio::task::spawn_local(upkeep.run(rest_stop.clone()));
+    tokio::task::spawn_local(retention.run());
     let shipper = tokio::task::spawn_local(shipper.run(rest_stop));
     println!("{}", ready_line(listening, admin));
     tracing::info!(%listening, %admin, workers = workers.len(), "ready");

@@ -4,6 +4,7 @@ use crate::unique::UniqueSettings;
 use crate::visitor::VisitorSettings;
 use crate::visitor::address::ForwardedHeader;
 use crate::visitor::geo::GeoSettings;
+use daemon::retention::RetentionSettings;
 use daemon::settings::{ByteSize, Period, Within};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -47,6 +48,9 @@ pub struct Settings {
     /// Who we are to the aggregator.
     #[serde(default)]
     pub tls: TlsSettings,
+    /// How long set-aside files are kept.
+    #[serde(default)]
+    pub retention: RetentionSettings,
     /// Functions for postbacks and webhooks; none when absent.
     pub functions: Option<FunctionsSettings>,
 }

@@ -4,13 +4,24 @@
 use super::columns::Columns;
 use super::database::{Database, SinkError, Tables};
 use crate::explain::explain;
-use crate::settings;
+use crate::settings::{self, Transport};
 use clickhouse::{Client, Compression};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Sending a chunk, and everything ClickHouse does until it answers, may each take this long.
 const SEND: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(120);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+/// Below the 3 s after which ClickHouse closes a connection that is idle.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sent, and compressed if that is worth it, at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -86,22 +97,40 @@ impl ClickHouse {
 
 /// A client that knows who it is, and no database.
 pub(super) fn client(settings: &settings::ClickHouse) -> Result<Client, SinkError> {
-    let client = Client::default()
+    let (client, compression) = match settings.transport()? {
+        Transport::Tls => (encrypted(settings.authorities()?), Compression::Lz4),
+        // Compressing for the same machine costs both sides and saves nothing.
+        Transport::Loopback => (Client::default(), Compression::None),
+        Transport::Plaintext => (Client::default(), Compression::Lz4),
+    };
+    let client = client
         .with_url(&settings.url)
         .with_user(&settings.user)
         .with_password(settings.login()?)
-        .with_compression(compression(&settings.url));
+        .with_compression(compression);
     Ok(client.with_product_info("aggregator", env!("CARGO_PKG_VERSION")))
 }
 
-/// Compressing for the same machine costs both sides and saves nothing.
-fn compression(url: &str) -> Compression {
-    let host = url.trim_start_matches("http://");
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    let near = ["127.0.0.1", "localhost", "[::1]"].contains(&host.trim_end_matches('/'));
-    if near {
-        Compression::None
-    } else {
-        Compression::Lz4
-    }
+/// A client that sends nothing to a server without a certificate of one of `authorities`.
+fn encrypted(authorities: RootCertStore) -> Client {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the versions it comes with")
+        .with_root_certificates(authorities)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.set_keepalive(Some(TCP_KEEPALIVE_INTERVAL));
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.enforce_http(false);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .enable_http1()
+        .wrap_connector(tcp);
+    let http = legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .build(connector);
+    Client::with_http_client(http)
 }

@@ -40,12 +40,14 @@ impl Engine {
 
     /// The keys of the aggregator's `[clickhouse]`.
     pub fn settings(&self) -> String {
+        self.settings_at(&self.url())
+    }
+
+    /// As [`Engine::settings`], for an address that leads here.
+    pub fn settings_at(&self, url: &str) -> String {
         let credentials = self.launch.data_dir.join("credentials.json");
-        format!(
-            "url = \"{}\"\ncredentials = \"{}\"",
-            self.url(),
-            credentials.display()
-        )
+        let credentials = credentials.display();
+        format!("url = \"{url}\"\ncredentials = \"{credentials}\"")
     }
 
     /// A client that may only read.
@@ -66,6 +68,10 @@ impl Engine {
             .with_user(credentials.tracker.user)
             .with_password(credentials.tracker.password)
             .with_database("tracking")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.launch.http_port
     }
 
     fn url(&self) -> String {

@@ -5,6 +5,7 @@
     reason = "each test file uses its own part"
 )]
 
+pub mod authority;
 pub mod edge;
 pub mod engine;
 pub mod process;

@@ -46,6 +46,7 @@ fn config_xml(data: &Path, port: u16, users: &Path) -> String {
     let (store, users, data) = (store.display(), users.display(), data.display());
     format!(
         "<clickhouse>
+  <umask>077</umask>
   <logger><level>warning</level><console>1</console></logger>
   <path>{store}/</path>
   <tmp_path>{data}/tmp/</tmp_path>

@@ -1,11 +1,15 @@
 //! The engine's users and their passwords, made at the first start.
 
+use daemon::files::{PrivateFileError, read_private};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// Two users take a fraction of it.
+const MAX_BYTES: u64 = 64 << 10;
 
 /// Who may use the engine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,9 +47,15 @@ impl Credentials {
     /// Reads the credentials of the engine in `data`.
     ///
     /// # Errors
-    /// When they can't be read.
+    /// When they can't be read, or others can read them.
     pub fn load(data: &Path) -> io::Result<Self> {
-        Ok(serde_json::from_slice(&std::fs::read(Self::file(data))?)?)
+        let text = read_private(&Self::file(data), MAX_BYTES).map_err(|error| match error {
+            PrivateFileError::Io { cause, .. } => cause,
+            exposed @ PrivateFileError::Exposed(_) => {
+                io::Error::new(io::ErrorKind::PermissionDenied, exposed)
+            }
+        })?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     pub(crate) fn load_or_create(data: &Path) -> io::Result<Self> {
@@ -80,5 +90,22 @@ impl Credentials {
         file.sync_all()?;
         std::fs::rename(aside, Self::file(data))?;
         Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn credentials_that_others_can_read_are_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        Credentials::load_or_create(dir.path()).expect("made");
+        let path = Credentials::file(dir.path());
+        std::fs::set_permissions(path, Permissions::from_mode(0o644)).expect("settable");
+        let error = Credentials::load_or_create(dir.path()).expect_err("exposed");
+        assert!(error.to_string().contains("chmod 600"), "{error}");
     }
 }

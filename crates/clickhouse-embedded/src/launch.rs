@@ -4,8 +4,9 @@ use crate::credentials::Credentials;
 use crate::ports::free_port;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -74,14 +75,16 @@ impl Launch {
         if !self.launcher.is_file() {
             return Err(StartError::NotBuilt(self.launcher.clone()));
         }
-        std::fs::create_dir_all(&self.data_dir)?;
+        let mut dir = DirBuilder::new();
+        dir.recursive(true).mode(0o700).create(&self.data_dir)?;
         let port = if self.http_port == 0 {
             free_port()?
         } else {
             self.http_port
         };
         let log = self.data_dir.join("engine.log");
-        let output = File::options().create(true).append(true).open(&log)?;
+        let mut output = File::options();
+        let output = output.create(true).append(true).mode(0o600).open(&log)?;
         let child = Command::new(&self.launcher)
             .args([
                 "serve",

@@ -33,6 +33,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    daemon::private::restrict_new_files();
+    daemon::logs::init();
     let outcome = match Arguments::parse().command {
         Command::Serve {
             data,

@@ -52,6 +52,7 @@ pub fn serve(data: &Path, port: u16, with_parent: bool) -> Result<Infallible, Se
         .create(data)
         .map_err(io)?;
     let data = data.canonicalize().map_err(io)?;
+    daemon::private::restrict_directory(&data);
     let lock = File::create(data.join("engine.lock")).map_err(io)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}

@@ -1,7 +1,7 @@
 //! Files that operators write: whether one has changed, and texts that nobody else may read.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -53,14 +53,37 @@ pub fn read_private(path: &Path, most: u64) -> Result<String, PrivateFileError> 
         path: path.into(),
         cause,
     };
-    let metadata = fs::metadata(path).map_err(io)?;
-    if metadata.permissions().mode() & 0o077 != 0 {
+    let file = File::open(path).map_err(io)?;
+    // Of the open file: another may have its name by now.
+    let metadata = file.metadata().map_err(io)?;
+    if is_exposed(&metadata) {
         return Err(PrivateFileError::Exposed(path.into()));
     }
-    if metadata.len() > most {
+    let mut text = String::new();
+    let read = file.take(most.saturating_add(1)).read_to_string(&mut text);
+    if read.map_err(io)? as u64 > most {
         return Err(io(io::ErrorKind::FileTooLarge.into()));
     }
-    fs::read_to_string(path).map_err(io)
+    Ok(text)
+}
+
+/// Refuses a file of secrets that others can access; for files that something else reads.
+///
+/// # Errors
+/// When it can't be seen, or can be accessed by others.
+pub fn require_private(path: &Path) -> Result<(), PrivateFileError> {
+    let metadata = fs::metadata(path).map_err(|cause| PrivateFileError::Io {
+        path: path.into(),
+        cause,
+    })?;
+    if is_exposed(&metadata) {
+        return Err(PrivateFileError::Exposed(path.into()));
+    }
+    Ok(())
+}
+
+fn is_exposed(metadata: &Metadata) -> bool {
+    metadata.permissions().mode() & 0o077 != 0
 }
 
 #[cfg(test)]

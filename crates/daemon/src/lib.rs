@@ -1,5 +1,5 @@
-//! What both daemons need around their work: settings and other files of operators, logs, admin
-//! endpoints, signals.
+//! What both daemons need around their work: settings and other files of operators, private files and
+//! their expiry, logs, admin endpoints, signals.
 //!
 //! Nothing about clicks, journals or ClickHouse belongs here.
 #![forbid(unsafe_code)]
@@ -7,5 +7,7 @@
 pub mod admin;
 pub mod files;
 pub mod logs;
+pub mod private;
+pub mod retention;
 pub mod settings;
 pub mod stop;

@@ -149,6 +149,28 @@ fn keys_are_for_their_owner_alone() {
 }
 
 #[test]
+fn key_that_others_can_read_is_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let dir = folder.path().join("tls");
+    for (role, name) in [
+        (Role::Edge, "edge.key"),
+        (Role::Aggregator, "aggregator.key"),
+    ] {
+        tls::load_or_create(&dir, role).expect("certificates");
+        let key = dir.join(name);
+        let mode = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&key, mode).expect("settable");
+        let error = tls::load_or_create(&dir, role)
+            .expect_err("exposed")
+            .to_string();
+        assert!(
+            error.contains(&format!("chmod 600 {}", key.display())),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_folder_of_something_else_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("letter.txt"), "dear").expect("written");

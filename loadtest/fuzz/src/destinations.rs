@@ -4,6 +4,8 @@ use crate::folder::folder;
 use crate::input::{Input, piece};
 use bytes::BytesMut;
 use edge_tracker::links::{self, Destination, Slug, Values};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use tempfile::TempDir;
 use url::Url;
@@ -87,6 +89,10 @@ thread_local! {
     static FILE: (TempDir, PathBuf) = {
         let dir = folder();
         let file = dir.path().join("file.toml");
+        // It may hold a password.
+        let mut private = OpenOptions::new();
+        let private = private.write(true).create_new(true).mode(0o600);
+        private.open(&file).expect("made");
         (dir, file)
     };
 }

@@ -15,7 +15,7 @@ const SETTINGS: &str = r#"
     [tls]
     dir = "/none"
     [clickhouse]
-    url = "http://none"
+    url = "http://127.0.0.1:9"
     [blocks]
     max_rows = 200
     max_bytes = "64KiB"

@@ -9,11 +9,19 @@ use tempfile::TempDir;
 /// A running server; stopped and removed when dropped.
 pub(super) struct Postgres {
     folder: TempDir,
+    options: Vec<String>,
     server: Child,
 }
 
 impl Postgres {
+    #[allow(dead_code, reason = "not all tests do")]
     pub(super) fn start() -> Self {
+        Self::start_with(&["listen_addresses="], |_| {})
+    }
+
+    #[allow(dead_code, reason = "not all tests do")]
+    /// A server with these settings; `prepare` may add files to the directory of its data before it starts.
+    pub(super) fn start_with(options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         if is_root() {
             // PostgreSQL refuses to run as root.
@@ -27,12 +35,22 @@ impl Postgres {
             .args(["-U", "postgres", "-A", "trust"])
             .args(["-E", "UTF8", "--locale", "C", "--no-sync"]);
         run(&mut initdb);
-        let server = spawn(folder.path());
-        let this = Self { folder, server };
+        prepare(&data);
+        if is_root() {
+            run(Command::new("chown").args(["-R", "postgres:"]).arg(&data));
+        }
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        let server = spawn(folder.path(), &options);
+        let this = Self {
+            folder,
+            options,
+            server,
+        };
         this.wait();
         this
     }
 
+    #[allow(dead_code, reason = "not all tests do")]
     pub(super) fn url(&self) -> String {
         let folder = self.folder.path().display();
         format!("postgres://postgres@localhost/postgres?host={folder}")
@@ -42,7 +60,7 @@ impl Postgres {
     #[allow(dead_code, reason = "not all tests do")]
     pub(super) fn crash_and_restart(&mut self) {
         self.crash();
-        self.server = spawn(self.folder.path());
+        self.server = spawn(self.folder.path(), &self.options);
         self.wait();
     }
 
@@ -57,6 +75,8 @@ impl Postgres {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut ready = tool("pg_isready");
         ready.arg("-q").arg("-h").arg(self.folder.path());
+        let port = self.options.iter().find_map(|it| it.strip_prefix("port="));
+        ready.args(["-p", port.unwrap_or("5432")]);
         while !ready.status().expect("it runs").success() {
             assert!(Instant::now() < deadline, "PostgreSQL does not answer");
             std::thread::sleep(Duration::from_millis(50));
@@ -70,13 +90,14 @@ impl Drop for Postgres {
     }
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, options: &[String]) -> Child {
     tool("postgres")
         .arg("-D")
         .arg(folder.join("data"))
         .arg("-k")
         .arg(folder)
-        .args(["-c", "listen_addresses=", "-c", "fsync=off"])
+        .args(["-c", "fsync=off"])
+        .args(options.iter().flat_map(|option| ["-c", option]))
         .stderr(Stdio::null())
         .spawn()
         .expect("postgres starts")

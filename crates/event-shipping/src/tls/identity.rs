@@ -1,6 +1,7 @@
 //! Reading certificates and keys, and making quinn's configurations of them.
 
 use super::{ALPN, develop, reset, transport};
+use daemon::files::{PrivateFileError, read_private};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -12,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 use thiserror::Error;
+
+/// No key is longer, with its certificates in the same file.
+const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// Which side of the connection a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,9 @@ pub enum TlsError {
         /// Why.
         cause: io::Error,
     },
+    /// The key can't be read, or others can read it.
+    #[error(transparent)]
+    Key(#[from] PrivateFileError),
     /// A file is not PEM of the kind needed.
     #[error("{path} does not hold the PEM section needed: {cause}", path = path.display())]
     Pem {
@@ -115,7 +122,7 @@ impl fmt::Debug for Identity {
 /// Reads the PEM files of one side.
 ///
 /// # Errors
-/// When a file can't be read or does not hold what it should.
+/// When a file can't be read or does not hold what it should, or others can read the key.
 pub fn load(files: &Files) -> Result<Identity, TlsError> {
     let mut authorities = RootCertStore::empty();
     for certificate in certificates(&files.authority)? {
@@ -126,8 +133,9 @@ pub fn load(files: &Files) -> Result<Identity, TlsError> {
                 cause: cause.to_string(),
             })?;
     }
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|cause| pem_error(&files.key, cause))?;
+    let key = read_private(&files.key, MAX_KEY_BYTES)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+        .map_err(|cause| pem_error(&files.key, cause))?;
     Ok(Identity {
         authorities: Arc::new(authorities),
         chain: certificates(&files.certificate)?,

@@ -1,0 +1,126 @@
+//! Which connections to databases are safe: TLS with a checked certificate, this machine's loopback, and
+//! plain text only where the operator allows it. How connections are made is not known here.
+
+use super::{ClickHouse, InvalidSettings};
+use http::Uri;
+use http::uri::Scheme;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// What a connection to a database is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Encrypted; the server's certificate is checked.
+    Tls,
+    /// Plain text that stays on this machine.
+    Loopback,
+    /// Plain text over a network.
+    Plaintext,
+}
+
+/// Whether a URL's host is this machine, seen from itself.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse::<IpAddr>();
+    address.map_or_else(
+        |_| bare.eq_ignore_ascii_case("localhost"),
+        |address| address.to_canonical().is_loopback(),
+    )
+}
+
+impl ClickHouse {
+    /// What the connection is like.
+    ///
+    /// # Errors
+    /// When the URL can't be used, or leads over a network in plain text without permission.
+    pub(crate) fn transport(&self) -> Result<Transport, InvalidSettings> {
+        let url: Uri = self.url.parse().map_err(|_| InvalidSettings::Url)?;
+        let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else {
+            return Err(InvalidSettings::Url);
+        };
+        let rest = url.path_and_query().map_or("/", |rest| rest.as_str());
+        if authority.host().is_empty() || authority.as_str().contains('@') || rest != "/" {
+            return Err(InvalidSettings::Url);
+        }
+        if *scheme == Scheme::HTTPS {
+            return Ok(Transport::Tls);
+        }
+        if *scheme != Scheme::HTTP {
+            return Err(InvalidSettings::Url);
+        }
+        if self.ca_file.is_some() {
+            return Err(InvalidSettings::UnusedAuthorities);
+        }
+        if is_loopback(authority.host()) {
+            return Ok(Transport::Loopback);
+        }
+        if self.allow_plaintext {
+            return Ok(Transport::Plaintext);
+        }
+        Err(InvalidSettings::Plaintext)
+    }
+
+    /// The certificates that a server's certificate may be signed by: those of `ca_file` and no other, or
+    /// else the public ones that browsers trust.
+    ///
+    /// # Errors
+    /// When the file can't be read or holds no certificates.
+    pub fn authorities(&self) -> Result<RootCertStore, InvalidSettings> {
+        match &self.ca_file {
+            Some(path) => read_authorities(path),
+            None => Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()),
+        }
+    }
+}
+
+fn read_authorities(path: &Path) -> Result<RootCertStore, InvalidSettings> {
+    let failed = |cause: String| InvalidSettings::Authorities {
+        path: path.into(),
+        cause,
+    };
+    let certificates =
+        CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+    let mut store = RootCertStore::empty();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+        let added = store.add(certificate);
+        added.map_err(|error| failed(error.to_string()))?;
+    }
+    if store.is_empty() {
+        return Err(failed("holds no certificate".to_owned()));
+    }
+    Ok(store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_hosts_are_told_from_others() {
+        for host in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "[::1]",
+            "::1",
+            "localhost",
+            "LocalHost",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::]",
+            "localhost.example",
+            "127.0.0.1.example",
+            "",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! PostgreSQL's URL: which parameters it may have, and that it leads over no network in plain text.
+
+use crate::settings::is_loopback;
+use daemon::files::{PrivateFileError, require_private};
+use percent_encoding::percent_decode_str;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use std::path::Path;
+use std::str::FromStr as _;
+use thiserror::Error;
+
+/// Those that sqlx knows. It logs any other with its value, which may be a misspelled password.
+const PARAMETERS: [&str; 11] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+];
+
+/// A URL that can't be used. It may hold a password, so it is not repeated.
+#[derive(Debug, Error)]
+pub enum StoreUrlError {
+    /// It is not PostgreSQL's.
+    #[error(
+        "[store] url must be postgres://user:password@host:port/database, or be left out for SQLite"
+    )]
+    Malformed,
+    /// It has a parameter that is not known.
+    #[error("[store] url has an unknown parameter; known are {}", PARAMETERS.join(", "))]
+    Parameter,
+    /// Others on the network could read or change what is sent.
+    #[error(
+        "[store] url leads to another machine without a checked certificate: add \
+         ?sslmode=verify-full (and &sslrootcert=FILE for an authority of your own), or set \
+         store.allow_plaintext = true if the network is trusted"
+    )]
+    Plaintext,
+    /// The key of the client's certificate.
+    #[error("[store] url: sslkey: {0}")]
+    Key(#[from] PrivateFileError),
+}
+
+/// Whether the URL holds a password.
+pub(crate) fn has_password(url: &str) -> bool {
+    let (main, query) = url.split_once('?').unwrap_or((url, ""));
+    let (_, main) = main.split_once("://").unwrap_or(("", main));
+    let user = main.rsplit_once('@').map_or("", |(user, _)| user);
+    user.contains(':') || query.split('&').any(|pair| pair.starts_with("password="))
+}
+
+/// Checks a URL without connecting.
+pub(crate) fn check(url: &str, allow_plaintext: bool) -> Result<(), StoreUrlError> {
+    if !["postgres://", "postgresql://"]
+        .iter()
+        .any(|it| url.starts_with(it))
+    {
+        return Err(StoreUrlError::Malformed);
+    }
+    let (_, query) = url.split_once('?').unwrap_or((url, ""));
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').ok_or(StoreUrlError::Parameter)?;
+        if !PARAMETERS.contains(&key) {
+            return Err(StoreUrlError::Parameter);
+        }
+        if key == "sslkey" {
+            let path = percent_decode_str(value).decode_utf8_lossy();
+            require_private(Path::new(&*path))?;
+        }
+    }
+    let options = PgConnectOptions::from_str(url).map_err(|_| StoreUrlError::Malformed)?;
+    // `require` and `verify-ca` accept certificates of anybody, and of any server.
+    let is_checked = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull);
+    if is_checked || allow_plaintext || is_local(&options) {
+        Ok(())
+    } else {
+        Err(StoreUrlError::Plaintext)
+    }
+}
+
+fn is_local(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    options.get_socket().is_some() || host.starts_with('/') || is_loopback(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_needs_a_checked_certificate() {
+        for url in [
+            "postgres://me:hush@127.0.0.1/db",
+            "postgres://me@[::1]:5432/db",
+            "postgres://me@localhost/db?host=/run/postgresql",
+            "postgres://me:hush@db.example/db?sslmode=verify-full",
+        ] {
+            assert!(check(url, false).is_ok(), "{url}");
+        }
+        for mode in [
+            "",
+            "?sslmode=disable",
+            "?sslmode=prefer",
+            "?sslmode=require",
+            "?sslmode=verify-ca",
+        ] {
+            let url = format!("postgres://me:hush@db.example/db{mode}");
+            let error = check(&url, false).expect_err("plain text").to_string();
+            assert!(
+                error.contains("store.allow_plaintext") && !error.contains("hush"),
+                "{error}"
+            );
+            assert!(check(&url, true).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn unknown_parameters_are_refused_without_their_value() {
+        let error = check("postgres://me@localhost/db?passwrod=hush", false);
+        let error = error.expect_err("unknown").to_string();
+        assert!(
+            error.contains("unknown parameter") && !error.contains("hush"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn passwords_in_urls_are_found() {
+        assert!(has_password("postgres://me:hush@db/x"));
+        assert!(has_password(
+            "postgres://me@db/x?sslmode=require&password=hush"
+        ));
+        assert!(!has_password(
+            "postgres://me@db:5432/x?host=/run/postgresql"
+        ));
+        assert!(!has_password("postgres://db:5432/x"));
+    }
+}

@@ -1,0 +1,195 @@
+//! ClickHouse and PostgreSQL over TLS: what the right authority signed is used, anything else is refused, and
+//! plain text leaves this machine only where the operator allows it.
+
+mod common;
+#[path = "../src/store/tests/postgres.rs"]
+mod postgres;
+
+use aggregator::settings;
+use common::authority::Authority;
+use common::edge::Edge;
+use common::engine::Engine;
+use common::reports::{CYCLE, report};
+use common::{NODE, PORTS, client, page, until, write_settings};
+use postgres::Postgres;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::PoisonError;
+
+/// A server that refuses plain text over TCP, and its URL without parameters.
+fn encrypted_postgres(authority: &Authority) -> (Postgres, String) {
+    let _alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    let options = [
+        "listen_addresses=127.0.0.1",
+        &format!("port={port}"),
+        "ssl=on",
+        "ssl_cert_file=server.crt",
+        "ssl_key_file=server.key",
+    ];
+    let server = Postgres::start_with(&options, |data| {
+        authority.issue().write(data);
+        let access = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        std::fs::write(data.join("pg_hba.conf"), access).expect("written");
+    });
+    let url = format!("postgres://postgres@localhost:{port}/postgres");
+    (server, url)
+}
+
+async fn start(folder: &Path, clickhouse: &str, more: &str) -> aggregator::Running {
+    let path = write_settings(folder, clickhouse, more);
+    let settings = settings::read(&path).expect("sound settings");
+    aggregator::start(settings).await.expect("started")
+}
+
+/// Why the aggregator is not ready, once it names `what`.
+async fn unready(aggregator: &aggregator::Running, what: &str) -> String {
+    let mut text = String::new();
+    until(what, async || {
+        let (status, body) = page(aggregator.admin(), "/readyz").await;
+        text = body;
+        status == 503 && text.contains(what)
+    })
+    .await;
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_reach_both_databases_over_tls() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new();
+    let ca = authority.write(folder.path().join("databases.pem"));
+    let engine = Engine::start(folder.path());
+    let endpoint = authority.issue().terminate(engine.port()).await;
+    let url = format!("https://localhost:{}", endpoint.port());
+    let clickhouse = format!("{}\nca_file = {ca:?}", engine.settings_at(&url));
+    let (_server, url) = encrypted_postgres(&authority);
+    let store = format!(
+        "[store]\nurl = \"{url}?sslmode=verify-full&sslrootcert={}\"\n[blocks]\nmax_age = \"30ms\"",
+        ca.display()
+    );
+    let aggregator = start(folder.path(), &clickhouse, &store).await;
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append_each(CYCLE, report);
+    while !edge.is_done() {
+        edge.ship(aggregator.listening(), client(folder.path()))
+            .await;
+    }
+    let rows = "SELECT count() FROM conversions";
+    let rows: u64 = engine.reader().query(rows).fetch_one().await.expect("rows");
+    assert_eq!(rows, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_of_another_authority_are_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (right, wrong) = (Authority::new(), Authority::new());
+    let ca = wrong.write(folder.path().join("wrong.pem"));
+    let engine = Engine::start(folder.path());
+    let endpoint = right.issue().terminate(engine.port()).await;
+    let url = format!("https://localhost:{}", endpoint.port());
+
+    let clickhouse = format!("{}\nca_file = {ca:?}", engine.settings_at(&url));
+    let aggregator = start(folder.path(), &clickhouse, "").await;
+    let text = unready(&aggregator, "certificate").await;
+    assert!(
+        text.contains("ClickHouse") && text.contains("invalid peer certificate"),
+        "{text}"
+    );
+    aggregator.stop().await;
+
+    // No authority of ours is among those of browsers.
+    let aggregator = start(folder.path(), &engine.settings_at(&url), "").await;
+    let text = unready(&aggregator, "certificate").await;
+    assert!(
+        text.contains("ClickHouse") && text.contains("invalid peer certificate"),
+        "{text}"
+    );
+    aggregator.stop().await;
+
+    let (_server, url) = encrypted_postgres(&right);
+    let store = format!(
+        "[store]\nurl = \"{url}?sslmode=verify-full&sslrootcert={}\"\n[blocks]\nmax_age = \"30ms\"",
+        ca.display()
+    );
+    let aggregator = start(folder.path(), &engine.settings(), &store).await;
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append_each(CYCLE, report);
+    let (address, quic) = (aggregator.listening(), client(folder.path()));
+    let shipping = tokio::spawn(async move { edge.ship(address, quic).await });
+    let text = unready(&aggregator, "certificate").await;
+    assert!(
+        text.contains("store: ") && text.contains("invalid peer certificate"),
+        "{text}"
+    );
+    shipping.abort();
+}
+
+#[test]
+fn plain_text_over_a_network_must_be_allowed() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let read = |clickhouse: &str, more: &str| {
+        let path = write_settings(folder.path(), clickhouse, more);
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).expect("settable");
+        settings::read(&path)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let here = r#"url = "http://127.0.0.1:8123""#;
+    for url in [
+        "http://10.0.0.7:8123",
+        "http://clickhouse.example:8123",
+        "http://[fd00::7]:8123",
+    ] {
+        let url = format!("url = \"{url}\"");
+        let error = read(&url, "").expect_err("plain text");
+        assert!(
+            error.contains("clickhouse.allow_plaintext = true"),
+            "{error}"
+        );
+        assert_eq!(read(&format!("{url}\nallow_plaintext = true"), ""), Ok(()));
+    }
+    for url in [
+        "http://[::1]:8123",
+        "http://localhost:8123",
+        "https://clickhouse.example:8443",
+    ] {
+        assert_eq!(read(&format!("url = \"{url}\""), ""), Ok(()), "{url}");
+    }
+    let store = "[store]\nurl = \"postgres://me:hush@db.example/tracking";
+    let error = read(here, &format!("{store}?sslmode=require\"")).expect_err("unchecked");
+    assert!(
+        error.contains("store.allow_plaintext = true") && !error.contains("hush"),
+        "{error}"
+    );
+    assert_eq!(
+        read(here, &format!("{store}\"\nallow_plaintext = true")),
+        Ok(())
+    );
+    assert_eq!(
+        read(here, &format!("{store}?sslmode=verify-full\"")),
+        Ok(())
+    );
+}
+
+#[test]
+fn urls_with_passwords_are_never_shown() {
+    let folder = tempfile::tempdir().expect("a directory");
+    for url in [
+        "http://me:hush@127.0.0.1:8123",
+        "https://db.example/?user=me&password=hush",
+        "ftp://me:hush@db.example",
+        "hush",
+    ] {
+        let path = write_settings(folder.path(), &format!("url = \"{url}\""), "");
+        let error = settings::read(&path).expect_err("refused").to_string();
+        assert!(
+            error.contains("[clickhouse] url") && !error.contains("hush"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! Files and directories that only this process's user may access.
+
+use rustix::fs::Mode;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// The permission bits of group and others.
+const OTHERS: u32 = 0o077;
+
+/// Makes every file and directory that this process creates from now on accessible to its user only,
+/// whatever umask it was started with. To be called first in `main`, while there is one thread.
+pub fn restrict_new_files() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+}
+
+/// Takes away the access that group and others have to an existing data directory.
+///
+/// A directory of another owner stays as it is, as a mounted volume may be; what is created in it is
+/// private all the same.
+pub fn restrict_directory(dir: &Path) {
+    match tighten(dir) {
+        Ok(None) => {}
+        Ok(Some(mode)) => tracing::warn!(
+            directory = %dir.display(),
+            mode = format_args!("{mode:o}"),
+            "other users could access the data directory; its mode is 700 now"
+        ),
+        Err(error) => tracing::warn!(
+            directory = %dir.display(),
+            %error,
+            "other users may access the data directory; run as its owner: chmod 700 {}",
+            dir.display()
+        ),
+    }
+}
+
+/// The mode that the directory had, where it was too wide.
+fn tighten(dir: &Path) -> io::Result<Option<u32>> {
+    let mode = match fs::metadata(dir) {
+        Ok(metadata) => metadata.permissions().mode() & 0o7777,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if mode & OTHERS == 0 {
+        return Ok(None);
+    }
+    fs::set_permissions(dir, Permissions::from_mode(mode & !OTHERS))?;
+    Ok(Some(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_directory_is_tightened_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let set = |mode| fs::set_permissions(dir.path(), Permissions::from_mode(mode));
+        set(0o755).expect("settable");
+        assert_eq!(tighten(dir.path()).expect("ours"), Some(0o755));
+        assert_eq!(tighten(dir.path()).expect("ours"), None);
+        let mode = fs::metadata(dir.path())
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let absent = dir.path().join("absent");
+        assert_eq!(tighten(&absent).expect("nothing to do"), None);
+    }
+}
