@@ -509,3 +509,53 @@ async fn replayed_signed_report_is_a_repeat() {
     let rejected = "SELECT substring(detail, 1, 18) FROM rejections";
     assert_eq!(texts(&engine, rejected).await, ["127 outside_window"]);
 }
+
+#[test]
+fn wrong_report_files_are_refused_without_their_values() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
+    let section = reports_settings(folder, "");
+    let check = |section: &str| {
+        let settings = common::without_clickhouse(folder, section);
+        let reports = settings.reports.expect("a section");
+        let checked = aggregator::check_reports(&reports);
+        checked.map_or_else(|error| error.to_string(), |()| String::new())
+    };
+    assert_eq!(check(&section), "");
+    let lines = section.lines().filter(|line| !line.starts_with("links"));
+    let without_links = lines.collect::<Vec<_>>().join("\n");
+    let refused = check(&without_links);
+    assert!(
+        refused.contains("the advertiser signs converts clicks by offers"),
+        "{refused}"
+    );
+    for (file, text, expected) in [
+        (
+            "advertisers.toml",
+            "[a]\nauth = [{ secret_path = \"S3CRET\" }]\n",
+            "[a] auth: secrets",
+        ),
+        (
+            "secrets.toml",
+            "[click_id.keys]\n1 = \"S3CRET\"\n",
+            "64 hexadecimal digits",
+        ),
+        (
+            "variables.toml",
+            "kyc_keys = S3CRET\n",
+            "lines of name = \"value\"",
+        ),
+    ] {
+        let path = folder.join(file);
+        let before = std::fs::read_to_string(&path).expect("read");
+        write_private(&path, text);
+        let refused = check(&section);
+        let shows = refused.contains(expected) && refused.contains(file);
+        assert!(shows && !refused.contains("S3CRET"), "{refused}");
+        write_private(&path, &before);
+    }
+    let readable = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(folder.join("secrets.toml"), readable).expect("set");
+    assert!(check(&section).contains("chmod 600"));
+}

@@ -28,6 +28,7 @@ migrations! {
     2 "0002_hourly";
     3 "0003_conversions";
     4 "0004_attribution";
+    6 "0006_uniqueness";
 }
 
 impl Migration {
@@ -92,6 +93,7 @@ mod tests {
                 let repeatable = [
                     "IF NOT EXISTS tracking.",
                     "CREATE OR REPLACE VIEW tracking.",
+                    "DROP VIEW IF EXISTS tracking.",
                 ];
                 assert!(
                     repeatable.iter().any(|it| statement.contains(it))

@@ -176,6 +176,24 @@ async fn a_block_inserted_again_with_its_token_is_there_once_even_after_a_crash(
     }
 }
 
+#[tokio::test]
+async fn visits_of_unknown_uniqueness_are_counted_apart() {
+    let data = tempfile::tempdir().expect("a directory");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    // Unique, repeated, unknown, and a bot that is unknown, which does not count.
+    let insert = "INSERT INTO clicks (id, time, campaign, visitor, flags) \
+                  SELECT toString(number), now64(6), 'c', number, [0, 0, 0, 1, 1, 256, 258][number + 1] \
+                  FROM numbers(7)";
+    client.query(insert).execute().await.expect("inserted");
+    let sums = "SELECT sum(counted), sum(uniques), sum(repeated), sum(unknown), sum(bots) FROM clicks_by_hour";
+    assert_eq!(rows(&client, sums).await, ["6|3|2|1|1"]);
+    let marked =
+        "SELECT countIf(uniqueness_unknown), countIf(counted AND uniqueness_unknown) FROM clicks";
+    assert_eq!(rows(&client, marked).await, ["2|1"]);
+}
+
 /// Rows of a question, each as one text.
 async fn rows(client: &Client, sql: &str) -> Vec<String> {
     let sql = sql.replace('?', "??");

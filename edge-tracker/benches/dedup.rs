@@ -12,11 +12,13 @@
 use ahash::RandomState;
 use bloomfilter::Bloom;
 use daemon::settings::ByteSize;
-use edge_tracker::unique::{Filters, UniqueSettings, Use};
+use edge_tracker::unique::{Filters, UniqueSettings, Uniqueness, Use};
+use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::identity::{Ids, Previous};
 use fastbloom::BloomFilter;
 use std::collections::HashSet;
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 use tracking_events::{LinkId, Micros, VisitorId};
 
@@ -99,7 +101,9 @@ fn product(keys: u64) -> Line {
             previous: Previous::Made(VisitorId(key(!number))),
             since: Micros(now / DAY * DAY),
         };
-        filters.check_and_set(Micros(now), Use::Click(LinkId(1)), &ids)
+        let network = Network::of(IpAddr::V4(Ipv4Addr::from((number as u32) << 8)));
+        let known = filters.check_and_set(Micros(now), Use::Click(LinkId(1)), &ids, network);
+        known != Uniqueness::Unique
     };
     let (set_nanos, _) = timed(0..keys, visit);
     let (ask_nanos, wrong) = timed(keys..2 * keys, visit);

@@ -6,8 +6,9 @@
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use edge_tracker::links::{self, Destination, Values};
-use edge_tracker::unique::{Filters, UniqueSettings, Use};
+use edge_tracker::unique::{Filters, UniqueSettings, Uniqueness, Use};
 use edge_tracker::visitor::VisitorSettings;
+use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::agent::{Agents, Recent};
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
 use edge_tracker::visitor::identity::{AgentDigest, Identity, Ids, Previous};
@@ -188,8 +189,10 @@ impl Visits {
             previous: Previous::Made(VisitorId(mixed(!visitor))),
             since: Micros(now / DAY * DAY),
         };
-        self.filters
-            .check_and_set(Micros(now), Use::Click(LinkId(1)), &ids)
+        let network = Network::of(IpAddr::V4(Ipv4Addr::from((visitor as u32) << 8)));
+        let filters = &self.filters;
+        let known = filters.check_and_set(Micros(now), Use::Click(LinkId(1)), &ids, network);
+        known != Uniqueness::Unique
     }
 }
 

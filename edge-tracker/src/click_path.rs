@@ -12,8 +12,8 @@ use crate::query::{Limits, Query};
 use crate::refusal::Refusal;
 use crate::request::{self, Heads, Target};
 use crate::shed::{Level, Shed};
-use crate::unique::{Filters, Use};
-use crate::visitor::address::{self, AddressStorage, ClientAddress};
+use crate::unique::{Filters, Uniqueness, Use};
+use crate::visitor::address::{self, AddressStorage, ClientAddress, Network};
 use crate::visitor::agent::{Agent, Agents, Recent};
 use crate::visitor::geo::{Geo, Place};
 use crate::visitor::identity::Identity;
@@ -173,6 +173,7 @@ impl ClickPath {
         }
         let answer = match self.accept(peer, &request, parsed) {
             Ok(answer) => answer,
+            Err(Refusal::UnknownPath) if request::is_health_check(&request) => Answer::Healthy,
             Err(refusal) => {
                 self.metrics.refused(refusal);
                 return refusal.response();
@@ -185,28 +186,47 @@ impl ClickPath {
         answer.response(headers)
     }
 
-    /// The function that `request` is for, or why it is not called; nothing when it is for none.
+    /// The function that `request` from `peer` is for, or why it is not called; nothing when it is for
+    /// none.
     #[must_use]
-    pub fn function<B>(&self, request: &Request<B>) -> Option<Result<Matched, Refusal>> {
+    pub fn function<B>(
+        &self,
+        peer: IpAddr,
+        request: &Request<B>,
+    ) -> Option<Result<Matched, Refusal>> {
         let functions = self.shared.functions.as_ref()?;
         let path = request.uri().path();
         // Links and pixels are asked for far more often, and are never a function's.
         if path.starts_with("/c/") || path.starts_with("/i/") {
             return None;
         }
+        if request::is_health_check(request) {
+            return None;
+        }
         let function = functions.find(path)?;
-        let taken = self.takes(request);
+        let taken = self.takes(functions, peer, request);
         let taken = taken.inspect_err(|refusal| self.metrics.refused(*refusal));
         Some(taken.map(|()| function))
     }
 
-    /// What holds for functions as for links.
-    fn takes<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+    /// What holds for functions as for links, and how often a network may fail to authenticate.
+    fn takes<B>(
+        &self,
+        functions: &Functions,
+        peer: IpAddr,
+        request: &Request<B>,
+    ) -> Result<(), Refusal> {
         let shared = &*self.shared;
         request::fits(request.uri(), shared.max_url_bytes)?;
         let heads = Heads::find(request.headers(), shared.client_address.header());
         let host = &mut self.state.borrow_mut().texts.host;
-        shared.serves(request.uri(), &heads, host)
+        shared.serves(request.uri(), &heads, host)?;
+        let client = shared.client_address.resolve(peer, heads.hops());
+        if functions.admits(client) {
+            Ok(())
+        } else {
+            Err(Refusal::TooManyFailures)
+        }
     }
 
     /// Calls a function for the client behind `peer`.
@@ -471,13 +491,20 @@ impl<'r> Visitor<'r> {
         }
     }
 
-    /// Gives the visit its visitor, and marks it when that visitor used the link so before. What is
+    /// Gives the visit its visitor, and marks it when that visitor used the link so before, or may have. What is
     /// not counted is not remembered: a prefetch must not make the visit that follows a repeat.
     fn remember(&self, shared: &Shared, identity: &mut Identity, used: Use, visit: &mut Visit<'_>) {
         let ids = identity.ids_of(visit.time, self.address, &self.agent.digest);
         visit.visitor = ids.current;
-        if visit.counted() && shared.filters.check_and_set(visit.time, used, &ids) {
-            visit.flags.insert(Flags::REPEATED);
+        if !visit.counted() {
+            return;
+        }
+        let network = Network::of(self.address);
+        let filters = &shared.filters;
+        match filters.check_and_set(visit.time, used, &ids, network) {
+            Uniqueness::Unique => {}
+            Uniqueness::Repeated => visit.flags.insert(Flags::REPEATED),
+            Uniqueness::Unknown => visit.flags.insert(Flags::UNIQUENESS_UNKNOWN),
         }
     }
 }

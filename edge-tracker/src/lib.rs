@@ -8,6 +8,7 @@ pub mod click_path;
 pub mod functions;
 pub mod links;
 pub mod metrics;
+mod networks;
 pub mod node;
 pub mod query;
 pub mod refusal;

@@ -17,8 +17,9 @@ const CLICK_LOG_BUCKETS: &[f64] = &[
 ];
 
 /// The marks that are counted, with their names.
-const MARKS: [(Flags, &str); 8] = [
+const MARKS: [(Flags, &str); 9] = [
     (Flags::REPEATED, "repeated"),
+    (Flags::UNIQUENESS_UNKNOWN, "uniqueness_unknown"),
     (Flags::BOT, "bot"),
     (Flags::PREFETCH, "prefetch"),
     (Flags::HEAD, "head"),
@@ -40,6 +41,8 @@ pub struct Metrics {
     refused: IntCounterVec,
     shed: IntCounterVec,
     lost: IntCounterVec,
+    /// Rejections of functions, by reason and by whether they were logged.
+    pub rejections: IntCounterVec,
     /// Links in the table.
     pub links: IntGauge,
     /// Reloads of files, by file and outcome.
@@ -127,6 +130,12 @@ impl Metrics {
                 "edge_lost_total",
                 "Events answered but not logged, by reason",
                 &["reason"],
+            ),
+            rejections: counters(
+                &registry,
+                "edge_rejections_total",
+                "Reports that functions refused, by reason and by whether they were logged",
+                &["reason", "outcome"],
             ),
             links: gauge(&registry, "edge_links", "Links in the table"),
             reloads: counters(

@@ -4,7 +4,7 @@ mod set_aside;
 mod upkeep;
 
 use crate::click_path::{ClickPath, Shared};
-use crate::functions::{Functions, Ledger};
+use crate::functions::{Functions, Ledger, RejectionLane};
 use crate::metrics::Metrics;
 use crate::query::Limits as QueryLimits;
 use crate::secrets::Secrets;
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tracking_events::{Event, FORMAT_VERSION, Micros, NodeId};
+use tracking_events::{Event, FORMAT_VERSION, Flags, Micros, NodeId};
 use upkeep::Upkeep;
 
 /// How much of the journal is read at once when filters are brought up to date.
@@ -179,7 +179,8 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
     })
 }
 
-/// Functions, where there are any; what they report goes to a lane behind those of the workers.
+/// Functions, where there are any; what they report goes to two lanes behind those of the workers, the
+/// last one for what they refuse.
 fn functions(
     settings: &Settings,
     secrets: &Secrets,
@@ -190,14 +191,17 @@ fn functions(
     let Some(functions) = &settings.functions else {
         return Ok(None);
     };
-    let lane = writers.pop().context("no lane for functions was opened")?;
+    let mut lane = || writers.pop().context("no lane for functions was opened");
+    let (rejections, reports) = (lane()?, lane()?);
+    let quota = settings.rejections_max_bytes(functions);
+    let rejections = RejectionLane::new(rejections, quota, metrics.rejections.clone());
     let loaded = Functions::load(
         functions,
         &settings.data_dir,
         secrets,
         links,
         settings.visitor.address_storage,
-        Ledger::new(lane),
+        Ledger::new(reports, rejections),
         &metrics.registry(),
     );
     Ok(Some(loaded?))
@@ -211,7 +215,7 @@ fn open_journal(settings: &Settings) -> anyhow::Result<Opened> {
     let journal = &settings.journal;
     let options = event_journal::Options {
         dir: settings.data_dir.join("journal"),
-        lanes: settings.worker_count() + u8::from(settings.functions.is_some()),
+        lanes: settings.worker_count() + 2 * u8::from(settings.functions.is_some()),
         format_version: FORMAT_VERSION,
         segment_bytes: u32::try_from(journal.segment_bytes.get().0).unwrap_or(u32::MAX),
         max_bytes: journal.max_bytes.0,
@@ -270,10 +274,12 @@ fn replay(filters: &Filters, version: u16, payload: &[u8]) -> bool {
         Ok(Event::Impression(visit)) => (Use::Impression(visit.link.id), visit),
         Ok(_) | Err(_) => return false,
     };
-    if visit.counted() {
+    // A visit of unknown uniqueness was not set, or changes little in filters that are too full.
+    let is_set = visit.counted() && !visit.flags.any(Flags::UNIQUENESS_UNKNOWN);
+    if is_set {
         filters.replay(visit.time, used, visit.visitor);
     }
-    visit.counted()
+    is_set
 }
 
 fn progress(readers: &[LaneReader], covers: &[(u8, u64)]) -> Arc<Progress> {

@@ -6,6 +6,8 @@ use http_body_util::Full;
 
 /// How long who was shed should wait before another try, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+/// How long a client should wait whose network failed to authenticate too often, in seconds.
+const RETRY_AFTER_FAILURES: HeaderValue = HeaderValue::from_static("60");
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $status:ident, $message:literal;)*) => {
@@ -70,6 +72,12 @@ refusals! {
     BadProxyHeader = 23, "bad_proxy_header", BAD_REQUEST, "the PROXY protocol header is missing or malformed";
     /// The connection broke in the middle of a request or an answer.
     ConnectionBroken = 25, "connection_broken", BAD_REQUEST, "the connection broke";
+    /// The client did not take the response of an HTTP/2 stream in time.
+    NotTaken = 27, "not_taken", REQUEST_TIMEOUT, "the response was not taken in time";
+    /// HTTP/2 from a peer with which it is not spoken.
+    Http2NotServed = 28, "http2_not_served", HTTP_VERSION_NOT_SUPPORTED, "HTTP/2 is not spoken with this peer, use HTTP/1.1";
+    /// Functions could not tell who sent what came from the client's network, too often.
+    TooManyFailures = 29, "too_many_failures", TOO_MANY_REQUESTS, "too many requests from this network were not authentic, try again in a minute";
     /// There is more to do than can be done; counted as shed, not as refused.
     Overloaded = 26, "overloaded", SERVICE_UNAVAILABLE, "too busy at the moment, try again later";
 }
@@ -99,6 +107,9 @@ impl Refusal {
             }
             Self::Overloaded => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            Self::TooManyFailures => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER_FAILURES);
             }
             _ => {}
         }

@@ -127,7 +127,7 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
     let file: File = toml::from_str(&text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         let line = text.get(..offset).unwrap_or_default().matches('\n').count() + 1;
-        wrong(line, error.message())
+        wrong(line, &daemon::settings::without_values(error.message()))
     })?;
     let as_text = |(id, key): (&String, &Hex32)| format!("{id}:{}", HEX.encode(&key.0));
     let texts: Vec<String> = file.click_id.keys.iter().map(as_text).collect();

@@ -75,10 +75,14 @@ pub struct HttpSettings {
     /// Whether trusted peers begin each connection with a PROXY protocol header.
     #[serde(default)]
     pub proxy_protocol: bool,
+    /// With which peers HTTP/2 is spoken; others are answered in HTTP/1.1 alone.
+    #[serde(default)]
+    pub http2: Http2,
     /// How long a client may take for a request's head, and may stay idle between requests.
     #[serde(default = "HttpSettings::header_timeout")]
     pub header_timeout: Within<Period, 10, 600_000>,
-    /// How long a client may leave what was sent unacknowledged.
+    /// How long a client may leave what was sent unacknowledged, or an HTTP/2 window closed for what is
+    /// to be sent.
     #[serde(default = "HttpSettings::write_timeout")]
     pub write_timeout: Within<Period, 10, 600_000>,
     /// How long open connections may finish when the node stops.
@@ -104,6 +108,19 @@ pub struct HttpSettings {
     /// The longest decoded value of a query parameter.
     #[serde(default = "HttpSettings::max_parameter_bytes")]
     pub max_parameter_bytes: Within<ByteSize, 16, 512>,
+}
+
+/// With which peers HTTP/2 without TLS is spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Http2 {
+    /// With none.
+    Off,
+    /// With those of `http.trusted_proxies`: a client can hold far more of an edge by it than by HTTP/1.1.
+    #[default]
+    TrustedProxies,
+    /// With all.
+    Any,
 }
 
 impl HttpSettings {
@@ -224,12 +241,21 @@ pub struct FunctionsSettings {
     /// the next one sees.
     #[serde(default)]
     pub reuse: Vec<String>,
+    /// Failed authentications of one network (/24 of IPv4, /48 of IPv6) a minute; beyond, 429.
+    #[serde(default = "FunctionsSettings::failures_per_minute")]
+    pub failures_per_minute: Within<usize, 1, 1_000_000_000>,
+    /// The most of the journal that rejected reports take, and that nothing else does; at least two
+    /// segments. Default: a twentieth of `journal.max_bytes`.
+    pub rejections_max_bytes: Option<ByteSize>,
     /// What each call may use.
     #[serde(default)]
     pub limits: FunctionLimits,
 }
 
 impl FunctionsSettings {
+    fn failures_per_minute() -> Within<usize, 1, 1_000_000_000> {
+        Within::new(300)
+    }
     fn threads() -> Within<usize, 1, 64> {
         Within::new(1)
     }
@@ -275,6 +301,12 @@ pub enum Contradiction {
          next only; shorten the one or lengthen the other"
     )]
     WindowBeyondPeriod,
+    /// Clicks would be lost for rejections.
+    #[error(
+        "functions.rejections_max_bytes is more than half of journal.max_bytes: clicks and accepted \
+         reports would be left with the smaller part; lower the one or raise the other"
+    )]
+    RejectionsBeyondHalf,
 }
 
 impl Settings {
@@ -286,6 +318,13 @@ impl Settings {
         if self.unique.window.0 > self.visitor.period.0 {
             return Err(Contradiction::WindowBeyondPeriod);
         }
+        let rejections = self
+            .functions
+            .as_ref()
+            .and_then(|it| it.rejections_max_bytes);
+        if rejections.is_some_and(|bytes| bytes.0 > self.journal.max_bytes.0 / 2) {
+            return Err(Contradiction::RejectionsBeyondHalf);
+        }
         Ok(())
     }
 
@@ -295,6 +334,14 @@ impl Settings {
         self.secrets
             .clone()
             .unwrap_or_else(|| self.data_dir.join("secrets.toml"))
+    }
+
+    /// The most of the journal that rejections take.
+    #[must_use]
+    pub fn rejections_max_bytes(&self, functions: &FunctionsSettings) -> u64 {
+        let twentieth = ByteSize(self.journal.max_bytes.0 / 20);
+        let bytes = functions.rejections_max_bytes.unwrap_or(twentieth);
+        bytes.0.max(2 * self.journal.segment_bytes.get().0)
     }
 
     /// The folder of certificates.

@@ -8,6 +8,7 @@ use edge_tracker::click_path::{ClickPath, Shared};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::query::Limits as QueryLimits;
 use edge_tracker::server::{self, Limits};
+use edge_tracker::settings::Http2;
 use edge_tracker::unique::{Filters, UniqueSettings};
 use edge_tracker::visitor::address::{AddressStorage, ClientAddress, ForwardedHeader};
 use edge_tracker::visitor::agent::Agents;
@@ -115,6 +116,7 @@ fn serve(dir: &Path) -> (SocketAddr, watch::Sender<bool>) {
         shed_lag: Duration::from_secs(60),
         head_bytes: 16 << 10,
         proxy_protocol: false,
+        http2: Http2::default(),
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let (mut listeners, address) = server::bind(any, 1, limits).expect("bound");

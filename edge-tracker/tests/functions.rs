@@ -22,14 +22,18 @@ fn guest() -> PathBuf {
     guest
 }
 
-/// An edge of one worker with the guest for tests; `limits` are lines of `[functions.limits]`.
+/// An edge with the guest for tests; `limits` are lines of `[functions.limits]`.
 fn edge(http: &str, limits: &str) -> Edge {
+    edge_with_route("/:what", http, limits)
+}
+
+fn edge_with_route(route: &str, http: &str, limits: &str) -> Edge {
     let dir = tempfile::tempdir().expect("a folder");
     let manifest = dir.path().join("spin.toml");
     let text = format!(
         "spin_manifest_version = 2\n[application]\nname = \"tests\"\n\
          [variables]\ntracker_token = {{ required = true, secret = true }}\n\
-         [[trigger.http]]\nroute = \"/:what\"\ncomponent = \"guest\"\n\
+         [[trigger.http]]\nroute = \"{route}\"\ncomponent = \"guest\"\n\
          [component.guest]\nsource = {:?}\nallowed_outbound_hosts = [\"http://tracker.internal\"]\n\
          [component.guest.variables]\ntoken = \"{{{{ tracker_token }}}}\"\n",
         guest()
@@ -92,6 +96,78 @@ fn reports_are_durable_before_they_are_answered() {
         .get("/ask?http://tracker.internal/v1/conversions")
         .text();
     assert!(unsigned.starts_with("401"), "{unsigned}");
+}
+
+#[test]
+fn health_checks_cost_no_function_call() {
+    let edge = edge_with_route("/...", "hosts = [\"go.example\"]", "");
+    for method in ["GET", "HEAD"] {
+        // Load balancers ask by address.
+        let answer = edge.request(method, "/", &[("Host", "10.0.0.1")]);
+        assert_eq!(answer.status, 200, "{method}");
+    }
+    assert_eq!(edge.get("/").text(), "ok\n");
+    assert_eq!(edge.metric("function_calls_total", ""), 0);
+    assert_eq!(edge.metric("edge_refused_total", ""), 0);
+    // Everflow's form of a postback has a query.
+    edge.get("/?nid=1");
+    post(&edge, "/", "");
+    assert_eq!(edge.metric("function_calls_total", "guest"), 2);
+}
+
+#[test]
+fn refused_reports_displace_no_click_and_no_report() {
+    const FLOODS: usize = 4;
+    const EACH: usize = 200;
+    let journal = "[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"9MiB\"";
+    let edge = edge(journal, "");
+    let rejection = |reason: &str| {
+        let detail = "x".repeat(14_000);
+        format!(
+            r#"{{"source":"postback","party":"acme","reason":103,"reason_name":"{reason}","detail":"{detail}","request":"GET /","status":403,"address":"203.0.113.7"}}"#
+        )
+    };
+    // 11 MB.
+    std::thread::scope(|scope| {
+        for flood in 0..FLOODS {
+            let (edge, body) = (&edge, rejection(["not_authentic", "forged"][flood % 2]));
+            scope.spawn(move || {
+                let mut stream = edge.connect();
+                let request = format!(
+                    "POST /report?/v1/rejections HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                for _ in 0..EACH {
+                    stream.write_all(request.as_bytes()).expect("taken");
+                    let mut answer = [0; 512];
+                    let length = std::io::Read::read(&mut stream, &mut answer).expect("answered");
+                    let answer = parse(&answer[..length]);
+                    assert_eq!((answer.status, answer.text().as_str()), (200, "204"));
+                }
+            });
+        }
+    });
+    // Neither segment of a worker's lane has been used up.
+    for _ in 0..1_000 {
+        assert_eq!(edge.get("/c/spring").status, 302);
+    }
+    assert_eq!(edge.metric("edge_lost_total", ""), 0);
+    for _ in 0..50 {
+        let said = post(&edge, "/report?/v1/conversions", CONVERSION);
+        assert_eq!(said, (200, "204".into()));
+    }
+    let counted = |label: &str| edge.metric("edge_rejections_total", label);
+    let all = (FLOODS * EACH) as u64;
+    assert_eq!(counted("\"not_authentic\""), all / 2);
+    assert_eq!(counted("\"forged\""), all / 2);
+    let logged = counted("outcome=\"logged\"");
+    assert!((64..=150).contains(&logged), "{logged}");
+    let durable = edge.metric(
+        "edge_reports_total",
+        "kind=\"rejection\",outcome=\"durable\"",
+    );
+    assert_eq!(durable, logged);
+    assert!(edge.log().contains("functions.rejections_max_bytes"));
 }
 
 #[test]

@@ -50,6 +50,51 @@ fn bad_queries_are_refused_or_taken_literally() {
 }
 
 #[test]
+fn visitors_repeat_no_parameter_of_a_destination() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let links = "[[link]]\nid = 1\nslug = \"shop\"\noffer = \"o\"\ncampaign = \"c\"\naffiliate = \"a\"\n\
+                 destination = \"https://shop.example/?cid={click_id}&p%5Fid={sub1}#end\"\npass_query = true\n\
+                 [[link]]\nid = 2\nslug = \"appended\"\noffer = \"o\"\ncampaign = \"c\"\naffiliate = \"a\"\n\
+                 destination = \"https://shop.example/\"\npass_query = true\n";
+    std::fs::write(dir.path().join("links.toml"), links).expect("writable");
+    let edge = Edge::start_in(dir, "");
+    for (query, arrives) in [
+        ("cid=FORGED", false),
+        ("x=1&cid=FORGED", false),
+        ("ci%64=FORGED", false),
+        ("%63%69%64=FORGED", false),
+        ("+cid=FORGED", false),
+        ("cid[]=FORGED", false),
+        ("cid%5B0%5D=FORGED", false),
+        ("p_id=FORGED", false),
+        ("p+id=FORGED", false),
+        ("p.id=FORGED", false),
+        ("p%5Bid=FORGED", false),
+        ("CID=FORGED", true),
+        ("cid2=FORGED", true),
+        ("xcid=FORGED", true),
+        ("ci%2564=FORGED", true),
+    ] {
+        let answer = edge.get(&format!("/c/shop?{query}"));
+        let location = answer.location();
+        let (address, fragment) = location.split_once('#').expect("a fragment");
+        let own = address.strip_prefix("https://shop.example/?cid=");
+        let own = own.and_then(|rest| rest.get(36..)).expect("a click id");
+        assert!(own.starts_with("&p%5Fid="), "{location}");
+        assert_eq!(fragment, "end", "{location}");
+        assert_eq!(location.contains("FORGED"), arrives, "{query}: {location}");
+    }
+    assert_eq!(status(&edge, "/c/shop?cid%00=FORGED"), 400);
+    // The parameter that is appended has a name, too.
+    let answer = edge.get("/c/appended?click_id=FORGED&click.id=FORGED&y=1");
+    let location = answer.location();
+    assert!(
+        location.ends_with("&y=1") && !location.contains("FORGED"),
+        "{location}"
+    );
+}
+
+#[test]
 fn what_is_not_http_gets_a_400_or_nothing() {
     let edge = Edge::start();
     for bytes in [

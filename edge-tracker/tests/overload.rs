@@ -137,7 +137,7 @@ fn read_frame(stream: &mut TcpStream) -> Option<(u8, u8)> {
 #[test]
 fn an_idle_http2_connection_is_told_and_one_with_half_a_head_stays() {
     const GOAWAY: u8 = 7;
-    let edge = Edge::lone(&[], "max_connections = 2");
+    let edge = Edge::lone(&[], "max_connections = 2\nhttp2 = \"any\"");
     let (mut idle, mut working) = (http2(&edge), http2(&edge));
     // 12 bytes of a head are announced and one is sent. That it was read is known from the answer to
     // a ping before it.
@@ -162,7 +162,7 @@ fn an_idle_http2_connection_is_told_and_one_with_half_a_head_stays() {
 #[test]
 fn floods_of_resets_and_pings_are_cut_off_or_held_back() {
     const GOAWAY: u8 = 7;
-    let edge = Edge::lone(&[], "write_timeout = \"500ms\"");
+    let edge = Edge::lone(&[], "write_timeout = \"500ms\"\nhttp2 = \"any\"");
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
         let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
         let head = [length[1], length[2], length[3], kind, flags];

@@ -108,7 +108,12 @@ fn edge() -> Edge {
 }
 
 /// An edge with `spin.toml` in which the first text is replaced by the second.
-fn edge_with([from, to]: &[&str; 2]) -> Edge {
+fn edge_with(replaced: &[&str; 2]) -> Edge {
+    edge_of(replaced, "", "")
+}
+
+/// As [`edge_with`], with more lines in `[http]` and in `[functions]`.
+fn edge_of([from, to]: &[&str; 2], http: &str, more: &str) -> Edge {
     let dir = tempfile::tempdir().expect("a folder");
     let advertisers = dir.path().join("advertisers.toml");
     let variables = dir.path().join("variables.toml");
@@ -132,7 +137,7 @@ fn edge_with([from, to]: &[&str; 2]) -> Edge {
     std::fs::create_dir_all(&data).expect("made");
     std::os::unix::fs::symlink(compiled, data.join("compiled-functions")).expect("linked");
     let functions = format!(
-        "[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n"
+        "{http}[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n{more}"
     );
     Edge::start_in(dir, &functions)
 }
@@ -458,6 +463,33 @@ fn file_with_short_secret_is_refused_unseen() {
     // Those in use stay.
     let target = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}&payout=1");
     assert_eq!(said(&edge, &target), (200, "OK".into()));
+}
+
+#[test]
+fn networks_that_fail_to_authenticate_get_429() {
+    let settings = "trusted_proxies = [\"127.0.0.0/8\"]\n";
+    let edge = edge_of(&["", ""], settings, "failures_per_minute = 5\n");
+    let id = click(&edge);
+    let ask = |address: &str, token: &str| {
+        let target = format!("/postback/plain?token={token}&click_id={id}&payout=1");
+        edge.request("GET", &target, &[("X-Forwarded-For", address)])
+    };
+    // A minute may end between; then the count begins again.
+    let limited = (0..20).find_map(|host| {
+        let answer = ask(&format!("198.51.100.{host}"), "wrong");
+        assert!([403, 429].contains(&answer.status), "{answer:?}");
+        (answer.status == 429).then_some(answer)
+    });
+    let answer = limited.expect("a network is limited");
+    assert!(answer.text().contains("(reason 29)"), "{}", answer.text());
+    assert_eq!(answer.header("retry-after"), Some("60"));
+    let calls = edge.metric("function_calls_total", "postback");
+    assert_eq!(ask("198.51.100.9", "plain-secret-of-bytes").status, 429);
+    assert_eq!(edge.metric("function_calls_total", "postback"), calls);
+    assert!(edge.metric("edge_refused_total", "\"too_many_failures\"") >= 2);
+    // Other networks and clicks are not.
+    assert_eq!(ask("203.0.113.9", "plain-secret-of-bytes").status, 200);
+    assert_eq!(edge.get("/c/spring").status, 302);
 }
 
 fn holds_no_secret(text: &str) {

@@ -158,6 +158,60 @@ fn the_forwarded_address_counts_only_from_trusted_proxies() {
     assert!(location(&trusting).ends_with("ip=203.0.113.0"));
 }
 
+/// Sends clicks of `slug` from one address each, and reads all answers.
+fn click_from(edge: &Edge, slug: &str, addresses: impl Iterator<Item = String>) -> u64 {
+    let requests: Vec<_> = addresses
+        .map(|address| {
+            format!(
+                "GET /c/{slug} HTTP/1.1\r\nHost: go.example\r\nUser-Agent: {CHROME}\r\n\
+                 X-Forwarded-For: {address}\r\n\r\n"
+            )
+        })
+        .collect();
+    let mut stream = edge.connect();
+    let mut sender = stream.try_clone().expect("a second handle");
+    let (count, text) = (requests.len(), requests.concat());
+    let sending = std::thread::spawn(move || {
+        sender.write_all(text.as_bytes()).expect("taken");
+        let end = sender.shutdown(std::net::Shutdown::Write);
+        end.expect("connected");
+    });
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).expect("answered");
+    sending.join().expect("sent");
+    let redirects = String::from_utf8_lossy(&answers)
+        .matches("HTTP/1.1 30")
+        .count();
+    assert_eq!(redirects, count);
+    count as u64
+}
+
+#[test]
+fn a_flood_from_one_network_repeats_no_new_visitor() {
+    let settings =
+        "trusted_proxies = [\"127.0.0.0/8\"]\n[unique]\nexpected_visits = 2000\nshards = 4";
+    let edge = Edge::with(settings);
+    let marked = |mark: &str| edge.metric("edge_marked_total", mark);
+    // A /64 is one visitor's.
+    let network = |number: u32| format!("2001:db8:0:{number:x}::1");
+    let flood = click_from(&edge, "plain", (0..20_000).map(network));
+    // Some of them were counted, and then its share was used up.
+    let unknown = marked("\"uniqueness_unknown\"");
+    assert!((flood - 100..flood).contains(&unknown), "{unknown}");
+    assert_eq!(marked("\"repeated\""), 0);
+    let visitor = |number: u32| format!("198.{}.{}.1", 18 + number / 250, number % 250);
+    let visits = click_from(&edge, "spring", (0..400).map(visitor));
+    assert_eq!(marked("\"repeated\""), 0);
+    assert_eq!(marked("\"uniqueness_unknown\""), unknown);
+    click_from(&edge, "spring", (0..400).map(visitor));
+    assert_eq!(marked("\"repeated\""), visits);
+    // Beyond what was expected nobody is called repeated who may be new.
+    let many = |number: u32| format!("198.{}.{}.1", 20 + number / 250, number % 250);
+    click_from(&edge, "resting", (0..20_000).map(many));
+    assert_eq!(marked("\"repeated\""), visits);
+    assert!(marked("\"uniqueness_unknown\"") > unknown);
+}
+
 #[test]
 fn stopping_is_orderly() {
     let mut edge = Edge::start();

@@ -254,7 +254,7 @@ fn show_tables(analyst: &Analyst, run: &str) -> anyhow::Result<()> {
     }
     let curve = format!(
         "SELECT sub1 AS hour_in_log, countIf(counted) AS clicks, \
-         countIf(counted AND NOT repeated) AS uniques, countIf(bot) AS bots, \
+         countIf(counted AND NOT repeated AND NOT uniqueness_unknown) AS uniques, countIf(bot) AS bots, \
          bar(clicks, 0, max(clicks) OVER (), 30) AS curve \
          FROM clicks WHERE source = '{run}' GROUP BY sub1 ORDER BY sub1"
     );

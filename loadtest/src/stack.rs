@@ -379,7 +379,8 @@ fn functions_settings(dir: &Path, files: &FunctionFiles) -> anyhow::Result<Strin
     sales::write_secret(&advertisers, &files.advertisers)?;
     sales::write_secret(&variables, &files.variables)?;
     Ok(format!(
-        "[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n"
+        "[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n\
+         failures_per_minute = 1000000000\n"
     ))
 }
 

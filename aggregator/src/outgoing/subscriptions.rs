@@ -133,8 +133,10 @@ impl Subscriptions {
                 message: message.to_owned(),
             }
         };
-        let file: File = toml::from_str(&text)
-            .map_err(|error| wrong(error.span().map_or(0, |it| it.start), error.message()))?;
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let offset = error.span().map_or(0, |it| it.start);
+            wrong(offset, &daemon::settings::without_values(error.message()))
+        })?;
         let mut all = BTreeMap::new();
         for entry in file.postback {
             let at = entry.span().start;

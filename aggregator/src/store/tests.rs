@@ -5,9 +5,11 @@ mod history;
 mod outbox;
 mod places;
 mod postgres;
+mod proofs;
 
+use super::evaluation::Evaluation;
 use super::sql::Pool;
-use super::{Evaluation, Ledger, LedgerError, Place};
+use super::{Ledger, LedgerError, Place};
 use crate::report::{EventHash, Placed, Verdict};
 use event_shipping::LaneKey;
 use postgres::Postgres;
@@ -324,7 +326,7 @@ async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
         for count in 0..=reports.len() {
             let pool = Pool::open(&home.place()).await.expect("opened");
             let mut tx = pool.begin().await.expect("begun");
-            let mut evaluation = Evaluation::new(false);
+            let mut evaluation = Evaluation::new(false, None);
             for report in &reports[..count] {
                 let verdict = evaluation.judge_one(&mut tx, report).await;
                 verdict.expect("judged");

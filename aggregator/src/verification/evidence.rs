@@ -33,8 +33,8 @@ pub(crate) struct Evidence {
 pub(crate) struct Limits {
     pub(crate) reports_per_minute: usize,
     /// In whole units of a currency that `amounts_per_day` does not name.
-    pub(super) amount_per_day: u64,
-    pub(super) amounts_per_day: BTreeMap<String, u64>,
+    pub(crate) amount_per_day: u64,
+    pub(crate) amounts_per_day: BTreeMap<String, u64>,
 }
 
 /// What is proven of a report.

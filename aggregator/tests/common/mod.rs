@@ -139,7 +139,7 @@ pub fn hello(protocol: u16) -> EdgeMessage {
 /// Status and body of a page of the admin port.
 pub async fn page(admin: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).await.expect("connected");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");

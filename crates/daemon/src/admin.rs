@@ -1,17 +1,20 @@
 //! The port for operators: `/healthz`, `/readyz` and `/metrics` (Prometheus text format), and what a daemon
 //! adds to them.
+//!
+//! A browser inside may be made to ask it by a page from outside whose name is bound to an address inside
+//! anew (DNS rebinding). It then sends that name, so only addresses and `localhost` are answered.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TextEncoder};
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +22,24 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-const MAX_CONNECTIONS: usize = 64;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const LIMITS: Limits = Limits {
+    connections: 64,
+    header_timeout: Duration::from_secs(10),
+    connection_timeout: Duration::from_secs(30),
+};
 /// A page that takes longer is given up.
 const PAGE: Duration = Duration::from_secs(10);
+
+/// What connections may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// At once; others wait to be accepted.
+    connections: usize,
+    /// From its beginning to a whole request head.
+    header_timeout: Duration,
+    /// From its beginning to the end of its one response.
+    connection_timeout: Duration,
+}
 
 /// A page that a daemon adds: JSON, or why it can't be shown now.
 pub type Page = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
@@ -40,14 +57,18 @@ pub async fn serve(
     ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     pages: impl Fn(&str, &str) -> Option<Page> + Send + Sync + 'static,
 ) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(addr).await?;
-    let bound = listener.local_addr()?;
-    let pages = Arc::new(Pages {
+    let pages = Pages {
         registry,
         ready: Box::new(ready),
         more: Box::new(pages),
-    });
-    tokio::spawn(accept(listener, pages));
+    };
+    serve_within(LIMITS, addr, pages).await
+}
+
+async fn serve_within(limits: Limits, addr: SocketAddr, pages: Pages) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(addr).await?;
+    let bound = listener.local_addr()?;
+    tokio::spawn(accept(listener, limits, Arc::new(pages)));
     Ok(bound)
 }
 
@@ -59,8 +80,8 @@ struct Pages {
     more: Box<More>,
 }
 
-async fn accept(listener: TcpListener, pages: Arc<Pages>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(listener: TcpListener, limits: Limits, pages: Arc<Pages>) {
+    let places = Arc::new(Semaphore::new(limits.connections));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
@@ -79,11 +100,14 @@ async fn accept(listener: TcpListener, pages: Arc<Pages>) {
                 service_fn(async |request| Ok::<_, Infallible>(pages.answer(&request).await));
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "an admin connection ended early");
+                .header_read_timeout(limits.header_timeout)
+                // One deadline then limits how long a client may take for all of it.
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            match timeout(limits.connection_timeout, served).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended early"),
+                Err(_) => tracing::debug!("an admin connection took too long"),
             }
             drop(place);
         });
@@ -92,6 +116,12 @@ async fn accept(listener: TcpListener, pages: Arc<Pages>) {
 
 impl Pages {
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !is_addressed_to_operators(request) {
+            return text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "only localhost and IP addresses are answered here; ask by the address\n",
+            );
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -131,6 +161,39 @@ impl Pages {
     }
 }
 
+/// Whether the host asked for is one that no page from outside can have.
+fn is_addressed_to_operators<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let named = match (request.uri().authority(), hosts.next(), hosts.next()) {
+        (Some(authority), _, None) => Some(authority.as_str()),
+        // Not from a browser: those always send one.
+        (None, None, None) => return true,
+        (None, Some(host), None) => host.to_str().ok(),
+        _ => None,
+    };
+    named.is_some_and(|named| is_local(without_port(named)))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            host.eq_ignore_ascii_case("localhost")
+                || host.parse::<IpAddr>().is_ok_and(|it| it.is_ipv4())
+        }
+    }
+}
+
 fn page_of(page: Result<String, String>) -> Response<Full<Bytes>> {
     match page {
         Ok(json) => {
@@ -151,4 +214,79 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    async fn start(limits: Limits) -> SocketAddr {
+        let pages = Pages {
+            registry: Registry::new(),
+            ready: Box::new(|| Ok(())),
+            // More than sockets buffer.
+            more: Box::new(|_, _| Some(Box::pin(async { Ok("x".repeat(32 << 20)) }))),
+        };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        serve_within(limits, any, pages).await.expect("bound")
+    }
+
+    async fn ask(admin: SocketAddr, head: &str) -> String {
+        let mut stream = TcpStream::connect(admin).await.expect("connected");
+        let request = format!("GET /healthz HTTP/1.1\r\n{head}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        answer
+    }
+
+    #[tokio::test]
+    async fn names_that_a_page_from_outside_may_have_get_421() {
+        let admin = start(LIMITS).await;
+        for (head, status) in [
+            ("Host: localhost\r\n", 200),
+            ("Host: LOCALHOST:8081\r\n", 200),
+            ("Host: 127.0.0.1:8081\r\n", 200),
+            ("Host: 10.0.0.7\r\n", 200),
+            ("Host: [::1]:8081\r\n", 200),
+            ("Host: [2001:db8::1]\r\n", 200),
+            ("", 200),
+            ("Host: evil.example\r\n", 421),
+            ("Host: evil.example:8081\r\n", 421),
+            ("Host: localhost.evil.example\r\n", 421),
+            ("Host: 127.0.0.1.evil.example\r\n", 421),
+            ("Host: [::1].evil.example\r\n", 421),
+            ("Host: localhost\r\nHost: evil.example\r\n", 421),
+            ("Host: \r\n", 421),
+        ] {
+            let answer = ask(admin, head).await;
+            let expected = format!("HTTP/1.1 {status} ");
+            assert!(answer.starts_with(&expected), "{head:?}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_that_stall_give_their_places_back() {
+        let limits = Limits {
+            connections: 1,
+            header_timeout: Duration::from_millis(100),
+            connection_timeout: Duration::from_millis(300),
+        };
+        let admin = start(limits).await;
+        let begun = Instant::now();
+        for sent in [
+            "",
+            "GET /healthz HT",
+            // It does not read the answer.
+            "GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ] {
+            let mut stalls = TcpStream::connect(admin).await.expect("connected");
+            stalls.write_all(sent.as_bytes()).await.expect("taken");
+            assert!(ask(admin, "Host: localhost\r\n").await.contains(" 200 OK"));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
 }

@@ -1,5 +1,6 @@
 //! Settings from TOML files: unknown keys and wrong values are refused with file, line and what
-//! would be right.
+//! would be right. Values that may be secret are never shown: those of keys that are called so, and of
+//! keys that are misspelt.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
@@ -29,7 +30,7 @@ pub enum SettingsError {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The line's text.
+        /// The line's text, without what may be secret.
         text: String,
         /// What is wrong and what would be right.
         message: String,
@@ -52,13 +53,10 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
         ))));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    toml::from_str(&text).map_err(|error| {
-        wrong(
-            path,
-            &text,
-            error.span().map_or(0, |span| span.start),
-            error.message(),
-        )
+    toml::from_str(&text).map_err(|error| match error.span() {
+        Some(span) => wrong(path, &text, span.start, error.message()),
+        // Whose value the message has is not known.
+        None => wrong(path, &text, 0, &without_values(error.message())),
     })
 }
 
@@ -67,12 +65,73 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
 pub fn wrong(path: &Path, text: &str, offset: usize, message: &str) -> SettingsError {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
-    let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
+    let written = text.lines().nth(line - 1).unwrap_or_default().trim();
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let (shown, message) = if may_be_secret(&before[..start], written, message) {
+        (key_of(written), without_values(message))
+    } else {
+        (written.to_owned(), message.to_owned())
+    };
     SettingsError::Wrong {
         path: path.into(),
         line,
         text: shown.chars().take(120).collect(),
-        message: message.into(),
+        message,
+    }
+}
+
+/// Words in the names of keys whose values are not shown.
+const SECRET_WORDS: [&str; 12] = [
+    "auth", "cert", "cred", "dsn", "hmac", "key", "pass", "salt", "secret", "sign", "token", "url",
+];
+
+/// Whether `line`, which follows `before`, may hold a secret.
+fn may_be_secret(before: &str, line: &str, message: &str) -> bool {
+    let is_inside = |quotes: &str| before.matches(quotes).count() % 2 == 1;
+    let lower = line.to_ascii_lowercase();
+    let is_header = line.starts_with('[') && line.ends_with(']') && !line.contains(['"', '\'']);
+    let is_setting = line
+        .split_once('=')
+        .is_some_and(|(key, _)| is_key(key.trim_end()));
+    is_inside("\"\"\"")
+        || is_inside("\'\'\'")
+        || !(is_setting || is_header)
+        || message.starts_with("unknown field")
+        || SECRET_WORDS.iter().any(|word| lower.contains(word))
+}
+
+fn is_key(text: &str) -> bool {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    !text.is_empty() && text.chars().all(is_bare)
+}
+
+/// A line's key, with a mark for what is left out.
+fn key_of(line: &str) -> String {
+    match line.split_once('=') {
+        Some((key, _)) if is_key(key.trim_end()) => format!("{} = …", key.trim_end()),
+        _ => "…".into(),
+    }
+}
+
+/// What a parser's message says without the values that it quotes, for files of secrets: those of `invalid type: string "…", expected …`
+/// and of `` unknown variant `…`, expected … ``, and any text in double quotes.
+#[must_use]
+pub fn without_values(message: &str) -> String {
+    let quotes_one = ["invalid ", "unknown variant"]
+        .iter()
+        .any(|it| message.starts_with(it));
+    match (
+        message.split_once([':', '`']),
+        message.rsplit_once(", expected "),
+    ) {
+        (Some((what, _)), Some((_, expected))) if quotes_one => {
+            format!("{}, expected {expected}", what.trim_end())
+        }
+        _ if quotes_one || message.contains('"') => {
+            let outside = message.split('"').step_by(2);
+            outside.collect::<Vec<_>>().join("…")
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -287,5 +346,54 @@ mod tests {
             error.contains(":3: unknown field `agee`, expected one of `size`, `age`, `bounded`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn values_that_may_be_secret_are_not_shown() {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Secrets {
+            password: u16,
+            api_token: Vec<u16>,
+            url: Mode,
+            nested: Nested,
+        }
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Nested {
+            signing_key: u16,
+        }
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Mode {
+            #[default]
+            Off,
+        }
+        for (text, line, shown) in [
+            ("password = \"S3CRET\"", 1, "expected u16\n    password = …"),
+            (
+                "password = 12345678901\n",
+                1,
+                "expected u16\n    password = …",
+            ),
+            ("pasword = \"S3CRET\"", 1, "unknown field `pasword`"),
+            ("api_token = [\n  \"S3CRET\",\n]", 2, "expected u16\n    …"),
+            ("url = \"S3CRET\"", 1, "unknown variant, expected"),
+            ("nested = { signing_key = \"S3CRET\" }", 1, "nested = …"),
+            ("[nested]\nsigning_key = \"S3CRET\"", 2, "signing_key = …"),
+            ("url = \"\"\"\nx = S3CRET\"\"\"", 1, "unknown variant"),
+            ("password \"S3CRET\"", 1, "\n    …"),
+            ("password = S3CRET", 1, "password = …"),
+            ("password = \"S3CRET", 1, "password = …"),
+            ("pass word = \"S3CRET\"", 1, "\n    …"),
+        ] {
+            let file = tempfile::NamedTempFile::new().expect("a temporary file");
+            std::fs::write(file.path(), text).expect("writable");
+            let error = load::<Secrets>(file.path()).expect_err(text).to_string();
+            assert!(!error.contains("S3CRET"), "{text}: {error}");
+            assert!(!error.contains("12345678901"), "{text}: {error}");
+            assert!(error.contains(&format!(":{line}: ")), "{text}: {error}");
+            assert!(error.contains(shown), "{text}: {error}");
+        }
     }
 }

@@ -18,6 +18,9 @@ const UNKEPT: u64 = u64::MAX;
 pub struct Stats {
     max_bytes: u64,
     bytes: AtomicU64,
+    /// What of `max_bytes` is one lane's alone, and what of that its segments take.
+    quota_bytes: AtomicU64,
+    quota_used: AtomicU64,
     segments: AtomicU64,
     syncs: AtomicU64,
     failed_syncs: AtomicU64,
@@ -39,6 +42,8 @@ impl Stats {
         Self {
             max_bytes,
             bytes: AtomicU64::new(0),
+            quota_bytes: AtomicU64::new(0),
+            quota_used: AtomicU64::new(0),
             segments: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             failed_syncs: AtomicU64::new(0),
@@ -110,9 +115,49 @@ impl Stats {
         micros(now.saturating_duration_since(self.origin))
     }
 
-    /// Counts a segment in, unless that would exceed the cap.
-    pub(crate) fn reserve(&self, bytes: u64) -> bool {
-        let fits = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
+    /// Leaves `bytes`, of which `used` are taken already, to one lane alone.
+    pub(crate) fn set_quota(&self, bytes: u64, used: u64) {
+        self.quota_used.store(used, Ordering::Release);
+        self.quota_bytes.store(bytes, Ordering::Release);
+    }
+
+    /// Counts a segment of the lane with a quota in, unless that would exceed the quota.
+    pub(crate) fn reserve_of_quota(&self, bytes: u64) -> bool {
+        let quota = self.quota_bytes.load(Ordering::Acquire);
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= quota);
+        if !self.reserve(bytes, 0) {
+            return false;
+        }
+        let reserved = self
+            .quota_used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits)
+            .is_ok();
+        if !reserved {
+            self.unreserve(bytes);
+        }
+        reserved
+    }
+
+    /// Counts a segment of the lane with a quota out.
+    pub(crate) fn unreserve_of_quota(&self, bytes: u64) {
+        // In this order other lanes never see more room than there is.
+        let fewer = |used: u64| Some(used.saturating_sub(bytes));
+        let _ = self
+            .quota_used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
+        self.unreserve(bytes);
+    }
+
+    /// What is kept free for the lane with a quota.
+    pub(crate) fn quota_left(&self) -> u64 {
+        let quota = self.quota_bytes.load(Ordering::Acquire);
+        quota.saturating_sub(self.quota_used.load(Ordering::Acquire))
+    }
+
+    /// Counts a segment in, unless that would exceed the cap or leave less than `kept_free` of it.
+    pub(crate) fn reserve(&self, bytes: u64, kept_free: u64) -> bool {
+        let max_bytes = self.max_bytes.saturating_sub(kept_free);
+        let fits = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= max_bytes);
         let reserved = self
             .bytes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits)

@@ -39,6 +39,8 @@ pub(crate) struct Lane<S: Storage> {
     pub(crate) keeper: Arc<Wake>,
     /// Whether a worker writes to this lane, or it is left over from a run with more workers.
     pub(crate) written: bool,
+    /// Whether its segments take room that is this lane's alone.
+    has_quota: AtomicBool,
 }
 
 /// A segment ready to be written to.
@@ -87,6 +89,38 @@ impl<S: Storage> Lane<S> {
             _lock: lock,
             keeper,
             written,
+            has_quota: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on the lane's segments take at most `bytes`, which no other lane takes.
+    pub(crate) fn set_quota(&self, bytes: u64) {
+        // While this is held no other segment is made.
+        let spare = lock(&self.spare);
+        let length = |segment: &Segment<S::File>| u64::from(segment.length);
+        let used = lock(&self.segments)
+            .iter()
+            .map(|it| length(it))
+            .sum::<u64>();
+        let used = used + spare.as_ref().map_or(0, |spare| length(&spare.segment));
+        self.has_quota.store(true, Ordering::Release);
+        self.stats.set_quota(bytes, used);
+    }
+
+    fn reserve(&self, bytes: u64) -> bool {
+        if self.has_quota.load(Ordering::Acquire) {
+            self.stats.reserve_of_quota(bytes)
+        } else {
+            self.stats.reserve(bytes, self.stats.quota_left())
+        }
+    }
+
+    /// Counts one of the lane's segments out.
+    pub(crate) fn unreserve(&self, bytes: u64) {
+        if self.has_quota.load(Ordering::Acquire) {
+            self.stats.unreserve_of_quota(bytes);
+        } else {
+            self.stats.unreserve(bytes);
         }
     }
 
@@ -122,7 +156,7 @@ impl<S: Storage> Lane<S> {
 
     /// Makes the next segment, if there is room for it.
     pub(crate) fn prepare(&self) -> Result<Prepared<S>, AppendError> {
-        if !self.stats.reserve(u64::from(self.segment_bytes)) {
+        if !self.reserve(u64::from(self.segment_bytes)) {
             return Err(AppendError::SpoolFull);
         }
         let created = self.create();
@@ -134,7 +168,7 @@ impl<S: Storage> Lane<S> {
         });
         self.stats.disk_is_full(full);
         created.map_err(|error| {
-            self.stats.unreserve(u64::from(self.segment_bytes));
+            self.unreserve(u64::from(self.segment_bytes));
             tracing::warn!(lane = self.number, %error, "can't make a journal segment");
             if full {
                 AppendError::DiskFull

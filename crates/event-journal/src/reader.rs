@@ -340,5 +340,5 @@ pub(crate) fn delete<S: Storage>(lane: &Lane<S>, segment: &Segment<S::File>) {
         tracing::warn!(file = %segment.path.display(), %error, "a segment can't be deleted");
         return;
     }
-    lane.stats.unreserve(u64::from(segment.length));
+    lane.unreserve(u64::from(segment.length));
 }

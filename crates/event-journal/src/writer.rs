@@ -58,6 +58,23 @@ impl<S: Storage> LaneWriter<S> {
         self.next_seq
     }
 
+    /// Gives the lane a share of the journal: its segments take at most `max_bytes`, which is at least two
+    /// segments, and no other lane takes that room. One lane of a journal can have one.
+    pub fn set_quota(&mut self, max_bytes: u64) {
+        let least = 2 * u64::from(self.lane.segment_bytes);
+        self.lane.set_quota(max_bytes.max(least));
+    }
+
+    /// Bytes of segments that hold events which are not released; the unwritten rest of the last one is
+    /// left out.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        let segments = lock(&self.lane.segments);
+        let closed = segments.iter().rev().skip(1);
+        let closed = closed.map(|segment| u64::from(segment.length)).sum::<u64>();
+        closed + self.at as u64
+    }
+
     /// Appends the event that `fill` writes into at most `max_len` bytes, returning how many it
     /// used, or `None` to leave it. When this returns a sequence the event is accepted: the crash
     /// of this process can't lose it.

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use bytes::{BufMut as _, BytesMut};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use thiserror::Error;
 
 /// The longest address as written, in bytes.
@@ -172,7 +172,8 @@ impl<M: Macro> MacroUrl<M> {
     }
 
     /// Writes the address with its macros filled in from `value` and `passed_on` (decoded names and
-    /// values) added to its query; false when it became too long.
+    /// values) added to its query; false when it became too long. A passed-on parameter whose name is
+    /// in the address's own query is left out: a reader could prefer it to the real one.
     #[must_use]
     pub fn expand<'v, 'p>(
         &self,
@@ -182,8 +183,12 @@ impl<M: Macro> MacroUrl<M> {
     ) -> bool {
         let (before, fragment) = self.pieces.split_at(self.query_end);
         before.iter().for_each(|piece| piece.write(&value, out));
+        let own_end = out.len();
         let mut separator = if self.has_query { b'&' } else { b'?' };
         for (name, passed) in passed_on {
+            if repeats_name(&out[..own_end], name) {
+                continue;
+            }
             out.put_u8(separator);
             write(name, ENCODED, out);
             out.put_u8(b'=');
@@ -231,6 +236,43 @@ impl<M: Macro> Piece<M> {
                 write(value(*which), if *raw { UNSAFE } else { ENCODED }, out);
             }
         }
+    }
+}
+
+/// Whether a parameter of the decoded `name` would be read as one that the query of `address` has.
+fn repeats_name(address: &[u8], name: &str) -> bool {
+    let query = address.iter().position(|byte| *byte == b'?');
+    let query = query.map_or(&[][..], |at| &address[at + 1..]);
+    let parameters = query.split(|byte| *byte == b'&');
+    parameters
+        .filter(|parameter| !parameter.is_empty())
+        .filter_map(|parameter| parameter.split(|byte| *byte == b'=').next())
+        .any(|own| is_read_alike(own, name))
+}
+
+/// Whether readers may take the encoded name `own` and the decoded name `other` for the same one.
+///
+/// The most liberal reader is PHP: it drops leading spaces and what follows a NUL, takes `.`, a space
+/// and an unclosed `[` for `_`, and keeps `name[…]` under `name`.
+fn is_read_alike(own: &[u8], other: &str) -> bool {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'+');
+    let mut own = percent_decode(own)
+        .skip_while(is_space)
+        .take_while(|byte| !matches!(byte, 0 | b'['));
+    let mut other = other.bytes().skip_while(is_space);
+    loop {
+        match (own.next(), other.next()) {
+            (None, None | Some(0 | b'[')) => return true,
+            (Some(a), Some(b)) if folded(a) == folded(b) => {}
+            _ => return false,
+        }
+    }
+}
+
+const fn folded(byte: u8) -> u8 {
+    match byte {
+        b' ' | b'+' | b'.' | b'[' => b'_',
+        other => other,
     }
 }
 
@@ -305,6 +347,31 @@ mod tests {
             expanded(&url, "", &[]),
             "https://shop.example/?x=1&id=CLICK"
         );
+    }
+
+    #[test]
+    fn passed_on_parameters_repeat_no_name_of_the_query() {
+        let url = parsed("https://shop.example/p?c_d={safe}&%65%20f=1&{one}=2&g[]=3#c");
+        for (name, is_passed_on) in [
+            ("c_d", false),
+            ("c d", false),
+            (" c.d", false),
+            ("c[d", false),
+            ("c_d[]", false),
+            ("c_d\0x", false),
+            ("e f", false),
+            ("own", false),
+            ("g", false),
+            ("g[k]", false),
+            ("C_D", true),
+            ("c_d_", true),
+            ("c_", true),
+            ("c", true),
+            ("", true),
+        ] {
+            let out = expanded(&url, "own", &[(name, "passed")]);
+            assert_eq!(out.contains("passed"), is_passed_on, "{name:?}: {out}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a visitor gets: a redirect or a pixel.
+//! What a visitor gets: a redirect or a pixel; and what a load balancer gets.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -11,6 +11,8 @@ const PIXEL: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04
 pub(super) enum Answer {
     Redirect(StatusCode, Bytes),
     Pixel,
+    /// To a load balancer's health check, of which there is no event.
+    Healthy,
 }
 
 impl Answer {
@@ -29,6 +31,10 @@ impl Answer {
             Self::Pixel => {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/gif"));
                 (StatusCode::OK, Full::new(Bytes::from_static(PIXEL)))
+            }
+            Self::Healthy => {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                (StatusCode::OK, Full::new(Bytes::from_static(b"ok\n")))
             }
         };
         headers.insert(header::CACHE_CONTROL, NEVER);

@@ -1,7 +1,8 @@
 //! The internal API, `http://tracker.internal/`: what functions report becomes events, durable before
 //! they are told so. Its messages are `tracker-api`'s.
 
-use super::ledger::{Ledger, NotDurable};
+use super::failures::FailureLimit;
+use super::ledger::{Ledger, NotDurable, Recorded};
 use crate::visitor::address::{self, AddressStorage};
 use bytes::Bytes;
 use function_host::{Internal, InternalAnswer, LoadError};
@@ -24,6 +25,7 @@ struct Shared {
     authorization: String,
     addresses: AddressStorage,
     ledger: Ledger,
+    failures: FailureLimit,
     events: IntCounterVec,
 }
 
@@ -40,6 +42,7 @@ impl Api {
         token: String,
         addresses: AddressStorage,
         ledger: Ledger,
+        failures: FailureLimit,
         registry: &Registry,
     ) -> Result<Self, LoadError> {
         let name = "edge_reports_total";
@@ -54,6 +57,7 @@ impl Api {
             authorization: format!("Bearer {token}"),
             addresses,
             ledger,
+            failures,
             events,
         })))
     }
@@ -69,9 +73,9 @@ impl Internal for Api {
         Box::pin(async move {
             let kind = kind(request.uri().path());
             let outcome = shared.take(&request).await;
-            let word = outcome.as_ref().map_or_else(Refused::word, |()| "durable");
+            let word = outcome.as_ref().map_or_else(Refused::word, |it| it.word());
             shared.events.with_label_values(&[kind, word]).inc();
-            outcome.map_or_else(Refused::response, |()| {
+            outcome.map_or_else(Refused::response, |_| {
                 response(StatusCode::NO_CONTENT, String::new())
             })
         })
@@ -93,7 +97,7 @@ fn kind(path: &str) -> &'static str {
 }
 
 impl Shared {
-    async fn take(&self, request: &Request<Bytes>) -> Result<(), Refused> {
+    async fn take(&self, request: &Request<Bytes>) -> Result<Recorded, Refused> {
         let given = request.headers().get(header::AUTHORIZATION);
         let given = given.map_or(&b""[..], |value| value.as_bytes());
         if !bool::from(given.ct_eq(self.authorization.as_bytes())) {
@@ -115,13 +119,17 @@ impl Shared {
                 self.ledger.write(&Event::KycUpdate(event)).await
             }
             messages::REJECTIONS => {
-                let message = read(request.body())?;
-                let event = Event::Rejection(self.rejection(&message, now));
-                self.ledger.write(&event).await
+                let message: messages::Rejection<'_> = read(request.body())?;
+                if let Ok(client) = message.address.parse() {
+                    self.failures.rejected(client, message.reason);
+                }
+                let recorded = self.ledger.reject(self.rejection(&message, now)).await;
+                return recorded.map_err(Refused::NotDurable);
             }
             _ => return Err(Refused::Unknown),
         };
-        written.map_err(Refused::NotDurable)
+        let logged = written.map(|()| Recorded::Logged);
+        logged.map_err(Refused::NotDurable)
     }
 
     fn conversion<'a>(
@@ -227,6 +235,15 @@ fn kyc_update<'a>(
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refused> {
     serde_json::from_slice(body).map_err(|error| Refused::Wrong(error.to_string()))
+}
+
+impl Recorded {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Logged => "durable",
+            Self::Counted => "counted",
+        }
+    }
 }
 
 impl Refused {

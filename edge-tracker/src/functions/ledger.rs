@@ -1,13 +1,14 @@
-//! The lane of what is money: each entry is durable before it is answered; who come at once share one
+//! The lane of accepted reports, and that of rejections: each entry is durable before it is answered; who come at once share one
 //! sync. Who writes does not ask for it: that comes when a thread that entries come from has nothing else to do
 //! for now, or else soon, by the clock. A sync for each would cost more than all else that an entry costs.
 
-use event_journal::{AppendError, LaneWriter, SyncRequest};
+use super::rejections::RejectionLane;
+use event_journal::{AppendError, LaneWriter, SyncFailed, SyncRequest};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tracking_events::{Event, MAX_EVENT_BYTES};
+use tracking_events::{Event, MAX_EVENT_BYTES, Rejection};
 
 /// A disk that takes longer is taken for broken.
 const SYNC_WITHIN: Duration = Duration::from_secs(3);
@@ -16,8 +17,20 @@ const SYNC_WITHIN: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct Ledger {
     lane: Arc<Mutex<LaneWriter>>,
+    rejections: Arc<Mutex<RejectionLane>>,
     sync: SyncRequest,
 }
+
+/// What became of a rejection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// It is counted and durable in the journal.
+    Logged,
+    /// It is counted: its quota of the journal leaves no room for it.
+    Counted,
+}
+
+type Synced = oneshot::Receiver<Result<(), SyncFailed>>;
 
 /// Why an event is not durable; who sent it is to send it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -33,12 +46,13 @@ pub(super) enum NotDurable {
 }
 
 impl Ledger {
-    /// Writes to `lane`, which is nobody else's.
+    /// Writes accepted reports to `lane`, which is no one else's, and rejections to another.
     #[must_use]
-    pub fn new(lane: LaneWriter) -> Self {
+    pub fn new(lane: LaneWriter, rejections: RejectionLane) -> Self {
         Self {
             sync: lane.sync_request(),
             lane: Arc::new(Mutex::new(lane)),
+            rejections: Arc::new(Mutex::new(rejections)),
         }
     }
 
@@ -49,38 +63,70 @@ impl Ledger {
 
     /// Returns when the event is durable, after a [`Ledger::sync`]. It may be so although this returns an error.
     pub(super) async fn write(&self, event: &Event<'_>) -> Result<(), NotDurable> {
-        let synced = self.append(event)?;
-        match tokio::time::timeout(SYNC_WITHIN, synced).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(_) => Err(NotDurable::SyncFailed),
-            Err(_) => Err(NotDurable::TooSlow),
+        let synced = {
+            let mut lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
+            append(&mut lane, event)?
+        };
+        durable(synced).await
+    }
+
+    /// Counts a rejection, and returns when it is durable, too, unless the quota leaves it out.
+    pub(super) async fn reject(&self, rejection: Rejection<'_>) -> Result<Recorded, NotDurable> {
+        match self.append_rejection(rejection)? {
+            Some(synced) => durable(synced).await.map(|()| Recorded::Logged),
+            None => Ok(Recorded::Counted),
         }
     }
 
-    fn append(
-        &self,
-        event: &Event<'_>,
-    ) -> Result<oneshot::Receiver<Result<(), event_journal::SyncFailed>>, NotDurable> {
-        let mut lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
-        let appended = lane.append(MAX_EVENT_BYTES, |room| {
-            tracking_events::encode(event, room).ok()
-        });
-        let seq = appended.map_err(|error| match error {
-            AppendError::Abandoned | AppendError::TooLong => NotDurable::TooLong,
-            other => NotDurable::NoRoom(other),
-        })?;
-        let (done, synced) = oneshot::channel();
-        lane.when_durable(seq, |outcome| {
-            // Who waited may have gone.
-            let _ = done.send(outcome);
-        });
-        Ok(synced)
+    fn append_rejection(&self, rejection: Rejection<'_>) -> Result<Option<Synced>, NotDurable> {
+        let reason = rejection.reason_name;
+        let rejections = &mut *self
+            .rejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let appended = if rejections.admits() {
+            append(&mut rejections.lane, &Event::Rejection(rejection)).map(Some)
+        } else {
+            Ok(None)
+        };
+        let appended = match appended {
+            // The journal may be full before the quota is.
+            Err(NotDurable::NoRoom(_)) => Ok(None),
+            other => other,
+        };
+        rejections.count(reason, matches!(appended, Ok(Some(_))));
+        appended
+    }
+}
+
+fn append(lane: &mut LaneWriter, event: &Event<'_>) -> Result<Synced, NotDurable> {
+    let appended = lane.append(MAX_EVENT_BYTES, |room| {
+        tracking_events::encode(event, room).ok()
+    });
+    let seq = appended.map_err(|error| match error {
+        AppendError::Abandoned | AppendError::TooLong => NotDurable::TooLong,
+        other => NotDurable::NoRoom(other),
+    })?;
+    let (done, synced) = oneshot::channel();
+    lane.when_durable(seq, |outcome| {
+        // Who waited may have gone.
+        let _ = done.send(outcome);
+    });
+    Ok(synced)
+}
+
+async fn durable(synced: Synced) -> Result<(), NotDurable> {
+    match tokio::time::timeout(SYNC_WITHIN, synced).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(_) => Err(NotDurable::SyncFailed),
+        Err(_) => Err(NotDurable::TooSlow),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
     use event_journal::{Opened, Options, Unkept, open, open_on};
     use std::path::Path;
     use std::pin::Pin;
@@ -103,13 +149,20 @@ mod tests {
     fn options(dir: &Path) -> Options {
         Options {
             dir: dir.into(),
-            lanes: 1,
+            lanes: 2,
             format_version: FORMAT_VERSION,
             segment_bytes: 1 << 20,
             max_bytes: 4 << 20,
             // So long that nothing is synced unless somebody asks.
             sync_interval: Duration::from_secs(60),
         }
+    }
+
+    fn ledger(mut writers: Vec<LaneWriter>) -> Ledger {
+        let rejections = writers.pop().expect("two");
+        let metric = Metrics::new().rejections;
+        let rejections = RejectionLane::new(rejections, 2 << 20, metric);
+        Ledger::new(writers.pop().expect("one"), rejections)
     }
 
     /// Begins to write twice.
@@ -129,11 +182,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         // Nobody but this test syncs.
         let Unkept {
-            mut writers,
-            upkeep,
-            ..
+            writers, upkeep, ..
         } = open_on(Disk, &options(dir.path())).expect("opened");
-        let ledger = Ledger::new(writers.pop().expect("one"));
+        let ledger = ledger(writers);
         let before = upkeep.stats().syncs();
         let writes = begin(&ledger);
         upkeep.sync(false);
@@ -147,11 +198,11 @@ mod tests {
     async fn a_sync_is_asked_for_when_nobody_more_comes() {
         let dir = tempfile::tempdir().expect("a folder");
         let Opened {
-            mut writers,
+            writers,
             keeper: _keeper,
             ..
         } = open(&options(dir.path())).expect("opened");
-        let ledger = Ledger::new(writers.pop().expect("one"));
+        let ledger = ledger(writers);
         for _ in 0..3 {
             let writes = begin(&ledger);
             assert!(ledger.sync(), "who writes does not ask");

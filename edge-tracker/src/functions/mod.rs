@@ -4,11 +4,14 @@
 
 pub mod advertisers;
 mod api;
+mod failures;
 mod ledger;
+mod rejections;
 mod variables;
 
 pub use advertisers::AdvertisersError;
 pub use ledger::Ledger;
+pub use rejections::RejectionLane;
 pub use variables::VariablesError;
 
 use crate::links::Table;
@@ -18,6 +21,7 @@ use crate::visitor::address::AddressStorage;
 use api::Api;
 use bytes::Bytes;
 use daemon::files::Version;
+use failures::FailureLimit;
 use function_host::{Body, Host, Limits, LoadError, Matched};
 use http::{Request, Response};
 use prometheus::Registry;
@@ -37,6 +41,7 @@ const LINKS: &str = "links";
 pub struct Functions {
     host: Host,
     settings: FunctionsSettings,
+    failures: FailureLimit,
     seen: Mutex<Seen>,
 }
 
@@ -77,7 +82,8 @@ impl Functions {
         registry: &Registry,
     ) -> Result<Self, FunctionsError> {
         let token = variables::token();
-        let api = Api::new(token.clone(), addresses, ledger, registry)?;
+        let failures = FailureLimit::new(settings.failures_per_minute.get() as u32);
+        let api = Api::new(token.clone(), addresses, ledger, failures.clone(), registry)?;
         let limits = &settings.limits;
         let variables = settings.variables.as_deref().and_then(Version::of);
         let host = Host::load(
@@ -103,6 +109,7 @@ impl Functions {
         let functions = Self {
             host,
             settings: settings.clone(),
+            failures,
             seen: Mutex::default(),
         };
         let seen = Seen {
@@ -128,6 +135,13 @@ impl Functions {
             (link.id.to_string(), offer.as_bytes().to_vec())
         });
         self.host.fill_store(LINKS, offers.collect());
+    }
+
+    /// Whether a function may be called for `client`, whose network has not failed to authenticate too
+    /// often.
+    #[must_use]
+    pub fn admits(&self, client: IpAddr) -> bool {
+        self.failures.admits(client)
     }
 
     /// Calls it.

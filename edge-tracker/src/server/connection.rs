@@ -2,12 +2,13 @@
 
 use super::answering::{self, Answering};
 use super::lives::{Conversation, Ended, Life};
-use super::watched::{Streams, Watched};
+use super::streams::{StreamTasks, Streams, TrackedAnswering, TrackedBody};
+use super::watched::Watched;
 use super::{Limits, prelude};
 use crate::click_path::ClickPath;
 use crate::refusal::Refusal;
+use crate::settings::Http2;
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -22,6 +23,11 @@ use tokio::net::TcpStream;
 const HTTP2_STREAMS: u32 = 64;
 const HTTP2_WINDOW: u32 = 64 << 10;
 const HTTP2_RESETS: usize = 20;
+/// Empty settings, then GOAWAY with HTTP_1_1_REQUIRED (RFC 9113, sections 6.5, 6.8 and 7).
+const HTTP1_REQUIRED: &[u8] = &[
+    0, 0, 0, 4, 0, 0, 0, 0, 0, //
+    0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0d,
+];
 
 /// Serves a connection until it ends.
 ///
@@ -50,9 +56,14 @@ pub(super) async fn serve(
         peer: prelude.peer,
     };
     let served = if prelude.http2 {
+        if !serves_http2(limits.http2, path, peer.ip()) {
+            stream.send_last(HTTP1_REQUIRED);
+            return Err(Refusal::Http2NotServed.into());
+        }
         // Its own pings tell whether somebody is there.
         life.exempt();
-        let streams = stream.as_http2(prelude.rest);
+        let streams = Streams::new(path.clone(), life.clone(), limits.write_timeout);
+        stream.as_http2(prelude.rest, streams.clone());
         life.limit(pin!(http2(stream, streams, clicks, limits)))
             .await?
     } else {
@@ -62,6 +73,15 @@ pub(super) async fn serve(
     served.map_err(|error| reason(&error).into())
 }
 
+/// Whether HTTP/2 is spoken with `peer`, the other end of the connection itself.
+fn serves_http2(http2: Http2, path: &ClickPath, peer: IpAddr) -> bool {
+    match http2 {
+        Http2::Off => false,
+        Http2::TrustedProxies => path.trusts(peer),
+        Http2::Any => true,
+    }
+}
+
 /// Answers the requests of one connection.
 struct Clicks {
     path: Rc<ClickPath>,
@@ -69,15 +89,11 @@ struct Clicks {
     peer: IpAddr,
 }
 
-impl Service<Request<Incoming>> for Clicks {
-    type Response = Response<answering::Body>;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+impl Clicks {
+    fn answer(&self, request: Request<Incoming>) -> Answering {
         let parsed = Instant::now();
         self.life.used(parsed);
-        match self.path.function(&request) {
+        match self.path.function(self.peer, &request) {
             None => Answering::at_once(self.path.answer(self.peer, request, parsed)),
             Some(Err(refusal)) => Answering::at_once(refusal.response()),
             Some(Ok(function)) => {
@@ -88,10 +104,36 @@ impl Service<Request<Incoming>> for Clicks {
     }
 }
 
-type Http1 = http1::Connection<TokioIo<Watched>, Clicks>;
-type Http2 = http2::Connection<TokioIo<Watched>, Clicks, Counted>;
+impl Service<Request<Incoming>> for Clicks {
+    type Response = Response<answering::Body>;
+    type Error = Infallible;
+    type Future = Answering;
 
-impl Conversation for Http1 {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.answer(request)
+    }
+}
+
+/// Answers the requests of one HTTP/2 connection.
+struct StreamClicks {
+    clicks: Clicks,
+    streams: Rc<Streams>,
+}
+
+impl Service<Request<Incoming>> for StreamClicks {
+    type Response = Response<TrackedBody>;
+    type Error = Infallible;
+    type Future = TrackedAnswering;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        TrackedAnswering::new(self.clicks.answer(request), self.streams.clone())
+    }
+}
+
+type Http1Connection = http1::Connection<TokioIo<Watched>, Clicks>;
+type Http2Connection = http2::Connection<TokioIo<Watched>, StreamClicks, StreamTasks>;
+
+impl Conversation for Http1Connection {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -101,7 +143,7 @@ impl Conversation for Http1 {
     }
 }
 
-impl Conversation for Http2 {
+impl Conversation for Http2Connection {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -112,7 +154,7 @@ impl Conversation for Http2 {
     }
 }
 
-fn http1(stream: Watched, clicks: Clicks, limits: Limits) -> Http1 {
+fn http1(stream: Watched, clicks: Clicks, limits: Limits) -> Http1Connection {
     http1::Builder::new()
         // A client may close its side after its last request and still wants the answer.
         .half_close(true)
@@ -122,8 +164,9 @@ fn http1(stream: Watched, clicks: Clicks, limits: Limits) -> Http1 {
         .serve_connection(TokioIo::new(stream), clicks)
 }
 
-fn http2(stream: Watched, streams: Rc<Streams>, clicks: Clicks, limits: Limits) -> Http2 {
-    http2::Builder::new(Counted(streams))
+fn http2(stream: Watched, streams: Rc<Streams>, clicks: Clicks, limits: Limits) -> Http2Connection {
+    let tasks = StreamTasks(streams.clone());
+    http2::Builder::new(tasks)
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
@@ -136,21 +179,7 @@ fn http2(stream: Watched, streams: Rc<Streams>, clicks: Clicks, limits: Limits) 
         .max_local_error_reset_streams(HTTP2_RESETS)
         .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(limits.write_timeout)
-        .serve_connection(TokioIo::new(stream), clicks)
-}
-
-/// Runs HTTP/2 streams where their connection runs, and counts those that run.
-#[derive(Debug, Clone)]
-struct Counted(Rc<Streams>);
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for Counted {
-    fn execute(&self, future: F) {
-        let stream = self.0.begin();
-        tokio::task::spawn_local(async move {
-            future.await;
-            drop(stream);
-        });
-    }
+        .serve_connection(TokioIo::new(stream), StreamClicks { clicks, streams })
 }
 
 fn reason(error: &hyper::Error) -> Refusal {

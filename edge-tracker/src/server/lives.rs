@@ -53,6 +53,10 @@ pub(super) struct Life {
     asked: Rc<Cell<usize>>,
     is_idle: Cell<bool>,
     is_leaving: Cell<bool>,
+    /// Whether its place is another's, though streams of it are still to be dropped.
+    is_closed: Cell<bool>,
+    /// Whether the client does not take what was to be sent.
+    is_blocked: Cell<bool>,
     /// Answers that are being waited for.
     awaited: Cell<u32>,
 }
@@ -122,6 +126,8 @@ impl Lives {
             asked: self.asked.clone(),
             is_idle: Cell::new(false),
             is_leaving: Cell::new(false),
+            is_closed: Cell::new(false),
+            is_blocked: Cell::new(false),
             awaited: Cell::new(0),
         });
         entry.insert(life.clone());
@@ -159,7 +165,7 @@ impl Lives {
         };
         let life = self.open.borrow()[key].clone();
         // Out of the list, so that it is not asked twice.
-        life.works();
+        life.leaves_idle();
         life.is_leaving.set(true);
         self.leaving.set(self.leaving.get() + 1);
         self.asked.set(self.asked.get() + 1);
@@ -201,19 +207,42 @@ impl Life {
 
     /// It is between requests: from now on it may have to make room.
     pub(super) fn rests(&self) {
-        if self.awaited.get() > 0 {
+        if self.awaited.get() > 0 && !self.is_blocked.get() {
             return;
         }
-        if !self.is_idle.replace(true) && !self.is_leaving.get() {
+        if !self.is_idle.replace(true) && self.is_listed() {
             self.idle.enter(self.key);
         }
     }
 
-    /// It is in the middle of a request or an answer: it is not cut to make room.
+    /// It is in the middle of a request or an answer: it is not cut to make room, unless its client
+    /// does not take the answer.
     pub(super) fn works(&self) {
-        if self.is_idle.replace(false) && !self.is_leaving.get() {
+        if self.is_blocked.get() {
+            return self.rests();
+        }
+        self.leaves_idle();
+    }
+
+    /// Notes whether the client does not take what was to be sent.
+    pub(super) fn blocks(&self, blocked: bool) {
+        self.is_blocked.set(blocked);
+    }
+
+    /// Whether the client does not take what was to be sent.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked.get()
+    }
+
+    fn leaves_idle(&self) {
+        if self.is_idle.replace(false) && self.is_listed() {
             self.idle.leave(self.key);
         }
+    }
+
+    /// Whether it is in the list of idle connections while it is idle.
+    fn is_listed(&self) -> bool {
+        !self.is_leaving.get() && !self.is_closed.get()
     }
 
     /// It waits for an answer that is not there at once, for as long as what is returned lives: who
@@ -303,7 +332,8 @@ impl Drop for Awaited {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.life.works();
+        self.life.leaves_idle();
+        self.life.is_closed.set(true);
         if let Some(End::MakeRoom) = self.life.end.take() {
             self.life.had_its_turn();
         }

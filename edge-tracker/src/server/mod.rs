@@ -13,10 +13,11 @@ mod idle;
 mod lag;
 mod lives;
 mod prelude;
+mod streams;
 mod watched;
 
 use crate::click_path::ClickPath;
-use crate::settings::HttpSettings;
+use crate::settings::{Http2, HttpSettings};
 use lives::Lives;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -35,7 +36,7 @@ const BACKLOG: i32 = 4_096;
 pub struct Limits {
     /// For a request's head, and between requests.
     pub header_timeout: Duration,
-    /// For the client to acknowledge what was sent.
+    /// For the client to acknowledge what was sent, and to open its window for the next of it.
     pub write_timeout: Duration,
     /// For open connections to finish when stopping.
     pub stop_timeout: Duration,
@@ -47,6 +48,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Whether trusted peers send a PROXY protocol header first.
     pub proxy_protocol: bool,
+    /// With which peers HTTP/2 is spoken.
+    pub http2: Http2,
 }
 
 impl From<&HttpSettings> for Limits {
@@ -59,6 +62,7 @@ impl From<&HttpSettings> for Limits {
             shed_lag: settings.shed_lag.get().0,
             head_bytes: usize::try_from(settings.max_head_bytes.get().0).unwrap_or(usize::MAX),
             proxy_protocol: settings.proxy_protocol,
+            http2: settings.http2,
         }
     }
 }
@@ -178,6 +182,7 @@ mod tests {
             shed_lag: Duration::from_millis(50),
             head_bytes: 8_192,
             proxy_protocol: false,
+            http2: Http2::default(),
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (listeners, address) = bind(any, 1, limits).expect("bound");

@@ -3,9 +3,9 @@
 
 use super::frames::Frames;
 use super::lives::Life;
+use super::streams::Streams;
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
-use std::cell::Cell;
 use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,8 +23,6 @@ pub(super) struct Watched {
     stream: TcpStream,
     life: Rc<Life>,
     read: Read,
-    /// Whether the client does not take what was to be sent.
-    blocked: bool,
 }
 
 /// How far requests have been read.
@@ -40,14 +38,6 @@ enum Read {
     },
 }
 
-/// Streams of an HTTP/2 connection that are being answered.
-#[derive(Debug, Default)]
-pub(super) struct Streams(Cell<usize>);
-
-/// One of them.
-#[derive(Debug)]
-pub(super) struct Stream(Rc<Streams>);
-
 impl Watched {
     /// Nothing has been read of it yet.
     pub(super) fn new(stream: TcpStream, life: Rc<Life>) -> Self {
@@ -56,7 +46,6 @@ impl Watched {
             stream,
             life,
             read: Read::Unknown,
-            blocked: false,
         }
     }
 
@@ -70,14 +59,18 @@ impl Watched {
     }
 
     /// What was read of it so far belongs to HTTP/2 and is to be read again.
-    pub(super) fn as_http2(&mut self, prefix: BytesMut) -> Rc<Streams> {
+    pub(super) fn as_http2(&mut self, prefix: BytesMut, streams: Rc<Streams>) {
         self.prefix = prefix;
-        let streams = Rc::<Streams>::default();
         self.read = Read::Http2 {
             frames: Frames::new(),
-            streams: streams.clone(),
+            streams,
         };
-        streams
+    }
+
+    /// Sends `bytes` as far as there is room for them, before the connection is closed.
+    pub(super) fn send_last(&self, bytes: &[u8]) {
+        // The client may have gone.
+        let _ = self.stream.try_write(bytes);
     }
 
     /// Nothing of a request has been read yet.
@@ -103,26 +96,25 @@ impl Watched {
                 }
                 self.life.works();
             }
-            Read::Http2 { frames, .. } => {
+            Read::Http2 { frames, streams } => {
                 frames.pass(bytes);
-                self.look();
+                streams.read(frames.between());
             }
         }
     }
 
     /// Tells the connection's life whether it is between requests.
     fn look(&self) {
-        let between = match &self.read {
-            Read::Unknown => return,
+        match &self.read {
+            Read::Unknown => {}
             Read::Http1 { last, all } => {
-                *all && (last.ends_with(b"\n\r\n") || last.ends_with(b"\n\n"))
+                if *all && (last.ends_with(b"\n\r\n") || last.ends_with(b"\n\n")) {
+                    self.life.rests();
+                } else {
+                    self.life.works();
+                }
             }
-            Read::Http2 { frames, streams } => frames.between() && streams.0.get() == 0,
-        };
-        if between && !self.blocked {
-            self.life.rests();
-        } else {
-            self.life.works();
+            Read::Http2 { streams, .. } => streams.look(),
         }
     }
 
@@ -138,19 +130,6 @@ impl Watched {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
-    }
-}
-
-impl Streams {
-    pub(super) fn begin(self: &Rc<Self>) -> Stream {
-        self.0.set(self.0.get() + 1);
-        Stream(self.clone())
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.0.set(self.0.0.get() - 1);
     }
 }
 
@@ -198,8 +177,8 @@ impl AsyncWrite for Watched {
             Poll::Ready(Err(_)) => false,
             Poll::Pending => true,
         };
-        if blocked || self.blocked {
-            self.blocked = blocked;
+        if blocked != self.life.is_blocked() {
+            self.life.blocks(blocked);
             self.look();
         }
         polled

@@ -4,6 +4,12 @@
 //! journal. They err on the side of "repeated" at a promised rate, so their word only flags;
 //! dropping or refusing anything because of it never belongs here.
 //!
+//! # Limits
+//! A filter with more entries than it was made for errs more often than promised: what it alone finds is
+//! unknown, not repeated. A network may add a share of a generation's entries; beyond it nothing is set,
+//! and what is not found is unknown, not unique. So a flood from one network makes no visitor of another
+//! repeated, and gains no unique visits.
+//!
 //! # Window
 //! Time is cut into generations of `window / generations`. A visit is set in the generation of its
 //! time and found in it and in the `generations` after it: for at least `window` and for at most
@@ -22,9 +28,11 @@ mod snapshot;
 pub use sizing::{InvalidSettings, UniqueSettings};
 pub use snapshot::{Saved, Snapshot};
 
+use crate::networks::Networks;
+use crate::visitor::address::Network;
 use crate::visitor::identity::Ids;
 use clock::Clock;
-use shard::{Key, Shard};
+use shard::{Key, Seen, Shard};
 use sizing::Plan;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,6 +43,7 @@ use tracking_events::{LinkId, Micros, VisitorId};
 pub struct Filters {
     plan: Plan,
     clock: Clock,
+    networks: Networks,
     shards: Box<[Mutex<Shard>]>,
     saved: Mutex<snapshot::SavedState>,
 }
@@ -47,6 +56,18 @@ pub enum Use {
     Click(LinkId),
     /// The link's pixel was shown.
     Impression(LinkId),
+}
+
+/// Whether a visitor used a link before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uniqueness {
+    /// Not within the window.
+    Unique,
+    /// Within the window, as far as the filters promise.
+    Repeated,
+    /// The filters can't tell: they have more entries than they were made for, or the visitor's network
+    /// has added its share.
+    Unknown,
 }
 
 /// How full the filters are.
@@ -81,6 +102,7 @@ impl Filters {
         let plan = Plan::new(settings)?;
         Ok(Self {
             clock: Clock::new(plan.span, plan.generations),
+            networks: Networks::new(plan.network_keys),
             shards: (0..plan.shards).map(|_| Mutex::default()).collect(),
             saved: Mutex::default(),
             plan,
@@ -88,31 +110,51 @@ impl Filters {
     }
 
     /// Whether this visitor made the same use within the window before `now`, under either id; from now
-    /// on it did.
+    /// on it did, unless its network has added its share.
     ///
     /// Of visits at the same time on several threads exactly one is told that it is the first.
-    pub fn check_and_set(&self, now: Micros, used: Use, ids: &Ids) -> bool {
+    pub fn check_and_set(&self, now: Micros, used: Use, ids: &Ids, network: Network) -> Uniqueness {
         let moment = self.clock.observe(now);
+        let share = self.networks.share(network);
+        let has_room = self.networks.has_room(share, moment.index);
         // Ids are remembered in the generation of their time: those of this period in the
         // generation in which it began and later, those of the one before in that one and earlier.
         // So each generation is asked for one id, and only the one of the turn for both.
         let turn = moment.shift(ids.since);
         let aligned = ids.since.0.is_multiple_of(self.plan.span);
         let current = Key::new(used, ids.current);
-        if self.shard(current).visit(&self.plan, moment, turn, current) {
-            return true;
+        let (mut seen, added) = if has_room {
+            self.shard(current).visit(&self.plan, moment, turn, current)
+        } else {
+            (
+                self.shard(current)
+                    .look(&self.plan, moment, turn.., current),
+                false,
+            )
+        };
+        if added {
+            self.networks.add(share, moment.index);
         }
         let last = if aligned {
             turn.checked_sub(1)
         } else {
             Some(turn)
         };
-        match last {
-            Some(last) if last >= moment.oldest => {
-                let previous = Key::new(used, ids.previous.get());
-                self.shard(previous).contains(moment, last, previous)
-            }
-            _ => false,
+        if let Some(last) = last
+            && last >= moment.oldest
+            && seen < Seen::Surely
+        {
+            let previous = Key::new(used, ids.previous.get());
+            seen = seen.max(
+                self.shard(previous)
+                    .look(&self.plan, moment, ..=last, previous),
+            );
+        }
+        match seen {
+            Seen::Surely => Uniqueness::Repeated,
+            Seen::Perhaps => Uniqueness::Unknown,
+            Seen::Never if has_room => Uniqueness::Unique,
+            Seen::Never => Uniqueness::Unknown,
         }
     }
 

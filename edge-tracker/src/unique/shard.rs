@@ -4,6 +4,7 @@ use super::Use;
 use super::clock::Moment;
 use super::sizing::Plan;
 use bloomfilter::Bloom;
+use std::ops::RangeBounds;
 use tracking_events::VisitorId;
 
 /// The filters' hash keys: fixed, so that a saved filter can be read after a restart. Nobody can
@@ -43,6 +44,40 @@ pub(super) struct Generation {
     pub(super) bloom: Bloom<u64>,
 }
 
+impl Generation {
+    /// What it means when the filter finds a key.
+    const fn finds(&self, plan: &Plan) -> Seen {
+        if self.entries > plan.keys {
+            Seen::Perhaps
+        } else {
+            Seen::Surely
+        }
+    }
+}
+
+fn seen_in<'g>(plan: &Plan, generations: impl Iterator<Item = &'g Generation>, key: Key) -> Seen {
+    let mut seen = Seen::Never;
+    for generation in generations {
+        if generation.bloom.check(&key.0) {
+            seen = seen.max(generation.finds(plan));
+            if seen == Seen::Surely {
+                break;
+            }
+        }
+    }
+    seen
+}
+
+/// Whether a key was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Seen {
+    Never,
+    /// Only filters with more entries than they were made for say so.
+    Perhaps,
+    /// As surely as a filter is made for.
+    Surely,
+}
+
 /// One shard's generations, newest first; made when the first visit comes.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
@@ -50,30 +85,53 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// Sets `key` at its moment; whether it was set there or in another generation since `turn`.
-    pub(super) fn visit(&mut self, plan: &Plan, moment: Moment, turn: u64, key: Key) -> bool {
-        self.set(plan, moment, key)
-            || self.generations.iter().any(|generation| {
-                generation.index != moment.index
-                    && generation.index >= turn
-                    && generation.bloom.check(&key.0)
-            })
+    /// Sets `key` at its moment: whether it was set there or in another generation since `turn`, and
+    /// whether it was added to that of its moment.
+    pub(super) fn visit(
+        &mut self,
+        plan: &Plan,
+        moment: Moment,
+        turn: u64,
+        key: Key,
+    ) -> (Seen, bool) {
+        let here = self.set(plan, moment, key);
+        if here == Seen::Surely {
+            return (here, false);
+        }
+        let others = self
+            .generations
+            .iter()
+            .filter(|generation| generation.index != moment.index && generation.index >= turn);
+        (here.max(seen_in(plan, others, key)), here == Seen::Never)
     }
 
-    /// Whether `key` is set in a generation up to `last`.
-    pub(super) fn contains(&mut self, moment: Moment, last: u64, key: Key) -> bool {
+    /// Whether `key` is set in one of these generations.
+    pub(super) fn look(
+        &mut self,
+        plan: &Plan,
+        moment: Moment,
+        generations: impl RangeBounds<u64>,
+        key: Key,
+    ) -> Seen {
         self.expire(moment.oldest);
-        let mut generations = self.generations.iter();
-        generations.any(|generation| generation.index <= last && generation.bloom.check(&key.0))
+        let asked = self.generations.iter();
+        seen_in(
+            plan,
+            asked.filter(|it| generations.contains(&it.index)),
+            key,
+        )
     }
 
     /// Sets `key` at its moment; whether it was set there.
-    pub(super) fn set(&mut self, plan: &Plan, moment: Moment, key: Key) -> bool {
+    pub(super) fn set(&mut self, plan: &Plan, moment: Moment, key: Key) -> Seen {
         self.expire(moment.oldest);
         let generation = self.at(plan, moment.index);
-        let found = generation.bloom.check_and_set(&key.0);
-        generation.entries += u64::from(!found);
-        found
+        let found = generation.finds(plan);
+        if generation.bloom.check_and_set(&key.0) {
+            return found;
+        }
+        generation.entries += 1;
+        Seen::Never
     }
 
     /// The generations that count.

@@ -39,6 +39,10 @@ pub struct UniqueSettings {
     pub expected_visits: u64,
     /// The share of new visits that may be flagged as repeated, between 0 and 0.5.
     pub false_positive_rate: f64,
+    /// The share of a generation's entries that one network (/24 of IPv4, /48 of IPv6) may add, above 0 and
+    /// at most 1. Its visits beyond it are flagged as of unknown uniqueness, unless they are known to be
+    /// repeated.
+    pub network_share: f64,
     /// The filters may not take more memory; settings that ask for more are refused.
     pub max_memory: ByteSize,
 }
@@ -51,6 +55,7 @@ impl Default for UniqueSettings {
             shards: 64,
             expected_visits: 10_000_000,
             false_positive_rate: 1e-4,
+            network_share: 0.01,
             max_memory: ByteSize(512 << 20),
         }
     }
@@ -68,6 +73,9 @@ pub enum InvalidSettings {
     /// Out of range.
     #[error("unique.false_positive_rate must be between 0 and 0.5, without either")]
     Rate,
+    /// Out of range.
+    #[error("unique.network_share must be above 0 and at most 1")]
+    Share,
     /// Out of range.
     #[error("unique.expected_visits must be at least 1")]
     Visits,
@@ -90,6 +98,10 @@ pub(super) struct Plan {
     /// Generations that count beside the newest.
     pub(super) generations: u64,
     pub(super) shards: usize,
+    /// Entries that a filter is made for: with more it errs more often than promised.
+    pub(super) keys: u64,
+    /// Entries that a network may add to a generation.
+    pub(super) network_keys: u32,
     /// Bytes of a filter's bitmap.
     pub(super) bytes: usize,
     pub(super) hashes: u32,
@@ -109,6 +121,10 @@ impl Plan {
         if !(rate > 0.0 && rate < 0.5) {
             return Err(InvalidSettings::Rate);
         }
+        let share = settings.network_share;
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(InvalidSettings::Share);
+        }
         if settings.expected_visits == 0 {
             return Err(InvalidSettings::Visits);
         }
@@ -127,6 +143,8 @@ impl Plan {
             span: window.div_ceil(generations.into()),
             generations: generations.into(),
             shards: shards as usize,
+            keys: keys as u64,
+            network_keys: (keys * f64::from(shards) * share).ceil() as u32,
             bytes: bytes as usize,
             hashes: hashes as u32,
         })
@@ -210,6 +228,13 @@ mod tests {
             with(|s| s.false_positive_rate = f64::NAN),
             Err(InvalidSettings::Rate)
         );
+        for share in [0.0, 1.1, f64::NAN] {
+            let settings = UniqueSettings {
+                network_share: share,
+                ..UniqueSettings::default()
+            };
+            assert_eq!(Plan::new(&settings), Err(InvalidSettings::Share));
+        }
         assert_eq!(
             with(|s| s.expected_visits = 0),
             Err(InvalidSettings::Visits)

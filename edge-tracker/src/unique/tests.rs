@@ -6,6 +6,7 @@ mod disk;
 use super::*;
 use crate::visitor::identity::Previous;
 use daemon::settings::Period;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -49,8 +50,14 @@ fn ids(number: u64, now: Micros) -> Ids {
     }
 }
 
+/// A network of the visitor's own.
+fn network(number: u64) -> Network {
+    Network::of(IpAddr::V4(Ipv4Addr::from((number as u32) << 8)))
+}
+
 fn visit(filters: &Filters, number: u64, now: Micros) -> bool {
-    filters.check_and_set(now, LINK, &ids(number, now))
+    let known = filters.check_and_set(now, LINK, &ids(number, now), network(number));
+    known != Uniqueness::Unique
 }
 
 #[test]
@@ -87,11 +94,13 @@ fn every_visit_counts_anew() {
 fn visitors_and_links_are_told_apart() {
     let filters = filters();
     let id = ids(1, at(0));
-    assert!(!filters.check_and_set(at(0), Use::Click(LinkId(1)), &id));
-    assert!(!filters.check_and_set(at(0), Use::Click(LinkId(2)), &id));
-    assert!(!filters.check_and_set(at(0), Use::Click(LinkId(1)), &ids(2, at(0))));
-    assert!(filters.check_and_set(at(0), Use::Click(LinkId(1)), &id));
-    assert!(!filters.check_and_set(at(0), Use::Impression(LinkId(1)), &id));
+    let visit = |used, id| filters.check_and_set(at(0), used, id, network(1));
+    assert_eq!(visit(Use::Click(LinkId(1)), &id), Uniqueness::Unique);
+    assert_eq!(visit(Use::Click(LinkId(2)), &id), Uniqueness::Unique);
+    let other = ids(2, at(0));
+    assert_eq!(visit(Use::Click(LinkId(1)), &other), Uniqueness::Unique);
+    assert_eq!(visit(Use::Click(LinkId(1)), &id), Uniqueness::Repeated);
+    assert_eq!(visit(Use::Impression(LinkId(1)), &id), Uniqueness::Unique);
 }
 
 #[test]
@@ -143,7 +152,8 @@ fn the_promise_on_errors_holds_with_a_peak_and_the_estimate_tells_the_rest() {
         let found = (0..probes)
             .filter(|number| {
                 let key = Key::new(LINK, ids(1 << 40 | number, now).current);
-                filters.shard(key).contains(moment, moment.newest, key)
+                let seen = filters.shard(key).look(&filters.plan, moment, .., key);
+                seen != Seen::Never
             })
             .count();
         found as f64 / f64::from(probes as u32)
@@ -152,7 +162,8 @@ fn the_promise_on_errors_holds_with_a_peak_and_the_estimate_tells_the_rest() {
     let mut fill = |hour: u64, visits: u64| {
         for _ in 0..visits {
             number += 1;
-            visit(&filters, number, at(hour));
+            let now = at(hour);
+            filters.check_and_set(now, LINK, &ids(number, now), network(number));
         }
     };
     for hour in (0..24).step_by(4) {
@@ -168,6 +179,50 @@ fn the_promise_on_errors_holds_with_a_peak_and_the_estimate_tells_the_rest() {
         (0.8..1.25).contains(&(overfull / estimate)),
         "{overfull} but {estimate} estimated"
     );
+}
+
+#[test]
+fn visits_beyond_the_expected_are_unknown_and_none_is_repeated_wrongly() {
+    let filters = Filters::new(&UniqueSettings {
+        expected_visits: 6_000,
+        ..settings()
+    })
+    .expect("valid settings");
+    let known = |number| filters.check_and_set(at(0), LINK, &ids(number, at(0)), network(number));
+    // Ten times what a generation is made for: that many are found by mistake that it is nearly full.
+    let mut counts = [0; 3];
+    for number in 0..20_000 {
+        counts[known(number) as usize] += 1;
+    }
+    let [unique, repeated, unknown] = counts;
+    assert!(unique > 10_000 && unknown > 1_000, "{counts:?}");
+    assert!(repeated <= 2, "{counts:?}");
+    // Who comes again is found in full filters alone.
+    assert_eq!(known(1), Uniqueness::Unknown);
+    // The next generation is empty.
+    let later = |number| filters.check_and_set(at(4), LINK, &ids(number, at(4)), network(number));
+    assert_eq!(later(1), Uniqueness::Unknown);
+    assert_eq!(later(1), Uniqueness::Repeated);
+}
+
+#[test]
+fn a_network_beyond_its_share_sets_nothing() {
+    let filters = filters();
+    let flood = network(0);
+    let known = |number, hour| filters.check_and_set(at(hour), LINK, &ids(number, at(hour)), flood);
+    let share = u64::from(filters.plan.network_keys);
+    for number in 0..share {
+        assert_eq!(known(number, 0), Uniqueness::Unique, "{number}");
+    }
+    for number in share..10_000 {
+        assert_eq!(known(number, 0), Uniqueness::Unknown, "{number}");
+    }
+    let entries = |filters: &Filters| filters.stats().generations[0].entries;
+    assert_eq!(entries(&filters), share);
+    // What was set before is still known, and other networks are as if there were no flood.
+    assert_eq!(known(0, 0), Uniqueness::Repeated);
+    assert!(!visit(&filters, 20_000, at(0)));
+    assert_eq!(known(share, 4), Uniqueness::Unique);
 }
 
 #[test]

@@ -45,17 +45,44 @@ pub struct ClientAddress {
     header: ForwardedHeader,
 }
 
+/// The network of an address: a /24 of IPv4, a /48 of IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network([u8; 16]);
+
+impl Network {
+    /// The network that `address` is in.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        Self(store(address, AddressStorage::Truncated))
+    }
+}
+
 /// `address` as an event stores it, IPv4 mapped into IPv6.
 #[must_use]
 pub fn store(address: IpAddr, storage: AddressStorage) -> [u8; 16] {
-    let (mut octets, kept) = match address.to_canonical() {
-        IpAddr::V4(v4) => (v4.to_ipv6_mapped().octets(), 12 + 3),
-        IpAddr::V6(v6) => (v6.octets(), 6),
+    let mut octets = match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
     };
     if storage == AddressStorage::Truncated {
+        let kept = network_bytes(&octets);
         octets[kept..].fill(0);
     }
     octets
+}
+
+/// How many bytes of an address are its network. Where an IPv4 address is part of it, that one's last
+/// byte and all that follows is a host's.
+fn network_bytes(octets: &[u8; 16]) -> usize {
+    const IPV4: usize = 3;
+    match octets {
+        // IPv4-mapped (RFC 4291, section 2.5.5.2) and NAT64 (RFC 6052, section 2.1).
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..]
+        | [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, ..] => 12 + IPV4,
+        // 6to4 (RFC 3056, section 2).
+        [0x20, 0x02, ..] => 2 + IPV4,
+        _ => 6,
+    }
 }
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -195,7 +195,7 @@ impl Edge {
     pub fn metric(&self, name: &str, label: &str) -> u64 {
         let mut stream = TcpStream::connect(&self.admin).expect("the edge listens");
         stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .expect("writable");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("readable");

@@ -3,9 +3,11 @@
 use crate::folder::{empty, folder};
 use crate::input::{Input, piece};
 use daemon::settings::Period;
-use edge_tracker::unique::{Filters, UniqueSettings, Use};
+use edge_tracker::unique::{Filters, UniqueSettings, Uniqueness, Use};
+use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::identity::{Ids, Previous};
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -128,7 +130,10 @@ fn visit(filters: &Filters, visitor: u64, hour: u64) -> bool {
         previous: Previous::Made(VisitorId(!visitor)),
         since: Micros(DAY),
     };
-    filters.check_and_set(Micros(DAY + hour * HOUR), Use::Click(LinkId(1)), &ids)
+    let network = Network::of(IpAddr::V4(Ipv4Addr::from((visitor as u32) << 8)));
+    let now = Micros(DAY + hour * HOUR);
+    let known = filters.check_and_set(now, Use::Click(LinkId(1)), &ids, network);
+    known != Uniqueness::Unique
 }
 
 /// A folder with what filters save, and how each kind of file begins.

@@ -32,7 +32,7 @@ async fn answer(request: &Request) -> Answer {
         }
     };
     let decision = match postback.begin(&name, entry.as_deref(), &keys, Micros::now()) {
-        Step::Decided(decision) => decision,
+        Step::Decided(decision) => *decision,
         Step::NeedsOffer(undecided) => match offer(undecided.link()).await {
             Ok(offer) => undecided.decide(offer.as_deref()),
             Err(error) => {

@@ -61,7 +61,7 @@ pub struct Postback<'r> {
 #[derive(Debug)]
 pub enum Step<'p> {
     /// It is decided.
-    Decided(Decision<Conversion<'static>>),
+    Decided(Box<Decision<Conversion<'static>>>),
     /// Only the offer of its click's link is missing.
     NeedsOffer(Box<NeedsOffer<'p>>),
 }
@@ -147,7 +147,7 @@ impl<'r> Postback<'r> {
     ) -> Step<'p> {
         let advertiser = match self.advertiser(name, entry) {
             Ok(advertiser) => advertiser,
-            Err(refused) => return Step::Decided(Decision::Refuse(refused)),
+            Err(refused) => return Step::decided(Decision::Refuse(refused)),
         };
         let (secret, all) = (&self.named.secret, &self.parameters);
         let proven = auth::believed(&advertiser, self.request, secret, all);
@@ -166,10 +166,10 @@ impl<'r> Postback<'r> {
             })
         });
         match found {
-            Err(refusal) => Step::Decided(self.refuse(refusal, name, Some(&advertiser))),
+            Err(refusal) => Step::decided(self.refuse(refusal, name, Some(&advertiser))),
             Ok(found) if found.permission == Permission::Granted => {
                 let answer = advertiser.answer().to_owned();
-                Step::Decided(Decision::Accept(found.conversion, answer))
+                Step::decided(Decision::Accept(found.conversion, answer))
             }
             Ok(found) => Step::NeedsOffer(Box::new(NeedsOffer {
                 postback: self,
@@ -192,7 +192,7 @@ impl<'r> Postback<'r> {
         offers: impl Fn(LinkId) -> Option<String>,
     ) -> Decision<Conversion<'static>> {
         match self.begin(name, entry, keys, now) {
-            Step::Decided(decision) => decision,
+            Step::Decided(decision) => *decision,
             Step::NeedsOffer(undecided) => {
                 let offer = offers(undecided.link());
                 undecided.decide(offer.as_deref())
@@ -308,6 +308,12 @@ impl<'r> Postback<'r> {
             link,
             permission,
         })
+    }
+}
+
+impl Step<'_> {
+    fn decided(decision: Decision<Conversion<'static>>) -> Self {
+        Self::Decided(Box::new(decision))
     }
 }
 

@@ -165,6 +165,23 @@ fn storage_keeps_the_network_or_everything() {
         stored("2001:db8:1:2::3", AddressStorage::Truncated),
         "2001:db8:1::"
     );
+    // IPv4 within IPv6: 192.0.2.77 by 6to4 and by NAT64.
+    assert_eq!(
+        stored("2002:c000:24d:1:2:3:4:5", AddressStorage::Truncated),
+        "2002:c000:200::"
+    );
+    assert_eq!(
+        stored("64:ff9b::192.0.2.77", AddressStorage::Truncated),
+        "64:ff9b::c000:200"
+    );
+    assert_eq!(
+        stored("64:ff9b:1::192.0.2.77", AddressStorage::Truncated),
+        "64:ff9b:1::"
+    );
+    assert_eq!(
+        stored("2002:c000:24d::1", AddressStorage::Full),
+        "2002:c000:24d::1"
+    );
     assert_eq!(stored("192.0.2.77", AddressStorage::Full), "192.0.2.77");
     assert_eq!(
         stored("2001:db8:1:2::3", AddressStorage::Full),

@@ -1,0 +1,55 @@
+//! What is remembered of unsigned reports: the amounts of a node's periods.
+
+use super::super::limits;
+use super::{Home, conversion};
+use crate::store::sql::Pool;
+use crate::verification::Limits;
+use tracking_events::{Conversion, ConversionStatus, Event, Micros};
+
+const DAY: u64 = 86_400_000_000;
+/// A report of each test event, and when it arrives unless said otherwise.
+const NOW: Micros = Micros(1_800_000_000_000_000);
+
+fn report(minor: i64, status: ConversionStatus, time: Micros) -> Conversion<'static> {
+    let Event::Conversion(report) = conversion("t", status, minor) else {
+        panic!("it is one");
+    };
+    Conversion { time, ..report }
+}
+
+#[tokio::test]
+async fn unsigned_reports_are_limited_by_node_and_period() {
+    for home in Home::both() {
+        let limits = Limits {
+            reports_per_minute: 3,
+            // EUR has cents.
+            amount_per_day: 10,
+            amounts_per_day: [("EUR".to_owned(), 20)].into(),
+        };
+        let approved = ConversionStatus::Approved;
+        let charge = async |node, minor, status, time, now| {
+            let pool = Pool::open(&home.place()).await.expect("opened");
+            let mut tx = pool.begin().await.expect("begun");
+            let report = report(minor, status, time);
+            let beyond = limits::charge(&mut tx, node, &report, &limits, now).await;
+            tx.commit().await.expect("committed");
+            beyond.expect("charged").is_none()
+        };
+        assert!(charge(1, 1_500, approved, NOW, NOW).await);
+        // Beyond the day's amount; a smaller one is not, and nor is one of another node or of another day.
+        assert!(!charge(1, 501, approved, NOW, NOW).await);
+        assert!(charge(1, 500, approved, NOW, NOW).await);
+        assert!(charge(2, 2_000, approved, NOW, NOW).await);
+        let earlier = |days: u64| Micros(NOW.0 - days * DAY);
+        for days in 1..=6 {
+            assert!(charge(1, 2_000, approved, earlier(days), NOW).await);
+        }
+        // What a cut-off edge sends in one day is limited as well, whatever times it claims.
+        assert!(!charge(1, 1, approved, earlier(7), NOW).await);
+        assert!(charge(1, 1, approved, earlier(7), Micros(NOW.0 + DAY)).await);
+        // What takes money back adds nothing, but is one of the minute's reports.
+        let chargeback = ConversionStatus::Chargeback;
+        assert!(charge(1, 99_999, chargeback, NOW, NOW).await);
+        assert!(!charge(1, 1, chargeback, NOW, NOW).await);
+    }
+}

@@ -1,0 +1,66 @@
+//! One lane's share of a journal: no other lane takes it, and it takes no more.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{SEGMENT, options};
+use event_journal::{AppendError, Opened, Options, open};
+use std::fs;
+use std::time::{Duration, Instant};
+
+fn append(journal: &mut Opened, lane: usize) -> Result<u64, AppendError> {
+    journal.writers[lane].append(1_000, |room| {
+        room.fill(7);
+        Some(room.len())
+    })
+}
+
+fn fill(journal: &mut Opened, lane: usize) -> AppendError {
+    loop {
+        if let Err(error) = append(journal, lane) {
+            return error;
+        }
+    }
+}
+
+#[test]
+fn a_lane_with_a_quota_leaves_the_rest_to_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let segment = u64::from(SEGMENT);
+    let options = Options {
+        lanes: 2,
+        max_bytes: segment * 8,
+        ..options(dir.path())
+    };
+    let segments = |lane: u8| {
+        let files = fs::read_dir(dir.path().join(format!("lane-{lane}"))).expect("a lane");
+        let names = files.map(|file| file.expect("readable").file_name());
+        let is_segment = |name: &std::ffi::OsString| name.to_string_lossy().ends_with(".seg");
+        names.filter(is_segment).count()
+    };
+    let mut journal = open(&options).expect("opens");
+    journal.writers[1].set_quota(segment * 3);
+    assert_eq!(fill(&mut journal, 1), AppendError::SpoolFull);
+    assert_eq!(segments(1), 3);
+    assert!(journal.writers[1].held_bytes() > segment * 2);
+    assert_eq!(fill(&mut journal, 0), AppendError::SpoolFull);
+    assert_eq!(segments(0), 5);
+    // What is released is the lane's again, though the other one waits for room, too.
+    let (mut bytes, mut last) = (Vec::new(), 0);
+    while let Some(run) = journal.readers[1]
+        .read(10_000, &mut bytes)
+        .expect("readable")
+    {
+        last = run.last;
+        bytes.clear();
+    }
+    journal.readers[1].release(last);
+    assert!(journal.writers[1].held_bytes() <= segment);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while append(&mut journal, 1).is_err() {
+        assert!(Instant::now() < deadline, "still full after a release");
+        std::thread::yield_now();
+    }
+    assert!(append(&mut journal, 0).is_err());
+    assert_eq!(segments(0), 5);
+}

@@ -1,0 +1,51 @@
+//! Failed authentications at functions: a network has so many a minute, then it is answered 429 and no
+//! function is called for it. So neither can secrets be guessed fast nor calls be had by guessing.
+
+use crate::networks::Networks;
+use crate::visitor::address::Network;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PERIOD: Duration = Duration::from_secs(60);
+/// Reasons of functions that say that a sender is not who it should be: `unknown_advertiser`,
+/// `not_authentic`, `kyc_bad_signature`.
+const REASONS: [u16; 3] = [101, 103, 202];
+
+/// Counts failures by network.
+#[derive(Debug, Clone)]
+pub(super) struct FailureLimit(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    networks: Networks,
+    started: Instant,
+}
+
+impl FailureLimit {
+    /// At most `limit` failures of a network a minute.
+    pub(super) fn new(limit: u32) -> Self {
+        Self(Arc::new(Inner {
+            networks: Networks::new(limit),
+            started: Instant::now(),
+        }))
+    }
+
+    /// Whether a function may be called for `client`.
+    pub(super) fn admits(&self, client: IpAddr) -> bool {
+        let share = self.0.networks.share(Network::of(client));
+        self.0.networks.has_room(share, self.period())
+    }
+
+    /// Counts a rejection of what `client` sent, if it is a failed authentication.
+    pub(super) fn rejected(&self, client: IpAddr, reason: u16) {
+        if REASONS.contains(&reason) {
+            let share = self.0.networks.share(Network::of(client));
+            self.0.networks.add(share, self.period());
+        }
+    }
+
+    fn period(&self) -> u64 {
+        self.0.started.elapsed().as_secs() / PERIOD.as_secs()
+    }
+}
