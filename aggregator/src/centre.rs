@@ -1,11 +1,14 @@
 //! The aggregator without its ports: what an earlier run left, what edges say, and the way of blocks
 //! into the database.
 
-use crate::blocks::{Recovered, Store};
+use crate::blocks::{Recovered, RecoveredReports, ReportFiles, Store, StoreError};
+use crate::fatal::FatalError;
+use crate::health::Health;
 use crate::ingest::{self, Phase, Shared};
 use crate::intake::{BlockSize, Bounds, Intake};
 use crate::metrics::Metrics;
-use crate::pipeline::{Health, Pipeline};
+use crate::pipeline::{Pipeline, StoreOpening};
+use crate::report_queue::{self, ReportQueue};
 use crate::running::StartError;
 use crate::settings::Settings;
 use crate::sink::{Database, Quarantine};
@@ -63,9 +66,17 @@ impl<S: Storage> Centre<S> {
     /// When the folder can't be used.
     pub fn open(storage: S, settings: &Settings, registry: &Registry) -> Result<Self, StartError> {
         let metrics = Metrics::new(registry)?;
-        let (store, recovered) = Store::open(storage.clone(), &settings.data_dir)
-            .map_err(|error| StartError::Data(error.to_string()))?;
-        report(&recovered, &metrics);
+        let unusable = |error: StoreError| StartError::Data(error.to_string());
+        let (store, recovered) =
+            Store::open(storage.clone(), &settings.spool_dir()).map_err(unusable)?;
+        let (report_files, recovered_reports) =
+            ReportFiles::open(storage.clone(), &settings.store_dir()).map_err(unusable)?;
+        report(&recovered, &recovered_reports, &metrics);
+        let reports = Arc::new(ReportQueue::new(
+            usize::try_from(settings.limits.pending_report_bytes.get().0).unwrap_or(usize::MAX),
+            recovered_reports.pending,
+        ));
+        report_queue::register(&reports, registry)?;
         let health = Arc::new(Health::starting());
         let intake = Arc::new(Intake::new(bounds(settings), &recovered));
         let verification = Verification::open(settings.reports.as_ref(), registry)?;
@@ -74,8 +85,11 @@ impl<S: Storage> Centre<S> {
         let ledger = Arc::new(ledger.verifying(verification));
         registry.register(Box::new(ledger.place_conflicts().clone()))?;
         let pipeline = Pipeline {
+            instance: settings.instance.as_str().into(),
             intake: Arc::clone(&intake),
             store: Arc::new(Mutex::new(store)),
+            report_files,
+            reports,
             ledger,
             quarantine: Quarantine::new(storage, &settings.data_dir),
             metrics: metrics.clone(),
@@ -112,7 +126,19 @@ impl<S: Storage> Centre<S> {
 
     /// Brings blocks into `database`, those of an earlier run first, for as long as the aggregator
     /// serves.
-    pub async fn run(self, database: impl Database) {
+    ///
+    /// # Errors
+    /// When an operator has to decide how to go on.
+    pub async fn run(self, database: impl Database) -> Result<(), FatalError> {
+        self.bring(database, StoreOpening::WithFirstReport).await
+    }
+
+    /// As [`Centre::run`], and opens the store before there are reports.
+    pub(crate) async fn serve(self, database: impl Database) -> Result<(), FatalError> {
+        self.bring(database, StoreOpening::AtStart).await
+    }
+
+    async fn bring(self, database: impl Database, store: StoreOpening) -> Result<(), FatalError> {
         let Self {
             pipeline,
             recovered,
@@ -121,11 +147,15 @@ impl<S: Storage> Centre<S> {
             phase: _phase,
             ..
         } = self;
-        pipeline.run(recovered, size, database).await;
+        pipeline.run(recovered, size, database, store).await
     }
 }
 
-fn report(recovered: &Recovered, metrics: &Metrics) {
+fn report(recovered: &Recovered, reports: &RecoveredReports, metrics: &Metrics) {
+    for path in &reports.set_aside {
+        metrics.set_aside.inc();
+        tracing::error!(path = %path.display(), "a damaged file of reports was set aside; edges no longer have them");
+    }
     for path in &recovered.set_aside {
         metrics.set_aside.inc();
         tracing::error!(path = %path.display(), "a damaged file was set aside; edges send again what it held");
@@ -133,6 +163,7 @@ fn report(recovered: &Recovered, metrics: &Metrics) {
     tracing::info!(
         lanes = recovered.checkpoint.taken.len(),
         blocks = recovered.blocks.len(),
+        report_files = reports.pending.len(),
         "recovered from the data folder"
     );
 }

@@ -11,14 +11,20 @@ mod centre;
 mod click;
 mod currency;
 mod explain;
+mod fatal;
+mod fence;
+mod health;
+mod history;
 #[doc(hidden)]
 pub mod hostile;
 mod ingest;
 mod intake;
+mod maintenance;
 mod metrics;
 mod outgoing;
 mod pipeline;
 mod report;
+mod report_queue;
 mod running;
 mod set_aside;
 pub mod settings;
@@ -27,10 +33,13 @@ mod store;
 mod verification;
 
 pub use centre::{Centre, Edges};
+pub use fatal::FatalError;
+pub use history::{EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, SpoolClaim};
+pub use maintenance::{MaintenanceError, backup, rebuild_store, restore};
 pub use outgoing::{OutgoingError, SubscriptionsError, check as check_postbacks};
 pub use running::{Running, StartError, start};
 #[doc(hidden)]
 pub use sink::DecodedClicks;
 pub use sink::{ClickHouse, Columns, Database, SinkError, Tables};
-pub use store::StoreUrlError;
+pub use store::{Rebuilt, StoreUrlError};
 pub use verification::{ReportsError, check as check_reports};

@@ -21,6 +21,25 @@ enum Command {
     Serve(Config),
     /// Reads the settings and the files they name, says what is wrong, and ends.
     Check(Config),
+    /// Copies the store and every file that the settings name to a new directory, while the aggregator runs.
+    Backup {
+        #[command(flatten)]
+        config: Config,
+        /// The directory to be made.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Puts the store of a backup in the place of one that was lost; at the next start it takes over from ClickHouse
+    /// what it missed.
+    Restore {
+        #[command(flatten)]
+        config: Config,
+        /// The directory of the backup.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
+    /// Makes the store again from ClickHouse, or brings one up to date that was restored by other means.
+    RebuildStore(Config),
 }
 
 #[derive(Args)]
@@ -35,11 +54,27 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(Config { config }) => {
             daemon::logs::init();
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .context("the runtime can't start")?;
-            runtime.block_on(serve(settings::read(&config)?))
+            block_on(serve(settings::read(&config)?))
+        }
+        Command::Backup { config, to } => {
+            let settings = settings::read(&config.config)?;
+            report(&block_on(aggregator::backup(
+                &settings,
+                &config.config,
+                &to,
+            ))?)
+        }
+        Command::Restore { config, from } => {
+            let settings = settings::read(&config.config)?;
+            report(&block_on(aggregator::restore(&settings, &from))?)
+        }
+        Command::RebuildStore(Config { config }) => {
+            let rebuilt = block_on(aggregator::rebuild_store(&settings::read(&config)?))?;
+            report(&[format!(
+                "a new epoch of the store began; taken over from ClickHouse: {} conversions, {} identity checks; \
+                 {} postbacks will be sent, perhaps again",
+                rebuilt.conversions, rebuilt.checks, rebuilt.postbacks
+            )])
         }
         Command::Check(Config { config }) => {
             let settings = settings::read(&config)?;
@@ -60,18 +95,38 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
+fn block_on<T, E: Into<anyhow::Error>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't start")?;
+    runtime.block_on(work).map_err(Into::into)
+}
+
+/// Says what was done, and what is left to do.
+fn report(lines: &[String]) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout();
+    for line in lines {
+        writeln!(stdout, "{line}").context("standard output is closed")?;
+    }
+    Ok(())
+}
+
 async fn serve(settings: settings::Settings) -> anyhow::Result<()> {
-    let running = aggregator::start(settings).await?;
+    let mut running = aggregator::start(settings).await?;
     let (listening, admin) = (running.listening(), running.admin());
     let mut stdout = std::io::stdout();
     writeln!(stdout, r#"{{"listening":"{listening}","admin":"{admin}"}}"#)
         .and_then(|()| stdout.flush())
         .context("standard output is closed")?;
     tracing::info!(%listening, %admin, "accepting edges");
-    daemon::stop::requested()
-        .await
-        .context("signals can't be listened to")?;
+    let ended = tokio::select! {
+        stop = daemon::stop::requested() => stop.context("signals can't be listened to"),
+        error = running.failed() => Err(error.into()),
+    };
     tracing::info!("stopping");
     running.stop().await;
-    Ok(())
+    ended
 }

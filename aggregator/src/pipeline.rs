@@ -1,11 +1,17 @@
 //! From batches that wait to rows in ClickHouse: one task builds and decodes the next block while
-//! another inserts the one before, in order, for as long as it takes.
+//! another inserts the one before, in order, for as long as it takes; a third evaluates reports.
 
-use crate::blocks::{Block, Recovered, Store, StoreError};
+mod reports;
+
+use crate::blocks::{Block, Recovered, ReportFiles, Store, StoreError};
+use crate::fatal::FatalError;
+use crate::fence::{self, Decision};
+use crate::health::{Health, Need};
+use crate::history::SpoolClaim;
 use crate::ingest::Phase;
 use crate::intake::{BlockSize, Intake};
 use crate::metrics::Metrics;
-use crate::report::{Placed, Report};
+use crate::report_queue::ReportQueue;
 use crate::sink::{Columns, Database, Prepared, Preparer, Quarantine, SinkError, Tables};
 use crate::store::Ledger;
 use std::fmt::Display;
@@ -13,7 +19,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use storage::Storage;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracking_events::Micros;
@@ -21,70 +27,23 @@ use tracking_events::Micros;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What the aggregator can't do without.
+/// When the store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// The data folder.
-    Disk,
-    /// The database.
-    ClickHouse,
-    /// What judges conversions and affiliates.
-    Store,
+pub(crate) enum StoreOpening {
+    /// Before there are reports, so that what is wrong with it shows.
+    AtStart,
+    /// When the first report comes.
+    WithFirstReport,
 }
 
-/// Why the aggregator is not ready, if it is not.
-#[derive(Debug, Default)]
-pub(crate) struct Health {
-    disk: Mutex<Option<String>>,
-    clickhouse: Mutex<Option<String>>,
-    store: Mutex<Option<String>>,
-}
-
-impl Health {
-    pub(crate) fn starting() -> Self {
-        let health = Self::default();
-        health.set(Need::ClickHouse, Some("it has not answered yet".to_owned()));
-        health
-    }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let needs = [
-            (Need::Disk, "data_dir"),
-            (Need::ClickHouse, "ClickHouse"),
-            (Need::Store, "store"),
-        ];
-        for (need, name) in needs {
-            let why = self
-                .slot(need)
-                .lock()
-                .expect("nobody panics while holding it")
-                .clone();
-            why.map_or(Ok(()), |why| Err(format!("{name}: {why}")))?;
-        }
-        Ok(())
-    }
-
-    fn set(&self, need: Need, why: Option<String>) {
-        *self
-            .slot(need)
-            .lock()
-            .expect("nobody panics while holding it") = why;
-    }
-
-    const fn slot(&self, need: Need) -> &Mutex<Option<String>> {
-        match need {
-            Need::Disk => &self.disk,
-            Need::ClickHouse => &self.clickhouse,
-            Need::Store => &self.store,
-        }
-    }
-}
-
-/// What both tasks need.
+/// What the tasks need.
 #[derive(Clone)]
 pub(crate) struct Pipeline<S: Storage> {
+    pub(crate) instance: Arc<str>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) store: Arc<Mutex<Store<S>>>,
+    pub(crate) report_files: ReportFiles<S>,
+    pub(crate) reports: Arc<ReportQueue>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) quarantine: Quarantine<S>,
     pub(crate) metrics: Metrics,
@@ -94,21 +53,32 @@ pub(crate) struct Pipeline<S: Storage> {
 
 impl<S: Storage> Pipeline<S> {
     /// Runs until the phase is no longer serving and the block in flight is through. `recovered`
-    /// goes first.
-    pub(crate) async fn run(self, recovered: Recovered, size: BlockSize, database: impl Database) {
+    /// goes first. The store is opened with the first report, or before.
+    pub(crate) async fn run(
+        self,
+        recovered: Recovered,
+        size: BlockSize,
+        database: impl Database,
+        store: StoreOpening,
+    ) -> Result<(), FatalError> {
         let (ready, blocks) = mpsc::channel(1);
-        let builder = self.clone().build(recovered, size, ready);
-        tokio::join!(biased; builder, self.insert(blocks, database));
+        let tables = OnceCell::new();
+        let builder = async {
+            self.build(recovered, size, ready).await;
+            Ok(())
+        };
+        let inserter = self.insert(blocks, &database, &tables);
+        let evaluation = self.evaluate_while_serving(&database, &tables, store);
+        tokio::try_join!(biased; builder, inserter, evaluation).map(drop)
     }
 
-    async fn build(self, recovered: Recovered, size: BlockSize, ready: mpsc::Sender<Prepared>) {
+    async fn build(&self, recovered: Recovered, size: BlockSize, ready: mpsc::Sender<Prepared>) {
         let mut preparer = Preparer::default();
         for (token, block) in recovered.blocks {
             let Ok(place) = ready.reserve().await else {
                 return;
             };
-            let prepared = self.prepare(&mut preparer, token, block).await;
-            let Some(prepared) = self.judge(prepared).await else {
+            let Some(prepared) = self.prepare(&mut preparer, token, block).await else {
                 return;
             };
             place.send(prepared);
@@ -131,8 +101,7 @@ impl<S: Storage> Pipeline<S> {
             let block = Arc::new(Block { number, entries });
             let token = self.write(&block).await;
             let block = Arc::unwrap_or_clone(block);
-            let prepared = self.prepare(&mut preparer, token, block).await;
-            let Some(prepared) = self.judge(prepared).await else {
+            let Some(prepared) = self.prepare(&mut preparer, token, block).await else {
                 return;
             };
             place.send(prepared);
@@ -148,9 +117,17 @@ impl<S: Storage> Pipeline<S> {
         .await
     }
 
-    async fn prepare(&self, preparer: &mut Preparer, token: String, block: Block) -> Prepared {
+    /// Decodes a block and sets its reports apart; none when it is time to stop. The block's file is there
+    /// already, so after a crash it comes here again.
+    async fn prepare(
+        &self,
+        preparer: &mut Preparer,
+        token: String,
+        block: Block,
+    ) -> Option<Prepared> {
         let mut taken = std::mem::take(preparer);
-        let (prepared, taken) = aside::<S, _>(move || (taken.prepare(token, block), taken)).await;
+        let (mut prepared, taken) =
+            aside::<S, _>(move || (taken.prepare(token, block), taken)).await;
         *preparer = taken;
         for event in &prepared.rejected {
             self.metrics
@@ -158,54 +135,110 @@ impl<S: Storage> Pipeline<S> {
                 .with_label_values(&[event.reason])
                 .inc();
         }
-        prepared
-    }
-
-    /// Adds the rows of what was reported, once the store has judged it; none when it is time to stop.
-    /// The block's file is there already, so after a crash the same reports come here again.
-    async fn judge(&self, mut prepared: Prepared) -> Option<Prepared> {
-        let reports = std::mem::take(&mut prepared.reports);
-        if reports.is_empty() {
-            return Some(prepared);
-        }
-        let placed: Vec<Placed<'_>> = reports.iter().filter_map(Report::read).collect();
         let mut phase = self.phase.clone();
-        let verdicts = tokio::select! {
+        tokio::select! {
             biased;
-            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return None,
-            verdicts = self.persist(Need::Store, || self.ledger.judge(&placed)) => verdicts,
-        };
-        prepared.add_reports(&placed, &verdicts);
-        Some(prepared)
+            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => None,
+            () = self.set_reports_apart(&mut prepared) => Some(prepared),
+        }
     }
 
-    async fn insert(self, mut blocks: mpsc::Receiver<Prepared>, database: impl Database) {
+    async fn insert<D: Database>(
+        &self,
+        mut blocks: mpsc::Receiver<Prepared>,
+        database: &D,
+        tables: &OnceCell<D::Tables>,
+    ) -> Result<(), FatalError> {
         let mut phase = self.phase.clone();
         let tables = tokio::select! {
             biased;
-            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
-            tables = self.connect(&database) => tables,
+            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return Ok(()),
+            tables = tables.get_or_try_init(|| self.connect(database)) => tables?,
         };
         while let Some(prepared) = blocks.recv().await {
             for (table, columns) in &prepared.tables {
-                self.insert_table(&tables, table, &prepared.token, columns)
+                self.insert_table(Need::ClickHouse, tables, table, &prepared.token, columns)
                     .await;
             }
             self.taken(prepared).await;
             if *self.phase.borrow() >= Phase::Draining {
-                return;
+                break;
             }
+        }
+        Ok(())
+    }
+
+    /// Evaluates reports until the phase is no longer serving; what is broken off then is done again at the
+    /// next start.
+    async fn evaluate_while_serving<D: Database>(
+        &self,
+        database: &D,
+        tables: &OnceCell<D::Tables>,
+        store: StoreOpening,
+    ) -> Result<(), FatalError> {
+        let mut phase = self.phase.clone();
+        let evaluation = async {
+            let tables = tables.get_or_try_init(|| self.connect(database)).await?;
+            if store == StoreOpening::AtStart {
+                self.establish(tables).await?;
+            }
+            self.evaluate(tables).await
+        };
+        tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => Ok(()),
+            ended = evaluation => ended,
         }
     }
 
-    async fn connect<D: Database>(&self, database: &D) -> D::Tables {
+    async fn connect<D: Database>(&self, database: &D) -> Result<D::Tables, FatalError> {
         let connected = self.persist(Need::ClickHouse, || database.connect()).await;
         tracing::info!("ClickHouse answers and its tables are up to date");
-        connected
+        self.claim(&connected).await?;
+        Ok(connected)
+    }
+
+    /// Makes sure that no other spool has taken over, before anything is inserted.
+    async fn claim(&self, tables: &impl Tables) -> Result<(), FatalError> {
+        let state = self.with_store(|store| store.spool_state()).await;
+        let superseded = match fence::decide(state, self.latest_claim(tables).await) {
+            Decision::Keep => return Ok(()),
+            Decision::Superseded(by) => by,
+            Decision::Claim(generation) => {
+                let spool = state.spool;
+                let claim = SpoolClaim { generation, spool };
+                self.persist(Need::Disk, || {
+                    self.with_store(move |store| store.set_generation(generation))
+                })
+                .await;
+                let made = || tables.claim(&self.instance, claim);
+                self.persist(Need::ClickHouse, made).await;
+                // Another one may have claimed it in the same moment.
+                match self.latest_claim(tables).await {
+                    Some(latest) if latest != claim => latest,
+                    _ => {
+                        tracing::info!(instance = %self.instance, generation, "the spool took over");
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        let spool = self.with_store(|store| store.dir().display().to_string());
+        Err(FatalError::Superseded {
+            spool: spool.await,
+            instance: self.instance.to_string(),
+            generation: superseded.generation,
+        })
+    }
+
+    async fn latest_claim(&self, tables: &impl Tables) -> Option<SpoolClaim> {
+        let latest = || tables.latest_claim(&self.instance);
+        self.persist(Need::ClickHouse, latest).await
     }
 
     async fn insert_table(
         &self,
+        need: Need,
         tables: &impl Tables,
         table: &str,
         token: &str,
@@ -223,8 +256,7 @@ impl<S: Storage> Pipeline<S> {
             }
             done
         };
-        self.persist::<_, SinkError, _>(Need::ClickHouse, attempt)
-            .await;
+        self.persist::<_, SinkError, _>(need, attempt).await;
         self.metrics
             .rows
             .with_label_values(&[table])
@@ -290,7 +322,7 @@ impl<S: Storage> Pipeline<S> {
         let mut pause = FIRST_PAUSE;
         loop {
             let outcome = attempt().await;
-            if need == Need::ClickHouse {
+            if matches!(need, Need::ClickHouse | Need::ReportTables) {
                 self.metrics.clickhouse_up.set(i64::from(outcome.is_ok()));
             }
             match outcome {

@@ -13,7 +13,7 @@ pub(crate) const BAD_TRANSITION: u16 = 150;
 pub(crate) const TOO_MANY_REPORTS: u16 = 158;
 
 /// A report as it was logged; known to be an event.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) key: LaneKey,
     pub(crate) seq: u64,
@@ -97,6 +97,11 @@ impl Report {
             hash: EventHash::of(&self.bytes),
             event,
         })
+    }
+
+    /// Whether only the store can say what becomes of it.
+    pub(crate) fn needs_judgement(&self) -> bool {
+        self.read().is_some_and(|placed| placed.needs_judgement())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::attribution::Attributor;
 use crate::centre::Centre;
+use crate::fatal::FatalError;
 use crate::ingest::{self, Phase};
 use crate::outgoing::{self, Courier, OutgoingError};
 use crate::set_aside;
@@ -57,7 +58,8 @@ pub struct Running {
     listening: SocketAddr,
     admin: SocketAddr,
     phase: watch::Sender<Phase>,
-    pipeline: JoinHandle<()>,
+    /// None once it has ended.
+    pipeline: Option<JoinHandle<Result<(), FatalError>>>,
     courier: Option<JoinHandle<()>>,
     attributor: JoinHandle<()>,
     ingest: JoinHandle<()>,
@@ -96,7 +98,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let courier = courier.map(|courier| tokio::spawn(courier.run(phase.subscribe())));
     let attributor = tokio::spawn(attributor.run(phase.subscribe()));
     let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone()));
-    let pipeline = tokio::spawn(centre.run(settings.clickhouse));
+    let pipeline = Some(tokio::spawn(centre.serve(settings.clickhouse)));
     Ok(Running {
         listening,
         admin,
@@ -122,15 +124,28 @@ impl Running {
         self.admin
     }
 
+    /// Waits until the aggregator can't go on by itself.
+    pub async fn failed(&mut self) -> FatalError {
+        if let Some(pipeline) = &mut self.pipeline
+            && let Ok(Err(error)) = pipeline.await
+        {
+            self.pipeline = None;
+            return error;
+        }
+        std::future::pending().await
+    }
+
     /// Stops reading, gives the block in flight some seconds, acknowledges what ClickHouse took and
     /// says goodbye. Everything else is sent again by the edges.
     pub async fn stop(mut self) {
         self.phase.send_replace(Phase::Draining);
-        if timeout(DRAIN, &mut self.pipeline).await.is_err() {
+        if let Some(pipeline) = &mut self.pipeline
+            && timeout(DRAIN, &mut *pipeline).await.is_err()
+        {
             tracing::warn!(
                 "ClickHouse did not take the block in flight; it is taken after the next start"
             );
-            self.pipeline.abort();
+            pipeline.abort();
         }
         if let Some(courier) = &mut self.courier
             && timeout(DRAIN, &mut *courier).await.is_err()
@@ -146,7 +161,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.pipeline.abort();
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.abort();
+        }
         self.ingest.abort();
         self.attributor.abort();
         self.retention.abort();

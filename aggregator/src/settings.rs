@@ -28,8 +28,13 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where block files, the checkpoint, the quarantine and SQLite's file lie; made when missing.
+    /// Where block files and the checkpoint (`spool`), the quarantine, and by default the store (`store`) lie;
+    /// made when missing.
     pub data_dir: PathBuf,
+    /// Aggregators that insert into the same database at the same time have different names here; one that takes
+    /// another's place has its name.
+    #[serde(default = "default_instance")]
+    pub instance: String,
     /// Where edges connect (QUIC, UDP); port 0 lets the system choose.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
@@ -96,8 +101,10 @@ pub struct ClickHouse {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
-    /// `postgres://user:password@host:port/database?sslmode=verify-full`; without it SQLite's file
-    /// `store.sqlite` in the data folder.
+    /// The directory of SQLite's file `store.sqlite` and of reports that are not evaluated yet, which must never
+    /// be deleted; `store` in `data_dir` without it.
+    pub dir: Option<PathBuf>,
+    /// `postgres://user:password@host:port/database?sslmode=verify-full`; without it SQLite's file.
     pub url: Option<Secret>,
     /// Whether the URL may lead to another machine without a checked certificate.
     pub allow_plaintext: bool,
@@ -180,6 +187,8 @@ pub struct Limits {
     pub max_lanes: Within<usize, 1, 1_000_000>,
     /// Bytes of batches that ClickHouse does not have yet; above, edges are not read from.
     pub pending_bytes: Within<ByteSize, { MIB }, { 64 * GIB }>,
+    /// Bytes on disk of reports that are not evaluated yet; above, blocks with reports wait, and all after them.
+    pub pending_report_bytes: Within<ByteSize, { MIB }, { 64 * GIB }>,
 }
 
 impl Default for Blocks {
@@ -198,6 +207,7 @@ impl Default for Limits {
             max_edges: Within::new(256),
             max_lanes: Within::new(65_536),
             pending_bytes: Within::new(ByteSize(256 * MIB)),
+            pending_report_bytes: Within::new(ByteSize(GIB)),
         }
     }
 }
@@ -257,6 +267,9 @@ pub enum InvalidSettings {
     /// A file of secrets can't be read, or others can read it.
     #[error(transparent)]
     Private(#[from] PrivateFileError),
+    /// An instance without a name that can be written everywhere.
+    #[error("instance = {0:?} must be 1 to 64 of A-Z a-z 0-9 - _")]
+    Instance(String),
     /// A file of secrets can't be used.
     #[error("{}: {cause}", path.display())]
     Secret {
@@ -275,10 +288,33 @@ pub fn read(path: &Path) -> Result<Settings, InvalidSettings> {
     let settings: Settings = load(path)?;
     settings.clickhouse.check()?;
     settings.store.check()?;
+    settings.check_instance()?;
     if settings.holds_password() {
         require_private(path)?;
     }
     Ok(settings)
+}
+
+impl Settings {
+    fn check_instance(&self) -> Result<(), InvalidSettings> {
+        let usable = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if (1..=64).contains(&self.instance.len()) && self.instance.bytes().all(usable) {
+            Ok(())
+        } else {
+            Err(InvalidSettings::Instance(self.instance.clone()))
+        }
+    }
+
+    /// The directory of block files and the checkpoint. Edges can send again what is in it.
+    pub(crate) fn spool_dir(&self) -> PathBuf {
+        self.data_dir.join("spool")
+    }
+
+    /// The directory of what can't be had from anywhere again.
+    pub(crate) fn store_dir(&self) -> PathBuf {
+        let named = self.store.dir.clone();
+        named.unwrap_or_else(|| self.data_dir.join("store"))
+    }
 }
 
 impl Tls {
@@ -386,6 +422,10 @@ fn default_give_up_after() -> Within<Period, 1_000, { 30 * DAY_MS }> {
 
 fn default_concurrency() -> Within<usize, 1, 1_024> {
     Within::new(64)
+}
+
+fn default_instance() -> String {
+    "main".to_owned()
 }
 
 fn default_listen() -> SocketAddr {

@@ -1,22 +1,27 @@
 //! The one place that knows SQL: how conversions and affiliates stand, in SQLite or PostgreSQL.
 //!
 //! A block's reports are judged in one transaction, and each verdict is remembered with the event's place and hash:
-//! the same block always gets the same verdicts. ClickHouse is not known here.
+//! the same block always gets the same verdicts. ClickHouse is known only as the history that a new store
+//! takes over.
 
 mod affiliates;
 mod applied;
 mod clicks;
 mod conversions;
+mod epoch;
 mod evaluation;
 mod limits;
 mod outbox;
+mod rebuild;
 mod sql;
 #[cfg(test)]
 mod tests;
 mod url;
 
 pub(crate) use clicks::{AwaitedClick, ClickSearch};
+pub(crate) use epoch::{Epoch, EstablishError, Rebuild};
 pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, ReceiverIs, Sale, Search};
+pub use rebuild::Rebuilt;
 
 pub use url::StoreUrlError;
 pub(crate) use url::{check as check_url, has_password};
@@ -24,10 +29,10 @@ pub(crate) use url::{check as check_url, has_password};
 use crate::report::{Placed, Verdict};
 use crate::settings::Settings;
 use crate::verification::Verification;
-use evaluation::Evaluation;
+use evaluation::Evaluator;
 use prometheus::IntCounter;
 use sql::{Pool, Tx};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Notify, OnceCell};
@@ -48,6 +53,9 @@ pub(crate) enum LedgerError {
     /// The database said so, or the way to it broke.
     #[error("{0}")]
     Sql(#[from] sqlx::Error),
+    /// Only a file can be copied.
+    #[error("PostgreSQL's tables are copied with pg_dump")]
+    NoFile,
     /// Its tables could not be made or brought up to date.
     #[error("migrations: {0}; if the store is newer than this aggregator, upgrade the aggregator")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -78,9 +86,17 @@ impl Place {
     pub(crate) fn of(settings: &Settings) -> Self {
         match &settings.store.url {
             Some(url) => Self::Url(url.reveal().to_owned()),
-            None => Self::File(settings.data_dir.join("store.sqlite")),
+            None => Self::File(settings.store_dir().join("store.sqlite")),
         }
     }
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Evaluation {
+    pub(crate) verdict: Verdict,
+    /// The same report was evaluated before; ClickHouse may have its rows.
+    pub(crate) is_repeated: bool,
 }
 
 /// Judges reports. Its database is opened when it is first used.
@@ -91,6 +107,8 @@ pub(crate) struct Ledger {
     /// How reports are verified again, if they are.
     verification: Option<Verification>,
     pool: OnceCell<Pool>,
+    /// Known once the store was established.
+    epoch: OnceCell<Epoch>,
     announced: Notify,
     place_conflicts: IntCounter,
 }
@@ -106,6 +124,7 @@ impl Ledger {
             announces,
             verification: None,
             pool: OnceCell::const_new(),
+            epoch: OnceCell::const_new(),
             announced: Notify::const_new(),
             place_conflicts: place_conflicts.expect("its name is valid"),
         }
@@ -122,40 +141,60 @@ impl Ledger {
         &self.place_conflicts
     }
 
-    /// Says what becomes of each report of a block: all of it is kept, or nothing is.
+    /// The verdicts of [`Ledger::evaluate`] alone.
+    #[cfg(test)]
     pub(crate) async fn judge(&self, reports: &[Placed<'_>]) -> Result<Vec<Verdict>, LedgerError> {
+        let evaluated = self.evaluate(reports).await?;
+        Ok(evaluated.into_iter().map(|it| it.verdict).collect())
+    }
+
+    /// Says what becomes of each report of a block: all of it is kept, or nothing is.
+    pub(crate) async fn evaluate(
+        &self,
+        reports: &[Placed<'_>],
+    ) -> Result<Vec<Evaluation>, LedgerError> {
         if !reports.iter().any(Placed::needs_judgement) {
-            return Ok(vec![Verdict::Noted; reports.len()]);
+            let noted = reports.iter().map(|_| Evaluation {
+                verdict: Verdict::Noted,
+                is_repeated: false,
+            });
+            return Ok(noted.collect());
         }
         let limit = BLOCK + REPORT * u32::try_from(reports.len()).unwrap_or(u32::MAX);
-        let judged = timeout(limit, self.judge_all(reports)).await;
+        let judged = timeout(limit, self.evaluate_all(reports)).await;
         judged.map_err(|_| LedgerError::Silent(limit))?
     }
 
-    async fn judge_all(&self, reports: &[Placed<'_>]) -> Result<Vec<Verdict>, LedgerError> {
+    async fn evaluate_all(&self, reports: &[Placed<'_>]) -> Result<Vec<Evaluation>, LedgerError> {
         let evidence = match &self.verification {
             Some(verification) => Some(verification.current().await),
             None => None,
         };
         let verification = self.verification.as_ref().zip(evidence.as_deref());
         let mut tx = self.begin().await?;
-        let mut evaluation = Evaluation::new(self.announces, verification);
-        let mut verdicts = Vec::with_capacity(reports.len());
+        let mut evaluator = Evaluator::new(self.announces, verification);
+        let mut evaluated = Vec::with_capacity(reports.len());
         for report in reports {
-            verdicts.push(evaluation.judge_one(&mut tx, report).await?);
+            evaluated.push(evaluator.evaluate(&mut tx, report).await?);
         }
         tx.commit().await?;
-        self.place_conflicts.inc_by(evaluation.place_conflicts);
+        self.place_conflicts.inc_by(evaluator.place_conflicts);
         if let Some((verification, _)) = verification {
-            verification.report(&evaluation.set_aside);
+            verification.report(&evaluator.set_aside);
         }
         self.announced.notify_one();
-        Ok(verdicts)
+        Ok(evaluated)
     }
 
     /// Returns when something was judged since the last time.
     pub(crate) async fn announced(&self) {
         self.announced.notified().await;
+    }
+
+    /// Copies SQLite's file to `to` as one moment has it, while others use it.
+    pub(crate) async fn copy_to(&self, to: &Path) -> Result<(), LedgerError> {
+        let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
+        pool.await?.copy_to(to).await
     }
 
     async fn begin(&self) -> Result<Tx, LedgerError> {

@@ -28,6 +28,7 @@ migrations! {
     2 "0002_hourly";
     3 "0003_conversions";
     4 "0004_attribution";
+    5 "0005_epochs";
     6 "0006_uniqueness";
 }
 

@@ -259,6 +259,27 @@ async fn the_latest_revision_counts_and_currencies_are_never_added() {
     assert_eq!(by_campaign().await, joined);
 }
 
+/// The first revision of a store that replaced a lost one counts, whatever number the lost one reached.
+#[tokio::test]
+async fn later_epoch_supersedes_higher_revision() {
+    let data = tempfile::tempdir().expect("a folder");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    let insert = "INSERT INTO conversions (time, advertiser, click_id, kind, transaction, epoch, revision, status) \
+                  VALUES (now64(), 'a', 'c1', 'sale', 't', 1000, 3, 'approved'), \
+                  (now64(), 'a', 'c1', 'sale', 't', 2000, 1, 'chargeback'), \
+                  (now64(), 'a', 'c1', 'sale', 't', 1000, 2, 'pending')";
+    client.query(insert).execute().await.expect("inserted");
+    for view in ["current_conversions", "conversions_with_clicks"] {
+        let sql = format!("SELECT revision, status FROM {view}");
+        let standing = rows(&client, &sql).await;
+        assert_eq!(standing, ["1|chargeback"], "{view}");
+    }
+    let epoch = rows(&client, "SELECT epoch FROM current_conversions").await;
+    assert_eq!(epoch, ["2000"]);
+}
+
 #[tokio::test]
 async fn deleted_click_keeps_its_campaign() {
     let data = tempfile::tempdir().expect("a directory");

@@ -2,7 +2,9 @@
 
 use super::block::{self, Block};
 use super::checkpoint::Checkpoint;
+use super::identity::Identity;
 use super::sealed::{self, SealedError};
+use crate::fence::SpoolState;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,8 +15,8 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[error("{}: {cause}; blocks can't be kept there", path.display())]
 pub(crate) struct StoreError {
-    path: PathBuf,
-    cause: io::Error,
+    pub(super) path: PathBuf,
+    pub(super) cause: io::Error,
 }
 
 /// What an earlier run left.
@@ -32,6 +34,9 @@ pub(crate) struct Recovered {
 pub(crate) struct Store<S> {
     storage: S,
     dir: PathBuf,
+    identity: Identity,
+    /// Whether an earlier run left blocks.
+    has_blocks: bool,
     last_number: u64,
     /// The block taken last: its file stays until the next one is taken, so that the previous
     /// checkpoint and the files together always know everything.
@@ -40,8 +45,8 @@ pub(crate) struct Store<S> {
 
 impl<S: Storage> Store<S> {
     /// Opens or makes the folder and reads what is in it.
-    pub(crate) fn open(storage: S, data_dir: &Path) -> Result<(Self, Recovered), StoreError> {
-        let dir = data_dir.join("blocks");
+    pub(crate) fn open(storage: S, spool_dir: &Path) -> Result<(Self, Recovered), StoreError> {
+        let dir = spool_dir.join("blocks");
         let failed = |cause| StoreError {
             path: dir.clone(),
             cause,
@@ -56,16 +61,20 @@ impl<S: Storage> Store<S> {
             set_aside: found.set_aside,
             blocks: Vec::new(),
         };
+        let identity = Identity::open(&storage, &dir, &mut recovered.set_aside).map_err(failed)?;
         read_blocks(&storage, &dir, &mut recovered).map_err(failed)?;
         let last = recovered.blocks.last().map_or(0, |(_, block)| block.number);
         let last_number = last.max(recovered.checkpoint.block);
         let mut store = Self {
             storage,
             dir: dir.clone(),
+            identity,
+            has_blocks: false,
             last_number,
             retained: None,
         };
         store.keep_untaken(&mut recovered)?;
+        store.has_blocks = !recovered.blocks.is_empty();
         Ok((store, recovered))
     }
 
@@ -88,6 +97,35 @@ impl<S: Storage> Store<S> {
             }
         }
         Ok(())
+    }
+
+    /// What decides whether the spool's blocks may be inserted.
+    pub(crate) const fn spool_state(&self) -> SpoolState {
+        SpoolState {
+            spool: self.identity.spool,
+            generation: self.identity.generation,
+            has_blocks: self.has_blocks,
+        }
+    }
+
+    /// Writes down which generation the spool claims, before ClickHouse has the claim.
+    pub(crate) fn set_generation(&mut self, generation: u64) -> Result<(), StoreError> {
+        let identity = Identity {
+            generation,
+            ..self.identity
+        };
+        let written = identity.write(&self.storage, &self.dir);
+        written.map_err(|cause| StoreError {
+            path: self.dir.clone(),
+            cause,
+        })?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// The spool's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.parent().unwrap_or(&self.dir)
     }
 
     /// A number above those of all blocks before, also those of earlier runs.

@@ -413,7 +413,11 @@ impl Rules {
     ) -> Attempt {
         let tried = Duration::from_micros(now.0.saturating_sub(postback.since.0));
         let wish = wish.unwrap_or_default();
-        let pause = pace::pause(self.first_retry, postback.attempts, &postback.key.name());
+        let pause = pace::pause(
+            self.first_retry,
+            postback.attempts,
+            &postback.key.name(postback.epoch),
+        );
         let end = if tried >= self.give_up_after {
             End::GivenUp
         } else {

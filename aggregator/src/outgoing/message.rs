@@ -150,7 +150,7 @@ pub(super) fn request(
         Some(query) => format!("{}?{query}", uri.path()),
         None => uri.path().to_owned(),
     };
-    let (name, seconds) = (postback.key.name(), now.0 / 1_000_000);
+    let (name, seconds) = (postback.key.name(postback.epoch), now.0 / 1_000_000);
     let signature = subscription
         .key
         .as_ref()
@@ -174,9 +174,11 @@ fn fill_in(
     postback: &Claimed,
     click: &ClickFacts,
 ) -> Result<String, MessageError> {
-    let Claimed { key, sale, .. } = postback;
+    let Claimed {
+        key, epoch, sale, ..
+    } = postback;
     let named = sale.kind == "custom" && !sale.kind_name.is_empty();
-    let name = key.name();
+    let name = key.name(*epoch);
     let values = Values {
         event: if named { &sale.kind_name } else { &sale.kind },
         payout: amount::decimal(sale.payout_minor, &sale.currency),

@@ -192,6 +192,7 @@ fn claimed() -> Claimed {
             identity: "0123456789abcdef".repeat(4),
             revision: 2,
         },
+        epoch: 0xabc,
         receiver: "spring/ann".into(),
         click: CLICK.into(),
         since: Micros(1_000_000_000_000),
@@ -238,12 +239,12 @@ fn macros_are_filled_in_and_the_request_is_signed() {
         )
     );
     let header = |name: &str| request.headers()[name].to_str().expect("text").to_owned();
-    assert_eq!(header("webhook-id"), format!("{id}-2"));
+    assert_eq!(header("webhook-id"), format!("{id}-abc-2"));
     assert_eq!(header("webhook-timestamp"), "1800000123");
     // As Python's hmac module makes it of `ID.TIME.TARGET`.
     assert_eq!(
         header("webhook-signature"),
-        "v1,4Sk1QBfhsw+vIrI+YExnR8d02S3VYBRnvQr7pBG+Z28="
+        "v1,tHVF4xWobrTdeUUoq9INe/y0VmcaHQXWqmbMU1ju2XU="
     );
 }
 
@@ -271,7 +272,7 @@ fn what_is_signed_is_what_is_sent_also_without_a_path() {
     let signature = request.headers()["webhook-signature"].to_str();
     assert_eq!(
         signature.expect("text"),
-        "v1,Vwtn1fqi7ItTEEzv/rj2hwmPUpq4N8c1k5L6hhiFv1E="
+        "v1,h70WfYq3XFHnDaAg142qZZZ+yeK3FtqPQTHBslM5c+E="
     );
 }
 

@@ -32,7 +32,7 @@ const LARGEST_BLOCK: &str = "20000000";
 /// A database that is there and has our tables.
 #[derive(Debug)]
 pub struct ClickHouse {
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl Database for settings::ClickHouse {

@@ -1,6 +1,7 @@
 //! What the pipeline asks of a database. Which one it is, is not known here.
 
 use super::columns::Columns;
+use crate::history::History;
 use crate::settings::InvalidSettings;
 use std::future::Future;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub trait Database: Send + Sync {
 }
 
 /// The tables that blocks are inserted into.
-pub trait Tables: Send + Sync {
+pub trait Tables: History {
     /// Inserts `block` into `table` whole. Repeating it with the same token, which names exactly these
     /// rows, is harmless.
     ///

@@ -6,6 +6,9 @@ use super::reports;
 use crate::blocks::Block;
 use crate::report::{Placed, Report, Verdict};
 
+/// The epoch of rows that no store evaluated.
+const NO_EPOCH: u64 = 0;
+
 /// Columns per table, and what could not be made one of their rows.
 pub(crate) struct Prepared {
     pub(crate) token: String,
@@ -21,7 +24,8 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Adds the rows of reports by what became of them. The same verdicts always give the same columns.
     pub(crate) fn add_reports(&mut self, reports: &[Placed<'_>], verdicts: &[Verdict]) {
-        self.tables.extend(reports::build(reports, verdicts));
+        self.tables
+            .extend(reports::build(reports, verdicts, NO_EPOCH));
         self.times.extend(reports.iter().map(reports::time));
     }
 }

@@ -47,15 +47,19 @@ struct Rows<'a> {
     rejections: Vec<Row<Rejection<'a>>>,
 }
 
-/// The tables that have rows of these reports.
-pub(super) fn build(reports: &[Placed<'_>], verdicts: &[Verdict]) -> Vec<(&'static str, Columns)> {
+/// The tables that have rows of these reports, which the store of this epoch evaluated.
+pub(crate) fn build(
+    reports: &[Placed<'_>],
+    verdicts: &[Verdict],
+    epoch: u64,
+) -> Vec<(&'static str, Columns)> {
     let mut rows = Rows::default();
     for (report, verdict) in reports.iter().zip(verdicts) {
         rows.add(report, verdict);
     }
     let tables = [
-        ("conversions", written(revisions(), &rows.conversions)),
-        ("conversion_repeats", written(repeats(), &rows.repeats)),
+        ("conversions", written(revisions(epoch), &rows.conversions)),
+        ("conversion_repeats", written(repeats(epoch), &rows.repeats)),
         ("kyc_events", written(checks(), &rows.kyc)),
         ("rejections", written(rejections(), &rows.rejections)),
     ];
@@ -66,7 +70,7 @@ pub(super) fn build(reports: &[Placed<'_>], verdicts: &[Verdict]) -> Vec<(&'stat
 }
 
 /// When a report came, in microseconds since 1970.
-pub(super) const fn time(report: &Placed<'_>) -> u64 {
+pub(crate) const fn time(report: &Placed<'_>) -> u64 {
     match &report.event {
         Event::Click(visit) | Event::Impression(visit) => visit.time.0,
         Event::Conversion(it) => it.time.0,
@@ -226,8 +230,8 @@ fn written<'r, T>(mut block: Block<'r, Row<T>>, rows: &'r [Row<T>]) -> Option<Co
     })
 }
 
-fn revisions<'r>() -> Block<'r, Row<Sale<'r, Revision>>> {
-    let mut block = sales();
+fn revisions<'r>(epoch: u64) -> Block<'r, Row<Sale<'r, Revision>>> {
+    let mut block = sales(epoch);
     block.fixed("state_time", TIME, |row: &Row<Sale<'_, Revision>>| {
         row.is.conclusion.state_time.0.to_le_bytes()
     });
@@ -237,8 +241,8 @@ fn revisions<'r>() -> Block<'r, Row<Sale<'r, Revision>>> {
     block
 }
 
-fn repeats<'r>() -> Block<'r, Row<Sale<'r, Unchanged>>> {
-    let mut block = sales();
+fn repeats<'r>(epoch: u64) -> Block<'r, Row<Sale<'r, Unchanged>>> {
+    let mut block = sales(epoch);
     block.text("outcome", |row: &Row<Sale<'_, Unchanged>>| {
         if row.is.conclusion.is_late {
             "late"
@@ -249,7 +253,7 @@ fn repeats<'r>() -> Block<'r, Row<Sale<'r, Unchanged>>> {
     block
 }
 
-fn sales<'r, T>() -> Block<'r, Row<Sale<'r, T>>> {
+fn sales<'r, T>(epoch: u64) -> Block<'r, Row<Sale<'r, T>>> {
     let mut block = Block::new();
     block.fixed("time", TIME, |row: &Row<Sale<'_, T>>| {
         row.is.report.time.0.to_le_bytes()
@@ -259,6 +263,7 @@ fn sales<'r, T>() -> Block<'r, Row<Sale<'r, T>>> {
     block.text("kind", |row| row.is.kind.as_str());
     block.text("kind_name", |row| row.is.kind_name);
     block.text("transaction", |row| row.is.report.transaction);
+    block.fixed("epoch", "UInt64", move |_| epoch.to_le_bytes());
     block.fixed("revision", "UInt32", |row| row.is.revision.to_le_bytes());
     block.text("status", |row| row.is.status.as_str());
     block.fixed("payout_minor", "Int64", |row| {

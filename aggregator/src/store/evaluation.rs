@@ -1,14 +1,14 @@
 //! What becomes of each report of one transaction: known, set aside, or evaluated.
 
 use super::sql::Tx;
-use super::{LedgerError, affiliates, applied, conversions, limits, outbox};
+use super::{Evaluation, LedgerError, affiliates, applied, conversions, limits, outbox};
 use crate::report::{Placed, Verdict};
 use crate::verification::{Evidence, Proof, SetAside, Unproven, UnprovenReason, Verification};
 use applied::Remembered;
 use tracking_events::{Conversion, Event, Micros};
 
 /// Evaluates the reports of one transaction.
-pub(super) struct Evaluation<'a> {
+pub(super) struct Evaluator<'a> {
     now: Micros,
     announces: bool,
     verification: Option<(&'a Verification, &'a Evidence)>,
@@ -27,7 +27,7 @@ enum Screened {
     Unproven(Unproven),
 }
 
-impl<'a> Evaluation<'a> {
+impl<'a> Evaluator<'a> {
     pub(super) fn new(
         announces: bool,
         verification: Option<(&'a Verification, &'a Evidence)>,
@@ -41,16 +41,25 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    pub(super) async fn judge_one(
+    pub(super) async fn evaluate(
         &mut self,
         tx: &mut Tx,
         report: &Placed<'_>,
-    ) -> Result<Verdict, LedgerError> {
+    ) -> Result<Evaluation, LedgerError> {
+        let new = |verdict| Evaluation {
+            verdict,
+            is_repeated: false,
+        };
         if !report.needs_judgement() {
-            return Ok(Verdict::Noted);
+            return Ok(new(Verdict::Noted));
         }
         match applied::recall(tx, report).await? {
-            Remembered::Verdict(verdict) => return Ok(verdict),
+            Remembered::Verdict(verdict) => {
+                return Ok(Evaluation {
+                    verdict,
+                    is_repeated: true,
+                });
+            }
             Remembered::OtherEvent => self.alert(report),
             Remembered::Nothing => {}
         }
@@ -68,7 +77,7 @@ impl<'a> Evaluation<'a> {
             _ => Verdict::Noted,
         };
         applied::remember(tx, report, &verdict).await?;
-        Ok(verdict)
+        Ok(new(verdict))
     }
 
     /// Verifies a report again, where the aggregator has what that takes.

@@ -56,6 +56,8 @@ pub(crate) enum Search {
 #[derive(Debug)]
 pub(crate) struct Claimed {
     pub(crate) key: Key,
+    /// The epoch that its revision was made in.
+    pub(crate) epoch: u64,
     pub(crate) receiver: String,
     pub(crate) click: String,
     /// Since when it is to be sent.
@@ -121,10 +123,11 @@ pub(crate) enum ReceiverIs {
 }
 
 impl Key {
-    /// What receivers know the postback by: the same in each attempt.
-    pub(crate) fn name(&self) -> String {
+    /// What receivers know the postback by: the same in each attempt, and never used for another revision, also
+    /// when a store was lost and the numbers of revisions began again.
+    pub(crate) fn name(&self, epoch: u64) -> String {
         let conversion: String = self.identity.chars().take(32).collect();
-        format!("{conversion}-{}", self.revision)
+        format!("{conversion}-{epoch:x}-{}", self.revision)
     }
 
     fn values(&self) -> [Value<'_>; 2] {
@@ -151,11 +154,35 @@ pub(super) async fn enqueue(
 ) -> Result<(), LedgerError> {
     tx.execute(
         "INSERT INTO outgoing_postbacks (identity, revision, state, due, since, attempts, receiver, \
-         click, last_status, last_error) VALUES ($1, $2, 'awaits_click', $3, $3, 0, '', '', 0, '')",
+         click, last_status, last_error, epoch) VALUES ($1, $2, 'awaits_click', $3, $3, 0, '', '', 0, '', \
+         COALESCE((SELECT epoch FROM store_epoch), 0))",
         &[
             Value::Text(identity),
             Value::Number(revision.into()),
             number(time),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Queues a revision that a store of an earlier epoch made, under the id that it had.
+pub(super) async fn enqueue_again(
+    tx: &mut Tx,
+    identity: &str,
+    revision: u32,
+    epoch: u64,
+    time: Micros,
+) -> Result<(), LedgerError> {
+    tx.execute(
+        "INSERT INTO outgoing_postbacks (identity, revision, state, due, since, attempts, receiver, \
+         click, last_status, last_error, epoch) VALUES ($1, $2, 'awaits_click', $3, $3, 0, '', '', 0, '', $4) \
+         ON CONFLICT (identity, revision) DO NOTHING",
+        &[
+            Value::Text(identity),
+            Value::Number(revision.into()),
+            number(time),
+            Value::Number(epoch.cast_signed()),
         ],
     )
     .await?;
@@ -367,7 +394,7 @@ async fn due(
     let lines = tx
         .ask(
             "SELECT o.identity, o.revision, o.due, o.since, o.attempts, o.click, c.click_id, c.kind, \
-             c.kind_name, c.transaction_id, r.status, r.payout_minor, r.currency, r.time \
+             c.kind_name, c.transaction_id, r.status, r.payout_minor, r.currency, r.time, o.epoch \
              FROM outgoing_postbacks o \
              JOIN conversions c ON c.identity = o.identity \
              JOIN conversion_revisions r ON r.identity = o.identity AND r.revision = o.revision \
@@ -381,6 +408,7 @@ async fn due(
     let due = lines.iter().map(|line| {
         let claimed = Claimed {
             key: Key::read(line, 0)?,
+            epoch: line.number(14)?.cast_unsigned(),
             receiver: receiver.to_owned(),
             click: line.text(5)?,
             since: time(line.number(3)?),

@@ -11,6 +11,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{PgPool, Postgres, Row as _, SqlSafeStr as _, Sqlite, SqlitePool, Transaction};
 use std::borrow::Cow;
+use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each is applied once; one that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "store", include_str!("../../migrations/0001_store.sql")),
     (
         2,
@@ -30,6 +31,7 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         "history",
         include_str!("../../migrations/0003_history.sql"),
     ),
+    (4, "epoch", include_str!("../../migrations/0004_epoch.sql")),
     (
         5,
         "proofs",
@@ -98,6 +100,16 @@ impl Pool {
         }
         tracing::info!("the store answers and its tables are up to date");
         Ok(pool)
+    }
+
+    /// Writes a copy of SQLite's file, without what is deleted in it.
+    pub(super) async fn copy_to(&self, to: &Path) -> Result<(), LedgerError> {
+        let Self::Sqlite(pool) = self else {
+            return Err(LedgerError::NoFile);
+        };
+        let to = to.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO $1").bind(to).execute(pool).await?;
+        Ok(())
     }
 
     pub(super) async fn begin(&self) -> Result<Tx, LedgerError> {

@@ -7,7 +7,7 @@ mod places;
 mod postgres;
 mod proofs;
 
-use super::evaluation::Evaluation;
+use super::evaluation::Evaluator;
 use super::sql::Pool;
 use super::{Ledger, LedgerError, Place};
 use crate::report::{EventHash, Placed, Verdict};
@@ -99,6 +99,7 @@ fn words(verdict: &Verdict) -> String {
         Verdict::Applied => "applied".to_owned(),
         Verdict::Late => "late".to_owned(),
         Verdict::Again => "again".to_owned(),
+        Verdict::Unproven(unproven) => format!("unproven: {}", unproven.reason.name()),
         Verdict::Noted => "noted".to_owned(),
     }
 }
@@ -326,9 +327,9 @@ async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
         for count in 0..=reports.len() {
             let pool = Pool::open(&home.place()).await.expect("opened");
             let mut tx = pool.begin().await.expect("begun");
-            let mut evaluation = Evaluation::new(false, None);
+            let mut evaluator = Evaluator::new(false, None);
             for report in &reports[..count] {
-                let verdict = evaluation.judge_one(&mut tx, report).await;
+                let verdict = evaluator.evaluate(&mut tx, report).await;
                 verdict.expect("judged");
             }
             // Never committed.

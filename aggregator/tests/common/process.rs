@@ -29,6 +29,11 @@ impl Process {
         self.restart();
     }
 
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("alive");
+    }
+
     /// Asks it to stop and returns how it ended.
     pub fn stop(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();

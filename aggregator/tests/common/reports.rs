@@ -45,7 +45,8 @@ fn address() -> [u8; 16] {
     Ipv4Addr::new(192, 0, 2, 9).to_ipv6_mapped().octets()
 }
 
-fn conversion(transaction: &'static str, status: ConversionStatus) -> Event<'static> {
+/// A report of the conversion of one cycle.
+pub fn conversion(transaction: &'static str, status: ConversionStatus) -> Event<'static> {
     Event::Conversion(Conversion {
         time: Micros::now(),
         advertiser: "shop",

@@ -31,7 +31,10 @@ pub(crate) async fn run(disk: Model, network: Network, database: database::Model
     let mut arriving = network.listen();
     let edges = centre.edges();
     let mut tasks = JoinSet::new();
-    tasks.spawn(centre.run(database));
+    tasks.spawn(async move {
+        let ended = centre.run(database).await;
+        ended.expect("no other aggregator takes over");
+    });
     while !disk.has_stopped() {
         tokio::select! {
             biased;

@@ -1,7 +1,10 @@
 //! A database that takes blocks as ClickHouse does, and fails before, while and after it does.
 
 use crate::rows::{self, Row};
-use aggregator::{Columns, Database, SinkError, Tables};
+use aggregator::{
+    Columns, Database, EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, SinkError,
+    SpoolClaim, Tables,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -43,6 +46,7 @@ struct State {
     /// By `external_id`.
     rows: BTreeMap<Vec<u8>, Vec<Row>>,
     inserts: Inserts,
+    claim: Option<SpoolClaim>,
 }
 
 /// A database in memory; clones are the same one.
@@ -58,6 +62,7 @@ impl Model {
             parts: BTreeSet::new(),
             rows: BTreeMap::new(),
             inserts: Inserts::default(),
+            claim: None,
         })))
     }
 
@@ -118,6 +123,42 @@ impl Database for Model {
             return Err(failed());
         }
         Ok(self.clone())
+    }
+}
+
+/// No report was ever made here.
+impl History for Model {
+    async fn latest_claim(&self, _: &str) -> Result<Option<SpoolClaim>, SinkError> {
+        let state = self.lock();
+        if state.mood.down {
+            return Err(failed());
+        }
+        Ok(state.claim)
+    }
+
+    async fn claim(&self, _: &str, claim: SpoolClaim) -> Result<(), SinkError> {
+        let mut state = self.lock();
+        if state.mood.down {
+            return Err(failed());
+        }
+        state.claim = Some(claim);
+        Ok(())
+    }
+
+    async fn recorded(&self) -> Result<Recorded, SinkError> {
+        Ok(Recorded::default())
+    }
+
+    async fn stored(&self, _: &[EventPlace]) -> Result<BTreeSet<EventPlace>, SinkError> {
+        Ok(BTreeSet::new())
+    }
+
+    async fn conversions(&self, _: Page<KnownConversion>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn checks(&self, _: Page<KnownCheck>) -> Result<(), SinkError> {
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ macro_rules! show {
     ($and:literal) => {
         concat!(
             "SELECT o.identity, o.revision, o.receiver, c.click_id, c.kind, c.transaction_id, r.status, \
-             o.state, o.attempts, o.due, o.last_status, o.last_error FROM outgoing_postbacks o \
+             o.state, o.attempts, o.due, o.last_status, o.last_error, o.epoch FROM outgoing_postbacks o \
              JOIN conversions c ON c.identity = o.identity \
              JOIN conversion_revisions r ON r.identity = o.identity AND r.revision = o.revision \
              WHERE o.state = $1",
@@ -100,7 +100,7 @@ impl Ledger {
 impl Shown {
     fn read(line: &Line) -> Result<Self, LedgerError> {
         Ok(Self {
-            postback: Key::read(line, 0)?.name(),
+            postback: Key::read(line, 0)?.name(line.number(12)?.cast_unsigned()),
             receiver: line.text(2)?,
             click_id: line.text(3)?,
             event: line.text(4)?,

@@ -1,0 +1,195 @@
+//! What operators do with an aggregator that is not there: copy what can't be had again, put it back, and make
+//! a lost store again from ClickHouse.
+
+mod copies;
+
+use crate::settings::Settings;
+use crate::sink::{Database, SinkError};
+use crate::store::{EstablishError, Ledger, LedgerError, Place, Rebuild, Rebuilt};
+use copies::Copies;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+const STORE_FILE: &str = "store.sqlite";
+const REPORTS: &str = "reports";
+
+/// A command that could not be done.
+#[derive(Debug, Error)]
+pub enum MaintenanceError {
+    /// A file or directory.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Something is where nothing may be.
+    #[error("{} exists; {remedy}", path.display())]
+    Exists {
+        /// What.
+        path: PathBuf,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// There is no store.
+    #[error("{} does not exist: {remedy}", path.display())]
+    Missing {
+        /// What.
+        path: PathBuf,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// The list of a backup's files can't be read.
+    #[error("{}: not the list of a backup's files", .0.display())]
+    Manifest(PathBuf),
+    /// The store.
+    #[error("store: {0}")]
+    Store(String),
+    /// ClickHouse.
+    #[error("ClickHouse: {0}")]
+    ClickHouse(#[from] SinkError),
+}
+
+impl From<LedgerError> for MaintenanceError {
+    fn from(error: LedgerError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<EstablishError> for MaintenanceError {
+    fn from(error: EstablishError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+/// Begins a new epoch of the store and takes over from ClickHouse what it does not know.
+///
+/// # Errors
+/// When the store or ClickHouse can't be used.
+pub async fn rebuild_store(settings: &Settings) -> Result<Rebuilt, MaintenanceError> {
+    make_dir(&settings.store_dir())?;
+    let tables = settings.clickhouse.connect().await?;
+    let ledger = ledger(settings);
+    ledger.mark_for_rebuild().await?;
+    let established = ledger.establish(&tables, Rebuild::Asked).await?;
+    Ok(established.rebuilt.unwrap_or_default())
+}
+
+/// Copies to the new directory `to` what can't be had again: the store, reports that are not evaluated yet, the
+/// settings file and the files that it names. Says what was copied and what is left to do.
+///
+/// # Errors
+/// When something can't be copied; `to` is not a backup then.
+pub async fn backup(
+    settings: &Settings,
+    config: &Path,
+    to: &Path,
+) -> Result<Vec<String>, MaintenanceError> {
+    if to.exists() {
+        return Err(MaintenanceError::Exists {
+            path: to.to_owned(),
+            remedy: "a backup goes to a new directory",
+        });
+    }
+    make_dir(to)?;
+    let mut copies = Copies::new(to);
+    // Before the store: a report that is evaluated meanwhile is known to the copy of the store.
+    for file in copies::files_in(&settings.store_dir().join(REPORTS))? {
+        copies.add_to(REPORTS, &file)?;
+    }
+    let mut done = vec![match &settings.store.url {
+        Some(_) => format!(
+            "PostgreSQL is not copied: run pg_dump --format=custom --file={} with the connection of [store] url",
+            to.join("store.pgdump").display()
+        ),
+        None => copy_store(settings, &to.join(STORE_FILE)).await?,
+    }];
+    copies.add_named(config)?;
+    for file in named_files(settings)? {
+        copies.add_named(&file)?;
+    }
+    done.extend(copies.finish()?);
+    done.push(
+        "the spool is not copied: edges have what is in it, and a copy would be older than they are"
+            .to_owned(),
+    );
+    Ok(done)
+}
+
+/// Puts the store and the unevaluated reports of a backup where the settings want them, and the other files where
+/// none are. Says what was done.
+///
+/// # Errors
+/// When there is a store already, or something can't be copied.
+pub async fn restore(settings: &Settings, from: &Path) -> Result<Vec<String>, MaintenanceError> {
+    let mut done = Vec::new();
+    let store_dir = settings.store_dir();
+    make_dir(&store_dir.join(REPORTS))?;
+    if settings.store.url.is_none() {
+        let (copy, file) = (from.join(STORE_FILE), store_dir.join(STORE_FILE));
+        if !copy.exists() {
+            return Err(MaintenanceError::Missing {
+                path: copy,
+                remedy: "name a directory that `aggregator backup` made",
+            });
+        }
+        for name in [STORE_FILE, "store.sqlite-wal", "store.sqlite-shm"] {
+            let path = store_dir.join(name);
+            if path.exists() {
+                return Err(MaintenanceError::Exists {
+                    path,
+                    remedy: "stop the aggregator and move the store's files away first",
+                });
+            }
+        }
+        copies::copy(&copy, &file)?;
+        ledger(settings).mark_for_rebuild().await?;
+        done.push(format!("{} restored", file.display()));
+    } else {
+        done.push(
+            "PostgreSQL is not restored: run pg_restore, then `aggregator rebuild-store`"
+                .to_owned(),
+        );
+    }
+    for file in copies::files_in(&from.join(REPORTS))? {
+        let name = file.file_name().unwrap_or_default();
+        copies::copy(&file, &store_dir.join(REPORTS).join(name))?;
+    }
+    done.extend(copies::put_back(from)?);
+    Ok(done)
+}
+
+async fn copy_store(settings: &Settings, to: &Path) -> Result<String, MaintenanceError> {
+    let file = settings.store_dir().join(STORE_FILE);
+    if !file.exists() {
+        return Err(MaintenanceError::Missing {
+            path: file,
+            remedy: "there is no store yet, or [store] names another one",
+        });
+    }
+    ledger(settings).copy_to(to).await?;
+    copies::sync(to)?;
+    Ok(format!("{} copied", file.display()))
+}
+
+fn ledger(settings: &Settings) -> Ledger {
+    Ledger::new(Place::of(settings), settings.outgoing.is_some())
+}
+
+/// Secrets and certificates.
+fn named_files(settings: &Settings) -> Result<Vec<PathBuf>, MaintenanceError> {
+    let mut files = copies::files_in(&settings.tls.dir)?;
+    files.extend(settings.clickhouse.password_file.clone());
+    files.extend(settings.clickhouse.credentials.clone());
+    files.extend(settings.outgoing.as_ref().map(|it| it.postbacks.clone()));
+    Ok(files)
+}
+
+fn make_dir(dir: &Path) -> Result<(), MaintenanceError> {
+    storage::create_dir(&storage::Disk, dir).map_err(|cause| MaintenanceError::File {
+        path: dir.to_owned(),
+        cause,
+    })
+}

@@ -1,0 +1,142 @@
+//! The reports' own stream: kept durably when their block is built, then evaluated and inserted in the order
+//! of their blocks, for as long as that takes. Clicks wait for none of it.
+
+use super::{Need, Pipeline, aside};
+use crate::blocks::PendingReports;
+use crate::fatal::FatalError;
+use crate::history::{EventPlace, History};
+use crate::report::{Placed, Report, Verdict};
+use crate::sink::{Prepared, Tables, report_tables, report_time};
+use crate::store::{Epoch, EstablishError, Evaluation, Rebuild};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use storage::Storage;
+
+impl<S: Storage> Pipeline<S> {
+    /// Adds the rows of reports that need no evaluation, and keeps the others in a file of their own: then
+    /// edges need not keep them. Waits while too much is pending.
+    pub(super) async fn set_reports_apart(&self, prepared: &mut Prepared) {
+        let reports = std::mem::take(&mut prepared.reports);
+        let (pending, noted): (Vec<_>, Vec<_>) =
+            reports.into_iter().partition(Report::needs_judgement);
+        let placed: Vec<Placed<'_>> = noted.iter().filter_map(Report::read).collect();
+        if !placed.is_empty() {
+            prepared.add_reports(&placed, &vec![Verdict::Noted; placed.len()]);
+        }
+        if pending.is_empty() {
+            return;
+        }
+        self.reports.room().await;
+        let (token, pending) = (Arc::new(prepared.token.clone()), Arc::new(pending));
+        let kept = self.persist(Need::Disk, || {
+            let (files, token) = (self.report_files.clone(), Arc::clone(&token));
+            let pending = Arc::clone(&pending);
+            aside::<S, _>(move || files.write(&token, &pending))
+        });
+        self.reports.add(kept.await);
+    }
+
+    /// Brings pending reports into their tables, one file after another.
+    pub(super) async fn evaluate(&self, tables: &impl Tables) -> Result<(), FatalError> {
+        loop {
+            let pending = self.reports.first().await;
+            let epoch = self.establish(tables).await?;
+            if let Some(reports) = self.read(&pending).await {
+                self.evaluate_block(tables, epoch, &pending.token, &reports)
+                    .await;
+            }
+            let token = Arc::new(pending.token);
+            self.persist(Need::Disk, || {
+                let (files, token) = (self.report_files.clone(), Arc::clone(&token));
+                aside::<S, _>(move || files.remove(&token))
+            })
+            .await;
+            self.reports.remove(&token);
+        }
+    }
+
+    async fn read(&self, pending: &PendingReports) -> Option<Vec<Report>> {
+        let token = Arc::new(pending.token.clone());
+        let read = self.persist(Need::Disk, || {
+            let (files, token) = (self.report_files.clone(), Arc::clone(&token));
+            aside::<S, _>(move || files.read(&token))
+        });
+        let read = read.await;
+        if read.is_none() {
+            self.metrics.set_aside.inc();
+            tracing::error!(block = %token, "a damaged file of reports was set aside; edges no longer have them");
+        }
+        read
+    }
+
+    /// Opens the store, and makes sure that it continues what ClickHouse has.
+    pub(super) async fn establish(&self, history: &impl History) -> Result<Epoch, FatalError> {
+        let attempt = async || match self.ledger.establish(history, Rebuild::Refused).await {
+            Ok(established) => Ok(Ok(established.epoch)),
+            Err(error @ EstablishError::Empty(_)) => {
+                Ok(Err(FatalError::EmptyStore(error.to_string())))
+            }
+            Err(error) => Err(error),
+        };
+        self.persist(Need::Store, attempt).await
+    }
+
+    /// The same reports always get the same verdicts, and their rows go by one token, so this may be begun
+    /// again after any crash.
+    async fn evaluate_block(
+        &self,
+        tables: &impl Tables,
+        epoch: Epoch,
+        token: &str,
+        reports: &[Report],
+    ) {
+        let placed: Vec<Placed<'_>> = reports.iter().filter_map(Report::read).collect();
+        let evaluated = self.persist(Need::Store, || self.ledger.evaluate(&placed));
+        let evaluated = evaluated.await;
+        let stored = self.stored(tables, epoch, &placed, &evaluated).await;
+        let fresh = placed.into_iter().zip(evaluated);
+        let (placed, verdicts): (Vec<_>, Vec<_>) = fresh
+            .filter(|(placed, _)| !stored.contains(&place_of(placed)))
+            .map(|(placed, evaluation)| (placed, evaluation.verdict))
+            .unzip();
+        let token = format!("{token}-reports");
+        for (table, columns) in &report_tables(&placed, &verdicts, epoch.number) {
+            self.insert_table(Need::ReportTables, tables, table, &token, columns)
+                .await;
+        }
+        let times: Vec<u64> = placed.iter().map(report_time).collect();
+        self.observe_freshness(&times);
+    }
+
+    /// The reports whose rows ClickHouse has already. Tokens alone don't tell: what edges sent again, since the
+    /// spool was lost for example, is in another block now.
+    async fn stored(
+        &self,
+        history: &impl History,
+        epoch: Epoch,
+        placed: &[Placed<'_>],
+        evaluated: &[Evaluation],
+    ) -> BTreeSet<EventPlace> {
+        let doubtful: Vec<EventPlace> = placed
+            .iter()
+            .zip(evaluated)
+            .filter(|(placed, it)| it.is_repeated || epoch.may_follow(report_time(placed)))
+            .map(|(placed, _)| place_of(placed))
+            .collect();
+        if doubtful.is_empty() {
+            return BTreeSet::new();
+        }
+        self.persist(Need::ReportTables, || history.stored(&doubtful))
+            .await
+    }
+}
+
+fn place_of(placed: &Placed<'_>) -> EventPlace {
+    EventPlace {
+        node: placed.key.node,
+        lane: placed.key.lane,
+        journal: placed.key.journal,
+        seq: placed.seq,
+        time: report_time(placed),
+    }
+}

@@ -1,0 +1,211 @@
+//! Reading what earlier aggregators and stores left in ClickHouse.
+
+use super::connection::ClickHouse;
+use super::database::SinkError;
+use crate::explain::explain;
+use crate::history::{
+    EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, SpoolClaim,
+};
+use clickhouse::error::Error;
+use clickhouse::{Row, RowOwned, RowRead};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A query, or the next row of one, may take this long.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+const PAGE_ROWS: usize = 1_000;
+
+const CLAIM: &str = "SELECT generation, spool FROM aggregator_generations WHERE instance = ? \
+     ORDER BY generation DESC, spool LIMIT 1";
+
+const CONVERSIONS: &str = "SELECT advertiser, click_id, kind, custom_kind, transaction, epoch, revision, status, \
+     payout_minor, currency, toUnixTimestamp64Micro(time) AS micros FROM current_conversions";
+
+const CHECKS: &str = "SELECT provider, delivery, affiliate, status, tier, \
+     toUnixTimestamp64Micro(happened) AS happened_micros, toUnixTimestamp64Micro(time) AS micros \
+     FROM kyc_events WHERE outcome != 'repeat'";
+
+/// Tables with a row for each evaluated report.
+const REPORT_TABLES: [&str; 4] = [
+    "conversions",
+    "conversion_repeats",
+    "kyc_events",
+    "rejections",
+];
+
+#[derive(Row, Deserialize)]
+struct ClaimRow {
+    generation: u64,
+    spool: u64,
+}
+
+#[derive(Row, Deserialize)]
+struct ConversionRow {
+    advertiser: String,
+    click_id: String,
+    kind: String,
+    custom_kind: String,
+    transaction: String,
+    epoch: u64,
+    revision: u32,
+    status: String,
+    payout_minor: i64,
+    currency: String,
+    micros: i64,
+}
+
+#[derive(Row, Deserialize)]
+struct CheckRow {
+    provider: String,
+    delivery: String,
+    affiliate: String,
+    status: String,
+    tier: u8,
+    happened_micros: i64,
+    micros: i64,
+}
+
+#[derive(Row, Deserialize)]
+struct PlaceRow {
+    node: u16,
+    lane: u8,
+    journal: u64,
+    seq: u64,
+    micros: i64,
+}
+
+impl History for ClickHouse {
+    async fn latest_claim(&self, instance: &str) -> Result<Option<SpoolClaim>, SinkError> {
+        let query = self.client.query(CLAIM).bind(instance);
+        let found = answered(query.fetch_optional::<ClaimRow>()).await?;
+        Ok(found.map(|row| SpoolClaim {
+            generation: row.generation,
+            spool: row.spool,
+        }))
+    }
+
+    async fn claim(&self, instance: &str, claim: SpoolClaim) -> Result<(), SinkError> {
+        let sql =
+            "INSERT INTO aggregator_generations (instance, generation, spool) VALUES (?, ?, ?)";
+        let query = self.client.query(sql).bind(instance);
+        answered(query.bind(claim.generation).bind(claim.spool).execute()).await
+    }
+
+    async fn recorded(&self) -> Result<Recorded, SinkError> {
+        let conversions = self
+            .client
+            .query("SELECT count(), max(epoch) FROM conversions")
+            .fetch_one::<(u64, u64)>();
+        let (conversions, highest_epoch) = answered(conversions).await?;
+        let checks = self.client.query("SELECT count() FROM kyc_events");
+        Ok(Recorded {
+            conversions,
+            checks: answered(checks.fetch_one()).await?,
+            highest_epoch,
+        })
+    }
+
+    async fn stored(&self, places: &[EventPlace]) -> Result<BTreeSet<EventPlace>, SinkError> {
+        let times = || places.iter().map(|place| place.time);
+        let (Some(first), Some(last)) = (times().min(), times().max()) else {
+            return Ok(BTreeSet::new());
+        };
+        let wanted: BTreeSet<_> = places.iter().copied().collect();
+        let keys: Vec<_> = wanted
+            .iter()
+            .map(|it| (it.node, it.lane, it.journal, it.seq))
+            .collect();
+        let mut stored = BTreeSet::new();
+        for table in REPORT_TABLES {
+            let sql = format!(
+                "SELECT node, lane, journal, seq, toUnixTimestamp64Micro(time) AS micros FROM {table} \
+                 WHERE time >= fromUnixTimestamp64Micro(toInt64(?)) \
+                 AND time <= fromUnixTimestamp64Micro(toInt64(?)) AND (node, lane, journal, seq) IN ?"
+            );
+            let query = self.client.query(&sql).bind(first).bind(last).bind(&keys);
+            for row in answered(query.fetch_all::<PlaceRow>()).await? {
+                stored.insert(EventPlace {
+                    node: row.node,
+                    lane: row.lane,
+                    journal: row.journal,
+                    seq: row.seq,
+                    time: row.micros.cast_unsigned(),
+                });
+            }
+        }
+        stored.retain(|place| wanted.contains(place));
+        Ok(stored)
+    }
+
+    async fn conversions(&self, pages: Page<KnownConversion>) -> Result<(), SinkError> {
+        self.send(CONVERSIONS, pages, |row: ConversionRow| KnownConversion {
+            advertiser: row.advertiser,
+            click_id: row.click_id,
+            kind: row.kind,
+            custom_kind: row.custom_kind,
+            transaction: row.transaction,
+            epoch: row.epoch,
+            revision: row.revision,
+            status: row.status,
+            payout_minor: row.payout_minor,
+            currency: row.currency,
+            time: row.micros,
+        })
+        .await
+    }
+
+    async fn checks(&self, pages: Page<KnownCheck>) -> Result<(), SinkError> {
+        self.send(CHECKS, pages, |row: CheckRow| KnownCheck {
+            provider: row.provider,
+            delivery: row.delivery,
+            affiliate: row.affiliate,
+            status: row.status,
+            tier: row.tier,
+            happened: row.happened_micros,
+            time: row.micros,
+        })
+        .await
+    }
+}
+
+impl ClickHouse {
+    /// Sends the rows of a query in pages.
+    async fn send<R, T>(
+        &self,
+        sql: &str,
+        pages: Page<T>,
+        known: impl Fn(R) -> T + Send,
+    ) -> Result<(), SinkError>
+    where
+        R: RowOwned + RowRead + Send,
+        T: Send,
+    {
+        let cursor = self.client.query(sql).fetch::<R>();
+        let mut cursor = cursor.map_err(|error| failed(&error))?;
+        let mut page = Vec::with_capacity(PAGE_ROWS);
+        while let Some(row) = answered(cursor.next()).await? {
+            page.push(known(row));
+            if page.len() == PAGE_ROWS && pages.send(std::mem::take(&mut page)).await.is_err() {
+                return Ok(());
+            }
+        }
+        // Whoever receives them knows that they end when the channel does.
+        let _ = pages.send(page).await;
+        Ok(())
+    }
+}
+
+async fn answered<T>(query: impl Future<Output = Result<T, Error>>) -> Result<T, SinkError> {
+    let answer = timeout(ANSWER_TIMEOUT, query).await;
+    answer
+        .map_err(|_| SinkError::Silent(ANSWER_TIMEOUT))?
+        .map_err(|error| failed(&error))
+}
+
+fn failed(error: &Error) -> SinkError {
+    SinkError::ClickHouse(explain(error))
+}

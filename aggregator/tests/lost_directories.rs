@@ -1,0 +1,234 @@
+//! Directories that are lost, deleted, restored from an older copy, or come back after another aggregator took
+//! their place: no report is lost or stored twice, and no conversion falls back to an earlier state.
+
+mod common;
+
+use clickhouse::Client;
+use common::edge::Edge;
+use common::engine::Engine;
+use common::process::Process;
+use common::reports::{CYCLE, OUTCOMES, conversion, report};
+use common::{client, metric, until, write_settings};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+use tracking_events::ConversionStatus;
+
+/// Reports of a cycle that are evaluated.
+const OF_A_CYCLE: f64 = 7.0;
+
+struct World {
+    folder: TempDir,
+    engine: Engine,
+    config: PathBuf,
+    edge: Edge,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = Engine::start(folder.path());
+        let config = write_settings(folder.path(), &engine.settings(), "");
+        let edge = Edge::open(&folder.path().join("spool"), 21, 1);
+        Self {
+            folder,
+            engine,
+            config,
+            edge,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Ships until ClickHouse has everything, and everything is evaluated.
+    async fn ship(&mut self, aggregator: &Process) {
+        let quic = client(self.folder.path());
+        until("shipped", async || {
+            self.edge.ship(aggregator.listening, quic.clone()).await;
+            self.edge.is_done()
+                && metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
+        })
+        .await;
+    }
+
+    /// Ships as much as the aggregator accepts without ClickHouse, until `pending` reports wait there.
+    async fn ship_pending(&mut self, aggregator: &Process, pending: f64) {
+        let quic = client(self.folder.path());
+        until("received", async || {
+            self.edge.ship(aggregator.listening, quic.clone()).await;
+            metric(aggregator.admin, "aggregator_pending_reports").await == Some(pending)
+        })
+        .await;
+    }
+
+    async fn texts(&self, sql: &str) -> Vec<String> {
+        let reader: Client = self.engine.reader();
+        reader.query(sql).fetch_all().await.expect(sql)
+    }
+
+    async fn count(&self, table: &str) -> u64 {
+        let sql = format!("SELECT count() FROM {table}");
+        let reader = self.engine.reader();
+        reader.query(&sql).fetch_one().await.expect("a number")
+    }
+
+    /// Every table has the rows of so many cycles, once.
+    async fn has_cycles(&self, cycles: u64, more_conversions: u64) {
+        for (table, rows) in OUTCOMES {
+            let more = if table == "conversions" {
+                more_conversions
+            } else {
+                0
+            };
+            assert_eq!(self.count(table).await, cycles * rows + more, "{table}");
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_aggregator"))
+            .args(arguments)
+            .arg("--config")
+            .arg(&self.config)
+            .output()
+            .expect("the program runs")
+    }
+
+    /// What a start that is refused says.
+    fn refused(&self) -> String {
+        let output = self.run(&["serve"]);
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+/// The status and revision of each conversion, and whether its epoch is one of several.
+const STANDING: &str = "SELECT concatWithSeparator('|', transaction, status, toString(revision)) \
+     FROM current_conversions ORDER BY transaction";
+
+fn remove(path: &Path) {
+    std::fs::remove_dir_all(path).expect("removed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_store_is_refused_until_rebuilt() {
+    let mut world = World::new();
+    let mut aggregator = Process::start(&world.config);
+    world.edge.append_each(CYCLE, report);
+    world.ship(&aggregator).await;
+    assert!(aggregator.stop().success());
+    remove(&world.path("data"));
+
+    let refusal = world.refused();
+    assert!(refusal.contains("aggregator rebuild-store"), "{refusal}");
+    assert!(refusal.contains("2 revisions of conversions"), "{refusal}");
+    let rebuilt = world.run(&["rebuild-store"]);
+    assert!(rebuilt.status.success(), "{rebuilt:?}");
+
+    // The conversion goes on from where it stood, and what is repeated is recognised.
+    aggregator.restart();
+    let again = |_, _, _| conversion("21-0-0", ConversionStatus::Approved);
+    world.edge.append_each(1, again);
+    let back = |_, _, _| conversion("21-0-0", ConversionStatus::Chargeback);
+    world.edge.append_each(1, back);
+    world.ship(&aggregator).await;
+    assert_eq!(world.texts(STANDING).await, ["21-0-0|chargeback|3"]);
+    assert_eq!(world.count("conversion_repeats").await, 2);
+    let epochs = "SELECT toString(uniqExact(epoch)) FROM conversions WHERE epoch > 0";
+    assert_eq!(world.texts(epochs).await, ["2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn older_backup_restored_loses_and_doubles_nothing() {
+    let mut world = World::new();
+    let mut aggregator = Process::start(&world.config);
+    world.edge.append_each(CYCLE, report);
+    world.ship(&aggregator).await;
+    let copy = world.path("copy");
+    let to = copy.to_str().expect("text");
+    let output = world.run(&["backup", "--to", to]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(copy.join("files.json").exists());
+
+    // A later sale, and the first one is taken back, neither of which the copy knows.
+    world.edge.append_each(CYCLE, report);
+    let back = |_, _, _| conversion("21-0-0", ConversionStatus::Chargeback);
+    world.edge.append_each(1, back);
+    world.ship(&aggregator).await;
+    assert!(aggregator.stop().success());
+    let output = world.run(&["restore", "--from", to]);
+    assert!(!output.status.success(), "a store is there: {output:?}");
+    remove(&world.path("data/store"));
+    let output = world.run(&["restore", "--from", to]);
+    assert!(output.status.success(), "{output:?}");
+
+    aggregator.restart();
+    let standing = ["21-0-0|chargeback|3", "21-0-1|approved|2"];
+    assert_eq!(world.texts(STANDING).await, standing);
+    let later = |_, _, _| conversion("21-0-1", ConversionStatus::Chargeback);
+    world.edge.append_each(1, later);
+    // The advertiser repeats what the copy did not know.
+    world.edge.append_each(1, back);
+    world.ship(&aggregator).await;
+    let standing = ["21-0-0|chargeback|3", "21-0-1|chargeback|3"];
+    assert_eq!(world.texts(STANDING).await, standing);
+    assert_eq!(world.count("conversions").await, 2 * 2 + 2);
+    assert_eq!(world.count("conversion_repeats").await, 2 + 1);
+    let revisions =
+        "SELECT toString(count() - uniqExact(transaction, epoch, revision)) FROM conversions";
+    assert_eq!(world.texts(revisions).await, ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_spool_loses_and_doubles_no_report() {
+    let mut world = World::new();
+    let mut aggregator = Process::start(&world.config);
+    world.edge.append_each(CYCLE, report);
+    world.ship(&aggregator).await;
+    // Reports are kept and evaluated, ClickHouse has none of them, and edges were told of nothing.
+    world.engine.kill();
+    world.edge.append_each(CYCLE, report);
+    world.ship_pending(&aggregator, OF_A_CYCLE).await;
+    aggregator.kill();
+    remove(&world.path("data/spool"));
+    world.engine.up();
+    aggregator.restart();
+    world.ship(&aggregator).await;
+    world.has_cycles(2, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn returning_old_spool_inserts_nothing() {
+    let mut world = World::new();
+    let mut aggregator = Process::start(&world.config);
+    world.edge.append_each(CYCLE, report);
+    world.ship(&aggregator).await;
+    // Blocks that were never inserted stay in the spool, and the machine goes away.
+    world.engine.kill();
+    world.edge.append_each(CYCLE, report);
+    world.ship_pending(&aggregator, OF_A_CYCLE).await;
+    aggregator.kill();
+    let (spool, away) = (world.path("data/spool"), world.path("away"));
+    std::fs::rename(&spool, &away).expect("renamed");
+    // Its successor gets all of it again.
+    world.engine.up();
+    aggregator.restart();
+    world.ship(&aggregator).await;
+    assert!(aggregator.stop().success());
+    // The old one comes back.
+    remove(&spool);
+    std::fs::rename(&away, &spool).expect("renamed");
+    let refusal = world.refused();
+    assert!(
+        refusal.contains("another spool has taken over"),
+        "{refusal}"
+    );
+    world.has_cycles(2, 0).await;
+    // As the refusal says:
+    remove(&spool);
+    aggregator.restart();
+    world.edge.append_each(CYCLE, report);
+    world.ship(&aggregator).await;
+    world.has_cycles(3, 0).await;
+}
