@@ -4,7 +4,7 @@
 use crate::blocks::{Recovered, RecoveredReports, ReportFiles, Store, StoreError};
 use crate::fatal::FatalError;
 use crate::health::Health;
-use crate::ingest::{self, Phase, Shared};
+use crate::ingest::{self, ConnectionMetrics, ConnectionTable, Phase, Places, Shared};
 use crate::intake::{BlockSize, Bounds, Intake};
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, StoreOpening};
@@ -16,7 +16,6 @@ use crate::store::{Ledger, Place};
 use crate::verification::Verification;
 use prometheus::Registry;
 use std::fmt;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use storage::Storage;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -49,13 +48,14 @@ impl fmt::Debug for Edges {
 }
 
 impl Edges {
-    /// Talks to one edge over a stream in each direction until it goes or is refused.
+    /// Talks to one edge over a stream in each direction until it goes or is refused. The streams
+    /// are believed about the node: with QUIC, certificates are compared with it.
     pub async fn converse(
         &self,
         send: impl AsyncWrite + Unpin + Send,
         receive: impl AsyncRead + Unpin + Send,
     ) {
-        ingest::converse(send, receive, &self.0).await;
+        ingest::converse(send, receive, None, &self.0).await;
     }
 }
 
@@ -100,8 +100,9 @@ impl<S: Storage> Centre<S> {
             intake,
             metrics,
             phase: watched,
-            max_edges: settings.limits.max_edges.get(),
-            edges: Arc::new(AtomicUsize::new(0)),
+            places: Places::new(settings.limits.max_edges.get()),
+            table: Arc::new(ConnectionTable::default()),
+            connections: ConnectionMetrics::new(registry)?,
         };
         Ok(Self {
             health,

@@ -1,21 +1,29 @@
 //! The QUIC side: accepts edges, one task per connection. What becomes of batches is not known here.
 
+mod certificates;
 mod connection;
+mod handshake;
+mod metrics;
+mod peer;
+mod places;
 mod refusal;
+mod table;
 
+pub(crate) use certificates::Certificates;
 pub(crate) use connection::converse;
+pub(crate) use metrics::ConnectionMetrics;
+pub(crate) use places::Places;
+pub(crate) use table::ConnectionTable;
 
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use event_shipping::RefuseCode;
-use quinn::{Endpoint, Incoming};
+use handshake::{FAILURE_LOG_INTERVAL, Handshakes};
+use quinn::Endpoint;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// Handshakes under way beside the edges connected; above, new ones are turned away unanswered.
-const HANDSHAKES: usize = 64;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// How far shutting down has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,23 +42,12 @@ pub(crate) struct Shared {
     pub(crate) intake: Arc<Intake>,
     pub(crate) metrics: Metrics,
     pub(crate) phase: watch::Receiver<Phase>,
-    pub(crate) max_edges: usize,
-    pub(crate) edges: Arc<AtomicUsize>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) table: Arc<ConnectionTable>,
+    pub(crate) connections: ConnectionMetrics,
 }
 
-/// One of the places for edges; given back when dropped.
-struct Place(Arc<AtomicUsize>);
-
 impl Shared {
-    fn place(&self) -> Option<Place> {
-        let claimed = self
-            .edges
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |edges| {
-                (edges < self.max_edges).then_some(edges + 1)
-            });
-        claimed.ok().map(|_| Place(Arc::clone(&self.edges)))
-    }
-
     async fn phase(&self, wanted: Phase) {
         let mut phase = self.phase.clone();
         // An error means that the whole process is going away.
@@ -58,39 +55,36 @@ impl Shared {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Accepts edges until the phase is no longer serving, then waits for their goodbyes.
-pub(crate) async fn serve(endpoint: Endpoint, shared: Shared) {
+pub(crate) async fn serve(endpoint: Endpoint, shared: Shared, certificates: Certificates) {
+    let handshakes = Handshakes::new(shared.metrics.clone(), shared.connections.clone());
+    let trust = certificates.trust();
+    // Ends with this function.
+    let mut reloading = JoinSet::new();
+    reloading.spawn(certificates.run(endpoint.clone()));
+    let mut log_failures = interval(FAILURE_LOG_INTERVAL);
+    log_failures.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shared.phase(Phase::Draining) => break,
-            incoming = endpoint.accept() => match incoming {
-                Some(incoming) => accept(&endpoint, &shared, incoming, &mut connections),
-                None => break,
-            },
+            _ = log_failures.tick() => handshakes.log_failures(),
+            incoming = endpoint.accept() => {
+                let Some(incoming) = incoming else { break };
+                let Some((incoming, place)) = handshakes.admit(incoming) else { continue };
+                let (handshakes, shared) = (Arc::clone(&handshakes), shared.clone());
+                let trust = trust.clone();
+                connections.spawn(async move {
+                    if let Some(connection) = handshakes.complete(incoming, place).await {
+                        connection::run(connection, trust, shared).await;
+                    }
+                });
+            }
             Some(_) = connections.join_next() => {}
         }
     }
+    handshakes.log_failures();
     while connections.join_next().await.is_some() {}
     endpoint.close(u32::from(RefuseCode::Stopping.number()).into(), b"stopping");
     endpoint.wait_idle().await;
-}
-
-fn accept(endpoint: &Endpoint, shared: &Shared, incoming: Incoming, tasks: &mut JoinSet<()>) {
-    if endpoint.open_connections() >= shared.max_edges.saturating_add(HANDSHAKES) {
-        shared
-            .metrics
-            .refused
-            .with_label_values(&[RefuseCode::TooManyEdges.reason()])
-            .inc();
-        incoming.refuse();
-        return;
-    }
-    tasks.spawn(connection::run(incoming, shared.clone()));
 }

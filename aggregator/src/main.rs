@@ -1,6 +1,8 @@
 //! The aggregator's command line. What it does is in the library.
 #![forbid(unsafe_code)]
 
+mod issue;
+
 use aggregator::settings;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -40,6 +42,12 @@ enum Command {
     },
     /// Makes the store again from ClickHouse, or brings one up to date that was restored by other means.
     RebuildStore(Config),
+    /// Makes a certificate authority: its certificate and its key.
+    CreateAuthority(issue::CreateAuthority),
+    /// Issues the certificate with which one edge node authenticates itself.
+    IssueEdgeCertificate(issue::IssueEdge),
+    /// Issues the certificate with which an aggregator authenticates itself.
+    IssueAggregatorCertificate(issue::Issue),
 }
 
 #[derive(Args)]
@@ -92,6 +100,9 @@ fn main() -> anyhow::Result<()> {
             println!("{}: no mistakes found", config.display());
             Ok(())
         }
+        Command::CreateAuthority(command) => command.run(),
+        Command::IssueEdgeCertificate(command) => command.run(),
+        Command::IssueAggregatorCertificate(command) => command.run_for_aggregator(),
     }
 }
 

@@ -37,7 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) clickhouse_up: IntGauge,
 }
 
-struct Maker<'a>(&'a Registry);
+/// Makes and registers metrics.
+pub(crate) struct Maker<'a>(pub(crate) &'a Registry);
 
 impl Maker<'_> {
     fn register<C: Collector + Clone + 'static>(
@@ -49,11 +50,11 @@ impl Maker<'_> {
         Ok(made)
     }
 
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    pub(crate) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         self.register(IntCounter::new(name, help))
     }
 
-    fn counters(
+    pub(crate) fn counters(
         &self,
         name: &str,
         help: &str,
@@ -62,7 +63,16 @@ impl Maker<'_> {
         self.register(IntCounterVec::new(Opts::new(name, help), labels))
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    pub(crate) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::new(name, help))
+    }
+
+    pub(crate) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntGaugeVec> {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 

@@ -3,12 +3,12 @@
 use crate::attribution::Attributor;
 use crate::centre::Centre;
 use crate::fatal::FatalError;
-use crate::ingest::{self, Phase};
+use crate::ingest::{self, Certificates, Phase};
 use crate::outgoing::{self, Courier, OutgoingError};
 use crate::set_aside;
 use crate::settings::Settings;
 use crate::verification::ReportsError;
-use event_shipping::tls::{self, Role};
+use event_shipping::tls::{self, Files, Role, Subject};
 use prometheus::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,7 +75,9 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let registry = Registry::new();
     let retention = set_aside::retention(&settings, &registry)?;
     let centre = Centre::open(Disk, &settings, &registry)?;
-    let identity = tls::load_or_create(&settings.tls.dir, Role::Aggregator)?;
+    tls::load_or_create(&settings.tls.dir, &Subject::Aggregator)?;
+    let files = Files::of(&settings.tls.dir, Role::Aggregator);
+    let (certificates, identity) = Certificates::load(files, centre.shared.connections.clone())?;
     let listen = |what, addr| move |cause| StartError::Listen { what, addr, cause };
     let endpoint = identity.listen(settings.listen)?;
     let listening = endpoint
@@ -97,7 +99,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let retention = tokio::spawn(retention.run());
     let courier = courier.map(|courier| tokio::spawn(courier.run(phase.subscribe())));
     let attributor = tokio::spawn(attributor.run(phase.subscribe()));
-    let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone()));
+    let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone(), certificates));
     let pipeline = Some(tokio::spawn(centre.serve(settings.clickhouse)));
     Ok(Running {
         listening,

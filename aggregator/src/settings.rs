@@ -67,8 +67,9 @@ pub struct Settings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// The folder of `ca.pem`, `aggregator.pem` and `aggregator.key`; when it does not exist it is
-    /// made with certificates for development.
+    /// The directory of `ca.pem`, `aggregator.pem`, `aggregator.key` and, if there is one,
+    /// `revoked.txt`. When it does not exist, the authority in the directory `authority` beside it
+    /// issues a development certificate.
     pub dir: PathBuf,
 }
 

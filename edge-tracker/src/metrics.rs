@@ -51,6 +51,8 @@ pub struct Metrics {
     pub levels: IntGaugeVec,
     /// 1 while connected to the aggregator.
     pub connected: IntGauge,
+    /// When this edge's certificate expires.
+    pub certificate_expiry: IntGauge,
     /// Batches sent, including those sent again.
     pub batches: IntCounter,
     /// Bytes of batches sent, compressed.
@@ -154,6 +156,11 @@ impl Metrics {
                 &registry,
                 "edge_aggregator_connected",
                 "1 while connected to the aggregator",
+            ),
+            certificate_expiry: gauge(
+                &registry,
+                "edge_certificate_expiry_timestamp_seconds",
+                "When this edge's certificate expires",
             ),
             batches: counter(
                 &registry,

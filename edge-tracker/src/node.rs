@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::query::Limits as QueryLimits;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
-use crate::shipper::{Progress, Quic, Shipper, Spool};
+use crate::shipper::{Certificates, Credentials, Progress, Quic, Shipper, Spool};
 use crate::unique::{Filters, Use};
 use crate::visitor::address::ClientAddress;
 use crate::visitor::agent::Agents;
@@ -19,7 +19,6 @@ use crate::{links, secrets, server};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use event_journal::{Keeper, LaneReader, LaneRecovery, LaneWriter, Opened};
-use event_shipping::tls::{self, Role};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,7 +62,17 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         ..
     } = journal;
     let progress = progress(&readers, &covers);
-    let shipper = shipper(settings, journal, readers, progress.clone(), &metrics)?;
+    let node = NodeId(settings.node.get());
+    let certificates = Certificates::load_or_create(&settings.tls_dir(), node, metrics.clone())?;
+    let credentials = certificates.credentials();
+    let shipper = shipper(
+        settings,
+        journal,
+        readers,
+        progress.clone(),
+        credentials,
+        &metrics,
+    )?;
 
     let limits = limits(settings);
     let (listeners, listening) =
@@ -85,6 +94,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     };
     let upkeep = tokio::task::spawn_local(upkeep.run(rest_stop.clone()));
     tokio::task::spawn_local(retention.run());
+    let certificates = tokio::task::spawn_local(certificates.run(rest_stop.clone()));
     let shipper = tokio::task::spawn_local(shipper.run(rest_stop));
     println!("{}", ready_line(listening, admin));
     tracing::info!(%listening, %admin, workers = workers.len(), "ready");
@@ -98,6 +108,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     stop_rest.send_replace(true);
     shipper.await?;
     upkeep.await?;
+    certificates.await?;
     close(keeper)
 }
 
@@ -301,15 +312,12 @@ fn shipper(
     journal: u64,
     readers: Vec<LaneReader>,
     progress: Arc<Progress>,
+    credentials: watch::Receiver<Credentials>,
     metrics: &Metrics,
 ) -> anyhow::Result<Shipper> {
-    let identity = tls::load_or_create(&settings.tls_dir(), Role::Edge)?;
     Ok(Shipper {
         node: NodeId(settings.node.get()),
-        dial: Quic::new(
-            settings.aggregator.address.clone(),
-            identity.client_config()?,
-        )?,
+        dial: Quic::new(settings.aggregator.address.clone(), credentials)?,
         spool: Spool::new(
             journal,
             readers,

@@ -219,8 +219,9 @@ impl AggregatorSettings {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsSettings {
-    /// The folder of `ca.pem`, `edge.pem` and `edge.key`; development certificates are made in it
-    /// when it does not exist. Default: `tls` in `data_dir`.
+    /// The directory of `ca.pem`, `edge.pem`, `edge.key` and, if there is one, `revoked.txt`. When it
+    /// does not exist, the authority in the directory `authority` beside it issues a development
+    /// certificate for this node. Default: `tls` in `data_dir`.
     pub dir: Option<PathBuf>,
 }
 

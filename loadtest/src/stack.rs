@@ -176,7 +176,7 @@ pub struct Stack {
     pub aggregator_admin_url: String,
     /// Where edges connect to the aggregator (QUIC).
     pub aggregator_address: SocketAddr,
-    /// The folder of certificates.
+    /// Where certificates lie: `aggregator`, `edge-<node>` and, apart from them, `authority`.
     pub tls: PathBuf,
     /// ClickHouse's HTTP address.
     pub clickhouse_url: String,
@@ -324,7 +324,7 @@ fn aggregator_settings(dir: &Path, engine: u16, listen: u16, admin: u16) -> Stri
         "data_dir = {}\nlisten = \"127.0.0.1:{listen}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
          [tls]\ndir = {}\n[clickhouse]\nurl = \"{}\"\ndatabase = \"tracking\"\ncredentials = {}\n",
         at("aggregator"),
-        at("tls"),
+        at("tls/aggregator"),
         url(engine),
         at("clickhouse/credentials.json"),
     )
@@ -354,7 +354,7 @@ fn edge_settings(
         at(&format!("edge-{node}")),
         at("secrets.toml"),
         at("links.toml"),
-        at("tls"),
+        at(&format!("tls/edge-{node}")),
     )
 }
 

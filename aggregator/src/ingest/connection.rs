@@ -1,105 +1,116 @@
 //! One edge: its `Hello`, then its batches in and acknowledgements out, then a reasoned goodbye.
 
+use super::peer::Peer;
 use super::refusal::{End, message};
 use super::{Phase, Shared};
+use event_shipping::tls::Trust;
 use event_shipping::{
     Ack, Batch, EdgeMessage, Hello, LaneKey, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, PROTOCOL,
     RefuseCode, ToEdge, Verdict, checksum_holds, read_message, write_message,
 };
-use quinn::{Connection, Incoming};
+use quinn::Connection;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// The handshake, and the `Hello` after it, may each take this long.
+/// The stream, and the `Hello` on it, may each take this long.
 const GREETING: Duration = Duration::from_secs(5);
 
 /// A goodbye may take this long to be confirmed.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(incoming: Incoming, shared: Shared) {
-    let address = incoming.remote_address();
-    let connection = match timeout(GREETING, incoming).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => {
-            shared
-                .metrics
-                .refused
-                .with_label_values(&["handshake"])
-                .inc();
-            tracing::warn!(%address, %error, "an edge's handshake failed; are its certificates ours?");
-            return;
-        }
-        Err(_) => {
-            shared
-                .metrics
-                .refused
-                .with_label_values(&["handshake"])
-                .inc();
-            tracing::warn!(%address, "an edge's handshake took too long");
-            return;
-        }
+pub(super) async fn run(connection: Connection, trust: watch::Receiver<Trust>, shared: Shared) {
+    let address = connection.remote_address();
+    let end = match Peer::of(&connection, trust) {
+        Ok(peer) => accept_stream(&connection, &peer, &shared).await,
+        Err(error) => close(&connection, End::refuse(RefuseCode::NodeMismatch, error)),
     };
-    match accept_stream(&connection, &shared).await {
-        End::Gone(why) => tracing::info!(%address, why, "an edge is gone"),
+    if let Some((code, _)) = end.refusal() {
+        let refused = &shared.metrics.refused;
+        refused.with_label_values(&[code.reason()]).inc();
+    }
+    match end {
+        End::Gone(why) => tracing::info!(%address, why, "edge disconnected"),
         End::Refused(code, why) => {
-            shared
-                .metrics
-                .refused
-                .with_label_values(&[code.reason()])
-                .inc();
-            tracing::warn!(%address, reason = code.reason(), why, "an edge was refused");
+            tracing::warn!(%address, reason = code.reason(), why, "edge refused");
+        }
+        End::Superseded { node, newer } => {
+            tracing::info!(%address, node, newer, "a newer connection supersedes this one");
         }
     }
 }
 
-async fn accept_stream(connection: &Connection, shared: &Shared) -> End {
-    let Some(_place) = shared.place() else {
-        let end = (
-            RefuseCode::TooManyEdges,
-            "as many edges as allowed are connected".to_owned(),
-        );
-        connection.close(u32::from(end.0.number()).into(), end.1.as_bytes());
-        return End::Refused(end.0, end.1);
+/// Closes a connection on which nothing was said yet.
+fn close(connection: &Connection, end: End) -> End {
+    if let Some((code, why)) = end.refusal() {
+        connection.close(u32::from(code.number()).into(), why.as_bytes());
+    }
+    end
+}
+
+async fn accept_stream(connection: &Connection, peer: &Peer, shared: &Shared) -> End {
+    let _place = match shared.places.claim(peer.fingerprint()) {
+        Ok(place) => place,
+        Err(why) => return close(connection, End::refuse(RefuseCode::TooManyEdges, why)),
     };
     let (mut send, receive) = match timeout(GREETING, connection.accept_bi()).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(error)) => return End::Gone(error.to_string()),
         Err(_) => {
-            let code = RefuseCode::Slow;
-            connection.close(u32::from(code.number()).into(), code.reason().as_bytes());
-            return End::refuse(code, "no stream was opened in time");
+            let end = End::refuse(RefuseCode::Slow, "no stream was opened in time");
+            return close(connection, end);
         }
     };
-    let end = converse(&mut send, receive, shared).await;
-    if let End::Refused(code, _) = &end {
+    let end = converse(&mut send, receive, Some(peer), shared).await;
+    if let Some((code, _)) = end.refusal() {
         // The edge is given time to read why before the connection goes.
-        if send.finish().is_ok() {
-            let _ = timeout(GOODBYE, send.stopped()).await;
-        }
+        let finished = send.finish().is_ok();
+        let confirmed = finished && matches!(timeout(GOODBYE, send.stopped()).await, Ok(Ok(_)));
         connection.close(u32::from(code.number()).into(), code.reason().as_bytes());
+        if confirmed && let End::Superseded { node, newer } = &end {
+            report_clash(*node, peer, newer, shared);
+        }
     }
     end
 }
 
-/// Talks to one edge until it goes or is refused, in which case it was told why.
+/// An edge that lost its connection does not answer on it any more: one that still does is another
+/// process with the same journal.
+fn report_clash(node: u16, older: &Peer, newer: &str, shared: &Shared) {
+    let clashes = &shared.connections.clashes;
+    clashes.with_label_values(&[&node.to_string()]).inc();
+    tracing::error!(alert = true, node, %older, newer, "two live connections send the same journal; the older one was closed. Was an edge's directory or certificate copied?");
+}
+
+/// Talks to one edge until it goes or is refused, in which case it was told why. Without a `peer` the
+/// transport authenticates no one: only simulations have such a transport.
 pub(crate) async fn converse(
     mut send: impl AsyncWrite + Unpin,
     mut receive: impl AsyncRead + Unpin,
+    peer: Option<&Peer>,
     shared: &Shared,
 ) -> End {
-    let end = talk(&mut send, &mut receive, shared).await;
-    if let End::Refused(code, why) = &end {
-        let refuse = ToEdge::Refuse(message(*code, why));
+    let end = talk(&mut send, &mut receive, peer, shared).await;
+    if let Some((code, why)) = end.refusal() {
+        let refuse = ToEdge::Refuse(message(code, why));
         let _ = timeout(GOODBYE, write_message(&mut send, &refuse)).await;
     }
     end
 }
 
+async fn distrusted(peer: Option<&Peer>) -> End {
+    match peer {
+        Some(peer) => peer.distrusted().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn talk(
     send: &mut (impl AsyncWrite + Unpin),
     receive: &mut (impl AsyncRead + Unpin),
+    peer: Option<&Peer>,
     shared: &Shared,
 ) -> End {
     let hello = match timeout(GREETING, read_hello(receive)).await {
@@ -107,6 +118,11 @@ async fn talk(
         Ok(Err(end)) => return end,
         Err(_) => return End::refuse(RefuseCode::Slow, "the Hello did not come in time"),
     };
+    if let Some(Err(end)) = peer.map(|peer| peer.authorize(hello.node)) {
+        return end;
+    }
+    let description = peer.map_or_else(String::new, ToString::to_string);
+    let registration = shared.table.register(&hello, &description);
     let welcome = match shared.intake.hello(&hello) {
         Ok(welcome) => welcome,
         Err(code) => return End::refuse(code, "as many lanes as allowed are known"),
@@ -124,7 +140,12 @@ async fn talk(
             (key, lane.taken)
         })
         .collect();
-    tracing::info!(node = hello.node, software = %shorten(&hello.software), "an edge connected");
+    if let Some(peer) = peer {
+        let expiry = &shared.connections.edge_certificate_expiry;
+        let node = hello.node.to_string();
+        expiry.with_label_values(&[&node]).set(peer.expires_at());
+    }
+    tracing::info!(node = hello.node, software = %shorten(&hello.software), peer = description, "edge connected");
     if let Err(error) = write_message(send, &ToEdge::Welcome(welcome)).await {
         return End::Gone(error.to_string());
     }
@@ -135,6 +156,8 @@ async fn talk(
     edges.inc();
     let end = tokio::select! {
         biased;
+        end = distrusted(peer) => end,
+        newer = registration.superseded() => End::Superseded { node: hello.node, newer },
         end = acknowledge(send, acknowledged.clone(), shared) => end,
         end = read_batches(receive, hello.node, &acknowledged, shared) => end,
     };

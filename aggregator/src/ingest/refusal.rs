@@ -11,11 +11,30 @@ pub(crate) enum End {
     Gone(String),
     /// The edge is told why.
     Refused(RefuseCode, String),
+    /// A newer connection sends the same journal.
+    Superseded {
+        /// The node of both.
+        node: u16,
+        /// The newer one's description.
+        newer: String,
+    },
 }
 
 impl End {
     pub(super) fn refuse(code: RefuseCode, message: impl ToString) -> Self {
         Self::Refused(code, message.to_string())
+    }
+
+    /// What the edge is told, unless it has gone.
+    pub(super) fn refusal(&self) -> Option<(RefuseCode, &str)> {
+        match self {
+            Self::Gone(_) => None,
+            Self::Refused(code, why) => Some((*code, why)),
+            Self::Superseded { .. } => Some((
+                RefuseCode::Superseded,
+                "a newer connection sends the same journal; was this edge's directory copied?",
+            )),
+        }
     }
 }
 

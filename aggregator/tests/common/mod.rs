@@ -5,6 +5,7 @@
     reason = "each test file uses its own part"
 )]
 
+pub mod aggregator;
 pub mod authority;
 pub mod edge;
 pub mod engine;
@@ -12,8 +13,8 @@ pub mod process;
 pub mod receiver;
 pub mod reports;
 
-use aggregator::settings::{self, Settings};
-use event_shipping::tls::{self, Role, SERVER_NAME};
+use ::aggregator::settings::{self, Settings};
+use event_shipping::tls::{self, Identity, SERVER_NAME, Subject};
 use event_shipping::{
     EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE, PROTOCOL, ReadError, ToEdge, Welcome,
     read_message, write_message,
@@ -58,10 +59,22 @@ pub fn without_clickhouse(folder: &Path, more: &str) -> Settings {
     settings::read(&path).expect("sound settings")
 }
 
-/// The edge's configuration of QUIC for the certificates in `folder`.
+/// The configuration of QUIC for simulated edges: their certificate names the nodes 1 to 32.
 pub fn client(folder: &Path) -> ClientConfig {
-    let identity = tls::load_or_create(&folder.join("tls"), Role::Edge).expect("certificates");
-    identity.client_config().expect("usable")
+    let nodes: Vec<u16> = (1..=32).collect();
+    client_of(folder, "fleet", &nodes)
+}
+
+/// The configuration of QUIC for an edge whose certificate names `nodes`; it lies in the directory
+/// `name` beside that of the aggregator in `folder`.
+pub fn client_of(folder: &Path, name: &str, nodes: &[u16]) -> ClientConfig {
+    let config = identity_of(folder, name, nodes).client_config();
+    config.expect("usable")
+}
+
+pub fn identity_of(folder: &Path, name: &str, nodes: &[u16]) -> Identity {
+    let subject = Subject::Edge(nodes.to_vec());
+    tls::load_or_create(&folder.join(name), &subject).expect("certificates")
 }
 
 /// One connection with its stream.
@@ -90,8 +103,18 @@ impl Conversation {
 
     /// Connects and says a proper `Hello` for lane 0.
     pub async fn welcomed(address: SocketAddr, config: ClientConfig) -> (Self, Welcome) {
+        Self::welcomed_as(address, config, NODE, JOURNAL).await
+    }
+
+    /// Connects and says a proper `Hello` for lane 0 of a node's journal.
+    pub async fn welcomed_as(
+        address: SocketAddr,
+        config: ClientConfig,
+        node: u16,
+        journal: u64,
+    ) -> (Self, Welcome) {
         let mut this = Self::open(address, config).await.expect("connected");
-        this.say(&hello(PROTOCOL)).await;
+        this.say(&hello_of(PROTOCOL, node, journal)).await;
         match this.hear().await {
             Ok(Some(ToEdge::Welcome(welcome))) => (this, welcome),
             other => panic!("no welcome: {other:?}"),
@@ -123,14 +146,18 @@ impl Conversation {
 }
 
 pub fn hello(protocol: u16) -> EdgeMessage {
+    hello_of(protocol, NODE, JOURNAL)
+}
+
+pub fn hello_of(protocol: u16, node: u16, journal: u64) -> EdgeMessage {
     let lanes = vec![LaneHello {
         lane: 0,
-        journal: JOURNAL,
+        journal,
         released: 0,
     }];
     EdgeMessage::Hello(Hello {
         protocol,
-        node: NODE,
+        node,
         software: "test 1.0".into(),
         lanes,
     })

@@ -15,6 +15,13 @@ pub struct Version {
     inode: u64,
 }
 
+/// Files that are used together, with the versions that were last seen.
+#[derive(Debug, Clone)]
+pub struct WatchedFiles {
+    paths: Vec<PathBuf>,
+    versions: Vec<Option<Version>>,
+}
+
 /// A file of secrets that can't be used.
 #[derive(Debug, Error)]
 pub enum PrivateFileError {
@@ -41,6 +48,23 @@ impl Version {
             length: metadata.len(),
             inode: metadata.ino(),
         })
+    }
+}
+
+impl WatchedFiles {
+    /// The files at `paths` as they are now; read them after this, or a change may be missed.
+    pub fn new<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Self {
+        let paths: Vec<PathBuf> = paths.into_iter().map(Into::into).collect();
+        let versions = paths.iter().map(|path| Version::of(path)).collect();
+        Self { paths, versions }
+    }
+
+    /// Whether any was changed, made or removed since the last call.
+    pub fn changed(&mut self) -> bool {
+        let now = Self::new(std::mem::take(&mut self.paths));
+        let changed = now.versions != self.versions;
+        *self = now;
+        changed
     }
 }
 
@@ -89,6 +113,21 @@ fn is_exposed(metadata: &Metadata) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn watched_files_report_each_change_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let paths = [dir.path().join("one"), dir.path().join("two")];
+        fs::write(&paths[0], "1").expect("writable");
+        let mut watched = WatchedFiles::new(&paths);
+        assert!(!watched.changed());
+        fs::write(&paths[1], "2").expect("writable");
+        assert!(watched.changed() && !watched.changed());
+        fs::write(&paths[0], "longer").expect("writable");
+        assert!(watched.changed() && !watched.changed());
+        fs::remove_file(&paths[1]).expect("removable");
+        assert!(watched.changed() && !watched.changed());
+    }
 
     #[test]
     fn texts_that_others_can_read_or_that_are_too_long_are_refused() {

@@ -174,6 +174,12 @@ refuse_codes! {
     Slow = 11, "slow";
     /// As many lanes as are allowed are known.
     TooManyLanes = 12, "too_many_lanes";
+    /// The certificate does not name the node of the `Hello`.
+    NodeMismatch = 20, "node_mismatch";
+    /// A newer connection sends the same journal.
+    Superseded = 21, "superseded";
+    /// The certificate is revoked, has expired, or its authority is no longer trusted.
+    Revoked = 22, "revoked";
 }
 
 /// A sealed run of one lane's events.

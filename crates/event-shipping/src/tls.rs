@@ -1,14 +1,27 @@
-//! Who may talk: mutual TLS between edges and aggregators, and QUIC set up for one stream.
+//! Authentication of edges and aggregators: certificates, mutual TLS, and QUIC set up for one stream.
 //!
-//! Certificates come from three PEM files; where there are none, a set for development is made.
+//! Invariant: an edge's certificate names each node that it may speak for; keys of authorities never
+//! lie in a directory that an edge gets.
 
+mod authority;
+mod certificate;
 mod develop;
+mod error;
 mod identity;
+mod private;
 mod reset;
+mod revocation;
 mod transport;
+mod trust;
 
-pub use identity::{Files, Identity, Role, TlsError, load, load_or_create};
+pub use authority::{AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS};
+pub use certificate::{Certificate, Fingerprint, InvalidFingerprint};
+pub use develop::{development_authority, load_or_create};
+pub use error::TlsError;
+pub use identity::{Files, Identity, Role, Subject, load};
+pub use revocation::RevocationList;
 pub use transport::{IDLE_TIMEOUT, KEEP_ALIVE};
+pub use trust::{Distrust, Trust};
 
 /// The name that the aggregator's certificate carries and edges ask for, wherever it runs.
 pub const SERVER_NAME: &str = "aggregator.fanzfiliate.internal";

@@ -1,21 +1,32 @@
 //! Certificates on disk and real QUIC: only members of the same authority talk to each other.
 
-use event_shipping::tls::{self, Role, SERVER_NAME, TlsError};
+use event_shipping::tls::{
+    self, Authority, Certificate, Distrust, Files, Role, SERVER_NAME, Subject, TlsError,
+};
 use event_shipping::{Ack, ToEdge, read_message, write_message};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ServerConfig};
+use rcgen::{CertificateParams, Issuer, KeyPair};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+/// The node of the edges here.
+const NODE: u16 = 7;
+
+fn edge() -> Subject {
+    Subject::Edge(vec![NODE])
+}
+
 fn server(dir: &Path) -> ServerConfig {
-    let identity = tls::load_or_create(dir, Role::Aggregator).expect("certificates");
+    let dir = dir.join("aggregator");
+    let identity = tls::load_or_create(&dir, &Subject::Aggregator).expect("certificates");
     identity.server_config().expect("usable")
 }
 
 fn client(dir: &Path) -> ClientConfig {
-    let identity = tls::load_or_create(dir, Role::Edge).expect("certificates");
+    let identity = tls::load_or_create(&dir.join("edge"), &edge()).expect("certificates");
     identity.client_config().expect("usable")
 }
 
@@ -23,8 +34,8 @@ fn local() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// Connects and waits until the server has judged the client's certificate too.
-async fn meet(server: ServerConfig, client: ClientConfig) -> Result<(), ConnectionError> {
+/// Connects, waits until the server has checked the client's certificate too, and returns it.
+async fn meet(server: ServerConfig, client: ClientConfig) -> Result<Certificate, ConnectionError> {
     let listening = Endpoint::server(server, local()).expect("a socket");
     let address = listening.local_addr().expect("bound");
     let serving = tokio::spawn(async move {
@@ -37,8 +48,9 @@ async fn meet(server: ServerConfig, client: ClientConfig) -> Result<(), Connecti
             .await
             .expect("written");
         send.finish().expect("open");
+        let certificate = Certificate::of_peer(&connection).expect("a certificate");
         connection.closed().await;
-        Ok::<_, ConnectionError>(())
+        Ok::<_, ConnectionError>(certificate)
     });
     let mut endpoint = Endpoint::client(local()).expect("a socket");
     endpoint.set_default_client_config(client);
@@ -71,9 +83,12 @@ async fn meet(server: ServerConfig, client: ClientConfig) -> Result<(), Connecti
 async fn members_of_one_authority_talk() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("tls");
-    meet(server(&dir), client(&dir))
+    let certificate = meet(server(&dir), client(&dir))
         .await
         .expect("they know each other");
+    assert_eq!(certificate.nodes(), [NODE]);
+    let own = tls::load_or_create(&dir.join("edge"), &edge()).expect("certificates");
+    assert_eq!(&certificate, own.certificate());
 }
 
 #[tokio::test]
@@ -83,7 +98,9 @@ async fn a_stranger_is_refused_by_either_side() {
     // The client refuses a server that its authority did not sign.
     assert!(meet(server(&theirs), client(&ours)).await.is_err());
     // The server refuses a client that its authority did not sign, though the client trusts it.
-    std::fs::copy(ours.join("ca.pem"), theirs.join("ca.pem")).expect("copied");
+    client(&theirs);
+    let authority = (ours.join("authority/ca.pem"), theirs.join("edge/ca.pem"));
+    std::fs::copy(authority.0, authority.1).expect("copied");
     let refused = meet(server(&ours), client(&theirs))
         .await
         .expect_err("a stranger");
@@ -98,27 +115,31 @@ async fn an_edge_can_not_pose_as_an_aggregator() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("tls");
     let client = client(&dir);
-    std::fs::copy(dir.join("edge.pem"), dir.join("aggregator.pem")).expect("copied");
-    std::fs::copy(dir.join("edge.key"), dir.join("aggregator.key")).expect("copied");
+    server(&dir);
+    for kind in ["pem", "key"] {
+        let to = dir.join(format!("aggregator/aggregator.{kind}"));
+        std::fs::copy(dir.join(format!("edge/edge.{kind}")), to).expect("copied");
+    }
     assert!(meet(server(&dir), client).await.is_err());
 }
 
 #[test]
 fn processes_that_start_at_once_agree() {
     let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("tls");
+    let dir = folder.path();
     let authorities: BTreeSet<Vec<u8>> = std::thread::scope(|scope| {
-        let starts: Vec<_> = (0..8)
+        let starts: Vec<_> = (0..8_u16)
             .map(|number| {
-                let dir = &dir;
                 scope.spawn(move || {
-                    let role = if number % 2 == 0 {
-                        Role::Edge
-                    } else {
-                        Role::Aggregator
+                    // Several nodes, and several processes of each.
+                    let node = number / 2;
+                    let (name, subject) = match node {
+                        0 => ("aggregator".to_owned(), Subject::Aggregator),
+                        node => (format!("edge-{node}"), Subject::Edge(vec![node])),
                     };
-                    tls::load_or_create(dir, role).expect("certificates");
-                    std::fs::read(dir.join("ca.pem")).expect("made")
+                    let own = dir.join(name);
+                    tls::load_or_create(&own, &subject).expect("certificates");
+                    std::fs::read(own.join("ca.pem")).expect("made")
                 })
             })
             .collect();
@@ -128,64 +149,144 @@ fn processes_that_start_at_once_agree() {
             .collect()
     });
     assert_eq!(authorities.len(), 1);
-    let left: Vec<_> = std::fs::read_dir(folder.path())
-        .expect("readable")
-        .collect();
-    assert_eq!(left.len(), 1, "nothing half-made stays: {left:?}");
+    assert_eq!(
+        names(dir),
+        ["aggregator", "authority", "edge-1", "edge-2", "edge-3"]
+    );
+}
+
+/// The names in a directory, in order.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("readable");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("readable").file_name().into_string())
+        .collect::<Result<_, _>>()
+        .expect("UTF-8");
+    names.sort();
+    names
+}
+
+fn mode(path: &Path) -> u32 {
+    let metadata = std::fs::metadata(path).expect("made");
+    metadata.permissions().mode() & 0o777
 }
 
 #[test]
-fn keys_are_for_their_owner_alone() {
+fn edge_directory_lacks_authority_key_and_is_private() {
     let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("tls");
-    tls::load_or_create(&dir, Role::Edge).expect("certificates");
-    for name in ["ca.key", "edge.key", "aggregator.key"] {
-        let mode = std::fs::metadata(dir.join(name))
-            .expect("made")
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600, "{name}");
+    let dir = folder.path();
+    tls::load_or_create(&dir.join("edge"), &edge()).expect("certificates");
+    tls::load_or_create(&dir.join("aggregator"), &Subject::Aggregator).expect("certificates");
+    assert_eq!(names(&dir.join("edge")), ["ca.pem", "edge.key", "edge.pem"]);
+    assert_eq!(names(&dir.join("authority")), ["ca.key", "ca.pem"]);
+    for name in ["edge", "aggregator", "authority"] {
+        assert_eq!(mode(&dir.join(name)), 0o700, "{name}");
+    }
+    for name in [
+        "authority/ca.key",
+        "edge/edge.key",
+        "aggregator/aggregator.key",
+    ] {
+        assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
     }
 }
 
 #[test]
-fn key_that_others_can_read_is_refused() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let dir = folder.path().join("tls");
-    for (role, name) in [
-        (Role::Edge, "edge.key"),
-        (Role::Aggregator, "aggregator.key"),
-    ] {
-        tls::load_or_create(&dir, role).expect("certificates");
-        let key = dir.join(name);
-        let mode = std::fs::Permissions::from_mode(0o644);
-        std::fs::set_permissions(&key, mode).expect("settable");
-        let error = tls::load_or_create(&dir, role)
-            .expect_err("exposed")
-            .to_string();
-        assert!(
-            error.contains(&format!("chmod 600 {}", key.display())),
-            "{error}"
-        );
+fn exposed_keys_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    client(dir);
+    for key in ["edge/edge.key", "authority/ca.key"] {
+        let open = std::fs::Permissions::from_mode(0o640);
+        std::fs::set_permissions(dir.join(key), open).expect("settable");
     }
+    let refused = tls::load_or_create(&dir.join("edge"), &edge()).expect_err("readable by a group");
+    assert!(refused.to_string().contains("chmod 600"), "{refused}");
+    let refused = Authority::open(&dir.join("authority")).expect_err("readable by a group");
+    assert!(matches!(refused, TlsError::Key(_)), "{refused}");
 }
 
 #[test]
 fn a_folder_of_something_else_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("letter.txt"), "dear").expect("written");
-    let refused = tls::load_or_create(folder.path(), Role::Edge);
+    let dir = folder.path().join("tls");
+    std::fs::create_dir(&dir).expect("made");
+    std::fs::write(dir.join("letter.txt"), "dear").expect("written");
+    let refused = tls::load_or_create(&dir, &edge());
     assert!(matches!(refused, Err(TlsError::Foreign(_))), "{refused:?}");
+    assert_eq!(names(&dir), ["letter.txt"]);
 }
 
 #[test]
 fn a_key_without_its_certificate_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("tls");
-    tls::load_or_create(&dir, Role::Edge).expect("certificates");
+    let dir = folder.path().join("edge");
+    tls::load_or_create(&dir, &edge()).expect("certificates");
     std::fs::write(dir.join("edge.pem"), "not PEM").expect("written");
-    let refused = tls::load_or_create(&dir, Role::Edge).expect_err("no certificate");
+    let refused = tls::load_or_create(&dir, &edge()).expect_err("no certificate");
     assert!(refused.to_string().contains("edge.pem"), "{refused}");
+}
+
+#[test]
+fn certificate_of_another_node_or_expired_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let identity = tls::load_or_create(&folder.path().join("edge"), &edge()).expect("certificates");
+    identity.require_node(NODE).expect("its own");
+    identity.require_unexpired().expect("new");
+    let refused = identity.require_node(NODE + 1).expect_err("another's");
+    assert!(refused.to_string().contains("--node 8"), "{refused}");
+
+    let authority = Authority::open(&folder.path().join("authority")).expect("made");
+    let dir = folder.path().join("expired");
+    authority.issue(&edge(), 0, &dir).expect("issued");
+    let expired = tls::load(&Files::of(&dir, Role::Edge)).expect("readable");
+    // It is valid to the end of this second.
+    std::thread::sleep(Duration::from_millis(1_100));
+    let refused = expired.require_unexpired().expect_err("expired");
+    assert!(matches!(refused, TlsError::Expired(_)), "{refused}");
+    let trust = identity.trust().expect("usable");
+    trust.check(identity.certificate()).expect("valid");
+    let refused = trust.check(expired.certificate()).expect_err("expired");
+    assert!(matches!(refused, Distrust::Invalid(_)), "{refused}");
+}
+
+#[test]
+fn revocation_list_is_read_with_comments_and_bad_lines_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("edge");
+    let identity = tls::load_or_create(&dir, &edge()).expect("certificates");
+    let fingerprint = identity.certificate().fingerprint();
+    let list = format!("# stolen on Monday\n\n{fingerprint}   # edge 7\n");
+    std::fs::write(dir.join("revoked.txt"), &list).expect("written");
+    let revoking = tls::load_or_create(&dir, &edge()).expect("certificates");
+    assert!(revoking.revoked().contains(identity.certificate()));
+    let trust = revoking.trust().expect("usable");
+    assert_eq!(trust.check(identity.certificate()), Err(Distrust::Revoked));
+    std::fs::write(dir.join("revoked.txt"), format!("{list}nonsense\n")).expect("written");
+    let refused = tls::load_or_create(&dir, &edge()).expect_err("nonsense");
+    assert!(refused.to_string().contains("revoked.txt:4: "), "{refused}");
+}
+
+#[tokio::test]
+async fn dns_name_of_a_foreign_ca_names_the_node() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = server(folder.path());
+    let read = |name: &str| {
+        let path = folder.path().join("authority").join(name);
+        std::fs::read_to_string(path).expect("made")
+    };
+    let key = KeyPair::from_pem(&read("ca.key")).expect("a key");
+    let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), key).expect("an authority");
+    let names = ["edge-7.fanzfiliate.internal", "www.example.com"].map(ToOwned::to_owned);
+    let params = CertificateParams::new(names).expect("DNS names");
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, &issuer).expect("signed");
+    client(folder.path());
+    let dir = folder.path().join("edge");
+    std::fs::write(dir.join("edge.pem"), certificate.pem()).expect("written");
+    std::fs::write(dir.join("edge.key"), key.serialize_pem()).expect("written");
+    let seen = meet(server, client(folder.path())).await.expect("a member");
+    assert_eq!(seen.nodes(), [7]);
 }
 
 const GREETING: &[u8] = b"hello";
@@ -197,7 +298,8 @@ fn killed_server(dir: &Path, address: SocketAddr) -> (SocketAddr, tokio::runtime
         .enable_all()
         .build()
         .expect("a runtime");
-    let identity = tls::load_or_create(dir, Role::Aggregator).expect("certificates");
+    let own = dir.join("aggregator");
+    let identity = tls::load_or_create(&own, &Subject::Aggregator).expect("certificates");
     let endpoint = runtime.block_on(async { identity.listen(address).expect("a socket") });
     let address = endpoint.local_addr().expect("bound");
     runtime.spawn(async move {

@@ -65,7 +65,7 @@ async fn greet<S: Storage, D: Dial>(
                 .map_err(|error| Reason::new("unsound", error))?;
             Ok(())
         }
-        Ok(Ok(Some(ToEdge::Refuse(refuse)))) => Err(Reason::new("refused", refuse.message)),
+        Ok(Ok(Some(ToEdge::Refuse(refuse)))) => Err(Reason::refused(refuse)),
         Ok(Ok(Some(ToEdge::Ack(_)))) => Err(Reason::new("unsound", "an Ack before the Welcome")),
         Ok(Ok(None)) => Err(Reason::new("connection", "closed before the Welcome")),
         Ok(Err(error)) => Err(Reason::new("read", error)),
@@ -132,7 +132,7 @@ fn take<S: Storage, D: Dial>(shipper: &mut Shipper<S, D>, answer: ToEdge) -> Res
             .spool
             .acknowledge(&ack)
             .map_err(|error| Reason::new("unsound", error)),
-        ToEdge::Refuse(refuse) => Err(Reason::new("refused", refuse.message)),
+        ToEdge::Refuse(refuse) => Err(Reason::refused(refuse)),
         ToEdge::Welcome(_) => Err(Reason::new("unsound", "a second Welcome")),
     }
 }

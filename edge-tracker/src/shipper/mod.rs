@@ -2,15 +2,18 @@
 //!
 //! Sealing, connecting and answering acknowledgements belong here; what an event says never does.
 
+mod certificates;
 mod conversation;
 mod quic;
 mod spool;
 
+pub use certificates::{Certificates, Credentials};
 pub use quic::Quic;
 pub use spool::{Progress, Spool};
 
 use crate::metrics::Metrics;
 use conversation::Ended;
+use event_shipping::{Refuse, RefuseCode};
 use std::future::Future;
 use std::time::Duration;
 use storage::{Disk, Storage};
@@ -20,6 +23,8 @@ use tracking_events::NodeId;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Another process ships the same journal: reconnecting soon would only end its connection in turn.
+const SUPERSEDED: &str = "superseded";
 
 /// Everything the shipper works with.
 #[derive(Debug)]
@@ -47,6 +52,11 @@ pub trait Dial: Send {
     /// Opens a stream in each direction.
     fn dial(&mut self) -> impl Future<Output = Result<(Self::Send, Self::Receive), Reason>> + Send;
 
+    /// Resolves when the connection opened last is to be replaced by a new one.
+    fn replaced(&self) -> impl Future<Output = ()> + Send + use<Self> {
+        std::future::pending()
+    }
+
     /// Gives up what was opened last, whatever is still under way.
     fn hang_up(&mut self);
 
@@ -66,7 +76,15 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
             };
             let reason = match dialled {
                 Ok(streams) => {
-                    let ended = conversation::hold(&mut self, streams, stop.clone()).await;
+                    let replaced = self.dial.replaced();
+                    let ended = tokio::select! {
+                        biased;
+                        ended = conversation::hold(&mut self, streams, stop.clone()) => ended,
+                        () = replaced => Ended {
+                            welcomed: true,
+                            reason: Reason::new("certificates", "certificates were replaced; reconnecting"),
+                        },
+                    };
                     self.metrics.connected.set(0);
                     self.spool.disconnected();
                     self.dial.hang_up();
@@ -79,6 +97,9 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
             };
             if *stop.borrow() {
                 break;
+            }
+            if reason.label == SUPERSEDED {
+                pause = LONGEST_PAUSE;
             }
             self.metrics
                 .disconnects
@@ -110,5 +131,14 @@ impl Reason {
             label,
             detail: detail.to_string(),
         }
+    }
+
+    fn refused(refuse: Refuse) -> Self {
+        let label = if refuse.code == RefuseCode::Superseded.number() {
+            SUPERSEDED
+        } else {
+            "refused"
+        };
+        Self::new(label, refuse.message)
     }
 }

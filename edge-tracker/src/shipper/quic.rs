@@ -1,11 +1,13 @@
 //! The way to the aggregator: QUIC with mutual TLS, one stream in each direction.
 
-use super::{Dial, Reason};
-use event_shipping::tls;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use super::{Credentials, Dial, Reason};
+use event_shipping::tls::{self, Certificate};
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use std::future::Future;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
+use tokio::sync::watch;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -14,36 +16,46 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Quic {
     endpoint: Endpoint,
     address: String,
-    tls: ClientConfig,
+    credentials: watch::Receiver<Credentials>,
     connection: Option<Connection>,
 }
 
 impl Quic {
-    /// For the aggregator at `address` (`host:port`, looked up at each attempt), showing it what
-    /// `tls` says we are. Runs in the current tokio runtime.
+    /// For the aggregator at `address` (`host:port`, looked up at each attempt), with the newest
+    /// `credentials` at each attempt. Runs in the current tokio runtime.
     ///
     /// # Errors
     /// When no UDP socket can be had at all.
-    pub fn new(address: String, tls: ClientConfig) -> io::Result<Self> {
+    pub fn new(address: String, credentials: watch::Receiver<Credentials>) -> io::Result<Self> {
         Ok(Self {
             endpoint: endpoint()?,
             address,
-            tls,
+            credentials,
             connection: None,
         })
     }
 
-    async fn connect(&self) -> Result<Connection, Reason> {
+    async fn connect(&mut self) -> Result<Connection, Reason> {
         let address = resolve(&self.address).await?;
+        let Credentials { config, revoked } = self.credentials.borrow_and_update().clone();
         let connecting = self
             .endpoint
-            .connect_with(self.tls.clone(), address, tls::SERVER_NAME)
+            .connect_with(config, address, tls::SERVER_NAME)
             .map_err(|error| Reason::new("connect", error))?;
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Reason::new("connect", error)),
-            Err(_) => Err(Reason::new("connect_timeout", "no answer")),
+        let connection = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(Reason::new("connect", error)),
+            Err(_) => return Err(Reason::new("connect_timeout", "no answer")),
+        };
+        let certificate =
+            Certificate::of_peer(&connection).map_err(|error| Reason::new("connect", error))?;
+        if revoked.contains(&certificate) {
+            connection.close(0_u32.into(), b"");
+            let fingerprint = certificate.fingerprint();
+            let detail = format!("the aggregator's certificate is revoked: {fingerprint}");
+            return Err(Reason::new("revoked", detail));
         }
+        Ok(connection)
     }
 }
 
@@ -60,6 +72,16 @@ impl Dial for Quic {
         let streams = connection.open_bi().await;
         self.connection = Some(connection);
         streams.map_err(|error| Reason::new("connection", error))
+    }
+
+    fn replaced(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut credentials = self.credentials.clone();
+        async move {
+            if credentials.changed().await.is_err() {
+                // Certificates are not followed any more: the edge is stopping.
+                std::future::pending().await
+            }
+        }
     }
 
     fn hang_up(&mut self) {

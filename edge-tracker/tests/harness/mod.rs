@@ -47,6 +47,9 @@ state = "paused"
 fallback = "https://shop.example/later"
 "#;
 
+/// Where no aggregator listens.
+const NO_AGGREGATOR: &str = "127.0.0.1:1";
+
 pub const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 
 pub struct Edge {
@@ -103,6 +106,16 @@ impl Edge {
 
     pub fn start_in(dir: tempfile::TempDir, http: &str) -> Self {
         let config = configure(dir.path(), http);
+        Self::launch(dir, &config, &[])
+    }
+
+    /// An edge that ships to an aggregator at `address`.
+    pub fn shipping_to(dir: tempfile::TempDir, address: &str) -> Self {
+        std::fs::write(dir.path().join("links.toml"), LINKS).expect("writable");
+        let config = configure(dir.path(), "");
+        let text = std::fs::read_to_string(&config).expect("written");
+        let text = text.replace(NO_AGGREGATOR, address);
+        std::fs::write(&config, text).expect("writable");
         Self::launch(dir, &config, &[])
     }
 
@@ -274,7 +287,7 @@ fn configure_workers(dir: &Path, workers: u8, http: &str) -> PathBuf {
         "node = 7\ndata_dir = \"{shown}/data\"\nworkers = {workers}\n\n[http]\nlisten = \"127.0.0.1:0\"\n\
          admin_listen = \"127.0.0.1:0\"\n{patience}{http}\n\n[links]\nfile = \"{shown}/links.toml\"\n\
          check_every = \"20ms\"\n\n{journal}\n[aggregator]\n\
-         address = \"127.0.0.1:1\"\n"
+         address = \"{NO_AGGREGATOR}\"\n"
     );
     std::fs::write(&path, text).expect("writable");
     path

@@ -1,21 +1,23 @@
-//! Reading certificates and keys, and making quinn's configurations of them.
+//! Certificates, keys and revocation lists read from files, and quinn's configurations made of them.
 
-use super::{ALPN, develop, reset, transport};
-use daemon::files::{PrivateFileError, read_private};
+use super::error::file_error;
+use super::{ALPN, Certificate, RevocationList, TlsError, Trust, reset, transport};
+use daemon::files::read_private;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, io};
-use thiserror::Error;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// No key is longer, with its certificates in the same file.
-const MAX_KEY_BYTES: u64 = 64 << 10;
+pub(super) const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// Which side of the connection a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,89 +39,87 @@ impl Role {
     }
 }
 
-/// Where the PEM files lie.
+/// What a certificate is issued for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// An aggregator.
+    Aggregator,
+    /// An edge that may speak for these nodes; one, except in simulations of several.
+    Edge(Vec<u16>),
+}
+
+impl From<&Subject> for Role {
+    fn from(subject: &Subject) -> Self {
+        match subject {
+            Subject::Aggregator => Self::Aggregator,
+            Subject::Edge(_) => Self::Edge,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aggregator => f.write_str("aggregator"),
+            Self::Edge(nodes) => match nodes.as_slice() {
+                [node] => write!(f, "edge {node}"),
+                nodes => write!(f, "{} edges", nodes.len()),
+            },
+        }
+    }
+}
+
+/// Where the files of one side lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// Certificates of the authorities that sign the other side.
+    /// Certificates of the authorities that sign the other side (PEM).
     pub authority: PathBuf,
-    /// This side's certificate and those between it and the authority.
+    /// This side's certificate and those between it and the authority (PEM).
     pub certificate: PathBuf,
-    /// This side's private key.
+    /// This side's private key (PEM).
     pub key: PathBuf,
+    /// Fingerprints of certificates that are no longer accepted from the other side; may be absent.
+    pub revoked: PathBuf,
 }
 
 impl Files {
-    /// `ca.pem`, `<role>.pem` and `<role>.key` in `dir`.
+    /// `ca.pem`, `<role>.pem`, `<role>.key` and `revoked.txt` in `dir`.
     #[must_use]
     pub fn of(dir: &Path, role: Role) -> Self {
         Self {
             authority: dir.join("ca.pem"),
             certificate: dir.join(format!("{}.pem", role.as_str())),
             key: dir.join(format!("{}.key", role.as_str())),
+            revoked: dir.join("revoked.txt"),
         }
+    }
+
+    /// All of them: when one changes, they are to be read again.
+    #[must_use]
+    pub fn paths(&self) -> [&Path; 4] {
+        [&self.authority, &self.certificate, &self.key, &self.revoked]
     }
 }
 
-/// Certificates that can't be used.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// A file can't be read, written or renamed.
-    #[error("{path}: {cause}", path = path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// The key can't be read, or others can read it.
-    #[error(transparent)]
-    Key(#[from] PrivateFileError),
-    /// A file is not PEM of the kind needed.
-    #[error("{path} does not hold the PEM section needed: {cause}", path = path.display())]
-    Pem {
-        /// Which.
-        path: PathBuf,
-        /// What the parser met.
-        cause: String,
-    },
-    /// A folder with other files, into which no development certificates are put.
-    #[error(
-        "{dir} holds files but no ca.pem; put ca.pem, <role>.pem and <role>.key there, or name a \
-         folder that does not exist to get certificates for development", dir = .0.display()
-    )]
-    Foreign(PathBuf),
-    /// Certificates for development could not be made.
-    #[error("certificates for development could not be made: {0}")]
-    Generate(#[from] rcgen::Error),
-    /// The port can't be opened.
-    #[error("can't listen on {addr}: {cause}")]
-    Listen {
-        /// Which.
-        addr: SocketAddr,
-        /// Why.
-        cause: io::Error,
-    },
-    /// Key and certificate don't fit, or can't be used.
-    #[error("the certificates can't be used: {0}")]
-    Unusable(String),
-}
-
-/// This side's certificate and key, and who is trusted on the other.
+/// This side's certificate and key, and which certificates are trusted on the other.
 pub struct Identity {
+    path: PathBuf,
     authorities: Arc<RootCertStore>,
-    chain: Vec<CertificateDer<'static>>,
+    certificate: Certificate,
     key: PrivateKeyDer<'static>,
+    revoked: RevocationList,
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
             .field("authorities", &self.authorities.len())
+            .field("certificate", &self.certificate.fingerprint())
             .finish_non_exhaustive()
     }
 }
 
-/// Reads the PEM files of one side.
+/// Reads the files of one side.
 ///
 /// # Errors
 /// When a file can't be read or does not hold what it should, or others can read the key.
@@ -137,23 +137,78 @@ pub fn load(files: &Files) -> Result<Identity, TlsError> {
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|cause| pem_error(&files.key, cause))?;
     Ok(Identity {
+        path: files.certificate.clone(),
         authorities: Arc::new(authorities),
-        chain: certificates(&files.certificate)?,
+        certificate: Certificate::parse(certificates(&files.certificate)?)?,
         key,
+        revoked: RevocationList::load(&files.revoked)?,
     })
 }
 
-/// Reads `ca.pem`, `<role>.pem` and `<role>.key` in `dir`. When `dir` does not exist or is empty it
-/// is made, with certificates for development of both roles; processes that start at once agree on
-/// one set.
-///
-/// # Errors
-/// When files can't be read or made, or `dir` holds something else.
-pub fn load_or_create(dir: &Path, role: Role) -> Result<Identity, TlsError> {
-    if !dir.join("ca.pem").exists() {
-        develop::create(dir)?;
+impl Identity {
+    /// This side's certificate.
+    #[must_use]
+    pub const fn certificate(&self) -> &Certificate {
+        &self.certificate
     }
-    load(&Files::of(dir, role))
+
+    /// Certificates of the other side that are no longer accepted.
+    #[must_use]
+    pub const fn revoked(&self) -> &RevocationList {
+        &self.revoked
+    }
+
+    /// Checks that the certificate may speak for `node`.
+    ///
+    /// # Errors
+    /// When it does not name the node.
+    pub fn require_node(&self, node: u16) -> Result<(), TlsError> {
+        if self.certificate.nodes().contains(&node) {
+            return Ok(());
+        }
+        Err(TlsError::WrongNode {
+            path: self.path.clone(),
+            nodes: self.certificate.nodes().to_vec(),
+            node,
+        })
+    }
+
+    /// Checks that the certificate has not expired.
+    ///
+    /// # Errors
+    /// When it has.
+    pub fn require_unexpired(&self) -> Result<(), TlsError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_secs());
+        if u64::try_from(self.certificate.expires_at()).is_ok_and(|expiry| expiry >= now) {
+            return Ok(());
+        }
+        Err(TlsError::Expired(self.path.clone()))
+    }
+
+    /// What decides on edges' certificates, outside of a handshake as in it.
+    ///
+    /// # Errors
+    /// When the authorities can't be used.
+    pub fn trust(&self) -> Result<Trust, TlsError> {
+        Ok(Trust {
+            verifier: self.verifier()?,
+            revoked: self.revoked.clone(),
+        })
+    }
+
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.authorities), provider())
+            .build()
+            .map_err(|cause| self.unusable(cause))
+    }
+
+    fn unusable(&self, cause: impl fmt::Display) -> TlsError {
+        TlsError::Unusable {
+            path: self.path.clone(),
+            cause: cause.to_string(),
+        }
+    }
 }
 
 impl Identity {
@@ -164,12 +219,12 @@ impl Identity {
     pub fn client_config(&self) -> Result<quinn::ClientConfig, TlsError> {
         let mut tls = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(unusable)?
+            .map_err(|cause| self.unusable(cause))?
             .with_root_certificates(Arc::clone(&self.authorities))
-            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(unusable)?;
+            .with_client_auth_cert(self.certificate.chain().to_vec(), self.key.clone_key())
+            .map_err(|cause| self.unusable(cause))?;
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let crypto = QuicClientConfig::try_from(tls).map_err(unusable)?;
+        let crypto = QuicClientConfig::try_from(tls).map_err(|cause| self.unusable(cause))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport::edge()));
         Ok(config)
@@ -180,16 +235,14 @@ impl Identity {
     /// # Errors
     /// When certificate and key don't fit.
     pub fn server_config(&self) -> Result<quinn::ServerConfig, TlsError> {
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.authorities), provider());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(unusable)?
-            .with_client_cert_verifier(verifier.build().map_err(unusable)?)
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(unusable)?;
+            .map_err(|cause| self.unusable(cause))?
+            .with_client_cert_verifier(self.verifier()?)
+            .with_single_cert(self.certificate.chain().to_vec(), self.key.clone_key())
+            .map_err(|cause| self.unusable(cause))?;
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let crypto = QuicServerConfig::try_from(tls).map_err(unusable)?;
+        let crypto = QuicServerConfig::try_from(tls).map_err(|cause| self.unusable(cause))?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(Arc::new(transport::aggregator()));
         Ok(config)
@@ -232,16 +285,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn pem_error(path: &Path, cause: rustls::pki_types::pem::Error) -> TlsError {
-    let path = path.to_owned();
     match cause {
-        rustls::pki_types::pem::Error::Io(cause) => TlsError::File { path, cause },
+        rustls::pki_types::pem::Error::Io(cause) => file_error(path, cause),
         other => TlsError::Pem {
-            path,
+            path: path.to_owned(),
             cause: other.to_string(),
         },
     }
-}
-
-fn unusable(cause: impl fmt::Display) -> TlsError {
-    TlsError::Unusable(cause.to_string())
 }

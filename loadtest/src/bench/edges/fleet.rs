@@ -5,7 +5,7 @@ use super::flow::Flow;
 use crate::bench::client::Pace;
 use crate::stack::Stack;
 use anyhow::Context as _;
-use event_shipping::tls::{self, Role};
+use event_shipping::tls::{self, Subject};
 use std::time::Instant;
 use tokio::task::JoinSet;
 use tracking_events::{Micros, NodeId};
@@ -16,10 +16,12 @@ pub(super) struct Fleet(Vec<Edge>);
 impl Fleet {
     /// Connects so many edges, numbered from 1, to the aggregator of `stack`.
     pub(super) async fn connect(edges: u16, stack: &Stack) -> anyhow::Result<Self> {
-        let tls = tls::load_or_create(&stack.tls, Role::Edge)?.client_config()?;
         let mut fleet = Vec::new();
         for node in 1..=edges {
-            let edge = Edge::connect(NodeId(node), stack.aggregator_address, tls.clone()).await;
+            let dir = stack.tls.join(format!("edge-{node}"));
+            let identity = tls::load_or_create(&dir, &Subject::Edge(vec![node]))?;
+            let tls = identity.client_config()?;
+            let edge = Edge::connect(NodeId(node), stack.aggregator_address, tls).await;
             fleet.push(edge.with_context(|| format!("edge {node}"))?);
         }
         Ok(Self(fleet))

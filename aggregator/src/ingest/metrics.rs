@@ -1,0 +1,49 @@
+//! Metrics of connections and certificates.
+
+use crate::metrics::Maker;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+/// Handles to all of them; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ConnectionMetrics {
+    pub(super) clashes: IntCounterVec,
+    pub(super) handshake_retries: IntCounter,
+    pub(super) certificate_expiry: IntGauge,
+    pub(super) edge_certificate_expiry: IntGaugeVec,
+    pub(super) certificate_reloads: IntCounterVec,
+}
+
+impl ConnectionMetrics {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let make = Maker(registry);
+        let metrics = Self {
+            clashes: make.counters(
+                "aggregator_clashes_total",
+                "Connections superseded by a newer one for the same journal while their edge was still alive.",
+                &["node"],
+            )?,
+            handshake_retries: make.counter(
+                "aggregator_handshake_retries_total",
+                "Connections asked to prove their address because many handshakes were in progress.",
+            )?,
+            certificate_expiry: make.gauge(
+                "aggregator_certificate_expiry_timestamp_seconds",
+                "When this aggregator's certificate expires.",
+            )?,
+            edge_certificate_expiry: make.gauges(
+                "aggregator_edge_certificate_expiry_timestamp_seconds",
+                "When the certificate that an edge last connected with expires.",
+                &["node"],
+            )?,
+            certificate_reloads: make.counters(
+                "aggregator_certificate_reloads_total",
+                "Reloads of certificates, authorities and revocation list, by outcome.",
+                &["outcome"],
+            )?,
+        };
+        for outcome in ["loaded", "refused"] {
+            metrics.certificate_reloads.with_label_values(&[outcome]);
+        }
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,84 @@
+//! The commands that make an authority and issue certificates.
+
+use anyhow::Context as _;
+use clap::Args;
+use event_shipping::tls::{
+    AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, Subject, development_authority,
+};
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+/// The longest validity that can be asked for: ten years.
+const MAX_DAYS: i64 = 3_650;
+
+#[derive(Args)]
+pub(crate) struct CreateAuthority {
+    /// The directory for ca.pem and ca.key; must not exist or be empty. Keep it from edges.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How long the authority is valid.
+    #[arg(long, default_value_t = AUTHORITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
+    days: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct IssueEdge {
+    /// The edge's node number, as in its settings.
+    #[arg(long)]
+    node: NonZeroU16,
+    #[command(flatten)]
+    issue: Issue,
+}
+
+#[derive(Args)]
+pub(crate) struct Issue {
+    /// The directory of ca.pem and ca.key [default: `authority` beside --out].
+    #[arg(long, value_name = "DIR")]
+    authority: Option<PathBuf>,
+    /// The directory for the certificate, its key and ca.pem; must not exist or be empty.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How long the certificate is valid.
+    #[arg(long, default_value_t = CERTIFICATE_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
+    days: u32,
+}
+
+impl CreateAuthority {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        Authority::create(&self.out, self.days)?;
+        println!(
+            "{}: ca.pem and ca.key; copy neither this directory nor ca.key to an edge",
+            self.out.display()
+        );
+        Ok(())
+    }
+}
+
+impl IssueEdge {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        self.issue.run(&Subject::Edge(vec![self.node.get()]))
+    }
+}
+
+impl Issue {
+    pub(crate) fn run_for_aggregator(&self) -> anyhow::Result<()> {
+        self.run(&Subject::Aggregator)
+    }
+
+    fn run(&self, subject: &Subject) -> anyhow::Result<()> {
+        let beside_out = || development_authority(&self.out);
+        let dir = self.authority.clone().unwrap_or_else(beside_out);
+        let authority = Authority::open(&dir).context(
+            "no authority to issue with; name its directory with --authority, or make one: \
+             aggregator create-authority",
+        )?;
+        let certificate = authority.issue(subject, self.days, &self.out)?;
+        println!(
+            "{}: certificate of {subject}, {} days, SHA-256 fingerprint {}",
+            self.out.display(),
+            self.days,
+            certificate.fingerprint()
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! The commands that make an authority and issue certificates.
+
+use event_shipping::tls::{self, Files, Role};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(folder: &Path, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aggregator"))
+        .current_dir(folder)
+        .args(arguments.split(' '))
+        .output()
+        .expect("the program runs")
+}
+
+fn succeed(folder: &Path, arguments: &str) -> String {
+    let output = run(folder, arguments);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn fail(folder: &Path, arguments: &str) -> String {
+    let output = run(folder, arguments);
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[test]
+fn issued_certificates_name_their_node_and_fit() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let dir = folder.path();
+    succeed(dir, "create-authority --out tls/authority");
+    let said = succeed(
+        dir,
+        "issue-edge-certificate --node 7 --days 90 --authority tls/authority --out edge-7",
+    );
+    let identity = tls::load(&Files::of(&dir.join("edge-7"), Role::Edge)).expect("readable");
+    identity.require_node(7).expect("its node");
+    assert_eq!(identity.certificate().nodes(), [7]);
+    let fingerprint = identity.certificate().fingerprint().to_string();
+    assert!(said.contains(&fingerprint), "{said}");
+
+    // The authority beside --out is the default.
+    succeed(dir, "issue-aggregator-certificate --out tls/aggregator");
+    let files = Files::of(&dir.join("tls/aggregator"), Role::Aggregator);
+    let aggregator = tls::load(&files).expect("readable");
+    let trust = aggregator.trust().expect("usable");
+    trust.check(identity.certificate()).expect("trusted");
+
+    let mut names: Vec<_> = std::fs::read_dir(dir.join("edge-7"))
+        .expect("made")
+        .map(|entry| entry.expect("readable").file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["ca.pem", "edge.key", "edge.pem"]);
+    for (name, mode) in [("edge-7", 0o700), ("edge-7/edge.key", 0o600)] {
+        let metadata = std::fs::metadata(dir.join(name)).expect("made");
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");
+    }
+}
+
+#[test]
+fn existing_files_are_never_overwritten() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let dir = folder.path();
+    succeed(dir, "create-authority --out authority");
+    let key = std::fs::read(dir.join("authority/ca.key")).expect("made");
+    let said = fail(dir, "create-authority --out authority");
+    assert!(said.contains("name a new directory"), "{said}");
+    assert_eq!(
+        std::fs::read(dir.join("authority/ca.key")).expect("kept"),
+        key
+    );
+    succeed(dir, "issue-edge-certificate --node 7 --out edge-7");
+    let said = fail(dir, "issue-edge-certificate --node 8 --out edge-7");
+    assert!(said.contains("name a new directory"), "{said}");
+    let mut left: Vec<_> = std::fs::read_dir(dir)
+        .expect("readable")
+        .map(|entry| entry.expect("readable").file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["authority", "edge-7"]);
+}
+
+#[test]
+fn missing_authority_and_wrong_arguments_are_named() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let said = fail(
+        folder.path(),
+        "issue-edge-certificate --node 7 --out edge-7",
+    );
+    assert!(said.contains("aggregator create-authority"), "{said}");
+    let said = fail(
+        folder.path(),
+        "issue-edge-certificate --node 0 --out edge-0",
+    );
+    assert!(said.contains("--node"), "{said}");
+    let said = fail(folder.path(), "create-authority --out a --days 4000");
+    assert!(said.contains("1..=3650"), "{said}");
+}

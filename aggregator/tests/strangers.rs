@@ -1,0 +1,153 @@
+//! Handshakes of strangers: however many there are, an edge connects and ships.
+
+mod common;
+
+use common::aggregator::Aggregator;
+use common::{Conversation, JOURNAL, client, until};
+use event_shipping::tls::SERVER_NAME;
+use event_shipping::{EdgeMessage, Sealer, Span};
+use quinn::{ClientConfig, Endpoint};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+/// So few that strangers who took edges' places would be noticed.
+const LIMITS: &str = "[limits]\nmax_edges = 2";
+const RECEIVED: &str = "aggregator_lane_received{lane=\"0\",node=\"21\"}";
+const STRANGERS: usize = 2_000;
+const STALLED: usize = 400;
+
+/// Connects as node 21, trying again as an edge does, and ships one batch.
+async fn ship_one_batch(aggregator: &Aggregator) -> Conversation {
+    let config = client(aggregator.folder());
+    let opening = async {
+        loop {
+            let attempt = Conversation::open(aggregator.address(), config.clone());
+            match tokio::time::timeout(Duration::from_secs(5), attempt).await {
+                Ok(Ok(talk)) => return talk,
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    };
+    let opened = tokio::time::timeout(Duration::from_secs(20), opening).await;
+    let mut talk = opened.expect("connected in spite of strangers");
+    talk.say(&common::hello(event_shipping::PROTOCOL)).await;
+    let heard = tokio::time::timeout(Duration::from_secs(10), talk.hear()).await;
+    heard.expect("a welcome in time").expect("a welcome");
+    let span = Span {
+        lane: 0,
+        journal: JOURNAL,
+        format_version: 1,
+        after: 0,
+        first: 1,
+        last: 3,
+        events: 3,
+    };
+    let mut sealer = Sealer::new().expect("a compressor");
+    // As long as three events are, and never decoded here.
+    let batch = sealer.seal(&span, &[0; 600], 1).expect("seals");
+    talk.say(&EdgeMessage::Batch(batch)).await;
+    aggregator.reaches(RECEIVED, 3.0).await;
+    talk
+}
+
+/// An endpoint of a host that is not the edge's.
+fn stranger_endpoint(config: &ClientConfig) -> Endpoint {
+    let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
+    let mut endpoint = Endpoint::client(address).expect("a socket");
+    endpoint.set_default_client_config(config.clone());
+    endpoint
+}
+
+/// Certificates of another authority, which trusts the aggregator's.
+fn foreign_config(aggregator: &Aggregator, folder: &std::path::Path) -> ClientConfig {
+    client(folder);
+    let authority = folder.join("fleet/ca.pem");
+    std::fs::copy(aggregator.tls_file("ca.pem"), authority).expect("copied");
+    client(folder)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_strangers_do_not_keep_an_edge_out() {
+    let aggregator = Aggregator::start(LIMITS).await;
+    let foreign = tempfile::tempdir().expect("a directory");
+    let config = foreign_config(&aggregator, foreign.path());
+    let address = aggregator.address();
+    let mut strangers = JoinSet::new();
+    for _ in 0..8 {
+        let endpoint = stranger_endpoint(&config);
+        strangers.spawn(async move {
+            let mut attempts = JoinSet::new();
+            for _ in 0..STRANGERS / 8 {
+                let connecting = endpoint.connect(address, SERVER_NAME).expect("valid");
+                attempts.spawn(async move {
+                    if let Ok(connection) = connecting.await {
+                        connection.closed().await;
+                    }
+                });
+            }
+            attempts.join_all().await;
+        });
+    }
+    let edge = ship_one_batch(&aggregator).await;
+    assert!(
+        !strangers.is_empty() && edge.connection.close_reason().is_none(),
+        "strangers were still there, and the edge stays"
+    );
+    strangers.abort_all();
+    // None took an edge's place.
+    assert_eq!(aggregator.refused("too_many_edges").await, 0.0);
+}
+
+/// The first packets of as many handshakes, by connection id.
+async fn first_packets(config: &ClientConfig, count: usize) -> Vec<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a socket");
+    let address = socket.local_addr().expect("bound");
+    let endpoint = stranger_endpoint(config);
+    let mut packets = BTreeMap::new();
+    let mut packet = vec![0; 2_048];
+    while packets.len() < count {
+        let connecting = endpoint.connect(address, SERVER_NAME).expect("valid");
+        let length = socket.recv(&mut packet).await.expect("a packet");
+        // Byte 5 holds the length of the destination's connection id.
+        let id = packet[6..6 + usize::from(packet[5])].to_vec();
+        // The next one of a connection closes it.
+        packets
+            .entry(id)
+            .or_insert_with(|| packet[..length].to_vec());
+        drop(connecting);
+    }
+    packets.into_values().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stalled_handshakes_do_not_keep_an_edge_out() {
+    let aggregator = Aggregator::start(LIMITS).await;
+    let foreign = tempfile::tempdir().expect("a directory");
+    let config = foreign_config(&aggregator, foreign.path());
+    // The aggregator can't tell these packets from those of forged addresses: nothing that it
+    // answers is heeded.
+    for packet in first_packets(&config, STALLED).await {
+        let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0))
+            .await
+            .expect("a socket");
+        let sent = socket.send_to(&packet, aggregator.address()).await;
+        sent.expect("sent");
+    }
+    until("addresses must be proven", async || {
+        let retries = aggregator.metric("aggregator_handshake_retries_total");
+        retries.await.is_some_and(|retries| retries >= 1.0)
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    let _edge = ship_one_batch(&aggregator).await;
+    let elapsed = begun.elapsed();
+    assert!(
+        elapsed < Duration::from_secs(4),
+        "the stalled handshakes have not timed out yet: {elapsed:?}"
+    );
+}

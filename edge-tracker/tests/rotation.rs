@@ -1,0 +1,184 @@
+//! An edge whose certificates are replaced while it runs: it reconnects with the new ones and sends
+//! again what was not acknowledged; files that can't be used change nothing.
+
+mod harness;
+
+use event_shipping::tls::{self, Authority, Certificate, Fingerprint, Subject};
+use event_shipping::{
+    Ack, EdgeMessage, LaneState, MAX_BATCH_MESSAGE, ToEdge, Welcome, read_message, write_message,
+};
+use harness::Edge;
+use quinn::{Connection, Endpoint};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+const NODE: u16 = 7;
+const CLICKS: u64 = 20;
+const RELOADS: &str = "edge_reloads_total";
+
+/// What one connection showed.
+struct Seen {
+    certificate: Fingerprint,
+    events: u64,
+}
+
+/// Welcomes every edge and remembers nothing of earlier connections. It acknowledges batches from the
+/// second connection on.
+struct FakeAggregator {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl FakeAggregator {
+    /// With a certificate of the authority beside the edge's directory in `data`.
+    fn start(data: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let identity = tls::load_or_create(&data.join("aggregator"), &Subject::Aggregator)
+            .expect("certificates");
+        let listening = async { identity.listen(([127, 0, 0, 1], 0).into()) };
+        let endpoint = runtime.block_on(listening).expect("a socket");
+        let address = endpoint.local_addr().expect("bound");
+        let seen = Arc::default();
+        runtime.spawn(serve(endpoint, Arc::clone(&seen)));
+        Self {
+            address,
+            seen,
+            _runtime: runtime,
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+        self.seen.lock().expect("unpoisoned")
+    }
+
+    fn wait_for(&self, what: &str, condition: impl Fn(&[Seen]) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition(&self.seen()) {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+async fn serve(endpoint: Endpoint, seen: Arc<Mutex<Vec<Seen>>>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let Ok(connection) = incoming.await else {
+            continue;
+        };
+        let number = {
+            let mut seen = seen.lock().expect("unpoisoned");
+            let certificate = Certificate::of_peer(&connection).expect("a certificate");
+            seen.push(Seen {
+                certificate: certificate.fingerprint(),
+                events: 0,
+            });
+            seen.len() - 1
+        };
+        let count = {
+            let seen = Arc::clone(&seen);
+            move |events| seen.lock().expect("unpoisoned")[number].events += events
+        };
+        tokio::spawn(converse(connection, number > 0, count));
+    }
+}
+
+async fn converse(connection: Connection, acknowledges: bool, count: impl Fn(u64)) -> Option<()> {
+    let (mut send, mut receive) = connection.accept_bi().await.ok()?;
+    let EdgeMessage::Hello(hello) = read_message(&mut receive, MAX_BATCH_MESSAGE).await.ok()??
+    else {
+        panic!("no Hello")
+    };
+    assert_eq!(hello.node, NODE);
+    let lanes = hello.lanes.iter().map(|lane| LaneState {
+        lane: lane.lane,
+        journal: lane.journal,
+        received: lane.released,
+        taken: lane.released,
+    });
+    let welcome = Welcome {
+        lanes: lanes.collect(),
+    };
+    write_message(&mut send, &ToEdge::Welcome(welcome))
+        .await
+        .ok()?;
+    while let Ok(Some(EdgeMessage::Batch(batch))) =
+        read_message(&mut receive, MAX_BATCH_MESSAGE).await
+    {
+        count(u64::from(batch.header.events));
+        if acknowledges {
+            let ack = Ack {
+                lane: batch.header.lane,
+                journal: batch.header.journal,
+                taken: batch.header.last,
+            };
+            write_message(&mut send, &ToEdge::Ack(ack)).await.ok()?;
+        }
+    }
+    Some(())
+}
+
+#[test]
+fn rotation_while_running_loses_no_event() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let aggregator = FakeAggregator::start(&data);
+    let edge = Edge::shipping_to(dir, &aggregator.address.to_string());
+    for _ in 0..CLICKS {
+        assert_eq!(edge.get("/c/spring").status, 302);
+    }
+    aggregator.wait_for("everything was sent", |seen| {
+        seen.first().is_some_and(|first| first.events == CLICKS)
+    });
+    let expiry = edge.metric("edge_certificate_expiry_timestamp_seconds", "");
+    assert!(expiry > 1_700_000_000, "{expiry}");
+
+    // Neither half of a certificate nor one of another node is used.
+    let own = data.join("tls");
+    let authority = Authority::open(&data.join("authority")).expect("made");
+    let issue = |nodes: &[u16], name: &str| {
+        let subject = Subject::Edge(nodes.to_vec());
+        let issued = authority.issue(&subject, 90, &data.join(name));
+        issued.expect("issued").fingerprint()
+    };
+    let replace = |name: &str, file: &str| {
+        std::fs::rename(data.join(name).join(file), own.join(file)).expect("renamed");
+    };
+    let refused = || edge.metric(RELOADS, "file=\"certificates\",outcome=\"refused\"");
+    issue(&[NODE + 1], "another");
+    for (number, file) in [(1, "edge.key"), (2, "edge.pem")] {
+        replace("another", file);
+        edge.await_metric(RELOADS, "file=\"certificates\",outcome=\"refused\"", number);
+    }
+    assert_eq!((aggregator.seen().len(), refused()), (1, 2));
+    assert!(edge.log().contains("edge.pem"), "{}", edge.log());
+
+    // The new one is used at once, and everything is sent again.
+    let new = issue(&[NODE], "new");
+    for file in ["edge.key", "edge.pem"] {
+        replace("new", file);
+    }
+    aggregator.wait_for("everything was sent again", |seen| {
+        seen.iter()
+            .any(|it| it.certificate == new && it.events == CLICKS)
+    });
+    let connections = aggregator.seen().len();
+    assert_eq!(connections, 2);
+    assert_eq!(edge.metric("edge_aggregator_connected", ""), 1);
+
+    // An aggregator whose certificate is revoked gets nothing more.
+    let identity = tls::load_or_create(&data.join("aggregator"), &Subject::Aggregator);
+    let identity = identity.expect("certificates");
+    let revoked = identity.certificate().fingerprint().to_string();
+    std::fs::write(own.join("revoked.txt"), revoked).expect("written");
+    edge.await_metric("edge_aggregator_disconnects_total", "reason=\"revoked\"", 1);
+    let clicked = edge.get("/c/spring");
+    assert_eq!(clicked.status, 302);
+    assert!(aggregator.seen().iter().skip(2).all(|it| it.events == 0));
+}
