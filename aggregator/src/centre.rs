@@ -6,6 +6,7 @@ use crate::fatal::FatalError;
 use crate::health::Health;
 use crate::ingest::{self, ConnectionMetrics, ConnectionTable, Phase, Places, Shared};
 use crate::intake::{BlockSize, Bounds, Intake};
+use crate::lock;
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, StoreOpening};
 use crate::report_queue::{self, ReportQueue};
@@ -14,6 +15,7 @@ use crate::settings::Settings;
 use crate::sink::{Database, Quarantine};
 use crate::store::{Ledger, Place};
 use crate::verification::Verification;
+use event_shipping::LaneBounds;
 use prometheus::Registry;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -29,6 +31,8 @@ pub struct Centre<S: Storage> {
     pipeline: Pipeline<S>,
     recovered: Recovered,
     size: BlockSize,
+    /// Held for as long as anything may be written.
+    lock: S::Lock,
 }
 
 impl<S: Storage> fmt::Debug for Centre<S> {
@@ -66,6 +70,7 @@ impl<S: Storage> Centre<S> {
     /// When the folder can't be used.
     pub fn open(storage: S, settings: &Settings, registry: &Registry) -> Result<Self, StartError> {
         let metrics = Metrics::new(registry)?;
+        let lock = lock::lock(&storage, &settings.data_dir)?;
         let unusable = |error: StoreError| StartError::Data(error.to_string());
         let (store, recovered) =
             Store::open(storage.clone(), &settings.spool_dir()).map_err(unusable)?;
@@ -111,6 +116,7 @@ impl<S: Storage> Centre<S> {
             pipeline,
             recovered,
             size: block_size(settings),
+            lock,
         })
     }
 
@@ -144,6 +150,7 @@ impl<S: Storage> Centre<S> {
             pipeline,
             recovered,
             size,
+            lock: _lock,
             // Without it the phase could not change, and nobody would be told.
             phase: _phase,
             ..
@@ -170,9 +177,14 @@ fn report(recovered: &Recovered, reports: &RecoveredReports, metrics: &Metrics) 
 }
 
 fn bounds(settings: &Settings) -> Bounds {
+    let days = settings.limits.forget_lanes_after.get().0.as_secs();
     Bounds {
         pending_bytes: usize::try_from(settings.limits.pending_bytes.get().0).unwrap_or(usize::MAX),
-        lanes: settings.limits.max_lanes.get(),
+        lanes: LaneBounds {
+            lanes: settings.limits.max_lanes.get(),
+            lanes_per_node: settings.limits.max_lanes_per_node.get(),
+            forget_after_days: u16::try_from(days.div_ceil(24 * 3_600)).unwrap_or(u16::MAX),
+        },
     }
 }
 

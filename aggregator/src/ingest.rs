@@ -1,7 +1,9 @@
 //! The QUIC side: accepts edges, one task per connection. What becomes of batches is not known here.
 
 mod certificates;
+mod claims;
 mod connection;
+mod greeting;
 mod handshake;
 mod metrics;
 mod peer;

@@ -2,15 +2,25 @@
 //! how much is held. Batches are judged and queued in one step, so their order is the lanes' order.
 
 use crate::blocks::{Block, Checkpoint, Entry, Recovered};
+use crate::fair_queue::FairQueue;
 use event_shipping::{
-    Batch, Hello, LaneKey, LaneState, Lanes, OfferError, RefuseCode, Verdict, Welcome,
+    Batch, Claim, Hello, LaneBounds, LaneHello, LaneKey, LaneState, Lanes, OfferError,
+    RememberedLane, TooManyLanes, Verdict, Welcome,
 };
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tokio::time::Instant;
+use tracking_events::Micros;
+
+const SECONDS_PER_DAY: u64 = 24 * 3_600;
+
+/// Events have not been seen to compress any further; runs of one byte do, by thousands.
+const MAX_COMPRESSION: usize = 16;
+
+/// What keeping a batch takes beside its payload: its entry in a queue and an allocation.
+const ENTRY_BYTES: usize = 512;
 
 /// When a block is full; whichever comes first.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +35,15 @@ pub(crate) struct BlockSize {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) pending_bytes: usize,
-    pub(crate) lanes: usize,
+    pub(crate) lanes: LaneBounds,
+}
+
+/// What the edge's claims in its `Hello` came to, lane by lane, beside the answer.
+pub(crate) struct Greeting {
+    pub(crate) welcome: Welcome,
+    /// Lanes whose claim was not confirmed by what is known here.
+    pub(crate) unconfirmed: Vec<(LaneHello, LaneState, Claim)>,
+    pub(crate) known_lanes: usize,
 }
 
 pub(crate) struct Intake {
@@ -40,26 +58,28 @@ pub(crate) struct Intake {
 #[derive(Default)]
 struct State {
     lanes: Lanes,
-    waiting: VecDeque<(Entry, Instant)>,
-    waiting_rows: usize,
-    /// Of frames, before compression.
-    waiting_bytes: usize,
-    /// Waiting, and in blocks that ClickHouse does not have yet.
+    waiting: FairQueue,
+    /// Charged for batches that wait, and that are in blocks which ClickHouse does not have yet…
     held_bytes: usize,
+    /// …and how many of these there are of each edge.
+    held_batches: BTreeMap<u16, usize>,
 }
 
 impl Intake {
     /// Starts from what an earlier run left on disk.
     pub(crate) fn new(bounds: Bounds, recovered: &Recovered) -> Self {
-        let mut state = State::default();
-        for (key, taken) in &recovered.checkpoint.taken {
-            state.lanes.restore(*key, *taken);
+        let mut state = State {
+            lanes: Lanes::new(bounds.lanes, recovered.checkpoint.day),
+            ..State::default()
+        };
+        for lane in recovered.checkpoint.lanes() {
+            state.lanes.restore(&lane);
         }
         for (_, block) in &recovered.blocks {
             for (key, last) in block.reaches() {
                 state.lanes.recover(key, last);
             }
-            state.held_bytes += block.payload_bytes();
+            block.entries.iter().for_each(|entry| state.hold(entry));
         }
         let state = Mutex::new(state);
         Self {
@@ -70,60 +90,68 @@ impl Intake {
         }
     }
 
-    /// Says where the lanes of an edge stand.
-    pub(crate) fn hello(&self, hello: &Hello) -> Result<Welcome, RefuseCode> {
+    /// Says where the lanes of an edge stand. Nothing is remembered of them yet.
+    pub(crate) fn hello(&self, hello: &Hello) -> Result<Greeting, TooManyLanes> {
         let mut state = self.lock();
-        let unknown = |lane: &&event_shipping::LaneHello| {
-            let key = LaneKey {
-                node: hello.node,
-                lane: lane.lane,
-                journal: lane.journal,
-            };
-            state.lanes.state(key).is_none()
+        state.observe_day();
+        state.lanes.check_room(hello.node, &hello.lanes)?;
+        let mut greeting = Greeting {
+            welcome: Welcome {
+                lanes: Vec::with_capacity(hello.lanes.len()),
+            },
+            unconfirmed: Vec::new(),
+            known_lanes: state.lanes.len(),
         };
-        let unknown = hello.lanes.iter().filter(unknown).count();
-        if state.lanes.len() + unknown > self.bounds.lanes {
-            return Err(RefuseCode::TooManyLanes);
+        for lane in &hello.lanes {
+            let (answer, claim) = state.lanes.hello(hello.node, lane);
+            greeting.welcome.lanes.push(answer);
+            if claim != Claim::Confirmed && lane.acknowledged > 0 {
+                greeting.unconfirmed.push((*lane, answer, claim));
+            }
         }
-        let lanes = hello
-            .lanes
-            .iter()
-            .map(|lane| state.lanes.hello(hello.node, lane))
-            .collect();
-        Ok(Welcome { lanes })
+        Ok(greeting)
     }
 
-    /// Judges a batch, and queues it when it is new.
-    pub(crate) fn offer(&self, node: u16, batch: Batch) -> Result<Verdict, OfferError> {
+    /// Judges a batch that came after `welcomed`, and queues it when it is new.
+    pub(crate) fn offer(
+        &self,
+        node: u16,
+        welcomed: &LaneState,
+        batch: Batch,
+    ) -> Result<Verdict, OfferError> {
         let Batch { header, payload } = batch;
         let mut state = self.lock();
-        let verdict = state.lanes.offer(node, &header)?;
+        let verdict = state.lanes.offer(node, welcomed, &header)?;
         if let Verdict::Accept { skip_through } = verdict {
-            state.waiting_rows += header.events as usize;
-            state.waiting_bytes += header.raw_bytes as usize;
-            state.held_bytes += payload.len();
             let entry = Entry {
                 key: header.key(node),
                 skip_through,
                 header,
                 payload,
             };
-            state.waiting.push_back((entry, Instant::now()));
+            state.hold(&entry);
+            state.waiting.push(entry);
             drop(state);
             self.queued.notify_one();
         }
         Ok(verdict)
     }
 
-    /// Waits until less is held than the limit.
-    pub(crate) async fn room(&self) {
+    /// Waits until less is held than the limit, or nothing of this edge: so an edge that fills the limit
+    /// can't keep another one from having a batch in each block.
+    pub(crate) async fn room(&self, node: u16) {
         loop {
             let taken = self.taken();
-            if self.held_bytes() < self.bounds.pending_bytes {
+            if self.has_room(node) {
                 return;
             }
             taken.await;
         }
+    }
+
+    fn has_room(&self, node: u16) -> bool {
+        let state = self.lock();
+        state.held_bytes < self.bounds.pending_bytes || !state.held_batches.contains_key(&node)
     }
 
     /// Waits until a block is full or its oldest batch old enough, and takes its batches.
@@ -131,9 +159,9 @@ impl Intake {
         loop {
             let wait = {
                 let mut state = self.lock();
-                match state.oldest_age() {
-                    Some(age) if state.is_full(size) || age >= size.age => {
-                        return state.drain(size);
+                match state.waiting.oldest_age() {
+                    Some(age) if state.waiting.fills(size) || age >= size.age => {
+                        return state.waiting.drain(size);
                     }
                     Some(age) => size.age - age,
                     None => Duration::MAX,
@@ -145,17 +173,24 @@ impl Intake {
 
     /// ClickHouse has the block; what is to be written down as the checkpoint.
     pub(crate) fn checkpoint_after(&self, block: &Block) -> Checkpoint {
-        let reaches = block.reaches();
-        let mut taken: std::collections::BTreeMap<LaneKey, u64> =
-            self.lock().lanes.taken().collect();
-        for (key, last) in reaches {
-            let through = taken.entry(key).or_default();
-            *through = last.max(*through);
+        let mut state = self.lock();
+        state.observe_day();
+        let mut lanes: BTreeMap<LaneKey, RememberedLane> = state
+            .lanes
+            .remembered()
+            .map(|lane| (lane.key, lane))
+            .collect();
+        let day = state.lanes.day();
+        drop(state);
+        for (key, last) in block.reaches() {
+            let lane = lanes.entry(key).or_insert(RememberedLane {
+                key,
+                taken: 0,
+                idle_days: 0,
+            });
+            lane.taken = lane.taken.max(last);
         }
-        Checkpoint {
-            block: block.number,
-            taken: taken.into_iter().collect(),
-        }
+        Checkpoint::new(block.number, day, lanes.into_values())
     }
 
     /// The checkpoint is on disk: edges may be told.
@@ -164,7 +199,7 @@ impl Intake {
         for (key, last) in block.reaches() {
             state.lanes.take(key, last);
         }
-        state.held_bytes = state.held_bytes.saturating_sub(block.payload_bytes());
+        block.entries.iter().for_each(|entry| state.let_go(entry));
         drop(state);
         self.taken.notify_waiters();
     }
@@ -179,7 +214,7 @@ impl Intake {
         self.taken.notified()
     }
 
-    /// Bytes of batches that ClickHouse does not have.
+    /// Bytes charged for batches that ClickHouse does not have.
     pub(crate) fn held_bytes(&self) -> usize {
         self.lock().held_bytes
     }
@@ -192,28 +227,38 @@ impl Intake {
 }
 
 impl State {
-    fn oldest_age(&self) -> Option<Duration> {
-        self.waiting.front().map(|(_, since)| since.elapsed())
-    }
-
-    const fn is_full(&self, size: BlockSize) -> bool {
-        self.waiting_rows >= size.rows || self.waiting_bytes >= size.bytes
-    }
-
-    /// At least one batch, and no more than fill the block.
-    fn drain(&mut self, size: BlockSize) -> Vec<Entry> {
-        let (mut rows, mut bytes) = (0, 0);
-        let mut entries = Vec::new();
-        while let Some((entry, _)) = self.waiting.front() {
-            rows += entry.header.events as usize;
-            bytes += entry.header.raw_bytes as usize;
-            if !entries.is_empty() && (rows > size.rows || bytes > size.bytes) {
-                break;
-            }
-            self.waiting_rows -= entry.header.events as usize;
-            self.waiting_bytes -= entry.header.raw_bytes as usize;
-            entries.extend(self.waiting.pop_front().map(|(entry, _)| entry));
+    fn observe_day(&mut self) {
+        let now = Duration::from_micros(Micros::now().0);
+        let day = u32::try_from(now.as_secs() / SECONDS_PER_DAY).unwrap_or(u32::MAX);
+        let forgotten = self.lanes.observe_day(day);
+        if forgotten > 0 {
+            tracing::info!(
+                lanes = forgotten,
+                "forgot complete lanes that no edge mentioned for limits.forget_lanes_after"
+            );
         }
-        entries
     }
+
+    fn hold(&mut self, entry: &Entry) {
+        self.held_bytes += charge(entry);
+        *self.held_batches.entry(entry.key.node).or_default() += 1;
+    }
+
+    fn let_go(&mut self, entry: &Entry) {
+        self.held_bytes = self.held_bytes.saturating_sub(charge(entry));
+        let node = entry.key.node;
+        if let Some(batches) = self.held_batches.get_mut(&node) {
+            *batches = batches.saturating_sub(1);
+            if *batches == 0 {
+                self.held_batches.remove(&node);
+            }
+        }
+    }
+}
+
+/// What a batch is charged for: its payload, but no less than its frames could be compressed to if they were
+/// events, and what keeping it takes.
+fn charge(entry: &Entry) -> usize {
+    let least = entry.header.raw_bytes as usize / MAX_COMPRESSION;
+    entry.payload.len().max(least) + ENTRY_BYTES
 }

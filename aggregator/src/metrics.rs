@@ -32,6 +32,9 @@ pub(crate) struct Metrics {
     pub(crate) freshness: Histogram,
     pub(crate) refused: IntCounterVec,
     pub(crate) quarantined: IntCounterVec,
+    /// Of what edges say was acknowledged and is not known here.
+    pub(crate) claims: IntCounterVec,
+    lanes: IntGauge,
     pending_bytes: IntGauge,
     pub(crate) set_aside: IntCounter,
     pub(crate) clickhouse_up: IntGauge,
@@ -142,9 +145,26 @@ impl Metrics {
                 "Events or batches set aside because they can't be decoded, by reason.",
                 &["reason"],
             )?,
+            claims: {
+                let claims = make.counters(
+                    "aggregator_lane_claims_total",
+                    "Lanes of which an edge says that more was acknowledged than is known here: accepted of \
+                     unknown lanes, ignored of known ones.",
+                    &["outcome"],
+                )?;
+                // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
+                for outcome in ["accepted", "ignored"] {
+                    claims.with_label_values(&[outcome]);
+                }
+                claims
+            },
+            lanes: make.register(IntGauge::new(
+                "aggregator_lanes",
+                "Lanes that are known, as of the last Hello.",
+            ))?,
             pending_bytes: make.register(IntGauge::new(
                 "aggregator_pending_bytes",
-                "Compressed bytes of batches that ClickHouse does not have yet.",
+                "Bytes charged for batches that ClickHouse does not have yet.",
             ))?,
             set_aside: make.counter(
                 "aggregator_files_set_aside_total",
@@ -161,6 +181,11 @@ impl Metrics {
     pub(crate) fn held(&self, bytes: usize) {
         self.pending_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Shows how many lanes are known.
+    pub(crate) fn known_lanes(&self, lanes: usize) {
+        self.lanes.set(i64::try_from(lanes).unwrap_or(i64::MAX));
     }
 
     /// Shows where a lane stands.

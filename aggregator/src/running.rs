@@ -4,6 +4,7 @@ use crate::attribution::Attributor;
 use crate::centre::Centre;
 use crate::fatal::FatalError;
 use crate::ingest::{self, Certificates, Phase};
+use crate::lock::DirectoryInUse;
 use crate::outgoing::{self, Courier, OutgoingError};
 use crate::set_aside;
 use crate::settings::Settings;
@@ -28,6 +29,9 @@ pub enum StartError {
     /// The data folder can't be used.
     #[error("[data_dir] {0}")]
     Data(String),
+    /// Another aggregator has the data folder.
+    #[error("[data_dir] {0}")]
+    InUse(#[from] DirectoryInUse),
     /// The certificates or the port for edges can't be used.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),

@@ -184,9 +184,14 @@ pub struct Blocks {
 pub struct Limits {
     /// Edges connected at once. Each may have one batch of up to 8 MiB being read.
     pub max_edges: Within<usize, 1, 10_000>,
-    /// Lanes ever met: for each, where it stands is remembered for ever.
+    /// Lanes known at once, over all edges.
     pub max_lanes: Within<usize, 1, 1_000_000>,
-    /// Bytes of batches that ClickHouse does not have yet; above, edges are not read from.
+    /// Lanes known at once of one edge.
+    pub max_lanes_per_node: Within<usize, 1, 1_000_000>,
+    /// A lane of which ClickHouse has everything is forgotten when no edge mentioned it for so long, in days;
+    /// of an edge that comes back later its own word counts. Longer than any edge may be cut off.
+    pub forget_lanes_after: Within<Period, DAY_MS, { 3_650 * DAY_MS }>,
+    /// Bytes charged for batches that ClickHouse does not have yet; above, each edge may still have one batch.
     pub pending_bytes: Within<ByteSize, { MIB }, { 64 * GIB }>,
     /// Bytes on disk of reports that are not evaluated yet; above, blocks with reports wait, and all after them.
     pub pending_report_bytes: Within<ByteSize, { MIB }, { 64 * GIB }>,
@@ -207,6 +212,8 @@ impl Default for Limits {
         Self {
             max_edges: Within::new(256),
             max_lanes: Within::new(65_536),
+            max_lanes_per_node: Within::new(1_024),
+            forget_lanes_after: Within::new(Period(Duration::from_millis(90 * DAY_MS))),
             pending_bytes: Within::new(ByteSize(256 * MIB)),
             pending_report_bytes: Within::new(ByteSize(GIB)),
         }

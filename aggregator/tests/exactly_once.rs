@@ -187,7 +187,7 @@ async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
         after: 0,
         first: 1,
         last: 3,
-        events: 3,
+        events: 1,
     };
     let batch = sealer
         .seal(&span, b"these are no frames at all", 1)

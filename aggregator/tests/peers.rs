@@ -5,8 +5,8 @@ mod common;
 
 use common::{Conversation, JOURNAL, client, hello, metric, page, until, without_clickhouse};
 use event_shipping::{
-    Batch, BatchHeader, EdgeMessage, LaneState, MAX_BATCH_MESSAGE, PROTOCOL, RefuseCode, Sealer,
-    Span,
+    Batch, BatchHeader, EdgeMessage, Hello, LaneState, MAX_BATCH_MESSAGE, MAX_LANES, PROTOCOL,
+    RefuseCode, Sealer, Span, ToEdge,
 };
 use std::net::SocketAddr;
 
@@ -44,12 +44,25 @@ impl Aggregator {
         metric(self.running.admin(), &name).await.unwrap_or(0.0)
     }
 
+    async fn received(&self, last: f64) {
+        let name = "aggregator_lane_received{lane=\"0\",node=\"21\"}";
+        let admin = self.running.admin();
+        until("received", async || metric(admin, name).await == Some(last)).await;
+    }
+
     /// The conversation ends with this reason, which is counted once.
     async fn refuses(&self, conversation: &mut Conversation, code: RefuseCode) -> String {
         let (number, message) = conversation.refusal().await;
         assert_eq!(RefuseCode::from_number(number), Some(code), "{message}");
         until("counted", async || self.refused(code.reason()).await == 1.0).await;
         message
+    }
+}
+
+fn introduction() -> Hello {
+    match hello(PROTOCOL) {
+        EdgeMessage::Hello(hello) => hello,
+        EdgeMessage::Batch(_) => unreachable!("it is a Hello"),
     }
 }
 
@@ -66,7 +79,7 @@ fn batch(after: u64, first: u64, last: u64) -> Batch {
     };
     Sealer::new()
         .expect("a compressor")
-        .seal(&span, b"never decoded here", 1)
+        .seal(&span, &[b'x'; 200], 1)
         .expect("seals")
 }
 
@@ -124,7 +137,7 @@ async fn another_protocol_version_is_refused() {
     let mut edge = aggregator.open().await;
     edge.say(&hello(PROTOCOL + 1)).await;
     let message = aggregator.refuses(&mut edge, RefuseCode::Protocol).await;
-    assert!(message.contains("only 1"), "{message}");
+    assert!(message.contains("only 2"), "{message}");
 }
 
 #[tokio::test]
@@ -229,11 +242,11 @@ async fn one_edge_too_many_is_turned_away() {
 #[tokio::test]
 async fn lanes_above_the_limit_are_refused() {
     let aggregator = Aggregator::start("[limits]\nmax_lanes = 1").await;
-    let _first = aggregator.welcomed().await;
+    let mut first = aggregator.welcomed().await;
+    first.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
+    aggregator.received(3.0).await;
     let mut edge = aggregator.open().await;
-    let EdgeMessage::Hello(mut other) = hello(PROTOCOL) else {
-        unreachable!("it is a Hello")
-    };
+    let mut other = introduction();
     other.lanes[0].journal += 1;
     edge.say(&EdgeMessage::Hello(other)).await;
     aggregator
@@ -303,5 +316,130 @@ async fn an_edge_is_not_read_from_while_too_much_waits() {
         Some(2.0)
     );
     assert!(!sending.is_finished());
+    sending.abort();
+}
+
+#[tokio::test]
+async fn claim_of_another_edge_moves_no_known_lane() {
+    let aggregator = Aggregator::start("").await;
+    let mut victim = aggregator.welcomed().await;
+    victim.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
+    aggregator.received(3.0).await;
+    let mut attacker = aggregator.open().await;
+    let mut huge = introduction();
+    huge.lanes[0].acknowledged = 1 << 61;
+    huge.lanes[0].released = 1 << 61;
+    attacker.say(&EdgeMessage::Hello(huge)).await;
+    let Ok(Some(ToEdge::Welcome(answer))) = attacker.hear().await else {
+        panic!("no Welcome")
+    };
+    assert_eq!((answer.lanes[0].received, answer.lanes[0].taken), (3, 0));
+    let name = "aggregator_lane_claims_total{outcome=\"ignored\"}";
+    assert_eq!(metric(aggregator.running.admin(), name).await, Some(1.0));
+    // What the victim sends next is new, not a repeat.
+    victim.say(&EdgeMessage::Batch(batch(3, 4, 6))).await;
+    aggregator.received(6.0).await;
+    let config = client(aggregator.folder.path());
+    let (_, welcome) = Conversation::welcomed(aggregator.address(), config).await;
+    assert_eq!((welcome.lanes[0].received, welcome.lanes[0].taken), (6, 0));
+}
+
+#[tokio::test]
+async fn sequence_beyond_every_journal_is_refused() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    edge.say(&altered(|header| header.last = 1 << 62)).await;
+    aggregator.refuses(&mut edge, RefuseCode::Header).await;
+}
+
+#[tokio::test]
+async fn more_events_than_bytes_can_hold_are_refused() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    edge.say(&altered(|header| {
+        (header.last, header.events) = (1_000_000, 1_000_000)
+    }))
+    .await;
+    let message = aggregator.refuses(&mut edge, RefuseCode::Header).await;
+    assert!(
+        message.contains("1000000 events can't lie in 200 bytes"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn made_up_journals_do_not_lock_out_a_new_edge() {
+    let aggregator = Aggregator::start("[limits]\nmax_lanes = 2000").await;
+    for round in 1..=4 {
+        let mut attacker = aggregator.open().await;
+        let mut many = introduction();
+        many.lanes = vec![many.lanes[0]; MAX_LANES];
+        for (number, lane) in many.lanes.iter_mut().enumerate() {
+            lane.journal = round * 1_000_000 + number as u64;
+        }
+        attacker.say(&EdgeMessage::Hello(many)).await;
+        assert!(matches!(
+            attacker.hear().await,
+            Ok(Some(ToEdge::Welcome(_)))
+        ));
+    }
+    let mut edge = aggregator.welcomed().await;
+    edge.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
+    aggregator.received(3.0).await;
+}
+
+#[tokio::test]
+async fn data_directory_in_use_is_refused_by_name() {
+    let aggregator = Aggregator::start("").await;
+    let settings = without_clickhouse(aggregator.folder.path(), "");
+    let error = aggregator::start(settings).await.expect_err("refused");
+    let path = aggregator.folder.path().join("data");
+    assert!(
+        error.to_string().contains(&*path.to_string_lossy()),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn edge_holding_nothing_is_read_while_another_fills_the_limit() {
+    let aggregator = Aggregator::start("[limits]\npending_bytes = \"1MiB\"").await;
+    let admin = aggregator.running.admin();
+    let mut flooding = aggregator.welcomed().await;
+    let sending = tokio::spawn(async move {
+        // Bytes that compress by thousands are charged as if they were events.
+        for first in 1..=40_u64 {
+            let span = Span {
+                lane: 0,
+                journal: JOURNAL,
+                format_version: 1,
+                after: first - 1,
+                first,
+                last: first,
+                events: 1,
+            };
+            let sealed = Sealer::new()
+                .expect("a compressor")
+                .seal(&span, &[0; 4 << 20], 1);
+            flooding
+                .say(&EdgeMessage::Batch(sealed.expect("seals")))
+                .await;
+        }
+        flooding
+    });
+    until("full", async || {
+        let held = metric(admin, "aggregator_pending_bytes").await;
+        held.is_some_and(|held| held >= 1_048_576.0)
+    })
+    .await;
+    let mut small = aggregator.open().await;
+    let mut hello = introduction();
+    hello.node += 1;
+    small.say(&EdgeMessage::Hello(hello)).await;
+    assert!(matches!(small.hear().await, Ok(Some(ToEdge::Welcome(_)))));
+    small.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
+    let name = "aggregator_lane_received{lane=\"0\",node=\"22\"}";
+    until("received", async || metric(admin, name).await == Some(3.0)).await;
+    let accepted = metric(admin, "aggregator_batches_total{verdict=\"accepted\"}").await;
+    assert_eq!(accepted, Some(5.0), "four of the edge that floods");
     sending.abort();
 }

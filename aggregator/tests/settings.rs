@@ -127,8 +127,8 @@ fn secret_files_that_others_can_read_are_refused() {
     ] {
         let file = at(name);
         if name.starts_with("tls") {
-            use event_shipping::tls::{Role, load_or_create};
-            load_or_create(&at("tls"), Role::Aggregator).expect("certificates");
+            use event_shipping::tls::{Subject, load_or_create};
+            load_or_create(&at("tls"), &Subject::Aggregator).expect("certificates");
         } else {
             std::fs::write(&file, text).expect("written");
         }

@@ -2,6 +2,7 @@
 
 use crate::refusal::Refusal;
 use crate::shed::Shed;
+use event_shipping::DisputeKind;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -59,6 +60,8 @@ pub struct Metrics {
     pub batch_bytes: IntCounter,
     /// Connections to the aggregator that ended, by reason.
     pub disconnects: IntCounterVec,
+    /// Lanes of which the aggregator's state contradicts the journal, by what it shows.
+    pub journal_disputes: IntCounterVec,
     /// Per lane: the last sequence accepted, sent and acknowledged.
     pub lanes: IntGaugeVec,
 }
@@ -178,6 +181,12 @@ impl Metrics {
                 "Connections to the aggregator that failed or ended, by reason",
                 &["reason"],
             ),
+            journal_disputes: counters(
+                &registry,
+                "edge_journal_disputes_total",
+                "Lanes of which the aggregator's state contradicts the journal, by what it shows",
+                &["reason"],
+            ),
             lanes: gauges(
                 &registry,
                 "edge_lane_sequence",
@@ -192,6 +201,9 @@ impl Metrics {
                 continue;
             }
             metrics.refused.with_label_values(&[refusal.name()]);
+        }
+        for kind in DisputeKind::ALL {
+            metrics.journal_disputes.with_label_values(&[kind.reason()]);
         }
         for shed in Shed::ALL {
             metrics.shed.with_label_values(&[shed.name()]);

@@ -18,7 +18,7 @@ use crate::visitor::identity::Identity;
 use crate::{links, secrets, server};
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use event_journal::{Keeper, LaneReader, LaneRecovery, LaneWriter, Opened};
+use event_journal::{JournalIds, Keeper, LaneReader, LaneRecovery, LaneWriter, Opened};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let Opened {
         writers,
         readers,
-        journal,
+        ids,
         keeper,
         ..
     } = journal;
@@ -67,7 +67,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let credentials = certificates.credentials();
     let shipper = shipper(
         settings,
-        journal,
+        ids,
         readers,
         progress.clone(),
         credentials,
@@ -309,7 +309,7 @@ fn progress(readers: &[LaneReader], covers: &[(u8, u64)]) -> Arc<Progress> {
 
 fn shipper(
     settings: &Settings,
-    journal: u64,
+    ids: JournalIds,
     readers: Vec<LaneReader>,
     progress: Arc<Progress>,
     credentials: watch::Receiver<Credentials>,
@@ -319,7 +319,7 @@ fn shipper(
         node: NodeId(settings.node.get()),
         dial: Quic::new(settings.aggregator.address.clone(), credentials)?,
         spool: Spool::new(
-            journal,
+            ids,
             readers,
             progress,
             &settings.aggregator,

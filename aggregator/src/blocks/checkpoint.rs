@@ -1,21 +1,24 @@
 //! The checkpoint: up to where ClickHouse has each lane. The one before is kept beside it.
 
 use super::sealed::{self, Magic, SealedError};
-use event_shipping::LaneKey;
+use event_shipping::{LaneKey, RememberedLane};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use storage::Storage;
 
-const MAGIC: Magic = *b"FZCHECK1";
+const MAGIC: Magic = *b"FZCHECK2";
 
 /// Where everything stood after a block was taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
     /// The number of the last block taken.
     pub(crate) block: u64,
-    /// Per lane the highest sequence that ClickHouse has.
-    pub(crate) taken: Vec<(LaneKey, u64)>,
+    /// The day of that, counted from 1970.
+    pub(crate) day: u32,
+    /// Per lane the highest sequence that ClickHouse has, and on how many days no edge mentioned it: one
+    /// byte more for a lane that is in use.
+    pub(crate) taken: Vec<(LaneKey, u64, u16)>,
 }
 
 /// What was found on disk.
@@ -26,6 +29,26 @@ pub(super) struct Found {
 }
 
 impl Checkpoint {
+    pub(crate) fn new(block: u64, day: u32, lanes: impl Iterator<Item = RememberedLane>) -> Self {
+        let taken = lanes.map(|lane| (lane.key, lane.taken, lane.idle_days));
+        Self {
+            block,
+            day,
+            taken: taken.collect(),
+        }
+    }
+
+    /// The lanes as they are remembered.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = RememberedLane> + '_ {
+        self.taken
+            .iter()
+            .map(|&(key, taken, idle_days)| RememberedLane {
+                key,
+                taken,
+                idle_days,
+            })
+    }
+
     /// Makes this the current checkpoint and the current one the previous one, durably.
     pub(super) fn write(&self, storage: &impl Storage, dir: &Path) -> io::Result<()> {
         let body = postcard::to_stdvec(self).map_err(io::Error::other)?;

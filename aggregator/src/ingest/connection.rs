@@ -2,11 +2,12 @@
 
 use super::peer::Peer;
 use super::refusal::{End, message};
-use super::{Phase, Shared};
+use super::{Phase, Shared, claims, greeting};
 use event_shipping::tls::Trust;
 use event_shipping::{
-    Ack, Batch, EdgeMessage, Hello, LaneKey, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, PROTOCOL,
-    RefuseCode, ToEdge, Verdict, checksum_holds, read_message, write_message,
+    Ack, Batch, EdgeMessage, Hello, LaneKey, LaneState, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE,
+    OfferError, PROTOCOL, RefuseCode, ToEdge, UnknownLane, Verdict, checksum_holds, read_message,
+    write_message,
 };
 use quinn::Connection;
 use std::collections::BTreeMap;
@@ -123,11 +124,11 @@ async fn talk(
     }
     let description = peer.map_or_else(String::new, ToString::to_string);
     let registration = shared.table.register(&hello, &description);
-    let welcome = match shared.intake.hello(&hello) {
+    let welcome = match greeting::welcome(&hello, shared) {
         Ok(welcome) => welcome,
-        Err(code) => return End::refuse(code, "as many lanes as allowed are known"),
+        Err(error) => return OfferError::from(error).into(),
     };
-    let acknowledged: BTreeMap<LaneKey, u64> = welcome
+    let welcomed: BTreeMap<LaneKey, LaneState> = welcome
         .lanes
         .iter()
         .map(|lane| {
@@ -136,10 +137,10 @@ async fn talk(
                 lane: lane.lane,
                 journal: lane.journal,
             };
-            shared.metrics.lane(key, *lane);
-            (key, lane.taken)
+            (key, *lane)
         })
         .collect();
+    let acknowledged = welcomed.iter().map(|(key, lane)| (*key, lane.taken));
     if let Some(peer) = peer {
         let expiry = &shared.connections.edge_certificate_expiry;
         let node = hello.node.to_string();
@@ -158,8 +159,8 @@ async fn talk(
         biased;
         end = distrusted(peer) => end,
         newer = registration.superseded() => End::Superseded { node: hello.node, newer },
-        end = acknowledge(send, acknowledged.clone(), shared) => end,
-        end = read_batches(receive, hello.node, &acknowledged, shared) => end,
+        end = acknowledge(send, acknowledged.collect(), shared) => end,
+        end = read_batches(receive, &hello, &welcomed, shared) => end,
     };
     edges.dec();
     end
@@ -185,13 +186,13 @@ async fn read_hello(receive: &mut (impl AsyncRead + Unpin)) -> Result<Hello, End
 /// last acknowledgements to go out.
 async fn read_batches(
     receive: &mut (impl AsyncRead + Unpin),
-    node: u16,
-    lanes: &BTreeMap<LaneKey, u64>,
+    hello: &Hello,
+    welcomed: &BTreeMap<LaneKey, LaneState>,
     shared: &Shared,
 ) -> End {
     loop {
         let next = async {
-            shared.intake.room().await;
+            shared.intake.room(hello.node).await;
             read_message(receive, MAX_BATCH_MESSAGE).await
         };
         let message = tokio::select! {
@@ -200,7 +201,7 @@ async fn read_batches(
             message = next => message,
         };
         let accepted = match message {
-            Ok(Some(EdgeMessage::Batch(batch))) => accept(batch, node, lanes, shared),
+            Ok(Some(EdgeMessage::Batch(batch))) => accept(batch, hello, welcomed, shared),
             Ok(Some(EdgeMessage::Hello(_))) => {
                 Err(End::refuse(RefuseCode::Malformed, "a second Hello"))
             }
@@ -215,16 +216,17 @@ async fn read_batches(
 
 fn accept(
     batch: Batch,
-    node: u16,
-    lanes: &BTreeMap<LaneKey, u64>,
+    hello: &Hello,
+    welcomed: &BTreeMap<LaneKey, LaneState>,
     shared: &Shared,
 ) -> Result<(), End> {
     let header = batch.header;
-    let key = header.key(node);
+    let key = header.key(hello.node);
     header.validate()?;
-    if !lanes.contains_key(&key) {
-        return Err(event_shipping::OfferError::from(event_shipping::UnknownLane(key)).into());
-    }
+    claims::check(&header)?;
+    let welcomed = welcomed
+        .get(&key)
+        .ok_or(OfferError::from(UnknownLane(key)))?;
     if !(1..=tracking_events::FORMAT_VERSION).contains(&header.format_version) {
         let why = format!(
             "event format {} is unknown; upgrade here first",
@@ -234,7 +236,8 @@ fn accept(
     }
     checksum_holds(&header, &batch.payload)?;
     let bytes = batch.payload.len() as u64;
-    let verdict = match shared.intake.offer(node, batch)? {
+    let offered = shared.intake.offer(hello.node, welcomed, batch);
+    let verdict = match offered? {
         Verdict::Accept { skip_through } if skip_through >= header.first => "overlap",
         Verdict::Accept { .. } => "accepted",
         Verdict::Duplicate { .. } => "duplicate",

@@ -75,6 +75,7 @@ impl From<OfferError> for End {
         match error {
             OfferError::UnknownLane(cause) => Self::refuse(RefuseCode::UnknownLane, cause),
             OfferError::Gap(cause) => Self::refuse(RefuseCode::Gap, cause),
+            OfferError::TooManyLanes(cause) => Self::refuse(RefuseCode::TooManyLanes, cause),
         }
     }
 }

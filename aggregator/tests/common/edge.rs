@@ -2,7 +2,7 @@
 
 use super::Conversation;
 use event_journal::{LaneReader, LaneWriter, Options};
-use event_shipping::{Batch, EdgeMessage, Limits, Release, Sealer, Sender, Span, ToEdge};
+use event_shipping::{Batch, EdgeMessage, Limits, Release, Sealer, Sender, SentLane, Span, ToEdge};
 use quinn::ClientConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -168,7 +168,12 @@ impl Edge {
         self.sender = Sender::new(LIMITS);
         for (lane, reader) in &mut self.readers {
             let released = reader.released();
-            self.sender.add_lane(*lane, self.journal, released);
+            self.sender.add_lane(SentLane {
+                lane: *lane,
+                journal: self.journal,
+                acknowledged: released,
+                released,
+            });
             reader.seek(released);
         }
     }

@@ -153,6 +153,7 @@ pub fn hello_of(protocol: u16, node: u16, journal: u64) -> EdgeMessage {
     let lanes = vec![LaneHello {
         lane: 0,
         journal,
+        acknowledged: 0,
         released: 0,
     }];
     EdgeMessage::Hello(Hello {

@@ -1,12 +1,12 @@
-//! What a lane's reader remembers across restarts: up to where it was released, and the boundaries
-//! of batches that were sealed but not released.
+//! What a lane's reader remembers across restarts: up to where it was released and acknowledged, and the
+//! boundaries of batches that were sealed but not released.
 
 use crate::frame;
 use std::io;
 use std::path::{Path, PathBuf};
 use storage::Storage;
 
-const MAGIC: &[u8; 8] = b"FZCHKPT1";
+const MAGIC: &[u8; 8] = b"FZCHKPT2";
 /// No checkpoint holds more seals.
 pub(crate) const MAX_SEALS: usize = 8_192;
 
@@ -25,6 +25,8 @@ pub struct Seal {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) released: u64,
+    /// Never below `released`.
+    pub(crate) acknowledged: u64,
     pub(crate) seals: Vec<Seal>,
 }
 
@@ -55,6 +57,7 @@ impl Checkpoint {
     pub(crate) fn store(&self, storage: &impl Storage, lane_dir: &Path) -> io::Result<()> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&self.released.to_le_bytes());
+        bytes.extend_from_slice(&self.acknowledged.to_le_bytes());
         for seal in &self.seals {
             for number in [seal.after, seal.first, seal.last] {
                 bytes.extend_from_slice(&number.to_le_bytes());
@@ -72,10 +75,10 @@ impl Checkpoint {
         let numbers = body.strip_prefix(MAGIC)?;
         let (numbers, rest) = numbers.as_chunks::<8>();
         let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
-        let released = numbers.next()?;
+        let (released, acknowledged) = (numbers.next()?, numbers.next()?);
         let numbers: Vec<u64> = numbers.collect();
         let impossible = |seq: &u64| *seq >= frame::SEQ_LIMIT;
-        if impossible(&released) || numbers.iter().any(impossible) {
+        if impossible(&acknowledged) || released > acknowledged || numbers.iter().any(impossible) {
             return None;
         }
         let (seals, odd) = numbers.as_chunks::<3>();
@@ -87,6 +90,7 @@ impl Checkpoint {
             .map(|&[after, first, last]| Seal { after, first, last });
         Some(Self {
             released,
+            acknowledged,
             seals: seals.collect(),
         })
     }

@@ -11,7 +11,7 @@ pub(crate) const HEAD: usize = 16;
 pub(crate) const ALIGN: usize = 8;
 /// No sequence is as high: at a million a second it would take a hundred thousand years to get there.
 /// What claims to be was never written by a journal.
-pub(crate) const SEQ_LIMIT: u64 = 1 << 62;
+pub const SEQ_LIMIT: u64 = 1 << 62;
 /// The shortest frame, in bytes.
 pub(crate) const SHORTEST: usize = HEAD + ALIGN;
 
@@ -56,7 +56,7 @@ impl Frame<'_> {
     pub fn write(&self, bytes: &mut Vec<u8>) {
         assert!(!self.payload.is_empty(), "a length of 0 ends a segment");
         let (at, len) = (bytes.len(), self.payload.len());
-        bytes.resize(at + space(len), 0);
+        bytes.resize(at + frame_bytes(len), 0);
         let room = &mut bytes[at..];
         room[HEAD..HEAD + len].copy_from_slice(self.payload);
         complete(room, self.seq, len);
@@ -78,14 +78,15 @@ impl<'a> Iterator for Frames<'a> {
         }
         let parsed = parse(self.bytes, self.at);
         self.at = parsed.map_or(self.bytes.len(), |frame| {
-            self.at + space(frame.payload.len())
+            self.at + frame_bytes(frame.payload.len())
         });
         Some(parsed)
     }
 }
 
 /// The bytes that a frame with a payload of `len` bytes takes.
-pub(crate) const fn space(len: usize) -> usize {
+#[must_use]
+pub const fn frame_bytes(len: usize) -> usize {
     (HEAD + len).next_multiple_of(ALIGN)
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn parse(bytes: &[u8], at: usize) -> Result<Frame<'_>, FrameError> {
     let rest = bytes.get(at..).ok_or(short)?;
     let (head, rest) = rest.split_first_chunk::<HEAD>().ok_or(short)?;
     let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    if len == 0 || space(len) - HEAD > rest.len() {
+    if len == 0 || frame_bytes(len) - HEAD > rest.len() {
         return Err(short);
     }
     let payload = &rest[..len];

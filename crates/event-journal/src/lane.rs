@@ -124,6 +124,11 @@ impl<S: Storage> Lane<S> {
         }
     }
 
+    /// The first sequence that this process gives out.
+    pub(crate) fn first_own(&self) -> u64 {
+        self.limit.load(Ordering::Acquire)
+    }
+
     /// No sequence above this was ever given out.
     pub(crate) fn given_out(&self) -> u64 {
         let before = self.limit.load(Ordering::Acquire).saturating_sub(1);

@@ -8,6 +8,7 @@
 mod checkpoint;
 mod error;
 mod frame;
+mod ids;
 mod keeper;
 mod lane;
 mod open;
@@ -19,7 +20,8 @@ mod writer;
 
 pub use checkpoint::Seal;
 pub use error::{AppendError, OpenError, ReadError, SyncFailed};
-pub use frame::{Frame, FrameError, Frames, frames};
+pub use frame::{Frame, FrameError, Frames, SEQ_LIMIT, frame_bytes, frames};
+pub use ids::{IdRange, JournalIds, LaneStart, Split};
 pub use keeper::{Keeper, Stats, SyncRequest, Upkeep};
 pub use open::{Opened, Options, Unkept, open, open_on};
 pub use reader::{LaneReader, Run};

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::error::OpenError;
+use crate::ids::JournalIds;
 use crate::keeper::{Keeper, Stats, Upkeep, Wake};
 use crate::lane::Lane;
 use crate::reader::{self, LaneReader};
@@ -41,6 +42,8 @@ pub struct Opened {
     pub readers: Vec<LaneReader>,
     /// The spool's random id: a spool that was wiped has another.
     pub journal: u64,
+    /// Under which ids its sequences are shipped.
+    pub ids: JournalIds,
     /// What an earlier process left.
     pub recovery: Recovery,
     /// Syncs and spare segments; the journal is closed when it is dropped.
@@ -57,6 +60,8 @@ pub struct Unkept<S: Storage> {
     /// As in [`Opened`].
     pub journal: u64,
     /// As in [`Opened`].
+    pub ids: JournalIds<S>,
+    /// As in [`Opened`].
     pub recovery: Recovery,
     /// Syncs and spare segments, when the caller says so.
     pub upkeep: Upkeep<S>,
@@ -72,6 +77,7 @@ pub fn open(options: &Options) -> Result<Opened, OpenError> {
         writers,
         readers,
         journal,
+        ids,
         recovery,
         upkeep,
     } = open_on(Disk, options)?;
@@ -81,6 +87,7 @@ pub fn open(options: &Options) -> Result<Opened, OpenError> {
         writers,
         readers,
         journal,
+        ids,
         recovery,
         keeper,
     })
@@ -106,6 +113,7 @@ pub fn open_on<S: Storage>(storage: S, options: &Options) -> Result<Unkept<S>, O
     storage::create_dir(&storage, dir).map_err(failed)?;
     let lock = Arc::new(spool::lock(&storage, dir)?);
     let journal = spool::identity(&storage, dir)?;
+    let ids = JournalIds::load(storage.clone(), dir, journal).map_err(failed)?;
     let opening = Opening {
         storage,
         options,
@@ -140,6 +148,7 @@ pub fn open_on<S: Storage>(storage: S, options: &Options) -> Result<Unkept<S>, O
         writers,
         readers,
         journal,
+        ids,
         recovery,
         upkeep,
     })
@@ -187,7 +196,7 @@ impl<S: Storage> Opening<'_, S> {
             .seals
             .iter()
             .map(|seal| seal.last)
-            .fold(checkpoint.released, u64::max);
+            .fold(checkpoint.acknowledged, u64::max);
         let next_seq = recovered.next_seq.max(known + 1) + recovered.unknown;
         for segment in recovered.segments.iter().chain(&recovered.empty) {
             self.stats.found(u64::from(segment.length));

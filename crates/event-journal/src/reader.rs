@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, MAX_SEALS, Seal};
 use crate::error::ReadError;
 use crate::frame;
+use crate::ids::LaneStart;
 use crate::lane::{Lane, lock};
 use crate::segment::{START, Segment};
 use std::fmt;
@@ -109,14 +110,7 @@ impl<S: Storage> LaneReader<S> {
         max_bytes: usize,
         frames: &mut Vec<u8>,
     ) -> Result<Option<Run>, ReadError> {
-        let (before, len) = (self.position(), frames.len());
-        let read = self.read_through(u64::MAX, max_bytes, frames);
-        if read.is_err() {
-            // What was read before the failure is read again: nothing may be passed over.
-            self.restore(before);
-            frames.truncate(len);
-        }
-        read
+        self.read_up_to(u64::MAX, max_bytes, frames)
     }
 
     const fn position(&self) -> (u64, u32, u64) {
@@ -185,7 +179,7 @@ impl<S: Storage> LaneReader<S> {
             let Ok(frame) = frame::parse(&self.chunk, from) else {
                 break;
             };
-            let space = frame::space(frame.payload.len());
+            let space = frame::frame_bytes(frame.payload.len());
             if frame.seq > through {
                 return Ok(false);
             }
@@ -229,6 +223,26 @@ impl<S: Storage> LaneReader<S> {
         Some((segment.clone(), closed))
     }
 
+    /// As [`LaneReader::read`], but leaves everything above `through`.
+    ///
+    /// # Errors
+    /// As [`LaneReader::read`].
+    pub fn read_up_to(
+        &mut self,
+        through: u64,
+        max_bytes: usize,
+        frames: &mut Vec<u8>,
+    ) -> Result<Option<Run>, ReadError> {
+        let (before, len) = (self.position(), frames.len());
+        let read = self.read_through(through, max_bytes, frames);
+        if read.is_err() {
+            // What was read before the failure is read again: nothing may be passed over.
+            self.restore(before);
+            frames.truncate(len);
+        }
+        read
+    }
+
     /// Appends exactly the frames of `seal` and goes on after them; on failure nothing is appended
     /// and reading goes on where it was.
     ///
@@ -252,6 +266,43 @@ impl<S: Storage> LaneReader<S> {
         run
     }
 
+    /// How this process found the lane.
+    #[must_use]
+    pub fn start(&self) -> LaneStart {
+        let first_own = self.lane.first_own();
+        let segments = lock(&self.lane.segments);
+        let lasts = segments.iter().map(|segment| segment.last());
+        LaneStart {
+            lane: self.lane.number,
+            first_own,
+            last_found: lasts.filter(|last| *last < first_own).max().unwrap_or(0),
+            acknowledged: self.checkpoint.acknowledged,
+        }
+    }
+
+    /// The last sequence that was given out, by this process or before it.
+    #[must_use]
+    pub fn last_committed(&self) -> u64 {
+        self.lane.committed.load(Ordering::Acquire)
+    }
+
+    /// Up to where an aggregator has acknowledged the lane; never below what was released.
+    #[must_use]
+    pub const fn acknowledged(&self) -> u64 {
+        self.checkpoint.acknowledged
+    }
+
+    /// An aggregator has everything up to `through`. That is written down at once: after a crash an
+    /// aggregator that lost its memory must not be sent these events again.
+    pub fn acknowledge(&mut self, through: u64) {
+        // A peer may speak of sequences that were never given out.
+        let through = through.min(self.lane.given_out());
+        if through > self.checkpoint.acknowledged {
+            self.checkpoint.acknowledged = through;
+            self.store();
+        }
+    }
+
     /// Up to where the lane was released.
     #[must_use]
     pub const fn released(&self) -> u64 {
@@ -267,6 +318,7 @@ impl<S: Storage> LaneReader<S> {
         let through = through.min(self.lane.given_out());
         self.ahead |= through > self.checkpoint.released;
         self.checkpoint.released = self.checkpoint.released.max(through);
+        self.checkpoint.acknowledged = self.checkpoint.acknowledged.max(through);
         // The last one's header bounds the sequences given out. The checkpoint tells them too, but a
         // power cut may take it.
         let Some(newest) = lock(&self.lane.segments).last().map(|it| it.header.number) else {

@@ -220,7 +220,7 @@ fn scan(bytes: &[u8], limit: u64) -> Scan {
                 }
                 scan.last = frame.seq;
                 scan.events += 1;
-                at += frame::space(frame.payload.len());
+                at += frame::frame_bytes(frame.payload.len());
                 good_end = at;
             }
             // A length that reaches beyond the file, a broken checksum, or a stale frame: look for

@@ -86,7 +86,7 @@ impl<S: Storage> LaneWriter<S> {
         max_len: usize,
         fill: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Result<u64, AppendError> {
-        let most = frame::space(max_len);
+        let most = frame::frame_bytes(max_len);
         if max_len > MAX_PAYLOAD || most > self.lane.segment_bytes as usize - START as usize {
             return Err(AppendError::TooLong);
         }
@@ -111,7 +111,7 @@ impl<S: Storage> LaneWriter<S> {
         let seq = self.next_seq;
         frame::complete(room, seq, len);
         drop(bytes);
-        self.at += frame::space(len);
+        self.at += frame::frame_bytes(len);
         self.next_seq += 1;
         let end = u32::try_from(self.at).expect("segments are shorter than 4 GiB");
         active.segment.commit(end, seq);

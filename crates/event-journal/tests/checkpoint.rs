@@ -131,7 +131,12 @@ fn sequences_that_no_journal_can_have_reached_are_not_believed() {
                 (segment, bytes)
             }
             _ => {
-                let checkpoint = [&b"FZCHKPT1"[..], &number.to_le_bytes()].concat();
+                let checkpoint = [
+                    &b"FZCHKPT2"[..],
+                    &number.to_le_bytes(),
+                    &number.to_le_bytes(),
+                ]
+                .concat();
                 ("lane-0/checkpoint", checked(checkpoint))
             }
         };

@@ -7,7 +7,11 @@ use std::fmt;
 use thiserror::Error;
 
 /// The version that [`Hello::protocol`] carries.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
+
+/// Every sequence of a journal is below this. A message that claims a higher one is refused: at a million
+/// events a second it would take a hundred thousand years to get there.
+pub const SEQUENCE_LIMIT: u64 = 1 << 62;
 
 /// Names one lane of one journal of one node, for ever: a wiped spool is a new journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,8 +74,10 @@ pub struct LaneHello {
     pub lane: u8,
     /// Its journal.
     pub journal: u64,
-    /// Up to where an aggregator acknowledged it and the edge may have deleted it; 0 for nothing.
-    /// An aggregator that never met the lane, or lost its memory of it, starts from here.
+    /// Up to where an aggregator has acknowledged it; 0 for nothing. An aggregator that does not know the
+    /// lane continues after this sequence; one that knows the lane ignores it.
+    pub acknowledged: u64,
+    /// Up to where the edge has deleted or skipped it; 0 for nothing, never above `acknowledged`.
     pub released: u64,
 }
 
@@ -239,6 +245,9 @@ pub enum InvalidHeader {
         /// The header's `last`.
         last: u64,
     },
+    /// A sequence that no journal can have reached.
+    #[error("sequence {0} is not below {max}, the end of every journal", max = SEQUENCE_LIMIT)]
+    Sequence(u64),
     /// An empty payload, or one that would grow above the limit.
     #[error("{0} bytes of frames are not between 1 and {max}", max = crate::MAX_RAW_BYTES)]
     RawBytes(u32),
@@ -270,6 +279,9 @@ impl BatchHeader {
         } = *self;
         if after >= first || first > last {
             return Err(InvalidHeader::Order { after, first, last });
+        }
+        if last >= SEQUENCE_LIMIT {
+            return Err(InvalidHeader::Sequence(last));
         }
         if events == 0 || events as u64 - 1 > last - first {
             return Err(InvalidHeader::Events {

@@ -1,7 +1,8 @@
 //! The edge's memory of what it sent: batches are kept until ClickHouse has them. No files, no
 //! sockets, no clock: the shipper asks what to send next and tells what was answered.
 
-use crate::{Ack, Batch, Hello, LaneHello, LaneState, PROTOCOL, Welcome};
+use crate::dispute;
+use crate::{Ack, Batch, Dispute, Hello, LaneHello, LaneState, PROTOCOL, Welcome};
 use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
 
@@ -82,7 +83,9 @@ pub enum UnsoundAck {
         sent: u64,
     },
     /// It has less than it acknowledged, or has taken more than it received.
-    #[error("lane {lane}: received {received} and taken {taken} contradict released {released}")]
+    #[error(
+        "lane {lane}: received {received} and taken {taken} contradict acknowledged {acknowledged}"
+    )]
     Contradiction {
         /// The lane.
         lane: u8,
@@ -91,8 +94,21 @@ pub enum UnsoundAck {
         /// What it says ClickHouse has.
         taken: u64,
         /// What was acknowledged before.
-        released: u64,
+        acknowledged: u64,
     },
+}
+
+/// A lane that a [`Sender`] is to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentLane {
+    /// The lane.
+    pub lane: u8,
+    /// Its journal.
+    pub journal: u64,
+    /// Up to where an aggregator has acknowledged it; sending continues after it.
+    pub acknowledged: u64,
+    /// Up to where the journal has deleted or skipped it.
+    pub released: u64,
 }
 
 type Key = (u8, u64);
@@ -111,7 +127,11 @@ pub struct Sender {
 #[derive(Debug, Default)]
 struct Lane {
     /// Acknowledged up to here.
+    acknowledged: u64,
+    /// Deleted or skipped up to here.
     released: u64,
+    /// Everything was acknowledged and nothing will follow: no further `Hello` names it.
+    finished: bool,
     /// Batches were pushed up to here.
     pushed: u64,
     /// The aggregator can't have more than this.
@@ -137,15 +157,33 @@ impl Sender {
         }
     }
 
-    /// Adds a lane that the journal has `released` up to and including that sequence. Lanes are
-    /// added before connecting, since the `Hello` names them.
-    pub fn add_lane(&mut self, lane: u8, journal: u64, released: u64) {
-        self.lanes.entry((lane, journal)).or_insert_with(|| Lane {
-            released,
-            pushed: released,
-            sent: released,
+    /// Adds a lane. Lanes are added before connecting, since the `Hello` names them.
+    pub fn add_lane(&mut self, lane: SentLane) {
+        let key = (lane.lane, lane.journal);
+        self.lanes.entry(key).or_insert_with(|| Lane {
+            acknowledged: lane.acknowledged,
+            released: lane.released.min(lane.acknowledged),
+            pushed: lane.acknowledged,
+            sent: lane.acknowledged,
             ..Lane::default()
         });
+    }
+
+    /// The journal has deleted or skipped the lane up to and including `through`, which was acknowledged.
+    pub fn set_released(&mut self, lane: u8, journal: u64, through: u64) {
+        if let Some(lane) = self.lanes.get_mut(&(lane, journal)) {
+            lane.released = through.min(lane.acknowledged);
+        }
+    }
+
+    /// Nothing of the lane is left to be sent or acknowledged: the next `Hello` does not name it.
+    pub fn finish_lane(&mut self, lane: u8, journal: u64) {
+        if let Some(lane) = self.lanes.get_mut(&(lane, journal)) {
+            lane.finished = true;
+        }
+        if !self.connected {
+            self.lanes.retain(|_, lane| !lane.finished);
+        }
     }
 
     /// The `Hello` that opens a connection.
@@ -157,6 +195,7 @@ impl Sender {
             .map(|(&(lane, journal), state)| LaneHello {
                 lane,
                 journal,
+                acknowledged: state.acknowledged,
                 released: state.released,
             });
         let software = software.to_owned();
@@ -245,9 +284,33 @@ impl Sender {
     /// The connection is gone: what is not acknowledged waits for the next [`Welcome`].
     pub fn disconnected(&mut self) {
         self.connected = false;
+        self.lanes.retain(|_, lane| !lane.finished);
         for lane in self.lanes.values_mut() {
             lane.with_aggregator = 0;
         }
+    }
+
+    /// The lanes that must not go on under their journal ids, as the answer to the `Hello` shows. To be
+    /// called before [`Sender::welcome`]; `given_out` tells up to where a journal has given out sequences.
+    ///
+    /// # Errors
+    /// When the answer contradicts itself or the `Hello`.
+    pub fn disputes(
+        &self,
+        welcome: &Welcome,
+        given_out: impl Fn(u8, u64) -> u64,
+    ) -> Result<Vec<Dispute>, UnsoundAck> {
+        self.check_welcome(welcome)?;
+        let disputes = welcome.lanes.iter().filter_map(|state| {
+            let lane = self.lanes.get(&(state.lane, state.journal))?;
+            let given_out = given_out(state.lane, state.journal);
+            let kind = dispute::of(state, given_out, lane.acknowledged)?;
+            Some(Dispute {
+                kind,
+                state: *state,
+            })
+        });
+        Ok(disputes.collect())
     }
 
     /// Takes the answer to the `Hello`; sending goes on after what the aggregator received.
@@ -256,6 +319,9 @@ impl Sender {
     /// When the answer contradicts the `Hello` or what was acknowledged; nothing changes then.
     pub fn welcome(&mut self, welcome: &Welcome) -> Result<Vec<Release>, UnsoundAck> {
         self.check_welcome(welcome)?;
+        for state in &welcome.lanes {
+            self.check_received(state)?;
+        }
         self.connected = true;
         let mut releases = Vec::new();
         for state in &welcome.lanes {
@@ -293,25 +359,13 @@ impl Sender {
     }
 
     fn check_welcome(&self, welcome: &Welcome) -> Result<(), UnsoundAck> {
-        for &LaneState {
-            lane,
-            journal,
-            received,
-            taken,
-        } in &welcome.lanes
-        {
+        for state in &welcome.lanes {
             let known = self
                 .lanes
-                .get(&(lane, journal))
-                .ok_or(UnsoundAck::UnknownLane(lane))?;
-            let released = known.released;
-            if taken > received || taken < released {
-                return Err(UnsoundAck::Contradiction {
-                    lane,
-                    received,
-                    taken,
-                    released,
-                });
+                .get(&(state.lane, state.journal))
+                .ok_or(UnsoundAck::UnknownLane(state.lane))?;
+            if state.taken > state.received {
+                return Err(known.contradicted_by(state));
             }
         }
         let missing = self.lanes.keys().find(|(lane, journal)| {
@@ -323,12 +377,19 @@ impl Sender {
         missing.map_or(Ok(()), |(lane, _)| Err(UnsoundAck::MissingLane(*lane)))
     }
 
+    fn check_received(&self, state: &LaneState) -> Result<(), UnsoundAck> {
+        match self.lanes.get(&(state.lane, state.journal)) {
+            Some(lane) if state.received < lane.acknowledged => Err(lane.contradicted_by(state)),
+            _ => Ok(()),
+        }
+    }
+
     fn release(&mut self, key: Key, through: u64) -> Option<Release> {
         let lane = self.lanes.get_mut(&key)?;
-        if through <= lane.released {
+        if through <= lane.acknowledged {
             return None;
         }
-        lane.released = through;
+        lane.acknowledged = through;
         while lane
             .batches
             .front()
@@ -347,5 +408,16 @@ impl Sender {
             through,
             skip,
         })
+    }
+}
+
+impl Lane {
+    const fn contradicted_by(&self, state: &LaneState) -> UnsoundAck {
+        UnsoundAck::Contradiction {
+            lane: state.lane,
+            received: state.received,
+            taken: state.taken,
+            acknowledged: self.acknowledged,
+        }
     }
 }

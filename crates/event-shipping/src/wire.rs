@@ -1,7 +1,7 @@
 //! Messages as bytes: a length (u32, little-endian) and postcard
 //! (<https://postcard.jamesmunns.com/wire-format>).
 
-use crate::{EdgeMessage, ToEdge};
+use crate::{EdgeMessage, LaneHello, SEQUENCE_LIMIT, ToEdge};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,6 +39,19 @@ pub enum WireError {
     /// More lanes than [`MAX_LANES`].
     #[error("{0} lanes are above the limit of {MAX_LANES}")]
     TooManyLanes(usize),
+    /// A sequence that no journal can have reached, or `released` above `acknowledged`.
+    #[error(
+        "lane {lane} claims acknowledged {acknowledged} and released {released}; released must not be \
+         above acknowledged, and both must be below {SEQUENCE_LIMIT}"
+    )]
+    Sequences {
+        /// The lane.
+        lane: u8,
+        /// The claim.
+        acknowledged: u64,
+        /// The claim.
+        released: u64,
+    },
 }
 
 /// What can be sent on a stream.
@@ -108,14 +121,17 @@ impl Message for EdgeMessage {
 
     fn expected(&self) -> usize {
         match self {
-            Self::Hello(hello) => HEADER_ROOM + hello.lanes.len() * 24,
+            Self::Hello(hello) => HEADER_ROOM + hello.lanes.len() * 32,
             Self::Batch(batch) => HEADER_ROOM + batch.payload.len(),
         }
     }
 
     fn validate(&self) -> Result<(), WireError> {
         match self {
-            Self::Hello(hello) => check_lanes(hello.lanes.len()),
+            Self::Hello(hello) => {
+                check_lanes(hello.lanes.len())?;
+                hello.lanes.iter().try_for_each(check_sequences)
+            }
             Self::Batch(_) => Ok(()),
         }
     }
@@ -139,6 +155,24 @@ const fn check_lanes(lanes: usize) -> Result<(), WireError> {
         Err(WireError::TooManyLanes(lanes))
     } else {
         Ok(())
+    }
+}
+
+const fn check_sequences(lane: &LaneHello) -> Result<(), WireError> {
+    let LaneHello {
+        lane,
+        acknowledged,
+        released,
+        ..
+    } = *lane;
+    if released <= acknowledged && acknowledged < SEQUENCE_LIMIT {
+        Ok(())
+    } else {
+        Err(WireError::Sequences {
+            lane,
+            acknowledged,
+            released,
+        })
     }
 }
 

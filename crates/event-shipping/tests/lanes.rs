@@ -2,8 +2,8 @@
 //! any moment: every event ends up in the store exactly once, in order.
 
 use event_shipping::{
-    Ack, Batch, BatchHeader, LaneHello, LaneKey, Lanes, Limits, Sender, UnsoundAck, Verdict,
-    Welcome,
+    Ack, Batch, BatchHeader, Claim, DisputeKind, LaneBounds, LaneHello, LaneKey, LaneState, Lanes,
+    Limits, Sender, SentLane, TooManyLanes, UnsoundAck, Verdict, Welcome,
 };
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -65,16 +65,22 @@ struct World {
     to_aggregator: VecDeque<Batch>,
     delivered: Option<Batch>,
     to_edge: VecDeque<Ack>,
-    connected: bool,
+    connected: Option<Welcome>,
 }
 
 fn fresh_sender(released: [u64; 2]) -> Sender {
-    let mut sender = Sender::new(Limits {
+    let limits = Limits {
         batches: 4,
         bytes: 1 << 20,
-    });
+    };
+    let mut sender = Sender::new(limits);
     for (lane, (number, journal)) in JOURNALS.into_iter().enumerate() {
-        sender.add_lane(number, journal, released[lane]);
+        sender.add_lane(SentLane {
+            lane: number,
+            journal,
+            acknowledged: released[lane],
+            released: released[lane],
+        });
     }
     sender
 }
@@ -92,7 +98,7 @@ impl World {
             to_aggregator: VecDeque::new(),
             delivered: None,
             to_edge: VecDeque::new(),
-            connected: false,
+            connected: None,
         }
     }
 
@@ -113,7 +119,7 @@ impl World {
             Step::Block => {}
             Step::Insert => self.insert(),
             Step::DeliverAck => self.deliver_ack(),
-            Step::Connect if !self.connected => self.connect(),
+            Step::Connect if self.connected.is_none() => self.connect(),
             Step::Connect => {}
             Step::Break => self.disconnect(),
             Step::RestartEdge => {
@@ -163,12 +169,15 @@ impl World {
     }
 
     fn deliver(&mut self) {
-        let (Some(batch), true) = (&self.delivered, self.connected) else {
+        let (Some(batch), Some(welcome)) = (&self.delivered, &self.connected) else {
             return;
         };
         let header = batch.header;
+        let is_its = |lane: &&LaneState| lane.journal == header.journal;
+        let welcomed = welcome.lanes.iter().find(is_its).expect("introduced");
         // Nothing an edge in order sends is ever refused.
-        if let Verdict::Accept { skip_through } = self.lanes.offer(NODE, &header).expect("no gap") {
+        let offered = self.lanes.offer(NODE, welcomed, &header);
+        if let Verdict::Accept { skip_through } = offered.expect("no gap") {
             self.pending.push(Accepted {
                 key: header.key(NODE),
                 header,
@@ -203,7 +212,7 @@ impl World {
     }
 
     fn deliver_ack(&mut self) {
-        if let (Some(ack), true) = (self.to_edge.pop_front(), self.connected) {
+        if let (Some(ack), Some(_)) = (self.to_edge.pop_front(), &self.connected) {
             let release = self.sender.ack(&ack).expect("the aggregator is in order");
             self.release(release);
         }
@@ -220,18 +229,20 @@ impl World {
         let lanes = hello
             .lanes
             .iter()
-            .map(|lane| self.lanes.hello(NODE, lane))
+            .map(|lane| self.lanes.hello(NODE, lane).0)
             .collect();
-        self.connected = true;
-        let releases = self
-            .sender
-            .welcome(&Welcome { lanes })
-            .expect("a sound welcome");
+        let welcome = Welcome { lanes };
+        assert_eq!(
+            self.sender.disputes(&welcome, |_, _| u64::MAX),
+            Ok(Vec::new())
+        );
+        let releases = self.sender.welcome(&welcome).expect("a sound welcome");
+        self.connected = Some(welcome);
         self.release(releases);
     }
 
     fn disconnect(&mut self) {
-        self.connected = false;
+        self.connected = None;
         self.to_aggregator.clear();
         self.delivered = None;
         self.to_edge.clear();
@@ -243,14 +254,14 @@ impl World {
     fn restart_aggregator(&mut self, forget: bool) {
         self.disconnect();
         self.pending.clear();
-        let checkpoint: Vec<_> = self.lanes.taken().collect();
+        let checkpoint: Vec<_> = self.lanes.remembered().collect();
         self.lanes = Lanes::default();
         let acknowledged = checkpoint
             .iter()
-            .all(|(key, taken)| self.released[usize::from(key.lane)] == *taken);
+            .all(|lane| self.released[usize::from(lane.key.lane)] == lane.taken);
         if !(forget && acknowledged && self.block.is_empty()) {
-            for (key, taken) in checkpoint {
-                self.lanes.restore(key, taken);
+            for lane in checkpoint {
+                self.lanes.restore(&lane);
             }
         }
         for batch in &self.block {
@@ -313,37 +324,141 @@ fn header(after: u64, first: u64, last: u64) -> BatchHeader {
     }
 }
 
-#[test]
-fn a_gap_is_refused_and_changes_nothing() {
-    let mut lanes = Lanes::default();
-    lanes.hello(
-        NODE,
-        &LaneHello {
-            lane: 0,
-            journal: 11,
-            released: 4,
-        },
-    );
-    assert!(lanes.offer(NODE, &header(5, 6, 7)).is_err());
-    assert_eq!(
-        lanes.offer(NODE, &header(3, 4, 9)),
-        Ok(Verdict::Accept { skip_through: 4 })
-    );
-    assert_eq!(
-        lanes.offer(NODE, &header(3, 4, 9)),
-        Ok(Verdict::Duplicate { taken: 4 })
-    );
+fn introduction(journal: u64, acknowledged: u64) -> LaneHello {
+    LaneHello {
+        lane: 0,
+        journal,
+        acknowledged,
+        released: acknowledged,
+    }
 }
 
 #[test]
-fn a_lane_that_was_not_introduced_is_refused() {
-    assert!(Lanes::default().offer(NODE, &header(0, 1, 1)).is_err());
+fn a_gap_is_refused_and_changes_nothing() {
+    let mut lanes = Lanes::default();
+    let (welcomed, claim) = lanes.hello(NODE, &introduction(11, 4));
+    assert_eq!(claim, Claim::Accepted);
+    let mut offer = |header| lanes.offer(NODE, &welcomed, &header);
+    assert!(offer(header(5, 6, 7)).is_err());
+    assert_eq!(
+        offer(header(3, 4, 9)),
+        Ok(Verdict::Accept { skip_through: 4 })
+    );
+    assert_eq!(offer(header(3, 4, 9)), Ok(Verdict::Duplicate { taken: 4 }));
+}
+
+#[test]
+fn claim_of_a_stranger_changes_no_lane() {
+    let mut lanes = Lanes::default();
+    let huge = introduction(11, 1 << 61);
+    // Before the lane is known, and after.
+    lanes.hello(NODE, &huge);
+    assert!(lanes.is_empty());
+    let (welcomed, _) = lanes.hello(NODE, &introduction(11, 0));
+    assert_eq!((welcomed.received, welcomed.taken), (0, 0));
+    let offered = lanes.offer(NODE, &welcomed, &header(0, 1, 3));
+    assert_eq!(offered, Ok(Verdict::Accept { skip_through: 0 }));
+    let (answer, claim) = lanes.hello(NODE, &huge);
+    assert_eq!(claim, Claim::Ignored);
+    assert_eq!((answer.received, answer.taken), (3, 0));
+    let offered = lanes.offer(NODE, &welcomed, &header(3, 4, 5));
+    assert_eq!(offered, Ok(Verdict::Accept { skip_through: 3 }));
+}
+
+#[test]
+fn lanes_are_bounded_per_node_and_in_total() {
+    let bounds = LaneBounds {
+        lanes: 3,
+        lanes_per_node: 2,
+        forget_after_days: 1,
+    };
+    let mut lanes = Lanes::new(bounds, 0);
+    let mut accept = |node, journal| {
+        let (welcomed, _) = lanes.hello(node, &introduction(journal, 0));
+        let header = BatchHeader {
+            journal,
+            ..header(0, 1, 1)
+        };
+        lanes.offer(node, &welcomed, &header).map(drop)
+    };
+    assert!(accept(1, 1).is_ok() && accept(1, 2).is_ok());
+    assert_eq!(accept(1, 3), Err(TooManyLanes { node: 1 }.into()));
+    assert!(accept(2, 1).is_ok());
+    assert_eq!(accept(3, 1), Err(TooManyLanes { node: 3 }.into()));
+    assert_eq!(lanes.check_room(1, &[introduction(1, 0)]), Ok(()));
+    assert!(lanes.check_room(1, &[introduction(9, 0)]).is_err());
+    // Of the same node a complete lane gives way.
+    let key = |journal| LaneKey {
+        node: 1,
+        lane: 0,
+        journal,
+    };
+    lanes.take(key(2), 1);
+    assert_eq!(lanes.check_room(1, &[introduction(9, 0)]), Ok(()));
+    let (welcomed, _) = lanes.hello(1, &introduction(9, 0));
+    let header = BatchHeader {
+        journal: 9,
+        ..header(0, 1, 1)
+    };
+    assert!(lanes.offer(1, &welcomed, &header).is_ok());
+    assert!(lanes.state(key(1)).is_some() && lanes.state(key(2)).is_none());
+}
+
+#[test]
+fn complete_idle_lanes_are_forgotten_day_by_day() {
+    let bounds = LaneBounds {
+        forget_after_days: 2,
+        ..LaneBounds::default()
+    };
+    let mut lanes = Lanes::new(bounds, 0);
+    let key = |journal| LaneKey {
+        node: NODE,
+        lane: 0,
+        journal,
+    };
+    for journal in 1..=3 {
+        lanes.take(key(journal), 5);
+    }
+    lanes.recover(key(3), 6);
+    assert_eq!(lanes.observe_day(20_000), 0);
+    // A clock that steps by years ages lanes by one day, and a day is counted once.
+    assert_eq!(lanes.observe_day(30_000), 0);
+    assert_eq!(lanes.observe_day(30_000), 0);
+    // The checkpoint keeps the count over a restart.
+    let mut after = Lanes::new(bounds, lanes.day());
+    lanes.remembered().for_each(|lane| after.restore(&lane));
+    after.recover(key(3), 6);
+    assert_eq!(after.observe_day(30_001), 0);
+    after.hello(NODE, &introduction(2, 0));
+    assert_eq!(after.observe_day(30_002), 1);
+    let known = |journal| after.state(key(journal)).is_some();
+    assert!(!known(1) && known(2) && known(3), "incomplete or in use");
+}
+
+#[test]
+fn disputes_name_other_writers_and_restored_aggregators() {
+    let sender = fresh_sender([50, 0]);
+    let kind = |received| {
+        let state = |lane, journal, received| LaneState {
+            lane,
+            journal,
+            received,
+            taken: received,
+        };
+        let lanes = vec![state(0, 11, received), state(1, 12, 0)];
+        let disputes = sender.disputes(&Welcome { lanes }, |_, _| 100);
+        disputes.expect("sound").first().map(|dispute| dispute.kind)
+    };
+    assert_eq!(kind(49), Some(DisputeKind::AggregatorRestored));
+    assert_eq!(kind(50), None);
+    assert_eq!(kind(100), None);
+    assert_eq!(kind(101), Some(DisputeKind::OtherWriter));
 }
 
 #[test]
 fn an_acknowledgement_of_what_was_never_sent_is_refused() {
     let mut sender = fresh_sender([0; 2]);
-    let state = |lane, journal, received| event_shipping::LaneState {
+    let state = |lane, journal, received| LaneState {
         lane,
         journal,
         received,

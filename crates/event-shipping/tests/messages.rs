@@ -3,7 +3,7 @@
 use event_shipping::{
     Ack, Batch, BatchHeader, EdgeMessage, Hello, LaneHello, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE,
     MAX_LANES, MAX_RAW_BYTES, Message, OpenError, PROTOCOL, ReadError, Refuse, RefuseCode,
-    SealError, Sealer, Span, ToEdge, WireError, open, read_message, write_message,
+    SEQUENCE_LIMIT, SealError, Sealer, Span, ToEdge, WireError, open, read_message, write_message,
 };
 use proptest::prelude::*;
 
@@ -193,7 +193,8 @@ fn control_messages_keep_their_own_limit() {
             LaneHello {
                 lane: 0,
                 journal: u64::MAX,
-                released: u64::MAX
+                acknowledged: SEQUENCE_LIMIT - 1,
+                released: SEQUENCE_LIMIT - 1,
             };
             lanes
         ];
@@ -218,6 +219,33 @@ fn control_messages_keep_their_own_limit() {
         EdgeMessage::from_body(&body),
         Err(WireError::TooLong { .. })
     ));
+}
+
+#[test]
+fn sequences_that_no_journal_reaches_are_refused() {
+    assert_eq!(SEQUENCE_LIMIT, event_journal::SEQ_LIMIT);
+    let hello = |acknowledged, released| {
+        let lanes = vec![LaneHello {
+            lane: 0,
+            journal: 1,
+            acknowledged,
+            released,
+        }];
+        EdgeMessage::Hello(Hello {
+            protocol: PROTOCOL,
+            node: 1,
+            software: String::new(),
+            lanes,
+        })
+    };
+    assert!(hello(9, 9).to_frame().is_ok());
+    for (acknowledged, released) in [(SEQUENCE_LIMIT, 0), (u64::MAX, u64::MAX), (9, 10)] {
+        let refused = hello(acknowledged, released).to_frame();
+        assert!(
+            matches!(refused, Err(WireError::Sequences { .. })),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]

@@ -12,6 +12,10 @@ pub const FORMAT_VERSION: u16 = 3;
 /// No event is longer than this, in bytes.
 pub const MAX_EVENT_BYTES: usize = 16 * 1024;
 
+/// No event of any version is shorter, in bytes: an identity check of version 2 with nothing in it, a byte
+/// for each of its eight fields and kinds.
+pub const MIN_EVENT_BYTES: usize = 8;
+
 /// An event did not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the event does not fit into {room} bytes")]

@@ -15,7 +15,9 @@ pub use click_id::{
     CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, InvalidKeyId, KeyId, KeyRing, MacKey,
     MissingKey,
 };
-pub use codec::{DecodeError, EncodeError, FORMAT_VERSION, MAX_EVENT_BYTES, decode, encode};
+pub use codec::{
+    DecodeError, EncodeError, FORMAT_VERSION, MAX_EVENT_BYTES, MIN_EVENT_BYTES, decode, encode,
+};
 pub use event::{Device, Event, Flags, Geo, Link, SUB_COUNT, UserAgent, Visit};
 pub use money::{
     Conversion, ConversionKind, ConversionStatus, KycStatus, KycUpdate, Money, Rejection,

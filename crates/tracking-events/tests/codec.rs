@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use tracking_events::{
     ClickId, ClickIdParts, Conversion, ConversionKind, ConversionStatus, CostMicros, DecodeError,
     Device, Event, FORMAT_VERSION, Flags, Geo, KeyId, KeyRing, KycStatus, KycUpdate, LaneId, Link,
-    LinkId, MAX_EVENT_BYTES, MacKey, Micros, Money, NodeId, Rejection, Seq, SignedRequest, Stated,
-    UserAgent, Visit, VisitorId, decode, encode,
+    LinkId, MAX_EVENT_BYTES, MIN_EVENT_BYTES, MacKey, Micros, Money, NodeId, Rejection, Seq,
+    SignedRequest, Stated, UserAgent, Visit, VisitorId, decode, encode,
 };
 
 fn id(number: u64) -> ClickId {
@@ -236,3 +236,31 @@ const FROZEN_3: [&str; 3] = [
     "0387ad4bc3d62501610262630002030104504f53540161026263020b782d7369676e617475726501610c636f6e74656e742d74797065026263026263",
     "0487ad4b016102626387ad030001640161930387878787878787878787878787878787",
 ];
+
+#[test]
+fn smallest_event_of_any_version_has_the_least_bytes() {
+    // An identity check of version 2 whose numbers are all 0 and whose texts are all empty.
+    let smallest = [3, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(smallest.len(), MIN_EVENT_BYTES);
+    assert!(decode(2, &smallest).is_ok());
+    // Each field takes a byte or more, whatever it holds.
+    for version in 1..=FORMAT_VERSION {
+        for kind in 0..=u8::MAX {
+            for length in 0..MIN_EVENT_BYTES {
+                let mut bytes = vec![0; length];
+                bytes.iter_mut().take(1).for_each(|first| *first = kind);
+                assert!(decode(version, &bytes).is_err(), "{bytes:?} of {version}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn shorter_bytes_are_no_event(
+        bytes in prop::collection::vec(any::<u8>(), 0..MIN_EVENT_BYTES),
+        version in 1..=FORMAT_VERSION,
+    ) {
+        prop_assert!(decode(version, &bytes).is_err());
+    }
+}

@@ -58,13 +58,7 @@ async fn greet<S: Storage, D: Dial>(
         .map_err(|error| Reason::new("write", error))?;
     let answer = read_message::<ToEdge>(receive, MAX_CONTROL_MESSAGE);
     match tokio::time::timeout(WELCOME_TIMEOUT, answer).await {
-        Ok(Ok(Some(ToEdge::Welcome(welcome)))) => {
-            shipper
-                .spool
-                .welcome(&welcome)
-                .map_err(|error| Reason::new("unsound", error))?;
-            Ok(())
-        }
+        Ok(Ok(Some(ToEdge::Welcome(welcome)))) => shipper.spool.welcome(&welcome),
         Ok(Ok(Some(ToEdge::Refuse(refuse)))) => Err(Reason::refused(refuse)),
         Ok(Ok(Some(ToEdge::Ack(_)))) => Err(Reason::new("unsound", "an Ack before the Welcome")),
         Ok(Ok(None)) => Err(Reason::new("connection", "closed before the Welcome")),

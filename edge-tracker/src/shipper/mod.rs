@@ -4,12 +4,15 @@
 
 mod certificates;
 mod conversation;
+mod lane;
+mod progress;
 mod quic;
 mod spool;
 
 pub use certificates::{Certificates, Credentials};
+pub use progress::Progress;
 pub use quic::Quic;
-pub use spool::{Progress, Spool};
+pub use spool::Spool;
 
 use crate::metrics::Metrics;
 use conversation::Ended;

@@ -231,7 +231,7 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
         let whole = input.u8() & 1 == 1;
         let mut content = Vec::new();
         if whole {
-            content.extend_from_slice(b"FZCHKPT1");
+            content.extend_from_slice(b"FZCHKPT2");
             while input.0.len() >= 8 {
                 content.extend_from_slice(&input.u64().to_le_bytes());
             }
@@ -243,22 +243,21 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
         let path = spool.dir.path().join("lane-0/checkpoint");
         fs::write(&path, &content).expect("writable");
         let mut journal = opened(spool.dir.path());
-        let (released, seals) = (
-            journal.readers[0].released(),
-            journal.readers[0].seals().to_vec(),
-        );
+        let reader = &journal.readers[0];
+        let (released, acknowledged) = (reader.released(), reader.acknowledged());
+        let seals = reader.seals().to_vec();
         let aside = path.with_extension("corrupt");
         if aside.exists() {
-            assert!((released, seals.is_empty()) == (0, true));
+            assert!((released, acknowledged, seals.is_empty()) == (0, 0, true));
             assert_eq!(fs::read(&aside).expect("kept"), content);
         } else {
             // Only what was written as one is taken for one.
-            assert_eq!(content.len(), 8 + 8 + seals.len() * 24 + 4);
+            assert_eq!(content.len(), 8 + 16 + seals.len() * 24 + 4);
             let numbers = seals.iter().flat_map(|it| [it.after, it.first, it.last]);
-            let numbers = [released].into_iter().chain(numbers);
+            let numbers = [released, acknowledged].into_iter().chain(numbers);
             let written: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
             assert_eq!(content[8..content.len() - 4], written);
-            let known = seals.iter().map(|it| it.last).fold(released, u64::max);
+            let known = seals.iter().map(|it| it.last).fold(acknowledged, u64::max);
             assert!(journal.writers[0].next_seq() > known);
         }
         let mut raw = Vec::new();
@@ -356,11 +355,12 @@ pub(crate) mod seeds {
             [1].into_iter().chain(bytes).collect::<Vec<u8>>()
         };
         vec![
-            numbers(&[5]),
-            numbers(&[5, 5, 6, 9, 9, 10, 12]),
-            numbers(&[9, 1]),
-            numbers(&[u64::MAX]),
-            [&[0][..], b"FZCHKPT1 and more"].concat(),
+            numbers(&[5, 5]),
+            numbers(&[5, 7, 5, 6, 9, 9, 10, 12]),
+            numbers(&[9, 9, 1]),
+            numbers(&[9, 8]),
+            numbers(&[0, u64::MAX]),
+            [&[0][..], b"FZCHKPT2 and more"].concat(),
             vec![],
         ]
     }

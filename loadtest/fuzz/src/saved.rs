@@ -41,7 +41,7 @@ pub(crate) fn blocks(bytes: &[u8]) {
             if choice >> bit & 1 == 1 {
                 let whole = choice >> 6 & 1 == 1;
                 let content = if whole {
-                    sealed(b"FZCHECK1", body)
+                    sealed(b"FZCHECK2", body)
                 } else {
                     body.to_vec()
                 };

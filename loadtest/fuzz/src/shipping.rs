@@ -143,6 +143,7 @@ pub(crate) mod seeds {
         let lanes = [0, 1].map(|lane| LaneHello {
             lane,
             journal: 7,
+            acknowledged: 310,
             released: 300,
         });
         let states = [0, 1].map(|lane| LaneState {

@@ -6,7 +6,7 @@ use daemon::settings::{ByteSize, Period, Within};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::settings::AggregatorSettings;
 use edge_tracker::shipper::{Progress, Shipper, Spool};
-use event_journal::{LaneReader, LaneWriter, Options, Unkept, Upkeep, open_on};
+use event_journal::{JournalIds, LaneReader, LaneWriter, Options, Unkept, Upkeep, open_on};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl Edge {
         let Unkept {
             writers,
             readers,
-            journal,
+            ids,
             upkeep,
             ..
         } = journal;
@@ -58,13 +58,13 @@ impl Edge {
         tasks.spawn(self.clone().keep(upkeep, disk.clone(), sound));
         tasks.spawn(save_filters(progress.clone()));
         let (_stop, stopped) = watch::channel(false);
-        tasks.spawn(self.shipper(journal, readers, progress).run(stopped));
+        tasks.spawn(self.shipper(ids, readers, progress).run(stopped));
         self.visitors(writers, &disk, Random::new(seed)).await;
     }
 
     fn shipper(
         &self,
-        journal: u64,
+        ids: JournalIds<Model>,
         readers: Vec<LaneReader<Model>>,
         progress: Arc<Progress>,
     ) -> Shipper<Model, Dialling> {
@@ -74,7 +74,7 @@ impl Edge {
             batch_age: Within::new(Period(Duration::from_millis(100))),
         };
         let metrics = Metrics::new();
-        let spool = Spool::new(journal, readers, progress, &settings, metrics.clone());
+        let spool = Spool::new(ids, readers, progress, &settings, metrics.clone());
         Shipper {
             node: NodeId(self.node),
             dial: Dialling {

@@ -6,8 +6,8 @@ use super::flow::Share;
 use anyhow::{Context as _, bail};
 use event_shipping::tls::SERVER_NAME;
 use event_shipping::{
-    BATCH_BYTES, EdgeMessage, IN_FLIGHT, MAX_CONTROL_MESSAGE, Sealer, Sender, Span, ToEdge,
-    read_message, write_message,
+    BATCH_BYTES, EdgeMessage, IN_FLIGHT, MAX_CONTROL_MESSAGE, Sealer, Sender, SentLane, Span,
+    ToEdge, read_message, write_message,
 };
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -64,7 +64,12 @@ impl Edge {
         let connection = connecting.await.context("cannot connect")?;
         let (mut send, mut receive) = connection.open_bi().await?;
         let mut sender = Sender::new(IN_FLIGHT);
-        sender.add_lane(LANE, JOURNAL, 0);
+        sender.add_lane(SentLane {
+            lane: LANE,
+            journal: JOURNAL,
+            acknowledged: 0,
+            released: 0,
+        });
         let hello = EdgeMessage::Hello(sender.hello(node.0, "simulated"));
         write_message(&mut send, &hello).await?;
         match read_message(&mut receive, MAX_CONTROL_MESSAGE).await? {

@@ -1,0 +1,286 @@
+//! One lane on its way to the aggregator: which of its sequences go under which journal id, what is read
+//! next, and up to where everything was acknowledged. Sends nothing itself.
+
+use event_journal::{IdRange, LaneReader, ReadError, Run, Seal};
+use event_shipping::{SentLane, Span};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use storage::Storage;
+
+/// Sequences that go under one journal id.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    first: u64,
+    /// The last sequence; `u64::MAX` in the range that new events go to.
+    last: u64,
+    journal: u64,
+    /// Up to where it was acknowledged, 0 for nothing.
+    acknowledged: u64,
+}
+
+impl Range {
+    fn is_complete(&self, pushed: impl Fn(u64) -> u64) -> bool {
+        pushed(self.journal).min(self.last) <= self.acknowledged
+    }
+}
+
+/// A lane that is shipped.
+#[derive(Debug)]
+pub(super) struct ShippedLane<S: Storage> {
+    reader: LaneReader<S>,
+    /// In order; those that are complete are gone.
+    ranges: Vec<Range>,
+    /// Which range is being read.
+    reading: usize,
+    /// Everything up to here was sealed or is to be left out.
+    position: u64,
+    /// Boundaries sealed before a restart, to be sealed identically.
+    remembered: VecDeque<Seal>,
+    waiting_since: Option<Instant>,
+}
+
+/// What [`ShippedLane::read`] did.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The frames of a batch were read.
+    Read(Span, Run),
+    /// Something else is to be read next.
+    Again,
+    /// There is nothing to read.
+    Nothing,
+}
+
+impl<S: Storage> ShippedLane<S> {
+    pub(super) fn new(reader: LaneReader<S>, ids: &[IdRange]) -> Self {
+        let mut lane = Self {
+            reader,
+            ranges: Vec::new(),
+            reading: 0,
+            position: 0,
+            remembered: VecDeque::new(),
+            waiting_since: None,
+        };
+        lane.start(ids);
+        lane
+    }
+
+    /// Begins after what was acknowledged, as after a restart, with these ids.
+    pub(super) fn start(&mut self, ids: &[IdRange]) {
+        let acknowledged = self.reader.acknowledged();
+        let lasts = ids.iter().skip(1).map(|next| next.first - 1);
+        let ranges = ids.iter().zip(lasts.chain([u64::MAX])).map(|(id, last)| {
+            let before = self.ranges.iter().find(|it| it.journal == id.journal);
+            let all = if acknowledged >= id.first {
+                acknowledged.min(last)
+            } else {
+                0
+            };
+            Range {
+                first: id.first,
+                last,
+                journal: id.journal,
+                acknowledged: before.map_or(all, |it| it.acknowledged.min(last).max(all)),
+            }
+        });
+        let start = self.reader.start();
+        let holds_events = |range: &Range| {
+            range.last >= start.first_own || start.last_found >= range.first.max(acknowledged + 1)
+        };
+        let ranges = ranges.filter(|range| range.last > acknowledged && holds_events(range));
+        self.ranges = ranges.collect();
+        self.reading = 0;
+        self.position = acknowledged;
+        self.reader.seek(acknowledged);
+        let whole = |seal: &&Seal| {
+            let holds = |range: &Range| range.first <= seal.first && seal.last <= range.last;
+            self.ranges.iter().any(holds)
+        };
+        let seals = self.reader.seals().iter();
+        let open = seals.filter(|seal| seal.last > acknowledged);
+        self.remembered = open.take_while(whole).copied().collect();
+        self.waiting_since = None;
+    }
+
+    pub(super) fn number(&self) -> u8 {
+        self.reader.lane()
+    }
+
+    /// Up to where everything was acknowledged.
+    pub(super) const fn acknowledged(&self) -> u64 {
+        self.reader.acknowledged()
+    }
+
+    /// What a sender must know of each journal id of this lane.
+    pub(super) fn sent_lanes(&self) -> impl Iterator<Item = SentLane> + '_ {
+        self.ranges.iter().map(|range| SentLane {
+            lane: self.number(),
+            journal: range.journal,
+            acknowledged: range.acknowledged,
+            released: self.reader.released(),
+        })
+    }
+
+    /// Up to where sequences can have been given out under this id: an earlier process's end where this one
+    /// begins.
+    pub(super) fn given_out(&self, journal: u64) -> u64 {
+        let range = self.ranges.iter().find(|it| it.journal == journal);
+        let last = range.map_or(u64::MAX, |range| range.last);
+        if last == u64::MAX {
+            self.reader.last_committed()
+        } else {
+            last
+        }
+    }
+
+    /// Whether new events go under this id.
+    pub(super) fn is_current(&self, journal: u64) -> bool {
+        self.ranges.last().is_some_and(|it| it.journal == journal)
+    }
+
+    /// From where on a journal needs another id, so that nothing is lost that was not acknowledged.
+    pub(super) fn split_of(&self, journal: u64) -> Option<u64> {
+        let range = self.ranges.iter().find(|it| it.journal == journal)?;
+        let first = range.first.max(range.acknowledged + 1);
+        (first <= range.last).then_some(first)
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.reader.backlog() == 0 && self.reading + 1 == self.ranges.len()
+    }
+
+    /// Whether a batch is to be sealed now.
+    pub(super) fn is_due(&mut self, bytes: u64, age: Duration, now: Instant) -> bool {
+        // Older ranges grow no more.
+        if !self.remembered.is_empty() || self.reading + 1 < self.ranges.len() {
+            return true;
+        }
+        let backlog = self.reader.backlog();
+        if backlog == 0 {
+            self.waiting_since = None;
+            return false;
+        }
+        let since = *self.waiting_since.get_or_insert(now);
+        backlog >= bytes || now.saturating_duration_since(since) >= age
+    }
+
+    /// Appends the next batch's frames to `frames`; no batch has events of two ranges.
+    pub(super) fn read(&mut self, bytes: usize, frames: &mut Vec<u8>) -> Result<Step, ReadError> {
+        let range = self.ranges[self.reading];
+        let last = self.reading + 1 == self.ranges.len();
+        let run = match self.remembered.front().copied() {
+            Some(seal) if seal.first <= range.last => {
+                self.remembered.pop_front();
+                // What the aggregator had taken was passed over before the restart.
+                if self.position < seal.after {
+                    self.remembered.clear();
+                    return Ok(Step::Again);
+                }
+                match self.reader.read_exact(&seal, frames) {
+                    Ok(run) => Some(run),
+                    Err(error) => {
+                        tracing::warn!(lane = self.number(), %error, "batches sealed before the restart can't be sealed identically; sealing again");
+                        self.remembered.clear();
+                        return Ok(Step::Again);
+                    }
+                }
+            }
+            _ => self.reader.read_up_to(range.last, bytes, frames)?,
+        };
+        let Some(run) = run else {
+            return Ok(if last {
+                Step::Nothing
+            } else {
+                self.next_range()
+            });
+        };
+        self.waiting_since = None;
+        Ok(Step::Read(span(self.number(), &range, &run), run))
+    }
+
+    fn next_range(&mut self) -> Step {
+        self.reading += 1;
+        let range = self.ranges[self.reading];
+        // Its beginning may have been acknowledged while older ranges were not.
+        if range.acknowledged > self.position {
+            self.position = range.acknowledged;
+            self.reader.seek(range.acknowledged);
+        }
+        Step::Again
+    }
+
+    /// The batch of `run` was sealed.
+    pub(super) fn sealed(&mut self, run: &Run) {
+        let (after, first, last) = (run.after, run.first, run.last);
+        self.position = last;
+        self.reader.remember_seal(Seal { after, first, last });
+    }
+
+    /// The batch was not sealed: the same events are read again.
+    pub(super) fn read_again(&mut self) {
+        self.reader.seek(self.position);
+    }
+
+    /// Up to where everything was sealed.
+    pub(super) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The aggregator has a journal up to `through`; with `skip` that was not read yet.
+    pub(super) fn acknowledge(&mut self, journal: u64, through: u64, skip: bool) {
+        let Some(number) = self.ranges.iter().position(|it| it.journal == journal) else {
+            return;
+        };
+        let range = &mut self.ranges[number];
+        let through = through.min(range.last);
+        range.acknowledged = range.acknowledged.max(through);
+        if skip && number == self.reading && through > self.position {
+            self.position = through;
+            self.reader.seek(through);
+            self.remembered.retain(|seal| seal.first > through);
+        }
+    }
+
+    /// Drops ranges of which everything was acknowledged and returns their journals. `pushed` tells up to
+    /// where each journal was given to the sender.
+    pub(super) fn settle(&mut self, pushed: impl Fn(u64) -> u64) -> Vec<u64> {
+        let mut complete = Vec::new();
+        let mut acknowledged = 0;
+        while self.reading > 0 && self.ranges[0].is_complete(&pushed) {
+            let range = self.ranges.remove(0);
+            self.reading -= 1;
+            acknowledged = range.last;
+            complete.push(range.journal);
+        }
+        let acknowledged = acknowledged.max(self.ranges[0].acknowledged);
+        self.reader.acknowledge(acknowledged);
+        complete
+    }
+
+    /// Lets the journal delete what was acknowledged and lies within `covered`; false when that is nothing
+    /// new.
+    pub(super) fn release(&mut self, covered: u64) -> bool {
+        let through = self.reader.acknowledged().min(covered);
+        let more = through > self.reader.released();
+        if more {
+            self.reader.release(through);
+        }
+        more
+    }
+}
+
+/// The first batch under an id follows on nothing.
+fn span(lane: u8, range: &Range, run: &Run) -> Span {
+    Span {
+        lane,
+        journal: range.journal,
+        format_version: run.format_version,
+        after: if run.after < range.first {
+            0
+        } else {
+            run.after
+        },
+        first: run.first,
+        last: run.last,
+        events: run.events,
+    }
+}

@@ -1,0 +1,68 @@
+//! How far each lane has come, as those who save the filters must know it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How far each lane has come, shared with those who save the filters.
+#[derive(Debug)]
+pub struct Progress {
+    lanes: Vec<LaneProgress>,
+}
+
+#[derive(Debug)]
+struct LaneProgress {
+    lane: u8,
+    sealed: AtomicU64,
+    covered: AtomicU64,
+}
+
+impl Progress {
+    /// `covered` tells up to where the saved filters know each lane.
+    #[must_use]
+    pub fn new(lanes: impl Iterator<Item = (u8, u64)>) -> Self {
+        let progress = |(lane, covered)| LaneProgress {
+            lane,
+            sealed: AtomicU64::new(covered),
+            covered: AtomicU64::new(covered),
+        };
+        Self {
+            lanes: lanes.map(progress).collect(),
+        }
+    }
+
+    /// Up to where each lane was sealed. Whoever saves the filters after asking has saved at least
+    /// this much: an event enters the filters before it enters the journal.
+    #[must_use]
+    pub fn sealed(&self) -> Vec<(u8, u64)> {
+        self.lanes
+            .iter()
+            .map(|lane| (lane.lane, lane.sealed.load(Ordering::Acquire)))
+            .collect()
+    }
+
+    /// Filters that know the lanes up to `marks` are saved: the journal need not keep those events
+    /// for them any longer.
+    pub fn covered(&self, marks: &[(u8, u64)]) {
+        for (lane, through) in marks {
+            if let Some(known) = self.find(*lane) {
+                known.covered.fetch_max(*through, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// The lane was sealed up to `through`, or need not be.
+    pub(super) fn sealed_through(&self, lane: u8, through: u64) {
+        if let Some(known) = self.find(lane) {
+            known.sealed.fetch_max(through, Ordering::AcqRel);
+        }
+    }
+
+    /// Up to where the saved filters know the lane; everything where they do not matter.
+    pub(super) fn covered_through(&self, lane: u8) -> u64 {
+        let covered = |known: &LaneProgress| known.covered.load(Ordering::Acquire);
+        self.find(lane).map_or(u64::MAX, covered)
+    }
+
+    fn find(&self, lane: u8) -> Option<&LaneProgress> {
+        self.lanes.iter().find(|known| known.lane == lane)
+    }
+}
