@@ -22,10 +22,13 @@ use std::sync::{Arc, Mutex};
 use storage::Storage;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tracking_events::Micros;
+use trusted_clock::{Tolerance, TrustedClock};
 
 /// An aggregator that nobody has connected to yet.
 pub struct Centre<S: Storage> {
     pub(crate) health: Arc<Health>,
+    pub(crate) clock: Arc<TrustedClock>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) shared: Shared,
     pipeline: Pipeline<S>,
@@ -83,6 +86,8 @@ impl<S: Storage> Centre<S> {
         ));
         report_queue::register(&reports, registry)?;
         let health = Arc::new(Health::starting());
+        let clock = TrustedClock::new(Tolerance::from(&settings.clock), Micros(0));
+        let clock = Arc::new(clock);
         let intake = Arc::new(Intake::new(bounds(settings), &recovered));
         let verification = Verification::open(settings.reports.as_ref(), registry)?;
         let (phase, watched) = watch::channel(Phase::Serving);
@@ -99,6 +104,7 @@ impl<S: Storage> Centre<S> {
             quarantine: Quarantine::new(storage, &settings.data_dir),
             metrics: metrics.clone(),
             health: Arc::clone(&health),
+            clock: Arc::clone(&clock),
             phase: watched.clone(),
         };
         let shared = Shared {
@@ -108,9 +114,11 @@ impl<S: Storage> Centre<S> {
             places: Places::new(settings.limits.max_edges.get()),
             table: Arc::new(ConnectionTable::default()),
             connections: ConnectionMetrics::new(registry)?,
+            fleet: None,
         };
         Ok(Self {
             health,
+            clock,
             phase,
             shared,
             pipeline,

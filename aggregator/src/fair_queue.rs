@@ -7,6 +7,7 @@ use crate::intake::BlockSize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
+use tracking_events::Micros;
 
 /// Parts of a block that an edge's share is counted in.
 const SHARE_UNITS: u64 = 1 << 20;
@@ -45,7 +46,8 @@ impl FairQueue {
 
     /// Takes at least one batch, and no more than fill the block: always from the edge that has the
     /// smallest part of the block so far. An edge whose next batch does not fit begins the next block.
-    pub(crate) fn drain(&mut self, size: BlockSize) -> Vec<Entry> {
+    /// `now` is the trusted time, by which the time of reception is told: when a batch came there may have been none.
+    pub(crate) fn drain(&mut self, size: BlockSize, now: Micros) -> Vec<Entry> {
         let (mut rows, mut bytes) = (0, 0);
         let mut shares = BTreeMap::<u16, u64>::new();
         let mut passed_over = Vec::new();
@@ -63,11 +65,13 @@ impl FairQueue {
                 let (rows, bytes) = with(entry);
                 empty || (rows <= size.rows && bytes <= size.bytes)
             };
-            let Some(entry) = self.take_if(node, fits) else {
+            let Some((mut entry, since)) = self.take_if(node, fits) else {
                 passed_over.push(node);
                 continue;
             };
             (rows, bytes) = with(&entry);
+            let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            entry.received_at = now.0.saturating_sub(waited);
             *shares.entry(node).or_default() += share(&entry, size);
             entries.push(entry);
             self.next = node.wrapping_add(1);
@@ -89,15 +93,15 @@ impl FairQueue {
             .min_by_key(rank)
     }
 
-    fn take_if(&mut self, node: u16, fits: impl Fn(&Entry) -> bool) -> Option<Entry> {
+    fn take_if(&mut self, node: u16, fits: impl Fn(&Entry) -> bool) -> Option<(Entry, Instant)> {
         let queue = self.edges.get_mut(&node)?;
-        let (entry, _) = queue.pop_front_if(|(entry, _)| fits(entry))?;
+        let (entry, since) = queue.pop_front_if(|(entry, _)| fits(entry))?;
         if queue.is_empty() {
             self.edges.remove(&node);
         }
         self.rows -= entry.header.events as usize;
         self.bytes -= entry.header.raw_bytes as usize;
-        Some(entry)
+        Some((entry, since))
     }
 }
 
@@ -136,12 +140,13 @@ mod tests {
             key: header.key(node),
             skip_through: 0,
             header,
+            received_at: 0,
             payload: bytes::Bytes::new(),
         }
     }
 
     fn drained(queue: &mut FairQueue) -> Vec<(u16, u64)> {
-        let entries = queue.drain(SIZE).into_iter();
+        let entries = queue.drain(SIZE, Micros(0)).into_iter();
         entries
             .map(|entry| (entry.key.node, entry.header.last))
             .collect()

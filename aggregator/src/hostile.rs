@@ -51,6 +51,7 @@ pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, u
         key: header.key(1),
         skip_through,
         header,
+        received_at: 1_800_000_000_000_000,
         payload,
     };
     let block = Block {

@@ -17,6 +17,7 @@ pub(crate) use metrics::ConnectionMetrics;
 pub(crate) use places::Places;
 pub(crate) use table::ConnectionTable;
 
+use crate::fleet::Fleet;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use event_shipping::RefuseCode;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Places>,
     pub(crate) table: Arc<ConnectionTable>,
     pub(crate) connections: ConnectionMetrics,
+    /// What welcomes say of the fleet, where there is one.
+    pub(crate) fleet: Option<Arc<Fleet>>,
 }
 
 impl Shared {

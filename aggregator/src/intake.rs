@@ -98,6 +98,7 @@ impl Intake {
         let mut greeting = Greeting {
             welcome: Welcome {
                 lanes: Vec::with_capacity(hello.lanes.len()),
+                ..Welcome::default()
             },
             unconfirmed: Vec::new(),
             known_lanes: state.lanes.len(),
@@ -127,6 +128,7 @@ impl Intake {
                 key: header.key(node),
                 skip_through,
                 header,
+                received_at: 0,
                 payload,
             };
             state.hold(&entry);
@@ -155,13 +157,18 @@ impl Intake {
     }
 
     /// Waits until a block is full or its oldest batch old enough, and takes its batches.
-    pub(crate) async fn next_entries(&self, size: BlockSize) -> Vec<Entry> {
+    /// `now` is the trusted time.
+    pub(crate) async fn next_entries(
+        &self,
+        size: BlockSize,
+        now: impl Fn() -> Micros,
+    ) -> Vec<Entry> {
         loop {
             let wait = {
                 let mut state = self.lock();
                 match state.waiting.oldest_age() {
                     Some(age) if state.waiting.fills(size) || age >= size.age => {
-                        return state.waiting.drain(size);
+                        return state.waiting.drain(size, now());
                     }
                     Some(age) => size.age - age,
                     None => Duration::MAX,

@@ -14,6 +14,7 @@ mod explain;
 mod fair_queue;
 mod fatal;
 mod fence;
+mod fleet;
 mod health;
 mod history;
 #[doc(hidden)]

@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     pending_bytes: IntGauge,
     pub(crate) set_aside: IntCounter,
     pub(crate) clickhouse_up: IntGauge,
+    pub(crate) clock_wrong: IntGauge,
 }
 
 /// Makes and registers metrics.
@@ -173,6 +174,10 @@ impl Metrics {
             clickhouse_up: make.register(IntGauge::new(
                 "aggregator_clickhouse_up",
                 "1 when ClickHouse took the last thing it was asked, else 0.",
+            ))?,
+            clock_wrong: make.register(IntGauge::new(
+                "aggregator_clock_wrong",
+                "1 while the system clock is not followed, else 0.",
             ))?,
         })
     }

@@ -23,8 +23,11 @@ use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracking_events::Micros;
+use trusted_clock::TrustedClock;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How often a clock that shows an impossible time is looked at.
+const CLOCK_INTERVAL: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// When the store is opened.
@@ -48,6 +51,7 @@ pub(crate) struct Pipeline<S: Storage> {
     pub(crate) quarantine: Quarantine<S>,
     pub(crate) metrics: Metrics,
     pub(crate) health: Arc<Health>,
+    pub(crate) clock: Arc<TrustedClock>,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
@@ -61,6 +65,9 @@ impl<S: Storage> Pipeline<S> {
         database: impl Database,
         store: StoreOpening,
     ) -> Result<(), FatalError> {
+        if !self.has_time().await {
+            return Ok(());
+        }
         let (ready, blocks) = mpsc::channel(1);
         let tables = OnceCell::new();
         let builder = async {
@@ -70,6 +77,20 @@ impl<S: Storage> Pipeline<S> {
         let inserter = self.insert(blocks, &database, &tables);
         let evaluation = self.evaluate_while_serving(&database, &tables, store);
         tokio::try_join!(biased; builder, inserter, evaluation).map(drop)
+    }
+
+    /// Waits until there has been a trusted time: without one nothing is corrected rightly or expires
+    /// rightly. False when it is time to stop.
+    async fn has_time(&self) -> bool {
+        let mut phase = self.phase.clone();
+        while self.clock.read().trusted().is_none() {
+            tokio::select! {
+                biased;
+                _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return false,
+                () = tokio::time::sleep(CLOCK_INTERVAL) => {}
+            }
+        }
+        true
     }
 
     async fn build(&self, recovered: Recovered, size: BlockSize, ready: mpsc::Sender<Prepared>) {
@@ -87,7 +108,12 @@ impl<S: Storage> Pipeline<S> {
         loop {
             let next = async {
                 let place = ready.reserve().await.ok()?;
-                Some((place, self.intake.next_entries(size).await))
+                Some((
+                    place,
+                    self.intake
+                        .next_entries(size, || self.clock.read().estimate)
+                        .await,
+                ))
             };
             let (place, entries) = tokio::select! {
                 biased;

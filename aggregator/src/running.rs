@@ -3,6 +3,7 @@
 use crate::attribution::Attributor;
 use crate::centre::Centre;
 use crate::fatal::FatalError;
+use crate::fleet::Fleet;
 use crate::ingest::{self, Certificates, Phase};
 use crate::lock::DirectoryInUse;
 use crate::outgoing::{self, Courier, OutgoingError};
@@ -45,6 +46,9 @@ pub enum StartError {
         /// Why.
         cause: std::io::Error,
     },
+    /// The visitor salt can't be used.
+    #[error("[data_dir] {0}")]
+    VisitorSalt(#[from] visitor_salt::SaltFileError),
     /// Metrics can't be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -78,7 +82,10 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     daemon::private::restrict_directory(&settings.data_dir);
     let registry = Registry::new();
     let retention = set_aside::retention(&settings, &registry)?;
-    let centre = Centre::open(Disk, &settings, &registry)?;
+    let mut centre = Centre::open(Disk, &settings, &registry)?;
+    let clock = Arc::clone(&centre.clock);
+    let fleet = Arc::new(Fleet::open(&settings, Arc::clone(&clock))?);
+    centre.shared.fleet = Some(Arc::clone(&fleet));
     tls::load_or_create(&settings.tls.dir, &Subject::Aggregator)?;
     let files = Files::of(&settings.tls.dir, Role::Aggregator);
     let (certificates, identity) = Certificates::load(files, centre.shared.connections.clone())?;
@@ -88,13 +95,16 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         .local_addr()
         .map_err(listen("listen", settings.listen))?;
     let health = Arc::clone(&centre.health);
-    let courier = Courier::new(&settings, centre.ledger(), &registry)?;
+    let courier = Courier::new(&settings, centre.ledger(), Arc::clone(&clock), &registry)?;
     let attributor = Attributor::new(settings.clickhouse.clone(), centre.ledger(), &registry)?;
     let ledger = centre.ledger();
     let admin = daemon::admin::serve(
         settings.admin_listen,
         registry,
-        move || health.check(),
+        move || match clock.problem() {
+            Some(problem) => Err(format!("clock: {problem}")),
+            None => health.check(),
+        },
         move |path, query| outgoing::page(&ledger, path, query),
     )
     .await
@@ -102,6 +112,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let phase = centre.phase.clone();
     let retention = tokio::spawn(retention.run());
     let courier = courier.map(|courier| tokio::spawn(courier.run(phase.subscribe())));
+    tokio::spawn(fleet.watch(centre.shared.metrics.clone(), phase.subscribe()));
     let attributor = tokio::spawn(attributor.run(phase.subscribe()));
     let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone(), certificates));
     let pipeline = Some(tokio::spawn(centre.serve(settings.clickhouse)));

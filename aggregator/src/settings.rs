@@ -5,6 +5,7 @@ mod transport;
 pub(crate) use transport::{Transport, is_loopback};
 
 use crate::store::{StoreUrlError, check_url, has_password};
+use daemon::clock::ClockSettings;
 use daemon::files::{PrivateFileError, read_private, require_private};
 use daemon::retention::RetentionSettings;
 use daemon::settings::{ByteSize, Period, SettingsError, Within, load};
@@ -52,6 +53,12 @@ pub struct Settings {
     pub reports: Option<Reports>,
     /// What affiliates are told of their conversions; without it nothing.
     pub outgoing: Option<Outgoing>,
+    /// How visitors are told apart.
+    #[serde(default)]
+    pub visitor: Visitor,
+    /// How far the system clock is followed.
+    #[serde(default)]
+    pub clock: ClockSettings,
     /// When a block is full.
     #[serde(default)]
     pub blocks: Blocks,
@@ -159,6 +166,22 @@ pub struct Reports {
     /// The same for single currencies.
     #[serde(default)]
     pub unsigned_amounts_per_day: BTreeMap<String, u64>,
+}
+
+/// How visitors are told apart.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Visitor {
+    /// How long one salt of the visitor ids lasts; the same on every edge.
+    pub period: Within<Period, 1_000, 31_536_000_000>,
+}
+
+impl Default for Visitor {
+    fn default() -> Self {
+        Self {
+            period: Within::new(Period(Duration::from_millis(DAY_MS))),
+        }
+    }
 }
 
 /// A text that never reaches a log.

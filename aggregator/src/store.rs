@@ -14,6 +14,7 @@ mod limits;
 mod outbox;
 mod rebuild;
 mod sql;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -34,6 +35,7 @@ use prometheus::IntCounter;
 use sql::{Pool, Tx};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub(crate) use steady::SteadyClock;
 use thiserror::Error;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::timeout;
@@ -109,6 +111,7 @@ pub(crate) struct Ledger {
     pool: OnceCell<Pool>,
     /// Known once the store was established.
     epoch: OnceCell<Epoch>,
+    steady: OnceCell<SteadyClock>,
     announced: Notify,
     place_conflicts: IntCounter,
 }
@@ -125,6 +128,7 @@ impl Ledger {
             verification: None,
             pool: OnceCell::const_new(),
             epoch: OnceCell::const_new(),
+            steady: OnceCell::const_new(),
             announced: Notify::const_new(),
             place_conflicts: place_conflicts.expect("its name is valid"),
         }
@@ -171,8 +175,16 @@ impl Ledger {
             None => None,
         };
         let verification = self.verification.as_ref().zip(evidence.as_deref());
+        let announced_at = match self.announces {
+            true => Some(
+                self.steady_clock(tracking_events::Micros::now())
+                    .await?
+                    .now(),
+            ),
+            false => None,
+        };
         let mut tx = self.begin().await?;
-        let mut evaluator = Evaluator::new(self.announces, verification);
+        let mut evaluator = Evaluator::new(announced_at, verification);
         let mut evaluated = Vec::with_capacity(reports.len());
         for report in reports {
             evaluated.push(evaluator.evaluate(&mut tx, report).await?);

@@ -30,6 +30,7 @@ migrations! {
     4 "0004_attribution";
     5 "0005_epochs";
     6 "0006_uniqueness";
+    7 "0007_clock";
 }
 
 impl Migration {

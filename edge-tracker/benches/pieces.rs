@@ -12,6 +12,7 @@ use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::agent::{Agents, Recent};
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
 use edge_tracker::visitor::identity::{AgentDigest, Identity, Ids, Previous};
+use edge_tracker::visitor::salt::{Ratchet, SaltState};
 use std::env;
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -137,7 +138,8 @@ fn geo_file() -> Option<PathBuf> {
 }
 
 fn visitor_ids(criterion: &mut Criterion) {
-    let mut identity = Identity::new([7; 32], Duration::from_secs(24 * 3600));
+    let mut identity =
+        Identity::fixed(Ratchet::new(86_400_000_000, 20_000, SaltState([7; 32])).keys());
     let now = Micros(1_800_000_000_000_000);
     let digest = AgentDigest::of(AGENTS[0]);
     let mut next = addresses(v4);

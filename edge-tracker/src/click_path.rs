@@ -20,7 +20,7 @@ use crate::visitor::identity::Identity;
 use answer::Answer;
 use arc_swap::{ArcSwap, Cache};
 use bytes::{Bytes, BytesMut};
-use clock::Clock;
+use clock::{Clock, Now};
 use event_journal::LaneWriter;
 use function_host::{Failure, Matched};
 use http::{Request, Response, StatusCode, Uri};
@@ -35,6 +35,7 @@ use tracking_events::{
     ClickId, ClickIdParts, Event, Flags, KeyRing, LaneId, Link as EventLink, MAX_EVENT_BYTES,
     Micros, NodeId, Seq, Visit, VisitorId,
 };
+use trusted_clock::{Trust, TrustedClock};
 
 /// Room for some locations, one after another.
 const LOCATION_BYTES: usize = 4 << 10;
@@ -54,8 +55,10 @@ pub struct Shared {
     pub identity: Identity,
     /// Who has been here before.
     pub filters: Filters,
-    /// Signs click ids.
-    pub keys: KeyRing,
+    /// Signs click ids, swapped whole.
+    pub keys: Arc<ArcSwap<KeyRing>>,
+    /// The time of day, as far as it can be trusted.
+    pub clock: Arc<TrustedClock>,
     /// Whose word about the client's address is believed.
     pub client_address: ClientAddress,
     /// How much of an address is stored.
@@ -97,6 +100,7 @@ struct State {
     lane: LaneWriter,
     clock: Clock,
     links: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
+    keys: Cache<Arc<ArcSwap<KeyRing>>, Arc<KeyRing>>,
     agents: Recent,
     identity: Identity,
     query: Query,
@@ -125,8 +129,9 @@ impl ClickPath {
     pub fn new(shared: Arc<Shared>, metrics: WorkerMetrics, lane: LaneWriter) -> Self {
         let state = State {
             lane,
-            clock: Clock::new(),
+            clock: Clock::new(shared.clock.clone()),
             links: Cache::new(shared.links.clone()),
+            keys: Cache::new(shared.keys.clone()),
             agents: Recent::new(&shared.agents),
             identity: shared.identity.clone(),
             query: Query::default(),
@@ -217,6 +222,10 @@ impl ClickPath {
         request: &Request<B>,
     ) -> Result<(), Refusal> {
         let shared = &*self.shared;
+        // Signatures and clicks expire by the time, and what a function reports is paid by it.
+        if shared.clock.read().trust != Trust::System {
+            return Err(Refusal::ClockWrong);
+        }
         request::fits(request.uri(), shared.max_url_bytes)?;
         let heads = Heads::find(request.headers(), shared.client_address.header());
         let host = &mut self.state.borrow_mut().texts.host;
@@ -272,6 +281,7 @@ impl ClickPath {
             lane,
             clock,
             links,
+            keys,
             agents,
             identity,
             query,
@@ -282,9 +292,9 @@ impl ClickPath {
         let asked = Asked::read(shared, links.load(), request, &heads, query, texts)?;
         let visitor = Visitor::of(shared, agents, peer, &heads);
         let now = clock.at(parsed);
-        texts.fill(&asked, shared, &visitor, now);
-        let id = shared.keys.sign(ClickIdParts {
-            time: now,
+        texts.fill(&asked, shared, &visitor, now.estimate);
+        let id = keys.load().sign(ClickIdParts {
+            time: now.estimate,
             node: shared.node,
             lane: LaneId(lane.lane()),
             seq: Seq(lane.next_seq()),
@@ -301,7 +311,7 @@ impl ClickPath {
                 location,
             )?;
         }
-        visitor.remember(shared, identity, asked.used(), &mut visit);
+        visitor.remember(shared, identity, asked.used(), now, &mut visit);
         self.log(lane, &asked.event(visit), parsed);
         Ok(match &asked.redirect {
             Some(redirect) => {
@@ -441,13 +451,14 @@ impl<'r> Visitor<'r> {
     fn visit<'a>(
         &'a self,
         shared: &Shared,
-        now: Micros,
+        now: Now,
         id: ClickId,
         asked: &Asked<'a>,
         query: &'a Query,
         texts: &'a Texts,
     ) -> Visit<'a> {
         let mut flags = asked.flags;
+        flags.insert(now.flags);
         let referrer = if query.referrer().is_empty() {
             &self.referrer_header
         } else {
@@ -467,7 +478,7 @@ impl<'r> Visitor<'r> {
         }
         Visit {
             id,
-            time: now,
+            time: now.time,
             link: EventLink {
                 id: asked.link.id,
                 slug: asked.slug,
@@ -493,15 +504,22 @@ impl<'r> Visitor<'r> {
 
     /// Gives the visit its visitor, and marks it when that visitor used the link so before, or may have. What is
     /// not counted is not remembered: a prefetch must not make the visit that follows a repeat.
-    fn remember(&self, shared: &Shared, identity: &mut Identity, used: Use, visit: &mut Visit<'_>) {
-        let ids = identity.ids_of(visit.time, self.address, &self.agent.digest);
+    fn remember(
+        &self,
+        shared: &Shared,
+        identity: &mut Identity,
+        used: Use,
+        now: Now,
+        visit: &mut Visit<'_>,
+    ) {
+        let ids = identity.ids_of(now.estimate, self.address, &self.agent.digest);
         visit.visitor = ids.current;
         if !visit.counted() {
             return;
         }
         let network = Network::of(self.address);
         let filters = &shared.filters;
-        match filters.check_and_set(visit.time, used, &ids, network) {
+        match filters.check_and_set(now.estimate, used, &ids, network) {
             Uniqueness::Unique => {}
             Uniqueness::Repeated => visit.flags.insert(Flags::REPEATED),
             Uniqueness::Unknown => visit.flags.insert(Flags::UNIQUENESS_UNKNOWN),

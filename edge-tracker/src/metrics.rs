@@ -18,7 +18,7 @@ const CLICK_LOG_BUCKETS: &[f64] = &[
 ];
 
 /// The marks that are counted, with their names.
-const MARKS: [(Flags, &str); 9] = [
+const MARKS: [(Flags, &str); 11] = [
     (Flags::REPEATED, "repeated"),
     (Flags::UNIQUENESS_UNKNOWN, "uniqueness_unknown"),
     (Flags::BOT, "bot"),
@@ -28,6 +28,8 @@ const MARKS: [(Flags, &str); 9] = [
     (Flags::MALFORMED_QUERY, "malformed_query"),
     (Flags::BAD_COST, "bad_cost"),
     (Flags::TRUNCATED, "truncated"),
+    (Flags::CLOCK_WRONG, "clock_wrong"),
+    (Flags::TIME_UNKNOWN, "time_unknown"),
 ];
 
 /// All metrics of the node.
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// What background work last read of journal, filters and caches.
     pub levels: IntGaugeVec,
+    /// Changes of the clock's trust and of the visitor salt, by what changed.
+    pub trust_changes: IntCounterVec,
     /// 1 while connected to the aggregator.
     pub connected: IntGauge,
     /// When this edge's certificate expires.
@@ -154,6 +158,12 @@ impl Metrics {
                 "edge_level",
                 "Levels of journal, filters and caches",
                 &["of"],
+            ),
+            trust_changes: counters(
+                &registry,
+                "edge_trust_changes_total",
+                "Changes of the clock's trust and of the visitor salt, by what changed",
+                &["change"],
             ),
             connected: gauge(
                 &registry,

@@ -1,5 +1,7 @@
 //! Puts an edge node together, starts it, and stops it in an order that loses nothing.
 
+mod fleet;
+mod readiness;
 mod set_aside;
 mod upkeep;
 
@@ -9,16 +11,19 @@ use crate::metrics::Metrics;
 use crate::query::Limits as QueryLimits;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
-use crate::shipper::{Certificates, Credentials, Progress, Quic, Shipper, Spool};
+use crate::shipper::{Certificates, Credentials, FleetState, Progress, Quic, Shipper, Spool};
 use crate::unique::{Filters, Use};
 use crate::visitor::address::ClientAddress;
 use crate::visitor::agent::Agents;
 use crate::visitor::geo::Geo;
 use crate::visitor::identity::Identity;
+use crate::visitor::salt::VisitorSalt;
 use crate::{links, secrets, server};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use event_journal::{JournalIds, Keeper, LaneReader, LaneRecovery, LaneWriter, Opened};
+use fleet::FleetWatch;
+use readiness::Readiness;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +32,7 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tracking_events::{Event, FORMAT_VERSION, Flags, Micros, NodeId};
+use trusted_clock::{Tolerance, TrustedClock};
 use upkeep::Upkeep;
 
 /// How much of the journal is read at once when filters are brought up to date.
@@ -51,6 +57,8 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let Parts {
         shared,
         links_version,
+        secrets_version,
+        salt,
         journal,
         covers,
     } = assemble(settings, &metrics)?;
@@ -65,12 +73,15 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let node = NodeId(settings.node.get());
     let certificates = Certificates::load_or_create(&settings.tls_dir(), node, metrics.clone())?;
     let credentials = certificates.credentials();
+    let clock = shared.clock.clone();
+    let (fleet, states) = watch::channel(None);
     let shipper = shipper(
         settings,
         ids,
         readers,
         progress.clone(),
         credentials,
+        fleet,
         &metrics,
     )?;
 
@@ -78,11 +89,22 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let (listeners, listening) =
         server::bind(settings.http.listen, settings.worker_count(), limits)
             .with_context(|| format!("can't listen on {}", settings.http.listen))?;
-    let admin = serve_admin(settings, &metrics, stopping.clone()).await?;
+    let readiness = Readiness {
+        stopping: stopping.clone(),
+        clock: clock.clone(),
+        journal: keeper.stats(),
+    };
+    let admin = serve_admin(settings, &metrics, readiness).await?;
     let retention = set_aside::retention(settings, &metrics)?;
     let (stop_workers, workers_stop) = watch::channel(false);
     let (stop_rest, rest_stop) = watch::channel(false);
     let workers = start_workers(&shared, &metrics, listeners, writers, limits, &workers_stop)?;
+    let fleet_watch = FleetWatch {
+        clock,
+        salt,
+        metrics: metrics.clone(),
+        states,
+    };
     let upkeep = Upkeep {
         shared,
         metrics,
@@ -90,8 +112,11 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         keeper: keeper.stats(),
         links: settings.links.clone(),
         links_version,
+        secrets_file: settings.secrets_file(),
+        secrets_version,
         filters_dir: filters_dir(settings),
     };
+    let fleet_watch = tokio::task::spawn_local(fleet_watch.run(rest_stop.clone()));
     let upkeep = tokio::task::spawn_local(upkeep.run(rest_stop.clone()));
     tokio::task::spawn_local(retention.run());
     let certificates = tokio::task::spawn_local(certificates.run(rest_stop.clone()));
@@ -109,6 +134,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     shipper.await?;
     upkeep.await?;
     certificates.await?;
+    fleet_watch.await?;
     close(keeper)
 }
 
@@ -134,6 +160,8 @@ fn limits(settings: &Settings) -> server::Limits {
 struct Parts {
     shared: Arc<Shared>,
     links_version: daemon::files::Version,
+    secrets_version: Option<daemon::files::Version>,
+    salt: Arc<VisitorSalt>,
     journal: Opened,
     /// Up to where the filters know each lane.
     covers: Vec<(u8, u64)>,
@@ -146,13 +174,17 @@ fn filters_dir(settings: &Settings) -> PathBuf {
 fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
     let secrets = secrets::load_or_create(&settings.secrets_file())?;
     let links = links::load(&settings.links.file)?;
+    let (clock, salt) = open_clock_and_salt(settings)?;
     let mut journal = open_journal(settings)?;
-    let (filters, covers) = open_filters(settings, &mut journal.readers)?;
+    let now = clock.read().estimate;
+    let (filters, covers) = open_filters(settings, now, &mut journal.readers)?;
+    let writers = &mut journal.writers;
     let functions = functions(
         settings,
         &secrets,
         &links.table,
-        &mut journal.writers,
+        clock.clone(),
+        writers,
         metrics,
     )?;
     let visitor = &settings.visitor;
@@ -161,9 +193,10 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
         links: Arc::new(ArcSwap::from_pointee(links.table)),
         geo: Geo::open(&settings.geo),
         agents: Agents::new(visitor.agent_cache_entries, visitor.max_agent_bytes),
-        identity: Identity::new(secrets.visitor.0, visitor.period.0),
+        identity: Identity::new(salt.keys()),
         filters,
-        keys: secrets.click_ids,
+        keys: Arc::new(ArcSwap::from_pointee(secrets.click_ids)),
+        clock,
         client_address: ClientAddress::new(
             settings.http.trusted_proxies.clone(),
             settings.http.forwarded_header,
@@ -185,9 +218,24 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
     Ok(Parts {
         shared: Arc::new(shared),
         links_version: links.version,
+        secrets_version: secrets.version,
+        salt,
         journal,
         covers,
     })
+}
+
+/// The salt file also gives the time at which the estimate begins while the clock is wrong.
+fn open_clock_and_salt(
+    settings: &Settings,
+) -> anyhow::Result<(Arc<TrustedClock>, Arc<VisitorSalt>)> {
+    let file = settings.visitor_salt_file();
+    let tolerance = Tolerance::from(&settings.clock);
+    let clock = TrustedClock::new(tolerance, VisitorSalt::last_known_time(&file));
+    let now = clock.read();
+    let period = settings.visitor.period.get().0;
+    let salt = VisitorSalt::open(&file, period, now.trusted(), now.estimate)?;
+    Ok((Arc::new(clock), Arc::new(salt)))
 }
 
 /// Functions, where there are any; what they report goes to two lanes behind those of the workers, the
@@ -196,6 +244,7 @@ fn functions(
     settings: &Settings,
     secrets: &Secrets,
     links: &links::Table,
+    clock: Arc<TrustedClock>,
     writers: &mut Vec<LaneWriter>,
     metrics: &Metrics,
 ) -> anyhow::Result<Option<Functions>> {
@@ -212,6 +261,7 @@ fn functions(
         secrets,
         links,
         settings.visitor.address_storage,
+        clock,
         Ledger::new(reports, rejections),
         &metrics.registry(),
     );
@@ -253,10 +303,10 @@ fn open_journal(settings: &Settings) -> anyhow::Result<Opened> {
 /// crash makes nobody unique anew.
 fn open_filters(
     settings: &Settings,
+    now: Micros,
     readers: &mut [LaneReader],
 ) -> anyhow::Result<(Filters, Vec<(u8, u64)>)> {
-    let (filters, snapshot) =
-        Filters::load(&settings.unique, &filters_dir(settings), Micros::now())?;
+    let (filters, snapshot) = Filters::load(&settings.unique, &filters_dir(settings), now)?;
     let covers = snapshot.covers;
     let mut frames = Vec::new();
     let mut replayed = 0_u64;
@@ -269,7 +319,7 @@ fn open_filters(
         reader.seek(covered);
         while let Some(run) = reader.read(REPLAY_BYTES, &mut frames)? {
             for frame in event_journal::frames(&frames).flatten() {
-                replayed += u64::from(replay(&filters, run.format_version, frame.payload));
+                replayed += u64::from(replay(&filters, now, run.format_version, frame.payload));
             }
             frames.clear();
         }
@@ -279,7 +329,7 @@ fn open_filters(
 }
 
 /// An event that can't be decoded is the aggregator's to report; here it only can't be a repeat.
-fn replay(filters: &Filters, version: u16, payload: &[u8]) -> bool {
+fn replay(filters: &Filters, now: Micros, version: u16, payload: &[u8]) -> bool {
     let (used, visit) = match tracking_events::decode(version, payload) {
         Ok(Event::Click(visit)) => (Use::Click(visit.link.id), visit),
         Ok(Event::Impression(visit)) => (Use::Impression(visit.link.id), visit),
@@ -288,7 +338,9 @@ fn replay(filters: &Filters, version: u16, payload: &[u8]) -> bool {
     // A visit of unknown uniqueness was not set, or changes little in filters that are too full.
     let is_set = visit.counted() && !visit.flags.any(Flags::UNIQUENESS_UNKNOWN);
     if is_set {
-        filters.replay(visit.time, used, visit.visitor);
+        let is_known = !visit.flags.any(Flags::TIME_UNKNOWN);
+        let time = if is_known { visit.time } else { now };
+        filters.replay(time, used, visit.visitor);
     }
     is_set
 }
@@ -313,6 +365,7 @@ fn shipper(
     readers: Vec<LaneReader>,
     progress: Arc<Progress>,
     credentials: watch::Receiver<Credentials>,
+    fleet: watch::Sender<Option<FleetState>>,
     metrics: &Metrics,
 ) -> anyhow::Result<Shipper> {
     Ok(Shipper {
@@ -326,25 +379,24 @@ fn shipper(
             metrics.clone(),
         )?,
         metrics: metrics.clone(),
+        fleet,
     })
 }
 
 async fn serve_admin(
     settings: &Settings,
     metrics: &Metrics,
-    stopping: Arc<AtomicBool>,
+    readiness: Readiness,
 ) -> anyhow::Result<SocketAddr> {
-    let ready = move || {
-        if stopping.load(Ordering::Relaxed) {
-            Err("stopping".into())
-        } else {
-            Ok(())
-        }
-    };
     let address = settings.http.admin_listen;
-    daemon::admin::serve(address, metrics.registry(), ready, |_, _| None)
-        .await
-        .with_context(|| format!("can't listen on {address} for operators"))
+    daemon::admin::serve(
+        address,
+        metrics.registry(),
+        move || readiness.check(),
+        |_, _| None,
+    )
+    .await
+    .with_context(|| format!("can't listen on {address} for operators"))
 }
 
 type Worker = JoinHandle<std::io::Result<()>>;

@@ -8,6 +8,8 @@ use http_body_util::Full;
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 /// How long a client should wait whose network failed to authenticate too often, in seconds.
 const RETRY_AFTER_FAILURES: HeaderValue = HeaderValue::from_static("60");
+/// How long a sender should wait while the node's clock is wrong, in seconds.
+const CLOCK_RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $status:ident, $message:literal;)*) => {
@@ -80,6 +82,8 @@ refusals! {
     TooManyFailures = 29, "too_many_failures", TOO_MANY_REQUESTS, "too many requests from this network were not authentic, try again in a minute";
     /// There is more to do than can be done; counted as shed, not as refused.
     Overloaded = 26, "overloaded", SERVICE_UNAVAILABLE, "too busy at the moment, try again later";
+    /// The node's clock is wrong, so that functions can't say what is valid or when it happened.
+    ClockWrong = 30, "clock_wrong", SERVICE_UNAVAILABLE, "the clock of this node is wrong at the moment, try again later or at another node";
 }
 
 impl Refusal {
@@ -110,6 +114,9 @@ impl Refusal {
             }
             Self::TooManyFailures => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER_FAILURES);
+            }
+            Self::ClockWrong => {
+                headers.insert(header::RETRY_AFTER, CLOCK_RETRY_AFTER);
             }
             _ => {}
         }

@@ -1,8 +1,10 @@
-//! The fleet's secrets: click id keys and the visitor secret. Made on first start when absent.
+//! The fleet's secrets: the keys of click ids. Made on first start when absent, and read again while the
+//! node runs.
 
-use daemon::files::{PrivateFileError, read_private};
+use daemon::files::{PrivateFileError, Version, read_private};
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -13,6 +15,9 @@ use tracking_events::{KeyId, KeyRing, MacKey};
 
 /// Room for all keys there can be, and a page of remarks.
 const MAX_BYTES: u64 = 64 << 10;
+const NOT_HEX: &str = "a secret is 64 hexadecimal digits, as `openssl rand -hex 32` prints";
+const EXPECTED: &str = "expected are [click_id] with active = NUMBER, and [click_id.keys] with lines of \
+     NUMBER = \"64 hexadecimal digits\"";
 
 /// What the fleet keeps to itself.
 #[derive(Debug)]
@@ -21,8 +26,8 @@ pub struct Secrets {
     pub click_ids: KeyRing,
     /// The same keys for functions, which verify: `1:HEX,2:HEX`.
     pub click_id_keys: KeysText,
-    /// What visitor ids are derived from.
-    pub visitor: VisitorSecret,
+    /// Which state of the file was read.
+    pub version: Option<Version>,
 }
 
 /// Keys as a function's variable; it has no other text form, so that it can't reach a log.
@@ -40,10 +45,6 @@ impl std::fmt::Debug for KeysText {
         f.write_str("KeysText(…)")
     }
 }
-
-/// A secret of 32 bytes without a text form.
-#[derive(Clone, Copy)]
-pub struct VisitorSecret(pub [u8; 32]);
 
 /// Secrets that can't be used.
 #[derive(Debug, Error)]
@@ -63,17 +64,12 @@ pub enum SecretsError {
     },
 }
 
-impl std::fmt::Debug for VisitorSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("VisitorSecret(…)")
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     click_id: ClickIdKeys,
-    visitor: Visitor,
+    /// What visitor ids were derived from in earlier builds.
+    visitor: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -81,12 +77,6 @@ struct File {
 struct ClickIdKeys {
     active: u8,
     keys: BTreeMap<String, Hex32>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Visitor {
-    secret: Hex32,
 }
 
 #[derive(Deserialize)]
@@ -101,9 +91,7 @@ impl TryFrom<String> for Hex32 {
             .decode(text.as_bytes())
             .ok()
             .and_then(|bytes| bytes.try_into().ok());
-        bytes
-            .map(Self)
-            .ok_or("a secret is 64 hexadecimal digits, as `openssl rand -hex 32` prints")
+        bytes.map(Self).ok_or(NOT_HEX)
     }
 }
 
@@ -118,6 +106,16 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
             cause,
         })?;
     }
+    load(path)
+}
+
+/// Reads the secrets at `path`.
+///
+/// # Errors
+/// When the file can't be read, is readable by others, or is wrong.
+pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
+    // Before the text: a change meanwhile is then noticed the next time.
+    let version = Version::of(path);
     let text = read_private(path, MAX_BYTES)?;
     let wrong = |line, message: &str| SecretsError::Wrong {
         path: path.into(),
@@ -127,25 +125,43 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
     let file: File = toml::from_str(&text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         let line = text.get(..offset).unwrap_or_default().matches('\n').count() + 1;
-        wrong(line, &daemon::settings::without_values(error.message()))
+        wrong(line, shown(error.message()))
     })?;
+    if file.visitor.is_some() {
+        tracing::warn!(file = %path.display(), "[visitor] in the secrets file is unused: remove it; visitor ids follow from the file visitor-salt");
+    }
     let as_text = |(id, key): (&String, &Hex32)| format!("{id}:{}", HEX.encode(&key.0));
     let texts: Vec<String> = file.click_id.keys.iter().map(as_text).collect();
+    let line_of = |start: &str| {
+        let mut lines = text.lines();
+        lines
+            .position(|it| it.trim_start().starts_with(start))
+            .map_or(1, |at| at + 1)
+    };
     let mut keys = Vec::new();
-    for (id, key) in file.click_id.keys {
-        let id = id.parse().ok().and_then(|id| KeyId::new(id).ok());
-        keys.push((
-            id.ok_or_else(|| wrong(1, "click id keys are numbered 0 to 31"))?,
-            MacKey::new(key.0),
-        ));
+    for (name, key) in file.click_id.keys {
+        let id = name.parse().ok().and_then(|id| KeyId::new(id).ok());
+        let id = id.ok_or_else(|| wrong(line_of(&name), "click id keys are numbered 0 to 31"))?;
+        keys.push((id, MacKey::new(key.0)));
     }
-    let active = KeyId::new(file.click_id.active).map_err(|error| wrong(1, &error.to_string()))?;
-    let click_ids = KeyRing::new(active, keys).map_err(|error| wrong(1, &error.to_string()))?;
+    let active = || line_of("active");
+    let id =
+        KeyId::new(file.click_id.active).map_err(|error| wrong(active(), &error.to_string()))?;
+    let click_ids = KeyRing::new(id, keys).map_err(|error| wrong(active(), &error.to_string()))?;
     Ok(Secrets {
         click_ids,
         click_id_keys: KeysText(texts.join(",")),
-        visitor: VisitorSecret(file.visitor.secret.0),
+        version,
     })
+}
+
+/// What may be said of a mistake: the parser's own words may repeat a value.
+fn shown(message: &str) -> &str {
+    if message == NOT_HEX || message.starts_with("missing field") {
+        message
+    } else {
+        EXPECTED
+    }
 }
 
 /// Two nodes may start at once: the file is written aside and linked, the first link wins.
@@ -159,10 +175,10 @@ fn create(path: &Path) -> io::Result<()> {
             .map_err(io::Error::other)
     };
     let text = format!(
-        "# Secrets of this fleet: the same file on every edge. To rotate a click id key, add one,\n\
-         # make it active, and keep the old one for as long as its clicks may convert.\n\
-         [click_id]\nactive = 1\n\n[click_id.keys]\n1 = \"{}\"\n\n[visitor]\nsecret = \"{}\"\n",
-        random()?,
+        "# Secrets of this fleet: the same file on every edge, read again when it changes. To rotate a\n\
+         # click id key, add one on every edge, then make it active, and keep the old one for as long as\n\
+         # its clicks may convert.\n\
+         [click_id]\nactive = 1\n\n[click_id.keys]\n1 = \"{}\"\n",
         random()?
     );
     let aside = path.with_extension(format!("{}.tmp", std::process::id()));

@@ -4,6 +4,7 @@ use crate::unique::UniqueSettings;
 use crate::visitor::VisitorSettings;
 use crate::visitor::address::ForwardedHeader;
 use crate::visitor::geo::GeoSettings;
+use daemon::clock::ClockSettings;
 use daemon::retention::RetentionSettings;
 use daemon::settings::{ByteSize, Period, Within};
 use ipnet::IpNet;
@@ -51,6 +52,9 @@ pub struct Settings {
     /// How long set-aside files are kept.
     #[serde(default)]
     pub retention: RetentionSettings,
+    /// How far the system clock is followed.
+    #[serde(default)]
+    pub clock: ClockSettings,
     /// Functions for postbacks and webhooks; none when absent.
     pub functions: Option<FunctionsSettings>,
 }
@@ -316,7 +320,7 @@ impl Settings {
     /// # Errors
     /// When settings contradict each other.
     pub fn check(&self) -> Result<(), Contradiction> {
-        if self.unique.window.0 > self.visitor.period.0 {
+        if self.unique.window.0 > self.visitor.period.get().0 {
             return Err(Contradiction::WindowBeyondPeriod);
         }
         let rejections = self
@@ -343,6 +347,12 @@ impl Settings {
         let twentieth = ByteSize(self.journal.max_bytes.0 / 20);
         let bytes = functions.rejections_max_bytes.unwrap_or(twentieth);
         bytes.0.max(2 * self.journal.segment_bytes.get().0)
+    }
+
+    /// The file of the visitor salt; each node has its own.
+    #[must_use]
+    pub fn visitor_salt_file(&self) -> PathBuf {
+        self.data_dir.join("visitor-salt")
     }
 
     /// The folder of certificates.

@@ -14,6 +14,7 @@ use edge_tracker::visitor::address::{AddressStorage, ClientAddress, ForwardedHea
 use edge_tracker::visitor::agent::Agents;
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
 use edge_tracker::visitor::identity::Identity;
+use edge_tracker::visitor::salt::{Ratchet, SaltState};
 use edge_tracker::{links, secrets};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracking_events::NodeId;
+use trusted_clock::{EARLIEST, Tolerance, TrustedClock};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -152,9 +154,10 @@ fn shared(dir: &Path) -> Arc<Shared> {
         )),
         geo: Geo::open(&GeoSettings::default()),
         agents: Agents::new(1_000, 1_024),
-        identity: Identity::new(secrets.visitor.0, Duration::from_secs(86_400)),
+        identity: Identity::fixed(Ratchet::new(86_400_000_000, 20_000, SaltState([7; 32])).keys()),
         filters: Filters::new(&UniqueSettings::default()).expect("valid settings"),
-        keys: secrets.click_ids,
+        keys: Arc::new(ArcSwap::from_pointee(secrets.click_ids)),
+        clock: Arc::new(TrustedClock::new(Tolerance::default(), EARLIEST)),
         client_address: ClientAddress::new(vec![local], ForwardedHeader::default()),
         address_storage: AddressStorage::Truncated,
         hosts: Vec::new(),

@@ -247,6 +247,12 @@ fn visitors_are_redirected_when_the_journal_is_full_and_what_is_lost_is_counted(
         .matches("HTTP/1.1 302 Found")
         .count();
     assert_eq!(redirects as u64, REQUESTS);
+    let (status, why) = edge.admin_page("/readyz");
+    assert_eq!(status, 503);
+    assert!(
+        why.starts_with("not ready: journal: no room for another segment"),
+        "{why}"
+    );
     let lost = edge.metric("edge_lost_total", "spool_full");
     assert!(lost > 0, "the journal never filled up");
     assert_eq!(

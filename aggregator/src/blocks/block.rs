@@ -6,7 +6,7 @@ use event_shipping::{BatchHeader, LaneKey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub(super) const MAGIC: Magic = *b"FZBLOCK1";
+pub(super) const MAGIC: Magic = *b"FZBLOCK2";
 
 /// One batch of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub(crate) struct Entry {
     /// Events up to and including this sequence are in an earlier block.
     pub(crate) skip_through: u64,
     pub(crate) header: BatchHeader,
+    /// When it was received, in microseconds since 1970 by the aggregator's trusted time. Written down with
+    /// the block, so that times corrected by it are the same in each attempt.
+    pub(crate) received_at: u64,
     pub(crate) payload: Bytes,
 }
 
@@ -37,6 +40,7 @@ struct Line {
     key: LaneKey,
     skip_through: u64,
     header: BatchHeader,
+    received_at: u64,
     length: u32,
 }
 
@@ -67,6 +71,7 @@ impl Block {
             key: entry.key,
             skip_through: entry.skip_through,
             header: entry.header,
+            received_at: entry.received_at,
             length: u32::try_from(entry.payload.len()).expect("a payload is at most 8 MiB"),
         });
         let manifest = Manifest {
@@ -97,6 +102,7 @@ impl Block {
             key,
             skip_through,
             header,
+            received_at,
             length,
         } in manifest.entries
         {
@@ -105,6 +111,7 @@ impl Block {
                 key,
                 skip_through,
                 header,
+                received_at,
                 payload,
             });
         }

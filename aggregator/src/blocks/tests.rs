@@ -38,6 +38,7 @@ fn entry(lane: u8, after: u64, raw: &[u8]) -> Entry {
         key: key(lane),
         skip_through: after,
         header,
+        received_at: 11,
         payload,
     }
 }

@@ -124,7 +124,7 @@ async fn talk(
     }
     let description = peer.map_or_else(String::new, ToString::to_string);
     let registration = shared.table.register(&hello, &description);
-    let welcome = match greeting::welcome(&hello, shared) {
+    let mut welcome = match greeting::welcome(&hello, shared) {
         Ok(welcome) => welcome,
         Err(error) => return OfferError::from(error).into(),
     };
@@ -140,6 +140,9 @@ async fn talk(
             (key, *lane)
         })
         .collect();
+    if let Some(fleet) = &shared.fleet {
+        fleet.complete(&mut welcome);
+    }
     let acknowledged = welcomed.iter().map(|(key, lane)| (*key, lane.taken));
     if let Some(peer) = peer {
         let expiry = &shared.connections.edge_certificate_expiry;

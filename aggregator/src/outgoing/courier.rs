@@ -9,7 +9,8 @@ use crate::ingest::Phase;
 use crate::settings::{self, Settings};
 use crate::sink::{Clicks, SinkError};
 use crate::store::{
-    Attempt, Awaiting, Claimed, End, Key, Ledger, LedgerError, ReceiverIs, Search, within,
+    Attempt, Awaiting, Claimed, End, Key, Ledger, LedgerError, ReceiverIs, Search, SteadyClock,
+    within,
 };
 use http::StatusCode;
 use prometheus::Registry;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracking_events::Micros;
+use trusted_clock::TrustedClock;
 
 /// Looks at the queue when nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -52,6 +54,9 @@ pub(crate) struct Courier {
     clicks: Clicks,
     client: Client,
     ledger: Arc<Ledger>,
+    clock: Arc<TrustedClock>,
+    /// By which all times of the queue are; known once the store has answered.
+    steady: Option<SteadyClock>,
     metrics: Metrics,
     under_way: UnderWay,
     chores: Option<Instant>,
@@ -85,6 +90,7 @@ impl Courier {
     pub(crate) fn new(
         settings: &Settings,
         ledger: Arc<Ledger>,
+        clock: Arc<TrustedClock>,
         registry: &Registry,
     ) -> Result<Option<Self>, OutgoingError> {
         let Some(outgoing) = &settings.outgoing else {
@@ -98,6 +104,8 @@ impl Courier {
             metrics: Metrics::new(registry)?,
             settings: outgoing.clone(),
             ledger,
+            clock,
+            steady: None,
             under_way: UnderWay::default(),
             chores: None,
             searches_failed: None,
@@ -129,6 +137,10 @@ impl Courier {
 
     /// Whatever is to be done now, and then a wait for more.
     async fn turn(&mut self) -> Result<(), Trouble> {
+        if self.steady.is_none() {
+            let wall = self.clock.read().estimate;
+            self.steady = Some(within(self.ledger.steady_clock(wall)).await?);
+        }
         self.keep().await?;
         self.look_at_subscriptions();
         self.do_chores().await?;
@@ -144,12 +156,19 @@ impl Courier {
         Ok(())
     }
 
+    /// The time of the queue.
+    fn now(&self) -> Micros {
+        let clock = self.steady.as_ref();
+        clock.map_or_else(|| self.clock.read().estimate, SteadyClock::now)
+    }
+
     /// Keeps what became of attempts that have ended.
     async fn keep(&mut self) -> Result<(), Trouble> {
         self.under_way.collect();
+        let now = self.now();
         let ended = &mut self.under_way.ended;
         if !ended.is_empty() {
-            within(self.ledger.attempted(Micros::now(), ended)).await?;
+            within(self.ledger.attempted(now, ended)).await?;
             ended.clear();
         }
         Ok(())
@@ -177,7 +196,8 @@ impl Courier {
         for (state, count) in within(self.ledger.unfinished()).await? {
             self.metrics.waiting(&state, count);
         }
-        let now = Micros::now();
+        let now = self.now();
+        within(self.ledger.keep_steady(now)).await?;
         let tried_long = earlier(now, self.settings.give_up_after.get().0);
         let given_up = within(self.ledger.give_up(now, tried_long)).await?;
         self.metrics.ended_many("given_up", given_up);
@@ -198,7 +218,7 @@ impl Courier {
             let room = if failures > 0 { 1 } else { AT_A_RECEIVER };
             room.saturating_sub(under_way.of(receiver))
         };
-        let claim = self.ledger.claim(Micros::now, lease, free, room);
+        let claim = self.ledger.claim(|| self.now(), lease, free, room);
         for postback in within(claim).await? {
             self.send(postback);
         }
@@ -223,7 +243,9 @@ impl Courier {
         let Some(subscription) = subscription.filter(wants) else {
             return self.end_unsent(postback, End::Unwanted, String::new());
         };
-        match message::request(subscription, &postback, &click, Micros::now()) {
+        let steady = self.steady;
+        let signed_at = self.clock.read().estimate;
+        match message::request(subscription, &postback, &click, signed_at) {
             Ok(request) => {
                 let (client, metrics) = (self.client.clone(), self.metrics.clone());
                 let receiver = postback.receiver.clone();
@@ -231,7 +253,8 @@ impl Courier {
                     let begun = Instant::now();
                     let answer = client.send(request).await;
                     metrics.seconds.observe(begun.elapsed().as_secs_f64());
-                    let attempt = rules.judge(postback, answer, Micros::now());
+                    let now = steady.map_or_else(Micros::now, |clock| clock.now());
+                    let attempt = rules.judge(postback, answer, now);
                     metrics.ended(word(attempt.end));
                     attempt
                 });
@@ -265,7 +288,7 @@ impl Courier {
 
     /// Looks for clicks of conversions that have none yet.
     async fn search(&self) -> Result<bool, Trouble> {
-        let now = Micros::now();
+        let now = self.now();
         let awaiting = within(self.ledger.awaiting(now, SEARCHES)).await?;
         if awaiting.is_empty() {
             return Ok(false);
@@ -281,7 +304,7 @@ impl Courier {
                 (postback.key, search)
             })
             .collect();
-        within(self.ledger.searched(Micros::now(), &searches)).await?;
+        within(self.ledger.searched(self.now(), &searches)).await?;
         Ok(is_more)
     }
 }

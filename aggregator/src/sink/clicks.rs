@@ -39,6 +39,11 @@ const ATTRIBUTE: &str = "INSERT INTO conversion_attribution \
      WHERE link_id IN ? AND time >= fromUnixTimestamp64Milli(toInt64(?)) \
      AND time < fromUnixTimestamp64Milli(toInt64(?)) AND id IN ?";
 
+const ATTRIBUTE_CORRECTED: &str = "INSERT INTO conversion_attribution \
+     (click_id, link_id, link, offer, campaign, affiliate, country, device) \
+     SELECT id, link_id, link, offer, campaign, affiliate, country, device FROM clicks \
+     WHERE link_id IN ? AND bitTest(flags, 10) AND id IN ?";
+
 const ATTRIBUTED: &str = "SELECT DISTINCT click_id FROM conversion_attribution WHERE click_id IN ?";
 
 /// The link and the month narrow the search down to some granules, in which the index of ids finds the rest.
@@ -46,6 +51,12 @@ const QUERY: &str = "SELECT id, link, offer, campaign, affiliate, country, devic
      [sub1, sub2, sub3, sub4, sub5, sub6, sub7, sub8, sub9, sub10] AS subs FROM clicks \
      WHERE link_id IN ? AND time >= fromUnixTimestamp64Milli(toInt64(?)) \
      AND time < fromUnixTimestamp64Milli(toInt64(?)) AND id IN ?";
+
+/// The rows whose time is not the one that their id was signed with, since an edge had none: few, so that the
+/// index of ids is looked at in every month.
+const QUERY_CORRECTED: &str = "SELECT id, link, offer, campaign, affiliate, country, device, source, external_id, \
+     [sub1, sub2, sub3, sub4, sub5, sub6, sub7, sub8, sub9, sub10] AS subs FROM clicks \
+     WHERE link_id IN ? AND bitTest(flags, 10) AND id IN ?";
 
 impl Clicks {
     /// Finds clicks in the database that `settings` name.
@@ -67,11 +78,13 @@ impl Clicks {
         let Some(query) = self.about(QUERY, ids) else {
             return Ok(BTreeMap::new());
         };
-        let found = tokio::time::timeout(ANSWER, query.fetch_all::<Found>()).await;
-        let found = found
-            .map_err(|_| SinkError::Silent(ANSWER))?
-            .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
-        Ok(found.into_iter().map(Found::facts).collect())
+        let mut found = fetch(query).await?;
+        let is_missing = |id: &ClickId| !found.contains_key(&id.to_string());
+        let missing: Vec<ClickId> = ids.iter().copied().filter(is_missing).collect();
+        if !missing.is_empty() {
+            found.append(&mut fetch(self.corrected(QUERY_CORRECTED, &missing)).await?);
+        }
+        Ok(found)
     }
 
     /// Keeps what clicks belong to permanently, and gives those of `ids` of which it is kept.
@@ -82,16 +95,36 @@ impl Clicks {
         let Some(copying) = self.about(ATTRIBUTE, ids) else {
             return Ok(BTreeSet::new());
         };
+        let mut attributed = self.copied(copying, ids).await?;
+        let is_missing = |id: &ClickId| !attributed.contains(&id.to_string());
+        let missing: Vec<ClickId> = ids.iter().copied().filter(is_missing).collect();
+        if !missing.is_empty() {
+            let copying = self.corrected(ATTRIBUTE_CORRECTED, &missing);
+            attributed.append(&mut self.copied(copying, &missing).await?);
+        }
+        Ok(attributed)
+    }
+
+    /// Copies clicks, and gives those of `ids` that are copied.
+    async fn copied(&self, copying: Query, ids: &[ClickId]) -> Result<BTreeSet<String>, SinkError> {
         let work = async {
             copying.execute().await?;
             let query = self.0.query(ATTRIBUTED).bind(texts(ids));
             query.fetch_all::<String>().await
         };
-        let attributed = tokio::time::timeout(ANSWER, work).await;
-        let attributed = attributed
+        let copied = tokio::time::timeout(ANSWER, work).await;
+        let copied = copied
             .map_err(|_| SinkError::Silent(ANSWER))?
             .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
-        Ok(attributed.into_iter().collect())
+        Ok(copied.into_iter().collect())
+    }
+
+    /// A statement about clicks whose time was corrected: their links and their ids.
+    fn corrected(&self, sql: &str, ids: &[ClickId]) -> Query {
+        let links: BTreeSet<u32> = ids.iter().map(|id| id.parts().link.0).collect();
+        let query = self.0.query(sql);
+        let query = query.bind(links.into_iter().collect::<Vec<_>>());
+        query.bind(texts(ids))
     }
 
     /// A statement about clicks: their links, the times of the first and of the last, and their ids.
@@ -109,6 +142,14 @@ impl Clicks {
 fn texts(ids: &[ClickId]) -> Vec<String> {
     let texts: BTreeSet<String> = ids.iter().map(ToString::to_string).collect();
     texts.into_iter().collect()
+}
+
+async fn fetch(query: Query) -> Result<BTreeMap<String, ClickFacts>, SinkError> {
+    let found = tokio::time::timeout(ANSWER, query.fetch_all::<Found>()).await;
+    let found = found
+        .map_err(|_| SinkError::Silent(ANSWER))?
+        .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
+    Ok(found.into_iter().map(Found::facts).collect())
 }
 
 impl Found {

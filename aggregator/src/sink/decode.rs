@@ -3,11 +3,16 @@
 use crate::blocks::Entry;
 use crate::report::Report;
 use event_shipping::{LaneKey, open};
-use tracking_events::{DecodeError, Event, Micros, Visit, decode};
+use tracking_events::{DecodeError, Event, Flags, Micros, Visit, decode};
 
-/// The times taken as an event's, from 2020 up to 2100: an edge whose clock is wrong beyond that is
-/// set aside here, since ClickHouse's 32-bit seconds would wrap and its time to live delete the row.
+/// The times that can be stored, from 2020 up to 2100: beyond, ClickHouse's 32-bit seconds would wrap and
+/// its time to live delete the row. A click or impression beyond it gets another time; a report, whose
+/// time decides what it is worth, is quarantined, and no edge whose clock is known to be wrong makes one.
 const TIMES: std::ops::Range<u64> = 1_577_836_800_000_000..4_102_444_800_000_000;
+/// A batch sealed so shortly before it was received was sealed by a clock that was right.
+const SEALED_RIGHTLY_WITHIN: u64 = 3_600_000_000;
+/// An event without a time is not put further back than this.
+const MAX_CORRECTED_AGE: u64 = 30 * 86_400_000_000;
 
 /// An event with its place.
 pub(super) struct Row<'a> {
@@ -72,7 +77,7 @@ impl<'a> Rows<'a> {
 
     fn event(&mut self, entry: &Entry, seq: u64, payload: &'a [u8]) {
         let row = |visit| Row {
-            visit,
+            visit: corrected(visit, entry),
             key: entry.key,
             seq,
         };
@@ -99,10 +104,27 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// A visit with a time that it can have had. One that is not known to its edge is the time of reception
+/// less the event's age, which is known as far as the edge's wrong clock also sealed the batch.
+fn corrected<'a>(mut visit: Visit<'a>, entry: &Entry) -> Visit<'a> {
+    if visit.flags.any(Flags::TIME_UNKNOWN) || !TIMES.contains(&visit.time.0) {
+        let (received, sealed) = (entry.received_at, entry.header.sealed_at);
+        let age = match received.abs_diff(sealed) <= SEALED_RIGHTLY_WITHIN {
+            true => 0,
+            false => sealed.saturating_sub(visit.time.0).min(MAX_CORRECTED_AGE),
+        };
+        let time = received.saturating_sub(age);
+        visit.time = Micros(time.clamp(TIMES.start, TIMES.end - 1));
+        visit.flags.insert(Flags::CLOCK_WRONG);
+        visit.flags.insert(Flags::TIME_UNKNOWN);
+    }
+    visit
+}
+
 fn storable(event: &Event<'_>) -> bool {
     let fits = |time: Micros| TIMES.contains(&time.0);
     match event {
-        Event::Click(visit) | Event::Impression(visit) => fits(visit.time),
+        Event::Click(_) | Event::Impression(_) => true,
         Event::Conversion(it) => fits(it.time) && fits(it.click.parts().time),
         Event::KycUpdate(it) => fits(it.time) && fits(it.happened),
         Event::Rejection(it) => fits(it.time),
@@ -144,3 +166,6 @@ fn offset_after(raw: &[u8], part: &[u8]) -> usize {
         .saturating_sub(raw.as_ptr() as usize)
         .min(raw.len())
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,8 @@ use tracking_events::{Conversion, Event, Micros};
 /// Evaluates the reports of one transaction.
 pub(super) struct Evaluator<'a> {
     now: Micros,
-    announces: bool,
+    /// The time of the outbox, where affiliates are told.
+    announced_at: Option<Micros>,
     verification: Option<(&'a Verification, &'a Evidence)>,
     /// Reports that could not be verified.
     pub(super) set_aside: SetAside,
@@ -29,12 +30,12 @@ enum Screened {
 
 impl<'a> Evaluator<'a> {
     pub(super) fn new(
-        announces: bool,
+        announced_at: Option<Micros>,
         verification: Option<(&'a Verification, &'a Evidence)>,
     ) -> Self {
         Self {
             now: Micros::now(),
-            announces,
+            announced_at,
             verification,
             set_aside: SetAside::default(),
             place_conflicts: 0,
@@ -113,9 +114,9 @@ impl<'a> Evaluator<'a> {
         signature: Option<String>,
     ) -> Result<Verdict, LedgerError> {
         let evaluated = conversions::judge(tx, placed, report, signature, self.now).await?;
-        if self.announces {
+        if let Some(time) = self.announced_at {
             for (identity, revision) in &evaluated.revised {
-                outbox::enqueue(tx, identity, *revision, self.now).await?;
+                outbox::enqueue(tx, identity, *revision, time).await?;
             }
         }
         Ok(evaluated.verdict)

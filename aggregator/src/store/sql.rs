@@ -19,7 +19,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each is applied once; one that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "store", include_str!("../../migrations/0001_store.sql")),
     (
         2,
@@ -36,6 +36,11 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
         5,
         "proofs",
         include_str!("../../migrations/0005_proofs.sql"),
+    ),
+    (
+        6,
+        "steady_clock",
+        include_str!("../../migrations/0006_steady_clock.sql"),
     ),
 ];
 

@@ -6,6 +6,7 @@ mod outbox;
 mod places;
 mod postgres;
 mod proofs;
+mod steady;
 
 use super::evaluation::Evaluator;
 use super::sql::Pool;
@@ -327,7 +328,7 @@ async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
         for count in 0..=reports.len() {
             let pool = Pool::open(&home.place()).await.expect("opened");
             let mut tx = pool.begin().await.expect("begun");
-            let mut evaluator = Evaluator::new(false, None);
+            let mut evaluator = Evaluator::new(None, None);
             for report in &reports[..count] {
                 let verdict = evaluator.evaluate(&mut tx, report).await;
                 verdict.expect("judged");

@@ -35,6 +35,8 @@ pub struct Stats {
     broken: AtomicBool,
     /// Whether the disk had no room for the last segment that was wanted.
     disk_full: AtomicBool,
+    /// Whether `max_bytes` had no room for it.
+    at_cap: AtomicBool,
 }
 
 impl Stats {
@@ -53,6 +55,7 @@ impl Stats {
             origin: Instant::now(),
             broken: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
+            at_cap: AtomicBool::new(false),
         }
     }
 
@@ -67,6 +70,19 @@ impl Stats {
     #[must_use]
     pub fn needs_room(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed) || self.bytes() >= self.max_bytes / 4 * 3
+    }
+
+    /// Whether there was no room for the last segment that was wanted: once the present ones are full,
+    /// events are lost.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed) || self.at_cap.load(Ordering::Relaxed)
+    }
+
+    /// Whether a sync failed, so that nothing accepted since becomes durable in this process.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// Segment files.
@@ -162,6 +178,7 @@ impl Stats {
             .bytes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits)
             .is_ok();
+        self.at_cap.store(!reserved, Ordering::Relaxed);
         if reserved {
             self.segments.fetch_add(1, Ordering::Relaxed);
         }
@@ -178,6 +195,7 @@ impl Stats {
     pub(crate) fn unreserve(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         self.segments.fetch_sub(1, Ordering::Relaxed);
+        self.at_cap.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn disk_is_full(&self, full: bool) {

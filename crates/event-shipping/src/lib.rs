@@ -19,7 +19,7 @@ pub use lanes::{
 };
 pub use message::{
     Ack, Batch, BatchHeader, EdgeMessage, Hello, InvalidHeader, LaneHello, LaneKey, LaneState,
-    PROTOCOL, Refuse, RefuseCode, SEQUENCE_LIMIT, ToEdge, Welcome,
+    PROTOCOL, Refuse, RefuseCode, SEQUENCE_LIMIT, ToEdge, VisitorSalt, Welcome,
 };
 pub use seal::{
     BATCH_AGE, BATCH_BYTES, MAX_RAW_BYTES, OpenError, SealError, Sealer, Span, checksum_holds, open,

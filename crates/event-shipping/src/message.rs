@@ -82,10 +82,33 @@ pub struct LaneHello {
 }
 
 /// Where each lane of a [`Hello`] stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// One entry for each lane of the `Hello`.
     pub lanes: Vec<LaneState>,
+    /// The aggregator's time in microseconds since 1970; 0 when it does not trust its own clock.
+    pub time_micros: u64,
+    /// The fleet's visitor salt in the current period; never an earlier one.
+    pub visitor_salt: Option<VisitorSalt>,
+}
+
+/// The state of the fleet's visitor salt. It is a secret: it has no text form.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VisitorSalt {
+    /// The length of a period in microseconds.
+    pub period_micros: u64,
+    /// The number of the period, counted from 1970 in UTC.
+    pub period: u64,
+    /// From which the key of the period and all later states follow.
+    pub state: [u8; 32],
+}
+
+impl fmt::Debug for VisitorSalt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VisitorSalt")
+            .field("period", &self.period)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where a lane stands at the aggregator.

@@ -231,7 +231,10 @@ impl World {
             .iter()
             .map(|lane| self.lanes.hello(NODE, lane).0)
             .collect();
-        let welcome = Welcome { lanes };
+        let welcome = Welcome {
+            lanes,
+            ..Welcome::default()
+        };
         assert_eq!(
             self.sender.disputes(&welcome, |_, _| u64::MAX),
             Ok(Vec::new())
@@ -446,7 +449,13 @@ fn disputes_name_other_writers_and_restored_aggregators() {
             taken: received,
         };
         let lanes = vec![state(0, 11, received), state(1, 12, 0)];
-        let disputes = sender.disputes(&Welcome { lanes }, |_, _| 100);
+        let disputes = sender.disputes(
+            &Welcome {
+                lanes,
+                ..Welcome::default()
+            },
+            |_, _| 100,
+        );
         disputes.expect("sound").first().map(|dispute| dispute.kind)
     };
     assert_eq!(kind(49), Some(DisputeKind::AggregatorRestored));
@@ -467,6 +476,7 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
     sender
         .welcome(&Welcome {
             lanes: vec![state(0, 11, 0), state(1, 12, 0)],
+            ..Welcome::default()
         })
         .expect("sound");
     sender
@@ -504,7 +514,10 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
 #[test]
 fn a_welcome_without_a_lane_is_refused() {
     let mut sender = fresh_sender([0; 2]);
-    let answer = sender.welcome(&Welcome { lanes: Vec::new() });
+    let answer = sender.welcome(&Welcome {
+        lanes: Vec::new(),
+        ..Welcome::default()
+    });
     assert_eq!(answer, Err(UnsoundAck::MissingLane(0)));
     assert!(sender.next_batch().is_none());
 }

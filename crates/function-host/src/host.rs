@@ -89,6 +89,7 @@ pub struct Host {
     shared: Arc<Shared>,
     /// Values of the application's variables at the last deployment.
     variables: Mutex<BTreeMap<String, String>>,
+    offered: Mutex<BTreeMap<String, String>>,
     loaded: ArcSwap<Loaded>,
     before: Mutex<Option<Arc<Loaded>>>,
     internal: Arc<dyn Internal>,
@@ -206,6 +207,7 @@ impl Host {
         let threads = threads.map_err(|error| engine(&error))?;
         let host = Self {
             variables: Mutex::new(settings.variables.clone()),
+            offered: Mutex::new(settings.offered.clone()),
             settings,
             shared,
             loaded: ArcSwap::from_pointee(Loaded { routes: Vec::new() }),
@@ -225,6 +227,15 @@ impl Host {
     pub fn deploy_with(&self, variables: BTreeMap<String, String>) -> Result<(), LoadError> {
         *lock(&self.variables) = variables;
         self.deploy()
+    }
+
+    /// As [`Host::deploy_with`], with other values offered in the place of [`Settings::offered`].
+    ///
+    /// # Errors
+    /// As [`Host::load`]; what was offered before stays.
+    pub fn deploy_offering(&self, offered: BTreeMap<String, String>) -> Result<(), LoadError> {
+        let before = std::mem::replace(&mut *lock(&self.offered), offered);
+        self.deploy().inspect_err(|_| *lock(&self.offered) = before)
     }
 
     /// As [`Host::deploy_with`], with the values of variables that were given last.
@@ -283,7 +294,8 @@ impl Host {
     fn manifest(&self) -> Result<Manifest, LoadError> {
         let settings = &self.settings;
         let variables = lock(&self.variables).clone();
-        Manifest::read(&settings.manifest, &variables, &settings.offered)
+        let offered = lock(&self.offered).clone();
+        Manifest::read(&settings.manifest, &variables, &offered)
     }
 
     /// The files that the functions were made of, the manifest first.

@@ -164,8 +164,11 @@ impl Flags {
     pub const TRUNCATED: Self = Self(1 << 7);
     /// More new visitors came than the filters were sized for: whether this one is repeated is not known.
     pub const UNIQUENESS_UNKNOWN: Self = Self(1 << 8);
-    /// The edge's clock was known to be wrong: the time of the event is to be corrected.
+    /// The edge's system clock was known to be wrong. The time is the edge's last trusted one plus the time
+    /// elapsed since, unless `TIME_UNKNOWN` is set as well.
     pub const CLOCK_WRONG: Self = Self(1 << 9);
+    /// The edge had no trusted time: the aggregator puts in the time of reception, less the event's age.
+    pub const TIME_UNKNOWN: Self = Self(1 << 10);
 
     /// Marks that keep a visit out of the counts of clicks and impressions.
     pub const UNCOUNTED: Self = Self(Self::BOT.0 | Self::PREFETCH.0 | Self::HEAD.0);

@@ -1,61 +1,118 @@
-//! The time of day, told by the monotonic clock, which has been read for the request anyway.
+//! The trusted time of day, carried on between its readings by the monotonic clock, which has been read for
+//! the request anyway.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracking_events::Micros;
+use tracking_events::{Flags, Micros};
+use trusted_clock::{Reading, Trust, TrustedClock};
 
-/// A step of the system's clock is followed within this.
-const READ_EVERY: Duration = Duration::from_millis(10);
+/// A step of the system's clock is noticed within this.
+const READ_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What both clocks said when the system's was last read.
+/// What the trusted clock showed when it was last read.
 #[derive(Debug)]
 pub(super) struct Clock {
+    source: Arc<TrustedClock>,
     read: Instant,
-    then: Micros,
+    then: Reading,
+}
+
+/// The time of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Now {
+    /// What its event is recorded with.
+    pub(super) time: Micros,
+    /// The best estimate, for everything that compares times.
+    pub(super) estimate: Micros,
+    /// What the event is marked with.
+    pub(super) flags: Flags,
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(source: Arc<TrustedClock>) -> Self {
         Self {
             read: Instant::now(),
-            then: Micros::now(),
+            then: source.read(),
+            source,
         }
     }
 
     /// The time of day at `now`, which is about now.
-    pub(super) fn at(&mut self, now: Instant) -> Micros {
-        let since = now.saturating_duration_since(self.read);
-        if since >= READ_EVERY {
-            *self = Self::new();
-            return self.then;
+    pub(super) fn at(&mut self, now: Instant) -> Now {
+        let mut since = now.saturating_duration_since(self.read);
+        if since >= READ_INTERVAL {
+            self.read = Instant::now();
+            self.then = self.source.read();
+            since = Duration::ZERO;
         }
-        Micros(self.then.0 + since.as_micros() as u64)
+        let since = since.as_micros() as u64;
+        let Reading {
+            time,
+            estimate,
+            trust,
+        } = self.then;
+        Now {
+            time: Micros(time.0 + since),
+            estimate: Micros(estimate.0 + since),
+            flags: marks(trust),
+        }
+    }
+}
+
+const fn marks(trust: Trust) -> Flags {
+    match trust {
+        Trust::System => Flags(0),
+        Trust::Anchored => Flags::CLOCK_WRONG,
+        Trust::Unknown => Flags(Flags::CLOCK_WRONG.0 | Flags::TIME_UNKNOWN.0),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trusted_clock::{EARLIEST, SystemTimes, Tolerance};
 
     #[test]
-    fn it_goes_with_the_monotonic_clock_and_follows_the_system_s() {
+    fn time_goes_with_the_monotonic_clock_between_readings() {
+        let source = Arc::new(TrustedClock::new(Tolerance::default(), EARLIEST));
         let read = Instant::now();
-        // As if the system's clock had been stepped since.
         let mut clock = Clock {
             read,
-            then: Micros(5),
+            then: Reading {
+                time: Micros(5),
+                estimate: Micros(7),
+                trust: Trust::Anchored,
+            },
+            source,
         };
-        assert_eq!(clock.at(read), Micros(5));
-        assert_eq!(
-            clock.at(read + Duration::from_micros(9_999)),
-            Micros(10_004)
-        );
+        let now = clock.at(read + Duration::from_micros(9_999));
+        assert_eq!((now.time, now.estimate), (Micros(10_004), Micros(10_006)));
+        assert_eq!(now.flags, Flags::CLOCK_WRONG);
         let before = Micros::now();
-        let followed = clock.at(read + READ_EVERY);
-        assert!((before..=Micros::now()).contains(&followed), "{followed:?}");
+        let followed = clock.at(read + READ_INTERVAL);
+        assert!(
+            (before..=Micros::now()).contains(&followed.time),
+            "{followed:?}"
+        );
+        assert_eq!(
+            (followed.time, followed.flags),
+            (followed.estimate, Flags(0))
+        );
         assert_eq!(
             clock.at(read),
             followed,
             "a time before the reading is the reading's"
         );
+    }
+
+    #[test]
+    fn events_are_marked_while_the_system_clock_is_wrong() {
+        let wrong = SystemTimes {
+            wall: Micros(5),
+            ..SystemTimes::now()
+        };
+        let unknown = TrustedClock::at(Tolerance::default(), EARLIEST, wrong);
+        let marks = marks(unknown.read_at(wrong).trust);
+        assert!(marks.any(Flags::CLOCK_WRONG) && marks.any(Flags::TIME_UNKNOWN));
     }
 }

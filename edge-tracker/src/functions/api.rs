@@ -17,6 +17,7 @@ use tracking_events::{
     ClickId, Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros,
     Money, Rejection, SignedRequest, Stated,
 };
+use trusted_clock::TrustedClock;
 
 /// Answers functions.
 pub(super) struct Api(Arc<Shared>);
@@ -24,6 +25,7 @@ pub(super) struct Api(Arc<Shared>);
 struct Shared {
     authorization: String,
     addresses: AddressStorage,
+    clock: Arc<TrustedClock>,
     ledger: Ledger,
     failures: FailureLimit,
     events: IntCounterVec,
@@ -41,6 +43,7 @@ impl Api {
     pub(super) fn new(
         token: String,
         addresses: AddressStorage,
+        clock: Arc<TrustedClock>,
         ledger: Ledger,
         failures: FailureLimit,
         registry: &Registry,
@@ -56,6 +59,7 @@ impl Api {
         Ok(Self(Arc::new(Shared {
             authorization: format!("Bearer {token}"),
             addresses,
+            clock,
             ledger,
             failures,
             events,
@@ -106,7 +110,7 @@ impl Shared {
         if request.method() != Method::POST {
             return Err(Refused::Unknown);
         }
-        let now = Micros::now();
+        let now = self.clock.read().estimate;
         let written = match request.uri().path() {
             messages::CONVERSIONS => {
                 let message = read(request.body())?;

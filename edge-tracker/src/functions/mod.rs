@@ -30,6 +30,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
+use trusted_clock::TrustedClock;
 
 /// The key-value store that advertisers are in.
 const ADVERTISERS: &str = "advertisers";
@@ -42,6 +43,7 @@ pub struct Functions {
     host: Host,
     settings: FunctionsSettings,
     failures: FailureLimit,
+    token: String,
     seen: Mutex<Seen>,
 }
 
@@ -78,19 +80,27 @@ impl Functions {
         secrets: &Secrets,
         links: &Table,
         addresses: AddressStorage,
+        clock: Arc<TrustedClock>,
         ledger: Ledger,
         registry: &Registry,
     ) -> Result<Self, FunctionsError> {
         let token = variables::token();
         let failures = FailureLimit::new(settings.failures_per_minute.get() as u32);
-        let api = Api::new(token.clone(), addresses, ledger, failures.clone(), registry)?;
+        let api = Api::new(
+            token.clone(),
+            addresses,
+            clock,
+            ledger,
+            failures.clone(),
+            registry,
+        )?;
         let limits = &settings.limits;
         let variables = settings.variables.as_deref().and_then(Version::of);
         let host = Host::load(
             function_host::Settings {
                 manifest: settings.manifest.clone(),
                 variables: given(settings)?,
-                offered: variables::offered(token, secrets),
+                offered: variables::offered(token.clone(), secrets),
                 cache_dir: data_dir.join("compiled-functions"),
                 threads: settings.threads.get(),
                 limits: Limits {
@@ -110,6 +120,7 @@ impl Functions {
             host,
             settings: settings.clone(),
             failures,
+            token,
             seen: Mutex::default(),
         };
         let seen = Seen {
@@ -172,6 +183,15 @@ impl Functions {
             outcomes.push(("advertisers", self.load_advertisers()));
         }
         outcomes
+    }
+
+    /// Gives functions the keys of click ids in `secrets`; calls that begin from now on have them.
+    ///
+    /// # Errors
+    /// When the functions can't be deployed with them; those in use stay as they are.
+    pub fn offer_keys(&self, secrets: &Secrets) -> Result<(), FunctionsError> {
+        let offered = variables::offered(self.token.clone(), secrets);
+        Ok(self.host.deploy_offering(offered)?)
     }
 
     fn look(&self) -> Seen {

@@ -2,11 +2,11 @@
 
 use crate::click_path::Shared;
 use crate::functions::Functions;
-use crate::links;
 use crate::metrics::Metrics;
 use crate::server::backlog;
 use crate::settings::LinksSettings;
 use crate::shipper::Progress;
+use crate::{links, secrets};
 use daemon::files::Version;
 use daemon::settings::SettingsError;
 use event_journal::Stats;
@@ -32,6 +32,8 @@ pub(super) struct Upkeep {
     pub(super) keeper: Arc<Stats>,
     pub(super) links: LinksSettings,
     pub(super) links_version: Version,
+    pub(super) secrets_file: PathBuf,
+    pub(super) secrets_version: Option<Version>,
     pub(super) filters_dir: PathBuf,
 }
 
@@ -53,7 +55,10 @@ impl Upkeep {
                     self.reload_links().await;
                     self.reload_functions().await;
                 }
-                _ = report.tick() => self.report(),
+                _ = report.tick() => {
+                    self.reload_secrets().await;
+                    self.report();
+                }
                 _ = stop.changed() => {}
             }
         }
@@ -131,6 +136,36 @@ impl Upkeep {
                 self.count_reload("links", "refused", 1);
             }
             Err(error) => tracing::error!(%error, "reading the links file failed"),
+        }
+    }
+
+    /// Functions get the keys before anything is signed with them. A bad file changes nothing.
+    async fn reload_secrets(&mut self) {
+        let version = Version::of(&self.secrets_file);
+        if version.is_none() || version == self.secrets_version {
+            return;
+        }
+        let (file, shared) = (self.secrets_file.clone(), self.shared.clone());
+        let reload = move || -> anyhow::Result<Option<Version>> {
+            let secrets = secrets::load(&file)?;
+            if let Some(functions) = &shared.functions {
+                functions.offer_keys(&secrets)?;
+            }
+            shared.keys.store(Arc::new(secrets.click_ids));
+            Ok(secrets.version)
+        };
+        match spawn_blocking(reload).await {
+            Ok(Ok(loaded)) => {
+                tracing::info!("click id keys reloaded");
+                self.secrets_version = loaded;
+                self.count_reload("secrets", "loaded", 1);
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the secrets file is refused; the click id keys in use stay");
+                self.secrets_version = version;
+                self.count_reload("secrets", "refused", 1);
+            }
+            Err(error) => tracing::error!(%error, "reading the secrets file failed"),
         }
     }
 

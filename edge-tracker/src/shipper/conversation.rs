@@ -1,6 +1,6 @@
 //! One connection to the aggregator, from the `Hello` to its end.
 
-use super::{Dial, Reason, Shipper};
+use super::{Dial, FleetState, Reason, Shipper};
 use event_shipping::{EdgeMessage, MAX_CONTROL_MESSAGE, ToEdge, read_message, write_message};
 use std::time::Duration;
 use storage::Storage;
@@ -58,7 +58,10 @@ async fn greet<S: Storage, D: Dial>(
         .map_err(|error| Reason::new("write", error))?;
     let answer = read_message::<ToEdge>(receive, MAX_CONTROL_MESSAGE);
     match tokio::time::timeout(WELCOME_TIMEOUT, answer).await {
-        Ok(Ok(Some(ToEdge::Welcome(welcome)))) => shipper.spool.welcome(&welcome),
+        Ok(Ok(Some(ToEdge::Welcome(welcome)))) => {
+            shipper.fleet.send_replace(Some(FleetState::of(&welcome)));
+            shipper.spool.welcome(&welcome)
+        }
         Ok(Ok(Some(ToEdge::Refuse(refuse)))) => Err(Reason::refused(refuse)),
         Ok(Ok(Some(ToEdge::Ack(_)))) => Err(Reason::new("unsound", "an Ack before the Welcome")),
         Ok(Ok(None)) => Err(Reason::new("connection", "closed before the Welcome")),

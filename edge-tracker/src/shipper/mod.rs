@@ -16,13 +16,14 @@ pub use spool::Spool;
 
 use crate::metrics::Metrics;
 use conversation::Ended;
-use event_shipping::{Refuse, RefuseCode};
+use event_shipping::{Refuse, RefuseCode, VisitorSalt, Welcome};
 use std::future::Future;
 use std::time::Duration;
 use storage::{Disk, Storage};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tracking_events::NodeId;
+use tracking_events::{Micros, NodeId};
+use trusted_clock::SystemTimes;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -40,6 +41,31 @@ pub struct Shipper<S: Storage = Disk, D = Quic> {
     pub spool: Spool<S>,
     /// What operators see.
     pub metrics: Metrics,
+    /// Where the fleet's state goes with each welcome.
+    pub fleet: watch::Sender<Option<FleetState>>,
+}
+
+/// What an aggregator says of the fleet when it welcomes a node.
+#[derive(Debug, Clone, Copy)]
+pub struct FleetState {
+    /// The aggregator's time, if it trusts its clock.
+    pub time: Option<Micros>,
+    /// When that arrived.
+    pub received: SystemTimes,
+    /// The visitor salt of the current period.
+    pub visitor_salt: Option<VisitorSalt>,
+}
+
+impl FleetState {
+    /// What a welcome says that arrives now.
+    #[must_use]
+    pub fn of(welcome: &Welcome) -> Self {
+        Self {
+            time: (welcome.time_micros > 0).then_some(Micros(welcome.time_micros)),
+            received: SystemTimes::now(),
+            visitor_salt: welcome.visitor_salt,
+        }
+    }
 }
 
 /// Reaches the aggregator.

@@ -1,17 +1,17 @@
 //! The visitor id: SipHash-2-4 of address and user agent under a key that rotates. SipHash (Aumasson
 //! and Bernstein, 2012) tells nothing about what was hashed to who has not the key.
 //!
-//! Salts live in memory alone and follow from the fleet's secret and the period, so that all nodes
-//! agree on them and an id says nothing once the secret is gone. Cookies never belong here.
+//! The key of a period follows from the [visitor salt](super::salt) and cannot be computed once the period
+//! after it has ended. Cookies never belong here.
 
+use super::salt::PeriodKeys;
+use arc_swap::{ArcSwap, Cache};
 use siphasher::sip::SipHasher24;
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
 use tracking_events::{Micros, VisitorId};
-
-/// Separates these keys from every other use of the same secret.
-const KEY_CONTEXT: &str = "FanzFiliate edge 2026-11 visitor id period key v1";
 
 /// What a user agent string is hashed to before it is hashed with an address, once per distinct
 /// string: agents are long and few.
@@ -75,42 +75,38 @@ impl fmt::Debug for Previous {
     }
 }
 
-/// Makes visitor ids; each worker has its own, and all of one secret agree.
+/// Makes visitor ids; each worker has its own, and all nodes with the same salt agree.
 #[derive(Clone)]
 pub struct Identity {
-    secret: [u8; 32],
-    length: u64,
-    keys: Keys,
+    keys: Cache<Arc<ArcSwap<PeriodKeys>>, Arc<PeriodKeys>>,
 }
 
-/// The keys of the period last asked for.
-#[derive(Clone)]
-struct Keys {
-    period: u64,
+/// The keys for one time.
+struct KeysAt {
     current: [u8; 16],
     previous: [u8; 16],
+    since: Micros,
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("period_micros", &self.length)
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").finish_non_exhaustive()
     }
 }
 
 impl Identity {
-    /// Ids under `secret`, which all nodes of a fleet share, with a salt that lasts for `period`
-    /// (at least a microsecond; periods are counted from 1970 in UTC).
+    /// Ids under the keys that are swapped in and out behind `keys`.
     #[must_use]
-    pub fn new(secret: [u8; 32], period: Duration) -> Self {
-        let length = u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1);
-        let keys = Keys::of(&secret, length, 0);
+    pub fn new(keys: Arc<ArcSwap<PeriodKeys>>) -> Self {
         Self {
-            secret,
-            length,
-            keys,
+            keys: Cache::new(keys),
         }
+    }
+
+    /// Ids under keys that never change.
+    #[must_use]
+    pub fn fixed(keys: PeriodKeys) -> Self {
+        Self::new(Arc::new(ArcSwap::from_pointee(keys)))
     }
 
     /// Who visits from `address` with `agent`, cut to its limit, at `now`.
@@ -125,11 +121,7 @@ impl Identity {
     /// IPv4 address counts whole, written in IPv6 or not.
     #[must_use]
     pub fn ids_of(&mut self, now: Micros, address: IpAddr, agent: &AgentDigest) -> Ids {
-        let index = now.0 / self.length;
-        if self.keys.period != index {
-            self.keys = Keys::of(&self.secret, self.length, index);
-        }
-        let keys = &self.keys;
+        let keys = KeysAt::of(self.keys.load(), now);
         let mut message = [0; MESSAGE];
         message[..16].copy_from_slice(&home_of(address));
         message[16..].copy_from_slice(&agent.0);
@@ -139,28 +131,29 @@ impl Identity {
                 key: keys.previous,
                 message,
             },
-            since: Micros(index * self.length),
+            since: keys.since,
         }
     }
 }
 
-impl Keys {
-    fn of(secret: &[u8; 32], length: u64, period: u64) -> Self {
+impl KeysAt {
+    /// The keys for `now`. The exact time decides, not the moment at which the keys are swapped: those of
+    /// the next period are there before it begins, and the one before is kept for clocks that are a little
+    /// behind. A time further away gets the nearest.
+    fn of(keys: &PeriodKeys, now: Micros) -> Self {
+        let index = now.0 / keys.period_micros;
+        let before = keys.previous.unwrap_or(keys.current);
+        let (period, current, previous) = match index.cmp(&keys.period) {
+            Ordering::Equal => (keys.period, keys.current, before),
+            Ordering::Greater => (keys.period.saturating_add(1), keys.next, keys.current),
+            Ordering::Less => (keys.period - 1, before, before),
+        };
         Self {
-            period,
-            current: period_key(secret, length, period),
-            previous: period_key(secret, length, period.wrapping_sub(1)),
+            current: current.0,
+            previous: previous.0,
+            since: Micros(period.saturating_mul(keys.period_micros)),
         }
     }
-}
-
-fn period_key(secret: &[u8; 32], length: u64, period: u64) -> [u8; 16] {
-    let key = blake3::Hasher::new_derive_key(KEY_CONTEXT)
-        .update(secret)
-        .update(&length.to_le_bytes())
-        .update(&period.to_le_bytes())
-        .finalize();
-    first_half(key)
 }
 
 fn home_of(address: IpAddr) -> [u8; 16] {
@@ -186,13 +179,21 @@ fn first_half(hash: blake3::Hash) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::salt::{Ratchet, SaltState};
     use super::*;
 
     const HOUR: u64 = 3_600_000_000;
+    const DAY: u64 = 24 * HOUR;
     const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
-    fn identity(secret: u8) -> Identity {
-        Identity::new([secret; 32], Duration::from_secs(24 * 3600))
+    fn ratchet(secret: u8, period: u64) -> Ratchet {
+        let mut ratchet = Ratchet::new(DAY, 0, SaltState([secret; 32]));
+        ratchet.turn_to(period);
+        ratchet
+    }
+
+    fn identity(secret: u8, period: u64) -> Identity {
+        Identity::fixed(ratchet(secret, period).keys())
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -200,43 +201,40 @@ mod tests {
     }
 
     #[test]
-    fn an_id_holds_for_its_period_and_is_the_previous_one_in_the_next() {
-        let mut identity = identity(1);
+    fn id_holds_for_its_period_and_the_next() {
         let home = ip("192.0.2.7");
-        let morning = identity.ids(Micros(240 * HOUR), home, AGENT);
-        let evening = identity.ids(Micros(264 * HOUR - 1), home, AGENT);
-        let next_day = identity.ids(Micros(264 * HOUR), home, AGENT);
+        let mut today = identity(1, 10);
+        let morning = today.ids(Micros(240 * HOUR), home, AGENT);
+        let evening = today.ids(Micros(264 * HOUR - 1), home, AGENT);
         assert_eq!(morning, evening);
         assert_eq!(morning.since, Micros(240 * HOUR));
+        let midnight = today.ids(Micros(264 * HOUR), home, AGENT);
+        let mut tomorrow = identity(1, 11);
+        let next_day = tomorrow.ids(Micros(264 * HOUR), home, AGENT);
+        assert_eq!(midnight, next_day, "the turn does not wait for the swap");
         assert_eq!(next_day.since, Micros(264 * HOUR));
         assert_eq!(next_day.previous.get(), morning.current);
         assert_ne!(next_day.current, morning.current);
-        let after = identity.ids(Micros(288 * HOUR), home, AGENT);
-        assert_ne!(
-            after.previous.get(),
-            morning.current,
-            "forgotten after two periods"
+        let behind = tomorrow.ids(Micros(264 * HOUR - 1), home, AGENT);
+        assert_eq!(
+            (behind.current, behind.since),
+            (morning.current, morning.since)
         );
-        let back = identity.ids(Micros(240 * HOUR), home, AGENT);
-        assert_eq!(back, morning, "a clock that goes back finds the same ids");
+        let after = identity(1, 12).ids(Micros(288 * HOUR), home, AGENT);
+        assert_ne!(after.previous.get(), morning.current);
     }
 
     #[test]
-    fn nodes_with_the_same_secret_agree_and_others_do_not() {
-        let now = Micros(500_000 * HOUR);
-        let ids = |secret| identity(secret).ids(now, ip("192.0.2.7"), AGENT);
+    fn nodes_agree_exactly_when_their_salts_do() {
+        let now = Micros(10 * DAY);
+        let ids = |secret| identity(secret, 10).ids(now, ip("192.0.2.7"), AGENT);
         assert_eq!(ids(1), ids(1));
         assert_ne!(ids(1).current, ids(2).current);
-        let mut hourly = Identity::new([1; 32], Duration::from_secs(3600));
-        assert_ne!(
-            hourly.ids(now, ip("192.0.2.7"), AGENT).current,
-            ids(1).current
-        );
     }
 
     #[test]
     fn homes_and_agents_are_told_apart() {
-        let mut identity = identity(1);
+        let mut identity = identity(1, 0);
         let mut id = |address, agent| identity.ids(Micros(HOUR), ip(address), agent).current;
         assert_eq!(
             id("2001:db8:1:2::1", AGENT),
@@ -249,19 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn the_id_is_fixed_for_ever() {
+    fn ids_are_the_same_in_every_build() {
         // Nodes of different builds must agree, or the same visitor is unique on each.
-        let ids = identity(7).ids(Micros(1_800_000_000_000_000), ip("203.0.113.9"), AGENT);
+        let ids = identity(7, 20).ids(Micros(20 * DAY + 5), ip("203.0.113.9"), AGENT);
         let expected = (
-            VisitorId(14_523_056_276_006_816_013),
-            VisitorId(16_399_179_926_522_331_396),
+            VisitorId(9_206_749_515_304_710_056),
+            VisitorId(16_693_201_319_238_599_159),
         );
         assert_eq!((ids.current, ids.previous.get()), expected);
-        assert_eq!(ids.since, Micros(1_799_971_200_000_000));
-    }
-
-    #[test]
-    fn the_secret_is_not_in_debug_output() {
-        assert!(!format!("{:?}", identity(0xab)).contains("171"));
+        assert_eq!(ids.since, Micros(20 * DAY));
     }
 }

@@ -7,9 +7,10 @@ pub mod address;
 pub mod agent;
 pub mod geo;
 pub mod identity;
+pub mod salt;
 
 use address::AddressStorage;
-use daemon::settings::Period;
+use daemon::settings::{Period, Within};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VisitorSettings {
-    /// How long one salt of the visitor ids lasts; nobody can be followed for longer than two.
-    pub period: Period,
+    /// How long one salt of the visitor ids lasts, the same on every node and the aggregator; a visitor
+    /// is recognised for two periods at most.
+    pub period: Within<Period, 1_000, 31_536_000_000>,
     /// How much of an address is stored.
     pub address_storage: AddressStorage,
     /// How many distinct user agents are remembered, in about 1 KiB each at worst.
@@ -30,7 +32,7 @@ pub struct VisitorSettings {
 impl Default for VisitorSettings {
     fn default() -> Self {
         Self {
-            period: Period(Duration::from_secs(24 * 60 * 60)),
+            period: Within::new(Period(Duration::from_secs(24 * 60 * 60))),
             address_storage: AddressStorage::Truncated,
             agent_cache_entries: 65_536,
             max_agent_bytes: 512,

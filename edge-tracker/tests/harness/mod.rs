@@ -1,6 +1,10 @@
 //! A real edge process for tests, and a client that sends exactly the bytes it is told.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod faketime;
+pub mod fleet;
+pub mod journal;
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -100,6 +104,11 @@ impl Edge {
     pub fn lone(before: &[&str], http: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(dir.path().join("links.toml"), LINKS).expect("writable");
+        Self::lone_in(dir, before, http)
+    }
+
+    /// The same in a directory that has its links already.
+    pub fn lone_in(dir: tempfile::TempDir, before: &[&str], http: &str) -> Self {
         let config = configure_workers(dir.path(), 1, http);
         Self::launch(dir, &config, before)
     }
@@ -204,6 +213,18 @@ impl Edge {
         self.request("GET", target, &[("User-Agent", CHROME)])
     }
 
+    /// Status and text of a page for operators.
+    pub fn admin_page(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.admin).expect("the edge listens");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("writable");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("readable");
+        let answer = parse(&bytes);
+        (answer.status, answer.text())
+    }
+
     /// The value of the metric line that starts with `name`, summed over labels that match.
     pub fn metric(&self, name: &str, label: &str) -> u64 {
         let mut stream = TcpStream::connect(&self.admin).expect("the edge listens");
@@ -289,6 +310,11 @@ fn configure_workers(dir: &Path, workers: u8, http: &str) -> PathBuf {
          check_every = \"20ms\"\n\n{journal}\n[aggregator]\n\
          address = \"{NO_AGGREGATOR}\"\n"
     );
+    // A test that has an aggregator names it.
+    let text = match http.contains("[aggregator]") {
+        true => text.replace("\n[aggregator]\naddress = \"127.0.0.1:1\"\n", ""),
+        false => text,
+    };
     std::fs::write(&path, text).expect("writable");
     path
 }

@@ -15,6 +15,7 @@ use edge_tracker::visitor::address::{self, AddressStorage, ClientAddress, Forwar
 use edge_tracker::visitor::agent::Agents;
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
 use edge_tracker::visitor::identity::Identity;
+use edge_tracker::visitor::salt::{Ratchet, SaltState};
 use event_journal::{LaneReader, Options, Upkeep, frames, open_on};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use tempfile::TempDir;
 use tracking_events::{
     Event, FORMAT_VERSION, Flags, KeyId, KeyRing, MAX_EVENT_BYTES, MacKey, NodeId, decode,
 };
+use trusted_clock::{EARLIEST, Tolerance, TrustedClock};
 
 const MAX_URL_BYTES: usize = 8 << 10;
 const MAX_AGENT_BYTES: usize = 512;
@@ -264,9 +266,12 @@ impl Edge {
             )),
             geo: Geo::open(&GeoSettings::default()),
             agents: Agents::new(1_000, MAX_AGENT_BYTES),
-            identity: Identity::new([9; 32], Duration::from_secs(86_400)),
+            identity: Identity::fixed(
+                Ratchet::new(86_400_000_000, 20_000, SaltState([9; 32])).keys(),
+            ),
             filters: Filters::new(&small).expect("valid settings"),
-            keys,
+            keys: Arc::new(ArcSwap::from_pointee(keys)),
+            clock: Arc::new(TrustedClock::new(Tolerance::default(), EARLIEST)),
             client_address: ClientAddress::new(
                 vec!["10.0.0.0/8".parse().expect("a range")],
                 ForwardedHeader::XForwardedFor,
@@ -322,7 +327,7 @@ impl Edge {
         assert!(matches!(method, Method::GET | Method::HEAD));
         assert_eq!(visit.flags.any(Flags::HEAD), method == Method::HEAD);
         assert_eq!(visit.status, status.as_u16());
-        let parts = self.shared.keys.verify(&visit.id).expect("ours");
+        let parts = self.shared.keys.load().verify(&visit.id).expect("ours");
         assert_eq!((parts.seq.0, parts.link), (frame.seq, visit.link.id));
         let texts = visit.subs.iter().chain([&visit.source, &visit.external_id]);
         texts.for_each(|text| assert!(text.len() <= LIMITS.value_bytes));

@@ -121,7 +121,9 @@ pub(crate) mod seeds {
     //! One message of each kind, and batches.
 
     use super::{Batch, EdgeMessage, Sealer, Span, ToEdge, body};
-    use event_shipping::{Ack, Hello, LaneHello, LaneState, PROTOCOL, Refuse, Welcome};
+    use event_shipping::{
+        Ack, Hello, LaneHello, LaneState, PROTOCOL, Refuse, VisitorSalt, Welcome,
+    };
 
     fn sealed() -> Batch {
         let span = Span {
@@ -162,6 +164,12 @@ pub(crate) mod seeds {
             body(&EdgeMessage::Batch(sealed())),
             body(&ToEdge::Welcome(Welcome {
                 lanes: states.into(),
+                time_micros: 1_800_000_000_000_000,
+                visitor_salt: Some(VisitorSalt {
+                    period_micros: 86_400_000_000,
+                    period: 20_833,
+                    state: [3; 32],
+                }),
             })),
             body(&ToEdge::Ack(Ack {
                 lane: 1,

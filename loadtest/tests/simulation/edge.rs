@@ -83,6 +83,7 @@ impl Edge {
             },
             spool: spool.expect("there is memory"),
             metrics,
+            fleet: watch::Sender::new(None),
         }
     }
 

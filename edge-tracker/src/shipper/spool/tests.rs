@@ -61,6 +61,7 @@ fn answer(spool: &Spool, received: impl Fn(u64) -> u64) -> Welcome {
     });
     Welcome {
         lanes: states.collect(),
+        ..Welcome::default()
     }
 }
 

@@ -103,7 +103,7 @@ pub(super) fn entry() -> anyhow::Result<Vec<u8>> {
 /// Secrets of an edge whose clicks these are.
 pub(super) fn secrets() -> String {
     format!(
-        "[click_id]\nactive = {KEY}\n[click_id.keys]\n{KEY} = {:?}\n[visitor]\nsecret = {0:?}\n",
+        "[click_id]\nactive = {KEY}\n[click_id.keys]\n{KEY} = {:?}\n",
         HEXLOWER.encode(&SECRET)
     )
 }

@@ -63,6 +63,7 @@ impl Aggregator {
         };
         Welcome {
             lanes: hello.lanes.iter().map(answer).collect(),
+            ..Welcome::default()
         }
     }
 

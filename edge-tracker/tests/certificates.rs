@@ -99,11 +99,12 @@ async fn converse(connection: Connection, acknowledges: bool, count: impl Fn(u64
     let lanes = hello.lanes.iter().map(|lane| LaneState {
         lane: lane.lane,
         journal: lane.journal,
-        received: lane.released,
-        taken: lane.released,
+        received: lane.acknowledged,
+        taken: lane.acknowledged,
     });
     let welcome = Welcome {
         lanes: lanes.collect(),
+        ..Welcome::default()
     };
     write_message(&mut send, &ToEdge::Welcome(welcome))
         .await

@@ -1,0 +1,179 @@
+//! What this node shares with its fleet: the time of day and the visitor salt. Both are watched here, and
+//! compared with the aggregator's at each welcome.
+
+use crate::metrics::Metrics;
+use crate::shipper::FleetState;
+use crate::visitor::salt::{Adoption, VisitorSalt};
+use event_shipping::VisitorSalt as FleetSalt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+use tracking_events::Micros;
+use trusted_clock::{Change, TrustedClock};
+
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The task that watches clock and visitor salt.
+pub(super) struct FleetWatch {
+    pub(super) clock: Arc<TrustedClock>,
+    pub(super) salt: Arc<VisitorSalt>,
+    pub(super) metrics: Metrics,
+    pub(super) states: watch::Receiver<Option<FleetState>>,
+}
+
+impl FleetWatch {
+    /// Watches until `stop` turns true.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut ticks = interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !*stop.borrow() {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    self.note(self.clock.supervise());
+                    self.turn().await;
+                }
+                Ok(()) = self.states.changed() => {
+                    let state = *self.states.borrow_and_update();
+                    if let Some(state) = state {
+                        self.compare(state).await;
+                    }
+                }
+                _ = stop.changed() => {}
+            }
+            self.report();
+        }
+    }
+
+    async fn compare(&self, state: FleetState) {
+        match state.time {
+            Some(time) => {
+                self.note(self.clock.learn(time, state.received));
+                self.compare_time(time, self.clock.read_at(state.received).trusted());
+            }
+            None => tracing::warn!("the aggregator does not trust its clock"),
+        }
+        if let Some(salt) = state.visitor_salt {
+            self.adopt(salt).await;
+        }
+    }
+
+    /// A node whose clock is plausible keeps its own time: one wrong clock must not set all others.
+    fn compare_time(&self, theirs: Micros, ours: Option<Micros>) {
+        let Some(ours) = ours else {
+            return;
+        };
+        let ahead =
+            i64::try_from(ours.0).unwrap_or(i64::MAX) - i64::try_from(theirs.0).unwrap_or(i64::MAX);
+        self.set_level("clock_ahead_of_aggregator_micros", ahead);
+        if !self.clock.tolerates(ours, theirs) {
+            let seconds = ahead as f64 / 1e6;
+            tracing::warn!(
+                ahead_seconds = seconds,
+                "the clocks of node and aggregator differ; check both"
+            );
+        }
+    }
+
+    async fn turn(&self) {
+        // Only by a trusted clock: a ratchet can't be turned back.
+        let Some(now) = self.clock.read().trusted() else {
+            return;
+        };
+        let salt = self.salt.clone();
+        match spawn_blocking(move || salt.turn(now)).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => {
+                tracing::info!("visitor salt turned to the next period");
+                self.count("salt_turned");
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "failed to write the visitor salt; trying again in a second, and the state before is not erased meanwhile");
+                self.count("salt_write_failed");
+            }
+            Err(error) => tracing::error!(%error, "turning the visitor salt failed"),
+        }
+    }
+
+    async fn adopt(&self, fleet: FleetSalt) {
+        let (salt, now) = (self.salt.clone(), self.clock.read().trusted());
+        match spawn_blocking(move || salt.adopt(&fleet, now)).await {
+            Ok(Ok(adoption)) => self.note_adoption(adoption, &fleet),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "failed to write the fleet's visitor salt; trying again in a second");
+                self.count("salt_write_failed");
+            }
+            Err(error) => tracing::error!(%error, "adopting the fleet's visitor salt failed"),
+        }
+    }
+
+    fn note_adoption(&self, adoption: Adoption, fleet: &FleetSalt) {
+        let period = fleet.period;
+        match adoption {
+            Adoption::Agreed => {}
+            Adoption::Adopted => {
+                tracing::info!(
+                    period,
+                    "visitor salt adopted from the aggregator; visitors of this period count as unique once more"
+                );
+                self.count("salt_adopted");
+            }
+            Adoption::Replaced => {
+                tracing::warn!(
+                    period,
+                    "visitor salt differed from the fleet's and was replaced; visitors of this period count as unique once more"
+                );
+                self.count("salt_replaced");
+            }
+            Adoption::OtherLength => {
+                let micros = fleet.period_micros;
+                tracing::error!(
+                    fleet_period_micros = micros,
+                    "visitor.period differs from the aggregator's; visitors are recognised at this node only: set both alike"
+                );
+                self.count("salt_refused");
+            }
+            Adoption::OtherTime => {
+                tracing::error!(
+                    period,
+                    "the fleet's visitor salt is of a time far from this node's; check both clocks"
+                );
+                self.count("salt_refused");
+            }
+        }
+    }
+
+    fn note(&self, change: Option<Change>) {
+        let Some(change) = change else {
+            return;
+        };
+        if change.is_fault() {
+            tracing::error!(%change, "clock is wrong: functions answer 503, clicks are marked");
+        } else {
+            tracing::info!(%change, "clock is trusted");
+        }
+        self.count(&format!("clock_{}", change.label()));
+    }
+
+    fn report(&self) {
+        let (period, provisional) = self.salt.period();
+        self.set_level(
+            "visitor_salt_period",
+            i64::try_from(period).unwrap_or(i64::MAX),
+        );
+        self.set_level("visitor_salt_provisional", provisional.into());
+        self.set_level("clock_wrong", self.clock.problem().is_some().into());
+    }
+
+    fn count(&self, change: &str) {
+        self.metrics
+            .trust_changes
+            .with_label_values(&[change])
+            .inc();
+    }
+
+    fn set_level(&self, of: &str, value: i64) {
+        self.metrics.levels.with_label_values(&[of]).set(value);
+    }
+}

@@ -1,0 +1,85 @@
+//! What a node can't do at the moment, in words for operators.
+
+use event_journal::Stats;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use trusted_clock::TrustedClock;
+
+const SYNC_FAILED: &str = "journal: a sync failed, and what is accepted since would not survive a power cut; \
+     check the disk, then restart";
+const NO_ROOM: &str = "journal: no room for another segment, so that clicks are answered and soon not logged; \
+     bring the aggregator back, free the disk or raise journal.max_bytes";
+
+/// What readiness depends on.
+pub(super) struct Readiness {
+    pub(super) stopping: Arc<AtomicBool>,
+    pub(super) clock: Arc<TrustedClock>,
+    pub(super) journal: Arc<Stats>,
+}
+
+/// What is wrong at one moment.
+#[derive(Debug, Default)]
+struct Faults {
+    is_stopping: bool,
+    sync_failed: bool,
+    is_full: bool,
+    clock: Option<String>,
+}
+
+impl Readiness {
+    /// Every reason why the node is not ready, each in a line.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let faults = Faults {
+            is_stopping: self.stopping.load(Ordering::Relaxed),
+            sync_failed: self.journal.is_broken(),
+            is_full: self.journal.is_full(),
+            clock: self.clock.problem(),
+        };
+        let reasons = faults.reasons();
+        match reasons.is_empty() {
+            true => Ok(()),
+            false => Err(reasons.join("\nnot ready: ")),
+        }
+    }
+}
+
+impl Faults {
+    fn reasons(&self) -> Vec<String> {
+        let plain = [
+            (self.is_stopping, "stopping"),
+            (self.sync_failed, SYNC_FAILED),
+            (self.is_full, NO_ROOM),
+        ];
+        let plain = plain.into_iter().filter(|(applies, _)| *applies);
+        let clock = self.clock.iter().map(|problem| {
+            format!("clock: {problem}; meanwhile functions answer 503 and clicks are marked")
+        });
+        plain
+            .map(|(_, reason)| reason.to_owned())
+            .chain(clock)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_name_each_fault_and_nothing_else() {
+        assert_eq!(Faults::default().reasons(), [] as [String; 0]);
+        let failed = Faults {
+            sync_failed: true,
+            ..Faults::default()
+        };
+        assert_eq!(failed.reasons(), [SYNC_FAILED]);
+        let all = Faults {
+            is_stopping: true,
+            sync_failed: true,
+            is_full: true,
+            clock: Some("it is wrong".into()),
+        };
+        let clock = "clock: it is wrong; meanwhile functions answer 503 and clicks are marked";
+        assert_eq!(all.reasons(), ["stopping", SYNC_FAILED, NO_ROOM, clock]);
+    }
+}

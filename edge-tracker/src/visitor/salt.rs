@@ -1,0 +1,214 @@
+//! The visitor salt of this node: kept in a file of its own, turned with each period, and replaced by the
+//! fleet's when the aggregator sends another one.
+//!
+//! Workers read the keys behind an atomic pointer. What happens on the disk happens on other threads.
+
+use arc_swap::ArcSwap;
+use event_shipping::VisitorSalt as FleetSalt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tracking_events::Micros;
+use visitor_salt::{SaltFileError, Turn, load, save};
+
+pub use visitor_salt::{PeriodKey, PeriodKeys, Ratchet, SaltState};
+
+/// The salt file and the keys that follow from it.
+#[derive(Debug)]
+pub struct VisitorSalt {
+    path: PathBuf,
+    state: Mutex<State>,
+    keys: Arc<ArcSwap<PeriodKeys>>,
+}
+
+#[derive(Debug)]
+struct State {
+    ratchet: Ratchet,
+    /// What the file holds; another ratchet while it could not be written.
+    saved: Option<Ratchet>,
+}
+
+/// What became of a salt that the aggregator sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adoption {
+    /// It is the one in use.
+    Agreed,
+    /// It replaced one that was this node's own.
+    Adopted,
+    /// It replaced another one of a fleet.
+    Replaced,
+    /// Its periods have another length than the node's; nothing was changed.
+    OtherLength,
+    /// It is of a period that this node's clock is too far from; nothing was changed.
+    OtherTime,
+}
+
+impl VisitorSalt {
+    /// Opens the file at `path`. Without one, or with one that does not fit `period` or is too old, the
+    /// node begins with a provisional salt of its own, until the aggregator sends the fleet's.
+    ///
+    /// `now` is the trusted time; without one the salt in the file stays as it is, and `estimate` gives
+    /// the period of a new one.
+    ///
+    /// # Errors
+    /// When the file can be read by others, or can't be read or written.
+    pub fn open(
+        path: &Path,
+        period: Duration,
+        now: Option<Micros>,
+        estimate: Micros,
+    ) -> Result<Self, SaltFileError> {
+        let period_micros = u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1);
+        let index = now.unwrap_or(estimate).0 / period_micros;
+        let found = match load(path) {
+            Err(error @ SaltFileError::Malformed(_)) => {
+                tracing::error!(%error, "visitor salt replaced by a provisional one");
+                None
+            }
+            found => found?,
+        };
+        let saved = found.clone();
+        let ratchet = match found.and_then(|it| usable(it, period_micros, now.map(|_| index))) {
+            Some(ratchet) => ratchet,
+            None => provisional(path, period_micros, index)?,
+        };
+        let salt = Self {
+            path: path.into(),
+            keys: Arc::new(ArcSwap::from_pointee(ratchet.keys())),
+            state: Mutex::new(State { ratchet, saved }),
+        };
+        salt.save(&mut salt.lock())?;
+        Ok(salt)
+    }
+
+    /// The beginning of the period that the file at `path` is of: a time that has passed. The epoch when
+    /// there is none.
+    #[must_use]
+    pub fn last_known_time(path: &Path) -> Micros {
+        let begin = |it: Ratchet| it.period().saturating_mul(it.period_micros());
+        Micros(load(path).ok().flatten().map_or(0, begin))
+    }
+
+    /// The keys, swapped whole at each turn.
+    #[must_use]
+    pub fn keys(&self) -> Arc<ArcSwap<PeriodKeys>> {
+        self.keys.clone()
+    }
+
+    /// The number of the period, and whether the salt is one that no other node knows.
+    #[must_use]
+    pub fn period(&self) -> (u64, bool) {
+        let state = self.lock();
+        (state.ratchet.period(), state.ratchet.is_provisional())
+    }
+
+    /// Turns to the period of `now`, a trusted time, and erases the state before. Also writes the file
+    /// when that failed earlier. Says whether the period is another one.
+    ///
+    /// # Errors
+    /// When the file can't be written: the keys are turned, and the file is written by a later call.
+    pub fn turn(&self, now: Micros) -> Result<bool, SaltFileError> {
+        let mut state = self.lock();
+        let period_micros = state.ratchet.period_micros();
+        let index = now.0 / period_micros;
+        let turned = match state.ratchet.turn_to(index) {
+            Turn::Turned(_) => true,
+            Turn::Unchanged => false,
+            Turn::TooFar(periods) | Turn::Ahead(periods) => {
+                tracing::warn!(
+                    periods,
+                    "visitor salt is of another time; replaced by a provisional one"
+                );
+                state.ratchet = provisional(&self.path, period_micros, index)?;
+                true
+            }
+        };
+        if turned {
+            self.publish(&state);
+        }
+        self.save(&mut state)?;
+        Ok(turned)
+    }
+
+    /// Compares the fleet's salt with this node's, and takes the fleet's where they differ. `now` is the
+    /// trusted time, if there is one.
+    ///
+    /// # Errors
+    /// When the file can't be written: the keys are the fleet's, and the file is written by a later call.
+    pub fn adopt(&self, fleet: &FleetSalt, now: Option<Micros>) -> Result<Adoption, SaltFileError> {
+        let mut state = self.lock();
+        let ours = &mut state.ratchet;
+        if fleet.period_micros != ours.period_micros() {
+            return Ok(Adoption::OtherLength);
+        }
+        let index = now.map_or(fleet.period, |now| now.0 / fleet.period_micros);
+        let mut theirs = Ratchet::new(fleet.period_micros, fleet.period, SaltState(fleet.state));
+        // The clocks of both may be a little apart at the end of a period.
+        ours.turn_to(index);
+        if matches!(theirs.turn_to(index), Turn::TooFar(_) | Turn::Ahead(_)) {
+            return Ok(Adoption::OtherTime);
+        }
+        let mut reached = ours.clone();
+        reached.turn_to(theirs.period());
+        let agreed = (reached.period(), reached.state()) == (theirs.period(), theirs.state());
+        let adoption = match (agreed, ours.is_provisional()) {
+            (true, _) => Adoption::Agreed,
+            (false, true) => Adoption::Adopted,
+            (false, false) => Adoption::Replaced,
+        };
+        let previous = match reached.period() == theirs.period() {
+            true => reached.keys().previous,
+            false => None,
+        };
+        state.ratchet = theirs.with_previous_key(previous);
+        self.publish(&state);
+        self.save(&mut state)?;
+        Ok(adoption)
+    }
+
+    fn publish(&self, state: &State) {
+        self.keys.store(Arc::new(state.ratchet.keys()));
+    }
+
+    fn save(&self, state: &mut State) -> Result<(), SaltFileError> {
+        if state.saved.as_ref() != Some(&state.ratchet) {
+            save(&self.path, &state.ratchet)?;
+            state.saved = Some(state.ratchet.clone());
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A ratchet from the file, turned to the period `index` where that is certain; none when it does not fit.
+fn usable(mut ratchet: Ratchet, period_micros: u64, index: Option<u64>) -> Option<Ratchet> {
+    if ratchet.period_micros() != period_micros {
+        tracing::warn!("visitor.period has changed; visitor salt replaced by a provisional one");
+        return None;
+    }
+    match index.map(|index| ratchet.turn_to(index)) {
+        Some(Turn::TooFar(periods) | Turn::Ahead(periods)) => {
+            tracing::warn!(
+                periods,
+                "visitor salt is of another time; replaced by a provisional one"
+            );
+            None
+        }
+        _ => Some(ratchet),
+    }
+}
+
+fn provisional(path: &Path, period_micros: u64, index: u64) -> Result<Ratchet, SaltFileError> {
+    let random = Ratchet::random(period_micros, index);
+    let random = random.map_err(|cause| SaltFileError::Io {
+        path: path.into(),
+        cause,
+    });
+    Ok(random?.provisional())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! What an edge that has ended left in its journal.
+
+use std::path::Path;
+use std::time::Duration;
+use tracking_events::{Event, Flags, Micros, decode};
+
+/// A click, as far as tests look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Click {
+    pub time: Micros,
+    pub visitor: u64,
+    pub bits: u32,
+}
+
+impl Click {
+    pub const fn flags(&self) -> Flags {
+        Flags(self.bits)
+    }
+}
+
+/// Every click in the journal below `dir`, by lane and in order.
+pub fn clicks(dir: &Path, lanes: u8) -> Vec<Click> {
+    let opened = event_journal::open(&event_journal::Options {
+        dir: dir.join("data/journal"),
+        lanes,
+        format_version: tracking_events::FORMAT_VERSION,
+        segment_bytes: 1 << 20,
+        max_bytes: 8 << 30,
+        sync_interval: Duration::from_millis(500),
+    });
+    let mut clicks = Vec::new();
+    for mut reader in opened.expect("a journal").readers {
+        let mut frames = Vec::new();
+        while let Some(run) = reader.read(1 << 20, &mut frames).expect("readable") {
+            for frame in event_journal::frames(&frames).flatten() {
+                if let Ok(Event::Click(visit)) = decode(run.format_version, frame.payload) {
+                    clicks.push(Click {
+                        time: visit.time,
+                        visitor: visit.visitor.0,
+                        bits: visit.flags.0,
+                    });
+                }
+            }
+            frames.clear();
+        }
+    }
+    clicks
+}
