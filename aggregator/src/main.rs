@@ -23,7 +23,8 @@ enum Command {
     Serve(Config),
     /// Reads the settings and the files they name, says what is wrong, and ends.
     Check(Config),
-    /// Copies the store and every file that the settings name to a new directory, while the aggregator runs.
+    /// Copies the store, reports that are not evaluated yet, the settings file, certificates, passwords and
+    /// `postbacks.toml` to a new directory, while the aggregator runs.
     Backup {
         #[command(flatten)]
         config: Config,

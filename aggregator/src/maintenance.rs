@@ -78,7 +78,8 @@ pub async fn rebuild_store(settings: &Settings) -> Result<Rebuilt, MaintenanceEr
 }
 
 /// Copies to the new directory `to` what can't be had again: the store, reports that are not evaluated yet, the
-/// settings file and the files that it names. Says what was copied and what is left to do.
+/// settings file, certificates, passwords and `postbacks.toml`. Neither the files of `[reports]`, which edges have as
+/// well, nor the visitor salt, which must not be kept. Says what was copied and what is left to do.
 ///
 /// # Errors
 /// When something can't be copied; `to` is not a backup then.

@@ -47,6 +47,7 @@ async fn hello_for_another_node_is_refused() {
     let event_shipping::EdgeMessage::Hello(mut claim) = hello(PROTOCOL) else {
         unreachable!("it is a Hello")
     };
+    claim.lanes[0].acknowledged = 1 << 40;
     claim.lanes[0].released = 1 << 40;
     thief.say(&event_shipping::EdgeMessage::Hello(claim)).await;
     let (code, message) = thief.refusal().await;

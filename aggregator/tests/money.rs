@@ -101,6 +101,10 @@ impl Centre {
             edge.is_done()
         })
         .await;
+        until("evaluated", async || {
+            metric(self.aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
+        })
+        .await;
     }
 
     async fn ask(&self, sql: &str) -> Vec<String> {

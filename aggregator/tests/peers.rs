@@ -336,7 +336,8 @@ async fn claim_of_another_edge_moves_no_known_lane() {
     assert_eq!((answer.lanes[0].received, answer.lanes[0].taken), (3, 0));
     let name = "aggregator_lane_claims_total{outcome=\"ignored\"}";
     assert_eq!(metric(aggregator.running.admin(), name).await, Some(1.0));
-    // What the victim sends next is new, not a repeat.
+    // The claim closed the victim's connection. What the victim sends next is new, not a repeat.
+    let mut victim = aggregator.welcomed().await;
     victim.say(&EdgeMessage::Batch(batch(3, 4, 6))).await;
     aggregator.received(6.0).await;
     let config = client(aggregator.folder.path());

@@ -219,6 +219,14 @@ async fn ship(folder: &Path, aggregator: &Process, events: &[Event<'static>]) {
         edge.is_done()
     })
     .await;
+    evaluated(aggregator).await;
+}
+
+async fn evaluated(aggregator: &Process) {
+    until("evaluated", async || {
+        metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
+    })
+    .await;
 }
 
 async fn texts(engine: &Engine, sql: &str) -> Vec<String> {
@@ -386,6 +394,7 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
         edge.is_done()
     })
     .await;
+    evaluated(&aggregator).await;
     assert_eq!(texts(&engine, count).await, ["7"]);
     let rows = "SELECT toString(count()) FROM rejections WHERE reason = 164";
     assert_eq!(texts(&engine, rows).await, ["3"]);
@@ -417,6 +426,7 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
         edge.is_done()
     })
     .await;
+    evaluated(&aggregator).await;
     let transactions = "SELECT transaction FROM conversions";
     assert_eq!(texts(&engine, transactions).await, ["early"]);
     // A key that never comes blocks nothing for longer than that.
@@ -431,6 +441,7 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
         edge.is_done()
     })
     .await;
+    evaluated(&aggregator).await;
     let transactions = "SELECT transaction FROM conversions ORDER BY transaction";
     assert_eq!(texts(&engine, transactions).await, ["behind", "early"]);
     let reasons = "SELECT toString(reason) FROM rejections";

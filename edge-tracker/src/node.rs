@@ -6,7 +6,7 @@ mod set_aside;
 mod upkeep;
 
 use crate::click_path::{ClickPath, Shared};
-use crate::functions::{Functions, Ledger, RejectionLane};
+use crate::functions::{Functions, Ledger, NodeContext, RejectionLane};
 use crate::metrics::Metrics;
 use crate::query::Limits as QueryLimits;
 use crate::secrets::Secrets;
@@ -257,11 +257,13 @@ fn functions(
     let rejections = RejectionLane::new(rejections, quota, metrics.rejections.clone());
     let loaded = Functions::load(
         functions,
-        &settings.data_dir,
-        secrets,
-        links,
-        settings.visitor.address_storage,
-        clock,
+        NodeContext {
+            data_dir: &settings.data_dir,
+            secrets,
+            links,
+            addresses: settings.visitor.address_storage,
+            clock,
+        },
         Ledger::new(reports, rejections),
         &metrics.registry(),
     );

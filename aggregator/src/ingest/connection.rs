@@ -2,6 +2,7 @@
 
 use super::peer::Peer;
 use super::refusal::{End, message};
+use super::table::Registration;
 use super::{Phase, Shared, claims, greeting};
 use event_shipping::tls::Trust;
 use event_shipping::{
@@ -11,6 +12,7 @@ use event_shipping::{
 };
 use quinn::Connection;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -83,6 +85,23 @@ fn report_clash(node: u16, older: &Peer, newer: &str, shared: &Shared) {
     let clashes = &shared.connections.clashes;
     clashes.with_label_values(&[&node.to_string()]).inc();
     tracing::error!(alert = true, node, %older, newer, "two live connections send the same journal; the older one was closed. Was an edge's directory or certificate copied?");
+}
+
+/// Reports another live process with the node's certificate, once; never ends.
+async fn report_twin(
+    registration: &Registration,
+    peer: Option<&Peer>,
+    node: u16,
+    shared: &Shared,
+) -> Infallible {
+    if let Some(peer) = peer
+        && let Some(older) = registration.twin().await
+    {
+        let clashes = &shared.connections.clashes;
+        clashes.with_label_values(&[&node.to_string()]).inc();
+        tracing::error!(alert = true, node, older, newer = %peer, "two live edges are the same node, with journals of their own. Was an edge's directory or certificate copied?");
+    }
+    std::future::pending().await
 }
 
 /// Talks to one edge until it goes or is refused, in which case it was told why. Without a `peer` the
@@ -158,9 +177,11 @@ async fn talk(
         .edges
         .with_label_values(&[&hello.node.to_string()]);
     edges.inc();
+    let twin = report_twin(&registration, peer, hello.node, shared);
     let end = tokio::select! {
         biased;
         end = distrusted(peer) => end,
+        never = twin => match never {},
         newer = registration.superseded() => End::Superseded { node: hello.node, newer },
         end = acknowledge(send, acknowledged.collect(), shared) => end,
         end = read_batches(receive, &hello, &welcomed, shared) => end,

@@ -19,7 +19,7 @@ impl ConnectionMetrics {
         let metrics = Self {
             clashes: make.counters(
                 "aggregator_clashes_total",
-                "Connections superseded by a newer one for the same journal while their edge was still alive.",
+                "Live edges found to share a journal or a node: a copied directory or certificate.",
                 &["node"],
             )?,
             handshake_retries: make.counter(

@@ -281,7 +281,7 @@ mod tests {
             (
                 "statuses = [\"paid\"]",
                 4,
-                "\"paid\" is no status; they are pending, approved",
+                "… is no status; they are pending, approved",
             ),
             ("url = 1", 4, "duplicate key"),
             (

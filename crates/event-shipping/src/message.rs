@@ -13,7 +13,7 @@ pub const PROTOCOL: u16 = 2;
 /// events a second it would take a hundred thousand years to get there.
 pub const SEQUENCE_LIMIT: u64 = 1 << 62;
 
-/// Names one lane of one journal of one node, for ever: a wiped spool is a new journal.
+/// Names one lane of one journal of one node, permanently: each process of an edge writes a new journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LaneKey {
     /// The edge node.

@@ -47,6 +47,21 @@ pub struct Functions {
     seen: Mutex<Seen>,
 }
 
+/// What functions use of their node.
+#[derive(Debug)]
+pub struct NodeContext<'a> {
+    /// Where compiled functions are kept.
+    pub data_dir: &'a Path,
+    /// The click id keys.
+    pub secrets: &'a Secrets,
+    /// The links whose offers functions look up.
+    pub links: &'a Table,
+    /// How much of an address is stored.
+    pub addresses: AddressStorage,
+    /// The time of reports.
+    pub clock: Arc<TrustedClock>,
+}
+
 /// What was loaded last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Seen {
@@ -76,14 +91,17 @@ impl Functions {
     /// When anything that is named can't be used.
     pub fn load(
         settings: &FunctionsSettings,
-        data_dir: &Path,
-        secrets: &Secrets,
-        links: &Table,
-        addresses: AddressStorage,
-        clock: Arc<TrustedClock>,
+        node: NodeContext<'_>,
         ledger: Ledger,
         registry: &Registry,
     ) -> Result<Self, FunctionsError> {
+        let NodeContext {
+            data_dir,
+            secrets,
+            links,
+            addresses,
+            clock,
+        } = node;
         let token = variables::token();
         let failures = FailureLimit::new(settings.failures_per_minute.get() as u32);
         let api = Api::new(

@@ -35,7 +35,7 @@ pub struct UniqueSettings {
     pub generations: u32,
     /// How many locks share the visits: a power of two up to 4096.
     pub shards: u32,
-    /// How many visits this node expects within a window. Beyond it more are flagged wrongly.
+    /// How many visits this node expects within a window. Beyond it visits are flagged as of unknown uniqueness.
     pub expected_visits: u64,
     /// The share of new visits that may be flagged as repeated, between 0 and 0.5.
     pub false_positive_rate: f64,

@@ -16,7 +16,8 @@ use rustls::pki_types::pem::PemObject as _;
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use tracking_events::Micros;
+use trusted_clock::EARLIEST;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 /// How long a certificate of an edge or aggregator is valid unless asked otherwise.
@@ -25,6 +26,7 @@ pub const CERTIFICATE_DAYS: u32 = 825;
 /// How long an authority's own certificate is valid unless asked otherwise.
 pub const AUTHORITY_DAYS: u32 = 3_650;
 
+const MICROS_PER_SECOND: u64 = 1_000_000;
 const DAY_SECONDS: i64 = 24 * 3_600;
 const AUTHORITY_NAME: &str = "FanzFiliate authority";
 const AUTHORITY_CERTIFICATE: &str = "ca.pem";
@@ -133,13 +135,11 @@ impl Authority {
     }
 }
 
-/// Valid from 1970, so that an edge whose clock was reset can still ship, to `days` from now.
+/// Valid from 1970, so that an edge whose clock was reset can still ship, to `days` from now, or from this build's
+/// date where the clock was reset here.
 fn set_validity(params: &mut CertificateParams, days: u32) -> Result<(), TlsError> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        });
+    let now = Micros::now().max(EARLIEST);
+    let now = i64::try_from(now.0 / MICROS_PER_SECOND).unwrap_or(i64::MAX);
     let at = |seconds| {
         ASN1Time::from_timestamp(seconds)
             .map(|time| time.to_datetime())
