@@ -127,7 +127,7 @@ pub trait History: Send + Sync {
         places: &[EventPlace],
     ) -> impl Future<Output = Result<BTreeSet<EventPlace>, SinkError>> + Send;
 
-    /// Sends all conversions; ends early when nobody receives them.
+    /// Sends all conversions; ends early when the receiver is gone.
     ///
     /// # Errors
     /// When they can't be read to their end.
@@ -136,7 +136,7 @@ pub trait History: Send + Sync {
         pages: Page<KnownConversion>,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// Sends all messages of identity services; ends early when nobody receives them.
+    /// Sends all messages of identity services; ends early when the receiver is gone.
     ///
     /// # Errors
     /// When they can't be read to their end.

@@ -3,12 +3,14 @@
 
 mod copies;
 
+use crate::lock::{self, DirectoryInUse};
 use crate::settings::Settings;
 use crate::sink::{Database, SinkError};
 use crate::store::{EstablishError, Ledger, LedgerError, Place, Rebuild, Rebuilt};
 use copies::Copies;
 use std::io;
 use std::path::{Path, PathBuf};
+use storage::Disk;
 use thiserror::Error;
 
 const STORE_FILE: &str = "store.sqlite";
@@ -25,6 +27,9 @@ pub enum MaintenanceError {
         /// Why.
         cause: io::Error,
     },
+    /// An aggregator runs.
+    #[error(transparent)]
+    InUse(#[from] DirectoryInUse),
     /// Something is where nothing may be.
     #[error("{} exists; {remedy}", path.display())]
     Exists {
@@ -69,6 +74,7 @@ impl From<EstablishError> for MaintenanceError {
 /// # Errors
 /// When the store or ClickHouse can't be used.
 pub async fn rebuild_store(settings: &Settings) -> Result<Rebuilt, MaintenanceError> {
+    let _lock = lock::lock(&Disk, &settings.data_dir)?;
     make_dir(&settings.store_dir())?;
     let tables = settings.clickhouse.connect().await?;
     let ledger = ledger(settings);
@@ -125,6 +131,7 @@ pub async fn backup(
 /// # Errors
 /// When there is a store already, or something can't be copied.
 pub async fn restore(settings: &Settings, from: &Path) -> Result<Vec<String>, MaintenanceError> {
+    let _lock = lock::lock(&Disk, &settings.data_dir)?;
     let mut done = Vec::new();
     let store_dir = settings.store_dir();
     make_dir(&store_dir.join(REPORTS))?;

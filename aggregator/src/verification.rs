@@ -65,7 +65,7 @@ impl Verification {
         registry.register(Box::new(verified.clone()))?;
         let Some(settings) = settings else {
             tracing::warn!(
-                "reports are not verified again: whoever holds an edge's certificate can invent conversions and \
+                "reports are not verified again: a stolen certificate of an edge is enough to invent conversions and \
                  identity checks; name advertisers, secrets, variables and links in [reports]"
             );
             return Ok(None);

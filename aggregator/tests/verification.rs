@@ -449,8 +449,13 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
 }
 
 /// A report of a status, whose signed time makes it valid once.
-fn timed(transaction: &'static str, status: ConversionStatus, seconds: u64) -> Conversion<'static> {
-    let report = sale("times", click(7), transaction);
+fn timed(
+    click: ClickId,
+    transaction: &'static str,
+    status: ConversionStatus,
+    seconds: u64,
+) -> Conversion<'static> {
+    let report = sale("times", click, transaction);
     let query = format!(
         "click_id={}&payout=19.99&status={}&transaction_id={transaction}&ts={seconds}",
         report.click,
@@ -485,6 +490,8 @@ async fn replayed_signed_report_is_a_repeat() {
     let config = write_settings(folder, &engine.settings(), &settings);
     let aggregator = Process::start(&config);
     let now = Micros::now().0 / 1_000_000;
+    let click = click(7);
+    let timed = |transaction, status, seconds| timed(click, transaction, status, seconds);
     let approved = |transaction| timed(transaction, Approved, now - 3);
     let events = [
         reported_at(now - 3, approved("t1")),

@@ -7,7 +7,7 @@ use harness::{CHROME, Edge, parse};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-const CONVERSION: &str = r#"{"advertiser":"acme","click_id":"01xKhnNw-F----5--3kY8Fa2Ks-V-4kFjs6A","kind":"sale","kind_name":"","transaction":"t-1","status":"approved","payout_minor":1999,"currency":"USD","dialect":"generic","address":"203.0.113.7"}"#;
+const CONVERSION: &str = r#"{"advertiser":"acme","click_id":"01xKhnNw-F----5--3kY8Fa2Ks-V-4kFjs6A","kind":"sale","kind_name":"","transaction":"t-1","status":"approved","payout_minor":1999,"currency":"USD","dialect":"generic","address":"203.0.113.7","stated":{"payout":true,"currency":true,"kind":true,"status":true}}"#;
 
 fn guest() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(

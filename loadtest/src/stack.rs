@@ -150,6 +150,44 @@ impl Member {
         Ok(())
     }
 
+    /// The file of its settings. ClickHouse has none.
+    ///
+    /// # Errors
+    /// When it was started without one.
+    pub fn settings_file(&self) -> anyhow::Result<PathBuf> {
+        let after = self.arguments.iter().position(|it| it == "--config");
+        let file = after.and_then(|at| self.arguments.get(at + 1));
+        file.map(PathBuf::from)
+            .with_context(|| format!("{} has no settings file", self.name))
+    }
+
+    /// From the next start on it reads its settings from `file`.
+    pub fn read_settings_from(&mut self, file: &Path) {
+        let after = self.arguments.iter().position(|it| it == "--config");
+        if let Some(argument) = after.and_then(|at| self.arguments.get_mut(at + 1)) {
+            *argument = file.display().to_string();
+        }
+    }
+
+    /// Runs another command of the same program with the same settings, to its end.
+    ///
+    /// # Errors
+    /// When it fails; the message has what it wrote.
+    pub fn run_command(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let output = Command::new(&self.program)
+            .args(arguments)
+            .arg("--config")
+            .arg(self.settings_file()?)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .output()
+            .with_context(|| format!("cannot run {}", self.name))?;
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("{} {}: {errors}", self.name, arguments.join(" "));
+        }
+        Ok(())
+    }
+
     /// From the next start on it is the program of that name in `folder`.
     pub fn program_from(&mut self, folder: &Path) {
         if let Some(name) = self.program.file_name() {
@@ -259,6 +297,12 @@ impl Stack {
                 .push(format!("http://{}:{admin}", place.own));
         }
         Ok(stack)
+    }
+
+    /// The directory of everything.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.tls.parent().unwrap_or(&self.tls)
     }
 
     /// Asks all to stop, edges before what is behind them, and waits for each.

@@ -95,6 +95,20 @@ pub fn quantile(urls: &[String], histogram: &str, quantile: f64) -> anyhow::Resu
     Ok(Distribution::read(urls, histogram)?.quantile(quantile))
 }
 
+/// A Prometheus counter or gauge, summed over those of its label sets that contain `labels`; 0 when there are none.
+///
+/// # Errors
+/// When the process does not answer.
+pub fn labelled_counter(url: &str, name: &str, labels: &str) -> anyhow::Result<f64> {
+    let text = metrics(url)?;
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?.strip_prefix('{')?;
+        let (found, value) = rest.rsplit_once("} ")?;
+        found.contains(labels).then(|| value.parse::<f64>().ok())?
+    });
+    Ok(values.sum())
+}
+
 /// A Prometheus counter or gauge, summed over all labels.
 ///
 /// # Errors

@@ -46,6 +46,8 @@ fn tried(scenario: Scenario, faults: u32) -> anyhow::Result<()> {
         "{verdict:?}"
     );
     assert!(verdict.answered > 0, "{verdict:?}");
+    assert_eq!(verdict.contradicted, 0, "{verdict:?}");
+    assert_eq!(verdict.alerts, verdict.intrusions, "{verdict:?}");
     Ok(())
 }
 
@@ -97,4 +99,34 @@ fn clocks_that_jump_lose_and_double_nothing() {
 #[test]
 fn swapped_programs_lose_and_double_nothing() {
     holds(Scenario::Upgrade, 4);
+}
+
+#[test]
+fn restored_edges_lose_and_double_nothing() {
+    holds(Scenario::RestoredEdge, 2);
+}
+
+#[test]
+fn cloned_edges_lose_and_double_nothing() {
+    holds(Scenario::ClonedEdge, 2);
+}
+
+#[test]
+fn stolen_certificate_changes_nothing_and_is_alerted() {
+    holds(Scenario::StolenCertificate, 4);
+}
+
+#[test]
+fn lost_aggregators_lose_and_double_nothing() {
+    holds(Scenario::LostAggregator, 3);
+}
+
+#[test]
+fn late_reports_contradict_no_conversion() {
+    holds(Scenario::LateReports, 3);
+}
+
+#[test]
+fn wrong_clocks_lose_nothing_and_are_alerted() {
+    holds_where_possible(Scenario::WrongClock, 4, "libfaketime is needed");
 }

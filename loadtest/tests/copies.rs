@@ -122,7 +122,10 @@ fn cloned_edge_directory_loses_and_doubles_no_click() {
     put(&copies.data(1), &copies.data(2));
     let settings = copies.dir.path().join("edge-2.toml");
     let text = fs::read_to_string(&settings).expect("readable");
-    fs::write(&settings, text.replace("node = 2", "node = 1")).expect("written");
+    let text = text.replace("node = 2", "node = 1");
+    // The certificate names its node.
+    let text = text.replace("tls/edge-2\"", "tls/edge-1\"");
+    fs::write(&settings, text).expect("written");
     for edge in &mut copies.stack.edges {
         edge.restart().expect("starts");
     }

@@ -25,8 +25,8 @@ const KYC_KEY: &str = "Marked0Value-key-of-a-kyc-service";
 fn functions() -> FunctionFiles {
     FunctionFiles {
         advertisers: format!(
-            "[shop]\ndialect = \"generic\"\ncurrency = \"USD\"\nauth = [{{ secret_path = \"{SECRET}\" }}]\n\
-             [other]\ndialect = \"generic\"\ncurrency = \"USD\"\n\
+            "[shop]\ndialect = \"generic\"\ncurrency = \"USD\"\nlinks = \"any\"\nauth = [{{ secret_path = \"{SECRET}\" }}]\n\
+             [other]\ndialect = \"generic\"\ncurrency = \"USD\"\nlinks = \"any\"\n\
              auth = [{{ secret_parameter = {{ name = \"token\", value = \"{SECRET}-2\" }} }}]\n"
         ),
         variables: format!("kyc_keys = \"{KYC_KEY}\"\n"),
@@ -146,9 +146,9 @@ fn forbidden(dir: &Path) -> Vec<String> {
     let files = [
         "secrets.toml",
         "clickhouse/credentials.json",
-        "tls/edge.key",
-        "tls/aggregator.key",
-        "tls/ca.key",
+        "tls/edge-1/edge.key",
+        "tls/aggregator/aggregator.key",
+        "tls/authority/ca.key",
     ];
     for name in files {
         // Some are elsewhere in other layouts; those here are enough of each kind.

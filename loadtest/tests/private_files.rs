@@ -77,7 +77,7 @@ fn programs_create_only_private_files() {
             .counts("test")
             .is_ok_and(|counts| counts.flagged + counts.clicks == 1)
     });
-    let store = folder.path().join("aggregator/store.sqlite");
+    let store = folder.path().join("aggregator/store/store.sqlite");
     await_condition("the store", || store.exists());
     stack.stop().expect("stops");
     let mut found = Vec::new();

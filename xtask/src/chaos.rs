@@ -19,6 +19,12 @@ Passed on to `loadtest chaos`:
                        spool-full: nothing is shipped until journals are full
                        slow-engine: ClickHouse stands still, is slow, or takes blocks and never says so
                        clock-jump: clocks of edges and aggregator jump (libfaketime is installed)
+                       stolen-certificate: an intruder has the certificate and a copy of the directory of an edge
+                       restored-edge: directories of edges are restored from older copies
+                       cloned-edge: directories of edges are cloned, and both edges go on
+                       lost-aggregator: spool or store are lost, or an older backup is put back
+                       late-reports: reports of the same sales arrive out of order
+                       wrong-clock: clocks of edges jump by days and years (libfaketime is installed)
                        upgrade: an older build and this one change places
                        everything: all that loses nothing and is possible here, several at a time
   --rounds N         Rounds; after each all must have arrived [default: 3]
@@ -29,7 +35,8 @@ Passed on to `loadtest chaos`:
   --keep FOLDER      Keep data and logs there
 
 The last line is one JSON object. The exit code is 1 when an answered request is missing, is there twice,
-or has another id than its visitor was sent away with.";
+or has another id than its visitor was sent away with, when an intrusion was not alerted, or when a conversion
+stands otherwise than its sorted reports say.";
 
 /// What goes wrong, and where older programs come from.
 #[derive(clap::Args)]
@@ -54,7 +61,7 @@ impl Options {
                 .iter()
                 .any(|arg| arg.to_string_lossy().contains(word))
         };
-        if named("clock-jump") {
+        if named("clock-jump") || named("wrong-clock") {
             setup::faketime()?;
         }
         let wanted = named("upgrade") || self.from.is_some();

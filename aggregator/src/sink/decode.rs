@@ -11,7 +11,7 @@ use tracking_events::{DecodeError, Event, Flags, Micros, Visit, decode};
 const TIMES: std::ops::Range<u64> = 1_577_836_800_000_000..4_102_444_800_000_000;
 /// A batch sealed so shortly before it was received was sealed by a clock that was right.
 const SEALED_RIGHTLY_WITHIN: u64 = 3_600_000_000;
-/// An event without a time is not put further back than this.
+/// An older event without a time was sealed after another step of its edge's clock: its age is not known either.
 const MAX_CORRECTED_AGE: u64 = 30 * 86_400_000_000;
 
 /// An event with its place.
@@ -109,11 +109,10 @@ impl<'a> Rows<'a> {
 fn corrected<'a>(mut visit: Visit<'a>, entry: &Entry) -> Visit<'a> {
     if visit.flags.any(Flags::TIME_UNKNOWN) || !TIMES.contains(&visit.time.0) {
         let (received, sealed) = (entry.received_at, entry.header.sealed_at);
-        let age = match received.abs_diff(sealed) <= SEALED_RIGHTLY_WITHIN {
-            true => 0,
-            false => sealed.saturating_sub(visit.time.0).min(MAX_CORRECTED_AGE),
-        };
-        let time = received.saturating_sub(age);
+        let age = sealed.saturating_sub(visit.time.0);
+        let is_sealed_rightly = received.abs_diff(sealed) <= SEALED_RIGHTLY_WITHIN;
+        let age_is_known = !is_sealed_rightly && age <= MAX_CORRECTED_AGE;
+        let time = received.saturating_sub(if age_is_known { age } else { 0 });
         visit.time = Micros(time.clamp(TIMES.start, TIMES.end - 1));
         visit.flags.insert(Flags::CLOCK_WRONG);
         visit.flags.insert(Flags::TIME_UNKNOWN);

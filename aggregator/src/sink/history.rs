@@ -193,7 +193,7 @@ impl ClickHouse {
                 return Ok(());
             }
         }
-        // Whoever receives them knows that they end when the channel does.
+        // The receiver knows that they end when the channel does.
         let _ = pages.send(page).await;
         Ok(())
     }

@@ -161,14 +161,16 @@ async fn adopt(
     Ok(())
 }
 
-/// Stores the report at `index`, as far as it or its neighbours can matter later.
+/// Stores the report at `index`. In a crowded sale identical reports in a row give way but for the first and the last:
+/// that one in between matters only if other reports arrive both before and after it.
 async fn keep(
     tx: &mut Tx,
     sale: &Sale<'_>,
     history: &[SaleReport],
     index: usize,
 ) -> Result<(), LedgerError> {
-    match redundant_near(history, index) {
+    let is_crowded = history.len() > MAX_REPORTS / 2;
+    match redundant_near(history, index).filter(|_| is_crowded) {
         Some(redundant) if redundant == index => return Ok(()),
         Some(redundant) => reports::forget(tx, &history[redundant]).await?,
         None => {}

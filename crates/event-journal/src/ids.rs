@@ -52,7 +52,7 @@ pub struct JournalIds<S: Storage = Disk> {
     storage: S,
     path: PathBuf,
     own: u64,
-    /// Of lanes that were split; each begins with the range of sequence 0.
+    /// Of lanes that were split; everything before the first range was acknowledged.
     lanes: BTreeMap<u8, Vec<IdRange>>,
 }
 
@@ -81,7 +81,7 @@ impl<S: Storage> JournalIds<S> {
         })
     }
 
-    /// The ranges of a lane, in order; the first one begins with sequence 0.
+    /// The ranges of a lane, in order.
     #[must_use]
     pub fn of(&self, lane: u8) -> Vec<IdRange> {
         let own = IdRange {
@@ -109,10 +109,15 @@ impl<S: Storage> JournalIds<S> {
                 .take_while(|next| next.first <= through.saturating_add(1))
                 .count();
             ranges.drain(..ended);
-            if let Some(oldest) = ranges.first_mut() {
-                oldest.first = 0;
-            }
         }
+    }
+
+    /// Up to where everything of a lane was acknowledged when its first range began: a power cut may take the
+    /// checkpoint that said so, and these events must not be shipped under another id.
+    #[must_use]
+    pub fn acknowledged(&self, lane: u8) -> u64 {
+        let oldest = self.lanes.get(&lane).and_then(|ranges| ranges.first());
+        oldest.map_or(0, |range| range.first.saturating_sub(1))
     }
 
     /// Gives what this process writes a new id, lane by lane, and writes that down, durably.
@@ -132,7 +137,8 @@ impl<S: Storage> JournalIds<S> {
             self.forget_through(start.lane, through);
             if let Some(ranges) = self.lanes.get_mut(&start.lane) {
                 // Nothing was written under those.
-                ranges.retain(|range| range.first == 0 || range.first <= start.last_found);
+                let oldest = ranges.first().copied();
+                ranges.retain(|range| Some(*range) == oldest || range.first <= start.last_found);
             }
             if self.of(start.lane).len() < MAX_RANGES_AT_START {
                 splits.push(Split {
@@ -216,7 +222,7 @@ fn decode(bytes: &[u8], own: u64) -> Option<BTreeMap<u8, Vec<IdRange>>> {
     let mut lanes = BTreeMap::<u8, Vec<IdRange>>::new();
     for &[lane, first, journal] in ranges {
         let known = lanes.entry(u8::try_from(lane).ok()?).or_default();
-        let in_order = known.last().map_or(first == 0, |last| last.first < first);
+        let in_order = known.last().is_none_or(|last| last.first < first);
         if !in_order || first >= SEQ_LIMIT || known.len() == MAX_RANGES {
             return None;
         }
@@ -280,14 +286,14 @@ mod tests {
         assert_eq!(
             firsts(&ids, 0),
             [
-                0, 300, 400, 500, 600, 700, 800, 900, 1_000, 1_100, 1_200, 1_300, 1_400, 1_500
+                200, 300, 400, 500, 600, 700, 800, 900, 1_000, 1_100, 1_200, 1_300, 1_400, 1_500
             ]
         );
         ids.forget_through(0, 299);
         assert_eq!(
             firsts(&ids, 0),
             [
-                0, 400, 500, 600, 700, 800, 900, 1_000, 1_100, 1_200, 1_300, 1_400, 1_500
+                300, 400, 500, 600, 700, 800, 900, 1_000, 1_100, 1_200, 1_300, 1_400, 1_500
             ]
         );
         assert!(ids.split(&[split(0, 9_000)]).is_ok());
@@ -308,13 +314,15 @@ mod tests {
         assert_eq!(firsts(&ids, 0), [0, 1]);
         // The second process finds events of the first, the third none of the second.
         ids.begin(&[start(500, 30, 10)]).expect("written");
-        assert_eq!(firsts(&ids, 0), [0, 500]);
+        assert_eq!(firsts(&ids, 0), [1, 500]);
+        assert_eq!(ids.acknowledged(0), 0);
         assert_eq!(ids.of(0)[0].journal, first.journal);
         ids.begin(&[start(900, 30, 10)]).expect("written");
-        assert_eq!(firsts(&ids, 0), [0, 900]);
+        assert_eq!(firsts(&ids, 0), [1, 900]);
         // Everything before was acknowledged: its ids end.
         ids.begin(&[start(1_300, 950, 950)]).expect("written");
-        assert_eq!(firsts(&ids, 0), [0, 1_300]);
+        assert_eq!(firsts(&ids, 0), [900, 1_300]);
+        assert_eq!(ids.acknowledged(0), 899);
         assert_ne!(ids.of(0)[0].journal, first.journal);
     }
 

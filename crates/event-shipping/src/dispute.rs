@@ -12,6 +12,18 @@ pub enum DisputeKind {
     /// The aggregator received less than it has acknowledged: its data directory was restored from an
     /// older copy.
     AggregatorRestored,
+    /// The aggregator received sequences that this journal may have given out under this id and does not
+    /// hold: the edge's data directory was restored from an older copy, or a power cut took them.
+    EventsMissing,
+}
+
+/// What an edge's journal holds of one lane under one id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// No sequence above this can have been given out.
+    pub given_out: u64,
+    /// The last sequence that is there or was acknowledged.
+    pub last: u64,
 }
 
 /// A lane that the edge and the aggregator disagree about.
@@ -25,7 +37,11 @@ pub struct Dispute {
 
 impl DisputeKind {
     /// Every kind.
-    pub const ALL: &[Self] = &[Self::OtherWriter, Self::AggregatorRestored];
+    pub const ALL: &[Self] = &[
+        Self::OtherWriter,
+        Self::AggregatorRestored,
+        Self::EventsMissing,
+    ];
 
     /// The word used in logs and as a metric's label.
     #[must_use]
@@ -33,6 +49,7 @@ impl DisputeKind {
         match self {
             Self::OtherWriter => "other_writer",
             Self::AggregatorRestored => "aggregator_restored",
+            Self::EventsMissing => "events_missing",
         }
     }
 
@@ -48,19 +65,21 @@ impl DisputeKind {
                 "the aggregator's data directory was restored from an older copy; events that it had and \
                  did not acknowledge may be counted twice"
             }
+            Self::EventsMissing => {
+                "this edge's data directory was restored from an older copy, or a power cut took events that \
+                 had been shipped; those that had not been shipped are lost with them"
+            }
         }
     }
 }
 
-/// Compares the aggregator's state of a lane with what its edge knows: up to where the journal has
-/// `given_out` sequences, and up to where an aggregator has `acknowledged` it.
-pub(crate) const fn of(
-    state: &LaneState,
-    given_out: u64,
-    acknowledged: u64,
-) -> Option<DisputeKind> {
-    if state.received > given_out {
+/// Compares the aggregator's state of a lane with what its edge knows: what the journal has `held`, and up to
+/// where an aggregator has `acknowledged` it.
+pub(crate) const fn of(state: &LaneState, held: Held, acknowledged: u64) -> Option<DisputeKind> {
+    if state.received > held.given_out {
         Some(DisputeKind::OtherWriter)
+    } else if state.received > held.last {
+        Some(DisputeKind::EventsMissing)
     } else if state.received < acknowledged {
         Some(DisputeKind::AggregatorRestored)
     } else {

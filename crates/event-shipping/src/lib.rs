@@ -13,7 +13,7 @@ mod stream;
 pub mod tls;
 mod wire;
 
-pub use dispute::{Dispute, DisputeKind};
+pub use dispute::{Dispute, DisputeKind, Held};
 pub use lanes::{
     Claim, Gap, LaneBounds, Lanes, OfferError, RememberedLane, TooManyLanes, UnknownLane, Verdict,
 };

@@ -2,7 +2,7 @@
 //! sockets, no clock: the shipper asks what to send next and tells what was answered.
 
 use crate::dispute;
-use crate::{Ack, Batch, Dispute, Hello, LaneHello, LaneState, PROTOCOL, Welcome};
+use crate::{Ack, Batch, Dispute, Held, Hello, LaneHello, LaneState, PROTOCOL, Welcome};
 use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
 
@@ -298,13 +298,13 @@ impl Sender {
     pub fn disputes(
         &self,
         welcome: &Welcome,
-        given_out: impl Fn(u8, u64) -> u64,
+        held: impl Fn(u8, u64) -> Held,
     ) -> Result<Vec<Dispute>, UnsoundAck> {
         self.check_welcome(welcome)?;
         let disputes = welcome.lanes.iter().filter_map(|state| {
             let lane = self.lanes.get(&(state.lane, state.journal))?;
-            let given_out = given_out(state.lane, state.journal);
-            let kind = dispute::of(state, given_out, lane.acknowledged)?;
+            let held = held(state.lane, state.journal);
+            let kind = dispute::of(state, held, lane.acknowledged)?;
             Some(Dispute {
                 kind,
                 state: *state,

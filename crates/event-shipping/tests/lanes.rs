@@ -2,13 +2,17 @@
 //! any moment: every event ends up in the store exactly once, in order.
 
 use event_shipping::{
-    Ack, Batch, BatchHeader, Claim, DisputeKind, LaneBounds, LaneHello, LaneKey, LaneState, Lanes,
-    Limits, Sender, SentLane, TooManyLanes, UnsoundAck, Verdict, Welcome,
+    Ack, Batch, BatchHeader, Claim, DisputeKind, Held, LaneBounds, LaneHello, LaneKey, LaneState,
+    Lanes, Limits, Sender, SentLane, TooManyLanes, UnsoundAck, Verdict, Welcome,
 };
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
 const NODE: u16 = 7;
+const HOLDS_ALL: Held = Held {
+    given_out: u64::MAX,
+    last: u64::MAX,
+};
 const JOURNALS: [(u8, u64); 2] = [(0, 11), (1, 12)];
 
 #[derive(Debug, Clone)]
@@ -236,7 +240,7 @@ impl World {
             ..Welcome::default()
         };
         assert_eq!(
-            self.sender.disputes(&welcome, |_, _| u64::MAX),
+            self.sender.disputes(&welcome, |_, _| HOLDS_ALL),
             Ok(Vec::new())
         );
         let releases = self.sender.welcome(&welcome).expect("a sound welcome");
@@ -454,13 +458,18 @@ fn disputes_name_other_writers_and_restored_aggregators() {
                 lanes,
                 ..Welcome::default()
             },
-            |_, _| 100,
+            |_, _| Held {
+                given_out: 100,
+                last: 80,
+            },
         );
         disputes.expect("sound").first().map(|dispute| dispute.kind)
     };
     assert_eq!(kind(49), Some(DisputeKind::AggregatorRestored));
     assert_eq!(kind(50), None);
-    assert_eq!(kind(100), None);
+    assert_eq!(kind(80), None);
+    assert_eq!(kind(81), Some(DisputeKind::EventsMissing));
+    assert_eq!(kind(100), Some(DisputeKind::EventsMissing));
     assert_eq!(kind(101), Some(DisputeKind::OtherWriter));
 }
 

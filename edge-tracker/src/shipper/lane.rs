@@ -2,7 +2,7 @@
 //! next, and up to where everything was acknowledged. Sends nothing itself.
 
 use event_journal::{IdRange, LaneReader, ReadError, Run, Seal};
-use event_shipping::{SentLane, Span};
+use event_shipping::{Held, SentLane, Span};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use storage::Storage;
@@ -120,15 +120,21 @@ impl<S: Storage> ShippedLane<S> {
         })
     }
 
-    /// Up to where sequences can have been given out under this id: an earlier process's end where this one
-    /// begins.
-    pub(super) fn given_out(&self, journal: u64) -> u64 {
-        let range = self.ranges.iter().find(|it| it.journal == journal);
-        let last = range.map_or(u64::MAX, |range| range.last);
-        if last == u64::MAX {
-            self.reader.last_committed()
+    /// What the journal holds under this id. Of the last earlier process that is known exactly; of those before
+    /// it, only where the next one began.
+    pub(super) fn held(&self, journal: u64) -> Held {
+        let of = |given_out, last| Held { given_out, last };
+        let Some(at) = self.ranges.iter().position(|it| it.journal == journal) else {
+            return of(u64::MAX, u64::MAX);
+        };
+        let (range, start) = (&self.ranges[at], self.reader.start());
+        if range.last == u64::MAX {
+            let committed = self.reader.last_committed();
+            of(committed, committed)
+        } else if range.last + 1 == start.first_own {
+            of(range.last, start.last_found.max(range.acknowledged))
         } else {
-            last
+            of(range.last, range.last)
         }
     }
 

@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::settings::AggregatorSettings;
 use event_journal::{JournalIds, LaneReader, LaneStart, ReadError, Split};
 use event_shipping::{
-    Ack, Batch, Dispute, DisputeKind, Hello, IN_FLIGHT, Release, Sealer, Sender, UnsoundAck,
+    Ack, Batch, Dispute, DisputeKind, Held, Hello, IN_FLIGHT, Release, Sealer, Sender, UnsoundAck,
     Welcome,
 };
 use std::collections::BTreeSet;
@@ -44,11 +44,14 @@ impl<S: Storage> Spool<S> {
     /// When there is no memory for a compressor.
     pub fn new(
         mut ids: JournalIds<S>,
-        readers: Vec<LaneReader<S>>,
+        mut readers: Vec<LaneReader<S>>,
         progress: Arc<Progress>,
         settings: &AggregatorSettings,
         metrics: Metrics,
     ) -> io::Result<Self> {
+        for reader in &mut readers {
+            reader.acknowledge(ids.acknowledged(reader.lane()));
+        }
         let starts: Vec<LaneStart> = readers.iter().map(LaneReader::start).collect();
         if let Err(error) = ids.begin(&starts) {
             tracing::error!(%error, "a new journal id can't be written down; going on under that of the process before");
@@ -92,11 +95,15 @@ impl<S: Storage> Spool<S> {
     /// connection must begin again.
     pub(super) fn welcome(&mut self, welcome: &Welcome) -> Result<(), Reason> {
         let unsound = |error: UnsoundAck| Reason::new("unsound", error);
-        let given_out = |number, journal| {
-            let lane = self.lanes.iter().find(|lane| lane.number() == number);
-            lane.map_or(u64::MAX, |lane| lane.given_out(journal))
+        let everything = Held {
+            given_out: u64::MAX,
+            last: u64::MAX,
         };
-        let disputes = self.sender.disputes(welcome, given_out).map_err(unsound)?;
+        let held = |number, journal| {
+            let lane = self.lanes.iter().find(|lane| lane.number() == number);
+            lane.map_or(everything, |lane| lane.held(journal))
+        };
+        let disputes = self.sender.disputes(welcome, held).map_err(unsound)?;
         let changed = self
             .change_ids(&disputes)
             .map_err(|error| Reason::new("journal_id", error))?;
@@ -119,7 +126,8 @@ impl<S: Storage> Spool<S> {
             let Some(lane) = self.lanes.iter().find(|it| it.number() == state.lane) else {
                 continue;
             };
-            let is_shared = kind == DisputeKind::OtherWriter && !lane.is_current(state.journal);
+            let is_of_edge = kind != DisputeKind::AggregatorRestored;
+            let is_shared = is_of_edge && !lane.is_current(state.journal);
             if is_shared && !self.shared.insert(state.journal) {
                 continue;
             }

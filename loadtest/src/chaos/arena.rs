@@ -12,13 +12,18 @@ use anyhow::Context as _;
 
 use super::clock::Clock;
 use super::disks::{self, Disk};
+use super::fleet::{Fleet, Sales};
 use super::hand::{self, Around, Hand, Held};
 use super::namespaces::Namespace;
 use super::relay::{Mood, Packets, Streams, Way};
 use super::scenario::{Fault, Scenario};
+use super::toll::Toll;
+use super::wrong_clock::EdgeClock;
+use crate::clickhouse::Analyst;
 use crate::interrupt::Interrupt;
-use crate::stack::{Stack, Wiring, wait_for_tables};
+use crate::stack::{Place, Stack, Wiring, wait_for_tables};
 use crate::traffic::Random;
+use crate::verify;
 
 const EDGES: u16 = 2;
 /// Journals small enough to be filled…
@@ -45,6 +50,10 @@ pub(super) struct Arena {
     packets: Packets,
     streams: Streams,
     clock: Option<Clock>,
+    /// One for each edge.
+    edge_clocks: Vec<Clock>,
+    /// What simulated edges report.
+    sales: Option<Sales>,
     /// Folders of programs: older and today's.
     programs: Option<[PathBuf; 2]>,
     // Last, so that nobody uses them any more.
@@ -91,6 +100,10 @@ impl Arena {
         let clock = plan.prepare(&[Fault::Clock], "clocks that jump", || {
             Clock::make(dir.join("clock")).map(Some)
         })?;
+        let edge_clocks: Vec<_> = plan.prepare(&[Fault::WrongClock], "wrong clocks", || {
+            let clock = |node| Clock::make(dir.join(format!("clock-{node}/clock")));
+            (1..=EDGES).map(clock).collect()
+        })?;
         let swaps = [Fault::SwapEdge, Fault::SwapAggregator];
         let programs = plan.prepare(&swaps, "older programs", || {
             let old = old.context("name their folder: --old FOLDER")?;
@@ -113,7 +126,10 @@ impl Arena {
             },
             aggregator_settings: String::new(),
             environment: clock.as_ref().map_or_else(Vec::new, Clock::environment),
-            places: namespaces.iter().map(Namespace::place).collect(),
+            places: match edge_clocks.is_empty() {
+                true => namespaces.iter().map(Namespace::place).collect(),
+                false => edge_clocks.iter().map(place_of).collect(),
+            },
         };
         let stack = Stack::start_wired(dir, EDGES, None, &wiring, |_| {})?;
         packets.lead_to(stack.aggregator_address);
@@ -123,7 +139,13 @@ impl Arena {
             // ClickHouse 26.7 forgets what it is told to make just when its disk fills up.
             wait_for_tables(&stack.aggregator_admin_url, dir)?;
         }
+        let sales = plan.faults.iter().any(|it| it.reports_sales()).then(|| {
+            let dir = stack.dir();
+            Sales::new(dir, stack.aggregator_address)
+        });
         Ok(Self {
+            sales: sales.transpose()?,
+            edge_clocks,
             stack,
             faults: plan.faults,
             left_out: plan.left_out,
@@ -137,13 +159,13 @@ impl Arena {
     }
 
     /// Lets so many of the scenario's faults happen, several at a time as far as they do not concern the
-    /// same thing, and then all end. How many processes were killed.
+    /// same thing, and then all end. What they did.
     pub(super) fn suffer(
         &mut self,
         faults: u32,
         seed: u64,
         interrupt: &Interrupt,
-    ) -> anyhow::Result<u64> {
+    ) -> anyhow::Result<Toll> {
         let (over, cutting) = (AtomicBool::new(false), Mutex::new(()));
         let hands = self.hands(seed, (&over, &cutting), interrupt);
         let count = u32::try_from(hands.len())?;
@@ -158,11 +180,11 @@ impl Arena {
             let struck = striking
                 .into_iter()
                 .map(|hand| hand.join().ok().context("a hand panicked")?);
-            struck.collect::<Vec<anyhow::Result<u64>>>()
+            struck.collect::<Vec<anyhow::Result<Toll>>>()
         });
         let healed = self.heal();
-        let kills = suffered.into_iter().sum::<anyhow::Result<u64>>()?;
-        healed.map(|()| kills)
+        let toll = suffered.into_iter().sum::<anyhow::Result<Toll>>()?;
+        healed.map(|()| toll)
     }
 
     fn hands<'a>(
@@ -171,6 +193,26 @@ impl Arena {
         (over, cutting): (&'a AtomicBool, &'a Mutex<()>),
         interrupt: &'a Interrupt,
     ) -> Vec<Hand<'a>> {
+        if self.faults.iter().any(|it| it.concerns_the_fleet()) {
+            return vec![Hand {
+                held: Held::Fleet(Fleet {
+                    stack: &mut self.stack,
+                    sales: self.sales.as_mut(),
+                    turn: 0,
+                }),
+                faults: self.faults.clone(),
+                random: Random::new(seed),
+                around: Around {
+                    packets: &self.packets,
+                    streams: &self.streams,
+                    programs: None,
+                    counting: &[],
+                    cutting,
+                    over,
+                    interrupt,
+                },
+            }];
+        }
         let Stack {
             edges,
             aggregator,
@@ -189,7 +231,13 @@ impl Arena {
             interrupt,
         };
         let mut holds: Vec<(Held<'a>, &[Fault])> = Vec::new();
-        for edge in edges {
+        let mut clocks = self.edge_clocks.iter();
+        for (edge, admin) in edges.iter_mut().zip(edge_admin_urls.iter()) {
+            if let Some(clock) = clocks.next() {
+                let edge = EdgeClock { clock, edge, admin };
+                holds.push((Held::EdgeClock(edge), &[Fault::WrongClock]));
+                continue;
+            }
             let may = &[Fault::KillEdge, Fault::SwapEdge];
             holds.push((Held::Process(edge, STARTING), may));
         }
@@ -234,8 +282,21 @@ impl Arena {
         self.streams.set(Mood::Pass);
         self.disks.all().for_each(Disk::free);
         let cables = self.namespaces.iter().try_for_each(Namespace::heal);
-        let clock = self.clock.as_ref().map_or(Ok(()), |clock| clock.set(0));
-        cables.and(clock)
+        let mut clocks = self.clock.iter().chain(&self.edge_clocks);
+        cables.and(clocks.try_for_each(|clock| clock.set(0)))
+    }
+
+    /// Conversions that stand otherwise than their sorted reports say, once everything has arrived.
+    pub(super) fn contradicted(&self, analyst: &Analyst) -> anyhow::Result<u64> {
+        let sales = self.sales.as_ref();
+        sales.map_or(Ok(0), |sales| sales.compare(analyst))
+    }
+
+    /// Events that the aggregator could not decode or store, since it started.
+    pub(super) fn quarantined(&self) -> anyhow::Result<u64> {
+        let admin = &self.stack.aggregator_admin_url;
+        let name = "aggregator_quarantined_total";
+        Ok(verify::labelled_counter(admin, name, "")? as u64)
     }
 
     /// What small disks hold goes with them.
@@ -281,6 +342,16 @@ impl Plan {
             }
             prepared => prepared,
         }
+    }
+}
+
+/// Here, with a clock of its own.
+fn place_of(clock: &Clock) -> Place {
+    let variables = clock.environment().into_iter();
+    let variables = variables.map(|(name, value)| format!("{name}={value}"));
+    Place {
+        starter: std::iter::once("env".to_owned()).chain(variables).collect(),
+        ..Place::default()
     }
 }
 

@@ -13,9 +13,12 @@ use nix::unistd::Pid;
 
 use super::clock::Clock;
 use super::disks::Disk;
+use super::fleet::Fleet;
 use super::namespaces::{Namespace, Trouble};
 use super::relay::{Mood, Packets, Streams, Way};
 use super::scenario::Fault;
+use super::toll::Toll;
+use super::wrong_clock::EdgeClock;
 use crate::interrupt::Interrupt;
 use crate::stack::Member;
 use crate::traffic::Random;
@@ -51,6 +54,10 @@ pub(super) enum Held<'a> {
     Answers,
     /// All clocks.
     Clock(&'a Clock),
+    /// The clock of one edge, and the edge.
+    EdgeClock(EdgeClock<'a>),
+    /// Everything at once.
+    Fleet(Fleet<'a>),
 }
 
 /// What all hands know.
@@ -79,13 +86,13 @@ pub(super) struct Hand<'a> {
 }
 
 impl Hand<'_> {
-    /// Strikes so many times; how many processes it killed.
-    pub(super) fn strike(mut self, times: u32) -> anyhow::Result<u64> {
+    /// Strikes so many times; what it did.
+    pub(super) fn strike(mut self, times: u32) -> anyhow::Result<Toll> {
         let mut alarm = Alarm {
             over: self.around.over,
             armed: true,
         };
-        let mut kills = 0;
+        let mut toll = Toll::default();
         for _ in 0..times {
             self.pause(BETWEEN);
             if self.around.is_over() {
@@ -93,11 +100,11 @@ impl Hand<'_> {
             }
             let fault = self.faults[self.random.below(self.faults.len() as u64) as usize];
             let struck = self.strike_with(fault);
-            kills += struck.with_context(|| format!("{fault:?}"))?;
+            toll += struck.with_context(|| format!("{fault:?}"))?;
         }
         self.around.interrupt.check()?;
         alarm.armed = false;
-        Ok(kills)
+        Ok(toll)
     }
 
     fn pause(&mut self, up_to: Duration) {
@@ -105,10 +112,17 @@ impl Hand<'_> {
         self.around.sleep(Duration::from_micros(micros));
     }
 
-    fn strike_with(&mut self, fault: Fault) -> anyhow::Result<u64> {
+    fn strike_with(&mut self, fault: Fault) -> anyhow::Result<Toll> {
+        match &mut self.held {
+            Held::Fleet(fleet) => return fleet.suffer(fault, &mut self.random, self.around),
+            Held::EdgeClock(edge) => return edge.jump(&mut self.random, self.around),
+            _ => {}
+        }
         match fault {
-            Fault::KillEdge | Fault::KillAggregator | Fault::KillEngine => return self.kill(),
-            Fault::SwapEdge | Fault::SwapAggregator => return self.swap(),
+            Fault::KillEdge | Fault::KillAggregator | Fault::KillEngine => {
+                return self.kill().map(Toll::of_kills);
+            }
+            Fault::SwapEdge | Fault::SwapAggregator => return self.swap().map(Toll::of_kills),
             Fault::EngineStops => self.stand_still()?,
             Fault::Packets => self.hinder_packets(),
             Fault::Cable => self.hinder_cable()?,
@@ -122,8 +136,14 @@ impl Hand<'_> {
             }
             Fault::Answers => self.spoil_answers(),
             Fault::Clock => self.jump()?,
+            Fault::RestoreEdge
+            | Fault::CloneEdge
+            | Fault::StolenCertificate
+            | Fault::LoseAggregator
+            | Fault::LateReports
+            | Fault::WrongClock => anyhow::bail!("this hand does not hold what it needs"),
         }
-        Ok(0)
+        Ok(Toll::default())
     }
 
     fn process(&mut self) -> anyhow::Result<(&mut Member, Duration)> {
@@ -282,7 +302,7 @@ impl Around<'_> {
     }
 
     /// Sleeps, unless or until it is all over.
-    fn sleep(&self, time: Duration) {
+    pub(super) fn sleep(&self, time: Duration) {
         let until = Instant::now() + time;
         while !self.is_over() {
             let left = until.saturating_duration_since(Instant::now());

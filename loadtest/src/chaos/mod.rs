@@ -4,10 +4,13 @@
 mod arena;
 mod clock;
 mod disks;
+mod fleet;
 mod hand;
 mod namespaces;
 mod relay;
 mod scenario;
+mod toll;
+mod wrong_clock;
 
 pub use scenario::Scenario;
 
@@ -33,8 +36,9 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(180);
 /// Lines of traffic before it begins again.
 const LINES: u64 = 20_000;
 const CONNECTIONS: usize = 8;
-const HEADINGS: &str =
-    "round  kills  answered   present  missing  doubled  unanswered    lost  seconds";
+const HEADINGS: &str = "round  kills  answered   present  missing  doubled  unanswered    lost  intrusions  alerts  contradicted  seconds";
+/// Clicks that are logged further from now than this, in seconds, have a wrong time.
+const MAX_AGE_SECONDS: u32 = 6 * 3_600;
 
 /// What is to go wrong, and how long.
 #[derive(Debug, Clone, Args)]
@@ -89,6 +93,13 @@ pub struct Verdict {
     pub lost: u64,
     /// Clicks whose row has another id than the visitor was sent away with.
     pub wrong_ids: u64,
+    /// Things done that an operator must be alerted to.
+    pub intrusions: u64,
+    /// Those of which a metric told.
+    pub alerts: u64,
+    /// Conversions in a state that their sorted reports contradict, reports without a row, events in quarantine, and
+    /// clicks with a wrong time.
+    pub contradicted: u64,
 }
 
 /// Runs the scenario, prints a line for each round and the verdict as the last line.
@@ -99,7 +110,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let verdict = judge(options, &Interrupt::listen()?)?;
     println!("{}", serde_json::to_string(&verdict)?);
     if !verdict.is_right() {
-        bail!("an answered request is missing, doubled or has another id");
+        bail!(
+            "an answered request is missing, doubled or has another id, an intrusion was not alerted, or a conversion \
+             stands otherwise than it must"
+        );
     }
     Ok(())
 }
@@ -186,6 +200,9 @@ impl Verdict {
             seed: options.seed,
             lost: 0,
             wrong_ids: 0,
+            intrusions: 0,
+            alerts: 0,
+            contradicted: 0,
         }
     }
 
@@ -199,17 +216,22 @@ impl Verdict {
         self.unanswered += other.unanswered;
         self.lost += other.lost;
         self.wrong_ids += other.wrong_ids;
+        self.intrusions += other.intrusions;
+        self.alerts += other.alerts;
+        self.contradicted += other.contradicted;
     }
 
-    /// Every answered request is there, once, as it was answered, or counted as lost.
+    /// Every answered request is there, once, as it was answered, or counted as lost; every intrusion was alerted,
+    /// and no conversion stands otherwise than it must.
     #[must_use]
     pub const fn is_right(&self) -> bool {
-        self.missing + self.duplicated + self.wrong_ids == 0
+        self.missing + self.duplicated + self.wrong_ids + self.contradicted == 0
+            && self.intrusions == self.alerts
     }
 
     fn line(&self, round: &str, seconds: f64) -> String {
         format!(
-            "{round:>5}  {:>5}  {:>8}  {:>8}  {:>7}  {:>7}  {:>10}  {:>6}  {seconds:>7.1}",
+            "{round:>5}  {:>5}  {:>8}  {:>8}  {:>7}  {:>7}  {:>10}  {:>6}  {:>10}  {:>6}  {:>12}  {seconds:>7.1}",
             self.kills,
             self.answered,
             self.present,
@@ -217,6 +239,9 @@ impl Verdict {
             self.duplicated,
             self.unanswered,
             self.lost,
+            self.intrusions,
+            self.alerts,
+            self.contradicted,
         )
     }
 }
@@ -243,13 +268,17 @@ impl Round<'_> {
         let suffered = arena.suffer(faults, seed, interrupt);
         stop.store(true, Ordering::Relaxed);
         let outcome = replaying.join().ok().context("the sender panicked")??;
-        let kills = suffered?;
+        let toll = suffered?;
         let lost = match scenario.may_lose() {
             true => arena.lost()? - lost_before,
             false => 0,
         };
         let found = verify::verify(analyst, &outcome, lost, DRAINED_WITHIN)?;
         roll_up_is_right(analyst)?;
+        let contradicted = toll.contradicted
+            + arena.contradicted(analyst)?
+            + arena.quarantined()?
+            + wrong_times(analyst)?;
         let (answered, unanswered) = (
             outcome.answered.len() as u64,
             outcome.unanswered.len() as u64,
@@ -260,7 +289,10 @@ impl Round<'_> {
             found.missing
         );
         Ok(Verdict {
-            kills,
+            kills: toll.kills,
+            intrusions: toll.intrusions,
+            alerts: toll.alerts,
+            contradicted,
             answered,
             present: answered - found.missing,
             missing: found.missing.saturating_sub(lost),
@@ -307,6 +339,14 @@ fn roll_up_is_right(analyst: &Analyst) -> anyhow::Result<()> {
         answer.rows[0][0]
     );
     Ok(())
+}
+
+/// Clicks whose time is none of this run.
+fn wrong_times(analyst: &Analyst) -> anyhow::Result<u64> {
+    let sql = format!(
+        "SELECT countIf(abs(dateDiff('second', time, now64())) > {MAX_AGE_SECONDS}) FROM clicks"
+    );
+    Ok(analyst.query(&sql)?.rows[0][0].parse()?)
 }
 
 /// Where everything lies; removed unless it was named.

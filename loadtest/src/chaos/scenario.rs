@@ -26,6 +26,18 @@ pub enum Scenario {
     ClockJump,
     /// Edges and aggregator are replaced by an older build and back. Needs --old.
     Upgrade,
+    /// An intruder has the certificate and a copy of the directory of an edge.
+    StolenCertificate,
+    /// Directories of edges are restored from older copies.
+    RestoredEdge,
+    /// Directories of edges are cloned, and both edges go on.
+    ClonedEdge,
+    /// The aggregator loses its spool or its store, or has an older backup put back, while sales are reported.
+    LostAggregator,
+    /// Reports of the same sales arrive out of order, those of an edge that was cut off last.
+    LateReports,
+    /// The clocks of edges jump by days and years. Needs libfaketime.
+    WrongClock,
     /// All that loses nothing and is possible here, several at a time.
     Everything,
 }
@@ -59,6 +71,38 @@ pub(super) enum Fault {
     SwapEdge,
     /// …or the aggregator.
     SwapAggregator,
+    /// An edge's directory is restored…
+    RestoreEdge,
+    /// …or cloned.
+    CloneEdge,
+    /// An intruder tries what its certificate may allow.
+    StolenCertificate,
+    /// The aggregator loses a directory.
+    LoseAggregator,
+    /// Reports arrive out of order.
+    LateReports,
+    /// The clock of one edge jumps far.
+    WrongClock,
+}
+
+impl Fault {
+    /// Whether it needs processes, directories and settings of the whole fleet, so that nothing else may happen
+    /// meanwhile.
+    pub(super) const fn concerns_the_fleet(self) -> bool {
+        matches!(
+            self,
+            Self::RestoreEdge
+                | Self::CloneEdge
+                | Self::StolenCertificate
+                | Self::LoseAggregator
+                | Self::LateReports
+        )
+    }
+
+    /// Whether simulated edges report sales.
+    pub(super) const fn reports_sales(self) -> bool {
+        matches!(self, Self::LoseAggregator | Self::LateReports)
+    }
 }
 
 impl Scenario {
@@ -74,6 +118,12 @@ impl Scenario {
             Self::SlowEngine => &[Fault::EngineStops, Fault::Answers],
             Self::ClockJump => &[Fault::Clock],
             Self::Upgrade => &[Fault::SwapEdge, Fault::SwapAggregator],
+            Self::StolenCertificate => &[Fault::StolenCertificate],
+            Self::RestoredEdge => &[Fault::RestoreEdge],
+            Self::ClonedEdge => &[Fault::CloneEdge],
+            Self::LostAggregator => &[Fault::LoseAggregator],
+            Self::LateReports => &[Fault::LateReports],
+            Self::WrongClock => &[Fault::WrongClock],
             Self::Everything => &[
                 Fault::KillEdge,
                 Fault::KillAggregator,
@@ -105,7 +155,10 @@ impl Scenario {
             Self::KillEdge | Self::KillAggregator | Self::Everything => 50,
             Self::KillEngine => 20,
             Self::Partition | Self::SlowEngine | Self::ClockJump => 12,
-            Self::Upgrade => 6,
+            Self::StolenCertificate => 20,
+            Self::LateReports => 10,
+            Self::Upgrade | Self::WrongClock => 6,
+            Self::RestoredEdge | Self::ClonedEdge | Self::LostAggregator => 3,
             Self::DiskFull => 4,
             Self::SpoolFull => 1,
         }

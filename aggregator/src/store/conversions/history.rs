@@ -165,8 +165,9 @@ pub(super) fn fold<'a>(reports: impl IntoIterator<Item = &'a SaleReport>) -> Fol
     sale
 }
 
-/// The report near `index` that may be forgotten: of identical reports with no other in between, only the first and
-/// the last can ever matter, whatever arrives later. Signed requests are remembered, so that copies of them are known.
+/// The report near `index` that may be forgotten when there are too many: of identical reports with no other in
+/// between, the first and the last matter, and one of the others only if reports arrive later that belong both before
+/// and after it. Signed requests are remembered, so that copies of them are known.
 pub(super) fn redundant_near(reports: &[SaleReport], index: usize) -> Option<usize> {
     let is_surrounded = |at: &usize| {
         let (Some(before), Some(it), Some(after)) = (

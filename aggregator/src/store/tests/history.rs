@@ -61,6 +61,20 @@ async fn late_report_never_overturns_a_newer_one() {
 }
 
 #[tokio::test]
+async fn identical_reports_matter_when_others_part_them() {
+    let home = Home::sqlite();
+    let ledger = home.ledger();
+    let report = |seconds, status| after(seconds, conversion("t", status, 10));
+    let identical = [report(2, Hold), report(4, Hold), report(6, Hold)];
+    let before = std::iter::once(report(1, Approved)).chain(identical);
+    judged(&ledger, &block(1, before)).await;
+    assert_eq!(home.ask(STATES).await, ["t sale hold 10 EUR"]);
+    let later = [report(3, Rejected), report(5, Chargeback)];
+    judged(&ledger, &block(10, later)).await;
+    assert_eq!(home.ask(STATES).await, ["t sale chargeback 10 EUR"]);
+}
+
+#[tokio::test]
 async fn late_amount_is_inherited_by_newer_status() {
     for home in Home::both() {
         let ledger = home.ledger();
@@ -244,16 +258,16 @@ async fn concurrent_aggregators_fold_all_reports() {
 async fn endless_reports_of_a_sale_are_bounded() {
     let home = Home::sqlite();
     let ledger = home.ledger();
-    let same = (1..=50).map(|_| conversion("same", Approved, 1));
+    let same = (1..=150).map(|_| conversion("same", Approved, 1));
     let verdicts = judged(&ledger, &block(1, same)).await;
     assert_eq!(verdicts.last().expect("one"), "repeat of 1");
     let kept = "SELECT CAST(COUNT(*) AS TEXT) FROM conversion_reports";
-    assert_eq!(home.ask(kept).await, ["2"]);
+    assert_eq!(home.ask(kept).await, ["100"]);
     let others = (1..=201).map(|number| conversion("other", Approved, number));
     let verdicts = judged(&ledger, &block(100, others)).await;
     assert_eq!(verdicts[199], "200 sale approved 200");
     assert_eq!(verdicts[200], "too many");
-    assert_eq!(home.ask(kept).await, ["202"]);
+    assert_eq!(home.ask(kept).await, ["300"]);
 }
 
 /// A report of the property test; its place is its node's, in the order of time.

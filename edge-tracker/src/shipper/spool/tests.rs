@@ -229,6 +229,37 @@ fn restored_directory_keeps_the_common_past_under_its_id() {
 }
 
 #[test]
+fn copy_of_a_running_process_lacks_later_events_alerted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Opened {
+        mut writers,
+        ids,
+        readers,
+        keeper: _keeper,
+        ..
+    } = open(dir.path());
+    let running = unconnected(ids, readers, 4_096);
+    let old = running.hello(NodeId(1)).lanes[0].journal;
+    let mut append = |events: std::ops::Range<u64>| {
+        events.for_each(|number| append_one(&mut writers[0], number, 100));
+        writers[0].next_seq() - 1
+    };
+    append(0..100);
+    let copy = copies::copy(dir.path());
+    let last = append(100..150);
+
+    let restored = open(copy.path());
+    assert!(restored.writers[0].next_seq() > last);
+    let mut restored = opened(restored, 4_096);
+    let received = |id| if id == old { last } else { 0 };
+    restored
+        .welcome(&answer(&restored, received))
+        .expect("sound");
+    assert_eq!(restored.journal_disputes("events_missing"), 1);
+    assert_eq!(restored.journal_disputes("other_writer"), 0);
+}
+
+#[test]
 fn sequences_never_given_out_move_the_lane_to_a_new_id() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(dir.path());

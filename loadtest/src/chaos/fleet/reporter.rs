@@ -1,0 +1,141 @@
+//! A simulated edge that ships reports: a real journal, the real messages, real QUIC.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use event_journal::{Keeper, LaneReader, LaneWriter};
+use event_shipping::tls::{SERVER_NAME, Subject, load_or_create};
+use event_shipping::{
+    Batch, EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE, PROTOCOL, Sealer, Span, ToEdge,
+    read_message, write_message,
+};
+use quinn::{ClientConfig, Endpoint, RecvStream};
+use tokio::time::{sleep, timeout};
+use tracking_events::{Event, MAX_EVENT_BYTES, Micros, encode};
+
+use super::directory::open_journal;
+
+/// Frames of one batch, about.
+const BATCH_BYTES: usize = 64 << 10;
+const SHIPPED_WITHIN: Duration = Duration::from_secs(120);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The simulated edge.
+pub(super) struct Reporter {
+    pub(super) node: u16,
+    address: SocketAddr,
+    config: ClientConfig,
+    journal: u64,
+    writer: LaneWriter,
+    reader: LaneReader,
+    sealer: Sealer,
+    _keeper: Keeper,
+}
+
+impl Reporter {
+    /// Its journal and certificate lie in `dir`, where the stack's do.
+    pub(super) fn open(dir: &Path, node: u16, address: SocketAddr) -> anyhow::Result<Self> {
+        let tls = dir.join(format!("tls/edge-{node}"));
+        let identity = load_or_create(&tls, &Subject::Edge(vec![node]))?;
+        let opened = open_journal(&dir.join(format!("edge-{node}")))?;
+        Ok(Self {
+            node,
+            address,
+            config: identity.client_config()?,
+            journal: opened.journal,
+            writer: opened.writers.into_iter().next().context("one lane")?,
+            reader: opened.readers.into_iter().next().context("one lane")?,
+            sealer: Sealer::new()?,
+            _keeper: opened.keeper,
+        })
+    }
+
+    /// Accepts a report.
+    pub(super) fn append(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+        let accepted = self
+            .writer
+            .append(MAX_EVENT_BYTES, |room| encode(event, room).ok());
+        accepted.context("the journal does not accept a report")?;
+        Ok(())
+    }
+
+    /// Ships until everything was acknowledged.
+    pub(super) async fn ship(&mut self) -> anyhow::Result<()> {
+        let shipping = async {
+            while let Err(error) = self.converse().await {
+                eprintln!("node {}: {error:#}; trying again", self.node);
+                sleep(RETRY_INTERVAL).await;
+            }
+        };
+        timeout(SHIPPED_WITHIN, shipping)
+            .await
+            .context("reports were not acknowledged in time")
+    }
+
+    async fn converse(&mut self) -> anyhow::Result<()> {
+        let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
+        endpoint.set_default_client_config(self.config.clone());
+        let connecting = endpoint.connect(self.address, SERVER_NAME)?;
+        let connection = timeout(ANSWERED_WITHIN, connecting).await??;
+        let (mut send, mut receive) = connection.open_bi().await?;
+        write_message(&mut send, &self.hello()).await?;
+        let ToEdge::Welcome(welcome) = answer(&mut receive).await? else {
+            bail!("no Welcome");
+        };
+        let state = welcome.lanes.first().context("one lane")?;
+        self.reader.acknowledge(state.taken);
+        self.reader.seek(state.received);
+        while let Some(batch) = self.seal()? {
+            write_message(&mut send, &EdgeMessage::Batch(batch)).await?;
+        }
+        while self.reader.acknowledged() + 1 < self.writer.next_seq() {
+            match answer(&mut receive).await? {
+                ToEdge::Ack(ack) => self.reader.acknowledge(ack.taken),
+                other => bail!("no acknowledgement: {other:?}"),
+            }
+        }
+        connection.close(0_u8.into(), b"done");
+        Ok(())
+    }
+
+    fn hello(&self) -> EdgeMessage {
+        EdgeMessage::Hello(Hello {
+            protocol: PROTOCOL,
+            node: self.node,
+            software: "reporter".into(),
+            lanes: vec![LaneHello {
+                lane: 0,
+                journal: self.journal,
+                acknowledged: self.reader.acknowledged(),
+                released: self.reader.released(),
+            }],
+        })
+    }
+
+    fn seal(&mut self) -> anyhow::Result<Option<Batch>> {
+        let mut frames = Vec::new();
+        let Some(run) = self.reader.read(BATCH_BYTES, &mut frames)? else {
+            return Ok(None);
+        };
+        let span = Span {
+            lane: 0,
+            journal: self.journal,
+            format_version: run.format_version,
+            after: run.after,
+            first: run.first,
+            last: run.last,
+            events: run.events,
+        };
+        Ok(Some(self.sealer.seal(&span, &frames, Micros::now().0)?))
+    }
+}
+
+async fn answer(receive: &mut RecvStream) -> anyhow::Result<ToEdge> {
+    let answer = timeout(ANSWERED_WITHIN, read_message(receive, MAX_CONTROL_MESSAGE));
+    answer
+        .await??
+        .context("the aggregator ended the connection")
+}
