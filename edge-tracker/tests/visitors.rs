@@ -205,7 +205,7 @@ fn a_flood_from_one_network_repeats_no_new_visitor() {
     assert_eq!(marked("\"uniqueness_unknown\""), unknown);
     click_from(&edge, "spring", (0..400).map(visitor));
     assert_eq!(marked("\"repeated\""), visits);
-    // Beyond what was expected nobody is called repeated who may be new.
+    // Beyond what was expected a visitor that may be new is not called repeated.
     let many = |number: u32| format!("198.{}.{}.1", 20 + number / 250, number % 250);
     click_from(&edge, "resting", (0..20_000).map(many));
     assert_eq!(marked("\"repeated\""), visits);

@@ -1,4 +1,4 @@
-//! Copies of files that nobody else can read, and the list of where they came from. What is in them is not
+//! Copies of files that only their owner can read, and the list of where they came from. What is in them is not
 //! known here.
 
 use super::{MaintenanceError, make_dir};

@@ -2,7 +2,7 @@
 //! adds to them.
 //!
 //! A browser inside may be made to ask it by a page from outside whose name is bound to an address inside
-//! anew (DNS rebinding). It then sends that name, so only addresses and `localhost` are answered.
+//! again (DNS rebinding). It then sends that name, so only addresses and `localhost` are answered.
 
 use bytes::Bytes;
 use http_body_util::Full;

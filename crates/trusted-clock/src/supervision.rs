@@ -228,7 +228,7 @@ mod tests {
             clock.supervise_at(times(HOUR + 599 * SECOND, 9 * HOUR)),
             None
         );
-        // Another step begins the time anew.
+        // Another step begins the time again.
         let other = times(HOUR + 599 * SECOND, 5 * HOUR);
         assert_eq!(clock.supervise_at(other), Some(Change::Stepped(5 * HOUR)));
         assert_eq!(

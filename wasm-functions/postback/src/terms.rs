@@ -1,4 +1,4 @@
-//! What an advertiser may report, whoever proves to be it: clicks of its own links or offers, and payouts up
+//! What an authenticated advertiser may report: clicks of its own links or offers, and payouts up
 //! to a maximum.
 
 use crate::advertiser::Advertiser;
