@@ -101,25 +101,27 @@ async fn two_thousand_strangers_do_not_keep_an_edge_out() {
     assert_eq!(aggregator.refused("too_many_edges").await, 0.0);
 }
 
-/// The first packets of as many handshakes, by connection id.
+/// The first packets of as many handshakes.
 async fn first_packets(config: &ClientConfig, count: usize) -> Vec<Vec<u8>> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .expect("a socket");
     let address = socket.local_addr().expect("bound");
     let endpoint = stranger_endpoint(config);
+    // A handshake that is dropped before it has sent anything sends only that it is closed.
+    let mut handshakes = Vec::new();
     let mut packets = BTreeMap::new();
     let mut packet = vec![0; 2_048];
     while packets.len() < count {
-        let connecting = endpoint.connect(address, SERVER_NAME).expect("valid");
-        let length = socket.recv(&mut packet).await.expect("a packet");
-        // Byte 5 holds the length of the destination's connection id.
-        let id = packet[6..6 + usize::from(packet[5])].to_vec();
-        // The next one of a connection closes it.
-        packets
-            .entry(id)
-            .or_insert_with(|| packet[..length].to_vec());
-        drop(connecting);
+        handshakes.push(endpoint.connect(address, SERVER_NAME).expect("valid"));
+        while packets.len() < handshakes.len() {
+            let length = socket.recv(&mut packet).await.expect("a packet");
+            // Byte 5 holds the length of the destination's connection id.
+            let id = packet[6..6 + usize::from(packet[5])].to_vec();
+            packets
+                .entry(id)
+                .or_insert_with(|| packet[..length].to_vec());
+        }
     }
     packets.into_values().collect()
 }
