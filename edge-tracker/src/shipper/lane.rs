@@ -129,6 +129,7 @@ impl<S: Storage> ShippedLane<S> {
         };
         let (range, start) = (&self.ranges[at], self.reader.start());
         if range.last == u64::MAX {
+            // Not only what was sent: a clone of this directory may have sent the same events before.
             let committed = self.reader.last_committed();
             of(committed, committed)
         } else if range.last + 1 == start.first_own {
