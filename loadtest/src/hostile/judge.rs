@@ -226,6 +226,8 @@ impl Account {
 fn is_temporary(answer: &Answer, case: &Case) -> bool {
     match (answer.status, number(answer)) {
         (503, Some(BUSY)) | (504, Some(TIMED_OUT)) => true,
+        // An answer to HEAD has no text.
+        (503 | 504, None) if case.head => true,
         (503, None) => answer.text == "try again later\n" && case.expect != Expect::Broken,
         _ => false,
     }

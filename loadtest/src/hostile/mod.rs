@@ -142,12 +142,11 @@ pub fn judge(
     if account.faults > faults.len() as u64 {
         faults.push(format!("… {} in all", account.faults));
     }
-    faults.extend(ledger::against_counters(
-        &stack.edge_admin_urls[0],
-        &account,
-    )?);
+    let admin = &stack.edge_admin_urls[0];
+    faults.extend(ledger::against_counters(admin, &account)?);
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
-    faults.extend(ledger::against_tables(&analyst, &account, ARRIVE_WITHIN)?);
+    let within = ARRIVE_WITHIN;
+    faults.extend(ledger::against_tables(admin, &analyst, &account, within)?);
     let verdict = verdict(options, &account, faults, seconds);
     stack.stop()?;
     Ok(verdict)
