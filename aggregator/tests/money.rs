@@ -60,6 +60,7 @@ fn sale(minutes: u64, status: ConversionStatus, minor: i64) -> Event<'static> {
             Stated::ALL
         },
         signed: None,
+        payout_as_sent: "",
     })
 }
 

@@ -78,6 +78,7 @@ fn sale(click: ClickId, number: u64, status: ConversionStatus) -> Event<'static>
         address: [0; 16],
         stated: Stated::ALL,
         signed: None,
+        payout_as_sent: "",
     })
 }
 

@@ -149,6 +149,7 @@ fn sale(
         address: [0; 16],
         stated,
         signed: None,
+        payout_as_sent: "",
     }
 }
 

@@ -31,6 +31,7 @@ migrations! {
     5 "0005_epochs";
     6 "0006_uniqueness";
     7 "0007_clock";
+    8 "0008_amounts_as_sent";
 }
 
 impl Migration {

@@ -273,6 +273,7 @@ fn sales<'r, T>(epoch: u64) -> Block<'r, Row<Sale<'r, T>>> {
     block.fixed("payout", "Decimal(38, 4)", |row| {
         decimal(&row.is.payout).to_le_bytes()
     });
+    block.text("payout_as_sent", |row| row.is.report.payout_as_sent);
     block.text("dialect", |row| row.is.report.dialect);
     block.fixed("ip", "IPv6", |row| row.is.report.address);
     block.fixed("link_id", "UInt32", |row| {

@@ -140,6 +140,7 @@ fn conversion(transaction: &str, status: ConversionStatus, minor: i64) -> Event<
         address: [0; 16],
         stated: Stated::ALL,
         signed: None,
+        payout_as_sent: "",
     })
 }
 

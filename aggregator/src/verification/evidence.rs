@@ -184,6 +184,10 @@ impl Evidence {
                     &format!("the signed webhook says something else: {field}"),
                 )),
             },
+            Decision::Acknowledge(_) => {
+                let why = "the signed webhook says nothing";
+                Err(Unproven::new(Reason::KycNotProven, why))
+            }
             Decision::Refuse(refused) => Err(Unproven::new(Reason::KycNotProven, &why(&refused))),
         }
     }
@@ -252,6 +256,7 @@ fn message<'a>(report: &Conversion<'a>) -> messages::Conversion<'a> {
         status: report.status.as_str().into(),
         payout_minor: report.payout.minor,
         currency: report.payout.currency().to_owned().into(),
+        payout_as_sent: report.payout_as_sent.into(),
         dialect: report.dialect.into(),
         address: "".into(),
         stated: messages::Stated {
@@ -277,6 +282,10 @@ fn difference(
         ("transaction", proven.transaction == reported.transaction),
         ("status", proven.status == reported.status),
         ("payout", proven.payout_minor == reported.payout_minor),
+        (
+            "payout as sent",
+            proven.payout_as_sent == reported.payout_as_sent,
+        ),
         ("currency", proven.currency == reported.currency),
         ("dialect", proven.dialect == reported.dialect),
         ("what it states", proven.stated == reported.stated),

@@ -63,6 +63,7 @@ pub fn conversion(transaction: &'static str, status: ConversionStatus) -> Event<
         address: address(),
         stated: Stated::ALL,
         signed: None,
+        payout_as_sent: "",
     })
 }
 

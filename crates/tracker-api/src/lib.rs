@@ -56,6 +56,9 @@ pub struct Conversion<'a> {
     /// ISO 4217 code in capitals.
     #[serde(borrow)]
     pub currency: Cow<'a, str>,
+    /// The amount as it was sent, if it was rounded to `payout_minor`; else empty.
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    pub payout_as_sent: Cow<'a, str>,
     /// The dialect of the report.
     #[serde(borrow)]
     pub dialect: Cow<'a, str>,

@@ -1,13 +1,13 @@
 //! The binary form of events: postcard (<https://postcard.jamesmunns.com/wire-format>), with a
 //! version kept beside the events, once per journal segment and once per batch.
 
-use crate::{Event, version_2};
+use crate::{Event, version_2, version_3};
 use postcard::ser_flavors::Flavor;
 use serde::Deserialize;
 use thiserror::Error;
 
 /// The version that [`encode`] writes.
-pub const FORMAT_VERSION: u16 = 3;
+pub const FORMAT_VERSION: u16 = 4;
 
 /// No event is longer than this, in bytes.
 pub const MAX_EVENT_BYTES: usize = 16 * 1024;
@@ -98,13 +98,20 @@ impl Flavor for Room<'_> {
 /// When the version is unknown or the bytes are not exactly one event of it.
 pub fn decode(version: u16, bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
     match version {
-        // Version 2 only added kinds of events to those of version 1, and version 3 only changed two of them.
+        // Version 2 only added kinds of events to those of version 1, version 3 only changed two of them, and version 4
+        // one.
         1 | 2 => match bytes.first() {
             Some(&version_2::CONVERSION) => {
                 whole::<version_2::Conversion<'_>>(version, &bytes[1..]).map(Event::from)
             }
             Some(&version_2::KYC_UPDATE) => {
                 whole::<version_2::KycUpdate<'_>>(version, &bytes[1..]).map(Event::from)
+            }
+            _ => whole(version, bytes),
+        },
+        3 => match bytes.first() {
+            Some(&version_2::CONVERSION) => {
+                whole::<version_3::Conversion<'_>>(version, &bytes[1..]).map(Event::from)
             }
             _ => whole(version, bytes),
         },

@@ -10,6 +10,7 @@ mod event;
 mod money;
 mod units;
 mod version_2;
+mod version_3;
 
 pub use click_id::{
     CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, InvalidKeyId, KeyId, KeyRing, MacKey,

@@ -34,6 +34,8 @@ pub struct Conversion<'a> {
     /// The request as received, if its sender signed it: the aggregator verifies it again. Since version 3.
     #[serde(borrow)]
     pub signed: Option<SignedRequest<'a>>,
+    /// The amount as its sender wrote it, if it was rounded to `payout`; else empty. Since version 4.
+    pub payout_as_sent: &'a str,
 }
 
 /// The fields of a report that its sender stated, as a set of bits.
@@ -254,6 +256,12 @@ words! {
 }
 
 impl ConversionStatus {
+    /// Whether it takes a sale back, or a part of it.
+    #[must_use]
+    pub const fn takes_back(self) -> bool {
+        matches!(self, Self::Rejected | Self::Chargeback)
+    }
+
     /// Whether an advertiser may report `next` after this: what was judged may be judged otherwise, but
     /// does not become undecided, and a chargeback is the end.
     #[must_use]

@@ -48,6 +48,7 @@ impl<'a> From<Conversion<'a>> for Event<'a> {
             address: old.address,
             stated: Stated::ALL,
             signed: None,
+            payout_as_sent: "",
         })
     }
 }

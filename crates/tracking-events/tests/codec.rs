@@ -86,6 +86,7 @@ fn conversion<'a>([a, b, c, d]: &'a [String; 4], number: u64) -> Conversion<'a> 
         address: [number as u8; 16],
         stated: Stated(number as u8 & Stated::ALL.0),
         signed: Some(signed(a, b)),
+        payout_as_sent: b,
     }
 }
 
@@ -173,7 +174,7 @@ fn version_1_is_frozen() {
         "the binary form of version 1 must never change; add a version"
     );
     assert!(decode(1, &bytes).is_ok());
-    assert_eq!(decode(4, &bytes), Err(DecodeError::UnknownVersion(4)));
+    assert_eq!(decode(5, &bytes), Err(DecodeError::UnknownVersion(5)));
 }
 
 #[test]
@@ -184,6 +185,7 @@ fn version_2_is_read_as_it_was_written() {
         panic!("one of each kind, in this order")
     };
     (sale.stated, sale.signed, check.signed) = (Stated::ALL, None, None);
+    sale.payout_as_sent = "";
     let events = [
         Event::Conversion(sale),
         Event::KycUpdate(check),
@@ -200,19 +202,41 @@ fn version_2_is_read_as_it_was_written() {
 }
 
 #[test]
-fn version_3_is_frozen() {
+fn version_3_is_read_as_it_was_written() {
     let texts = texts();
-    let [click, _, events @ ..] = samples(&texts, NUMBER);
+    let [_, _, sale, check, refusal] = samples(&texts, NUMBER);
+    let Event::Conversion(mut sale) = sale else {
+        panic!("one of each kind, in this order")
+    };
+    sale.payout_as_sent = "";
+    for (event, frozen) in [Event::Conversion(sale), check, refusal]
+        .into_iter()
+        .zip(FROZEN_3)
+    {
+        assert_eq!(decode(3, &bytes(frozen)), Ok(event));
+    }
+}
+
+#[test]
+fn version_4_is_frozen() {
+    let texts = texts();
+    let [click, _, sale, events @ ..] = samples(&texts, NUMBER);
     assert_eq!(
         hex(&written(&click)),
         FROZEN_1,
-        "version 3 writes what version 1 knows alike"
+        "version 4 writes what version 1 knows identically"
     );
-    for (event, frozen) in events.iter().zip(FROZEN_3) {
+    let sale_of_4 = format!("{}026263", FROZEN_3[0]);
+    assert_eq!(
+        hex(&written(&sale)),
+        sale_of_4,
+        "the binary form of version 4 must never change; add a version"
+    );
+    for (event, frozen) in events.iter().zip(&FROZEN_3[1..]) {
         assert_eq!(
             hex(&written(event)),
-            frozen,
-            "the binary form of version 3 must never change; add a version"
+            *frozen,
+            "version 4 writes it as version 3 did"
         );
     }
 }

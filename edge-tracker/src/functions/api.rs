@@ -164,6 +164,7 @@ impl Shared {
             address: self.address(&message.address),
             stated: stated(message.stated),
             signed: message.signed.as_ref().map(signed),
+            payout_as_sent: &message.payout_as_sent,
         })
     }
 

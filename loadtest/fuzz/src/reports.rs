@@ -1,5 +1,5 @@
 //! What advertisers send, and the files that say who they are: nothing is taken
-//! without proof, amounts are exact, and what is recorded of a refusal does not depend on a secret.
+//! without proof, amounts are what they should be, and what is recorded of a refusal does not depend on a secret.
 
 use crate::input::Input;
 use data_encoding::HEXLOWER;
@@ -131,6 +131,7 @@ pub(crate) fn postback(bytes: &[u8]) {
         request.client = from.parse().ok();
         match decide(&request) {
             Decision::Refuse(refused) => refusal(&refused),
+            Decision::Acknowledge(answer) => assert!(answer.len() <= 256, "{answer}"),
             Decision::Accept(conversion, answer) => {
                 assert!(answer.len() <= 256, "{answer}");
                 believed(&request, &conversion);
@@ -199,15 +200,16 @@ fn believed(request: &Request, conversion: &Conversion<'_>) {
     assert!(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()));
     let minor = u128::try_from(conversion.payout_minor).expect("never negative");
     assert!(minor <= MAX_MINOR);
-    // Some amount that was sent is exactly that, in a currency of two, three or no decimals.
-    let exact = |(_, value): &(String, String)| {
+    // Some amount that was sent is that, in a currency of two, three or no decimals.
+    let is_that = |(_, value): &(String, String)| {
+        let value = value.strip_prefix('-').unwrap_or(value);
         let places = [0, 2, 3, 4];
         places
             .iter()
             .any(|places| slowly(value, *places) == Some(minor))
     };
     assert!(
-        minor == 0 || sent.iter().any(exact),
+        minor == 0 || sent.iter().any(is_that),
         "{minor} of {request:?}"
     );
     assert_eq!(conversion.address, request.client_text());
@@ -261,12 +263,16 @@ fn sent(request: &Request) -> Vec<(String, String)> {
         pairs.into_owned().collect::<Vec<_>>()
     };
     let mut sent = form(request.query.as_bytes());
-    sent.extend(form(&request.body));
-    sent.extend(form(request.body.trim_ascii_end()));
-    let text = String::from_utf8_lossy(&request.body);
-    sent.extend(form(text.trim_end().as_bytes()));
+    let body = request.body.strip_prefix(b"\xef\xbb\xbf");
+    let body = body.unwrap_or(&request.body);
+    sent.extend(form(body));
+    sent.extend(form(body.trim_ascii_end()));
+    for (name, _) in &mut sent {
+        *name = name.trim_start_matches("amp;").to_owned();
+    }
+    let text = String::from_utf8_lossy(body);
     let json: Result<BTreeMap<String, Box<serde_json::value::RawValue>>, _> =
-        serde_json::from_slice(&request.body);
+        serde_json::from_str(&text);
     for (name, value) in json.into_iter().flatten() {
         let raw = value.get().to_owned();
         sent.push((name, serde_json::from_str(&raw).unwrap_or(raw)));
@@ -291,7 +297,10 @@ fn proves(proof: Proof, request: &Request, sent: &[(String, String)]) -> bool {
             .iter()
             .any(|it| it.0.eq_ignore_ascii_case(name) && it.1 == secret),
         Proof::Query(key) => {
-            let name = |pair: &&str| !pair.to_ascii_lowercase().starts_with("sig");
+            let name = |pair: &&str| {
+                let name = pair.to_ascii_lowercase();
+                !name.trim_start_matches("amp;").starts_with("sig")
+            };
             let signed: Vec<&str> = request.query.split('&').filter(name).collect();
             // Of names that begin so, only one is taken out.
             let beginning = request.query.split('&').filter(|it| !name(it)).count();
@@ -332,7 +341,7 @@ fn interference(request: &Request) {
         };
         match decide(&request) {
             Decision::Refuse(refused) => Some(refused),
-            Decision::Accept(..) => None,
+            Decision::Accept(..) | Decision::Acknowledge(_) => None,
         }
     };
     let guesses = [
@@ -348,30 +357,25 @@ fn interference(request: &Request) {
     }
 }
 
-/// An amount, as people write it, by a second reader.
+/// An amount without its sign, as people write it, by a second reader: to millionths, then to minor units, each time
+/// to the nearest and from the middle to the even one.
 fn slowly(text: &str, places: usize) -> Option<u128> {
-    if text.len() > 24 || !text.bytes().any(|byte| byte.is_ascii_digit()) {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = format!("{whole}{part}");
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if text.len() > 64 || !is_number {
         return None;
     }
-    let (mut value, mut after) = (0_u128, None);
-    for byte in text.bytes() {
-        match (byte, after) {
-            (b'.', None) => after = Some(0),
-            (b'0'..=b'9', Some(seen)) if seen >= places => {
-                if byte != b'0' {
-                    return None;
-                }
-            }
-            (b'0'..=b'9', seen) => {
-                value = value * 10 + u128::from(byte - b'0');
-                after = seen.map(|seen| seen + 1);
-            }
-            _ => return None,
-        }
-    }
-    let missing = places - after.unwrap_or(0).min(places);
-    let value = value.checked_mul(10_u128.pow(u32::try_from(missing).ok()?))?;
-    (value <= MAX_MINOR).then_some(value)
+    let padded = format!("{part:0<7}");
+    let (six, dust) = padded.split_at(6);
+    let middle = format!("{:0<width$}", "5", width = dust.len());
+    let millionths: u128 = format!("{whole}{six}").parse().ok()?;
+    let is_up = dust > middle.as_str() || dust == middle && millionths % 2 == 1;
+    let millionths = millionths + u128::from(is_up);
+    let minor = 10_u128.pow(6 - u32::try_from(places).ok()?);
+    let (units, rest) = (millionths / minor, 2 * (millionths % minor));
+    let units = units + u128::from(rest > minor || rest == minor && units % 2 == 1);
+    (units <= MAX_MINOR).then_some(units)
 }
 
 /// A currency's three letters, then an amount.
@@ -395,10 +399,11 @@ pub(crate) fn money(bytes: &[u8]) {
         "KWD" | "BHD" => 3,
         _ => return,
     };
-    let expected = if text.is_empty() {
-        Some(0)
-    } else {
-        slowly(&text, places)
+    let expected = match text.strip_prefix('-') {
+        // Nothing is taken back.
+        Some(amount) => slowly(amount, places).filter(|minor| *minor == 0),
+        None if text.is_empty() => Some(0),
+        None => slowly(&text, places),
     };
     let is_none = |it: &Refused| matches!(it.rejection.reason, 109 | 112 | 113 | 115);
     match decide(&request("GET", &target, "", "", "")) {
@@ -410,6 +415,7 @@ pub(crate) fn money(bytes: &[u8]) {
             let (whole, part) = digits.split_at(digits.len() - places);
             assert_eq!(slowly(&format!("{whole}.{part}"), places), minor);
         }
+        Decision::Acknowledge(answer) => panic!("a sale without a status was ignored: {answer}"),
         Decision::Refuse(refused) => {
             assert!(is_none(&refused), "{refused:?}");
             assert_eq!(expected, None, "{text:?} {code} was refused: {refused:?}");
@@ -462,6 +468,7 @@ fn stranger(entry: &[u8]) {
     let postback = Postback::read(&request).expect("a postback");
     match postback.decide("somebody", Some(entry), &KEYS, NOW, |_| None) {
         Decision::Accept(conversion, _) => panic!("a stranger was believed: {conversion:?}"),
+        Decision::Acknowledge(answer) => panic!("a stranger was believed: {answer}"),
         Decision::Refuse(refused) => {
             refusal(&refused);
             assert!(matches!(refused.rejection.reason, 102 | 103), "{refused:?}");
@@ -505,6 +512,16 @@ pub(crate) mod seeds {
                 "POST /postback/generic?token=generic-secret-of-bytes\n{form}\n\nclick_id={id}&payout=%7Bpayout%7D"
             ),
             format!("GET /postback/voluum/voluum-secret-of-bytes?cid={foreign}\n\n\n"),
+            format!(
+                "GET /postback/voluum/voluum-secret-of-bytes?cid={id}&amp;payout=-19.990000000000002&amp;et=refund&note=%CF%0A\n\n\n"
+            ),
+            format!(
+                "GET /keitaro-secret-of-bytes/postback?subid={id}&status=ping&ignore_status=ping,test&return=OK\n\n\n"
+            ),
+            format!("GET /reversal?adv=tune&transaction_id={id}&amount=2\n\n\n"),
+            format!(
+                "POST /postback/body\n{json}\nSIGN\n\u{feff}{{\"click_id\": \"{id}\", \"payout\": 0.4375, \"lines\": [{{\"a\": 1}}]}}"
+            ),
             format!("GET /postback/voluum/voluum%2Dsecret-of-bytes?cid={old}\n\n\n"),
             format!(
                 "GET /postback/generic?token=generic-secret-of-bytes&token=x&click_id={id}\n\n\n"
@@ -534,6 +551,10 @@ pub(crate) mod seeds {
             "CLP0000000000000000000000000",
             "BHD92233720368547758.08",
             "EUR1.9900000000",
+            "USD0.4375",
+            "USD0.435",
+            "USD457.31999999999999",
+            "KWD0.0005000001",
         ];
         seeds.map(|text| text.as_bytes().to_vec()).into()
     }

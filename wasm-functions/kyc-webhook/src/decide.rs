@@ -1,7 +1,9 @@
 //! From a webhook to what it says of an affiliate, or to why not.
 
 use crate::Scheme;
-use functions_shared::{Decision, MAX_BODY_BYTES, Reason, Refusal, Request};
+use functions_shared::{
+    Decision, MAX_BODY_BYTES, Reason, Refusal, Request, without_byte_order_mark,
+};
 use serde::Deserialize;
 use tracker_api::{KycUpdate, MAX_SIGNED_BYTES};
 use tracking_events::{KycStatus, Micros, TIERS};
@@ -77,7 +79,7 @@ fn update(
     })?;
     scheme.check(request, now)?;
     // As text: what is left out of the message would not be looked at.
-    let text = std::str::from_utf8(&request.body).unwrap_or_default();
+    let text = std::str::from_utf8(without_byte_order_mark(&request.body)).unwrap_or_default();
     let message: Message = serde_json::from_str(text).map_err(|_| {
         let expected = "affiliate_id, status, tier and occurred_at are expected";
         Reason::KycMalformedBody.because(expected)

@@ -9,6 +9,9 @@ const LEAST_KEY_BYTES: usize = 16;
 /// The longest window, in seconds: a day.
 const MAX_WINDOW: u64 = 86_400;
 
+/// More signatures are not looked at.
+const MAX_SIGNATURES: usize = 8;
+
 /// The settings, as the variables of the same names say.
 #[derive(Clone, Default)]
 pub struct Variables {
@@ -150,13 +153,18 @@ impl Scheme {
 
     /// Whether a key of ours signed the request, and lately.
     pub(crate) fn check(&self, request: &Request, now: Micros) -> Result<(), Refusal> {
-        let signature = request.header(&self.signature_header).unwrap_or_default();
         let timestamp = request.header(&self.timestamp_header).unwrap_or_default();
         let parts = self.parts(request, timestamp);
-        // Every key is tried, whichever it was.
-        let signed = self.keys.iter().fold(false, |held, key| {
-            held | proof::signature_holds(&key.0, &parts, signature)
-        });
+        // Every key is tried with every signature, whichever it was.
+        let holds = |signature: &str| {
+            let tried = self.keys.iter();
+            tried.fold(false, |held, key| {
+                held | proof::signature_holds(&key.0, &parts, signature)
+            })
+        };
+        let signed = self
+            .signatures(request)
+            .fold(false, |held, signature| held | holds(signature));
         if !signed {
             return Err(Reason::KycBadSignature.because("no key that is known here signed this"));
         }
@@ -168,6 +176,13 @@ impl Scheme {
         let window = self.window;
         let why = format!("seconds since 1970, at most {window} from now, are expected");
         Err(Reason::KycOutsideWindow.because(why))
+    }
+
+    /// All signatures that were sent, in one header or several: while keys are exchanged there is one of each key.
+    fn signatures<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = &'a str> {
+        let headers = request.header_values(&self.signature_header);
+        let each = headers.flat_map(|value| value.split([',', ' ']));
+        each.filter(|it| !it.is_empty()).take(MAX_SIGNATURES)
     }
 
     /// Whether the header of the delivery id is signed.

@@ -1,5 +1,6 @@
 //! An advertiser's entry in the store: what it may say, and what is wrong with one.
 
+use crate::amount::{Notation, Rounding};
 use crate::dialect::{Dialect, Field};
 use crate::mask::Hidden;
 use crate::terms::LinkList;
@@ -54,6 +55,11 @@ pub struct Advertiser {
     #[serde(default)]
     event_words: BTreeMap<String, Vec<String>>,
     answer: Option<String>,
+    /// Whether amounts are written `1.234,56`, where the dialect has it otherwise.
+    decimal_comma: Option<bool>,
+    /// What becomes of parts of a minor unit.
+    #[serde(default)]
+    rounding: Rounding,
     /// Keys of paths that mean this advertiser; used where the entry is stored.
     #[serde(default, rename = "path_keys")]
     _path_keys: Vec<String>,
@@ -194,7 +200,7 @@ impl Advertiser {
         }
         self.check_max_payout()?;
         let answer = self.answer.as_deref().unwrap_or_default();
-        if answer.len() > MAX_ANSWER_BYTES || answer.chars().any(char::is_control) {
+        if !is_answer(answer) {
             return wrong("answer is too long or not plain");
         }
         let statuses = self.status_words.keys();
@@ -232,6 +238,15 @@ impl Advertiser {
     /// The event that a word of its own stands for.
     pub(crate) fn own_event(&self, word: &str) -> Option<ConversionKind> {
         ConversionKind::from_word(meaning(&self.event_words, word)?)
+    }
+
+    /// How it writes amounts.
+    pub(crate) fn notation(&self) -> Notation {
+        let dialect = self.dialect.table().decimal_comma;
+        Notation {
+            decimal_comma: self.decimal_comma.unwrap_or(dialect),
+            rounding: self.rounding,
+        }
     }
 
     /// The answer to what was accepted.
@@ -276,6 +291,11 @@ impl Advertiser {
         }
         hidden
     }
+}
+
+/// Whether a text may be the answer to what was accepted.
+pub(crate) fn is_answer(text: &str) -> bool {
+    text.len() <= MAX_ANSWER_BYTES && !text.chars().any(char::is_control)
 }
 
 fn meaning<'m>(words: &'m BTreeMap<String, Vec<String>>, sent: &str) -> Option<&'m str> {

@@ -1,7 +1,7 @@
 //! Whether a request is from who it says: secrets, signatures and addresses, compared in constant time.
 
 use crate::advertiser::{Advertiser, Auth, AuthMode, Over, Signature};
-use crate::parameters::{Parameters, Place};
+use crate::parameters::{Parameters, Place, unescaped};
 use functions_shared::{Reason, Refusal, Request, proof};
 use std::borrow::Cow;
 use tracking_events::Micros;
@@ -218,7 +218,7 @@ fn signature_holds(signature: &Signature, request: &Request, parameters: &Parame
 fn without(query: &str, parameter: &str) -> String {
     let others = query.split('&').filter(|pair| {
         let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
-        parameter.is_empty() || !name.eq_ignore_ascii_case(parameter)
+        parameter.is_empty() || !unescaped(name).eq_ignore_ascii_case(parameter)
     });
     others.collect::<Vec<_>>().join("&")
 }

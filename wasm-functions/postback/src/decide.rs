@@ -1,11 +1,12 @@
 //! From a request to a conversion, or to why not.
 
 use crate::advertiser::Advertiser;
-use crate::parameters::{Parameters, Place};
+use crate::parameters::Parameters;
 use crate::report::Report;
 use crate::route::{self, Named};
 use crate::terms::Permission;
 use crate::{auth, mask};
+use auth::Proven;
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use functions_shared::{Decision, Reason, Refusal, Refused, Request};
 use std::fmt;
@@ -72,6 +73,7 @@ pub struct NeedsOffer<'p> {
     name: &'p str,
     advertiser: Advertiser,
     conversion: Conversion<'static>,
+    answer: String,
     link: LinkId,
 }
 
@@ -92,9 +94,17 @@ pub struct Verified {
     pub valid_once: Option<Vec<u8>>,
 }
 
+/// What an authentic request says.
+enum Meaning {
+    /// Nothing, and that its sender expects this answer.
+    Ignored(String),
+    Found(Box<Found>),
+}
+
 /// What a request reports, and what is still to be known of it.
 struct Found {
     conversion: Conversion<'static>,
+    answer: String,
     link: LinkId,
     permission: Permission,
 }
@@ -151,31 +161,26 @@ impl<'r> Postback<'r> {
         };
         let (secret, all) = (&self.named.secret, &self.parameters);
         let proven = auth::believed(&advertiser, self.request, secret, all);
-        let found = proven.and_then(|proven| {
+        let meaning = proven.and_then(|proven| {
             proven.check_window(all, now, 0)?;
-            let found = self.conversion(name, &advertiser, &proven.places, keys, Some(now))?;
-            let by_signature = !proven.signatures.is_empty();
-            let signed = by_signature.then(|| self.signed(&advertiser)).transpose()?;
-            let conversion = Conversion {
-                signed,
-                ..found.conversion
-            };
-            Ok(Found {
-                conversion,
-                ..found
-            })
-        });
-        match found {
-            Err(refusal) => Step::decided(self.refuse(refusal, name, Some(&advertiser))),
-            Ok(found) if found.permission == Permission::Granted => {
-                let answer = advertiser.answer().to_owned();
-                Step::decided(Decision::Accept(found.conversion, answer))
+            let mut meaning = self.meaning(name, &advertiser, &proven, keys, Some(now))?;
+            if let (Meaning::Found(found), false) = (&mut meaning, proven.signatures.is_empty()) {
+                found.conversion.signed = Some(self.signed(&advertiser)?);
             }
-            Ok(found) => Step::NeedsOffer(Box::new(NeedsOffer {
+            Ok(meaning)
+        });
+        match meaning {
+            Err(refusal) => Step::decided(self.refuse(refusal, name, Some(&advertiser))),
+            Ok(Meaning::Ignored(answer)) => Step::decided(Decision::Acknowledge(answer)),
+            Ok(Meaning::Found(found)) if found.permission == Permission::Granted => {
+                Step::decided(Decision::Accept(found.conversion, found.answer))
+            }
+            Ok(Meaning::Found(found)) => Step::NeedsOffer(Box::new(NeedsOffer {
                 postback: self,
                 name,
                 advertiser,
                 conversion: found.conversion,
+                answer: found.answer,
                 link: found.link,
             })),
         }
@@ -217,7 +222,11 @@ impl<'r> Postback<'r> {
         let (secret, all) = (&self.named.secret, &self.parameters);
         let verified = auth::signed(&advertiser, self.request, secret, all).and_then(|proven| {
             proven.check_window(all, reported, CALL_SECONDS)?;
-            let found = self.conversion(name, &advertiser, &proven.places, keys, None)?;
+            let meaning = self.meaning(name, &advertiser, &proven, keys, None)?;
+            let Meaning::Found(found) = meaning else {
+                let why = "its sender says that this status means nothing";
+                return Err(Reason::UnknownStatus.because(why));
+            };
             if found.permission == Permission::ByOffer {
                 let offer = offers(found.link);
                 advertiser.permission_by_offer(found.link, offer.as_deref())?;
@@ -268,22 +277,32 @@ impl<'r> Postback<'r> {
         Ok(signed)
     }
 
-    fn conversion(
+    fn meaning(
         &self,
         name: &str,
         advertiser: &Advertiser,
-        places: &[Place],
+        proven: &Proven<'_>,
         keys: &Keys,
         now: Option<Micros>,
-    ) -> Result<Found, Refusal> {
+    ) -> Result<Meaning, Refusal> {
+        // A signature does not cover the path: a copy of a signed sale could be sent to this one.
+        if self.named.reversal && !proven.signatures.is_empty() {
+            let why =
+                "the path is not signed: a signed status says that a conversion is taken back";
+            return Err(Reason::UnknownPath.because(why));
+        }
         let report = Report {
-            parameters: &self.parameters.only(places),
+            parameters: &self.parameters.only(&proven.places),
             advertiser,
+            reversal: self.named.reversal,
         };
+        if let Some(answer) = report.ignored()? {
+            return Ok(Meaning::Ignored(answer));
+        }
         let (click, link) = report.click(keys, now)?;
         let permission = advertiser.permission(link)?;
         let outcome = report.outcome()?;
-        let payout = report.payout()?;
+        let payout = report.payout(outcome.status)?;
         let conversion = Conversion {
             advertiser: name.to_owned().into(),
             click_id: click.to_string().into(),
@@ -293,6 +312,7 @@ impl<'r> Postback<'r> {
             status: outcome.status.as_str().into(),
             payout_minor: payout.minor,
             currency: payout.currency.into(),
+            payout_as_sent: payout.as_sent.to_owned().into(),
             dialect: advertiser.dialect.table().name.into(),
             address: self.request.client_text().into(),
             stated: Stated {
@@ -303,11 +323,13 @@ impl<'r> Postback<'r> {
             },
             signed: None,
         };
-        Ok(Found {
+        let answer = report.answer();
+        Ok(Meaning::Found(Box::new(Found {
             conversion,
+            answer,
             link,
             permission,
-        })
+        })))
     }
 }
 
@@ -332,10 +354,11 @@ impl NeedsOffer<'_> {
             name,
             advertiser,
             conversion,
+            answer,
             link,
         } = self;
         match advertiser.permission_by_offer(link, offer) {
-            Ok(()) => Decision::Accept(conversion, advertiser.answer().to_owned()),
+            Ok(()) => Decision::Accept(conversion, answer),
             Err(refusal) => postback.refuse(refusal, name, Some(&advertiser)),
         }
     }

@@ -33,6 +33,12 @@ pub(crate) struct Table {
     status_words: StatusWords,
     /// Parameters that list the sender's own words for a status, separated by commas.
     pub(crate) status_lists: &'static [(&'static str, Status)],
+    /// The parameter that lists the words of statuses that mean nothing, separated by commas.
+    pub(crate) ignored_list: &'static [&'static str],
+    /// The parameter that holds the answer its sender expects.
+    pub(crate) answer_parameter: &'static [&'static str],
+    /// Whether amounts are written `1.234,56`.
+    pub(crate) decimal_comma: bool,
     /// Whether events may have names and numbers that only the advertiser knows.
     custom_events: bool,
     /// The answer to what was accepted.
@@ -49,6 +55,9 @@ const GENERIC: Table = Table {
     event: &["event"],
     status_words: &[],
     status_lists: &[],
+    ignored_list: &[],
+    answer_parameter: &[],
+    decimal_comma: false,
     custom_events: false,
     answer: "OK",
 };
@@ -75,23 +84,27 @@ const KEITARO: Table = Table {
         ("lead", Status::Pending, None),
         ("sale", Status::Approved, None),
         ("rebill", Status::Approved, Some(Kind::Rebill)),
+        ("registration", Status::Approved, Some(Kind::Lead)),
     ],
     status_lists: &[
         ("sale_status", Status::Approved),
         ("lead_status", Status::Pending),
         ("rejected_status", Status::Rejected),
     ],
+    ignored_list: &["ignore_status"],
+    answer_parameter: &["return"],
     custom_events: true,
     ..GENERIC
 };
 
-/// <https://helpdesk.everflow.io/customer/accessing-editing-s2s-postback-urls>
+/// <https://helpdesk.everflow.io/customer/accessing-editing-s2s-postback-urls>, which writes amounts with a comma.
 const EVERFLOW: Table = Table {
     name: "everflow",
     click_id: &["transaction_id"],
     transaction_id: &["order_id"],
     payout: &["amount"],
     event: &["event_id", "adv_event_id"],
+    decimal_comma: true,
     custom_events: true,
     ..GENERIC
 };
@@ -133,6 +146,10 @@ const BINOM: Table = Table {
     payout: &["payout"],
     currency: &["cnv_currency"],
     status: &["cnv_status"],
+    status_words: &[
+        ("lead", Status::Approved, Some(Kind::Lead)),
+        ("signup", Status::Approved, Some(Kind::Lead)),
+    ],
     custom_events: true,
     ..GENERIC
 };

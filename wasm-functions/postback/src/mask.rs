@@ -45,7 +45,9 @@ const SHOWN: &[&str] = &[
 ];
 
 /// Paths that name nobody.
-const PATHS: &[&str] = &["postback", "aff_lsr", "aff_l", "aff_goal", "p.ashx"];
+const PATHS: &[&str] = &[
+    "postback", "aff_lsr", "aff_l", "aff_goal", "p.ashx", "reversal",
+];
 
 /// What an advertiser keeps to itself.
 #[derive(Debug, Default)]

@@ -1,7 +1,8 @@
-//! The parameters of a postback: those of the query and those of the body, with their limits.
+//! The parameters of a postback: those of the query and those of the body, with their limits. Only the ones that are
+//! read are validated: what else a sender adds, in whatever encoding, is no reason to refuse its report.
 
-use functions_shared::{MAX_BODY_BYTES, Reason, Refusal};
-use percent_encoding::percent_decode_str;
+use functions_shared::{MAX_BODY_BYTES, Reason, Refusal, without_byte_order_mark};
+use percent_encoding::percent_decode;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -9,9 +10,11 @@ use std::fmt;
 /// The longest query, in bytes.
 const MAX_QUERY_BYTES: usize = 8 << 10;
 /// The most parameters.
-const MAX_PARAMETERS: usize = 64;
-/// The longest name or value, in bytes.
+const MAX_PARAMETERS: usize = 1_024;
+/// The longest name or value that is read, in bytes.
 const MAX_TEXT_BYTES: usize = 512;
+/// What stands before a name where `&` was escaped for HTML and never unescaped.
+const HTML_ESCAPE: &str = "amp;";
 
 /// Where a parameter was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +27,42 @@ pub(crate) enum Place {
 struct Parameter {
     place: Place,
     name: String,
-    value: String,
+    value: Result<String, Flaw>,
+}
+
+/// Why a value can't be read. It matters only where it is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    TooLong,
+    NotUtf8,
+    ControlCharacter,
+    Nested,
 }
 
 /// Parameters in the order they came; names are compared without case.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Parameters(Vec<Parameter>);
 
+impl Flaw {
+    fn refusal(self, name: &str) -> Refusal {
+        let (reason, why) = match self {
+            Self::TooLong => {
+                let most = format!("{name} is longer than {MAX_TEXT_BYTES} bytes");
+                return Reason::ParameterTooLong.because(most);
+            }
+            Self::NotUtf8 => (Reason::MalformedQuery, "is not UTF-8"),
+            Self::ControlCharacter => (
+                Reason::MalformedQuery,
+                "holds a control character, such as %00 or %0A",
+            ),
+            Self::Nested => (Reason::MalformedQuery, "is an object or a list"),
+        };
+        reason.because(format!("{name} {why}"))
+    }
+}
+
 impl Parameters {
-    /// Reads the query and, where there is one, a form or a flat JSON object in the body.
+    /// Reads the query and, where there is one, a form or a JSON object in the body.
     pub(crate) fn read(query: &str, content_type: &str, body: &[u8]) -> Result<Self, Refusal> {
         if query.len() > MAX_QUERY_BYTES {
             let most = format!("a query is at most {MAX_QUERY_BYTES} bytes long");
@@ -43,15 +73,13 @@ impl Parameters {
             return Err(Reason::BodyTooLarge.because(most));
         }
         let mut parameters = Self::default();
-        parameters.add_form(Place::Query, query)?;
+        parameters.add_form(Place::Query, query.as_bytes())?;
         let kind = content_type.split(';').next().unwrap_or_default().trim();
+        let body = without_byte_order_mark(body);
         match kind.to_ascii_lowercase().as_str() {
             _ if body.is_empty() => {}
             "application/x-www-form-urlencoded" | "" => {
-                let form = std::str::from_utf8(body);
-                let form =
-                    form.map_err(|_| Reason::MalformedQuery.because("the body is no text"))?;
-                parameters.add_form(Place::Body, form.trim_end())?;
+                parameters.add_form(Place::Body, body.trim_ascii_end())?;
             }
             "application/json" => parameters.add_json(body)?,
             _ => {
@@ -64,31 +92,30 @@ impl Parameters {
 
     /// The value sent under any of `names`, empty ones left out.
     pub(crate) fn find(&self, names: &[&str]) -> Result<Option<&str>, Refusal> {
-        let mut found: Option<&Parameter> = None;
+        let mut found: Option<&str> = None;
         for sent in names.iter().flat_map(|name| self.named(name)) {
-            if sent.value.is_empty() {
+            let name = known_name(names, &sent.name);
+            let value = sent.value.as_deref().map_err(|flaw| flaw.refusal(name))?;
+            if value.is_empty() {
                 continue;
             }
-            if is_macro(&sent.value) {
-                let name = known_name(names, &sent.name);
+            if is_macro(value) {
                 let unexpanded = format!("{name} holds a macro instead of its value");
                 return Err(Reason::UnexpandedMacro.because(unexpanded));
             }
-            match found {
-                Some(first) if first.value != sent.value => {
-                    let name = known_name(names, &sent.name);
-                    let twice = format!("{name} is there twice with different values");
-                    return Err(Reason::AmbiguousParameter.because(twice));
-                }
-                _ => found = Some(sent),
+            if found.is_some_and(|first| first != value) {
+                let twice = format!("{name} is there twice with different values");
+                return Err(Reason::AmbiguousParameter.because(twice));
             }
+            found = Some(value);
         }
-        Ok(found.map(|it| it.value.as_str()))
+        Ok(found)
     }
 
-    /// All values of `name`, for comparing secrets.
+    /// All values of `name`, for comparing secrets; one that can't be read is empty, and so no secret.
     pub(crate) fn all<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p str> {
-        self.named(name).map(|sent| sent.value.as_str())
+        self.named(name)
+            .map(|sent| sent.value.as_deref().unwrap_or_default())
     }
 
     /// Those of the given places.
@@ -103,48 +130,54 @@ impl Parameters {
             .filter(move |it| it.name.eq_ignore_ascii_case(name))
     }
 
-    fn add_form(&mut self, place: Place, form: &str) -> Result<(), Refusal> {
-        for pair in form.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            // `%aff_sub%` is a macro, not an escape.
-            let value = if is_macro(value) {
-                value.to_owned()
-            } else {
-                decoded(value)?
+    fn add_form(&mut self, place: Place, form: &[u8]) -> Result<(), Refusal> {
+        let pairs = form.split(|byte| *byte == b'&');
+        for pair in pairs.filter(|pair| !pair.is_empty()) {
+            let equals = pair.iter().position(|byte| *byte == b'=');
+            let (name, value) = pair.split_at(equals.unwrap_or(pair.len()));
+            let Ok(name) = decoded(name) else {
+                continue;
             };
-            self.add(place, decoded(name)?, value)?;
+            let value = form_text(value.strip_prefix(b"=").unwrap_or_default());
+            self.add(place, unescaped(&name), value)?;
         }
         Ok(())
     }
 
     fn add_json(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let malformed = || Reason::MalformedQuery.because("the body is no flat JSON object");
-        let mut json = serde_json::Deserializer::from_slice(body);
+        let malformed = || Reason::MalformedQuery.because("the body is no JSON object");
+        let text = String::from_utf8_lossy(body);
+        let mut json = serde_json::Deserializer::from_str(&text);
         let fields = json.deserialize_map(Fields).map_err(|_| malformed())?;
         json.end().map_err(|_| malformed())?;
         for (name, value) in fields {
-            let text = json_text(value.get()).ok_or_else(malformed)?;
-            self.add(Place::Body, name, text)?;
+            self.add(Place::Body, &name, json_text(value.get()))?;
         }
         Ok(())
     }
 
-    fn add(&mut self, place: Place, name: String, value: String) -> Result<(), Refusal> {
+    fn add(
+        &mut self,
+        place: Place,
+        name: &str,
+        value: Result<String, Flaw>,
+    ) -> Result<(), Refusal> {
         if self.0.len() >= MAX_PARAMETERS {
             let most = format!("at most {MAX_PARAMETERS} parameters are read");
             return Err(Reason::TooManyParameters.because(most));
         }
-        if name.len() > MAX_TEXT_BYTES || value.len() > MAX_TEXT_BYTES {
-            let most = format!("names and values are at most {MAX_TEXT_BYTES} bytes long");
-            return Err(Reason::ParameterTooLong.because(most));
+        if name.len() <= MAX_TEXT_BYTES {
+            let name = name.to_owned();
+            let value = value.and_then(plain);
+            self.0.push(Parameter { place, name, value });
         }
-        if name.chars().chain(value.chars()).any(char::is_control) {
-            let control = "a parameter holds a control character, such as %00 or %0A";
-            return Err(Reason::MalformedQuery.because(control));
-        }
-        self.0.push(Parameter { place, name, value });
         Ok(())
     }
+}
+
+/// The name of a parameter as it was before its `&` was escaped for HTML, once or more often.
+pub(crate) fn unescaped(name: &str) -> &str {
+    name.trim_start_matches(HTML_ESCAPE)
 }
 
 /// The name as we write it: what was sent is never repeated.
@@ -172,20 +205,42 @@ impl<'de> Visitor<'de> for Fields {
     }
 }
 
-fn json_text(raw: &str) -> Option<String> {
-    match raw.as_bytes().first()? {
-        b'"' => serde_json::from_str(raw).ok(),
-        b'{' | b'[' => None,
-        b'n' => Some(String::new()),
-        _ => Some(raw.to_owned()),
+fn json_text(raw: &str) -> Result<String, Flaw> {
+    let text = match raw.as_bytes().first() {
+        // Bytes that were no text were replaced before the body was parsed.
+        Some(b'"') if raw.contains(char::REPLACEMENT_CHARACTER) => return Err(Flaw::NotUtf8),
+        // Half a surrogate pair is no text.
+        Some(b'"') => serde_json::from_str(raw).map_err(|_| Flaw::NotUtf8)?,
+        Some(b'{' | b'[') => return Err(Flaw::Nested),
+        Some(b'n') | None => String::new(),
+        Some(_) => raw.to_owned(),
+    };
+    Ok(text)
+}
+
+fn form_text(value: &[u8]) -> Result<String, Flaw> {
+    // `%aff_sub%` is a macro, not an escape.
+    match std::str::from_utf8(value) {
+        Ok(text) if is_macro(text) => Ok(text.to_owned()),
+        _ => decoded(value),
     }
 }
 
-fn decoded(text: &str) -> Result<String, Refusal> {
-    let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8();
-    let decoded = decoded.map_err(|_| Reason::MalformedQuery.because("it is not UTF-8"))?;
-    Ok(decoded.into_owned())
+fn decoded(text: &[u8]) -> Result<String, Flaw> {
+    let space = |byte: &u8| if *byte == b'+' { b' ' } else { *byte };
+    let spaced: Vec<u8> = text.iter().map(space).collect();
+    let decoded = percent_decode(&spaced).decode_utf8();
+    Ok(decoded.map_err(|_| Flaw::NotUtf8)?.into_owned())
+}
+
+fn plain(value: String) -> Result<String, Flaw> {
+    if value.len() > MAX_TEXT_BYTES {
+        return Err(Flaw::TooLong);
+    }
+    if value.chars().any(char::is_control) {
+        return Err(Flaw::ControlCharacter);
+    }
+    Ok(value)
 }
 
 /// Whether `value` is a placeholder that nobody filled in, in any of the networks' notations.
@@ -266,7 +321,7 @@ mod tests {
             twice.find(&["cid"]).map_err(|it| it.reason),
             Err(Reason::AmbiguousParameter)
         );
-        for wrong in ["[1]", "{\"a\":{}}", "{\"a\":1}{}", "{", "1"] {
+        for wrong in ["[1]", "{\"a\":1}{}", "{", "1"] {
             assert!(
                 Parameters::read("", "application/json", wrong.as_bytes()).is_err(),
                 "{wrong}"
@@ -275,19 +330,33 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_and_control_characters_are_refused() {
-        let refused = |query: &str| Parameters::read(query, "", b"").map_err(|it| it.reason);
-        assert_eq!(refused("cid=%00"), Err(Reason::MalformedQuery));
-        assert_eq!(refused("cid=%FF"), Err(Reason::MalformedQuery));
-        assert_eq!(refused(&"a&".repeat(65)), Err(Reason::TooManyParameters));
-        assert_eq!(
-            refused(&format!("a={}", "x".repeat(513))),
-            Err(Reason::ParameterTooLong)
-        );
-        assert_eq!(
-            refused(&"a".repeat((8 << 10) + 1)),
-            Err(Reason::QueryTooLong)
-        );
-        assert!(refused(&"a&".repeat(64)).is_ok());
+    fn only_values_that_are_read_are_validated() {
+        let (read, text) = (&["cid"][..], "x".repeat(513));
+        for (value, reason) in [
+            ("%00", Reason::MalformedQuery),
+            ("%FF", Reason::MalformedQuery),
+            ("a%0Ab", Reason::MalformedQuery),
+            (text.as_str(), Reason::ParameterTooLong),
+        ] {
+            for (name, expected) in [("cid", Err(reason)), ("other", Ok(None))] {
+                let query = format!("{name}={value}");
+                let parameters = Parameters::read(&query, "", b"").expect("parameters");
+                let found = parameters.find(read).map_err(|it| it.reason);
+                assert_eq!(found, expected, "{query}");
+            }
+        }
+        let json = br#"{"cid": {"a": 1}, "other": [{"b": 2}], "text": "\ud800"}"#;
+        let parameters = Parameters::read("", "application/json", json).expect("parameters");
+        let found = |name| parameters.find(&[name]).map_err(|it| it.reason);
+        assert_eq!(found("cid"), Err(Reason::MalformedQuery));
+        assert_eq!(found("text"), Err(Reason::MalformedQuery));
+    }
+
+    #[test]
+    fn requests_have_limits() {
+        let read = |query: &str| Parameters::read(query, "", b"").map_err(|it| it.reason);
+        assert!(read(&"a&".repeat(1_024)).is_ok());
+        assert_eq!(read(&"a&".repeat(1_025)), Err(Reason::TooManyParameters));
+        assert_eq!(read(&"a".repeat((8 << 10) + 1)), Err(Reason::QueryTooLong));
     }
 }

@@ -2,7 +2,8 @@
 //! transaction, and which of them it states itself.
 
 use crate::advertiser::Advertiser;
-use crate::amount;
+use crate::advertiser::is_answer;
+use crate::amount::{self, Amount};
 use crate::decide::Keys;
 use crate::dialect::{Field, Table};
 use crate::parameters::Parameters;
@@ -27,22 +28,50 @@ pub(crate) struct Outcome<'a> {
 }
 
 /// A payout, and whether the report states it.
-pub(crate) struct Payout {
+pub(crate) struct Payout<'a> {
     pub(crate) minor: i64,
     pub(crate) currency: &'static str,
     pub(crate) stated: bool,
     pub(crate) currency_stated: bool,
+    /// The amount as it was sent, if it was rounded.
+    pub(crate) as_sent: &'a str,
 }
 
 /// What the parts of a decision look at.
 pub(crate) struct Report<'a> {
     pub(crate) parameters: &'a Parameters,
     pub(crate) advertiser: &'a Advertiser,
+    /// Whether the request's path says that a conversion is taken back.
+    pub(crate) reversal: bool,
 }
 
 impl Report<'_> {
     fn find(&self, field: Field) -> Result<Option<&str>, Refusal> {
         self.parameters.find(&self.advertiser.names(field))
+    }
+
+    /// The answer to a report that its sender says means nothing, such as a test.
+    pub(crate) fn ignored(&self) -> Result<Option<String>, Refusal> {
+        let list = self.advertiser.dialect.table().ignored_list;
+        match self.find(Field::Status)? {
+            Some(word) if self.lists(list, word)? => Ok(Some(self.answer())),
+            _ => Ok(None),
+        }
+    }
+
+    /// The answer to what was accepted: what its sender expects, if it says so.
+    pub(crate) fn answer(&self) -> String {
+        let parameter = self.advertiser.dialect.table().answer_parameter;
+        let expected = self.parameters.find(parameter).unwrap_or_default();
+        let expected = expected.filter(|text| is_answer(text));
+        expected.unwrap_or(self.advertiser.answer()).to_owned()
+    }
+
+    /// Whether the parameter under one of `names` lists `word`.
+    fn lists(&self, names: &[&str], word: &str) -> Result<bool, Refusal> {
+        let words = self.parameters.find(names)?.unwrap_or_default();
+        let mut words = words.split(',');
+        Ok(words.any(|it| it.trim().eq_ignore_ascii_case(word)))
     }
 
     /// The click and its link; with a time, only if the click is not too old by then.
@@ -122,6 +151,9 @@ impl Report<'_> {
     /// The status, what happened where its word says that, and whether it is stated.
     fn status(&self) -> Result<(ConversionStatus, Option<ConversionKind>, bool), Refusal> {
         let table = self.advertiser.dialect.table();
+        if self.reversal {
+            return Ok((ConversionStatus::Chargeback, None, true));
+        }
         let Some(word) = self.find(Field::Status)? else {
             return Ok((ConversionStatus::Approved, None, false));
         };
@@ -129,11 +161,7 @@ impl Report<'_> {
             return Ok((own, None, true));
         }
         for (list, status) in table.status_lists {
-            let words = self.parameters.find(&[*list])?.unwrap_or_default();
-            if words
-                .split(',')
-                .any(|it| it.trim().eq_ignore_ascii_case(word))
-            {
+            if self.lists(&[*list], word)? {
                 return Ok((*status, None, true));
             }
         }
@@ -143,8 +171,9 @@ impl Report<'_> {
         Ok((status, kind, true))
     }
 
-    /// In minor units, and of which currency; 0 where none is stated.
-    pub(crate) fn payout(&self) -> Result<Payout, Refusal> {
+    /// In minor units, and of which currency; 0 where none is stated. Of a sale that is taken back it is how much of
+    /// it, with or without a minus.
+    pub(crate) fn payout(&self, status: ConversionStatus) -> Result<Payout<'_>, Refusal> {
         let sent = self.find(Field::Currency)?;
         let code = sent
             .or(self.advertiser.currency.as_deref())
@@ -153,15 +182,23 @@ impl Report<'_> {
             })?;
         let currency = amount::currency(code)?;
         let text = self.find(Field::Payout)?;
-        let minor = amount::minor(text.unwrap_or("0"), currency)?;
+        let notation = self.advertiser.notation();
+        let Amount { minor, rounded } = amount::read(text.unwrap_or("0"), currency, notation)?;
+        if minor < 0 && !status.takes_back() {
+            let why = "only what takes a sale back is negative: its event or status says so, such as refund";
+            return Err(Reason::BadAmount.because(why));
+        }
+        let minor = minor.abs();
         if text.is_some() {
-            self.advertiser.check_payout(minor, currency.code())?;
+            self.advertiser
+                .check_payout(minor, currency.code(), status)?;
         }
         Ok(Payout {
             minor,
             currency: currency.code(),
             stated: text.is_some(),
             currency_stated: sent.is_some(),
+            as_sent: text.filter(|_| rounded).unwrap_or_default(),
         })
     }
 

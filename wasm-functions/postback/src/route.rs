@@ -10,6 +10,8 @@ const MAX_NAME_BYTES: usize = 64;
 const NAMES: &[&str] = &["advertiser", "adv"];
 /// Everflow's number of the network, on its bare path.
 const NETWORK: &[&str] = &["nid"];
+/// Everflow's path of conversions that are taken back.
+pub(crate) const REVERSAL: &str = "reversal";
 
 /// Under which key of the store the advertiser is, and what the path says beside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub(crate) struct Named {
     pub(crate) key: String,
     /// The secret in the path; empty without one.
     pub(crate) secret: String,
+    /// Whether the path says that a conversion is taken back.
+    pub(crate) reversal: bool,
 }
 
 /// Reads who a request is from.
@@ -28,7 +32,7 @@ pub(crate) fn named(path: &str, parameters: &Parameters) -> Result<Named, Refusa
         ["postback", name, secret] => (checked(name)?, secret),
         // The key is all that Keitaro's senders know, so it is their secret, too.
         [key, "postback"] => (format!("key/{}", checked(key)?), key),
-        ["postback" | "aff_lsr" | "aff_l" | "aff_goal" | "p.ashx"] | [] => {
+        ["postback" | "aff_lsr" | "aff_l" | "aff_goal" | "p.ashx" | REVERSAL] | [] => {
             (by_parameter(parameters)?, "")
         }
         _ => return Err(Reason::UnknownPath.because("postbacks are /postback/ADVERTISER")),
@@ -38,6 +42,7 @@ pub(crate) fn named(path: &str, parameters: &Parameters) -> Result<Named, Refusa
     Ok(Named {
         key,
         secret: secret.into_owned(),
+        reversal: segments == [REVERSAL],
     })
 }
 
@@ -78,6 +83,8 @@ mod tests {
         assert_eq!(of("/aff_lsr", "adv=acme"), is("acme", ""));
         assert_eq!(of("/p.ashx", "advertiser=acme&adv=acme"), is("acme", ""));
         assert_eq!(of("/", "nid=321"), is("key/321", ""));
+        assert_eq!(of("/reversal", "nid=321"), is("key/321", ""));
+        assert_eq!(of("//postback/acme//", ""), is("acme", ""));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::decide::Keys;
 use functions_shared::{Reason, Refusal};
 use serde::Deserialize;
 use tracker_api::Conversion;
-use tracking_events::{ClickId, LinkId};
+use tracking_events::{ClickId, ConversionStatus, LinkId};
 
 /// The links whose clicks an advertiser may convert.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -82,9 +82,14 @@ impl Advertiser {
         }
     }
 
-    /// Whether a payout that a report states is within the maximum.
-    pub(crate) fn check_payout(&self, minor: i64, code: &str) -> Result<(), Refusal> {
-        if self.max_payout.is_empty() {
+    /// Whether a payout that a report states is within the maximum. What is taken back has none.
+    pub(crate) fn check_payout(
+        &self,
+        minor: i64,
+        code: &str,
+        status: ConversionStatus,
+    ) -> Result<(), Refusal> {
+        if self.max_payout.is_empty() || status.takes_back() {
             return Ok(());
         }
         let above = |why: &str| Reason::PayoutAboveMaximum.because(why.to_owned());
@@ -92,7 +97,7 @@ impl Advertiser {
         let (_, most) = known
             .find(|(known, _)| known.eq_ignore_ascii_case(code))
             .ok_or_else(|| above("the advertiser's max_payout names no such currency"))?;
-        let most = amount::minor(most, amount::currency(code)?)?;
+        let most = amount::exact(most, amount::currency(code)?)?;
         if minor > most {
             return Err(above("the payout is above the advertiser's max_payout"));
         }
@@ -103,7 +108,7 @@ impl Advertiser {
     pub(crate) fn check_max_payout(&self) -> Result<(), String> {
         let usable = |(code, most): (&String, &String)| {
             let currency = amount::currency(code).ok();
-            currency.is_some_and(|currency| amount::minor(most, currency).is_ok())
+            currency.is_some_and(|currency| amount::exact(most, currency).is_ok())
         };
         if self.max_payout.iter().all(usable) {
             return Ok(());
@@ -128,8 +133,11 @@ impl Advertiser {
         if self.permission(link)? == Permission::ByOffer {
             self.permission_by_offer(link, offers(link).as_deref())?;
         }
+        let status = ConversionStatus::from_word(&report.status);
+        let status =
+            status.ok_or_else(|| Reason::UnknownStatus.because("the status is not known"))?;
         if report.stated.payout {
-            self.check_payout(report.payout_minor, &report.currency)?;
+            self.check_payout(report.payout_minor, &report.currency, status)?;
         }
         Ok(())
     }

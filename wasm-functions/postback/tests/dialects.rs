@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{accepted, click, get, hmac, post};
+use common::{accepted, click, decide, get, hmac, post, refused};
+use postback::{Decision, Reason, Request};
 
 /// Kind, its name, transaction, status, minor units, currency, answer.
 type Expected = (
@@ -109,6 +110,10 @@ fn keitaro() {
         &format!("subid=CLICK&status=fake&{lists}"),
         ("sale", "", "", "rejected", 0, "USD", "OK"),
     );
+    is(
+        "subid=CLICK&status=registration&payout=1.5",
+        ("lead", "", "", "approved", 150, "USD", "OK"),
+    );
 }
 
 #[test]
@@ -128,6 +133,251 @@ fn everflow() {
         "everflow",
         ("custom", "17", "", "approved", 0, "USD", "OK"),
     );
+}
+
+#[test]
+fn everflow_reversals() {
+    let is = |query: &str, expected| {
+        let target = format!("/reversal?nid=321&transaction_id=CLICK&{query}");
+        let target = format!("{target}&verification_token=e-secret-01234567");
+        is(&target, "everflow", expected);
+    };
+    is("", ("sale", "", "", "chargeback", 0, "USD", "OK"));
+    is(
+        "order_id=e1&event_id=0&amount=2,00",
+        ("sale", "0", "e1", "chargeback", 200, "USD", "OK"),
+    );
+    is(
+        "adv_event_id=17&status=approved",
+        ("custom", "17", "", "chargeback", 0, "USD", "OK"),
+    );
+}
+
+#[test]
+fn refunds_carry_what_they_take_back() {
+    for (target, kind_name, minor, status) in [
+        (
+            "/postback/voluum/v-secret-01234567?cid=CLICK&et=refund&payout=-49.99",
+            "refund",
+            4_999,
+            "chargeback",
+        ),
+        (
+            "/postback/voluum/v-secret-01234567?cid=CLICK&et=refund&payout=2",
+            "refund",
+            200,
+            "chargeback",
+        ),
+        (
+            "/postback/voluum/v-secret-01234567?cid=CLICK&status=Refunded&payout=-2.00",
+            "",
+            200,
+            "chargeback",
+        ),
+        (
+            "/postback/voluum/v-secret-01234567?cid=CLICK&et=declined&payout=-2.00",
+            "declined",
+            200,
+            "rejected",
+        ),
+        (
+            "/postback/comma/x-secret-01234567?click_id=CLICK&event=refund&payout=-1.049,99",
+            "refund",
+            104_999,
+            "chargeback",
+        ),
+    ] {
+        let (refund, _) = accepted(&get(&target.replace("CLICK", &click())));
+        let found = (&*refund.kind_name, refund.payout_minor, &*refund.status);
+        assert_eq!(found, (kind_name, minor, status), "{target}");
+        assert!(refund.stated.payout && !refund.stated.kind, "{target}");
+    }
+}
+
+#[test]
+fn ignored_statuses_are_answered_and_not_counted() {
+    let target = |query: &str| format!("/4f9a1c2d4f9a1c2d/postback?{query}");
+    for (query, expected) in [
+        ("status=ping&ignore_status=ping,test&return=OK", "OK"),
+        ("subid=CLICK&status=Test&ignore_status=ping,+test", "OK"),
+        (
+            "subid=none&status=ping&ignore_status=ping&return=done+1",
+            "done 1",
+        ),
+        // No answer for a browser.
+        ("status=ping&ignore_status=ping&return=%0Ax", "OK"),
+    ] {
+        let decision = decide(&get(&target(query).replace("CLICK", &click())));
+        assert_eq!(decision, Decision::Acknowledge(expected.into()), "{query}");
+    }
+    let sale = target("subid=CLICK&status=sale&ignore_status=ping&return=done");
+    assert_eq!(accepted(&get(&sale.replace("CLICK", &click()))).1, "done");
+    for (path, reason) in [
+        ("/postback/keitaro/wrong", Reason::NotAuthentic),
+        ("/postback/voluum/v-secret-01234567", Reason::UnknownStatus),
+    ] {
+        let query = format!("subid={0}&cid={0}&status=ping&ignore_status=ping", click());
+        let refused = refused(&get(&format!("{path}?{query}")));
+        assert_eq!(refused.rejection.reason, reason.number(), "{path}");
+    }
+}
+
+#[test]
+fn ampersands_escaped_for_html_part_parameters() {
+    for query in [
+        "cid=CLICK&amp;payout=19.99&amp;txid=A-1",
+        "cid=CLICK&amp;amp;payout=19.99&AMP=1&amp;txid=A-1",
+        "amp;cid=CLICK&amp%3Bpayout=19.99&amp%3btxid=A-1",
+    ] {
+        is(
+            &format!("/postback/voluum/v-secret-01234567?{query}"),
+            "voluum",
+            ("sale", "", "A-1", "approved", 1_999, "USD", "OK"),
+        );
+    }
+    // The signature's own parameter is none of those that are signed.
+    let signed = format!("click_id={}&amp;payout=5", click());
+    let target = format!(
+        "/postback/query?{signed}&amp;sig={}",
+        hmac(signed.as_bytes())
+    );
+    assert_eq!(accepted(&get(&target)).0.payout_minor, 500);
+}
+
+#[test]
+fn amounts_follow_the_advertiser_s_rule() {
+    let generic = "/postback/generic?token=g-secret-01234567&click_id=CLICK&payout=";
+    let strict = "/postback/strict/x-secret-01234567?click_id=CLICK&payout=";
+    let comma = "/postback/comma/x-secret-01234567?click_id=CLICK&payout=";
+    let everflow = "/?nid=321&verification_token=e-secret-01234567&transaction_id=CLICK&amount=";
+    let point = "/postback/point/x-secret-01234567?transaction_id=CLICK&amount=";
+    for (target, amount, expected) in [
+        (generic, "457.31999999999999", Some((45_732, true))),
+        (generic, "0.4375", Some((44, true))),
+        (generic, "0.445", Some((44, true))),
+        (generic, "1.9900", Some((199, false))),
+        (generic, "1.5&currency=JPY", Some((2, true))),
+        (generic, "12,34", None),
+        (generic, "1.234,56", None),
+        (strict, "457.31999999999999", Some((45_732, true))),
+        (strict, "0.4375", None),
+        (comma, "1.234,56", Some((123_456, false))),
+        (comma, "1.234", None),
+        (everflow, "12,34", Some((1_234, false))),
+        (everflow, "12.34", Some((1_234, false))),
+        (everflow, "1.234,5678", Some((123_457, true))),
+        (point, "12,34", None),
+        (point, "1.234", Some((123, true))),
+    ] {
+        let request = get(&format!("{target}{amount}").replace("CLICK", &click()));
+        let Some((minor, rounded)) = expected else {
+            let refused = refused(&request);
+            assert_eq!(refused.rejection.reason, 109, "{target}{amount}");
+            continue;
+        };
+        let (conversion, _) = accepted(&request);
+        assert_eq!(conversion.payout_minor, minor, "{target}{amount}");
+        let sent = amount.split('&').next().filter(|_| rounded);
+        assert_eq!(
+            conversion.payout_as_sent,
+            sent.unwrap_or_default(),
+            "{amount}"
+        );
+    }
+    let json = format!(
+        r#"{{"click_id":"{}","payout":19.990000000000002}}"#,
+        click()
+    );
+    let target = "/postback/generic?token=g-secret-01234567";
+    let (conversion, _) = accepted(&post(target, "application/json", &json));
+    let found = (conversion.payout_minor, &*conversion.payout_as_sent);
+    assert_eq!(found, (1_999, "19.990000000000002"));
+}
+
+#[test]
+fn unread_parameters_are_never_validated() {
+    let target = "/postback/generic?token=g-secret-01234567";
+    let sale = format!("click_id={}&payout=5&transaction_id=a1", click());
+    let plain = accepted(&get(&format!("{target}&{sale}")));
+    for other in [
+        "city=%CF%F0%E8%E2%E5%F2".to_owned(),
+        "note=one%0D%0Atwo%00".into(),
+        format!("note={}", "x".repeat(600)),
+        format!("{}=1", "x".repeat(600)),
+        "%FF=1&{aff_sub}={aff_sub}".into(),
+        "a=b&".repeat(200),
+    ] {
+        let request = get(&format!("{target}&{other}&{sale}"));
+        assert_eq!(accepted(&request), plain, "{other}");
+        let form = post(
+            target,
+            "application/x-www-form-urlencoded",
+            &format!("{sale}&{other}"),
+        );
+        assert_eq!(accepted(&form), plain, "{other}");
+    }
+    let mut encoded = post(target, "", &format!("{sale}&city="));
+    encoded.body.extend(b"\xcf\xf0");
+    assert_eq!(accepted(&encoded), plain);
+    let fields = format!(
+        r#""click_id":"{}","payout":5,"transaction_id":"a1""#,
+        click()
+    );
+    for other in [
+        r#""items":[{"sku":"a","tags":[1]}],"customer":{"name":{"first":"A"}}"#.to_owned(),
+        format!(r#""note":"{}\n\u0000","half":"\ud800""#, "x".repeat(600)),
+    ] {
+        let json = post(target, "application/json", &format!("{{{fields},{other}}}"));
+        assert_eq!(accepted(&json), plain, "{other}");
+    }
+    let mut latin = post(
+        target,
+        "application/json",
+        &format!("{{{fields},\"city\":\"?\"}}"),
+    );
+    let mark = latin
+        .body
+        .iter()
+        .position(|byte| *byte == b'?')
+        .expect("there");
+    latin.body[mark] = 0xe4;
+    assert_eq!(accepted(&latin), plain);
+}
+
+#[test]
+fn byte_order_marks_before_bodies_are_no_text() {
+    let sale = format!("click_id={}&payout=5", click());
+    let json = format!(r#"{{"click_id":"{}","payout":5}}"#, click());
+    for (kind, body) in [
+        ("application/x-www-form-urlencoded", sale.as_str()),
+        ("", &sale),
+        ("application/json", &json),
+    ] {
+        let body = format!("\u{feff}{body}");
+        let target = "/postback/generic?token=g-secret-01234567";
+        assert_eq!(accepted(&post(target, kind, &body)).0.payout_minor, 500);
+        let mut signed = post("/postback/body", kind, &body);
+        let header = |signature| ("x-signature".to_owned(), signature);
+        signed.headers.push(header(hmac(body.as_bytes())));
+        assert_eq!(accepted(&signed).0.payout_minor, 500, "{kind}");
+        signed.headers[1] = header(hmac(body.trim_start_matches('\u{feff}').as_bytes()));
+        let refused = refused(&signed);
+        assert_eq!(refused.rejection.reason, 103, "what was sent is signed");
+    }
+}
+
+#[test]
+fn get_with_a_body_is_read_like_a_post() {
+    let body = format!("click_id={}&payout=5", click());
+    let mut request = post("/postback/generic?token=g-secret-01234567", "", &body);
+    request.method = "GET".into();
+    request.headers = vec![("content-type".into(), String::new())];
+    assert_eq!(accepted(&request).0.payout_minor, 500);
+    let none = Request {
+        body: Vec::new(),
+        ..request
+    };
+    assert_eq!(refused(&none).rejection.reason, 104);
 }
 
 #[test]
@@ -197,6 +447,12 @@ fn binom() {
         "cnv_id=CLICK&cnv_status=trash",
         ("sale", "", "", "rejected", 0, "USD", "OK"),
     );
+    for word in ["signup", "lead", "Lead"] {
+        is(
+            &format!("cnv_id=CLICK&payout=2&cnv_status={word}"),
+            ("lead", "", "", "approved", 200, "USD", "OK"),
+        );
+    }
 }
 
 #[test]

@@ -125,12 +125,13 @@ fn what_a_report_must_not_say() {
     for (more, reason) in [
         ("currency=XXQ", Reason::UnknownCurrency),
         ("currency=XAU", Reason::UnknownCurrency),
-        ("payout=1.999", Reason::BadAmount),
+        ("payout=1.9.9", Reason::BadAmount),
         ("payout=-1", Reason::BadAmount),
         ("payout=1e3", Reason::BadAmount),
         ("payout=1,50", Reason::BadAmount),
         ("payout=99999999999999", Reason::BadAmount),
-        ("payout=5.5&currency=JPY", Reason::BadAmount),
+        ("payout=-5&status=pending", Reason::BadAmount),
+        ("payout=-5&event=sale", Reason::BadAmount),
         ("status=maybe", Reason::UnknownStatus),
         ("event=party", Reason::UnknownEvent),
         ("payout=%7Bpayout%7D", Reason::UnexpandedMacro),
@@ -142,6 +143,8 @@ fn what_a_report_must_not_say() {
         ("clickid=other", Reason::AmbiguousParameter),
         ("transaction_id=%00", Reason::MalformedQuery),
         ("transaction_id=%FF", Reason::MalformedQuery),
+        ("transaction_id=a%0Ab", Reason::MalformedQuery),
+        ("amp;payout=1.50&payout=2", Reason::AmbiguousParameter),
     ] {
         get_is(&format!("{good}&{more}"), reason);
     }
@@ -165,7 +168,7 @@ fn limits() {
     let good = "/postback/generic?token=g-secret-01234567&click_id=CLICK";
     let long = |name: &str, bytes: usize| format!("{good}&{name}={}", "x".repeat(bytes));
     get_is(&long("transaction_id", 129), Reason::ParameterTooLong);
-    get_is(&long("sub1", 513), Reason::ParameterTooLong);
+    get_is(&long("status", 513), Reason::ParameterTooLong);
     get_is(
         &format!(
             "/postback/voluum/v-secret-01234567?cid=CLICK&et={}",
@@ -174,7 +177,7 @@ fn limits() {
         Reason::ParameterTooLong,
     );
     get_is(
-        &format!("{good}{}", "&a=b".repeat(63)),
+        &format!("{good}{}", "&a=b".repeat(1_023)),
         Reason::TooManyParameters,
     );
     get_is(
@@ -189,6 +192,10 @@ fn limits() {
     );
     is(
         &post(&target, "application/json", "{"),
+        Reason::MalformedQuery,
+    );
+    is(
+        &post(&target, "application/json", r#"{"payout": {"amount": 5}}"#),
         Reason::MalformedQuery,
     );
     is(

@@ -32,6 +32,7 @@ fn outcome(more: &str, query: &str) -> (u16, String) {
     );
     match by(&entry(more), &get(&target)) {
         Decision::Accept(..) => (0, String::new()),
+        Decision::Acknowledge(answer) => panic!("{query} was ignored: {answer}"),
         Decision::Refuse(refused) => (refused.rejection.reason, refused.rejection.detail.into()),
     }
 }
@@ -76,7 +77,7 @@ fn unknown_link_is_to_be_reported_again_later() {
         Decision::Refuse(refused) => {
             assert_eq!((refused.rejection.reason, refused.status), (123, 503));
         }
-        Decision::Accept(..) => panic!("accepted"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -90,6 +91,9 @@ fn payouts_above_the_maximum_are_refused() {
         ("payout=3001&currency=JPY", 124),
         ("payout=1&currency=EUR", 124),
         ("status=rejected", 0),
+        // What is taken back was within the maximum when it was earned.
+        ("status=refund&payout=-20.01", 0),
+        ("status=chargeback&payout=1&currency=EUR", 0),
     ] {
         assert_eq!(outcome(limited, query).0, number, "{query}");
     }
@@ -206,6 +210,46 @@ fn signed_reports_are_verified_again_with_the_same_result() {
 }
 
 #[test]
+fn signed_sale_is_not_taken_back_by_its_path() {
+    let way = format!(r#"{{"hmac":{{"key":"{HMAC_KEY}","over":"query","parameter":"sig"}}}}"#);
+    let entry = signing(&way, "any");
+    let query = format!("adv=acme&click_id={}&payout=5&transaction_id=t1", click());
+    let target =
+        |path: &str, query: &str| get(&format!("{path}?{query}&sig={}", hmac(query.as_bytes())));
+    assert!(matches!(
+        by(&entry, &target("/postback", &query)),
+        Decision::Accept(..)
+    ));
+    let moved = target("/reversal", &query);
+    assert!(matches!(by(&entry, &moved), Decision::Refuse(it) if it.rejection.reason == 100));
+    assert_eq!(
+        verified("acme", &entry, &moved.signed(&[]), NOW),
+        Err(Reason::UnknownPath.number())
+    );
+    let refund = target("/postback", &format!("{query}&status=refund"));
+    let Decision::Accept(refund, _) = by(&entry, &refund) else {
+        panic!("its status is signed");
+    };
+    assert_eq!(refund.status, "chargeback");
+}
+
+#[test]
+fn signed_test_is_no_proof_of_a_sale() {
+    let way = format!(r#"{{"hmac":{{"key":"{HMAC_KEY}","over":"query","parameter":"sig"}}}}"#);
+    let entry = signing(&way, "any").replace("generic", "keitaro");
+    let query = format!("subid={}&status=ping&ignore_status=ping", click());
+    let request = get(&format!(
+        "/postback/acme?{query}&sig={}",
+        hmac(query.as_bytes())
+    ));
+    assert_eq!(by(&entry, &request), Decision::Acknowledge("OK".into()));
+    assert_eq!(
+        verified("acme", &entry, &request.signed(&[]), NOW),
+        Err(Reason::UnknownStatus.number())
+    );
+}
+
+#[test]
 fn second_verification_reads_only_what_is_signed() {
     // Somebody who knows the secret puts an unsigned payout beside a signed body.
     let ways = format!(
@@ -280,6 +324,7 @@ fn signed_times_have_a_window_and_make_requests_unique() {
     };
     let number = |request: &Request| match by(&entry, request) {
         Decision::Accept(..) => 0,
+        Decision::Acknowledge(answer) => panic!("ignored: {answer}"),
         Decision::Refuse(refused) => refused.rejection.reason,
     };
     for (time, reason) in [

@@ -8,6 +8,8 @@ use tracker_api::Rejection;
 pub enum Decision<T> {
     /// Report the message; once that is durable, answer with the text.
     Accept(T, String),
+    /// Answer with the text; there is nothing to report.
+    Acknowledge(String),
     /// Answer with the refusal, and record it.
     Refuse(Box<Refused>),
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use spin_sdk::variables;
 use spin_sdk::wasip3::http::client;
 use spin_sdk::wasip3::http::types::{
-    ErrorCode, Fields, HeaderError, Method, Request as WasiRequest, Response, Scheme, Trailers,
+    ErrorCode, Fields, HeaderError, Method, Request as WasiRequest, RequestOptions, Response,
+    Scheme, Trailers,
 };
 use spin_sdk::wasip3::wit_bindgen::{self, FutureReader, StreamReader, StreamResult};
 use spin_sdk::wasip3::{wit_future, wit_stream};
@@ -24,6 +25,8 @@ pub struct Answer {
 const NO_CONTENT: u16 = 204;
 /// How long a sender should wait before it tries again, in seconds.
 const RETRY_AFTER: &str = "5";
+/// How long another host may take to connect, and to answer, in nanoseconds.
+const API_TIMEOUT_NANOS: u64 = 5_000_000_000;
 /// So much of a body is asked for at once.
 const PART_BYTES: usize = 16 << 10;
 
@@ -40,10 +43,10 @@ pub async fn read(incoming: WasiRequest) -> Request {
         headers: headers.collect(),
         ..Request::default()
     };
-    request.client = request
-        .header("spin-client-addr")
-        .and_then(Request::client_of);
-    if request.method == "GET" && request.header("content-length").is_none() {
+    request.client = request.client_named_by_host();
+    let announced = ["content-length", "content-type"];
+    let is_announced = |name: &&str| request.header_values(name).next().is_some();
+    if request.method == "GET" && !announced.iter().any(is_announced) {
         // To look for a body that is not there costs as much as to read one.
         return request;
     }
@@ -102,6 +105,7 @@ pub async fn carry_out<T: Serialize>(decision: Decision<T>, path: &str) -> Answe
             true => Answer { status: 200, text },
             false => unavailable(),
         },
+        Decision::Acknowledge(text) => Answer { status: 200, text },
         Decision::Refuse(refused) => refuse(*refused).await,
     }
 }
@@ -160,7 +164,8 @@ async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u
     ]);
     let (written, body, trailers) = body(message);
     let headers = headers.map_err(internal)?;
-    let (request, _) = WasiRequest::new(headers, Some(body), trailers, None);
+    let options = options(authority);
+    let (request, _) = WasiRequest::new(headers, Some(body), trailers, options);
     let scheme = match scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
@@ -183,6 +188,23 @@ async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u
         answer
     });
     Ok(answer.await?.get_status_code())
+}
+
+/// How long `authority` may take; the edge's own API needs no clock, other hosts wait for minutes without these.
+fn options(authority: &str) -> Option<RequestOptions> {
+    if authority == tracker_api::HOST {
+        return None;
+    }
+    let options = RequestOptions::new();
+    for set in [
+        RequestOptions::set_connect_timeout,
+        RequestOptions::set_first_byte_timeout,
+        RequestOptions::set_between_bytes_timeout,
+    ] {
+        // A host that has no such time-out goes by its own.
+        let _ = set(&options, Some(API_TIMEOUT_NANOS));
+    }
+    Some(options)
 }
 
 /// What comes after a body.

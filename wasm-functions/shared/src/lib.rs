@@ -11,4 +11,4 @@ mod request;
 
 pub use decision::{Decision, Refusal, Refused};
 pub use reason::Reason;
-pub use request::{MAX_BODY_BYTES, Request};
+pub use request::{MAX_BODY_BYTES, Request, without_byte_order_mark};

@@ -47,7 +47,8 @@ reasons! {
     ExpiredClick = 107, "expired_click", 400;
     /// The currency is not one of ISO 4217, or none is named.
     UnknownCurrency = 108, "unknown_currency", 400;
-    /// The amount is not a decimal number of that currency.
+    /// The amount is not a decimal number, has parts of a minor unit that the advertiser's entry refuses, or a minus
+    /// where nothing is taken back.
     BadAmount = 109, "bad_amount", 400;
     /// The status is a word that the dialect does not have.
     UnknownStatus = 110, "unknown_status", 400;
@@ -55,11 +56,11 @@ reasons! {
     UnknownEvent = 111, "unknown_event", 400;
     /// A parameter holds the macro that its value should have replaced.
     UnexpandedMacro = 112, "unexpanded_macro", 400;
-    /// A parameter's name or value is too long.
+    /// The value of a parameter that is read is too long.
     ParameterTooLong = 113, "parameter_too_long", 400;
     /// More parameters than allowed.
     TooManyParameters = 114, "too_many_parameters", 400;
-    /// Query or body is not text, not of its type, or holds a control character.
+    /// A parameter that is read is not UTF-8, nested or holds a control character, or the body is not of its type.
     MalformedQuery = 115, "malformed_query", 400;
     /// The body is too long.
     BodyTooLarge = 116, "body_too_large", 413;

@@ -6,6 +6,17 @@ use tracker_api::SignedRequest;
 /// The longest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
 
+/// Where the host names the client.
+const CLIENT_HEADER: &str = "spin-client-addr";
+/// What some programs write before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The text of a body without the mark that may be before it; signatures are over the body with it.
+#[must_use]
+pub fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+}
+
 /// A request, whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
@@ -29,12 +40,16 @@ impl Request {
     /// The value of a header that was sent once; of two, nobody knows which was meant.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self
-            .headers
-            .iter()
-            .filter(|(sent, _)| sent.eq_ignore_ascii_case(name));
-        let (_, value) = values.next()?;
-        values.next().is_none().then_some(value.as_str())
+        let mut values = self.header_values(name);
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// All values of a header, in the order they came.
+    pub fn header_values(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
+        let values = self.headers.iter();
+        let values = values.filter(move |(sent, _)| sent.eq_ignore_ascii_case(name));
+        values.map(|(_, value)| value.as_str())
     }
 
     /// The request as it travels with a report that its signature proves, with the headers of these names.
@@ -53,6 +68,13 @@ impl Request {
                 .collect(),
             body: self.body.clone(),
         }
+    }
+
+    /// The address that the host names: its header is the last one, after those that the client made up.
+    #[must_use]
+    pub fn client_named_by_host(&self) -> Option<IpAddr> {
+        let mut named = self.header_values(CLIENT_HEADER);
+        named.next_back().and_then(Self::client_of)
     }
 
     /// Reads what the host says of who sent it: an address and a port.
@@ -83,6 +105,28 @@ mod tests {
         assert_eq!(request.header("X-Signature"), Some("a"));
         request.headers.push(header("x-signature", "b"));
         assert_eq!(request.header("x-signature"), None);
+    }
+
+    #[test]
+    fn last_client_address_is_the_host_s() {
+        let client = |values: &[&str]| {
+            let header = |value: &&str| (CLIENT_HEADER.to_owned(), (*value).to_owned());
+            let request = Request {
+                headers: values.iter().map(header).collect(),
+                ..Request::default()
+            };
+            request.client_named_by_host().map(|it| it.to_string())
+        };
+        let host = "198.51.100.7:4711";
+        for (values, expected) in [
+            (&[host][..], Some("198.51.100.7")),
+            (&["203.0.113.9:80", host], Some("198.51.100.7")),
+            (&["invented", host], Some("198.51.100.7")),
+            (&[host, "unknown"], None),
+            (&[], None),
+        ] {
+            assert_eq!(client(values).as_deref(), expected, "{values:?}");
+        }
     }
 
     #[test]

@@ -98,6 +98,7 @@ impl Native {
                 Some(()) => response(StatusCode::OK, text),
                 None => response(StatusCode::SERVICE_UNAVAILABLE, String::new()),
             },
+            Decision::Acknowledge(text) => response(StatusCode::OK, text),
             Decision::Refuse(refused) => response(StatusCode::BAD_REQUEST, refused.answer),
         }
     }
@@ -125,6 +126,7 @@ impl Native {
             address: address.octets(),
             stated: tracking_events::Stated::ALL,
             signed: None,
+            payout_as_sent: "",
         });
         let (done, synced) = oneshot::channel();
         {

@@ -312,6 +312,7 @@ fn event<'a>(report: &Report, transaction: &'a str, click: ClickId) -> Event<'a>
         address: Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(),
         stated,
         signed: None,
+        payout_as_sent: "",
     })
 }
 

@@ -32,6 +32,18 @@ const ENTRIES: &[(&str, &str)] = &[
     ),
     ("key/321", r#"{"advertiser":"everflow"}"#),
     (
+        "strict",
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth":[{"secret_path":"x-secret-01234567"}],"rounding":"refuse"}"#,
+    ),
+    (
+        "comma",
+        r#"{"links":"any","dialect":"generic","currency":"USD","auth":[{"secret_path":"x-secret-01234567"}],"decimal_comma":true}"#,
+    ),
+    (
+        "point",
+        r#"{"links":"any","dialect":"everflow","currency":"USD","auth":[{"secret_path":"x-secret-01234567"}],"decimal_comma":false,"rounding":"round_half_even"}"#,
+    ),
+    (
         "tune",
         r#"{"links":"any","dialect":"tune","currency":"USD","auth":[{"addresses":["203.0.113.0/24","2001:db8::/32"]}]}"#,
     ),
@@ -157,13 +169,13 @@ pub(crate) fn decide(request: &Request) -> Decision<Conversion<'static>> {
 pub(crate) fn accepted(request: &Request) -> (Conversion<'static>, String) {
     match decide(request) {
         Decision::Accept(conversion, answer) => (conversion, answer),
-        Decision::Refuse(refused) => panic!("{request:?}: {refused:?}"),
+        other => panic!("{request:?}: {other:?}"),
     }
 }
 
 pub(crate) fn refused(request: &Request) -> Refused {
     match decide(request) {
-        Decision::Accept(conversion, _) => panic!("{request:?}: {conversion:?}"),
         Decision::Refuse(refused) => *refused,
+        other => panic!("{request:?}: {other:?}"),
     }
 }
