@@ -68,6 +68,7 @@ pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, u
         status: ConversionStatus::Pending,
         payout: Money::default(),
         state_time: Micros(0),
+        found_transaction: None,
         withdrawn: false,
     }]);
     prepared.add_reports(&placed, &vec![verdict; placed.len()]);

@@ -71,6 +71,9 @@ pub(crate) struct Revision {
     pub(crate) state_time: Micros,
     /// There is no such conversion any more: its reports belong to another one.
     pub(crate) withdrawn: bool,
+    /// The conversion's transaction, where the report names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) found_transaction: Option<String>,
 }
 
 /// A report that changed nothing.
@@ -85,6 +88,9 @@ pub(crate) struct Unchanged {
     /// What the report says, with what it left out filled in from those before it.
     pub(crate) status: ConversionStatus,
     pub(crate) payout: Money,
+    /// The conversion's transaction, where the report names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) found_transaction: Option<String>,
 }
 
 impl Report {

@@ -18,7 +18,7 @@ use tracking_events::{
     ClickId, Conversion, ConversionKind, ConversionStatus, Event, Micros, Money, Stated, Visit,
 };
 
-use ConversionStatus::{Approved, Hold, Pending, Rejected};
+use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
 
 /// When the click was.
 static CLICKED: LazyLock<Micros> = LazyLock::new(|| Micros(Micros::now().0 - 3_600_000_000));
@@ -62,6 +62,14 @@ fn sale(minutes: u64, status: ConversionStatus, minor: i64) -> Event<'static> {
         signed: None,
         payout_as_sent: "",
     })
+}
+
+fn edited(event: Event<'static>, edit: impl FnOnce(&mut Conversion<'static>)) -> Event<'static> {
+    let Event::Conversion(mut conversion) = event else {
+        panic!("only conversions are edited")
+    };
+    edit(&mut conversion);
+    Event::Conversion(conversion)
 }
 
 /// An aggregator with its edges.
@@ -153,6 +161,39 @@ async fn report_of_a_cut_off_edge_changes_no_newer_state() {
                FROM conversions WHERE revision = 3";
     let row = row.replace("CLICK", &CLICKED.0.to_string());
     assert_eq!(centre.ask(&row).await, ["26|30"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refund_leaves_analysts_the_rest_and_the_amount_as_sent() {
+    let centre = Centre::start();
+    let mut edge = centre.edge(1);
+    centre.report(&mut edge, sale(10, Approved, 550)).await;
+    let refund = edited(sale(20, Chargeback, 200), |it| {
+        it.stated = Stated(Stated::STATUS.0 | Stated::PAYOUT.0);
+        it.payout_as_sent = "-1.9999999999999998";
+    });
+    centre.report(&mut edge, refund.clone()).await;
+    let current = "SELECT transaction, status, payout, revision FROM current_conversions";
+    assert_eq!(centre.ask(current).await, ["t|approved|3.5|2"]);
+    assert_eq!(centre.by_campaign().await, ["unknown||EUR|1|1|3.5"]);
+    // The advertiser sends both again, and then a reversal that names the click only.
+    centre.report(&mut edge, sale(30, Approved, 550)).await;
+    let again = edited(refund, |it| it.time = Micros(it.time.0 + 1_800_000_000));
+    centre.report(&mut edge, again).await;
+    assert_eq!(centre.ask(current).await, ["t|approved|3.5|2"]);
+    let reversal = edited(sale(60, Chargeback, 0), |it| it.transaction = "");
+    centre.report(&mut edge, reversal).await;
+    assert_eq!(centre.ask(current).await, ["t|chargeback|3.5|3"]);
+    let sent = "SELECT revision, payout_as_sent FROM conversions ORDER BY revision";
+    assert_eq!(
+        centre.ask(sent).await,
+        ["1|", "2|-1.9999999999999998", "3|"]
+    );
+    let repeats = "SELECT status, payout, payout_as_sent FROM conversion_repeats ORDER BY time";
+    assert_eq!(
+        centre.ask(repeats).await,
+        ["approved|5.5|", "chargeback|2|-1.9999999999999998"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

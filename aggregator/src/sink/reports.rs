@@ -27,6 +27,7 @@ struct Sale<'a, T> {
     report: &'a Conversion<'a>,
     kind: ConversionKind,
     kind_name: &'a str,
+    transaction: &'a str,
     revision: u32,
     status: ConversionStatus,
     payout: Money,
@@ -166,6 +167,7 @@ impl<'a> Sale<'a, Revision> {
             report,
             kind: revision.kind,
             kind_name: &revision.kind_name,
+            transaction: transaction(report, &revision.found_transaction),
             revision: revision.revision,
             status: revision.status,
             payout: revision.payout,
@@ -180,12 +182,18 @@ impl<'a> Sale<'a, Unchanged> {
             report,
             kind: unchanged.kind,
             kind_name: &unchanged.kind_name,
+            transaction: transaction(report, &unchanged.found_transaction),
             revision: unchanged.revision,
             status: unchanged.status,
             payout: unchanged.payout,
             conclusion: unchanged,
         }
     }
+}
+
+/// The transaction of the conversion that a report is about.
+fn transaction<'a>(report: &'a Conversion<'_>, found: &'a Option<String>) -> &'a str {
+    found.as_deref().unwrap_or(report.transaction)
 }
 
 impl<T> Row<T> {
@@ -262,7 +270,7 @@ fn sales<'r, T>(epoch: u64) -> Block<'r, Row<Sale<'r, T>>> {
     block.fixed("click_id", "String", |row| id(&row.is.report.click));
     block.text("kind", |row| row.is.kind.as_str());
     block.text("kind_name", |row| row.is.kind_name);
-    block.text("transaction", |row| row.is.report.transaction);
+    block.text("transaction", |row| row.is.transaction);
     block.fixed("epoch", "UInt64", move |_| epoch.to_le_bytes());
     block.fixed("revision", "UInt32", |row| row.is.revision.to_le_bytes());
     block.text("status", |row| row.is.status.as_str());

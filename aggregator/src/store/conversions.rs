@@ -11,7 +11,7 @@ use super::{LedgerError, clicks, identity};
 use crate::report::{Placed, Revision, Unchanged, Verdict};
 use history::{Fate, FoldedConversion, FoldedSale, SaleReport, State, fold, redundant_near};
 use std::collections::BTreeMap;
-use tracking_events::{Conversion, ConversionKind, ConversionStatus, Micros, Money};
+use tracking_events::{Conversion, ConversionKind, ConversionStatus, Micros, Money, Stated};
 
 /// Reports of one sale, identical ones in a row apart. Each is read again for the next one.
 const MAX_REPORTS: usize = 200;
@@ -37,6 +37,8 @@ struct Sale<'a> {
     advertiser: &'a str,
     click: String,
     transaction: &'a str,
+    /// The transaction, where the report names none.
+    found_transaction: Option<String>,
     hash: String,
 }
 
@@ -68,8 +70,11 @@ pub(super) async fn judge(
     signature: Option<String>,
     now: Micros,
 ) -> Result<Evaluated, LedgerError> {
-    let sale = Sale::of(report);
+    let mut sale = Sale::of(report);
     clicks::lock(tx, &sale.click, now).await?;
+    if report.transaction.is_empty() && report.status.takes_back() {
+        sale.find(tx, report).await?;
+    }
     let standing = standing(tx, &sale).await?;
     let mut history = reports::load(tx, &sale.hash).await?;
     adopt(tx, &sale, &standing, &mut history).await?;
@@ -120,7 +125,41 @@ impl<'a> Sale<'a> {
             hash: identity(&[report.advertiser, &click, report.transaction]),
             click,
             transaction: report.transaction,
+            found_transaction: None,
         }
+    }
+
+    /// Turns to the only sale of the click where the report that takes one back names no transaction: the only one of
+    /// its kind, if it names that. Of several it can't be known which is meant.
+    async fn find(&mut self, tx: &mut Tx, report: &Conversion<'_>) -> Result<(), LedgerError> {
+        let kind = match report.stated.contains(Stated::KIND) {
+            true => report.kind.as_str(),
+            false => "",
+        };
+        let known = tx
+            .ask(
+                "SELECT DISTINCT transaction_id, sale FROM conversions \
+                 WHERE click_id = $1 AND advertiser = $2 AND withdrawn = 0 \
+                 AND ($3 = '' OR (kind = $3 AND kind_name = $4))",
+                &[
+                    Value::Text(&self.click),
+                    Value::Text(self.advertiser),
+                    Value::Text(kind),
+                    Value::Text(history::custom_name(report.kind, report.kind_name)),
+                ],
+            )
+            .await?;
+        if let [only] = &known[..] {
+            self.hash = only.text(1)?;
+            self.found_transaction = Some(only.text(0)?);
+        }
+        Ok(())
+    }
+
+    fn transaction(&self) -> &str {
+        self.found_transaction
+            .as_deref()
+            .unwrap_or(self.transaction)
     }
 
     /// Without a number of its own a conversion is there once for its advertiser, click and kind.
@@ -130,7 +169,7 @@ impl<'a> Sale<'a> {
             &self.click,
             conversion.kind.as_str(),
             conversion.custom_name(),
-            self.transaction,
+            self.transaction(),
         ])
     }
 }
@@ -194,6 +233,7 @@ fn changes(sale: &Sale<'_>, folded: &FoldedSale, mut standing: Standing) -> Vec<
                 payout: conversion.state.payout,
                 state_time: conversion.state_time,
                 withdrawn: false,
+                found_transaction: sale.found_transaction.clone(),
             };
             revised.push(Revised { identity, revision });
         }
@@ -212,6 +252,7 @@ fn changes(sale: &Sale<'_>, folded: &FoldedSale, mut standing: Standing) -> Vec<
             },
             state_time: it.state_time,
             withdrawn: true,
+            found_transaction: sale.found_transaction.clone(),
         },
     }));
     revised
@@ -229,7 +270,7 @@ fn unchanged(sale: &Sale<'_>, folded: &FoldedSale, index: usize, standing: &Stan
             effect.said.status.as_str(),
             sale.click,
             conversion.kind.as_str(),
-            sale.transaction
+            sale.transaction()
         ));
     }
     Verdict::Unchanged(said(sale, folded, index, standing, is_late))
@@ -253,13 +294,15 @@ fn said(
         revision: revision.map_or(0, |it| it.revision),
         status: effect.said.status,
         payout: effect.said.payout,
+        found_transaction: sale.found_transaction.clone(),
     }
 }
 
 fn too_many(sale: &Sale<'_>) -> Verdict {
     Verdict::TooManyReports(format!(
         "a sale may be reported {MAX_REPORTS} times, each time differently (click {}, {:?})",
-        sale.click, sale.transaction
+        sale.click,
+        sale.transaction()
     ))
 }
 
@@ -313,7 +356,7 @@ async fn revise(tx: &mut Tx, sale: &Sale<'_>, revised: &Revised) -> Result<(), L
             Value::Text(&sale.click),
             Value::Text(revision.kind.as_str()),
             Value::Text(kind_name),
-            Value::Text(sale.transaction),
+            Value::Text(sale.transaction()),
             Value::Text(&sale.hash),
             Value::Number(revision.revision.into()),
             Value::Text(revision.status.as_str()),

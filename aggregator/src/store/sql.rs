@@ -19,7 +19,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each is applied once; one that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "store", include_str!("../../migrations/0001_store.sql")),
     (
         2,
@@ -41,6 +41,11 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         6,
         "steady_clock",
         include_str!("../../migrations/0006_steady_clock.sql"),
+    ),
+    (
+        7,
+        "sales_of_clicks",
+        include_str!("../../migrations/0007_sales_of_clicks.sql"),
     ),
 ];
 

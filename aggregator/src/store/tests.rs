@@ -6,6 +6,7 @@ mod outbox;
 mod places;
 mod postgres;
 mod proofs;
+mod refunds;
 mod steady;
 
 use super::evaluation::Evaluator;

@@ -60,6 +60,18 @@ pub(super) struct FoldedConversion {
     pub(super) state: State,
     /// When the report was made that brought it into this state.
     pub(super) state_time: Micros,
+    /// How much of the amount that was reported refunds have taken back, in minor units.
+    refunded: i64,
+    /// The last refund: the same again is its repetition.
+    last_refund: Option<Statement>,
+}
+
+/// What a report makes of a conversion.
+struct Change {
+    state: State,
+    refunded: i64,
+    /// What the report itself says.
+    said: State,
 }
 
 /// What a report did in its place among the others.
@@ -199,15 +211,17 @@ impl FoldedSale {
                 kind_name: said.kind_name.clone(),
                 state,
                 state_time: report.order.time,
+                refunded: 0,
+                last_refund: None,
             });
             return;
         };
         let conversion = &mut self.conversions[index];
         let before = conversion.state;
-        let state = said.state_after(Some(before));
-        let fate = if state == before {
+        let change = conversion.change(said);
+        let fate = if change.state == before {
             Fate::Repeated
-        } else if said.is_adopted() || before.status.may_become(state.status) {
+        } else if said.is_adopted() || before.status.may_become(said.status) {
             Fate::Applied
         } else {
             Fate::Refused {
@@ -215,8 +229,12 @@ impl FoldedSale {
             }
         };
         if fate == Fate::Applied {
-            conversion.state = state;
+            conversion.state = change.state;
+            conversion.refunded = change.refunded;
             conversion.state_time = report.order.time;
+            if said.is_refund() {
+                conversion.last_refund = Some(said.clone());
+            }
             if said.stated.contains(Stated::KIND) && conversion.is_named_by(said) {
                 conversion.kind_name.clone_from(&said.kind_name);
             }
@@ -224,15 +242,16 @@ impl FoldedSale {
         self.effects.push(Effect {
             conversion: index,
             fate,
-            said: state,
+            said: change.said,
         });
     }
 
     /// The conversion that a report is about: the one it names, or else, where it need not name its kind, the only
-    /// one there is. Of several it can't be known which is meant.
+    /// one there is. Advertisers who take a sale back name the transaction, and seldom what kind of conversion it was. Of
+    /// several it can't be known which is meant.
     fn target(&self, said: &Statement) -> Option<usize> {
         let own = self.conversions.iter().position(|it| it.is_named_by(said));
-        let names_its_kind = said.stated.contains(Stated::KIND) && !said.takes_back();
+        let names_its_kind = said.stated.contains(Stated::KIND) && !said.status.takes_back();
         let names_its_kind = names_its_kind || said.is_adopted();
         if own.is_some() || names_its_kind {
             return own;
@@ -254,12 +273,64 @@ impl FoldedConversion {
         custom_name(self.kind, &self.kind_name)
     }
 
+    /// What a report makes of it.
+    fn change(&self, said: &Statement) -> Change {
+        let stated = said.state_after(Some(self.state));
+        let (state, refunded) = match said.status {
+            _ if said.is_adopted() => (stated, 0),
+            ConversionStatus::Chargeback => self.taken_back(said, stated.payout),
+            _ if said.stated.contains(Stated::PAYOUT) => self.corrected(stated),
+            _ => (stated, self.refunded),
+        };
+        Change {
+            state,
+            refunded,
+            said: stated,
+        }
+    }
+
+    /// A refund of a part leaves the rest as it stands; any other takes back all that is left.
+    fn taken_back(&self, said: &Statement, taken: Money) -> (State, i64) {
+        let State { status, payout } = self.state;
+        if status == said.status || self.last_refund.as_ref() == Some(said) {
+            return (self.state, self.refunded);
+        }
+        let is_comparable = said.is_refund() && taken.currency == payout.currency;
+        if !is_comparable || taken.minor >= payout.minor {
+            let status = said.status;
+            return (State { status, payout }, self.refunded);
+        }
+        let rest = Money {
+            minor: payout.minor - taken.minor,
+            ..payout
+        };
+        let state = State {
+            payout: rest,
+            ..self.state
+        };
+        (state, self.refunded.saturating_add(taken.minor))
+    }
+
+    /// Of an amount that is reported again, what was refunded stays taken back.
+    fn corrected(&self, stated: State) -> (State, i64) {
+        let is_comparable = stated.payout.currency == self.state.payout.currency;
+        let refunded = if is_comparable { self.refunded } else { 0 };
+        let rest = stated.payout.minor.saturating_sub(refunded);
+        let payout = Money {
+            // Less than nothing only where it was reported so.
+            minor: rest.max(stated.payout.minor.min(0)),
+            ..stated.payout
+        };
+        (State { payout, ..stated }, refunded)
+    }
+
     fn is_named_by(&self, said: &Statement) -> bool {
         self.kind == said.kind && self.custom_name() == custom_name(said.kind, &said.kind_name)
     }
 }
 
-fn custom_name(kind: ConversionKind, kind_name: &str) -> &str {
+/// The advertiser's word where it tells conversions of one kind apart, else nothing.
+pub(super) fn custom_name(kind: ConversionKind, kind_name: &str) -> &str {
     match kind {
         ConversionKind::Custom => kind_name,
         _ => "",
@@ -271,12 +342,11 @@ impl Statement {
         self.stated.contains(ADOPTED)
     }
 
-    /// Advertisers who take a sale back name the transaction, and seldom what kind of conversion it was.
-    const fn takes_back(&self) -> bool {
-        matches!(
-            self.status,
-            ConversionStatus::Rejected | ConversionStatus::Chargeback
-        )
+    /// Whether it says how much of a sale is taken back.
+    const fn is_refund(&self) -> bool {
+        matches!(self.status, ConversionStatus::Chargeback)
+            && self.stated.contains(Stated::PAYOUT)
+            && self.payout.minor > 0
     }
 
     /// What the report says of a conversion that stood as `before`: what it did not state stays.
