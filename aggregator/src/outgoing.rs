@@ -6,12 +6,14 @@
 
 mod amount;
 mod client;
+mod connect;
 mod courier;
 mod message;
 mod metrics;
 mod pace;
 mod page;
 mod reach;
+mod redirect;
 mod subscriptions;
 #[cfg(test)]
 mod tests;

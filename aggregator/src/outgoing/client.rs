@@ -1,29 +1,27 @@
-//! Sends one request to an affiliate's server: names are looked up here, so that the address that is
-//! connected to is the one that was judged, and nothing is followed anywhere else.
+//! Sends one postback to an affiliate's server, and once more where it is redirected within its own domain.
 
-use super::reach::may_reach;
+use super::connect::{Connector, Names};
+use super::message::Message;
+use super::redirect;
 use crate::explain::explain;
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
 use rustls::{ClientConfig, RootCertStore};
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use thiserror::Error;
-use tokio::net::{TcpStream, lookup_host};
-use tower_service::Service;
+use tokio::time::timeout;
 
-/// The longest head of an answer, and as much of its body as is read.
+/// The longest head of an answer, and as much of its body as is read, within this time.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 const MAX_BODY_BYTES: usize = 64 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(20);
 const IDLE_PER_HOST: usize = 4;
 /// A longer wish of the receiver's is not granted.
@@ -53,24 +51,18 @@ pub(super) enum SendError {
     Silent(Duration),
 }
 
-#[derive(Debug, Error)]
-enum ConnectError {
-    #[error("the address has no host")]
-    NoHost,
-    #[error("{host} can't be looked up: {cause}")]
-    Unknown { host: String, cause: io::Error },
-    #[error("{host} is not at a public address, nor in allowed_networks")]
-    NotPublic { host: String },
-    #[error("{address}: {cause}")]
-    Refused {
-        address: SocketAddr,
-        cause: io::Error,
-    },
-}
-
 impl Client {
     /// A client that goes to public addresses and `allowed` ones, and believes certificates of `roots`.
     pub(super) fn new(allowed: &[IpNet], roots: RootCertStore, timeout: Duration) -> Self {
+        Self::with_names(allowed, roots, timeout, Names::System)
+    }
+
+    pub(super) fn with_names(
+        allowed: &[IpNet],
+        roots: RootCertStore,
+        timeout: Duration,
+        names: Names,
+    ) -> Self {
         let tls =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
@@ -83,6 +75,7 @@ impl Client {
             .enable_http1()
             .wrap_connector(Connector {
                 allowed: allowed.into(),
+                names,
             });
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -93,28 +86,38 @@ impl Client {
         Self { client, timeout }
     }
 
-    /// Sends `request` and reads the answer to its end.
+    /// Sends `message`. The status of the response decides; its body is read only so that the connection can be used
+    /// again.
     ///
     /// # Errors
-    /// When there is no whole answer in time.
-    pub(super) async fn send(&self, request: Request<Empty<Bytes>>) -> Result<Answer, SendError> {
-        let answered = tokio::time::timeout(self.timeout, self.send_once(request)).await;
-        answered.map_err(|_| SendError::Silent(self.timeout))?
-    }
-
-    async fn send_once(&self, request: Request<Empty<Bytes>>) -> Result<Answer, SendError> {
-        let sent = self.client.request(request).await;
-        let (head, body) = sent
-            .map_err(|error| SendError::Broken(explain(&error)))?
-            .into_parts();
-        // What it says matters to nobody; a connection is used again when all of it was read.
-        let _ = Limited::new(body, MAX_BODY_BYTES).collect().await;
-        let wish = head.headers.get(header::RETRY_AFTER);
-        let seconds = wish.and_then(|wish| wish.to_str().ok()?.trim().parse().ok());
+    /// When there is no response in time.
+    pub(super) async fn send(&self, message: &Message) -> Result<Answer, SendError> {
+        let responded = timeout(self.timeout, self.follow(message)).await;
+        let responded = responded.map_err(|_| SendError::Silent(self.timeout))??;
+        let (head, body) = responded.into_parts();
+        let body = Limited::new(body, MAX_BODY_BYTES).collect();
+        let _ = timeout(BODY_TIMEOUT.min(self.timeout), body).await;
         Ok(Answer {
             status: head.status,
-            retry_after: seconds.map(|it| Duration::from_secs(it).min(LONGEST_WISH)),
+            retry_after: retry_after(&head.headers),
         })
+    }
+
+    /// The response where the message is redirected to, if it may go there; only the first redirect is followed.
+    async fn follow(&self, message: &Message) -> Result<Response<Incoming>, SendError> {
+        let response = self.request(message.request()).await?;
+        match redirect::target(message.uri(), &response) {
+            Some(target) => self.request(message.request_to(target)).await,
+            None => Ok(response),
+        }
+    }
+
+    async fn request(
+        &self,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let sent = self.client.request(request).await;
+        sent.map_err(|error| SendError::Broken(explain(&error)))
     }
 }
 
@@ -123,63 +126,15 @@ pub(super) fn public_roots() -> RootCertStore {
     webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
 }
 
-/// Connects to what may be reached.
-#[derive(Clone)]
-struct Connector {
-    allowed: Arc<[IpNet]>,
-}
-
-type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, ConnectError>> + Send>>;
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
-    type Error = ConnectError;
-    type Future = Connecting;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        Poll::Ready(Ok(()))
+/// For how long a server wants to be left alone: in seconds, or until a time by its own clock, which `Date` tells.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| Some(headers.get(name)?.to_str().ok()?.trim());
+    let wish = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = wish.parse() {
+        return Some(Duration::from_secs(seconds).min(LONGEST_WISH));
     }
-
-    fn call(&mut self, uri: Uri) -> Connecting {
-        let allowed = self.allowed.clone();
-        Box::pin(async move { connect(&uri, &allowed).await.map(TokioIo::new) })
-    }
-}
-
-async fn connect(uri: &Uri, allowed: &[IpNet]) -> Result<TcpStream, ConnectError> {
-    let host = uri.host().ok_or(ConnectError::NoHost)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let usual = if uri.scheme_str() == Some("https") {
-        443
-    } else {
-        80
-    };
-    let port = uri.port_u16().unwrap_or(usual);
-    let mut failed = ConnectError::NotPublic { host: host.into() };
-    for address in addresses(host, port).await? {
-        if !may_reach(address.ip(), allowed) {
-            continue;
-        }
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // A request is one small write.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Err(cause) => failed = ConnectError::Refused { address, cause },
-        }
-    }
-    Err(failed)
-}
-
-async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![(address, port).into()]);
-    }
-    let found = lookup_host((host, port)).await;
-    let found = found.map_err(|cause| ConnectError::Unknown {
-        host: host.into(),
-        cause,
-    })?;
-    Ok(found.collect())
+    let until = httpdate::parse_http_date(wish).ok()?;
+    let sent = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+    let wish = until.duration_since(sent.unwrap_or_else(SystemTime::now));
+    Some(wish.unwrap_or_default().min(LONGEST_WISH))
 }

@@ -1,9 +1,10 @@
 //! Takes postbacks from the queue, finds their clicks, sends them, and keeps what became of each.
 
 use super::client::{Answer, Client, SendError, public_roots};
+use super::message::Message;
 use super::metrics::Metrics;
 use super::subscriptions::{Subscription, Subscriptions, Watched};
-use super::{OutgoingError, message, pace};
+use super::{OutgoingError, pace};
 use crate::click::ClickFacts;
 use crate::ingest::Phase;
 use crate::settings::{self, Settings};
@@ -245,13 +246,13 @@ impl Courier {
         };
         let steady = self.steady;
         let signed_at = self.clock.read().estimate;
-        match message::request(subscription, &postback, &click, signed_at) {
-            Ok(request) => {
+        match Message::new(subscription, &postback, &click, signed_at) {
+            Ok(message) => {
                 let (client, metrics) = (self.client.clone(), self.metrics.clone());
                 let receiver = postback.receiver.clone();
                 self.under_way.begin(receiver, async move {
                     let begun = Instant::now();
-                    let answer = client.send(request).await;
+                    let answer = client.send(&message).await;
                     metrics.seconds.observe(begun.elapsed().as_secs_f64());
                     let now = steady.map_or_else(Micros::now, |clock| clock.now());
                     let attempt = rules.judge(postback, answer, now);
@@ -412,7 +413,7 @@ impl Rules {
             return self.again(postback, now, said, answer.retry_after, String::new());
         }
         let error = if status.is_redirection() {
-            "redirects are not followed: name the address where they lead"
+            "one redirect within the same registrable domain is followed: name the address where this one leads"
         } else {
             ""
         };

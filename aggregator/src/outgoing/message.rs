@@ -34,6 +34,18 @@ pub(super) enum MessageError {
     NoAddress,
 }
 
+/// A postback that is to be sent.
+#[derive(Debug)]
+pub(super) struct Message {
+    uri: Uri,
+    /// The same in every attempt.
+    name: String,
+    /// When it is sent, in seconds since 1970.
+    seconds: u64,
+    /// What it is signed with.
+    key: Option<Key>,
+}
+
 struct Values<'a> {
     sale: &'a Sale,
     click: &'a ClickFacts,
@@ -133,40 +145,61 @@ impl<'a> Values<'a> {
     }
 }
 
-/// The request that tells a subscriber of a postback, sent at `now`.
-///
-/// # Errors
-/// When its address can't be made.
-pub(super) fn request(
-    subscription: &Subscription,
-    postback: &Claimed,
-    click: &ClickFacts,
-    now: Micros,
-) -> Result<Request<Empty<Bytes>>, MessageError> {
-    let address = fill_in(&subscription.url, postback, click)?;
-    let uri: Uri = address.parse().map_err(|_| MessageError::NoAddress)?;
-    // As hyper writes it: a query without a path has `/` before it.
-    let target = match uri.query() {
-        Some(query) => format!("{}?{query}", uri.path()),
-        None => uri.path().to_owned(),
-    };
-    let (name, seconds) = (postback.key.name(postback.epoch), now.0 / 1_000_000);
-    let signature = subscription
-        .key
-        .as_ref()
-        .map(|key| sign(key, &name, seconds, &target));
-    let mut request = Request::new(Empty::new());
-    let headers = request.headers_mut();
-    headers.insert(header::USER_AGENT, AGENT);
-    headers.insert("webhook-timestamp", seconds.into());
-    let texts = [("webhook-id", Some(name)), ("webhook-signature", signature)];
-    for (header, text) in texts {
-        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
-            headers.insert(header, value);
-        }
+impl Message {
+    /// The postback as a subscriber wants it, sent at `now`.
+    ///
+    /// # Errors
+    /// When its address can't be made.
+    pub(super) fn new(
+        subscription: &Subscription,
+        postback: &Claimed,
+        click: &ClickFacts,
+        now: Micros,
+    ) -> Result<Self, MessageError> {
+        let address = fill_in(&subscription.url, postback, click)?;
+        Ok(Self {
+            uri: address.parse().map_err(|_| MessageError::NoAddress)?,
+            name: postback.key.name(postback.epoch),
+            seconds: now.0 / 1_000_000,
+            key: subscription.key.clone(),
+        })
     }
-    *request.uri_mut() = uri;
-    Ok(request)
+
+    /// The subscriber's address.
+    pub(super) const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The request to the subscriber's address.
+    pub(super) fn request(&self) -> Request<Empty<Bytes>> {
+        self.request_to(self.uri.clone())
+    }
+
+    /// The request to `uri`, signed for it.
+    pub(super) fn request_to(&self, uri: Uri) -> Request<Empty<Bytes>> {
+        // As hyper writes it: a query without a path has `/` before it.
+        let target = match uri.query() {
+            Some(query) => format!("{}?{query}", uri.path()),
+            None => uri.path().to_owned(),
+        };
+        let key = self.key.as_ref();
+        let signature = key.map(|key| sign(key, &self.name, self.seconds, &target));
+        let mut request = Request::new(Empty::new());
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, AGENT);
+        headers.insert("webhook-timestamp", self.seconds.into());
+        let texts = [
+            ("webhook-id", Some(self.name.clone())),
+            ("webhook-signature", signature),
+        ];
+        for (header, text) in texts {
+            if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+                headers.insert(header, value);
+            }
+        }
+        *request.uri_mut() = uri;
+        request
+    }
 }
 
 fn fill_in(

@@ -50,7 +50,7 @@ pub(super) struct Subscription {
 }
 
 /// A key; never shown.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Key(Vec<u8>);
 

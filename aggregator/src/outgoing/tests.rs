@@ -1,23 +1,26 @@
 //! Requests to affiliates' servers over real sockets, what is in them, and what follows from the answers.
 
 use super::client::{Answer, Client, SendError};
+use super::connect::Names;
 use super::courier::Rules;
-use super::message;
+use super::message::{self, Message};
 use super::subscriptions::Subscription;
 use crate::click::ClickFacts;
 use crate::store::{Attempt, Claimed, End, Key, ReceiverIs, Sale};
-use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::Empty;
+use data_encoding::BASE64;
+use hmac::{Hmac, Mac as _};
+use http::StatusCode;
 use ipnet::IpNet;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{RootCertStore, ServerConfig};
+use sha2::Sha256;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracking_events::Micros;
 
@@ -76,8 +79,10 @@ async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
     }
 }
 
-fn get(url: &str) -> Request<Empty<Bytes>> {
-    Request::get(url).body(Empty::new()).expect("a request")
+/// An unsigned postback to `url`.
+fn get(url: &str) -> Message {
+    let subscription = subscription(url, "");
+    Message::new(&subscription, &claimed(), &click(CLICK), Micros(0)).expect("made")
 }
 
 fn here() -> Vec<IpNet> {
@@ -102,7 +107,7 @@ async fn nobody_at_a_private_address_is_connected_to_by_whatever_name() {
         "0.0.0.0",
         "2130706433",
     ] {
-        let sent = client.send(get(&format!("http://{host}:{port}/"))).await;
+        let sent = client.send(&get(&format!("http://{host}:{port}/"))).await;
         let Err(SendError::Broken(why)) = sent else {
             panic!("{host}: {sent:?}")
         };
@@ -114,7 +119,7 @@ async fn nobody_at_a_private_address_is_connected_to_by_whatever_name() {
     assert_eq!(server.met.load(Ordering::SeqCst), 0);
     let allowed = Client::new(&here(), RootCertStore::empty(), PATIENCE);
     let answer = allowed
-        .send(get(&format!("http://localhost:{port}/")))
+        .send(&get(&format!("http://localhost:{port}/")))
         .await;
     assert_eq!(answer.expect("answered").status, StatusCode::OK);
     assert_eq!(server.met.load(Ordering::SeqCst), 1);
@@ -125,17 +130,17 @@ async fn certificates_are_checked() {
     let server = Server::start(OK, true).await;
     let url = format!("https://localhost:{}/", server.address.port());
     let stranger = client(&here(), super::client::public_roots());
-    let Err(SendError::Broken(why)) = stranger.send(get(&url)).await else {
+    let Err(SendError::Broken(why)) = stranger.send(&get(&url)).await else {
         panic!("a certificate of nobody's was believed")
     };
     assert!(why.contains("certificate"), "{why}");
     let friend = client(&here(), server.root.clone());
-    let answer = friend.send(get(&url)).await;
+    let answer = friend.send(&get(&url)).await;
     assert_eq!(answer.expect("answered").status, StatusCode::OK);
 }
 
 #[tokio::test]
-async fn answers_are_read_as_far_as_they_matter_and_no_redirect_is_followed() {
+async fn responses_are_read_as_far_as_they_matter() {
     for (said, status, retry_after) in [
         (OK, 200, None),
         (
@@ -153,6 +158,27 @@ async fn answers_are_read_as_far_as_they_matter_and_no_redirect_is_followed() {
             503,
             Some(3_600),
         ),
+        // A date, by the server's own clock, which may be wrong; and by ours.
+        (
+            "HTTP/1.1 503 No\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: Sun, 06 Nov 1994 08:50:37 GMT\r\ncontent-length: 0\r\n\r\n",
+            503,
+            Some(60),
+        ),
+        (
+            "HTTP/1.1 429 Slow\r\nretry-after: Fri, 31 Dec 9999 23:59:59 GMT\r\ncontent-length: 0\r\n\r\n",
+            429,
+            Some(3_600),
+        ),
+        (
+            "HTTP/1.1 429 Slow\r\nretry-after: Sunday, 06-Nov-94 08:49:37 GMT\r\ncontent-length: 0\r\n\r\n",
+            429,
+            Some(0),
+        ),
+        (
+            "HTTP/1.1 429 Slow\r\nretry-after: tomorrow\r\ncontent-length: 0\r\n\r\n",
+            429,
+            None,
+        ),
         // A body that breaks off.
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\nx",
@@ -163,7 +189,7 @@ async fn answers_are_read_as_far_as_they_matter_and_no_redirect_is_followed() {
         let server = Server::start(said, false).await;
         let client = client(&here(), RootCertStore::empty());
         let answer = client
-            .send(get(&format!("http://{}/", server.address)))
+            .send(&get(&format!("http://{}/", server.address)))
             .await;
         assert_eq!(
             answer.expect("answered"),
@@ -175,13 +201,200 @@ async fn answers_are_read_as_far_as_they_matter_and_no_redirect_is_followed() {
     }
 }
 
+/// A client for which these names have these addresses.
+fn client_knowing(names: &[(&'static str, &[SocketAddr])], timeout: Duration) -> Client {
+    let names = names.iter().map(|(name, found)| (*name, found.to_vec()));
+    let names = Names::Fixed(Arc::new(names.collect()));
+    Client::with_names(&here(), RootCertStore::empty(), timeout, names)
+}
+
+/// A server whose accept queue is full, so that packets of further clients are dropped; and the clients that fill it.
+async fn swallowing() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("a port");
+    let listener = socket.listen(1).expect("listening");
+    let address = listener.local_addr().expect("bound");
+    let mut queued = Vec::new();
+    let soon = Duration::from_millis(200);
+    while let Ok(stream) = timeout(soon, TcpStream::connect(address)).await {
+        queued.push(stream.expect("it is accepted or silent"));
+        assert!(queued.len() < 100, "the queue has an end");
+    }
+    (address, listener, queued)
+}
+
+#[tokio::test]
+async fn addresses_that_swallow_packets_delay_no_postback() {
+    let server = Server::start(OK, false).await;
+    let (silent, _listener, _queued) = swallowing().await;
+    let client = client_knowing(
+        &[
+            ("both.example", &[silent, server.address]),
+            ("silent.example", &[silent, silent]),
+        ],
+        Duration::from_secs(3),
+    );
+    let begun = Instant::now();
+    let answer = client.send(&get("http://both.example/")).await;
+    assert_eq!(answer.expect("answered").status, StatusCode::OK);
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    let sent = client.send(&get("http://silent.example/")).await;
+    assert!(matches!(sent, Err(SendError::Silent(_))), "{sent:?}");
+}
+
+#[tokio::test]
+async fn refused_address_is_followed_by_the_next_at_once() {
+    let server = Server::start(OK, false).await;
+    // A port that is closed.
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let closed = gone.local_addr().expect("bound");
+    drop(gone);
+    let client = client_knowing(&[("two.example", &[closed, server.address])], PATIENCE);
+    let answer = client.send(&get("http://two.example/")).await;
+    assert_eq!(answer.expect("answered").status, StatusCode::OK);
+    let client = client_knowing(&[("none.example", &[closed, closed])], PATIENCE);
+    let Err(SendError::Broken(why)) = client.send(&get("http://none.example/")).await else {
+        panic!("the port is closed")
+    };
+    assert!(why.contains(&closed.to_string()), "{why}");
+}
+
+#[tokio::test]
+async fn endless_body_is_no_reason_to_send_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        let _ = stream.read(&mut [0; 4_096]).await;
+        let head = "HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut written = stream.write_all(head.as_bytes()).await;
+        while written.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            written = stream.write_all(b"1\r\nx\r\n").await;
+        }
+    });
+    let limit = Duration::from_millis(500);
+    let client = Client::new(&here(), RootCertStore::empty(), limit);
+    let answer = client.send(&get(&format!("http://{address}/"))).await;
+    assert_eq!(answer.expect("answered").status, StatusCode::ACCEPTED);
+}
+
+/// A server that redirects by the path: `/307/HOST` leads to `/done` at the host. Keeps the heads of requests.
+async fn redirecting() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = heads.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 4_096];
+            let read = stream.read(&mut head).await.unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..read]).into_owned();
+            let target = head.split(' ').nth(1).unwrap_or_default();
+            let path = target.split('?').next().unwrap_or_default();
+            let response = match path.trim_start_matches('/').split_once('/') {
+                Some((status, to)) => format!(
+                    "HTTP/1.1 {status} Elsewhere\r\nlocation: http://{to}?a=1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                ),
+                None => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".into(),
+            };
+            kept.lock().expect("unpoisoned").push(head);
+            let _ = stream.write_all(response.as_bytes()).await;
+        }
+    });
+    (address, heads)
+}
+
+#[tokio::test]
+async fn one_redirect_within_the_registrable_domain_is_followed() {
+    for (target, status, requests) in [
+        ("307/www.shop.example/done", Ok(200), 2),
+        ("302/shop.example/done", Ok(200), 2),
+        // A second one.
+        ("307/www.shop.example/307/shop.example/done", Ok(307), 2),
+        // Another owner.
+        ("307/other.example/done", Ok(307), 1),
+        // A GET of another resource.
+        ("303/www.shop.example/done", Ok(303), 1),
+        // Its own domain at an address that is not public.
+        (
+            "307/inside.shop.example/done",
+            Err("not at a public address"),
+            1,
+        ),
+    ] {
+        let (server, heads) = redirecting().await;
+        let inside = "10.0.0.1:80".parse().expect("an address");
+        let client = client_knowing(
+            &[
+                ("shop.example", &[server]),
+                ("www.shop.example", &[server]),
+                ("other.example", &[server]),
+                ("inside.shop.example", &[inside]),
+            ],
+            PATIENCE,
+        );
+        let url = format!("http://shop.example/{target}");
+        match (client.send(&get(&url)).await, status) {
+            (Ok(answer), Ok(status)) => assert_eq!(answer.status, status, "{target}"),
+            (Err(SendError::Broken(why)), Err(part)) => assert!(why.contains(part), "{why}"),
+            (sent, _) => panic!("{target}: {sent:?}"),
+        }
+        assert_eq!(
+            heads.lock().expect("unpoisoned").len(),
+            requests,
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn redirected_postback_is_signed_for_its_new_target() {
+    let (server, heads) = redirecting().await;
+    let client = client_knowing(
+        &[("shop.example", &[server]), ("www.shop.example", &[server])],
+        PATIENCE,
+    );
+    let key = "key = \"0123456789abcdef\"";
+    let subscription = subscription("http://shop.example/307/www.shop.example/done", key);
+    let now = Micros(1_800_000_123_000_000);
+    let message = Message::new(&subscription, &claimed(), &click(CLICK), now).expect("made");
+    assert_eq!(client.send(&message).await.expect("answered").status, 200);
+    let heads = heads.lock().expect("unpoisoned");
+    let signed = |target: &str| {
+        let mac = Hmac::<Sha256>::new_from_slice(b"0123456789abcdef").expect("a key");
+        let id = "0123456789abcdef0123456789abcdef-abc-2";
+        let mac = mac.chain_update(format!("{id}.1800000123.{target}"));
+        let signature = BASE64.encode(&mac.finalize().into_bytes());
+        format!("webhook-signature: v1,{signature}\r\n")
+    };
+    assert!(
+        heads[0].contains(&signed("/307/www.shop.example/done")),
+        "{}",
+        heads[0]
+    );
+    assert!(heads[1].starts_with("GET /done?a=1 "), "{}", heads[1]);
+    assert!(
+        heads[1].contains("host: www.shop.example\r\n"),
+        "{}",
+        heads[1]
+    );
+    assert!(heads[1].contains(&signed("/done?a=1")), "{}", heads[1]);
+}
+
 #[tokio::test]
 async fn who_says_nothing_is_left_after_a_while() {
     let server = Server::start("", false).await;
     let patience = Duration::from_millis(100);
     let client = Client::new(&here(), RootCertStore::empty(), patience);
     let sent = client
-        .send(get(&format!("http://{}/", server.address)))
+        .send(&get(&format!("http://{}/", server.address)))
         .await;
     assert!(matches!(sent, Err(SendError::Silent(_))), "{sent:?}");
 }
@@ -229,7 +442,8 @@ fn macros_are_filled_in_and_the_request_is_signed() {
                    &m={timestamp}#here";
     let subscription = subscription(address, "key = \"0123456789abcdef\"");
     let now = Micros(1_800_000_123_000_000);
-    let request = message::request(&subscription, &claimed(), &click(CLICK), now).expect("made");
+    let message = Message::new(&subscription, &claimed(), &click(CLICK), now);
+    let request = message.expect("made").request();
     let id = "0123456789abcdef0123456789abcdef";
     assert_eq!(
         request.uri().to_string(),
@@ -252,11 +466,12 @@ fn macros_are_filled_in_and_the_request_is_signed() {
 fn without_a_key_nothing_is_signed_and_what_can_t_be_made_is_said() {
     let plain = subscription("https://t.example/{_sub1}", "");
     let now = Micros(0);
-    let request = message::request(&plain, &claimed(), &click(CLICK), now).expect("made");
+    let message = Message::new(&plain, &claimed(), &click(CLICK), now);
+    let request = message.expect("made").request();
     assert!(!request.headers().contains_key("webhook-signature"));
     let long = CLICK.replace("one", &"x".repeat(20_000));
     assert_eq!(
-        message::request(&plain, &claimed(), &click(&long), now).expect_err("too long"),
+        Message::new(&plain, &claimed(), &click(&long), now).expect_err("too long"),
         message::MessageError::TooLong
     );
 }
@@ -266,7 +481,8 @@ fn what_is_signed_is_what_is_sent_also_without_a_path() {
     let subscription = subscription("https://t.example?a={_sub1}", "key = \"0123456789abcdef\"");
     let now = Micros(1_800_000_123_000_000);
     let hash = click(&CLICK.replace("one", "x#y"));
-    let request = message::request(&subscription, &claimed(), &hash, now).expect("made");
+    let message = Message::new(&subscription, &claimed(), &hash, now);
+    let request = message.expect("made").request();
     assert_eq!(request.uri().to_string(), "https://t.example/?a=x%23y");
     // As Python's hmac module makes it of `ID.TIME./?a=x%23y`.
     let signature = request.headers()["webhook-signature"].to_str();
