@@ -31,6 +31,7 @@ links = "any"
 dialect = "everflow"
 currency = "USD"
 auth = [{ secret_parameter = { name = "verification_token", value = "everflow-secret-of-bytes" } }]
+path_keys = ["321"]
 [tun]
 links = "any"
 dialect = "tune"
@@ -221,6 +222,57 @@ fn every_dialect_is_understood_and_durable() {
         edge.metric("edge_reports_total", durable),
         targets.len() as u64 + 1
     );
+}
+
+#[test]
+fn habits_of_senders_are_accepted() {
+    let edge = edge();
+    let id = click(&edge);
+    let plain = "postback/plain?token=plain-secret-of-bytes";
+    let key = "keitaro-key-of-bytes";
+    let targets = [
+        // An ampersand escaped for HTML, dust of a binary fraction, another encoding, more text than is read.
+        format!("/{plain}&amp;click_id={id}&amp;payout=19.99"),
+        format!("/{plain}&click_id={id}&payout=457.31999999999999"),
+        format!(
+            "/{plain}&click_id={id}&city=%CF%F0&note={}",
+            "x".repeat(600)
+        ),
+        // Slashes around the path.
+        format!("//{plain}&click_id={id}"),
+        format!("//{key}/postback/?subid={id}&status=registration"),
+        format!(
+            "/reversal?nid=321&transaction_id={id}&verification_token=everflow-secret-of-bytes"
+        ),
+        format!("/postback/vol/voluum-secret-of-bytes?cid={id}&et=refund&payout=-19.99"),
+    ];
+    for target in &targets {
+        assert_eq!(said(&edge, target), (200, "OK".into()), "{target}");
+    }
+    let test = format!("/{key}/postback?status=ping&ignore_status=ping,test&return=pong");
+    assert_eq!(said(&edge, &test), (200, "pong".into()));
+    let durable = |kind| {
+        let labels = format!("kind=\"{kind}\",outcome=\"durable\"");
+        edge.metric("edge_reports_total", &labels)
+    };
+    assert_eq!(durable("conversion"), targets.len() as u64);
+    assert_eq!(durable("rejection"), 0, "a test is nothing to report");
+}
+
+#[test]
+fn silent_api_is_left_after_its_timeout() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("bound"));
+    let elsewhere = format!("tracker_url = {{ default = \"{url}\" }}");
+    let here = "tracker_url = { default = \"http://tracker.internal\" }";
+    let edge = edge_of(&[here, &elsewhere], "", "limits = { wall = \"30s\" }\n");
+    let id = click(&edge);
+    let begun = std::time::Instant::now();
+    let target = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}");
+    // The function's own response: the edge would wait for 30 seconds.
+    assert_eq!(said(&edge, &target), (503, "try again later\n".into()));
+    let waited = begun.elapsed().as_secs();
+    assert!((4..15).contains(&waited), "{waited} s");
 }
 
 #[test]

@@ -51,9 +51,12 @@ impl Pattern {
         &self.text
     }
 
-    /// What of `path` is left to `/...` (empty without), if it matches.
+    /// What of `path` is left to `/...` (empty without), if it matches. Slashes around the path say nothing, as in
+    /// Spin.
     pub(crate) fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let mut rest = path;
+        // All but one of those before it, so that each segment has one before it.
+        let doubled = path.len() - path.trim_start_matches('/').len();
+        let mut rest = path.get(doubled.checked_sub(1)?..)?.trim_end_matches('/');
         for segment in &self.segments {
             let inner = rest.strip_prefix('/')?;
             let end = inner.find('/').unwrap_or(inner.len());
@@ -67,11 +70,7 @@ impl Pattern {
             }
             rest = after;
         }
-        match (self.below, rest) {
-            (true, rest) => Some(rest),
-            (false, "" | "/") => Some(""),
-            (false, _) => None,
-        }
+        (self.below || rest.is_empty()).then_some(rest)
     }
 }
 
@@ -96,6 +95,14 @@ mod tests {
         assert_eq!(rest("/...", "/what/ever"), Some("/what/ever"));
         assert_eq!(rest("/:key/postback", "/k/postback"), Some(""));
         assert_eq!(rest("/:key/postback", "//postback"), None);
+        assert_eq!(rest("/:key/postback", "//k/postback//"), Some(""));
+        assert_eq!(rest("/a/...", "//a/b/"), Some("/b"));
+        assert_eq!(rest("/a/...", "/a//b"), Some("//b"));
+        assert_eq!(rest("/a/b", "/a//b"), None);
+        assert_eq!(rest("/", "/"), Some(""));
+        assert_eq!(rest("/", "//"), Some(""));
+        assert_eq!(rest("/", "/a"), None);
+        assert_eq!(rest("/a", "a"), None);
         assert!(Pattern::parse("a").is_err());
         assert!(Pattern::parse("/a...").is_err());
     }
