@@ -157,13 +157,12 @@ fn unexpanded_macro(world: &World, random: &mut Random, number: u64) -> Case {
 fn bad_amount(world: &World, random: &mut Random, number: u64) -> Case {
     const AMOUNTS: &[&str] = &[
         "-1",
-        "-0",
         "+1",
         "1e3",
         "1E400",
         "1e-2",
         "1,50",
-        "1.999",
+        "1.234,50",
         "1.2.3",
         " 1",
         "1 ",
@@ -181,8 +180,8 @@ fn bad_amount(world: &World, random: &mut Random, number: u64) -> Case {
         "99999999999999999999",
         "9223372036854775807",
         "18446744073709551616",
-        "0000000000000000000000001",
-        "1.0000000000000000000000001",
+        "00000000000000000000000000000000000000000000000000000000000000001",
+        "1.0000000000000000000000000000000000000000000000000000000000000001",
         ".",
         "..",
         "--",
@@ -190,7 +189,6 @@ fn bad_amount(world: &World, random: &mut Random, number: u64) -> Case {
         "true",
         "٫5",
         "1\u{a0}000",
-        "0.001",
         "1/2",
         "1%",
         "٠",
@@ -201,8 +199,14 @@ fn bad_amount(world: &World, random: &mut Random, number: u64) -> Case {
         "1 000",
     ];
     let mut postback = Postback::honest(world, random, 'x', number, any);
-    postback.say(postback.sender.code, "USD");
-    postback.say(postback.sender.payout, *random.of(AMOUNTS));
+    let sender = postback.sender;
+    postback.say(sender.code, "USD");
+    postback.say(sender.payout, *random.of(AMOUNTS));
+    // What takes a sale back may have a minus.
+    let words = [sender.status, sender.event];
+    postback
+        .said
+        .retain(|(name, _)| !words.contains(&name.as_str()));
     let request = postback.request(random);
     refused("amount that is none", &request, &[109], random)
 }
@@ -261,7 +265,7 @@ fn unknown_word(world: &World, random: &mut Random, number: u64) -> Case {
     refused("word that nobody knows", &request, by, random)
 }
 
-/// Bytes that are no text, or control something.
+/// Bytes that are no text, or control something, in what is read.
 fn unreadable_text(world: &World, random: &mut Random, number: u64) -> Case {
     const BYTES: &[&str] = &[
         "%00",
@@ -277,15 +281,12 @@ fn unreadable_text(world: &World, random: &mut Random, number: u64) -> Case {
         "%80",
         "%e2%82",
     ];
-    let postback = Postback::honest(world, random, 'x', number, any);
+    let postback = Postback::honest(world, random, 'x', number, unsigned);
     let mut request = postback.request(random);
-    let bytes = random.of(BYTES);
-    let pair = match random.below(4) {
-        0 => format!("{bytes}=x"),
-        1 => format!("{}={bytes}", postback.sender.transaction),
-        2 => format!("x=a{bytes}b"),
-        _ => format!("a{bytes}"),
-    };
+    let sender = postback.sender;
+    let read = [sender.transaction, sender.payout, sender.code, sender.click];
+    let (name, bytes) = (random.of(&read), random.of(BYTES));
+    let pair = format!("{name}=a{bytes}b");
     request.query = match request.query.as_str() {
         "" => pair,
         before => format!("{before}&{pair}"),
@@ -307,16 +308,17 @@ fn too_much(world: &World, random: &mut Random, number: u64) -> Case {
             &[113]
         }
         2 => {
-            postback.say("sub1", "y".repeat(random.within(513, 4_000)));
+            postback.say(sender.status, "y".repeat(random.within(513, 4_000)));
             &[113]
         }
         3 => {
-            postback.say(&"n".repeat(random.within(513, 4_000)), "y");
+            postback.say(sender.code, "y".repeat(random.within(513, 4_000)));
             &[113]
         }
         4 => {
-            (0..random.within(65, 200))
-                .for_each(|at| postback.said.push((format!("p{at}"), "1".into())));
+            let pairs =
+                std::iter::repeat_n(("p".into(), String::new()), random.within(1_025, 1_200));
+            postback.said.extend(pairs);
             &[114]
         }
         _ => {

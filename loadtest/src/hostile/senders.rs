@@ -105,7 +105,7 @@ pub(super) const SENDERS: &[Sender] = &[
         payout: "amount",
         event: "event_id",
         named_at: Some(("/", "nid=321")),
-        settings: "path_keys = [\"321\"]\n",
+        settings: "path_keys = [\"321\"]\ndecimal_comma = false\n",
         ..GENERIC
     },
     Sender {
