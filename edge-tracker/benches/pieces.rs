@@ -247,7 +247,7 @@ fn destinations(criterion: &mut Criterion) {
         .expect("sound")
         .with_click_id();
     let values = values();
-    let passed_on = [("utm_source", "newsletter"), ("coupon", "10 % off")];
+    let passed_on = ["utm_source=newsletter", "coupon=10%20%25%20off"];
     let mut out = BytesMut::new();
     criterion.bench_function("destination/expand", |b| {
         b.iter(|| {
@@ -264,7 +264,7 @@ fn values() -> Values<'static> {
         campaign: "campaign 17",
         offer: "offer-3",
         affiliate: "affiliate-21",
-        subs: &["zone1234", "", "", "", "", "", "", "", "", ""],
+        subs: &[b"zone1234", b"", b"", b"", b"", b"", b"", b"", b"", b""],
         country: "NO",
         region: "03",
         asn: "64500",
@@ -274,7 +274,7 @@ fn values() -> Values<'static> {
         language: "en-us",
         ip: "192.0.2.0",
         timestamp: "1800000000",
-        source: "newsletter",
-        external_id: "x-1",
+        source: b"newsletter",
+        external_id: b"x-1",
     }
 }

@@ -3,14 +3,15 @@
 //! Sockets never belong here, nor anything that waits: what is answered has been accepted.
 
 mod answer;
+mod asked;
 mod clock;
 
 use crate::functions::Functions;
-use crate::links::{Destination, Link, State as LinkState, Table, Values};
+use crate::links::{Destination, Table, Values};
 use crate::metrics::WorkerMetrics;
-use crate::query::{Limits, Query};
+use crate::query::{self, Query};
 use crate::refusal::Refusal;
-use crate::request::{self, Heads, Target};
+use crate::request::{self, Heads};
 use crate::shed::{Level, Shed};
 use crate::unique::{Filters, Uniqueness, Use};
 use crate::visitor::address::{self, AddressStorage, ClientAddress, Network};
@@ -19,11 +20,12 @@ use crate::visitor::geo::{Geo, Place};
 use crate::visitor::identity::Identity;
 use answer::Answer;
 use arc_swap::{ArcSwap, Cache};
+use asked::{Asked, Outcome};
 use bytes::{Bytes, BytesMut};
 use clock::{Clock, Now};
 use event_journal::LaneWriter;
 use function_host::{Failure, Matched};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::Full;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -65,8 +67,8 @@ pub struct Shared {
     pub address_storage: AddressStorage,
     /// Hosts that are answered; empty means any.
     pub hosts: Vec<String>,
-    /// Limits of a query.
-    pub query_limits: Limits,
+    /// How much is kept of a parameter of ours, in bytes.
+    pub max_parameter_bytes: usize,
     /// The longest request target, in bytes.
     pub max_url_bytes: usize,
     /// Functions, where there are any.
@@ -115,12 +117,6 @@ struct Texts {
     ip: String,
     asn: String,
     timestamp: String,
-}
-
-/// Where a visitor is sent.
-struct Redirect<'a> {
-    code: StatusCode,
-    destination: &'a Destination,
 }
 
 impl ClickPath {
@@ -202,7 +198,7 @@ impl ClickPath {
         let functions = self.shared.functions.as_ref()?;
         let path = request.uri().path();
         // Links and pixels are asked for far more often, and are never a function's.
-        if path.starts_with("/c/") || path.starts_with("/i/") {
+        if matches!(path.as_bytes(), [b'/', b'c' | b'C' | b'i' | b'I', b'/', ..]) {
             return None;
         }
         if request::is_health_check(request) {
@@ -301,28 +297,22 @@ impl ClickPath {
             link: asked.link.id,
         });
         let mut visit = visitor.visit(shared, now, id, &asked, query, texts);
-        if let Some(redirect) = &asked.redirect {
-            expand(
-                redirect.destination,
-                &visit,
-                asked.link,
-                query,
-                texts,
-                location,
-            )?;
+        if let Some(destination) = asked.destination() {
+            expand(destination, &visit, &asked, query, texts, location)?;
         }
         visitor.remember(shared, identity, asked.used(), now, &mut visit);
         self.log(lane, &asked.event(visit), parsed);
-        Ok(match &asked.redirect {
-            Some(redirect) => {
+        match asked.outcome {
+            Outcome::Redirect { code, .. } => {
                 self.metrics.clicks.inc();
-                Answer::Redirect(redirect.code, location.split().freeze())
+                Ok(Answer::Redirect(code, location.split().freeze()))
             }
-            None => {
+            Outcome::Pixel => {
                 self.metrics.impressions.inc();
-                Answer::Pixel
+                Ok(Answer::Pixel)
             }
-        })
+            Outcome::Prefetch => Err(Refusal::Prefetch),
+        }
     }
 
     /// From here on the event is accepted, or counted as lost with its reason.
@@ -336,93 +326,6 @@ impl ClickPath {
             Ok(_) => self.metrics.logged_in(parsed.elapsed()),
             Err(error) => self.metrics.lost(error.reason()),
         }
-    }
-}
-
-/// What is asked for, once nothing stands against it.
-struct Asked<'a> {
-    target: Target<'a>,
-    slug: &'a str,
-    link: &'a Link,
-    redirect: Option<Redirect<'a>>,
-    flags: Flags,
-}
-
-impl<'a> Asked<'a> {
-    fn read<B>(
-        shared: &Shared,
-        links: &'a Table,
-        request: &'a Request<B>,
-        heads: &Heads<'_>,
-        query: &mut Query,
-        texts: &mut Texts,
-    ) -> Result<Self, Refusal> {
-        let target = request::target(request, shared.max_url_bytes)?;
-        request::language(heads, &mut texts.language);
-        shared.serves(request.uri(), heads, &mut texts.host)?;
-        let (Target::Click(slug) | Target::Pixel(slug)) = target;
-        let (slug, link) = links.find(slug).ok_or(Refusal::UnknownLink)?;
-        query.read(
-            request.uri().query().unwrap_or_default(),
-            shared.query_limits,
-        )?;
-        let mut flags = request::marks(request.method(), heads);
-        let redirect = redirect(target, link, &mut flags)?;
-        Ok(Self {
-            target,
-            slug,
-            link,
-            redirect,
-            flags,
-        })
-    }
-
-    fn status(&self) -> StatusCode {
-        self.redirect
-            .as_ref()
-            .map_or(StatusCode::OK, |redirect| redirect.code)
-    }
-
-    const fn used(&self) -> Use {
-        match self.target {
-            Target::Click(_) => Use::Click(self.link.id),
-            Target::Pixel(_) => Use::Impression(self.link.id),
-        }
-    }
-
-    const fn event<'v>(&self, visit: Visit<'v>) -> Event<'v> {
-        match self.target {
-            Target::Click(_) => Event::Click(visit),
-            Target::Pixel(_) => Event::Impression(visit),
-        }
-    }
-}
-
-/// Where a click leads; nothing for a pixel.
-fn redirect<'a>(
-    target: Target<'_>,
-    link: &'a Link,
-    flags: &mut Flags,
-) -> Result<Option<Redirect<'a>>, Refusal> {
-    let paused = match &link.state {
-        LinkState::Active => None,
-        LinkState::Paused { fallback } => {
-            flags.insert(Flags::PAUSED);
-            Some(fallback.as_ref())
-        }
-    };
-    match (target, paused) {
-        (Target::Pixel(_), _) => Ok(None),
-        (Target::Click(_), None) => Ok(Some(Redirect {
-            code: link.code,
-            destination: &link.destination,
-        })),
-        // Not the link's own code: a permanent redirect to a fallback would outlive the pause.
-        (Target::Click(_), Some(Some(destination))) => Ok(Some(Redirect {
-            code: StatusCode::FOUND,
-            destination,
-        })),
-        (Target::Click(_), Some(None)) => Err(Refusal::LinkPaused),
     }
 }
 
@@ -459,16 +362,15 @@ impl<'r> Visitor<'r> {
     ) -> Visit<'a> {
         let mut flags = asked.flags;
         flags.insert(now.flags);
-        let referrer = if query.referrer().is_empty() {
-            &self.referrer_header
-        } else {
-            query.referrer()
+        let (referrer, referrer_cut) = match query.referrer() {
+            "" => request::cut(&self.referrer_header, request::MAX_REFERRER_BYTES),
+            own => (own, false),
         };
-        let (referrer, referrer_cut) = request::cut(referrer, request::MAX_REFERRER_BYTES);
+        let cut = referrer_cut || self.agent_cut || query.truncated();
         let cost = query.cost();
         for (mark, applies) in [
             (Flags::BOT, self.agent.bot),
-            (Flags::TRUNCATED, referrer_cut || self.agent_cut),
+            (Flags::TRUNCATED, cut),
             (Flags::MALFORMED_QUERY, query.malformed()),
             (Flags::BAD_COST, cost.is_none()),
         ] {
@@ -481,7 +383,7 @@ impl<'r> Visitor<'r> {
             time: now.time,
             link: EventLink {
                 id: asked.link.id,
-                slug: asked.slug,
+                slug: asked.target.slug(),
                 offer: &asked.link.offer,
                 campaign: &asked.link.campaign,
                 affiliate: &asked.link.affiliate,
@@ -530,7 +432,7 @@ impl<'r> Visitor<'r> {
 impl Texts {
     /// Writes what the destination asks for and nothing else.
     fn fill(&mut self, asked: &Asked<'_>, shared: &Shared, visitor: &Visitor<'_>, now: Micros) {
-        let needs = asked.redirect.as_ref().map(|it| it.destination.needs());
+        let needs = asked.destination().map(Destination::needs);
         let needs = needs.unwrap_or_default();
         if needs.ip {
             let stored = address::store(visitor.address, shared.address_storage);
@@ -557,7 +459,7 @@ fn write_into(text: &mut String, value: impl std::fmt::Display) {
 fn expand(
     destination: &Destination,
     visit: &Visit<'_>,
-    link: &Link,
+    asked: &Asked<'_>,
     query: &Query,
     texts: &Texts,
     location: &mut BytesMut,
@@ -569,7 +471,7 @@ fn expand(
         campaign: visit.link.campaign,
         offer: visit.link.offer,
         affiliate: visit.link.affiliate,
-        subs: &visit.subs,
+        subs: &query.sub_octets(),
         country: match &visit.geo.country {
             [0, 0] => "",
             letters => std::str::from_utf8(letters).unwrap_or_default(),
@@ -582,11 +484,12 @@ fn expand(
         language: visit.language,
         ip: &texts.ip,
         timestamp: &texts.timestamp,
-        source: visit.source,
-        external_id: visit.external_id,
+        source: query.source_octets(),
+        external_id: query.external_id_octets(),
     };
     location.clear();
-    let passed_on = query.rest().filter(|_| link.pass_query);
+    let raw = asked.link.pass_query.then_some(asked.query);
+    let passed_on = raw.into_iter().flat_map(query::passed_on);
     if destination.expand(&values, passed_on, location) {
         Ok(())
     } else {

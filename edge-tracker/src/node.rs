@@ -8,7 +8,6 @@ mod upkeep;
 use crate::click_path::{ClickPath, Shared};
 use crate::functions::{Functions, Ledger, NodeContext, RejectionLane};
 use crate::metrics::Metrics;
-use crate::query::Limits as QueryLimits;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::shipper::{Certificates, Credentials, FleetState, Progress, Quic, Shipper, Spool};
@@ -187,6 +186,11 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
         writers,
         metrics,
     )?;
+    if settings.http.max_parameters.is_some() {
+        tracing::warn!(
+            "http.max_parameters has no effect: only http.max_url_bytes limits parameters"
+        );
+    }
     let visitor = &settings.visitor;
     let shared = Shared {
         node: NodeId(settings.node.get()),
@@ -206,12 +210,9 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
             .http
             .hosts
             .iter()
-            .map(|host| host.to_ascii_lowercase())
+            .map(|host| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
             .collect(),
-        query_limits: QueryLimits {
-            parameters: settings.http.max_parameters.get(),
-            value_bytes: bytes(settings.http.max_parameter_bytes.get().0),
-        },
+        max_parameter_bytes: bytes(settings.http.max_parameter_bytes.get().0),
         max_url_bytes: bytes(settings.http.max_url_bytes.get().0),
         functions,
     };

@@ -1,30 +1,22 @@
-//! The query of a link or pixel: known parameters decoded, the rest kept to be passed on.
+//! The query of a link or pixel: parameters of ours decoded, the others as they were sent.
 //!
-//! A broken percent-escape is taken literally and marked, since affiliates write `sub1=100%` and
-//! their visitors must not see an error for it; control characters are refused.
+//! Visitors did not write the query that they bring, so nothing in it refuses them: what is broken is
+//! read as well as it can be, and marked.
 
-use crate::refusal::Refusal;
-use std::borrow::Cow;
+use crate::request::{self, MAX_REFERRER_BYTES};
 use std::ops::Range;
 use tracking_events::{CostMicros, SUB_COUNT};
-
-/// What may be asked in one query.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Parameters, known or not.
-    pub parameters: usize,
-    /// Bytes of a decoded value.
-    pub value_bytes: usize,
-}
 
 /// One query, decoded; reused from request to request so that nothing is allocated for one.
 #[derive(Debug, Default)]
 pub struct Query {
     text: String,
+    named: [Option<Span>; NAMED],
+    /// The values that are not UTF-8, as they were sent.
+    foreign: Vec<(usize, Vec<u8>)>,
     scratch: Vec<u8>,
-    named: [Span; NAMED],
-    rest: Vec<(Span, Span)>,
     malformed: bool,
+    truncated: bool,
 }
 
 type Span = (u32, u32);
@@ -35,128 +27,193 @@ const SOURCE: usize = SUB_COUNT;
 const EXTERNAL_ID: usize = SUB_COUNT + 1;
 const COST: usize = SUB_COUNT + 2;
 const REFERRER: usize = SUB_COUNT + 3;
+/// Bytes of `external_id`.
+const LONGEST_NAME: usize = 11;
 
 impl Query {
-    /// Reads `raw`, the part of a request target after `?`. The first of equal names counts.
-    ///
-    /// # Errors
-    /// When a limit is passed or a control character is found.
-    pub fn read(&mut self, raw: &str, limits: Limits) -> Result<(), Refusal> {
+    /// Reads `raw`, the part of a request target after `?`, and keeps `value_bytes` of each value of
+    /// ours, of the referrer as much as of the header. The first of equal names counts.
+    pub fn read(&mut self, raw: &str, value_bytes: usize) {
         self.text.clear();
-        self.rest.clear();
-        self.named = [(0, 0); NAMED];
-        self.malformed = false;
-        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
-        for (number, pair) in pairs.enumerate() {
-            if number == limits.parameters {
-                return Err(Refusal::TooManyParameters);
-            }
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = self.decode(name, limits)?;
-            let value = self.decode(value, limits)?;
-            match named(self.slice(name)) {
-                Some(known) if self.named[known] == (0, 0) => self.named[known] = value,
+        self.named = [None; NAMED];
+        self.foreign.clear();
+        (self.malformed, self.truncated) = (false, false);
+        for sent in raw.split('&') {
+            let parameter = without_entity(sent);
+            self.malformed |= parameter.len() < sent.len();
+            let (name, value) = halves(parameter);
+            match own(name) {
+                Some(known) if self.named[known].is_none() => {
+                    let max = match known {
+                        REFERRER => MAX_REFERRER_BYTES,
+                        _ => value_bytes,
+                    };
+                    self.named[known] = Some(self.decode(known, value, max));
+                }
                 Some(_) => {}
-                None => self.rest.push((name, value)),
+                None => self.look_at(parameter),
             }
         }
-        Ok(())
     }
 
-    fn decode(&mut self, raw: &str, limits: Limits) -> Result<Span, Refusal> {
-        // Most are as they are.
-        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%' && byte != b'+';
-        if raw.len() <= limits.value_bytes && raw.bytes().all(plain) {
-            let start = self.text.len();
-            self.text.push_str(raw);
-            return Ok((small(start), small(self.text.len())));
-        }
-        self.scratch.clear();
-        let mut bytes = raw.as_bytes();
-        while let [byte, rest @ ..] = bytes {
-            bytes = rest;
-            let escaped = if *byte == b'%' { escaped(rest) } else { None };
-            self.scratch.push(match (byte, escaped) {
-                (b'+', _) => b' ',
-                (b'%', Some(value)) => {
-                    bytes = &rest[2..];
-                    value
-                }
-                (b'%', None) => {
-                    self.malformed = true;
-                    b'%'
-                }
-                (other, _) => *other,
-            });
-        }
-        let lossy = match std::str::from_utf8(&self.scratch) {
-            Ok(text) => Cow::Borrowed(text),
-            Err(_) => {
-                self.malformed = true;
-                String::from_utf8_lossy(&self.scratch)
-            }
-        };
-        // A byte that is not UTF-8 becomes three.
-        if lossy.len() > limits.value_bytes {
-            return Err(Refusal::ParameterTooLong);
-        }
-        if self.scratch.iter().any(u8::is_ascii_control) {
-            return Err(Refusal::ControlCharacter);
-        }
+    fn decode(&mut self, known: usize, raw: &str, max: usize) -> Span {
         let start = self.text.len();
-        self.text.push_str(&lossy);
-        Ok((small(start), small(self.text.len())))
+        if raw.len() <= max && is_plain(raw) {
+            self.text.push_str(raw);
+        } else {
+            self.unescape(raw);
+            self.scratch.retain(|byte| !byte.is_ascii_control());
+            match std::str::from_utf8(&self.scratch) {
+                Ok(text) => {
+                    let (text, cut) = request::cut(text, max);
+                    self.text.push_str(text);
+                    self.truncated |= cut;
+                }
+                Err(_) => self.decode_foreign(known, max),
+            }
+        }
+        (small(start), small(self.text.len()))
     }
 
-    fn slice(&self, span: Span) -> &str {
-        &self.text[range(span)]
+    /// Takes what was unescaped for Windows-1252, and keeps it as it was sent as well.
+    fn decode_foreign(&mut self, known: usize, max: usize) {
+        let start = self.text.len();
+        for character in self.scratch.iter().copied().map(windows_1252) {
+            if self.text.len() - start + character.len_utf8() > max {
+                self.truncated = true;
+                break;
+            }
+            self.text.push(character);
+        }
+        let kept = self.scratch.len().min(max);
+        self.truncated |= kept < self.scratch.len();
+        self.foreign.push((known, self.scratch[..kept].into()));
+    }
+
+    /// Marks a parameter that means nothing to us when it is broken.
+    fn look_at(&mut self, parameter: &str) {
+        if !is_plain(parameter) {
+            self.unescape(parameter);
+            self.malformed |= std::str::from_utf8(&self.scratch).is_err();
+        }
+    }
+
+    /// Writes what `raw` stands for, and marks it when that is not what it should be.
+    fn unescape(&mut self, raw: &str) {
+        self.scratch.clear();
+        self.scratch.extend(unescaped(raw));
+        self.malformed |= has_broken_escape(raw)
+            || self.scratch.iter().any(u8::is_ascii_control)
+            || std::str::from_utf8(&self.scratch).is_err();
+    }
+
+    fn text(&self, known: usize) -> &str {
+        self.named[known].map_or("", |span| &self.text[range(span)])
+    }
+
+    fn octets(&self, known: usize) -> &[u8] {
+        let foreign = self.foreign.iter().find(|(number, _)| *number == known);
+        foreign.map_or_else(|| self.text(known).as_bytes(), |(_, octets)| octets)
     }
 
     /// `sub1` to `sub10`.
     #[must_use]
     pub fn subs(&self) -> [&str; SUB_COUNT] {
-        std::array::from_fn(|number| self.slice(self.named[number]))
+        std::array::from_fn(|number| self.text(number))
     }
 
     /// The traffic source.
     #[must_use]
     pub fn source(&self) -> &str {
-        self.slice(self.named[SOURCE])
+        self.text(SOURCE)
     }
 
     /// The affiliate's own id.
     #[must_use]
     pub fn external_id(&self) -> &str {
-        self.slice(self.named[EXTERNAL_ID])
+        self.text(EXTERNAL_ID)
     }
 
     /// The `referrer` parameter.
     #[must_use]
     pub fn referrer(&self) -> &str {
-        self.slice(self.named[REFERRER])
+        self.text(REFERRER)
+    }
+
+    /// `sub1` to `sub10` in the encoding that they were sent in.
+    #[must_use]
+    pub fn sub_octets(&self) -> [&[u8]; SUB_COUNT] {
+        std::array::from_fn(|number| self.octets(number))
+    }
+
+    /// The traffic source in the encoding that it was sent in.
+    #[must_use]
+    pub fn source_octets(&self) -> &[u8] {
+        self.octets(SOURCE)
+    }
+
+    /// The affiliate's own id in the encoding that it was sent in.
+    #[must_use]
+    pub fn external_id_octets(&self) -> &[u8] {
+        self.octets(EXTERNAL_ID)
     }
 
     /// The cost: none given is 0, and `None` means that what was given is not a cost.
     #[must_use]
     pub fn cost(&self) -> Option<CostMicros> {
-        match self.slice(self.named[COST]) {
+        match self.text(COST) {
             "" => Some(CostMicros(0)),
             text => decimal_micros(text).map(CostMicros),
         }
     }
 
-    /// Parameters that mean nothing to us, in their order.
-    pub fn rest(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.rest
-            .iter()
-            .map(|(name, value)| (self.slice(*name), self.slice(*value)))
-    }
-
-    /// Whether an escape was broken or something was not UTF-8.
+    /// Whether something had to be read otherwise than it was sent, but for its length.
     #[must_use]
     pub const fn malformed(&self) -> bool {
         self.malformed
     }
+
+    /// Whether a value of ours was longer than what is kept.
+    #[must_use]
+    pub const fn truncated(&self) -> bool {
+        self.truncated
+    }
+}
+
+/// The parameters in `raw` that mean nothing to us, as they were sent and in their order.
+pub fn passed_on(raw: &str) -> impl Iterator<Item = &str> {
+    raw.split('&')
+        .map(without_entity)
+        .filter(|parameter| !parameter.is_empty() && own(halves(parameter).0).is_none())
+}
+
+/// A parameter without what is left of `&amp;`: links are copied out of HTML with it.
+fn without_entity(parameter: &str) -> &str {
+    parameter.trim_start_matches("amp;")
+}
+
+fn halves(parameter: &str) -> (&str, &str) {
+    parameter.split_once('=').unwrap_or((parameter, ""))
+}
+
+/// Whether `raw` stands for itself: most do.
+fn is_plain(raw: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%' && byte != b'+';
+    raw.bytes().all(plain)
+}
+
+/// Which parameter of ours has this name, as it was sent.
+fn own(name: &str) -> Option<usize> {
+    if !name.contains('%') {
+        return named(name);
+    }
+    let mut room = [0; LONGEST_NAME];
+    let mut length = 0;
+    for byte in unescaped(name) {
+        *room.get_mut(length)? = byte;
+        length += 1;
+    }
+    named(std::str::from_utf8(&room[..length]).ok()?)
 }
 
 /// Which parameter has this name, if it means something.
@@ -180,13 +237,43 @@ fn named(name: &str) -> Option<usize> {
     })
 }
 
+/// The bytes that `raw` stands for; a broken escape stands for itself.
+fn unescaped(raw: &str) -> impl Iterator<Item = u8> {
+    let mut bytes = raw.as_bytes();
+    std::iter::from_fn(move || {
+        let (first, rest) = bytes.split_first()?;
+        let escaped = if *first == b'%' { escaped(rest) } else { None };
+        bytes = if escaped.is_some() { &rest[2..] } else { rest };
+        Some(escaped.unwrap_or(if *first == b'+' { b' ' } else { *first }))
+    })
+}
+
+fn has_broken_escape(raw: &str) -> bool {
+    let mut percents = raw.bytes().enumerate().filter(|(_, byte)| *byte == b'%');
+    percents.any(|(at, _)| escaped(&raw.as_bytes()[at + 1..]).is_none())
+}
+
+/// The character that a byte is in Windows-1252, or the replacement character for the five that are
+/// none.
+fn windows_1252(byte: u8) -> char {
+    const FROM_80_TO_9F: [char; 32] = [
+        '€', '\u{fffd}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{fffd}', 'Ž',
+        '\u{fffd}', '\u{fffd}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ',
+        '\u{fffd}', 'ž', 'Ÿ',
+    ];
+    match byte {
+        0x80..=0x9f => FROM_80_TO_9F[usize::from(byte - 0x80)],
+        other => char::from(other),
+    }
+}
+
 /// The byte that two hexadecimal digits at the start of `bytes` stand for.
-fn escaped(bytes: &[u8]) -> Option<u8> {
+pub(crate) fn escaped(bytes: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);
     u8::try_from(digit(0)? << 4 | digit(1)?).ok()
 }
 
-/// A request target fits into 64 KiB and decoding triples it at most, so 32 bits suffice.
+/// A request target fits into 64 KiB and decoding triples it at most, so that 32 bits suffice.
 fn small(position: usize) -> u32 {
     u32::try_from(position).expect("a query is far shorter than 4 GiB")
 }
@@ -220,74 +307,87 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits {
-        parameters: 64,
-        value_bytes: 512,
-    };
+    const VALUE_BYTES: usize = 512;
 
-    fn read(raw: &str) -> Result<Query, Refusal> {
+    fn read(raw: &str) -> Query {
         let mut query = Query::default();
-        query.read(raw, LIMITS).map(|()| query)
+        query.read(raw, VALUE_BYTES);
+        query
     }
 
     #[test]
-    fn known_parameters_are_decoded_and_the_rest_kept() {
-        let query = read("sub1=a+b%20c&x=%C3%BC&sub10=z&source=mail&external_id=7&y&sub1=late")
-            .expect("fine");
+    fn own_parameters_are_decoded() {
+        let query = read("sub1=a+b%20c&x=%C3%BC&sub10=z&source=mail&%65xternal_id=7&y&sub1=late");
         let subs = query.subs();
         assert_eq!((subs[0], subs[1], subs[9]), ("a b c", "", "z"));
         assert_eq!(
             (query.source(), query.external_id(), query.referrer()),
             ("mail", "7", "")
         );
-        assert_eq!(query.rest().collect::<Vec<_>>(), [("x", "ü"), ("y", "")]);
-        assert!(!query.malformed());
+        assert!(!query.malformed() && !query.truncated());
+        assert_eq!(read("sub1=&sub1=late").subs()[0], "");
     }
 
     #[test]
-    fn broken_escapes_are_literal_and_marked() {
-        for (raw, sub1) in [
-            ("sub1=100%", "100%"),
-            ("sub1=%zz", "%zz"),
-            ("sub1=%4", "%4"),
-            ("sub1=%ff", "\u{fffd}"),
+    fn stray_parameters_are_passed_on_as_sent() {
+        for (raw, expected) in [
+            ("x=%c3%BC&sub1=a&y&sub1=b&z=", &["x=%c3%BC", "y", "z="][..]),
+            ("_inputs_&n=200&&", &["_inputs_", "n=200"]),
+            ("s%75b1=a&sub11=b&SUB1=c", &["sub11=b", "SUB1=c"]),
+            ("city=H%E4me&a=100%", &["city=H%E4me", "a=100%"]),
+            ("a=1&amp;b=2&amp;amp;sub1=c", &["a=1", "b=2"]),
+            ("", &[]),
         ] {
-            let query = read(raw).expect(raw);
+            assert_eq!(passed_on(raw).collect::<Vec<_>>(), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn broken_values_are_read_and_marked() {
+        for (raw, sub1, octets) in [
+            ("sub1=100%", "100%", &b"100%"[..]),
+            ("sub1=%zz", "%zz", b"%zz"),
+            ("sub1=%4", "%4", b"%4"),
+            ("sub1=%ff", "ÿ", b"\xff"),
+            ("sub1=%CF%F0%E8", "Ïðè", b"\xcf\xf0\xe8"),
+            ("sub1=%80%81+%9F%C3", "€\u{fffd} ŸÃ", b"\x80\x81 \x9f\xc3"),
+            ("sub1=hello%0D%0A", "hello", b"hello"),
+            ("sub1=%00%7fa%1B", "a", b"a"),
+            ("sub2=x&amp;sub1=hello", "hello", b"hello"),
+            ("sub1=a&x=%0A", "a", b"a"),
+            ("sub1=a&%0A", "a", b"a"),
+            ("sub1=a&x=%ff", "a", b"a"),
+        ] {
+            let query = read(raw);
             assert_eq!((query.subs()[0], query.malformed()), (sub1, true), "{raw}");
+            assert_eq!(query.sub_octets()[0], octets, "{raw}");
+            assert!(!query.truncated(), "{raw}");
         }
     }
 
     #[test]
-    fn limits_and_control_characters_are_refused() {
-        let many = "a=1&".repeat(65);
-        assert_eq!(read(&many).err(), Some(Refusal::TooManyParameters));
-        assert!(read(&"a=1&".repeat(64)).is_ok());
-        assert_eq!(
-            read(&format!("sub1={}", "x".repeat(513))).err(),
-            Some(Refusal::ParameterTooLong)
-        );
-        assert!(read(&format!("sub1={}", "x".repeat(512))).is_ok());
-        let not_utf8 = |bytes: usize| read(&format!("sub1={}", "%ff".repeat(bytes))).err();
-        assert_eq!(not_utf8(170), None);
-        assert_eq!(not_utf8(171), Some(Refusal::ParameterTooLong));
-        for raw in [
-            "sub1=%00",
-            "sub2=a%0d%0aSet-Cookie:x=y",
-            "other=%7f",
-            "%0a=1",
-        ] {
-            assert_eq!(read(raw).err(), Some(Refusal::ControlCharacter), "{raw}");
-        }
+    fn long_values_of_ours_are_cut_and_marked() {
+        let long = |name: &str, value: &str, times: usize| {
+            let query = read(&format!("{name}={}", value.repeat(times)));
+            let text = [query.subs()[0], query.referrer()].concat();
+            (text.len(), query.truncated())
+        };
+        assert_eq!(long("sub1", "x", 512), (512, false));
+        assert_eq!(long("sub1", "x", 513), (512, true));
+        assert_eq!(long("sub1", "%41", 512), (512, false));
+        assert_eq!(long("sub1", "€", 171), (510, true));
+        assert_eq!(long("sub1", "%80", 171), (510, true));
+        assert_eq!(long("sub1", "%80", 170), (510, false));
+        assert_eq!(long("referrer", "x", 1_024), (1_024, false));
+        assert_eq!(long("referrer", "x", 1_025), (1_024, true));
+        assert_eq!(long("fbclid", "x", 2_000), (0, false));
+        let query = read(&format!("sub1={}", "%E4".repeat(600)));
+        assert_eq!(query.sub_octets()[0], [0xe4; 512]);
     }
 
     #[test]
     fn costs_are_exact_decimals() {
-        let cost = |text: &str| {
-            read(&format!("cost={text}"))
-                .expect("fine")
-                .cost()
-                .map(|cost| cost.0)
-        };
+        let cost = |text: &str| read(&format!("cost={text}")).cost().map(|cost| cost.0);
         assert_eq!(cost("0.25"), Some(250_000));
         assert_eq!(cost("12"), Some(12_000_000));
         assert_eq!(cost("999999999999.999999"), Some(999_999_999_999_999_999));
@@ -312,16 +412,15 @@ mod tests {
             let encoded = values.each_ref().map(|value| {
                 percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string()
             });
-            let query = read(&format!("sub3={}&source={}", encoded[0], encoded[1])).expect("fine");
+            let query = read(&format!("sub3={}&source={}", encoded[0], encoded[1]));
             prop_assert_eq!(query.subs()[2], &values[0]);
             prop_assert_eq!(query.source(), &values[1]);
         }
 
         #[test]
-        fn no_query_makes_it_panic(raw in "[ -~]{0,200}") {
-            if let Ok(query) = read(&raw) {
-                let _ = (query.subs(), query.cost(), query.rest().count());
-            }
+        fn no_query_makes_it_panic(raw in "[ -~ü]{0,200}") {
+            let query = read(&raw);
+            let _ = (query.subs(), query.sub_octets(), query.cost(), passed_on(&raw).count());
         }
     }
 }

@@ -13,8 +13,8 @@ const CLOCK_RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $status:ident, $message:literal;)*) => {
-        /// Why a request or connection was refused. Numbers are never given to another reason; 24 was
-        /// one.
+        /// Why a request or connection was refused. Numbers are never given to another reason; 7, 8, 9 and
+        /// 24 were some.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Refusal {
             $($(#[$doc])* $variant = $code,)*
@@ -56,12 +56,6 @@ refusals! {
     UnknownHost = 5, "unknown_host", MISDIRECTED_REQUEST, "this host is not served here";
     /// The request target is too long.
     UrlTooLong = 6, "url_too_long", URI_TOO_LONG, "the address is too long";
-    /// More query parameters than allowed.
-    TooManyParameters = 7, "too_many_parameters", BAD_REQUEST, "too many parameters";
-    /// A query parameter's value is too long.
-    ParameterTooLong = 8, "parameter_too_long", BAD_REQUEST, "a parameter's value is too long";
-    /// A parameter holds a control character.
-    ControlCharacter = 9, "control_character", BAD_REQUEST, "a parameter holds a control character, such as %00 or %0A";
     /// The destination became too long with its macros filled in.
     LocationTooLong = 10, "location_too_long", URI_TOO_LONG, "the destination became too long";
     /// Not HTTP.
@@ -84,6 +78,9 @@ refusals! {
     Overloaded = 26, "overloaded", SERVICE_UNAVAILABLE, "too busy at the moment, try again later";
     /// The node's clock is wrong, so that functions can't say what is valid or when it happened.
     ClockWrong = 30, "clock_wrong", SERVICE_UNAVAILABLE, "the clock of this node is wrong at the moment, try again later or at another node";
+    /// A browser fetches a link ahead. Counted and logged, and answered so that the browser asks again when
+    /// its visitor comes: the click would be lost if it used the same answer then.
+    Prefetch = 31, "prefetch", SERVICE_UNAVAILABLE, "links are not fetched ahead of the visitor";
 }
 
 impl Refusal {

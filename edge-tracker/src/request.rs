@@ -2,6 +2,10 @@
 //!
 //! Everything here is a plain function of the request; nothing is logged or answered.
 
+mod path;
+
+pub use path::MendedPath;
+
 use crate::refusal::Refusal;
 use http::header::{GetAll, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Request, Uri};
@@ -17,6 +21,35 @@ pub enum Target<'a> {
     Pixel(&'a str),
 }
 
+impl<'a> Target<'a> {
+    /// What `path` is for. All but the slug may be in capitals, which QR codes hold more of.
+    fn of(path: &'a str) -> Option<Self> {
+        let (directory, file) = path.split_at_checked(3)?;
+        if directory.eq_ignore_ascii_case("/c/") {
+            return Some(Self::Click(file));
+        }
+        let (slug, ending) = file.split_at_checked(file.len().checked_sub(4)?)?;
+        let is_pixel = directory.eq_ignore_ascii_case("/i/") && ending.eq_ignore_ascii_case(".gif");
+        is_pixel.then_some(Self::Pixel(slug))
+    }
+
+    /// The link's name.
+    #[must_use]
+    pub const fn slug(self) -> &'a str {
+        let (Self::Click(slug) | Self::Pixel(slug)) = self;
+        slug
+    }
+
+    /// The same of the link `slug`.
+    #[must_use]
+    pub const fn with_slug(self, slug: &str) -> Target<'_> {
+        match self {
+            Self::Click(_) => Target::Click(slug),
+            Self::Pixel(_) => Target::Pixel(slug),
+        }
+    }
+}
+
 /// The longest `Referer` kept, in bytes.
 pub const MAX_REFERRER_BYTES: usize = 1_024;
 /// The longest host name (RFC 1035, section 2.3.4).
@@ -30,17 +63,17 @@ const MAX_LANGUAGE_BYTES: usize = 35;
 /// When it is neither a link nor a pixel, or not a method that either answers.
 pub fn target<B>(request: &Request<B>, max_url_bytes: usize) -> Result<Target<'_>, Refusal> {
     fits(request.uri(), max_url_bytes)?;
-    let path = request.uri().path();
-    let target = match (path.strip_prefix("/c/"), path.strip_prefix("/i/")) {
-        (Some(slug), _) => Target::Click(slug),
-        (_, Some(file)) => match file.strip_suffix(".gif") {
-            Some(slug) => Target::Pixel(slug),
-            None => return Err(Refusal::UnknownPath),
-        },
-        _ => return Err(Refusal::UnknownPath),
-    };
-    match *request.method() {
-        Method::GET | Method::HEAD => Ok(target),
+    let target = Target::of(request.uri().path()).ok_or(Refusal::UnknownPath)?;
+    answers(request.method()).map(|()| target)
+}
+
+/// Whether links and pixels answer `method`.
+///
+/// # Errors
+/// When they do not.
+pub fn answers(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
         _ => Err(Refusal::MethodNotAllowed),
     }
 }
@@ -73,6 +106,7 @@ pub struct Heads<'r> {
     referrer: Option<&'r HeaderValue>,
     language: Option<&'r HeaderValue>,
     prefetch: bool,
+    speculative: bool,
     hops: Hops<'r>,
 }
 
@@ -97,9 +131,13 @@ impl<'r> Heads<'r> {
                 "user-agent" => &mut heads.agent,
                 "referer" => &mut heads.referrer,
                 "accept-language" => &mut heads.language,
-                // `Sec-Purpose` is in the Fetch and Nav Speculation standards; the others are what
-                // older Chromium, Safari and Firefox versions send.
-                "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => {
+                // In the Fetch and Nav Speculation standards.
+                "sec-purpose" => {
+                    heads.speculative |= announces_prefetch(value);
+                    continue;
+                }
+                // What older Chromium, Safari and Firefox versions send.
+                "purpose" | "x-purpose" | "x-moz" => {
                     heads.prefetch |= announces_prefetch(value);
                     continue;
                 }
@@ -115,6 +153,12 @@ impl<'r> Heads<'r> {
             place.get_or_insert(value);
         }
         heads
+    }
+
+    /// Whether a browser fetches ahead that asks again when it is answered with an error.
+    #[must_use]
+    pub const fn is_speculative(&self) -> bool {
+        self.speculative
     }
 
     /// What proxies wrote, line by line; the last one first.
@@ -141,8 +185,8 @@ impl<'r> Heads<'r> {
     }
 }
 
-/// The host asked for, in lower case and without port, written into `out`; false when there is none
-/// or it is too long to be one.
+/// The host asked for, in lower case and without port and the dot of a fully qualified name, written
+/// into `out`; false when there is none or it is too long to be one.
 #[must_use]
 pub fn host(uri: &Uri, heads: &Heads<'_>, out: &mut String) -> bool {
     out.clear();
@@ -157,9 +201,11 @@ pub fn host(uri: &Uri, heads: &Heads<'_>, out: &mut String) -> bool {
         Some(at) if named.as_bytes()[at] == b':' => at,
         _ => named.len(),
     };
-    let fits = (1..=MAX_HOST_BYTES).contains(&end);
+    let named = &named[..end];
+    let named = named.strip_suffix('.').unwrap_or(named);
+    let fits = (1..=MAX_HOST_BYTES).contains(&named.len());
     if fits {
-        out.push_str(&named[..end]);
+        out.push_str(named);
         out.make_ascii_lowercase();
     }
     fits
@@ -172,7 +218,7 @@ pub fn marks(method: &Method, heads: &Heads<'_>) -> Flags {
     if method == Method::HEAD {
         flags.insert(Flags::HEAD);
     }
-    if heads.prefetch {
+    if heads.prefetch || heads.speculative {
         flags.insert(Flags::PREFETCH);
     }
     flags
@@ -259,7 +305,10 @@ mod tests {
             target("HEAD", "/i/spring.gif"),
             Ok("Pixel(\"spring\")".into())
         );
+        assert_eq!(target("GET", "/C/Spring"), Ok("Click(\"Spring\")".into()));
+        assert_eq!(target("GET", "/I/A.GIF"), Ok("Pixel(\"A\")".into()));
         assert_eq!(target("GET", "/i/spring.png"), Err(Refusal::UnknownPath));
+        assert_eq!(target("GET", "/i/gif"), Err(Refusal::UnknownPath));
         assert_eq!(target("GET", "/"), Err(Refusal::UnknownPath));
         assert_eq!(target("POST", "/c/spring"), Err(Refusal::MethodNotAllowed));
         assert_eq!(
@@ -325,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_lose_case_and_port() {
+    fn hosts_lose_case_port_and_final_dot() {
         let host = |value: &str| {
             let mut out = String::new();
             let request = request("GET", "/c/a", &[("Host", value)]);
@@ -334,6 +383,9 @@ mod tests {
         assert_eq!(host("Go.Example:8080").as_deref(), Some("go.example"));
         assert_eq!(host("[2001:DB8::1]:80").as_deref(), Some("[2001:db8::1]"));
         assert_eq!(host("[2001:db8::1]").as_deref(), Some("[2001:db8::1]"));
+        assert_eq!(host("go.example.:443").as_deref(), Some("go.example"));
+        assert_eq!(host("go.example..").as_deref(), Some("go.example."));
+        assert_eq!(host("."), None);
         assert_eq!(host(""), None);
         assert_eq!(host(&"x".repeat(254)), None);
     }

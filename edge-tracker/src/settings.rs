@@ -9,6 +9,7 @@ use daemon::retention::RetentionSettings;
 use daemon::settings::{ByteSize, Period, Within};
 use ipnet::IpNet;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -106,10 +107,9 @@ pub struct HttpSettings {
     /// The longest request target.
     #[serde(default = "HttpSettings::max_url_bytes")]
     pub max_url_bytes: Within<ByteSize, 256, 65_535>,
-    /// The most query parameters.
-    #[serde(default = "HttpSettings::max_parameters")]
-    pub max_parameters: Within<usize, 1, 1_000>,
-    /// The longest decoded value of a query parameter.
+    /// Retired and without effect; files that have it stay right.
+    pub max_parameters: Option<IgnoredAny>,
+    /// How much is kept of the decoded value of a parameter of ours; the rest is cut off.
     #[serde(default = "HttpSettings::max_parameter_bytes")]
     pub max_parameter_bytes: Within<ByteSize, 16, 512>,
 }
@@ -148,9 +148,6 @@ impl HttpSettings {
     }
     fn max_url_bytes() -> Within<ByteSize, 256, 65_535> {
         Within::new(ByteSize(8 << 10))
-    }
-    fn max_parameters() -> Within<usize, 1, 1_000> {
-        Within::new(64)
     }
     fn max_parameter_bytes() -> Within<ByteSize, 16, 512> {
         Within::new(ByteSize(512))

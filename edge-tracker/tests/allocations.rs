@@ -6,7 +6,6 @@ use arc_swap::ArcSwap;
 use dhat::HeapStats;
 use edge_tracker::click_path::{ClickPath, Shared};
 use edge_tracker::metrics::Metrics;
-use edge_tracker::query::Limits as QueryLimits;
 use edge_tracker::server::{self, Limits};
 use edge_tracker::settings::Http2;
 use edge_tracker::unique::{Filters, UniqueSettings};
@@ -161,10 +160,7 @@ fn shared(dir: &Path) -> Arc<Shared> {
         client_address: ClientAddress::new(vec![local], ForwardedHeader::default()),
         address_storage: AddressStorage::Truncated,
         hosts: Vec::new(),
-        query_limits: QueryLimits {
-            parameters: 64,
-            value_bytes: 512,
-        },
+        max_parameter_bytes: 512,
         max_url_bytes: 8 << 10,
         functions: None,
     })

@@ -13,39 +13,15 @@ fn status(edge: &Edge, target: &str) -> u16 {
 }
 
 #[test]
-fn bad_queries_are_refused_or_taken_literally() {
+fn only_the_length_of_a_target_refuses_its_query() {
     let edge = Edge::start();
     assert_eq!(
         status(&edge, &format!("/c/spring?{}", "a=1&".repeat(2_000))),
-        400
-    );
-    assert_eq!(
-        status(&edge, &format!("/c/spring?sub1={}", "x".repeat(600))),
-        400
+        302
     );
     assert_eq!(
         status(&edge, &format!("/c/spring?{}", "x".repeat(9_000))),
         414
-    );
-    for target in [
-        "/c/spring?sub1=%00",
-        "/c/spring?sub1=a%0d%0aSet-Cookie:%20x=y",
-        "/c/spring?x=%1b",
-    ] {
-        assert_eq!(status(&edge, target), 400, "{target}");
-    }
-    // A visitor must not pay for the affiliate's missing escape.
-    let answer = edge.get("/c/spring?sub1=100%");
-    assert_eq!(answer.status, 302);
-    assert!(
-        answer.location().contains("&s=100%25&"),
-        "{}",
-        answer.location()
-    );
-    assert_eq!(edge.metric("edge_marked_total", "malformed_query"), 1);
-    assert_eq!(
-        edge.metric("edge_refused_total", "\"control_character\""),
-        3
     );
 }
 
@@ -70,7 +46,10 @@ fn visitors_repeat_no_parameter_of_a_destination() {
         ("p+id=FORGED", false),
         ("p.id=FORGED", false),
         ("p%5Bid=FORGED", false),
-        ("CID=FORGED", true),
+        ("CID=FORGED", false),
+        ("cid%00=FORGED", false),
+        ("x=1;cid=FORGED", false),
+        ("x=1&amp;cid=FORGED", false),
         ("cid2=FORGED", true),
         ("xcid=FORGED", true),
         ("ci%2564=FORGED", true),
@@ -84,7 +63,6 @@ fn visitors_repeat_no_parameter_of_a_destination() {
         assert_eq!(fragment, "end", "{location}");
         assert_eq!(location.contains("FORGED"), arrives, "{query}: {location}");
     }
-    assert_eq!(status(&edge, "/c/shop?cid%00=FORGED"), 400);
     // The parameter that is appended has a name, too.
     let answer = edge.get("/c/appended?click_id=FORGED&click.id=FORGED&y=1");
     let location = answer.location();

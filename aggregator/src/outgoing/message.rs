@@ -225,7 +225,7 @@ fn fill_in(
     let nothing = std::iter::empty();
     if !address
         .0
-        .expand(|which| values.value(which), nothing, &mut out)
+        .expand(|which| values.value(which).as_bytes(), nothing, &mut out)
     {
         return Err(MessageError::TooLong);
     }

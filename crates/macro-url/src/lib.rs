@@ -5,8 +5,11 @@
 //! can change that. Which macros there are, and what they stand for, belongs to who uses this.
 #![forbid(unsafe_code)]
 
+mod host;
+mod parameters;
+
 use bytes::{BufMut as _, BytesMut};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use thiserror::Error;
 
 /// The longest address as written, in bytes.
@@ -22,7 +25,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// For raw values: what can't stand in a URL or a header at all.
+/// For raw values and passed-on parameters: what can't stand in a URL or a header at all.
 const UNSAFE: &AsciiSet = &percent_encoding::CONTROLS
     .add(b' ')
     .add(b'"')
@@ -75,6 +78,12 @@ pub enum MacroUrlError {
     /// No host.
     #[error("an address needs a host after ://, without user and password")]
     Host,
+    /// A host that is no name.
+    #[error("{0:?} is not a host name")]
+    HostName(Box<str>),
+    /// A percent-encoded host, with the name that it stands for.
+    #[error("a host can't be percent-encoded; write {0}")]
+    EncodedHost(String),
     /// A macro in the host.
     #[error("a macro can't stand in the host: its value could then choose where the address leads")]
     MacroInHost,
@@ -121,21 +130,19 @@ impl<M: Macro> MacroUrl<M> {
         if !["https", "http"].contains(&scheme) {
             return Err(MacroUrlError::Scheme);
         }
-        let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-        if host.contains('{') {
+        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if authority.contains('{') {
             return Err(MacroUrlError::MacroInHost);
         }
-        // A host is also ended early by '@' (credentials) and, for browsers, by '\'.
-        if host.is_empty() || host.starts_with(':') || host.contains(['@', '\\']) {
-            return Err(MacroUrlError::Host);
-        }
+        let authority = host::ascii(authority)?;
+        let text = format!("{scheme}://{authority}{rest}");
         let unfit = |c: char| !c.is_ascii() || UNSAFE_IN_TEXT.contains(&c) || c.is_ascii_control();
         if let Some(character) = text.chars().find(|c| unfit(*c)) {
             return Err(MacroUrlError::Character(character));
         }
         let (address, fragment) = match text.find('#') {
             Some(at) => text.split_at(at),
-            None => (text, ""),
+            None => (&*text, ""),
         };
         let mut pieces = take_apart(address)?;
         let query_end = pieces.len();
@@ -171,28 +178,27 @@ impl<M: Macro> MacroUrl<M> {
         self
     }
 
-    /// Writes the address with its macros filled in from `value` and `passed_on` (decoded names and
-    /// values) added to its query; false when it became too long. A passed-on parameter whose name is
-    /// in the address's own query is left out: a reader could prefer it to the real one.
+    /// Writes the address with its macros filled in from `value` and `passed_on`, parameters as they
+    /// were sent, added to its query; false when it became too long. Of those nothing is changed but
+    /// characters that can't stand in a URL, and one with a name that is in the address's own query is
+    /// left out: a reader could prefer it to the real one.
     #[must_use]
     pub fn expand<'v, 'p>(
         &self,
-        value: impl Fn(M) -> &'v str,
-        passed_on: impl Iterator<Item = (&'p str, &'p str)>,
+        value: impl Fn(M) -> &'v [u8],
+        passed_on: impl Iterator<Item = &'p str>,
         out: &mut BytesMut,
     ) -> bool {
         let (before, fragment) = self.pieces.split_at(self.query_end);
         before.iter().for_each(|piece| piece.write(&value, out));
         let own_end = out.len();
         let mut separator = if self.has_query { b'&' } else { b'?' };
-        for (name, passed) in passed_on {
-            if repeats_name(&out[..own_end], name) {
+        for parameter in passed_on {
+            if parameters::repeats_name(&out[..own_end], parameter.as_bytes()) {
                 continue;
             }
             out.put_u8(separator);
-            write(name, ENCODED, out);
-            out.put_u8(b'=');
-            write(passed, ENCODED, out);
+            write(parameter.as_bytes(), UNSAFE, out);
             separator = b'&';
         }
         fragment.iter().for_each(|piece| piece.write(&value, out));
@@ -226,11 +232,11 @@ fn take_apart<M: Macro>(mut text: &str) -> Result<Vec<Piece<M>>, MacroUrlError> 
 }
 
 impl<M: Macro> Piece<M> {
-    fn write<'v>(&self, value: &impl Fn(M) -> &'v str, out: &mut BytesMut) {
+    fn write<'v>(&self, value: &impl Fn(M) -> &'v [u8], out: &mut BytesMut) {
         match self {
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
             Self::Macro { which, .. } if which.is_url_safe() => {
-                out.extend_from_slice(value(*which).as_bytes());
+                out.extend_from_slice(value(*which));
             }
             Self::Macro { which, raw } => {
                 write(value(*which), if *raw { UNSAFE } else { ENCODED }, out);
@@ -239,45 +245,8 @@ impl<M: Macro> Piece<M> {
     }
 }
 
-/// Whether a parameter of the decoded `name` would be read as one that the query of `address` has.
-fn repeats_name(address: &[u8], name: &str) -> bool {
-    let query = address.iter().position(|byte| *byte == b'?');
-    let query = query.map_or(&[][..], |at| &address[at + 1..]);
-    let parameters = query.split(|byte| *byte == b'&');
-    parameters
-        .filter(|parameter| !parameter.is_empty())
-        .filter_map(|parameter| parameter.split(|byte| *byte == b'=').next())
-        .any(|own| is_read_alike(own, name))
-}
-
-/// Whether readers may take the encoded name `own` and the decoded name `other` for the same one.
-///
-/// The most liberal reader is PHP: it drops leading spaces and what follows a NUL, takes `.`, a space
-/// and an unclosed `[` for `_`, and keeps `name[…]` under `name`.
-fn is_read_alike(own: &[u8], other: &str) -> bool {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'+');
-    let mut own = percent_decode(own)
-        .skip_while(is_space)
-        .take_while(|byte| !matches!(byte, 0 | b'['));
-    let mut other = other.bytes().skip_while(is_space);
-    loop {
-        match (own.next(), other.next()) {
-            (None, None | Some(0 | b'[')) => return true,
-            (Some(a), Some(b)) if folded(a) == folded(b) => {}
-            _ => return false,
-        }
-    }
-}
-
-const fn folded(byte: u8) -> u8 {
-    match byte {
-        b' ' | b'+' | b'.' | b'[' => b'_',
-        other => other,
-    }
-}
-
-fn write(value: &str, set: &'static AsciiSet, out: &mut BytesMut) {
-    for chunk in percent_encode(value.as_bytes(), set) {
+fn write(value: &[u8], set: &'static AsciiSet, out: &mut BytesMut) {
+    for chunk in percent_encode(value, set) {
         out.extend_from_slice(chunk.as_bytes());
     }
 }
@@ -309,9 +278,12 @@ mod tests {
         }
     }
 
-    fn expanded(url: &MacroUrl<Word>, one: &str, passed_on: &[(&str, &str)]) -> String {
+    fn expanded(url: &MacroUrl<Word>, one: &str, passed_on: &[&str]) -> String {
         let mut out = BytesMut::new();
-        let value = |which| if which == Word::One { one } else { "CLICK" };
+        let value = |which| match which {
+            Word::One => one.as_bytes(),
+            Word::Safe => b"CLICK",
+        };
         assert!(url.expand(value, passed_on.iter().copied(), &mut out));
         String::from_utf8(out.to_vec()).expect("ASCII")
     }
@@ -339,8 +311,8 @@ mod tests {
     fn parameters_join_the_query_before_the_fragment() {
         let url = parsed("https://shop.example/p#top").with_parameter("id", Word::Safe);
         assert_eq!(
-            expanded(&url, "", &[("a b", "ü&"), ("c", "")]),
-            "https://shop.example/p?id=CLICK&a%20b=%C3%BC%26&c=#top"
+            expanded(&url, "", &["a+b=%c3%BC", "c", "d="]),
+            "https://shop.example/p?id=CLICK&a+b=%c3%BC&c&d=#top"
         );
         let url = parsed("https://shop.example/?x=1").with_parameter("id", Word::Safe);
         assert_eq!(
@@ -350,28 +322,92 @@ mod tests {
     }
 
     #[test]
+    fn passed_on_parameters_stay_as_sent_but_safe() {
+        let url = parsed("https://shop.example/");
+        for (sent, arrives) in [
+            ("_inputs_", "_inputs_"),
+            ("a=100%&b=%zz", "a=100%&b=%zz"),
+            ("city=H%E4me%0a", "city=H%E4me%0a"),
+            ("a=(1)~*'!$,:@/?[]", "a=(1)~*'!$,:@/?[]"),
+            ("ü=\u{85}", "%C3%BC=%C2%85"),
+            (
+                "a=\" <>\\^`{|}\r\n\0\x7f",
+                "a=%22%20%3C%3E%5C%5E%60%7B%7C%7D%0D%0A%00%7F",
+            ),
+        ] {
+            let out = expanded(&url, "", &[sent]);
+            assert_eq!(out.strip_prefix("https://shop.example/?"), Some(arrives));
+        }
+    }
+
+    #[test]
     fn passed_on_parameters_repeat_no_name_of_the_query() {
         let url = parsed("https://shop.example/p?c_d={safe}&%65%20f=1&{one}=2&g[]=3#c");
         for (name, is_passed_on) in [
             ("c_d", false),
-            ("c d", false),
-            (" c.d", false),
+            ("%63%5Fd", false),
+            ("C_D", false),
+            ("c+d", false),
+            ("c%20d", false),
+            ("+c.d", false),
             ("c[d", false),
+            ("c%5Bd", false),
             ("c_d[]", false),
-            ("c_d\0x", false),
-            ("e f", false),
+            ("c_d%00x", false),
+            ("x=1;c_d", false),
+            ("x;%43_d", false),
+            ("e+f", false),
             ("own", false),
             ("g", false),
             ("g[k]", false),
-            ("C_D", true),
+            ("c%255Fd", true),
+            ("x%3Bc_d", true),
             ("c_d_", true),
             ("c_", true),
             ("c", true),
             ("", true),
         ] {
-            let out = expanded(&url, "own", &[(name, "passed")]);
+            let out = expanded(&url, "own", &[&format!("{name}=passed")]);
             assert_eq!(out.contains("passed"), is_passed_on, "{name:?}: {out}");
         }
+    }
+
+    #[test]
+    fn international_hosts_become_punycode() {
+        for (host, expected) in [
+            ("www.bücher.example", "www.xn--bcher-kva.example"),
+            ("BÜCHER.example:8080", "xn--bcher-kva.example:8080"),
+            ("straße.example", "xn--strae-oqa.example"),
+            ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
+            ("Shop.example:443", "Shop.example:443"),
+            ("[2001:db8::1]:443", "[2001:db8::1]:443"),
+        ] {
+            let url = parsed(&format!("https://{host}/?c={{safe}}"));
+            let expected = format!("https://{expected}/?c=CLICK");
+            assert_eq!(expanded(&url, "", &[]), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn encoded_and_impossible_hosts_are_refused() {
+        let encoded = |name: &str| MacroUrlError::EncodedHost(name.into());
+        let no_name = |host: &str| MacroUrlError::HostName(host.into());
+        for (host, error) in [
+            ("b%C3%BCcher.example", encoded("xn--bcher-kva.example")),
+            ("shop%2Eexample:8080", encoded("shop.example")),
+            ("b%FCcher.example", no_name("b%FCcher.example")),
+            ("shop.example%2Fü", no_name("shop.example/ü")),
+            ("ü／evil.example", no_name("ü／evil.example")),
+            ("ü＠evil.example", no_name("ü＠evil.example")),
+            ("ü b.example", no_name("ü b.example")),
+        ] {
+            assert_eq!(refused(&format!("https://{host}/")), error, "{host}");
+        }
+        let message = refused("https://b%C3%BCcher.example/").to_string();
+        assert_eq!(
+            message,
+            "a host can't be percent-encoded; write xn--bcher-kva.example"
+        );
     }
 
     #[test]
@@ -400,7 +436,7 @@ mod tests {
         #[test]
         fn no_value_breaks_the_header_or_leaves_the_host(one in any::<String>(), key in any::<String>()) {
             let url = parsed("https://shop.example/{_one}?s={one}");
-            let out = expanded(&url, &one, &[(&key, &one)]);
+            let out = expanded(&url, &one, &[&key, &one]);
             prop_assert!(out.bytes().all(|byte| byte.is_ascii_graphic()), "{out:?}");
             prop_assert!(out.starts_with("https://shop.example/"));
             prop_assert!(http::HeaderValue::from_str(&out).is_ok());

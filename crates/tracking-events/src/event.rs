@@ -156,7 +156,8 @@ impl Flags {
     pub const HEAD: Self = Self(1 << 3);
     /// The link was paused and the visitor went to its fallback.
     pub const PAUSED: Self = Self(1 << 4);
-    /// The query held a broken percent-escape or bytes that are not UTF-8; taken literally.
+    /// The query held a broken percent-escape (taken literally), bytes that are not UTF-8 (read as
+    /// Windows-1252), control characters (left out) or `&amp;` (read as `&`).
     pub const MALFORMED_QUERY: Self = Self(1 << 5);
     /// `cost` was not a decimal number and reads as 0.
     pub const BAD_COST: Self = Self(1 << 6);

@@ -77,7 +77,8 @@ impl TryFrom<u16> for Code {
             302 => Ok(Self(StatusCode::FOUND)),
             303 => Ok(Self(StatusCode::SEE_OTHER)),
             307 => Ok(Self(StatusCode::TEMPORARY_REDIRECT)),
-            _ => Err("a redirect's code is 301, 302, 303 or 307"),
+            308 => Ok(Self(StatusCode::PERMANENT_REDIRECT)),
+            _ => Err("a redirect's code is 301, 302, 303, 307 or 308"),
         }
     }
 }
@@ -113,7 +114,7 @@ pub fn load(path: &Path) -> Result<Loaded, SettingsError> {
     }
     let version = version.ok_or_else(|| unreadable(std::io::ErrorKind::NotFound.into()))?;
     Ok(Loaded {
-        table: Table { by_slug },
+        table: Table::new(by_slug),
         version,
     })
 }
@@ -169,6 +170,27 @@ mod tests {
     }
 
     #[test]
+    fn slugs_are_found_in_any_case_where_only_one_fits() {
+        let slugs = ["small", "Large", "both", "BOTH", "Two", "tWo"];
+        let entries = slugs.iter().enumerate().map(|(id, slug)| {
+            LINK.replace("id = 1", &format!("id = {id}"))
+                .replace("\"a\"", &format!("{slug:?}"))
+        });
+        let table = loaded(&entries.collect::<String>()).expect("right");
+        for (asked, found) in [
+            ("SMALL", Some("small")),
+            ("large", Some("Large")),
+            ("Both", None),
+            ("two", None),
+            ("none", None),
+        ] {
+            let slug = table.find_in_any_case(asked).map(|(slug, _)| slug);
+            assert_eq!(slug, found, "{asked}");
+        }
+        assert!(slugs.iter().all(|slug| table.find(slug).is_some()));
+    }
+
+    #[test]
     fn a_wrong_file_is_refused_with_line_and_reason() {
         for (from, to, line, reason) in [
             ("id = 1", "id = -1", 2, "expected u32"),
@@ -181,7 +203,12 @@ mod tests {
                 "there is no macro {nope}",
             ),
             ("offer =", "ofer =", 4, "unknown field `ofer`"),
-            ("id = 1", "id = 1\ncode = 200", 3, "301, 302, 303 or 307"),
+            (
+                "id = 1",
+                "id = 1\ncode = 200",
+                3,
+                "301, 302, 303, 307 or 308",
+            ),
         ] {
             let error = loaded(&LINK.replace(from, to)).expect_err(to);
             assert!(error.contains(&format!(":{line}: ")), "{error}");

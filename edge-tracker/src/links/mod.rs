@@ -18,6 +18,8 @@ use tracking_events::LinkId;
 #[derive(Debug, Default)]
 pub struct Table {
     by_slug: AHashMap<Box<str>, Link>,
+    /// The slugs with capitals, by their form without; none where that is the form of several.
+    with_capitals: AHashMap<Box<str>, Option<Box<str>>>,
 }
 
 /// A short path and where it leads.
@@ -54,12 +56,39 @@ pub enum State {
 }
 
 impl Table {
+    fn new(by_slug: AHashMap<Box<str>, Link>) -> Self {
+        let mut with_capitals = AHashMap::new();
+        for slug in by_slug.keys() {
+            if slug.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                with_capitals
+                    .entry(slug.to_ascii_lowercase().into_boxed_str())
+                    .and_modify(|several| *several = None)
+                    .or_insert_with(|| Some(slug.clone()));
+            }
+        }
+        Self {
+            by_slug,
+            with_capitals,
+        }
+    }
+
     /// The link named `slug`, with the name as the table keeps it.
     #[must_use]
     pub fn find(&self, slug: &str) -> Option<(&str, &Link)> {
         self.by_slug
             .get_key_value(slug)
             .map(|(slug, link)| (&**slug, link))
+    }
+
+    /// The only link whose slug is `slug` but for capitals, with the name as the table keeps it.
+    #[must_use]
+    pub fn find_in_any_case(&self, slug: &str) -> Option<(&str, &Link)> {
+        let small = slug.to_ascii_lowercase();
+        match (self.find(&small), self.with_capitals.get(&*small)) {
+            (found, None) => found,
+            (None, Some(slug)) => self.find(slug.as_deref()?),
+            (Some(_), Some(_)) => None,
+        }
     }
 
     /// All of them, in no order.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::time::Duration;
-use tracking_events::{Event, Flags, Micros, decode};
+use tracking_events::{Event, Flags, Micros, Visit, decode};
 
 /// A click, as far as tests look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +20,15 @@ impl Click {
 
 /// Every click in the journal below `dir`, by lane and in order.
 pub fn clicks(dir: &Path, lanes: u8) -> Vec<Click> {
+    visits(dir, lanes, |visit| Click {
+        time: visit.time,
+        visitor: visit.visitor.0,
+        bits: visit.flags.0,
+    })
+}
+
+/// What `look` takes of every click in the journal below `dir`, by lane and in order.
+pub fn visits<T>(dir: &Path, lanes: u8, look: impl Fn(&Visit<'_>) -> T) -> Vec<T> {
     let opened = event_journal::open(&event_journal::Options {
         dir: dir.join("data/journal"),
         lanes,
@@ -28,21 +37,17 @@ pub fn clicks(dir: &Path, lanes: u8) -> Vec<Click> {
         max_bytes: 8 << 30,
         sync_interval: Duration::from_millis(500),
     });
-    let mut clicks = Vec::new();
+    let mut taken = Vec::new();
     for mut reader in opened.expect("a journal").readers {
         let mut frames = Vec::new();
         while let Some(run) = reader.read(1 << 20, &mut frames).expect("readable") {
             for frame in event_journal::frames(&frames).flatten() {
                 if let Ok(Event::Click(visit)) = decode(run.format_version, frame.payload) {
-                    clicks.push(Click {
-                        time: visit.time,
-                        visitor: visit.visitor.0,
-                        bits: visit.flags.0,
-                    });
+                    taken.push(look(&visit));
                 }
             }
             frames.clear();
         }
     }
-    clicks
+    taken
 }

@@ -23,7 +23,7 @@ pub(crate) fn host_of(address: &str) -> Option<String> {
 }
 
 /// Values of macros, all the same hostile text but for the click's id.
-fn values<'a>(text: &'a str, subs: &'a [&'a str; 10]) -> Values<'a> {
+fn values<'a>(text: &'a str, subs: &'a [&'a [u8]; 10]) -> Values<'a> {
     Values {
         click_id: "0123456789abcdefghijklmnopqrstuvwxyz",
         link: text,
@@ -40,14 +40,14 @@ fn values<'a>(text: &'a str, subs: &'a [&'a str; 10]) -> Values<'a> {
         language: text,
         ip: text,
         timestamp: text,
-        source: text,
-        external_id: text,
+        source: text.as_bytes(),
+        external_id: text.as_bytes(),
     }
 }
 
-fn expanded(destination: &Destination, text: &str, passed_on: &[(&str, &str)]) -> Option<String> {
+fn expanded(destination: &Destination, text: &str, passed_on: &[&str]) -> Option<String> {
     let mut out = BytesMut::new();
-    let subs = [text; 10];
+    let subs = [text.as_bytes(); 10];
     let fits = destination.expand(&values(text, &subs), passed_on.iter().copied(), &mut out);
     let out = String::from_utf8(out.to_vec()).expect("ASCII");
     assert!(out.bytes().all(|byte| byte.is_ascii_graphic()), "{out:?}");
@@ -71,7 +71,7 @@ pub(crate) fn destination(bytes: &[u8]) {
     let expected = expanded(&plain, "a", &[]).expect("it is short");
     let host = host_of(&expected);
     for destination in [&plain, &tagged] {
-        for passed_on in [&[][..], &[(&*name, &*value), (&*value, &*name)]] {
+        for passed_on in [&[][..], &[&*name, &*value, &*format!("{value}={name}")]] {
             if let Some(address) = expanded(destination, &value, passed_on) {
                 assert_eq!(host_of(&address), host, "{address} of {text}");
             }
@@ -177,6 +177,8 @@ pub(crate) mod seeds {
             "http://shop.example:8080/{_offer}{_campaign}{_affiliate}{_link}{_ip}{_asn}",
             "https://[2001:db8::1]:443/{timestamp}{language}{browser}{os}{device}",
             "https://user@evil.example/",
+            "https://www.bücher.example:8080/{sub1}",
+            "https://b%C3%BCcher.example/{sub1}",
             "https://{sub1}.example/",
             "https://shop.example/{sub1",
         ] {

@@ -7,9 +7,9 @@ use arc_swap::ArcSwap;
 use edge_tracker::click_path::{ClickPath, Shared};
 use edge_tracker::links;
 use edge_tracker::metrics::Metrics;
-use edge_tracker::query::{Limits, Query};
+use edge_tracker::query::{Query, passed_on};
 use edge_tracker::refusal::Refusal;
-use edge_tracker::request::{self, Heads, Target};
+use edge_tracker::request::{self, Heads, MendedPath, Target};
 use edge_tracker::unique::{Filters, UniqueSettings};
 use edge_tracker::visitor::address::{self, AddressStorage, ClientAddress, ForwardedHeader};
 use edge_tracker::visitor::agent::Agents;
@@ -31,10 +31,7 @@ use trusted_clock::{EARLIEST, Tolerance, TrustedClock};
 
 const MAX_URL_BYTES: usize = 8 << 10;
 const MAX_AGENT_BYTES: usize = 512;
-const LIMITS: Limits = Limits {
-    parameters: 64,
-    value_bytes: 512,
-};
+const MAX_PARAMETER_BYTES: usize = 512;
 
 /// A request as it comes in lines; none where the server's own parser would refuse it.
 fn parsed(bytes: &[u8]) -> Option<Request<()>> {
@@ -65,10 +62,13 @@ pub(crate) fn request(bytes: &[u8]) {
                 Target::Click(slug) => format!("/c/{slug}"),
                 Target::Pixel(slug) => format!("/i/{slug}.gif"),
             };
-            assert_eq!(again, path);
+            assert!(again.eq_ignore_ascii_case(path), "{again} of {path}");
         }
         Err(refusal) => assert!(refusal.status().is_client_error()),
     }
+    let mended = MendedPath::of(path);
+    let targets = mended.iter().flat_map(MendedPath::targets);
+    targets.for_each(|target| assert!(target.slug().len() < path.len()));
     let heads = Heads::find(request.headers(), &header::FORWARDED);
     let mut text = String::from("left from before");
     if request::host(request.uri(), &heads, &mut text) {
@@ -96,74 +96,111 @@ pub(crate) fn request(bytes: &[u8]) {
     assert!(lines.iter().rev().eq(sent.iter()), "{lines:?} of {sent:?}");
 }
 
-/// Limits, then the text after `?`.
+/// A limit, then the text after `?`.
 pub(crate) fn query(bytes: &[u8]) {
     let mut input = Input(bytes);
-    let limits = Limits {
-        parameters: 1 + usize::from(input.u8()),
-        value_bytes: 16 + usize::from(input.u8()),
-    };
+    let value_bytes = 16 + usize::from(input.u8());
     let Ok(raw) = std::str::from_utf8(input.0) else {
         return;
     };
     // What was read before leaves nothing behind.
     let mut query = Query::default();
-    let _ = query.read("sub1=before&other=%zz&sub9=y&source=b", limits);
-    match (query.read(raw, limits), read_slowly(raw, limits)) {
-        (Ok(()), Ok(expected)) => {
-            let named = |name: &str| expected.named.get(name).map_or("", String::as_str);
-            for (number, sub) in query.subs().iter().enumerate() {
-                assert_eq!(*sub, named(&format!("sub{}", number + 1)));
-            }
-            assert_eq!(query.source(), named("source"));
-            assert_eq!(query.external_id(), named("external_id"));
-            assert_eq!(query.referrer(), named("referrer"));
-            let rest = expected
-                .rest
-                .iter()
-                .map(|(name, value)| (&**name, &**value));
-            assert!(query.rest().eq(rest));
-            assert_eq!(query.malformed(), expected.malformed);
-            assert_eq!(query.cost().map(|it| it.0), cost_slowly(named("cost")));
-            let all = expected
-                .named
-                .values()
-                .chain(expected.rest.iter().map(|it| &it.1));
-            all.for_each(|value| assert!(value.len() <= limits.value_bytes, "{value:?}"));
+    query.read("sub1=before&other=%zz&sub9=%ff&source=b&sub8=x%ff", 1);
+    query.read(raw, value_bytes);
+    let expected = read_slowly(raw);
+    let sent = |name: &str| expected.named.get(name).map_or(&[][..], |it| it);
+    for (number, (text, octets)) in query.subs().into_iter().zip(query.sub_octets()).enumerate() {
+        check(
+            sent(&format!("sub{}", number + 1)),
+            text,
+            octets,
+            value_bytes,
+        );
+    }
+    let source = (query.source(), query.source_octets());
+    check(sent("source"), source.0, source.1, value_bytes);
+    let external_id = (query.external_id(), query.external_id_octets());
+    check(
+        sent("external_id"),
+        external_id.0,
+        external_id.1,
+        value_bytes,
+    );
+    assert!(query.referrer().len() <= request::MAX_REFERRER_BYTES);
+    assert!(passed_on(raw).eq(expected.rest.iter().map(|it| &**it)));
+    assert_eq!(query.malformed(), expected.malformed);
+    let cost = std::str::from_utf8(sent("cost"));
+    if let Ok(cost) = cost
+        && cost.len() <= value_bytes
+    {
+        assert_eq!(query.cost().map(|it| it.0), cost_slowly(cost));
+    }
+    let longest = expected.named.values().map(Vec::len).max();
+    assert!(
+        query.truncated() || longest.is_none_or(|length| length <= request::MAX_REFERRER_BYTES)
+    );
+    assert!(!query.truncated() || longest.is_some_and(|length| 3 * length > value_bytes));
+}
+
+/// Whether a value of ours that was `sent` became the right text and octets.
+fn check(sent: &[u8], text: &str, octets: &[u8], value_bytes: usize) {
+    assert!(text.len() <= value_bytes && octets.len() <= value_bytes);
+    assert!(sent.starts_with(octets));
+    if std::str::from_utf8(sent).is_ok() {
+        assert_eq!(text.as_bytes(), octets);
+        assert!(sent.len() <= value_bytes || octets.len() + 4 > value_bytes);
+        return;
+    }
+    assert_eq!(octets.len(), sent.len().min(value_bytes));
+    for (character, byte) in text.chars().zip(sent) {
+        match byte {
+            0x80..=0x9f => assert!(u32::from(character) > 0xff),
+            other => assert_eq!(character, char::from(*other)),
         }
-        (read, expected) => assert_eq!(read.err(), expected.err()),
     }
 }
 
 #[derive(Default)]
 struct Slowly {
-    named: BTreeMap<String, String>,
-    rest: Vec<(String, String)>,
+    named: BTreeMap<String, Vec<u8>>,
+    rest: Vec<String>,
     malformed: bool,
 }
 
 /// A query read in the plainest way.
-fn read_slowly(raw: &str, limits: Limits) -> Result<Slowly, Refusal> {
+fn read_slowly(raw: &str) -> Slowly {
     let mut slowly = Slowly::default();
-    let pairs: Vec<&str> = raw.split('&').filter(|pair| !pair.is_empty()).collect();
-    for (number, pair) in pairs.into_iter().enumerate() {
-        if number >= limits.parameters {
-            return Err(Refusal::TooManyParameters);
+    for mut pair in raw.split('&') {
+        while let Some(rest) = pair.strip_prefix("amp;") {
+            slowly.malformed = true;
+            pair = rest;
         }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decoded_slowly(name, limits, &mut slowly.malformed)?;
-        let value = decoded_slowly(value, limits, &mut slowly.malformed)?;
-        let is_sub = (1..=10).any(|number| name == format!("sub{number}"));
-        if is_sub || ["source", "external_id", "cost", "referrer"].contains(&&*name) {
-            slowly.named.entry(name).or_insert(value);
-        } else {
-            slowly.rest.push((name, value));
+        let name = String::from_utf8(decoded_slowly(name, &mut false));
+        let own = name.ok().filter(|name| {
+            let is_sub = (1..=10).any(|number| *name == format!("sub{number}"));
+            is_sub || ["source", "external_id", "cost", "referrer"].contains(&&**name)
+        });
+        match own {
+            Some(name) => {
+                if !slowly.named.contains_key(&name) {
+                    let mut value = decoded_slowly(value, &mut slowly.malformed);
+                    value.retain(|byte| !byte.is_ascii_control());
+                    slowly.named.insert(name, value);
+                }
+            }
+            None => {
+                decoded_slowly(pair, &mut slowly.malformed);
+                if !pair.is_empty() {
+                    slowly.rest.push(pair.to_owned());
+                }
+            }
         }
     }
-    Ok(slowly)
+    slowly
 }
 
-fn decoded_slowly(raw: &str, limits: Limits, malformed: &mut bool) -> Result<String, Refusal> {
+fn decoded_slowly(raw: &str, malformed: &mut bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut at = 0;
     while at < raw.len() {
@@ -185,15 +222,9 @@ fn decoded_slowly(raw: &str, limits: Limits, malformed: &mut bool) -> Result<Str
         }
         at += 1;
     }
-    let text = String::from_utf8_lossy(&bytes);
-    if text.len() > limits.value_bytes {
-        return Err(Refusal::ParameterTooLong);
-    }
-    if bytes.iter().any(u8::is_ascii_control) {
-        return Err(Refusal::ControlCharacter);
-    }
     *malformed |= std::str::from_utf8(&bytes).is_err();
-    Ok(text.into_owned())
+    *malformed |= bytes.iter().any(u8::is_ascii_control);
+    bytes
 }
 
 fn cost_slowly(text: &str) -> Option<i64> {
@@ -278,7 +309,7 @@ impl Edge {
             ),
             address_storage: AddressStorage::Full,
             hosts: Vec::new(),
-            query_limits: LIMITS,
+            max_parameter_bytes: MAX_PARAMETER_BYTES,
             max_url_bytes: MAX_URL_BYTES,
             functions: None,
         });
@@ -330,7 +361,7 @@ impl Edge {
         let parts = self.shared.keys.load().verify(&visit.id).expect("ours");
         assert_eq!((parts.seq.0, parts.link), (frame.seq, visit.link.id));
         let texts = visit.subs.iter().chain([&visit.source, &visit.external_id]);
-        texts.for_each(|text| assert!(text.len() <= LIMITS.value_bytes));
+        texts.for_each(|text| assert!(text.len() <= MAX_PARAMETER_BYTES));
         assert!(visit.referrer.len() <= request::MAX_REFERRER_BYTES);
         assert!(visit.agent.raw.len() <= MAX_AGENT_BYTES);
         assert!(visit.host.len() <= 253 && visit.language.len() <= 35);
@@ -338,6 +369,9 @@ impl Edge {
             assert_eq!(visit.address, address::store(peer, AddressStorage::Full));
         }
         match event {
+            Event::Click(_) if status == Refusal::Prefetch.status() => {
+                assert!(visit.flags.any(Flags::PREFETCH));
+            }
             Event::Click(_) => {
                 let location = response.headers()[header::LOCATION].as_bytes();
                 let location = std::str::from_utf8(location).expect("ASCII");
@@ -373,7 +407,7 @@ pub(crate) fn click(bytes: &[u8]) {
 pub(crate) mod seeds {
     //! Requests as browsers, crawlers and those who mean harm send them.
 
-    const REQUESTS: [&str; 9] = [
+    const REQUESTS: [&str; 11] = [
         "GET /c/spring?sub1=a&sub2=b%20c&source=news&cost=0.25&x=1&external_id=77\nHost: go.example:8080\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\nAccept-Language: en-US,en;q=0.9\nReferer: https://blog.example/post",
         "HEAD /i/spring.gif\nHost: [2001:DB8::1]:80\nX-Forwarded-For: 198.51.100.1, 10.0.0.2\nX-Forwarded-For: 10.0.0.3",
         "GET /c/bare?%2f%2fevil.example=@evil.example&a=b&sub1=100%\nHost: go.example\nSec-Purpose: prefetch;prerender\nForwarded: for=192.0.2.1\nForwarded: for=\"[2001:db8::1]\"",
@@ -383,6 +417,8 @@ pub(crate) mod seeds {
         "GET /c/nothing?cost=abc&cost=1&=&&=x\nHost:",
         "GET http://other.example/c/spring?referrer=https%3A%2F%2Fx.example\nHost: go.example",
         "OPTIONS *\nHost: go.example",
+        "GET //%43/SPR%69NG%29?sub1=%CF%F0&amp;sub2=%0a&s=FORGED&x=1;%53=FORGED\nHost: go.example.",
+        "GET /c/bare.?city=H%E4me&_inputs_&%73ub1=%ff\nHost: go.example",
     ];
 
     pub(crate) fn request() -> Vec<Vec<u8>> {
@@ -403,12 +439,13 @@ pub(crate) mod seeds {
             "a=1&a=2&sub1=first&sub1=second&&=&=v&n=",
             "cost=999999999999.999999&referrer=https%3A%2F%2Fx.example%2F%3Fq%3D1&external_id=%2B1+2",
             "sub1=%00&sub2=%0d%0a",
+            "sub2=x&amp;sub1=hello&amp;amp;%73ource=%CF%F0%80%81&_inputs_&n=200&city=H%E4me%0a",
             "cost=.5&cost=1",
         ];
-        let limits = [[63, 255], [2, 4]];
+        let limits = [255_u8, 4];
         let seeds = queries
             .into_iter()
-            .flat_map(|query| limits.map(|limits| [&limits, query.as_bytes()].concat()));
+            .flat_map(|query| limits.map(|limit| [&[limit], query.as_bytes()].concat()));
         seeds.collect()
     }
 }
