@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::{CHROME, Edge, parse};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 const CONVERSION: &str = r#"{"advertiser":"acme","click_id":"01xKhnNw-F----5--3kY8Fa2Ks-V-4kFjs6A","kind":"sale","kind_name":"","transaction":"t-1","status":"approved","payout_minor":1999,"currency":"USD","dialect":"generic","address":"203.0.113.7","stated":{"payout":true,"currency":true,"kind":true,"status":true}}"#;
@@ -64,6 +64,27 @@ fn functions_answer_beside_clicks() {
     assert_eq!(edge.get("/hello/more").status, 404);
     assert_eq!(edge.metric("function_calls_total", "guest"), 1);
     assert_eq!(edge.metric("edge_answered_total", "click"), 1);
+}
+
+#[test]
+fn bodies_that_look_like_requests_stay_as_sent() {
+    let edge = edge("", "");
+    let body = b"x\r\n\r\nGET /\xe4\"<> HTTP/1.1\r\n\r\nGET /\xe4 y";
+    let head = format!(
+        "POST /echo HTTP/1.0\r\nHost: go.example\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    for piece_bytes in [1, 5, body.len()] {
+        let mut stream = edge.connect();
+        stream.set_nodelay(true).expect("settable");
+        stream.write_all(head.as_bytes()).expect("taken");
+        for piece in body.chunks(piece_bytes) {
+            stream.write_all(piece).expect("taken");
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("answered");
+        assert_eq!(parse(&answer).body, body, "in pieces of {piece_bytes}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod harness;
 
 use harness::{Answer, CHROME, Edge, journal, parse};
+use std::io::{Read as _, Write as _};
 use tracking_events::Flags;
 
 const NONE: Flags = Flags(0);
@@ -133,6 +134,16 @@ fn broken_queries_redirect_and_are_flagged() {
     ]
     .into_iter()
     .map(|(query, location, sub1, flags)| (query.into_bytes(), location, sub1, flags))
+    .chain([
+        // Bytes that are to be encoded and are not.
+        (
+            b"sub1=\xe4&q=\"<>`\xc3\xbc".into(),
+            "&s=%E4&q=%22%3C%3E%60%C3%BC".into(),
+            "ä",
+            MALFORMED,
+        ),
+        (b"sub1=\"a\"".into(), "&s=%22a%22".into(), "\"a\"", NONE),
+    ])
     .collect();
     let edge = edge(&links(&["spring"]), "");
     for (query, location, ..) in &cases {
@@ -175,7 +186,7 @@ fn referrers_are_kept_to_the_length_of_the_header() {
 fn changed_paths_lead_to_the_link_they_were() {
     let slugs = ["spring", "LaRge", "dot.", "dot", "both", "BOTH"];
     let edge = edge(&links(&slugs), "");
-    let cases: [(&[u8], Option<&str>); 31] = [
+    let cases: [(&[u8], Option<&str>); 32] = [
         (b"/c/spring", Some("spring")),
         (b"/c/spring/", Some("spring")),
         (b"/c/spring.", Some("spring")),
@@ -209,6 +220,7 @@ fn changed_paths_lead_to_the_link_they_were() {
         (b"/c/BOTH", Some("BOTH")),
         (b"/c/BOTH/", Some("BOTH")),
         (b"/c/Both", None),
+        (b"/c/\xfc", None),
     ];
     for (path, slug) in cases {
         let answer = click(&edge, path);
@@ -224,6 +236,41 @@ fn changed_paths_lead_to_the_link_they_were() {
     let rows = journal::visits(dir.path(), 1, |visit| visit.link.slug.to_owned());
     let expected: Vec<_> = cases.iter().filter_map(|(_, slug)| *slug).collect();
     assert_eq!(rows, expected);
+}
+
+#[test]
+fn spaces_and_control_characters_in_targets_are_refused() {
+    let edge = edge(&links(&["spring"]), "");
+    for target in [
+        &b"/c/spring?a=b c"[..],
+        b"/c/spring?a=\t",
+        b"/c/spring?a=\x7f",
+    ] {
+        let answer = click(&edge, target);
+        assert_eq!(answer.status, 400, "{}", target.escape_ascii());
+    }
+}
+
+#[test]
+fn raw_bytes_are_encoded_in_every_request_of_a_connection() {
+    let edge = edge(&links(&["spring"]), "");
+    let mut stream = edge.connect();
+    let mut answers = Vec::new();
+    for target in [
+        &b"/c/spring?a=\xe4"[..],
+        b"/c/spring?b=<",
+        b"/c/spring?c=%e4",
+    ] {
+        let head = head(target, "keep-alive");
+        // As slowly as it gets.
+        for byte in &head {
+            stream.write_all(&[*byte]).expect("writable");
+        }
+        let mut answer = [0; 2_048];
+        let length = stream.read(&mut answer).expect("answered");
+        answers.push(behind_id(&parse(&answer[..length])).to_owned());
+    }
+    assert_eq!(answers, ["&s=&a=%E4", "&s=&b=%3C", "&s=&c=%e4"]);
 }
 
 #[test]

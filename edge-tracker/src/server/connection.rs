@@ -8,11 +8,12 @@ use super::{Limits, prelude};
 use crate::click_path::ClickPath;
 use crate::refusal::Refusal;
 use crate::settings::Http2;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -54,6 +55,7 @@ pub(super) async fn serve(
         path: path.clone(),
         life: life.clone(),
         peer: prelude.peer,
+        bodies: Rc::default(),
     };
     let served = if prelude.http2 {
         if !serves_http2(limits.http2, path, peer.ip()) {
@@ -67,7 +69,7 @@ pub(super) async fn serve(
         life.limit(pin!(http2(stream, streams, clicks, limits)))
             .await?
     } else {
-        stream.as_http1(prelude.rest);
+        stream.as_http1(prelude.rest, clicks.bodies.clone());
         life.limit(pin!(http1(stream, clicks, limits))).await?
     };
     served.map_err(|error| reason(&error).into())
@@ -87,12 +89,17 @@ struct Clicks {
     path: Rc<ClickPath>,
     life: Rc<Life>,
     peer: IpAddr,
+    /// Whether a request had a body.
+    bodies: Rc<Cell<bool>>,
 }
 
 impl Clicks {
     fn answer(&self, request: Request<Incoming>) -> Answering {
         let parsed = Instant::now();
         self.life.used(parsed);
+        if !request.body().is_end_stream() {
+            self.bodies.set(true);
+        }
         match self.path.function(self.peer, &request) {
             None => Answering::at_once(self.path.answer(self.peer, request, parsed)),
             Some(Err(refusal)) => Answering::at_once(refusal.response()),

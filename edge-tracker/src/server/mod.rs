@@ -13,6 +13,7 @@ mod idle;
 mod lag;
 mod lives;
 mod prelude;
+mod request_target;
 mod streams;
 mod watched;
 

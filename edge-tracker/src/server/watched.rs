@@ -1,11 +1,14 @@
 //! A connection's stream, watched for whether it is in the middle of a request or an answer. What
-//! requests say never belongs here: heads are told by their last bytes, frames by their lengths.
+//! requests say never belongs here: heads are told by their last bytes, frames by their lengths; and
+//! targets are made readable for the parser.
 
 use super::frames::Frames;
 use super::lives::Life;
+use super::request_target::RequestTarget;
 use super::streams::Streams;
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
+use std::cell::Cell;
 use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -31,7 +34,13 @@ enum Read {
     /// Not known yet which protocol it is.
     Unknown,
     /// The last bytes that were read, and whether all were looked at: heads end with an empty line.
-    Http1 { last: [u8; 4], all: bool },
+    Http1 {
+        last: [u8; 4],
+        all: bool,
+        target: RequestTarget,
+        /// Set once a request had a body: from then on an empty line may be in one.
+        bodies: Rc<Cell<bool>>,
+    },
     Http2 {
         frames: Frames,
         streams: Rc<Streams>,
@@ -49,12 +58,16 @@ impl Watched {
         }
     }
 
-    /// What was read of it so far belongs to HTTP/1.1 and is to be read again.
-    pub(super) fn as_http1(&mut self, prefix: BytesMut) {
-        self.prefix = prefix;
+    /// What was read of it so far belongs to HTTP/1.1 and is to be read again. The cell is set as soon as a
+    /// request has a body.
+    pub(super) fn as_http1(&mut self, prefix: BytesMut, bodies: Rc<Cell<bool>>) {
+        let mut target = RequestTarget::default();
+        self.prefix = target.mend(&prefix).unwrap_or(prefix);
         self.read = Read::Http1 {
             last: [0; 4],
             all: false,
+            target,
+            bodies,
         };
     }
 
@@ -85,7 +98,7 @@ impl Watched {
         }
         match &mut self.read {
             Read::Unknown => self.life.works(),
-            Read::Http1 { last, all } => {
+            Read::Http1 { last, all, .. } => {
                 *all = false;
                 match bytes.last_chunk() {
                     Some(chunk) => *last = *chunk,
@@ -107,14 +120,34 @@ impl Watched {
     fn look(&self) {
         match &self.read {
             Read::Unknown => {}
-            Read::Http1 { last, all } => {
-                if *all && (last.ends_with(b"\n\r\n") || last.ends_with(b"\n\n")) {
+            Read::Http1 { last, all, .. } => {
+                if *all && ends_head(last) {
                     self.life.rests();
                 } else {
                     self.life.works();
                 }
             }
             Read::Http2 { streams, .. } => streams.look(),
+        }
+    }
+
+    /// Makes what was read beyond `before` readable for the parser.
+    fn mend(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        if let Read::Http1 {
+            last,
+            target,
+            bodies,
+            ..
+        } = &mut self.read
+            && !bodies.get()
+        {
+            if ends_head(last) {
+                target.begin();
+            }
+            if let Some(mended) = target.mend(&buf.filled()[before..]) {
+                buf.set_filled(before);
+                self.prefix = mended;
+            }
         }
     }
 
@@ -131,6 +164,11 @@ impl Watched {
             Err(error) => Poll::Ready(Err(error)),
         }
     }
+}
+
+/// Whether a head ends with these bytes.
+fn ends_head(last: &[u8; 4]) -> bool {
+    last.ends_with(b"\n\r\n") || last.ends_with(b"\n\n")
 }
 
 impl AsyncRead for Watched {
@@ -152,7 +190,9 @@ impl AsyncRead for Watched {
                 self.look();
             }
             ready!(polled)?;
-        } else {
+            self.mend(buf, before);
+        }
+        if !self.prefix.is_empty() {
             let length = self.prefix.len().min(buf.remaining());
             buf.put_slice(&self.prefix[..length]);
             self.prefix.advance(length);
