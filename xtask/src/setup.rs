@@ -87,8 +87,8 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What tests need beside: PostgreSQL, which the aggregator's store is tried on as on SQLite, and clocks
-/// that jump, without which one test has nothing to try.
+/// What tests need beside: PostgreSQL, which the aggregator's store is tried on as on SQLite, and what single
+/// tests have nothing to try without: clocks that jump, and a browser.
 pub(crate) fn for_tests() -> anyhow::Result<()> {
     if !on_path("postgres") && !Path::new("/usr/lib/postgresql").is_dir() {
         let why = "the aggregator's store is tried on it, in a server of the tests' own";
@@ -97,7 +97,18 @@ pub(crate) fn for_tests() -> anyhow::Result<()> {
     if let Err(error) = faketime() {
         eprintln!("==> clocks that jump: NOT TRIED, {error:#}");
     }
+    if let Err(error) = browser() {
+        eprintln!("==> what a browser does with prefetched links: NOT TRIED, {error:#}");
+    }
     Ok(())
+}
+
+fn browser() -> anyhow::Result<()> {
+    if on_path("chromium") {
+        return Ok(());
+    }
+    let why = "a test looks at what a real browser does with links that it fetches ahead";
+    install("Chromium", &["chromium"], why)
 }
 
 /// What faults of clocks need.
