@@ -32,6 +32,7 @@ migrations! {
     6 "0006_uniqueness";
     7 "0007_clock";
     8 "0008_amounts_as_sent";
+    9 "0009_comments";
 }
 
 impl Migration {

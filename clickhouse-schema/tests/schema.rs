@@ -361,3 +361,107 @@ async fn refusals_are_counted_by_reason() {
     ];
     assert_eq!(rows(&client, &sql).await, expected);
 }
+
+/// Every table, view and column says what it means. The views that fill roll-ups are not asked.
+#[tokio::test]
+async fn every_table_and_column_has_a_comment() {
+    let data = tempfile::tempdir().expect("a directory");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    for silent in [
+        "SELECT name FROM system.tables \
+         WHERE database = 'tracking' AND comment = '' AND NOT endsWith(name, '_view')",
+        "SELECT table || '.' || name FROM system.columns \
+         WHERE database = 'tracking' AND comment = '' AND NOT endsWith(table, '_view')",
+    ] {
+        assert_eq!(rows(&client, silent).await, [] as [String; 0]);
+    }
+}
+
+/// Two edges, two currencies, a refund, a bot, and a conversion without its click.
+const VISITS_AND_SALES: [&str; 3] = [
+    "INSERT INTO clicks (id, time, campaign, affiliate, link_id, country, visitor, flags, sub1, cost, node) VALUES \
+     ('c1', now64(6) - 3000, 'spring', 'ann', 1, 'DE', 1, 0, 'x', 0.5, 1), \
+     ('c2', now64(6) - 2000, 'summer', 'ann', 2, 'DE', 1, 0, 'x', 0.5, 2), \
+     ('c3', now64(6) - 1000, 'spring', 'bob', 3, 'US', 2, 0, 'y', 1, 1), \
+     ('c4', now64(6) - 1000, 'spring', 'bob', 3, 'US', 3, 2, 'y', 1, 1), \
+     ('c5', now64(6) - 500, 'spring', 'ann', 1, 'DE', 1, 0, 'x', 0, 2)",
+    "INSERT INTO conversions (time, advertiser, click_id, kind, transaction, epoch, revision, status, payout, \
+     currency, click_time) VALUES \
+     (now64(6) - 1400, 'shop', 'c2', 'sale', 't1', 1, 1, 'approved', 10, 'USD', now64(3) - 2000), \
+     (now64(6) - 100, 'shop', 'c2', 'sale', 't1', 1, 2, 'approved', 8, 'USD', now64(3) - 2000), \
+     (now64(6) - 880, 'shop', 'c3', 'sale', 't2', 1, 1, 'approved', 4, 'EUR', now64(3) - 1000), \
+     (now64(6) - 880, 'shop', 'c3', 'sale', 't3', 1, 1, 'pending', 4, 'EUR', now64(3) - 1000)",
+    "INSERT INTO conversions (time, advertiser, click_id, kind, transaction, epoch, revision, status, payout, \
+     currency, click_time) VALUES \
+     (now64(6) - 60, 'late', 'c9', 'lead', '', 1, 1, 'rejected', 1, 'USD', now64(3) - 120)",
+];
+
+/// The queries of docs/analysts.md under their headings.
+fn documented_queries() -> Vec<(&'static str, &'static str)> {
+    let text = include_str!("../../docs/analysts.md");
+    let sections = text.split("\n### ").skip(1);
+    let query = |section: &'static str| {
+        let (heading, rest) = section.split_once('\n').expect("a heading");
+        let (_, rest) = rest.split_once("```sql\n").expect("a query");
+        let (sql, _) = rest.split_once("```").expect("an end");
+        (heading, sql)
+    };
+    sections.map(query).collect()
+}
+
+#[tokio::test]
+async fn documented_queries_answer_their_questions() {
+    let data = tempfile::tempdir().expect("a directory");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    for sql in VISITS_AND_SALES {
+        client.query(sql).execute().await.expect(sql);
+    }
+    let expected: [(&str, &str, &[&str]); 10] = [
+        (
+            "What does a click earn",
+            "*",
+            &["summer|USD|1|1|100|8|8", "spring|EUR|3|1|33.33|4|1.3333"],
+        ),
+        (
+            "How much is earned each day",
+            "currency, sum(sales), sum(revenue)",
+            &["EUR|1|4", "USD|1|8"],
+        ),
+        ("Which sub1", "*", &["x|3|1|8|7", "y|1|1|0|-1"]),
+        ("How long from click", "*", &["shop|3|2|10"]),
+        ("Which share", "*", &["shop|2|0|1|100", "late|0|1|0|0"]),
+        (
+            "How many different visitors",
+            "*",
+            &["ann|3|3|1", "bob|1|1|1"],
+        ),
+        ("What was taken back", "*", &["shop|USD|1|2"]),
+        ("Where do bots", "*", &["US|1|50"]),
+        (
+            "Which conversions have no click",
+            "advertiser, conversions, example",
+            &["late|1|c9"],
+        ),
+        (
+            "Which campaigns does",
+            "*",
+            &["spring|1|1", "spring > summer > spring|1|1"],
+        ),
+    ];
+    let documented = documented_queries();
+    assert_eq!(documented.len(), expected.len());
+    for ((heading, sql), (question, columns, answer)) in documented.into_iter().zip(expected) {
+        assert!(heading.starts_with(question), "{heading}");
+        let by = if columns.contains("sum(") {
+            "GROUP BY currency ORDER BY currency"
+        } else {
+            ""
+        };
+        let sql = format!("SELECT {columns} FROM ({sql}) {by}");
+        assert_eq!(rows(&client, &sql).await, answer, "{heading}");
+    }
+}
