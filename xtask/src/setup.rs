@@ -87,12 +87,17 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What tests need beside: PostgreSQL, which the aggregator's store is tried on as on SQLite, and what single
-/// tests have nothing to try without: clocks that jump, and a browser.
+/// What tests need beside: PostgreSQL, which the aggregator's store is tried on as on SQLite; nginx and HAProxy,
+/// which are documented in front of an edge; and what single tests have nothing to try without: clocks that jump,
+/// and a browser.
 pub(crate) fn for_tests() -> anyhow::Result<()> {
     if !on_path("postgres") && !Path::new("/usr/lib/postgresql").is_dir() {
         let why = "the aggregator's store is tried on it, in a server of the tests' own";
         install("PostgreSQL", &["postgresql"], why)?;
+    }
+    if !on_path("nginx") || !on_path("haproxy") {
+        let why = "the documented configurations of proxies are tried in front of an edge";
+        install("nginx and HAProxy", &["nginx", "haproxy"], why)?;
     }
     if let Err(error) = faketime() {
         eprintln!("==> clocks that jump: NOT TRIED, {error:#}");

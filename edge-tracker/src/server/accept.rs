@@ -214,6 +214,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, open: Open, limits: Limits) 
     match connection::serve(stream, peer, &open.path, life, limits).await {
         Ok(()) => {}
         Err(Ended::Refused(refusal)) => open.path.metrics().refused(refusal),
+        Err(Ended::Idle) => {}
         Err(Ended::MadeRoom) => open.path.metrics().shed(Shed::IdleConnection),
     }
 }

@@ -79,6 +79,8 @@ pub(super) enum Ended {
     Refused(Refusal),
     /// It was idle, and another was to have its place.
     MadeRoom,
+    /// It was idle for as long as it may be: a client or proxy kept it open for later.
+    Idle,
 }
 
 impl From<Refusal> for Ended {
@@ -277,7 +279,7 @@ impl Life {
     ) -> Result<Option<F::Output>, Ended> {
         std::future::poll_fn(|cx: &mut Context<'_>| {
             match self.end.take() {
-                Some(End::TooSlow) => return Poll::Ready(Err(Refusal::TooSlow.into())),
+                Some(End::TooSlow) => return Poll::Ready(Err(self.overdue())),
                 Some(End::Stopping) => return Poll::Ready(Ok(None)),
                 Some(End::MakeRoom) => {
                     self.had_its_turn();
@@ -298,7 +300,7 @@ impl Life {
     ) -> Result<C::Output, Ended> {
         std::future::poll_fn(|cx: &mut Context<'_>| {
             match self.end.take() {
-                Some(End::TooSlow) => return Poll::Ready(Err(Refusal::TooSlow.into())),
+                Some(End::TooSlow) => return Poll::Ready(Err(self.overdue())),
                 Some(End::Stopping) => conversation.as_mut().finish(),
                 Some(End::MakeRoom) => {
                     self.had_its_turn();
@@ -311,6 +313,15 @@ impl Life {
             self.unless_it_made_room(conversation.as_mut().poll(cx))
         })
         .await
+    }
+
+    /// How it ends that has been of no use for too long: nothing is refused between requests.
+    fn overdue(&self) -> Ended {
+        if self.is_idle.get() && !self.is_blocked.get() {
+            Ended::Idle
+        } else {
+            Refusal::TooSlow.into()
+        }
     }
 
     /// What came in before it was asked to go has been read and answered by now: if it is idle all

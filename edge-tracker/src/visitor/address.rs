@@ -9,6 +9,7 @@ use http::{HeaderName, header};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// No more hops than this are walked back.
 const MAX_HOPS: usize = 32;
@@ -39,10 +40,12 @@ pub enum ForwardedHeader {
 }
 
 /// Finds the client's address behind the proxies that are trusted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct ClientAddress {
     trusted: Vec<IpNet>,
     header: ForwardedHeader,
+    /// Whether an operator was told of a proxy that is not trusted.
+    warned: AtomicBool,
 }
 
 /// The network of an address: a /24 of IPv4, a /48 of IPv6.
@@ -92,7 +95,11 @@ impl ClientAddress {
     /// Believes what peers within `trusted` write into `header`; with no ranges, nobody.
     #[must_use]
     pub fn new(trusted: Vec<IpNet>, header: ForwardedHeader) -> Self {
-        Self { trusted, header }
+        Self {
+            trusted,
+            header,
+            warned: AtomicBool::new(false),
+        }
     }
 
     /// Whether `address` is a trusted proxy's.
@@ -118,9 +125,12 @@ impl ClientAddress {
     /// header line, and ends at whatever is not an address (`unknown`, `_hidden`, garbage): left of
     /// it anything may be the visitor's invention. The last good address is then the answer.
     #[must_use]
-    pub fn resolve<'l>(&self, peer: IpAddr, lines: impl Iterator<Item = &'l [u8]>) -> IpAddr {
+    pub fn resolve<'l>(&self, peer: IpAddr, mut lines: impl Iterator<Item = &'l [u8]>) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.is_trusted(client) {
+            if self.trusted.is_empty() && lines.next().is_some() {
+                self.warn_of_proxy(client);
+            }
             return client;
         }
         let mut budget = MAX_HEADER_BYTES;
@@ -141,12 +151,33 @@ impl ClientAddress {
         client
     }
 
+    /// A private peer that says whom it was asked by is a proxy, most likely: without a word about it all
+    /// visitors would have its address, and be one visitor.
+    fn warn_of_proxy(&self, peer: IpAddr) {
+        if is_internal(peer) && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %peer,
+                header = %self.header(),
+                "a private address sends a forwarding header and http.trusted_proxies is empty, so that all its \
+                 visitors count as one; if it is a proxy of yours, name it in http.trusted_proxies (docs/proxies.md)"
+            );
+        }
+    }
+
     fn address_in(&self, element: &[u8]) -> Option<IpAddr> {
         let element = std::str::from_utf8(element).ok()?.trim();
         match self.header {
             ForwardedHeader::XForwardedFor => parse_node(element),
             ForwardedHeader::Forwarded => parse_node(forwarded_for(element)?),
         }
+    }
+}
+
+/// Whether no visitor from outside has this address.
+fn is_internal(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(it) => it.is_private() || it.is_loopback() || it.is_link_local(),
+        IpAddr::V6(it) => it.is_unique_local() || it.is_loopback() || it.is_unicast_link_local(),
     }
 }
 
