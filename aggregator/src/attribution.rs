@@ -2,11 +2,12 @@
 //! campaign, affiliate) for longer than the clicks themselves.
 
 use crate::ingest::Phase;
+use crate::metrics::Maker;
 use crate::outgoing::next_search;
 use crate::settings;
 use crate::sink::{Clicks, SinkError};
 use crate::store::{AwaitedClick, ClickSearch, Ledger, LedgerError, within};
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, Registry};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,14 +48,12 @@ impl Attributor {
         ledger: Arc<Ledger>,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
-        let searches = IntCounterVec::new(
-            Opts::new(
-                "aggregator_attributions_total",
-                "Look-ups of clicks that conversions are due to, by outcome.",
-            ),
-            &["outcome"],
+        let searches = Maker(registry).counters_of(
+            "aggregator_attributions_total",
+            "Look-ups of clicks that conversions are due to, by outcome.",
+            "outcome",
+            ["attributed", "not_found", "given_up"],
         )?;
-        registry.register(Box::new(searches.clone()))?;
         Ok(Self {
             clickhouse,
             ledger,

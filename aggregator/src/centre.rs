@@ -34,8 +34,8 @@ pub struct Centre<S: Storage> {
     pipeline: Pipeline<S>,
     recovered: Recovered,
     size: BlockSize,
-    /// Held for as long as anything may be written.
-    lock: S::Lock,
+    /// Of data directory and store's directory; held for as long as anything may be written.
+    locks: [S::Lock; 2],
 }
 
 impl<S: Storage> fmt::Debug for Centre<S> {
@@ -73,7 +73,10 @@ impl<S: Storage> Centre<S> {
     /// When the folder can't be used.
     pub fn open(storage: S, settings: &Settings, registry: &Registry) -> Result<Self, StartError> {
         let metrics = Metrics::new(registry)?;
-        let lock = lock::lock(&storage, &settings.data_dir)?;
+        let locks = [
+            lock::lock(&storage, &settings.data_dir)?,
+            lock::lock(&storage, &settings.store_dir())?,
+        ];
         let unusable = |error: StoreError| StartError::Data(error.to_string());
         let (store, recovered) =
             Store::open(storage.clone(), &settings.spool_dir()).map_err(unusable)?;
@@ -124,7 +127,7 @@ impl<S: Storage> Centre<S> {
             pipeline,
             recovered,
             size: block_size(settings),
-            lock,
+            locks,
         })
     }
 
@@ -158,7 +161,7 @@ impl<S: Storage> Centre<S> {
             pipeline,
             recovered,
             size,
-            lock: _lock,
+            locks: _locks,
             // Without it the phase could not change, and nobody would be told.
             phase: _phase,
             ..

@@ -13,19 +13,25 @@ pub(crate) enum Need {
     ReportTables,
     /// The SQL store that evaluates conversions and identity checks.
     Store,
+    /// The way to that store.
+    StoreConnection,
 }
 
+/// Clicks are stored meanwhile.
+const REPORTS_WAIT: &str = "reports wait for the store";
+
 /// The needs in the order they are reported in, each with its name.
-const NEEDS: [(Need, &str); 4] = [
+const NEEDS: [(Need, &str); 5] = [
     (Need::Disk, "data_dir"),
     (Need::ClickHouse, "ClickHouse"),
     (Need::ReportTables, "ClickHouse, for reports"),
-    (Need::Store, "store"),
+    (Need::Store, REPORTS_WAIT),
+    (Need::StoreConnection, REPORTS_WAIT),
 ];
 
 /// What is missing of each need.
 #[derive(Debug, Default)]
-pub(crate) struct Health([Mutex<Option<String>>; 4]);
+pub(crate) struct Health([Mutex<Option<String>>; 5]);
 
 impl Health {
     pub(crate) fn starting() -> Self {

@@ -61,8 +61,10 @@ struct State {
     waiting: FairQueue,
     /// Charged for batches that wait, and that are in blocks which ClickHouse does not have yet…
     held_bytes: usize,
-    /// …and how many of these there are of each edge.
+    /// …how many of these there are of each edge…
     held_batches: BTreeMap<u16, usize>,
+    /// …and how many events of each lane they have.
+    held_events: BTreeMap<LaneKey, u64>,
 }
 
 impl Intake {
@@ -216,6 +218,15 @@ impl Intake {
         self.lock().lanes.state(key)
     }
 
+    /// Events of a lane that were accepted and that ClickHouse does not have.
+    pub(crate) fn held_events(&self, key: LaneKey) -> u64 {
+        self.lock()
+            .held_events
+            .get(&key)
+            .copied()
+            .unwrap_or_default()
+    }
+
     /// Waits until ClickHouse has taken another block than it had when this was called.
     pub(crate) fn taken(&self) -> Notified<'_> {
         self.taken.notified()
@@ -249,10 +260,17 @@ impl State {
     fn hold(&mut self, entry: &Entry) {
         self.held_bytes += charge(entry);
         *self.held_batches.entry(entry.key.node).or_default() += 1;
+        *self.held_events.entry(entry.key).or_default() += events_of(entry);
     }
 
     fn let_go(&mut self, entry: &Entry) {
         self.held_bytes = self.held_bytes.saturating_sub(charge(entry));
+        if let Some(events) = self.held_events.get_mut(&entry.key) {
+            *events = events.saturating_sub(events_of(entry));
+            if *events == 0 {
+                self.held_events.remove(&entry.key);
+            }
+        }
         let node = entry.key.node;
         if let Some(batches) = self.held_batches.get_mut(&node) {
             *batches = batches.saturating_sub(1);
@@ -261,6 +279,13 @@ impl State {
             }
         }
     }
+}
+
+/// The events of a batch, without those that an earlier one had.
+fn events_of(entry: &Entry) -> u64 {
+    let header = &entry.header;
+    let skipped = (entry.skip_through + 1).saturating_sub(header.first);
+    u64::from(header.events).saturating_sub(skipped)
 }
 
 /// What a batch is charged for: its payload, but no less than its frames could be compressed to if they were

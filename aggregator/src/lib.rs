@@ -8,6 +8,7 @@
 mod attribution;
 mod blocks;
 mod centre;
+mod check;
 mod click;
 mod currency;
 mod explain;
@@ -25,6 +26,7 @@ mod lock;
 mod maintenance;
 mod metrics;
 mod outgoing;
+mod pages;
 mod pipeline;
 mod report;
 mod report_queue;
@@ -33,17 +35,19 @@ mod set_aside;
 pub mod settings;
 mod sink;
 mod store;
+mod store_watch;
 mod verification;
 
 pub use centre::{Centre, Edges};
+pub use check::check;
 pub use fatal::FatalError;
 pub use history::{EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, SpoolClaim};
 pub use lock::DirectoryInUse;
-pub use maintenance::{MaintenanceError, backup, rebuild_store, restore};
-pub use outgoing::{OutgoingError, SubscriptionsError, check as check_postbacks};
+pub use maintenance::{MaintenanceError, backup, copy_store, rebuild_store, restore};
+pub use outgoing::{OutgoingError, SubscriptionsError};
 pub use running::{Running, StartError, start};
 #[doc(hidden)]
 pub use sink::DecodedClicks;
 pub use sink::{ClickHouse, Columns, Database, SinkError, Tables};
 pub use store::{Rebuilt, StoreUrlError};
-pub use verification::{ReportsError, check as check_reports};
+pub use verification::ReportsError;

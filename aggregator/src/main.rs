@@ -21,7 +21,7 @@ struct Cli {
 enum Command {
     /// Runs until asked to stop (SIGTERM or SIGINT); says on standard output where it listens.
     Serve(Config),
-    /// Reads the settings and the files they name, says what is wrong, and ends.
+    /// Reads the settings and every file that serving would read, says all that is wrong, and ends.
     Check(Config),
     /// Copies the store, reports that are not evaluated yet, the settings file, certificates, passwords and
     /// `postbacks.toml` to a new directory, while the aggregator runs.
@@ -43,12 +43,21 @@ enum Command {
     },
     /// Makes the store again from ClickHouse, or brings one up to date that was restored by other means.
     RebuildStore(Config),
+    /// What is done with the store while no aggregator runs.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Makes a certificate authority: its certificate and its key.
     CreateAuthority(issue::CreateAuthority),
     /// Issues the certificate with which one edge node authenticates itself.
     IssueEdgeCertificate(issue::IssueEdge),
     /// Issues the certificate with which an aggregator authenticates itself.
     IssueAggregatorCertificate(issue::Issue),
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Copies the store in SQLite's file to the empty PostgreSQL that `store.url` names, and sets the file aside.
+    Copy(Config),
 }
 
 #[derive(Args)]
@@ -85,21 +94,12 @@ fn main() -> anyhow::Result<()> {
                 rebuilt.conversions, rebuilt.checks, rebuilt.postbacks
             )])
         }
+        Command::Store(StoreCommand::Copy(Config { config })) => report(&block_on(
+            aggregator::copy_store(&settings::read(&config)?),
+        )?),
         Command::Check(Config { config }) => {
-            let settings = settings::read(&config)?;
-            settings.clickhouse.login()?;
-            settings.clickhouse.authorities()?;
-            settings.tls.check()?;
-            settings
-                .outgoing
-                .as_ref()
-                .map_or(Ok(()), aggregator::check_postbacks)?;
-            settings
-                .reports
-                .as_ref()
-                .map_or(Ok(()), aggregator::check_reports)?;
-            println!("{}: no mistakes found", config.display());
-            Ok(())
+            let findings = block_on(async { anyhow::Ok(aggregator::check(&config).await) })?;
+            Ok(findings.report()?)
         }
         Command::CreateAuthority(command) => command.run(),
         Command::IssueEdgeCertificate(command) => command.run(),
@@ -127,6 +127,7 @@ fn report(lines: &[String]) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: settings::Settings) -> anyhow::Result<()> {
+    daemon::stop::ignore_hangups().context("signals can't be listened to")?;
     let mut running = aggregator::start(settings).await?;
     let (listening, admin) = (running.listening(), running.admin());
     let mut stdout = std::io::stdout();

@@ -6,7 +6,7 @@ mod copies;
 use crate::lock::{self, DirectoryInUse};
 use crate::settings::Settings;
 use crate::sink::{Database, SinkError};
-use crate::store::{EstablishError, Ledger, LedgerError, Place, Rebuild, Rebuilt};
+use crate::store::{self, EstablishError, Ledger, LedgerError, Place, Rebuild, Rebuilt};
 use copies::Copies;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -83,6 +83,37 @@ pub async fn rebuild_store(settings: &Settings) -> Result<Rebuilt, MaintenanceEr
     Ok(established.rebuilt.unwrap_or_default())
 }
 
+/// Moves the store from SQLite's file to the PostgreSQL that the settings name by now. Says what was copied.
+///
+/// # Errors
+/// When there is nothing to move, PostgreSQL holds a store already, or an aggregator runs.
+pub async fn copy_store(settings: &Settings) -> Result<Vec<String>, MaintenanceError> {
+    let _lock = lock::lock(&Disk, &settings.data_dir)?;
+    let file = settings.store_file();
+    if settings.store.url.is_none() {
+        let why = "the store is copied to PostgreSQL: name it in [store] url";
+        return Err(MaintenanceError::Store(why.to_owned()));
+    }
+    if !file.exists() {
+        return Err(MaintenanceError::Missing {
+            path: file,
+            remedy: "there is no store in SQLite that could be copied",
+        });
+    }
+    let copied = store::copy_store(&file, &Place::of(settings)).await?;
+    let aside = file.with_extension("sqlite.copied");
+    std::fs::rename(&file, &aside).map_err(|cause| MaintenanceError::File {
+        path: file.clone(),
+        cause,
+    })?;
+    let rows = copied.into_iter();
+    let mut done: Vec<String> = rows
+        .map(|(table, rows)| format!("{table}: {rows} rows"))
+        .collect();
+    done.push(format!("{} is {} now", file.display(), aside.display()));
+    Ok(done)
+}
+
 /// Copies to the new directory `to` what can't be had again: the store, reports that are not evaluated yet, the
 /// settings file, certificates, passwords and `postbacks.toml`. Neither the files of `[reports]`, which edges have as
 /// well, nor the visitor salt, which must not be kept. Says what was copied and what is left to do.
@@ -111,7 +142,7 @@ pub async fn backup(
             "PostgreSQL is not copied: run pg_dump --format=custom --file={} with the connection of [store] url",
             to.join("store.pgdump").display()
         ),
-        None => copy_store(settings, &to.join(STORE_FILE)).await?,
+        None => back_up_store(settings, &to.join(STORE_FILE)).await?,
     }];
     copies.add_named(config)?;
     for file in named_files(settings)? {
@@ -169,7 +200,7 @@ pub async fn restore(settings: &Settings, from: &Path) -> Result<Vec<String>, Ma
     Ok(done)
 }
 
-async fn copy_store(settings: &Settings, to: &Path) -> Result<String, MaintenanceError> {
+async fn back_up_store(settings: &Settings, to: &Path) -> Result<String, MaintenanceError> {
     let file = settings.store_dir().join(STORE_FILE);
     if !file.exists() {
         return Err(MaintenanceError::Missing {

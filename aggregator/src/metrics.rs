@@ -1,6 +1,7 @@
 //! Every number the aggregator shows, with its name and unit.
 
-use event_shipping::{LaneKey, LaneState};
+use crate::sink::QUARANTINE_REASONS;
+use event_shipping::{LaneKey, LaneState, RefuseCode};
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -80,6 +81,22 @@ impl Maker<'_> {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
+    /// Counters whose series are all there from the start: one that is absent until its first event hides the
+    /// step from 0 to 1 from alerts.
+    pub(crate) fn counters_of<'a>(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = &'a str>,
+    ) -> prometheus::Result<IntCounterVec> {
+        let counters = self.counters(name, help, &[label])?;
+        for value in values {
+            counters.with_label_values(&[value]);
+        }
+        Ok(counters)
+    }
+
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
         self.register(Histogram::with_opts(options))
@@ -104,13 +121,14 @@ impl Metrics {
             )?,
             lag: make.gauges(
                 "aggregator_lane_lag",
-                "Sequences of a lane accepted but not in ClickHouse yet.",
+                "Events of a lane accepted but not in ClickHouse yet.",
                 lane,
             )?,
-            batches: make.counters(
+            batches: make.counters_of(
                 "aggregator_batches_total",
                 "Batches by what became of them.",
-                &["verdict"],
+                "verdict",
+                ["accepted", "duplicate", "overlap"],
             )?,
             batch_bytes: make.counter(
                 "aggregator_batch_bytes_total",
@@ -136,29 +154,27 @@ impl Metrics {
                 "From an event's time to the moment ClickHouse had its block.",
                 FRESHNESS_SECONDS,
             )?,
-            refused: make.counters(
+            refused: make.counters_of(
                 "aggregator_refused_total",
                 "Connections refused or ended, by reason.",
-                &["reason"],
+                "reason",
+                ["handshake", "handshake_busy"]
+                    .into_iter()
+                    .chain(RefuseCode::ALL.iter().map(|code| code.reason())),
             )?,
-            quarantined: make.counters(
+            quarantined: make.counters_of(
                 "aggregator_quarantined_total",
                 "Events or batches set aside because they can't be decoded, by reason.",
-                &["reason"],
+                "reason",
+                QUARANTINE_REASONS,
             )?,
-            claims: {
-                let claims = make.counters(
-                    "aggregator_lane_claims_total",
-                    "Lanes of which an edge says that more was acknowledged than is known here: accepted of \
-                     unknown lanes, ignored of known ones.",
-                    &["outcome"],
-                )?;
-                // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
-                for outcome in ["accepted", "ignored"] {
-                    claims.with_label_values(&[outcome]);
-                }
-                claims
-            },
+            claims: make.counters_of(
+                "aggregator_lane_claims_total",
+                "Lanes of which an edge says that more was acknowledged than is known here: accepted of \
+                 unknown lanes, ignored of known ones.",
+                "outcome",
+                ["accepted", "ignored"],
+            )?,
             lanes: make.register(IntGauge::new(
                 "aggregator_lanes",
                 "Lanes that are known, as of the last Hello.",
@@ -193,8 +209,8 @@ impl Metrics {
         self.lanes.set(i64::try_from(lanes).unwrap_or(i64::MAX));
     }
 
-    /// Shows where a lane stands.
-    pub(crate) fn lane(&self, key: LaneKey, state: LaneState) {
+    /// Shows where a lane stands, of which so many events wait for ClickHouse.
+    pub(crate) fn lane(&self, key: LaneKey, state: LaneState, waiting: u64) {
         let (node, lane) = (key.node.to_string(), key.lane.to_string());
         let labels = [node.as_str(), lane.as_str()];
         let shown = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -204,8 +220,6 @@ impl Metrics {
         self.taken
             .with_label_values(&labels)
             .set(shown(state.taken));
-        self.lag
-            .with_label_values(&labels)
-            .set(shown(state.received.saturating_sub(state.taken)));
+        self.lag.with_label_values(&labels).set(shown(waiting));
     }
 }

@@ -11,7 +11,6 @@ mod courier;
 mod message;
 mod metrics;
 mod pace;
-mod page;
 mod reach;
 mod redirect;
 mod subscriptions;
@@ -20,7 +19,6 @@ mod tests;
 
 pub(crate) use courier::Courier;
 pub(crate) use pace::next_search;
-pub(crate) use page::page;
 pub use subscriptions::SubscriptionsError;
 
 use crate::settings;
@@ -32,7 +30,7 @@ use thiserror::Error;
 ///
 /// # Errors
 /// When it can't be used.
-pub fn check(settings: &settings::Outgoing) -> Result<(), SubscriptionsError> {
+pub(crate) fn check(settings: &settings::Outgoing) -> Result<(), SubscriptionsError> {
     Watched::read(&settings.postbacks).map(drop)
 }
 

@@ -6,13 +6,17 @@ use crate::fatal::FatalError;
 use crate::fleet::Fleet;
 use crate::ingest::{self, Certificates, Phase};
 use crate::lock::DirectoryInUse;
-use crate::outgoing::{self, Courier, OutgoingError};
+use crate::outgoing::{Courier, OutgoingError};
+use crate::pages;
 use crate::set_aside;
 use crate::settings::Settings;
+use crate::store::holds_state;
+use crate::store_watch::StoreWatch;
 use crate::verification::ReportsError;
 use event_shipping::tls::{self, Files, Role, Subject};
 use prometheus::Registry;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Disk;
@@ -49,6 +53,12 @@ pub enum StartError {
     /// The visitor salt can't be used.
     #[error("[data_dir] {0}")]
     VisitorSalt(#[from] visitor_salt::SaltFileError),
+    /// The store is elsewhere now, and the old one would be forgotten.
+    #[error(
+        "[store] url names PostgreSQL, but {} holds a store: move it with `aggregator store copy`, or, if it \
+         is not needed, move the file away", .0.display()
+    )]
+    StoreLeftBehind(PathBuf),
     /// Metrics can't be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -81,12 +91,16 @@ pub struct Running {
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     daemon::private::restrict_directory(&settings.data_dir);
     let registry = Registry::new();
+    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    daemon::process_metrics::register(&registry, name, version)?;
+    require_one_store(&settings).await?;
     let retention = set_aside::retention(&settings, &registry)?;
     let mut centre = Centre::open(Disk, &settings, &registry)?;
     let clock = Arc::clone(&centre.clock);
     let fleet = Arc::new(Fleet::open(&settings, Arc::clone(&clock))?);
     centre.shared.fleet = Some(Arc::clone(&fleet));
-    tls::load_or_create(&settings.tls.dir, &Subject::Aggregator)?;
+    let (dir, development) = (&settings.tls.dir, settings.tls.development);
+    tls::open(dir, &Subject::Aggregator, development)?;
     let files = Files::of(&settings.tls.dir, Role::Aggregator);
     let (certificates, identity) = Certificates::load(files, centre.shared.connections.clone())?;
     let listen = |what, addr| move |cause| StartError::Listen { what, addr, cause };
@@ -98,6 +112,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let courier = Courier::new(&settings, centre.ledger(), Arc::clone(&clock), &registry)?;
     let attributor = Attributor::new(settings.clickhouse.clone(), centre.ledger(), &registry)?;
     let ledger = centre.ledger();
+    let store_watch = StoreWatch::new(centre.ledger(), Arc::clone(&centre.health), &registry)?;
     let admin = daemon::admin::serve(
         settings.admin_listen,
         registry,
@@ -105,7 +120,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             Some(problem) => Err(format!("clock: {problem}")),
             None => health.check(),
         },
-        move |path, query| outgoing::page(&ledger, path, query),
+        move |request| pages::page(&ledger, request),
     )
     .await
     .map_err(listen("admin_listen", settings.admin_listen))?;
@@ -114,6 +129,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let courier = courier.map(|courier| tokio::spawn(courier.run(phase.subscribe())));
     tokio::spawn(fleet.watch(centre.shared.metrics.clone(), phase.subscribe()));
     let attributor = tokio::spawn(attributor.run(phase.subscribe()));
+    tokio::spawn(store_watch.run(phase.subscribe()));
     let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone(), certificates));
     let pipeline = Some(tokio::spawn(centre.serve(settings.clickhouse)));
     Ok(Running {
@@ -126,6 +142,19 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         ingest,
         retention,
     })
+}
+
+/// Conversions, due postbacks and tiers in a file that PostgreSQL took the place of would be gone in silence.
+pub(crate) async fn require_one_store(settings: &Settings) -> Result<(), StartError> {
+    let file = settings.store_file();
+    if settings.store.url.is_none() || !file.exists() {
+        return Ok(());
+    }
+    let unreadable = |error| StartError::Data(format!("{}: {error}", file.display()));
+    match holds_state(&file).await.map_err(unreadable)? {
+        true => Err(StartError::StoreLeftBehind(file)),
+        false => Ok(()),
+    }
 }
 
 impl Running {

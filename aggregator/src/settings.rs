@@ -4,12 +4,14 @@ mod transport;
 
 pub(crate) use transport::{Transport, is_loopback};
 
-use crate::store::{StoreUrlError, check_url, has_password};
+use crate::store::{StoreUrlError, check_url, has_password, resolve_files};
 use daemon::clock::ClockSettings;
 use daemon::files::{PrivateFileError, read_private, require_private};
 use daemon::retention::RetentionSettings;
-use daemon::settings::{ByteSize, Period, SettingsError, Within, load};
-use event_shipping::tls::{self, Files, Role, TlsError};
+use daemon::settings::{
+    ByteSize, NamesFiles, Period, SettingsError, Within, directory_of, load_resolved,
+};
+use event_shipping::tls::{self, Files, Role, Subject, TlsError};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -75,9 +77,12 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// The directory of `ca.pem`, `aggregator.pem`, `aggregator.key` and, if there is one,
-    /// `revoked.txt`. When it does not exist, the authority in the directory `authority` beside it
-    /// issues a development certificate.
+    /// `revoked.txt`.
     pub dir: PathBuf,
+    /// Whether the authority in the directory `authority` beside `dir`, made when absent, issues a
+    /// certificate where there is none.
+    #[serde(default)]
+    pub development: bool,
 }
 
 /// Where ClickHouse is and who we are there.
@@ -311,22 +316,61 @@ pub enum InvalidSettings {
     },
 }
 
-/// Reads and checks the settings file. Files of secrets are read later, by [`ClickHouse::login`].
+impl NamesFiles for Settings {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let reports = self.reports.as_mut().map(|it| {
+            let optional = it.variables.iter_mut().chain(&mut it.links);
+            [&mut it.advertisers, &mut it.secrets]
+                .into_iter()
+                .chain(optional)
+        });
+        [&mut self.data_dir, &mut self.tls.dir]
+            .into_iter()
+            .chain(&mut self.clickhouse.ca_file)
+            .chain(&mut self.clickhouse.password_file)
+            .chain(&mut self.clickhouse.credentials)
+            .chain(&mut self.store.dir)
+            .chain(self.outgoing.as_mut().map(|it| &mut it.postbacks))
+            .chain(reports.into_iter().flatten())
+            .collect()
+    }
+}
+
+/// Reads and checks the settings file; relative paths in it start from its directory. Files of secrets are read later, by [`ClickHouse::login`].
 ///
 /// # Errors
 /// When it can't be read, or holds an unknown key or a value out of bounds.
 pub fn read(path: &Path) -> Result<Settings, InvalidSettings> {
-    let settings: Settings = load(path)?;
-    settings.clickhouse.check()?;
-    settings.store.check()?;
-    settings.check_instance()?;
-    if settings.holds_password() {
-        require_private(path)?;
+    let settings = load(path)?;
+    match settings.mistakes(path).into_iter().next() {
+        None => Ok(settings),
+        Some(mistake) => Err(mistake),
     }
+}
+
+/// As [`read`], without a look at what no single key can tell.
+pub(crate) fn load(path: &Path) -> Result<Settings, SettingsError> {
+    let mut settings: Settings = load_resolved(path)?;
+    settings.store.resolve(&directory_of(path)?);
     Ok(settings)
 }
 
 impl Settings {
+    /// Everything that no single key of the file at `path` can tell.
+    pub(crate) fn mistakes(&self, path: &Path) -> Vec<InvalidSettings> {
+        let is_exposed = || match self.holds_password() {
+            true => require_private(path).map_err(Into::into),
+            false => Ok(()),
+        };
+        let checks = [
+            self.clickhouse.check(),
+            self.store.check(),
+            self.check_instance(),
+            is_exposed(),
+        ];
+        checks.into_iter().filter_map(Result::err).collect()
+    }
+
     fn check_instance(&self) -> Result<(), InvalidSettings> {
         let usable = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if (1..=64).contains(&self.instance.len()) && self.instance.bytes().all(usable) {
@@ -346,17 +390,24 @@ impl Settings {
         let named = self.store.dir.clone();
         named.unwrap_or_else(|| self.data_dir.join("store"))
     }
+
+    /// SQLite's file, whether or not it is used.
+    pub(crate) fn store_file(&self) -> PathBuf {
+        self.store_dir().join("store.sqlite")
+    }
 }
 
 impl Tls {
-    /// Reads the certificates, if they are there already.
+    /// Reads the certificates, unless they are made at the first start.
     ///
     /// # Errors
-    /// When they can't be used.
+    /// When they are absent or can't be used.
     pub fn check(&self) -> Result<(), TlsError> {
-        if self.dir.exists() {
-            tls::load(&Files::of(&self.dir, Role::Aggregator))?.server_config()?;
+        if self.development && !self.dir.exists() {
+            return Ok(());
         }
+        tls::require_present(&self.dir, &Subject::Aggregator)?;
+        tls::load(&Files::of(&self.dir, Role::Aggregator))?.server_config()?;
         Ok(())
     }
 }
@@ -370,6 +421,13 @@ impl Settings {
 }
 
 impl Store {
+    /// The files that the URL names, too, start from `directory`.
+    fn resolve(&mut self, directory: &Path) {
+        if let Some(Secret(url)) = &mut self.url {
+            *url = resolve_files(url, directory);
+        }
+    }
+
     fn check(&self) -> Result<(), InvalidSettings> {
         match &self.url {
             Some(url) => Ok(check_url(url.reveal(), self.allow_plaintext)?),

@@ -16,6 +16,7 @@ pub(crate) use clicks::Clicks;
 pub use columns::Columns;
 pub use connection::ClickHouse;
 pub use database::{Database, SinkError, Tables};
+pub(crate) use decode::QUARANTINE_REASONS;
 #[doc(hidden)]
 pub use measured::DecodedClicks;
 pub(crate) use prepared::{Prepared, Preparer};

@@ -8,24 +8,27 @@ mod affiliates;
 mod applied;
 mod clicks;
 mod conversions;
+mod copy;
 mod epoch;
 mod evaluation;
 mod limits;
 mod outbox;
 mod rebuild;
 mod sql;
+mod standing;
 mod steady;
 #[cfg(test)]
 mod tests;
 mod url;
 
 pub(crate) use clicks::{AwaitedClick, ClickSearch};
+pub(crate) use copy::{copy as copy_store, holds_state};
 pub(crate) use epoch::{Epoch, EstablishError, Rebuild};
 pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, ReceiverIs, Sale, Search};
 pub use rebuild::Rebuilt;
 
 pub use url::StoreUrlError;
-pub(crate) use url::{check as check_url, has_password};
+pub(crate) use url::{check as check_url, has_password, resolve_files};
 
 use crate::report::{Placed, Verdict};
 use crate::settings::Settings;
@@ -58,6 +61,9 @@ pub(crate) enum LedgerError {
     /// Only a file can be copied.
     #[error("PostgreSQL's tables are copied with pg_dump")]
     NoFile,
+    /// A store is copied to where none is.
+    #[error("the database of [store] url holds a store already; name an empty one")]
+    Occupied,
     /// Its tables could not be made or brought up to date.
     #[error("migrations: {0}; if the store is newer than this aggregator, upgrade the aggregator")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -88,7 +94,7 @@ impl Place {
     pub(crate) fn of(settings: &Settings) -> Self {
         match &settings.store.url {
             Some(url) => Self::Url(url.reveal().to_owned()),
-            None => Self::File(settings.store_dir().join("store.sqlite")),
+            None => Self::File(settings.store_file()),
         }
     }
 }
@@ -209,10 +215,22 @@ impl Ledger {
         pool.await?.copy_to(to).await
     }
 
+    /// Whether the database answers.
+    pub(crate) async fn ping(&self) -> Result<(), LedgerError> {
+        let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
+        pool.await?.ping().await
+    }
+
     async fn begin(&self) -> Result<Tx, LedgerError> {
         let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
         pool.await?.begin().await
     }
+}
+
+/// Microseconds since 1970 as people write a time (RFC 3339, UTC, whole seconds).
+fn rfc3339(micros: i64) -> String {
+    let seconds = micros.div_euclid(1_000_000);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
 /// Gives up `work` on the store that takes too long: the way to it may have broken without a word.

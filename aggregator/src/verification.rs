@@ -8,12 +8,14 @@ mod files;
 mod unproven;
 
 pub(crate) use evidence::{Evidence, Limits, Proof};
-pub use files::{ReportsError, check};
+pub use files::ReportsError;
+pub(crate) use files::mistakes;
 pub(crate) use unproven::{Unproven, UnprovenReason};
 
+use crate::metrics::Maker;
 use crate::settings::Reports;
 use files::{Files, Versions};
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, Registry};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -70,11 +72,6 @@ impl Verification {
             );
             return Ok(None);
         };
-        let counter = |name, help, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, ReportsError>(counter)
-        };
         let files = Files::new(settings);
         let versions = files.versions();
         let evidence = Arc::new(files.load()?);
@@ -87,15 +84,16 @@ impl Verification {
                 evidence,
                 waiting_since: None,
             }),
-            unproven: counter(
+            unproven: Maker(registry).counters(
                 "aggregator_reports_unproven_total",
                 "Reports that were set aside because they could not be verified, by node and reason.",
                 &["node", "reason"],
             )?,
-            reloads: counter(
+            reloads: Maker(registry).counters_of(
                 "aggregator_reports_reloads_total",
                 "Files of [reports] read again, by outcome.",
-                &["outcome"],
+                "outcome",
+                ["loaded", "refused"],
             )?,
         }))
     }

@@ -173,3 +173,70 @@ fn affiliates_postbacks_are_checked_and_their_keys_never_shown() {
         "{wrong}"
     );
 }
+
+#[test]
+fn relative_paths_start_from_the_settings_directory() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| folder.path().join(name);
+    let text = "data_dir = \"data\"\n[tls]\ndir = \"tls\"\ndevelopment = true\n[clickhouse]\n\
+                url = \"http://127.0.0.1:9\"\npassword_file = \"secrets/password\"\n\
+                [store]\ndir = \"../store\"\n[outgoing]\npostbacks = \"postbacks.toml\"\n";
+    std::fs::write(at("aggregator.toml"), text).expect("written");
+    std::fs::create_dir(at("secrets")).expect("made");
+    for (name, text) in [("secrets/password", "hush"), ("postbacks.toml", "")] {
+        std::fs::write(at(name), text).expect("written");
+        set_mode(&at(name), 0o600);
+    }
+    // The tests' own directory is another one.
+    let output = check(&at("aggregator.toml"));
+    assert!(output.status.success(), "{output:?}");
+    let settings = aggregator::settings::read(&at("aggregator.toml")).expect("sound");
+    assert_eq!(settings.data_dir, at("data"));
+    assert_eq!(settings.tls.dir, at("tls"));
+    assert_eq!(settings.store.dir, Some(at("../store")));
+    std::fs::remove_file(at("postbacks.toml")).expect("removable");
+    let said = String::from_utf8(check(&at("aggregator.toml")).stderr).expect("text");
+    let file = at("postbacks.toml").display().to_string();
+    assert!(said.contains(&file), "{said}");
+}
+
+#[test]
+fn check_says_everything_that_is_wrong_at_once() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| folder.path().join(name);
+    let text = "instance = \"a b\"\ndata_dir = \"data\"\n[tls]\ndir = \"tls\"\n[clickhouse]\n\
+                url = \"http://db.example:8123\"\npassword_file = \"absent\"\n\
+                [store]\nurl = \"mysql://db\"\n[outgoing]\npostbacks = \"postbacks.toml\"\n\
+                [reports]\nadvertisers = \"advertisers.toml\"\nsecrets = \"secrets.toml\"\n\
+                variables = \"variables.toml\"\n";
+    for (name, text) in [
+        ("aggregator.toml", text),
+        ("postbacks.toml", "[[postback]]\ncampain = \"c\"\n"),
+        (
+            "advertisers.toml",
+            "[acme]\ndialect = \"genric\"\nauth = []\n",
+        ),
+        ("secrets.toml", "[click_id]\n"),
+        ("variables.toml", "# keys\nkyc_keys = \"short\"\n"),
+    ] {
+        std::fs::write(at(name), text).expect("written");
+        set_mode(&at(name), 0o600);
+    }
+    let output = check(&at("aggregator.toml"));
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success(), "{said}");
+    for wrong in [
+        "instance = \"a b\" must be",
+        "leads to another machine in plain text",
+        "[store] url must be postgres://",
+        "absent: No such file",
+        "issue-aggregator-certificate --out",
+        "postbacks.toml:2: unknown field `campain`",
+        "advertisers.toml:2: unknown variant, expected one of",
+        "secrets.toml: a table [click_id.keys]",
+        "variables.toml:2: kyc_keys: keys are at least 16 bytes long",
+        "mistakes found: 9",
+    ] {
+        assert!(said.contains(wrong), "{wrong}: {said}");
+    }
+}

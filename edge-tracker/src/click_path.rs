@@ -5,6 +5,9 @@
 mod answer;
 mod asked;
 mod clock;
+mod root;
+
+pub use root::{Root, RootPageError};
 
 use crate::functions::Functions;
 use crate::links::{Destination, Table, Values};
@@ -71,6 +74,8 @@ pub struct Shared {
     pub max_parameter_bytes: usize,
     /// The longest request target, in bytes.
     pub max_url_bytes: usize,
+    /// What the bare domain answers.
+    pub root: Root,
     /// Functions, where there are any.
     pub functions: Option<Functions>,
 }
@@ -174,7 +179,9 @@ impl ClickPath {
         }
         let answer = match self.accept(peer, &request, parsed) {
             Ok(answer) => answer,
-            Err(Refusal::UnknownPath) if request::is_health_check(&request) => Answer::Healthy,
+            Err(Refusal::UnknownPath) if root::is_asked_for(&request) => {
+                Answer::Root(self.shared.root.clone())
+            }
             Err(refusal) => {
                 self.metrics.refused(refusal);
                 return refusal.response();
@@ -198,10 +205,9 @@ impl ClickPath {
         let functions = self.shared.functions.as_ref()?;
         let path = request.uri().path();
         // Links and pixels are asked for far more often, and are never a function's.
-        if matches!(path.as_bytes(), [b'/', b'c' | b'C' | b'i' | b'I', b'/', ..]) {
-            return None;
-        }
-        if request::is_health_check(request) {
+        if matches!(path.as_bytes(), [b'/', b'c' | b'C' | b'i' | b'I', b'/', ..])
+            || root::is_asked_for(request)
+        {
             return None;
         }
         let function = functions.find(path)?;

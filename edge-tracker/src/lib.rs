@@ -4,6 +4,7 @@
 //! ClickHouse and its schema never belong here.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod click_path;
 pub mod functions;
 pub mod links;

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use edge_tracker::functions::advertisers;
-use edge_tracker::{links, node, settings::Settings};
+use edge_tracker::check::check;
+use edge_tracker::{node, settings};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check settings and links without serving.
+    /// Check the settings and every file that serving would read; says all that is wrong.
     Check {
         /// The settings, a TOML file.
         #[arg(long, value_name = "FILE")]
@@ -35,10 +35,10 @@ fn main() -> ExitCode {
     daemon::private::restrict_new_files();
     daemon::logs::init();
     let outcome = match Arguments::parse().command {
-        Command::Serve { config } => daemon::settings::load::<Settings>(&config)
+        Command::Serve { config } => settings::read(&config)
             .map_err(anyhow::Error::from)
             .and_then(|settings| node::run(&settings)),
-        Command::Check { config } => check(&config),
+        Command::Check { config } => check(&config).report().map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,22 +47,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn check(config: &std::path::Path) -> anyhow::Result<()> {
-    let settings = daemon::settings::load::<Settings>(config)?;
-    settings.check()?;
-    let loaded = links::load(&settings.links.file)?;
-    println!("{}: fine", config.display());
-    println!(
-        "{}: fine, {} links",
-        settings.links.file.display(),
-        loaded.table.len()
-    );
-    let functions = settings.functions.as_ref();
-    if let Some(file) = functions.and_then(|functions| functions.advertisers.as_ref()) {
-        let advertisers = advertisers::check(file)?;
-        println!("{}: fine, {advertisers} advertisers", file.display());
-    }
-    Ok(())
 }

@@ -32,6 +32,58 @@ const MARKS: [(Flags, &str); 11] = [
     (Flags::TIME_UNKNOWN, "time_unknown"),
 ];
 
+/// Files that are read again while the node runs, and how that ends.
+const RELOADED: [&str; 6] = [
+    "advertisers",
+    "certificates",
+    "functions",
+    "geo",
+    "links",
+    "secrets",
+];
+const OUTCOMES: [&str; 2] = ["loaded", "refused"];
+
+/// Levels that are alerted on.
+const ALERTED_LEVELS: [&str; 5] = [
+    "clock_wrong",
+    "filter_failed_saves",
+    "journal_failed_syncs",
+    "listen_drops",
+    "visitor_salt_provisional",
+];
+
+/// What `node::fleet` counts.
+const TRUST_CHANGES: [&str; 10] = [
+    "clock_stepped",
+    "clock_out_of_bounds",
+    "clock_agrees_again",
+    "clock_step_accepted",
+    "clock_anchored",
+    "salt_turned",
+    "salt_adopted",
+    "salt_replaced",
+    "salt_refused",
+    "salt_write_failed",
+];
+
+/// Why the shipper's connections end.
+const DISCONNECTS: [&str; 14] = [
+    "certificates",
+    "connect",
+    "connect_timeout",
+    "connection",
+    "journal_id",
+    "read",
+    "refused",
+    "resolve",
+    "revoked",
+    "stopping",
+    "superseded",
+    "unsound",
+    "welcome_timeout",
+    "write",
+];
+
 /// All metrics of the node.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -220,6 +272,21 @@ impl Metrics {
         }
         for reason in event_journal::AppendError::REASONS {
             metrics.lost.with_label_values(&[reason]);
+        }
+        for (file, outcome) in RELOADED
+            .iter()
+            .flat_map(|file| OUTCOMES.map(|it| (file, it)))
+        {
+            metrics.reloads.with_label_values(&[*file, outcome]);
+        }
+        for level in ALERTED_LEVELS {
+            metrics.levels.with_label_values(&[level]);
+        }
+        for change in TRUST_CHANGES {
+            metrics.trust_changes.with_label_values(&[change]);
+        }
+        for reason in DISCONNECTS {
+            metrics.disconnects.with_label_values(&[reason]);
         }
         metrics
     }

@@ -5,7 +5,7 @@ mod readiness;
 mod set_aside;
 mod upkeep;
 
-use crate::click_path::{ClickPath, Shared};
+use crate::click_path::{ClickPath, Root, Shared};
 use crate::functions::{Functions, Ledger, NodeContext, RejectionLane};
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
@@ -42,7 +42,11 @@ const REPLAY_BYTES: usize = 4 << 20;
 /// # Errors
 /// When it can't start; the message says what to do.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    settings.check()?;
+    let contradictions = settings.contradictions();
+    if !contradictions.is_empty() {
+        let lines: Vec<String> = contradictions.iter().map(ToString::to_string).collect();
+        anyhow::bail!(lines.join("\n"));
+    }
     daemon::private::restrict_directory(&settings.data_dir);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,7 +55,10 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    daemon::stop::ignore_hangups()?;
     let metrics = Metrics::new();
+    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    daemon::process_metrics::register(&metrics.registry(), name, version)?;
     let stopping = Arc::new(AtomicBool::new(false));
     let Parts {
         shared,
@@ -70,7 +77,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     } = journal;
     let progress = progress(&readers, &covers);
     let node = NodeId(settings.node.get());
-    let certificates = Certificates::load_or_create(&settings.tls_dir(), node, metrics.clone())?;
+    let tls_dir = settings.tls_dir();
+    let development = settings.tls.development;
+    let certificates = Certificates::open(&tls_dir, node, development, metrics.clone())?;
     let credentials = certificates.credentials();
     let clock = shared.clock.clone();
     let (fleet, states) = watch::channel(None);
@@ -110,7 +119,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         progress,
         keeper: keeper.stats(),
         links: settings.links.clone(),
-        links_version,
+        links_version: Some(links_version),
         secrets_file: settings.secrets_file(),
         secrets_version,
         filters_dir: filters_dir(settings),
@@ -214,6 +223,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
             .collect(),
         max_parameter_bytes: bytes(settings.http.max_parameter_bytes.get().0),
         max_url_bytes: bytes(settings.http.max_url_bytes.get().0),
+        root: Root::read(&settings.http)?,
         functions,
     };
     Ok(Parts {
@@ -396,7 +406,7 @@ async fn serve_admin(
         address,
         metrics.registry(),
         move || readiness.check(),
-        |_, _| None,
+        |_| None,
     )
     .await
     .with_context(|| format!("can't listen on {address} for operators"))

@@ -78,14 +78,6 @@ pub fn answers(method: &Method) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a load balancer asks whether somebody answers: `/` and nothing more.
-#[must_use]
-pub fn is_health_check<B>(request: &Request<B>) -> bool {
-    let target = request.uri().path_and_query();
-    target.is_some_and(|target| target.as_str() == "/")
-        && matches!(*request.method(), Method::GET | Method::HEAD)
-}
-
 /// Whether a request's target is not too long.
 ///
 /// # Errors
@@ -315,26 +307,6 @@ mod tests {
             target("GET", &format!("/c/{}", "x".repeat(98))),
             Err(Refusal::UrlTooLong)
         );
-    }
-
-    #[test]
-    fn only_the_bare_root_is_a_health_check() {
-        for (method, target, is_one) in [
-            ("GET", "/", true),
-            ("HEAD", "/", true),
-            ("GET", "http://go.example/", true),
-            ("POST", "/", false),
-            ("GET", "/?nid=1", false),
-            ("GET", "/?", false),
-            ("GET", "//", false),
-            ("OPTIONS", "*", false),
-        ] {
-            assert_eq!(
-                is_health_check(&request(method, target, &[])),
-                is_one,
-                "{target}"
-            );
-        }
     }
 
     #[test]

@@ -6,13 +6,14 @@ use crate::visitor::address::ForwardedHeader;
 use crate::visitor::geo::GeoSettings;
 use daemon::clock::ClockSettings;
 use daemon::retention::RetentionSettings;
-use daemon::settings::{ByteSize, Period, Within};
+use daemon::settings::{ByteSize, NamesFiles, Period, SettingsError, Within, load_resolved};
+use http::{HeaderValue, Uri};
 use ipnet::IpNet;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -83,6 +84,10 @@ pub struct HttpSettings {
     /// With which peers HTTP/2 is spoken; others are answered in HTTP/1.1 alone.
     #[serde(default)]
     pub http2: Http2,
+    /// Where the bare domain (`/`) redirects to.
+    pub root_redirect: Option<WebAddress>,
+    /// A page of HTML that the bare domain answers; read at start.
+    pub root_page: Option<PathBuf>,
     /// How long a client may take for a request's head, and may stay idle between requests.
     #[serde(default = "HttpSettings::header_timeout")]
     pub header_timeout: Within<Period, 10, 600_000>,
@@ -112,6 +117,32 @@ pub struct HttpSettings {
     /// How much is kept of the decoded value of a parameter of ours; the rest is cut off.
     #[serde(default = "HttpSettings::max_parameter_bytes")]
     pub max_parameter_bytes: Within<ByteSize, 16, 512>,
+}
+
+/// The address of a page.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct WebAddress(HeaderValue);
+
+impl TryFrom<String> for WebAddress {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let uri: Option<Uri> = text.parse().ok();
+        let is_web = uri.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some()
+        });
+        let value = HeaderValue::from_str(&text).ok().filter(|_| is_web);
+        value
+            .map(Self)
+            .ok_or("the address of a page begins with https:// or http://")
+    }
+}
+
+impl From<WebAddress> for HeaderValue {
+    fn from(address: WebAddress) -> Self {
+        address.0
+    }
 }
 
 /// With which peers HTTP/2 without TLS is spoken.
@@ -198,6 +229,7 @@ impl Default for JournalSettings {
 #[serde(deny_unknown_fields)]
 pub struct AggregatorSettings {
     /// `host:port` of the aggregator.
+    #[serde(deserialize_with = "host_and_port")]
     pub address: String,
     /// A batch is sealed when it has this many bytes…
     #[serde(default = "AggregatorSettings::batch_bytes")]
@@ -205,6 +237,21 @@ pub struct AggregatorSettings {
     /// …or when its first event is this old.
     #[serde(default = "AggregatorSettings::batch_age")]
     pub batch_age: Within<Period, 1, 60_000>,
+}
+
+fn host_and_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let address = String::deserialize(deserializer)?;
+    let is_address = address.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_enclosed = host.starts_with('[') && host.ends_with(']');
+        let is_host = !host.is_empty() && (is_enclosed || !host.contains([':', '/', ' ']));
+        is_host && port.parse::<NonZeroU16>().is_ok()
+    });
+    match is_address {
+        true => Ok(address),
+        false => Err(D::Error::custom(
+            "not an address: write \"host:port\", such as \"aggregator.example:7400\"",
+        )),
+    }
 }
 
 impl AggregatorSettings {
@@ -221,9 +268,11 @@ impl AggregatorSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct TlsSettings {
     /// The directory of `ca.pem`, `edge.pem`, `edge.key` and, if there is one, `revoked.txt`. When it
-    /// does not exist, the authority in the directory `authority` beside it issues a development
-    /// certificate for this node. Default: `tls` in `data_dir`.
+    /// does not exist, that is an error, unless `development` is set. Default: `tls` in `data_dir`.
     pub dir: Option<PathBuf>,
+    /// Whether the authority in the directory `authority` beside `dir`, made when absent, issues a
+    /// certificate for this node where there is none.
+    pub development: bool,
 }
 
 /// Functions, and what each call of one may use.
@@ -309,25 +358,61 @@ pub enum Contradiction {
          reports would be left with the smaller part; lower the one or raise the other"
     )]
     RejectionsBeyondHalf,
+    /// The bare domain can answer one thing.
+    #[error("http.root_redirect and http.root_page are both set: keep one")]
+    TwoRoots,
+}
+
+impl NamesFiles for Settings {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let functions = self.functions.as_mut().map(|it| {
+            let others = it.variables.iter_mut().chain(&mut it.advertisers);
+            std::iter::once(&mut it.manifest).chain(others)
+        });
+        [&mut self.data_dir, &mut self.links.file]
+            .into_iter()
+            .chain(&mut self.secrets)
+            .chain(&mut self.http.root_page)
+            .chain(&mut self.tls.dir)
+            .chain(&mut self.geo.country)
+            .chain(&mut self.geo.asn)
+            .chain(functions.into_iter().flatten())
+            .collect()
+    }
+}
+
+/// Reads the settings file at `path`; relative paths in it start from its directory.
+///
+/// # Errors
+/// When it can't be read, or holds an unknown key or a value out of bounds.
+pub fn read(path: &Path) -> Result<Settings, SettingsError> {
+    load_resolved(path)
 }
 
 impl Settings {
-    /// Looks at what no single key can tell.
-    ///
-    /// # Errors
-    /// When settings contradict each other.
-    pub fn check(&self) -> Result<(), Contradiction> {
-        if self.unique.window.0 > self.visitor.period.get().0 {
-            return Err(Contradiction::WindowBeyondPeriod);
-        }
+    /// What no single key can tell: all settings that contradict each other.
+    #[must_use]
+    pub fn contradictions(&self) -> Vec<Contradiction> {
         let rejections = self
             .functions
             .as_ref()
             .and_then(|it| it.rejections_max_bytes);
-        if rejections.is_some_and(|bytes| bytes.0 > self.journal.max_bytes.0 / 2) {
-            return Err(Contradiction::RejectionsBeyondHalf);
-        }
-        Ok(())
+        let all = [
+            (
+                self.unique.window.0 > self.visitor.period.get().0,
+                Contradiction::WindowBeyondPeriod,
+            ),
+            (
+                rejections.is_some_and(|bytes| bytes.0 > self.journal.max_bytes.0 / 2),
+                Contradiction::RejectionsBeyondHalf,
+            ),
+            (
+                self.http.root_redirect.is_some() && self.http.root_page.is_some(),
+                Contradiction::TwoRoots,
+            ),
+        ];
+        let found = all.into_iter().filter(|(applies, _)| *applies);
+        found.map(|(_, contradiction)| contradiction).collect()
     }
 
     /// The fleet's secrets file.

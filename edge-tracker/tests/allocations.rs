@@ -4,7 +4,7 @@
 
 use arc_swap::ArcSwap;
 use dhat::HeapStats;
-use edge_tracker::click_path::{ClickPath, Shared};
+use edge_tracker::click_path::{ClickPath, Root, Shared};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::server::{self, Limits};
 use edge_tracker::settings::Http2;
@@ -162,6 +162,7 @@ fn shared(dir: &Path) -> Arc<Shared> {
         hosts: Vec::new(),
         max_parameter_bytes: 512,
         max_url_bytes: 8 << 10,
+        root: Root::default(),
         functions: None,
     })
 }

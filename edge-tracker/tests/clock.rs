@@ -91,7 +91,7 @@ fn impossible_time_at_start_is_replaced_by_the_aggregators() {
     let dir = tempfile::tempdir().expect("a directory");
     let aggregator = WelcomingAggregator::start(dir.path(), None);
     let more = format!(
-        "[tls]\ndir = \"{}/tls\"\n[aggregator]\naddress = \"{}\"\n",
+        "[tls]\ndir = \"{}/tls\"\ndevelopment = true\n[aggregator]\naddress = \"{}\"\n",
         dir.path().display(),
         aggregator.address
     );

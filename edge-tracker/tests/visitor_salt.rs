@@ -106,7 +106,7 @@ fn edges_take_the_fleets_salt_and_recognise_its_visitors() {
     };
     let aggregator = WelcomingAggregator::start(dir.path(), Some(salt));
     let more = format!(
-        "[tls]\ndir = \"{}/tls\"\n[aggregator]\naddress = \"{}\"\n",
+        "[tls]\ndir = \"{}/tls\"\ndevelopment = true\n[aggregator]\naddress = \"{}\"\n",
         dir.path().display(),
         aggregator.address
     );

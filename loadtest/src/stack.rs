@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use event_shipping::tls::{self, Subject};
 
 use crate::process::Process;
 use crate::{links, sales};
@@ -267,6 +268,7 @@ impl Stack {
         };
         let here = Place::default();
         let environment = &wiring.environment;
+        development_certificates(&dir.join("tls/aggregator"), &Subject::Aggregator)?;
         let aggregator = serve(&dir, "aggregator", "aggregator", &text, environment, &here)?;
         let shipping_port = wiring.shipping.unwrap_or(shipping);
         let mut stack = Self {
@@ -289,6 +291,8 @@ impl Stack {
             text.push_str(&functions);
             text.push_str(&wiring.edge_settings);
             let name = format!("edge-{node}");
+            let subject = Subject::Edge(vec![node]);
+            development_certificates(&dir.join("tls").join(&name), &subject)?;
             let edge = serve(&dir, "edge-tracker", &name, &text, environment, place)?;
             stack.edges.push(edge);
             stack.edge_urls.push(format!("http://{}:{http}", place.own));
@@ -359,6 +363,7 @@ pub(crate) fn start_aggregator(
 ) -> anyhow::Result<Member> {
     let text = aggregator_settings(dir, engine, listen, admin);
     let here = Place::default();
+    development_certificates(&dir.join("tls/aggregator"), &Subject::Aggregator)?;
     serve(dir, "aggregator", "aggregator", &text, &[], &here)
 }
 
@@ -454,6 +459,12 @@ fn serve(
     };
     member.restart()?;
     Ok(member)
+}
+
+/// Issues a certificate in `dir`, by the authority beside it. Also programs of earlier builds read it.
+pub(crate) fn development_certificates(dir: &Path, subject: &Subject) -> anyhow::Result<()> {
+    tls::load_or_create(dir, subject)?;
+    Ok(())
 }
 
 /// The program beside this one, or one folder up when this one is a test.

@@ -177,6 +177,10 @@ async fn talk(
         .edges
         .with_label_values(&[&hello.node.to_string()]);
     edges.inc();
+    shared
+        .connections
+        .clashes
+        .with_label_values(&[&hello.node.to_string()]);
     let twin = report_twin(&registration, peer, hello.node, shared);
     let end = tokio::select! {
         biased;
@@ -272,7 +276,8 @@ fn accept(
         shared.metrics.held(shared.intake.held_bytes());
     }
     if let Some(state) = shared.intake.lane(key) {
-        shared.metrics.lane(key, state);
+        let waiting = shared.intake.held_events(key);
+        shared.metrics.lane(key, state, waiting);
     }
     Ok(())
 }
@@ -292,7 +297,8 @@ async fn acknowledge(
                 continue;
             };
             *before = state.taken;
-            shared.metrics.lane(*key, state);
+            let waiting = shared.intake.held_events(*key);
+            shared.metrics.lane(*key, state, waiting);
             let ack = Ack {
                 lane: key.lane,
                 journal: key.journal,

@@ -43,7 +43,7 @@ pub(super) fn welcome(hello: &Hello, shared: &Shared) -> Result<Welcome, TooMany
             lane: lane.lane,
             journal: lane.journal,
         };
-        metrics.lane(key, *lane);
+        metrics.lane(key, *lane, shared.intake.held_events(key));
     }
     metrics.known_lanes(greeting.known_lanes);
     Ok(greeting.welcome)

@@ -16,7 +16,7 @@ pub(crate) struct ConnectionMetrics {
 impl ConnectionMetrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let make = Maker(registry);
-        let metrics = Self {
+        Ok(Self {
             clashes: make.counters(
                 "aggregator_clashes_total",
                 "Live edges found to share a journal or a node: a copied directory or certificate.",
@@ -35,15 +35,12 @@ impl ConnectionMetrics {
                 "When the certificate that an edge last connected with expires.",
                 &["node"],
             )?,
-            certificate_reloads: make.counters(
+            certificate_reloads: make.counters_of(
                 "aggregator_certificate_reloads_total",
                 "Reloads of certificates, authorities and revocation list, by outcome.",
-                &["outcome"],
+                "outcome",
+                ["loaded", "refused"],
             )?,
-        };
-        for outcome in ["loaded", "refused"] {
-            metrics.certificate_reloads.with_label_values(&[outcome]);
-        }
-        Ok(metrics)
+        })
     }
 }

@@ -33,6 +33,12 @@ impl Metrics {
             waiting: IntGaugeVec::new(waiting, &["state"])?,
             seconds: Histogram::with_opts(seconds.buckets(SECONDS.to_vec()))?,
         };
+        for outcome in ["delivered", "refused", "given_up", "unwanted", "again"] {
+            metrics.attempts.with_label_values(&[outcome]);
+        }
+        for state in ["awaits_click", "due"] {
+            metrics.waiting.with_label_values(&[state]);
+        }
         registry.register(Box::new(metrics.attempts.clone()))?;
         registry.register(Box::new(metrics.waiting.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;

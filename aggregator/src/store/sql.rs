@@ -99,7 +99,8 @@ impl Pool {
                     .application_name("aggregator")
                     .options([("synchronous_commit", "on")]);
                 let pool = PgPoolOptions::new()
-                    .max_connections(2)
+                    // One evaluates, one sends postbacks, one asks whether the server answers.
+                    .max_connections(3)
                     .acquire_timeout(PATIENCE);
                 Self::Postgres(pool.connect_with(options).await?)
             }
@@ -119,6 +120,14 @@ impl Pool {
         };
         let to = to.to_string_lossy().into_owned();
         sqlx::query("VACUUM INTO $1").bind(to).execute(pool).await?;
+        Ok(())
+    }
+
+    /// Whether the server answers. A file that was opened does.
+    pub(super) async fn ping(&self) -> Result<(), LedgerError> {
+        if let Self::Postgres(pool) = self {
+            sqlx::query("SELECT 1").execute(pool).await?;
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::settings::is_loopback;
 use daemon::files::{PrivateFileError, require_private};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::path::Path;
 use std::str::FromStr as _;
@@ -22,6 +22,9 @@ const PARAMETERS: [&str; 11] = [
     "sslmode",
     "sslrootcert",
 ];
+
+/// Parameters that name a file, or hold its text.
+const FILES: [&str; 3] = ["sslcert", "sslkey", "sslrootcert"];
 
 /// A URL that can't be used. It may hold a password, so it is not repeated.
 #[derive(Debug, Error)]
@@ -52,6 +55,29 @@ pub(crate) fn has_password(url: &str) -> bool {
     let (_, main) = main.split_once("://").unwrap_or(("", main));
     let user = main.rsplit_once('@').map_or("", |(user, _)| user);
     user.contains(':') || query.split('&').any(|pair| pair.starts_with("password="))
+}
+
+/// The URL with the paths of its files starting from `directory`.
+pub(crate) fn resolve_files(url: &str, directory: &Path) -> String {
+    let Some((main, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((key, value)) if FILES.contains(&key) => {
+            format!("{key}={}", resolved(value, directory))
+        }
+        _ => pair.to_owned(),
+    });
+    format!("{main}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+fn resolved(value: &str, directory: &Path) -> String {
+    let path = percent_decode_str(value).decode_utf8_lossy();
+    if path.is_empty() || path.starts_with("-----BEGIN") {
+        return value.to_owned();
+    }
+    let path = directory.join(&*path);
+    utf8_percent_encode(&path.to_string_lossy(), NON_ALPHANUMERIC).to_string()
 }
 
 /// Checks a URL without connecting.
@@ -127,6 +153,29 @@ mod tests {
             error.contains("unknown parameter") && !error.contains("hush"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn files_in_urls_start_from_the_settings_directory() {
+        let dir = Path::new("/etc/fanz");
+        for (url, expected) in [
+            ("postgres://db/x", "postgres://db/x"),
+            (
+                "postgres://db/x?sslmode=verify-full",
+                "postgres://db/x?sslmode=verify-full",
+            ),
+            (
+                "postgres://db/x?sslrootcert=pg%2Fca.pem&sslmode=verify-full",
+                "postgres://db/x?sslrootcert=%2Fetc%2Ffanz%2Fpg%2Fca%2Epem&sslmode=verify-full",
+            ),
+            ("postgres://db/x?sslkey=/k", "postgres://db/x?sslkey=%2Fk"),
+            (
+                "postgres://db/x?sslcert=-----BEGIN%20CERTIFICATE",
+                "postgres://db/x?sslcert=-----BEGIN%20CERTIFICATE",
+            ),
+        ] {
+            assert_eq!(resolve_files(url, dir), expected);
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use super::evidence::{Evidence, Limits};
 use crate::settings::Reports;
 use daemon::files::{PrivateFileError, Version, read_private};
-use kyc_webhook::{Scheme, Variables};
+use daemon::settings::{Mistakes, offset_of_key, wrong_in_secrets};
+use kyc_webhook::Scheme;
 use postback::{Advertiser, Keys};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +29,9 @@ pub enum ReportsError {
         /// What would be right.
         message: String,
     },
+    /// Advertisers or variables that the functions would refuse.
+    #[error("[reports] {0}")]
+    Mistakes(#[from] Mistakes),
     /// Clicks can't be attributed to offers.
     #[error(
         "[reports] links is missing: the advertiser {0} converts clicks by offers; name the edges' links file"
@@ -68,12 +72,15 @@ struct Link {
     offer: Box<str>,
 }
 
-/// Reads the files that `settings` names.
-///
-/// # Errors
-/// When one can't be used.
-pub fn check(settings: &Reports) -> Result<(), ReportsError> {
-    Files::new(settings).load().map(drop)
+/// Everything that is wrong with the files that `settings` names.
+pub(crate) fn mistakes(settings: &Reports) -> Vec<ReportsError> {
+    let files = Files::new(settings);
+    let (keys, scheme) = (files.keys().err(), files.scheme().err());
+    let others = match files.advertisers() {
+        Ok(advertisers) => files.offers(&advertisers).err(),
+        Err(error) => Some(error),
+    };
+    [others, keys, scheme].into_iter().flatten().collect()
 }
 
 impl Files {
@@ -99,25 +106,43 @@ impl Files {
     }
 
     pub(super) fn load(&self) -> Result<Evidence, ReportsError> {
-        let advertisers = advertisers(&self.0.advertisers)?;
-        let offers = match &self.0.links {
-            Some(path) => offers(path)?,
-            None => match by_offer(&advertisers) {
-                Some(name) => return Err(ReportsError::NoLinks(name)),
-                None => HashMap::new(),
-            },
-        };
+        let advertisers = self.advertisers()?;
         Ok(Evidence {
+            offers: self.offers(&advertisers)?,
             advertisers,
-            offers,
-            keys: keys(&self.0.secrets)?,
-            scheme: scheme(self.0.variables.as_deref())?,
+            keys: self.keys()?,
+            scheme: self.scheme()?,
             limits: Limits {
                 reports_per_minute: self.0.unsigned_per_minute.get(),
                 amount_per_day: self.0.unsigned_amount_per_day,
                 amounts_per_day: self.0.unsigned_amounts_per_day.clone(),
             },
         })
+    }
+
+    fn advertisers(&self) -> Result<BTreeMap<String, Vec<u8>>, ReportsError> {
+        advertisers(&self.0.advertisers)
+    }
+
+    fn keys(&self) -> Result<Option<Keys>, ReportsError> {
+        keys(&self.0.secrets)
+    }
+
+    fn scheme(&self) -> Result<Result<Scheme, &'static str>, ReportsError> {
+        scheme(self.0.variables.as_deref())
+    }
+
+    fn offers(
+        &self,
+        advertisers: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<HashMap<u32, Box<str>>, ReportsError> {
+        match &self.0.links {
+            Some(path) => offers(path),
+            None => match by_offer(advertisers) {
+                Some(name) => Err(ReportsError::NoLinks(name)),
+                None => Ok(HashMap::new()),
+            },
+        }
     }
 }
 
@@ -130,7 +155,11 @@ fn wrong(path: &Path, message: impl Into<String>) -> ReportsError {
 
 fn advertisers(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, ReportsError> {
     let text = read_private(path, MAX_SECRET_FILE_BYTES)?;
-    postback::entries(&text).map_err(|message| wrong(path, message))
+    postback::entries(&text).map_err(|mistakes| {
+        let mistakes = mistakes.iter();
+        let each = mistakes.map(|it| wrong_in_secrets(path, &text, it.offset, &it.message));
+        Mistakes(each.collect()).into()
+    })
 }
 
 /// An advertiser that converts clicks by their links' offers.
@@ -165,7 +194,14 @@ fn scheme(path: Option<&Path>) -> Result<Result<Scheme, &'static str>, ReportsEr
     let expected = "lines of name = \"value\" are expected";
     let values: BTreeMap<String, String> =
         toml::from_str(&text).map_err(|_| wrong(path, expected))?;
-    Ok(Scheme::read(Variables::given(&values)))
+    match Scheme::given(&values) {
+        None => Ok(Err("the variables have none of identity webhooks")),
+        Some(Ok(scheme)) => Ok(Ok(scheme)),
+        Some(Err(message)) => {
+            let offset = offset_of_key(&text, message);
+            Err(Mistakes(vec![wrong_in_secrets(path, &text, offset, message)]).into())
+        }
+    }
 }
 
 fn offers(path: &Path) -> Result<HashMap<u32, Box<str>>, ReportsError> {

@@ -42,6 +42,7 @@ pub fn write_settings(folder: &Path, clickhouse: &str, more: &str) -> PathBuf {
         admin_listen = "127.0.0.1:0"
         [tls]
         dir = "{0}/tls"
+        development = true
         [clickhouse]
         {clickhouse}
         {more}

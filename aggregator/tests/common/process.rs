@@ -36,13 +36,15 @@ impl Process {
 
     /// Asks it to stop and returns how it ended.
     pub fn stop(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let asked = Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .expect("kill runs");
-        assert!(asked.success());
+        self.signal("-TERM");
         self.child.wait().expect("it ends")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Starts a new one after the old one has ended.

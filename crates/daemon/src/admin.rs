@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -41,13 +41,33 @@ struct Limits {
     connection_timeout: Duration,
 }
 
-/// A page that a daemon adds: JSON, or why it can't be shown now.
-pub type Page = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
+/// A page that a daemon adds: JSON, or why it can't be shown.
+pub type Page = Pin<Box<dyn Future<Output = Result<String, PageError>> + Send>>;
+
+/// A page that can't be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PageError {
+    /// Not now.
+    Unavailable(String),
+    /// What it is about does not exist.
+    NotFound(String),
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Whether something is to be done, by `POST`.
+    pub is_post: bool,
+    /// The path.
+    pub path: &'a str,
+    /// The query, or nothing.
+    pub query: &'a str,
+}
 
 /// Answers on `addr` from a task of the current runtime and returns the address bound.
 ///
 /// `ready` says why the process is not ready to serve, if it is not; `/healthz` only says that it
-/// runs. `pages` gives further pages by path and query.
+/// runs. `pages` gives further pages, and what can be done by `POST`.
 ///
 /// # Errors
 /// When the address can't be bound.
@@ -55,7 +75,7 @@ pub async fn serve(
     addr: SocketAddr,
     registry: Registry,
     ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
-    pages: impl Fn(&str, &str) -> Option<Page> + Send + Sync + 'static,
+    pages: impl Fn(&Asked<'_>) -> Option<Page> + Send + Sync + 'static,
 ) -> io::Result<SocketAddr> {
     let pages = Pages {
         registry,
@@ -72,7 +92,7 @@ async fn serve_within(limits: Limits, addr: SocketAddr, pages: Pages) -> io::Res
     Ok(bound)
 }
 
-type More = dyn Fn(&str, &str) -> Option<Page> + Send + Sync;
+type More = dyn Fn(&Asked<'_>) -> Option<Page> + Send + Sync;
 
 struct Pages {
     registry: Registry,
@@ -122,13 +142,35 @@ impl Pages {
                 "only localhost and IP addresses are answered here; ask by the address\n",
             );
         }
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            return text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "only GET and HEAD are answered here\n",
-            );
-        }
         let path = request.uri().path();
+        let asked = Asked {
+            is_post: request.method() == Method::POST,
+            path,
+            query: request.uri().query().unwrap_or_default(),
+        };
+        match *request.method() {
+            Method::GET | Method::HEAD => {}
+            // Browsers send one with each POST: a page from anywhere can have them send it here.
+            Method::POST if request.headers().contains_key(ORIGIN) => {
+                return text(StatusCode::FORBIDDEN, "not from a page in a browser\n");
+            }
+            Method::POST => {
+                let page = (self.more)(&asked);
+                return match page {
+                    Some(page) => shown(page).await,
+                    None => text(
+                        StatusCode::METHOD_NOT_ALLOWED,
+                        "only GET and HEAD are answered here\n",
+                    ),
+                };
+            }
+            _ => {
+                return text(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "only GET and HEAD are answered here\n",
+                );
+            }
+        }
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => match (self.ready)() {
@@ -149,12 +191,8 @@ impl Pages {
                 }
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             },
-            _ => match (self.more)(path, request.uri().query().unwrap_or_default()) {
-                Some(page) => page_of(
-                    timeout(PAGE, page)
-                        .await
-                        .unwrap_or_else(|_| Err(format!("not within {} s", PAGE.as_secs()))),
-                ),
+            _ => match (self.more)(&asked) {
+                Some(page) => shown(page).await,
                 None => text(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n"),
             },
         }
@@ -194,7 +232,11 @@ fn is_local(host: &str) -> bool {
     }
 }
 
-fn page_of(page: Result<String, String>) -> Response<Full<Bytes>> {
+async fn shown(page: Page) -> Response<Full<Bytes>> {
+    let page = timeout(PAGE, page).await.unwrap_or_else(|_| {
+        let why = format!("not within {} s", PAGE.as_secs());
+        Err(PageError::Unavailable(why))
+    });
     match page {
         Ok(json) => {
             let mut response = text(StatusCode::OK, json);
@@ -202,7 +244,10 @@ fn page_of(page: Result<String, String>) -> Response<Full<Bytes>> {
             response.headers_mut().insert(CONTENT_TYPE, json);
             response
         }
-        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        Err(PageError::Unavailable(why)) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
+        }
+        Err(PageError::NotFound(what)) => text(StatusCode::NOT_FOUND, format!("{what}\n")),
     }
 }
 
@@ -228,7 +273,7 @@ mod tests {
             registry: Registry::new(),
             ready: Box::new(|| Ok(())),
             // More than sockets buffer.
-            more: Box::new(|_, _| Some(Box::pin(async { Ok("x".repeat(32 << 20)) }))),
+            more: Box::new(|_| Some(Box::pin(async { Ok("x".repeat(32 << 20)) }))),
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         serve_within(limits, any, pages).await.expect("bound")

@@ -7,8 +7,10 @@
 pub mod admin;
 pub mod clock;
 pub mod files;
+pub mod findings;
 pub mod logs;
 pub mod private;
+pub mod process_metrics;
 pub mod retention;
 pub mod settings;
 pub mod stop;

@@ -60,6 +60,39 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
     })
 }
 
+/// Settings that name files.
+pub trait NamesFiles {
+    /// Every path in them.
+    fn paths(&mut self) -> Vec<&mut PathBuf>;
+}
+
+/// Reads `path` as [`load`] does, and resolves each relative path in it against its directory: settings
+/// mean the same files, wherever a program is started.
+///
+/// # Errors
+/// When the file can't be read, is not TOML or is not a `T`.
+pub fn load_resolved<T: DeserializeOwned + NamesFiles>(path: &Path) -> Result<T, SettingsError> {
+    let mut settings: T = load(path)?;
+    let directory = directory_of(path)?;
+    for named in settings.paths() {
+        *named = directory.join(&*named);
+    }
+    Ok(settings)
+}
+
+/// The absolute path of the directory that the file at `path` is in. Symbolic links are not followed: where
+/// a settings file is mounted by one, the files beside it are, too.
+///
+/// # Errors
+/// When the current directory is unknown.
+pub fn directory_of(path: &Path) -> Result<PathBuf, SettingsError> {
+    let absolute = std::path::absolute(path).map_err(|cause| SettingsError::Unreadable {
+        path: path.into(),
+        cause,
+    })?;
+    Ok(absolute.parent().unwrap_or(&absolute).to_owned())
+}
+
 /// Makes the error that points at byte `offset` of a file's `text`.
 #[must_use]
 pub fn wrong(path: &Path, text: &str, offset: usize, message: &str) -> SettingsError {
@@ -78,6 +111,46 @@ pub fn wrong(path: &Path, text: &str, offset: usize, message: &str) -> SettingsE
         text: shown.chars().take(120).collect(),
         message,
     }
+}
+
+/// As [`wrong`], for a file of secrets: nothing of its text is shown but the line's key.
+#[must_use]
+pub fn wrong_in_secrets(path: &Path, text: &str, offset: usize, message: &str) -> SettingsError {
+    match wrong(path, text, offset, message) {
+        SettingsError::Wrong {
+            path, line, text, ..
+        } => SettingsError::Wrong {
+            path,
+            line,
+            text: key_of(&text),
+            message: without_values(message),
+        },
+        unreadable @ SettingsError::Unreadable { .. } => unreadable,
+    }
+}
+
+/// Where the line begins whose key is the first word of `message`; 0 when there is none.
+#[must_use]
+pub fn offset_of_key(text: &str, message: &str) -> usize {
+    let key = message.split([' ', ':']).next().unwrap_or_default();
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        if line.split('=').next().is_some_and(|it| it.trim() == key) {
+            return offset;
+        }
+        offset += line.len();
+    }
+    0
+}
+
+/// Everything that is wrong with one file or several, each in a line.
+#[derive(Debug, Error)]
+#[error("{}", lines(.0))]
+pub struct Mistakes(pub Vec<SettingsError>);
+
+fn lines(mistakes: &[SettingsError]) -> String {
+    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 /// Words in the names of keys whose values are not shown.

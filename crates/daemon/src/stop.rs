@@ -1,4 +1,4 @@
-//! The wish to stop: SIGTERM or SIGINT.
+//! Signals: the wish to stop (SIGTERM, SIGINT), and SIGHUP, which must not end a daemon.
 
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,5 +14,21 @@ pub async fn requested() -> io::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    Ok(())
+}
+
+/// Keeps SIGHUP from ending the process; to be called in a runtime, before anything else.
+///
+/// # Errors
+/// When the signal can't be listened to.
+pub fn ignore_hangups() -> io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::info!(
+                "SIGHUP: nothing to do; changed files are read again within seconds, the settings file at start"
+            );
+        }
+    });
     Ok(())
 }

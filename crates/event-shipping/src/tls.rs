@@ -16,7 +16,7 @@ mod trust;
 
 pub use authority::{AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS};
 pub use certificate::{Certificate, Fingerprint, InvalidFingerprint};
-pub use develop::{development_authority, load_or_create};
+pub use develop::{development_authority, load_or_create, open, require_present};
 pub use error::TlsError;
 pub use identity::{Files, Identity, Role, Subject, load};
 pub use revocation::RevocationList;

@@ -6,6 +6,7 @@ use crate::route::Pattern;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -43,6 +44,9 @@ impl fmt::Debug for Component {
             .finish_non_exhaustive()
     }
 }
+
+/// Magic number, version and layer of components, as opposed to core modules.
+const COMPONENT_HEAD: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 
 /// Functions that can't be loaded.
 #[derive(Debug, Error)]
@@ -164,6 +168,32 @@ impl Manifest {
         }
         let routes = routes(file.trigger.http, &components).map_err(wrong)?;
         Ok(Self { components, routes })
+    }
+
+    /// Whether each component's file begins as a component of WebAssembly does.
+    ///
+    /// # Errors
+    /// When one can't be read or is none.
+    pub fn check_sources(&self) -> Result<(), LoadError> {
+        for (name, component) in &self.components {
+            let path = &component.source;
+            let io = |cause| LoadError::Io {
+                path: path.clone(),
+                cause,
+            };
+            let mut head = Vec::new();
+            let file = std::fs::File::open(path).map_err(io)?;
+            file.take(COMPONENT_HEAD.len() as u64)
+                .read_to_end(&mut head)
+                .map_err(io)?;
+            if head != COMPONENT_HEAD {
+                return Err(LoadError::Component {
+                    name: name.clone(),
+                    message: format!("{} is no component of WebAssembly", path.display()),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The files that make up the application: who looks at them sees every change.

@@ -72,6 +72,10 @@ impl Metrics {
 
     pub(crate) fn of(&self, function: &str) -> Counted {
         let labels = &[function];
+        // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
+        for failure in Failure::ALL {
+            self.errors.with_label_values(&[function, failure.name()]);
+        }
         Counted {
             calls: self.calls.with_label_values(labels),
             cold_starts: self.cold_starts.with_label_values(labels),

@@ -1,5 +1,6 @@
-//! What a visitor gets: a redirect or a pixel; and what a load balancer gets.
+//! What a visitor gets: a redirect, a pixel, or what the bare domain answers.
 
+use super::Root;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -11,8 +12,8 @@ const PIXEL: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04
 pub(super) enum Answer {
     Redirect(StatusCode, Bytes),
     Pixel,
-    /// To a load balancer's health check, of which there is no event.
-    Healthy,
+    /// To the bare domain, of which there is no event.
+    Root(Root),
 }
 
 impl Answer {
@@ -32,10 +33,7 @@ impl Answer {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/gif"));
                 (StatusCode::OK, Full::new(Bytes::from_static(PIXEL)))
             }
-            Self::Healthy => {
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-                (StatusCode::OK, Full::new(Bytes::from_static(b"ok\n")))
-            }
+            Self::Root(root) => root.answer(&mut headers),
         };
         headers.insert(header::CACHE_CONTROL, NEVER);
         let mut response = Response::new(body);

@@ -3,8 +3,9 @@
 
 use super::variables::MAX_BYTES;
 use daemon::files::{PrivateFileError, read_private};
+use daemon::settings::{Mistakes, wrong_in_secrets};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use thiserror::Error;
 
 /// Advertisers that can't be used.
@@ -13,14 +14,9 @@ pub enum AdvertisersError {
     /// The file can't be read, or others can.
     #[error(transparent)]
     File(#[from] PrivateFileError),
-    /// It is not what it should be. Its text is not shown: it holds secrets.
-    #[error("{}: {message}", path.display())]
-    Wrong {
-        /// Which.
-        path: PathBuf,
-        /// What would be right.
-        message: String,
-    },
+    /// It is not what it should be.
+    #[error(transparent)]
+    Wrong(#[from] Mistakes),
 }
 
 /// Reads the file at `path` and says how many advertisers it has.
@@ -37,8 +33,10 @@ pub fn check(path: &Path) -> Result<usize, AdvertisersError> {
 
 /// Reads the file at `path`: the entries of its text.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, AdvertisersError> {
-    postback::entries(&read_private(path, MAX_BYTES)?).map_err(|message| AdvertisersError::Wrong {
-        path: path.into(),
-        message,
+    let text = read_private(path, MAX_BYTES)?;
+    postback::entries(&text).map_err(|mistakes| {
+        let mistakes = mistakes.iter();
+        let each = mistakes.map(|it| wrong_in_secrets(path, &text, it.offset, &it.message));
+        Mistakes(each.collect()).into()
     })
 }

@@ -22,7 +22,7 @@ use api::Api;
 use bytes::Bytes;
 use daemon::files::Version;
 use failures::FailureLimit;
-use function_host::{Body, Host, Limits, LoadError, Matched};
+use function_host::{Body, Host, Limits, LoadError, Manifest, Matched};
 use http::{Request, Response};
 use prometheus::Registry;
 use std::collections::BTreeMap;
@@ -117,7 +117,7 @@ impl Functions {
         let host = Host::load(
             function_host::Settings {
                 manifest: settings.manifest.clone(),
-                variables: given(settings)?,
+                variables: read_variables(settings)?,
                 offered: variables::offered(token.clone(), secrets),
                 cache_dir: data_dir.join("compiled-functions"),
                 threads: settings.threads.get(),
@@ -226,7 +226,7 @@ impl Functions {
     }
 
     fn deploy(&self) -> Result<(), FunctionsError> {
-        Ok(self.host.deploy_with(given(&self.settings)?)?)
+        Ok(self.host.deploy_with(read_variables(&self.settings)?)?)
     }
 
     fn load_advertisers(&self) -> Result<(), FunctionsError> {
@@ -242,9 +242,27 @@ impl Functions {
 }
 
 /// The operator's values of variables.
-fn given(settings: &FunctionsSettings) -> Result<BTreeMap<String, String>, VariablesError> {
+///
+/// # Errors
+/// When the file can't be used.
+pub fn read_variables(
+    settings: &FunctionsSettings,
+) -> Result<BTreeMap<String, String>, VariablesError> {
     let file = settings.variables.as_ref();
     file.map_or(Ok(BTreeMap::new()), |file| variables::read(file))
+}
+
+/// Reads manifest and components without running them, and says how many there are.
+///
+/// # Errors
+/// When one can't be used.
+pub fn check(
+    settings: &FunctionsSettings,
+    variables: &BTreeMap<String, String>,
+) -> Result<usize, LoadError> {
+    let manifest = Manifest::read(&settings.manifest, variables, &variables::placeholders())?;
+    manifest.check_sources()?;
+    Ok(manifest.sources().len())
 }
 
 fn bytes(size: u64) -> usize {

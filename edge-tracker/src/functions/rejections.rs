@@ -46,6 +46,14 @@ impl RejectionLane {
     #[must_use]
     pub fn new(mut lane: LaneWriter, max_bytes: u64, metric: IntCounterVec) -> Self {
         lane.set_quota(max_bytes);
+        let mut counters = Counters {
+            metric,
+            by_reason: HashMap::new(),
+        };
+        // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
+        for reason in postback::Reason::ALL {
+            counters.of(reason.name());
+        }
         Self {
             lane,
             quota: Quota {
@@ -53,10 +61,7 @@ impl RejectionLane {
                 above_half: 0,
                 warned: None,
             },
-            counters: Counters {
-                metric,
-                by_reason: HashMap::new(),
-            },
+            counters,
         }
     }
 

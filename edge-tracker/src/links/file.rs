@@ -24,6 +24,9 @@ pub struct Loaded {
 struct File {
     #[serde(default)]
     link: Vec<Entry>,
+    /// Whether it is meant that there are no links.
+    #[serde(default)]
+    empty: bool,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +47,8 @@ struct Entry {
     pass_query: bool,
     #[serde(default = "yes")]
     append_click_id: bool,
+    /// The slug that its id had before.
+    renamed_from: Option<Slug>,
 }
 
 const fn yes() -> bool {
@@ -83,6 +88,9 @@ impl TryFrom<u16> for Code {
     }
 }
 
+const EMPTY: &str = "a file without [[link]] says empty = true, and no other does: an emptied file would \
+     answer every visitor 404";
+
 /// Reads and checks the links file at `path`.
 ///
 /// # Errors
@@ -98,6 +106,9 @@ pub fn load(path: &Path) -> Result<Loaded, SettingsError> {
     let wrong = |at: usize, message: &str| settings::wrong(path, &text, at, message);
     let file: File = toml::from_str(&text)
         .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
+    if file.link.is_empty() != file.empty {
+        return Err(wrong(0, EMPTY));
+    }
     let mut by_slug = AHashMap::with_capacity(file.link.len());
     let mut ids = AHashMap::with_capacity(file.link.len());
     for entry in file.link {
@@ -140,6 +151,7 @@ fn checked(entry: Entry) -> (Slug, Link) {
         code: entry.code.0,
         state,
         pass_query: entry.pass_query,
+        renamed_from: entry.renamed_from,
     };
     (entry.slug.into_inner(), link)
 }

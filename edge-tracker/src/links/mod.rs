@@ -12,6 +12,7 @@ pub use name::{Name, NameError, Slug};
 
 use ahash::AHashMap;
 use http::StatusCode;
+use thiserror::Error;
 use tracking_events::LinkId;
 
 /// All links, by slug.
@@ -41,6 +42,20 @@ pub struct Link {
     pub state: State,
     /// Whether query parameters that mean nothing to us are passed on.
     pub pass_query: bool,
+    /// The slug that its id had in an earlier file, where it is meant that it changed.
+    pub renamed_from: Option<Slug>,
+}
+
+/// A link's number stands for another link than before: clicks would be credited to the wrong one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "id {id} was the link {before:?} and is {after:?} now: give the new link a number of its own, or, where \
+     the link itself was renamed, add renamed_from = {before:?}"
+)]
+pub struct ReusedId {
+    id: LinkId,
+    before: Box<str>,
+    after: Box<str>,
 }
 
 /// Whether a link is in use.
@@ -89,6 +104,26 @@ impl Table {
             (None, Some(slug)) => self.find(slug.as_deref()?),
             (Some(_), Some(_)) => None,
         }
+    }
+
+    /// Whether each link's number that `before` had, too, stands for the same link.
+    ///
+    /// # Errors
+    /// When one stands for another, and the file does not say that it was renamed.
+    pub fn keeps_ids_of(&self, before: &Self) -> Result<(), ReusedId> {
+        let slugs = before.by_slug.iter();
+        let slugs: AHashMap<LinkId, &str> = slugs.map(|(slug, link)| (link.id, &**slug)).collect();
+        let mut links = self.by_slug.iter();
+        let reused = links.find_map(|(slug, link)| {
+            let known = *slugs.get(&link.id)?;
+            let renamed_from = link.renamed_from.as_deref();
+            (known != &**slug && renamed_from != Some(known)).then(|| ReusedId {
+                id: link.id,
+                before: known.into(),
+                after: slug.clone(),
+            })
+        });
+        reused.map_or(Ok(()), Err)
     }
 
     /// All of them, in no order.

@@ -8,7 +8,6 @@ use crate::settings::LinksSettings;
 use crate::shipper::Progress;
 use crate::{links, secrets};
 use daemon::files::Version;
-use daemon::settings::SettingsError;
 use event_journal::Stats;
 use prometheus::IntGauge;
 use std::path::PathBuf;
@@ -31,7 +30,7 @@ pub(super) struct Upkeep {
     pub(super) progress: Arc<Progress>,
     pub(super) keeper: Arc<Stats>,
     pub(super) links: LinksSettings,
-    pub(super) links_version: Version,
+    pub(super) links_version: Option<Version>,
     pub(super) secrets_file: PathBuf,
     pub(super) secrets_version: Option<Version>,
     pub(super) filters_dir: PathBuf,
@@ -108,26 +107,26 @@ impl Upkeep {
         }
     }
 
-    /// A bad file is refused and the links in use stay, until the file changes again.
+    /// A bad file, or none, is refused and the links in use stay, until the file changes again.
     async fn reload_links(&mut self) {
-        let file = self.links.file.clone();
-        let Some(version) = Version::of(&file).filter(|version| *version != self.links_version)
-        else {
+        let version = Version::of(&self.links.file);
+        if version == self.links_version {
             return;
-        };
+        }
         self.links_version = version;
-        let shared = self.shared.clone();
-        let load = move || {
+        let (file, shared) = (self.links.file.clone(), self.shared.clone());
+        let load = move || -> anyhow::Result<links::Loaded> {
             let loaded = links::load(&file)?;
+            loaded.table.keeps_ids_of(&shared.links.load())?;
             if let Some(functions) = &shared.functions {
                 functions.use_links(&loaded.table);
             }
-            Ok::<_, SettingsError>(loaded)
+            Ok(loaded)
         };
         match spawn_blocking(load).await {
             Ok(Ok(loaded)) => {
                 tracing::info!(links = loaded.table.len(), "links reloaded");
-                self.links_version = loaded.version;
+                self.links_version = Some(loaded.version);
                 self.shared.links.store(Arc::new(loaded.table));
                 self.count_reload("links", "loaded", 1);
             }

@@ -70,30 +70,40 @@ impl From<&HttpSettings> for Limits {
 
 /// One listening socket per worker on the same address; the kernel spreads connections over them.
 ///
+/// The first is bound without `SO_REUSEPORT`, so that another process that listens there, an edge
+/// perhaps, is found: the kernel would give it half of the connections.
+///
 /// # Errors
-/// When the address can't be bound.
+/// When the address can't be bound, or is in use.
 pub fn bind(
     address: SocketAddr,
     workers: u8,
     limits: Limits,
 ) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
-    let first = listener(address, limits)?;
+    let first = listener(address, limits, Sharing::AfterBinding)?;
     let bound = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..workers {
-        listeners.push(listener(bound, limits)?);
+        listeners.push(listener(bound, limits, Sharing::WhileBinding)?);
     }
     Ok((listeners, bound))
 }
 
-fn listener(address: SocketAddr, limits: Limits) -> io::Result<TcpListener> {
+/// When a socket begins to share its address with the others of this process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    WhileBinding,
+    AfterBinding,
+}
+
+fn listener(address: SocketAddr, limits: Limits, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(sharing == Sharing::WhileBinding)?;
     socket.set_nonblocking(true)?;
     // Accepted connections inherit these (tcp(7)), which saves two system calls for each.
     socket.set_tcp_nodelay(true)?;
@@ -103,6 +113,8 @@ fn listener(address: SocketAddr, limits: Limits) -> io::Result<TcpListener> {
     // would only cost. Where this one is not to be had the machine's own will do.
     let _ = socket.set_tcp_congestion(b"reno");
     socket.bind(&address.into())?;
+    // Before it listens, when the kernel forms the group that connections are spread over.
+    socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

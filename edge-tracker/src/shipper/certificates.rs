@@ -34,12 +34,17 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Reads the certificates in `dir`; when it does not exist, it gets development certificates.
+    /// Reads the certificates in `dir`; where there are none, it gets some for `development`.
     ///
     /// # Errors
-    /// When they can't be used or do not name `node`.
-    pub fn load_or_create(dir: &Path, node: NodeId, metrics: Metrics) -> Result<Self, TlsError> {
-        tls::load_or_create(dir, &Subject::Edge(vec![node.0]))?;
+    /// When they are absent, can't be used or do not name `node`.
+    pub fn open(
+        dir: &Path,
+        node: NodeId,
+        development: bool,
+        metrics: Metrics,
+    ) -> Result<Self, TlsError> {
+        tls::open(dir, &Subject::Edge(vec![node.0]), development)?;
         let files = Files::of(dir, Role::Edge);
         let watched = WatchedFiles::new(files.paths());
         let (identity, credentials) = read(&files, node)?;

@@ -101,6 +101,22 @@ impl Place {
     }
 }
 
+/// Reads the files of `settings`; says of each whether it can be used.
+#[must_use]
+pub fn check(settings: &GeoSettings) -> Vec<Result<String, String>> {
+    let check = |path: &Option<PathBuf>, field: Field| {
+        let path = path.as_deref()?;
+        let (_, problem) = Database::open(path, field, settings.max_file_bytes.0);
+        let fine = format!("{}: fine, {field}", path.display());
+        Some(problem.map_or(Ok(fine), |problem| Err(format!("{field}: {problem}"))))
+    };
+    let checked = [
+        check(&settings.country, Field::Country),
+        check(&settings.asn, Field::Asn),
+    ];
+    checked.into_iter().flatten().collect()
+}
+
 impl Geo {
     /// Reads the files of `settings`; blocks for as long as that takes.
     ///

@@ -113,6 +113,12 @@ impl Edge {
         Self::launch(dir, &config, before)
     }
 
+    /// An edge by the settings `edge.toml` that its directory has already.
+    pub fn from_settings(dir: tempfile::TempDir) -> Self {
+        let config = dir.path().join("edge.toml");
+        Self::launch(dir, &config, &[])
+    }
+
     pub fn start_in(dir: tempfile::TempDir, http: &str) -> Self {
         let config = configure(dir.path(), http);
         Self::launch(dir, &config, &[])
@@ -311,6 +317,10 @@ fn configure_workers(dir: &Path, workers: u8, http: &str) -> PathBuf {
          address = \"{NO_AGGREGATOR}\"\n"
     );
     // A test that has an aggregator names it.
+    let text = match http.contains("[tls]") {
+        true => text,
+        false => text + "\n[tls]\ndevelopment = true\n",
+    };
     let text = match http.contains("[aggregator]") {
         true => text.replace("\n[aggregator]\naddress = \"127.0.0.1:1\"\n", ""),
         false => text,

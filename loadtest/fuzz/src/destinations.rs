@@ -148,7 +148,7 @@ pub(crate) fn settings(bytes: &[u8]) {
     use edge_tracker::settings::Settings;
     match written(bytes, daemon::settings::load::<Settings>) {
         Ok(settings) => {
-            let _ = settings.check();
+            let _ = settings.contradictions();
             assert!(settings.worker_count() > 0);
             assert!((256..=65_535).contains(&settings.http.max_url_bytes.get().0));
             assert!((16..=512).contains(&settings.http.max_parameter_bytes.get().0));

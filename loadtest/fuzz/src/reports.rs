@@ -432,8 +432,14 @@ pub(crate) fn advertisers(bytes: &[u8]) {
         return;
     };
     match postback::entries(text) {
-        Err(message) => {
-            assert!(!message.contains("S3CRET"), "{message}");
+        Err(mistakes) => {
+            for mistake in mistakes {
+                let path = std::path::Path::new("advertisers.toml");
+                let (offset, message) = (mistake.offset, &mistake.message);
+                let shown = daemon::settings::wrong_in_secrets(path, text, offset, message);
+                let shown = shown.to_string();
+                assert!(names_secret(text) || !shown.contains("S3CRET"), "{shown}");
+            }
         }
         Ok(entries) => {
             let tables: toml::Table = toml::from_str(text).expect("read before");
@@ -448,6 +454,16 @@ pub(crate) fn advertisers(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// Whether the mark stands in a key, which is shown: a misspelt one is to be found.
+fn names_secret(text: &str) -> bool {
+    let after = |line: &str| {
+        line.rsplit_once("S3CRET")
+            .is_some_and(|(_, it)| it.contains('='))
+    };
+    let is_header = |line: &str| line.trim_start().starts_with('[') && line.contains("S3CRET");
+    text.lines().any(|line| is_header(line) || after(line))
 }
 
 /// Who proves nothing is believed by no entry, and what is wrong with an entry is told without it.

@@ -5,8 +5,9 @@ use crate::bench::journal::Held;
 use crate::bench::machine::Cores;
 use crate::links;
 use crate::process::Process;
-use crate::stack::{free_port, program};
+use crate::stack::{development_certificates, free_port, program};
 use anyhow::{Context as _, ensure};
+use event_shipping::tls::Subject;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -75,6 +76,7 @@ impl Edge {
             setup.header_timeout,
             free_port()?,
         );
+        development_certificates(&dir.join("data/tls"), &Subject::Edge(vec![1]))?;
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         let edge = program("edge-tracker")?;
         let mut command = if setup.nice {

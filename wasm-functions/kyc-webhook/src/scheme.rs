@@ -41,8 +41,7 @@ const DEFAULTS: [(&str, &str); 6] = [
 
 impl Variables {
     /// The operator's values, and defaults for the others.
-    #[must_use]
-    pub fn given(values: &BTreeMap<String, String>) -> Self {
+    fn given(values: &BTreeMap<String, String>) -> Self {
         let value = |name: &str| {
             let default = DEFAULTS.iter().find(|(known, _)| *known == name);
             let default = default.map_or("", |(_, value)| value);
@@ -94,10 +93,17 @@ impl std::fmt::Debug for Key {
 }
 
 impl Scheme {
+    /// The scheme of the operator's values, with defaults for the others; none where no value is of webhooks.
+    #[must_use]
+    pub fn given(values: &BTreeMap<String, String>) -> Option<Result<Self, &'static str>> {
+        let is_given = DEFAULTS.iter().any(|(name, _)| values.contains_key(*name));
+        is_given.then(|| Self::read(Variables::given(values)))
+    }
+
     /// Reads the settings; says what is wrong with them.
     ///
     /// # Errors
-    /// When by these settings anybody could be believed, or nobody.
+    /// When by these settings anybody could be believed, or nobody; the message begins with a variable's name.
     pub fn read(variables: Variables) -> Result<Self, &'static str> {
         let keys = variables.keys.split(',').map(|key| key.trim().as_bytes());
         let keys: Vec<Key> = keys

@@ -21,7 +21,7 @@ const MAX_WINDOW_SECONDS: u64 = 86_400;
 /// Shorter secrets and keys can be guessed, in bytes.
 const MIN_SECRET_BYTES: usize = 16;
 /// What is wrong with a shorter one.
-pub(crate) const SHORT_SECRET: &str =
+const SHORT_SECRET: &str =
     "auth: secrets and keys have at least 16 bytes, such as `openssl rand -hex 16` prints";
 
 /// What is known of an advertiser.
@@ -128,17 +128,6 @@ const fn click_age() -> u32 {
     CLICK_AGE_DAYS
 }
 
-/// Whether an entry, whatever else it says, has a secret that is too short.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn has_short_secret(entry: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Ways {
-        auth: Vec<Auth>,
-    }
-    let read: Result<Ways, _> = serde_json::from_slice(entry);
-    read.is_ok_and(|ways| ways.auth.iter().any(Auth::is_short))
-}
-
 /// The advertiser that the entry of a path key stands for.
 #[must_use]
 pub fn alias(entry: &[u8]) -> Option<String> {
@@ -172,54 +161,63 @@ impl Advertiser {
                 error.column()
             )
         })?;
-        read.checked()
+        match read.mistakes().into_iter().next() {
+            None => Ok(read),
+            Some(mistake) => Err(mistake),
+        }
     }
 
-    fn checked(self) -> Result<Self, String> {
-        let wrong = |what: &str| Err(what.to_owned());
+    /// Everything that is wrong with an entry that can be read; each message begins with the key.
+    pub(crate) fn mistakes(&self) -> Vec<String> {
+        let currency = self.currency.as_deref();
+        let answer = self.answer.as_deref().unwrap_or_default();
+        let mut statuses = self.status_words.keys();
+        let mut kinds = self.event_words.keys();
+        let wrong = [
+            (
+                !(1..=MAX_CLICK_AGE_DAYS).contains(&self.max_click_age_days),
+                "max_click_age_days is 1 to 3650",
+            ),
+            (
+                currency.is_some_and(|code| crate::amount::currency(code).is_err()),
+                "currency is not one of ISO 4217",
+            ),
+            (
+                !is_answer(answer),
+                "answer is too long or not plain",
+            ),
+            (
+                statuses.any(|it| ConversionStatus::from_word(it).is_none()),
+                "status_words: pending, approved, rejected, hold and chargeback are known",
+            ),
+            (
+                kinds.any(|it| ConversionKind::from_word(it).is_none()),
+                "event_words: lead, sale, rebill, upsell, install and custom are known",
+            ),
+        ];
+        let wrong = wrong.into_iter().filter(|(applies, _)| *applies);
+        let wrong = wrong.map(|(_, message)| message);
+        let auth = self.mistake_in_auth().into_iter();
+        let messages = auth.chain(wrong).map(str::to_owned);
+        messages.chain(self.check_max_payout().err()).collect()
+    }
+
+    fn mistake_in_auth(&self) -> Option<&'static str> {
         if self.auth.is_empty() {
-            return wrong("auth is empty: anybody could report sales");
+            return Some("auth is empty: anybody could report sales");
         }
         if !self.auth.iter().all(Auth::is_usable) {
-            return wrong(
+            return Some(
                 "auth: a secret, key or list is empty, or hmac has not one of parameter and header",
             );
         }
         if self.auth.iter().any(Auth::is_short) {
-            return wrong(SHORT_SECRET);
+            return Some(SHORT_SECRET);
         }
         if !self.auth.iter().all(Auth::is_timely) {
-            return wrong("auth: timestamp names a parameter, and window is 1 to 86400 seconds");
+            return Some("auth: timestamp names a parameter, and window is 1 to 86400 seconds");
         }
-        if !(1..=MAX_CLICK_AGE_DAYS).contains(&self.max_click_age_days) {
-            return wrong("max_click_age_days is 1 to 3650");
-        }
-        let currency = self.currency.as_deref();
-        if currency.is_some_and(|code| crate::amount::currency(code).is_err()) {
-            return wrong("currency is not one of ISO 4217");
-        }
-        self.check_max_payout()?;
-        let answer = self.answer.as_deref().unwrap_or_default();
-        if !is_answer(answer) {
-            return wrong("answer is too long or not plain");
-        }
-        let statuses = self.status_words.keys();
-        if statuses
-            .into_iter()
-            .any(|it| ConversionStatus::from_word(it).is_none())
-        {
-            return wrong(
-                "status_words: pending, approved, rejected, hold and chargeback are known",
-            );
-        }
-        let kinds = self.event_words.keys();
-        if kinds
-            .into_iter()
-            .any(|it| ConversionKind::from_word(it).is_none())
-        {
-            return wrong("event_words: lead, sale, rebill, upsell, install and custom are known");
-        }
-        Ok(self)
+        None
     }
 
     /// The names that a field's parameter may have.

@@ -1,38 +1,114 @@
 //! `advertisers.toml`: one table for each advertiser, as the entries of the key-value store that the function
 //! finds them in. Edge and aggregator read it; a component never does.
 
-use crate::advertiser::{SHORT_SECRET, has_short_secret};
+use crate::advertiser::Advertiser;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Error};
+
+/// Something that is wrong in the file.
+pub struct Mistake {
+    /// Where, in bytes from the start of the text.
+    pub offset: usize,
+    /// What, and what would be right. The parser's words may repeat a value, which may be a secret.
+    pub message: String,
+}
+
+/// Without the message.
+impl fmt::Debug for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mistake")
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
 
 /// A key-value store's entries: `NAME` for each table `[NAME]` and `key/WORD` for each of its `path_keys`.
+/// Each entry is one that the function accepts.
 ///
 /// # Errors
-/// What would be right, when the text is none of such tables. Values are not in it: they may be secrets.
-pub fn entries(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
-    let tables: BTreeMap<String, toml::Table> = toml::from_str(text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        let line = text.get(..offset).unwrap_or_default().matches('\n').count() + 1;
-        // Not the parser's own words: they may repeat a value.
-        format!("line {line}: a table of settings for each advertiser is expected")
-    })?;
+/// Everything that is wrong in the text, by place.
+pub fn entries(text: &str) -> Result<BTreeMap<String, Vec<u8>>, Vec<Mistake>> {
+    let (file, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let place = 0..0;
+        return Err(errors
+            .iter()
+            .map(|error| of_parser(error, &place))
+            .collect());
+    }
     let mut entries = BTreeMap::new();
-    for (name, table) in &tables {
-        for key in path_keys(table) {
-            let alias = serde_json::json!({ "advertiser": name }).to_string();
-            if entries.insert(format!("key/{key}"), alias.into()).is_some() {
-                return Err(format!("[{name}] has a path key that another has"));
-            }
-        }
-        let json = serde_json::to_vec(table);
-        let json = json.map_err(|error| format!("[{name}] {error}"))?;
-        if has_short_secret(&json) {
-            return Err(format!("[{name}] {SHORT_SECRET}"));
-        }
-        if entries.insert(name.clone(), json).is_some() {
-            return Err(format!("[{name}] is what a path key is called"));
+    let mut mistakes = Vec::new();
+    for (name, value) in file.get_ref() {
+        mistakes.extend(mistakes_of(&name.span(), value));
+        let added = add(&mut entries, name.get_ref(), value);
+        mistakes.extend(added.err().map(|message| at(&name.span(), message)));
+    }
+    mistakes.sort_by_key(|mistake| mistake.offset);
+    if mistakes.is_empty() {
+        Ok(entries)
+    } else {
+        Err(mistakes)
+    }
+}
+
+fn at(span: &Range<usize>, message: impl Into<String>) -> Mistake {
+    Mistake {
+        offset: span.start,
+        message: message.into(),
+    }
+}
+
+fn of_parser(error: &Error, otherwise: &Range<usize>) -> Mistake {
+    at(error.span().as_ref().unwrap_or(otherwise), error.message())
+}
+
+/// What is wrong with one advertiser's table.
+fn mistakes_of(name: &Range<usize>, value: &Spanned<DeValue<'_>>) -> Vec<Mistake> {
+    let advertiser = match Advertiser::deserialize(value.clone().into_deserializer()) {
+        Ok(advertiser) => advertiser,
+        Err(error) => return vec![of_parser(&error, name)],
+    };
+    let place = |message: &str| key_span(value, message).unwrap_or_else(|| name.clone());
+    let mistakes = advertiser.mistakes().into_iter();
+    mistakes
+        .map(|message| at(&place(&message), message))
+        .collect()
+}
+
+/// Where the key is that a message begins with.
+fn key_span(value: &Spanned<DeValue<'_>>, message: &str) -> Option<Range<usize>> {
+    let key = message.split([' ', ':']).next()?;
+    let mut settings = value.get_ref().as_table()?.iter();
+    let (found, _) = settings.find(|(name, _)| name.get_ref() == key)?;
+    Some(found.span())
+}
+
+/// Adds the entries of one table.
+fn add(
+    entries: &mut BTreeMap<String, Vec<u8>>,
+    name: &str,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(), String> {
+    // What else is wrong with it has been found.
+    let Ok(table) = toml::Table::deserialize(value.clone().into_deserializer()) else {
+        return Ok(());
+    };
+    for key in path_keys(&table) {
+        let alias = serde_json::json!({ "advertiser": name }).to_string();
+        if entries.insert(format!("key/{key}"), alias.into()).is_some() {
+            return Err(format!("[{name}] has a path key that another has"));
         }
     }
-    Ok(entries)
+    let json = serde_json::to_vec(&table).map_err(|error| format!("[{name}] {error}"))?;
+    if entries.insert(name.to_owned(), json).is_some() {
+        return Err(format!("[{name}] is what a path key is called"));
+    }
+    Ok(())
 }
 
 fn path_keys(table: &toml::Table) -> impl Iterator<Item = &str> {
@@ -44,32 +120,123 @@ fn path_keys(table: &toml::Table) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
+    const SOUND: &str = "dialect = \"generic\"\nauth = [{ secret_path = \"0123456789abcdef\" }]\n";
+
+    /// Lines, from 1, with what is wrong there.
+    fn mistakes(text: &str) -> Vec<(usize, String)> {
+        let found = entries(text).err().unwrap_or_default().into_iter();
+        let line = |offset: usize| text[..offset].matches('\n').count() + 1;
+        found.map(|it| (line(it.offset), it.message)).collect()
+    }
+
     #[test]
-    fn wrong_files_are_refused_without_their_values() {
-        for (text, wrong) in [
-            ("[a]\npath_keys = [\"k\"]\n[b]\n", ""),
+    fn sound_tables_become_entries_with_path_keys() {
+        let text = format!("[b]\n{SOUND}[a]\n{SOUND}path_keys = [\"k\", \"l\"]\n");
+        let entries = entries(&text).map_err(|_| "mistakes").expect("sound");
+        let names: Vec<&str> = entries.keys().map(String::as_str).collect();
+        assert_eq!(names, ["a", "b", "key/k", "key/l"]);
+        assert!(Advertiser::read(&entries["a"]).is_ok());
+    }
+
+    #[test]
+    fn each_mistake_names_its_line() {
+        let short = SOUND.replace("0123456789abcdef", "0123456789abcde");
+        for (text, line, wrong) in [
             (
-                "[a]\npath_keys = [\"k\"]\n[b]\npath_keys = [\"k\"]\n",
-                "[b] has a path key",
+                SOUND.replace("generic", "genric"),
+                2,
+                "unknown variant `genric`, expected one of",
             ),
-            ("[a]\npath_keys = [\"k\"]\n[\"key/k\"]\n", "[key/k] is what"),
             (
-                "[z]\npath_keys = [\"k\"]\n[\"key/k\"]\n",
-                "[z] has a path key",
+                SOUND.replace("dialect", "dialekt"),
+                2,
+                "unknown field `dialekt`, expected one of",
             ),
-            ("[a]\nauth = S3CRET\n", "line 2: a table"),
-            ("[a]\nauth = [{ secret_path = \"a-S3CRET-of-15-b\" }]\n", ""),
+            ("dialect = \"generic\"\n".into(), 1, "missing field `auth`"),
             (
-                "[a]\nauth = [{ secret_path = \"S3CRET-of-15-by\" }]\n",
-                "[a] auth: secrets and keys have at least 16 bytes",
+                "dialect = \"generic\"\nauth = []\n".into(),
+                3,
+                "auth is empty",
+            ),
+            (
+                format!("{SOUND}currency = \"DOGE\"\n"),
+                4,
+                "currency is not one of ISO 4217",
+            ),
+            (
+                "dialect = \"generic\"\nauth = [\n  { addresses = [\"203.0.113.0/33\"] },\n]\n"
+                    .into(),
+                4,
+                "invalid IP address syntax",
+            ),
+            (short, 3, "auth: secrets and keys have at least 16 bytes"),
+            (
+                format!("{SOUND}max_click_age_days = 0\n"),
+                4,
+                "max_click_age_days is 1 to 3650",
+            ),
+            (
+                format!("{SOUND}max_payout = {{ USD = \"x\" }}\n"),
+                4,
+                "max_payout",
+            ),
+            (
+                format!("{SOUND}answer = \"a\\nb\"\n"),
+                4,
+                "answer is too long",
+            ),
+            (
+                format!("{SOUND}status_words = {{ paid = [] }}\n"),
+                4,
+                "status_words:",
+            ),
+            (
+                format!("{SOUND}event_words = {{ paid = [] }}\n"),
+                4,
+                "event_words:",
+            ),
+            (format!("{SOUND}answer = \n"), 4, ""),
+        ] {
+            let text = format!("[acme]\n{text}");
+            let found = mistakes(&text);
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+            assert_eq!(found[0].0, line, "{text}: {found:?}");
+            assert!(found[0].1.contains(wrong), "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_found_at_once() {
+        let text = format!(
+            "[a]\n{SOUND}currency = \"DOGE\"\nmax_click_age_days = 0\n[b]\ndialekt = 1\n[c]\n{SOUND}"
+        );
+        let lines: Vec<usize> = mistakes(&text).into_iter().map(|(line, _)| line).collect();
+        assert_eq!(lines, [4, 5, 7]);
+    }
+
+    #[test]
+    fn path_keys_and_names_are_unique() {
+        let keyed = format!("{SOUND}path_keys = [\"k\"]\n");
+        for (text, line, wrong) in [
+            (
+                format!("[a]\n{keyed}[b]\n{keyed}"),
+                5,
+                "[b] has a path key that another has",
+            ),
+            (
+                format!("[a]\n{keyed}[\"key/k\"]\n{SOUND}"),
+                5,
+                "[key/k] is what a path key",
+            ),
+            (
+                format!("[z]\n{keyed}[\"key/k\"]\n{SOUND}"),
+                1,
+                "[z] has a path key that another",
             ),
         ] {
-            let said = entries(text).map_or_else(|wrong| wrong, |_| String::new());
-            assert!(
-                said.starts_with(wrong) && !said.contains("S3CRET"),
-                "{text}: {said}"
-            );
-            assert_eq!(said.is_empty(), wrong.is_empty(), "{text}: {said}");
+            let found = mistakes(&text);
+            assert!(found[0].1.starts_with(wrong), "{text}: {found:?}");
+            assert_eq!(found[0].0, line, "{text}");
         }
     }
 }

@@ -22,5 +22,7 @@ mod terms;
 pub use advertiser::{Advertiser, alias};
 pub use decide::{Keys, NeedsOffer, Postback, Step, Verified};
 #[cfg(not(target_arch = "wasm32"))]
-pub use file::entries;
+pub use file::{Mistake, entries};
 pub use functions_shared::{Decision, Reason, Refusal, Refused, Request};
+#[cfg(not(target_arch = "wasm32"))]
+pub use route::names_advertiser;

@@ -46,6 +46,18 @@ pub(crate) fn named(path: &str, parameters: &Parameters) -> Result<Named, Refusa
     })
 }
 
+/// Whether a query names an advertiser: without it the bare path is a visitor's, and no postback.
+#[cfg(not(target_arch = "wasm32"))]
+#[must_use]
+pub fn names_advertiser(query: &str) -> bool {
+    let names = || NAMES.iter().chain(NETWORK);
+    let mut pairs = query.split('&').map(|pair| pair.trim_start_matches("amp;"));
+    pairs.any(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        names().any(|known| known.eq_ignore_ascii_case(name))
+    })
+}
+
 fn by_parameter(parameters: &Parameters) -> Result<String, Refusal> {
     if let Some(name) = parameters.find(NAMES)? {
         return checked(name);

@@ -1,9 +1,10 @@
 //! The queue as people see it: how much waits, and the newest postbacks.
 
 use super::super::sql::{Line, Value};
-use super::super::{Ledger, LedgerError};
-use super::{Key, limit};
+use super::super::{Ledger, LedgerError, rfc3339};
+use super::{Key, limit, number, refresh_all};
 use std::cmp::Reverse;
+use tracking_events::Micros;
 
 const STATES: [&str; 7] = [
     "awaits_click",
@@ -42,8 +43,8 @@ pub(crate) struct Shown {
     pub(crate) status: String,
     pub(crate) state: String,
     pub(crate) attempts: i64,
-    /// Microseconds since 1970: when it is due, or when it ended.
-    pub(crate) at: i64,
+    /// When it is due, or when it ended: by the clock of the queue, which stands still while no aggregator works.
+    pub(crate) at: String,
     pub(crate) last_status: i64,
     pub(crate) last_error: String,
 }
@@ -69,6 +70,9 @@ impl Ledger {
         state: &str,
         most: usize,
     ) -> Result<Vec<Shown>, LedgerError> {
+        let wall = Micros::now();
+        let steady = self.steady_clock(wall).await?.now();
+        let ahead = wall.0.cast_signed() - steady.0.cast_signed();
         let mut tx = self.begin().await?;
         let mut shown = Vec::new();
         // State by state, so that an index finds the newest of each.
@@ -88,17 +92,74 @@ impl Ledger {
                 &values[..]
             };
             for line in tx.ask(sql, asked).await? {
-                shown.push(Shown::read(&line)?);
+                shown.push((line.number(9)?, Shown::read(&line, ahead)?));
             }
         }
-        shown.sort_by_key(|it| Reverse(it.at));
+        shown.sort_by_key(|(due, _)| Reverse(*due));
         shown.truncate(most);
-        Ok(shown)
+        Ok(shown.into_iter().map(|(_, shown)| shown).collect())
     }
 }
 
+impl Ledger {
+    /// Has a postback sent now, in whichever state it is, under the id that it has. False when there is none of
+    /// this name.
+    pub(crate) async fn resend(&self, postback: &str) -> Result<bool, LedgerError> {
+        let Some((conversion, epoch, revision)) = parts(postback) else {
+            return Ok(false);
+        };
+        let now = self.steady_clock(Micros::now()).await?.now();
+        let mut tx = self.begin().await?;
+        let end = format!("{conversion}g");
+        let found = tx
+            .ask(
+                "SELECT identity, receiver FROM outgoing_postbacks \
+                 WHERE identity >= $1 AND identity < $2 AND epoch = $3 AND revision = $4",
+                &[Value::Text(conversion), Value::Text(&end), epoch, revision],
+            )
+            .await?;
+        let Some(line) = found.first() else {
+            return Ok(false);
+        };
+        let (identity, receiver) = (line.text(0)?, line.text(1)?);
+        let now = number(now);
+        tx.execute(
+            "UPDATE outgoing_postbacks SET due = $3, since = $3, \
+             state = CASE WHEN receiver = '' THEN 'awaits_click' ELSE 'due' END \
+             WHERE identity = $1 AND revision = $2",
+            &[Value::Text(&identity), revision, now],
+        )
+        .await?;
+        tx.execute(
+            "UPDATE outgoing_receivers SET held_until = 0 WHERE receiver = $1",
+            &[Value::Text(&receiver)],
+        )
+        .await?;
+        refresh_all(&mut tx, [receiver.as_str()].into_iter()).await?;
+        tx.commit().await?;
+        self.announced.notify_one();
+        Ok(true)
+    }
+}
+
+/// Conversion, epoch and revision in a postback's name.
+fn parts(postback: &str) -> Option<(&str, Value<'static>, Value<'static>)> {
+    let mut parts = postback.split('-');
+    let (conversion, epoch, revision) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_hash = conversion.len() == 32 && conversion.bytes().all(|it| it.is_ascii_hexdigit());
+    let epoch = u64::from_str_radix(epoch, 16).ok()?;
+    let revision: u32 = revision.parse().ok()?;
+    let number = Value::Number(epoch.cast_signed());
+    (is_hash && parts.next().is_none()).then_some((
+        conversion,
+        number,
+        Value::Number(revision.into()),
+    ))
+}
+
 impl Shown {
-    fn read(line: &Line) -> Result<Self, LedgerError> {
+    /// Reads a row; the time of day is so many microseconds ahead of the queue's.
+    fn read(line: &Line, ahead: i64) -> Result<Self, LedgerError> {
         Ok(Self {
             postback: Key::read(line, 0)?.name(line.number(12)?.cast_unsigned()),
             receiver: line.text(2)?,
@@ -108,7 +169,7 @@ impl Shown {
             status: line.text(6)?,
             state: line.text(7)?,
             attempts: line.number(8)?,
-            at: line.number(9)?,
+            at: rfc3339(line.number(9)?.saturating_add(ahead)),
             last_status: line.number(10)?,
             last_error: line.text(11)?,
         })

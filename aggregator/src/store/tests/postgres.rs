@@ -60,12 +60,18 @@ impl Postgres {
     #[allow(dead_code, reason = "not all tests do")]
     pub(super) fn crash_and_restart(&mut self) {
         self.crash();
+        self.restart();
+    }
+
+    /// Starts it again after it has ended.
+    #[allow(dead_code, reason = "not all tests do")]
+    pub(super) fn restart(&mut self) {
         self.server = spawn(self.folder.path(), &self.options);
         self.wait();
     }
 
     /// It leaves at once and takes its children along; its next start recovers.
-    fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         let pid = self.server.id().to_string();
         let _ = Command::new("kill").args(["-QUIT", &pid]).status();
         let _ = self.server.wait();

@@ -14,6 +14,40 @@ pub fn development_authority(dir: &Path) -> PathBuf {
     dir.with_file_name(AUTHORITY_DIRECTORY)
 }
 
+/// Reads the files of `subject` in `dir`. Where there are none, they are made for `development`, and
+/// otherwise an error: a misspelt directory must not become an authority of its own.
+///
+/// # Errors
+/// As [`load_or_create`], and when there are none.
+pub fn open(dir: &Path, subject: &Subject, development: bool) -> Result<Identity, TlsError> {
+    if development {
+        return load_or_create(dir, subject);
+    }
+    require_present(dir, subject)?;
+    load(&Files::of(dir, Role::from(subject)))
+}
+
+/// Whether `dir` holds certificates.
+///
+/// # Errors
+/// When it does not; the message names the command that issues those of `subject`.
+pub fn require_present(dir: &Path, subject: &Subject) -> Result<(), TlsError> {
+    if dir.join("ca.pem").exists() {
+        return Ok(());
+    }
+    let command = match subject {
+        Subject::Aggregator => "issue-aggregator-certificate".to_owned(),
+        Subject::Edge(nodes) => {
+            let node = nodes.first().copied().unwrap_or_default();
+            format!("issue-edge-certificate --node {node}")
+        }
+    };
+    Err(TlsError::Absent {
+        dir: dir.to_owned(),
+        command,
+    })
+}
+
 /// Reads `ca.pem`, `<role>.pem` and `<role>.key` in `dir`. When `dir` does not exist or is empty, it
 /// gets a development certificate for `subject` from the authority in [`development_authority`],
 /// which is made when absent. Processes that start at once agree on one authority.

@@ -38,6 +38,18 @@ pub enum TlsError {
         /// What is wrong with it.
         cause: super::InvalidFingerprint,
     },
+    /// There are no certificates.
+    #[error(
+        "{dir} holds no ca.pem: issue certificates with `aggregator {command} --out {dir}` \
+         (docs/operations.md, Certificates), or set tls.development = true to have some made for development",
+        dir = dir.display()
+    )]
+    Absent {
+        /// Where they are expected.
+        dir: PathBuf,
+        /// The command that issues them.
+        command: String,
+    },
     /// A directory with other files, into which no development certificates are put.
     #[error(
         "{dir} holds files but no ca.pem; put ca.pem, <role>.pem and <role>.key there, or name a \

@@ -9,9 +9,10 @@ use super::requests;
 use crate::links;
 use crate::process::Process;
 use crate::sales::write_secret;
-use crate::stack::{free_port, program};
+use crate::stack::{development_certificates, free_port, program};
 use crate::verify;
 use anyhow::{Context as _, ensure};
+use event_shipping::tls::Subject;
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -164,6 +165,7 @@ fn edge(dir: &Path, work: &Path, more: &str) -> anyhow::Result<(Command, PathBuf
         at("spin.toml"),
         at("advertisers.toml"),
     );
+    development_certificates(&data.join("tls"), &Subject::Edge(vec![1]))?;
     fs::write(at("edge.toml"), text)?;
     let mut command = Command::new(program("edge-tracker")?);
     command.args(["serve", "--config"]).arg(at("edge.toml"));

@@ -3,8 +3,9 @@
 
 use super::{Kind, Log, READY_WITHIN, Server, Setting, address};
 use crate::process::Process;
-use crate::stack::free_port;
+use crate::stack::{development_certificates, free_port};
 use anyhow::Context as _;
+use event_shipping::tls::Subject;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -26,6 +27,7 @@ pub(super) fn start(
         setting.geo,
         free_port()?,
     );
+    development_certificates(&dir.join("data/tls"), &Subject::Edge(vec![1]))?;
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     let mut command = Command::new(program);
     command.args(["serve", "--config"]).arg(&file);

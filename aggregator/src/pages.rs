@@ -1,0 +1,62 @@
+//! Pages of the operators' port, as JSON: postbacks to affiliates, newest first, and how affiliates stand; and
+//! the one request that changes something, to send a postback again.
+
+use crate::store::{Ledger, within};
+use daemon::admin::{Asked, Page, PageError};
+use percent_encoding::percent_decode_str;
+use std::sync::Arc;
+
+/// Rows shown at most.
+const MOST: usize = 200;
+
+/// The page that is asked for, if there is one.
+pub(crate) fn page(ledger: &Arc<Ledger>, request: &Asked<'_>) -> Option<Page> {
+    let value = |name: &str| {
+        let pairs = request.query.split('&');
+        let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
+        let value = pairs.find(|(key, _)| *key == name);
+        let value = value.map_or("", |(_, value)| value);
+        percent_decode_str(value).decode_utf8_lossy().into_owned()
+    };
+    let ledger = ledger.clone();
+    match (request.is_post, request.path) {
+        (false, "/postbacks") => {
+            let (receiver, state) = (value("receiver"), value("state"));
+            Some(Box::pin(async move {
+                let shown = within(ledger.shown(&receiver, &state, MOST)).await;
+                json(&shown.map_err(unavailable)?)
+            }))
+        }
+        (false, "/affiliates") => {
+            let name = value("name");
+            Some(Box::pin(async move {
+                let shown = within(ledger.affiliates(&name, MOST)).await;
+                json(&shown.map_err(unavailable)?)
+            }))
+        }
+        (true, "/postbacks/resend") => {
+            let postback = value("postback");
+            Some(Box::pin(async move {
+                match within(ledger.resend(&postback))
+                    .await
+                    .map_err(unavailable)?
+                {
+                    true => json(&serde_json::json!({ "postback": postback, "state": "due" })),
+                    false => Err(PageError::NotFound(format!(
+                        "no postback {postback:?}; /postbacks lists them"
+                    ))),
+                }
+            }))
+        }
+        _ => None,
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> PageError {
+    PageError::Unavailable(format!("store: {error}"))
+}
+
+fn json(shown: &impl serde::Serialize) -> Result<String, PageError> {
+    let text = serde_json::to_string_pretty(shown);
+    text.map_err(|error| PageError::Unavailable(error.to_string()))
+}

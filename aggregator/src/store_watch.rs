@@ -1,0 +1,62 @@
+//! Looks now and then whether the store answers: reports may be rare, and an operator is to know before the next.
+
+use crate::health::{Health, Need};
+use crate::ingest::Phase;
+use crate::metrics::Maker;
+use crate::store::{Ledger, LedgerError};
+use prometheus::{IntGauge, Registry};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The task that looks.
+pub(crate) struct StoreWatch {
+    ledger: Arc<Ledger>,
+    health: Arc<Health>,
+    up: IntGauge,
+}
+
+impl StoreWatch {
+    /// # Errors
+    /// When its metric can't be registered.
+    pub(crate) fn new(
+        ledger: Arc<Ledger>,
+        health: Arc<Health>,
+        registry: &Registry,
+    ) -> prometheus::Result<Self> {
+        let help = "1 when the store, which evaluates reports, answered the last time, else 0.";
+        let up = Maker(registry).gauge("aggregator_store_up", help)?;
+        Ok(Self { ledger, health, up })
+    }
+
+    /// Looks until the aggregator stops.
+    pub(crate) async fn run(self, mut phase: watch::Receiver<Phase>) {
+        let mut ticks = interval(CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
+                _ = ticks.tick() => {}
+            }
+            self.look().await;
+        }
+    }
+
+    async fn look(&self) {
+        let answered = timeout(ANSWER_TIMEOUT, self.ledger.ping()).await;
+        let answered = answered.unwrap_or(Err(LedgerError::Silent(ANSWER_TIMEOUT)));
+        if let Err(error) = &answered
+            && self.up.get() == 1
+        {
+            tracing::error!(%error, "the store does not answer; clicks are stored, reports wait");
+        }
+        self.up.set(answered.is_ok().into());
+        let why = answered.err().map(|error| error.to_string());
+        self.health.set(Need::StoreConnection, why);
+    }
+}

@@ -1,0 +1,361 @@
+//! What operators do to an aggregator: signals, directories, a store that moves or goes away, and what the
+//! operators' port shows.
+
+mod common;
+#[path = "../src/store/tests/postgres.rs"]
+mod postgres;
+
+use common::edge::{Edge, click_id_at};
+use common::engine::Engine;
+use common::process::Process;
+use common::receiver::Receiver;
+use common::reports::{CYCLE, OUTCOMES, report};
+use common::{NODE, client, metric, page, until, write_settings};
+use postgres::Postgres;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tracking_events::{Conversion, Event, Micros, Visit};
+
+const NO_CLICKHOUSE: &str = "url = \"http://127.0.0.1:9\"";
+const LAG: &str = "aggregator_lane_lag{lane=\"0\",node=\"21\"}";
+
+fn run(arguments: &[&str], config: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aggregator"))
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .output()
+        .expect("the program runs")
+}
+
+/// What a command that fails says.
+fn mistake(arguments: &[&str], config: &Path) -> String {
+    let output = run(arguments, config);
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success(), "{said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hangups_do_not_end_an_aggregator() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut aggregator = Process::start(&write_settings(folder.path(), NO_CLICKHOUSE, ""));
+    aggregator.signal("-HUP");
+    // Signals are delivered in order: one that ended it would be seen here.
+    assert_eq!(page(aggregator.admin, "/healthz").await.0, 200);
+    assert!(aggregator.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directories_of_a_running_aggregator_are_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = write_settings(folder.path(), NO_CLICKHOUSE, "");
+    let _aggregator = Process::start(&config);
+    let said = mistake(&["serve"], &config);
+    assert!(said.contains("is in use by another aggregator"), "{said}");
+    let store = folder.path().join("data/store");
+    let other = tempfile::tempdir().expect("a directory");
+    let more = format!("[store]\ndir = {store:?}\n");
+    let config = write_settings(other.path(), NO_CLICKHOUSE, &more);
+    let said = mistake(&["serve"], &config);
+    assert!(
+        said.contains("is in use by another aggregator") && said.contains("data/store"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn series_to_alert_on_exist_from_the_start() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = write_settings(folder.path(), NO_CLICKHOUSE, "");
+    let aggregator = Process::start(&config);
+    let (_, text) = page(aggregator.admin, "/metrics").await;
+    for series in [
+        "build_info{program=\"aggregator\",version=",
+        "process_cpu_seconds_total ",
+        "process_start_time_seconds ",
+        "process_open_fds ",
+        "aggregator_refused_total{reason=\"node_mismatch\"} 0",
+        "aggregator_refused_total{reason=\"revoked\"} 0",
+        "aggregator_refused_total{reason=\"handshake\"} 0",
+        "aggregator_quarantined_total{reason=\"malformed\"} 0",
+        "aggregator_lane_claims_total{outcome=\"ignored\"} 0",
+        "aggregator_certificate_reloads_total{outcome=\"refused\"} 0",
+        "aggregator_attributions_total{outcome=\"given_up\"} 0",
+        "aggregator_batches_total{verdict=\"overlap\"} 0",
+        "aggregator_place_conflicts_total 0",
+        "aggregator_files_set_aside_total 0",
+        "aggregator_insert_retries_total 0",
+        "aggregator_store_up ",
+    ] {
+        assert!(
+            text.contains(&format!("\n{series}")),
+            "no {series} in {text}"
+        );
+    }
+}
+
+/// Ships everything and waits until it was evaluated.
+async fn ship_all(edge: &mut Edge, aggregator: &Process, folder: &Path) {
+    until("shipped", async || {
+        edge.ship(aggregator.listening, client(folder)).await;
+        edge.is_done()
+    })
+    .await;
+    until("evaluated", async || {
+        metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lag_counts_the_events_that_wait() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut engine = Engine::start(folder.path());
+    let config = write_settings(folder.path(), &engine.settings(), "");
+    let mut aggregator = Process::start(&config);
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append(1_000);
+    ship_all(&mut edge, &aggregator, folder.path()).await;
+    assert_eq!(metric(aggregator.admin, LAG).await, Some(0.0));
+    // What it knew of the lane is lost, and ClickHouse takes nothing.
+    engine.kill();
+    aggregator.kill();
+    std::fs::remove_dir_all(folder.path().join("data/spool")).expect("removable");
+    aggregator.restart();
+    edge.append(5);
+    until("received", async || {
+        edge.ship(aggregator.listening, client(folder.path())).await;
+        metric(aggregator.admin, LAG).await == Some(5.0)
+    })
+    .await;
+    aggregator.kill_and_restart();
+    edge.append(2);
+    until("received", async || {
+        edge.ship(aggregator.listening, client(folder.path())).await;
+        metric(aggregator.admin, LAG).await == Some(7.0)
+    })
+    .await;
+    engine.up();
+    ship_all(&mut edge, &aggregator, folder.path()).await;
+    until("stored", async || {
+        metric(aggregator.admin, LAG).await == Some(0.0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aggregator_without_postgresql_is_not_ready_for_reports() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(folder.path());
+    let mut server = Postgres::start();
+    let more = format!("[store]\nurl = \"{}\"\n", server.url());
+    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let aggregator = Process::start(&config);
+    let up = async || metric(aggregator.admin, "aggregator_store_up").await;
+    let ready = async || page(aggregator.admin, "/readyz").await;
+    until("ready", async || {
+        ready().await.0 == 200 && up().await == Some(1.0)
+    })
+    .await;
+    // No report asks for it.
+    server.crash();
+    until("not ready", async || {
+        let (status, why) = ready().await;
+        status == 503 && why.contains("reports wait for the store: ")
+    })
+    .await;
+    until("down", async || up().await == Some(0.0)).await;
+    server.restart();
+    until("ready again", async || {
+        ready().await.0 == 200 && up().await == Some(1.0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_moves_to_postgresql_with_all_state() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(folder.path());
+    let config = write_settings(folder.path(), &engine.settings(), "");
+    let mut aggregator = Process::start(&config);
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append_each(3 * CYCLE, report);
+    ship_all(&mut edge, &aggregator, folder.path()).await;
+    let affiliates = page(aggregator.admin, "/affiliates").await;
+    assert!(aggregator.stop().success());
+
+    let server = Postgres::start();
+    let more = format!("[store]\nurl = \"{}\"\n", server.url());
+    let config = write_settings(folder.path(), &engine.settings(), &more);
+    for command in ["serve", "check"] {
+        let said = mistake(&[command], &config);
+        assert!(said.contains("aggregator store copy"), "{command}: {said}");
+    }
+    let output = run(&["store", "copy"], &config);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    for table in [
+        "conversions: 3 rows",
+        "affiliates: 3 rows",
+        "store_epoch: 1 rows",
+    ] {
+        assert!(said.contains(table), "{table}: {said}");
+    }
+    assert!(
+        folder
+            .path()
+            .join("data/store/store.sqlite.copied")
+            .exists()
+    );
+    let said = mistake(&["store", "copy"], &config);
+    assert!(said.contains("there is no store in SQLite"), "{said}");
+
+    // The same reports again, and new ones: what the store knew is recognised.
+    aggregator.restart();
+    assert_eq!(page(aggregator.admin, "/affiliates").await, affiliates);
+    let mut twin = Edge::open(&folder.path().join("twin"), NODE, 1);
+    twin.append_each(3 * CYCLE, report);
+    ship_all(&mut twin, &aggregator, folder.path()).await;
+    edge.append_each(CYCLE, |seq, node, lane| report(seq, node, lane));
+    ship_all(&mut edge, &aggregator, folder.path()).await;
+    let reader = engine.reader();
+    let count = async |table: &str| -> u64 {
+        let sql = format!("SELECT count() FROM {table}");
+        reader.query(&sql).fetch_one().await.expect("a number")
+    };
+    let (_, of_a_cycle) = OUTCOMES[2];
+    assert_eq!(
+        count("conversions").await,
+        4 * of_a_cycle,
+        "none is counted twice"
+    );
+
+    // A second store does not go into the first one.
+    std::fs::rename(
+        folder.path().join("data/store/store.sqlite.copied"),
+        folder.path().join("data/store/store.sqlite"),
+    )
+    .expect("renamed");
+    assert!(aggregator.stop().success());
+    let said = mistake(&["store", "copy"], &config);
+    assert!(said.contains("holds a store already"), "{said}");
+}
+
+/// As [`report`], but of a click that was made just now: older ones are not looked for.
+fn report_of_today(seq: u64, node: u16, lane: u8) -> Event<'static> {
+    static CLICKED: LazyLock<Micros> = LazyLock::new(Micros::now);
+    let id = click_id_at(*CLICKED, 1);
+    match report(seq, node, lane) {
+        Event::Click(visit) => Event::Click(Visit {
+            id,
+            time: *CLICKED,
+            ..visit
+        }),
+        Event::Conversion(conversion) => Event::Conversion(Conversion {
+            click: id,
+            ..conversion
+        }),
+        other => other,
+    }
+}
+
+/// A request to the operators' port, with further header lines.
+async fn ask(admin: SocketAddr, request: &str, headers: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).await.expect("connected");
+    let text =
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let status = answer.split(' ').nth(1).and_then(|it| it.parse().ok());
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    (status.expect("a status"), body.to_owned())
+}
+
+/// Seconds since a time as it is shown.
+fn seconds_ago(shown: &serde_json::Value) -> i64 {
+    let shown = shown.as_str().expect("a text");
+    assert!(
+        shown.ends_with('Z') && shown.len() == "2026-01-01T00:00:00Z".len(),
+        "{shown}"
+    );
+    let time: jiff::Timestamp = shown.parse().expect("RFC 3339");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
+    i64::try_from(now.as_secs()).expect("this century's") - time.as_second()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn affiliates_and_postbacks_are_shown_and_sent_again() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(folder.path());
+    let receiver = Receiver::start(|_, _| 200);
+    let postbacks = folder.path().join("postbacks.toml");
+    let url = format!("http://{}/pb?status={{status}}", receiver.address);
+    let text = format!("[[postback]]\ncampaign = \"campaign-2\"\nurl = \"{url}\"\n");
+    std::fs::write(&postbacks, text).expect("written");
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&postbacks, private).expect("settable");
+    let more = format!(
+        "[blocks]\nmax_age = \"30ms\"\n[outgoing]\npostbacks = {postbacks:?}\nallowed_networks = [\"127.0.0.0/8\"]\n"
+    );
+    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let aggregator = Process::start(&config);
+    let admin = aggregator.admin;
+    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    edge.append_each(CYCLE, report_of_today);
+    ship_all(&mut edge, &aggregator, folder.path()).await;
+    let list = async |path: &str| -> Vec<serde_json::Value> {
+        let (status, text) = page(admin, path).await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).expect("a list")
+    };
+    until("told", async || {
+        list("/postbacks?state=delivered").await.len() == 2
+    })
+    .await;
+
+    let affiliates = list("/affiliates").await;
+    assert_eq!(affiliates.len(), 1, "{affiliates:?}");
+    assert_eq!(affiliates[0]["affiliate"], "21-0-0");
+    assert_eq!(affiliates[0]["tier"], 2);
+    assert_eq!(affiliates[0]["kyc_status"], "approved");
+    assert_eq!(affiliates[0]["earning_limit_cents"], 1_000_000);
+    assert_eq!(affiliates[0]["since"], "2025-06-15T15:06:40Z");
+    assert_eq!(list("/affiliates?name=21-0-0").await.len(), 1);
+    assert_eq!(list("/affiliates?name=unknown").await.len(), 0);
+
+    let delivered = list("/postbacks?state=delivered").await;
+    assert!(
+        (-5..120).contains(&seconds_ago(&delivered[0]["at"])),
+        "{delivered:?}"
+    );
+    let told = receiver.told().len();
+    let id = delivered[0]["postback"].as_str().expect("an id");
+    let resend = format!("POST /postbacks/resend?postback={id}");
+    let from_page = ask(admin, &resend, "Origin: http://localhost\r\n").await;
+    assert_eq!(from_page.0, 403, "{from_page:?}");
+    for (request, status) in [
+        (resend.replace("POST", "GET"), 404),
+        (resend.replace(id, "nothing"), 404),
+        (resend.replace(id, &id.replace('-', "-f")), 404),
+        ("POST /postbacks".to_owned(), 405),
+        ("DELETE /postbacks".to_owned(), 405),
+    ] {
+        let answer = ask(admin, &request, "").await;
+        assert_eq!(answer.0, status, "{request}: {answer:?}");
+    }
+    assert_eq!(receiver.told().len(), told);
+    let answer = ask(admin, &resend, "").await;
+    assert_eq!(answer.0, 200, "{answer:?}");
+    until("told again", async || receiver.told().len() == told + 1).await;
+    assert_eq!(receiver.told()[told].header("webhook-id"), id);
+}

@@ -1,0 +1,552 @@
+//! What operators do to an edge: settings, files that are read again, signals and ports, with what each
+//! mistake is answered.
+#![allow(missing_docs)]
+
+mod harness;
+
+use harness::{CHROME, Edge, LINKS};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const SOUND: &str = "links = \"any\"\ndialect = \"generic\"\ncurrency = \"USD\"\n\
+     auth = [{ secret_path = \"0123456789abcdef\" }]\n";
+const KYC: &str = "kyc_keys = \"a key of some length\"\n";
+
+/// A directory of settings in which every path is relative.
+struct Directory(tempfile::TempDir);
+
+impl Directory {
+    fn new() -> Self {
+        let this = Self(tempfile::tempdir().expect("a directory"));
+        this.write("links.toml", LINKS);
+        this.write("advertisers.toml", &format!("[acme]\n{SOUND}"));
+        this.write("variables.toml", KYC);
+        let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions");
+        let manifest = std::fs::read_to_string(deployed.join("spin.toml")).expect("read");
+        let sources = format!("source = \"{}/", deployed.display());
+        this.write("spin.toml", &manifest.replace("source = \"", &sources));
+        // One edge compiles the functions for all.
+        let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions");
+        std::fs::create_dir_all(&compiled).expect("made");
+        std::fs::create_dir_all(this.at("data")).expect("made");
+        std::os::unix::fs::symlink(compiled, this.at("data/compiled-functions")).expect("linked");
+        this.write("edge.toml", &settings(""));
+        this
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Puts a file there in one step, readable by its owner only.
+    fn write(&self, name: &str, text: &str) {
+        let aside = self.at("aside");
+        std::fs::write(&aside, text).expect("written");
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&aside, mode).expect("settable");
+        std::fs::rename(aside, self.at(name)).expect("renamed");
+    }
+
+    fn check(&self) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_edge-tracker"))
+            .args(["check", "--config"])
+            .arg(self.at("edge.toml"))
+            .output()
+            .expect("the program runs")
+    }
+
+    /// What `check` says is wrong.
+    fn mistakes(&self) -> String {
+        let output = self.check();
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(!output.status.success(), "{said}");
+        said
+    }
+
+    fn start(self) -> Edge {
+        Edge::from_settings(self.0)
+    }
+}
+
+/// Settings with more lines in `[http]`.
+fn settings(http: &str) -> String {
+    format!(
+        "node = 7\ndata_dir = \"data\"\nworkers = 1\nsecrets = \"secrets.toml\"\n\
+         [http]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nshed_lag = \"10s\"\n{http}\n\
+         [links]\nfile = \"links.toml\"\ncheck_every = \"20ms\"\n\
+         [journal]\nsegment_bytes = \"1MiB\"\n\
+         [tls]\ndir = \"tls\"\ndevelopment = true\n\
+         [aggregator]\naddress = \"127.0.0.1:1\"\n\
+         [functions]\nmanifest = \"spin.toml\"\nadvertisers = \"advertisers.toml\"\n\
+         variables = \"variables.toml\"\n"
+    )
+}
+
+/// Puts a file of a running edge there in one step.
+fn replace(edge: &Edge, name: &str, text: &str) {
+    let (aside, file) = (edge.dir.path().join("aside"), edge.dir.path().join(name));
+    std::fs::write(&aside, text).expect("written");
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&aside, mode).expect("settable");
+    std::fs::rename(aside, file).expect("renamed");
+}
+
+fn reloads(file: &str, outcome: &str) -> String {
+    format!("file=\"{file}\",outcome=\"{outcome}\"")
+}
+
+#[test]
+fn relative_paths_start_from_the_settings_directory() {
+    // The tests' own directory is another one.
+    let edge = Directory::new().start();
+    assert_eq!(edge.get("/c/spring").status, 302);
+    for made in [
+        "data/journal",
+        "secrets.toml",
+        "tls/edge.pem",
+        "authority/ca.key",
+    ] {
+        assert!(edge.dir.path().join(made).exists(), "{made}");
+    }
+    assert_ne!(edge.get("/postback/acme/0123456789abcdef").status, 404);
+}
+
+/// Wrong files of advertisers, with the line and the reason.
+fn wrong_advertisers() -> [(String, usize, &'static str); 9] {
+    let acme = |text: String| format!("[acme]\n{text}");
+    [
+        (
+            acme(SOUND.replace("generic", "genric")),
+            3,
+            "unknown variant",
+        ),
+        (
+            acme(SOUND.replace("dialect", "dialekt")),
+            3,
+            "unknown field `dialekt`",
+        ),
+        (
+            acme(SOUND.replace("USD", "DOGE")),
+            4,
+            "currency is not one of ISO 4217",
+        ),
+        (
+            acme("dialect = \"generic\"\n".into()),
+            1,
+            "missing field `auth`",
+        ),
+        (
+            acme("dialect = \"generic\"\nauth = []\n".into()),
+            3,
+            "auth is empty",
+        ),
+        (
+            acme("dialect = \"generic\"\nauth = [{ addresses = [\"192.0.2.0/33\"] }]\n".into()),
+            3,
+            "invalid IP address syntax",
+        ),
+        (
+            acme(SOUND.replace("0123456789abcdef", "short")),
+            5,
+            "at least 16 bytes",
+        ),
+        (acme(SOUND.replace("links = \"any\"", "links = 7")), 2, ""),
+        (acme("dialect = \n".into()), 2, ""),
+    ]
+}
+
+#[test]
+fn wrong_advertisers_are_rejected_with_line_and_reason() {
+    let directory = Directory::new();
+    for (text, line, reason) in wrong_advertisers() {
+        directory.write("advertisers.toml", &text);
+        let said = directory.mistakes();
+        assert!(
+            said.contains(&format!("advertisers.toml:{line}: ")),
+            "{text}: {said}"
+        );
+        assert!(said.contains(reason), "{text}: {said}");
+    }
+    directory.write("advertisers.toml", &format!("[acme]\n{SOUND}"));
+    let edge = directory.start();
+    let refused = reloads("advertisers", "refused");
+    for (count, (text, line, reason)) in (1..).zip(wrong_advertisers()) {
+        replace(&edge, "advertisers.toml", &text);
+        edge.await_metric("edge_reloads_total", &refused, count);
+        let log = edge.await_log(&format!("advertisers.toml:{line}: "));
+        assert!(log.contains(reason), "{reason}: {log}");
+        // The advertiser of before is known, and its click id is what is missing.
+        let answer = edge.get("/postback/acme/0123456789abcdef");
+        assert!(
+            answer.text().starts_with("refused: 104 "),
+            "{}",
+            answer.text()
+        );
+    }
+    replace(&edge, "advertisers.toml", &format!("[other]\n{SOUND}"));
+    edge.await_metric("edge_reloads_total", &reloads("advertisers", "loaded"), 1);
+    assert_eq!(edge.get("/postback/acme/0123456789abcdef").status, 403);
+}
+
+#[test]
+fn wrong_webhook_variables_are_rejected_with_line() {
+    let wrong = [
+        (
+            "# keys\nkyc_keys = \"short\"\n",
+            2,
+            "kyc_keys: keys are at least 16 bytes long",
+        ),
+        ("kyc_keys = \"\"\n", 1, "kyc_keys is empty"),
+        (
+            "kyc_keys = \"a key of some length\"\nkyc_window = \"5m\"\n",
+            2,
+            "kyc_window: 1 to 86400",
+        ),
+        (
+            "kyc_keys = \"a key of some length\"\nkyc_keyz = \"x\"\n",
+            0,
+            "kyc_keyz is given a value and not declared",
+        ),
+        (
+            "kyc_keys = S3CRET\n",
+            1,
+            "lines of name = 'value' are expected",
+        ),
+    ];
+    let directory = Directory::new();
+    let place = |line: usize| match line {
+        0 => String::new(),
+        line => format!("variables.toml:{line}: "),
+    };
+    for (text, line, reason) in wrong {
+        directory.write("variables.toml", text);
+        let said = directory.mistakes();
+        assert!(
+            said.contains(&place(line)) && said.contains(reason),
+            "{text}: {said}"
+        );
+        assert!(!said.contains("S3CRET"), "{said}");
+    }
+    directory.write("variables.toml", KYC);
+    let edge = directory.start();
+    for (count, (text, line, reason)) in (1..).zip(wrong) {
+        replace(&edge, "variables.toml", text);
+        edge.await_metric(
+            "edge_reloads_total",
+            &reloads("functions", "refused"),
+            count,
+        );
+        let log = edge.await_log(&place(line));
+        assert!(log.contains(reason) && !log.contains("S3CRET"), "{log}");
+    }
+    replace(&edge, "variables.toml", &format!("{KYC}# again\n"));
+    edge.await_metric("edge_reloads_total", &reloads("functions", "loaded"), 1);
+}
+
+#[test]
+fn check_says_everything_that_is_wrong_at_once() {
+    let directory = Directory::new();
+    let sound = directory.check();
+    assert!(sound.status.success(), "{sound:?}");
+    assert!(!directory.at("secrets.toml").exists() && !directory.at("tls").exists());
+    directory.write("secrets.toml", "[click_id]\nactive = 1\n");
+    directory.write(
+        "advertisers.toml",
+        "[acme]\ndialect = \"generic\"\nauth = []\n",
+    );
+    directory.write("variables.toml", "kyc_keys = \"short\"\n");
+    directory.write("links.toml", "[[link]]\nid = 1\nslug = \"a b\"\n");
+    let text = settings("root_page = \"absent.html\"").replace("development = true\n", "")
+        + "[unique]\nwindow = \"30h\"\n[geo]\ncountry = \"absent.mmdb\"\n";
+    directory.write("edge.toml", &text);
+    let said = directory.mistakes();
+    for wrong in [
+        "secrets.toml:1: missing field `keys`",
+        "advertisers.toml:3: auth is empty",
+        "variables.toml:1: kyc_keys: keys are at least 16 bytes long",
+        "links.toml:3: a slug is 1 to 64",
+        "absent.html",
+        "absent.mmdb",
+        "unique.window is longer than visitor.period",
+        "issue-edge-certificate --node 7",
+        "mistakes found: 8",
+    ] {
+        assert!(said.contains(wrong), "{wrong}: {said}");
+    }
+    // Without the variables' mistake the manifest is read.
+    directory.write("variables.toml", KYC);
+    directory.write(
+        "spin.toml",
+        "spin_manifest_version = 2\n[component.a]\nsource = \"edge.toml\"\n",
+    );
+    let said = directory.mistakes();
+    assert!(
+        said.contains("kyc_keys is given a value and not declared"),
+        "{said}"
+    );
+    directory.write("variables.toml", "");
+    let said = directory.mistakes();
+    assert!(
+        said.contains("edge.toml is no component of WebAssembly"),
+        "{said}"
+    );
+}
+
+#[test]
+fn aggregator_address_is_host_and_port() {
+    let directory = Directory::new();
+    for wrong in [
+        "localhost",
+        "localhost:",
+        ":7400",
+        "localhost:0",
+        "::1:7400",
+        "https://a:7400",
+    ] {
+        directory.write(
+            "edge.toml",
+            &settings("").replace("127.0.0.1:1\"", &format!("{wrong}\"")),
+        );
+        let said = directory.mistakes();
+        assert!(said.contains("write \"host:port\""), "{wrong}: {said}");
+    }
+    for right in ["localhost:7400", "[::1]:7400", "aggregator.example:1"] {
+        directory.write(
+            "edge.toml",
+            &settings("").replace("127.0.0.1:1\"", &format!("{right}\"")),
+        );
+        assert!(directory.check().status.success(), "{right}");
+    }
+}
+
+#[test]
+fn certificates_are_made_only_when_asked_for() {
+    let directory = Directory::new();
+    directory.write(
+        "edge.toml",
+        &settings("").replace("development = true\n", ""),
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_edge-tracker"))
+        .args(["serve", "--config"])
+        .arg(directory.at("edge.toml"))
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(
+        said.contains("issue-edge-certificate --node 7 --out"),
+        "{said}"
+    );
+    assert!(!directory.at("tls").exists() && !directory.at("authority").exists());
+}
+
+#[test]
+fn hangups_do_not_end_an_edge() {
+    let mut edge = Directory::new().start();
+    let hung_up = Command::new("kill")
+        .args(["-HUP", &edge.pid().to_string()])
+        .status();
+    assert!(hung_up.expect("kill runs").success());
+    edge.await_log("SIGHUP: nothing to do");
+    assert_eq!(edge.get("/c/spring").status, 302);
+    assert!(edge.stop());
+}
+
+#[test]
+fn second_edge_with_the_same_address_is_refused() {
+    let first = Edge::start();
+    let directory = Directory::new();
+    let text = settings("").replacen("127.0.0.1:0", &first.listening, 1);
+    directory.write("edge.toml", &text);
+    let output = Command::new(env!("CARGO_BIN_EXE_edge-tracker"))
+        .args(["serve", "--config"])
+        .arg(directory.at("edge.toml"))
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(
+        said.contains(&first.listening) && said.contains("Address already in use"),
+        "{said}"
+    );
+    for _ in 0..20 {
+        assert_eq!(first.get("/c/spring").status, 302);
+    }
+}
+
+#[test]
+fn doubtful_links_are_refused_and_the_last_good_ones_stay() {
+    let edge = Directory::new().start();
+    let file = edge.dir.path().join("links.toml");
+    let renamed = LINKS.replace("\"spring\"", "\"summer\"");
+    let swapped = LINKS
+        .replace("\"spring\"", "\"x\"")
+        .replace("\"plain\"", "\"spring\"");
+    let swapped = swapped.replace("\"x\"", "\"plain\"");
+    let refused = reloads("links", "refused");
+    std::fs::remove_file(&file).expect("removable");
+    edge.await_metric("edge_reloads_total", &refused, 1);
+    edge.await_log("links.toml: No such file");
+    for (count, (text, reason)) in (2..).zip([
+        ("", "says empty = true"),
+        ("# all gone\n", "says empty = true"),
+        (
+            &renamed,
+            "id 1 was the link \"spring\" and is \"summer\" now",
+        ),
+        (&swapped, "give the new link a number of its own"),
+        (&format!("empty = true\n{LINKS}"), "says empty = true"),
+    ]) {
+        replace(&edge, "links.toml", text);
+        edge.await_metric("edge_reloads_total", &refused, count);
+        edge.await_log(reason);
+        assert_eq!(edge.get("/c/spring").status, 302, "{text}");
+    }
+    let confirmed = renamed.replace("\"summer\"", "\"summer\"\nrenamed_from = \"spring\"");
+    replace(&edge, "links.toml", &confirmed);
+    edge.await_metric("edge_reloads_total", &reloads("links", "loaded"), 1);
+    assert_eq!(edge.get("/c/summer").status, 302);
+    replace(&edge, "links.toml", "empty = true\n");
+    edge.await_metric("edge_reloads_total", &reloads("links", "loaded"), 2);
+    assert_eq!(edge.get("/c/summer").status, 404);
+}
+
+#[test]
+fn bare_domain_answers_as_configured_without_functions() {
+    let page = "<!doctype html><title>Fanz</title>";
+    for (http, status, location, body) in [
+        ("", 200, None, "ok\n"),
+        (
+            "root_redirect = \"https://www.example/\"",
+            302,
+            Some("https://www.example/"),
+            "",
+        ),
+        ("root_page = \"index.html\"", 200, None, page),
+    ] {
+        let directory = Directory::new();
+        directory.write("index.html", page);
+        directory.write("edge.toml", &settings(http));
+        let edge = directory.start();
+        for target in ["/", "/?", "/?fbclid=1&utm_source=x"] {
+            let answer = edge.get(target);
+            assert_eq!(
+                (answer.status, answer.header("location")),
+                (status, location),
+                "{target}"
+            );
+            assert_eq!(answer.text(), body, "{target}");
+        }
+        for target in [
+            "/favicon.ico",
+            "/robots.txt",
+            "/wp-login.php",
+            "/.env",
+            "/admin/config",
+        ] {
+            let answer = edge.request("GET", target, &[("User-Agent", CHROME)]);
+            assert_eq!(answer.status, 404, "{target}");
+            assert!(!answer.text().contains("advertiser"), "{}", answer.text());
+        }
+        assert_eq!(edge.metric("function_calls_total", ""), 0);
+        assert_eq!(edge.metric("edge_rejections_total", ""), 0);
+        // Everflow's form is a postback.
+        assert_eq!(edge.get("/?nid=4f9a1c2").status, 403);
+        assert_eq!(edge.metric("function_calls_total", ""), 1);
+    }
+}
+
+#[test]
+fn two_answers_for_the_bare_domain_are_refused() {
+    let directory = Directory::new();
+    directory.write("index.html", "");
+    let both = "root_redirect = \"https://www.example/\"\nroot_page = \"index.html\"";
+    directory.write("edge.toml", &settings(both));
+    assert!(directory.mistakes().contains("are both set: keep one"));
+    directory.write("edge.toml", &settings("root_redirect = \"www.example\""));
+    assert!(
+        directory
+            .mistakes()
+            .contains("begins with https:// or http://")
+    );
+}
+
+/// The examples of docs/advertisers.md: dialect, entry, and the request of a postback.
+fn documented_advertisers() -> Vec<(&'static str, &'static str, &'static str)> {
+    let text = include_str!("../../docs/advertisers.md");
+    let block = |section: &'static str, language: &str| {
+        let (_, rest) = section
+            .split_once(&format!("```{language}\n"))
+            .expect("a block");
+        rest.split_once("```").expect("an end").0
+    };
+    let example = |section: &'static str| {
+        let (dialect, _) = section.split_once('\n').expect("a heading");
+        let request = block(section, "http").trim();
+        let target = request.strip_prefix("GET ").expect("a GET");
+        (dialect, block(section, "toml"), target)
+    };
+    text.split("\n## ").skip(1).map(example).collect()
+}
+
+#[test]
+fn documented_advertisers_convert_a_click_each() {
+    let examples = documented_advertisers();
+    let dialects: Vec<&str> = examples.iter().map(|(dialect, ..)| *dialect).collect();
+    let known = "generic voluum keitaro everflow tune affise binom redtrack cake";
+    assert_eq!(dialects.join(" "), known);
+    let directory = Directory::new();
+    let entries: Vec<&str> = examples.iter().map(|(_, entry, _)| *entry).collect();
+    directory.write("advertisers.toml", &entries.join("\n"));
+    let edge = directory.start();
+    for (count, (dialect, entry, target)) in (1..).zip(examples) {
+        assert!(
+            entry.contains(&format!("dialect = \"{dialect}\"")),
+            "{dialect}"
+        );
+        let click = edge.get("/c/spring");
+        let (_, id) = click.location().split_once("cid=").expect("a click id");
+        let id = id.split('&').next().expect("an end");
+        let answer = edge.get(&target.replace("{click_id}", id));
+        assert_eq!(answer.status, 200, "{dialect}: {}", answer.text());
+        assert_eq!(
+            edge.metric("edge_reports_total", "outcome=\"durable\""),
+            count,
+            "{dialect}"
+        );
+    }
+}
+
+#[test]
+fn series_to_alert_on_exist_from_the_start() {
+    let edge = Directory::new().start();
+    let (_, text) = edge.admin_page("/metrics");
+    for series in [
+        "build_info{program=\"edge-tracker\",version=",
+        "process_cpu_seconds_total ",
+        "process_start_time_seconds ",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+        "process_max_fds ",
+        "edge_reloads_total{file=\"links\",outcome=\"refused\"} 0",
+        "edge_reloads_total{file=\"advertisers\",outcome=\"refused\"} 0",
+        "edge_reloads_total{file=\"certificates\",outcome=\"refused\"} 0",
+        "edge_lost_total{reason=\"spool_full\"} 0",
+        "edge_refused_total{reason=\"unknown_link\"} 0",
+        "edge_trust_changes_total{change=\"salt_refused\"} 0",
+        "edge_trust_changes_total{change=\"clock_stepped\"} 0",
+        "edge_aggregator_disconnects_total{reason=\"revoked\"} 0",
+        "edge_journal_disputes_total{reason=",
+        "edge_reports_total{kind=\"conversion\",outcome=\"not_durable\"} 0",
+        "edge_rejections_total{outcome=\"not_logged\",reason=\"not_authentic\"} 0",
+        "function_errors_total{function=\"postback\",reason=\"function_trapped\"} 0",
+        "edge_level{of=\"filter_failed_saves\"} 0",
+        "edge_level{of=\"clock_wrong\"} 0",
+    ] {
+        assert!(
+            text.contains(&format!("\n{series}")),
+            "no {series} in {text}"
+        );
+    }
+}
