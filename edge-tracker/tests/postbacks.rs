@@ -66,10 +66,6 @@ links = "any"
 dialect = "generic"
 currency = "USD"
 auth = [{ addresses = ["203.0.113.0/24"] }]
-[open]
-links = "any"
-dialect = "generic"
-auth = []
 [own]
 dialect = "generic"
 currency = "USD"
@@ -390,7 +386,6 @@ fn what_is_wrong_is_refused_with_its_number() {
     let good = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}");
     let cases = [
         (format!("/postback/nobody?click_id={id}"), 403, 103),
-        (format!("/postback/open?click_id={id}"), 500, 102),
         (format!("/postback/plain?click_id={id}"), 403, 103),
         (
             format!("/postback/plain?token=plain-secreT&click_id={id}"),

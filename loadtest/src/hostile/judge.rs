@@ -10,8 +10,8 @@ use std::io;
 
 /// Faults that are shown; all are counted.
 const SHOWN: usize = 20;
-/// An advertiser that is not set up right: its sender tries again for as long as it is not.
-const MISCONFIGURED: u16 = 102;
+/// An advertiser that converts nothing: its sender tries again for as long as it does not.
+const NOTHING_TO_CONVERT: u16 = 122;
 /// A click id key that is perhaps on its way to the edge: the sender tries again.
 const UNKNOWN_CLICK_KEY: u16 = 126;
 const BUSY: u16 = 301;
@@ -171,12 +171,12 @@ impl Account {
             _ => return Some(format!("{}, which is in no table", said())),
         };
         *row.refused.entry(refused).or_default() += 1;
-        if answer.status >= 500 && ![MISCONFIGURED, UNKNOWN_CLICK_KEY].contains(&refused) {
+        if answer.status >= 500 && ![NOTHING_TO_CONVERT, UNKNOWN_CLICK_KEY].contains(&refused) {
             return Some(said());
         }
         match case.expect {
             Expect::Refused(by) if by.contains(&refused) => None,
-            Expect::Either { .. } | Expect::Broken if refused != MISCONFIGURED => None,
+            Expect::Either { .. } | Expect::Broken if refused != NOTHING_TO_CONVERT => None,
             expected => Some(format!("{} instead of {expected:?}", said())),
         }
     }
@@ -291,9 +291,9 @@ mod tests {
         );
         assert_eq!(
             judged(
-                Expect::Refused(&[102]),
+                Expect::Refused(&[122]),
                 500,
-                "refused: 102 advertiser_misconfigured: x\n"
+                "refused: 122 nothing_to_convert: x\n"
             ),
             (0, 0, 0)
         );

@@ -5,7 +5,7 @@ use super::attacks::{Make, any, authentic, refused, unsigned};
 use super::case::Case;
 use super::postbacks::{Place, Postback, World};
 use super::random::Random;
-use super::senders::{MISCONFIGURED, Proof, Sender};
+use super::senders::{Proof, Sender, WITHOUT_LINKS, WITHOUT_LINKS_SECRET};
 
 const DAY: i64 = 86_400_000_000;
 
@@ -22,7 +22,7 @@ pub(super) const KINDS: &[(usize, Make)] = &[
     (40, unreadable_text),
     (20, too_much),
     (20, unknown_path),
-    (10, misconfigured),
+    (10, without_links),
 ];
 
 fn forged_click(world: &World, random: &mut Random, number: u64) -> Case {
@@ -374,9 +374,9 @@ fn unknown_path(world: &World, random: &mut Random, number: u64) -> Case {
     refused("path of nobody", &request, by, random)
 }
 
-fn misconfigured(world: &World, random: &mut Random, number: u64) -> Case {
+fn without_links(world: &World, random: &mut Random, number: u64) -> Case {
     let postback = Postback::honest(world, random, 'x', number, unsigned);
     let mut request = postback.request(random);
-    request.path = format!("/postback/{MISCONFIGURED}");
-    refused("advertiser that is not set up", &request, &[102], random)
+    request.path = format!("/postback/{WITHOUT_LINKS}/{WITHOUT_LINKS_SECRET}");
+    refused("advertiser without links", &request, &[122], random)
 }

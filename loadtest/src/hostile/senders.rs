@@ -194,8 +194,10 @@ pub(super) const SENDERS: &[Sender] = &[
     },
 ];
 
-/// An entry that can't be used: nobody is believed by it.
-pub(super) const MISCONFIGURED: &str = "nobodys";
+/// An entry that names neither links nor offers: it converts no click.
+pub(super) const WITHOUT_LINKS: &str = "nobodys";
+/// … and its secret.
+pub(super) const WITHOUT_LINKS_SECRET: &str = "nobodys-secret-of-bytes";
 
 /// `advertisers.toml`.
 pub(super) fn advertisers() -> String {
@@ -230,7 +232,11 @@ pub(super) fn advertisers() -> String {
             let _ = writeln!(text, "currency = \"{currency}\"");
         }
     }
-    let _ = writeln!(text, "[{MISCONFIGURED}]\ndialect = \"generic\"\nauth = []");
+    let auth = format!("{{ secret_path = \"{WITHOUT_LINKS_SECRET}\" }}");
+    let _ = writeln!(
+        text,
+        "[{WITHOUT_LINKS}]\ndialect = \"generic\"\ncurrency = \"USD\"\nauth = [{auth}]"
+    );
     text
 }
 
