@@ -334,7 +334,7 @@ async fn unproven_reports_are_set_aside_and_alerted() {
 
 fn click_text(detail: &str) -> &str {
     let (_, rest) = detail.split_once("click_id=").expect("a click id");
-    &rest[..36]
+    &rest[..tracking_events::CLICK_ID_CHARS]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -259,7 +259,7 @@ fn destinations(criterion: &mut Criterion) {
 
 fn values() -> Values<'static> {
     Values {
-        click_id: "0NTPyjoW-0F-0-0-1kQO-0-0dV-M7fTz8hPq",
+        click_id: "A8tYBQkL1v100000GkJ2000dV9ZM7fTz8hPq0c",
         link: "spring-sale",
         campaign: "campaign 17",
         offer: "offer-3",

@@ -470,9 +470,9 @@ fn expand(
     texts: &Texts,
     location: &mut BytesMut,
 ) -> Result<(), Refusal> {
-    let click_id = visit.id.to_chars();
+    let click_id = visit.id.to_text();
     let values = Values {
-        click_id: std::str::from_utf8(&click_id).expect("a click id is ASCII"),
+        click_id: click_id.as_str(),
         link: visit.link.slug,
         campaign: visit.link.campaign,
         offer: visit.link.offer,

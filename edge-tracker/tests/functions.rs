@@ -7,7 +7,7 @@ use harness::{CHROME, Edge, parse};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-const CONVERSION: &str = r#"{"advertiser":"acme","click_id":"01xKhnNw-F----5--3kY8Fa2Ks-V-4kFjs6A","kind":"sale","kind_name":"","transaction":"t-1","status":"approved","payout_minor":1999,"currency":"USD","dialect":"generic","address":"203.0.113.7","stated":{"payout":true,"currency":true,"kind":true,"status":true}}"#;
+const CONVERSION: &str = r#"{"advertiser":"acme","click_id":"-P6iK_tv--R2---0sZ-----e-uqFk4RoWeQj","kind":"sale","kind_name":"","transaction":"t-1","status":"approved","payout_minor":1999,"currency":"USD","dialect":"generic","address":"203.0.113.7","stated":{"payout":true,"currency":true,"kind":true,"status":true}}"#;
 
 fn guest() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
@@ -99,7 +99,7 @@ fn reports_are_durable_before_they_are_answered() {
     for (wrong, status) in [
         (CONVERSION.replace("\"sale\"", "\"gift\""), "400"),
         (CONVERSION.replace("USD", "usd"), "400"),
-        (CONVERSION.replace("01xKhn", "01xKh"), "400"),
+        (CONVERSION.replace("-P6iK_", "-P6iK"), "400"),
         (CONVERSION.replace("\"kind_name\":\"\",", ""), "400"),
         (CONVERSION.replace("t-1", &"t".repeat(20_000)), "413"),
         ("{".into(), "400"),

@@ -5,6 +5,7 @@ mod harness;
 
 use harness::{CHROME, Edge};
 use std::io::{Read, Write};
+use tracking_events::CLICK_ID_CHARS;
 
 #[test]
 fn a_link_leads_to_its_destination_with_a_click_id() {
@@ -24,12 +25,12 @@ fn a_link_leads_to_its_destination_with_a_click_id() {
     let rest = location
         .strip_prefix("https://shop.example/offer-1?cid=")
         .expect("the destination");
-    let (id, rest) = rest.split_at(36);
+    let (id, rest) = rest.split_at(CLICK_ID_CHARS);
     assert!(
-        id.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
+        id.starts_with(|first: char| first.is_ascii_alphabetic()),
         "{id}"
     );
+    assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
     assert_eq!(rest, "&s=a%20b%26c&l=de-de&d=desktop&ip=127.0.0.0");
 
     let answer = edge.get("/c/plain?utm=x&sub1=y");

@@ -96,7 +96,7 @@ fn send_marked_traffic(edge: &str) {
     let (status, response) = request(edge, &format!("GET /c/boyfanz-home?{sub}"), "", "");
     assert_eq!(status, "302", "{response}");
     let (_, id) = response.split_once("cid=").expect("a click id");
-    let id = &id[..36];
+    let id = &id[..tracking_events::CLICK_ID_CHARS];
     for (line, expected) in [
         (format!("GET /c/boyfanz-home?sub1={MARKER}%0A"), "400"),
         (

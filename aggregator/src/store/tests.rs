@@ -128,7 +128,7 @@ fn conversion(transaction: &str, status: ConversionStatus, minor: i64) -> Event<
     Event::Conversion(Conversion {
         time: Micros(1_750_000_000_000_000),
         advertiser: "adv",
-        click: ClickId::parse(&[b'A'; 36]).expect("an id"),
+        click: ClickId::parse(&[b'-'; 36]).expect("an id"),
         kind: ConversionKind::Sale,
         kind_name: "",
         transaction,
@@ -235,7 +235,7 @@ async fn conversions_are_new_repeated_revised_or_refused() {
             conversion("", Hold, 0),
         ];
         let verdicts = judged(&home.ledger(), &block(1, events)).await;
-        let click = "A".repeat(36);
+        let click = "-".repeat(36);
         let refused =
             |from, to| format!("refused: {from} can't become {to} (click {click}, sale \"t\")");
         let expected = [

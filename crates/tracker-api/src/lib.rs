@@ -36,7 +36,7 @@ pub struct Conversion<'a> {
     /// Who reported.
     #[serde(borrow)]
     pub advertiser: Cow<'a, str>,
-    /// The click's id, 36 characters, verified.
+    /// The click's id as text, verified.
     #[serde(borrow)]
     pub click_id: Cow<'a, str>,
     /// `lead`, `sale`, `rebill`, `upsell`, `install` or `custom`.

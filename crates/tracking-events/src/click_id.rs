@@ -1,7 +1,4 @@
-//! The click id: time, node, lane, sequence and link under a keyed MAC, in 36 URL-safe characters.
-//!
-//! 27 bytes, big-endian, are written in the base64 alphabet that sorts like the bytes do, so ids
-//! sort by time; 216 bits fill 36 characters exactly, so that every altered character shows.
+//! The click id: time, node, lane, sequence and link under a keyed MAC, as text of letters and digits.
 //!
 //! | bytes | field |
 //! |---|---|
@@ -12,32 +9,30 @@
 //! | 14..18 | link |
 //! | 18 | layout version (3 bits) and key id (5 bits) |
 //! | 19..27 | SipHash-2-4 of bytes 0..19 under the key |
+//!
+//! The layout version decides the text form, so that each id has exactly one and keeps it. Invariant:
+//! texts sort by time, and every altered character shows.
+
+mod text;
+
+pub use text::{CLICK_ID_CHARS, ClickIdText, OLD_CLICK_ID_CHARS};
 
 use crate::{LaneId, LinkId, Micros, NodeId, Seq};
-use data_encoding::Encoding;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 use std::fmt;
-use std::sync::LazyLock;
 use thiserror::Error;
-
-/// The length of a click id as text.
-pub const CLICK_ID_CHARS: usize = 36;
 
 const BYTES: usize = 27;
 const SIGNED: usize = 19;
-const LAYOUT: u8 = 0;
+/// The byte of the layout version and the key id.
+const LAYOUT_BYTE: usize = 18;
+/// The layout of ids that were made in the old text form; they are read, never made.
+const OLD_LAYOUT: u8 = 0;
+const LAYOUT: u8 = 1;
 /// Separates these keys from every other use of the same secret.
 const KEY_CONTEXT: &str = "FanzFiliate edge 2026-11 click id key v1";
 const SEQ_MASK: u64 = (1 << 40) - 1;
-
-static ALPHABET: LazyLock<Encoding> = LazyLock::new(|| {
-    let mut spec = data_encoding::Specification::new();
-    spec.symbols
-        .push_str("-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
-    spec.encoding()
-        .expect("64 distinct ASCII symbols are an encoding")
-});
 
 /// A click's or impression's id, signed; it may come from outside and be forged until
 /// [`KeyRing::verify`] has said otherwise.
@@ -90,8 +85,10 @@ pub struct MissingKey(pub u8);
 /// Why a text is not one of our click ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ClickIdError {
-    /// Not 36 characters of the alphabet.
-    #[error("a click id is {CLICK_ID_CHARS} characters of A-Z, a-z, 0-9, '-' and '_'")]
+    /// Neither of the two text forms.
+    #[error(
+        "a click id is {CLICK_ID_CHARS} letters and digits that begin with a letter, or {OLD_CLICK_ID_CHARS} characters of A-Z, a-z, 0-9, '-' and '_'"
+    )]
     Malformed,
     /// A layout this build does not know.
     #[error("click id layout {0} is unknown here")]
@@ -176,7 +173,7 @@ impl KeyRing {
         id[8] = parts.lane.0;
         id[9..14].copy_from_slice(&(parts.seq.0 & SEQ_MASK).to_be_bytes()[3..]);
         id[14..18].copy_from_slice(&parts.link.0.to_be_bytes());
-        id[18] = LAYOUT << 5 | self.active.0;
+        id[LAYOUT_BYTE] = LAYOUT << 5 | self.active.0;
         let mac = self.signing.mac(&id);
         id[SIGNED..].copy_from_slice(&mac);
         ClickId(id)
@@ -187,8 +184,8 @@ impl KeyRing {
     /// # Errors
     /// When the layout or key is unknown, or the signature is not ours.
     pub fn verify(&self, id: &ClickId) -> Result<ClickIdParts, ClickIdError> {
-        let (layout, key) = (id.0[18] >> 5, id.0[18] & 31);
-        if layout != LAYOUT {
+        let (layout, key) = (id.layout(), id.0[LAYOUT_BYTE] & 31);
+        if layout > LAYOUT {
             return Err(ClickIdError::UnknownLayout(layout));
         }
         let secret = self.keys[usize::from(key)]
@@ -213,27 +210,35 @@ impl ClickId {
         &self.0
     }
 
-    /// Reads the text form; says nothing about the signature.
+    /// Reads either text form; says nothing about the signature.
     ///
     /// # Errors
-    /// When `text` is not 36 characters of the alphabet.
+    /// When `text` is not the text of an id.
     pub fn parse(text: &[u8]) -> Result<Self, ClickIdError> {
-        let mut id = [0; BYTES];
-        if text.len() != CLICK_ID_CHARS {
-            return Err(ClickIdError::Malformed);
-        }
-        ALPHABET
-            .decode_mut(text, &mut id)
-            .map_err(|_| ClickIdError::Malformed)?;
-        Ok(Self(id))
+        let id = match text.len() {
+            CLICK_ID_CHARS => text::read(text).map(Self).filter(|id| !id.is_old()),
+            OLD_CLICK_ID_CHARS => text::read_old(text).map(Self).filter(Self::is_old),
+            _ => None,
+        };
+        id.ok_or(ClickIdError::Malformed)
     }
 
-    /// The text form: URL-safe ASCII.
+    /// The text form: ASCII letters and digits, and `-` and `_` in an id of the old layout.
     #[must_use]
-    pub fn to_chars(&self) -> [u8; CLICK_ID_CHARS] {
-        let mut text = [0; CLICK_ID_CHARS];
-        ALPHABET.encode_mut(&self.0, &mut text);
-        text
+    pub fn to_text(&self) -> ClickIdText {
+        if self.is_old() {
+            ClickIdText::old(&self.0)
+        } else {
+            ClickIdText::new(&self.0)
+        }
+    }
+
+    const fn layout(&self) -> u8 {
+        self.0[LAYOUT_BYTE] >> 5
+    }
+
+    const fn is_old(&self) -> bool {
+        self.layout() == OLD_LAYOUT
     }
 
     /// What the id says; true only of one that [`KeyRing::verify`] has accepted.
@@ -258,7 +263,7 @@ impl ClickId {
 
 impl fmt::Display for ClickId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(std::str::from_utf8(&self.to_chars()).expect("the alphabet is ASCII"))
+        f.pad(self.to_text().as_str())
     }
 }
 

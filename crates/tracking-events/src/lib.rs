@@ -13,8 +13,8 @@ mod version_2;
 mod version_3;
 
 pub use click_id::{
-    CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, InvalidKeyId, KeyId, KeyRing, MacKey,
-    MissingKey,
+    CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, ClickIdText, InvalidKeyId, KeyId, KeyRing,
+    MacKey, MissingKey, OLD_CLICK_ID_CHARS,
 };
 pub use codec::{
     DecodeError, EncodeError, FORMAT_VERSION, MAX_EVENT_BYTES, MIN_EVENT_BYTES, decode, encode,

@@ -1,10 +1,10 @@
-//! The promises of the click id: unforgeable, time-ordered, URL-safe, 36 characters.
+//! The promises of the click id: unforgeable, time-ordered, letters and digits, at most 40 characters.
 #![allow(missing_docs)]
 
 use proptest::prelude::*;
 use tracking_events::{
     CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, KeyId, KeyRing, LaneId, LinkId, MacKey,
-    Micros, NodeId, Seq,
+    Micros, NodeId, OLD_CLICK_ID_CHARS, Seq,
 };
 
 fn ring(active: u8, keys: &[(u8, u8)]) -> KeyRing {
@@ -35,17 +35,22 @@ proptest! {
     #[test]
     fn an_id_says_what_was_signed(parts in parts()) {
         let ring = ring(3, &[(3, 7)]);
-        let text = ring.sign(parts).to_chars();
+        let signed = ring.sign(parts);
+        let text = signed.to_string();
         prop_assert_eq!(text.len(), CLICK_ID_CHARS);
-        prop_assert!(text.iter().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(c)));
-        let id = ClickId::parse(&text).expect("our own text");
+        prop_assert!(text.len() <= 40);
+        prop_assert!(text.starts_with(|first: char| first.is_ascii_alphabetic()), "{}", text);
+        prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{}", text);
+        prop_assert!(signed.to_text().as_str() == text);
+        let id = ClickId::parse(text.as_bytes()).expect("our own text");
+        prop_assert_eq!(id, signed);
         prop_assert_eq!(ring.verify(&id), Ok(parts));
     }
 
     #[test]
     fn every_altered_character_is_detected(parts in parts(), at in 0..CLICK_ID_CHARS, to in any::<u8>()) {
         let ring = ring(3, &[(3, 7)]);
-        let mut text = ring.sign(parts).to_chars();
+        let mut text = ring.sign(parts).to_text().as_bytes().to_vec();
         prop_assume!(text[at] != to);
         text[at] = to;
         let verified = ClickId::parse(&text).and_then(|id| ring.verify(&id));
@@ -55,9 +60,16 @@ proptest! {
     #[test]
     fn ids_sort_by_time(a in parts(), b in parts()) {
         let ring = ring(0, &[(0, 1)]);
-        let order = ring.sign(a).to_chars().cmp(&ring.sign(b).to_chars());
+        let order = ring.sign(a).to_string().cmp(&ring.sign(b).to_string());
         if a.time != b.time {
             prop_assert_eq!(order, a.time.cmp(&b.time));
+        }
+    }
+
+    #[test]
+    fn text_of_either_form_is_one_id(text in "[A-V][0-9A-Za-z]{37}|[-0-9A-Z_a-z]{36}") {
+        if let Ok(id) = ClickId::parse(text.as_bytes()) {
+            prop_assert_eq!(id.to_string(), text);
         }
     }
 
@@ -85,4 +97,71 @@ fn keys_rotate() {
         Err(ClickIdError::UnknownKey(1))
     );
     assert_eq!(ring(1, &[(1, 9)]).verify(&old), Err(ClickIdError::Forged));
+}
+
+/// Ids as earlier builds made them: key, byte of its secret, milliseconds, node, lane, sequence, link, text.
+const OLD_IDS: [(u8, u8, u64, u16, u8, u64, u32, &str); 4] = [
+    (
+        3,
+        7,
+        1_795_000_000_123,
+        7,
+        3,
+        123_456,
+        42,
+        "-P6iK_tv--R2---0sZ-----e-uqFk4RoWeQj",
+    ),
+    (
+        1,
+        1,
+        1_764_500_000_000,
+        1,
+        0,
+        1,
+        1,
+        "-OfJOJo---3-------3----0-M9zpJeEtSgG",
+    ),
+    (3, 7, 0, 0, 0, 0, 0, "-------------------------pGntR6O-dgE"),
+    (
+        3,
+        7,
+        (1 << 48) - 1,
+        u16::MAX,
+        u8::MAX,
+        (1 << 40) - 1,
+        u32::MAX,
+        "zzzzzzzzzzzzzzzzzzzzzzzz-tWQRP1MIxMV",
+    ),
+];
+
+#[test]
+fn old_ids_verify_and_keep_their_text() {
+    for (key, fill, millis, node, lane, seq, link, text) in OLD_IDS {
+        let parts = ClickIdParts {
+            time: Micros(millis * 1_000),
+            node: NodeId(node),
+            lane: LaneId(lane),
+            seq: Seq(seq),
+            link: LinkId(link),
+        };
+        assert_eq!(text.len(), OLD_CLICK_ID_CHARS);
+        let id = ClickId::parse(text.as_bytes()).expect("an id of an earlier build");
+        let ring_now = ring(9, &[(9, 9), (key, fill)]);
+        assert_eq!(ring_now.verify(&id), Ok(parts), "{text}");
+        assert_eq!(id.to_string(), text);
+        let unknown = ring(9, &[(9, 9)]).verify(&id);
+        assert_eq!(unknown, Err(ClickIdError::UnknownKey(key)));
+        let altered = text.replace('-', "0");
+        let altered = ClickId::parse(altered.as_bytes()).and_then(|id| ring_now.verify(&id));
+        assert!(altered.is_err(), "{text}");
+    }
+    let old = OLD_IDS[0].7.to_owned();
+    let now = ring(0, &[(0, 1)]).sign(ClickIdParts {
+        time: Micros(1_795_000_001_000_000),
+        node: NodeId(0),
+        lane: LaneId(0),
+        seq: Seq(0),
+        link: LinkId(0),
+    });
+    assert!(old < now.to_string(), "old ids sort before the new form");
 }

@@ -25,7 +25,7 @@ pub(crate) fn host_of(address: &str) -> Option<String> {
 /// Values of macros, all the same hostile text but for the click's id.
 fn values<'a>(text: &'a str, subs: &'a [&'a [u8]; 10]) -> Values<'a> {
     Values {
-        click_id: "0123456789abcdefghijklmnopqrstuvwxyz",
+        click_id: "A0123456789abcdefghijklmnopqrstuvwxyzZ",
         link: text,
         campaign: text,
         offer: text,
@@ -78,7 +78,10 @@ pub(crate) fn destination(bytes: &[u8]) {
         }
     }
     let at = tagged_at(&tagged);
-    assert!(at.contains("0123456789abcdefghijklmnopqrstuvwxyz"), "{at}");
+    assert!(
+        at.contains("A0123456789abcdefghijklmnopqrstuvwxyzZ"),
+        "{at}"
+    );
 }
 
 fn tagged_at(tagged: &Destination) -> String {

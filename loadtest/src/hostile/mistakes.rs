@@ -32,19 +32,21 @@ fn forged_click(world: &World, random: &mut Random, number: u64) -> Case {
     let forged = match random.below(5) {
         0 => world.click_of(&world.foreign, DAY, random),
         1 => world.click_of(&world.unknown, DAY, random),
-        2 => (0..36).map(|_| char::from(*random.of(ALPHABET))).collect(),
+        2 => (0..good.len())
+            .map(|_| char::from(*random.of(ALPHABET)))
+            .collect(),
         3 => {
             // The time of one, the signature of another.
             let other = world.click(postback.sender, random);
             if good == other {
                 return authentic(world, random, number);
             }
-            let at = random.within(1, 35);
+            let at = random.within(1, good.len() - 1);
             format!("{}{}", &good[..at], &other[at..])
         }
         _ => {
             let mut bytes = good.clone().into_bytes();
-            let at = random.below(36);
+            let at = random.below(bytes.len());
             bytes[at] = *random.of(ALPHABET);
             String::from_utf8_lossy(&bytes).into_owned()
         }
@@ -58,7 +60,7 @@ fn forged_click(world: &World, random: &mut Random, number: u64) -> Case {
     }
     postback.say(postback.sender.click, forged);
     let request = postback.request(random);
-    refused("forged click", &request, &[106, 126], random)
+    refused("forged click", &request, &[105, 106, 126], random)
 }
 
 fn no_click_id(world: &World, random: &mut Random, number: u64) -> Case {

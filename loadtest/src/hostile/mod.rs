@@ -208,7 +208,7 @@ fn world(stack: &Stack, folder: &Path) -> anyhow::Result<World> {
             .to_str()?
             .split("cid=")
             .nth(1)
-            .and_then(|rest| rest.get(..36));
+            .and_then(|rest| rest.get(..tracking_events::CLICK_ID_CHARS));
         clicks.push(id.context("a click id")?.to_owned());
     }
     Ok(World {

@@ -8,7 +8,7 @@ use super::random::Random;
 use super::request::Request;
 use super::senders::{Proof, Sender};
 use percent_encoding::percent_decode;
-use tracking_events::{CLICK_ID_CHARS, ClickId};
+use tracking_events::{CLICK_ID_CHARS, ClickId, OLD_CLICK_ID_CHARS};
 
 /// The kinds, each with how often it comes.
 pub(super) const KINDS: &[(usize, Make)] = &[
@@ -80,8 +80,9 @@ fn is_authentic(world: &World, sender: &Sender, request: &Request) -> bool {
     let target = request.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let said = [decoded(query.as_bytes()), decoded(&request.body)].concat();
-    let clicks = said
-        .windows(CLICK_ID_CHARS)
+    let clicks = [CLICK_ID_CHARS, OLD_CLICK_ID_CHARS]
+        .into_iter()
+        .flat_map(|chars| said.windows(chars))
         .any(|text| ClickId::parse(text).is_ok_and(|id| world.ring.verify(&id).is_ok()));
     let within =
         |text: &[u8], secret: &str| text.windows(secret.len()).any(|it| it == secret.as_bytes());

@@ -86,7 +86,7 @@ impl Events {
             subs: [""; tracking_events::SUB_COUNT],
         };
         let expected = BTreeMap::from([
-            ("id", id.to_chars().to_vec()),
+            ("id", id.to_text().as_bytes().to_vec()),
             ("time", time.0.to_le_bytes().to_vec()),
             ("visitor", visit.visitor.0.to_le_bytes().to_vec()),
             ("link_id", link.id.0.to_le_bytes().to_vec()),

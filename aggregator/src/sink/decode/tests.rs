@@ -13,7 +13,7 @@ const DAY: u64 = 86_400 * SECOND;
 
 fn visit(time: u64, flags: Flags) -> Visit<'static> {
     Visit {
-        id: ClickId::parse(&[b'A'; 36]).expect("a click id"),
+        id: ClickId::parse(&[b'-'; 36]).expect("a click id"),
         time: Micros(time),
         link: Link {
             id: LinkId(7),
