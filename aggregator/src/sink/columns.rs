@@ -4,7 +4,7 @@ use super::decode::Row;
 use super::native;
 use bytes::Bytes;
 use std::net::Ipv6Addr;
-use tracking_events::{CLICK_ID_CHARS, ClickId, SUB_COUNT};
+use tracking_events::SUB_COUNT;
 
 /// Decimal(18, 6) has 18 digits.
 const LARGEST_DECIMAL: i64 = 999_999_999_999_999_999;
@@ -31,7 +31,7 @@ pub(super) fn build(rows: &[Row<'_>]) -> Option<Columns> {
 
 fn block<'r>() -> native::Block<'r, Row<'r>> {
     let mut block = native::Block::new();
-    block.fixed("id", "String", |row: &Row<'_>| id(&row.visit.id));
+    block.made_text("id", |row: &Row<'_>| row.visit.id.to_text());
     block.fixed("time", "DateTime64(6, 'UTC')", |row| {
         row.visit.time.0.to_le_bytes()
     });
@@ -73,13 +73,6 @@ fn block<'r>() -> native::Block<'r, Row<'r>> {
     block.fixed("seq", "UInt64", |row| row.seq.to_le_bytes());
     block.fixed("journal", "UInt64", |row| row.key.journal.to_le_bytes());
     block
-}
-
-/// A text that is always as long, with its length before it.
-pub(super) fn id(id: &ClickId) -> [u8; 1 + CLICK_ID_CHARS] {
-    let mut text = [CLICK_ID_CHARS as u8; 1 + CLICK_ID_CHARS];
-    text[1..].copy_from_slice(&id.to_chars());
-    text
 }
 
 /// Two capitals or nothing: an edge may be older or newer than this program.

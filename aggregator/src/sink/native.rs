@@ -53,15 +53,28 @@ impl<'r, R> Block<'r, R> {
     pub(super) fn text(&mut self, name: &str, value: impl Fn(&'r R) -> &'r str + 'r) {
         self.column(name, "String", move |rows, out| {
             for row in rows {
-                string(out, value(row));
+                string(out, value(row).as_bytes());
+            }
+        });
+    }
+
+    /// Adds a `String` column of texts that are made of a row.
+    pub(super) fn made_text<T: AsRef<[u8]>>(
+        &mut self,
+        name: &str,
+        value: impl Fn(&'r R) -> T + 'r,
+    ) {
+        self.column(name, "String", move |rows, out| {
+            for row in rows {
+                string(out, value(row).as_ref());
             }
         });
     }
 
     fn column(&mut self, name: &str, kind: &str, add: impl Fn(&'r [R], &mut Vec<u8>) + 'r) {
         let mut out = Vec::new();
-        string(&mut out, name);
-        string(&mut out, kind);
+        string(&mut out, name.as_bytes());
+        string(&mut out, kind.as_bytes());
         let add = Box::new(add);
         self.columns.push(Column { out, add });
     }
@@ -94,9 +107,9 @@ impl<'r, R> Block<'r, R> {
     }
 }
 
-fn string(out: &mut Vec<u8>, text: &str) {
+fn string(out: &mut Vec<u8>, text: &[u8]) {
     length(out, text.len());
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(text);
 }
 
 /// A length as LEB128.

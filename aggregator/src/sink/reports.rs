@@ -1,6 +1,6 @@
 //! Judged reports to the columns of their tables: which table each goes to, and what is in it.
 
-use super::columns::{Columns, id};
+use super::columns::Columns;
 use super::native::Block;
 use crate::currency;
 use crate::report::{BAD_TRANSITION, Placed, Revision, TOO_MANY_REPORTS, Unchanged, Verdict};
@@ -267,7 +267,7 @@ fn sales<'r, T>(epoch: u64) -> Block<'r, Row<Sale<'r, T>>> {
         row.is.report.time.0.to_le_bytes()
     });
     block.text("advertiser", |row| row.is.report.advertiser);
-    block.fixed("click_id", "String", |row| id(&row.is.report.click));
+    block.made_text("click_id", |row| row.is.report.click.to_text());
     block.text("kind", |row| row.is.kind.as_str());
     block.text("kind_name", |row| row.is.kind_name);
     block.text("transaction", |row| row.is.transaction);

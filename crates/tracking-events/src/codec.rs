@@ -99,7 +99,7 @@ impl Flavor for Room<'_> {
 pub fn decode(version: u16, bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
     match version {
         // Version 2 only added kinds of events to those of version 1, version 3 only changed two of them, and version 4
-        // one.
+        // one; that one also added kinds of devices and ids of another layout.
         1 | 2 => match bytes.first() {
             Some(&version_2::CONVERSION) => {
                 whole::<version_2::Conversion<'_>>(version, &bytes[1..]).map(Event::from)

@@ -119,10 +119,14 @@ pub enum Device {
     Phone,
     /// A tablet.
     Tablet,
-    /// A television, console or other appliance.
+    /// An appliance that is none of the others. Before version 4 televisions and consoles, too.
     Appliance,
     /// A program.
     Bot,
+    /// A television, or a stick or box that is connected to one. Since version 4.
+    Tv,
+    /// A game console. Since version 4.
+    Console,
 }
 
 impl Device {
@@ -136,6 +140,8 @@ impl Device {
             Self::Tablet => "tablet",
             Self::Appliance => "appliance",
             Self::Bot => "bot",
+            Self::Tv => "tv",
+            Self::Console => "console",
         }
     }
 }
@@ -170,6 +176,10 @@ impl Flags {
     pub const CLOCK_WRONG: Self = Self(1 << 9);
     /// The edge had no trusted time: the aggregator puts in the time of reception, less the event's age.
     pub const TIME_UNKNOWN: Self = Self(1 << 10);
+
+    /// A mail service's image proxy: a person opened a mail, at an address and with an agent that are the
+    /// proxy's.
+    pub const MAIL_PROXY: Self = Self(1 << 16);
 
     /// Marks that keep a visit out of the counts of clicks and impressions.
     pub const UNCOUNTED: Self = Self(Self::BOT.0 | Self::PREFETCH.0 | Self::HEAD.0);

@@ -9,7 +9,11 @@ use tracking_events::{
     SignedRequest, Stated, UserAgent, Visit, VisitorId, decode, encode,
 };
 
+/// The frozen events hold an id of the layout of their time.
 fn id(number: u64) -> ClickId {
+    if number == NUMBER {
+        return ClickId::parse(FROZEN_ID).expect("an id");
+    }
     let key = KeyId::new(0).expect("below 32");
     let ring = KeyRing::new(key, [(key, MacKey::new([5; 32]))]).expect("the active key is there");
     ring.sign(ClickIdParts {
@@ -178,6 +182,20 @@ fn version_1_is_frozen() {
 }
 
 #[test]
+fn version_4_adds_devices() {
+    let texts = texts();
+    for (device, place) in [(Device::Bot, 5), (Device::Tv, 6), (Device::Console, 7)] {
+        let mut visit = sample(&texts, NUMBER);
+        visit.agent.device = device;
+        let frozen = FROZEN_1.replace("4b03026263", &format!("4b{place:02}026263"));
+        let click = Event::Click(visit);
+        let bytes = written(&click);
+        assert_eq!(hex(&bytes), frozen, "{device:?}");
+        assert_eq!(decode(FORMAT_VERSION, &bytes), Ok(click));
+    }
+}
+
+#[test]
 fn version_2_is_read_as_it_was_written() {
     let texts = texts();
     let [_, _, sale, check, refusal] = samples(&texts, NUMBER);
@@ -246,6 +264,8 @@ fn texts() -> [String; 4] {
 }
 
 const NUMBER: u64 = 1_234_567;
+
+const FROZEN_ID: &[u8] = b"------IHpcR0---HpcR-3hP6-B3TpTTVKlVv";
 
 const FROZEN_1: &str = "000000000004d2d68701000012d6870012d68700c11ed5e7a057183b87ad4b87ad4b01610262630001648087ad4b87ad4bae02878787878787878787878787878787874e4f016187ad4b03026263000164016102626300016401618dda9601016102626300016401610262630001640161026263";
 

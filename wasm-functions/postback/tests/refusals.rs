@@ -98,7 +98,11 @@ fn clicks_that_are_not_ours() {
     let with = |id: &str| get(&format!("/postback/own/o-secret-01234567?ref={id}"));
     is(&with(""), Reason::MissingClickId);
     is(&with("abc"), Reason::MalformedClickId);
-    is(&with(&"z".repeat(36)), Reason::ForgedClickId);
+    is(&with(&"z".repeat(36)), Reason::MalformedClickId);
+    is(
+        &with("-P6dB-7---R0----B2Z----8-K6YHnJ7EzQh"),
+        Reason::ForgedClickId,
+    );
     is(
         &with(&click_of(NOW.0 - DAY, 1, 0x33)),
         Reason::ForgedClickId,

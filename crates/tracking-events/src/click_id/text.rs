@@ -73,6 +73,12 @@ impl ClickIdText {
     }
 }
 
+impl AsRef<[u8]> for ClickIdText {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 /// The bytes of an id as [`ClickIdText::new`] writes it.
 pub(super) fn read(text: &[u8]) -> Option<[u8; BYTES]> {
     let mut id = [0; BYTES];
