@@ -33,6 +33,7 @@ migrations! {
     7 "0007_clock";
     8 "0008_amounts_as_sent";
     9 "0009_comments";
+    10 "0010_mail_proxy";
 }
 
 impl Migration {

@@ -9,7 +9,7 @@ use edge_tracker::links::{self, Destination, Values};
 use edge_tracker::unique::{Filters, UniqueSettings, Uniqueness, Use};
 use edge_tracker::visitor::VisitorSettings;
 use edge_tracker::visitor::address::Network;
-use edge_tracker::visitor::agent::{Agents, Recent};
+use edge_tracker::visitor::agent::{Agents, Recent, SentHints};
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
 use edge_tracker::visitor::identity::{AgentDigest, Identity, Ids, Previous};
 use edge_tracker::visitor::salt::{Ratchet, SaltState};
@@ -72,14 +72,15 @@ fn agents(criterion: &mut Criterion) {
     let known: Vec<_> = (0..INPUTS).map(agent).collect();
     let mut recent = Recent::new(&agents);
     for agent in &known {
-        let _ = recent.get(agent.as_bytes(), &agents);
+        let _ = recent.get(agent.as_bytes(), SentHints::default(), &agents);
     }
     let mut group = criterion.benchmark_group("agent");
     let mut last = known.iter().rev().take(256).cycle();
     group.bench_function("worker-hit", |b| {
         b.iter(|| {
             let agent = last.next().expect("endless");
-            recent.get(black_box(agent.as_bytes()), &agents).0.bot
+            let sent = black_box(agent.as_bytes());
+            recent.get(sent, SentHints::default(), &agents).0.bot
         });
     });
     let mut next = known.iter().cycle();

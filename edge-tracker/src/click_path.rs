@@ -347,7 +347,7 @@ struct Visitor<'r> {
 impl<'r> Visitor<'r> {
     fn of(shared: &Shared, agents: &'r mut Recent, peer: IpAddr, heads: &Heads<'r>) -> Self {
         let address = shared.client_address.resolve(peer, heads.hops());
-        let (agent, agent_cut) = agents.get(heads.agent(), &shared.agents);
+        let (agent, agent_cut) = agents.get(heads.agent(), heads.hints(), &shared.agents);
         Self {
             address,
             place: shared.geo.lookup(address),
@@ -368,6 +368,7 @@ impl<'r> Visitor<'r> {
     ) -> Visit<'a> {
         let mut flags = asked.flags;
         flags.insert(now.flags);
+        flags.insert(self.agent.marks());
         let (referrer, referrer_cut) = match query.referrer() {
             "" => request::cut(&self.referrer_header, request::MAX_REFERRER_BYTES),
             own => (own, false),
@@ -375,7 +376,6 @@ impl<'r> Visitor<'r> {
         let cut = referrer_cut || self.agent_cut || query.truncated();
         let cost = query.cost();
         for (mark, applies) in [
-            (Flags::BOT, self.agent.bot),
             (Flags::TRUNCATED, cut),
             (Flags::MALFORMED_QUERY, query.malformed()),
             (Flags::BAD_COST, cost.is_none()),

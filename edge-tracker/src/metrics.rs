@@ -18,7 +18,7 @@ const CLICK_LOG_BUCKETS: &[f64] = &[
 ];
 
 /// The marks that are counted, with their names.
-const MARKS: [(Flags, &str); 11] = [
+const MARKS: [(Flags, &str); 12] = [
     (Flags::REPEATED, "repeated"),
     (Flags::UNIQUENESS_UNKNOWN, "uniqueness_unknown"),
     (Flags::BOT, "bot"),
@@ -30,6 +30,7 @@ const MARKS: [(Flags, &str); 11] = [
     (Flags::TRUNCATED, "truncated"),
     (Flags::CLOCK_WRONG, "clock_wrong"),
     (Flags::TIME_UNKNOWN, "time_unknown"),
+    (Flags::MAIL_PROXY, "mail_proxy"),
 ];
 
 /// Files that are read again while the node runs, and how that ends.

@@ -205,7 +205,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
         node: NodeId(settings.node.get()),
         links: Arc::new(ArcSwap::from_pointee(links.table)),
         geo: Geo::open(&settings.geo),
-        agents: Agents::new(visitor.agent_cache_entries, visitor.max_agent_bytes),
+        agents: Agents::open(visitor),
         identity: Identity::new(salt.keys()),
         filters,
         keys: Arc::new(ArcSwap::from_pointee(secrets.click_ids)),

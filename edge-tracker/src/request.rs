@@ -7,6 +7,7 @@ mod path;
 pub use path::MendedPath;
 
 use crate::refusal::Refusal;
+use crate::visitor::agent::SentHints;
 use http::header::{GetAll, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Request, Uri};
 use std::borrow::Cow;
@@ -97,6 +98,9 @@ pub struct Heads<'r> {
     agent: Option<&'r HeaderValue>,
     referrer: Option<&'r HeaderValue>,
     language: Option<&'r HeaderValue>,
+    brands: Option<&'r HeaderValue>,
+    mobile: Option<&'r HeaderValue>,
+    platform: Option<&'r HeaderValue>,
     prefetch: bool,
     speculative: bool,
     hops: Hops<'r>,
@@ -123,6 +127,9 @@ impl<'r> Heads<'r> {
                 "user-agent" => &mut heads.agent,
                 "referer" => &mut heads.referrer,
                 "accept-language" => &mut heads.language,
+                "sec-ch-ua" => &mut heads.brands,
+                "sec-ch-ua-mobile" => &mut heads.mobile,
+                "sec-ch-ua-platform" => &mut heads.platform,
                 // In the Fetch and Nav Speculation standards.
                 "sec-purpose" => {
                     heads.speculative |= announces_prefetch(value);
@@ -167,7 +174,17 @@ impl<'r> Heads<'r> {
     /// `User-Agent` as sent: empty when absent.
     #[must_use]
     pub fn agent(&self) -> &'r [u8] {
-        self.agent.map_or(b"", HeaderValue::as_bytes)
+        bytes(self.agent)
+    }
+
+    /// The client hints as sent.
+    #[must_use]
+    pub fn hints(&self) -> SentHints<'r> {
+        SentHints {
+            brands: bytes(self.brands),
+            mobile: bytes(self.mobile),
+            platform: bytes(self.platform),
+        }
     }
 
     /// `Referer`: empty when absent, with replacement characters where it is not UTF-8.
@@ -227,6 +244,11 @@ fn announces_prefetch(value: &HeaderValue) -> bool {
             .split([';', ','])
             .any(|word| is_one(word.trim_matches([' ', '\t', '"'])))
     })
+}
+
+/// A header as sent: empty when absent.
+fn bytes(value: Option<&HeaderValue>) -> &[u8] {
+    value.map_or(b"", HeaderValue::as_bytes)
 }
 
 /// A header as text: empty when absent, with replacement characters where it is not UTF-8.

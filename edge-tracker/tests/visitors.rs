@@ -5,6 +5,7 @@ mod harness;
 
 use harness::{CHROME, Edge};
 use std::io::{Read, Write};
+use std::path::Path;
 use tracking_events::CLICK_ID_CHARS;
 
 #[test]
@@ -261,4 +262,72 @@ fn visitors_are_redirected_when_the_journal_is_full_and_what_is_lost_is_counted(
         edge.metric("edge_click_log_seconds_count", "") + lost,
         REQUESTS
     );
+}
+
+#[test]
+fn client_hints_decide_the_device_of_a_frozen_agent() {
+    let edge = Edge::start();
+    let agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36";
+    for (mobile, platform, device) in [
+        ("?0", "\"Linux\"", "desktop"),
+        ("?0", "\"Android\"", "tablet"),
+        ("?1", "\"Android\"", "phone"),
+    ] {
+        let headers = [
+            ("User-Agent", agent),
+            ("Sec-CH-UA-Mobile", mobile),
+            ("Sec-CH-UA-Platform", platform),
+        ];
+        let answer = edge.request("GET", "/c/spring", &headers);
+        let expected = format!("&d={device}&");
+        assert!(
+            answer.location().contains(&expected),
+            "{}",
+            answer.location()
+        );
+    }
+}
+
+#[test]
+fn pixel_of_a_mail_proxy_is_marked_and_no_bot() {
+    let edge = Edge::start();
+    for (agent, mark) in [
+        (
+            "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
+            "\"mail_proxy\"",
+        ),
+        (
+            "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+            "\"bot\"",
+        ),
+    ] {
+        let answer = edge.request("GET", "/i/spring.gif", &[("User-Agent", agent)]);
+        assert_eq!(answer.status, 200);
+        assert_eq!(edge.metric("edge_marked_total", mark), 1, "{agent}");
+    }
+}
+
+/// A crawler list with one pattern, put in the place of `file`.
+fn write_crawlers(file: &Path, pattern: &str) {
+    let aside = file.with_extension("aside");
+    std::fs::write(&aside, format!("[{{\"pattern\": \"{pattern}\"}}]")).expect("writable");
+    std::fs::rename(aside, file).expect("renamed");
+}
+
+#[test]
+fn renewed_agent_rules_are_used_without_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let crawlers = dir.path().join("crawlers.json");
+    write_crawlers(&crawlers, "Elder");
+    std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
+    let edge = Edge::start_in(dir, &format!("[visitor.agents]\ncrawlers = {crawlers:?}\n"));
+    let is_bot = || {
+        let agent = ("User-Agent", "Mozilla/5.0 (Windows NT 10.0) Younger/1.0");
+        let answer = edge.request("GET", "/c/spring", &[agent]);
+        answer.location().contains("&d=bot&")
+    };
+    assert!(!is_bot());
+    write_crawlers(&crawlers, "Younger");
+    edge.await_metric("edge_reloads_total", "agents\",outcome=\"loaded", 1);
+    assert!(is_bot());
 }

@@ -53,6 +53,7 @@ impl Upkeep {
                 _ = links.tick() => {
                     self.reload_links().await;
                     self.reload_functions().await;
+                    self.refresh_agents().await;
                 }
                 _ = report.tick() => {
                     self.reload_secrets().await;
@@ -104,6 +105,23 @@ impl Upkeep {
         let shared = self.shared.clone();
         if let Ok(reloaded @ 1..) = spawn_blocking(move || shared.geo.refresh()).await {
             self.count_reload("geo", "loaded", reloaded as u64);
+        }
+    }
+
+    /// Bad files are refused and the rules in use stay, until a file changes again.
+    async fn refresh_agents(&self) {
+        let shared = self.shared.clone();
+        match spawn_blocking(move || shared.agents.refresh()).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => {
+                tracing::info!("agent rules reloaded");
+                self.count_reload("agents", "loaded", 1);
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the agent rules are refused; those in use stay");
+                self.count_reload("agents", "refused", 1);
+            }
+            Err(error) => tracing::error!(%error, "reading the agent rules failed"),
         }
     }
 

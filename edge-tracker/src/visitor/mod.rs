@@ -10,6 +10,7 @@ pub mod identity;
 pub mod salt;
 
 use address::AddressStorage;
+use agent::RuleFiles;
 use daemon::settings::{Period, Within};
 use serde::Deserialize;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct VisitorSettings {
     pub agent_cache_entries: usize,
     /// A user agent is cut to this many bytes before anything looks at it.
     pub max_agent_bytes: usize,
+    /// Files with rules to recognise agents by.
+    pub agents: RuleFiles,
 }
 
 impl Default for VisitorSettings {
@@ -36,6 +39,7 @@ impl Default for VisitorSettings {
             address_storage: AddressStorage::Truncated,
             agent_cache_entries: 65_536,
             max_agent_bytes: 512,
+            agents: RuleFiles::default(),
         }
     }
 }

@@ -3,14 +3,14 @@
 use crate::input::Input;
 use edge_tracker::visitor::address::proxy::{self, MAX_HEADER_BYTES, Parsed};
 use edge_tracker::visitor::address::{ClientAddress, ForwardedHeader};
-use edge_tracker::visitor::agent::{Agents, Recent};
+use edge_tracker::visitor::agent::{Agents, Recent, SentHints};
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 use tracking_events::Device;
 
 const MAX_AGENT_BYTES: usize = 512;
-/// The longest name taken from an agent that no library knows, in bytes.
+/// The longest name of a system or browser, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
 static AGENTS: LazyLock<Agents> = LazyLock::new(|| Agents::new(1_000, MAX_AGENT_BYTES));
@@ -19,28 +19,32 @@ thread_local! {
     static RECENT: RefCell<Recent> = RefCell::new(Recent::new(&AGENTS));
 }
 
-/// The header's bytes.
+/// The header's bytes, then the lines of three client hints.
 pub(crate) fn agent(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
+    let mut lines = bytes.splitn(4, |byte| *byte == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let header = line();
+    let hints = SentHints {
+        brands: line(),
+        mobile: line(),
+        platform: line(),
+    };
+    let text = String::from_utf8_lossy(header);
     let expected = AGENTS.cut(&text);
     let answer = AGENTS.get(&text);
-    assert_eq!(&*answer.raw, expected);
-    assert!(answer.raw.len() <= MAX_AGENT_BYTES);
+    assert_eq!(answer.raw(), expected);
+    assert!(answer.raw().len() <= MAX_AGENT_BYTES);
     assert_eq!(answer.bot, answer.device == Device::Bot);
-    assert!(answer.browser.len() <= MAX_AGENT_BYTES && answer.os.len() <= MAX_NAME_BYTES);
-    // A name is either one of a library's or taken from what was sent.
-    if answer.browser.len() > MAX_NAME_BYTES {
-        assert!(
-            !answer.raw.contains(&*answer.browser),
-            "{:?}",
-            answer.browser
-        );
-    }
     assert!(AGENTS.entries() <= 1_000);
     RECENT.with_borrow_mut(|recent| {
-        let (known, cut) = recent.get(bytes, &AGENTS);
+        let (known, cut) = recent.get(header, SentHints::default(), &AGENTS);
         assert_eq!(*known, *answer);
         assert_eq!(cut, expected.len() < text.len());
+        let (known, _) = recent.get(header, hints, &AGENTS);
+        assert_eq!((known.raw(), &known.digest), (answer.raw(), &answer.digest));
+        for name in [&answer.browser, &answer.os, &known.browser, &known.os] {
+            assert!(name.len() <= MAX_NAME_BYTES, "{name}");
+        }
     });
 }
 
@@ -193,6 +197,7 @@ pub(crate) mod seeds {
             "Opera/9.80 (J2ME/MIDP; Opera Mini/7.1.32052/29.3709; U; en) Presto/2.8.119 Version/11.10",
             "DoCoMo/2.0 N05A(c100;TB;W24H16)",
             "curl/8.5.0",
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36\n\"Not;A=Brand\";v=\"99\", \"Brave\";v=\"139\"\n?0\n\"Android\"",
             "FeedFetcher-Google; (+http://www.google.com/feedfetcher.html)",
             "Mozilla/5.0 (PlayStation 4 2.50) AppleWebKit/537.73 (KHTML, like Gecko)",
         ];

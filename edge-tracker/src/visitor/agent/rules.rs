@@ -1,89 +1,319 @@
-//! Rules for what the libraries don't know: tablets, televisions, programs and plain names.
+//! The rules by which an agent is recognised: published lists of browsers and crawlers, and words of
+//! ours where those have gaps.
 //!
-//! A rule stands here when a real agent needed it; lists of crawlers belong to the libraries.
+//! Invariant: nothing here remembers an agent, and no name is longer than [`MAX_NAME_BYTES`].
 
+use super::hints::Hints;
+use super::words::{Words, contains_any, name_in};
+use super::yaml::{self, Entry};
+use regex_filtered::Regexes as Patterns;
+use serde::Deserialize;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use thiserror::Error;
 use tracking_events::Device;
+use ua_parser::{device, os, user_agent};
 
-/// What woothee says when it knows nothing.
-const UNKNOWN: &str = "UNKNOWN";
-
-/// The longest name taken from an agent itself.
+/// The longest name of a system or browser, in bytes.
 const MAX_NAME_BYTES: usize = 64;
-
-/// Feed readers, libraries and monitors that call themselves `Mozilla` or look like a phone.
-const PROGRAMS: [&str; 15] = [
-    "crawler",
-    "spider",
-    "feed",
-    "rss/",
-    "monitor",
-    "uptime",
-    "pingdom",
-    "fetcher",
-    "http-client",
-    "httpclient",
-    "python",
-    "libwww",
-    "headless",
-    "validator",
-    "phantomjs",
-];
-
+/// The most patterns of each list; the published ones have a tenth of that.
+const MAX_PATTERNS: usize = 10_000;
+/// What the browser list calls every program that it knows.
+const SPIDER: &str = "Spider";
+/// The name under which a browser with another brand hides.
+const CHROME: &str = "Chrome";
 /// What proxies and scripts send that name no system at all.
 const BARE: [&str; 4] = ["", "compatible", "compatible;", "compatible; "];
 
-/// Old phones and small browsers that don't begin like everybody else.
-const BROWSERS: [&str; 14] = [
-    "mozilla/",
-    "opera/",
-    "midp",
-    "wap browser",
-    "up.browser",
-    "midori",
-    "dalvik/",
-    "ucweb",
-    "ucbrowser",
-    "docomo/",
-    "blackberry",
-    "nokia",
-    "softbank/",
-    "safari/",
-];
-
-const TELEVISIONS: [&str; 12] = [
-    "smart-tv",
-    "smarttv",
-    "googletv",
-    "google tv",
-    "android tv",
-    "appletv",
-    "apple tv",
-    "hbbtv",
-    "web0s",
-    "crkey",
-    "bravia",
-    "; aft",
-];
-
-/// Whether a program rather than a person's browser calls itself so.
-pub(super) fn is_program(agent: &str, category: &str) -> bool {
-    let agent = agent.trim();
-    if matches!(agent, "" | "-") || matches!(category, "crawler" | "misc") {
-        return true;
-    }
-    let lower = agent.to_ascii_lowercase();
-    contains_any(&lower, &PROGRAMS) || !contains_any(&lower, &BROWSERS) || is_bare(&lower)
+/// The texts of the three files.
+pub(super) struct Texts<'a> {
+    pub(super) browsers: &'a str,
+    pub(super) crawlers: &'a str,
+    pub(super) words: &'a str,
 }
 
-/// The agent to ask the libraries about: they take phones of the make Cubot for crawlers.
-pub(super) fn without_false_friends(agent: &str) -> Cow<'_, str> {
-    match agent.to_ascii_lowercase().find("cubot") {
-        Some(at) if agent.contains("Android") => {
-            Cow::Owned(format!("{}{}", &agent[..at], &agent[at + "cubot".len()..]))
-        }
-        _ => Cow::Borrowed(agent),
+/// The lists, compiled.
+pub struct Rules {
+    crawlers: Patterns,
+    browsers: user_agent::Extractor<'static>,
+    systems: os::Extractor<'static>,
+    spiders: device::Extractor<'static>,
+    words: Words,
+}
+
+/// What the rules say of an agent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Recognition {
+    pub(super) device: Device,
+    pub(super) os: Box<str>,
+    pub(super) browser: Box<str>,
+    pub(super) kind: Kind,
+}
+
+/// Who fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Person,
+    MailProxy,
+    Program,
+}
+
+/// Why a list can't be used.
+#[derive(Debug, Error)]
+pub enum RulesError {
+    /// Not a list of browsers.
+    #[error("the list of browsers: {0}; expected is regexes.yaml of uap-core")]
+    Browsers(String),
+    /// Not a list of crawlers.
+    #[error("the list of crawlers: {0}; expected is crawler-user-agents.json")]
+    Crawlers(String),
+    /// Not our words.
+    #[error("the list of words: {0}; expected are the keys of the shipped words.toml")]
+    Words(#[from] toml::de::Error),
+}
+
+/// An entry of the crawler list; other keys are ignored.
+#[derive(Deserialize)]
+struct Crawler {
+    pattern: String,
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules")
+            .field("crawlers", &self.crawlers.regexes().len())
+            .finish_non_exhaustive()
     }
+}
+
+impl Rules {
+    /// Compiles the lists.
+    ///
+    /// # Errors
+    /// When one is not as expected.
+    pub(super) fn new(texts: &Texts<'_>) -> Result<Self, RulesError> {
+        let words: Words = toml::from_str(texts.words)?;
+        let mut lists = yaml::lists(texts.browsers).map_err(RulesError::Browsers)?;
+        let wrong = |error: ua_parser::Error| RulesError::Browsers(error.to_string());
+        let built = |error: regex_filtered::BuildError| RulesError::Browsers(error.to_string());
+        let parsed = |error: regex_filtered::ParseError| RulesError::Browsers(error.to_string());
+        // Versions and the makes of phones are not stored, and patterns of makes are by far the most.
+        let browsers = entries(&mut lists, "user_agent_parsers")?.into_iter();
+        let browsers =
+            user_agent::Builder::new().push_all(browsers.map(|mut it| user_agent::Parser {
+                regex: taken(&mut it, "regex").unwrap_or_default(),
+                family_replacement: taken(&mut it, "family_replacement"),
+                ..Default::default()
+            }));
+        let systems = entries(&mut lists, "os_parsers")?.into_iter();
+        let systems = os::Builder::new().push_all(systems.map(|mut it| os::Parser {
+            regex: taken(&mut it, "regex").unwrap_or_default(),
+            os_replacement: taken(&mut it, "os_replacement"),
+            ..Default::default()
+        }));
+        let spiders = entries(&mut lists, "device_parsers")?.into_iter();
+        let spiders =
+            spiders.filter(|it| it.get("device_replacement").is_some_and(|it| it == SPIDER));
+        let spiders = device::Builder::new().push_all(spiders.map(|mut it| {
+            device::Parser {
+                regex_flag: it
+                    .contains_key("regex_flag")
+                    .then_some(device::Flag::IgnoreCase),
+                regex: taken(&mut it, "regex").unwrap_or_default(),
+                device_replacement: taken(&mut it, "device_replacement"),
+                ..Default::default()
+            }
+        }));
+        Ok(Self {
+            crawlers: crawlers(texts.crawlers, &words.ignored_crawlers)?,
+            browsers: browsers.map_err(wrong)?.build().map_err(built)?,
+            systems: systems.map_err(parsed)?.build().map_err(built)?,
+            spiders: spiders.map_err(parsed)?.build().map_err(built)?,
+            words,
+        })
+    }
+
+    /// What `agent` and the client hints say.
+    pub(super) fn recognise(&self, agent: &str, hints: &Hints<'_>) -> Recognition {
+        let lower = agent.to_ascii_lowercase();
+        if let Some(name) = name_in(&lower, &self.words.mail_proxies) {
+            return Recognition {
+                device: Device::Unknown,
+                os: "".into(),
+                browser: name.into(),
+                kind: Kind::MailProxy,
+            };
+        }
+        if let Some(name) = self.program(agent, &lower, hints) {
+            return Recognition {
+                device: Device::Bot,
+                os: "".into(),
+                browser: short(name).into(),
+                kind: Kind::Program,
+            };
+        }
+        let os = self.os(agent, &lower, hints);
+        Recognition {
+            device: self.device(&lower, &os, hints),
+            browser: self.browser(agent, &lower, hints),
+            os,
+            kind: Kind::Person,
+        }
+    }
+
+    /// The name of the program that calls itself so, if it is one.
+    fn program<'a>(&'a self, agent: &'a str, lower: &str, hints: &Hints<'a>) -> Option<&'a str> {
+        if matches!(agent.trim(), "" | "-") {
+            return Some("");
+        }
+        if let Some((_, pattern)) = self.crawlers.matching(agent).next() {
+            let found = pattern.find(agent).map_or("", |found| found.as_str());
+            return Some(program_name(agent, found));
+        }
+        if hints.brand.is_some_and(|brand| brand.contains("Headless")) {
+            return hints.brand;
+        }
+        let words = &self.words;
+        if contains_any(lower, &words.televisions) || contains_any(lower, &words.consoles) {
+            return None;
+        }
+        let is_program = contains_any(lower, &words.programs)
+            || !contains_any(lower, &words.beginnings)
+            || is_bare(lower)
+            || (!is_phone(lower) && self.spiders.extract(agent).is_some());
+        is_program.then(|| program_name(agent, ""))
+    }
+
+    /// The system's name, the same for all versions.
+    fn os(&self, agent: &str, lower: &str, hints: &Hints<'_>) -> Box<str> {
+        let words = &self.words;
+        if let Some(name) = hints.platform.and_then(|name| words.platforms.get(name)) {
+            return name.clone();
+        }
+        match self.systems.extract(agent) {
+            Some(found) => match words.systems.get(&*found.os) {
+                Some(name) => name.clone(),
+                None if found.os.starts_with("Windows Phone") => "Windows Phone".into(),
+                None if found.os.starts_with("Windows") => "Windows".into(),
+                None => short(&found.os).into(),
+            },
+            None => name_in(lower, &words.system_words)
+                .unwrap_or_default()
+                .into(),
+        }
+    }
+
+    /// The kind of device of something that is not a program.
+    fn device(&self, lower: &str, os: &str, hints: &Hints<'_>) -> Device {
+        let words = &self.words;
+        let is_android = os == "Android";
+        if contains_any(lower, &words.consoles) {
+            return Device::Console;
+        }
+        if contains_any(lower, &words.televisions) {
+            return Device::Tv;
+        }
+        match hints.mobile {
+            Some(true) => return Device::Phone,
+            Some(false) if is_android => return Device::Tablet,
+            _ => {}
+        }
+        let is_phone = contains_any(lower, &words.phones);
+        if contains_any(lower, &words.tablets) || (is_android && !is_phone) {
+            return Device::Tablet;
+        }
+        for (device, applies) in [
+            (Device::Appliance, contains_any(lower, &words.appliances)),
+            (Device::Phone, is_phone || os == "iOS"),
+            (Device::Desktop, contains_any(lower, &words.desktops)),
+        ] {
+            if applies {
+                return device;
+            }
+        }
+        Device::Unknown
+    }
+
+    /// The browser's name.
+    fn browser(&self, agent: &str, lower: &str, hints: &Hints<'_>) -> Box<str> {
+        let words = &self.words;
+        if let Some(name) = name_in(lower, &words.in_app) {
+            return name.into();
+        }
+        let name = self.listed_browser(agent).unwrap_or_else(|| {
+            let named = if agent.starts_with("Mozilla/") {
+                ""
+            } else {
+                first_product(agent)
+            };
+            short(named).into()
+        });
+        let brand = hints.brand.and_then(|brand| words.brands.get(brand));
+        match brand {
+            Some(brand) if *name == *CHROME => brand.clone(),
+            _ => name,
+        }
+    }
+
+    /// The browser's name in the list. The model of a phone such as `M bot 60` reads like a program there.
+    fn listed_browser(&self, agent: &str) -> Option<Box<str>> {
+        let family = match self.browsers.extract(agent)?.family {
+            family if family.to_ascii_lowercase().contains("bot") => {
+                let asked = without_comment(agent);
+                self.browsers.extract(&asked)?.family.into_owned()
+            }
+            family => family.into_owned(),
+        };
+        let name = self.words.browsers.get(&family).cloned();
+        Some(name.unwrap_or_else(|| short(&family).into()))
+    }
+}
+
+/// The entries of one list of the file; entries without a pattern are none.
+fn entries<'a>(
+    lists: &mut BTreeMap<&str, Vec<Entry<'a>>>,
+    name: &str,
+) -> Result<Vec<Entry<'a>>, RulesError> {
+    let entries = lists.remove(name).unwrap_or_default();
+    let complete = entries.iter().all(|entry| entry.contains_key("regex"));
+    if complete && (1..=MAX_PATTERNS).contains(&entries.len()) {
+        return Ok(entries);
+    }
+    let problem = format!("{name} has 1 to {MAX_PATTERNS} entries, each with a regex");
+    Err(RulesError::Browsers(problem))
+}
+
+/// The text of a key.
+fn taken(entry: &mut Entry<'_>, key: &str) -> Option<Cow<'static, str>> {
+    entry.remove(key).map(Cow::Owned)
+}
+
+fn crawlers(text: &str, ignored: &[String]) -> Result<Patterns, RulesError> {
+    let wrong = |error: &dyn fmt::Display| RulesError::Crawlers(error.to_string());
+    let list: Vec<Crawler> = serde_json::from_str(text).map_err(|error| wrong(&error))?;
+    if !(1..=MAX_PATTERNS).contains(&list.len()) {
+        return Err(wrong(&format_args!("it has 1 to {MAX_PATTERNS} patterns")));
+    }
+    let mut builder = regex_filtered::Builder::new();
+    for Crawler { pattern } in list.iter().filter(|it| !ignored.contains(&it.pattern)) {
+        let pushed = builder.push(pattern);
+        builder = pushed.map_err(|error| wrong(&format_args!("{pattern}: {error}")))?;
+    }
+    builder.build().map_err(|error| wrong(&error))
+}
+
+/// Whether an agent without a link to its maker's page comes from a phone, the make or model of which may
+/// read like a program's name: `M bot 60`, `CUBOT`.
+fn is_phone(lower: &str) -> bool {
+    lower.contains("android") && !lower.contains("http")
+}
+
+/// The agent without its first comment, which holds system and model.
+fn without_comment(agent: &str) -> String {
+    let (before, rest) = agent.split_once('(').unwrap_or((agent, ""));
+    let (_, after) = rest.split_once(')').unwrap_or_default();
+    format!("{before}{after}")
 }
 
 fn is_bare(lower: &str) -> bool {
@@ -95,63 +325,15 @@ fn is_bare(lower: &str) -> bool {
     })
 }
 
-/// The kind of device of something that is not a program.
-pub(super) fn device(agent: &str, category: &str) -> Device {
-    let lower = agent.to_ascii_lowercase();
-    let android = lower.contains("android");
-    if category == "appliance" || contains_any(&lower, &TELEVISIONS) {
-        return Device::Appliance;
+/// The program's name: what a pattern found of it, else what it calls itself.
+fn program_name<'a>(agent: &'a str, found: &'a str) -> &'a str {
+    let name = found.trim_matches(|c: char| !c.is_alphanumeric());
+    let is_name =
+        !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(['.', '/', '\\', '(']);
+    if is_name {
+        return name;
     }
-    // Android tablets differ from phones by the absence of a word.
-    if contains_any(&lower, &["ipad", "tablet;", "kindle", "silk/", "playbook"])
-        || (android && !contains_any(&lower, &["mobile", "opera mini", "dalvik"]))
-    {
-        return Device::Tablet;
-    }
-    match category {
-        "pc" => Device::Desktop,
-        "smartphone" | "mobilephone" => Device::Phone,
-        _ if android || contains_any(&lower, &["mobile", "midp", "wap browser", "opera mini"]) => {
-            Device::Phone
-        }
-        _ if contains_any(&lower, &["windows nt", "macintosh", "x11;"]) => Device::Desktop,
-        _ => Device::Unknown,
-    }
-}
-
-/// The system's name, the same for all versions.
-pub(super) fn os<'a>(agent: &str, known: &'a str) -> &'a str {
-    match known {
-        "" | UNKNOWN if agent.contains("Windows") => "Windows",
-        "" | UNKNOWN if agent.contains("Android") => "Android",
-        "" | UNKNOWN if agent.contains("Linux") => "Linux",
-        "" | UNKNOWN => "",
-        "iPhone" | "iPad" | "iPod" | "iOS" => "iOS",
-        "Mac OSX" => "macOS",
-        name if name.starts_with("Windows Phone") => "Windows Phone",
-        name if name.starts_with("Windows") => "Windows",
-        name => name,
-    }
-}
-
-/// The browser's name.
-pub(super) fn browser<'a>(agent: &'a str, known: &'a str) -> &'a str {
-    match known {
-        "" | UNKNOWN if agent.starts_with("Mozilla/") => "",
-        "" | UNKNOWN => first_product(agent),
-        name => name,
-    }
-}
-
-/// The program's name: the library's, else what it calls itself.
-pub(super) fn program_name<'a>(agent: &'a str, known: &'a str) -> &'a str {
     let agent = agent.trim();
-    if !matches!(
-        known,
-        "" | UNKNOWN | "HTTP Library" | "misc crawler" | "RSSReader"
-    ) {
-        return known;
-    }
     match agent.split_once("ompatible; ") {
         Some((_, rest)) => first_product(rest),
         None if agent == "-" || agent.starts_with("Mozilla/") => "",
@@ -164,10 +346,9 @@ fn first_product(text: &str) -> &str {
     let end = text
         .find(['/', ';', '(', ')', '+', ','])
         .unwrap_or(text.len());
-    let name = text[..end].trim();
-    &name[..name.floor_char_boundary(MAX_NAME_BYTES)]
+    text[..end].trim()
 }
 
-fn contains_any(lower: &str, words: &[&str]) -> bool {
-    words.iter().any(|word| lower.contains(word))
+fn short(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MAX_NAME_BYTES)]
 }
