@@ -2,11 +2,11 @@
 //! of the product depends on it.
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 pub mod affiliates;
 pub mod bench;
 pub mod chaos;
 pub mod clickhouse;
-pub mod combined_log;
 pub mod demo;
 pub mod hostile;
 pub mod interrupt;

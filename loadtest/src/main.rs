@@ -25,7 +25,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Replay an Apache or nginx log in combined format as clicks and impressions.
+    /// Replay a log of Apache or nginx as clicks and impressions: combined format or JSON, plain or gzipped.
     Replay(Replay),
     /// Start ClickHouse, an aggregator and two edges, send traffic, and show what analysts see. The
     /// last line is one JSON object.
@@ -64,7 +64,7 @@ enum Task {
 
 #[derive(Args)]
 struct Demo {
-    /// A log in combined format to replay, instead of sample traffic.
+    /// A log to replay, in combined format or nginx's JSON, instead of sample traffic.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// Requests a second.

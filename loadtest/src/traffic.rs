@@ -160,7 +160,7 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::combined_log;
+    use crate::access_log;
 
     fn log(seed: u64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -176,6 +176,6 @@ mod tests {
         let text = log(7);
         let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').collect();
         assert_eq!(lines.len(), 1_000);
-        assert!(lines.iter().all(|line| combined_log::parse(line).is_some()));
+        assert!(lines.iter().all(|line| access_log::parse(line).is_some()));
     }
 }

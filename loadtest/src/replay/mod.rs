@@ -22,7 +22,7 @@ use self::worker::{Tally, Worker};
 /// What to replay, where, and how fast.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A combined log.
+    /// A log in combined format or nginx's JSON, or either gzipped.
     pub log: PathBuf,
     /// Edges, `http://host:port`. A visitor's address always meets the same one.
     pub targets: Vec<String>,
@@ -54,7 +54,7 @@ pub struct Outcome {
     pub run: String,
     /// Requests that were written to a connection.
     pub sent: u64,
-    /// Lines of the log that are not in combined format.
+    /// Lines of the log that are in neither format, or without the visitor's address.
     pub unreadable: u64,
     /// Answers by status.
     pub by_status: BTreeMap<u16, u64>,
@@ -171,7 +171,7 @@ fn ranges(sorted: &[Number]) -> Vec<(Number, Number)> {
 /// Replays the log and waits for the last answer.
 ///
 /// # Errors
-/// When the log cannot be read, an option makes no sense, or a target is not `http://host:port`.
+/// When the log or most of its lines cannot be read, an option makes no sense, or a target is not `http://host:port`.
 pub async fn run(options: Options) -> anyhow::Result<Outcome> {
     ensure!(!options.targets.is_empty(), "name at least one --target");
     ensure!(

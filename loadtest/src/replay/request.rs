@@ -9,7 +9,7 @@ use hyper::header::{HOST, HeaderValue, REFERER, USER_AGENT};
 use hyper::{Method, Request};
 
 use super::Number;
-use crate::combined_log::LogLine;
+use crate::access_log::LogLine;
 
 /// Endings of paths that are pictures in a page, not pages.
 const IMAGES: [&str; 9] = [
@@ -49,7 +49,7 @@ impl Planned {
             .method(method)
             .uri(path)
             .header(HOST, authority);
-        request = request.header("x-forwarded-for", header(self.line.address.as_bytes())?);
+        request = request.header("x-forwarded-for", self.line.address.to_string());
         if let Some(agent) = &self.line.agent {
             request = request.header(USER_AGENT, header(agent)?);
         }

@@ -2,15 +2,24 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use flate2::bufread::MultiGzDecoder;
 use tokio::sync::mpsc;
 
 use super::Options;
 use super::request::{Planned, path_of, stable_hash};
-use crate::combined_log::{self, MAX_LINE_BYTES};
+use crate::access_log::{self, LogLine, MAX_LINE_BYTES};
+
+/// What gzip files begin with (RFC 1952, section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// So many lines are read before the first request is sent, and each time most of so many must be
+/// readable.
+const SAMPLE_LINES: u64 = 1_000;
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Feeds the whole log, each request at its moment; answers how many lines were unreadable.
 pub(super) fn feed(
@@ -18,45 +27,123 @@ pub(super) fn feed(
     start: Instant,
     queues: &[mpsc::Sender<Planned>],
 ) -> anyhow::Result<u64> {
+    let mut sample = Log::open(&options.log)?;
+    while sample.lines < SAMPLE_LINES && sample.next()?.is_some() {}
+    sample.is_mostly_readable()?;
     let mut number = 0;
     let mut unreadable = 0;
-    let mut bytes = Vec::new();
     for _ in 0..options.repeat {
-        let file = File::open(&options.log)
-            .with_context(|| format!("cannot open the log {}", options.log.display()))?;
-        let mut reader = BufReader::with_capacity(1 << 20, file);
-        while read_line(&mut reader, &mut bytes).context("cannot read the log")? {
+        let mut log = Log::open(&options.log)?;
+        while let Some(line) = log.next()? {
             let stopped = options.stop.load(Ordering::Relaxed);
             if stopped || options.limit.is_some_and(|limit| number >= limit) {
-                return Ok(unreadable);
+                return Ok(unreadable + log.unreadable);
             }
-            let Some(line) = combined_log::parse(&bytes) else {
-                unreadable += 1;
-                continue;
-            };
-            let due = options
-                .rate
-                .map(|rate| start + Duration::from_secs_f64(number as f64 / rate));
-            let slug = pick(&options.slugs, path_of(&line.target)).clone();
-            // Timers of the runtime count in milliseconds; a thread wakes up within 0.1.
-            if let Some(wait) = due.map(|due| due.saturating_duration_since(Instant::now())) {
-                std::thread::sleep(wait);
+            if log.lines.is_multiple_of(SAMPLE_LINES) {
+                log.is_mostly_readable()?;
             }
-            let queue = pick(queues, line.address.as_bytes());
-            // Nobody listens any more only when every sender of the target panicked.
-            queue
-                .blocking_send(Planned {
-                    number,
-                    due,
-                    line,
-                    slug,
-                })
-                .ok()
-                .context("the senders stopped before the log's end")?;
-            number += 1;
+            if let Some(line) = line {
+                send(options, start, queues, number, line)?;
+                number += 1;
+            }
         }
+        log.is_mostly_readable()?;
+        unreadable += log.unreadable;
     }
     Ok(unreadable)
+}
+
+fn send(
+    options: &Options,
+    start: Instant,
+    queues: &[mpsc::Sender<Planned>],
+    number: u64,
+    line: LogLine,
+) -> anyhow::Result<()> {
+    let due = options
+        .rate
+        .map(|rate| start + Duration::from_secs_f64(number as f64 / rate));
+    let slug = pick(&options.slugs, path_of(&line.target)).clone();
+    // Timers of the runtime count in milliseconds; a thread wakes up within 0.1.
+    if let Some(wait) = due.map(|due| due.saturating_duration_since(Instant::now())) {
+        std::thread::sleep(wait);
+    }
+    let queue = pick(queues, line.address.to_string().as_bytes());
+    let planned = Planned {
+        number,
+        due,
+        line,
+        slug,
+    };
+    // The channel is closed only when every sender of the target panicked.
+    queue
+        .blocking_send(planned)
+        .ok()
+        .context("the senders stopped before the log's end")
+}
+
+/// A log that is being read.
+struct Log<'p> {
+    path: &'p Path,
+    reader: Box<dyn BufRead>,
+    bytes: Vec<u8>,
+    lines: u64,
+    unreadable: u64,
+    first_unreadable: u64,
+}
+
+impl<'p> Log<'p> {
+    /// Opens a plain log, or a gzipped one whatever its name.
+    fn open(path: &'p Path) -> anyhow::Result<Self> {
+        let file =
+            File::open(path).with_context(|| format!("cannot open the log {}", path.display()))?;
+        let mut plain = BufReader::with_capacity(BUFFER_BYTES, file);
+        let start = plain.fill_buf().context("cannot read the log")?;
+        let reader: Box<dyn BufRead> = if start.starts_with(&GZIP) {
+            let text = MultiGzDecoder::new(plain);
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, text))
+        } else {
+            Box::new(plain)
+        };
+        Ok(Self {
+            path,
+            reader,
+            bytes: Vec::new(),
+            lines: 0,
+            unreadable: 0,
+            first_unreadable: 0,
+        })
+    }
+
+    /// The next line, which may be unreadable; nothing at the end.
+    fn next(&mut self) -> anyhow::Result<Option<Option<LogLine>>> {
+        if !read_line(&mut self.reader, &mut self.bytes).context("cannot read the log")? {
+            return Ok(None);
+        }
+        self.lines += 1;
+        let line = access_log::parse(&self.bytes);
+        if line.is_none() {
+            self.unreadable += 1;
+            if self.unreadable == 1 {
+                self.first_unreadable = self.lines;
+            }
+        }
+        Ok(Some(line))
+    }
+
+    fn is_mostly_readable(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.unreadable * 2 <= self.lines,
+            "{} of the first {} lines of {} can't be read, the first of them is line {}; expected is the combined \
+             format with the client's address in its first column, or behind a virtual host with its port, or JSON \
+             with nginx's remote_addr, time_iso8601 and request; either may be gzipped",
+            self.unreadable,
+            self.lines,
+            self.path.display(),
+            self.first_unreadable
+        );
+        Ok(())
+    }
 }
 
 fn pick<'a, T>(from: &'a [T], key: &[u8]) -> &'a T {

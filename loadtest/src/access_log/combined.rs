@@ -1,53 +1,23 @@
-//! Reads Apache's and nginx's combined log format, tolerantly. It never decides what a line means
-//! to a link; that is the replay's business.
+//! The combined log format of Apache and nginx.
 
-/// Longest line that is kept; the rest of a longer one is skipped and the line is unreadable.
-pub const MAX_LINE_BYTES: usize = 64 * 1024;
+use super::{LogLine, client, hour_of, method_and_target, present};
 
-/// One request as logged. Absent fields (`-`) are `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
-    /// The visitor's address, as written.
-    pub address: String,
-    /// The log's own hour, `2015-05-17T10`, in the log's own zone.
-    pub hour: String,
-    /// `GET`, `HEAD`, …
-    pub method: String,
-    /// Path and query, as written.
-    pub target: Vec<u8>,
-    /// The referrer, unescaped.
-    pub referrer: Option<Vec<u8>>,
-    /// The user agent, unescaped.
-    pub agent: Option<Vec<u8>>,
-}
-
-/// Parses one line, with or without its line end. `None`: not a combined log line.
-///
 /// A last quoted field that was cut off in the middle is taken as far as it goes.
-#[must_use]
-pub fn parse(line: &[u8]) -> Option<LogLine> {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let (address, rest) = split_at_byte(line, b' ')?;
-    let address = std::str::from_utf8(address)
-        .ok()
-        .filter(|a| !a.is_empty())?;
-    let (_, rest) = split_at_byte(rest, b'[')?;
+pub(super) fn parse(line: &[u8]) -> Option<LogLine> {
+    // An address of IPv6 with a port begins with a bracket, too, but at the start of the line.
+    let at = line.windows(2).position(|pair| pair == b" [")?;
+    let (columns, rest) = (&line[..at], &line[at + 2..]);
+    let address = client(std::str::from_utf8(columns).ok()?)?;
     let (time, rest) = split_at_byte(rest, b']')?;
     let hour = hour_of(std::str::from_utf8(time).ok()?)?;
     let (request, rest) = quoted(rest)?;
-    let mut words = request.split(|b| *b == b' ');
-    let method = std::str::from_utf8(words.next()?).ok()?;
-    if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase()) {
-        return None;
-    }
-    let target = words.next().filter(|t| !t.is_empty())?.to_vec();
+    let (method, target) = method_and_target(&request)?;
     let (referrer, rest) = quoted(rest).map_or((None, &[][..]), |(r, rest)| (present(r), rest));
     let agent = quoted(rest).and_then(|(agent, _)| present(agent));
     Some(LogLine {
-        address: address.to_owned(),
+        address,
         hour,
-        method: method.to_owned(),
+        method,
         target,
         referrer,
         agent,
@@ -57,10 +27,6 @@ pub fn parse(line: &[u8]) -> Option<LogLine> {
 fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|b| *b == byte)?;
     Some((&text[..at], &text[at + 1..]))
-}
-
-fn present(field: Vec<u8>) -> Option<Vec<u8>> {
-    (!field.is_empty() && field != b"-").then_some(field)
 }
 
 /// The next quoted field, unescaped, and what follows it.
@@ -104,25 +70,9 @@ fn nibble(digit: u8) -> u8 {
     }
 }
 
-/// `17/May/2015:10:05:03 +0000` to `2015-05-17T10`.
-fn hour_of(time: &str) -> Option<String> {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let (day, rest) = time.split_once('/')?;
-    let (month, rest) = rest.split_once('/')?;
-    let mut parts = rest.split(':');
-    let (year, hour) = (parts.next()?, parts.next()?);
-    let month = MONTHS.iter().position(|m| *m == month)? + 1;
-    let (day, year): (u8, u16) = (day.parse().ok()?, year.parse().ok()?);
-    let hour: u8 = hour.parse().ok()?;
-    ((1..=31).contains(&day) && hour < 24)
-        .then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::parse;
 
     const HEAD: &str =
         r#"83.149.9.216 - - [17/May/2015:10:05:03 +0000] "GET /a.png HTTP/1.1" 200 20 "#;
@@ -131,7 +81,7 @@ mod tests {
     fn a_whole_line() {
         let line = parse(format!("{HEAD}\"http://x/?q=\\\"y\\\"\" \"Mozilla \\x41\"\n").as_bytes());
         let line = line.expect("readable");
-        assert_eq!(line.address, "83.149.9.216");
+        assert_eq!(line.address.to_string(), "83.149.9.216");
         assert_eq!(line.hour, "2015-05-17T10");
         assert_eq!(line.target, b"/a.png");
         assert_eq!(line.referrer.as_deref(), Some(&b"http://x/?q=\"y\""[..]));
