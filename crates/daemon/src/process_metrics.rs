@@ -117,7 +117,10 @@ mod tests {
             let family = families.iter().find(|it| it.name() == name);
             let family = family.unwrap_or_else(|| panic!("no {name}"));
             let metric = &family.get_metric()[0];
-            metric.get_gauge().value().max(metric.get_counter().value())
+            metric
+                .get_gauge()
+                .get_value()
+                .max(metric.get_counter().get_value())
         };
         for name in [
             "build_info",
