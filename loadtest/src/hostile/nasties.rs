@@ -140,13 +140,13 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A body of JSON that is not a flat object, or says a thing twice.
+/// A body of JSON that is no object, says a thing twice, or has something else than a text where one is read.
 fn strange_json(world: &World, random: &mut Random, number: u64) -> Case {
     let mut postback = Postback::honest(world, random, 'x', number, secretive);
     postback.place = Place::Json;
     let mut request = postback.request(random);
     let deep = random.within(2, 30_000);
-    let click = postback.sender.click;
+    let (click, read) = (postback.sender.click, postback.sender.transaction);
     let inner = String::from_utf8_lossy(&request.body).into_owned();
     let inner = inner.trim_start_matches('{').trim_end_matches('}');
     let with = |field: &str| format!("{{{inner}, {field}}}").into_bytes();
@@ -155,22 +155,25 @@ fn strange_json(world: &World, random: &mut Random, number: u64) -> Case {
         1 => ("{\"a\":".repeat(deep / 3).into(), &[115]),
         2 => (
             with(&format!(
-                "\"x\": {}1{}",
+                "\"{read}\": {}1{}",
                 "[".repeat(deep / 2),
                 "]".repeat(deep / 2)
             )),
             &[115],
         ),
         3 => (format!("[{{{inner}}}]").into(), &[115]),
-        4 => (with("\"x\": {\"y\": 1}"), &[115]),
+        4 => (with(&format!("\"{read}\": {{\"y\": 1}}")), &[115]),
         5 => (with(&format!("\"{click}\": \"somebody else's\"")), &[119]),
         6 => (with(&format!("\"{}\": 1", click.to_uppercase())), &[119]),
-        7 => (with("\"x\": \"\\ud800\""), &[115]),
-        8 => (with("\"x\": \"\\u0000\""), &[115]),
-        9 => (format!("\u{feff}{{{inner}}}").into(), &[115]),
+        7 => (with(&format!("\"{read}\": \"\\ud800\"")), &[115]),
+        8 => (with(&format!("\"{read}\": \"\\u0000\"")), &[115]),
+        9 => (format!("\u{feff}\u{feff}{{{inner}}}").into(), &[115]),
         10 => (format!("{{{inner}}}{{{inner}}}").into(), &[115]),
         11 => (format!("{{{inner},}}").into(), &[115]),
-        12 => ([&with("\"x\": \"")[..], b"\xff\xfe\"}"].concat(), &[115]),
+        12 => {
+            let begun = format!("{{{inner}, \"{read}\": \"");
+            ([begun.as_bytes(), b"\xff\xfe\"}"].concat(), &[115])
+        }
         13 => (format!("{{{inner}, 'x': 1}}").into(), &[115]),
         _ => (b"nul".to_vec(), &[115]),
     };

@@ -235,7 +235,7 @@ fn malformed_body(_: &World, random: &mut Random, number: u64) -> Case {
         4 => format!("{} ", &webhook.body[..random.below(webhook.body.len())]),
         5 => format!("{}{}", webhook.body, webhook.body),
         6 => webhook.body.replacen("\"id\"", "\"id\": 1, \"id\"", 1),
-        7 => format!("\u{feff}{}", webhook.body),
+        7 => format!("\u{feff}\u{feff}{}", webhook.body),
         _ => webhook.body.replacen("affiliate_id", "affiliate", 1),
     };
     let request = webhook.request(random);
