@@ -137,7 +137,7 @@ fn wrong_secret(world: &World, random: &mut Random, number: u64) -> Case {
         // `//postback` is no function's, but the edge's own to refuse.
         let empty = postback.secret.is_empty();
         // What can't be a path key is refused as such.
-        let by: &[u16] = if empty { &[1] } else { &[101, 103] };
+        let by: &[u16] = if empty { &[101] } else { &[101, 103] };
         return refused("wrong secret", &request, by, random);
     }
     refused("wrong secret", &request, &[103], random)
