@@ -12,6 +12,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use tracking_events::{
     ClickId, ClickIdParts, Conversion, ConversionKind, ConversionStatus, Event, KeyId, KeyRing,
     KycStatus, KycUpdate, LaneId, LinkId, MacKey, Micros, Money, NodeId, Seq, SignedRequest,
@@ -536,10 +537,10 @@ fn wrong_report_files_are_refused_without_their_values() {
     write_private(&folder.join("secrets.toml"), &secrets(&[1]));
     let section = reports_settings(folder, "");
     let check = |section: &str| {
-        let settings = common::without_clickhouse(folder, section);
-        let reports = settings.reports.expect("a section");
-        let checked = aggregator::check_reports(&reports);
-        checked.map_or_else(|error| error.to_string(), |()| String::new())
+        let config = write_settings(folder, r#"url = "http://127.0.0.1:9""#, section);
+        let mut program = Command::new(env!("CARGO_BIN_EXE_aggregator"));
+        let output = program.args(["check", "--config"]).arg(config).output();
+        String::from_utf8(output.expect("the program runs").stderr).expect("text")
     };
     assert_eq!(check(&section), "");
     let lines = section.lines().filter(|line| !line.starts_with("links"));
@@ -553,7 +554,7 @@ fn wrong_report_files_are_refused_without_their_values() {
         (
             "advertisers.toml",
             "[a]\nauth = [{ secret_path = \"S3CRET\" }]\n",
-            "[a] auth: secrets",
+            "auth: secrets",
         ),
         (
             "secrets.toml",

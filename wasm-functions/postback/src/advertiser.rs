@@ -182,10 +182,7 @@ impl Advertiser {
                 currency.is_some_and(|code| crate::amount::currency(code).is_err()),
                 "currency is not one of ISO 4217",
             ),
-            (
-                !is_answer(answer),
-                "answer is too long or not plain",
-            ),
+            (!is_answer(answer), "answer is too long or not plain"),
             (
                 statuses.any(|it| ConversionStatus::from_word(it).is_none()),
                 "status_words: pending, approved, rejected, hold and chargeback are known",
