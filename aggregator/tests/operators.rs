@@ -223,7 +223,7 @@ async fn store_moves_to_postgresql_with_all_state() {
     let mut twin = Edge::open(&folder.path().join("twin"), NODE, 1);
     twin.append_each(3 * CYCLE, report);
     ship_all(&mut twin, &aggregator, folder.path()).await;
-    edge.append_each(CYCLE, |seq, node, lane| report(seq, node, lane));
+    edge.append_each(CYCLE, report);
     ship_all(&mut edge, &aggregator, folder.path()).await;
     let reader = engine.reader();
     let count = async |table: &str| -> u64 {

@@ -553,7 +553,7 @@ fn wrong_report_files_are_refused_without_their_values() {
     for (file, text, expected) in [
         (
             "advertisers.toml",
-            "[a]\nauth = [{ secret_path = \"S3CRET\" }]\n",
+            "[a]\ndialect = \"generic\"\nauth = [{ secret_path = \"S3CRET\" }]\n",
             "auth: secrets",
         ),
         (

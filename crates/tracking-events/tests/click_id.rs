@@ -99,8 +99,11 @@ fn keys_rotate() {
     assert_eq!(ring(1, &[(1, 9)]).verify(&old), Err(ClickIdError::Forged));
 }
 
-/// Ids as earlier builds made them: key, byte of its secret, milliseconds, node, lane, sequence, link, text.
-const OLD_IDS: [(u8, u8, u64, u16, u8, u64, u32, &str); 4] = [
+/// Key, byte of its secret, milliseconds, node, lane, sequence, link, text.
+type OldId = (u8, u8, u64, u16, u8, u64, u32, &'static str);
+
+/// Ids as earlier builds made them.
+const OLD_IDS: [OldId; 4] = [
     (
         3,
         7,

@@ -212,7 +212,7 @@ fn one_good_signature_of_several_is_enough() {
     let text = format!("{SECONDS}.{BODY}");
     let (good, older) = (sign(NEW, &text), sign(OLD, &text));
     let retired = sign("a retired key of some length", &text);
-    let eight = vec![retired.as_str(); 8].join(",");
+    let eight = [retired.as_str(); 8].join(",");
     for (headers, is_good) in [
         (vec![format!("{retired},{good}")], true),
         (vec![format!("sha256={retired}, sha256={good}")], true),
