@@ -58,7 +58,8 @@ fn visitors_repeat_no_parameter_of_a_destination() {
         let location = answer.location();
         let (address, fragment) = location.split_once('#').expect("a fragment");
         let own = address.strip_prefix("https://shop.example/?cid=");
-        let own = own.and_then(|rest| rest.get(36..)).expect("a click id");
+        let own = own.and_then(|rest| rest.get(tracking_events::CLICK_ID_CHARS..));
+        let own = own.expect("a click id");
         assert!(own.starts_with("&p%5Fid="), "{location}");
         assert_eq!(fragment, "end", "{location}");
         assert_eq!(location.contains("FORGED"), arrives, "{query}: {location}");
