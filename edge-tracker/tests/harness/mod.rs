@@ -4,6 +4,7 @@
 pub mod faketime;
 pub mod fleet;
 pub mod journal;
+pub mod postbacks;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
