@@ -131,13 +131,19 @@ fn a_visitor_survives_a_crash_of_the_edge_as_a_repeat() {
 fn links_are_reloaded_whole_and_a_bad_file_changes_nothing() {
     let edge = Edge::start();
     let file = edge.dir.path().join("links.toml");
-    std::fs::write(&file, harness::LINKS.replace("\"spring\"", "\"summer\"")).expect("writable");
+    // The edge may look at any moment: it finds the file as it was, or whole.
+    let write = |from: &str, to: &str| {
+        let aside = file.with_extension("aside");
+        std::fs::write(&aside, harness::LINKS.replace(from, to)).expect("writable");
+        std::fs::rename(aside, &file).expect("renamed");
+    };
+    write("\"spring\"", "\"summer\"\nrenamed_from = \"spring\"");
     edge.await_metric("edge_reloads_total", "outcome=\"loaded\"", 1);
     assert_eq!(
         (edge.get("/c/summer").status, edge.get("/c/spring").status),
         (302, 404)
     );
-    std::fs::write(&file, harness::LINKS.replace("{click_id}", "{clickid}")).expect("writable");
+    write("{click_id}", "{clickid}");
     edge.await_metric("edge_reloads_total", "outcome=\"refused\"", 1);
     assert_eq!(edge.get("/c/summer").status, 302);
     assert!(

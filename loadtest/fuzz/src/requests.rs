@@ -338,15 +338,13 @@ impl Edge {
 
     fn check(&mut self, peer: IpAddr, request: Request<()>) {
         let method = request.method().clone();
-        let is_link = ["/c/", "/i/"]
-            .iter()
-            .any(|it| request.uri().path().starts_with(it));
+        let is_bare_domain = request.uri().path() == "/";
         let response = self.path.answer(peer, request, Instant::now());
         let mut bytes = Vec::new();
         let run = self.reader.read(1 << 20, &mut bytes).expect("readable");
         let status = response.status();
-        if status.is_client_error() || !is_link {
-            assert_eq!(run, None, "what was refused is not logged");
+        if status.is_client_error() || is_bare_domain {
+            assert_eq!(run, None, "only visits of links are logged");
             return;
         }
         let run = run.expect("what was answered is logged");
