@@ -82,21 +82,78 @@ impl Status {
     }
 }
 
+/// How a conversion stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    status: Status,
+    minor: i64,
+    /// What refunds have taken back of the amount that was reported.
+    refunded: i64,
+    /// The amount of the last refund.
+    last_refund: Option<i64>,
+}
+
+impl Standing {
+    const fn first(report: Report) -> Self {
+        Self {
+            status: report.status,
+            minor: match report.minor {
+                Some(minor) => minor,
+                None => 0,
+            },
+            refunded: 0,
+            last_refund: None,
+        }
+    }
+
+    fn after(self, report: Report) -> Self {
+        let changed = match (report.status, report.minor) {
+            (Status::Chargeback, amount) => self.taken_back(amount.filter(|minor| *minor > 0)),
+            (status, Some(minor)) => Self {
+                status,
+                minor: (minor - self.refunded).max(0),
+                ..self
+            },
+            (status, None) => Self { status, ..self },
+        };
+        if self.status.next().contains(&report.status) {
+            changed
+        } else {
+            self
+        }
+    }
+
+    /// A part leaves the rest as it stands; the same refund again is its repetition.
+    const fn taken_back(self, amount: Option<i64>) -> Self {
+        match (amount, self.last_refund) {
+            (Some(amount), Some(last)) if amount == last => self,
+            _ if matches!(self.status, Status::Chargeback) => self,
+            (Some(amount), _) if amount < self.minor => Self {
+                minor: self.minor - amount,
+                refunded: self.refunded + amount,
+                last_refund: Some(amount),
+                ..self
+            },
+            (amount, last) => Self {
+                status: Status::Chargeback,
+                last_refund: if amount.is_some() { amount } else { last },
+                ..self
+            },
+        }
+    }
+}
+
 /// How a conversion stands after `reports`, in whatever order they are.
 fn fold(reports: &[Report]) -> Option<(Status, i64)> {
     let mut sorted = reports.to_vec();
     sorted.sort_unstable();
-    let mut state: Option<(Status, i64)> = None;
-    for report in sorted {
-        state = match state {
-            None => Some((report.status, report.minor.unwrap_or(0))),
-            Some((status, minor)) if status.next().contains(&report.status) => {
-                Some((report.status, report.minor.unwrap_or(minor)))
-            }
-            refused => refused,
-        };
-    }
-    state
+    let (first, later) = sorted.split_first()?;
+    let standing = later
+        .iter()
+        .fold(Standing::first(*first), |standing, report| {
+            standing.after(*report)
+        });
+    Some((standing.status, standing.minor))
 }
 
 /// Everything reported so far, and the edges that report.
@@ -110,6 +167,8 @@ pub(in crate::chaos) struct Sales {
     waiting: Vec<Vec<(String, Report)>>,
     /// Sales that further reports are about.
     open: Vec<(String, ClickId)>,
+    /// Whether refunds of these state an amount.
+    partial_refunds: bool,
     /// Before the next set of reports.
     time: u64,
     /// Numbers sales and reports.
@@ -129,13 +188,15 @@ impl Sales {
             shipped: BTreeMap::new(),
             waiting: vec![Vec::new(); NODES.len()],
             open: Vec::new(),
+            partial_refunds: true,
             time: Micros::now().0 - FIRST_BEFORE.as_micros() as u64,
             number: 0,
         })
     }
 
-    /// From now on reports are about new sales.
-    pub(super) fn begin(&mut self) {
+    /// From now on reports are about new sales, of which refunds may take back a part.
+    pub(super) fn begin(&mut self, partial_refunds: bool) {
+        self.partial_refunds = partial_refunds;
         self.open = (0..SALES_AT_ONCE).map(|_| self.sale()).collect();
     }
 
@@ -158,7 +219,8 @@ impl Sales {
         for (sale, _) in self.open.iter().enumerate() {
             for _ in 0..=random.below(MAX_REPORTS) {
                 let minor = (random.below(2) == 0).then(|| random.below(100_000) as i64);
-                let statuses = Status::ALL.len() as u64;
+                let status = Status::ALL[random.below(Status::ALL.len() as u64) as usize];
+                let states_amount = status != Status::Chargeback || self.partial_refunds;
                 self.number += 1;
                 accepted.push((
                     Report {
@@ -166,8 +228,8 @@ impl Sales {
                         time: self.time + random.below(20) * 1_000_000,
                         node: NODES[random.below(NODES.len() as u64) as usize],
                         number: self.number,
-                        status: Status::ALL[random.below(statuses) as usize],
-                        minor,
+                        status,
+                        minor: minor.filter(|_| states_amount),
                     },
                     sale,
                 ));
@@ -322,7 +384,7 @@ impl Fleet<'_> {
     pub(super) fn report_late(&mut self, random: &mut Random) -> anyhow::Result<Toll> {
         let analyst = self.analyst()?;
         let sales = self.sales.as_deref_mut().context("sales are simulated")?;
-        sales.begin();
+        sales.begin(true);
         sales.accept(random)?;
         let first = random.below(NODES.len() as u64) as usize;
         let mut toll = Toll::default();
@@ -356,5 +418,37 @@ mod tests {
         assert_eq!(fold(&reports), Some((Status::Approved, 1_000)));
         assert_eq!(fold(&reports[..1]), Some((Status::Pending, 9)));
         assert_eq!(fold(&[]), None);
+    }
+
+    #[test]
+    fn model_takes_back_what_refunds_say() {
+        let after = |reports: &[(Status, Option<i64>)]| {
+            let numbered = (1..).zip(reports);
+            let each = numbered.map(|(time, (status, minor))| Report {
+                time,
+                node: NODES[0],
+                number: time,
+                status: *status,
+                minor: *minor,
+            });
+            fold(&each.collect::<Vec<_>>())
+        };
+        let (sale, back) = ((Status::Approved, Some(1_000)), Status::Chargeback);
+        for (reports, expected) in [
+            (&[sale, (back, Some(300))][..], (Status::Approved, 700)),
+            (
+                &[sale, (back, Some(300)), (back, Some(300))],
+                (Status::Approved, 700),
+            ),
+            (&[sale, (back, Some(300)), sale], (Status::Approved, 700)),
+            (&[sale, (back, Some(300)), (back, Some(700))], (back, 700)),
+            (&[sale, (back, None)], (back, 1_000)),
+            (
+                &[(Status::Rejected, Some(1_000)), (back, Some(300))],
+                (Status::Rejected, 1_000),
+            ),
+        ] {
+            assert_eq!(after(reports), Some(expected), "{reports:?}");
+        }
     }
 }
