@@ -98,10 +98,10 @@ fn send_marked_traffic(edge: &str) {
     let (_, id) = response.split_once("cid=").expect("a click id");
     let id = &id[..tracking_events::CLICK_ID_CHARS];
     for (line, expected) in [
-        (format!("GET /c/boyfanz-home?sub1={MARKER}%0A"), "400"),
+        (format!("GET /c/boyfanz-home?sub1={MARKER}%0A"), "302"),
         (
             format!("GET /c/boyfanz-home?sub1={}", MARKER.repeat(50)),
-            "400",
+            "302",
         ),
         (format!("GET /c/{MARKER}?{sub}"), "404"),
         (format!("GET /{MARKER}?{sub}"), "404"),

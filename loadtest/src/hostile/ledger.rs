@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What an edge counted.
+/// What an edge counted, but for what it never did.
 #[derive(Debug, Default)]
 struct Counted(BTreeMap<String, u64>);
 
@@ -26,7 +26,8 @@ impl Counted {
             let (labels, value) = rest.split_once("} ")?;
             Some((labels.replace('"', ""), value.parse().ok()?))
         };
-        Ok(Self(text.lines().filter_map(read).collect()))
+        let counted = text.lines().filter_map(read).filter(|it| it.1 > 0);
+        Ok(Self(counted.collect()))
     }
 
     fn of(&self, labels: &str) -> u64 {

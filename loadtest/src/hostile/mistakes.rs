@@ -377,7 +377,8 @@ fn unknown_path(world: &World, random: &mut Random, number: u64) -> Case {
 }
 
 fn without_links(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 'x', number, unsigned);
+    let fits = |it: &Sender| unsigned(it) && it.is_generic();
+    let postback = Postback::honest(world, random, 'x', number, fits);
     let mut request = postback.request(random);
     request.path = format!("/postback/{WITHOUT_LINKS}/{WITHOUT_LINKS_SECRET}");
     refused("advertiser without links", &request, &[122], random)

@@ -54,6 +54,13 @@ pub(super) struct Sender {
     settings: &'static str,
 }
 
+impl Sender {
+    /// Whether it writes the generic dialect's own parameters.
+    pub(super) fn is_generic(&self) -> bool {
+        self.dialect == GENERIC.dialect && self.settings.is_empty()
+    }
+}
+
 const GENERIC: Sender = Sender {
     name: "",
     dialect: "generic",
