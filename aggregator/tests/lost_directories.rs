@@ -149,7 +149,12 @@ async fn older_backup_restored_loses_and_doubles_nothing() {
     let to = copy.to_str().expect("text");
     let output = world.run(&["backup", "--to", to]);
     assert!(output.status.success(), "{output:?}");
-    assert!(copy.join("files.json").exists());
+    let copied = std::fs::read_to_string(copy.join("files.json")).expect("listed");
+    let salt = world.path("data/visitor-salt");
+    assert!(
+        salt.exists() && !copied.contains("visitor-salt"),
+        "{copied}"
+    );
 
     // A later sale, and the first one is taken back, neither of which the copy knows.
     world.edge.append_each(CYCLE, report);

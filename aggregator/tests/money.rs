@@ -197,6 +197,23 @@ async fn refund_leaves_analysts_the_rest_and_the_amount_as_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_deleted_from_clickhouse_change_no_state() {
+    let centre = Centre::start();
+    let mut edge = centre.edge(1);
+    centre.report(&mut edge, sale(10, Approved, 500)).await;
+    let delete = "DELETE FROM conversions WHERE true";
+    let deleted = centre.engine.writer().query(delete).execute().await;
+    deleted.expect("the aggregator's user may");
+    // A repetition is not counted again, and what follows is the next revision.
+    centre.report(&mut edge, sale(20, Approved, 500)).await;
+    centre.report(&mut edge, sale(30, Rejected, 500)).await;
+    let repeats = "SELECT outcome, revision FROM conversion_repeats";
+    assert_eq!(centre.ask(repeats).await, ["repeat|1"]);
+    let current = "SELECT status, payout, revision FROM current_conversions";
+    assert_eq!(centre.ask(current).await, ["rejected|5|2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn campaign_outlives_the_click() {
     let centre = Centre::start();
     let mut edge = centre.edge(1);

@@ -346,6 +346,28 @@ async fn claim_of_another_edge_moves_no_known_lane() {
 }
 
 #[tokio::test]
+async fn welcome_names_only_the_lanes_of_the_hello() {
+    let aggregator = Aggregator::start("").await;
+    let mut edge = aggregator.welcomed().await;
+    edge.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
+    aggregator.received(3.0).await;
+    let mut guess = introduction();
+    guess.lanes[0].journal = JOURNAL + 1;
+    let mut other = aggregator.open().await;
+    other.say(&EdgeMessage::Hello(guess)).await;
+    let Ok(Some(ToEdge::Welcome(answer))) = other.hear().await else {
+        panic!("no Welcome")
+    };
+    let expected = LaneState {
+        lane: 0,
+        journal: JOURNAL + 1,
+        received: 0,
+        taken: 0,
+    };
+    assert_eq!(answer.lanes, [expected]);
+}
+
+#[tokio::test]
 async fn sequence_beyond_every_journal_is_refused() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.welcomed().await;
