@@ -44,8 +44,8 @@ fn mistake(arguments: &[&str], config: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hangups_do_not_end_an_aggregator() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let mut aggregator = Process::start(&write_settings(folder.path(), NO_CLICKHOUSE, ""));
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut aggregator = Process::start(&write_settings(dir.path(), NO_CLICKHOUSE, ""));
     aggregator.signal("-HUP");
     // Signals are delivered in order: one that ended it would be seen here.
     assert_eq!(page(aggregator.admin, "/healthz").await.0, 200);
@@ -54,12 +54,12 @@ async fn hangups_do_not_end_an_aggregator() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn directories_of_a_running_aggregator_are_refused() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let config = write_settings(folder.path(), NO_CLICKHOUSE, "");
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = write_settings(dir.path(), NO_CLICKHOUSE, "");
     let _aggregator = Process::start(&config);
     let said = mistake(&["serve"], &config);
     assert!(said.contains("is in use by another aggregator"), "{said}");
-    let store = folder.path().join("data/store");
+    let store = dir.path().join("data/store");
     let other = tempfile::tempdir().expect("a directory");
     let more = format!("[store]\ndir = {store:?}\n");
     let config = write_settings(other.path(), NO_CLICKHOUSE, &more);
@@ -72,8 +72,8 @@ async fn directories_of_a_running_aggregator_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn series_to_alert_on_exist_from_the_start() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let config = write_settings(folder.path(), NO_CLICKHOUSE, "");
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = write_settings(dir.path(), NO_CLICKHOUSE, "");
     let aggregator = Process::start(&config);
     let (_, text) = page(aggregator.admin, "/metrics").await;
     for series in [
@@ -102,9 +102,9 @@ async fn series_to_alert_on_exist_from_the_start() {
 }
 
 /// Ships everything and waits until it was evaluated.
-async fn ship_all(edge: &mut Edge, aggregator: &Process, folder: &Path) {
+async fn ship_all(edge: &mut Edge, aggregator: &Process, dir: &Path) {
     until("shipped", async || {
-        edge.ship(aggregator.listening, client(folder)).await;
+        edge.ship(aggregator.listening, client(dir)).await;
         edge.is_done()
     })
     .await;
@@ -116,34 +116,34 @@ async fn ship_all(edge: &mut Edge, aggregator: &Process, folder: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lag_counts_the_events_that_wait() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let mut engine = Engine::start(folder.path());
-    let config = write_settings(folder.path(), &engine.settings(), "");
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut engine = Engine::start(dir.path());
+    let config = write_settings(dir.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let mut edge = Edge::open(&dir.path().join("spool"), NODE, 1);
     edge.append(1_000);
-    ship_all(&mut edge, &aggregator, folder.path()).await;
+    ship_all(&mut edge, &aggregator, dir.path()).await;
     assert_eq!(metric(aggregator.admin, LAG).await, Some(0.0));
     // What it knew of the lane is lost, and ClickHouse takes nothing.
     engine.kill();
     aggregator.kill();
-    std::fs::remove_dir_all(folder.path().join("data/spool")).expect("removable");
+    std::fs::remove_dir_all(dir.path().join("data/spool")).expect("removable");
     aggregator.restart();
     edge.append(5);
     until("received", async || {
-        edge.ship(aggregator.listening, client(folder.path())).await;
+        edge.ship(aggregator.listening, client(dir.path())).await;
         metric(aggregator.admin, LAG).await == Some(5.0)
     })
     .await;
     aggregator.kill_and_restart();
     edge.append(2);
     until("received", async || {
-        edge.ship(aggregator.listening, client(folder.path())).await;
+        edge.ship(aggregator.listening, client(dir.path())).await;
         metric(aggregator.admin, LAG).await == Some(7.0)
     })
     .await;
     engine.up();
-    ship_all(&mut edge, &aggregator, folder.path()).await;
+    ship_all(&mut edge, &aggregator, dir.path()).await;
     until("stored", async || {
         metric(aggregator.admin, LAG).await == Some(0.0)
     })
@@ -152,11 +152,11 @@ async fn lag_counts_the_events_that_wait() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn aggregator_without_postgresql_is_not_ready_for_reports() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let engine = Engine::start(folder.path());
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(dir.path());
     let mut server = Postgres::start();
     let more = format!("[store]\nurl = \"{}\"\n", server.url());
-    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let config = write_settings(dir.path(), &engine.settings(), &more);
     let aggregator = Process::start(&config);
     let up = async || metric(aggregator.admin, "aggregator_store_up").await;
     let ready = async || page(aggregator.admin, "/readyz").await;
@@ -181,19 +181,19 @@ async fn aggregator_without_postgresql_is_not_ready_for_reports() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_moves_to_postgresql_with_all_state() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let engine = Engine::start(folder.path());
-    let config = write_settings(folder.path(), &engine.settings(), "");
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(dir.path());
+    let config = write_settings(dir.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let mut edge = Edge::open(&dir.path().join("spool"), NODE, 1);
     edge.append_each(3 * CYCLE, report);
-    ship_all(&mut edge, &aggregator, folder.path()).await;
+    ship_all(&mut edge, &aggregator, dir.path()).await;
     let affiliates = page(aggregator.admin, "/affiliates").await;
     assert!(aggregator.stop().success());
 
     let server = Postgres::start();
     let more = format!("[store]\nurl = \"{}\"\n", server.url());
-    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let config = write_settings(dir.path(), &engine.settings(), &more);
     for command in ["serve", "check"] {
         let said = mistake(&[command], &config);
         assert!(said.contains("aggregator store copy"), "{command}: {said}");
@@ -208,23 +208,18 @@ async fn store_moves_to_postgresql_with_all_state() {
     ] {
         assert!(said.contains(table), "{table}: {said}");
     }
-    assert!(
-        folder
-            .path()
-            .join("data/store/store.sqlite.copied")
-            .exists()
-    );
+    assert!(dir.path().join("data/store/store.sqlite.copied").exists());
     let said = mistake(&["store", "copy"], &config);
     assert!(said.contains("there is no store in SQLite"), "{said}");
 
     // The same reports again, and new ones: what the store knew is recognised.
     aggregator.restart();
     assert_eq!(page(aggregator.admin, "/affiliates").await, affiliates);
-    let mut twin = Edge::open(&folder.path().join("twin"), NODE, 1);
+    let mut twin = Edge::open(&dir.path().join("twin"), NODE, 1);
     twin.append_each(3 * CYCLE, report);
-    ship_all(&mut twin, &aggregator, folder.path()).await;
+    ship_all(&mut twin, &aggregator, dir.path()).await;
     edge.append_each(CYCLE, report);
-    ship_all(&mut edge, &aggregator, folder.path()).await;
+    ship_all(&mut edge, &aggregator, dir.path()).await;
     let reader = engine.reader();
     let count = async |table: &str| -> u64 {
         let sql = format!("SELECT count() FROM {table}");
@@ -239,8 +234,8 @@ async fn store_moves_to_postgresql_with_all_state() {
 
     // A second store does not go into the first one.
     std::fs::rename(
-        folder.path().join("data/store/store.sqlite.copied"),
-        folder.path().join("data/store/store.sqlite"),
+        dir.path().join("data/store/store.sqlite.copied"),
+        dir.path().join("data/store/store.sqlite"),
     )
     .expect("renamed");
     assert!(aggregator.stop().success());
@@ -295,10 +290,10 @@ fn seconds_ago(shown: &serde_json::Value) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn affiliates_and_postbacks_are_shown_and_sent_again() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let engine = Engine::start(folder.path());
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(dir.path());
     let receiver = Receiver::start(|_, _| 200);
-    let postbacks = folder.path().join("postbacks.toml");
+    let postbacks = dir.path().join("postbacks.toml");
     let url = format!("http://{}/pb?status={{status}}", receiver.address);
     let text = format!("[[postback]]\ncampaign = \"campaign-2\"\nurl = \"{url}\"\n");
     std::fs::write(&postbacks, text).expect("written");
@@ -307,12 +302,12 @@ async fn affiliates_and_postbacks_are_shown_and_sent_again() {
     let more = format!(
         "[blocks]\nmax_age = \"30ms\"\n[outgoing]\npostbacks = {postbacks:?}\nallowed_networks = [\"127.0.0.0/8\"]\n"
     );
-    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let config = write_settings(dir.path(), &engine.settings(), &more);
     let aggregator = Process::start(&config);
     let admin = aggregator.admin;
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let mut edge = Edge::open(&dir.path().join("spool"), NODE, 1);
     edge.append_each(CYCLE, report_of_today);
-    ship_all(&mut edge, &aggregator, folder.path()).await;
+    ship_all(&mut edge, &aggregator, dir.path()).await;
     let list = async |path: &str| -> Vec<serde_json::Value> {
         let (status, text) = page(admin, path).await;
         assert_eq!(status, 200, "{text}");

@@ -27,7 +27,7 @@ pub(super) enum Outcome<'a> {
         destination: &'a Destination,
     },
     Pixel,
-    /// A refusal, since nobody has come yet.
+    /// A refusal: a browser that fetches ahead is no visitor yet.
     Prefetch,
 }
 

@@ -103,7 +103,7 @@ impl Scheme {
     /// Reads the settings; says what is wrong with them.
     ///
     /// # Errors
-    /// When by these settings anybody could be believed, or nobody; the message begins with a variable's name.
+    /// When these settings would accept every sender, or none; the message begins with a variable's name.
     pub fn read(variables: Variables) -> Result<Self, &'static str> {
         let keys = variables.keys.split(',').map(|key| key.trim().as_bytes());
         let keys: Vec<Key> = keys
