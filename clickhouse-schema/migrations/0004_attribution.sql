@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS ${database}.conversion_attribution
     device LowCardinality(String),
     attributed_at DateTime64(3, 'UTC') DEFAULT now64(3)
 )
--- A click may be copied twice after a crash; its copies are alike.
+-- A click may be copied twice after a crash; its copies are identical.
 ENGINE = ReplacingMergeTree
 ORDER BY click_id
 SETTINGS

@@ -7,7 +7,7 @@ ALTER TABLE ${database}.${events}
 ALTER TABLE ${database}.${events}_hourly
     ADD COLUMN IF NOT EXISTS unknown SimpleAggregateFunction(sum, UInt64) AFTER repeated;
 
--- Made anew: after MODIFY QUERY and a restart ClickHouse 26.7 no longer recognises a repeated block here.
+-- Dropped and made again: after MODIFY QUERY and a restart ClickHouse 26.7 no longer recognises a repeated block here.
 DROP VIEW IF EXISTS ${database}.${events}_hourly_view;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.${events}_hourly_view TO ${database}.${events}_hourly AS

@@ -130,7 +130,7 @@ impl FleetWatch {
                 let micros = fleet.period_micros;
                 tracing::error!(
                     fleet_period_micros = micros,
-                    "visitor.period differs from the aggregator's; visitors are recognised at this node only: set both alike"
+                    "visitor.period differs from the aggregator's; visitors are recognised at this node only: set both to the same value"
                 );
                 self.count("salt_refused");
             }

@@ -29,7 +29,7 @@ impl Progress {
         }
     }
 
-    /// Up to where each lane was sealed. Whoever saves the filters after asking has saved at least
+    /// Up to where each lane was sealed. Filters that are saved after this call hold at least
     /// this much: an event enters the filters before it enters the journal.
     #[must_use]
     pub fn sealed(&self) -> Vec<(u8, u64)> {
