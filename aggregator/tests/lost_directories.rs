@@ -2,6 +2,8 @@
 //! their place: no report is lost or stored twice, and no conversion falls back to an earlier state.
 
 mod common;
+#[path = "../src/store/tests/postgres.rs"]
+mod postgres;
 
 use clickhouse::Client;
 use common::edge::Edge;
@@ -9,6 +11,7 @@ use common::engine::Engine;
 use common::process::Process;
 use common::reports::{CYCLE, OUTCOMES, conversion, report};
 use common::{client, metric, until, write_settings};
+use postgres::Postgres;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -26,9 +29,14 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more settings of the aggregator.
+    fn with(more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::start(folder.path());
-        let config = write_settings(folder.path(), &engine.settings(), "");
+        let config = write_settings(folder.path(), &engine.settings(), more);
         let edge = Edge::open(&folder.path().join("spool"), 21, 1);
         Self {
             folder,
@@ -55,12 +63,25 @@ impl World {
 
     /// Ships as much as the aggregator accepts without ClickHouse, until `pending` reports wait there.
     async fn ship_pending(&mut self, aggregator: &Process, pending: f64) {
+        self.ship_until(aggregator, "aggregator_pending_reports", |reports| {
+            reports == pending
+        })
+        .await;
+    }
+
+    /// Ships until a metric is as wanted.
+    async fn ship_until(&mut self, aggregator: &Process, name: &str, wanted: impl Fn(f64) -> bool) {
         let quic = client(self.folder.path());
         until("received", async || {
             self.edge.ship(aggregator.listening, quic.clone()).await;
-            metric(aggregator.admin, "aggregator_pending_reports").await == Some(pending)
+            metric(aggregator.admin, name).await.is_some_and(&wanted)
         })
         .await;
+    }
+
+    /// Rows of clicks and impressions.
+    async fn visits(&self) -> u64 {
+        self.count("clicks").await + self.count("impressions").await
     }
 
     async fn texts(&self, sql: &str) -> Vec<String> {
@@ -113,12 +134,25 @@ fn remove(path: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_store_is_refused_until_rebuilt() {
-    let mut world = World::new();
+    let world = World::new();
+    let lost = world.path("data/store/store.sqlite");
+    refused_until_rebuilt(world, || std::fs::remove_file(lost).expect("removed")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_postgresql_store_is_refused_until_rebuilt() {
+    let server = Postgres::start();
+    let world = World::with(&format!("[store]\nurl = \"{}\"\n", server.url()));
+    let lose = || server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    refused_until_rebuilt(world, lose).await;
+}
+
+async fn refused_until_rebuilt(mut world: World, lose: impl FnOnce()) {
     let mut aggregator = Process::start(&world.config);
     world.edge.append_each(CYCLE, report);
     world.ship(&aggregator).await;
     assert!(aggregator.stop().success());
-    remove(&world.path("data"));
+    lose();
 
     let refusal = world.refused();
     assert!(refusal.contains("aggregator rebuild-store"), "{refusal}");
@@ -201,6 +235,40 @@ async fn deleted_spool_loses_and_doubles_no_report() {
     aggregator.restart();
     world.ship(&aggregator).await;
     world.has_cycles(2, 0).await;
+}
+
+/// Edges are told what ClickHouse has, and keep only so many batches that they were not told of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_spool_doubles_only_clicks_not_acknowledged() {
+    const EVENTS: u64 = 5_000;
+    let mut world = World::new();
+    let mut aggregator = Process::start(&world.config);
+    world.edge.append(EVENTS);
+    world.ship(&aggregator).await;
+    // More than an edge sends without an acknowledgement, and ClickHouse has it before the edge is told.
+    world.engine.kill();
+    world.edge.append(EVENTS);
+    world
+        .ship_until(&aggregator, "aggregator_pending_bytes", |bytes| bytes > 0.0)
+        .await;
+    world.engine.up();
+    until("inserted", async || {
+        metric(aggregator.admin, "aggregator_pending_bytes").await == Some(0.0)
+    })
+    .await;
+    let unacknowledged = world.visits().await - EVENTS;
+    assert!((1..EVENTS).contains(&unacknowledged), "{unacknowledged}");
+    aggregator.kill();
+    remove(&world.path("data/spool"));
+    aggregator.restart();
+    world.ship(&aggregator).await;
+    assert_eq!(world.visits().await, 2 * EVENTS + unacknowledged);
+    let doubled = "SELECT concatWithSeparator('-', toString(min(seq)), toString(max(seq))) FROM \
+         (SELECT seq FROM clicks UNION ALL SELECT seq FROM impressions) \
+         WHERE seq IN (SELECT seq FROM clicks GROUP BY seq HAVING count() > 1) OR \
+         seq IN (SELECT seq FROM impressions GROUP BY seq HAVING count() > 1)";
+    let expected = format!("{}-{}", EVENTS + 1, EVENTS + unacknowledged);
+    assert_eq!(world.texts(doubled).await, [expected]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! How webhooks are signed: what the settings say, and whether a request keeps to it.
 
-use functions_shared::{Reason, Refusal, Request, proof};
+use functions_shared::{Reason, Refusal, Request, Secret};
 use std::collections::BTreeMap;
 use tracking_events::Micros;
 
@@ -74,22 +74,12 @@ const DELIVERY: &str = "{delivery}";
 /// How webhooks are signed.
 #[derive(Debug, Clone)]
 pub struct Scheme {
-    keys: Vec<Key>,
+    keys: Vec<Secret>,
     signed: String,
     window: u64,
     signature_header: String,
     timestamp_header: String,
     pub(crate) delivery_header: String,
-}
-
-/// A key of a signature. It has no text form, so that it can't reach a log.
-#[derive(Clone)]
-struct Key(Vec<u8>);
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key(…)")
-    }
 }
 
 impl Scheme {
@@ -105,15 +95,15 @@ impl Scheme {
     /// # Errors
     /// When these settings would accept every sender, or none; the message begins with a variable's name.
     pub fn read(variables: Variables) -> Result<Self, &'static str> {
-        let keys = variables.keys.split(',').map(|key| key.trim().as_bytes());
-        let keys: Vec<Key> = keys
+        let keys = variables.keys.split(',').map(str::trim);
+        let keys: Vec<Secret> = keys
             .filter(|it| !it.is_empty())
-            .map(|it| Key(it.to_vec()))
+            .map(|it| Secret::from(it.to_owned()))
             .collect();
         if keys.is_empty() {
             return Err("kyc_keys is empty");
         }
-        if keys.iter().any(|key| key.0.len() < LEAST_KEY_BYTES) {
+        if keys.iter().any(|key| key.len() < LEAST_KEY_BYTES) {
             return Err("kyc_keys: keys are at least 16 bytes long");
         }
         // What is not signed, anybody could change.
@@ -164,9 +154,7 @@ impl Scheme {
         // Every key is tried with every signature, whichever it was.
         let holds = |signature: &str| {
             let tried = self.keys.iter();
-            tried.fold(false, |held, key| {
-                held | proof::signature_holds(&key.0, &parts, signature)
-            })
+            tried.fold(false, |held, key| held | key.signed(&parts, signature))
         };
         let signed = self
             .signatures(request)

@@ -4,6 +4,7 @@ use crate::amount::{Notation, Rounding};
 use crate::dialect::{Dialect, Field};
 use crate::mask::Hidden;
 use crate::terms::LinkList;
+use functions_shared::Secret;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -70,9 +71,9 @@ pub struct Advertiser {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Auth {
     /// `/postback/NAME/SECRET`, or the path key.
-    SecretPath(String),
+    SecretPath(Secret),
     /// A parameter that holds a secret.
-    SecretParameter { name: String, value: String },
+    SecretParameter { name: String, value: Secret },
     /// A signature.
     Hmac(Signature),
     /// Networks it sends from.
@@ -83,7 +84,7 @@ pub(crate) enum Auth {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signature {
-    pub(crate) key: String,
+    pub(crate) key: Secret,
     pub(crate) over: Over,
     pub(crate) parameter: Option<String>,
     pub(crate) header: Option<String>,

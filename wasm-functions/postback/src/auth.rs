@@ -2,7 +2,7 @@
 
 use crate::advertiser::{Advertiser, Auth, AuthMode, Over, Signature};
 use crate::parameters::{Parameters, Place, unescaped};
-use functions_shared::{Reason, Refusal, Request, proof};
+use functions_shared::{Reason, Refusal, Request};
 use std::borrow::Cow;
 use tracking_events::Micros;
 
@@ -185,10 +185,8 @@ fn account(tried: &[(&Auth, bool)]) -> String {
 
 fn holds(way: &Auth, request: &Request, path_secret: &str, parameters: &Parameters) -> bool {
     match way {
-        Auth::SecretPath(secret) => proof::same(secret, path_secret),
-        Auth::SecretParameter { name, value } => {
-            every(parameters.all(name), |sent| proof::same(value, sent))
-        }
+        Auth::SecretPath(secret) => secret.is(path_secret),
+        Auth::SecretParameter { name, value } => every(parameters.all(name), |sent| value.is(sent)),
         Auth::Hmac(signature) => signature_holds(signature, request, parameters),
         Auth::Addresses(networks) => request
             .client
@@ -205,9 +203,7 @@ fn every<'s>(sent: impl Iterator<Item = &'s str>, holds: impl Fn(&str) -> bool) 
 fn signature_holds(signature: &Signature, request: &Request, parameters: &Parameters) -> bool {
     let parameter = signature.parameter.as_deref().unwrap_or_default();
     let signed = signature.signed(request);
-    let holds = |sent: &str| {
-        !signed.is_empty() && proof::signature_holds(signature.key.as_bytes(), &[&signed], sent)
-    };
+    let holds = |sent: &str| !signed.is_empty() && signature.key.signed(&[&signed], sent);
     match &signature.header {
         Some(header) => request.header(header).is_some_and(holds),
         None => every(parameters.all(parameter), holds),

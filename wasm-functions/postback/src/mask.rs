@@ -1,6 +1,7 @@
 //! Requests as operators may see them: names of parameters, and of values only what identifies neither
 //! persons nor secrets. Where nobody knows what is a secret, none.
 
+use functions_shared::Secret;
 use percent_encoding::percent_decode_str;
 use std::net::IpAddr;
 
@@ -55,13 +56,13 @@ pub(crate) struct Hidden<'a> {
     /// Parameters that hold secrets or signatures.
     pub(crate) names: Vec<&'a str>,
     /// Secrets, wherever they were put.
-    pub(crate) values: Vec<&'a str>,
+    pub(crate) values: Vec<&'a Secret>,
 }
 
 impl Hidden<'_> {
     /// Whether a secret is in it.
     fn is_in(&self, text: &str) -> bool {
-        self.values.iter().any(|secret| text.contains(secret))
+        self.values.iter().any(|secret| secret.occurs_in(text))
     }
 }
 
@@ -138,9 +139,10 @@ mod tests {
 
     #[test]
     fn secrets_and_persons_are_masked() {
+        let secret = Secret::from("s3cret".to_owned());
         let hidden = Hidden {
             names: vec!["goal"],
-            values: vec!["s3cret"],
+            values: vec![&secret],
         };
         let of = |path, query| masked("GET", path, query, "acme", Some(&hidden));
         assert_eq!(

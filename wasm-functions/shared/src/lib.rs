@@ -5,10 +5,11 @@
 mod decision;
 #[cfg(target_arch = "wasm32")]
 pub mod io;
-pub mod proof;
 mod reason;
 mod request;
+mod secret;
 
 pub use decision::{Decision, Refusal, Refused};
 pub use reason::Reason;
 pub use request::{MAX_BODY_BYTES, Request, without_byte_order_mark};
+pub use secret::Secret;

@@ -56,6 +56,13 @@ impl Postgres {
         format!("postgres://postgres@localhost/postgres?host={folder}")
     }
 
+    /// Runs statements as the owner of everything.
+    #[allow(dead_code, reason = "not all tests do")]
+    pub(super) fn execute(&self, sql: &str) {
+        let mut psql = tool("psql");
+        run(psql.arg("-q").args(["-d", &self.url(), "-c", sql]));
+    }
+
     /// Ends it without letting it finish anything, and starts it again.
     #[allow(dead_code, reason = "not all tests do")]
     pub(super) fn crash_and_restart(&mut self) {
