@@ -14,8 +14,12 @@ use common::{client, metric, until, write_settings};
 use postgres::Postgres;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 use tempfile::TempDir;
 use tracking_events::ConversionStatus;
+
+/// A start that is refused ends within this time.
+const SOON: Duration = Duration::from_secs(60);
 
 /// Reports of a cycle that are evaluated.
 const OF_A_CYCLE: f64 = 7.0;
@@ -107,18 +111,23 @@ impl World {
         }
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aggregator"));
+        command.args(arguments).arg("--config").arg(&self.config);
+        command
+    }
+
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_aggregator"))
-            .args(arguments)
-            .arg("--config")
-            .arg(&self.config)
-            .output()
-            .expect("the program runs")
+        let mut command = self.command(arguments);
+        command.output().expect("the program runs")
     }
 
     /// What a start that is refused says.
-    fn refused(&self) -> String {
-        let output = self.run(&["serve"]);
+    async fn refused(&self) -> String {
+        let mut serve = tokio::process::Command::from(self.command(&["serve"]));
+        let ended = tokio::time::timeout(SOON, serve.kill_on_drop(true).output()).await;
+        let output = ended.expect("the start is refused");
+        let output = output.expect("the program runs");
         assert!(!output.status.success(), "{output:?}");
         String::from_utf8(output.stderr).expect("text")
     }
@@ -154,7 +163,7 @@ async fn refused_until_rebuilt(mut world: World, lose: impl FnOnce()) {
     assert!(aggregator.stop().success());
     lose();
 
-    let refusal = world.refused();
+    let refusal = world.refused().await;
     assert!(refusal.contains("aggregator rebuild-store"), "{refusal}");
     assert!(refusal.contains("2 revisions of conversions"), "{refusal}");
     let rebuilt = world.run(&["rebuild-store"]);
@@ -292,7 +301,7 @@ async fn returning_old_spool_inserts_nothing() {
     // The old one comes back.
     remove(&spool);
     std::fs::rename(&away, &spool).expect("renamed");
-    let refusal = world.refused();
+    let refusal = world.refused().await;
     assert!(
         refusal.contains("another spool has taken over"),
         "{refusal}"
