@@ -74,10 +74,8 @@ async fn reports_reach_both_databases_over_tls() {
     let aggregator = start(folder.path(), &clickhouse, &store).await;
     let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
     edge.append_each(CYCLE, report);
-    while !edge.is_done() {
-        edge.ship(aggregator.listening(), client(folder.path()))
-            .await;
-    }
+    edge.ship_all(aggregator.listening(), &client(folder.path()))
+        .await;
     // The edge keeps nothing of what the aggregator has on disk, which is evaluated later.
     until("all conversions in ClickHouse", async || {
         let rows = engine.reader().query("SELECT count() FROM conversions");

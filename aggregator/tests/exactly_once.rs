@@ -7,7 +7,7 @@ use clickhouse::Client;
 use common::edge::{Dice, Edge, click_id};
 use common::engine::Engine;
 use common::process::Process;
-use common::{Conversation, JOURNAL, NODE, client, metric, page, until, write_settings};
+use common::{Conversation, JOURNAL, NODE, client, metric, page, write_settings};
 use event_shipping::{EdgeMessage, Sealer, Span, ToEdge};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -113,9 +113,8 @@ async fn every_field_arrives_and_the_numbers_are_shown() {
     let mut aggregator = Process::start(&config);
     let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
     edge.append(4);
-    while !edge.is_done() {
-        edge.ship(aggregator.listening, client(folder.path())).await;
-    }
+    edge.ship_all(aggregator.listening, &client(folder.path()))
+        .await;
     let columns = "id, toString(time) != '', link_id, link, offer, campaign, affiliate, \
         18446744073709551615 - visitor, flags, status, toString(ip), country, region, asn, device, \
         os, browser, user_agent, language, host, referrer, source, external_id, toString(cost), \
@@ -218,10 +217,7 @@ async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
 
     let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
     edge.append(10);
-    until("shipped", async || {
-        edge.ship(aggregator.listening, client(folder.path())).await;
-        edge.is_done()
-    })
-    .await;
+    edge.ship_all(aggregator.listening, &client(folder.path()))
+        .await;
     assert_eq!(stored(&engine.reader(), "impressions").await.len(), 2);
 }

@@ -57,10 +57,9 @@ impl World {
     /// Ships until ClickHouse has everything, and everything is evaluated.
     async fn ship(&mut self, aggregator: &Process) {
         let quic = client(self.folder.path());
-        until("shipped", async || {
-            self.edge.ship(aggregator.listening, quic.clone()).await;
-            self.edge.is_done()
-                && metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
+        self.edge.ship_all(aggregator.listening, &quic).await;
+        until("evaluated", async || {
+            metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
         })
         .await;
     }

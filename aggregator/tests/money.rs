@@ -105,11 +105,7 @@ impl Centre {
     async fn report(&self, edge: &mut Edge, event: Event<'static>) {
         edge.append_each(1, |_, _, _| event.clone());
         let address: SocketAddr = self.aggregator.listening;
-        until("shipped", async || {
-            edge.ship(address, self.quic.clone()).await;
-            edge.is_done()
-        })
-        .await;
+        edge.ship_all(address, &self.quic).await;
         until("evaluated", async || {
             metric(self.aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
         })

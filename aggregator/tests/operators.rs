@@ -103,11 +103,7 @@ async fn series_to_alert_on_exist_from_the_start() {
 
 /// Ships everything and waits until it was evaluated.
 async fn ship_all(edge: &mut Edge, aggregator: &Process, dir: &Path) {
-    until("shipped", async || {
-        edge.ship(aggregator.listening, client(dir)).await;
-        edge.is_done()
-    })
-    .await;
+    edge.ship_all(aggregator.listening, &client(dir)).await;
     until("evaluated", async || {
         metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
     })

@@ -144,11 +144,7 @@ async fn affiliates_are_told_of_every_revision_in_order_whatever_is_killed() {
         .await;
         aggregator.kill_and_restart();
     }
-    until("all were shipped", async || {
-        ship(&mut edge, aggregator.listening, &quic).await;
-        edge.is_done()
-    })
-    .await;
+    edge.ship_all(aggregator.listening, &quic).await;
     until("all were told", async || {
         let (taken, refused) = (
             shown(aggregator.admin, "delivered").await.len(),

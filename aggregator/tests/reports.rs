@@ -139,9 +139,8 @@ async fn every_field_of_a_report_arrives() {
     let aggregator = Process::start(&config);
     let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
     edge.append_each(CYCLE, report);
-    while !edge.is_done() {
-        edge.ship(aggregator.listening, client(folder.path())).await;
-    }
+    edge.ship_all(aggregator.listening, &client(folder.path()))
+        .await;
     evaluated(&aggregator).await;
     let reader = engine.reader();
     let row = async |columns: &str, table: &str| {
@@ -213,11 +212,7 @@ async fn a_crash_between_the_store_and_clickhouse_changes_nothing() {
     let quic = client(folder.path());
     let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
     edge.append_each(CYCLE, report);
-    until("shipped", async || {
-        edge.ship(aggregator.listening, quic.clone()).await;
-        edge.is_done()
-    })
-    .await;
+    edge.ship_all(aggregator.listening, &quic).await;
     evaluated(&aggregator).await;
     let of_a_cycle = judged(folder.path()).await;
     for cycles in 2..=4 {
@@ -231,11 +226,7 @@ async fn a_crash_between_the_store_and_clickhouse_changes_nothing() {
         .await;
         aggregator.kill_and_restart();
         engine.up();
-        until("shipped", async || {
-            edge.ship(aggregator.listening, quic.clone()).await;
-            edge.is_done()
-        })
-        .await;
+        edge.ship_all(aggregator.listening, &quic).await;
         evaluated(&aggregator).await;
         assert_eq!(judged(folder.path()).await, cycles * of_a_cycle);
         for (table, rows) in OUTCOMES {
@@ -254,11 +245,7 @@ async fn ship_visits(
 ) -> Duration {
     edge.append(visits);
     let begun = Instant::now();
-    until("visits stored", async || {
-        edge.ship(aggregator.listening, client(folder)).await;
-        edge.is_done()
-    })
-    .await;
+    edge.ship_all(aggregator.listening, &client(folder)).await;
     begun.elapsed()
 }
 
@@ -292,13 +279,9 @@ async fn unavailable_store_delays_reports_but_no_clicks() {
     let reader = engine.reader();
     let stored = "SELECT count() FROM clicks WHERE node = 1";
     assert_eq!(number(&reader, stored).await, 15_000);
-    until("reports acknowledged", async || {
-        reports
-            .ship(aggregator.listening, client(folder.path()))
-            .await;
-        reports.is_done()
-    })
-    .await;
+    reports
+        .ship_all(aggregator.listening, &client(folder.path()))
+        .await;
     let (status, why) = page(aggregator.admin, "/readyz").await;
     assert!(status == 503 && why.contains("store: "), "{status} {why}");
     let pending = metric(aggregator.admin, "aggregator_pending_reports").await;

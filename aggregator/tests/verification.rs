@@ -216,11 +216,7 @@ async fn ship(folder: &Path, aggregator: &Process, events: &[Event<'static>]) {
         events[(seq - 1) as usize].clone()
     });
     let quic = client(folder);
-    until("shipped", async || {
-        edge.ship(aggregator.listening, quic.clone()).await;
-        edge.is_done()
-    })
-    .await;
+    edge.ship_all(aggregator.listening, &quic).await;
     evaluated(aggregator).await;
 }
 
@@ -391,11 +387,7 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
     let spool = folder.join("second");
     let mut edge = Edge::open(&spool, NODE, 1);
     edge.append_each(1, |_, _, _| more[0].clone());
-    until("shipped", async || {
-        edge.ship(aggregator.listening, client(folder)).await;
-        edge.is_done()
-    })
-    .await;
+    edge.ship_all(aggregator.listening, &client(folder)).await;
     evaluated(&aggregator).await;
     assert_eq!(texts(&engine, count).await, ["7"]);
     let rows = "SELECT toString(count()) FROM rejections WHERE reason = 164";
@@ -423,11 +415,7 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
     })
     .await;
     write_private(&folder.join("secrets.toml"), &secrets(&[1]));
-    until("shipped", async || {
-        edge.ship(aggregator.listening, quic.clone()).await;
-        edge.is_done()
-    })
-    .await;
+    edge.ship_all(aggregator.listening, &quic).await;
     evaluated(&aggregator).await;
     let transactions = "SELECT transaction FROM conversions";
     assert_eq!(texts(&engine, transactions).await, ["early"]);
@@ -438,11 +426,7 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
     edge.append_each(1, |_, _, _| {
         Event::Conversion(sale("shares", click(7), "behind"))
     });
-    until("shipped", async || {
-        edge.ship(aggregator.listening, quic.clone()).await;
-        edge.is_done()
-    })
-    .await;
+    edge.ship_all(aggregator.listening, &quic).await;
     evaluated(&aggregator).await;
     let transactions = "SELECT transaction FROM conversions ORDER BY transaction";
     assert_eq!(texts(&engine, transactions).await, ["behind", "early"]);

@@ -1,6 +1,6 @@
 //! A simulated edge: a real journal, the real sender, real QUIC; and faults drawn from a seed.
 
-use super::Conversation;
+use super::{Conversation, until};
 use event_journal::{LaneReader, LaneWriter, Options};
 use event_shipping::{Batch, EdgeMessage, Limits, Release, Sealer, Sender, SentLane, Span, ToEdge};
 use quinn::ClientConfig;
@@ -176,6 +176,15 @@ impl Edge {
             });
             reader.seek(released);
         }
+    }
+
+    /// Sends until ClickHouse has everything, over as many connections as that takes.
+    pub async fn ship_all(&mut self, address: SocketAddr, config: &ClientConfig) {
+        until("shipped", async || {
+            self.ship(address, config.clone()).await;
+            self.is_done()
+        })
+        .await;
     }
 
     /// Sends over one connection until something breaks (often on purpose) or all is done.
