@@ -103,7 +103,7 @@ fn documented_proxies_pass_the_visitor_on() {
         let proxy = if program == "nginx" {
             let here = dir.path().display();
             let own = format!(
-                "daemon off;\npid {here}/pid;\nerror_log {here}/error.log;\nevents {{}}\nhttp {{\n    access_log off;\n    \
+                "daemon off;\nmaster_process off;\npid {here}/pid;\nerror_log {here}/error.log;\nevents {{}}\nhttp {{\n    access_log off;\n    \
                  client_body_temp_path {here}/body;\n    proxy_temp_path {here}/proxy;\n    fastcgi_temp_path {here}/f;\n    \
                  uwsgi_temp_path {here}/u;\n    scgi_temp_path {here}/s;\n"
             );
