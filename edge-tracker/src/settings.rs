@@ -322,7 +322,8 @@ pub struct FunctionLimits {
     pub cpu: Within<Period, 1, 60_000>,
     /// Time from the call to the end of the answer.
     pub wall: Within<Period, 1, 60_000>,
-    /// The longest body of a request.
+    /// The longest body of a request. Above the limit of the functions themselves, so that they refuse a body
+    /// that is too long with a reason of their own, and record it.
     pub request: Within<ByteSize, 0, 16_777_216>,
     /// The longest body of an answer.
     pub response: Within<ByteSize, 1_024, 16_777_216>,
@@ -336,7 +337,7 @@ impl Default for FunctionLimits {
             memory: Within::new(ByteSize(32 << 20)),
             cpu: Within::new(Period(Duration::from_millis(100))),
             wall: Within::new(Period(Duration::from_secs(5))),
-            request: Within::new(ByteSize(64 << 10)),
+            request: Within::new(ByteSize(128 << 10)),
             response: Within::new(ByteSize(1 << 20)),
             concurrency: Within::new(128),
         }

@@ -135,12 +135,14 @@ fn forms_and_json_are_read_like_queries() {
 }
 
 #[test]
-fn bodies_that_break_off_or_never_end_are_refused_with_their_number() {
+fn broken_and_overlong_bodies_are_refused_with_their_number() {
     let edge = edge();
-    let long = format!("10001\r\n{}\r\n0\r\n\r\n", "&".repeat(0x1_0001));
-    for (path, number) in [
-        ("/postback/plain?token=plain-secret-of-bytes", 115),
-        ("/api/webhooks/kyc/verifymy", 205),
+    let chunk = |bytes: usize| format!("{bytes:x}\r\n{}\r\n0\r\n\r\n", "&".repeat(bytes));
+    // Above the limit of the functions, and above the edge's.
+    let [long, longest] = [chunk((64 << 10) + 1), chunk((128 << 10) + 1)];
+    for (path, number, too_large) in [
+        ("/postback/plain?token=plain-secret-of-bytes", 115, 116),
+        ("/api/webhooks/kyc/verifymy", 205, 204),
     ] {
         for (body, begins) in [
             ("zz\r\nabc\r\n0\r\n\r\n", format!("refused: {number} ")),
@@ -148,7 +150,8 @@ fn bodies_that_break_off_or_never_end_are_refused_with_their_number() {
                 "ffffffffffffffffff\r\nabc\r\n",
                 format!("refused: {number} "),
             ),
-            (long.as_str(), "306 function_request_too_large\n".into()),
+            (long.as_str(), format!("refused: {too_large} ")),
+            (longest.as_str(), "306 function_request_too_large\n".into()),
         ] {
             let request = format!(
                 "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
@@ -163,7 +166,10 @@ fn bodies_that_break_off_or_never_end_are_refused_with_their_number() {
         }
     }
     let durable = "kind=\"rejection\",outcome=\"durable\"";
-    assert_eq!(edge.metric("edge_reports_total", durable), 4);
+    assert_eq!(edge.metric("edge_reports_total", durable), 6);
+    for reason in ["\"body_too_large\"", "\"kyc_body_too_large\""] {
+        assert_eq!(edge.metric("edge_rejections_total", reason), 1, "{reason}");
+    }
     assert_eq!(edge.metric("edge_reports_total", "conversion"), 0);
 }
 

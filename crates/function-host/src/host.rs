@@ -76,7 +76,7 @@ impl Default for Limits {
             memory_bytes: 32 << 20,
             cpu: Duration::from_millis(100),
             wall: Duration::from_secs(5),
-            request_bytes: 64 << 10,
+            request_bytes: 128 << 10,
             response_bytes: 1 << 20,
             concurrency: 128,
         }

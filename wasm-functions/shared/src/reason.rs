@@ -62,7 +62,7 @@ reasons! {
     TooManyParameters = 114, "too_many_parameters", 400;
     /// A parameter that is read is not UTF-8, nested or holds a control character, or the body is not of its type.
     MalformedQuery = 115, "malformed_query", 400;
-    /// The body is too long.
+    /// The body is longer than [`MAX_BODY_BYTES`](crate::MAX_BODY_BYTES).
     BodyTooLarge = 116, "body_too_large", 413;
     /// The body is neither a form nor JSON.
     UnsupportedContentType = 117, "unsupported_content_type", 415;
@@ -95,7 +95,7 @@ reasons! {
     KycBadSignature = 202, "kyc_bad_signature", 403;
     /// It was signed too long ago, or in the future: it may be a repetition of somebody else's.
     KycOutsideWindow = 203, "kyc_outside_window", 403;
-    /// The body is too long.
+    /// The body is longer than [`MAX_BODY_BYTES`](crate::MAX_BODY_BYTES).
     KycBodyTooLarge = 204, "kyc_body_too_large", 413;
     /// The body is not the JSON that is expected.
     KycMalformedBody = 205, "kyc_malformed_body", 400;
