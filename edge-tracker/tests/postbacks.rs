@@ -8,6 +8,8 @@ use harness::postbacks::{
     KYC_KEY, SECRETS, click, edge, edge_of, edge_with, hmac, said, write_secret,
 };
 use harness::{Edge, parse};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 
 #[test]
 fn every_dialect_is_understood_and_durable() {
@@ -90,13 +92,38 @@ fn habits_of_senders_are_accepted() {
     assert_eq!(durable("rejection"), 0, "a test is nothing to report");
 }
 
-#[test]
-fn silent_api_is_left_after_its_timeout() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+/// An edge whose functions report to another host, which listens but never responds.
+fn edge_of_silent_api() -> (Edge, TcpListener) {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", silent.local_addr().expect("bound"));
     let elsewhere = format!("tracker_url = {{ default = \"{url}\" }}");
     let here = "tracker_url = { default = \"http://tracker.internal\" }";
     let edge = edge_of(&[here, &elsewhere], "", "limits = { wall = \"30s\" }\n");
+    (edge, silent)
+}
+
+#[test]
+fn report_leaves_in_one_piece_with_its_length() {
+    let (edge, api) = edge_of_silent_api();
+    let target = format!(
+        "/postback/plain?token=plain-secret-of-bytes&click_id={}",
+        click(&edge)
+    );
+    let mut request = edge.connect();
+    write!(request, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").expect("writable");
+    let (mut report, _) = api.accept().expect("the function connects");
+    let mut first = vec![0; 64 << 10];
+    let bytes = report.read(&mut first).expect("readable");
+    let first = String::from_utf8_lossy(&first[..bytes]).into_owned();
+    let (head, body) = first.split_once("\r\n\r\n").expect("a whole head");
+    let length = format!("content-length: {}", body.len());
+    assert!(head.to_ascii_lowercase().contains(&length), "{first}");
+    assert!(body.ends_with('}'), "{first}");
+}
+
+#[test]
+fn silent_api_is_left_after_its_timeout() {
+    let (edge, _silent) = edge_of_silent_api();
     let id = click(&edge);
     let begun = std::time::Instant::now();
     let target = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}");

@@ -11,8 +11,9 @@ use spin_sdk::wasip3::http::types::{
 };
 use spin_sdk::wasip3::wit_bindgen::{self, FutureReader, StreamReader, StreamResult};
 use spin_sdk::wasip3::{wit_future, wit_stream};
-use std::future::poll_fn;
-use std::pin::pin;
+use std::future::{poll_fn, ready};
+use std::pin::Pin;
+use std::task::Poll;
 
 /// An answer, whole.
 #[derive(Debug)]
@@ -161,9 +162,10 @@ async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u
     let headers = fields(&[
         ("authorization", &authorization),
         ("content-type", "application/json"),
+        ("content-length", &message.len().to_string()),
     ]);
-    let (written, body, trailers) = body(message);
     let headers = headers.map_err(internal)?;
+    let (mut write, body, trailers) = body(message).await;
     let options = options(authority);
     let (request, _) = WasiRequest::new(headers, Some(body), trailers, options);
     let scheme = match scheme {
@@ -177,17 +179,17 @@ async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u
     let target = format!("{folder}{path}");
     request.set_path_with_query(Some(&target)).map_err(wrong)?;
 
-    let (mut answered, mut written) = (pin!(client::send(request)), pin!(written));
+    let mut response = Box::pin(client::send(request));
     let mut writing = true;
-    let answer = poll_fn(|cx| {
-        // Who answers before all is written needs no more of it.
-        let answer = answered.as_mut().poll(cx);
-        if answer.is_pending() && writing {
-            writing = written.as_mut().poll(cx).is_pending();
+    let response = poll_fn(|cx| {
+        // A server that responds before all is written needs no more of it.
+        let response = response.as_mut().poll(cx);
+        if response.is_pending() && writing {
+            writing = write.as_mut().poll(cx).is_pending();
         }
-        answer
+        response
     });
-    Ok(answer.await?.get_status_code())
+    Ok(response.await?.get_status_code())
 }
 
 /// How long `authority` may take; the edge's own API needs no clock, other hosts wait for minutes without these.
@@ -226,50 +228,63 @@ macro_rules! component {
                 spin_sdk::wasip3::http::types::ErrorCode,
             > {
                 let request = $crate::io::read(request).await;
-                $crate::io::respond($answer(&request).await)
+                $crate::io::respond($answer(&request).await).await
             }
         }
     };
 }
 
-/// What comes of an answer: its head, and a body that is written after it.
+/// What comes of an answer: its head, and a body whose write has begun.
 ///
 /// # Errors
 /// When the host takes no such headers.
-pub fn respond(answer: Answer) -> Result<Response, ErrorCode> {
+pub async fn respond(answer: Answer) -> Result<Response, ErrorCode> {
     let retry = [("retry-after", RETRY_AFTER)];
     let retry = if answer.status >= 500 {
         &retry[..]
     } else {
         &[]
     };
+    let length = answer.text.len().to_string();
     let always = [
         ("content-type", "text/plain; charset=utf-8"),
+        ("content-length", &length),
         ("cache-control", "no-store"),
     ];
     let headers = fields(&[&always, retry].concat()).map_err(internal)?;
-    let (written, body, trailers) = body(answer.text.into_bytes());
+    let (write, body, trailers) = body(answer.text.into_bytes()).await;
     let (response, _) = Response::new(headers, Some(body), trailers);
     let set = response.set_status_code(answer.status);
     set.map_err(|()| ErrorCode::InternalError(None))?;
-    wit_bindgen::spawn(written);
+    wit_bindgen::spawn(write);
     Ok(response)
 }
 
-/// A body of these bytes: who writes it, what is read, and what comes after it, which is nothing.
-fn body(bytes: Vec<u8>) -> (impl Future<Output = ()>, StreamReader<u8>, End) {
+/// The write of a body.
+type Write = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A body of these bytes: its write, its reader, and what comes after it, which is nothing. The write has begun: a
+/// host that reads the body finds it at once and sends it together with the head. Were it to follow later, a host
+/// without `TCP_NODELAY`, such as Spin, would send it only once the peer has acknowledged the head, 40 ms later.
+async fn body(bytes: Vec<u8>) -> (Write, StreamReader<u8>, End) {
     let (mut writer, reader) = wit_stream::new();
     // What a reader is told of a body that nobody wrote to its end.
     let (end, ended) = wit_future::new(|| Err(ErrorCode::InternalError(None)));
-    let written = async move {
+    let mut write: Write = Box::pin(async move {
         let left = writer.write_all(bytes).await;
         drop(writer);
         // Who stopped reading does not ask how it ended.
         if left.is_empty() {
             let _ = end.write(Ok(None)).await;
         }
-    };
-    (written, reader, ended)
+    });
+    if poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx)))
+        .await
+        .is_ready()
+    {
+        write = Box::pin(ready(()));
+    }
+    (write, reader, ended)
 }
 
 fn fields(headers: &[(&str, &str)]) -> Result<Fields, HeaderError> {
