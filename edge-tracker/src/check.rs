@@ -1,6 +1,7 @@
 //! Everything that `serve` would read, read without serving, and all that is wrong with it at once.
 
 use crate::click_path::Root;
+use crate::functions::token::{self, TokensError};
 use crate::functions::{self, advertisers};
 use crate::settings::{self, FunctionsSettings, Settings};
 use crate::visitor::geo;
@@ -41,6 +42,9 @@ pub fn check(config: &Path) -> Findings {
     if let Some(functions) = &settings.functions {
         check_functions(functions, &mut findings);
     }
+    if let Some(api) = &settings.internal_api {
+        findings.note(check_token(&settings.token_file(api)));
+    }
     findings
 }
 
@@ -49,6 +53,13 @@ fn check_secrets(file: &Path) -> Result<String, secrets::SecretsError> {
         return Ok(format!("{}: made at the first start", file.display()));
     }
     secrets::load(file).map(|_| fine(file, "click id keys"))
+}
+
+fn check_token(file: &Path) -> Result<String, TokensError> {
+    if !file.exists() {
+        return Ok(format!("{}: made at the first start", file.display()));
+    }
+    token::load(file).map(|_| fine(file, "token of the internal API"))
 }
 
 fn check_certificates(settings: &Settings) -> Result<String, TlsError> {

@@ -34,11 +34,12 @@ const MARKS: [(Flags, &str); 12] = [
 ];
 
 /// Files that are read again while the node runs, and how that ends.
-const RELOADED: [&str; 6] = [
+const RELOADED: [&str; 7] = [
     "advertisers",
     "certificates",
     "functions",
     "geo",
+    "internal_api_token",
     "links",
     "secrets",
 ];
@@ -97,6 +98,10 @@ pub struct Metrics {
     refused: IntCounterVec,
     shed: IntCounterVec,
     lost: IntCounterVec,
+    /// Messages to the internal API, by kind and by what became of them.
+    pub reports: IntCounterVec,
+    /// Open connections to the internal API's address.
+    pub internal_api_connections: IntGauge,
     /// Rejections of functions, by reason and by whether they were logged.
     pub rejections: IntCounterVec,
     /// Links in the table.
@@ -192,6 +197,17 @@ impl Metrics {
                 "edge_lost_total",
                 "Events answered but not logged, by reason",
                 &["reason"],
+            ),
+            reports: counters(
+                &registry,
+                "edge_reports_total",
+                "What functions reported, by kind and by what became of it",
+                &["kind", "outcome"],
+            ),
+            internal_api_connections: gauge(
+                &registry,
+                "edge_internal_api_connections",
+                "Open connections to the internal API's address",
             ),
             rejections: counters(
                 &registry,

@@ -6,7 +6,8 @@ mod set_aside;
 mod upkeep;
 
 use crate::click_path::{ClickPath, Root, Shared};
-use crate::functions::{Functions, Ledger, NodeContext, RejectionLane};
+use crate::functions::token;
+use crate::functions::{Api, Functions, Ledger, Listener, NodeContext, RejectionLane};
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
@@ -32,7 +33,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tracking_events::{Event, FORMAT_VERSION, Flags, Micros, NodeId};
 use trusted_clock::{Tolerance, TrustedClock};
-use upkeep::Upkeep;
+use upkeep::{ApiToken, Upkeep};
 
 /// How much of the journal is read at once when filters are brought up to date.
 const REPLAY_BYTES: usize = 4 << 20;
@@ -65,6 +66,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         links_version,
         secrets_version,
         salt,
+        internal_api,
         journal,
         covers,
     } = assemble(settings, &metrics)?;
@@ -106,7 +108,17 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let retention = set_aside::retention(settings, &metrics)?;
     let (stop_workers, workers_stop) = watch::channel(false);
     let (stop_rest, rest_stop) = watch::channel(false);
-    let workers = start_workers(&shared, &metrics, listeners, writers, limits, &workers_stop)?;
+    let mut workers = start_workers(&shared, &metrics, listeners, writers, limits, &workers_stop)?;
+    let (api_token, api_address) = match internal_api {
+        Some(RemoteApi { token, listener }) => {
+            let address = listener.local_addr()?;
+            let stop = workers_stop.clone();
+            let thread = std::thread::Builder::new().name("internal-api".into());
+            workers.push(thread.spawn(move || listener.run(stop))?);
+            (Some(token), Some(address))
+        }
+        None => (None, None),
+    };
     let fleet_watch = FleetWatch {
         clock,
         salt,
@@ -122,6 +134,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         links_version: Some(links_version),
         secrets_file: settings.secrets_file(),
         secrets_version,
+        api_token,
         filters_dir: filters_dir(settings),
     };
     let fleet_watch = tokio::task::spawn_local(fleet_watch.run(rest_stop.clone()));
@@ -129,8 +142,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     tokio::task::spawn_local(retention.run());
     let certificates = tokio::task::spawn_local(certificates.run(rest_stop.clone()));
     let shipper = tokio::task::spawn_local(shipper.run(rest_stop));
-    println!("{}", ready_line(listening, admin));
-    tracing::info!(%listening, %admin, workers = workers.len(), "ready");
+    println!("{}", ready_line(listening, admin, api_address));
+    let workers_count = settings.worker_count();
+    tracing::info!(%listening, %admin, workers = workers_count, "ready");
 
     daemon::stop::requested().await?;
     tracing::info!("stopping");
@@ -152,8 +166,14 @@ fn close(keeper: Keeper) -> anyhow::Result<()> {
         .context("the journal could not be synced when stopping")
 }
 
-fn ready_line(listening: SocketAddr, admin: SocketAddr) -> String {
-    format!(r#"{{"listening":"{listening}","admin":"{admin}"}}"#)
+fn ready_line(
+    listening: SocketAddr,
+    admin: SocketAddr,
+    internal_api: Option<SocketAddr>,
+) -> String {
+    let internal_api = internal_api.map(|address| format!(r#","internal_api":"{address}""#));
+    let internal_api = internal_api.unwrap_or_default();
+    format!(r#"{{"listening":"{listening}","admin":"{admin}"{internal_api}}}"#)
 }
 
 /// What a connection may take, with no more of them than there are descriptors for.
@@ -170,9 +190,16 @@ struct Parts {
     links_version: daemon::files::Version,
     secrets_version: Option<daemon::files::Version>,
     salt: Arc<VisitorSalt>,
+    internal_api: Option<RemoteApi>,
     journal: Opened,
     /// Up to where the filters know each lane.
     covers: Vec<(u8, u64)>,
+}
+
+/// The internal API for functions of other hosts.
+struct RemoteApi {
+    token: ApiToken,
+    listener: Listener,
 }
 
 fn filters_dir(settings: &Settings) -> PathBuf {
@@ -187,14 +214,9 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
     let now = clock.read().estimate;
     let (filters, covers) = open_filters(settings, now, &mut journal.readers)?;
     let writers = &mut journal.writers;
-    let functions = functions(
-        settings,
-        &secrets,
-        &links.table,
-        clock.clone(),
-        writers,
-        metrics,
-    )?;
+    let api = api(settings, clock.clone(), writers, metrics)?;
+    let functions = functions(settings, &secrets, &links.table, api.as_ref(), metrics)?;
+    let internal_api = remote_api(settings, api, metrics)?;
     if settings.http.max_parameters.is_some() {
         tracing::warn!(
             "http.max_parameters has no effect: only http.max_url_bytes limits parameters"
@@ -231,6 +253,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
         links_version: links.version,
         secrets_version: secrets.version,
         salt,
+        internal_api,
         journal,
         covers,
     })
@@ -249,36 +272,69 @@ fn open_clock_and_salt(
     Ok((Arc::new(clock), Arc::new(salt)))
 }
 
-/// Functions, where there are any; what they report goes to two lanes behind those of the workers, the
-/// last one for what they refuse.
+/// Where functions report, if there are any. Their reports go to two lanes behind those of the workers, the last one
+/// for rejections.
+fn api(
+    settings: &Settings,
+    clock: Arc<TrustedClock>,
+    writers: &mut Vec<LaneWriter>,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<Api>> {
+    if !settings.takes_reports() {
+        return Ok(None);
+    }
+    let mut lane = || writers.pop().context("no lane for functions was opened");
+    let (rejections, reports) = (lane()?, lane()?);
+    let quota = settings.rejections_max_bytes();
+    let rejections = RejectionLane::new(rejections, quota, metrics.rejections.clone());
+    let ledger = Ledger::new(reports, rejections);
+    let addresses = settings.visitor.address_storage;
+    Ok(Some(Api::new(addresses, clock, ledger, metrics)))
+}
+
 fn functions(
     settings: &Settings,
     secrets: &Secrets,
     links: &links::Table,
-    clock: Arc<TrustedClock>,
-    writers: &mut Vec<LaneWriter>,
+    api: Option<&Api>,
     metrics: &Metrics,
 ) -> anyhow::Result<Option<Functions>> {
-    let Some(functions) = &settings.functions else {
+    let (Some(functions), Some(api)) = (&settings.functions, api) else {
         return Ok(None);
     };
-    let mut lane = || writers.pop().context("no lane for functions was opened");
-    let (rejections, reports) = (lane()?, lane()?);
-    let quota = settings.rejections_max_bytes(functions);
-    let rejections = RejectionLane::new(rejections, quota, metrics.rejections.clone());
-    let loaded = Functions::load(
-        functions,
-        NodeContext {
-            data_dir: &settings.data_dir,
-            secrets,
-            links,
-            addresses: settings.visitor.address_storage,
-            clock,
-        },
-        Ledger::new(reports, rejections),
-        &metrics.registry(),
-    );
+    let node = NodeContext {
+        data_dir: &settings.data_dir,
+        secrets,
+        links,
+        api,
+    };
+    let loaded = Functions::load(functions, node, &metrics.registry());
     Ok(Some(loaded?))
+}
+
+/// The internal API for functions of other hosts, with its address bound.
+fn remote_api(
+    settings: &Settings,
+    api: Option<Api>,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<RemoteApi>> {
+    let (Some(internal_api), Some(api)) = (&settings.internal_api, api) else {
+        return Ok(None);
+    };
+    let file = settings.token_file(internal_api);
+    let tokens = token::load_or_create(&file)?;
+    api.use_tokens(&tokens);
+    let version = tokens.version;
+    let token = ApiToken {
+        api: api.clone(),
+        file,
+        version,
+    };
+    let open = metrics.internal_api_connections.clone();
+    let stop_timeout = settings.http.stop_timeout.0;
+    let listener = Listener::bind(internal_api, api, open, stop_timeout);
+    let listener = listener.with_context(|| format!("can't listen on {}", internal_api.listen))?;
+    Ok(Some(RemoteApi { token, listener }))
 }
 
 fn bytes(size: u64) -> usize {
@@ -289,7 +345,7 @@ fn open_journal(settings: &Settings) -> anyhow::Result<Opened> {
     let journal = &settings.journal;
     let options = event_journal::Options {
         dir: settings.data_dir.join("journal"),
-        lanes: settings.worker_count() + 2 * u8::from(settings.functions.is_some()),
+        lanes: settings.worker_count() + 2 * u8::from(settings.takes_reports()),
         format_version: FORMAT_VERSION,
         segment_bytes: u32::try_from(journal.segment_bytes.get().0).unwrap_or(u32::MAX),
         max_bytes: journal.max_bytes.0,

@@ -2,13 +2,12 @@
 //! node runs.
 
 use daemon::files::{PrivateFileError, Version, read_private};
+use daemon::private;
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tracking_events::{KeyId, KeyRing, MacKey};
@@ -164,40 +163,23 @@ fn shown(message: &str) -> &str {
     }
 }
 
-/// Two nodes may start at once: the file is written aside and linked, the first link wins.
 fn create(path: &Path) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let random = || {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)
-            .map(|()| HEX.encode(&bytes))
-            .map_err(io::Error::other)
-    };
     let text = format!(
         "# Secrets of this fleet: the same file on every edge, read again when it changes. To rotate a\n\
          # click id key, add one on every edge, then make it active, and keep the old one for as long as\n\
          # its clicks may convert.\n\
          [click_id]\nactive = 1\n\n[click_id.keys]\n1 = \"{}\"\n",
-        random()?
+        random_key()?
     );
-    let aside = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&aside, path);
-    fs::remove_file(&aside)?;
-    match linked {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Ok(()) => {
-            tracing::warn!(file = %path.display(), "made new secrets; give the same file to every edge of the fleet");
-            fs::File::open(folder)?.sync_all()
-        }
-        other => other,
+    if private::create(path, &text)? {
+        tracing::warn!(file = %path.display(), "made new secrets; give the same file to every edge of the fleet");
     }
+    Ok(())
+}
+
+/// 32 random bytes in hexadecimal.
+fn random_key() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(HEX.encode(&bytes))
 }

@@ -2,7 +2,7 @@
 
 use crate::unique::UniqueSettings;
 use crate::visitor::VisitorSettings;
-use crate::visitor::address::ForwardedHeader;
+use crate::visitor::address::{ForwardedHeader, is_internal};
 use crate::visitor::geo::GeoSettings;
 use daemon::clock::ClockSettings;
 use daemon::retention::RetentionSettings;
@@ -59,6 +59,8 @@ pub struct Settings {
     pub clock: ClockSettings,
     /// Functions for postbacks and webhooks; none when absent.
     pub functions: Option<FunctionsSettings>,
+    /// Where functions under Spin report; nowhere when absent.
+    pub internal_api: Option<InternalApiSettings>,
 }
 
 /// The public port, the operators' port and their limits.
@@ -344,6 +346,46 @@ impl Default for FunctionLimits {
     }
 }
 
+/// The internal API's address and limits.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InternalApiSettings {
+    /// A loopback or private address: messages and the token travel as plain text.
+    pub listen: SocketAddr,
+    /// Whether the address may be another one, such as one that a VPN or a proxy with TLS protects.
+    #[serde(default)]
+    pub allow_public: bool,
+    /// The file of tokens; made when absent. Default: `internal-api-token` in `data_dir`.
+    pub token: Option<PathBuf>,
+    /// How long a client may take for a request's head, for its body, and to take the response, and may stay idle.
+    #[serde(default = "InternalApiSettings::timeout")]
+    pub timeout: Within<Period, 10, 600_000>,
+    /// Open connections; others wait to be accepted.
+    #[serde(default = "InternalApiSettings::max_connections")]
+    pub max_connections: Within<usize, 1, 256>,
+    /// Messages that are received and made durable at once; beyond, 503.
+    #[serde(default = "InternalApiSettings::max_requests")]
+    pub max_requests: Within<usize, 1, 256>,
+    /// The longest body.
+    #[serde(default = "InternalApiSettings::max_message_bytes")]
+    pub max_message_bytes: Within<ByteSize, 65_536, 1_048_576>,
+}
+
+impl InternalApiSettings {
+    fn timeout() -> Within<Period, 10, 600_000> {
+        Within::new(Period(Duration::from_secs(10)))
+    }
+    fn max_connections() -> Within<usize, 1, 256> {
+        Within::new(128)
+    }
+    fn max_requests() -> Within<usize, 1, 256> {
+        Within::new(64)
+    }
+    fn max_message_bytes() -> Within<ByteSize, 65_536, 1_048_576> {
+        Within::new(ByteSize(64 << 10))
+    }
+}
+
 /// Settings that are each right but can't be kept together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Contradiction {
@@ -362,6 +404,12 @@ pub enum Contradiction {
     /// The bare domain can answer one thing.
     #[error("http.root_redirect and http.root_page are both set: keep one")]
     TwoRoots,
+    /// A token would travel over the internet as plain text.
+    #[error(
+        "internal_api.listen is neither a loopback nor a private address, and the internal API has no TLS: listen \
+         on one of those, or set internal_api.allow_public = true where something else protects the connection"
+    )]
+    PublicInternalApi,
 }
 
 impl NamesFiles for Settings {
@@ -370,6 +418,7 @@ impl NamesFiles for Settings {
             let others = it.variables.iter_mut().chain(&mut it.advertisers);
             std::iter::once(&mut it.manifest).chain(others)
         });
+        let token = self.internal_api.as_mut().and_then(|it| it.token.as_mut());
         [&mut self.data_dir, &mut self.links.file]
             .into_iter()
             .chain(&mut self.secrets)
@@ -378,6 +427,7 @@ impl NamesFiles for Settings {
             .chain(&mut self.geo.country)
             .chain(&mut self.geo.asn)
             .chain(functions.into_iter().flatten())
+            .chain(token)
             .collect()
     }
 }
@@ -411,6 +461,12 @@ impl Settings {
                 self.http.root_redirect.is_some() && self.http.root_page.is_some(),
                 Contradiction::TwoRoots,
             ),
+            (
+                self.internal_api.as_ref().is_some_and(|api| {
+                    !api.allow_public && !is_internal(api.listen.ip().to_canonical())
+                }),
+                Contradiction::PublicInternalApi,
+            ),
         ];
         let found = all.into_iter().filter(|(applies, _)| *applies);
         found.map(|(_, contradiction)| contradiction).collect()
@@ -424,11 +480,26 @@ impl Settings {
             .unwrap_or_else(|| self.data_dir.join("secrets.toml"))
     }
 
+    /// The file of tokens of the internal API.
+    #[must_use]
+    pub fn token_file(&self, api: &InternalApiSettings) -> PathBuf {
+        let default = || self.data_dir.join("internal-api-token");
+        api.token.clone().unwrap_or_else(default)
+    }
+
+    /// Whether functions report to this node.
+    #[must_use]
+    pub const fn takes_reports(&self) -> bool {
+        self.functions.is_some() || self.internal_api.is_some()
+    }
+
     /// The most of the journal that rejections take.
     #[must_use]
-    pub fn rejections_max_bytes(&self, functions: &FunctionsSettings) -> u64 {
+    pub fn rejections_max_bytes(&self) -> u64 {
         let twentieth = ByteSize(self.journal.max_bytes.0 / 20);
-        let bytes = functions.rejections_max_bytes.unwrap_or(twentieth);
+        let functions = self.functions.as_ref();
+        let set = functions.and_then(|it| it.rejections_max_bytes);
+        let bytes = set.unwrap_or(twentieth);
         bytes.0.max(2 * self.journal.segment_bytes.get().0)
     }
 

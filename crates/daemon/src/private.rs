@@ -1,9 +1,9 @@
 //! Files and directories that only this process's user may access.
 
 use rustix::fs::Mode;
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// The permission bits of group and others.
@@ -33,6 +33,32 @@ pub fn restrict_directory(dir: &Path) {
             "other users may access the data directory; run as its owner: chmod 700 {}",
             dir.display()
         ),
+    }
+}
+
+/// Makes a file of secrets, and its directory, unless the file exists; true when it made it. Two processes may do so
+/// at once: the file is written under another name and linked, and the first link wins.
+///
+/// # Errors
+/// When it can't be written.
+pub fn create(path: &Path, text: &str) -> io::Result<bool> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&temporary, path);
+    fs::remove_file(&temporary)?;
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Ok(()) => File::open(directory)?.sync_all().map(|()| true),
+        Err(error) => Err(error),
     }
 }
 

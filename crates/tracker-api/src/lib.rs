@@ -2,19 +2,14 @@
 //!
 //! Only what both sides must agree on belongs here. How a message is made or stored never does.
 //!
-//! Each message is the JSON body of a `POST` with `Authorization: Bearer …`. The answers:
-//!
-//! | status | meaning |
-//! |---|---|
-//! | 204 | durable: it survives a power cut |
-//! | 400 | not a message of this kind; the body says why |
-//! | 401 | the token is not ours |
-//! | 413 | longer than an event may be |
-//! | 503 | could not be made durable; to be sent again |
+//! Each message is the JSON body of a `POST` with `Authorization: Bearer …`. The response is 204 when it is durable,
+//! that is when it survives a power cut; otherwise a [`Problem`], whose number the body begins with.
 #![forbid(unsafe_code)]
 
+mod problem;
 mod signed;
 
+pub use problem::Problem;
 pub use signed::{MAX_SIGNED_BYTES, SignedRequest};
 
 use serde::{Deserialize, Serialize};

@@ -1,82 +1,215 @@
-//! The internal API, `http://tracker.internal/`: what functions report becomes events, durable before
-//! they are told so. Its messages are `tracker-api`'s.
+//! The internal API: what functions report becomes events, durable before the response says so. Functions of this
+//! process reach it as `http://tracker.internal/`, those of other hosts through `listener`. Its messages are
+//! `tracker-api`'s.
 
 use super::failures::FailureLimit;
 use super::ledger::{Ledger, NotDurable, Recorded};
+use super::token::Tokens;
+use crate::metrics::Metrics;
 use crate::visitor::address::{self, AddressStorage};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use function_host::{Internal, InternalAnswer, LoadError};
-use http::{Method, Request, Response, StatusCode, header};
-use prometheus::{IntCounterVec, Opts, Registry};
+use function_host::{Internal, InternalAnswer};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use prometheus::IntCounterVec;
 use serde::Deserialize;
+use std::fmt;
+use std::future::ready;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use subtle::ConstantTimeEq as _;
-use tracker_api as messages;
+use subtle::{Choice, ConstantTimeEq as _};
+use tracker_api::{self as messages, Problem};
 use tracking_events::{
     ClickId, Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros,
     Money, Rejection, SignedRequest, Stated,
 };
-use trusted_clock::TrustedClock;
+use trusted_clock::{Trust, TrustedClock};
 
-/// Answers functions.
-pub(super) struct Api(Arc<Shared>);
+/// Takes messages of one kind of caller.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+    authorizations: Arc<ArcSwap<Vec<String>>>,
+    caller: Caller,
+}
 
 struct Shared {
-    authorization: String,
     addresses: AddressStorage,
     clock: Arc<TrustedClock>,
     ledger: Ledger,
-    failures: FailureLimit,
     events: IntCounterVec,
 }
 
-/// Why a message is not taken.
-enum Refused {
-    NotOurs,
-    Unknown,
-    Wrong(String),
-    NotDurable(NotDurable),
+/// Who sends messages.
+#[derive(Clone)]
+enum Caller {
+    /// Functions of this process, whose host asks for each sync. Senders that they reject are counted here.
+    Process(FailureLimit),
+    /// Other hosts.
+    Remote,
 }
 
+/// Why a message is not taken.
+#[derive(Debug)]
+pub(super) struct Refused {
+    problem: Problem,
+    why: String,
+}
+
+/// What becomes of messages.
+const OUTCOMES: [&str; 9] = [
+    "durable",
+    "counted",
+    "not_ours",
+    "unknown",
+    "wrong",
+    "not_durable",
+    "too_slow",
+    "busy",
+    "clock_wrong",
+];
+
 impl Api {
-    pub(super) fn new(
-        token: String,
+    /// The API for functions of other hosts; what they report goes to `ledger`.
+    #[must_use]
+    pub fn new(
         addresses: AddressStorage,
         clock: Arc<TrustedClock>,
         ledger: Ledger,
-        failures: FailureLimit,
-        registry: &Registry,
-    ) -> Result<Self, LoadError> {
-        let name = "edge_reports_total";
-        let help = "What functions reported, by kind and by what became of it";
-        let events = IntCounterVec::new(Opts::new(name, help), &["kind", "outcome"])
-            .and_then(|events| {
-                registry.register(Box::new(events.clone()))?;
-                Ok(events)
-            })
-            .map_err(|error| LoadError::Engine(error.to_string()))?;
+        metrics: &Metrics,
+    ) -> Self {
+        let events = metrics.reports.clone();
         // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
-        for kind in ["conversion", "kyc_update", "rejection"] {
-            for outcome in [
-                "durable",
-                "counted",
-                "not_ours",
-                "unknown",
-                "wrong",
-                "not_durable",
-            ] {
+        for kind in ["conversion", "kyc_update", "rejection", "unknown"] {
+            for outcome in OUTCOMES {
                 events.with_label_values(&[kind, outcome]);
             }
         }
-        Ok(Self(Arc::new(Shared {
-            authorization: format!("Bearer {token}"),
-            addresses,
-            clock,
-            ledger,
-            failures,
-            events,
-        })))
+        Self {
+            shared: Arc::new(Shared {
+                addresses,
+                clock,
+                ledger,
+                events,
+            }),
+            authorizations: Arc::default(),
+            caller: Caller::Remote,
+        }
+    }
+
+    /// The same for functions of this process, which know `token`.
+    pub(super) fn of_process(&self, token: String, failures: FailureLimit) -> Self {
+        let api = Self {
+            shared: self.shared.clone(),
+            authorizations: Arc::default(),
+            caller: Caller::Process(failures),
+        };
+        api.use_tokens(&Tokens::only(token));
+        api
+    }
+
+    /// Callers must have one of `tokens` from now on.
+    pub fn use_tokens(&self, tokens: &Tokens) {
+        let authorizations = tokens.iter().map(|token| format!("Bearer {token}"));
+        self.authorizations
+            .store(Arc::new(authorizations.collect()));
+    }
+
+    /// Takes a message, whose body is awaited only from a caller that is known.
+    pub(super) async fn take(
+        &self,
+        head: &Parts,
+        body: impl Future<Output = Result<Bytes, Refused>>,
+    ) -> Result<(), Refused> {
+        let outcome = self.take_uncounted(head, body).await;
+        let word = outcome.as_ref().map_or_else(Refused::word, |it| it.word());
+        let kind = kind(head.uri.path());
+        let counted = [kind, word];
+        self.shared.events.with_label_values(&counted).inc();
+        outcome.map(|_| ())
+    }
+
+    async fn take_uncounted(
+        &self,
+        head: &Parts,
+        body: impl Future<Output = Result<Bytes, Refused>>,
+    ) -> Result<Recorded, Refused> {
+        if !self.knows(head) {
+            return Err(Problem::NotAuthorized.because("the token is not one of this edge's"));
+        }
+        let path = head.uri.path();
+        if head.method != Method::POST || kind(path) == UNKNOWN {
+            return Err(Problem::UnknownMessage.because("there is no such message"));
+        }
+        let body = body.await?;
+        let (recorded, ()) = tokio::join!(self.record(path, &body), self.sync_soon());
+        recorded
+    }
+
+    /// Compares in constant time, with all tokens whichever fits.
+    fn knows(&self, head: &Parts) -> bool {
+        let given = head.headers.get(header::AUTHORIZATION);
+        let given = given.map_or(&b""[..], |value| value.as_bytes());
+        let authorizations = self.authorizations.load();
+        let fits = authorizations.iter().map(|it| given.ct_eq(it.as_bytes()));
+        fits.fold(Choice::from(0), |any, fits| any | fits).into()
+    }
+
+    /// Asks for the sync that the message waits for, together with those that other connections have ready.
+    async fn sync_soon(&self) {
+        if matches!(self.caller, Caller::Remote) {
+            tokio::task::yield_now().await;
+            // Another message's request may be under way.
+            let _ = self.shared.ledger.sync();
+        }
+    }
+
+    /// Refuses while the time of a report can't be said.
+    pub(super) fn require_clock(&self) -> Result<(), Refused> {
+        match self.shared.clock.read().trust {
+            Trust::System => Ok(()),
+            _ => {
+                Err(Problem::ApiClockWrong.because("the clock of this edge is wrong at the moment"))
+            }
+        }
+    }
+
+    async fn record(&self, path: &str, body: &[u8]) -> Result<Recorded, Refused> {
+        let Shared { clock, ledger, .. } = &*self.shared;
+        let now = clock.read().estimate;
+        let written = match path {
+            messages::CONVERSIONS => {
+                let message = read(body)?;
+                let event = self.shared.conversion(&message, now)?;
+                ledger.write(&Event::Conversion(event)).await
+            }
+            messages::KYC_UPDATES => {
+                let message = read(body)?;
+                let event = kyc_update(&message, now)?;
+                ledger.write(&Event::KycUpdate(event)).await
+            }
+            _ => {
+                let message: messages::Rejection<'_> = read(body)?;
+                self.count_failure(&message);
+                return Ok(ledger.reject(self.shared.rejection(&message, now)).await?);
+            }
+        };
+        written?;
+        Ok(Recorded::Logged)
+    }
+
+    fn count_failure(&self, rejection: &messages::Rejection<'_>) {
+        if let (Caller::Process(failures), Ok(client)) = (&self.caller, rejection.address.parse()) {
+            failures.rejected(client, rejection.reason);
+        }
+    }
+}
+
+/// Without its tokens, which are secret.
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
     }
 }
 
@@ -86,75 +219,38 @@ impl Internal for Api {
     }
 
     fn answer(&self, request: Request<Bytes>) -> InternalAnswer {
-        let shared = self.0.clone();
+        let api = self.clone();
         Box::pin(async move {
-            let kind = kind(request.uri().path());
-            let outcome = shared.take(&request).await;
-            let word = outcome.as_ref().map_or_else(Refused::word, |it| it.word());
-            shared.events.with_label_values(&[kind, word]).inc();
-            outcome.map_or_else(Refused::response, |_| {
-                response(StatusCode::NO_CONTENT, String::new())
-            })
+            let (head, body) = request.into_parts();
+            let taken = api.take(&head, ready(Ok(body))).await;
+            respond(taken)
         })
     }
 
     fn settle(&self) {
-        // Often nobody waits.
-        let _ = self.0.ledger.sync();
+        // Often no message waits.
+        let _ = self.shared.ledger.sync();
     }
 }
+
+const UNKNOWN: &str = "unknown";
 
 fn kind(path: &str) -> &'static str {
     match path {
         messages::CONVERSIONS => "conversion",
         messages::KYC_UPDATES => "kyc_update",
         messages::REJECTIONS => "rejection",
-        _ => "unknown",
+        _ => UNKNOWN,
     }
 }
 
 impl Shared {
-    async fn take(&self, request: &Request<Bytes>) -> Result<Recorded, Refused> {
-        let given = request.headers().get(header::AUTHORIZATION);
-        let given = given.map_or(&b""[..], |value| value.as_bytes());
-        if !bool::from(given.ct_eq(self.authorization.as_bytes())) {
-            return Err(Refused::NotOurs);
-        }
-        if request.method() != Method::POST {
-            return Err(Refused::Unknown);
-        }
-        let now = self.clock.read().estimate;
-        let written = match request.uri().path() {
-            messages::CONVERSIONS => {
-                let message = read(request.body())?;
-                let event = self.conversion(&message, now)?;
-                self.ledger.write(&Event::Conversion(event)).await
-            }
-            messages::KYC_UPDATES => {
-                let message = read(request.body())?;
-                let event = kyc_update(&message, now)?;
-                self.ledger.write(&Event::KycUpdate(event)).await
-            }
-            messages::REJECTIONS => {
-                let message: messages::Rejection<'_> = read(request.body())?;
-                if let Ok(client) = message.address.parse() {
-                    self.failures.rejected(client, message.reason);
-                }
-                let recorded = self.ledger.reject(self.rejection(&message, now)).await;
-                return recorded.map_err(Refused::NotDurable);
-            }
-            _ => return Err(Refused::Unknown),
-        };
-        let logged = written.map(|()| Recorded::Logged);
-        logged.map_err(Refused::NotDurable)
-    }
-
     fn conversion<'a>(
         &self,
         message: &'a messages::Conversion<'_>,
         time: Micros,
     ) -> Result<Conversion<'a>, Refused> {
-        let wrong = |field: &str| Refused::Wrong(format!("{field} is not one that is known"));
+        let wrong = |field: &str| malformed(format!("{field} is not one that is known"));
         let click = ClickId::parse(message.click_id.as_bytes());
         let currency = message.currency.as_bytes().try_into();
         let currency: [u8; 3] = currency.map_err(|_| wrong("currency"))?;
@@ -164,7 +260,7 @@ impl Shared {
         Ok(Conversion {
             time,
             advertiser: &message.advertiser,
-            click: click.map_err(|error| Refused::Wrong(error.to_string()))?,
+            click: click.map_err(|error| malformed(error.to_string()))?,
             kind: ConversionKind::from_word(&message.kind).ok_or_else(|| wrong("kind"))?,
             kind_name: &message.kind_name,
             transaction: &message.transaction,
@@ -234,7 +330,7 @@ fn kyc_update<'a>(
     message: &'a messages::KycUpdate<'_>,
     time: Micros,
 ) -> Result<KycUpdate<'a>, Refused> {
-    let wrong = |text: &str| Refused::Wrong(text.into());
+    let wrong = |text: &str| malformed(text);
     if message.tier > 3 {
         return Err(wrong("tiers are 0 to 3"));
     }
@@ -252,7 +348,7 @@ fn kyc_update<'a>(
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|error| Refused::Wrong(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))
 }
 
 impl Recorded {
@@ -264,34 +360,68 @@ impl Recorded {
     }
 }
 
-impl Refused {
-    const fn word(&self) -> &'static str {
-        match self {
-            Self::NotOurs => "not_ours",
-            Self::Unknown => "unknown",
-            Self::Wrong(_) => "wrong",
-            Self::NotDurable(_) => "not_durable",
-        }
-    }
+fn malformed(why: impl Into<String>) -> Refused {
+    Problem::MalformedMessage.because(why)
+}
 
-    fn response(self) -> Response<Bytes> {
-        match self {
-            Self::NotOurs => response(StatusCode::UNAUTHORIZED, "the token is not ours".into()),
-            Self::Unknown => response(StatusCode::NOT_FOUND, "there is no such message".into()),
-            Self::Wrong(why) => response(StatusCode::BAD_REQUEST, why),
-            Self::NotDurable(why @ NotDurable::TooLong) => {
-                response(StatusCode::PAYLOAD_TOO_LARGE, why.to_string())
-            }
-            Self::NotDurable(why) => {
-                tracing::error!(%why, "a report could not be made durable; its sender is told so");
-                response(StatusCode::SERVICE_UNAVAILABLE, why.to_string())
-            }
-        }
+/// A problem, with what exactly is wrong.
+pub(super) trait Because {
+    fn because(self, why: impl Into<String>) -> Refused;
+}
+
+impl Because for Problem {
+    fn because(self, why: impl Into<String>) -> Refused {
+        let why = why.into();
+        Refused { problem: self, why }
     }
 }
 
-fn response(status: StatusCode, text: String) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(text));
-    *response.status_mut() = status;
-    response
+impl From<NotDurable> for Refused {
+    fn from(error: NotDurable) -> Self {
+        let problem = match error {
+            NotDurable::TooLong => Problem::MessageTooLarge,
+            _ => {
+                tracing::error!(%error, "a report could not be made durable; its sender has to send it again");
+                Problem::NotDurable
+            }
+        };
+        problem.because(error.to_string())
+    }
+}
+
+impl Refused {
+    const fn word(&self) -> &'static str {
+        match self.problem {
+            Problem::NotAuthorized => "not_ours",
+            Problem::UnknownMessage => "unknown",
+            Problem::MalformedMessage | Problem::MessageTooLarge => "wrong",
+            Problem::NotDurable => "not_durable",
+            Problem::MessageTooSlow => "too_slow",
+            Problem::TooManyMessages => "busy",
+            Problem::ApiClockWrong => "clock_wrong",
+        }
+    }
+
+    fn response(&self) -> Response<Bytes> {
+        let (number, name) = (self.problem.number(), self.problem.name());
+        let text = format!("refused: {number} {name}: {}\n", self.why);
+        let mut response = Response::new(Bytes::from(text));
+        let status = StatusCode::from_u16(self.problem.status());
+        *response.status_mut() = status.expect("statuses of problems are valid");
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, text);
+        response
+    }
+}
+
+/// The response to a message: 204 once it is durable.
+pub(super) fn respond(taken: Result<(), Refused>) -> Response<Bytes> {
+    match taken {
+        Ok(()) => {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        Err(refused) => refused.response(),
+    }
 }

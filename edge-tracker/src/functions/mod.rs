@@ -1,24 +1,26 @@
 //! Functions at this node: what they are told, where their advertisers come from, and how they are
-//! exchanged while the node runs. What they say of sales is taken in `api`; how they are run is
-//! `function-host`'s.
+//! exchanged while the node runs. What they say of sales is taken in `api`, and through `listener` what functions
+//! under Spin say; how they are run is `function-host`'s.
 
 pub mod advertisers;
 mod api;
 mod failures;
 mod ledger;
+mod listener;
 mod rejections;
+pub mod token;
 mod variables;
 
 pub use advertisers::AdvertisersError;
+pub use api::Api;
 pub use ledger::Ledger;
+pub use listener::Listener;
 pub use rejections::RejectionLane;
 pub use variables::VariablesError;
 
 use crate::links::Table;
 use crate::secrets::Secrets;
 use crate::settings::FunctionsSettings;
-use crate::visitor::address::AddressStorage;
-use api::Api;
 use bytes::Bytes;
 use daemon::files::Version;
 use failures::FailureLimit;
@@ -30,7 +32,6 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
-use trusted_clock::TrustedClock;
 
 /// The key-value store that advertisers are in.
 const ADVERTISERS: &str = "advertisers";
@@ -56,10 +57,8 @@ pub struct NodeContext<'a> {
     pub secrets: &'a Secrets,
     /// The links whose offers functions look up.
     pub links: &'a Table,
-    /// How much of an address is stored.
-    pub addresses: AddressStorage,
-    /// The time of reports.
-    pub clock: Arc<TrustedClock>,
+    /// Where reports go.
+    pub api: &'a Api,
 }
 
 /// What was loaded last.
@@ -85,33 +84,24 @@ pub enum FunctionsError {
 }
 
 impl Functions {
-    /// Loads the functions that `settings` names; what they report goes to `ledger`.
+    /// Loads the functions that `settings` names.
     ///
     /// # Errors
     /// When anything that is named can't be used.
     pub fn load(
         settings: &FunctionsSettings,
         node: NodeContext<'_>,
-        ledger: Ledger,
         registry: &Registry,
     ) -> Result<Self, FunctionsError> {
         let NodeContext {
             data_dir,
             secrets,
             links,
-            addresses,
-            clock,
+            api,
         } = node;
         let token = variables::token();
         let failures = FailureLimit::new(settings.failures_per_minute.get() as u32);
-        let api = Api::new(
-            token.clone(),
-            addresses,
-            clock,
-            ledger,
-            failures.clone(),
-            registry,
-        )?;
+        let api = api.of_process(token.clone(), failures.clone());
         let limits = &settings.limits;
         let variables = settings.variables.as_deref().and_then(Version::of);
         let host = Host::load(

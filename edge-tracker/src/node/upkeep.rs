@@ -1,7 +1,7 @@
 //! What happens beside the serving: files reloaded, filters saved, levels reported.
 
 use crate::click_path::Shared;
-use crate::functions::Functions;
+use crate::functions::{Api, Functions, token};
 use crate::metrics::Metrics;
 use crate::server::backlog;
 use crate::settings::LinksSettings;
@@ -33,7 +33,15 @@ pub(super) struct Upkeep {
     pub(super) links_version: Option<Version>,
     pub(super) secrets_file: PathBuf,
     pub(super) secrets_version: Option<Version>,
+    pub(super) api_token: Option<ApiToken>,
     pub(super) filters_dir: PathBuf,
+}
+
+/// The file of tokens of the internal API.
+pub(super) struct ApiToken {
+    pub(super) api: Api,
+    pub(super) file: PathBuf,
+    pub(super) version: Option<Version>,
 }
 
 impl Upkeep {
@@ -57,6 +65,7 @@ impl Upkeep {
                 }
                 _ = report.tick() => {
                     self.reload_secrets().await;
+                    self.reload_api_token();
                     self.report();
                 }
                 _ = stop.changed() => {}
@@ -184,6 +193,30 @@ impl Upkeep {
             }
             Err(error) => tracing::error!(%error, "reading the secrets file failed"),
         }
+    }
+
+    /// A bad file, or none, is refused and the tokens in use stay, until the file changes again.
+    fn reload_api_token(&mut self) {
+        let Some(ApiToken { api, file, version }) = &mut self.api_token else {
+            return;
+        };
+        let now = Version::of(file);
+        if now == *version {
+            return;
+        }
+        *version = now;
+        let outcome = match token::load(file) {
+            Ok(tokens) => {
+                tracing::info!("tokens of the internal API reloaded");
+                api.use_tokens(&tokens);
+                "loaded"
+            }
+            Err(error) => {
+                tracing::error!(%error, "the token file of the internal API is refused; the tokens in use stay");
+                "refused"
+            }
+        };
+        self.count_reload("internal_api_token", outcome, 1);
     }
 
     /// What is wrong is refused and what is in use stays, until the files change again.

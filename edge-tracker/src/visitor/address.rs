@@ -174,7 +174,7 @@ impl ClientAddress {
 }
 
 /// Whether no visitor from outside has this address.
-fn is_internal(address: IpAddr) -> bool {
+pub(crate) fn is_internal(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(it) => it.is_private() || it.is_loopback() || it.is_link_local(),
         IpAddr::V6(it) => it.is_unique_local() || it.is_loopback() || it.is_unicast_link_local(),

@@ -62,6 +62,8 @@ pub struct Edge {
     pub dir: tempfile::TempDir,
     pub listening: String,
     pub admin: String,
+    /// Where other hosts report, if the settings have it.
+    pub internal_api: Option<String>,
 }
 
 /// What was answered: status, header lines and body.
@@ -151,17 +153,19 @@ impl Edge {
         BufReader::new(stdout)
             .read_line(&mut line)
             .expect("readable");
+        let optional = |name: &str| {
+            let at = line.find(&format!("\"{name}\":\""))?;
+            let value = &line[at + name.len() + 4..];
+            Some(value.split('"').next().expect("a value").to_owned())
+        };
         let field = |name: &str| {
-            let start = line
-                .find(&format!("\"{name}\":\""))
-                .map(|at| at + name.len() + 4);
-            let start =
-                start.unwrap_or_else(|| panic!("not ready: {line:?} {}", log_of(dir.path())));
-            line[start..].split('"').next().expect("a value").to_owned()
+            let value = optional(name);
+            value.unwrap_or_else(|| panic!("not ready: {line:?} {}", log_of(dir.path())))
         };
         Self {
             listening: field("listening"),
             admin: field("admin"),
+            internal_api: optional("internal_api"),
             child,
             dir,
         }
