@@ -19,5 +19,6 @@ pub mod server;
 pub mod settings;
 pub mod shed;
 pub mod shipper;
+pub mod spin_export;
 pub mod unique;
 pub mod visitor;

@@ -32,7 +32,7 @@ pub fn check(path: &Path) -> Result<usize, AdvertisersError> {
 }
 
 /// Reads the file at `path`: the entries of its text.
-pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, AdvertisersError> {
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, AdvertisersError> {
     let text = read_private(path, MAX_BYTES)?;
     postback::entries(&text).map_err(|mistakes| {
         let mistakes = mistakes.iter();

@@ -9,7 +9,7 @@ mod ledger;
 mod listener;
 mod rejections;
 pub mod token;
-mod variables;
+pub(crate) mod variables;
 
 pub use advertisers::AdvertisersError;
 pub use api::Api;
@@ -34,9 +34,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 /// The key-value store that advertisers are in.
-const ADVERTISERS: &str = "advertisers";
+pub(crate) const ADVERTISERS: &str = "advertisers";
 /// The key-value store of each link's offer, by the link's number.
-const LINKS: &str = "links";
+pub(crate) const LINKS: &str = "links";
 
 /// The functions of this node.
 #[derive(Debug)]
@@ -149,11 +149,7 @@ impl Functions {
 
     /// Gives functions the offers of these links from now on.
     pub fn use_links(&self, links: &Table) {
-        let offers = links.iter().map(|link| {
-            let offer: &str = &link.offer;
-            (link.id.to_string(), offer.as_bytes().to_vec())
-        });
-        self.host.fill_store(LINKS, offers.collect());
+        self.host.fill_store(LINKS, offers(links));
     }
 
     /// Whether a function may be called for `client`, whose network has not failed to authenticate too
@@ -229,6 +225,15 @@ impl Functions {
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The offer of each link, by its number.
+pub(crate) fn offers(links: &Table) -> BTreeMap<String, Vec<u8>> {
+    let offers = links.iter().map(|link| {
+        let offer: &str = &link.offer;
+        (link.id.to_string(), offer.as_bytes().to_vec())
+    });
+    offers.collect()
 }
 
 /// The operator's values of variables.

@@ -28,7 +28,7 @@ pub enum VariablesError {
 }
 
 /// Reads lines of `name = "value"`; those of identity webhooks are ones that the webhooks' function accepts.
-pub(super) fn read(path: &Path) -> Result<BTreeMap<String, String>, VariablesError> {
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, String>, VariablesError> {
     let text = read_private(path, MAX_BYTES)?;
     let wrong = |offset, message| wrong_in_secrets(path, &text, offset, message);
     let values = toml::from_str(&text).map_err(|error| {
@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, String>, VariablesErr
 }
 
 /// What a function may declare to be told.
-pub(super) fn offered(token: String, secrets: &Secrets) -> BTreeMap<String, String> {
+pub(crate) fn offered(token: String, secrets: &Secrets) -> BTreeMap<String, String> {
     [
         (TOKEN.into(), token),
         (CLICK_ID_KEYS.into(), secrets.click_id_keys.clone().into()),
