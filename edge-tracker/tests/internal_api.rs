@@ -88,6 +88,32 @@ fn long_kyc_update() -> String {
     )
 }
 
+/// A request of which the edge has the head and awaits the body.
+struct HalfRequest {
+    stream: TcpStream,
+    body: String,
+}
+
+impl HalfRequest {
+    fn begin(edge: &Edge, whole: &str) -> Self {
+        let (head, body) = whole.split_once("\r\n\r\n").expect("a head");
+        let mut stream = connect(edge);
+        write!(stream, "{head}\r\nExpect: 100-continue\r\n\r\n").expect("taken");
+        let mut interim = [0; 25];
+        stream.read_exact(&mut interim).expect("answered");
+        assert!(interim.starts_with(b"HTTP/1.1 100 "));
+        let body = body.to_owned();
+        Self { stream, body }
+    }
+
+    fn finish(mut self) -> Answer {
+        self.stream.write_all(self.body.as_bytes()).expect("taken");
+        let mut answer = Vec::new();
+        self.stream.read_to_end(&mut answer).expect("answered");
+        parse(&answer)
+    }
+}
+
 /// The number that a refusal names.
 fn number(answer: &Answer) -> u16 {
     let text = answer.text();
@@ -224,21 +250,24 @@ fn slow_clients_are_left_in_time() {
 fn messages_beyond_the_limit_are_sent_again_later() {
     let edge = edge("max_requests = 1\n");
     let whole = request("POST", "/v1/rejections", TOKEN, &rejection(10));
-    let (head, body) = whole.split_once("\r\n\r\n").expect("a head");
-    let mut first = connect(&edge);
-    write!(first, "{head}\r\nExpect: 100-continue\r\n\r\n").expect("taken");
-    // Now the edge waits for its body.
-    let mut interim = [0; 25];
-    first.read_exact(&mut interim).expect("answered");
-    assert!(interim.starts_with(b"HTTP/1.1 100 "));
+    let first = HalfRequest::begin(&edge, &whole);
     let answer = send(&edge, whole.as_bytes());
     assert_eq!((answer.status, number(&answer)), (503, 356));
-    first.write_all(body.as_bytes()).expect("taken");
-    let mut answer = Vec::new();
-    first.read_to_end(&mut answer).expect("answered");
-    assert_eq!(parse(&answer).status, 204);
+    assert_eq!(first.finish().status, 204);
     assert_eq!(send(&edge, whole.as_bytes()).status, 204);
     assert_eq!(outcome(&edge, "rejection", "busy"), 1);
+}
+
+#[test]
+fn message_under_way_is_taken_when_the_edge_stops() {
+    let mut edge = edge("");
+    let whole = request("POST", "/v1/rejections", TOKEN, &rejection(10));
+    let first = HalfRequest::begin(&edge, &whole);
+    let stopping = Command::new("kill").arg(edge.pid().to_string()).status();
+    assert!(stopping.expect("kill runs").success());
+    edge.await_log("stopping");
+    assert_eq!(first.finish().status, 204);
+    assert!(edge.stop());
 }
 
 #[test]

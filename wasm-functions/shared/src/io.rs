@@ -156,8 +156,8 @@ async fn report(path: &str, message: &impl Serialize) -> bool {
 async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u16, ErrorCode> {
     let wrong = |()| ErrorCode::HttpRequestUriInvalid;
     let (scheme, rest) = base.split_once("://").ok_or(()).map_err(wrong)?;
-    let (authority, folder) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let folder = folder.trim_end_matches('/');
+    let (authority, base_path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let base_path = base_path.trim_end_matches('/');
     let authorization = format!("Bearer {token}");
     let headers = fields(&[
         ("authorization", &authorization),
@@ -176,7 +176,7 @@ async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u
     request.set_method(&Method::Post).map_err(wrong)?;
     request.set_scheme(Some(&scheme)).map_err(wrong)?;
     request.set_authority(Some(authority)).map_err(wrong)?;
-    let target = format!("{folder}{path}");
+    let target = format!("{base_path}{path}");
     request.set_path_with_query(Some(&target)).map_err(wrong)?;
 
     let mut response = Box::pin(client::send(request));
