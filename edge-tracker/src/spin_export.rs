@@ -220,7 +220,7 @@ async fn write_stores(path: &Path, stores: &[(&str, Entries)]) -> Result<(), sql
         .filename(path)
         .create_if_missing(true)
         .busy_timeout(BUSY_TIMEOUT)
-        // As Spin leaves it: other modes need more files beside this one.
+        // As Spin leaves it: other modes need further files.
         .journal_mode(SqliteJournalMode::Delete)
         // Secrets that were exchanged do not stay in unused pages.
         .pragma("secure_delete", "ON");
