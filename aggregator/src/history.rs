@@ -1,6 +1,7 @@
 //! What ClickHouse knows of times before this process and its store: which aggregator wrote last, which
 //! reports are there, and how conversions and affiliates stand.
 
+pub use crate::report::Refunds;
 use crate::sink::SinkError;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -43,6 +44,8 @@ pub struct KnownConversion {
     pub payout_minor: i64,
     /// Three letters, or empty.
     pub currency: String,
+    /// What refunds have taken back.
+    pub refunds: Refunds,
     /// When it was reported, in microseconds since 1970.
     pub time: i64,
 }

@@ -2,7 +2,7 @@
 //! Nothing else may use it.
 
 use crate::blocks::{Block, Entry, Store};
-use crate::report::{Placed, Report, Revision, Verdict};
+use crate::report::{Placed, Refunds, Report, Revision, Verdict};
 use crate::sink::Preparer;
 use bytes::Bytes;
 use event_shipping::BatchHeader;
@@ -67,6 +67,7 @@ pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, u
         revision: 1,
         status: ConversionStatus::Pending,
         payout: Money::default(),
+        refunds: Refunds::default(),
         state_time: Micros(0),
         found_transaction: None,
         withdrawn: false,

@@ -41,7 +41,9 @@ mod verification;
 pub use centre::{Centre, Edges};
 pub use check::check;
 pub use fatal::FatalError;
-pub use history::{EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, SpoolClaim};
+pub use history::{
+    EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, Refunds, SpoolClaim,
+};
 pub use lock::DirectoryInUse;
 pub use maintenance::{MaintenanceError, backup, copy_store, rebuild_store, restore};
 pub use outgoing::{OutgoingError, SubscriptionsError};

@@ -67,6 +67,8 @@ pub(crate) struct Revision {
     pub(crate) revision: u32,
     pub(crate) status: ConversionStatus,
     pub(crate) payout: Money,
+    #[serde(default = "Refunds::unknown")]
+    pub(crate) refunds: Refunds,
     /// When the report was made that brought it into this state.
     pub(crate) state_time: Micros,
     /// There is no such conversion any more: its reports belong to another one.
@@ -74,6 +76,15 @@ pub(crate) struct Revision {
     /// The conversion's transaction, where the report names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) found_transaction: Option<String>,
+}
+
+/// What refunds have taken back of a conversion. None unless stated otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refunds {
+    /// Taken back in parts, in the smallest unit of the currency.
+    pub minor: i64,
+    /// What the last refund stated, as far as the same refund states the same again; empty: there was none.
+    pub last: String,
 }
 
 /// A report that changed nothing.
@@ -108,6 +119,29 @@ impl Report {
     /// Whether only the store can say what becomes of it.
     pub(crate) fn needs_judgement(&self) -> bool {
         self.read().is_some_and(|placed| placed.needs_judgement())
+    }
+}
+
+impl Refunds {
+    /// Those of a revision that an earlier build made.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            minor: 0,
+            last: "unknown".to_owned(),
+        }
+    }
+
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.last == "unknown"
+    }
+
+    /// Those that are unknown count as none.
+    pub(crate) fn if_known(self) -> Self {
+        if self.is_unknown() {
+            Self::default()
+        } else {
+            self
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use clickhouse::Client;
 use common::edge::Edge;
 use common::engine::Engine;
 use common::process::Process;
-use common::reports::{CYCLE, OUTCOMES, conversion, report};
+use common::reports::{CYCLE, OUTCOMES, conversion, refund, report};
 use common::{client, metric, until, write_settings};
 use postgres::Postgres;
 use std::path::{Path, PathBuf};
@@ -225,6 +225,45 @@ async fn older_backup_restored_loses_and_doubles_nothing() {
     let revisions =
         "SELECT toString(count() - uniqExact(transaction, epoch, revision)) FROM conversions";
     assert_eq!(world.texts(revisions).await, ["0"]);
+}
+
+/// The store is rebuilt from ClickHouse alone, and restored from a copy that knows no refund.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partial_refunds_survive_lost_and_restored_stores() {
+    for has_copy in [false, true] {
+        let mut world = World::new();
+        let mut aggregator = Process::start(&world.config);
+        let sale = |_, _, _| conversion("t", ConversionStatus::Approved);
+        let refunded = |_, _, _| refund("t", 500);
+        world.edge.append_each(1, sale);
+        world.ship(&aggregator).await;
+        let copy = world.path("copy");
+        let to = copy.to_str().expect("text");
+        assert!(world.run(&["backup", "--to", to]).status.success());
+        world.edge.append_each(1, refunded);
+        world.ship(&aggregator).await;
+        assert!(aggregator.stop().success());
+        remove(&world.path("data/store"));
+        let made_again = match has_copy {
+            true => world.run(&["restore", "--from", to]),
+            false => world.run(&["rebuild-store"]),
+        };
+        assert!(made_again.status.success(), "{made_again:?}");
+
+        aggregator.restart();
+        world.edge.append_each(1, refunded);
+        world.edge.append_each(1, sale);
+        world.ship(&aggregator).await;
+        let current = "SELECT concatWithSeparator('|', status, toString(payout), toString(refunded_minor)) \
+                       FROM current_conversions";
+        assert_eq!(world.texts(current).await, ["approved|14.99|500"]);
+        assert_eq!(world.count("conversion_repeats").await, 2);
+        // A refund of another amount is another one.
+        world.edge.append_each(1, |_, _, _| refund("t", 499));
+        world.ship(&aggregator).await;
+        assert_eq!(world.texts(current).await, ["approved|10|999"]);
+        assert_eq!(world.count("conversion_repeats").await, 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,6 +34,7 @@ migrations! {
     8 "0008_amounts_as_sent";
     9 "0009_comments";
     10 "0010_mail_proxy";
+    11 "0011_refunds";
 }
 
 impl Migration {

@@ -280,6 +280,30 @@ async fn later_epoch_supersedes_higher_revision() {
     assert_eq!(epoch, ["2000"]);
 }
 
+/// A row of a build before refunds were kept says so.
+#[tokio::test]
+async fn refunds_of_earlier_builds_are_unknown() {
+    let data = tempfile::tempdir().expect("a directory");
+    let engine = start(data.path(), 0);
+    let client = client(&engine);
+    migrate(&client, "tracking").await.expect("migrates");
+    let run = async |sql: &str| client.query(sql).execute().await.expect(sql);
+    run(
+        "INSERT INTO conversions (time, advertiser, kind, transaction, revision) VALUES \
+         (now64(), 'a', 'sale', 't', 1), (now64(), 'a', 'sale', 'u', 1)",
+    )
+    .await;
+    run("INSERT INTO conversions (time, advertiser, kind, transaction, revision, refunded_minor, last_refund) VALUES \
+         (now64(), 'a', 'sale', 't', 2, 200, '200 EUR sale 9 '), (now64(), 'a', 'sale', 'v', 1, 0, '')")
+    .await;
+    let refunds =
+        "SELECT transaction, refunded_minor, last_refund FROM current_conversions ORDER BY ALL";
+    assert_eq!(
+        rows(&client, refunds).await,
+        ["t|200|200 EUR sale 9 ", "u|0|unknown", "v|0|"]
+    );
+}
+
 #[tokio::test]
 async fn deleted_click_keeps_its_campaign() {
     let data = tempfile::tempdir().expect("a directory");

@@ -4,7 +4,7 @@ use super::connection::ClickHouse;
 use super::database::SinkError;
 use crate::explain::explain;
 use crate::history::{
-    EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, SpoolClaim,
+    EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, Refunds, SpoolClaim,
 };
 use clickhouse::error::Error;
 use clickhouse::{Row, RowOwned, RowRead};
@@ -23,7 +23,8 @@ const CLAIM: &str = "SELECT generation, spool FROM aggregator_generations WHERE 
      ORDER BY generation DESC, spool LIMIT 1";
 
 const CONVERSIONS: &str = "SELECT advertiser, click_id, kind, custom_kind, transaction, epoch, revision, status, \
-     payout_minor, currency, toUnixTimestamp64Micro(time) AS micros FROM current_conversions";
+     payout_minor, currency, refunded_minor, last_refund, toUnixTimestamp64Micro(time) AS micros \
+     FROM current_conversions";
 
 const CHECKS: &str = "SELECT provider, delivery, affiliate, status, tier, \
      toUnixTimestamp64Micro(happened) AS happened_micros, toUnixTimestamp64Micro(time) AS micros \
@@ -55,6 +56,8 @@ struct ConversionRow {
     status: String,
     payout_minor: i64,
     currency: String,
+    refunded_minor: i64,
+    last_refund: String,
     micros: i64,
 }
 
@@ -153,6 +156,10 @@ impl History for ClickHouse {
             status: row.status,
             payout_minor: row.payout_minor,
             currency: row.currency,
+            refunds: Refunds {
+                minor: row.refunded_minor,
+                last: row.last_refund,
+            },
             time: row.micros,
         })
         .await

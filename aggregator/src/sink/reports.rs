@@ -243,6 +243,10 @@ fn revisions<'r>(epoch: u64) -> Block<'r, Row<Sale<'r, Revision>>> {
     block.fixed("state_time", TIME, |row: &Row<Sale<'_, Revision>>| {
         row.is.conclusion.state_time.0.to_le_bytes()
     });
+    block.fixed("refunded_minor", "Int64", |row| {
+        row.is.conclusion.refunds.minor.to_le_bytes()
+    });
+    block.text("last_refund", |row| &row.is.conclusion.refunds.last);
     block.fixed("withdrawn", "Bool", |row| {
         [u8::from(row.is.conclusion.withdrawn)]
     });

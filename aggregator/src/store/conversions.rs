@@ -8,7 +8,7 @@ mod reports;
 
 use super::sql::{Line, Tx, Value};
 use super::{LedgerError, clicks, identity};
-use crate::report::{Placed, Revision, Unchanged, Verdict};
+use crate::report::{Placed, Refunds, Revision, Unchanged, Verdict};
 use history::{Fate, FoldedConversion, FoldedSale, SaleReport, State, fold, redundant_near};
 use std::collections::BTreeMap;
 use tracking_events::{Conversion, ConversionKind, ConversionStatus, Micros, Money, Stated};
@@ -48,6 +48,7 @@ struct StandingConversion {
     kind_name: String,
     revision: u32,
     state: State,
+    refunds: Refunds,
     withdrawn: bool,
     /// When the report was made that brought it into its state.
     state_time: Micros,
@@ -55,6 +56,14 @@ struct StandingConversion {
 
 /// Conversions of a sale by their identity.
 type Standing = BTreeMap<String, StandingConversion>;
+
+impl StandingConversion {
+    /// Whether it stands as the reports say. Of refunds earlier builds kept nothing here.
+    fn is(&self, folded: &FoldedConversion) -> bool {
+        let has_same_refunds = self.refunds.is_unknown() || self.refunds == folded.refunds;
+        !self.withdrawn && self.state == folded.state && has_same_refunds
+    }
+}
 
 /// A new revision of a conversion.
 struct Revised {
@@ -185,13 +194,13 @@ async fn adopt(
     let folded = fold(&*history);
     let newest = history.last().map_or(Micros(0), |it| it.order.time);
     for (identity, it) in standing.iter().filter(|(_, it)| !it.withdrawn) {
-        let leads_to_it = |folded: &FoldedConversion| {
-            folded.state == it.state && sale.identity(folded) == *identity
-        };
+        let leads_to_it =
+            |folded: &FoldedConversion| it.is(folded) && sale.identity(folded) == *identity;
         if !folded.conversions.iter().any(leads_to_it) {
             let kind = (it.kind, it.kind_name.as_str());
             let time = it.state_time.max(newest);
-            let report = SaleReport::adopted(identity, time, kind, it.state);
+            let refunds = it.refunds.clone().if_known();
+            let report = SaleReport::adopted(identity, time, kind, it.state, refunds);
             reports::insert(tx, &sale.hash, &report).await?;
             history.push(report);
         }
@@ -223,14 +232,14 @@ fn changes(sale: &Sale<'_>, folded: &FoldedSale, mut standing: Standing) -> Vec<
     for conversion in &folded.conversions {
         let identity = sale.identity(conversion);
         let before = standing.remove(&identity);
-        let stands = |it: &StandingConversion| !it.withdrawn && it.state == conversion.state;
-        if !before.as_ref().is_some_and(stands) {
+        if !before.as_ref().is_some_and(|it| it.is(conversion)) {
             let revision = Revision {
                 kind: conversion.kind,
                 kind_name: conversion.kind_name.clone(),
                 revision: before.map_or(1, |it| it.revision.saturating_add(1)),
                 status: conversion.state.status,
                 payout: conversion.state.payout,
+                refunds: conversion.refunds.clone(),
                 state_time: conversion.state_time,
                 withdrawn: false,
                 found_transaction: sale.found_transaction.clone(),
@@ -250,6 +259,7 @@ fn changes(sale: &Sale<'_>, folded: &FoldedSale, mut standing: Standing) -> Vec<
                 minor: 0,
                 ..it.state.payout
             },
+            refunds: Refunds::default(),
             state_time: it.state_time,
             withdrawn: true,
             found_transaction: sale.found_transaction.clone(),
@@ -310,7 +320,7 @@ async fn standing(tx: &mut Tx, sale: &Sale<'_>) -> Result<Standing, LedgerError>
     let lines = tx
         .ask(
             "SELECT c.identity, c.kind, c.kind_name, c.revision, c.status, c.payout_minor, c.currency, c.withdrawn, \
-             COALESCE(r.time, 0) FROM conversions c LEFT JOIN conversion_revisions r \
+             COALESCE(r.time, 0), c.refunded_minor, c.last_refund FROM conversions c LEFT JOIN conversion_revisions r \
              ON r.identity = c.identity AND r.revision = c.revision WHERE c.sale = $1",
             &[Value::Text(&sale.hash)],
         )
@@ -332,6 +342,10 @@ impl StandingConversion {
                 status: ConversionStatus::from_word(&status).ok_or(LedgerError::Foreign(status))?,
                 payout: money(line.number(5)?, &line.text(6)?),
             },
+            refunds: Refunds {
+                minor: line.number(9)?,
+                last: line.text(10)?,
+            },
             withdrawn: line.number(7)? != 0,
             state_time: Micros(line.number(8)?.cast_unsigned()),
         })
@@ -347,9 +361,11 @@ async fn revise(tx: &mut Tx, sale: &Sale<'_>, revised: &Revised) -> Result<(), L
     };
     tx.execute(
         "INSERT INTO conversions (identity, advertiser, click_id, kind, kind_name, transaction_id, sale, revision, \
-         status, payout_minor, currency, withdrawn) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+         status, payout_minor, currency, withdrawn, refunded_minor, last_refund) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
          ON CONFLICT (identity) DO UPDATE SET revision = excluded.revision, status = excluded.status, \
-         payout_minor = excluded.payout_minor, currency = excluded.currency, withdrawn = excluded.withdrawn",
+         payout_minor = excluded.payout_minor, currency = excluded.currency, withdrawn = excluded.withdrawn, \
+         refunded_minor = excluded.refunded_minor, last_refund = excluded.last_refund",
         &[
             Value::Text(identity),
             Value::Text(sale.advertiser),
@@ -363,6 +379,8 @@ async fn revise(tx: &mut Tx, sale: &Sale<'_>, revised: &Revised) -> Result<(), L
             Value::Number(revision.payout.minor),
             Value::Text(revision.payout.currency()),
             Value::Number(revision.withdrawn.into()),
+            Value::Number(revision.refunds.minor),
+            Value::Text(&revision.refunds.last),
         ],
     )
     .await?;

@@ -60,9 +60,11 @@ async fn advance(
     let changed = tx
         .execute(
             "INSERT INTO conversions (identity, advertiser, click_id, kind, kind_name, transaction_id, sale, \
-             revision, status, payout_minor, currency) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             revision, status, payout_minor, currency, refunded_minor, last_refund) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
              ON CONFLICT (identity) DO UPDATE SET revision = excluded.revision, status = excluded.status, \
-             payout_minor = excluded.payout_minor, currency = excluded.currency, withdrawn = 0 \
+             payout_minor = excluded.payout_minor, currency = excluded.currency, withdrawn = 0, \
+             refunded_minor = excluded.refunded_minor, last_refund = excluded.last_refund \
              WHERE conversions.revision < excluded.revision",
             &[
                 Value::Text(conversion),
@@ -76,6 +78,8 @@ async fn advance(
                 Value::Text(&known.status),
                 Value::Number(known.payout_minor),
                 Value::Text(&known.currency),
+                Value::Number(known.refunds.minor),
+                Value::Text(&known.refunds.last),
             ],
         )
         .await?;

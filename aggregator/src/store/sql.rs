@@ -19,7 +19,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each is applied once; one that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "store", include_str!("../../migrations/0001_store.sql")),
     (
         2,
@@ -46,6 +46,11 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
         7,
         "sales_of_clicks",
         include_str!("../../migrations/0007_sales_of_clicks.sql"),
+    ),
+    (
+        8,
+        "refunds",
+        include_str!("../../migrations/0008_refunds.sql"),
     ),
 ];
 

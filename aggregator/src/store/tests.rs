@@ -6,6 +6,7 @@ mod outbox;
 mod places;
 mod postgres;
 mod proofs;
+mod rebuilds;
 mod refunds;
 mod steady;
 

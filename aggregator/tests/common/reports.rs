@@ -67,6 +67,18 @@ pub fn conversion(transaction: &'static str, status: ConversionStatus) -> Event<
     })
 }
 
+/// A refund of a part of that conversion.
+pub fn refund(transaction: &'static str, minor: i64) -> Event<'static> {
+    let Event::Conversion(sale) = conversion(transaction, ConversionStatus::Chargeback) else {
+        unreachable!("it is one")
+    };
+    let payout = Money {
+        minor,
+        ..sale.payout
+    };
+    Event::Conversion(Conversion { payout, ..sale })
+}
+
 fn check(
     affiliate: &'static str,
     delivery: &'static str,

@@ -3,7 +3,7 @@
 //! Invariant: the result depends on the set of reports only, never on the order in which they arrive. No SQL here.
 
 use crate::currency;
-use crate::report::Placed;
+use crate::report::{Placed, Refunds};
 use tracking_events::{Conversion, ConversionKind, ConversionStatus, Micros, Money, Stated};
 
 /// A report dated further ahead of our clock than this, in microseconds, is sorted as if it were dated this far
@@ -20,6 +20,8 @@ pub(super) struct SaleReport {
     pub(super) statement: Statement,
     /// Names its signed request, if only the first report of that counts.
     pub(super) signature: Option<String>,
+    /// What refunds had taken back of an adopted conversion.
+    pub(super) refunds: Refunds,
 }
 
 /// What sorts the reports of a sale.
@@ -60,16 +62,14 @@ pub(super) struct FoldedConversion {
     pub(super) state: State,
     /// When the report was made that brought it into this state.
     pub(super) state_time: Micros,
-    /// How much of the amount that was reported refunds have taken back, in minor units.
-    refunded: i64,
-    /// The last refund: the same again is its repetition.
-    last_refund: Option<Statement>,
+    /// What refunds have taken back of the amount that was reported. The last one again is its repetition.
+    pub(super) refunds: Refunds,
 }
 
 /// What a report makes of a conversion.
 struct Change {
     state: State,
-    refunded: i64,
+    refunds: Refunds,
     /// What the report itself says.
     said: State,
 }
@@ -131,6 +131,7 @@ impl SaleReport {
                 stated: Stated(report.stated.0 & Stated::ALL.0),
             },
             signature,
+            refunds: Refunds::default(),
         }
     }
 
@@ -140,6 +141,7 @@ impl SaleReport {
         time: Micros,
         (kind, kind_name): (ConversionKind, &str),
         state: State,
+        refunds: Refunds,
     ) -> Self {
         Self {
             order: ReportOrder {
@@ -159,6 +161,7 @@ impl SaleReport {
                 stated: ADOPTED,
             },
             signature: None,
+            refunds,
         }
     }
 
@@ -211,15 +214,14 @@ impl FoldedSale {
                 kind_name: said.kind_name.clone(),
                 state,
                 state_time: report.order.time,
-                refunded: 0,
-                last_refund: None,
+                refunds: report.refunds.clone(),
             });
             return;
         };
         let conversion = &mut self.conversions[index];
         let before = conversion.state;
-        let change = conversion.change(said);
-        let fate = if change.state == before {
+        let change = conversion.change(report);
+        let fate = if change.state == before && change.refunds == conversion.refunds {
             Fate::Repeated
         } else if said.is_adopted() || before.status.may_become(said.status) {
             Fate::Applied
@@ -230,11 +232,8 @@ impl FoldedSale {
         };
         if fate == Fate::Applied {
             conversion.state = change.state;
-            conversion.refunded = change.refunded;
+            conversion.refunds = change.refunds;
             conversion.state_time = report.order.time;
-            if said.is_refund() {
-                conversion.last_refund = Some(said.clone());
-            }
             if said.stated.contains(Stated::KIND) && conversion.is_named_by(said) {
                 conversion.kind_name.clone_from(&said.kind_name);
             }
@@ -274,32 +273,38 @@ impl FoldedConversion {
     }
 
     /// What a report makes of it.
-    fn change(&self, said: &Statement) -> Change {
+    fn change(&self, report: &SaleReport) -> Change {
+        let said = &report.statement;
         let stated = said.state_after(Some(self.state));
-        let (state, refunded) = match said.status {
-            _ if said.is_adopted() => (stated, 0),
+        let (state, refunds) = match said.status {
+            _ if said.is_adopted() => (stated, report.refunds.clone()),
             ConversionStatus::Chargeback => self.taken_back(said, stated.payout),
             _ if said.stated.contains(Stated::PAYOUT) => self.corrected(stated),
-            _ => (stated, self.refunded),
+            _ => (stated, self.refunds.clone()),
         };
         Change {
             state,
-            refunded,
+            refunds,
             said: stated,
         }
     }
 
     /// A refund of a part leaves the rest as it stands; any other takes back all that is left.
-    fn taken_back(&self, said: &Statement, taken: Money) -> (State, i64) {
+    fn taken_back(&self, said: &Statement, taken: Money) -> (State, Refunds) {
         let State { status, payout } = self.state;
-        if status == said.status || self.last_refund.as_ref() == Some(said) {
-            return (self.state, self.refunded);
+        let mut refunds = self.refunds.clone();
+        if status == said.status || refunds.last == said.refund_text() {
+            return (self.state, refunds);
+        }
+        if said.is_refund() {
+            refunds.last = said.refund_text();
         }
         let is_comparable = said.is_refund() && taken.currency == payout.currency;
         if !is_comparable || taken.minor >= payout.minor {
             let status = said.status;
-            return (State { status, payout }, self.refunded);
+            return (State { status, payout }, refunds);
         }
+        refunds.minor = refunds.minor.saturating_add(taken.minor);
         let rest = Money {
             minor: payout.minor - taken.minor,
             ..payout
@@ -308,20 +313,22 @@ impl FoldedConversion {
             payout: rest,
             ..self.state
         };
-        (state, self.refunded.saturating_add(taken.minor))
+        (state, refunds)
     }
 
     /// Of an amount that is reported again, what was refunded stays taken back.
-    fn corrected(&self, stated: State) -> (State, i64) {
-        let is_comparable = stated.payout.currency == self.state.payout.currency;
-        let refunded = if is_comparable { self.refunded } else { 0 };
-        let rest = stated.payout.minor.saturating_sub(refunded);
+    fn corrected(&self, stated: State) -> (State, Refunds) {
+        let mut refunds = self.refunds.clone();
+        if stated.payout.currency != self.state.payout.currency {
+            refunds.minor = 0;
+        }
+        let rest = stated.payout.minor.saturating_sub(refunds.minor);
         let payout = Money {
             // Less than nothing only where it was reported so.
             minor: rest.max(stated.payout.minor.min(0)),
             ..stated.payout
         };
-        (State { payout, ..stated }, refunded)
+        (State { payout, ..stated }, refunds)
     }
 
     fn is_named_by(&self, said: &Statement) -> bool {
@@ -347,6 +354,14 @@ impl Statement {
         matches!(self.status, ConversionStatus::Chargeback)
             && self.stated.contains(Stated::PAYOUT)
             && self.payout.minor > 0
+    }
+
+    /// What tells a refund from others: all that it says. No other report has the text of a refund.
+    fn refund_text(&self) -> String {
+        let Money { minor, .. } = self.payout;
+        let (currency, kind) = (self.payout.currency(), self.kind.as_str());
+        let Stated(stated) = self.stated;
+        format!("{minor} {currency} {kind} {stated} {}", self.kind_name)
     }
 
     /// What the report says of a conversion that stood as `before`: what it did not state stays.
@@ -434,10 +449,11 @@ mod tests {
             },
             statement,
             signature: None,
+            refunds: Refunds::default(),
         }
     }
 
-    fn states(reports: &[SaleReport]) -> Vec<(ConversionKind, State, usize)> {
+    fn states(reports: &[SaleReport]) -> Vec<(ConversionKind, State, Refunds, usize)> {
         let folded = fold(reports);
         let of = |index| {
             let effects = folded.effects.iter();
@@ -445,7 +461,7 @@ mod tests {
         };
         let conversions = folded.conversions.iter().enumerate();
         conversions
-            .map(|(index, it)| (it.kind, it.state, of(index).min(1)))
+            .map(|(index, it)| (it.kind, it.state, it.refunds.clone(), of(index).min(1)))
             .collect()
     }
 

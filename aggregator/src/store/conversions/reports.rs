@@ -2,6 +2,7 @@
 
 use super::history::{ReportOrder, SaleReport, Statement};
 use super::money;
+use crate::report::Refunds;
 use crate::store::LedgerError;
 use crate::store::sql::{Line, Tx, Value};
 use tracking_events::{ConversionKind, ConversionStatus, Micros, Stated};
@@ -11,7 +12,7 @@ pub(super) async fn load(tx: &mut Tx, sale: &str) -> Result<Vec<SaleReport>, Led
     let lines = tx
         .ask(
             "SELECT event, time, node, journal, lane, seq, kind, kind_name, status, payout_minor, currency, stated, \
-             signature FROM conversion_reports WHERE sale = $1",
+             signature, refunded_minor, last_refund FROM conversion_reports WHERE sale = $1",
             &[Value::Text(sale)],
         )
         .await?;
@@ -40,6 +41,10 @@ fn read(line: &Line) -> Result<SaleReport, LedgerError> {
             stated: Stated(u8::try_from(line.number(11)?).unwrap_or(u8::MAX)),
         },
         signature: (!signature.is_empty()).then_some(signature),
+        refunds: Refunds {
+            minor: line.number(13)?,
+            last: line.text(14)?,
+        },
     })
 }
 
@@ -52,11 +57,12 @@ pub(super) async fn insert(
         order,
         statement,
         signature,
+        refunds,
     } = report;
     tx.execute(
         "INSERT INTO conversion_reports (event, sale, time, node, journal, lane, seq, kind, kind_name, status, \
-         payout_minor, currency, stated, signature) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         payout_minor, currency, stated, signature, refunded_minor, last_refund) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         &[
             Value::Text(&order.event),
             Value::Text(sale),
@@ -72,6 +78,8 @@ pub(super) async fn insert(
             Value::Text(statement.payout.currency()),
             Value::Number(statement.stated.0.into()),
             Value::Text(signature.as_deref().unwrap_or_default()),
+            Value::Number(refunds.minor),
+            Value::Text(&refunds.last),
         ],
     )
     .await?;

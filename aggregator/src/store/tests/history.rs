@@ -272,9 +272,9 @@ async fn endless_reports_of_a_sale_are_bounded() {
 
 /// A report of the property test; its place is its node's, in the order of time.
 #[derive(Debug, Clone)]
-struct Reported {
+pub(super) struct Reported {
     node: u16,
-    seconds: i64,
+    pub(super) seconds: i64,
     kind: ConversionKind,
     kind_name: &'static str,
     status: ConversionStatus,
@@ -283,7 +283,7 @@ struct Reported {
     stated: Stated,
 }
 
-fn reported() -> impl Strategy<Value = Reported> {
+pub(super) fn reported() -> impl Strategy<Value = Reported> {
     let kind = prop_oneof![
         3 => Just((ConversionKind::Sale, "")),
         2 => Just((ConversionKind::Lead, "signup")),
@@ -334,7 +334,7 @@ fn arrivals() -> impl Strategy<Value = (Vec<Reported>, Vec<Vec<usize>>)> {
 }
 
 impl Reported {
-    fn placed<'a>(&self, transaction: &'a str, seq: u64) -> Placed<'a> {
+    pub(super) fn placed<'a>(&self, transaction: &'a str, seq: u64) -> Placed<'a> {
         let event = of_kind(
             conversion(transaction, self.status, self.minor),
             self.kind,

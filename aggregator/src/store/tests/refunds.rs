@@ -24,18 +24,23 @@ fn update(transaction: &str, status: ConversionStatus) -> Event<'_> {
     })
 }
 
-fn sale(status: ConversionStatus, minor: i64) -> Event<'static> {
+pub(super) fn sale(status: ConversionStatus, minor: i64) -> Event<'static> {
     conversion("t", status, minor)
 }
 
-fn refund(minor: i64) -> Event<'static> {
+pub(super) fn refund(minor: i64) -> Event<'static> {
     edited(sale(Chargeback, minor), |it| {
         it.stated = Stated(Stated::STATUS.0 | Stated::PAYOUT.0);
     })
 }
 
+/// In another word than [`refund`].
+pub(super) fn other_refund(minor: i64) -> Event<'static> {
+    edited(refund(minor), |it| it.kind_name = "refunded")
+}
+
 /// The events one second after another.
-fn in_order(events: Vec<Event<'static>>) -> Vec<Event<'static>> {
+pub(super) fn in_order(events: Vec<Event<'static>>) -> Vec<Event<'static>> {
     let seconds = 1_750_000_000_u64..;
     let timed = events.into_iter().zip(seconds);
     timed

@@ -33,8 +33,7 @@ impl Fleet<'_> {
         let loss = losses[self.turn as usize % losses.len()];
         let analyst = self.analyst()?;
         let sales = self.sales.as_deref_mut().context("sales are simulated")?;
-        // A store made from ClickHouse does not know what partial refunds have taken back: `docs/operations.md`.
-        sales.begin(false);
+        sales.begin();
         sales.report(random)?;
         let mut toll = Toll {
             contradicted: sales.compare(&analyst)?,

@@ -167,8 +167,6 @@ pub(in crate::chaos) struct Sales {
     waiting: Vec<Vec<(String, Report)>>,
     /// Sales that further reports are about.
     open: Vec<(String, ClickId)>,
-    /// Whether refunds of these state an amount.
-    partial_refunds: bool,
     /// Before the next set of reports.
     time: u64,
     /// Numbers sales and reports.
@@ -188,15 +186,13 @@ impl Sales {
             shipped: BTreeMap::new(),
             waiting: vec![Vec::new(); NODES.len()],
             open: Vec::new(),
-            partial_refunds: true,
             time: Micros::now().0 - FIRST_BEFORE.as_micros() as u64,
             number: 0,
         })
     }
 
-    /// From now on reports are about new sales, of which refunds may take back a part.
-    pub(super) fn begin(&mut self, partial_refunds: bool) {
-        self.partial_refunds = partial_refunds;
+    /// From now on reports are about new sales.
+    pub(super) fn begin(&mut self) {
         self.open = (0..SALES_AT_ONCE).map(|_| self.sale()).collect();
     }
 
@@ -220,7 +216,6 @@ impl Sales {
             for _ in 0..=random.below(MAX_REPORTS) {
                 let minor = (random.below(2) == 0).then(|| random.below(100_000) as i64);
                 let status = Status::ALL[random.below(Status::ALL.len() as u64) as usize];
-                let states_amount = status != Status::Chargeback || self.partial_refunds;
                 self.number += 1;
                 accepted.push((
                     Report {
@@ -229,7 +224,7 @@ impl Sales {
                         node: NODES[random.below(NODES.len() as u64) as usize],
                         number: self.number,
                         status,
-                        minor: minor.filter(|_| states_amount),
+                        minor,
                     },
                     sale,
                 ));
@@ -384,7 +379,7 @@ impl Fleet<'_> {
     pub(super) fn report_late(&mut self, random: &mut Random) -> anyhow::Result<Toll> {
         let analyst = self.analyst()?;
         let sales = self.sales.as_deref_mut().context("sales are simulated")?;
-        sales.begin(true);
+        sales.begin();
         sales.accept(random)?;
         let first = random.below(NODES.len() as u64) as usize;
         let mut toll = Toll::default();
