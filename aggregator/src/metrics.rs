@@ -1,6 +1,6 @@
 //! Every number the aggregator shows, with its name and unit.
 
-use crate::sink::QUARANTINE_REASONS;
+use crate::sink::{QUARANTINE_REASONS, REPORT_TABLES};
 use event_shipping::{LaneKey, LaneState, RefuseCode};
 use prometheus::core::Collector;
 use prometheus::{
@@ -134,10 +134,11 @@ impl Metrics {
                 "aggregator_batch_bytes_total",
                 "Compressed bytes of batches accepted.",
             )?,
-            rows: make.counters(
+            rows: make.counters_of(
                 "aggregator_rows_total",
                 "Rows that ClickHouse took, by table.",
-                &["table"],
+                "table",
+                ["clicks", "impressions"].into_iter().chain(REPORT_TABLES),
             )?,
             blocks: make.counter("aggregator_blocks_total", "Blocks that ClickHouse took.")?,
             insert_retries: make.counter(

@@ -17,6 +17,7 @@ pub use columns::Columns;
 pub use connection::ClickHouse;
 pub use database::{Database, SinkError, Tables};
 pub(crate) use decode::QUARANTINE_REASONS;
+pub(crate) use history::REPORT_TABLES;
 #[doc(hidden)]
 pub use measured::DecodedClicks;
 pub(crate) use prepared::{Prepared, Preparer};

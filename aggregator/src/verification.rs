@@ -84,10 +84,11 @@ impl Verification {
                 evidence,
                 waiting_since: None,
             }),
-            unproven: Maker(registry).counters(
+            unproven: Maker(registry).counters_of(
                 "aggregator_reports_unproven_total",
-                "Reports that were set aside because they could not be verified, by node and reason.",
-                &["node", "reason"],
+                "Reports that were set aside because they could not be verified, by reason.",
+                "reason",
+                UnprovenReason::ALL.iter().map(|reason| reason.name()),
             )?,
             reloads: Maker(registry).counters_of(
                 "aggregator_reports_reloads_total",
@@ -146,8 +147,7 @@ impl Verification {
                 reports,
                 "reports of an edge were set aside: they could not be verified"
             );
-            let labels = [&node.to_string(), reason];
-            self.unproven.with_label_values(&labels).inc_by(*reports);
+            self.unproven.with_label_values(&[reason]).inc_by(*reports);
         }
     }
 

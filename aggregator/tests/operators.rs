@@ -93,6 +93,8 @@ async fn series_to_alert_on_exist_from_the_start() {
         "aggregator_files_set_aside_total 0",
         "aggregator_insert_retries_total 0",
         "aggregator_store_up ",
+        "aggregator_rows_total{table=\"clicks\"} 0",
+        "aggregator_rows_total{table=\"rejections\"} 0",
     ] {
         assert!(
             text.contains(&format!("\n{series}")),

@@ -36,6 +36,7 @@ const MARKS: [(Flags, &str); 12] = [
 /// Files that are read again while the node runs, and how that ends.
 const RELOADED: [&str; 7] = [
     "advertisers",
+    "agents",
     "certificates",
     "functions",
     "geo",
@@ -69,7 +70,7 @@ const TRUST_CHANGES: [&str; 10] = [
 ];
 
 /// Why the shipper's connections end.
-const DISCONNECTS: [&str; 14] = [
+const DISCONNECTS: [&str; 13] = [
     "certificates",
     "connect",
     "connect_timeout",
@@ -79,7 +80,6 @@ const DISCONNECTS: [&str; 14] = [
     "refused",
     "resolve",
     "revoked",
-    "stopping",
     "superseded",
     "unsound",
     "welcome_timeout",

@@ -31,7 +31,7 @@ const CHECKS: &str = "SELECT provider, delivery, affiliate, status, tier, \
      FROM kyc_events WHERE outcome != 'repeat'";
 
 /// Tables with a row for each evaluated report.
-const REPORT_TABLES: [&str; 4] = [
+pub(crate) const REPORT_TABLES: [&str; 4] = [
     "conversions",
     "conversion_repeats",
     "kyc_events",

@@ -24,8 +24,8 @@ macro_rules! reasons {
         }
 
         impl UnprovenReason {
-            #[cfg(test)]
-            const ALL: &[Self] = &[$(Self::$variant,)*];
+            /// All of them.
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// Its name in metrics and tables.
             pub(crate) const fn name(self) -> &'static str {

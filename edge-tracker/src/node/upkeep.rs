@@ -6,6 +6,7 @@ use crate::metrics::Metrics;
 use crate::server::backlog;
 use crate::settings::LinksSettings;
 use crate::shipper::Progress;
+use crate::visitor::geo::Refreshed;
 use crate::{links, secrets};
 use daemon::files::Version;
 use event_journal::Stats;
@@ -112,8 +113,12 @@ impl Upkeep {
 
     async fn refresh_geo(&self) {
         let shared = self.shared.clone();
-        if let Ok(reloaded @ 1..) = spawn_blocking(move || shared.geo.refresh()).await {
-            self.count_reload("geo", "loaded", reloaded as u64);
+        match spawn_blocking(move || shared.geo.refresh()).await {
+            Ok(Refreshed { loaded, refused }) => {
+                self.count_reload("geo", "loaded", loaded as u64);
+                self.count_reload("geo", "refused", refused as u64);
+            }
+            Err(error) => tracing::error!(%error, "reading the geo files failed"),
         }
     }
 

@@ -101,6 +101,15 @@ impl Place {
     }
 }
 
+/// How many changed files were taken up, and how many refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refreshed {
+    /// In use from now on.
+    pub loaded: usize,
+    /// Of these the last good ones stay.
+    pub refused: usize,
+}
+
 /// Reads the files of `settings`; says of each whether it can be used.
 #[must_use]
 pub fn check(settings: &GeoSettings) -> Vec<Result<String, String>> {
@@ -156,16 +165,19 @@ impl Geo {
         place
     }
 
-    /// Takes up files that were replaced, and says how many. To be called every few seconds from
-    /// a thread that may block; costs a `stat` per file when nothing changed.
+    /// Takes up files that were replaced. To be called every few seconds from a thread that may
+    /// block; costs a `stat` per file when nothing changed.
     ///
     /// A bad new file is refused with one warning and the old one stays in use.
-    pub fn refresh(&self) -> usize {
-        self.country
-            .iter()
-            .chain(&self.asn)
-            .filter(|database| database.refresh())
-            .count()
+    #[must_use]
+    pub fn refresh(&self) -> Refreshed {
+        let databases = self.country.iter().chain(&self.asn);
+        let outcomes: Vec<bool> = databases.filter_map(Database::refresh).collect();
+        let loaded = outcomes.iter().filter(|is_loaded| **is_loaded).count();
+        Refreshed {
+            loaded,
+            refused: outcomes.len() - loaded,
+        }
     }
 
     /// When the loaded files were built: country or city file, then autonomous systems, in seconds

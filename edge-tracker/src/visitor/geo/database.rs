@@ -130,14 +130,14 @@ impl Database {
         )
     }
 
-    /// Whether a replaced file was taken up.
-    pub(super) fn refresh(&self) -> bool {
+    /// Whether a replaced file was taken up; none if nothing changed.
+    pub(super) fn refresh(&self) -> Option<bool> {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let present = fs::metadata(&self.path).ok().as_ref().map(Stamp::of);
         if present == *tried {
-            return false;
+            return None;
         }
-        match self.load(&mut tried) {
+        Some(match self.load(&mut tried) {
             Ok(()) => {
                 tracing::info!(path = %self.path.display(), "took up a new geo file");
                 true
@@ -146,7 +146,7 @@ impl Database {
                 tracing::warn!(%refusal, "a new geo file is refused, the last good one stays");
                 false
             }
-        }
+        })
     }
 
     /// When the loaded file was built, in seconds since 1970.
