@@ -34,7 +34,7 @@ const MARKS: [(Flags, &str); 12] = [
 ];
 
 /// Files that are read again while the node runs, and how that ends.
-const RELOADED: [&str; 7] = [
+const RELOADED: [&str; 8] = [
     "advertisers",
     "agents",
     "certificates",

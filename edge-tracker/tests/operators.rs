@@ -190,6 +190,30 @@ fn wrong_advertisers_are_rejected_with_line_and_reason() {
 }
 
 #[test]
+fn check_names_a_mistake_of_each_advertiser() {
+    let directory = Directory::new();
+    let doge = SOUND.replace("USD", "DOGE");
+    let text = format!(
+        "[unclosed]\nauth = [\n[unknown]\n{doge}[valueless]\ndialect = \n[sound]\n{SOUND}[misspelt]\ndialekt = 1\n"
+    );
+    directory.write("advertisers.toml", &text);
+    let said = directory.mistakes();
+    let lines: Vec<&str> = said
+        .split("advertisers.toml:")
+        .skip(1)
+        .filter_map(|it| it.split(':').next())
+        .collect();
+    let line_of = |part: &str| text[..text.find(part).expect(part)].lines().count() + 1;
+    let expected = [
+        2,
+        line_of("currency = \"DOGE\""),
+        line_of("dialect = \n"),
+        line_of("dialekt"),
+    ];
+    assert_eq!(lines, expected.map(|it| it.to_string()), "{said}");
+}
+
+#[test]
 fn wrong_webhook_variables_are_rejected_with_line() {
     let wrong = [
         (

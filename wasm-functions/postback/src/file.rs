@@ -1,6 +1,8 @@
 //! `advertisers.toml`: one table for each advertiser, as the entries of the key-value store that the function
 //! finds them in. Edge and aggregator read it; a component never does.
 
+mod sections;
+
 use crate::advertiser::Advertiser;
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
@@ -33,16 +35,9 @@ impl fmt::Debug for Mistake {
 /// # Errors
 /// Everything that is wrong in the text, by place.
 pub fn entries(text: &str) -> Result<BTreeMap<String, Vec<u8>>, Vec<Mistake>> {
-    let (file, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        let place = 0..0;
-        return Err(errors
-            .iter()
-            .map(|error| of_parser(error, &place))
-            .collect());
-    }
+    let (mut mistakes, text) = sections::without_slips(text);
+    let (file, _) = DeTable::parse_recoverable(&text);
     let mut entries = BTreeMap::new();
-    let mut mistakes = Vec::new();
     for (name, value) in file.get_ref() {
         mistakes.extend(mistakes_of(&name.span(), value));
         let added = add(&mut entries, name.get_ref(), value);
@@ -212,6 +207,45 @@ mod tests {
         );
         let lines: Vec<usize> = mistakes(&text).into_iter().map(|(line, _)| line).collect();
         assert_eq!(lines, [4, 5, 7]);
+    }
+
+    #[test]
+    fn slip_in_one_table_hides_no_other_mistake() {
+        let doge = format!("{SOUND}currency = \"DOGE\"\n");
+        for (text, expected) in [
+            // A value that is missing, an array and a text that are not closed, a header that is not.
+            (
+                format!(
+                    "[a]\ndialect = \n[b]\n{doge}[c]\nauth = [\n[d]\nanswer = \"ü\n[e\n{SOUND}[f]\n{SOUND}"
+                ),
+                &[2, 6, 8, 10, 11][..],
+            ),
+            // What belongs to the table is not missed, and not judged without it.
+            (
+                format!("[a]\ndialect = \n[b]\n{doge}[a.max_payout]\nUSD = \"1\"\n"),
+                &[2, 6],
+            ),
+            (
+                format!("[a]\n{doge}[a.max_payout]\nUSD = \n[b]\n{doge}"),
+                &[6, 10],
+            ),
+            // Only the whole text shows it.
+            (
+                format!("[a]\n{SOUND}[b]\n{doge}[a]\n{SOUND}[c]\nauth = 1\n"),
+                &[7, 8, 12],
+            ),
+            (format!("dialect = \n[b]\n{doge}"), &[1, 5]),
+        ] {
+            let found = mistakes(&text);
+            let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+            assert_eq!(lines, expected, "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn endless_slips_are_bounded() {
+        let text: String = (0..100_000).map(|it| format!("[{it}]\n=\n")).collect();
+        assert_eq!(mistakes(&text).len(), 64);
     }
 
     #[test]
