@@ -3,14 +3,11 @@
 use std::process::Command;
 
 use crate::step::{cargo, on_path, run, step};
-use crate::{functions, fuzz, mutants, tidy};
+use crate::{functions, fuzz, tidy};
 
 /// Runs every check; the first failure ends it.
 pub(crate) fn run_all() -> anyhow::Result<()> {
     step("house rules", || tidy::check(&crate::root()))?;
-    step("mutants find their places", || {
-        mutants::read(&crate::root()).map(drop)
-    })?;
     step("format", || {
         run(&mut cargo(["fmt", "--all", "--check"]))?;
         // Outside of the workspace, since it needs another compiler; what it runs is inside.

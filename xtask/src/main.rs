@@ -72,7 +72,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Break the durability code in each known way, in a copy, and see that the tests notice.
+    /// Break the durability code in many ways, one at a time and in a copy, and report which no test notices.
     Mutants(mutants::Options),
     /// Measure, and say what does not keep to its budget.
     Bench {

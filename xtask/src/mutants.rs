@@ -1,246 +1,125 @@
-//! Breaks the durability code in every way that `mutants.toml` lists, one at a time and in a copy, and
-//! sees to it that the tests notice.
+//! Runs cargo-mutants over the durability code. `.cargo/mutants.toml` names what is left out, and why.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Context as _, bail, ensure};
-use serde::Deserialize;
+use anyhow::{Context as _, ensure};
 
-use crate::step::{cargo, run, step};
+use crate::step::{cargo, on_path, run, step};
+use crate::target_dir;
 
-const LIST: &str = "xtask/mutants.toml";
-/// A test that a mutant keeps from ending is stopped after so long.
-const LONGEST: Duration = Duration::from_secs(300);
+/// A part of the durability code with the tests that must notice each mutant.
+struct Part {
+    name: &'static str,
+    /// Arguments of `cargo mutants` that select the code.
+    code: &'static [&'static str],
+    /// Arguments of `cargo test`. None runs every test of the mutated package.
+    tests: &'static [&'static str],
+}
+
+const PARTS: [Part; 4] = [
+    Part {
+        name: "journal",
+        code: &["--package=storage", "--package=event-journal"],
+        tests: &[],
+    },
+    Part {
+        name: "shipping",
+        code: &["--package=event-shipping"],
+        tests: &[],
+    },
+    Part {
+        name: "blocks",
+        code: &["--package=aggregator", "--file=aggregator/src/blocks/**"],
+        tests: &["--lib"],
+    },
+    Part {
+        name: "store",
+        code: &["--package=aggregator", "--file=aggregator/src/store/**"],
+        tests: &["--lib"],
+    },
+];
 
 /// Which mutants to try.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only those whose name contains one of these.
-    names: Vec<String>,
-    /// Only say which there are.
+    /// Parts of the code; without any, all of them, which takes hours.
+    #[arg(value_parser = PARTS.map(|part| part.name))]
+    parts: Vec<String>,
+    /// Only mutants in lines that differ from this git revision, such as origin/main.
+    #[arg(long, value_name = "REVISION")]
+    in_diff: Option<String>,
+    /// Only a share of the mutants: 0/8 is the first of eight.
+    #[arg(long, value_name = "K/N")]
+    shard: Option<String>,
+    /// Leave out mutants that an earlier run caught.
+    #[arg(long)]
+    iterate: bool,
+    /// List the mutants and try none.
     #[arg(long)]
     list: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct List {
-    mutant: Vec<Mutant>,
-}
-
-/// One way to break the code.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Mutant {
-    /// What is broken.
-    name: String,
-    /// Where.
-    file: PathBuf,
-    /// What stands there, once.
-    find: String,
-    /// What stands there instead.
-    replace: String,
-    /// Arguments of `cargo test`, tried in order until one notices.
-    tests: Vec<String>,
-}
-
-enum Outcome {
-    /// Noticed, by this test.
-    Caught(String),
-    Survived,
-    /// It does not even compile, so nothing is proved.
-    Uncompilable,
-}
-
-/// Tries the mutants that `options` name.
+/// Tries the mutants that `options` select. Reports are in `target/mutants/PART/mutants.out`.
 pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
-    let mutants = read(&crate::root())?;
-    let wanted = |mutant: &&Mutant| {
-        let names = &options.names;
-        names.is_empty() || names.iter().any(|name| mutant.name.contains(name.as_str()))
+    if !on_path("cargo-mutants") {
+        step(
+            "install cargo-mutants: it breaks the code in many ways, one at a time (some minutes, once)",
+            || run(&mut cargo(["install", "--locked", "cargo-mutants"])),
+        )?;
+    }
+    let changes = options.in_diff.as_deref().map(changes_since).transpose()?;
+    let is_wanted = |part: &&Part| {
+        options.parts.is_empty() || options.parts.iter().any(|name| name == part.name)
     };
-    let mutants: Vec<&Mutant> = mutants.iter().filter(wanted).collect();
-    ensure!(!mutants.is_empty(), "no mutant has such a name; see --list");
-    if options.list {
+    for part in PARTS.iter().filter(is_wanted) {
+        let mut mutants = part.command(options);
+        if let Some(changes) = &changes {
+            mutants.arg("--in-diff").arg(changes);
+        }
+        if !part.tests.is_empty() && !options.list {
+            mutants.arg("--").args(part.tests);
+        }
+        step(&format!("mutants of {}", part.name), || run(&mut mutants))?;
+    }
+    Ok(())
+}
+
+impl Part {
+    fn command(&self, options: &Options) -> Command {
+        let mut mutants = cargo(["mutants"]);
+        mutants.args(self.code);
+        if options.list {
+            mutants.arg("--list");
+            return mutants;
+        }
+        mutants.arg("--output").arg(self.output());
+        mutants.args(options.iterate.then_some("--iterate"));
+        if let Some(shard) = &options.shard {
+            mutants.arg("--shard").arg(shard);
+        }
         mutants
-            .iter()
-            .for_each(|it| println!("{:<60} {}", it.name, it.file.display()));
-        return Ok(());
     }
-    let tree = copy()?;
-    step("the tests hold without a mutant", || sound(&tree, &mutants))?;
-    let width = mutants.iter().map(|it| it.name.len()).max().unwrap_or(0);
-    let mut left = Vec::new();
-    for mutant in &mutants {
-        let start = Instant::now();
-        let outcome = mutant.try_in(&tree)?;
-        let said = match &outcome {
-            Outcome::Caught(by) => format!("caught by {by}"),
-            Outcome::Survived => "SURVIVED".to_owned(),
-            Outcome::Uncompilable => "DOES NOT COMPILE".to_owned(),
-        };
-        println!(
-            "{:<width$}  {:>5.0} s  {said}",
-            mutant.name,
-            start.elapsed().as_secs_f64()
-        );
-        if !matches!(outcome, Outcome::Caught(_)) {
-            left.push(mutant.name.as_str());
-        }
+
+    fn output(&self) -> PathBuf {
+        target_dir().join("mutants").join(self.name)
     }
-    if !left.is_empty() {
-        bail!(
-            "{} of {} were not caught: {}",
-            left.len(),
-            mutants.len(),
-            left.join("; ")
-        );
-    }
-    println!("All {} mutants were caught.", mutants.len());
-    Ok(())
 }
 
-/// The list; each mutant finds its place once.
-pub(crate) fn read(root: &Path) -> anyhow::Result<Vec<Mutant>> {
-    let text = fs::read_to_string(root.join(LIST)).context(LIST)?;
-    let list: List = toml::from_str(&text).context(LIST)?;
-    for mutant in &list.mutant {
-        let text = fs::read_to_string(root.join(&mutant.file))
-            .with_context(|| format!("{LIST}: {}", mutant.file.display()))?;
-        let places = text.matches(&mutant.find).count();
-        ensure!(
-            places == 1,
-            "{LIST}: \"{}\" finds its place in {} {places} times instead of once; bring it up to date",
-            mutant.name,
-            mutant.file.display()
-        );
-    }
-    Ok(list.mutant)
-}
-
-/// What git knows of, as it lies there, in a folder of its own.
-fn copy() -> anyhow::Result<PathBuf> {
-    let (root, tree) = (crate::root(), crate::target_dir().join("mutants/tree"));
-    let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
-        .current_dir(&root)
-        .output()
-        .context("git is needed to know which files there are")?;
-    ensure!(listed.status.success(), "git ls-files failed");
-    let mut known = Vec::new();
-    for name in String::from_utf8(listed.stdout)?.split_terminator('\0') {
-        let (from, to) = (root.join(name), tree.join(name));
-        if !from.is_file() {
-            continue;
-        }
-        let bytes = fs::read(&from)?;
-        // Untouched files are not built again.
-        if fs::read(&to).is_ok_and(|before| before == bytes) {
-            known.push(to);
-            continue;
-        }
-        fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
-        fs::write(&to, bytes)?;
-        known.push(to);
-    }
-    remove_others(&tree, &known)?;
-    Ok(tree)
-}
-
-fn remove_others(folder: &Path, known: &[PathBuf]) -> anyhow::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            remove_others(&path, known)?;
-        } else if !known.contains(&path) {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
-}
-
-fn test(tree: &Path, arguments: &str) -> Command {
-    let mut test = cargo(["test"]);
-    test.args(arguments.split(' ')).current_dir(tree).env(
-        "CARGO_TARGET_DIR",
-        crate::target_dir().join("mutants/target"),
+/// The difference between `revision` and the files as they are, as a file for cargo-mutants.
+fn changes_since(revision: &str) -> anyhow::Result<PathBuf> {
+    let mut diff = Command::new("git");
+    diff.args(["diff", revision]).current_dir(crate::root());
+    let diff = diff.output().context("git is needed for --in-diff")?;
+    ensure!(
+        diff.status.success(),
+        "git diff {revision} failed: {}",
+        String::from_utf8_lossy(&diff.stderr).trim()
     );
-    test
-}
-
-fn sound(tree: &Path, mutants: &[&Mutant]) -> anyhow::Result<()> {
-    let mut tests: Vec<&String> = mutants.iter().flat_map(|it| &it.tests).collect();
-    tests.sort();
-    tests.dedup();
-    tests
-        .into_iter()
-        .try_for_each(|arguments| run(&mut test(tree, arguments)))
-}
-
-impl Mutant {
-    fn try_in(&self, tree: &Path) -> anyhow::Result<Outcome> {
-        let path = tree.join(&self.file);
-        let text = fs::read_to_string(&path)?;
-        fs::write(&path, text.replacen(&self.find, &self.replace, 1))?;
-        let outcome = self.outcome(tree);
-        fs::write(&path, text)?;
-        outcome
-    }
-
-    fn outcome(&self, tree: &Path) -> anyhow::Result<Outcome> {
-        for arguments in &self.tests {
-            let (build, _) = arguments.split_once(" -- ").unwrap_or((arguments, ""));
-            let mut built = test(tree, build);
-            let built = built
-                .arg("--no-run")
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            if !built.status()?.success() {
-                return Ok(Outcome::Uncompilable);
-            }
-            if let Some(by) = failing(&mut test(tree, arguments))? {
-                return Ok(Outcome::Caught(by));
-            }
-        }
-        Ok(Outcome::Survived)
-    }
-}
-
-/// The first test that fails or does not end, if one does.
-fn failing(test: &mut Command) -> anyhow::Result<Option<String>> {
-    let limited = format!("{}s", LONGEST.as_secs());
-    let mut command = Command::new("timeout");
-    command
-        .arg(limited)
-        .arg(test.get_program())
-        .args(test.get_args());
-    for (name, value) in test.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    if let Some(folder) = test.get_current_dir() {
-        command.current_dir(folder);
-    }
-    let done = command.env("RUST_BACKTRACE", "0").output()?;
-    if done.status.success() {
-        return Ok(None);
-    }
-    let said = String::from_utf8_lossy(&done.stdout);
-    let failed = said
-        .lines()
-        .find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-    Ok(Some(
-        failed.unwrap_or("a test that does not end").to_owned(),
-    ))
+    let directory = target_dir().join("mutants");
+    fs::create_dir_all(&directory)?;
+    let path = directory.join("changes.diff");
+    fs::write(&path, diff.stdout)?;
+    Ok(path)
 }
