@@ -1,0 +1,72 @@
+//! What documents name must exist: tests, metrics, settings, columns.
+
+use std::collections::BTreeSet;
+
+use super::{Fault, Text};
+
+/// Names that others gave: settings of ClickHouse.
+const FOREIGN: [&str; 3] = [
+    "materialize_skip_indexes_on_insert",
+    "merge_selector_base",
+    "optimize_on_insert",
+];
+
+/// Names in documents that no source has.
+pub(super) fn faults(texts: &[Text]) -> Vec<Fault> {
+    let is_source = |text: &&Text| !text.has_extension("md") && !text.path.ends_with(file!());
+    let end = |c: char| !c.is_alphanumeric() && c != '_';
+    let sources = texts.iter().filter(is_source);
+    let known: BTreeSet<&str> = sources.flat_map(|it| it.text.split(end)).collect();
+    let mut faults = Vec::new();
+    for document in texts.iter().filter(|it| it.has_extension("md")) {
+        for (number, line) in document.text.lines().enumerate() {
+            for name in
+                names(line).filter(|name| !FOREIGN.contains(name) && !is_known(name, &known))
+            {
+                let message = format!("`{name}` is in no source; correct the name or the document");
+                faults.push(document.fault(number + 1, message));
+            }
+        }
+    }
+    faults
+}
+
+/// Names in code spans that are unlikely to be anything else: three words and more, with underscores between.
+fn names(line: &str) -> impl Iterator<Item = &str> {
+    let spans = line.split('`').skip(1).step_by(2);
+    let names = spans.map(|span| span.split(['{', '(']).next().unwrap_or(span));
+    names.filter(|name| {
+        name.split('_').count() >= 3
+            && name.split('_').all(|word| !word.is_empty())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    })
+}
+
+/// Histograms and summaries have more series than their name.
+fn is_known(name: &str, known: &BTreeSet<&str>) -> bool {
+    let family = ["_count", "_sum", "_bucket"];
+    let mut families = family.iter().filter_map(|suffix| name.strip_suffix(suffix));
+    known.contains(name) || families.any(|name| known.contains(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_without_a_source_is_found() {
+        let text = |path: &str, text: &str| Text {
+            path: path.into(),
+            text: text.to_owned(),
+        };
+        let source = text("a/src/lib.rs", "fn clicks_are_counted_once() {}");
+        let names = "`clicks_are_counted_once`, `a_b`, `no_such_test_here`, `clicks_are_counted_once{a=\"b\"}`";
+        let found = faults(&[source, text("docs/a.md", names)]);
+        let expected =
+            "docs/a.md:1: `no_such_test_here` is in no source; correct the name or the document";
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].to_string(), expected);
+    }
+}

@@ -1,0 +1,49 @@
+//! Words that this project does not use, with the field's word for each.
+
+use super::{Fault, Text};
+
+const WORDS: [(&str, &str); 6] = [
+    ("alike", "identically"),
+    ("amid", "during"),
+    ("anew", "again"),
+    ("folder", "directory"),
+    ("nobody", "a concrete noun: no client, no operator, …"),
+    ("whoever", "a concrete noun: the client, the sender, …"),
+];
+
+/// Where the words stand, and what to write instead.
+pub(super) fn faults(text: &Text) -> Vec<Fault> {
+    // This list is the only place for them.
+    if text.path.ends_with(file!()) {
+        return Vec::new();
+    }
+    let mut faults = Vec::new();
+    for (number, line) in text.text.lines().enumerate() {
+        let lower = line.to_lowercase();
+        for word in lower.split(|c: char| !c.is_alphanumeric() && c != '_') {
+            if let Some((word, instead)) = WORDS.iter().find(|(listed, _)| *listed == word) {
+                faults.push(text.fault(number + 1, format!("{word}; write {instead}")));
+            }
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_word_is_found_with_its_line() {
+        let word = WORDS[3].0;
+        let text = |text: String| Text {
+            path: "docs/a.md".into(),
+            text,
+        };
+        let found = faults(&text(format!("one\nA {word}'s name\n")));
+        assert_eq!(found.len(), 1);
+        let expected = format!("docs/a.md:2: {word}; write directory");
+        assert_eq!(found[0].to_string(), expected);
+        assert!(faults(&text(format!("{word}_name"))).is_empty());
+    }
+}
