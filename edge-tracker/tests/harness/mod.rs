@@ -1,6 +1,7 @@
 //! A real edge process for tests, and a client that sends exactly the bytes it is told.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod directory;
 pub mod faketime;
 pub mod fleet;
 pub mod journal;

@@ -1,0 +1,94 @@
+//! An edge's directory of settings in which every path is relative, and files that are replaced while it runs.
+
+use super::{Edge, LINKS};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The entry of an advertiser.
+pub const SOUND: &str = "links = \"any\"\ndialect = \"generic\"\ncurrency = \"USD\"\n\
+     auth = [{ secret_path = \"0123456789abcdef\" }]\n";
+pub const KYC: &str = "kyc_keys = \"a key of some length\"\n";
+
+/// A directory of settings in which every path is relative.
+pub struct Directory(pub tempfile::TempDir);
+
+impl Directory {
+    pub fn new() -> Self {
+        let this = Self(tempfile::tempdir().expect("a directory"));
+        this.write("links.toml", LINKS);
+        this.write("advertisers.toml", &format!("[acme]\n{SOUND}"));
+        this.write("variables.toml", KYC);
+        let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions");
+        let manifest = std::fs::read_to_string(deployed.join("spin.toml")).expect("read");
+        let sources = format!("source = \"{}/", deployed.display());
+        this.write("spin.toml", &manifest.replace("source = \"", &sources));
+        // One edge compiles the functions for all.
+        let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions");
+        std::fs::create_dir_all(&compiled).expect("made");
+        std::fs::create_dir_all(this.at("data")).expect("made");
+        std::os::unix::fs::symlink(compiled, this.at("data/compiled-functions")).expect("linked");
+        this.write("edge.toml", &settings(""));
+        this
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Puts a file there in one step, readable by its owner only.
+    pub fn write(&self, name: &str, text: &str) {
+        let aside = self.at("aside");
+        std::fs::write(&aside, text).expect("written");
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&aside, mode).expect("settable");
+        std::fs::rename(aside, self.at(name)).expect("renamed");
+    }
+
+    pub fn check(&self) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_edge-tracker"))
+            .args(["check", "--config"])
+            .arg(self.at("edge.toml"))
+            .output()
+            .expect("the program runs")
+    }
+
+    /// What `check` says is wrong.
+    pub fn mistakes(&self) -> String {
+        let output = self.check();
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(!output.status.success(), "{said}");
+        said
+    }
+
+    pub fn start(self) -> Edge {
+        Edge::from_settings(self.0)
+    }
+}
+
+/// Settings with more lines in `[http]`.
+pub fn settings(http: &str) -> String {
+    format!(
+        "node = 7\ndata_dir = \"data\"\nworkers = 1\nsecrets = \"secrets.toml\"\n\
+         [http]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nshed_lag = \"10s\"\n{http}\n\
+         [links]\nfile = \"links.toml\"\ncheck_every = \"20ms\"\n\
+         [journal]\nsegment_bytes = \"1MiB\"\n\
+         [tls]\ndir = \"tls\"\ndevelopment = true\n\
+         [aggregator]\naddress = \"127.0.0.1:1\"\n\
+         [functions]\nmanifest = \"spin.toml\"\nadvertisers = \"advertisers.toml\"\n\
+         variables = \"variables.toml\"\n"
+    )
+}
+
+/// Puts a file of a running edge there in one step.
+pub fn replace(edge: &Edge, name: &str, text: &str) {
+    let (aside, file) = (edge.dir.path().join("aside"), edge.dir.path().join(name));
+    std::fs::write(&aside, text).expect("written");
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&aside, mode).expect("settable");
+    std::fs::rename(aside, file).expect("renamed");
+}
+
+pub fn reloads(file: &str, outcome: &str) -> String {
+    format!("file=\"{file}\",outcome=\"{outcome}\"")
+}

@@ -1,0 +1,70 @@
+//! Metrics that operators alert on.
+#![allow(missing_docs)]
+
+mod harness;
+
+use harness::directory::{Directory, reloads, replace, settings};
+
+#[test]
+fn series_to_alert_on_exist_from_the_start() {
+    let edge = Directory::new().start();
+    let (_, text) = edge.admin_page("/metrics");
+    for series in [
+        "build_info{program=\"edge-tracker\",version=",
+        "process_cpu_seconds_total ",
+        "process_start_time_seconds ",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+        "process_max_fds ",
+        "edge_reloads_total{file=\"links\",outcome=\"refused\"} 0",
+        "edge_reloads_total{file=\"advertisers\",outcome=\"refused\"} 0",
+        "edge_reloads_total{file=\"certificates\",outcome=\"refused\"} 0",
+        "edge_reloads_total{file=\"agents\",outcome=\"refused\"} 0",
+        "edge_reloads_total{file=\"geo\",outcome=\"refused\"} 0",
+        "edge_lost_total{reason=\"spool_full\"} 0",
+        "edge_refused_total{reason=\"unknown_link\"} 0",
+        "edge_trust_changes_total{change=\"salt_refused\"} 0",
+        "edge_trust_changes_total{change=\"clock_stepped\"} 0",
+        "edge_aggregator_disconnects_total{reason=\"revoked\"} 0",
+        "edge_journal_disputes_total{reason=",
+        "edge_reports_total{kind=\"conversion\",outcome=\"not_durable\"} 0",
+        "edge_reports_total{kind=\"rejection\",outcome=\"too_slow\"} 0",
+        "edge_internal_api_connections 0",
+        "edge_reloads_total{file=\"internal_api_token\",outcome=\"refused\"} 0",
+        "edge_reports_total{kind=\"rejection\",outcome=\"counted\"} 0",
+        "edge_reports_total{kind=\"unknown\",outcome=\"unknown\"} 0",
+        "edge_rejections_total{outcome=\"not_logged\",reason=\"not_authentic\"} 0",
+        "function_errors_total{function=\"postback\",reason=\"function_trapped\"} 0",
+        "edge_level{of=\"filter_failed_saves\"} 0",
+        "edge_level{of=\"clock_wrong\"} 0",
+    ] {
+        assert!(
+            text.contains(&format!("\n{series}")),
+            "no {series} in {text}"
+        );
+    }
+    // What can never be counted has no series.
+    for series in [
+        "edge_aggregator_disconnects_total{reason=\"stopping\"}",
+        "edge_reports_total{kind=\"conversion\",outcome=\"counted\"}",
+        "edge_reports_total{kind=\"kyc_update\",outcome=\"counted\"}",
+    ] {
+        assert!(!text.contains(series), "{series} in {text}");
+    }
+}
+
+#[test]
+fn refused_geo_file_is_counted() {
+    let directory = Directory::new();
+    directory.write(
+        "edge.toml",
+        &(settings("") + "[geo]\ncountry = \"country.mmdb\"\n"),
+    );
+    let edge = directory.start();
+    replace(&edge, "country.mmdb", "<html>Too many requests</html>");
+    edge.await_metric("edge_reloads_total", &reloads("geo", "refused"), 1);
+    assert_eq!(
+        edge.metric("edge_reloads_total", &reloads("geo", "loaded")),
+        0
+    );
+}
