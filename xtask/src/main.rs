@@ -34,7 +34,7 @@ struct Arguments {
 enum Task {
     /// Fetch what this machine lacks: C compiler, npm, ClickHouse as a library, a country file.
     Setup,
-    /// Set up, build for release and run the whole pipeline on sample traffic.
+    /// Set up, build and run the whole pipeline on sample traffic.
     ///
     /// Arguments are passed on to `loadtest demo`: --exit, --kill, --replay FILE, --rate N, …
     Demo {
@@ -121,8 +121,8 @@ fn target_dir() -> PathBuf {
 fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
     setup::run_all()?;
     functions::build()?;
-    build_release()?;
-    let mut demo = Command::new(target_dir().join("release/loadtest"));
+    build_programs("demo", "build (the first time takes some minutes)")?;
+    let mut demo = Command::new(target_dir().join("demo/loadtest"));
     demo.arg("demo").args(setup::with_geo(args)?);
     // Replaces this process, so that Ctrl-C and the exit code are the demo's own.
     Err(demo.exec()).context("cannot start the demo")
@@ -149,21 +149,24 @@ fn hostile_reports(args: Vec<OsString>) -> anyhow::Result<()> {
 
 /// Every program, as it is deployed.
 fn build_release() -> anyhow::Result<()> {
-    step(
-        "build for release (the first time takes some minutes)",
-        || {
-            let mut build = cargo(["build", "--release"]);
-            for package in [
-                "edge-tracker",
-                "aggregator",
-                "clickhouse-embedded",
-                "loadtest",
-            ] {
-                build.args(["-p", package]);
-            }
-            run(&mut build)
-        },
-    )
+    let name = "build for release (the first time takes ten minutes and more)";
+    build_programs("release", name)
+}
+
+/// Every program that takes part in a demo or a trial.
+fn build_programs(profile: &str, name: &str) -> anyhow::Result<()> {
+    step(name, || {
+        let mut build = cargo(["build", "--profile", profile]);
+        for package in [
+            "edge-tracker",
+            "aggregator",
+            "clickhouse-embedded",
+            "loadtest",
+        ] {
+            build.args(["-p", package]);
+        }
+        run(&mut build)
+    })
 }
 
 fn test(args: Vec<OsString>) -> anyhow::Result<()> {
