@@ -26,7 +26,7 @@ pub enum DirectoryInUse {
 /// Takes the lock of `data_dir`, making the directory; it ends with the process at the latest.
 pub(crate) fn lock<S: Storage>(storage: &S, data_dir: &Path) -> Result<S::Lock, DirectoryInUse> {
     let path = data_dir.join(LOCK_FILE);
-    let taken = storage::create_dir(storage, data_dir).and_then(|()| storage.try_lock(&path));
+    let taken = storage::create_dir_all(storage, data_dir).and_then(|()| storage.try_lock(&path));
     match taken {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(DirectoryInUse::Locked(data_dir.into())),

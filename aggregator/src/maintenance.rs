@@ -227,7 +227,7 @@ fn named_files(settings: &Settings) -> Result<Vec<PathBuf>, MaintenanceError> {
 }
 
 fn make_dir(dir: &Path) -> Result<(), MaintenanceError> {
-    storage::create_dir(&storage::Disk, dir).map_err(|cause| MaintenanceError::File {
+    storage::create_dir_all(&storage::Disk, dir).map_err(|cause| MaintenanceError::File {
         path: dir.to_owned(),
         cause,
     })

@@ -369,7 +369,7 @@ impl<S: Storage> Pipeline<S> {
 
 /// Does what takes a while on a thread for that, unless nothing on `S` ever waits.
 async fn aside<S: Storage, T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
-    if S::WAITS {
+    if S::IS_BLOCKING {
         let done = spawn_blocking(act).await;
         done.expect("it does not panic and is not cancelled")
     } else {

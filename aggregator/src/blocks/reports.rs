@@ -63,7 +63,7 @@ impl<S: Storage> ReportFiles<S> {
     }
 
     fn recover(&self) -> io::Result<RecoveredReports> {
-        storage::create_dir(&self.storage, &self.dir)?;
+        storage::create_dir_all(&self.storage, &self.dir)?;
         // As for blocks: what is found is relied on, so a power cut must not take it any more.
         self.storage.sync_dir(&self.dir)?;
         let mut recovered = RecoveredReports::default();

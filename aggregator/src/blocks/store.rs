@@ -51,7 +51,7 @@ impl<S: Storage> Store<S> {
             path: dir.clone(),
             cause,
         };
-        storage::create_dir(&storage, &dir).map_err(failed)?;
+        storage::create_dir_all(&storage, &dir).map_err(failed)?;
         // A process that was killed between renaming and syncing left names that a power cut can still
         // take. What is found is relied on, so it must stay.
         storage.sync_dir(&dir).map_err(failed)?;

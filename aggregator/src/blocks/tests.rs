@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use storage::Disk;
-use storage::model::{Fault, Loss, Model};
+use storage::model::{Fault, Loss, ModelDisk};
 
 fn key(lane: u8) -> LaneKey {
     LaneKey {
@@ -250,31 +250,31 @@ fn equal_batches_in_another_block_get_another_token() {
 #[test]
 fn what_one_start_finds_the_next_finds_too_whatever_fails_between() {
     let data = Path::new("/data");
-    let open = |disk: &Model| Store::open(disk.clone(), data).expect("opens");
-    let tokens = |disk: &Model| -> Vec<String> {
+    let open = |disk: &ModelDisk| Store::open(disk.clone(), data).expect("opens");
+    let tokens = |disk: &ModelDisk| -> Vec<String> {
         let (_, recovered) = open(disk);
         let blocks = recovered.blocks.into_iter();
         blocks.map(|(token, _)| token).collect()
     };
     let mut found = [0, 0];
     for operation in 0.. {
-        let disk = Model::new(1);
+        let disk = ModelDisk::new(1);
         let (mut store, _) = open(&disk);
         let block = Block {
             number: store.next_number(),
             entries: vec![entry(0, 0, b"five events")],
         };
-        disk.fault_at(disk.operations() + operation, Fault::Stop);
+        disk.inject_fault_at(disk.operations() + operation, Fault::Stop);
         let written = store.write(&block);
         if let Ok(token) = &written {
-            let after = disk.cut_power(Loss::Everything);
+            let after = disk.after_power_loss(Loss::Everything);
             assert_eq!(tokens(&after), std::slice::from_ref(token));
         }
         // Killed there and started again, it relies on what it finds.
-        let again = disk.crash();
+        let again = disk.after_crash();
         let before = tokens(&again);
         assert_eq!(
-            tokens(&again.cut_power(Loss::Everything)),
+            tokens(&again.after_power_loss(Loss::Everything)),
             before,
             "operation {operation}"
         );

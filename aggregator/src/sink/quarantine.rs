@@ -41,7 +41,7 @@ impl<S: Storage> Quarantine<S> {
         if rejected.is_empty() {
             return Ok(());
         }
-        storage::create_dir(&self.storage, &self.dir)?;
+        storage::create_dir_all(&self.storage, &self.dir)?;
         if self.storage.list(&self.dir)?.len() >= MAX_FILES {
             tracing::error!(folder = %self.dir.display(), "the quarantine is full; look at it and empty it");
             return Ok(());

@@ -110,7 +110,7 @@ pub fn open_on<S: Storage>(storage: S, options: &Options) -> Result<Unkept<S>, O
     }
     let dir = &options.dir;
     let failed = |cause| io_error(dir, cause);
-    storage::create_dir(&storage, dir).map_err(failed)?;
+    storage::create_dir_all(&storage, dir).map_err(failed)?;
     let lock = Arc::new(spool::lock(&storage, dir)?);
     let journal = spool::identity(&storage, dir)?;
     let ids = JournalIds::load(storage.clone(), dir, journal).map_err(failed)?;
@@ -183,7 +183,7 @@ impl<S: Storage> Opening<'_, S> {
 
     fn lane(&self, number: u8, report: &mut Recovery) -> io::Result<OpenedLane<S>> {
         let dir = lane_dir(&self.options.dir, number);
-        storage::create_dir(&self.storage, &dir)?;
+        storage::create_dir_all(&self.storage, &dir)?;
         let checkpoint = Checkpoint::load(&self.storage, &dir)?;
         let mut found = LaneRecovery {
             lane: number,

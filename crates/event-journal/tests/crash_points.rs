@@ -125,10 +125,10 @@ fn run(machine: &mut Machine, script: &[Step]) {
 /// that are left to chance.
 fn losses(machine: &Machine) -> Vec<Loss> {
     let mut losses = vec![Loss::Nothing, Loss::Everything];
-    for part in 0..machine.disk.at_risk() {
+    for part in 0..machine.disk.unsynced_changes() {
         losses.extend([Loss::Only(part), Loss::AllBut(part)]);
     }
-    losses.extend((0..4).map(Loss::Chance));
+    losses.extend((0..4).map(Loss::Random));
     losses
 }
 
@@ -200,7 +200,7 @@ fn at_every_operation_a_crash_keeps_what_was_accepted_and_a_power_cut_what_was_d
             let name = format!("script {number} {script:?} stopped at operation {at}");
             cases.push((name, move || {
                 let mut machine = Machine::new(0, 1, SEGMENTS);
-                machine.disk.fault_at(at, Fault::Stop);
+                machine.disk.inject_fault_at(at, Fault::Stop);
                 run(&mut machine, &script);
                 every_end(&machine)
             }));
@@ -215,13 +215,13 @@ fn an_error_at_any_operation_costs_nothing_that_was_promised() {
     let mut cases = Vec::new();
     for (number, script) in scripts().into_iter().enumerate() {
         for at in 0..operations(&script) {
-            for fault in [Fault::Full, Fault::Broken] {
+            for fault in [Fault::NoSpace, Fault::IoError] {
                 let script = script.clone();
                 let name = format!("script {number} {script:?}, {fault:?} at operation {at}");
                 cases.push((name, move || {
                     let mut machine = Machine::new(at, 1, SEGMENTS);
                     machine.known.faulty = true;
-                    machine.disk.fault_at(at, fault);
+                    machine.disk.inject_fault_at(at, fault);
                     run(&mut machine, &script);
                     machine.check_counted();
                     every_end(&machine)

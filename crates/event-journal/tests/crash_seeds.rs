@@ -53,12 +53,12 @@ fn run(seed: u64, met: &Met) {
     let mut next_fault = 0;
     for _ in 0..STEPS_OF_A_SEED {
         if random.one_in(40) && machine.disk.operations() >= next_fault {
-            let fault = [Fault::Full, Fault::Broken, Fault::Stop][random.below(3) as usize];
+            let fault = [Fault::NoSpace, Fault::IoError, Fault::Stop][random.below(3) as usize];
             let at = machine.disk.operations() + random.below(30);
             if told {
                 println!("{fault:?} at operation {at}");
             }
-            machine.disk.fault_at(at, fault);
+            machine.disk.inject_fault_at(at, fault);
             // A disk that fails twice in a row can't even be noted to have failed.
             next_fault = at + 5;
             machine.known.faulty |= fault != Fault::Stop;
@@ -85,7 +85,7 @@ fn another(machine: &Machine, random: &mut Random, met: &Met) -> Machine {
             return machine.crashed();
         }
         3 => Loss::Everything,
-        _ => Loss::Chance(random.next()),
+        _ => Loss::Random(random.next()),
     };
     met.power_cuts.fetch_add(1, Ordering::Relaxed);
     machine.without_power(loss)

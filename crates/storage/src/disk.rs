@@ -1,6 +1,6 @@
-//! The real disk.
+//! The real disk: [`Storage`] on the operating system's file system, clock and random numbers.
 
-use crate::{File, Mapped, Storage};
+use crate::{File, MappedFile, Storage};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// The file system of this machine, whose clock and randomness are the system's too.
+/// This machine's file system, clock and random number generator.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
@@ -16,11 +16,11 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Storage for Disk {
     type File = fs::File;
-    type Map = Mapped;
+    type Map = MappedFile;
     type Lock = fs::File;
-    const WAITS: bool = true;
+    const IS_BLOCKING: bool = true;
 
-    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
         fs::create_dir(dir)
     }
 
@@ -57,8 +57,8 @@ impl Storage for Disk {
             .open(path)
     }
 
-    fn map(&self, file: &fs::File, len: usize) -> io::Result<Mapped> {
-        Mapped::new(file, len)
+    fn map(&self, file: &fs::File, len: usize) -> io::Result<MappedFile> {
+        MappedFile::new(file, len)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

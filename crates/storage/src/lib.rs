@@ -1,8 +1,8 @@
-//! Files as those need them who promise that nothing is lost: what survives a crash of the process,
-//! what survives a power cut, and a clock.
+//! File-system abstraction for crash-safe code: files, directories, locks and a clock.
 //!
-//! The trait, the real disk and the model of one belong here. What is in a file never does. The one
-//! unsafe block is in `map.rs`.
+//! It separates data that survives a process crash from data that survives a power loss. The trait,
+//! the real disk and a failing model disk belong here; file contents never do.
+//! Invariant: the only unsafe block is in `map.rs`.
 #![deny(unsafe_code)]
 
 mod disk;
@@ -12,8 +12,8 @@ mod map;
 pub mod model;
 
 pub use disk::Disk;
-pub use files::{create_dir, read, replace};
-pub use map::Mapped;
+pub use files::{create_dir_all, read, replace};
+pub use map::MappedFile;
 
 use std::fmt::Debug;
 use std::io;
@@ -21,93 +21,94 @@ use std::ops::DerefMut;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What the journal and the block store ask of a file system.
+/// The file-system operations that the journal and the block store need.
 ///
-/// As POSIX has it: what was written is seen by everybody at once and survives the process; only what
-/// was synced survives a power cut, names (with [`Storage::sync_dir`]) apart from content.
+/// The guarantees are those of POSIX. Written bytes are visible to every process at once and survive
+/// the writing process. Only synced bytes survive a power loss, and a file's name needs a sync of its
+/// directory ([`Storage::sync_dir`]) in addition to the sync of its content.
 pub trait Storage: Clone + Debug + Send + Sync + 'static {
     /// An open file.
     type File: File;
     /// A file mapped into memory.
     type Map: Map;
-    /// Held for as long as it lives, and let go when the process ends.
+    /// A file lock: released on drop and when the process ends.
     type Lock: Debug + Send + Sync + 'static;
-    /// Whether operations may keep a thread waiting, so that no event loop should do them itself.
-    const WAITS: bool;
+    /// Whether operations may block the calling thread; then no event loop should run them itself.
+    const IS_BLOCKING: bool;
 
-    /// Makes one folder; [`create_dir`] makes all that lie above it too.
+    /// Creates one directory; [`create_dir_all`] creates its parents, too.
     ///
     /// # Errors
-    /// When the system refuses; an existing folder is [`io::ErrorKind::AlreadyExists`].
-    fn make_dir(&self, dir: &Path) -> io::Result<()>;
+    /// When the system refuses; for an existing directory [`io::ErrorKind::AlreadyExists`].
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// The paths in `dir`, sorted.
     ///
     /// # Errors
-    /// When there is no such folder or it can't be read.
+    /// When the directory does not exist or can't be read.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// Whether something has this name.
+    /// Whether a file or directory has this name.
     ///
     /// # Errors
-    /// When that can't be told.
+    /// When the system can't look the name up.
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
     /// Opens a file for reading and writing.
     ///
     /// # Errors
-    /// When there is none, or the system refuses.
+    /// When the file does not exist, or the system refuses.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Makes an empty file for reading and writing in the place of what has this name.
+    /// Creates an empty file for reading and writing; an existing file is truncated.
     ///
     /// # Errors
     /// When the system refuses.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Makes an empty file for reading and writing.
+    /// Creates an empty file for reading and writing, unless the name is in use.
     ///
     /// # Errors
-    /// When something has this name already, or the system refuses.
+    /// When the name is in use, or the system refuses.
     fn create_new(&self, path: &Path) -> io::Result<Self::File>;
 
     /// Maps the first `len` bytes of `file` for writing; the file is at least that long.
     ///
-    /// The caller keeps to this: nobody else writes to these bytes, and the file is not made shorter,
-    /// while the map lives.
+    /// The caller guarantees that while the map lives no other code writes to these bytes and the file
+    /// is not truncated.
     ///
     /// # Errors
     /// When the system refuses.
     fn map(&self, file: &Self::File, len: usize) -> io::Result<Self::Map>;
 
-    /// Gives a file another name in the same folder, in the place of what had it.
+    /// Renames a file within its directory, replacing a file of the new name.
     ///
     /// # Errors
-    /// When there is none, or the system refuses.
+    /// When the file does not exist, or the system refuses.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// When there is none, or the system refuses.
+    /// When the file does not exist, or the system refuses.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the names in `dir` survive a power cut.
+    /// Makes the names in `dir` survive a power loss.
     ///
     /// # Errors
     /// When the disk fails.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Takes the lock of that name, making the file; `None` while another has it.
+    /// Locks the file `path`, creating it when absent; `None` while another process holds the lock.
     ///
     /// # Errors
     /// When the system refuses.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Self::Lock>>;
 
-    /// Time passed since some moment, never going back.
+    /// Monotonic time since an arbitrary moment.
     fn now(&self) -> Duration;
 
-    /// A number that nobody else has.
+    /// A random number, unique in practice.
     ///
     /// # Errors
     /// When the system has no randomness.
@@ -115,48 +116,48 @@ pub trait Storage: Clone + Debug + Send + Sync + 'static {
 }
 
 /// An open file.
-#[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+#[expect(clippy::len_without_is_empty, reason = "no caller needs is_empty")]
 pub trait File: Debug + Send + Sync + 'static {
-    /// Its length in bytes.
+    /// The length in bytes.
     ///
     /// # Errors
     /// When the system refuses.
     fn len(&self) -> io::Result<u64>;
 
-    /// Makes it this long, cutting it or adding zeros.
+    /// Truncates the file to `len` bytes, or extends it with zeros.
     ///
     /// # Errors
     /// When the system refuses.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Makes it at least this long, with room on disk for every byte.
+    /// Extends the file to at least `len` bytes and allocates disk space for each of them.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] and whatever else the system says.
+    /// [`io::ErrorKind::StorageFull`] when the disk has too little space, and other system errors.
     fn allocate(&self, len: u64) -> io::Result<()>;
 
     /// Fills `bytes` from byte `at` on.
     ///
     /// # Errors
-    /// When the file ends before, or the disk fails.
+    /// When the file is too short, or the disk fails.
     fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
 
-    /// Puts `bytes` at byte `at`.
+    /// Writes `bytes` from byte `at` on.
     ///
     /// # Errors
-    /// When there is no room, or the disk fails; a part may be written then.
+    /// When the disk is full or fails; some of the bytes may be written then.
     fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
 
-    /// Makes content and length survive a power cut.
+    /// Makes content and length survive a power loss.
     ///
     /// # Errors
-    /// When the disk fails. What is on disk is unknown then, and syncing again does not write what
-    /// was to be written before.
+    /// When the disk fails. The content on disk is unknown then, and another sync does not write the
+    /// bytes that this one should have written.
     fn sync(&self) -> io::Result<()>;
 }
 
 /// A file mapped into memory.
 pub trait Map: Send + 'static {
-    /// Its bytes. What is put there is in the file at once.
+    /// The mapped bytes; a store to them is in the file at once.
     fn bytes(&mut self) -> impl DerefMut<Target = [u8]>;
 }

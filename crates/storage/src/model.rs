@@ -1,59 +1,60 @@
-//! A disk in memory that fails as disks do: it stops at any operation, loses what was not synced
-//! wholly, in part or in another order, tears sectors, and refuses with the errors that disks give.
+//! An in-memory disk with the failures of real disks. It stops at any operation, loses unsynced data
+//! completely, partially or out of order, tears sectors, and returns the errors of real disks.
 //!
-//! It is as forgetful as POSIX allows: a synced file has no name until its folder is synced, changes
-//! of names are lost each for itself, and after a failed sync what was to be written never will be.
+//! It keeps only what POSIX guarantees. A synced file has no durable name until its directory is
+//! synced, name changes are lost independently of each other, and bytes that a failed sync did not
+//! write are not written by a later one.
 
+mod directory;
 mod file;
-mod folder;
 mod random;
 
 pub use file::{ModelFile, ModelMap};
 pub use random::Random;
 
 use crate::Storage;
+use directory::{Directory, NameChange};
 use file::Content;
-use folder::{Change, Folder};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// What goes wrong.
+/// A fault injected into one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The machine stops: neither this operation nor any after it happens.
     Stop,
-    /// There is no room, where an operation needs room ([`io::ErrorKind::StorageFull`]).
-    Full,
-    /// The disk fails (`EIO`): of a write a part may have happened; of a sync likewise, and what did
-    /// not happen never will.
-    Broken,
+    /// The disk is full ([`io::ErrorKind::StorageFull`]); only operations that need space fail.
+    NoSpace,
+    /// The disk fails (`EIO`). A write or sync may have happened in part; the remaining part of a sync
+    /// is lost for good.
+    IoError,
 }
 
-/// What becomes of what was not synced when the power fails.
+/// Which unsynced changes a power loss destroys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// All of it was written in time.
+    /// No change is lost.
     Nothing,
-    /// None of it was.
+    /// Every change is lost.
     Everything,
-    /// Nothing but this one page or change of a name, counted from 0, was lost.
+    /// Only this page or name change, counted from 0, is lost.
     Only(usize),
-    /// This one alone was written in time.
+    /// Every change except this page or name change is lost.
     AllBut(usize),
-    /// Chance says, from this seed, sector by sector, and some sectors are torn.
-    Chance(u64),
+    /// A random choice from this seed for each sector and name; some sectors are torn.
+    Random(u64),
 }
 
-/// A disk, and the process that uses it.
+/// A disk and the process that uses it.
 #[derive(Debug, Clone)]
-pub struct Model {
+pub struct ModelDisk {
     state: Arc<Mutex<State>>,
 }
 
-type Node = u64;
+type Inode = u64;
 
 #[derive(Debug)]
 struct State {
@@ -62,14 +63,14 @@ struct State {
     faults: BTreeMap<u64, Fault>,
     random: Random,
     clock: Duration,
-    next_node: Node,
-    folders: BTreeMap<PathBuf, Folder>,
-    files: BTreeMap<Node, Arc<Mutex<Content>>>,
+    next_inode: Inode,
+    directories: BTreeMap<PathBuf, Directory>,
+    files: BTreeMap<Inode, Arc<Mutex<Content>>>,
     locks: BTreeMap<PathBuf, Weak<()>>,
 }
 
-impl Model {
-    /// An empty disk with a folder `/`; what is left to chance follows `seed`.
+impl ModelDisk {
+    /// An empty disk with a directory `/`; random choices follow from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let state = State {
@@ -78,96 +79,101 @@ impl Model {
             faults: BTreeMap::new(),
             random: Random::new(seed),
             clock: Duration::ZERO,
-            next_node: 0,
-            folders: BTreeMap::from([(PathBuf::from("/"), Folder::default())]),
+            next_inode: 0,
+            directories: BTreeMap::from([(PathBuf::from("/"), Directory::default())]),
             files: BTreeMap::new(),
             locks: BTreeMap::new(),
         };
-        Self::of(state)
+        Self::from_state(state)
     }
 
-    fn of(state: State) -> Self {
+    fn from_state(state: State) -> Self {
         Self {
             state: Arc::new(Mutex::new(state)),
         }
     }
 
-    /// Operations of this process so far: each that changes something is one, and so is each look into a map.
+    /// The number of operations of this process so far: changes and accesses to mapped bytes count.
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.lock().operations
     }
 
-    /// Lets the operation with this number, counted as [`Model::operations`] does, meet `fault`.
-    pub fn fault_at(&self, operation: u64, fault: Fault) {
+    /// Injects `fault` into the operation of this number, counted as in [`ModelDisk::operations`].
+    pub fn inject_fault_at(&self, operation: u64, fault: Fault) {
         self.lock().faults.insert(operation, fault);
     }
 
-    /// Stops the machine: no operation happens any more.
+    /// Stops the machine: every later operation fails.
     pub fn stop(&self) {
         self.lock().stopped = true;
     }
 
-    /// Whether the machine has stopped.
+    /// Whether the machine was stopped, by [`ModelDisk::stop`] or by a fault.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.lock().stopped
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         self.lock().clock += by;
     }
 
-    /// What another process finds when this one ends here as `kill -9` ends it: everything that was
-    /// written. Faults that were to come are forgotten. This disk stays as it is, so that other ends
-    /// can be tried from the same moment.
+    /// The disk as another process finds it after this one was killed: every write is there.
+    ///
+    /// Pending faults are discarded. `self` does not change, so that a test can try several outcomes
+    /// from the same moment.
     #[must_use]
-    pub fn crash(&self) -> Self {
-        Self::of(self.lock().another_process())
+    pub fn after_crash(&self) -> Self {
+        Self::from_state(self.lock().for_new_process())
     }
 
-    /// What is found after the power failed here: what was not synced is subject to `loss`. This disk
-    /// stays as it is.
+    /// The disk after a power loss, which destroys unsynced changes according to `loss`; `self` does
+    /// not change.
     #[must_use]
-    pub fn cut_power(&self, loss: Loss) -> Self {
-        let mut state = self.lock().another_process();
-        let mut choice = Choice::new(loss);
-        for folder in state.folders.values_mut() {
-            folder.cut_power(&mut choice);
+    pub fn after_power_loss(&self, loss: Loss) -> Self {
+        let mut state = self.lock().for_new_process();
+        let mut decider = LossDecider::new(loss);
+        for directory in state.directories.values_mut() {
+            directory.after_power_loss(&mut decider);
         }
         for content in state.files.values_mut() {
-            let after = file::lock(content).after_power_cut(&mut choice);
+            let after = file::lock(content).after_power_cut(&mut decider);
             *content = Arc::new(Mutex::new(after));
         }
-        state.forget_the_unnamed();
-        Self::of(state)
+        state.remove_unlinked();
+        Self::from_state(state)
     }
 
-    /// How many pages and changes of names a power cut could take now.
+    /// The number of pages and name changes that a power loss could destroy now.
     #[must_use]
-    pub fn at_risk(&self) -> usize {
+    pub fn unsynced_changes(&self) -> usize {
         let state = self.lock();
-        let names: usize = state.folders.values().map(Folder::at_risk).sum();
+        let names: usize = state
+            .directories
+            .values()
+            .map(Directory::unsynced_changes)
+            .sum();
         let pages: usize = state
             .files
             .values()
-            .map(|content| file::lock(content).at_risk())
+            .map(|content| file::lock(content).unsynced_changes())
             .sum();
         names + pages
     }
 
-    /// Bytes of all files below `dir`.
+    /// The total length of all files below `dir`.
     #[must_use]
     pub fn bytes_below(&self, dir: &Path) -> u64 {
         let state = self.lock();
         let below = state
-            .folders
+            .directories
             .iter()
             .filter(|(path, _)| path.starts_with(dir));
-        let nodes = below.flat_map(|(_, folder)| folder.names.values());
-        nodes
-            .filter_map(|node| state.files.get(node))
+        let inodes = below.flat_map(|(_, directory)| directory.names.values());
+        inodes
+            .filter_map(|inode| state.files.get(inode))
             .map(|content| file::lock(content).length() as u64)
             .sum()
     }
@@ -176,62 +182,62 @@ impl Model {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For what changes nothing.
-    fn looking(&self) -> io::Result<MutexGuard<'_, State>> {
+    /// Begins an operation that changes nothing.
+    fn read_state(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.lock();
         if state.stopped {
-            return Err(off());
+            return Err(stopped_error());
         }
         Ok(state)
     }
 
-    /// For what changes something: counts, and says which fault is met.
-    fn changing(&self) -> io::Result<(MutexGuard<'_, State>, Option<Fault>)> {
-        let mut state = self.looking()?;
+    /// Begins an operation that changes something: counts it and returns its fault.
+    fn begin_operation(&self) -> io::Result<(MutexGuard<'_, State>, Option<Fault>)> {
+        let mut state = self.read_state()?;
         let number = state.operations;
         state.operations += 1;
         let fault = state.faults.remove(&number);
         if fault == Some(Fault::Stop) {
             state.stopped = true;
-            return Err(off());
+            return Err(stopped_error());
         }
         Ok((state, fault))
     }
 
-    /// For changes that happen wholly or not at all.
-    fn change(&self) -> io::Result<MutexGuard<'_, State>> {
-        match self.changing()? {
-            (_, Some(fault)) => Err(error(fault)),
+    /// Begins a change that happens completely or not at all.
+    fn begin_atomic(&self) -> io::Result<MutexGuard<'_, State>> {
+        match self.begin_operation()? {
+            (_, Some(fault)) => Err(fault_error(fault)),
             (state, None) => Ok(state),
         }
     }
 
-    /// For what needs no room.
-    fn change_in_place(&self) -> io::Result<MutexGuard<'_, State>> {
-        match self.changing()? {
-            (_, Some(Fault::Broken)) => Err(error(Fault::Broken)),
+    /// Begins a change that needs no space.
+    fn begin_without_space(&self) -> io::Result<MutexGuard<'_, State>> {
+        match self.begin_operation()? {
+            (_, Some(Fault::IoError)) => Err(fault_error(Fault::IoError)),
             (state, _) => Ok(state),
         }
     }
 }
 
-fn off() -> io::Error {
+fn stopped_error() -> io::Error {
     io::Error::other("the machine is off")
 }
 
-fn error(fault: Fault) -> io::Error {
+fn fault_error(fault: Fault) -> io::Error {
     match fault {
-        Fault::Full => io::Error::from(io::ErrorKind::StorageFull),
-        Fault::Broken => io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()),
-        Fault::Stop => off(),
+        Fault::NoSpace => io::Error::from(io::ErrorKind::StorageFull),
+        Fault::IoError => io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()),
+        Fault::Stop => stopped_error(),
     }
 }
 
 impl State {
-    fn another_process(&self) -> Self {
-        let copy = |(node, content): (&Node, &Arc<Mutex<Content>>)| {
+    fn for_new_process(&self) -> Self {
+        let copy = |(inode, content): (&Inode, &Arc<Mutex<Content>>)| {
             let content = file::lock(content).clone();
-            (*node, Arc::new(Mutex::new(content)))
+            (*inode, Arc::new(Mutex::new(content)))
         };
         Self {
             stopped: false,
@@ -239,120 +245,123 @@ impl State {
             faults: BTreeMap::new(),
             random: self.random.clone(),
             clock: self.clock,
-            next_node: self.next_node,
-            folders: self.folders.clone(),
+            next_inode: self.next_inode,
+            directories: self.directories.clone(),
             files: self.files.iter().map(copy).collect(),
             locks: BTreeMap::new(),
         }
     }
 
-    fn folder(&mut self, path: &Path) -> io::Result<(&mut Folder, PathBuf)> {
+    fn directory(&mut self, path: &Path) -> io::Result<(&mut Directory, PathBuf)> {
         let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        let folder = self
-            .folders
+        let directory = self
+            .directories
             .get_mut(parent)
             .ok_or(io::ErrorKind::NotFound)?;
-        Ok((folder, path.to_owned()))
+        Ok((directory, path.to_owned()))
     }
 
-    fn node(&mut self, path: &Path) -> io::Result<Option<Node>> {
-        let (folder, name) = self.folder(path)?;
-        Ok(folder.names.get(&name).copied())
+    fn inode(&mut self, path: &Path) -> io::Result<Option<Inode>> {
+        let (directory, name) = self.directory(path)?;
+        Ok(directory.names.get(&name).copied())
     }
 
-    fn set(&mut self, path: &Path, node: Option<Node>) -> io::Result<()> {
-        let (folder, name) = self.folder(path)?;
-        folder.change(Change::Set { name, node });
+    fn set(&mut self, path: &Path, inode: Option<Inode>) -> io::Result<()> {
+        let (directory, name) = self.directory(path)?;
+        directory.record(NameChange::Set { name, inode });
         Ok(())
     }
 
-    fn new_node(&mut self) -> Node {
-        self.next_node += 1;
-        self.next_node
+    fn new_inode(&mut self) -> Inode {
+        self.next_inode += 1;
+        self.next_inode
     }
 
-    fn new_file(&mut self, path: &Path) -> io::Result<Node> {
-        let node = self.new_node();
-        self.set(path, Some(node))?;
-        self.files.insert(node, Arc::default());
-        Ok(node)
+    fn new_file(&mut self, path: &Path) -> io::Result<Inode> {
+        let inode = self.new_inode();
+        self.set(path, Some(inode))?;
+        self.files.insert(inode, Arc::default());
+        Ok(inode)
     }
 
-    /// Folders and files whose names are gone are gone.
-    fn forget_the_unnamed(&mut self) {
-        let mut known: Vec<(PathBuf, Node)> = Vec::new();
+    /// Removes directories and files that have lost their names.
+    fn remove_unlinked(&mut self) {
+        let mut known: Vec<(PathBuf, Inode)> = Vec::new();
         let mut reached = vec![PathBuf::from("/")];
         while let Some(path) = reached.pop() {
-            let Some(folder) = self.folders.get(&path) else {
+            let Some(directory) = self.directories.get(&path) else {
                 continue;
             };
-            for (name, node) in &folder.names {
-                known.push((name.clone(), *node));
+            for (name, inode) in &directory.names {
+                known.push((name.clone(), *inode));
                 reached.push(name.clone());
             }
         }
-        self.folders.retain(|path, folder| {
-            let named = |(name, node): &(PathBuf, Node)| name == path && *node == folder.node;
+        self.directories.retain(|path, directory| {
+            let named =
+                |(name, inode): &(PathBuf, Inode)| name == path && *inode == directory.inode;
             path == Path::new("/") || known.iter().any(named)
         });
         self.files
-            .retain(|node, _| known.iter().any(|(_, it)| it == node));
+            .retain(|inode, _| known.iter().any(|(_, it)| it == inode));
     }
 }
 
-impl Storage for Model {
+impl Storage for ModelDisk {
     type File = ModelFile;
     type Map = ModelMap;
     type Lock = Arc<()>;
-    const WAITS: bool = false;
+    const IS_BLOCKING: bool = false;
 
-    fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.change()?;
-        if state.folders.contains_key(dir) {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.begin_atomic()?;
+        if state.directories.contains_key(dir) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let node = state.new_node();
-        state.set(dir, Some(node))?;
-        state.folders.insert(dir.to_owned(), Folder::new(node));
+        let inode = state.new_inode();
+        state.set(dir, Some(inode))?;
+        state
+            .directories
+            .insert(dir.to_owned(), Directory::new(inode));
         Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let state = self.looking()?;
-        let folder = state.folders.get(dir).ok_or(io::ErrorKind::NotFound)?;
-        Ok(folder.names.keys().cloned().collect())
+        let state = self.read_state()?;
+        let directory = state.directories.get(dir).ok_or(io::ErrorKind::NotFound)?;
+        Ok(directory.names.keys().cloned().collect())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        let mut state = self.looking()?;
-        Ok(state.folders.contains_key(path) || state.node(path).is_ok_and(|it| it.is_some()))
+        let mut state = self.read_state()?;
+        Ok(state.directories.contains_key(path) || state.inode(path).is_ok_and(|it| it.is_some()))
     }
 
     fn open(&self, path: &Path) -> io::Result<ModelFile> {
-        let node = self.looking()?.node(path)?;
-        Ok(ModelFile::new(self, node.ok_or(io::ErrorKind::NotFound)?))
+        let inode = self.read_state()?.inode(path)?;
+        Ok(ModelFile::new(self, inode.ok_or(io::ErrorKind::NotFound)?))
     }
 
     fn create(&self, path: &Path) -> io::Result<ModelFile> {
-        let mut state = self.change()?;
-        let node = match state.node(path)? {
-            Some(node) => {
-                let content = state.files.get(&node).ok_or(io::ErrorKind::IsADirectory)?;
+        let mut state = self.begin_atomic()?;
+        let inode = match state.inode(path)? {
+            Some(inode) => {
+                let content = state.files.get(&inode).ok_or(io::ErrorKind::IsADirectory)?;
                 file::lock(content).set_length(0);
-                node
+                inode
             }
             None => state.new_file(path)?,
         };
-        Ok(ModelFile::new(self, node))
+        Ok(ModelFile::new(self, inode))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<ModelFile> {
-        let mut state = self.change()?;
-        if state.node(path)?.is_some() {
+        let mut state = self.begin_atomic()?;
+        if state.inode(path)?.is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let node = state.new_file(path)?;
-        Ok(ModelFile::new(self, node))
+        let inode = state.new_file(path)?;
+        Ok(ModelFile::new(self, inode))
     }
 
     fn map(&self, file: &ModelFile, len: usize) -> io::Result<ModelMap> {
@@ -360,30 +369,33 @@ impl Storage for Model {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.change()?;
-        let node = state.node(from)?.ok_or(io::ErrorKind::NotFound)?;
-        let (folder, from) = state.folder(from)?;
+        let mut state = self.begin_atomic()?;
+        let inode = state.inode(from)?.ok_or(io::ErrorKind::NotFound)?;
+        let (directory, from) = state.directory(from)?;
         let to = to.to_owned();
-        folder.change(Change::Rename { from, to, node });
+        directory.record(NameChange::Rename { from, to, inode });
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.change_in_place()?;
-        state.node(path)?.ok_or(io::ErrorKind::NotFound)?;
+        let mut state = self.begin_without_space()?;
+        state.inode(path)?.ok_or(io::ErrorKind::NotFound)?;
         state.set(path, None)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.change_in_place()?;
-        let folder = state.folders.get_mut(dir).ok_or(io::ErrorKind::NotFound)?;
-        folder.sync();
+        let mut state = self.begin_without_space()?;
+        let directory = state
+            .directories
+            .get_mut(dir)
+            .ok_or(io::ErrorKind::NotFound)?;
+        directory.sync();
         Ok(())
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Arc<()>>> {
-        let mut state = self.change()?;
-        if state.node(path)?.is_none() {
+        let mut state = self.begin_atomic()?;
+        if state.inode(path)?.is_none() {
             state.new_file(path)?;
         }
         if state.locks.get(path).and_then(Weak::upgrade).is_some() {
@@ -399,21 +411,21 @@ impl Storage for Model {
     }
 
     fn random(&self) -> io::Result<u64> {
-        Ok(self.looking()?.random.next())
+        Ok(self.read_state()?.random.next())
     }
 }
 
-/// Decides for each page, sector and name whether it was written in time.
+/// Decides for each page, sector and name change whether it survives a power loss.
 #[derive(Debug)]
-struct Choice {
+struct LossDecider {
     loss: Loss,
     random: Random,
-    met: usize,
+    decided: usize,
 }
 
-impl Choice {
+impl LossDecider {
     fn new(loss: Loss) -> Self {
-        let random = Random::new(if let Loss::Chance(seed) = loss {
+        let random = Random::new(if let Loss::Random(seed) = loss {
             seed
         } else {
             0
@@ -421,25 +433,26 @@ impl Choice {
         Self {
             loss,
             random,
-            met: 0,
+            decided: 0,
         }
     }
 
-    /// Whether the next change of a name was written.
-    fn keeps(&mut self) -> bool {
-        self.page().unwrap_or_else(|| self.random.one_in(2))
+    /// Whether the next name change survives.
+    fn name_survives(&mut self) -> bool {
+        self.page_survives()
+            .unwrap_or_else(|| self.random.one_in(2))
     }
 
-    /// Whether the next page was written; `None` leaves it to the sectors.
-    fn page(&mut self) -> Option<bool> {
-        let number = self.met;
-        self.met += 1;
+    /// Whether the next page survives; `None` when each sector is decided on its own.
+    fn page_survives(&mut self) -> Option<bool> {
+        let number = self.decided;
+        self.decided += 1;
         match self.loss {
             Loss::Nothing => Some(true),
             Loss::Everything => Some(false),
             Loss::Only(lost) => Some(number != lost),
             Loss::AllBut(kept) => Some(number == kept),
-            Loss::Chance(_) => match self.random.below(4) {
+            Loss::Random(_) => match self.random.below(4) {
                 0 => Some(true),
                 1 => Some(false),
                 _ => None,

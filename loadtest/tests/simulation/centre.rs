@@ -6,7 +6,7 @@ use aggregator::Centre;
 use aggregator::settings::Settings;
 use prometheus::Registry;
 use std::time::Duration;
-use storage::model::Model;
+use storage::model::ModelDisk;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -23,7 +23,7 @@ const SETTINGS: &str = r#"
 "#;
 
 /// Lives until it is aborted or the machine stops.
-pub(crate) async fn run(disk: Model, network: Network, database: database::Model) {
+pub(crate) async fn run(disk: ModelDisk, network: Network, database: database::Model) {
     let settings: Settings = toml::from_str(SETTINGS).expect("settings");
     let Ok(centre) = Centre::open(disk.clone(), &settings, &Registry::new()) else {
         return;

@@ -10,7 +10,7 @@ use event_journal::{JournalIds, LaneReader, LaneWriter, Options, Unkept, Upkeep,
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use storage::model::{Model, Random};
+use storage::model::{ModelDisk, Random};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -33,7 +33,7 @@ pub(crate) struct Edge {
 impl Edge {
     /// Lives until it is aborted or the machine stops. `sound` says that nothing on `disk` ever failed,
     /// so that a sync without a complaint is one.
-    pub(crate) async fn run(self, disk: Model, seed: u64, sound: Arc<AtomicBool>) {
+    pub(crate) async fn run(self, disk: ModelDisk, seed: u64, sound: Arc<AtomicBool>) {
         let options = Options {
             dir: "/edge/journal".into(),
             lanes: self.lanes,
@@ -64,10 +64,10 @@ impl Edge {
 
     fn shipper(
         &self,
-        ids: JournalIds<Model>,
-        readers: Vec<LaneReader<Model>>,
+        ids: JournalIds<ModelDisk>,
+        readers: Vec<LaneReader<ModelDisk>>,
         progress: Arc<Progress>,
-    ) -> Shipper<Model, Dialling> {
+    ) -> Shipper<ModelDisk, Dialling> {
         let settings = AggregatorSettings {
             address: String::new(),
             batch_bytes: Within::new(ByteSize(4_096)),
@@ -89,8 +89,8 @@ impl Edge {
 
     async fn visitors(
         &self,
-        mut writers: Vec<LaneWriter<Model>>,
-        disk: &Model,
+        mut writers: Vec<LaneWriter<ModelDisk>>,
+        disk: &ModelDisk,
         mut random: Random,
     ) {
         let mut open = self.open.clone();
@@ -117,7 +117,7 @@ impl Edge {
         }
     }
 
-    async fn keep(self, upkeep: Upkeep<Model>, disk: Model, sound: Arc<AtomicBool>) {
+    async fn keep(self, upkeep: Upkeep<ModelDisk>, disk: ModelDisk, sound: Arc<AtomicBool>) {
         loop {
             let accepted = self.events.count(self.node);
             upkeep.spare();

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use storage::model::{Fault, Loss, Model, Random};
+use storage::model::{Fault, Loss, ModelDisk, Random};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -92,7 +92,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Story {
 
 /// A process and the disk it has.
 struct Process {
-    disk: Model,
+    disk: ModelDisk,
     task: JoinHandle<()>,
     /// Whether its disk never failed but by stopping.
     sound: Arc<AtomicBool>,
@@ -100,7 +100,7 @@ struct Process {
 
 impl Process {
     fn new(
-        disk: Model,
+        disk: ModelDisk,
         sound: Arc<AtomicBool>,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
@@ -114,7 +114,8 @@ impl Process {
     fn fail(&self, fault: Fault, after: u64) {
         self.sound
             .fetch_and(fault == Fault::Stop, Ordering::Relaxed);
-        self.disk.fault_at(self.disk.operations() + after, fault);
+        self.disk
+            .inject_fault_at(self.disk.operations() + after, fault);
     }
 }
 
@@ -136,7 +137,7 @@ impl World {
         let mut random = Random::new(seed);
         let network = Network::new(random.next(), EDGES);
         let database = database::Model::new(random.next());
-        let disk = Model::new(random.next());
+        let disk = ModelDisk::new(random.next());
         let running = centre::run(disk.clone(), network.clone(), database.clone());
         let mut world = Self {
             told,
@@ -151,7 +152,7 @@ impl World {
             random,
         };
         for node in 1..=EDGES {
-            let disk = Model::new(world.random.next());
+            let disk = ModelDisk::new(world.random.next());
             let edge = world.start_edge(node, disk);
             world.edges.push(edge);
         }
@@ -219,7 +220,7 @@ impl World {
                 let of_edge = self.random.one_in(2);
                 let after = self.random.below(20);
                 let fault =
-                    [Fault::Stop, Fault::Full, Fault::Broken][self.random.below(3) as usize];
+                    [Fault::Stop, Fault::NoSpace, Fault::IoError][self.random.below(3) as usize];
                 let process = match of_edge {
                     true => &self.edges[usize::from(node - 1)],
                     false => &self.aggregator,
@@ -287,10 +288,10 @@ impl World {
 
     /// What the next process finds. The one before may live on for a moment, but changes nothing any
     /// more.
-    fn after(&mut self, disk: &Model, power: bool) -> Model {
+    fn after(&mut self, disk: &ModelDisk, power: bool) -> ModelDisk {
         if !power {
             self.story.crashes += 1;
-            let after = disk.crash();
+            let after = disk.after_crash();
             disk.stop();
             return after;
         }
@@ -298,14 +299,14 @@ impl World {
         let loss = match self.random.below(4) {
             0 => Loss::Everything,
             1 => Loss::Nothing,
-            _ => Loss::Chance(self.random.next()),
+            _ => Loss::Random(self.random.next()),
         };
-        let after = disk.cut_power(loss);
+        let after = disk.after_power_loss(loss);
         disk.stop();
         after
     }
 
-    fn start_edge(&mut self, node: u16, disk: Model) -> Process {
+    fn start_edge(&mut self, node: u16, disk: ModelDisk) -> Process {
         let edge = Edge {
             node,
             lanes: node as u8,

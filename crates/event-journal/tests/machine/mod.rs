@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use storage::model::{Loss, Model};
+use storage::model::{Loss, ModelDisk};
 
 pub(crate) const SEGMENT: u32 = 64 << 10;
 const DIR: &str = "/data/spool";
@@ -41,9 +41,9 @@ pub(crate) enum Step {
 
 /// A journal on a model disk, and what it promised.
 pub(crate) struct Machine {
-    pub(crate) disk: Model,
+    pub(crate) disk: ModelDisk,
     options: Options,
-    journal: Option<Unkept<Model>>,
+    journal: Option<Unkept<ModelDisk>>,
     pub(crate) known: Knowledge,
     /// Bytes when it was opened: a power cut can bring back what was deleted.
     found_bytes: u64,
@@ -63,7 +63,7 @@ impl Machine {
             sync_interval: Duration::ZERO,
         };
         Self {
-            disk: Model::new(seed),
+            disk: ModelDisk::new(seed),
             options,
             journal: None,
             known: Knowledge::default(),
@@ -97,15 +97,15 @@ impl Machine {
 
     /// What another process finds when this one dies now.
     pub(crate) fn crashed(&self) -> Self {
-        self.at_other_disk(self.disk.crash(), End::Crash)
+        self.at_other_disk(self.disk.after_crash(), End::Crash)
     }
 
     /// What is found when the power fails now.
     pub(crate) fn without_power(&self, loss: Loss) -> Self {
-        self.at_other_disk(self.disk.cut_power(loss), End::PowerCut)
+        self.at_other_disk(self.disk.after_power_loss(loss), End::PowerCut)
     }
 
-    fn at_other_disk(&self, disk: Model, end: End) -> Self {
+    fn at_other_disk(&self, disk: ModelDisk, end: End) -> Self {
         let mut known = self.known.clone();
         known.ended(end);
         known.faulty = false;
@@ -141,7 +141,7 @@ impl Machine {
         true
     }
 
-    fn journal(&mut self) -> &mut Unkept<Model> {
+    fn journal(&mut self) -> &mut Unkept<ModelDisk> {
         self.journal.as_mut().expect("it was opened")
     }
 
@@ -338,7 +338,7 @@ impl Machine {
     }
 }
 
-fn segment_bytes(disk: &Model) -> u64 {
+fn segment_bytes(disk: &ModelDisk) -> u64 {
     use storage::{File as _, Storage as _};
     let dir = Path::new(DIR);
     let mut sum = 0;

@@ -1,143 +1,143 @@
-//! A file's bytes: as everybody sees them, and as they are on disk.
+//! A file's bytes: as processes see them, and as they are on disk.
 
-use super::{Choice, Fault, Model, Node, error};
+use super::{Fault, Inode, LossDecider, ModelDisk, fault_error};
 use crate::{File, Map};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the kernel writes at once.
-const PAGE: usize = 4_096;
-/// What a disk writes at once, more or less.
-const SECTOR: usize = 512;
+/// The unit of kernel writeback.
+const PAGE_BYTES: usize = 4_096;
+/// The unit that a disk usually writes atomically.
+const SECTOR_BYTES: usize = 512;
 
 /// The bytes of a file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Content {
-    seen: Vec<u8>,
-    on_disk: Vec<u8>,
-    /// Sectors that a failed sync gave up, with what they held then: until they are written again,
-    /// no sync writes them.
-    given_up: BTreeMap<usize, Vec<u8>>,
+    visible: Vec<u8>,
+    durable: Vec<u8>,
+    /// Sectors that a failed sync did not write, with their content at that time. No later sync writes
+    /// them until a process writes to them again.
+    failed_sectors: BTreeMap<usize, Vec<u8>>,
 }
 
 impl Content {
     pub(super) const fn length(&self) -> usize {
-        self.seen.len()
+        self.visible.len()
     }
 
     pub(super) fn set_length(&mut self, length: usize) {
-        self.seen.resize(length, 0);
+        self.visible.resize(length, 0);
     }
 
     fn write(&mut self, bytes: &[u8], at: usize) {
         let end = at + bytes.len();
-        if self.seen.len() < end {
-            self.seen.resize(end, 0);
+        if self.visible.len() < end {
+            self.visible.resize(end, 0);
         }
-        self.seen[at..end].copy_from_slice(bytes);
-        // Written again, even if alike.
-        for sector in at / SECTOR..end.div_ceil(SECTOR) {
-            self.given_up.remove(&sector);
+        self.visible[at..end].copy_from_slice(bytes);
+        // A write counts even when the bytes do not change.
+        for sector in at / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
+            self.failed_sectors.remove(&sector);
         }
     }
 
     fn sync(&mut self) {
-        let given_up: Vec<usize> = self.given_up_now().collect();
-        let before = std::mem::take(&mut self.on_disk);
-        self.on_disk.clone_from(&self.seen);
-        for sector in given_up {
+        let failed_sectors: Vec<usize> = self.unsynced_failed_sectors().collect();
+        let before = std::mem::take(&mut self.durable);
+        self.durable.clone_from(&self.visible);
+        for sector in failed_sectors {
             copy(
-                &mut self.on_disk,
+                &mut self.durable,
                 &before,
-                sector * SECTOR..(sector + 1) * SECTOR,
+                sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES,
             );
         }
     }
 
-    /// Sectors given up that nobody has changed since.
-    fn given_up_now(&self) -> impl Iterator<Item = usize> {
+    /// Failed sectors whose content has not changed since the failed sync.
+    fn unsynced_failed_sectors(&self) -> impl Iterator<Item = usize> {
         let unchanged =
-            |(sector, held): &(&usize, &Vec<u8>)| *sector_of(&self.seen, **sector) == held[..];
-        self.given_up
+            |(sector, held): &(&usize, &Vec<u8>)| *sector_of(&self.visible, **sector) == held[..];
+        self.failed_sectors
             .iter()
             .filter(unchanged)
             .map(|(sector, _)| *sector)
     }
 
-    /// A sync that writes a part and gives up the rest.
-    fn fail_to_sync(&mut self, mut writes: impl FnMut() -> bool) {
-        if self.on_disk.len() != self.seen.len() && writes() {
-            self.on_disk.resize(self.seen.len(), 0);
+    /// A failing sync: writes some of the dirty sectors and marks the others as failed.
+    fn sync_partially(&mut self, mut writes: impl FnMut() -> bool) {
+        if self.durable.len() != self.visible.len() && writes() {
+            self.durable.resize(self.visible.len(), 0);
         }
-        let dirty: Vec<usize> = self.dirty(SECTOR).collect();
+        let dirty: Vec<usize> = self.dirty(SECTOR_BYTES).collect();
         for sector in dirty {
-            let range = sector * SECTOR..(sector + 1) * SECTOR;
+            let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
             if writes() {
-                copy(&mut self.on_disk, &self.seen, range);
+                copy(&mut self.durable, &self.visible, range);
             } else {
-                let held = sector_of(&self.seen, sector).to_vec();
-                self.given_up.insert(sector, held);
+                let held = sector_of(&self.visible, sector).to_vec();
+                self.failed_sectors.insert(sector, held);
             }
         }
     }
 
-    /// Which parts of `size` bytes differ from what is on disk.
+    /// Indices of the parts of `size` bytes that differ from the durable content.
     fn dirty(&self, size: usize) -> impl Iterator<Item = usize> {
-        let parts = self.seen.len().max(self.on_disk.len()).div_ceil(size);
+        let parts = self.visible.len().max(self.durable.len()).div_ceil(size);
         (0..parts).filter(move |part| {
             let (start, end) = (part * size, (part + 1) * size);
-            let one = |bytes: &[u8], at: usize| bytes.get(at).copied().unwrap_or(0);
-            match (self.seen.get(start..end), self.on_disk.get(start..end)) {
-                (Some(seen), Some(on_disk)) => seen != on_disk,
-                _ => (start..end).any(|at| one(&self.seen, at) != one(&self.on_disk, at)),
+            let byte = |bytes: &[u8], at: usize| bytes.get(at).copied().unwrap_or(0);
+            match (self.visible.get(start..end), self.durable.get(start..end)) {
+                (Some(visible), Some(durable)) => visible != durable,
+                _ => (start..end).any(|at| byte(&self.visible, at) != byte(&self.durable, at)),
             }
         })
     }
 
-    pub(super) fn at_risk(&self) -> usize {
-        self.dirty(PAGE).count() + usize::from(self.seen.len() != self.on_disk.len())
+    pub(super) fn unsynced_changes(&self) -> usize {
+        self.dirty(PAGE_BYTES).count() + usize::from(self.visible.len() != self.durable.len())
     }
 
-    pub(super) fn after_power_cut(&self, choice: &mut Choice) -> Self {
-        let mut left = self.on_disk.clone();
-        let grown = self.seen.len() != self.on_disk.len() && choice.keeps();
+    pub(super) fn after_power_cut(&self, decider: &mut LossDecider) -> Self {
+        let mut remaining = self.durable.clone();
+        let grown = self.visible.len() != self.durable.len() && decider.name_survives();
         if grown {
-            left.resize(self.seen.len(), 0);
+            remaining.resize(self.visible.len(), 0);
         }
-        let given_up: Vec<usize> = self.given_up_now().collect();
-        for page in self.dirty(PAGE) {
-            let whole = choice.page();
-            for sector in page * PAGE / SECTOR..(page + 1) * PAGE / SECTOR {
-                let start = sector * SECTOR;
-                let range = start..start + SECTOR;
-                if given_up.contains(&sector) {
+        let failed_sectors: Vec<usize> = self.unsynced_failed_sectors().collect();
+        for page in self.dirty(PAGE_BYTES) {
+            let whole = decider.page_survives();
+            for sector in page * PAGE_BYTES / SECTOR_BYTES..(page + 1) * PAGE_BYTES / SECTOR_BYTES {
+                let start = sector * SECTOR_BYTES;
+                let range = start..start + SECTOR_BYTES;
+                if failed_sectors.contains(&sector) {
                     continue;
                 }
                 match whole {
-                    Some(true) => copy(&mut left, &self.seen, range),
+                    Some(true) => copy(&mut remaining, &self.visible, range),
                     Some(false) => {}
-                    None => match choice.random.below(8) {
-                        0..4 => copy(&mut left, &self.seen, range),
+                    None => match decider.random.below(8) {
+                        0..4 => copy(&mut remaining, &self.visible, range),
                         4..7 => {}
                         _ => {
-                            let torn = start + choice.random.below(SECTOR as u64) as usize;
-                            copy(&mut left, &self.seen, start..torn);
+                            let torn = start + decider.random.below(SECTOR_BYTES as u64) as usize;
+                            copy(&mut remaining, &self.visible, start..torn);
                         }
                     },
                 }
             }
         }
         Self {
-            seen: left.clone(),
-            on_disk: left,
-            given_up: BTreeMap::new(),
+            visible: remaining.clone(),
+            durable: remaining,
+            failed_sectors: BTreeMap::new(),
         }
     }
 }
 
-/// Copies what of `range` lies in both; what `to` has beyond `from` is zeros.
+/// Copies `range`, as far as `to` reaches; bytes beyond the end of `from` become zeros.
 fn copy(to: &mut [u8], from: &[u8], range: Range<usize>) {
     let end = range.end.min(to.len());
     if range.start >= end {
@@ -149,39 +149,39 @@ fn copy(to: &mut [u8], from: &[u8], range: Range<usize>) {
 }
 
 fn sector_of(bytes: &[u8], sector: usize) -> &[u8] {
-    let end = ((sector + 1) * SECTOR).min(bytes.len());
-    bytes.get(sector * SECTOR..end).unwrap_or_default()
+    let end = ((sector + 1) * SECTOR_BYTES).min(bytes.len());
+    bytes.get(sector * SECTOR_BYTES..end).unwrap_or_default()
 }
 
 pub(super) fn lock(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
     content.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An open file of a [`Model`].
+/// An open file on a [`ModelDisk`].
 #[derive(Debug, Clone)]
 pub struct ModelFile {
-    model: Model,
-    node: Node,
+    model: ModelDisk,
+    inode: Inode,
 }
 
 impl ModelFile {
-    pub(super) fn new(model: &Model, node: Node) -> Self {
+    pub(super) fn new(model: &ModelDisk, inode: Inode) -> Self {
         Self {
             model: model.clone(),
-            node,
+            inode,
         }
     }
 
     fn content(&self) -> io::Result<Arc<Mutex<Content>>> {
-        let state = self.model.looking()?;
+        let state = self.model.read_state()?;
         let content = state
             .files
-            .get(&self.node)
+            .get(&self.inode)
             .ok_or(io::ErrorKind::IsADirectory)?;
         Ok(content.clone())
     }
 
-    pub(super) fn map(&self, model: &Model, len: usize) -> io::Result<ModelMap> {
+    pub(super) fn map(&self, model: &ModelDisk, len: usize) -> io::Result<ModelMap> {
         let content = self.content()?;
         if lock(&content).length() < len {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -189,23 +189,23 @@ impl ModelFile {
         Ok(ModelMap {
             model: model.clone(),
             content,
-            nowhere: Vec::new(),
+            discarded: Vec::new(),
             len,
         })
     }
 
-    /// Does something that a fault may let happen in part.
-    fn changing(
+    /// Applies a change; with an injected fault `change` gets random numbers to decide how much happens.
+    fn apply_change(
         &self,
-        needs_room: bool,
+        needs_space: bool,
         change: impl FnOnce(&mut Content, Option<&mut super::Random>),
     ) -> io::Result<()> {
         let content = self.content()?;
-        let (mut state, fault) = self.model.changing()?;
-        let fault = fault.filter(|fault| needs_room || *fault != Fault::Full);
+        let (mut state, fault) = self.model.begin_operation()?;
+        let fault = fault.filter(|fault| needs_space || *fault != Fault::NoSpace);
         let random = fault.is_some().then_some(&mut state.random);
         change(&mut lock(&content), random);
-        fault.map_or(Ok(()), |fault| Err(error(fault)))
+        fault.map_or(Ok(()), |fault| Err(fault_error(fault)))
     }
 }
 
@@ -215,16 +215,16 @@ impl File for ModelFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.changing(true, |content, failing| {
-            if failing.is_none() {
+        self.apply_change(true, |content, fault_random| {
+            if fault_random.is_none() {
                 content.set_length(len as usize);
             }
         })
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        self.changing(true, |content, failing| {
-            if failing.is_none() && content.length() < len as usize {
+        self.apply_change(true, |content, fault_random| {
+            if fault_random.is_none() && content.length() < len as usize {
                 content.set_length(len as usize);
             }
         })
@@ -234,16 +234,16 @@ impl File for ModelFile {
         let content = self.content()?;
         let content = lock(&content);
         let at = at as usize;
-        let found = content.seen.get(at..at + bytes.len());
+        let found = content.visible.get(at..at + bytes.len());
         bytes.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        // What is allocated needs no more room.
+        // A write within the allocated length needs no more space.
         let grows = (lock(&*self.content()?).length() as u64) < at + bytes.len() as u64;
-        self.changing(grows, |content, failing| {
-            let written = failing.map_or(bytes.len(), |random| {
+        self.apply_change(grows, |content, fault_random| {
+            let written = fault_random.map_or(bytes.len(), |random| {
                 random.below(bytes.len() as u64 + 1) as usize
             });
             content.write(&bytes[..written], at as usize);
@@ -251,39 +251,39 @@ impl File for ModelFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // A sync that found no room is a sync that failed.
-        self.changing(true, |content, failing| match failing {
+        // A sync for which the disk has no space is a failed sync.
+        self.apply_change(true, |content, fault_random| match fault_random {
             None => content.sync(),
-            Some(random) => content.fail_to_sync(|| random.one_in(2)),
+            Some(random) => content.sync_partially(|| random.one_in(2)),
         })
     }
 }
 
-/// A mapped file of a [`Model`].
+/// A mapped file on a [`ModelDisk`].
 #[derive(Debug)]
 pub struct ModelMap {
-    model: Model,
+    model: ModelDisk,
     content: Arc<Mutex<Content>>,
-    /// Where is written when the machine is off.
-    nowhere: Vec<u8>,
+    /// Receives stores after the machine has stopped.
+    discarded: Vec<u8>,
     len: usize,
 }
 
 impl Map for ModelMap {
     fn bytes(&mut self) -> impl DerefMut<Target = [u8]> {
-        let alive = self.model.changing().is_ok();
+        let alive = self.model.begin_operation().is_ok();
         if alive {
             Bytes::Shared(lock(&self.content), self.len)
         } else {
-            self.nowhere.resize(self.len, 0);
-            Bytes::Nowhere(&mut self.nowhere)
+            self.discarded.resize(self.len, 0);
+            Bytes::Discarded(&mut self.discarded)
         }
     }
 }
 
 enum Bytes<'a> {
     Shared(MutexGuard<'a, Content>, usize),
-    Nowhere(&'a mut [u8]),
+    Discarded(&'a mut [u8]),
 }
 
 impl Deref for Bytes<'_> {
@@ -291,8 +291,8 @@ impl Deref for Bytes<'_> {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Shared(content, len) => &content.seen[..*len],
-            Self::Nowhere(bytes) => bytes,
+            Self::Shared(content, len) => &content.visible[..*len],
+            Self::Discarded(bytes) => bytes,
         }
     }
 }
@@ -300,8 +300,8 @@ impl Deref for Bytes<'_> {
 impl DerefMut for Bytes<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         match self {
-            Self::Shared(content, len) => &mut content.seen[..*len],
-            Self::Nowhere(bytes) => bytes,
+            Self::Shared(content, len) => &mut content.visible[..*len],
+            Self::Discarded(bytes) => bytes,
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Numbers that follow from a seed (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>), for tests
-//! that must run the same again.
+//! A seeded random number generator (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>) for
+//! reproducible tests.
 
-/// Numbers that follow from a seed.
+/// A seeded random number generator.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// All that follows from `seed`.
+    /// A generator whose numbers depend on `seed` only.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
@@ -26,7 +26,7 @@ impl Random {
         self.next() % end
     }
 
-    /// True once in `times`.
+    /// True with probability 1/`times`.
     pub const fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
