@@ -21,7 +21,7 @@ use crate::visitor::salt::VisitorSalt;
 use crate::{links, secrets, server};
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use event_journal::{JournalIds, Keeper, LaneReader, LaneRecovery, LaneWriter, Opened};
+use event_journal::{JournalIds, LaneReader, LaneRecovery, LaneWriter, OpenJournal, SyncThread};
 use fleet::FleetWatch;
 use readiness::Readiness;
 use std::net::{SocketAddr, TcpListener};
@@ -70,11 +70,11 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         journal,
         covers,
     } = assemble(settings, &metrics)?;
-    let Opened {
+    let OpenJournal {
         writers,
         readers,
         ids,
-        keeper,
+        sync_thread,
         ..
     } = journal;
     let progress = progress(&readers, &covers);
@@ -102,7 +102,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let readiness = Readiness {
         stopping: stopping.clone(),
         clock: clock.clone(),
-        journal: keeper.stats(),
+        journal: sync_thread.stats(),
     };
     let admin = serve_admin(settings, &metrics, readiness).await?;
     let retention = set_aside::retention(settings, &metrics)?;
@@ -129,7 +129,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         shared,
         metrics,
         progress,
-        keeper: keeper.stats(),
+        keeper: sync_thread.stats(),
         links: settings.links.clone(),
         links_version: Some(links_version),
         secrets_file: settings.secrets_file(),
@@ -157,11 +157,11 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     upkeep.await?;
     certificates.await?;
     fleet_watch.await?;
-    close(keeper)
+    close(sync_thread)
 }
 
-fn close(keeper: Keeper) -> anyhow::Result<()> {
-    keeper
+fn close(sync_thread: SyncThread) -> anyhow::Result<()> {
+    sync_thread
         .stop()
         .context("the journal could not be synced when stopping")
 }
@@ -191,7 +191,7 @@ struct Parts {
     secrets_version: Option<daemon::files::Version>,
     salt: Arc<VisitorSalt>,
     internal_api: Option<RemoteApi>,
-    journal: Opened,
+    journal: OpenJournal,
     /// Up to where the filters know each lane.
     covers: Vec<(u8, u64)>,
 }
@@ -341,7 +341,7 @@ fn bytes(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
 }
 
-fn open_journal(settings: &Settings) -> anyhow::Result<Opened> {
+fn open_journal(settings: &Settings) -> anyhow::Result<OpenJournal> {
     let journal = &settings.journal;
     let options = event_journal::Options {
         dir: settings.data_dir.join("journal"),

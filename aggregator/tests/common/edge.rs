@@ -104,7 +104,7 @@ pub struct Edge {
     sender: Sender,
     sealer: Sealer,
     dice: Dice,
-    _keeper: event_journal::Keeper,
+    _keeper: event_journal::SyncThread,
 }
 
 impl Edge {
@@ -131,7 +131,7 @@ impl Edge {
             sender: Sender::new(LIMITS),
             sealer: Sealer::new().expect("a compressor"),
             dice: Dice(u64::from(node)),
-            _keeper: opened.keeper,
+            _keeper: opened.sync_thread,
         };
         edge.forget();
         edge

@@ -1,18 +1,18 @@
-//! How long accepting an event takes, on real files; deleting what was released is not counted.
+//! The time to append one event on real files, without the deletion of released segments.
 #![allow(missing_docs)]
 #![forbid(unsafe_code)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use event_journal::{Opened, Options, open};
+use event_journal::{OpenJournal, Options, open};
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const EVENT: [u8; 250] = [0xa5; 250];
-/// The most an event may take, as the edge asks for it.
-const ROOM: usize = 16 * 1024;
-/// After so many events, about half a segment, they are released.
-const RELEASE_AFTER: u64 = 1 << 16;
+/// The maximum event length that the edge passes.
+const MAX_EVENT_BYTES: usize = 16 * 1024;
+/// The number of events, about half a segment, after which they are released.
+const RELEASE_INTERVAL: u64 = 1 << 16;
 
 criterion_group! {
     name = append;
@@ -26,15 +26,14 @@ criterion_group! {
 criterion_main!(append);
 
 fn appends(criterion: &mut Criterion) {
-    let dir = tempfile::tempdir().expect("a folder for a moment");
-    let mut journal = open(&options(dir.path())).expect("an empty folder can be opened");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut journal = open(&options(dir.path())).expect("a journal in an empty directory opens");
     criterion.bench_function("journal/append-250-bytes", |b| {
         b.iter_custom(|events| timed(&mut journal, events));
     });
 }
 
-/// As the edge's defaults, but synced rarely: accepting never waits for it, and the disk is not
-/// what is measured.
+/// The edge's defaults with rare syncs: appends never wait for them, and the disk is not measured.
 fn options(dir: &Path) -> Options {
     Options {
         dir: dir.into(),
@@ -46,25 +45,25 @@ fn options(dir: &Path) -> Options {
     }
 }
 
-fn timed(journal: &mut Opened, events: u64) -> Duration {
-    let mut taken = Duration::ZERO;
-    let mut left = events;
-    while left > 0 {
-        let run = left.min(RELEASE_AFTER);
+fn timed(journal: &mut OpenJournal, events: u64) -> Duration {
+    let mut elapsed = Duration::ZERO;
+    let mut remaining = events;
+    while remaining > 0 {
+        let run = remaining.min(RELEASE_INTERVAL);
         let start = Instant::now();
         (0..run).for_each(|_| append_one(journal));
-        taken += start.elapsed();
-        left -= run;
+        elapsed += start.elapsed();
+        remaining -= run;
         let through = journal.writers[0].next_seq() - 1;
         journal.readers[0].release(through);
     }
-    taken
+    elapsed
 }
 
-fn append_one(journal: &mut Opened) {
-    let appended = journal.writers[0].append(ROOM, |room| {
+fn append_one(journal: &mut OpenJournal) {
+    let appended = journal.writers[0].append(MAX_EVENT_BYTES, |room| {
         room[..EVENT.len()].copy_from_slice(black_box(&EVENT));
         Some(EVENT.len())
     });
-    black_box(appended.expect("released in time, so there is room"));
+    black_box(appended.expect("events are released in time, so there is space"));
 }

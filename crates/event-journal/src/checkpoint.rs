@@ -1,4 +1,4 @@
-//! What a lane's reader remembers across restarts: up to where it was released and acknowledged, and the
+//! A lane's reading position across restarts: the released and acknowledged sequences, and the
 //! boundaries of batches that were sealed but not released.
 
 use crate::frame;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use storage::Storage;
 
 const MAGIC: &[u8; 8] = b"FZCHKPT2";
-/// No checkpoint holds more seals.
-pub(crate) const MAX_SEALS: usize = 8_192;
+/// The maximum number of boundaries in a checkpoint.
+pub(crate) const MAX_BOUNDARIES: usize = 8_192;
 
-/// The boundaries of a batch: events `first` to `last`, with none between `after` and `first`.
+/// The boundaries of a sealed batch: events `first` to `last`, with none between `after` and `first`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seal {
-    /// The last sequence before.
+pub struct BatchBoundary {
+    /// The last sequence before the batch.
     pub after: u64,
     /// The first sequence.
     pub first: u64,
@@ -21,13 +21,13 @@ pub struct Seal {
     pub last: u64,
 }
 
-/// A lane's checkpoint.
+/// The content of a lane's checkpoint file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) released: u64,
     /// Never below `released`.
     pub(crate) acknowledged: u64,
-    pub(crate) seals: Vec<Seal>,
+    pub(crate) boundaries: Vec<BatchBoundary>,
 }
 
 impl Checkpoint {
@@ -35,8 +35,8 @@ impl Checkpoint {
         lane_dir.join("checkpoint")
     }
 
-    /// Reads a lane's checkpoint; a broken one is set aside, since the aggregator knows better
-    /// anyway where to go on.
+    /// Reads a lane's checkpoint. An invalid file is renamed and ignored, because the aggregator's own
+    /// watermark decides where shipping continues.
     pub(crate) fn load(storage: &impl Storage, lane_dir: &Path) -> io::Result<Self> {
         let path = Self::path(lane_dir);
         let bytes = match storage::read(storage, &path) {
@@ -47,7 +47,7 @@ impl Checkpoint {
         match Self::decode(&bytes) {
             Some(checkpoint) => Ok(checkpoint),
             None => {
-                tracing::warn!(file = %path.display(), "not a checkpoint; set aside, going on from the first event present");
+                tracing::warn!(file = %path.display(), "invalid journal checkpoint; renamed it, reading starts at the first event");
                 storage.rename(&path, &path.with_extension("corrupt"))?;
                 Ok(Self::default())
             }
@@ -58,8 +58,8 @@ impl Checkpoint {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&self.released.to_le_bytes());
         bytes.extend_from_slice(&self.acknowledged.to_le_bytes());
-        for seal in &self.seals {
-            for number in [seal.after, seal.first, seal.last] {
+        for boundary in &self.boundaries {
+            for number in [boundary.after, boundary.first, boundary.last] {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
         }
@@ -81,17 +81,17 @@ impl Checkpoint {
         if impossible(&acknowledged) || released > acknowledged || numbers.iter().any(impossible) {
             return None;
         }
-        let (seals, odd) = numbers.as_chunks::<3>();
-        if !rest.is_empty() || !odd.is_empty() || seals.len() > MAX_SEALS {
+        let (boundaries, odd) = numbers.as_chunks::<3>();
+        if !rest.is_empty() || !odd.is_empty() || boundaries.len() > MAX_BOUNDARIES {
             return None;
         }
-        let seals = seals
+        let boundaries = boundaries
             .iter()
-            .map(|&[after, first, last]| Seal { after, first, last });
+            .map(|&[after, first, last]| BatchBoundary { after, first, last });
         Some(Self {
             released,
             acknowledged,
-            seals: seals.collect(),
+            boundaries: boundaries.collect(),
         })
     }
 }

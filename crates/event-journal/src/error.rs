@@ -1,4 +1,4 @@
-//! What can go wrong, and what to do about it.
+//! Errors of the journal, with their remedies.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,53 +7,53 @@ use thiserror::Error;
 /// The journal can't be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// A file or folder can't be used.
+    /// A file or directory can't be used.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         cause: io::Error,
     },
-    /// Another process has the journal.
-    #[error("{} is in use by another process; stop it, or give this one a folder of its own", .0.display())]
+    /// Another process has the journal open.
+    #[error("{} is in use by another process; stop that one, or configure another directory", .0.display())]
     InUse(PathBuf),
     /// The options contradict each other.
     #[error(
         "{lanes} lanes with segments of {segment_bytes} bytes need max_bytes of at least {least}"
     )]
     TooSmall {
-        /// The lanes asked for.
+        /// The configured number of lanes.
         lanes: u8,
-        /// The size of a segment asked for.
+        /// The configured segment size.
         segment_bytes: u32,
-        /// The least that works.
+        /// The smallest valid value of `max_bytes`.
         least: u64,
     },
 }
 
-/// An event was not accepted; nothing of it is in the journal.
+/// An event was not accepted; no part of it is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AppendError {
-    /// The journal has as many bytes as it may.
-    #[error("the journal is full: raise max_bytes or bring the aggregator back")]
+    /// The journal has reached its maximum size.
+    #[error("the journal is full: raise max_bytes or reconnect the aggregator")]
     SpoolFull,
-    /// The disk has no room for another segment.
-    #[error("the disk is full: free space under the journal's folder")]
+    /// The disk has no space for another segment.
+    #[error("the disk is full: free space for the journal's directory")]
     DiskFull,
-    /// Another segment could not be made.
-    #[error("the journal's folder can't be written; see the log")]
+    /// Another segment could not be created.
+    #[error("the journal's directory can't be written; see the log")]
     Failed,
     /// The event is longer than 128 KiB or a segment.
     #[error("the event is longer than 128 KiB or a segment")]
     TooLong,
-    /// The caller could not write the event into the room it asked for.
-    #[error("the event did not fit into the room asked for")]
+    /// The caller did not write the event, or wrote more than its `max_len`.
+    #[error("the event did not fit into the requested length")]
     Abandoned,
 }
 
 impl AppendError {
-    /// All that [`AppendError::reason`] can say.
+    /// Every value of [`AppendError::reason`].
     pub const REASONS: [&str; 5] = [
         "spool_full",
         "disk_full",
@@ -62,7 +62,7 @@ impl AppendError {
         "event_abandoned",
     ];
 
-    /// A word for metrics.
+    /// The label value for metrics.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -81,30 +81,30 @@ pub enum ReadError {
     /// A segment can't be read.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// Which.
+        /// The segment.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         cause: io::Error,
     },
-    /// A frame that was whole when written or recovered no longer is.
+    /// A frame that was valid when written or recovered no longer is.
     #[error("{} has changed at byte {offset} since it was written", path.display())]
     Changed {
-        /// Which.
+        /// The segment.
         path: PathBuf,
-        /// Where.
+        /// The offset of the frame.
         offset: u64,
     },
-    /// The journal does not hold exactly the run asked for.
-    #[error("the journal does not hold the events {first} to {last} any more")]
+    /// The journal does not hold exactly the requested frames.
+    #[error("the journal no longer holds exactly the events {first} to {last}")]
     Gone {
-        /// The first sequence asked for.
+        /// The first requested sequence.
         first: u64,
-        /// The last sequence asked for.
+        /// The last requested sequence.
         last: u64,
     },
 }
 
-/// A sync failed, so nothing more of this lane can be called durable in this process.
+/// A sync failed, so no later event of this lane becomes durable in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the journal could not be synced to disk; restart after mending the disk")]
+#[error("the journal could not be synced to disk; replace the disk, then restart")]
 pub struct SyncFailed;

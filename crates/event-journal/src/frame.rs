@@ -5,43 +5,43 @@
 
 use thiserror::Error;
 
-/// Bytes before the payload.
-pub(crate) const HEAD: usize = 16;
-/// Frames begin at multiples of this.
-pub(crate) const ALIGN: usize = 8;
-/// No sequence is as high: at a million a second it would take a hundred thousand years to get there.
-/// What claims to be was never written by a journal.
+/// The length of a frame's header, which precedes the payload.
+pub(crate) const HEAD_BYTES: usize = 16;
+/// Frames start at multiples of this.
+pub(crate) const ALIGN_BYTES: usize = 8;
+/// Sequences are below this limit: at a million events a second a lane would reach it after a hundred
+/// thousand years. A higher value was never written by a journal.
 pub const SEQ_LIMIT: u64 = 1 << 62;
-/// The shortest frame, in bytes.
-pub(crate) const SHORTEST: usize = HEAD + ALIGN;
+/// The length of the shortest frame.
+pub(crate) const MIN_FRAME_BYTES: usize = HEAD_BYTES + ALIGN_BYTES;
 
-/// One event as it lies in the journal.
+/// One event as stored in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Its place in its lane.
+    /// The event's sequence in its lane.
     pub seq: u64,
-    /// The event.
+    /// The encoded event.
     pub payload: &'a [u8],
 }
 
-/// Bytes that are not a frame.
+/// Bytes that are not a valid frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// Fewer bytes than the frame says it has, or none.
-    #[error("a frame is cut short at byte {at}")]
+    /// The frame's length is 0 or exceeds the available bytes.
+    #[error("the frame at byte {at} is truncated")]
     Short {
-        /// Where it begins.
+        /// The offset of the frame.
         at: usize,
     },
-    /// The checksum does not hold.
-    #[error("a frame's checksum does not hold at byte {at}")]
+    /// The checksum does not match.
+    #[error("the frame at byte {at} has a wrong checksum")]
     Checksum {
-        /// Where it begins.
+        /// The offset of the frame.
         at: usize,
     },
 }
 
-/// Iterates over concatenated frames; ends after the first error.
+/// An iterator over concatenated frames that ends after the first error.
 #[derive(Debug, Clone)]
 pub struct Frames<'a> {
     bytes: &'a [u8],
@@ -49,21 +49,21 @@ pub struct Frames<'a> {
 }
 
 impl Frame<'_> {
-    /// Appends it to `bytes` as it would lie in a journal.
+    /// Appends the frame to `bytes` in the journal's format.
     ///
     /// # Panics
-    /// When the payload is empty, which no event is, or 4 GiB long.
+    /// When the payload is empty, which no event is, or is 4 GiB or longer.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         assert!(!self.payload.is_empty(), "a length of 0 ends a segment");
         let (at, len) = (bytes.len(), self.payload.len());
         bytes.resize(at + frame_bytes(len), 0);
-        let room = &mut bytes[at..];
-        room[HEAD..HEAD + len].copy_from_slice(self.payload);
-        complete(room, self.seq, len);
+        let buffer = &mut bytes[at..];
+        buffer[HEAD_BYTES..HEAD_BYTES + len].copy_from_slice(self.payload);
+        complete(buffer, self.seq, len);
     }
 }
 
-/// The frames in `bytes`, each checked.
+/// The frames in `bytes`; each checksum is verified.
 #[must_use]
 pub const fn frames(bytes: &[u8]) -> Frames<'_> {
     Frames { bytes, at: 0 }
@@ -84,19 +84,19 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// The bytes that a frame with a payload of `len` bytes takes.
+/// The length of a frame with a payload of `len` bytes, including padding.
 #[must_use]
 pub const fn frame_bytes(len: usize) -> usize {
-    (HEAD + len).next_multiple_of(ALIGN)
+    (HEAD_BYTES + len).next_multiple_of(ALIGN_BYTES)
 }
 
-/// Reads the frame that begins at byte `at`.
+/// Parses the frame at offset `at`.
 pub(crate) fn parse(bytes: &[u8], at: usize) -> Result<Frame<'_>, FrameError> {
     let short = FrameError::Short { at };
     let rest = bytes.get(at..).ok_or(short)?;
-    let (head, rest) = rest.split_first_chunk::<HEAD>().ok_or(short)?;
+    let (head, rest) = rest.split_first_chunk::<HEAD_BYTES>().ok_or(short)?;
     let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    if len == 0 || frame_bytes(len) - HEAD > rest.len() {
+    if len == 0 || frame_bytes(len) - HEAD_BYTES > rest.len() {
         return Err(short);
     }
     let payload = &rest[..len];
@@ -112,10 +112,10 @@ pub(crate) fn parse(bytes: &[u8], at: usize) -> Result<Frame<'_>, FrameError> {
     })
 }
 
-/// Completes the frame whose payload of `len` bytes already lies behind `room`'s head. The length
-/// comes last: a crash before it leaves no frame.
-pub(crate) fn complete(room: &mut [u8], seq: u64, len: usize) {
-    let (head, rest) = room.split_at_mut(HEAD);
+/// Completes the frame in `buffer`, which already contains the payload of `len` bytes. The length is
+/// written last: a crash before that leaves no frame.
+pub(crate) fn complete(buffer: &mut [u8], seq: u64, len: usize) {
+    let (head, rest) = buffer.split_at_mut(HEAD_BYTES);
     let len_bytes = u32::try_from(len)
         .expect("a payload fits into a segment")
         .to_le_bytes();
@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_framed_is_read(payloads in proptest::collection::vec(
+        fn written_frames_are_read_back(payloads in proptest::collection::vec(
             proptest::collection::vec(any::<u8>(), 1..100), 0..10,
         )) {
             let bytes: Vec<u8> =
@@ -159,18 +159,18 @@ mod tests {
         }
 
         #[test]
-        fn every_flipped_bit_is_detected(
+        fn frame_with_any_flipped_bit_is_rejected(
             payload in proptest::collection::vec(any::<u8>(), 1..60), seq: u64, bit: usize,
         ) {
             let mut bytes = framed(seq, &payload);
-            let bit = bit % ((HEAD + payload.len()) * 8);
+            let bit = bit % ((HEAD_BYTES + payload.len()) * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
             let read = parse(&bytes, 0);
             prop_assert!(read.is_err(), "{:?}", read);
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = frames(&bytes).count();
         }
     }

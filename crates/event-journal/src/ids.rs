@@ -1,5 +1,5 @@
-//! Under which journal ids the sequences of a spool are shipped: each process that writes takes a new one.
-//! So an id stands for what one process wrote, however the spool's directory is copied or restored.
+//! The journal ids under which a spool's sequences are shipped. Each writing process takes a new id, so
+//! that an id identifies the events of one process even when the spool's directory is copied or restored.
 
 use crate::frame::SEQ_LIMIT;
 use std::collections::BTreeMap;
@@ -7,65 +7,65 @@ use std::io;
 use std::path::{Path, PathBuf};
 use storage::{Disk, Storage};
 
-const FILE: &str = "journal.ids";
+const FILE_NAME: &str = "journal.ids";
 const MAGIC: &[u8; 8] = b"FZJRNID1";
 
-/// No lane has more ranges at once, so that those of 64 lanes can be named in one message.
+/// The maximum number of ranges per lane, so that the ranges of 64 lanes fit into one message.
 const MAX_RANGES: usize = 16;
-/// With more a process goes on under the id of the one before.
-const MAX_RANGES_AT_START: usize = 8;
+/// With this many ranges or more a new process continues under the id of the previous one.
+const MAX_RANGES_AT_OPEN: usize = 8;
 
-/// Sequences that are shipped under one id: from `first` up to the next range's.
+/// Sequences shipped under one id: from `first` up to the start of the next range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRange {
     /// The first sequence.
     pub first: u64,
-    /// The id.
+    /// The journal id.
     pub journal: u64,
 }
 
-/// A lane's sequences from `first` on are to be shipped under another id, up to the next range.
+/// A request for a new id: for a lane's sequences from `first` on, up to the next range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Split {
+pub struct IdSplit {
     /// The lane.
     pub lane: u8,
     /// The first sequence.
     pub first: u64,
 }
 
-/// How a process finds a lane.
+/// The state of a lane when a process opens it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneStart {
     /// The lane.
     pub lane: u8,
-    /// The first sequence that this process gives out.
+    /// The first sequence that this process assigns.
     pub first_own: u64,
-    /// The last sequence of an earlier process that is still there; 0 for none.
+    /// The last sequence of an earlier process that still exists; 0 for none.
     pub last_found: u64,
-    /// Up to where an aggregator has acknowledged the lane.
+    /// The last sequence acknowledged by an aggregator.
     pub acknowledged: u64,
 }
 
-/// The journal ids of a spool, kept in a file of its directory.
+/// The journal ids of a spool, stored in a file of its directory.
 #[derive(Debug)]
 pub struct JournalIds<S: Storage = Disk> {
     storage: S,
     path: PathBuf,
-    own: u64,
-    /// Of lanes that were split; everything before the first range was acknowledged.
+    spool_id: u64,
+    /// The ranges of lanes with more than one id; events before the first range were acknowledged.
     lanes: BTreeMap<u8, Vec<IdRange>>,
 }
 
 impl<S: Storage> JournalIds<S> {
-    /// Reads what an earlier process left. A broken file is set aside: the spool's own id is used again.
-    pub(crate) fn load(storage: S, dir: &Path, own: u64) -> io::Result<Self> {
-        let path = dir.join(FILE);
+    /// Reads the file of an earlier process. An invalid file is renamed, and the spool's own id is used.
+    pub(crate) fn load(storage: S, dir: &Path, spool_id: u64) -> io::Result<Self> {
+        let path = dir.join(FILE_NAME);
         let lanes = match storage::read(&storage, &path) {
             Ok(bytes) => {
-                let lanes = decode(&bytes, own);
+                let lanes = decode(&bytes, spool_id);
                 if lanes.is_none() {
                     let aside = path.with_extension("ids.corrupt");
-                    tracing::error!(file = %path.display(), "not the ids of this journal; set aside, its own id is used again");
+                    tracing::error!(file = %path.display(), renamed = %aside.display(), "invalid journal ids file; renamed it, using the spool's own id");
                     storage.rename(&path, &aside)?;
                 }
                 lanes.unwrap_or_default()
@@ -76,32 +76,35 @@ impl<S: Storage> JournalIds<S> {
         Ok(Self {
             storage,
             path,
-            own,
+            spool_id,
             lanes,
         })
     }
 
     /// The ranges of a lane, in order.
     #[must_use]
-    pub fn of(&self, lane: u8) -> Vec<IdRange> {
-        let own = IdRange {
+    pub fn ranges(&self, lane: u8) -> Vec<IdRange> {
+        let initial = IdRange {
             first: 0,
-            journal: self.own,
+            journal: self.spool_id,
         };
-        self.lanes.get(&lane).cloned().unwrap_or_else(|| vec![own])
+        self.lanes
+            .get(&lane)
+            .cloned()
+            .unwrap_or_else(|| vec![initial])
     }
 
-    /// A number that no other process has.
+    /// A random journal id.
     ///
     /// # Errors
     /// When the system has no randomness.
-    pub fn random(&self) -> io::Result<u64> {
-        // 0 stands for none.
+    pub fn new_id(&self) -> io::Result<u64> {
+        // 0 means "no id".
         Ok(self.storage.random()?.max(1))
     }
 
-    /// Forgets ranges of a lane that end before or with `through`, from the next split on.
-    pub fn forget_through(&mut self, lane: u8, through: u64) {
+    /// Removes ranges of a lane that end at or before `through`; the next split stores the removal.
+    pub fn forget_ranges_through(&mut self, lane: u8, through: u64) {
         if let Some(ranges) = self.lanes.get_mut(&lane) {
             let ended = ranges
                 .iter()
@@ -112,19 +115,19 @@ impl<S: Storage> JournalIds<S> {
         }
     }
 
-    /// Up to where everything of a lane was acknowledged when its first range began: a power cut may take the
-    /// checkpoint that said so, and these events must not be shipped under another id.
+    /// The last acknowledged sequence when the lane's first range started. A power loss may destroy the
+    /// checkpoint with that sequence, and these events must not be shipped under another id.
     #[must_use]
     pub fn acknowledged(&self, lane: u8) -> u64 {
         let oldest = self.lanes.get(&lane).and_then(|ranges| ranges.first());
         oldest.map_or(0, |range| range.first.saturating_sub(1))
     }
 
-    /// Gives what this process writes a new id, lane by lane, and writes that down, durably.
+    /// Assigns a new id to the events of this process on each lane and stores the ids durably.
     ///
     /// # Errors
-    /// When that can't be written; nothing changes then.
-    pub fn begin(&mut self, lanes: &[LaneStart]) -> io::Result<()> {
+    /// When the file can't be written; nothing changes then.
+    pub fn assign_new_ids(&mut self, lanes: &[LaneStart]) -> io::Result<()> {
         let before = self.lanes.clone();
         let mut splits = Vec::new();
         for start in lanes {
@@ -134,43 +137,43 @@ impl<S: Storage> JournalIds<S> {
             } else {
                 start.acknowledged
             };
-            self.forget_through(start.lane, through);
+            self.forget_ranges_through(start.lane, through);
             if let Some(ranges) = self.lanes.get_mut(&start.lane) {
-                // Nothing was written under those.
+                // No event was written under the ids of the removed ranges.
                 let oldest = ranges.first().copied();
                 ranges.retain(|range| Some(*range) == oldest || range.first <= start.last_found);
             }
-            if self.of(start.lane).len() < MAX_RANGES_AT_START {
-                splits.push(Split {
+            if self.ranges(start.lane).len() < MAX_RANGES_AT_OPEN {
+                splits.push(IdSplit {
                     lane: start.lane,
                     first: start.first_own,
                 });
             } else {
                 tracing::warn!(
                     lane = start.lane,
-                    "events of many earlier processes are not acknowledged; this one goes on under the journal id of the last"
+                    "many earlier processes have unacknowledged events; continuing under the previous process's journal id"
                 );
             }
         }
-        let begun = self.split(&splits);
-        if begun.is_err() {
+        let result = self.split(&splits);
+        if result.is_err() {
             self.lanes = before;
         }
-        begun
+        result
     }
 
-    /// Gives each split a new id and writes that down, durably. A split at the beginning of a range
-    /// replaces its id.
+    /// Assigns a new id to each split and stores the ids durably. A split at the start of a range
+    /// replaces the range's id.
     ///
     /// # Errors
-    /// When that can't be written or a lane has too many ranges; nothing changes then.
-    pub fn split(&mut self, splits: &[Split]) -> io::Result<()> {
+    /// When the file can't be written or a lane has too many ranges; nothing changes then.
+    pub fn split(&mut self, splits: &[IdSplit]) -> io::Result<()> {
         let mut lanes = self.lanes.clone();
         for split in splits {
-            let journal = self.random()?;
+            let journal = self.new_id()?;
             let ranges = lanes
                 .entry(split.lane)
-                .or_insert_with(|| self.of(split.lane));
+                .or_insert_with(|| self.ranges(split.lane));
             let first = split.first;
             match ranges.binary_search_by_key(&first, |range| range.first) {
                 Ok(at) => ranges[at].journal = journal,
@@ -178,21 +181,21 @@ impl<S: Storage> JournalIds<S> {
             }
             if ranges.len() > MAX_RANGES {
                 return Err(io::Error::other(format!(
-                    "lane {} has events under {MAX_RANGES} journal ids that no aggregator acknowledged",
+                    "lane {} has unacknowledged events under {MAX_RANGES} journal ids; reconnect the aggregator",
                     split.lane
                 )));
             }
         }
-        let bytes = encode(&lanes, self.own);
+        let bytes = encode(&lanes, self.spool_id);
         storage::replace(&self.storage, &self.path, &bytes, true)?;
         self.lanes = lanes;
         Ok(())
     }
 }
 
-fn encode(lanes: &BTreeMap<u8, Vec<IdRange>>, own: u64) -> Vec<u8> {
+fn encode(lanes: &BTreeMap<u8, Vec<IdRange>>, spool_id: u64) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&own.to_le_bytes());
+    bytes.extend_from_slice(&spool_id.to_le_bytes());
     for (lane, ranges) in lanes {
         for range in ranges {
             for number in [u64::from(*lane), range.first, range.journal] {
@@ -204,7 +207,7 @@ fn encode(lanes: &BTreeMap<u8, Vec<IdRange>>, own: u64) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8], own: u64) -> Option<BTreeMap<u8, Vec<IdRange>>> {
+fn decode(bytes: &[u8], spool_id: u64) -> Option<BTreeMap<u8, Vec<IdRange>>> {
     let (body, crc) = bytes.split_last_chunk::<4>()?;
     if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
         return None;
@@ -214,9 +217,9 @@ fn decode(bytes: &[u8], own: u64) -> Option<BTreeMap<u8, Vec<IdRange>>> {
         .iter()
         .map(|bytes| u64::from_le_bytes(*bytes))
         .collect();
-    let (whose, numbers) = numbers.split_first()?;
+    let (owner, numbers) = numbers.split_first()?;
     let (ranges, odd) = numbers.as_chunks::<3>();
-    if *whose != own || !rest.is_empty() || !odd.is_empty() {
+    if *owner != spool_id || !rest.is_empty() || !odd.is_empty() {
         return None;
     }
     let mut lanes = BTreeMap::<u8, Vec<IdRange>>::new();
@@ -239,12 +242,12 @@ mod tests {
         JournalIds::load(Disk, dir, 7).expect("readable")
     }
 
-    fn split(lane: u8, first: u64) -> Split {
-        Split { lane, first }
+    fn split(lane: u8, first: u64) -> IdSplit {
+        IdSplit { lane, first }
     }
 
     fn firsts(ids: &JournalIds, lane: u8) -> Vec<u64> {
-        ids.of(lane).iter().map(|range| range.first).collect()
+        ids.ranges(lane).iter().map(|range| range.first).collect()
     }
 
     #[test]
@@ -252,7 +255,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut before = ids(dir.path());
         assert_eq!(
-            before.of(3),
+            before.ranges(3),
             [IdRange {
                 first: 0,
                 journal: 7
@@ -267,14 +270,14 @@ mod tests {
         let after = ids(dir.path());
         assert_eq!(firsts(&after, 0), [0, 500, 900]);
         for lane in 0..4 {
-            assert_eq!(after.of(lane), before.of(lane));
+            assert_eq!(after.ranges(lane), before.ranges(lane));
         }
-        let of = after.of(0);
-        assert!(of[0].journal == 7 && of[1].journal != 7 && of[1].journal != of[2].journal);
+        let ids: Vec<u64> = after.ranges(0).iter().map(|range| range.journal).collect();
+        assert!(ids[0] == 7 && ids[1] != 7 && ids[1] != ids[2]);
     }
 
     #[test]
-    fn ended_ranges_are_forgotten_and_too_many_refused() {
+    fn ended_ranges_are_removed_and_too_many_are_rejected() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut ids = ids(dir.path());
         for first in 1..16 {
@@ -282,14 +285,14 @@ mod tests {
         }
         assert!(ids.split(&[split(0, 9_000)]).is_err());
         assert_eq!(firsts(&ids, 0).len(), 16);
-        ids.forget_through(0, 298);
+        ids.forget_ranges_through(0, 298);
         assert_eq!(
             firsts(&ids, 0),
             [
                 200, 300, 400, 500, 600, 700, 800, 900, 1_000, 1_100, 1_200, 1_300, 1_400, 1_500
             ]
         );
-        ids.forget_through(0, 299);
+        ids.forget_ranges_through(0, 299);
         assert_eq!(
             firsts(&ids, 0),
             [
@@ -309,28 +312,29 @@ mod tests {
             last_found,
             acknowledged,
         };
-        ids.begin(&[start(1, 0, 0)]).expect("written");
-        let first = ids.of(0).last().copied().expect("a range");
+        ids.assign_new_ids(&[start(1, 0, 0)]).expect("written");
+        let first = ids.ranges(0).last().copied().expect("a range");
         assert_eq!(firsts(&ids, 0), [0, 1]);
         // The second process finds events of the first, the third none of the second.
-        ids.begin(&[start(500, 30, 10)]).expect("written");
+        ids.assign_new_ids(&[start(500, 30, 10)]).expect("written");
         assert_eq!(firsts(&ids, 0), [1, 500]);
         assert_eq!(ids.acknowledged(0), 0);
-        assert_eq!(ids.of(0)[0].journal, first.journal);
-        ids.begin(&[start(900, 30, 10)]).expect("written");
+        assert_eq!(ids.ranges(0)[0].journal, first.journal);
+        ids.assign_new_ids(&[start(900, 30, 10)]).expect("written");
         assert_eq!(firsts(&ids, 0), [1, 900]);
         // Everything before was acknowledged: its ids end.
-        ids.begin(&[start(1_300, 950, 950)]).expect("written");
+        ids.assign_new_ids(&[start(1_300, 950, 950)])
+            .expect("written");
         assert_eq!(firsts(&ids, 0), [900, 1_300]);
         assert_eq!(ids.acknowledged(0), 899);
-        assert_ne!(ids.of(0)[0].journal, first.journal);
+        assert_ne!(ids.ranges(0)[0].journal, first.journal);
     }
 
     #[test]
-    fn every_flipped_bit_and_other_spools_are_set_aside() {
+    fn damaged_or_foreign_id_file_is_renamed() {
         let dir = tempfile::tempdir().expect("a directory");
         ids(dir.path()).split(&[split(0, 500)]).expect("written");
-        let path = dir.path().join(FILE);
+        let path = dir.path().join(FILE_NAME);
         let sound = std::fs::read(&path).expect("readable");
         assert_eq!(decode(&sound, 8), None);
         for bit in 0..sound.len() * 8 {

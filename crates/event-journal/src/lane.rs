@@ -1,17 +1,18 @@
-//! What writer, reader and keeper of one lane share.
+//! The state of one lane that its writer, its reader and the sync thread share.
 
 use crate::error::{AppendError, SyncFailed};
 use crate::frame;
-use crate::keeper::{Stats, Wake};
-use crate::segment::{self, Header, Segment};
+use crate::segment::{self, Segment, SegmentHeader};
+use crate::stats::JournalStats;
+use crate::sync_signal::SyncSignal;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use storage::Storage;
 
-/// Called once a sequence is durable, or can't become so.
-pub(crate) type Done = Box<dyn FnOnce(Result<(), SyncFailed>) + Send>;
+/// Called once a sequence is durable, or with an error when it can't become durable.
+pub(crate) type DurableCallback = Box<dyn FnOnce(Result<(), SyncFailed>) + Send>;
 
 pub(crate) struct Lane<S: Storage> {
     pub(crate) storage: S,
@@ -20,31 +21,31 @@ pub(crate) struct Lane<S: Storage> {
     pub(crate) journal: u64,
     pub(crate) format_version: u16,
     pub(crate) segment_bytes: u32,
-    pub(crate) stats: Arc<Stats>,
-    /// In order; the last one is written to.
+    pub(crate) stats: Arc<JournalStats>,
+    /// In order; the last one is the active segment.
     pub(crate) segments: Mutex<Vec<Arc<Segment<S::File>>>>,
-    /// The segment to be written next.
-    pub(crate) spare: Mutex<Option<Prepared<S>>>,
+    /// The preallocated next segment.
+    pub(crate) spare: Mutex<Option<PreparedSegment<S>>>,
     /// The last sequence committed.
     pub(crate) committed: AtomicU64,
-    /// Every segment prepared from now on must have a limit above this.
-    limit: AtomicU64,
+    /// Later segments must have a limit above this.
+    seq_limit: AtomicU64,
     next_number: AtomicU64,
-    pub(crate) waiters: Mutex<Vec<(u64, Done)>>,
+    pub(crate) waiters: Mutex<Vec<(u64, DurableCallback)>>,
     pub(crate) sync_failed: AtomicBool,
-    /// Whether the keeper has ended and nobody will be told any more.
-    stopped: AtomicBool,
-    /// Held by everything that may write, so that no other process can meanwhile.
+    /// Whether syncs have ended, so that no further callback can wait.
+    closed: AtomicBool,
+    /// Held by every object that may write, so that no other process opens the journal.
     _lock: Arc<S::Lock>,
-    pub(crate) keeper: Arc<Wake>,
-    /// Whether a worker writes to this lane, or it is left over from a run with more workers.
-    pub(crate) written: bool,
-    /// Whether its segments take room that is this lane's alone.
+    pub(crate) sync_signal: Arc<SyncSignal>,
+    /// Whether a worker writes to this lane; false for a lane of an earlier process with more workers.
+    pub(crate) is_written: bool,
+    /// Whether part of the journal's bytes is reserved for this lane.
     has_quota: AtomicBool,
 }
 
-/// A segment ready to be written to.
-pub(crate) struct Prepared<S: Storage> {
+/// A segment ready for writing.
+pub(crate) struct PreparedSegment<S: Storage> {
     pub(crate) segment: Arc<Segment<S::File>>,
     pub(crate) map: S::Map,
 }
@@ -61,12 +62,12 @@ impl<S: Storage> Lane<S> {
         journal: u64,
         format_version: u16,
         segment_bytes: u32,
-        stats: Arc<Stats>,
+        stats: Arc<JournalStats>,
         segments: Vec<Segment<S::File>>,
         next: (u64, u64),
         lock: Arc<S::Lock>,
-        keeper: Arc<Wake>,
-        written: bool,
+        sync_signal: Arc<SyncSignal>,
+        is_written: bool,
         sync_failed: bool,
     ) -> Self {
         let (next_seq, next_number) = next;
@@ -81,21 +82,21 @@ impl<S: Storage> Lane<S> {
             committed: AtomicU64::new(segments.last().map_or(0, Segment::last)),
             segments: Mutex::new(segments.into_iter().map(Arc::new).collect()),
             spare: Mutex::new(None),
-            limit: AtomicU64::new(next_seq),
+            seq_limit: AtomicU64::new(next_seq),
             next_number: AtomicU64::new(next_number),
             waiters: Mutex::default(),
             sync_failed: AtomicBool::new(sync_failed),
-            stopped: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             _lock: lock,
-            keeper,
-            written,
+            sync_signal,
+            is_written,
             has_quota: AtomicBool::new(false),
         }
     }
 
-    /// From now on the lane's segments take at most `bytes`, which no other lane takes.
+    /// Reserves `bytes` for the lane's segments and limits them to that.
     pub(crate) fn set_quota(&self, bytes: u64) {
-        // While this is held no other segment is made.
+        // Holding this lock prevents the creation of another segment.
         let spare = lock(&self.spare);
         let length = |segment: &Segment<S::File>| u64::from(segment.length);
         let used = lock(&self.segments)
@@ -109,36 +110,36 @@ impl<S: Storage> Lane<S> {
 
     fn reserve(&self, bytes: u64) -> bool {
         if self.has_quota.load(Ordering::Acquire) {
-            self.stats.reserve_of_quota(bytes)
+            self.stats.reserve_in_quota(bytes)
         } else {
-            self.stats.reserve(bytes, self.stats.quota_left())
+            self.stats.reserve(bytes, self.stats.quota_remaining())
         }
     }
 
-    /// Counts one of the lane's segments out.
+    /// Subtracts one of the lane's segments.
     pub(crate) fn unreserve(&self, bytes: u64) {
         if self.has_quota.load(Ordering::Acquire) {
-            self.stats.unreserve_of_quota(bytes);
+            self.stats.unreserve_in_quota(bytes);
         } else {
             self.stats.unreserve(bytes);
         }
     }
 
-    /// The first sequence that this process gives out.
-    pub(crate) fn first_own(&self) -> u64 {
-        self.limit.load(Ordering::Acquire)
+    /// The first sequence that this process assigns.
+    pub(crate) fn first_own_seq(&self) -> u64 {
+        self.seq_limit.load(Ordering::Acquire)
     }
 
-    /// No sequence above this was ever given out.
-    pub(crate) fn given_out(&self) -> u64 {
-        let before = self.limit.load(Ordering::Acquire).saturating_sub(1);
+    /// No sequence above this was ever assigned.
+    pub(crate) fn highest_assigned_seq(&self) -> u64 {
+        let before = self.seq_limit.load(Ordering::Acquire).saturating_sub(1);
         before.max(self.committed.load(Ordering::Acquire))
     }
 
-    /// Lets `done` wait for `seq`.
-    pub(crate) fn wait_for(&self, seq: u64, done: Done) {
+    /// Calls `done` once `seq` is durable, or with an error when it can't become durable.
+    pub(crate) fn notify_when_durable(&self, seq: u64, done: DurableCallback) {
         let mut waiters = lock(&self.waiters);
-        if self.stopped.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) {
             drop(waiters);
             done(Err(SyncFailed));
         } else {
@@ -146,12 +147,12 @@ impl<S: Storage> Lane<S> {
         }
     }
 
-    /// Syncs a last time; who still waits then waits in vain, and is told.
-    pub(crate) fn stop(&self) {
+    /// Syncs one last time; callbacks that still wait then get an error.
+    pub(crate) fn close(&self) {
         self.sync();
         let waiters = {
             let mut waiters = lock(&self.waiters);
-            self.stopped.store(true, Ordering::Release);
+            self.closed.store(true, Ordering::Release);
             std::mem::take(&mut *waiters)
         };
         waiters
@@ -159,22 +160,22 @@ impl<S: Storage> Lane<S> {
             .for_each(|(_, done)| done(Err(SyncFailed)));
     }
 
-    /// Makes the next segment, if there is room for it.
-    pub(crate) fn prepare(&self) -> Result<Prepared<S>, AppendError> {
+    /// Creates the next segment, if there is space for it.
+    pub(crate) fn prepare_segment(&self) -> Result<PreparedSegment<S>, AppendError> {
         if !self.reserve(u64::from(self.segment_bytes)) {
             return Err(AppendError::SpoolFull);
         }
-        let created = self.create();
+        let created = self.create_segment();
         let full = created.as_ref().is_err_and(|error| {
             matches!(
                 error.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             )
         });
-        self.stats.disk_is_full(full);
+        self.stats.set_disk_full(full);
         created.map_err(|error| {
             self.unreserve(u64::from(self.segment_bytes));
-            tracing::warn!(lane = self.number, %error, "can't make a journal segment");
+            tracing::warn!(lane = self.number, %error, "failed to create journal segment");
             if full {
                 AppendError::DiskFull
             } else {
@@ -183,33 +184,33 @@ impl<S: Storage> Lane<S> {
         })
     }
 
-    fn create(&self) -> io::Result<Prepared<S>> {
-        // What the segment now written may still take, and then all that the new one can take.
-        let frames = segment::most_frames(self.segment_bytes);
+    fn create_segment(&self) -> io::Result<PreparedSegment<S>> {
+        // Room for the remaining frames of the active segment, then for all frames of the new one.
+        let frames = segment::max_frames(self.segment_bytes);
         let floor = self
-            .limit
+            .seq_limit
             .load(Ordering::Acquire)
             .max(self.committed.load(Ordering::Acquire) + 1);
-        let limit = floor + 2 * frames;
-        if limit > frame::SEQ_LIMIT {
-            return Err(io::Error::other("no sequences are left"));
+        let seq_limit = floor + 2 * frames;
+        if seq_limit > frame::SEQ_LIMIT {
+            return Err(io::Error::other("the lane has no sequences left"));
         }
-        let header = Header {
+        let header = SegmentHeader {
             journal: self.journal,
             number: self.next_number.fetch_add(1, Ordering::AcqRel),
-            limit,
+            limit: seq_limit,
             format_version: self.format_version,
             lane: self.number,
         };
         let (segment, map) = Segment::create(&self.storage, &self.dir, header, self.segment_bytes)?;
-        Ok(Prepared {
+        Ok(PreparedSegment {
             segment: Arc::new(segment),
             map,
         })
     }
 
-    /// Puts a prepared segment behind the one that was written to, which is closed.
-    pub(crate) fn begin(&self, segment: Arc<Segment<S::File>>) {
+    /// Closes the active segment and makes `segment` the active one.
+    pub(crate) fn activate(&self, segment: Arc<Segment<S::File>>) {
         let mut segments = lock(&self.segments);
         if let Some(last) = segments.last() {
             last.closed.store(true, Ordering::Release);
@@ -217,7 +218,7 @@ impl<S: Storage> Lane<S> {
         segments.push(segment);
     }
 
-    /// Syncs everything committed and tells those who wait for it.
+    /// Syncs every committed event and calls the waiting callbacks.
     pub(crate) fn sync(&self) {
         let waiting = std::mem::take(&mut *lock(&self.waiters));
         let committed = self.committed.load(Ordering::Acquire);
@@ -227,13 +228,13 @@ impl<S: Storage> Lane<S> {
             match segment.sync() {
                 Ok(true) => self
                     .stats
-                    .synced(self.storage.now().saturating_sub(started)),
+                    .record_sync(self.storage.now().saturating_sub(started)),
                 Ok(false) => {}
                 Err(error) => {
-                    // What the kernel holds after a failed sync is unknown, for ever.
-                    tracing::error!(lane = self.number, %error, "the journal can't be synced");
+                    // The state of the page cache after a failed sync is unknown permanently.
+                    tracing::error!(lane = self.number, %error, "failed to sync journal; replace the disk, then restart");
                     self.sync_failed.store(true, Ordering::Release);
-                    self.stats.sync_failed();
+                    self.stats.record_sync_failure();
                 }
             }
         }
@@ -250,7 +251,7 @@ impl<S: Storage> Lane<S> {
     }
 }
 
-/// Locks; a panic elsewhere leaves nothing half done under any of these locks.
+/// Locks `mutex`. Poisoning is ignored: no code panics between two dependent changes under these locks.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

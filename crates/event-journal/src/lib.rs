@@ -1,29 +1,35 @@
 //! An append-only log of opaque events: accepted when appended (survives `kill -9`), durable when
-//! synced (survives a power cut).
+//! synced (survives a power loss).
 //!
-//! Lanes, segments, frames, recovery and retention belong here. What an event says, and who reads
-//! it, never does; nor do files: they are what `storage` gives.
+//! Lanes, segments, frames, recovery and retention belong here; the content and the consumers of
+//! events never do. Invariant: files are accessed only through `storage`.
 #![forbid(unsafe_code)]
 
 mod checkpoint;
 mod error;
 mod frame;
 mod ids;
-mod keeper;
 mod lane;
+mod maintenance;
 mod open;
 mod reader;
 mod recovery;
 mod segment;
 mod spool;
+mod stats;
+mod sync_signal;
+mod sync_thread;
 mod writer;
 
-pub use checkpoint::Seal;
+pub use checkpoint::BatchBoundary;
 pub use error::{AppendError, OpenError, ReadError, SyncFailed};
 pub use frame::{Frame, FrameError, Frames, SEQ_LIMIT, frame_bytes, frames};
-pub use ids::{IdRange, JournalIds, LaneStart, Split};
-pub use keeper::{Keeper, Stats, SyncRequest, Upkeep};
-pub use open::{Opened, Options, Unkept, open, open_on};
-pub use reader::{LaneReader, Run};
+pub use ids::{IdRange, IdSplit, JournalIds, LaneStart};
+pub use maintenance::JournalMaintenance;
+pub use open::{ManualJournal, OpenJournal, Options, open, open_manual};
+pub use reader::{FrameRun, LaneReader};
 pub use recovery::{LaneRecovery, Recovery};
+pub use stats::JournalStats;
+pub use sync_signal::SyncRequest;
+pub use sync_thread::SyncThread;
 pub use writer::LaneWriter;

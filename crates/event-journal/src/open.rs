@@ -1,14 +1,17 @@
-//! Opening a journal: lock, recovery, and a fresh segment for each lane that is written to.
+//! Opening a journal: the lock, recovery, and a new segment for each written lane.
 
 use crate::checkpoint::Checkpoint;
 use crate::error::OpenError;
 use crate::ids::JournalIds;
-use crate::keeper::{Keeper, Stats, Upkeep, Wake};
 use crate::lane::Lane;
+use crate::maintenance::JournalMaintenance;
 use crate::reader::{self, LaneReader};
 use crate::recovery::{self, LaneRecovery, Recovery};
 use crate::segment::Segment;
 use crate::spool;
+use crate::stats::JournalStats;
+use crate::sync_signal::SyncSignal;
+use crate::sync_thread::SyncThread;
 use crate::writer::LaneWriter;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,89 +19,92 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::{Disk, Storage};
 
-/// How a journal is kept.
+/// The settings of a journal.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Its folder; made when absent.
+    /// The journal's directory; created when absent.
     pub dir: PathBuf,
-    /// Lanes to write to, numbered from 0.
+    /// The number of written lanes, which are numbered from 0.
     pub lanes: u8,
-    /// The version of the events' form that is written.
+    /// The format version of the written events.
     pub format_version: u16,
     /// The size of a segment file.
     pub segment_bytes: u32,
-    /// The most that all segment files together take.
+    /// The maximum total size of the segment files.
     pub max_bytes: u64,
-    /// How often accepted events are synced: the window that a power cut can lose.
+    /// The interval between syncs: a power loss can destroy the events of one interval.
     pub sync_interval: Duration,
 }
 
-/// An open journal.
+/// An open journal with a sync thread.
 #[derive(Debug)]
-pub struct Opened {
-    /// One for each lane written to, in order.
+pub struct OpenJournal {
+    /// The writers, one per written lane, in order.
     pub writers: Vec<LaneWriter>,
-    /// One for each lane, those left over from a run with more lanes included.
+    /// The readers, one per lane, including lanes of an earlier process with more lanes.
     pub readers: Vec<LaneReader>,
-    /// The spool's random id: a spool that was wiped has another.
+    /// The spool's random id; a spool that was deleted and created again has another.
     pub journal: u64,
-    /// Under which ids its sequences are shipped.
+    /// The ids under which its sequences are shipped.
     pub ids: JournalIds,
-    /// What an earlier process left.
+    /// What recovery found of earlier processes.
     pub recovery: Recovery,
-    /// Syncs and spare segments; the journal is closed when it is dropped.
-    pub keeper: Keeper,
+    /// Syncs the journal; dropping it closes the journal.
+    pub sync_thread: SyncThread,
 }
 
-/// An open journal without a thread of its own.
+/// An open journal without a sync thread.
 #[derive(Debug)]
-pub struct Unkept<S: Storage> {
-    /// As in [`Opened`].
+pub struct ManualJournal<S: Storage> {
+    /// See [`OpenJournal`].
     pub writers: Vec<LaneWriter<S>>,
-    /// As in [`Opened`].
+    /// See [`OpenJournal`].
     pub readers: Vec<LaneReader<S>>,
-    /// As in [`Opened`].
+    /// See [`OpenJournal`].
     pub journal: u64,
-    /// As in [`Opened`].
+    /// See [`OpenJournal`].
     pub ids: JournalIds<S>,
-    /// As in [`Opened`].
+    /// See [`OpenJournal`].
     pub recovery: Recovery,
-    /// Syncs and spare segments, when the caller says so.
-    pub upkeep: Upkeep<S>,
+    /// Syncs and segment preallocation, called by the owner.
+    pub maintenance: JournalMaintenance<S>,
 }
 
-/// Opens the journal in `options.dir`, recovering what an earlier process left.
+/// Opens the journal in `options.dir` and recovers the files of an earlier process.
 ///
 /// # Errors
-/// When the folder can't be used, another process has it, or the options contradict each other.
-/// Damaged or foreign files are set aside and are no error.
-pub fn open(options: &Options) -> Result<Opened, OpenError> {
-    let Unkept {
+/// When the directory can't be used, another process has locked it, or the options contradict each
+/// other. Damaged or foreign files are renamed and are no error.
+pub fn open(options: &Options) -> Result<OpenJournal, OpenError> {
+    let ManualJournal {
         writers,
         readers,
         journal,
         ids,
         recovery,
-        upkeep,
-    } = open_on(Disk, options)?;
-    let keeper = Keeper::start(upkeep, options.sync_interval)
+        maintenance,
+    } = open_manual(Disk, options)?;
+    let sync_thread = SyncThread::start(maintenance, options.sync_interval)
         .map_err(|cause| io_error(&options.dir, cause))?;
-    Ok(Opened {
+    Ok(OpenJournal {
         writers,
         readers,
         journal,
         ids,
         recovery,
-        keeper,
+        sync_thread,
     })
 }
 
-/// As [`open`], on any storage and without a thread: who calls this keeps the journal himself, and
-/// `options.sync_interval` says nothing.
+/// As [`open`], but on any storage and without a sync thread: the caller runs the maintenance, and
+/// `options.sync_interval` is ignored.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_on<S: Storage>(storage: S, options: &Options) -> Result<Unkept<S>, OpenError> {
+pub fn open_manual<S: Storage>(
+    storage: S,
+    options: &Options,
+) -> Result<ManualJournal<S>, OpenError> {
     let least = u64::from(options.lanes) * 2 * u64::from(options.segment_bytes);
     if options.segment_bytes < 64 << 10 || options.max_bytes < least {
         let (lanes, segment_bytes) = (options.lanes, options.segment_bytes);
@@ -112,55 +118,55 @@ pub fn open_on<S: Storage>(storage: S, options: &Options) -> Result<Unkept<S>, O
     let failed = |cause| io_error(dir, cause);
     storage::create_dir_all(&storage, dir).map_err(failed)?;
     let lock = Arc::new(spool::lock(&storage, dir)?);
-    let journal = spool::identity(&storage, dir)?;
+    let journal = spool::load_or_create_id(&storage, dir)?;
     let ids = JournalIds::load(storage.clone(), dir, journal).map_err(failed)?;
-    let opening = Opening {
+    let opener = JournalOpener {
         storage,
         options,
         journal,
         lock,
-        stats: Arc::new(Stats::new(options.max_bytes)),
-        wake: Arc::default(),
+        stats: Arc::new(JournalStats::new(options.max_bytes)),
+        signal: Arc::default(),
     };
     let mut recovery = Recovery::default();
     let (mut lanes, mut writers, mut readers) = (Vec::new(), Vec::new(), Vec::new());
-    for number in opening.lane_numbers().map_err(failed)? {
-        let opened = opening
+    for number in opener.lane_numbers().map_err(failed)? {
+        let opened = opener
             .lane(number, &mut recovery)
             .map_err(|cause| io_error(&lane_dir(dir, number), cause))?;
         lanes.push(opened);
     }
     for lane in &lanes {
-        if lane.shared.written {
+        if lane.shared.is_written {
             let mut writer = LaneWriter::new(lane.shared.clone(), lane.next_seq);
-            begin(&mut writer, &lane.shared, &lane.empty);
+            open_first_segment(&mut writer, &lane.shared, &lane.empty);
             writers.push(writer);
         }
         let checkpoint = lane.checkpoint.clone();
         readers.push(LaneReader::new(lane.shared.clone(), checkpoint));
     }
-    let upkeep = Upkeep {
+    let maintenance = JournalMaintenance {
         lanes: lanes.into_iter().map(|lane| lane.shared).collect(),
-        stats: opening.stats,
-        wake: opening.wake,
+        stats: opener.stats,
+        signal: opener.signal,
     };
-    Ok(Unkept {
+    Ok(ManualJournal {
         writers,
         readers,
         journal,
         ids,
         recovery,
-        upkeep,
+        maintenance,
     })
 }
 
-struct Opening<'a, S: Storage> {
+struct JournalOpener<'a, S: Storage> {
     storage: S,
     options: &'a Options,
     journal: u64,
     lock: Arc<S::Lock>,
-    stats: Arc<Stats>,
-    wake: Arc<Wake>,
+    stats: Arc<JournalStats>,
+    signal: Arc<SyncSignal>,
 }
 
 struct OpenedLane<S: Storage> {
@@ -170,11 +176,11 @@ struct OpenedLane<S: Storage> {
     empty: Vec<Segment<S::File>>,
 }
 
-impl<S: Storage> Opening<'_, S> {
-    /// The lanes to be written and those that exist.
+impl<S: Storage> JournalOpener<'_, S> {
+    /// The numbers of written and existing lanes.
     fn lane_numbers(&self) -> io::Result<Vec<u8>> {
         let mut numbers: Vec<u8> = (0..self.options.lanes).collect();
-        let existing = recovery::lanes(&self.storage, &self.options.dir)?;
+        let existing = recovery::find_lanes(&self.storage, &self.options.dir)?;
         numbers.extend(existing.into_iter().map(|(number, _)| number));
         numbers.sort_unstable();
         numbers.dedup();
@@ -189,20 +195,21 @@ impl<S: Storage> Opening<'_, S> {
             lane: number,
             ..LaneRecovery::default()
         };
-        let recovered = recovery::lane(&self.storage, &dir, self.journal, number, &mut found)?;
+        let recovered =
+            recovery::recover_lane(&self.storage, &dir, self.journal, number, &mut found)?;
         report.lanes.push(found);
-        // The checkpoint may know more than segments that a power cut took.
+        // The checkpoint may hold higher sequences than the segments that survived a power loss.
         let known = checkpoint
-            .seals
+            .boundaries
             .iter()
-            .map(|seal| seal.last)
+            .map(|boundary| boundary.last)
             .fold(checkpoint.acknowledged, u64::max);
-        let next_seq = recovered.next_seq.max(known + 1) + recovered.unknown;
+        let next_seq = recovered.next_seq.max(known + 1) + recovered.seq_gap;
         for segment in recovered.segments.iter().chain(&recovered.empty) {
-            self.stats.found(u64::from(segment.length));
+            self.stats.add_recovered(u64::from(segment.length));
         }
         if recovered.sync_failed {
-            self.stats.sync_failed();
+            self.stats.record_sync_failure();
         }
         let shared = Arc::new(Lane::new(
             self.storage.clone(),
@@ -215,7 +222,7 @@ impl<S: Storage> Opening<'_, S> {
             recovered.segments,
             (next_seq, recovered.next_number),
             self.lock.clone(),
-            self.wake.clone(),
+            self.signal.clone(),
             number < self.options.lanes,
             recovered.sync_failed,
         ));
@@ -228,15 +235,21 @@ impl<S: Storage> Opening<'_, S> {
     }
 }
 
-/// Gives a lane its first segment. Its header carries the limits of empty segments on, so they can
-/// go then. Without room for one the journal still opens: to ship what it holds, and because
-/// visitors are answered even when nothing can be logged.
-fn begin<S: Storage>(writer: &mut LaneWriter<S>, lane: &Lane<S>, empty: &[Segment<S::File>]) {
-    match writer.begin() {
+/// Gets a lane's first segment. Its header takes over the limits of empty segments, which are deleted
+/// then. Without space for one the journal still opens, to ship its events and because visitors are
+/// redirected even when clicks can't be logged.
+fn open_first_segment<S: Storage>(
+    writer: &mut LaneWriter<S>,
+    lane: &Lane<S>,
+    empty: &[Segment<S::File>],
+) {
+    match writer.open_first_segment() {
         Ok(()) => empty
             .iter()
-            .for_each(|segment| reader::delete(lane, segment)),
-        Err(error) => tracing::error!(lane = lane.number, %error, "nothing can be accepted yet"),
+            .for_each(|segment| reader::delete_segment(lane, segment)),
+        Err(error) => {
+            tracing::error!(lane = lane.number, %error, "failed to create the first journal segment; no event is accepted yet")
+        }
     }
 }
 

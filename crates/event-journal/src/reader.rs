@@ -1,47 +1,47 @@
-//! The shipper's end of a lane: committed frames in order, and what may be deleted.
+//! The read side of a lane: the shipper reads committed frames in order and releases them.
 
-use crate::checkpoint::{Checkpoint, MAX_SEALS, Seal};
+use crate::checkpoint::{BatchBoundary, Checkpoint, MAX_BOUNDARIES};
 use crate::error::ReadError;
 use crate::frame;
 use crate::ids::LaneStart;
 use crate::lane::{Lane, lock};
-use crate::segment::{START, Segment};
+use crate::segment::{FRAMES_OFFSET, Segment};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use storage::{Disk, File as _, Storage};
 
-/// How much is read from a segment at once; more than the longest frame.
-const CHUNK: u32 = 256 << 10;
+/// The maximum number of bytes per read from a segment; more than the longest frame.
+const CHUNK_BYTES: u32 = 256 << 10;
 
-/// No event is longer, so that every frame fits into a chunk.
-pub(crate) const MAX_PAYLOAD: usize = CHUNK as usize / 2;
+/// The maximum event length, chosen so that every frame fits into a chunk.
+pub(crate) const MAX_PAYLOAD_BYTES: usize = CHUNK_BYTES as usize / 2;
 
-/// Whole frames that follow each other in a lane.
+/// Consecutive frames of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// The last sequence before `first`, or 0: nothing lies between the two.
+pub struct FrameRun {
+    /// The last sequence before `first`, or 0; no event lies between the two.
     pub after: u64,
     /// The first sequence.
     pub first: u64,
     /// The last sequence.
     pub last: u64,
-    /// How many events.
+    /// The number of events.
     pub events: u32,
-    /// The version of the events' form.
+    /// The events' format version.
     pub format_version: u16,
 }
 
-/// Reads one lane and lets it delete what is no longer needed.
+/// Reads one lane and releases its events, so that segments can be deleted.
 pub struct LaneReader<S: Storage = Disk> {
     lane: Arc<Lane<S>>,
     checkpoint: Checkpoint,
-    /// Whether the checkpoint was released further than it was written.
-    ahead: bool,
-    /// The segment being read (0 before the first) and where.
-    number: u64,
+    /// Whether the stored checkpoint is older than `checkpoint`.
+    checkpoint_outdated: bool,
+    /// The number of the segment being read (0 before the first) and the offset in it.
+    segment_number: u64,
     at: u32,
-    /// Everything up to here was read or is to be left out.
+    /// Events up to this sequence were read or skipped.
     after: u64,
     chunk: Vec<u8>,
 }
@@ -61,9 +61,9 @@ impl<S: Storage> LaneReader<S> {
         Self {
             lane,
             checkpoint,
-            ahead: false,
-            number: 0,
-            at: START,
+            checkpoint_outdated: false,
+            segment_number: 0,
+            at: FRAMES_OFFSET,
             after,
             chunk: Vec::new(),
         }
@@ -75,33 +75,33 @@ impl<S: Storage> LaneReader<S> {
         self.lane.number
     }
 
-    /// Reading goes on after this sequence.
+    /// Continues reading after this sequence.
     pub fn seek(&mut self, after: u64) {
-        (self.number, self.at, self.after) = (0, START, after);
+        (self.segment_number, self.at, self.after) = (0, FRAMES_OFFSET, after);
     }
 
-    /// Bytes of frames that were not read yet; those before a sequence sought are among them until
-    /// they are passed.
+    /// Bytes of unread frames. After a seek, frames before the new position are counted until reading
+    /// passes them.
     #[must_use]
     pub fn backlog(&self) -> u64 {
         let segments = lock(&self.lane.segments);
         let unread = |segment: &Arc<Segment<S::File>>| {
-            let from = if segment.header.number == self.number {
+            let from = if segment.header.number == self.segment_number {
                 self.at
             } else {
-                START
+                FRAMES_OFFSET
             };
             u64::from(segment.end().saturating_sub(from))
         };
         segments
             .iter()
-            .filter(|s| s.header.number >= self.number)
+            .filter(|s| s.header.number >= self.segment_number)
             .map(unread)
             .sum()
     }
 
-    /// Appends frames to `frames` until that holds at least `max_bytes` or nothing more is
-    /// committed; `None` when nothing was. All are of one format version.
+    /// Appends committed frames of one format version to `frames` until it holds at least `max_bytes`;
+    /// `None` when no unread frame is committed.
     ///
     /// # Errors
     /// When a segment can't be read or has changed.
@@ -109,16 +109,16 @@ impl<S: Storage> LaneReader<S> {
         &mut self,
         max_bytes: usize,
         frames: &mut Vec<u8>,
-    ) -> Result<Option<Run>, ReadError> {
+    ) -> Result<Option<FrameRun>, ReadError> {
         self.read_up_to(u64::MAX, max_bytes, frames)
     }
 
     const fn position(&self) -> (u64, u32, u64) {
-        (self.number, self.at, self.after)
+        (self.segment_number, self.at, self.after)
     }
 
     const fn restore(&mut self, position: (u64, u32, u64)) {
-        (self.number, self.at, self.after) = position;
+        (self.segment_number, self.at, self.after) = position;
     }
 
     fn read_through(
@@ -126,45 +126,46 @@ impl<S: Storage> LaneReader<S> {
         through: u64,
         max_bytes: usize,
         frames: &mut Vec<u8>,
-    ) -> Result<Option<Run>, ReadError> {
+    ) -> Result<Option<FrameRun>, ReadError> {
         let mut run = None;
         let full = frames.len() + max_bytes;
-        while let Some((segment, closed)) = self.segment() {
+        while let Some((segment, closed)) = self.current_segment() {
             let version = segment.header.format_version;
-            let format_differs = run.is_some_and(|run: Run| run.format_version != version);
-            // A segment without anything new is passed over without reading it.
+            let format_differs = run.is_some_and(|run: FrameRun| run.format_version != version);
+            // A segment without unread frames is skipped.
             if segment.end() <= self.at || (closed && segment.last() <= self.after) {
                 if !closed {
                     break;
                 }
-                (self.number, self.at) = (segment.header.number + 1, START);
+                (self.segment_number, self.at) = (segment.header.number + 1, FRAMES_OFFSET);
                 continue;
             }
             if format_differs || frames.len() >= full || self.after >= through {
                 break;
             }
-            if !self.take(&segment, through, full, &mut run, frames)? {
+            if !self.read_chunk(&segment, through, full, &mut run, frames)? {
                 break;
             }
         }
         Ok(run)
     }
 
-    /// Appends frames of the undamaged run at the current position; false when one beyond
-    /// `through` was met.
-    fn take(
+    /// Appends frames of the undamaged range at the current offset; false at a frame beyond `through`.
+    fn read_chunk(
         &mut self,
         segment: &Segment<S::File>,
         through: u64,
         full: usize,
-        run: &mut Option<Run>,
+        run: &mut Option<FrameRun>,
         frames: &mut Vec<u8>,
     ) -> Result<bool, ReadError> {
-        if let Some(past) = segment.past_damage(self.at) {
+        if let Some(past) = segment.skip_damage(self.at) {
             self.at = past;
             return Ok(true);
         }
-        let end = segment.run_end(self.at).min(self.at.saturating_add(CHUNK));
+        let end = segment
+            .undamaged_end(self.at)
+            .min(self.at.saturating_add(CHUNK_BYTES));
         self.chunk.resize((end - self.at) as usize, 0);
         let io = |cause| ReadError::Io {
             path: segment.path.clone(),
@@ -186,7 +187,7 @@ impl<S: Storage> LaneReader<S> {
             if frame.seq > self.after {
                 frames.extend_from_slice(&self.chunk[from..from + space]);
                 let version = segment.header.format_version;
-                let run = run.get_or_insert(Run {
+                let run = run.get_or_insert(FrameRun {
                     after: self.after,
                     first: frame.seq,
                     last: frame.seq,
@@ -210,20 +211,20 @@ impl<S: Storage> LaneReader<S> {
         Ok(true)
     }
 
-    /// The segment to read from, and whether it was closed before its end is looked at.
-    fn segment(&mut self) -> Option<(Arc<Segment<S::File>>, bool)> {
+    /// The segment to read from, and whether it was closed before the caller reads its end.
+    fn current_segment(&mut self) -> Option<(Arc<Segment<S::File>>, bool)> {
         let segments = lock(&self.lane.segments);
         let segment = segments
             .iter()
-            .find(|segment| segment.header.number >= self.number)?;
+            .find(|segment| segment.header.number >= self.segment_number)?;
         let closed = segment.closed.load(Ordering::Acquire);
-        if segment.header.number != self.number {
-            (self.number, self.at) = (segment.header.number, START);
+        if segment.header.number != self.segment_number {
+            (self.segment_number, self.at) = (segment.header.number, FRAMES_OFFSET);
         }
         Some((segment.clone(), closed))
     }
 
-    /// As [`LaneReader::read`], but leaves everything above `through`.
+    /// As [`LaneReader::read`], but stops after the sequence `through`.
     ///
     /// # Errors
     /// As [`LaneReader::read`].
@@ -232,31 +233,36 @@ impl<S: Storage> LaneReader<S> {
         through: u64,
         max_bytes: usize,
         frames: &mut Vec<u8>,
-    ) -> Result<Option<Run>, ReadError> {
+    ) -> Result<Option<FrameRun>, ReadError> {
         let (before, len) = (self.position(), frames.len());
         let read = self.read_through(through, max_bytes, frames);
         if read.is_err() {
-            // What was read before the failure is read again: nothing may be passed over.
+            // Frames read before the failure are read again, so that none is skipped.
             self.restore(before);
             frames.truncate(len);
         }
         read
     }
 
-    /// Appends exactly the frames of `seal` and goes on after them; on failure nothing is appended
-    /// and reading goes on where it was.
+    /// Appends exactly the frames of the batch and continues after them. On failure nothing is appended
+    /// and the position does not change.
     ///
     /// # Errors
-    /// When the journal does not hold exactly these events any more, or can't be read.
-    pub fn read_exact(&mut self, seal: &Seal, frames: &mut Vec<u8>) -> Result<Run, ReadError> {
+    /// When the journal no longer holds exactly these events, or can't be read.
+    pub fn read_exact(
+        &mut self,
+        boundary: &BatchBoundary,
+        frames: &mut Vec<u8>,
+    ) -> Result<FrameRun, ReadError> {
         let (before, len) = (self.position(), frames.len());
-        self.seek(seal.after);
-        let read = self.read_through(seal.last, usize::MAX - frames.len(), frames);
-        let exact =
-            |run: &Run| (run.after, run.first, run.last) == (seal.after, seal.first, seal.last);
+        self.seek(boundary.after);
+        let read = self.read_through(boundary.last, usize::MAX - frames.len(), frames);
+        let exact = |run: &FrameRun| {
+            (run.after, run.first, run.last) == (boundary.after, boundary.first, boundary.last)
+        };
         let gone = ReadError::Gone {
-            first: seal.first,
-            last: seal.last,
+            first: boundary.first,
+            last: boundary.last,
         };
         let run = read.and_then(|run| run.filter(exact).ok_or(gone));
         if run.is_err() {
@@ -266,10 +272,10 @@ impl<S: Storage> LaneReader<S> {
         run
     }
 
-    /// How this process found the lane.
+    /// The lane's state when this process opened it.
     #[must_use]
     pub fn start(&self) -> LaneStart {
-        let first_own = self.lane.first_own();
+        let first_own = self.lane.first_own_seq();
         let segments = lock(&self.lane.segments);
         let lasts = segments.iter().map(|segment| segment.last());
         LaneStart {
@@ -280,116 +286,119 @@ impl<S: Storage> LaneReader<S> {
         }
     }
 
-    /// The last sequence that was given out, by this process or before it.
+    /// The last committed sequence, of this process or an earlier one.
     #[must_use]
     pub fn last_committed(&self) -> u64 {
         self.lane.committed.load(Ordering::Acquire)
     }
 
-    /// Up to where an aggregator has acknowledged the lane; never below what was released.
+    /// The last sequence acknowledged by an aggregator; never below the released sequence.
     #[must_use]
     pub const fn acknowledged(&self) -> u64 {
         self.checkpoint.acknowledged
     }
 
-    /// An aggregator has everything up to `through`. That is written down at once: after a crash an
-    /// aggregator that lost its memory must not be sent these events again.
+    /// Records durably against a crash that an aggregator has every event up to `through`: an
+    /// aggregator that lost its data must not get these events again.
     pub fn acknowledge(&mut self, through: u64) {
-        // A peer may speak of sequences that were never given out.
-        let through = through.min(self.lane.given_out());
+        // A peer may send sequences that were never assigned.
+        let through = through.min(self.lane.highest_assigned_seq());
         if through > self.checkpoint.acknowledged {
             self.checkpoint.acknowledged = through;
-            self.store();
+            self.store_checkpoint();
         }
     }
 
-    /// Up to where the lane was released.
+    /// The last released sequence.
     #[must_use]
     pub const fn released(&self) -> u64 {
         self.checkpoint.released
     }
 
-    /// Everything up to `through` is no longer needed: segments that hold nothing else are deleted.
+    /// Releases every event up to `through` and deletes segments without later events.
     ///
-    /// The checkpoint is written before something is deleted, and when the reader is dropped; after a
-    /// crash in between, reading goes on a little earlier, with events that are still there.
+    /// The checkpoint is written before a segment is deleted, and when the reader is dropped. After a
+    /// crash before that, reading continues a little earlier, with events that still exist.
     pub fn release(&mut self, through: u64) {
-        // A peer may speak of sequences that were never given out.
-        let through = through.min(self.lane.given_out());
-        self.ahead |= through > self.checkpoint.released;
+        // A peer may send sequences that were never assigned.
+        let through = through.min(self.lane.highest_assigned_seq());
+        self.checkpoint_outdated |= through > self.checkpoint.released;
         self.checkpoint.released = self.checkpoint.released.max(through);
         self.checkpoint.acknowledged = self.checkpoint.acknowledged.max(through);
-        // The last one's header bounds the sequences given out. The checkpoint tells them too, but a
-        // power cut may take it.
+        // The newest segment is kept because its header limits the assigned sequences. The checkpoint
+        // holds them too, but a power loss may destroy it.
         let Some(newest) = lock(&self.lane.segments).last().map(|it| it.header.number) else {
             return;
         };
-        let needless = |segment: &Arc<Segment<S::File>>| {
+        let deletable = |segment: &Arc<Segment<S::File>>| {
             segment.closed.load(Ordering::Acquire)
                 && segment.last() <= through
                 && segment.header.number < newest
         };
-        if !lock(&self.lane.segments).iter().any(needless) {
+        if !lock(&self.lane.segments).iter().any(deletable) {
             return;
         }
-        self.store();
+        self.store_checkpoint();
         lock(&self.lane.segments).retain(|segment| {
-            let needless = needless(segment);
-            if needless {
-                delete(&self.lane, segment);
+            let deletable = deletable(segment);
+            if deletable {
+                delete_segment(&self.lane, segment);
             }
-            !needless
+            !deletable
         });
     }
 
-    /// The boundaries of batches sealed after what is released, in this process or before it, in
-    /// their order.
+    /// The boundaries of sealed batches that are not released, of this process and earlier ones, in
+    /// order.
     #[must_use]
-    pub fn seals(&self) -> &[Seal] {
-        &self.checkpoint.seals
+    pub fn batch_boundaries(&self) -> &[BatchBoundary] {
+        &self.checkpoint.boundaries
     }
 
-    /// Writes down that a batch with these boundaries is sealed, so that it can be sealed alike after
-    /// a restart. What was to follow in its place is forgotten, and beyond some thousands of seals
-    /// without a release no more are remembered: those batches are then sealed anew.
-    pub fn remember_seal(&mut self, seal: Seal) {
-        let seals = &mut self.checkpoint.seals;
-        if seals
-            .binary_search_by_key(&seal.first, |it| it.first)
-            .is_ok_and(|at| seals[at] == seal)
+    /// Stores the boundaries of a sealed batch, so that it can be sealed identically after a restart.
+    ///
+    /// Later boundaries that overlap it are dropped. A checkpoint holds some thousands of boundaries;
+    /// beyond that a batch may get other boundaries after a restart.
+    pub fn record_boundary(&mut self, boundary: BatchBoundary) {
+        let boundaries = &mut self.checkpoint.boundaries;
+        if boundaries
+            .binary_search_by_key(&boundary.first, |it| it.first)
+            .is_ok_and(|at| boundaries[at] == boundary)
         {
             return;
         }
-        seals.retain(|it| it.last <= seal.after);
-        if seals.len() == MAX_SEALS {
+        boundaries.retain(|it| it.last <= boundary.after);
+        if boundaries.len() == MAX_BOUNDARIES {
             return;
         }
-        seals.push(seal);
-        self.store();
+        boundaries.push(boundary);
+        self.store_checkpoint();
     }
 
-    /// A checkpoint that can't be written costs nothing but work after a restart.
-    fn store(&mut self) {
+    /// Writes the checkpoint. A failure only costs repeated work after a restart.
+    fn store_checkpoint(&mut self) {
         let released = self.checkpoint.released;
-        self.checkpoint.seals.retain(|seal| seal.last > released);
-        self.ahead = false;
+        self.checkpoint
+            .boundaries
+            .retain(|boundary| boundary.last > released);
+        self.checkpoint_outdated = false;
         if let Err(error) = self.checkpoint.store(&self.lane.storage, &self.lane.dir) {
-            tracing::warn!(lane = self.lane.number, %error, "a checkpoint can't be written");
+            tracing::warn!(lane = self.lane.number, %error, "failed to write journal checkpoint");
         }
     }
 }
 
 impl<S: Storage> Drop for LaneReader<S> {
     fn drop(&mut self) {
-        if self.ahead {
-            self.store();
+        if self.checkpoint_outdated {
+            self.store_checkpoint();
         }
     }
 }
 
-pub(crate) fn delete<S: Storage>(lane: &Lane<S>, segment: &Segment<S::File>) {
+pub(crate) fn delete_segment<S: Storage>(lane: &Lane<S>, segment: &Segment<S::File>) {
     if let Err(error) = lane.storage.remove(&segment.path) {
-        tracing::warn!(file = %segment.path.display(), %error, "a segment can't be deleted");
+        tracing::warn!(file = %segment.path.display(), %error, "failed to delete journal segment");
         return;
     }
     lane.unreserve(u64::from(segment.length));

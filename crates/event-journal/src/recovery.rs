@@ -1,52 +1,53 @@
-//! What an earlier process left behind: whole frames are kept, a torn tail is forgotten, damage is
-//! set aside, and foreign files are moved out of the way. Start is never refused because of them.
+//! Recovery of the files of an earlier process. Valid frames are kept, a torn tail is discarded,
+//! damaged ranges are copied to files of their own, and foreign files are renamed. None of these
+//! prevents the journal from opening.
 
 use crate::frame::{self, FrameError};
-use crate::segment::{self, Header, START, Segment};
+use crate::segment::{self, FRAMES_OFFSET, Segment, SegmentHeader};
 use std::io;
 use std::path::{Path, PathBuf};
 use storage::{File as _, Storage};
 
-/// By how much the sequences are moved on when a segment does not tell how far its own reach: more than
-/// any number of restarts can have put between them and those that are known.
-const UNKNOWN: u64 = 1 << 36;
+/// How far the next sequence is moved when a segment's limit is unreadable: more than any number of
+/// restarts can have added to the known sequences.
+const UNKNOWN_SEQ_GAP: u64 = 1 << 36;
 
-/// The most bytes of one damaged range that are copied aside.
-const MAX_ASIDE: usize = 1 << 20;
+/// The maximum number of bytes copied from one damaged range.
+const MAX_DAMAGE_COPY_BYTES: usize = 1 << 20;
 
-/// What was found when the journal was opened.
+/// The findings of recovery when the journal was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Each lane, by number.
+    /// The lanes, by number.
     pub lanes: Vec<LaneRecovery>,
 }
 
-/// What was found in one lane.
+/// The findings of recovery in one lane.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LaneRecovery {
-    /// The lane.
+    /// The lane's number.
     pub lane: u8,
     /// Segments with events.
     pub segments: u64,
-    /// Events that are whole.
+    /// Valid events.
     pub events: u64,
     /// Bytes of an append that a crash interrupted; it was never accepted.
     pub torn_bytes: u64,
-    /// Bytes that had been events and no longer are; copies are beside the segments.
+    /// Bytes of damaged events; copies lie in the segments' directory.
     pub damaged_bytes: u64,
-    /// Files that are not segments of this lane, renamed.
+    /// Files that are not segments of this lane, under their new names.
     pub set_aside: Vec<PathBuf>,
 }
 
-/// The spool's id as the segments of any lane tell it.
-pub(crate) fn journal_of(storage: &impl Storage, dir: &Path) -> io::Result<Option<u64>> {
-    for (_, lane) in lanes(storage, dir)? {
+/// The spool's id in the first readable segment header of any lane.
+pub(crate) fn find_journal_id(storage: &impl Storage, dir: &Path) -> io::Result<Option<u64>> {
+    for (_, lane) in find_lanes(storage, dir)? {
         for segment in storage.list(&lane)? {
-            let mut head = [0; START as usize];
+            let mut head = [0; FRAMES_OFFSET as usize];
             let read = storage
                 .open(&segment)
                 .and_then(|it| it.read_exact_at(&mut head, 0));
-            if let (Ok(()), Some(header)) = (read, Header::decode(&head)) {
+            if let (Ok(()), Some(header)) = (read, SegmentHeader::decode(&head)) {
                 return Ok(Some(header.journal));
             }
         }
@@ -54,8 +55,8 @@ pub(crate) fn journal_of(storage: &impl Storage, dir: &Path) -> io::Result<Optio
     Ok(None)
 }
 
-/// The lanes that the spool has folders for.
-pub(crate) fn lanes(storage: &impl Storage, dir: &Path) -> io::Result<Vec<(u8, PathBuf)>> {
+/// The lanes with a directory in the spool.
+pub(crate) fn find_lanes(storage: &impl Storage, dir: &Path) -> io::Result<Vec<(u8, PathBuf)>> {
     let number = |path: &Path| {
         path.file_name()?
             .to_str()?
@@ -69,47 +70,47 @@ pub(crate) fn lanes(storage: &impl Storage, dir: &Path) -> io::Result<Vec<(u8, P
         .collect())
 }
 
-/// A lane's segments and where its sequences may go on.
+/// A lane's segments and the sequence after which it may continue.
 #[derive(Debug)]
-pub(crate) struct Found<F> {
+pub(crate) struct RecoveredLane<F> {
     pub(crate) segments: Vec<Segment<F>>,
-    /// Segments without events; to be removed once their limits are written down elsewhere.
+    /// Segments without events; removed once a later segment holds their limits.
     pub(crate) empty: Vec<Segment<F>>,
-    /// No sequence at or above this was ever given out, as far as headers and frames tell…
+    /// No sequence at or above this was assigned, according to the readable headers and frames.
     pub(crate) next_seq: u64,
-    /// …and by how much those may reach further that do not tell.
-    pub(crate) unknown: u64,
+    /// How much further unreadable segments may reach.
+    pub(crate) seq_gap: u64,
     pub(crate) next_number: u64,
-    /// Whether something that an earlier process could not sync can't be synced now either.
+    /// Whether frames that an earlier process failed to sync can't be synced now either.
     pub(crate) sync_failed: bool,
 }
 
-pub(crate) fn lane<S: Storage>(
+pub(crate) fn recover_lane<S: Storage>(
     storage: &S,
     dir: &Path,
     journal: u64,
     lane: u8,
     report: &mut LaneRecovery,
-) -> io::Result<Found<S::File>> {
-    let mut found = Found {
+) -> io::Result<RecoveredLane<S::File>> {
+    let mut found = RecoveredLane {
         segments: Vec::new(),
         empty: Vec::new(),
         next_seq: 1,
-        unknown: 0,
+        seq_gap: 0,
         next_number: 1,
         sync_failed: false,
     };
     let mut paths = storage.list(dir)?;
-    for unfinished in with_extension(&paths, segment::UNFINISHED) {
+    for unfinished in with_extension(&paths, segment::UNFINISHED_EXTENSION) {
         storage.remove(unfinished)?;
     }
     paths = with_extension(&paths, "seg").cloned().collect();
     for path in paths {
         let bytes = storage::read(storage, &path)?;
-        let header = match Header::decode(&bytes) {
-            Some(header) if bytes.len() >= START as usize => header,
+        let header = match SegmentHeader::decode(&bytes) {
+            Some(header) if bytes.len() >= FRAMES_OFFSET as usize => header,
             Some(header) => {
-                // Cut within its first page, behind the header.
+                // The file ends within its first page, after the header.
                 found.next_seq = found.next_seq.max(header.limit);
                 set_aside(storage, &path, "corrupt", report)?;
                 continue;
@@ -117,7 +118,7 @@ pub(crate) fn lane<S: Storage>(
             None => {
                 let last = scan(&bytes, frame::SEQ_LIMIT).last;
                 found.next_seq = found.next_seq.max(last + 1);
-                found.unknown = UNKNOWN;
+                found.seq_gap = UNKNOWN_SEQ_GAP;
                 set_aside(storage, &path, "corrupt", report)?;
                 continue;
             }
@@ -132,18 +133,18 @@ pub(crate) fn lane<S: Storage>(
         found.next_seq = found.next_seq.max(header.limit);
         found.next_number = found.next_number.max(header.number + 1);
         let scan = scan(&bytes, header.limit);
-        keep_damage(storage, &path, &bytes, &scan, report)?;
-        report.torn_bytes += scan.torn;
-        // Nobody writes to it again, and it is not mapped: the room it does not use is given back.
+        copy_damage(storage, &path, &bytes, &scan, report)?;
+        report.torn_bytes += scan.torn_bytes;
+        // The segment is closed and not mapped: its unused space is freed.
         let file = storage.open(&path)?;
         file.set_len(u64::from(scan.end))?;
         let length = scan.end;
         let ends = (scan.end, scan.last);
         let segment = Segment::recovered(path, header, file, length, ends, scan.damage);
-        if segment::was_given_up(&bytes)
-            && let Err(error) = segment.write_anew(&bytes[..scan.end as usize])
+        if segment::has_failed_sync(&bytes)
+            && let Err(error) = segment.rewrite_and_sync(&bytes[..scan.end as usize])
         {
-            tracing::error!(file = %segment.path.display(), %error, "what could not be synced before can't be synced now");
+            tracing::error!(file = %segment.path.display(), %error, "failed to sync journal segment that an earlier process failed to sync");
             found.sync_failed = true;
         }
         if scan.events == 0 {
@@ -168,49 +169,49 @@ fn with_extension<'a>(
 fn set_aside(
     storage: &impl Storage,
     path: &Path,
-    why: &str,
+    reason: &str,
     report: &mut LaneRecovery,
 ) -> io::Result<()> {
-    let aside = path.with_extension(format!("seg.{why}"));
-    tracing::warn!(file = %path.display(), why, "not a segment of this lane; set aside");
+    let aside = path.with_extension(format!("seg.{reason}"));
+    tracing::warn!(file = %path.display(), reason, renamed = %aside.display(), "not a segment of this lane; renamed it");
     storage.rename(path, &aside)?;
     report.set_aside.push(aside);
     Ok(())
 }
 
-fn keep_damage(
+fn copy_damage(
     storage: &impl Storage,
     path: &Path,
     bytes: &[u8],
-    scan: &Scan,
+    scan: &SegmentScan,
     report: &mut LaneRecovery,
 ) -> io::Result<()> {
     for &(from, to) in &scan.damage {
         report.damaged_bytes += u64::from(to - from);
-        let aside = path.with_extension(format!("damaged-{from}"));
-        tracing::warn!(file = %path.display(), from, to, aside = %aside.display(), "events are damaged; set aside, the others are kept");
-        if !storage.exists(&aside)? {
-            let end = (to as usize).min(from as usize + MAX_ASIDE);
-            let copy = storage.create_new(&aside)?;
+        let copy_path = path.with_extension(format!("damaged-{from}"));
+        tracing::warn!(file = %path.display(), from, to, copy = %copy_path.display(), "damaged events; copied and skipped them");
+        if !storage.exists(&copy_path)? {
+            let end = (to as usize).min(from as usize + MAX_DAMAGE_COPY_BYTES);
+            let copy = storage.create_new(&copy_path)?;
             copy.write_all_at(&bytes[from as usize..end], 0)?;
         }
     }
     Ok(())
 }
 
-/// What the bytes of a segment hold.
+/// The result of scanning a segment's bytes for frames.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Scan {
+struct SegmentScan {
     end: u32,
     last: u64,
     events: u64,
-    torn: u64,
+    torn_bytes: u64,
     damage: Vec<(u32, u32)>,
 }
 
-fn scan(bytes: &[u8], limit: u64) -> Scan {
-    let mut scan = Scan::default();
-    let mut at = START as usize;
+fn scan(bytes: &[u8], limit: u64) -> SegmentScan {
+    let mut scan = SegmentScan::default();
+    let mut at = FRAMES_OFFSET as usize;
     let mut good_end = at;
     while at < bytes.len() {
         match frame::parse(bytes, at) {
@@ -223,33 +224,33 @@ fn scan(bytes: &[u8], limit: u64) -> Scan {
                 at += frame::frame_bytes(frame.payload.len());
                 good_end = at;
             }
-            // A length that reaches beyond the file, a broken checksum, or a stale frame: look for
-            // the next one. Past the last frame there are only zeros.
+            // A length beyond the file's end, a wrong checksum, or a stale frame: search for the next
+            // frame. After the last frame there are only zeros.
             Ok(_) | Err(FrameError::Short { .. } | FrameError::Checksum { .. }) => {
-                at = next_candidate(bytes, at + frame::ALIGN);
+                at = next_candidate(bytes, at + frame::ALIGN_BYTES);
             }
         }
     }
     scan.end = position(good_end);
-    let torn = bytes
+    let torn_bytes = bytes
         .get(good_end..)
         .unwrap_or_default()
         .iter()
         .rposition(|byte| *byte != 0)
         .map_or(0, |last| last + 1);
-    scan.torn = torn as u64;
+    scan.torn_bytes = torn_bytes as u64;
     scan
 }
 
-/// The next place from `at` on where a length is not zero.
+/// The next offset from `at` on with a length that is not zero.
 fn next_candidate(bytes: &[u8], at: usize) -> usize {
     let rest = bytes.get(at..).unwrap_or_default();
-    let (words, _) = rest.as_chunks::<{ frame::ALIGN }>();
+    let (words, _) = rest.as_chunks::<{ frame::ALIGN_BYTES }>();
     let zeros = words.iter().take_while(|word| word[..4] == [0; 4]).count();
     if zeros == words.len() {
         bytes.len()
     } else {
-        at + zeros * frame::ALIGN
+        at + zeros * frame::ALIGN_BYTES
     }
 }
 

@@ -1,7 +1,7 @@
 //! One file of a lane: a header page, then frames.
 //!
-//! The header says below which sequence everything in the segment lies. It is on disk before the
-//! first frame, so that after a power cut that lost frames no sequence is ever given out twice.
+//! The header holds an upper limit of the sequences in the segment. It is on disk before the first
+//! frame, so that no sequence is assigned twice even when a power loss destroys frames.
 
 use crate::frame;
 use std::io;
@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use storage::{File, Storage};
 
-/// Where frames begin: one page in.
-pub(crate) const START: u32 = 4_096;
+/// The offset of the first frame: one page.
+pub(crate) const FRAMES_OFFSET: u32 = 4_096;
 const MAGIC: &[u8; 8] = b"FZSEGMT1";
-/// The extension of a segment that nothing can be in yet.
-pub(crate) const UNFINISHED: &str = "new";
-const HEADER: usize = 40;
-/// Not 0 once a sync of the segment failed; in a sector apart from the header's.
-const GIVEN_UP: usize = 512;
+/// The extension of a segment under creation, which holds no frames yet.
+pub(crate) const UNFINISHED_EXTENSION: &str = "new";
+const HEADER_BYTES: usize = 40;
+/// The offset of a byte that is not 0 after a failed sync of the segment. It lies in another sector
+/// than the header.
+const SYNC_FAILED_OFFSET: usize = 512;
 
-/// What a segment's header says.
+/// The first fields of a segment file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct SegmentHeader {
     pub(crate) journal: u64,
     /// The segment's number in its lane, from 1.
     pub(crate) number: u64,
@@ -30,29 +31,29 @@ pub(crate) struct Header {
     pub(crate) lane: u8,
 }
 
-/// A segment as reader, writer and keeper share it.
+/// A segment, shared by reader, writer and sync thread.
 #[derive(Debug)]
 pub(crate) struct Segment<F> {
     pub(crate) path: PathBuf,
-    pub(crate) header: Header,
+    pub(crate) header: SegmentHeader,
     pub(crate) file: F,
     /// The file's length in bytes.
     pub(crate) length: u32,
-    /// Where the next frame will begin: everything before is committed.
+    /// The offset of the next frame; every frame before it is committed.
     end: AtomicU32,
     /// The last sequence committed; 0 for none.
     last: AtomicU64,
-    /// Whether the writer will never add to it again.
+    /// Whether the writer has finished the segment.
     pub(crate) closed: AtomicBool,
-    /// Up to where it was synced.
+    /// The offset up to which the segment was synced.
     pub(crate) synced: AtomicU32,
-    /// Damaged ranges to be skipped, in order.
+    /// Damaged byte ranges that readers skip, in order.
     pub(crate) damage: Vec<(u32, u32)>,
 }
 
-impl Header {
-    pub(crate) fn encode(&self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.journal.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
@@ -65,7 +66,7 @@ impl Header {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes = bytes.first_chunk::<HEADER>()?;
+        let bytes = bytes.first_chunk::<HEADER_BYTES>()?;
         let number = |at: usize| {
             let mut eight = [0; 8];
             eight.copy_from_slice(&bytes[at..at + 8]);
@@ -82,7 +83,7 @@ impl Header {
             format_version: u16::from_le_bytes([bytes[32], bytes[33]]),
             lane: bytes[34],
         };
-        // There are fewer segments than sequences.
+        // A lane has fewer segments than sequences.
         let possible = header.number.max(header.limit) <= frame::SEQ_LIMIT;
         possible.then_some(header)
     }
@@ -93,38 +94,37 @@ pub(crate) fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016x}.seg"))
 }
 
-/// The most frames that a segment of `length` bytes can hold.
-pub(crate) const fn most_frames(length: u32) -> u64 {
-    length.saturating_sub(START) as u64 / frame::SHORTEST as u64
+/// The maximum number of frames in a segment of `length` bytes.
+pub(crate) const fn max_frames(length: u32) -> u64 {
+    length.saturating_sub(FRAMES_OFFSET) as u64 / frame::MIN_FRAME_BYTES as u64
 }
 
 impl<F: File> Segment<F> {
-    /// Makes an empty segment with all its blocks allocated and its header on disk.
-    /// Name and header survive a power cut then.
+    /// Creates an empty segment with allocated disk space and a durable name and header.
     pub(crate) fn create<S: Storage<File = F>>(
         storage: &S,
         dir: &Path,
-        header: Header,
+        header: SegmentHeader,
         length: u32,
     ) -> io::Result<(Self, S::Map)> {
         let path = path(dir, header.number);
-        // Under its own name there is never a segment without a header.
-        let unfinished = path.with_extension(UNFINISHED);
+        // A file with the final name always has a header.
+        let unfinished = path.with_extension(UNFINISHED_EXTENSION);
         let file = storage.create(&unfinished)?;
-        let made = file
+        let created = file
             .allocate(u64::from(length))
             .and_then(|()| file.write_all_at(&header.encode(), 0))
             .and_then(|()| file.sync())
             .and_then(|()| storage.rename(&unfinished, &path))
             .and_then(|()| storage.sync_dir(dir))
             .and_then(|()| storage.map(&file, length as usize));
-        match made {
+        match created {
             Ok(map) => {
-                let segment = Self::new(path, header, file, length, START, 0, Vec::new());
+                let segment = Self::new(path, header, file, length, FRAMES_OFFSET, 0, Vec::new());
                 Ok((segment, map))
             }
             Err(error) => {
-                // What is left of a segment that never held anything is no loss.
+                // The segment never held an event, so removing the file loses nothing.
                 let _ = storage.remove(&unfinished);
                 let _ = storage.remove(&path);
                 Err(error)
@@ -132,10 +132,10 @@ impl<F: File> Segment<F> {
         }
     }
 
-    /// Takes over a segment of an earlier process, as recovery found it.
+    /// A closed segment of an earlier process, as recovery found it.
     pub(crate) fn recovered(
         path: PathBuf,
-        header: Header,
+        header: SegmentHeader,
         file: F,
         length: u32,
         (end, last): (u32, u64),
@@ -148,7 +148,7 @@ impl<F: File> Segment<F> {
 
     fn new(
         path: PathBuf,
-        header: Header,
+        header: SegmentHeader,
         file: F,
         length: u32,
         end: u32,
@@ -163,12 +163,12 @@ impl<F: File> Segment<F> {
             end: AtomicU32::new(end),
             last: AtomicU64::new(last),
             closed: AtomicBool::new(false),
-            synced: AtomicU32::new(START),
+            synced: AtomicU32::new(FRAMES_OFFSET),
             damage,
         }
     }
 
-    /// Makes everything before `end`, up to sequence `last`, visible to readers.
+    /// Makes frames before the offset `end`, up to sequence `last`, visible to readers.
     pub(crate) fn commit(&self, end: u32, last: u64) {
         self.last.store(last, Ordering::Relaxed);
         self.end.store(end, Ordering::Release);
@@ -178,49 +178,50 @@ impl<F: File> Segment<F> {
         self.end.load(Ordering::Acquire)
     }
 
-    /// The last sequence committed before the last call of [`Segment::end`]; 0 for none.
+    /// The last committed sequence, at least as recent as the last result of [`Segment::end`]; 0 for none.
     pub(crate) fn last(&self) -> u64 {
         self.last.load(Ordering::Relaxed)
     }
 
-    /// Whether everything committed is on disk; syncs if it is not.
+    /// Syncs committed frames; false when every one was synced already.
     pub(crate) fn sync(&self) -> io::Result<bool> {
         let end = self.end();
         if end == self.synced.load(Ordering::Acquire) {
             return Ok(false);
         }
-        self.file.sync().inspect_err(|_| self.give_up())?;
+        self.file.sync().inspect_err(|_| self.mark_sync_failed())?;
         self.synced.store(end, Ordering::Release);
         Ok(true)
     }
 
-    /// Notes that the disk may hold less than the kernel shows, for this process and those after it:
-    /// a later sync would say that all is well. The note is as lasting as what the kernel shows.
-    fn give_up(&self) {
-        if let Err(error) = self.file.write_all_at(&[1], GIVEN_UP as u64) {
-            tracing::error!(file = %self.path.display(), %error, "a failed sync can't be noted");
+    /// Records in the file that the disk may lack bytes that the page cache shows, for this process and
+    /// later ones: a later sync would succeed without writing them. The mark lives as long as the page
+    /// cache's content.
+    fn mark_sync_failed(&self) {
+        if let Err(error) = self.file.write_all_at(&[1], SYNC_FAILED_OFFSET as u64) {
+            tracing::error!(file = %self.path.display(), %error, "failed to mark segment after a failed sync");
         }
     }
 
-    /// Writes anew what an earlier process could not sync.
-    pub(crate) fn write_anew(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Rewrites and syncs frames that an earlier process failed to sync.
+    pub(crate) fn rewrite_and_sync(&self, bytes: &[u8]) -> io::Result<()> {
         self.file
-            .write_all_at(&bytes[START as usize..], u64::from(START))?;
+            .write_all_at(&bytes[FRAMES_OFFSET as usize..], u64::from(FRAMES_OFFSET))?;
         self.file.sync()?;
         self.synced.store(self.end(), Ordering::Release);
-        self.file.write_all_at(&[0], GIVEN_UP as u64)
+        self.file.write_all_at(&[0], SYNC_FAILED_OFFSET as u64)
     }
 
-    /// Where reading goes on when byte `at` begins a damaged range.
-    pub(crate) fn past_damage(&self, at: u32) -> Option<u32> {
+    /// The end of the damaged range that starts at offset `at`.
+    pub(crate) fn skip_damage(&self, at: u32) -> Option<u32> {
         self.damage
             .iter()
             .find(|(from, _)| *from == at)
             .map(|(_, to)| *to)
     }
 
-    /// Where the undamaged run that holds byte `at` ends.
-    pub(crate) fn run_end(&self, at: u32) -> u32 {
+    /// The end of the undamaged range that contains offset `at`.
+    pub(crate) fn undamaged_end(&self, at: u32) -> u32 {
         let next = self
             .damage
             .iter()
@@ -230,7 +231,7 @@ impl<F: File> Segment<F> {
     }
 }
 
-/// Whether a sync of the segment with these bytes failed, and nobody has mended that yet.
-pub(crate) fn was_given_up(bytes: &[u8]) -> bool {
-    bytes.get(GIVEN_UP).is_some_and(|mark| *mark != 0)
+/// Whether a sync of the segment with these bytes failed and its frames were not rewritten since.
+pub(crate) fn has_failed_sync(bytes: &[u8]) -> bool {
+    bytes.get(SYNC_FAILED_OFFSET).is_some_and(|mark| *mark != 0)
 }

@@ -1,47 +1,48 @@
-//! What a lane's reader remembers after a crash and after an orderly end.
+//! A lane's checkpoint after a crash and after an orderly shutdown.
 #![allow(missing_docs)]
 
 mod common;
 
 use common::options;
-use event_journal::{Frame, LaneReader, Opened, Seal, frames, open};
+use event_journal::{BatchBoundary, Frame, LaneReader, OpenJournal, frames, open};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Some segments full of them.
+/// Enough events to fill some segments.
 const EVENTS: usize = 3_000;
 
-fn opened(dir: &Path) -> Opened {
+fn open_journal(dir: &Path) -> OpenJournal {
     open(&options(dir)).expect("opens")
 }
 
-fn append_all(journal: &mut Opened) -> Vec<u64> {
+fn append_all(journal: &mut OpenJournal) -> Vec<u64> {
     let append = |_| journal.writers[0].append(100, |_| Some(100));
     let seqs = (0..EVENTS).map(append);
-    seqs.collect::<Result<_, _>>().expect("there is room")
+    seqs.collect::<Result<_, _>>()
+        .expect("the journal has space")
 }
 
-/// What would be found had the process ended now.
-fn crashed(dir: &Path) -> TempDir {
-    let copy = tempfile::tempdir().expect("a folder");
+/// A copy of the directory, as another process finds it after a crash.
+fn after_crash(dir: &Path) -> TempDir {
+    let copy = tempfile::tempdir().expect("a directory");
     let mut cp = Command::new("cp");
     let copied = cp.arg("-r").arg(dir.join(".")).arg(copy.path()).status();
     assert!(copied.expect("started").success());
     copy
 }
 
-fn seal(seqs: &[u64], from: usize, to: usize) -> Seal {
-    Seal {
+fn boundary(seqs: &[u64], from: usize, to: usize) -> BatchBoundary {
+    BatchBoundary {
         after: from.checked_sub(1).map_or(0, |before| seqs[before]),
         first: seqs[from],
         last: seqs[to],
     }
 }
 
-/// How many events can be read from where the reader was released.
-fn left(reader: &mut LaneReader) -> usize {
+/// The number of readable events after the released sequence.
+fn count_unreleased(reader: &mut LaneReader) -> usize {
     reader.seek(reader.released());
     let mut bytes = Vec::new();
     while reader
@@ -53,57 +54,61 @@ fn left(reader: &mut LaneReader) -> usize {
 }
 
 #[test]
-fn a_crash_before_anything_was_deleted_goes_on_earlier_with_the_same_seals() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut journal = opened(dir.path());
+fn crash_before_deletion_repeats_identical_batches() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut journal = open_journal(dir.path());
     let seqs = append_all(&mut journal);
-    let (first, second, instead) = (seal(&seqs, 0, 9), seal(&seqs, 10, 19), seal(&seqs, 10, 29));
-    for seal in [first, second, first, instead] {
-        journal.readers[0].remember_seal(seal);
+    let (first, second, instead) = (
+        boundary(&seqs, 0, 9),
+        boundary(&seqs, 10, 19),
+        boundary(&seqs, 10, 29),
+    );
+    for boundary in [first, second, first, instead] {
+        journal.readers[0].record_boundary(boundary);
     }
     journal.readers[0].release(first.last);
-    let crashed = crashed(dir.path());
+    let crashed = after_crash(dir.path());
     drop(journal);
 
-    let mut journal = opened(crashed.path());
+    let mut journal = open_journal(crashed.path());
     assert_eq!(journal.readers[0].released(), 0);
-    assert_eq!(journal.readers[0].seals(), [first, instead]);
-    assert_eq!(left(&mut journal.readers[0]), EVENTS);
-    let mut journal = opened(dir.path());
+    assert_eq!(journal.readers[0].batch_boundaries(), [first, instead]);
+    assert_eq!(count_unreleased(&mut journal.readers[0]), EVENTS);
+    let mut journal = open_journal(dir.path());
     assert_eq!(journal.readers[0].released(), first.last);
-    assert_eq!(journal.readers[0].seals(), [instead]);
-    assert_eq!(left(&mut journal.readers[0]), EVENTS - 10);
+    assert_eq!(journal.readers[0].batch_boundaries(), [instead]);
+    assert_eq!(count_unreleased(&mut journal.readers[0]), EVENTS - 10);
 }
 
 #[test]
-fn what_was_deleted_was_released_before() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut journal = opened(dir.path());
+fn checkpoint_is_stored_before_deletion() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut journal = open_journal(dir.path());
     let seqs = append_all(&mut journal);
     journal.readers[0].release(seqs[EVENTS / 2]);
-    let mut after = opened(crashed(dir.path()).path());
+    let mut after = open_journal(after_crash(dir.path()).path());
     assert_eq!(after.readers[0].released(), seqs[EVENTS / 2]);
-    assert_eq!(left(&mut after.readers[0]), EVENTS / 2 - 1);
+    assert_eq!(count_unreleased(&mut after.readers[0]), EVENTS / 2 - 1);
 }
 
 #[test]
-fn seals_without_a_release_are_bounded_and_those_remembered_are_the_first() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut journal = opened(dir.path());
-    let of = |number: u64| Seal {
+fn unreleased_boundaries_are_bounded_and_keep_the_oldest() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut journal = open_journal(dir.path());
+    let of = |number: u64| BatchBoundary {
         after: number - 1,
         first: number,
         last: number,
     };
-    (1..=9_000).for_each(|number| journal.readers[0].remember_seal(of(number)));
+    (1..=9_000).for_each(|number| journal.readers[0].record_boundary(of(number)));
     drop(journal);
-    let journal = opened(dir.path());
-    let seals = journal.readers[0].seals();
-    assert_eq!(seals, (1..=8_192).map(of).collect::<Vec<_>>());
+    let journal = open_journal(dir.path());
+    let boundaries = journal.readers[0].batch_boundaries();
+    assert_eq!(boundaries, (1..=8_192).map(of).collect::<Vec<_>>());
 }
 
 #[test]
-fn sequences_that_no_journal_can_have_reached_are_not_believed() {
+fn impossible_sequences_are_ignored() {
     let segment = "lane-0/0000000000000001.seg";
     let number = u64::MAX - 1;
     let checked = |mut bytes: Vec<u8>| {
@@ -111,12 +116,12 @@ fn sequences_that_no_journal_can_have_reached_are_not_believed() {
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
     };
-    // A segment's header, a frame behind one that is broken, and a checkpoint.
-    for what in 0..3 {
-        let dir = tempfile::tempdir().expect("a folder");
-        drop(opened(dir.path()));
+    // A segment's header, a frame after a damaged frame, and a checkpoint.
+    for case in 0..3 {
+        let dir = tempfile::tempdir().expect("a directory");
+        drop(open_journal(dir.path()));
         let mut bytes = fs::read(dir.path().join(segment)).expect("readable");
-        let (name, bytes) = match what {
+        let (name, bytes) = match case {
             0 => {
                 bytes[24..32].copy_from_slice(&number.to_le_bytes());
                 let header = checked(bytes[..36].to_vec());
@@ -142,14 +147,18 @@ fn sequences_that_no_journal_can_have_reached_are_not_believed() {
         };
         fs::write(dir.path().join(name), bytes).expect("writable");
 
-        let mut journal = opened(dir.path());
+        let mut journal = open_journal(dir.path());
         let seqs = append_all(&mut journal);
         drop(journal);
-        let mut journal = opened(dir.path());
-        assert_eq!(left(&mut journal.readers[0]), EVENTS, "case {what}");
+        let mut journal = open_journal(dir.path());
+        assert_eq!(
+            count_unreleased(&mut journal.readers[0]),
+            EVENTS,
+            "case {case}"
+        );
         assert!(
             journal.writers[0].next_seq() > seqs[EVENTS - 1],
-            "case {what}"
+            "case {case}"
         );
     }
 }

@@ -1,23 +1,23 @@
-//! The journal's promises at every point where it can be interrupted: scripted runs on a model disk
-//! that stops at each operation, with every page and name lost or kept, and fails at each operation.
+//! The journal's guarantees at every point of interruption. Scripts run on a model disk that stops or
+//! fails at each operation, and every page and name is lost or kept.
 #![allow(missing_docs)]
 
-mod machine;
+mod harness;
 
-use machine::{Machine, Step};
+use harness::{JournalHarness, Step};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use storage::model::{Fault, Loss, Random};
 
-/// No script has more steps.
-const STEPS: usize = 64;
-const SEGMENTS: u64 = 4;
+/// The length of random scripts.
+const MAX_STEPS: usize = 64;
+const MAX_SEGMENTS: u64 = 4;
 
-/// Runs in which something particular happens, and some that follow from seeds.
+/// Scripts for particular situations, and random scripts.
 fn scripts() -> Vec<Vec<Step>> {
     use Step::*;
     let mut scripts = vec![
-        // Waiting for each event; then none.
+        // Waits for each event, then for none.
         vec![
             Append(0, 100),
             Await(0),
@@ -26,19 +26,19 @@ fn scripts() -> Vec<Vec<Step>> {
             Append(0, 9),
             Append(0, 300),
         ],
-        // Segments filled one after another, with and without a spare ready.
+        // Fills one segment after another, with and without a preallocated one.
         vec![
             Append(0, 40_000),
             Await(0),
             Append(0, 40_000),
-            Spare,
+            Preallocate,
             Append(0, 40_000),
             Sync,
             Append(0, 30_000),
             Await(0),
             Append(0, 100),
         ],
-        // Shipped and deleted while it goes on.
+        // Seals and releases between appends.
         vec![
             Append(0, 40_000),
             Seal(0),
@@ -57,7 +57,7 @@ fn scripts() -> Vec<Vec<Step>> {
             Release(0, 0),
             Append(0, 77),
         ],
-        // Opened again and again.
+        // Reopens repeatedly.
         vec![
             Append(0, 10),
             Reopen,
@@ -74,7 +74,7 @@ fn scripts() -> Vec<Vec<Step>> {
             Append(0, 10),
             Await(0),
         ],
-        // Full, then released.
+        // Fills the journal, then releases events.
         vec![
             Append(0, 60_000),
             Append(0, 60_000),
@@ -91,7 +91,7 @@ fn scripts() -> Vec<Vec<Step>> {
             Append(0, 1_000),
         ],
     ];
-    scripts.extend((1..=5).map(|seed| random_script(seed, STEPS)));
+    scripts.extend((1..=5).map(|seed| random_script(seed, MAX_STEPS)));
     scripts
 }
 
@@ -109,7 +109,7 @@ fn random_step(random: &mut Random) -> Step {
         0..16 => Step::Append(0, len as usize),
         16..19 => Step::Sync,
         19..22 => Step::Await(0),
-        22..25 => Step::Spare,
+        22..25 => Step::Preallocate,
         25..28 => Step::Seal(0),
         28..30 => Step::Release(0, random.below(4)),
         30 => Step::Reopen,
@@ -117,64 +117,64 @@ fn random_step(random: &mut Random) -> Step {
     }
 }
 
-fn run(machine: &mut Machine, script: &[Step]) {
-    script.iter().for_each(|step| machine.step(*step));
+fn run(harness: &mut JournalHarness, script: &[Step]) {
+    script.iter().for_each(|step| harness.step(*step));
 }
 
-/// Each way that a power cut can end: all, nothing, each page or name alone lost or kept, and some
-/// that are left to chance.
-fn losses(machine: &Machine) -> Vec<Loss> {
+/// Outcomes of a power loss: all or nothing lost, each page or name alone lost or kept, and random
+/// losses.
+fn losses(harness: &JournalHarness) -> Vec<Loss> {
     let mut losses = vec![Loss::Nothing, Loss::Everything];
-    for part in 0..machine.disk.unsynced_changes() {
+    for part in 0..harness.disk.unsynced_changes() {
         losses.extend([Loss::Only(part), Loss::AllBut(part)]);
     }
     losses.extend((0..4).map(Loss::Random));
     losses
 }
 
-/// Opens, goes on for a while, and loses power again: what was found and what came after is kept.
-fn goes_on(mut machine: Machine) {
+/// Opens the journal, appends events, and crashes or loses power again: no durable event is lost.
+fn check_continuation(mut harness: JournalHarness) {
     use Step::*;
-    assert!(machine.opened());
-    run(&mut machine, &[Append(0, 100), Await(0), Append(0, 100)]);
-    assert!(machine.without_power(Loss::Everything).opened());
-    assert!(machine.crashed().opened());
+    assert!(harness.open());
+    run(&mut harness, &[Append(0, 100), Await(0), Append(0, 100)]);
+    assert!(harness.after_power_loss(Loss::Everything).open());
+    assert!(harness.after_crash().open());
 }
 
-/// Tries every end that this moment can have.
-fn every_end(machine: &Machine) -> u64 {
-    goes_on(machine.crashed());
-    let losses = losses(machine);
+/// Checks a crash and every power loss at this moment.
+fn check_every_end(harness: &JournalHarness) -> u64 {
+    check_continuation(harness.after_crash());
+    let losses = losses(harness);
     let ends = 1 + losses.len() as u64;
     for loss in losses {
-        named(&format!("{loss:?}"), || {
-            goes_on(machine.without_power(loss))
+        with_case_name(&format!("{loss:?}"), || {
+            check_continuation(harness.after_power_loss(loss))
         });
     }
     ends
 }
 
-/// Says in which case something failed.
-fn named<T>(case: &str, act: impl FnOnce() -> T) -> T {
+/// Runs `act` and prints the case if it panics.
+fn with_case_name<T>(case: &str, act: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
         eprintln!("in case: {case}");
         std::panic::resume_unwind(panic)
     })
 }
 
-/// Spreads the cases over this machine's cores.
-fn in_parallel(cases: Vec<(String, impl FnOnce() -> u64 + Send)>) -> u64 {
+/// Runs the cases on all cores.
+fn run_in_parallel(cases: Vec<(String, impl FnOnce() -> u64 + Send)>) -> u64 {
     let threads = thread::available_parallelism().map_or(2, usize::from);
     let queue = std::sync::Mutex::new(cases.into_iter());
     thread::scope(|scope| {
         let worker = || {
             let mut ends = 0;
             loop {
-                let next = queue.lock().expect("nobody panics meanwhile").next();
+                let next = queue.lock().expect("no holder panics").next();
                 let Some((name, case)) = next else {
                     return ends;
                 };
-                ends += named(&name, case);
+                ends += with_case_name(&name, case);
             }
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
@@ -186,32 +186,32 @@ fn in_parallel(cases: Vec<(String, impl FnOnce() -> u64 + Send)>) -> u64 {
 }
 
 fn operations(script: &[Step]) -> u64 {
-    let mut machine = Machine::new(0, 1, SEGMENTS);
-    run(&mut machine, script);
-    machine.disk.operations()
+    let mut harness = JournalHarness::new(0, 1, MAX_SEGMENTS);
+    run(&mut harness, script);
+    harness.disk.operations()
 }
 
 #[test]
-fn at_every_operation_a_crash_keeps_what_was_accepted_and_a_power_cut_what_was_durable() {
+fn crash_at_every_op_preserves_acknowledged_data() {
     let mut cases = Vec::new();
     for (number, script) in scripts().into_iter().enumerate() {
         for at in 0..=operations(&script) {
             let script = script.clone();
             let name = format!("script {number} {script:?} stopped at operation {at}");
             cases.push((name, move || {
-                let mut machine = Machine::new(0, 1, SEGMENTS);
-                machine.disk.inject_fault_at(at, Fault::Stop);
-                run(&mut machine, &script);
-                every_end(&machine)
+                let mut harness = JournalHarness::new(0, 1, MAX_SEGMENTS);
+                harness.disk.inject_fault_at(at, Fault::Stop);
+                run(&mut harness, &script);
+                check_every_end(&harness)
             }));
         }
     }
-    let (points, ends) = (cases.len(), in_parallel(cases));
+    let (points, ends) = (cases.len(), run_in_parallel(cases));
     println!("{points} points, {ends} ends");
 }
 
 #[test]
-fn an_error_at_any_operation_costs_nothing_that_was_promised() {
+fn disk_error_at_every_op_preserves_acknowledged_data() {
     let mut cases = Vec::new();
     for (number, script) in scripts().into_iter().enumerate() {
         for at in 0..operations(&script) {
@@ -219,29 +219,29 @@ fn an_error_at_any_operation_costs_nothing_that_was_promised() {
                 let script = script.clone();
                 let name = format!("script {number} {script:?}, {fault:?} at operation {at}");
                 cases.push((name, move || {
-                    let mut machine = Machine::new(at, 1, SEGMENTS);
-                    machine.known.faulty = true;
-                    machine.disk.inject_fault_at(at, fault);
-                    run(&mut machine, &script);
-                    machine.check_counted();
-                    every_end(&machine)
+                    let mut harness = JournalHarness::new(at, 1, MAX_SEGMENTS);
+                    harness.oracle.faulty = true;
+                    harness.disk.inject_fault_at(at, fault);
+                    run(&mut harness, &script);
+                    harness.check_counted();
+                    check_every_end(&harness)
                 }));
             }
         }
     }
-    let (points, ends) = (cases.len(), in_parallel(cases));
+    let (points, ends) = (cases.len(), run_in_parallel(cases));
     println!("{points} points, {ends} ends");
 }
 
 #[test]
-fn an_append_interrupted_at_any_byte_leaves_all_or_nothing_of_it() {
+fn append_interrupted_at_any_byte_is_atomic() {
     for written in 0..200 {
-        let mut machine = Machine::new(written, 1, SEGMENTS);
+        let mut harness = JournalHarness::new(written, 1, MAX_SEGMENTS);
         run(
-            &mut machine,
-            &[Step::Append(0, 50), Step::Torn(0, written as usize)],
+            &mut harness,
+            &[Step::Append(0, 50), Step::TornAppend(0, written as usize)],
         );
-        run(&mut machine, &[Step::Append(0, 50), Step::Await(0)]);
-        every_end(&machine);
+        run(&mut harness, &[Step::Append(0, 50), Step::Await(0)]);
+        check_every_end(&harness);
     }
 }

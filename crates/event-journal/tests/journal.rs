@@ -1,10 +1,12 @@
-//! The promises of the journal, on real files and against real crashes of a real process.
+//! The journal's guarantees on real files, including real crashes of a real process.
 #![allow(missing_docs)]
 
 mod common;
 
-use common::{SEGMENT, options};
-use event_journal::{AppendError, LaneReader, OpenError, Opened, Options, Seal, frames, open};
+use common::{SEGMENT_BYTES, options};
+use event_journal::{
+    AppendError, BatchBoundary, LaneReader, OpenError, OpenJournal, Options, frames, open,
+};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ fn payload(number: u64) -> Vec<u8> {
     bytes
 }
 
-fn append(journal: &mut Opened, number: u64) -> Result<u64, AppendError> {
+fn append(journal: &mut OpenJournal, number: u64) -> Result<u64, AppendError> {
     let bytes = payload(number);
     journal.writers[0].append(PAYLOAD, |room| {
         room[..bytes.len()].copy_from_slice(&bytes);
@@ -29,13 +31,13 @@ fn append(journal: &mut Opened, number: u64) -> Result<u64, AppendError> {
     })
 }
 
-fn append_all(journal: &mut Opened, numbers: std::ops::Range<u64>) -> Vec<u64> {
+fn append_all(journal: &mut OpenJournal, numbers: std::ops::Range<u64>) -> Vec<u64> {
     numbers
-        .map(|number| append(journal, number).expect("there is room"))
+        .map(|number| append(journal, number).expect("the journal has space"))
         .collect()
 }
 
-/// Everything that can be read after `after`: (sequence, number), with the chain of runs checked.
+/// Every event after `after` as (sequence, number); checks that runs follow each other.
 fn read_all(reader: &mut LaneReader, after: u64) -> Vec<(u64, u64)> {
     reader.seek(after);
     let (mut all, mut last) = (Vec::new(), after);
@@ -73,8 +75,8 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_was_appended_is_read_across_segments_and_reopening() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn appended_events_survive_segment_rolls_and_reopening() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let seqs = append_all(&mut journal, 0..3_000);
     assert_eq!(
@@ -97,8 +99,8 @@ fn what_was_appended_is_read_across_segments_and_reopening() {
 }
 
 #[test]
-fn an_abandoned_event_leaves_nothing() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn abandoned_event_leaves_no_bytes() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let next = journal.writers[0].next_seq();
     let outcome = journal.writers[0].append(PAYLOAD, |room| {
@@ -111,46 +113,46 @@ fn an_abandoned_event_leaves_nothing() {
     let mut journal = open(&options(dir.path())).expect("opens again");
     assert_eq!(journal.recovery.lanes[0].torn_bytes, 0);
     assert_eq!(numbers(&read_all(&mut journal.readers[0], 0)), [7]);
-    let outcome = journal.writers[0].append(SEGMENT as usize, |_| Some(1));
+    let outcome = journal.writers[0].append(SEGMENT_BYTES as usize, |_| Some(1));
     assert_eq!(outcome, Err(AppendError::TooLong));
 }
 
 #[test]
-fn released_segments_are_deleted_and_released_is_remembered() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn release_deletes_segments_and_survives_reopening() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let seqs = append_all(&mut journal, 0..3_000);
     let before = segments(dir.path()).len();
     journal.readers[0].release(seqs[1_500]);
     let after = segments(dir.path()).len();
-    assert!(after < before, "{after} of {before} segments are left");
-    let left = read_all(&mut journal.readers[0], seqs[1_500]);
-    assert!(numbers(&left) == (1_501..3_000).collect::<Vec<u64>>());
-    let seal = Seal {
+    assert!(after < before, "{after} of {before} segments remain");
+    let remaining = read_all(&mut journal.readers[0], seqs[1_500]);
+    assert!(numbers(&remaining) == (1_501..3_000).collect::<Vec<u64>>());
+    let boundary = BatchBoundary {
         after: seqs[1_500],
         first: seqs[1_501],
         last: seqs[1_600],
     };
-    journal.readers[0].remember_seal(seal);
+    journal.readers[0].record_boundary(boundary);
     let mut sealed = Vec::new();
     journal.readers[0]
-        .read_exact(&seal, &mut sealed)
+        .read_exact(&boundary, &mut sealed)
         .expect("there");
     drop(journal);
 
     let mut journal = open(&options(dir.path())).expect("opens again");
     assert_eq!(journal.readers[0].released(), seqs[1_500]);
-    assert_eq!(journal.readers[0].seals(), [seal]);
+    assert_eq!(journal.readers[0].batch_boundaries(), [boundary]);
     let mut again = Vec::new();
     let run = journal.readers[0]
-        .read_exact(&seal, &mut again)
+        .read_exact(&boundary, &mut again)
         .expect("there");
     assert_eq!(
         (run.first, run.last, run.events),
-        (seal.first, seal.last, 100)
+        (boundary.first, boundary.last, 100)
     );
     assert_eq!(again, sealed, "the same bytes");
-    let gone = Seal {
+    let gone = BatchBoundary {
         after: seqs[0],
         first: seqs[1],
         last: seqs[2],
@@ -159,46 +161,50 @@ fn released_segments_are_deleted_and_released_is_remembered() {
 }
 
 #[test]
-fn a_full_spool_says_so_and_goes_on_after_a_release() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let small = Options {
-        max_bytes: u64::from(SEGMENT) * 4,
+fn full_spool_rejects_appends_until_a_release() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let small_options = Options {
+        max_bytes: u64::from(SEGMENT_BYTES) * 4,
         ..options(dir.path())
     };
-    let mut journal = open(&small).expect("opens");
+    let mut journal = open(&small_options).expect("opens");
     let mut accepted = 0;
     let refused = loop {
         match append(&mut journal, accepted) {
             Ok(_) => accepted += 1,
             Err(error) => break error,
         }
-        assert!(accepted < 100_000, "the cap was never reached");
+        assert!(accepted < 100_000, "max_bytes was never reached");
     };
     assert_eq!(refused, AppendError::SpoolFull);
-    assert!(journal.keeper.stats().bytes() <= small.max_bytes);
+    assert!(journal.sync_thread.stats().bytes() <= small_options.max_bytes);
     let read = read_all(&mut journal.readers[0], 0);
-    assert_eq!(read.len() as u64, accepted, "what was accepted is there");
+    assert_eq!(
+        read.len() as u64,
+        accepted,
+        "every accepted event is readable"
+    );
     journal.readers[0].release(read[read.len() - 1].0);
     let deadline = Instant::now() + Duration::from_secs(10);
     while append(&mut journal, accepted).is_err() {
         assert!(Instant::now() < deadline, "still full after a release");
         std::thread::yield_now();
     }
-    // A spool that is full still opens, to ship what it holds.
+    // A full spool still opens, to ship its events.
     while append(&mut journal, 0).is_ok() {}
     drop(journal);
-    assert!(open(&small).is_ok());
+    assert!(open(&small_options).is_ok());
 }
 
 #[test]
-fn a_torn_tail_and_damage_cost_only_themselves() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn torn_tail_and_damage_lose_only_their_own_events() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     append_all(&mut journal, 0..500);
     drop(journal);
     let path = segments(dir.path())[0].clone();
     let whole = fs::read(&path).expect("readable");
-    // The 10th frame loses a byte, and so does the last one.
+    // Damages the 10th frame and the last one.
     let starts = frame_starts(&whole);
     let last = starts[starts.len() - 1];
     let mut broken = whole.clone();
@@ -206,16 +212,16 @@ fn a_torn_tail_and_damage_cost_only_themselves() {
     broken[last + 17] ^= 1;
     fs::write(&path, &broken).expect("writable");
 
-    let mut journal = open(&options(dir.path())).expect("opens in spite of it");
+    let mut journal = open(&options(dir.path())).expect("opens despite the damage");
     let report = &journal.recovery.lanes[0];
     assert_eq!(report.damaged_bytes, (starts[11] - starts[10]) as u64);
     assert!(report.torn_bytes > 0);
     let lost_last = starts.len() as u64 - 1;
     let expected: Vec<u64> = (0..500).filter(|n| *n != 10 && *n != lost_last).collect();
     assert_eq!(numbers(&read_all(&mut journal.readers[0], 0)), expected);
-    let aside = path.with_extension(format!("damaged-{}", starts[10]));
+    let copy = path.with_extension(format!("damaged-{}", starts[10]));
     assert_eq!(
-        fs::read(aside).expect("set aside"),
+        fs::read(copy).expect("a copy of the damaged frame"),
         broken[starts[10]..starts[11]]
     );
 }
@@ -235,8 +241,8 @@ fn frame_starts(segment: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn a_segment_cut_at_any_length_keeps_the_frames_before_the_cut() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn truncated_segment_keeps_frames_before_the_cut() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     append_all(&mut journal, 0..40);
     drop(journal);
@@ -245,7 +251,7 @@ fn a_segment_cut_at_any_length_keeps_the_frames_before_the_cut() {
     let starts = frame_starts(&whole);
     let end = starts[39] + 300;
     for cut in (0..end).step_by(37) {
-        let copy = tempfile::tempdir().expect("a folder");
+        let copy = tempfile::tempdir().expect("a directory");
         fs::create_dir(copy.path().join("lane-0")).expect("a lane");
         fs::copy(dir.path().join("spool.id"), copy.path().join("spool.id")).expect("copied");
         let file = copy
@@ -253,7 +259,7 @@ fn a_segment_cut_at_any_length_keeps_the_frames_before_the_cut() {
             .join("lane-0")
             .join(path.file_name().expect("a name"));
         fs::write(&file, &whole[..cut]).expect("writable");
-        let mut journal = open(&options(copy.path())).expect("opens in spite of it");
+        let mut journal = open(&options(copy.path())).expect("opens despite the damage");
         let kept = starts
             .iter()
             .zip(starts.iter().skip(1).chain([&end]))
@@ -268,10 +274,10 @@ fn a_segment_cut_at_any_length_keeps_the_frames_before_the_cut() {
 }
 
 #[test]
-fn foreign_and_corrupt_files_are_set_aside() {
+fn foreign_and_corrupt_files_are_renamed() {
     let (one, two) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
     );
     for dir in [&one, &two] {
         append_all(&mut open(&options(dir.path())).expect("opens"), 0..10);
@@ -285,23 +291,23 @@ fn foreign_and_corrupt_files_are_set_aside() {
         b"not a checkpoint",
     )
     .expect("writable");
-    let mut journal = open(&options(one.path())).expect("opens in spite of them");
+    let mut journal = open(&options(one.path())).expect("opens despite the damage");
     assert_eq!(journal.recovery.lanes[0].set_aside.len(), 2);
     assert!(!foreign.exists() && !noise.exists());
     assert!(numbers(&read_all(&mut journal.readers[0], 0)) == (0..10).collect::<Vec<u64>>());
 }
 
 #[test]
-fn sequences_never_repeat_even_when_a_power_cut_takes_the_tail() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn power_loss_of_the_tail_repeats_no_sequence() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut highest = 0;
     for _ in 0..5 {
         let mut journal = open(&options(dir.path())).expect("opens");
         let seqs = append_all(&mut journal, 0..300);
-        assert!(seqs[0] > highest, "{} was given out before", seqs[0]);
+        assert!(seqs[0] > highest, "{} was assigned before", seqs[0]);
         highest = seqs[299];
         drop(journal);
-        // None of the frames reached the disk; the headers did.
+        // The headers reached the disk, the frames did not.
         for path in segments(dir.path()) {
             let mut bytes = fs::read(&path).expect("readable");
             bytes[4_096..].fill(0);
@@ -311,8 +317,8 @@ fn sequences_never_repeat_even_when_a_power_cut_takes_the_tail() {
 }
 
 #[test]
-fn lanes_of_a_run_with_more_workers_are_still_read() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn lanes_of_removed_workers_are_still_read() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&Options {
         lanes: 3,
         ..options(dir.path())
@@ -323,7 +329,7 @@ fn lanes_of_a_run_with_more_workers_are_still_read() {
             room.copy_from_slice(&payload(0)[..8]);
             Some(8)
         })
-        .expect("there is room");
+        .expect("the journal has space");
     drop(journal);
     let journal = open(&options(dir.path())).expect("opens again");
     assert_eq!(journal.writers.len(), 1);
@@ -333,39 +339,46 @@ fn lanes_of_a_run_with_more_workers_are_still_read() {
 }
 
 #[test]
-fn a_sync_makes_durable_and_tells_those_who_wait() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn sync_calls_waiting_callbacks() {
+    let dir = tempfile::tempdir().expect("a directory");
     let slow = Options {
         sync_interval: Duration::from_secs(3_600),
         ..options(dir.path())
     };
     let mut journal = open(&slow).expect("opens");
     let seqs = append_all(&mut journal, 0..100);
-    let (done, told) = mpsc::channel();
-    let ask = |journal: &Opened, seq: u64| {
+    let (done, results) = mpsc::channel();
+    let request = |journal: &OpenJournal, seq: u64| {
         let done = done.clone();
-        let tell = move |outcome| done.send((seq, outcome)).expect("told");
-        journal.writers[0].sync_through(seq, tell);
+        let callback = move |outcome| done.send((seq, outcome)).expect("the receiver lives");
+        journal.writers[0].sync_through(seq, callback);
     };
-    let hear = || told.recv_timeout(Duration::from_secs(10)).expect("in time");
-    ask(&journal, seqs[0]);
-    ask(&journal, seqs[99]);
-    assert_eq!([hear(), hear()], [seqs[0], seqs[99]].map(|it| (it, Ok(()))));
-    // Who asks for what was not accepted yet hears of it after who asked later for what was.
+    let next_result = || {
+        results
+            .recv_timeout(Duration::from_secs(10))
+            .expect("in time")
+    };
+    request(&journal, seqs[0]);
+    request(&journal, seqs[99]);
+    assert_eq!(
+        [next_result(), next_result()],
+        [seqs[0], seqs[99]].map(|it| (it, Ok(())))
+    );
+    // A callback for a future event is called after a later callback for an accepted event.
     let next = journal.writers[0].next_seq();
-    ask(&journal, next);
-    ask(&journal, seqs[0]);
-    assert_eq!(hear(), (seqs[0], Ok(())));
-    append(&mut journal, 100).expect("there is room");
-    ask(&journal, next);
-    assert_eq!([hear(), hear()], [(next, Ok(())); 2]);
-    assert!(journal.keeper.stats().syncs() >= 1);
-    assert_eq!(journal.keeper.stop(), Ok(()));
+    request(&journal, next);
+    request(&journal, seqs[0]);
+    assert_eq!(next_result(), (seqs[0], Ok(())));
+    append(&mut journal, 100).expect("the journal has space");
+    request(&journal, next);
+    assert_eq!([next_result(), next_result()], [(next, Ok(())); 2]);
+    assert!(journal.sync_thread.stats().syncs() >= 1);
+    assert_eq!(journal.sync_thread.stop(), Ok(()));
 }
 
 #[test]
-fn a_second_process_is_refused() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn second_process_is_rejected() {
+    let dir = tempfile::tempdir().expect("a directory");
     let _journal = open(&options(dir.path())).expect("opens");
     assert!(matches!(
         open(&options(dir.path())),
@@ -374,24 +387,27 @@ fn a_second_process_is_refused() {
 }
 
 #[test]
-fn sizes_that_can_not_work_are_refused() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let small = Options {
-        max_bytes: u64::from(SEGMENT),
+fn impossible_sizes_are_rejected() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let small_options = Options {
+        max_bytes: u64::from(SEGMENT_BYTES),
         ..options(dir.path())
     };
-    assert!(matches!(open(&small), Err(OpenError::TooSmall { .. })));
+    assert!(matches!(
+        open(&small_options),
+        Err(OpenError::TooSmall { .. })
+    ));
 }
 
 #[test]
-fn a_failed_read_passes_nothing_over() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn failed_read_skips_no_event() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let seqs = append_all(&mut journal, 0..100);
     let reader = &mut journal.readers[0];
     reader.seek(seqs[9]);
-    // The journal holds these events, but not with these borders.
-    let foreign = Seal {
+    // The journal holds these events, but not with these boundaries.
+    let foreign = BatchBoundary {
         after: seqs[19],
         first: seqs[20],
         last: seqs[99] + 7,
@@ -410,8 +426,8 @@ fn a_failed_read_passes_nothing_over() {
 }
 
 #[test]
-fn a_broken_header_or_a_lost_id_repeats_no_sequence_and_loses_no_other_segment() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn damaged_header_and_lost_id_repeat_no_sequence() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let seqs = append_all(&mut journal, 0..3_000);
     drop(journal);
@@ -428,10 +444,10 @@ fn a_broken_header_or_a_lost_id_repeats_no_sequence_and_loses_no_other_segment()
         fs::remove_file(path).expect("removable");
     }
     fs::remove_file(dir.path().join("spool.id")).expect("removable");
-    let mut journal = open(&options(dir.path())).expect("opens in spite of it");
+    let mut journal = open(&options(dir.path())).expect("opens despite the damage");
     assert!(
         journal.writers[0].next_seq() > seqs[2_999],
-        "a sequence would be given out twice"
+        "a sequence would be assigned twice"
     );
     let read = numbers(&read_all(&mut journal.readers[0], 0));
     assert!(
@@ -443,43 +459,48 @@ fn a_broken_header_or_a_lost_id_repeats_no_sequence_and_loses_no_other_segment()
 }
 
 #[test]
-fn restarts_do_not_use_up_the_spool() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let small = Options {
-        max_bytes: u64::from(SEGMENT) * 3,
+fn restarts_do_not_fill_the_spool() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let small_options = Options {
+        max_bytes: u64::from(SEGMENT_BYTES) * 3,
         ..options(dir.path())
     };
     for round in 0..20 {
-        let mut journal = open(&small).expect("opens");
+        let mut journal = open(&small_options).expect("opens");
         assert!(append(&mut journal, round).is_ok(), "round {round}");
     }
-    let mut journal = open(&small).expect("opens");
+    let mut journal = open(&small_options).expect("opens");
     assert!(numbers(&read_all(&mut journal.readers[0], 0)) == (0..20).collect::<Vec<u64>>());
 }
 
 #[test]
-fn nobody_waits_for_a_journal_that_was_closed() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn callbacks_of_a_closed_journal_get_an_error() {
+    let dir = tempfile::tempdir().expect("a directory");
     let journal = open(&options(dir.path())).expect("opens");
-    let Opened {
+    let OpenJournal {
         readers,
-        keeper,
+        sync_thread,
         writers,
         ..
     } = journal;
-    let (done, told) = mpsc::channel();
+    let (done, results) = mpsc::channel();
     let early = done.clone();
-    writers[0].sync_through(u64::MAX, move |outcome| early.send(outcome).expect("told"));
-    assert_eq!(keeper.stop(), Ok(()));
-    writers[0].sync_through(1, move |outcome| done.send(outcome).expect("told"));
+    writers[0].sync_through(u64::MAX, move |outcome| {
+        early.send(outcome).expect("the receiver lives")
+    });
+    assert_eq!(sync_thread.stop(), Ok(()));
+    writers[0].sync_through(1, move |outcome| {
+        done.send(outcome).expect("the receiver lives")
+    });
     for _ in 0..2 {
         assert!(
-            told.recv_timeout(Duration::from_secs(10))
-                .expect("told in time")
+            results
+                .recv_timeout(Duration::from_secs(10))
+                .expect("called in time")
                 .is_err()
         );
     }
-    // The writer still maps its segment, so the spool is not free for another process.
+    // The writer still maps its segment, so no other process may open the spool.
     assert!(matches!(
         open(&options(dir.path())),
         Err(OpenError::InUse(_))
@@ -490,7 +511,7 @@ fn nobody_waits_for_a_journal_that_was_closed() {
 
 const CHILD: &str = "EVENT_JOURNAL_TEST_CHILD";
 
-/// Not a test of its own: what the killed process of the next test runs.
+/// The child process of the next test; not a test of its own.
 #[test]
 fn child_appends_until_killed() {
     let Ok(dir) = std::env::var(CHILD) else {
@@ -499,7 +520,7 @@ fn child_appends_until_killed() {
     let mut journal = open(&options(Path::new(&dir))).expect("opens");
     let mut out = std::io::stdout().lock();
     for number in 0.. {
-        let seq = append(&mut journal, number).expect("there is room");
+        let seq = append(&mut journal, number).expect("the journal has space");
         writeln!(out, "accepted {seq} {number}").expect("the parent reads");
         if seq.is_multiple_of(64) {
             journal.readers[0].release(seq.saturating_sub(5_000));
@@ -508,8 +529,8 @@ fn child_appends_until_killed() {
 }
 
 #[test]
-fn kill_9_loses_nothing_that_was_accepted() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn kill_9_loses_no_accepted_event() {
+    let dir = tempfile::tempdir().expect("a directory");
     let mut highest = 0;
     for round in 0..20 {
         let mut child = Command::new(std::env::current_exe().expect("this test"))
@@ -522,7 +543,7 @@ fn kill_9_loses_nothing_that_was_accepted() {
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut accepted = Vec::new();
         for line in lines.map_while(Result::ok) {
-            // The test runner's own words may stand before the first line's.
+            // The test runner's output may precede the first line.
             let Some(at) = line.find("accepted ") else {
                 continue;
             };
@@ -538,11 +559,11 @@ fn kill_9_loses_nothing_that_was_accepted() {
             }
         }
         child.wait().expect("waitable");
-        // The last line may have been cut by the kill, in which case its number is not whole.
+        // The kill may have truncated the last line.
         accepted.pop();
         assert!(
             accepted[0].0 > highest,
-            "round {round}: a sequence was given out twice"
+            "round {round}: a sequence was assigned twice"
         );
         highest = accepted[accepted.len() - 1].0;
         let mut journal = open(&options(dir.path())).expect("opens after the crash");
@@ -563,37 +584,37 @@ fn kill_9_loses_nothing_that_was_accepted() {
 }
 
 #[test]
-fn what_nobody_waits_for_is_durable_within_the_interval_and_the_window_is_measured() {
+fn background_sync_meets_interval() {
     const INTERVAL: Duration = Duration::from_millis(40);
-    /// For whoever looks on, not for the journal.
+    /// Tolerance for this measurement, not for the journal.
     const SLACK: Duration = Duration::from_millis(500);
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&Options {
         sync_interval: INTERVAL,
         ..options(dir.path())
     })
     .expect("opens");
-    let stats = journal.keeper.stats();
+    let stats = journal.sync_thread.stats();
     let (mut longest, mut window) = (Duration::ZERO, Duration::ZERO);
     for number in 0..20 {
         let (synced, accepted) = (stats.syncs(), Instant::now());
-        append(&mut journal, number).expect("there is room");
-        // What is not durable yet is in the window already; whole it is only after the sync was counted.
+        append(&mut journal, number).expect("the journal has space");
+        // The window includes an event that is not durable yet; it is complete after the sync.
         while stats.syncs() == synced {
             longest = longest.max(accepted.elapsed());
-            window = window.max(Duration::from_micros(stats.window_micros()));
+            window = window.max(Duration::from_micros(stats.unsynced_window_micros()));
             assert!(longest < Duration::from_secs(30), "not synced");
             std::thread::yield_now();
         }
     }
     let (synced, accepted) = (stats.syncs(), Instant::now());
     for number in [20, 21] {
-        append(&mut journal, number).expect("there is room");
+        append(&mut journal, number).expect("the journal has space");
         while stats.syncs() < synced + number - 19 {
             assert!(accepted.elapsed() < Duration::from_secs(30), "not synced");
         }
     }
-    window = window.max(Duration::from_micros(stats.window_micros()));
+    window = window.max(Duration::from_micros(stats.unsynced_window_micros()));
     println!("{INTERVAL:?}: durable after {longest:?} at most, a window of {window:?}");
     assert!(window >= INTERVAL && longest <= window + SLACK);
 }

@@ -1,21 +1,21 @@
-//! One lane's share of a journal: no other lane takes it, and it takes no more.
+//! The quota of one lane: reserved for the lane, and its limit.
 #![allow(missing_docs)]
 
 mod common;
 
-use common::{SEGMENT, options};
-use event_journal::{AppendError, Opened, Options, open};
+use common::{SEGMENT_BYTES, options};
+use event_journal::{AppendError, OpenJournal, Options, open};
 use std::fs;
 use std::time::{Duration, Instant};
 
-fn append(journal: &mut Opened, lane: usize) -> Result<u64, AppendError> {
+fn append(journal: &mut OpenJournal, lane: usize) -> Result<u64, AppendError> {
     journal.writers[lane].append(1_000, |room| {
         room.fill(7);
         Some(room.len())
     })
 }
 
-fn fill(journal: &mut Opened, lane: usize) -> AppendError {
+fn fill(journal: &mut OpenJournal, lane: usize) -> AppendError {
     loop {
         if let Err(error) = append(journal, lane) {
             return error;
@@ -24,9 +24,9 @@ fn fill(journal: &mut Opened, lane: usize) -> AppendError {
 }
 
 #[test]
-fn a_lane_with_a_quota_leaves_the_rest_to_others() {
+fn quota_is_exclusive_and_limits_its_lane() {
     let dir = tempfile::tempdir().expect("a directory");
-    let segment = u64::from(SEGMENT);
+    let segment = u64::from(SEGMENT_BYTES);
     let options = Options {
         lanes: 2,
         max_bytes: segment * 8,
@@ -42,10 +42,10 @@ fn a_lane_with_a_quota_leaves_the_rest_to_others() {
     journal.writers[1].set_quota(segment * 3);
     assert_eq!(fill(&mut journal, 1), AppendError::SpoolFull);
     assert_eq!(segments(1), 3);
-    assert!(journal.writers[1].held_bytes() > segment * 2);
+    assert!(journal.writers[1].unreleased_bytes() > segment * 2);
     assert_eq!(fill(&mut journal, 0), AppendError::SpoolFull);
     assert_eq!(segments(0), 5);
-    // What is released is the lane's again, though the other one waits for room, too.
+    // Released bytes return to the lane's quota, although the other lane waits for space, too.
     let (mut bytes, mut last) = (Vec::new(), 0);
     while let Some(run) = journal.readers[1]
         .read(10_000, &mut bytes)
@@ -55,7 +55,7 @@ fn a_lane_with_a_quota_leaves_the_rest_to_others() {
         bytes.clear();
     }
     journal.readers[1].release(last);
-    assert!(journal.writers[1].held_bytes() <= segment);
+    assert!(journal.writers[1].unreleased_bytes() <= segment);
     let deadline = Instant::now() + Duration::from_secs(10);
     while append(&mut journal, 1).is_err() {
         assert!(Instant::now() < deadline, "still full after a release");

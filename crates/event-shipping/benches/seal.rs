@@ -6,7 +6,7 @@
 mod sample;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use event_journal::{Options, Run};
+use event_journal::{FrameRun, Options};
 use event_shipping::{Sealer, Span, open};
 use std::hint::black_box;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn batches(criterion: &mut Criterion) {
 }
 
 /// The events as they lie in a journal.
-fn journalled() -> (Run, Vec<u8>) {
+fn journalled() -> (FrameRun, Vec<u8>) {
     let dir = tempfile::tempdir().expect("a folder for a moment");
     let options = Options {
         dir: dir.path().into(),
@@ -80,7 +80,7 @@ fn journalled() -> (Run, Vec<u8>) {
     (run, frames)
 }
 
-fn span(run: &Run) -> Span {
+fn span(run: &FrameRun) -> Span {
     Span {
         lane: 0,
         journal: 1,

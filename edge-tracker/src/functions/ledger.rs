@@ -127,7 +127,7 @@ async fn durable(synced: Synced) -> Result<(), NotDurable> {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
-    use event_journal::{Opened, Options, Unkept, open, open_on};
+    use event_journal::{ManualJournal, OpenJournal, Options, open, open_manual};
     use std::path::Path;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
@@ -181,25 +181,27 @@ mod tests {
     async fn who_writes_waits_for_the_sync_that_all_share() {
         let dir = tempfile::tempdir().expect("a folder");
         // Nobody but this test syncs.
-        let Unkept {
-            writers, upkeep, ..
-        } = open_on(Disk, &options(dir.path())).expect("opened");
+        let ManualJournal {
+            writers,
+            maintenance,
+            ..
+        } = open_manual(Disk, &options(dir.path())).expect("opened");
         let ledger = ledger(writers);
-        let before = upkeep.stats().syncs();
+        let before = maintenance.stats().syncs();
         let writes = begin(&ledger);
-        upkeep.sync(false);
+        maintenance.sync(false);
         for write in writes {
             assert_eq!(write.await, Ok(()));
         }
-        assert_eq!(upkeep.stats().syncs(), before + 1);
+        assert_eq!(maintenance.stats().syncs(), before + 1);
     }
 
     #[tokio::test]
     async fn a_sync_is_asked_for_when_nobody_more_comes() {
         let dir = tempfile::tempdir().expect("a folder");
-        let Opened {
+        let OpenJournal {
             writers,
-            keeper: _keeper,
+            sync_thread: _sync_thread,
             ..
         } = open(&options(dir.path())).expect("opened");
         let ledger = ledger(writers);

@@ -67,7 +67,7 @@ impl RejectionLane {
 
     /// Whether the next rejection is to be logged.
     pub(super) fn admits(&mut self) -> bool {
-        self.quota.admits(self.lane.held_bytes())
+        self.quota.admits(self.lane.unreleased_bytes())
     }
 
     /// Counts a rejection.

@@ -1,6 +1,6 @@
 //! What a node can't do at the moment, in words for operators.
 
-use event_journal::Stats;
+use event_journal::JournalStats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use trusted_clock::TrustedClock;
@@ -14,7 +14,7 @@ const NO_ROOM: &str = "journal: no room for another segment, so that clicks are 
 pub(super) struct Readiness {
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) clock: Arc<TrustedClock>,
-    pub(super) journal: Arc<Stats>,
+    pub(super) journal: Arc<JournalStats>,
 }
 
 /// What is wrong at one moment.
@@ -31,7 +31,7 @@ impl Readiness {
     pub(super) fn check(&self) -> Result<(), String> {
         let faults = Faults {
             is_stopping: self.stopping.load(Ordering::Relaxed),
-            sync_failed: self.journal.is_broken(),
+            sync_failed: self.journal.has_sync_failed(),
             is_full: self.journal.is_full(),
             clock: self.clock.problem(),
         };

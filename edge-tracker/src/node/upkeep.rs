@@ -9,7 +9,7 @@ use crate::shipper::Progress;
 use crate::visitor::geo::Refreshed;
 use crate::{links, secrets};
 use daemon::files::Version;
-use event_journal::Stats;
+use event_journal::JournalStats;
 use prometheus::IntGauge;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) struct Upkeep {
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Metrics,
     pub(super) progress: Arc<Progress>,
-    pub(super) keeper: Arc<Stats>,
+    pub(super) keeper: Arc<JournalStats>,
     pub(super) links: LinksSettings,
     pub(super) links_version: Option<Version>,
     pub(super) secrets_file: PathBuf,
@@ -57,7 +57,7 @@ impl Upkeep {
         while !*stop.borrow() {
             tokio::select! {
                 _ = save.tick() => self.save_filters().await,
-                _ = pressed.tick(), if self.keeper.needs_room() => self.save_filters().await,
+                _ = pressed.tick(), if self.keeper.is_nearly_full() => self.save_filters().await,
                 _ = geo.tick() => self.refresh_geo().await,
                 _ = links.tick() => {
                     self.reload_links().await;
@@ -87,7 +87,7 @@ impl Upkeep {
         let saved = spawn_blocking(move || {
             let marks = progress.sealed();
             let saved = shared.filters.save(&dir, &marks);
-            let waits = saved.is_err() && !keeper.needs_room();
+            let waits = saved.is_err() && !keeper.is_nearly_full();
             if !waits {
                 progress.covered(&marks);
             }
@@ -289,7 +289,10 @@ impl Upkeep {
             ("journal_syncs", self.keeper.syncs()),
             ("journal_failed_syncs", self.keeper.failed_syncs()),
             ("journal_last_sync_micros", self.keeper.last_sync_micros()),
-            ("journal_window_micros", self.keeper.window_micros()),
+            (
+                "journal_window_micros",
+                self.keeper.unsynced_window_micros(),
+            ),
         ] {
             self.metrics
                 .levels

@@ -1,7 +1,7 @@
 //! One lane on its way to the aggregator: which of its sequences go under which journal id, what is read
 //! next, and up to where everything was acknowledged. Sends nothing itself.
 
-use event_journal::{IdRange, LaneReader, ReadError, Run, Seal};
+use event_journal::{BatchBoundary, FrameRun, IdRange, LaneReader, ReadError};
 use event_shipping::{Held, SentLane, Span};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ pub(super) struct ShippedLane<S: Storage> {
     /// Everything up to here was sealed or is to be left out.
     position: u64,
     /// Boundaries sealed before a restart, to be sealed identically.
-    remembered: VecDeque<Seal>,
+    remembered: VecDeque<BatchBoundary>,
     waiting_since: Option<Instant>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct ShippedLane<S: Storage> {
 #[derive(Debug)]
 pub(super) enum Step {
     /// The frames of a batch were read.
-    Read(Span, Run),
+    Read(Span, FrameRun),
     /// Something else is to be read next.
     Again,
     /// There is nothing to read.
@@ -91,11 +91,11 @@ impl<S: Storage> ShippedLane<S> {
         self.reading = 0;
         self.position = acknowledged;
         self.reader.seek(acknowledged);
-        let whole = |seal: &&Seal| {
+        let whole = |seal: &&BatchBoundary| {
             let holds = |range: &Range| range.first <= seal.first && seal.last <= range.last;
             self.ranges.iter().any(holds)
         };
-        let seals = self.reader.seals().iter();
+        let seals = self.reader.batch_boundaries().iter();
         let open = seals.filter(|seal| seal.last > acknowledged);
         self.remembered = open.take_while(whole).copied().collect();
         self.waiting_since = None;
@@ -216,10 +216,11 @@ impl<S: Storage> ShippedLane<S> {
     }
 
     /// The batch of `run` was sealed.
-    pub(super) fn sealed(&mut self, run: &Run) {
+    pub(super) fn sealed(&mut self, run: &FrameRun) {
         let (after, first, last) = (run.after, run.first, run.last);
         self.position = last;
-        self.reader.remember_seal(Seal { after, first, last });
+        self.reader
+            .record_boundary(BatchBoundary { after, first, last });
     }
 
     /// The batch was not sealed: the same events are read again.
@@ -276,7 +277,7 @@ impl<S: Storage> ShippedLane<S> {
 }
 
 /// The first batch under an id follows on nothing.
-fn span(lane: u8, range: &Range, run: &Run) -> Span {
+fn span(lane: u8, range: &Range, run: &FrameRun) -> Span {
     Span {
         lane,
         journal: range.journal,

@@ -9,7 +9,7 @@ use super::lane::{ShippedLane, Step};
 use super::progress::Progress;
 use crate::metrics::Metrics;
 use crate::settings::AggregatorSettings;
-use event_journal::{JournalIds, LaneReader, LaneStart, ReadError, Split};
+use event_journal::{IdSplit, JournalIds, LaneReader, LaneStart, ReadError};
 use event_shipping::{
     Ack, Batch, Dispute, DisputeKind, Held, Hello, IN_FLIGHT, Release, Sealer, Sender, UnsoundAck,
     Welcome,
@@ -53,11 +53,11 @@ impl<S: Storage> Spool<S> {
             reader.acknowledge(ids.acknowledged(reader.lane()));
         }
         let starts: Vec<LaneStart> = readers.iter().map(LaneReader::start).collect();
-        if let Err(error) = ids.begin(&starts) {
+        if let Err(error) = ids.assign_new_ids(&starts) {
             tracing::error!(%error, "a new journal id can't be written down; going on under that of the process before");
         }
         let lanes = readers.into_iter().map(|reader| {
-            let ids = ids.of(reader.lane());
+            let ids = ids.ranges(reader.lane());
             ShippedLane::new(reader, &ids)
         });
         let mut spool = Self {
@@ -136,7 +136,7 @@ impl<S: Storage> Spool<S> {
             } else {
                 lane.split_of(state.journal)
             };
-            splits.extend(first.map(|first| Split {
+            splits.extend(first.map(|first| IdSplit {
                 lane: state.lane,
                 first,
             }));
@@ -160,7 +160,7 @@ impl<S: Storage> Spool<S> {
         }
         self.ids.split(&splits)?;
         for lane in &mut self.lanes {
-            let ids = self.ids.of(lane.number());
+            let ids = self.ids.ranges(lane.number());
             lane.start(&ids);
         }
         self.begin_sending();

@@ -2,7 +2,7 @@
 
 use crate::folder::{empty, folder};
 use crate::input::{Input, piece};
-use event_journal::{Frame, Options, Unkept, frames as whole_frames, open_on};
+use event_journal::{Frame, ManualJournal, Options, frames as whole_frames, open_manual};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Spool {
     }
 }
 
-fn opened(dir: &Path) -> Unkept<Disk> {
+fn opened(dir: &Path) -> ManualJournal<Disk> {
     let options = Options {
         dir: dir.into(),
         lanes: 1,
@@ -99,10 +99,10 @@ fn opened(dir: &Path) -> Unkept<Disk> {
         max_bytes: 1 << 20,
         sync_interval: Duration::from_secs(60),
     };
-    open_on(Disk, &options).expect("opens whatever it finds")
+    open_manual(Disk, &options).expect("opens whatever it finds")
 }
 
-fn read_all(journal: &mut Unkept<Disk>) -> Events {
+fn read_all(journal: &mut ManualJournal<Disk>) -> Events {
     let mut bytes = Vec::new();
     journal.readers[0].seek(0);
     while journal.readers[0]
@@ -245,7 +245,7 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
         let mut journal = opened(spool.dir.path());
         let reader = &journal.readers[0];
         let (released, acknowledged) = (reader.released(), reader.acknowledged());
-        let seals = reader.seals().to_vec();
+        let seals = reader.batch_boundaries().to_vec();
         let aside = path.with_extension("corrupt");
         if aside.exists() {
             assert!((released, acknowledged, seals.is_empty()) == (0, 0, true));

@@ -16,7 +16,7 @@ use edge_tracker::visitor::agent::Agents;
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
 use edge_tracker::visitor::identity::Identity;
 use edge_tracker::visitor::salt::{Ratchet, SaltState};
-use event_journal::{LaneReader, Options, Upkeep, frames, open_on};
+use event_journal::{JournalMaintenance, LaneReader, Options, frames, open_manual};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -275,7 +275,7 @@ struct Edge {
     path: ClickPath,
     shared: Arc<Shared>,
     reader: LaneReader<Disk>,
-    _upkeep: Upkeep<Disk>,
+    _upkeep: JournalMaintenance<Disk>,
     _dir: TempDir,
 }
 
@@ -322,7 +322,7 @@ impl Edge {
             max_bytes: 8 << 20,
             sync_interval: Duration::from_secs(60),
         };
-        let mut journal = open_on(Disk, &options).expect("a journal");
+        let mut journal = open_manual(Disk, &options).expect("a journal");
         Self {
             path: ClickPath::new(
                 shared.clone(),
@@ -331,7 +331,7 @@ impl Edge {
             ),
             shared,
             reader: journal.readers.remove(0),
-            _upkeep: journal.upkeep,
+            _upkeep: journal.maintenance,
             _dir: dir,
         }
     }

@@ -6,7 +6,9 @@ use daemon::settings::{ByteSize, Period, Within};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::settings::AggregatorSettings;
 use edge_tracker::shipper::{Progress, Shipper, Spool};
-use event_journal::{JournalIds, LaneReader, LaneWriter, Options, Unkept, Upkeep, open_on};
+use event_journal::{
+    JournalIds, JournalMaintenance, LaneReader, LaneWriter, ManualJournal, Options, open_manual,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,20 +44,20 @@ impl Edge {
             max_bytes: 64 << 20,
             sync_interval: SYNC_EVERY,
         };
-        let Ok(journal) = open_on(disk.clone(), &options) else {
+        let Ok(journal) = open_manual(disk.clone(), &options) else {
             return;
         };
-        let Unkept {
+        let ManualJournal {
             writers,
             readers,
             ids,
-            upkeep,
+            maintenance,
             ..
         } = journal;
         let released = readers.iter().map(|it| (it.lane(), it.released()));
         let progress = Arc::new(Progress::new(released));
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.clone().keep(upkeep, disk.clone(), sound));
+        tasks.spawn(self.clone().keep(maintenance, disk.clone(), sound));
         tasks.spawn(save_filters(progress.clone()));
         let (_stop, stopped) = watch::channel(false);
         tasks.spawn(self.shipper(ids, readers, progress).run(stopped));
@@ -117,11 +119,16 @@ impl Edge {
         }
     }
 
-    async fn keep(self, upkeep: Upkeep<ModelDisk>, disk: ModelDisk, sound: Arc<AtomicBool>) {
+    async fn keep(
+        self,
+        maintenance: JournalMaintenance<ModelDisk>,
+        disk: ModelDisk,
+        sound: Arc<AtomicBool>,
+    ) {
         loop {
             let accepted = self.events.count(self.node);
-            upkeep.spare();
-            upkeep.sync(true);
+            maintenance.preallocate_segments();
+            maintenance.sync(true);
             if sound.load(Ordering::Relaxed) && !disk.has_stopped() {
                 self.events.synced(self.node, accepted);
             }

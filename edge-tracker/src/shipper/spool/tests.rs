@@ -4,11 +4,11 @@ mod copies;
 
 use super::*;
 use daemon::settings::{ByteSize, Period, Within};
-use event_journal::{LaneWriter, Opened, Options};
+use event_journal::{LaneWriter, OpenJournal, Options};
 use event_shipping::LaneState;
 use std::path::Path;
 
-fn open(dir: &Path) -> Opened {
+fn open(dir: &Path) -> OpenJournal {
     let options = Options {
         dir: dir.into(),
         lanes: 1,
@@ -20,7 +20,7 @@ fn open(dir: &Path) -> Opened {
     event_journal::open(&options).expect("opens")
 }
 
-fn append(journal: &mut Opened, events: u32) {
+fn append(journal: &mut OpenJournal, events: u32) {
     for number in 0..events {
         append_one(&mut journal.writers[0], u64::from(number), 100);
     }
@@ -65,12 +65,12 @@ fn answer(spool: &Spool, received: impl Fn(u64) -> u64) -> Welcome {
     }
 }
 
-fn opened(journal: Opened, bytes: u64) -> Spool {
+fn opened(journal: OpenJournal, bytes: u64) -> Spool {
     unconnected(journal.ids, journal.readers, bytes)
 }
 
 /// As [`opened`], for an aggregator that has everything of earlier processes up to `taken`.
-fn spool(journal: Opened, bytes: u64, taken: u64) -> Spool {
+fn spool(journal: OpenJournal, bytes: u64, taken: u64) -> Spool {
     let mut spool = opened(journal, bytes);
     let lane = &spool.lanes[0];
     let welcome = answer(&spool, |id| if lane.is_current(id) { 0 } else { taken });
@@ -86,7 +86,7 @@ fn seal_all(spool: &mut Spool) -> Vec<Batch> {
 }
 
 /// Everything that is sealed for an aggregator that has nothing yet.
-fn sealed(journal: Opened, bytes: u64) -> Vec<Batch> {
+fn sealed(journal: OpenJournal, bytes: u64) -> Vec<Batch> {
     seal_all(&mut spool(journal, bytes, 0))
 }
 
@@ -231,11 +231,11 @@ fn restored_directory_keeps_the_common_past_under_its_id() {
 #[test]
 fn copy_of_a_running_process_lacks_later_events_alerted() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Opened {
+    let OpenJournal {
         mut writers,
         ids,
         readers,
-        keeper: _keeper,
+        sync_thread: _sync_thread,
         ..
     } = open(dir.path());
     let running = unconnected(ids, readers, 4_096);

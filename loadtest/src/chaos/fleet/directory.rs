@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use event_journal::{Opened, Options};
+use event_journal::{OpenJournal, Options};
 use tracking_events::FORMAT_VERSION;
 
 use super::{Fleet, until};
@@ -45,7 +45,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// Opens the journal of an edge that does not run.
-pub(super) fn open_journal(data: &Path) -> anyhow::Result<Opened> {
+pub(super) fn open_journal(data: &Path) -> anyhow::Result<OpenJournal> {
     let options = Options {
         dir: data.join("journal"),
         lanes: 1,

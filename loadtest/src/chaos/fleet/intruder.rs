@@ -145,7 +145,7 @@ impl Fleet<'_> {
         let stolen = self.stack.dir().join("stolen");
         replace(&self.stack.dir().join("edge-1"), &stolen)?;
         let opened = open_journal(&stolen)?;
-        let ranges = opened.ids.of(0).into_iter();
+        let ranges = opened.ids.ranges(0).into_iter();
         Ok(ranges.map(|range| range.journal).collect())
     }
 }

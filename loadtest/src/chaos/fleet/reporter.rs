@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use event_journal::{Keeper, LaneReader, LaneWriter};
+use event_journal::{LaneReader, LaneWriter, SyncThread};
 use event_shipping::tls::{SERVER_NAME, Subject, load_or_create};
 use event_shipping::{
     Batch, EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE, PROTOCOL, Sealer, Span, ToEdge,
@@ -32,7 +32,7 @@ pub(super) struct Reporter {
     writer: LaneWriter,
     reader: LaneReader,
     sealer: Sealer,
-    _keeper: Keeper,
+    _keeper: SyncThread,
 }
 
 impl Reporter {
@@ -49,7 +49,7 @@ impl Reporter {
             writer: opened.writers.into_iter().next().context("one lane")?,
             reader: opened.readers.into_iter().next().context("one lane")?,
             sealer: Sealer::new()?,
-            _keeper: opened.keeper,
+            _keeper: opened.sync_thread,
         })
     }
 

@@ -3,7 +3,7 @@
 
 use super::{append_one, open, unconnected};
 use crate::shipper::spool::Spool;
-use event_journal::{LaneWriter, Opened, frames};
+use event_journal::{LaneWriter, OpenJournal, frames};
 use event_shipping::{
     Ack, Batch, Claim, LaneKey, LaneState, Lanes, Verdict, Welcome, open as open_batch,
 };
@@ -104,24 +104,24 @@ impl Aggregator {
 struct Process {
     writer: LaneWriter,
     spool: Spool,
-    _keeper: event_journal::Keeper,
+    _keeper: event_journal::SyncThread,
     connection: Option<Welcome>,
     dir: TempDir,
 }
 
 impl Process {
     fn start(dir: TempDir) -> Self {
-        let Opened {
+        let OpenJournal {
             mut writers,
             readers,
             ids,
-            keeper,
+            sync_thread,
             ..
         } = open(dir.path());
         Self {
             writer: writers.remove(0),
             spool: unconnected(ids, readers, 4_096),
-            _keeper: keeper,
+            _keeper: sync_thread,
             connection: None,
             dir,
         }
