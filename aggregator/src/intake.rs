@@ -4,8 +4,8 @@
 use crate::blocks::{Block, Checkpoint, Entry, Recovered};
 use crate::fair_queue::FairQueue;
 use event_shipping::{
-    Batch, Claim, Hello, LaneBounds, LaneHello, LaneKey, LaneState, Lanes, OfferError,
-    RememberedLane, TooManyLanes, Verdict, Welcome,
+    Batch, BatchDecision, ClaimResult, Hello, LaneBounds, LaneCheckpoint, LaneHello, LaneKey,
+    LaneState, LaneTable, OfferError, TooManyLanes, Welcome,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -42,7 +42,7 @@ pub(crate) struct Bounds {
 pub(crate) struct Greeting {
     pub(crate) welcome: Welcome,
     /// Lanes whose claim was not confirmed by what is known here.
-    pub(crate) unconfirmed: Vec<(LaneHello, LaneState, Claim)>,
+    pub(crate) unconfirmed: Vec<(LaneHello, LaneState, ClaimResult)>,
     pub(crate) known_lanes: usize,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Intake {
 
 #[derive(Default)]
 struct State {
-    lanes: Lanes,
+    lanes: LaneTable,
     waiting: FairQueue,
     /// Charged for batches that wait, and that are in blocks which ClickHouse does not have yet…
     held_bytes: usize,
@@ -71,7 +71,7 @@ impl Intake {
     /// Starts from what an earlier run left on disk.
     pub(crate) fn new(bounds: Bounds, recovered: &Recovered) -> Self {
         let mut state = State {
-            lanes: Lanes::new(bounds.lanes, recovered.checkpoint.day),
+            lanes: LaneTable::new(bounds.lanes, recovered.checkpoint.day),
             ..State::default()
         };
         for lane in recovered.checkpoint.lanes() {
@@ -96,7 +96,7 @@ impl Intake {
     pub(crate) fn hello(&self, hello: &Hello) -> Result<Greeting, TooManyLanes> {
         let mut state = self.lock();
         state.observe_day();
-        state.lanes.check_room(hello.node, &hello.lanes)?;
+        state.lanes.check_capacity(hello.node, &hello.lanes)?;
         let mut greeting = Greeting {
             welcome: Welcome {
                 lanes: Vec::with_capacity(hello.lanes.len()),
@@ -108,7 +108,7 @@ impl Intake {
         for lane in &hello.lanes {
             let (answer, claim) = state.lanes.hello(hello.node, lane);
             greeting.welcome.lanes.push(answer);
-            if claim != Claim::Confirmed && lane.acknowledged > 0 {
+            if claim != ClaimResult::Confirmed && lane.acknowledged > 0 {
                 greeting.unconfirmed.push((*lane, answer, claim));
             }
         }
@@ -121,11 +121,11 @@ impl Intake {
         node: u16,
         welcomed: &LaneState,
         batch: Batch,
-    ) -> Result<Verdict, OfferError> {
+    ) -> Result<BatchDecision, OfferError> {
         let Batch { header, payload } = batch;
         let mut state = self.lock();
         let verdict = state.lanes.offer(node, welcomed, &header)?;
-        if let Verdict::Accept { skip_through } = verdict {
+        if let BatchDecision::Accept { skip_through } = verdict {
             let entry = Entry {
                 key: header.key(node),
                 skip_through,
@@ -184,15 +184,15 @@ impl Intake {
     pub(crate) fn checkpoint_after(&self, block: &Block) -> Checkpoint {
         let mut state = self.lock();
         state.observe_day();
-        let mut lanes: BTreeMap<LaneKey, RememberedLane> = state
+        let mut lanes: BTreeMap<LaneKey, LaneCheckpoint> = state
             .lanes
-            .remembered()
+            .checkpoints()
             .map(|lane| (lane.key, lane))
             .collect();
         let day = state.lanes.day();
         drop(state);
         for (key, last) in block.reaches() {
-            let lane = lanes.entry(key).or_insert(RememberedLane {
+            let lane = lanes.entry(key).or_insert(LaneCheckpoint {
                 key,
                 taken: 0,
                 idle_days: 0,

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use event_shipping::tls::{
-    AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, Subject, development_authority,
+    AUTHORITY_VALIDITY_DAYS, Authority, CERTIFICATE_VALIDITY_DAYS, Subject, development_authority,
 };
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub(crate) struct CreateAuthority {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// How long the authority is valid.
-    #[arg(long, default_value_t = AUTHORITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
+    #[arg(long, default_value_t = AUTHORITY_VALIDITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
     days: u32,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Issue {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// How long the certificate is valid.
-    #[arg(long, default_value_t = CERTIFICATE_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
+    #[arg(long, default_value_t = CERTIFICATE_VALIDITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
     days: u32,
 }
 

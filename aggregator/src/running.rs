@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::store::holds_state;
 use crate::store_watch::StoreWatch;
 use crate::verification::ReportsError;
-use event_shipping::tls::{self, Files, Role, Subject};
+use event_shipping::tls::{self, IdentityFiles, Role, Subject};
 use prometheus::Registry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     centre.shared.fleet = Some(Arc::clone(&fleet));
     let (dir, development) = (&settings.tls.dir, settings.tls.development);
     tls::open(dir, &Subject::Aggregator, development)?;
-    let files = Files::of(&settings.tls.dir, Role::Aggregator);
+    let files = IdentityFiles::of(&settings.tls.dir, Role::Aggregator);
     let (certificates, identity) = Certificates::load(files, centre.shared.connections.clone())?;
     let listen = |what, addr| move |cause| StartError::Listen { what, addr, cause };
     let endpoint = identity.listen(settings.listen)?;

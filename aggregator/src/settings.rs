@@ -11,7 +11,7 @@ use daemon::retention::RetentionSettings;
 use daemon::settings::{
     ByteSize, NamesFiles, Period, SettingsError, Within, directory_of, load_resolved,
 };
-use event_shipping::tls::{self, Files, Role, Subject, TlsError};
+use event_shipping::tls::{self, IdentityFiles, Role, Subject, TlsError};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -407,7 +407,7 @@ impl Tls {
             return Ok(());
         }
         tls::require_present(&self.dir, &Subject::Aggregator)?;
-        tls::load(&Files::of(&self.dir, Role::Aggregator))?.server_config()?;
+        tls::load(&IdentityFiles::of(&self.dir, Role::Aggregator))?.server_config()?;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The commands that make an authority and issue certificates.
 
-use event_shipping::tls::{self, Files, Role};
+use event_shipping::tls::{self, IdentityFiles, Role};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -34,7 +34,8 @@ fn issued_certificates_name_their_node_and_fit() {
         dir,
         "issue-edge-certificate --node 7 --days 90 --authority tls/authority --out edge-7",
     );
-    let identity = tls::load(&Files::of(&dir.join("edge-7"), Role::Edge)).expect("readable");
+    let identity =
+        tls::load(&IdentityFiles::of(&dir.join("edge-7"), Role::Edge)).expect("readable");
     identity.require_node(7).expect("its node");
     assert_eq!(identity.certificate().nodes(), [7]);
     let fingerprint = identity.certificate().fingerprint().to_string();
@@ -42,7 +43,7 @@ fn issued_certificates_name_their_node_and_fit() {
 
     // The authority beside --out is the default.
     succeed(dir, "issue-aggregator-certificate --out tls/aggregator");
-    let files = Files::of(&dir.join("tls/aggregator"), Role::Aggregator);
+    let files = IdentityFiles::of(&dir.join("tls/aggregator"), Role::Aggregator);
     let aggregator = tls::load(&files).expect("readable");
     let trust = aggregator.trust().expect("usable");
     trust.check(identity.certificate()).expect("trusted");

@@ -8,7 +8,7 @@ use common::edge::{Dice, Edge, click_id};
 use common::engine::Engine;
 use common::process::Process;
 use common::{Conversation, JOURNAL, NODE, client, metric, page, write_settings};
-use event_shipping::{EdgeMessage, Sealer, Span, ToEdge};
+use event_shipping::{AggregatorMessage, BatchSpan, EdgeMessage, Sealer};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -179,7 +179,7 @@ async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
     let aggregator = Process::start(&config);
     let (mut talk, _) = Conversation::welcomed(aggregator.listening, client(folder.path())).await;
     let mut sealer = Sealer::new().expect("a compressor");
-    let span = Span {
+    let span = BatchSpan {
         lane: 0,
         journal: JOURNAL,
         format_version: 1,
@@ -193,7 +193,7 @@ async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
         .expect("seals");
     talk.say(&EdgeMessage::Batch(batch)).await;
     match talk.hear().await {
-        Ok(Some(ToEdge::Ack(ack))) => assert_eq!(ack.taken, 3),
+        Ok(Some(AggregatorMessage::Ack(ack))) => assert_eq!(ack.taken, 3),
         other => panic!("no ack: {other:?}"),
     }
     let name = "aggregator_quarantined_total{reason=\"frame\"}";

@@ -5,8 +5,8 @@ mod common;
 
 use common::aggregator::Aggregator;
 use common::{Conversation, JOURNAL, NODE, client_of, hello, hello_of, identity_of, until};
-use event_shipping::tls::{Authority, CERTIFICATE_DAYS, Subject};
-use event_shipping::{PROTOCOL, RefuseCode, ToEdge};
+use event_shipping::tls::{Authority, CERTIFICATE_VALIDITY_DAYS, Subject};
+use event_shipping::{AggregatorMessage, PROTOCOL_VERSION, RefuseCode};
 use quinn::ClientConfig;
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ async fn welcomed(aggregator: &Aggregator, node: u16) -> Conversation {
 async fn refusal(aggregator: &Aggregator, config: ClientConfig) -> (Option<RefuseCode>, String) {
     let opened = Conversation::open(aggregator.address(), config).await;
     let mut talk = opened.expect("a member of the authority");
-    talk.say(&hello(PROTOCOL)).await;
+    talk.say(&hello(PROTOCOL_VERSION)).await;
     let (code, message) = talk.refusal().await;
     (RefuseCode::from_number(code), message)
 }
@@ -44,7 +44,7 @@ async fn hello_for_another_node_is_refused() {
     let mut thief = Conversation::open(aggregator.address(), edge(&aggregator, OTHER_NODE))
         .await
         .expect("a member of the authority");
-    let event_shipping::EdgeMessage::Hello(mut claim) = hello(PROTOCOL) else {
+    let event_shipping::EdgeMessage::Hello(mut claim) = hello(PROTOCOL_VERSION) else {
         unreachable!("it is a Hello")
     };
     claim.lanes[0].acknowledged = 1 << 40;
@@ -183,7 +183,7 @@ async fn authorities_and_certificates_are_replaced_while_running() {
     append(&authority_file, &new.join("authority/ca.pem"));
     aggregator.reaches(LOADED, 2.0).await;
     // The aggregator's own certificate comes from the new one.
-    let days = CERTIFICATE_DAYS / 2;
+    let days = CERTIFICATE_VALIDITY_DAYS / 2;
     let issued = new.join("aggregator");
     authority
         .issue(&Subject::Aggregator, days, &issued)
@@ -234,6 +234,11 @@ async fn one_certificate_takes_few_of_the_places() {
     let mut other = Conversation::open(aggregator.address(), edge(&aggregator, OTHER_NODE))
         .await
         .expect("connected");
-    other.say(&hello_of(PROTOCOL, OTHER_NODE, JOURNAL)).await;
-    assert!(matches!(other.hear().await, Ok(Some(ToEdge::Welcome(_)))));
+    other
+        .say(&hello_of(PROTOCOL_VERSION, OTHER_NODE, JOURNAL))
+        .await;
+    assert!(matches!(
+        other.hear().await,
+        Ok(Some(AggregatorMessage::Welcome(_)))
+    ));
 }

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Conversation, JOURNAL, client, hello, metric, page, until, without_clickhouse};
 use event_shipping::{
-    Batch, BatchHeader, EdgeMessage, Hello, LaneState, MAX_BATCH_MESSAGE, MAX_LANES, PROTOCOL,
-    RefuseCode, Sealer, Span, ToEdge,
+    AggregatorMessage, Batch, BatchHeader, BatchSpan, EdgeMessage, Hello, LaneState,
+    MAX_BATCH_MESSAGE_BYTES, MAX_LANES, PROTOCOL_VERSION, RefuseCode, Sealer,
 };
 use std::net::SocketAddr;
 
@@ -60,7 +60,7 @@ impl Aggregator {
 }
 
 fn introduction() -> Hello {
-    match hello(PROTOCOL) {
+    match hello(PROTOCOL_VERSION) {
         EdgeMessage::Hello(hello) => hello,
         EdgeMessage::Batch(_) => unreachable!("it is a Hello"),
     }
@@ -68,7 +68,7 @@ fn introduction() -> Hello {
 
 fn batch(after: u64, first: u64, last: u64) -> Batch {
     let events = u32::try_from(last - first + 1).expect("small");
-    let span = Span {
+    let span = BatchSpan {
         lane: 0,
         journal: JOURNAL,
         format_version: 1,
@@ -135,7 +135,7 @@ async fn a_stop_says_goodbye_and_does_not_wait_for_clickhouse() {
 async fn another_protocol_version_is_refused() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.open().await;
-    edge.say(&hello(PROTOCOL + 1)).await;
+    edge.say(&hello(PROTOCOL_VERSION + 1)).await;
     let message = aggregator.refuses(&mut edge, RefuseCode::Protocol).await;
     assert!(message.contains("only 2"), "{message}");
 }
@@ -144,7 +144,7 @@ async fn another_protocol_version_is_refused() {
 async fn a_message_above_the_limit_is_refused_unread() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.welcomed().await;
-    let length = u32::try_from(MAX_BATCH_MESSAGE + 1).expect("fits");
+    let length = u32::try_from(MAX_BATCH_MESSAGE_BYTES + 1).expect("fits");
     edge.say_bytes(&length.to_le_bytes()).await;
     aggregator.refuses(&mut edge, RefuseCode::TooLong).await;
 }
@@ -230,10 +230,10 @@ async fn one_edge_too_many_is_turned_away() {
         let Ok(mut third) = Conversation::open(aggregator.address(), config).await else {
             return false;
         };
-        third.say(&hello(PROTOCOL)).await;
+        third.say(&hello(PROTOCOL_VERSION)).await;
         matches!(
             third.hear().await,
-            Ok(Some(event_shipping::ToEdge::Welcome(_)))
+            Ok(Some(event_shipping::AggregatorMessage::Welcome(_)))
         )
     })
     .await;
@@ -291,7 +291,7 @@ async fn an_edge_is_not_read_from_while_too_much_waits() {
     .collect();
     let sending = tokio::spawn(async move {
         for first in 1..=40_u64 {
-            let span = Span {
+            let span = BatchSpan {
                 lane: 0,
                 journal: JOURNAL,
                 format_version: 1,
@@ -330,7 +330,7 @@ async fn claim_of_another_edge_moves_no_known_lane() {
     huge.lanes[0].acknowledged = 1 << 61;
     huge.lanes[0].released = 1 << 61;
     attacker.say(&EdgeMessage::Hello(huge)).await;
-    let Ok(Some(ToEdge::Welcome(answer))) = attacker.hear().await else {
+    let Ok(Some(AggregatorMessage::Welcome(answer))) = attacker.hear().await else {
         panic!("no Welcome")
     };
     assert_eq!((answer.lanes[0].received, answer.lanes[0].taken), (3, 0));
@@ -355,7 +355,7 @@ async fn welcome_names_only_the_lanes_of_the_hello() {
     guess.lanes[0].journal = JOURNAL + 1;
     let mut other = aggregator.open().await;
     other.say(&EdgeMessage::Hello(guess)).await;
-    let Ok(Some(ToEdge::Welcome(answer))) = other.hear().await else {
+    let Ok(Some(AggregatorMessage::Welcome(answer))) = other.hear().await else {
         panic!("no Welcome")
     };
     let expected = LaneState {
@@ -403,7 +403,7 @@ async fn made_up_journals_do_not_lock_out_a_new_edge() {
         attacker.say(&EdgeMessage::Hello(many)).await;
         assert!(matches!(
             attacker.hear().await,
-            Ok(Some(ToEdge::Welcome(_)))
+            Ok(Some(AggregatorMessage::Welcome(_)))
         ));
     }
     let mut edge = aggregator.welcomed().await;
@@ -431,7 +431,7 @@ async fn edge_holding_nothing_is_read_while_another_fills_the_limit() {
     let sending = tokio::spawn(async move {
         // Bytes that compress by thousands are charged as if they were events.
         for first in 1..=40_u64 {
-            let span = Span {
+            let span = BatchSpan {
                 lane: 0,
                 journal: JOURNAL,
                 format_version: 1,
@@ -458,7 +458,10 @@ async fn edge_holding_nothing_is_read_while_another_fills_the_limit() {
     let mut hello = introduction();
     hello.node += 1;
     small.say(&EdgeMessage::Hello(hello)).await;
-    assert!(matches!(small.hear().await, Ok(Some(ToEdge::Welcome(_)))));
+    assert!(matches!(
+        small.hear().await,
+        Ok(Some(AggregatorMessage::Welcome(_)))
+    ));
     small.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
     let name = "aggregator_lane_received{lane=\"0\",node=\"22\"}";
     until("received", async || metric(admin, name).await == Some(3.0)).await;

@@ -5,7 +5,7 @@ mod common;
 use common::aggregator::Aggregator;
 use common::{Conversation, JOURNAL, client, until};
 use event_shipping::tls::SERVER_NAME;
-use event_shipping::{EdgeMessage, Sealer, Span};
+use event_shipping::{BatchSpan, EdgeMessage, Sealer};
 use quinn::{ClientConfig, Endpoint};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,10 +33,11 @@ async fn ship_one_batch(aggregator: &Aggregator) -> Conversation {
     };
     let opened = tokio::time::timeout(Duration::from_secs(20), opening).await;
     let mut talk = opened.expect("connected in spite of strangers");
-    talk.say(&common::hello(event_shipping::PROTOCOL)).await;
+    talk.say(&common::hello(event_shipping::PROTOCOL_VERSION))
+        .await;
     let heard = tokio::time::timeout(Duration::from_secs(10), talk.hear()).await;
     heard.expect("a welcome in time").expect("a welcome");
-    let span = Span {
+    let span = BatchSpan {
         lane: 0,
         journal: JOURNAL,
         format_version: 1,

@@ -7,7 +7,7 @@ use crate::settings::{self, FunctionsSettings, Settings};
 use crate::visitor::geo;
 use crate::{links, secrets};
 use daemon::findings::{Findings, fine};
-use event_shipping::tls::{self, Files, Role, Subject, TlsError};
+use event_shipping::tls::{self, IdentityFiles, Role, Subject, TlsError};
 use std::path::Path;
 
 /// Reads the settings file `config` and the files that it names.
@@ -72,7 +72,7 @@ fn check_certificates(settings: &Settings) -> Result<String, TlsError> {
     }
     let node = settings.node.get();
     tls::require_present(&dir, &Subject::Edge(vec![node]))?;
-    let identity = tls::load(&Files::of(&dir, Role::Edge))?;
+    let identity = tls::load(&IdentityFiles::of(&dir, Role::Edge))?;
     identity.require_node(node)?;
     identity.require_unexpired()?;
     identity.client_config()?;

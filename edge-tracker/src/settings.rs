@@ -258,10 +258,10 @@ fn host_and_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
 
 impl AggregatorSettings {
     fn batch_bytes() -> Within<ByteSize, 4_096, 4_194_304> {
-        Within::new(ByteSize(event_shipping::BATCH_BYTES))
+        Within::new(ByteSize(event_shipping::DEFAULT_BATCH_BYTES))
     }
     fn batch_age() -> Within<Period, 1, 60_000> {
-        Within::new(Period(event_shipping::BATCH_AGE))
+        Within::new(Period(event_shipping::DEFAULT_MAX_BATCH_AGE))
     }
 }
 
@@ -388,7 +388,7 @@ impl InternalApiSettings {
 
 /// Settings that are each right but can't be kept together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Contradiction {
+pub enum InconsistentAck {
     /// A visitor can't be known for as long as asked.
     #[error(
         "unique.window is longer than visitor.period: ids are known for their own period and the \
@@ -443,7 +443,7 @@ pub fn read(path: &Path) -> Result<Settings, SettingsError> {
 impl Settings {
     /// What no single key can tell: all settings that contradict each other.
     #[must_use]
-    pub fn contradictions(&self) -> Vec<Contradiction> {
+    pub fn contradictions(&self) -> Vec<InconsistentAck> {
         let rejections = self
             .functions
             .as_ref()
@@ -451,15 +451,15 @@ impl Settings {
         let all = [
             (
                 self.unique.window.0 > self.visitor.period.get().0,
-                Contradiction::WindowBeyondPeriod,
+                InconsistentAck::WindowBeyondPeriod,
             ),
             (
                 rejections.is_some_and(|bytes| bytes.0 > self.journal.max_bytes.0 / 2),
-                Contradiction::RejectionsBeyondHalf,
+                InconsistentAck::RejectionsBeyondHalf,
             ),
             (
                 self.http.root_redirect.is_some() && self.http.root_page.is_some(),
-                Contradiction::TwoRoots,
+                InconsistentAck::TwoRoots,
             ),
             (
                 self.internal_api.as_ref().is_some_and(|api| {

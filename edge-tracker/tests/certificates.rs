@@ -5,7 +5,8 @@ mod harness;
 
 use event_shipping::tls::{self, Authority, Certificate, Fingerprint, Subject};
 use event_shipping::{
-    Ack, EdgeMessage, LaneState, MAX_BATCH_MESSAGE, ToEdge, Welcome, read_message, write_message,
+    Ack, AggregatorMessage, EdgeMessage, LaneState, MAX_BATCH_MESSAGE_BYTES, Welcome, read_message,
+    write_message,
 };
 use harness::Edge;
 use quinn::{Connection, Endpoint};
@@ -91,7 +92,9 @@ async fn serve(endpoint: Endpoint, seen: Arc<Mutex<Vec<Seen>>>) {
 
 async fn converse(connection: Connection, acknowledges: bool, count: impl Fn(u64)) -> Option<()> {
     let (mut send, mut receive) = connection.accept_bi().await.ok()?;
-    let EdgeMessage::Hello(hello) = read_message(&mut receive, MAX_BATCH_MESSAGE).await.ok()??
+    let EdgeMessage::Hello(hello) = read_message(&mut receive, MAX_BATCH_MESSAGE_BYTES)
+        .await
+        .ok()??
     else {
         panic!("no Hello")
     };
@@ -106,11 +109,11 @@ async fn converse(connection: Connection, acknowledges: bool, count: impl Fn(u64
         lanes: lanes.collect(),
         ..Welcome::default()
     };
-    write_message(&mut send, &ToEdge::Welcome(welcome))
+    write_message(&mut send, &AggregatorMessage::Welcome(welcome))
         .await
         .ok()?;
     while let Ok(Some(EdgeMessage::Batch(batch))) =
-        read_message(&mut receive, MAX_BATCH_MESSAGE).await
+        read_message(&mut receive, MAX_BATCH_MESSAGE_BYTES).await
     {
         count(u64::from(batch.header.events));
         if acknowledges {
@@ -119,7 +122,9 @@ async fn converse(connection: Connection, acknowledges: bool, count: impl Fn(u64
                 journal: batch.header.journal,
                 taken: batch.header.last,
             };
-            write_message(&mut send, &ToEdge::Ack(ack)).await.ok()?;
+            write_message(&mut send, &AggregatorMessage::Ack(ack))
+                .await
+                .ok()?;
         }
     }
     Some(())

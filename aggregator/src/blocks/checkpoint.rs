@@ -1,7 +1,7 @@
 //! The checkpoint: up to where ClickHouse has each lane. The one before is kept beside it.
 
 use super::sealed::{self, Magic, SealedError};
-use event_shipping::{LaneKey, RememberedLane};
+use event_shipping::{LaneCheckpoint, LaneKey};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub(super) struct Found {
 }
 
 impl Checkpoint {
-    pub(crate) fn new(block: u64, day: u32, lanes: impl Iterator<Item = RememberedLane>) -> Self {
+    pub(crate) fn new(block: u64, day: u32, lanes: impl Iterator<Item = LaneCheckpoint>) -> Self {
         let taken = lanes.map(|lane| (lane.key, lane.taken, lane.idle_days));
         Self {
             block,
@@ -39,10 +39,10 @@ impl Checkpoint {
     }
 
     /// The lanes as they are remembered.
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = RememberedLane> + '_ {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = LaneCheckpoint> + '_ {
         self.taken
             .iter()
-            .map(|&(key, taken, idle_days)| RememberedLane {
+            .map(|&(key, taken, idle_days)| LaneCheckpoint {
                 key,
                 taken,
                 idle_days,

@@ -2,7 +2,7 @@
 //! and what it held is asked for again.
 
 use super::{Block, Checkpoint, Entry, Store};
-use event_shipping::{LaneKey, Sealer, Span};
+use event_shipping::{BatchSpan, LaneKey, Sealer};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ fn key(lane: u8) -> LaneKey {
 
 fn entry(lane: u8, after: u64, raw: &[u8]) -> Entry {
     let (first, last) = (after + 1, after + 5);
-    let span = Span {
+    let span = BatchSpan {
         lane,
         journal: 0xabcd,
         format_version: 1,

@@ -2,7 +2,7 @@
 
 use super::metrics::ConnectionMetrics;
 use daemon::files::WatchedFiles;
-use event_shipping::tls::{self, Files, Identity, TlsError, Trust};
+use event_shipping::tls::{self, Identity, IdentityFiles, TlsError, Trust};
 use quinn::{Endpoint, ServerConfig};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ const CHECKS_PER_EXPIRY_CHECK: u32 = 3_600;
 
 /// The certificates in use.
 pub(crate) struct Certificates {
-    files: Files,
+    files: IdentityFiles,
     watched: WatchedFiles,
     trust: watch::Sender<Trust>,
     metrics: ConnectionMetrics,
@@ -25,7 +25,7 @@ pub(crate) struct Certificates {
 impl Certificates {
     /// Reads `files`, which must exist.
     pub(crate) fn load(
-        files: Files,
+        files: IdentityFiles,
         metrics: ConnectionMetrics,
     ) -> Result<(Self, Identity), TlsError> {
         let watched = WatchedFiles::new(files.paths());
@@ -88,7 +88,7 @@ impl Certificates {
     }
 }
 
-fn read(files: &Files) -> Result<(Identity, Trust, ServerConfig), TlsError> {
+fn read(files: &IdentityFiles) -> Result<(Identity, Trust, ServerConfig), TlsError> {
     let identity = tls::load(files)?;
     identity.require_unexpired()?;
     let (trust, server) = (identity.trust()?, identity.server_config()?);

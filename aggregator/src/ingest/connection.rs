@@ -6,9 +6,9 @@ use super::table::Registration;
 use super::{Phase, Shared, claims, greeting};
 use event_shipping::tls::Trust;
 use event_shipping::{
-    Ack, Batch, EdgeMessage, Hello, LaneKey, LaneState, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE,
-    OfferError, PROTOCOL, RefuseCode, ToEdge, UnknownLane, Verdict, checksum_holds, read_message,
-    write_message,
+    Ack, AggregatorMessage, Batch, BatchDecision, EdgeMessage, Hello, LaneKey, LaneState,
+    MAX_BATCH_MESSAGE_BYTES, MAX_CONTROL_MESSAGE_BYTES, OfferError, PROTOCOL_VERSION, RefuseCode,
+    UnknownLane, read_message, verify_checksum, write_message,
 };
 use quinn::Connection;
 use std::collections::BTreeMap;
@@ -114,7 +114,7 @@ pub(crate) async fn converse(
 ) -> End {
     let end = talk(&mut send, &mut receive, peer, shared).await;
     if let Some((code, why)) = end.refusal() {
-        let refuse = ToEdge::Refuse(message(code, why));
+        let refuse = AggregatorMessage::Refuse(message(code, why));
         let _ = timeout(GOODBYE, write_message(&mut send, &refuse)).await;
     }
     end
@@ -169,7 +169,7 @@ async fn talk(
         expiry.with_label_values(&[&node]).set(peer.expires_at());
     }
     tracing::info!(node = hello.node, software = %shorten(&hello.software), peer = description, "edge connected");
-    if let Err(error) = write_message(send, &ToEdge::Welcome(welcome)).await {
+    if let Err(error) = write_message(send, &AggregatorMessage::Welcome(welcome)).await {
         return End::Gone(error.to_string());
     }
     let edges = shared
@@ -195,11 +195,11 @@ async fn talk(
 }
 
 async fn read_hello(receive: &mut (impl AsyncRead + Unpin)) -> Result<Hello, End> {
-    match read_message(receive, MAX_CONTROL_MESSAGE).await? {
-        Some(EdgeMessage::Hello(hello)) if hello.protocol == PROTOCOL => Ok(hello),
+    match read_message(receive, MAX_CONTROL_MESSAGE_BYTES).await? {
+        Some(EdgeMessage::Hello(hello)) if hello.protocol == PROTOCOL_VERSION => Ok(hello),
         Some(EdgeMessage::Hello(hello)) => {
             let other = hello.protocol;
-            let why = format!("protocol {other} is not spoken here, only {PROTOCOL}");
+            let why = format!("protocol {other} is not spoken here, only {PROTOCOL_VERSION}");
             Err(End::refuse(RefuseCode::Protocol, why))
         }
         Some(EdgeMessage::Batch(_)) => Err(End::refuse(
@@ -221,7 +221,7 @@ async fn read_batches(
     loop {
         let next = async {
             shared.intake.room(hello.node).await;
-            read_message(receive, MAX_BATCH_MESSAGE).await
+            read_message(receive, MAX_BATCH_MESSAGE_BYTES).await
         };
         let message = tokio::select! {
             biased;
@@ -262,13 +262,13 @@ fn accept(
         );
         return Err(End::refuse(RefuseCode::Format, why));
     }
-    checksum_holds(&header, &batch.payload)?;
+    verify_checksum(&header, &batch.payload)?;
     let bytes = batch.payload.len() as u64;
     let offered = shared.intake.offer(hello.node, welcomed, batch);
     let verdict = match offered? {
-        Verdict::Accept { skip_through } if skip_through >= header.first => "overlap",
-        Verdict::Accept { .. } => "accepted",
-        Verdict::Duplicate { .. } => "duplicate",
+        BatchDecision::Accept { skip_through } if skip_through >= header.first => "overlap",
+        BatchDecision::Accept { .. } => "accepted",
+        BatchDecision::Duplicate { .. } => "duplicate",
     };
     shared.metrics.batches.with_label_values(&[verdict]).inc();
     if verdict != "duplicate" {
@@ -304,7 +304,7 @@ async fn acknowledge(
                 journal: key.journal,
                 taken: state.taken,
             };
-            if let Err(error) = write_message(send, &ToEdge::Ack(ack)).await {
+            if let Err(error) = write_message(send, &AggregatorMessage::Ack(ack)).await {
                 return End::Gone(error.to_string());
             }
         }

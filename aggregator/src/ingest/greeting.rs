@@ -1,7 +1,7 @@
 //! What is answered to a `Hello`, and what operators learn of its claims.
 
 use super::Shared;
-use event_shipping::{Claim, Hello, LaneKey, TooManyLanes, Welcome};
+use event_shipping::{ClaimResult, Hello, LaneKey, TooManyLanes, Welcome};
 
 /// Says where the lanes of an edge stand.
 ///
@@ -17,7 +17,7 @@ pub(super) fn welcome(hello: &Hello, shared: &Shared) -> Result<Welcome, TooMany
             lane: lane.lane,
             journal: lane.journal,
         };
-        if claim == Claim::Ignored {
+        if claim == ClaimResult::Ignored {
             metrics.claims.with_label_values(&["ignored"]).inc();
             tracing::error!(
                 lane = %key,

@@ -118,7 +118,7 @@ impl Drop for Registration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use event_shipping::{LaneHello, PROTOCOL};
+    use event_shipping::{LaneHello, PROTOCOL_VERSION};
 
     fn hello(node: u16, journal: u64) -> Hello {
         let lane = LaneHello {
@@ -128,7 +128,7 @@ mod tests {
             released: 0,
         };
         Hello {
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_VERSION,
             node,
             software: String::new(),
             lanes: vec![lane],

@@ -2,7 +2,10 @@
 
 use super::{Conversation, until};
 use event_journal::{LaneReader, LaneWriter, Options};
-use event_shipping::{Batch, EdgeMessage, Limits, Release, Sealer, Sender, SentLane, Span, ToEdge};
+use event_shipping::{
+    AggregatorMessage, Batch, BatchSpan, EdgeMessage, InFlightLimits, Release, Sealer, Sender,
+    SentLane,
+};
 use quinn::ClientConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -210,7 +213,7 @@ impl Edge {
         event_shipping::write_message(&mut talk.send, &hello)
             .await
             .ok()?;
-        let ToEdge::Welcome(welcome) = talk.hear().await.ok()?? else {
+        let AggregatorMessage::Welcome(welcome) = talk.hear().await.ok()?? else {
             return None;
         };
         for release in self.sender.welcome(&welcome).expect("a sound welcome") {
@@ -220,7 +223,7 @@ impl Edge {
         let (heard, mut answers) = tokio::sync::mpsc::unbounded_channel();
         let listening = tokio::spawn(async move {
             while let Ok(Some(message)) =
-                event_shipping::read_message::<ToEdge>(&mut receive, 65_536).await
+                event_shipping::read_message::<AggregatorMessage>(&mut receive, 65_536).await
             {
                 if heard.send(message).is_err() {
                     return;
@@ -241,7 +244,7 @@ impl Edge {
             }
             let patience = Duration::from_millis(20);
             match tokio::time::timeout(patience, answers.recv()).await {
-                Ok(Some(ToEdge::Ack(ack))) => {
+                Ok(Some(AggregatorMessage::Ack(ack))) => {
                     if let Some(release) = self.sender.ack(&ack).expect("a sound ack") {
                         self.release(release);
                     }
@@ -249,7 +252,7 @@ impl Edge {
                 Ok(Some(other)) => {
                     let stopping = event_shipping::RefuseCode::Stopping.number();
                     assert!(
-                        matches!(&other, ToEdge::Refuse(refuse) if refuse.code == stopping),
+                        matches!(&other, AggregatorMessage::Refuse(refuse) if refuse.code == stopping),
                         "{other:?}"
                     );
                     return None;
@@ -275,7 +278,7 @@ impl Edge {
     fn fill(&mut self) {
         let lanes: Vec<u8> = self.readers.keys().copied().collect();
         for lane in lanes {
-            while self.sender.has_room(64 << 10) {
+            while self.sender.has_capacity(64 << 10) {
                 let bytes = 2_000 + self.dice.roll(60_000) as usize;
                 let Some(batch) = self.seal(lane, bytes) else {
                     break;
@@ -289,7 +292,7 @@ impl Edge {
         let mut frames = Vec::new();
         let reader = self.readers.get_mut(&lane)?;
         let run = reader.read(bytes, &mut frames).expect("readable")?;
-        let span = Span {
+        let span = BatchSpan {
             lane,
             journal: self.journal,
             format_version: run.format_version,
@@ -306,7 +309,7 @@ impl Edge {
     }
 }
 
-const LIMITS: Limits = Limits {
+const LIMITS: InFlightLimits = InFlightLimits {
     batches: 8,
     bytes: 1 << 20,
 };

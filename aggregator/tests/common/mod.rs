@@ -16,8 +16,8 @@ pub mod reports;
 use ::aggregator::settings::{self, Settings};
 use event_shipping::tls::{self, Identity, SERVER_NAME, Subject};
 use event_shipping::{
-    EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE, PROTOCOL, ReadError, ToEdge, Welcome,
-    read_message, write_message,
+    AggregatorMessage, EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE_BYTES, PROTOCOL_VERSION,
+    ReadError, Welcome, read_message, write_message,
 };
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -115,9 +115,9 @@ impl Conversation {
         journal: u64,
     ) -> (Self, Welcome) {
         let mut this = Self::open(address, config).await.expect("connected");
-        this.say(&hello_of(PROTOCOL, node, journal)).await;
+        this.say(&hello_of(PROTOCOL_VERSION, node, journal)).await;
         match this.hear().await {
-            Ok(Some(ToEdge::Welcome(welcome))) => (this, welcome),
+            Ok(Some(AggregatorMessage::Welcome(welcome))) => (this, welcome),
             other => panic!("no welcome: {other:?}"),
         }
     }
@@ -132,15 +132,15 @@ impl Conversation {
         self.send.write_all(bytes).await.expect("written");
     }
 
-    pub async fn hear(&mut self) -> Result<Option<ToEdge>, ReadError> {
-        read_message(&mut self.receive, MAX_CONTROL_MESSAGE).await
+    pub async fn hear(&mut self) -> Result<Option<AggregatorMessage>, ReadError> {
+        read_message(&mut self.receive, MAX_CONTROL_MESSAGE_BYTES).await
     }
 
     /// The code and message with which the aggregator ends this.
     pub async fn refusal(&mut self) -> (u16, String) {
         let heard = tokio::time::timeout(Duration::from_secs(10), self.hear()).await;
         match heard.expect("an answer in time") {
-            Ok(Some(ToEdge::Refuse(refuse))) => (refuse.code, refuse.message),
+            Ok(Some(AggregatorMessage::Refuse(refuse))) => (refuse.code, refuse.message),
             other => panic!("no refusal: {other:?}"),
         }
     }

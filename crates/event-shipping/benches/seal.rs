@@ -1,4 +1,4 @@
-//! How long sealing and opening a batch of 1,000 events takes, counted per event.
+//! The time to seal and open a batch of 1,000 events, per event.
 #![allow(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,7 @@ mod sample;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use event_journal::{FrameRun, Options};
-use event_shipping::{Sealer, Span, open};
+use event_shipping::{BatchSpan, Sealer, open};
 use std::hint::black_box;
 use std::time::Duration;
 use tracking_events::{FORMAT_VERSION, MAX_EVENT_BYTES};
@@ -26,10 +26,10 @@ criterion_group! {
 criterion_main!(seal);
 
 fn batches(criterion: &mut Criterion) {
-    let (run, frames) = journalled();
+    let (run, frames) = journaled_frames();
     let span = span(&run);
-    let mut sealer = Sealer::new().expect("there is memory");
-    let batch = sealer.seal(&span, &frames, 1).expect("a sound span");
+    let mut sealer = Sealer::new().expect("a compressor");
+    let batch = sealer.seal(&span, &frames, 1).expect("a valid span");
     println!(
         "a batch of {EVENTS} events: {} bytes of frames, {} sealed",
         frames.len(),
@@ -53,9 +53,9 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The events as they lie in a journal.
-fn journalled() -> (FrameRun, Vec<u8>) {
-    let dir = tempfile::tempdir().expect("a folder for a moment");
+/// The events as stored in a journal.
+fn journaled_frames() -> (FrameRun, Vec<u8>) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let options = Options {
         dir: dir.path().into(),
         lanes: 1,
@@ -64,7 +64,7 @@ fn journalled() -> (FrameRun, Vec<u8>) {
         max_bytes: 4 << 20,
         sync_interval: Duration::from_secs(1),
     };
-    let mut journal = event_journal::open(&options).expect("an empty folder can be opened");
+    let mut journal = event_journal::open(&options).expect("a journal in an empty directory opens");
     for number in 0..EVENTS {
         let event = sample::encoded_click(number);
         let appended = journal.writers[0].append(MAX_EVENT_BYTES, |room| {
@@ -80,8 +80,8 @@ fn journalled() -> (FrameRun, Vec<u8>) {
     (run, frames)
 }
 
-fn span(run: &FrameRun) -> Span {
-    Span {
+fn span(run: &FrameRun) -> BatchSpan {
+    BatchSpan {
         lane: 0,
         journal: 1,
         format_version: run.format_version,

@@ -1,37 +1,38 @@
-//! When the aggregator's answer shows that an edge must not go on under its journal id: another process
-//! wrote under it, or the aggregator's memory is older than its own acknowledgements.
+//! Disputes: an aggregator's lane state after which an edge must not continue under its journal id.
+//! Either another process wrote under the id, or the aggregator's state is older than its own
+//! acknowledgements.
 
 use crate::LaneState;
 
 /// Why a lane can't go on under its journal id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisputeKind {
-    /// The aggregator received sequences that this journal never gave out under this id: the edge's data
-    /// directory was restored from an older copy, or runs on another host, too.
+    /// The aggregator received sequences that this journal never assigned under this id: the edge's data
+    /// directory was restored from an older copy, or another host runs with a copy of it.
     OtherWriter,
     /// The aggregator received less than it has acknowledged: its data directory was restored from an
     /// older copy.
     AggregatorRestored,
-    /// The aggregator received sequences that this journal may have given out under this id and does not
-    /// hold: the edge's data directory was restored from an older copy, or a power cut took them.
+    /// The aggregator received sequences that this journal may have assigned under this id and no longer
+    /// holds: the edge's data directory was restored from an older copy, or a power loss destroyed them.
     EventsMissing,
 }
 
-/// What an edge's journal holds of one lane under one id.
+/// The sequences that an edge's journal holds of one lane under one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// No sequence above this can have been given out.
-    pub given_out: u64,
-    /// The last sequence that is there or was acknowledged.
+pub struct HeldSequences {
+    /// The highest sequence that can have been assigned.
+    pub highest_assigned: u64,
+    /// The last sequence that exists or was acknowledged.
     pub last: u64,
 }
 
-/// A lane that the edge and the aggregator disagree about.
+/// A lane whose state the edge and the aggregator disagree about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dispute {
-    /// Why.
+    /// The kind of disagreement.
     pub kind: DisputeKind,
-    /// The lane as the aggregator sees it.
+    /// The lane's state at the aggregator.
     pub state: LaneState,
 }
 
@@ -43,7 +44,7 @@ impl DisputeKind {
         Self::EventsMissing,
     ];
 
-    /// The word used in logs and as a metric's label.
+    /// The value in logs and metric labels.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -53,30 +54,34 @@ impl DisputeKind {
         }
     }
 
-    /// What most likely happened, and what an operator should do.
+    /// The likely cause, and the operator's remedy.
     #[must_use]
     pub const fn likely_cause(self) -> &'static str {
         match self {
             Self::OtherWriter => {
                 "this edge's data directory was restored from an older copy, or another host runs with a \
-                 copy of it; no event is lost, but stop the other one"
+                 copy of it; no event is lost, but stop the other host"
             }
             Self::AggregatorRestored => {
-                "the aggregator's data directory was restored from an older copy; events that it had and \
+                "the aggregator's data directory was restored from an older copy; events that it stored and \
                  did not acknowledge may be counted twice"
             }
             Self::EventsMissing => {
-                "this edge's data directory was restored from an older copy, or a power cut took events that \
-                 had been shipped; those that had not been shipped are lost with them"
+                "this edge's data directory was restored from an older copy, or a power loss destroyed \
+                 shipped events; destroyed events that were not shipped are lost"
             }
         }
     }
 }
 
-/// Compares the aggregator's state of a lane with what its edge knows: what the journal has `held`, and up to
-/// where an aggregator has `acknowledged` it.
-pub(crate) const fn of(state: &LaneState, held: Held, acknowledged: u64) -> Option<DisputeKind> {
-    if state.received > held.given_out {
+/// Compares the aggregator's state of a lane with the sequences `held` by the edge's journal and the
+/// last `acknowledged` sequence.
+pub(crate) const fn classify(
+    state: &LaneState,
+    held: HeldSequences,
+    acknowledged: u64,
+) -> Option<DisputeKind> {
+    if state.received > held.highest_assigned {
         Some(DisputeKind::OtherWriter)
     } else if state.received > held.last {
         Some(DisputeKind::EventsMissing)

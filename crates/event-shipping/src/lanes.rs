@@ -1,112 +1,113 @@
-//! The aggregator's memory of lanes: what it accepted, what ClickHouse has. No files, no sockets.
+//! The aggregator's state of lanes: the sequences received and those stored in ClickHouse.
 //!
-//! Invariant: a `Hello` changes nothing that is remembered; only an accepted batch does.
+//! Invariant: no files, no sockets.
+//! Invariant: a `Hello` adds no lane and moves no sequence; only an accepted batch does.
 
 use crate::{BatchHeader, LaneHello, LaneKey, LaneState};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
-/// How much may be remembered.
+/// Limits of the lane table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneBounds {
-    /// Lanes over all nodes.
+    /// The maximum number of lanes of all nodes.
     pub lanes: usize,
-    /// Lanes of one node.
+    /// The maximum number of lanes of one node.
     pub lanes_per_node: usize,
-    /// A complete lane that no edge mentioned on this many days is forgotten.
+    /// After this many days without an edge that names it a complete lane is removed.
     pub forget_after_days: u16,
 }
 
-/// Where every known lane stands.
+/// The state of every known lane.
 #[derive(Debug, Clone)]
-pub struct Lanes {
-    lanes: BTreeMap<LaneKey, Marks>,
+pub struct LaneTable {
+    lanes: BTreeMap<LaneKey, LaneProgress>,
     bounds: LaneBounds,
-    /// The day that is under way, counted from 1970; 0 before the first.
+    /// The day observed last, counted from 1970; 0 before the first.
     day: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Marks {
+struct LaneProgress {
     received: u64,
     taken: u64,
     idle_days: u16,
 }
 
-/// A lane as a checkpoint remembers it.
+/// A lane's state as stored in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RememberedLane {
+pub struct LaneCheckpoint {
     /// The lane.
     pub key: LaneKey,
-    /// The highest sequence that ClickHouse has.
+    /// The highest sequence stored in ClickHouse.
     pub taken: u64,
-    /// On how many days no edge has mentioned it.
+    /// The number of days without an edge that names the lane.
     pub idle_days: u16,
 }
 
-/// What became of the sequence that a [`LaneHello`] says was acknowledged.
+/// How the acknowledged sequence of a [`LaneHello`] compares with this table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// The lane is known and was received at least that far.
+pub enum ClaimResult {
+    /// The lane is known and was received at least up to the claimed sequence.
     Confirmed,
-    /// The lane is not known: it continues after the claim once a batch does.
+    /// The lane is not known: it continues after the claimed sequence once a batch arrives.
     Accepted,
     /// The lane is known and was received less far. The claim is ignored: either it is false, or this
-    /// memory is older than the acknowledgement. An honest edge moves to another journal id.
+    /// table is older than the acknowledgement. A correct edge moves to another journal id.
     Ignored,
 }
 
-/// What to do with a batch.
+/// The decision about a valid batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is new: accept it, but leave out its events up to and including `skip_through`.
+pub enum BatchDecision {
+    /// The batch has new events: accept it, but skip events up to and including `skip_through`.
     Accept {
-        /// The highest sequence that was accepted before.
+        /// The highest sequence accepted before.
         skip_through: u64,
     },
-    /// All of it was accepted before; drop it and repeat how much ClickHouse has.
+    /// Every event was accepted before: drop the batch and repeat the acknowledgement.
     Duplicate {
-        /// The highest sequence that ClickHouse has.
+        /// The highest sequence stored in ClickHouse.
         taken: u64,
     },
 }
 
 /// Events before a batch are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a batch comes after sequence {after}, but only {received} was received; start again")]
-pub struct Gap {
+#[error("the batch follows sequence {after}, but only {received} was received; reconnect")]
+pub struct SequenceGap {
     /// The highest sequence received.
     pub received: u64,
     /// The batch's `after`.
     pub after: u64,
 }
 
-/// A lane that was never introduced.
+/// A batch of a lane that the `Hello` did not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{0} was not introduced by a Hello")]
+#[error("{0} is not in the connection's Hello")]
 pub struct UnknownLane(pub LaneKey);
 
-/// No room for another lane.
+/// The lane table is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "as many lanes as allowed are known, of node {node} or of all; raise limits.max_lanes_per_node or \
-     limits.max_lanes"
+    "the maximum number of lanes of node {node}, or of all nodes, is reached; raise \
+     limits.max_lanes_per_node or limits.max_lanes"
 )]
 pub struct TooManyLanes {
-    /// The node that has another lane.
+    /// The node with another lane.
     pub node: u16,
 }
 
-/// Why a batch is refused.
+/// Why a batch is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum OfferError {
-    /// Its lane is not known.
+    /// The batch's lane is not known.
     #[error(transparent)]
     UnknownLane(#[from] UnknownLane),
-    /// Its predecessor is missing.
+    /// Earlier events are missing.
     #[error(transparent)]
-    Gap(#[from] Gap),
-    /// Its lane is new and there are too many.
+    Gap(#[from] SequenceGap),
+    /// The lane is new and the table is full.
     #[error(transparent)]
     TooManyLanes(#[from] TooManyLanes),
 }
@@ -121,14 +122,14 @@ impl Default for LaneBounds {
     }
 }
 
-impl Default for Lanes {
+impl Default for LaneTable {
     fn default() -> Self {
         Self::new(LaneBounds::default(), 0)
     }
 }
 
-impl Lanes {
-    /// No lanes; `day` is the day of the checkpoint that they are then restored from, or 0.
+impl LaneTable {
+    /// An empty table; `day` is the day of the checkpoint from which lanes are restored, or 0.
     #[must_use]
     pub const fn new(bounds: LaneBounds, day: u32) -> Self {
         Self {
@@ -138,101 +139,104 @@ impl Lanes {
         }
     }
 
-    /// Remembers a lane from a checkpoint.
-    pub fn restore(&mut self, lane: &RememberedLane) {
-        let marks = self.lanes.entry(lane.key).or_default();
-        marks.taken = marks.taken.max(lane.taken);
-        marks.received = marks.received.max(marks.taken);
-        marks.idle_days = lane.idle_days;
+    /// Restores a lane from a checkpoint.
+    pub fn restore(&mut self, lane: &LaneCheckpoint) {
+        let progress = self.lanes.entry(lane.key).or_default();
+        progress.taken = progress.taken.max(lane.taken);
+        progress.received = progress.received.max(progress.taken);
+        progress.idle_days = lane.idle_days;
     }
 
-    /// Remembers a batch that is safe in a block left over from an earlier run.
+    /// Records a batch that an earlier process stored in a block.
     pub fn recover(&mut self, key: LaneKey, last: u64) {
-        let marks = self.lanes.entry(key).or_default();
-        marks.received = marks.received.max(last);
+        let progress = self.lanes.entry(key).or_default();
+        progress.received = progress.received.max(last);
     }
 
-    /// Whether the lanes of a `Hello` fit into the bounds beside those that are known, complete ones of the
-    /// same node not counted.
+    /// Checks that the lanes of a `Hello` fit into the table; complete lanes of the same node do not
+    /// count, because they can be removed.
     ///
     /// # Errors
-    /// When they do not.
-    pub fn check_room(&self, node: u16, lanes: &[LaneHello]) -> Result<(), TooManyLanes> {
+    /// When the lanes do not fit.
+    pub fn check_capacity(&self, node: u16, lanes: &[LaneHello]) -> Result<(), TooManyLanes> {
         let is_new = |lane: &&LaneHello| !self.lanes.contains_key(&key_of(node, lane));
         let new = lanes.iter().filter(is_new).count();
-        let complete = self.of_node(node).filter(|(_, marks)| marks.is_complete());
-        if self.has_room(node, new.saturating_sub(complete.count())) {
+        let complete = self
+            .of_node(node)
+            .filter(|(_, progress)| progress.is_complete());
+        if self.has_capacity(node, new.saturating_sub(complete.count())) {
             Ok(())
         } else {
             Err(TooManyLanes { node })
         }
     }
 
-    /// Says where a lane stands, and what became of the edge's claim. Of an unknown lane the edge's word
-    /// is the only one: what was acknowledged was in ClickHouse before.
-    pub fn hello(&mut self, node: u16, lane: &LaneHello) -> (LaneState, Claim) {
+    /// Returns a lane's state and how the edge's claim compares with it. For an unknown lane the claim
+    /// is the only source: acknowledged events were stored in ClickHouse before.
+    pub fn hello(&mut self, node: u16, lane: &LaneHello) -> (LaneState, ClaimResult) {
         let key = key_of(node, lane);
         let claimed = lane.acknowledged;
-        let (marks, claim) = match self.lanes.get_mut(&key) {
-            Some(marks) => {
-                marks.idle_days = 0;
-                let confirmed = claimed <= marks.received;
+        let (progress, claim) = match self.lanes.get_mut(&key) {
+            Some(progress) => {
+                progress.idle_days = 0;
+                let confirmed = claimed <= progress.received;
                 let claim = if confirmed {
-                    Claim::Confirmed
+                    ClaimResult::Confirmed
                 } else {
-                    Claim::Ignored
+                    ClaimResult::Ignored
                 };
-                (*marks, claim)
+                (*progress, claim)
             }
-            None => (Marks::claimed(claimed), Claim::Accepted),
+            None => (LaneProgress::claimed(claimed), ClaimResult::Accepted),
         };
-        (marks.state(key), claim)
+        (progress.state(key), claim)
     }
 
-    /// Judges a batch that came after its `Hello` was answered with `welcomed`, and counts it as received when
-    /// it is to be accepted.
+    /// Decides about a batch and records it as received if it is accepted; `welcomed` is the lane's
+    /// state in the connection's `Welcome`.
     ///
     /// # Errors
-    /// When events before the batch are missing or there is no room for another lane; nothing changes then.
+    /// When events before the batch are missing or the table is full; nothing changes then.
     pub fn offer(
         &mut self,
         node: u16,
         welcomed: &LaneState,
         header: &BatchHeader,
-    ) -> Result<Verdict, OfferError> {
+    ) -> Result<BatchDecision, OfferError> {
         let key = header.key(node);
         let known = self.lanes.get(&key).copied();
-        let mut marks = known.unwrap_or_else(|| Marks::claimed(welcomed.received));
-        if header.last <= marks.received {
-            return Ok(Verdict::Duplicate { taken: marks.taken });
+        let mut progress = known.unwrap_or_else(|| LaneProgress::claimed(welcomed.received));
+        if header.last <= progress.received {
+            return Ok(BatchDecision::Duplicate {
+                taken: progress.taken,
+            });
         }
-        if header.after > marks.received {
-            return Err(Gap {
-                received: marks.received,
+        if header.after > progress.received {
+            return Err(SequenceGap {
+                received: progress.received,
                 after: header.after,
             }
             .into());
         }
         if known.is_none() {
-            self.make_room(node)?;
+            self.make_capacity(node)?;
         }
-        let skip_through = marks.received;
-        marks.received = header.last;
-        marks.idle_days = 0;
-        self.lanes.insert(key, marks);
-        Ok(Verdict::Accept { skip_through })
+        let skip_through = progress.received;
+        progress.received = header.last;
+        progress.idle_days = 0;
+        self.lanes.insert(key, progress);
+        Ok(BatchDecision::Accept { skip_through })
     }
 
-    /// ClickHouse has a lane up to and including `through`.
+    /// Records that ClickHouse stores a lane up to and including `through`.
     pub fn take(&mut self, key: LaneKey, through: u64) {
-        let marks = self.lanes.entry(key).or_default();
-        marks.taken = marks.taken.max(through);
-        marks.received = marks.received.max(through);
+        let progress = self.lanes.entry(key).or_default();
+        progress.taken = progress.taken.max(through);
+        progress.received = progress.received.max(through);
     }
 
-    /// Forgets complete lanes that were idle for too long when `day` is another than before, and returns
-    /// how many. Only days that were observed count: a clock that steps forward by years ages lanes by
-    /// one day.
+    /// On a new `day`, removes complete lanes that were idle for too long and returns their number.
+    /// Only observed days count: a clock that steps forward by years ages lanes by one day.
     pub fn observe_day(&mut self, day: u32) -> usize {
         let before = std::mem::replace(&mut self.day, day);
         if before == day || before == 0 {
@@ -240,9 +244,9 @@ impl Lanes {
         }
         let known = self.lanes.len();
         let limit = self.bounds.forget_after_days;
-        self.lanes.retain(|_, marks| {
-            marks.idle_days = marks.idle_days.saturating_add(1);
-            !marks.is_complete() || marks.idle_days <= limit
+        self.lanes.retain(|_, progress| {
+            progress.idle_days = progress.idle_days.saturating_add(1);
+            !progress.is_complete() || progress.idle_days <= limit
         });
         known - self.lanes.len()
     }
@@ -253,13 +257,13 @@ impl Lanes {
         self.day
     }
 
-    /// Where a lane stands, if it is known.
+    /// A lane's state, if the lane is known.
     #[must_use]
     pub fn state(&self, key: LaneKey) -> Option<LaneState> {
-        self.lanes.get(&key).map(|marks| marks.state(key))
+        self.lanes.get(&key).map(|progress| progress.state(key))
     }
 
-    /// How many lanes are known.
+    /// The number of known lanes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lanes.len()
@@ -271,35 +275,37 @@ impl Lanes {
         self.lanes.is_empty()
     }
 
-    /// Every lane as a checkpoint remembers it, in the order of the keys.
-    pub fn remembered(&self) -> impl Iterator<Item = RememberedLane> + '_ {
-        self.lanes.iter().map(|(key, marks)| RememberedLane {
+    /// Every lane for a checkpoint, in the order of the keys.
+    pub fn checkpoints(&self) -> impl Iterator<Item = LaneCheckpoint> + '_ {
+        self.lanes.iter().map(|(key, progress)| LaneCheckpoint {
             key: *key,
-            taken: marks.taken,
-            idle_days: marks.idle_days,
+            taken: progress.taken,
+            idle_days: progress.idle_days,
         })
     }
 
-    /// Each process of an edge has lanes of its own. So that many restarts lock out no edge, its complete lane
-    /// that was idle the longest gives way when there is no room.
-    fn make_room(&mut self, node: u16) -> Result<(), TooManyLanes> {
-        if self.has_room(node, 1) {
+    /// Makes space for another lane of a node by removing its complete lane with the longest idle time.
+    /// Each process of an edge has lanes of its own, and many restarts must not lock out the edge.
+    fn make_capacity(&mut self, node: u16) -> Result<(), TooManyLanes> {
+        if self.has_capacity(node, 1) {
             return Ok(());
         }
-        let complete = self.of_node(node).filter(|(_, marks)| marks.is_complete());
-        let longest = complete.max_by_key(|(_, marks)| marks.idle_days);
+        let complete = self
+            .of_node(node)
+            .filter(|(_, progress)| progress.is_complete());
+        let longest = complete.max_by_key(|(_, progress)| progress.idle_days);
         let key = longest.map(|(key, _)| *key).ok_or(TooManyLanes { node })?;
         self.lanes.remove(&key);
         Ok(())
     }
 
-    fn has_room(&self, node: u16, lanes: usize) -> bool {
+    fn has_capacity(&self, node: u16, lanes: usize) -> bool {
         lanes == 0
             || (self.lanes.len().saturating_add(lanes) <= self.bounds.lanes
                 && self.of_node(node).count().saturating_add(lanes) <= self.bounds.lanes_per_node)
     }
 
-    fn of_node(&self, node: u16) -> impl Iterator<Item = (&LaneKey, &Marks)> {
+    fn of_node(&self, node: u16) -> impl Iterator<Item = (&LaneKey, &LaneProgress)> {
         let end = |lane, journal| LaneKey {
             node,
             lane,
@@ -309,7 +315,7 @@ impl Lanes {
     }
 }
 
-impl Marks {
+impl LaneProgress {
     fn claimed(acknowledged: u64) -> Self {
         Self {
             received: acknowledged,

@@ -1,7 +1,8 @@
-//! What an edge and an aggregator say to each other, and what each must remember of it.
+//! The protocol that ships events from edges to aggregators, and the state that each side keeps.
 //!
-//! Messages, their framing, sealing, the two state machines and the TLS set-up belong here. Files
-//! of events, sockets and ClickHouse never do: the state machines have no clock and no network.
+//! Messages, their framing, sealed batches, the two state machines and the TLS configuration belong
+//! here; event files, sockets and ClickHouse never do.
+//! Invariant: the state machines have no clock and no network.
 #![forbid(unsafe_code)]
 
 mod dispute;
@@ -13,17 +14,22 @@ mod stream;
 pub mod tls;
 mod wire;
 
-pub use dispute::{Dispute, DisputeKind, Held};
+pub use dispute::{Dispute, DisputeKind, HeldSequences};
 pub use lanes::{
-    Claim, Gap, LaneBounds, Lanes, OfferError, RememberedLane, TooManyLanes, UnknownLane, Verdict,
+    BatchDecision, ClaimResult, LaneBounds, LaneCheckpoint, LaneTable, OfferError, SequenceGap,
+    TooManyLanes, UnknownLane,
 };
 pub use message::{
-    Ack, Batch, BatchHeader, EdgeMessage, Hello, InvalidHeader, LaneHello, LaneKey, LaneState,
-    PROTOCOL, Refuse, RefuseCode, SEQUENCE_LIMIT, ToEdge, VisitorSalt, Welcome,
+    Ack, AggregatorMessage, Batch, BatchHeader, EdgeMessage, Hello, InvalidHeader, LaneHello,
+    LaneKey, LaneState, PROTOCOL_VERSION, Refuse, RefuseCode, SEQUENCE_LIMIT, VisitorSalt, Welcome,
 };
 pub use seal::{
-    BATCH_AGE, BATCH_BYTES, MAX_RAW_BYTES, OpenError, SealError, Sealer, Span, checksum_holds, open,
+    BatchSpan, DEFAULT_BATCH_BYTES, DEFAULT_MAX_BATCH_AGE, MAX_RAW_BYTES, OpenError, SealError,
+    Sealer, open, verify_checksum,
 };
-pub use sender::{IN_FLIGHT, InFlight, Limits, PushError, Release, Sender, SentLane, UnsoundAck};
+pub use sender::{
+    IN_FLIGHT_LIMITS, InFlight, InFlightLimits, ProtocolViolation, PushError, Release, Sender,
+    SentLane,
+};
 pub use stream::{ReadError, WriteError, read_message, write_message};
-pub use wire::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, MAX_LANES, Message, WireError};
+pub use wire::{MAX_BATCH_MESSAGE_BYTES, MAX_CONTROL_MESSAGE_BYTES, MAX_LANES, Message, WireError};

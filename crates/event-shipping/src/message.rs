@@ -1,26 +1,27 @@
-//! The messages. Fields and variants are only ever appended within one protocol version: their
-//! order is part of the binary form.
+//! The messages of the protocol. Within one protocol version fields and variants are only appended,
+//! because their order is part of the binary format.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
 
-/// The version that [`Hello::protocol`] carries.
-pub const PROTOCOL: u16 = 2;
+/// The protocol version in [`Hello::protocol`].
+pub const PROTOCOL_VERSION: u16 = 2;
 
-/// Every sequence of a journal is below this. A message that claims a higher one is refused: at a million
-/// events a second it would take a hundred thousand years to get there.
+/// Every sequence of a journal is below this limit; a message with a higher one is rejected. At a million
+/// events a second a lane would reach it after a hundred thousand years.
 pub const SEQUENCE_LIMIT: u64 = 1 << 62;
 
-/// Names one lane of one journal of one node, permanently: each process of an edge writes a new journal.
+/// The permanent name of one lane of one journal of one node: each process of an edge writes a new
+/// journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LaneKey {
     /// The edge node.
     pub node: u16,
-    /// The lane on it.
+    /// The lane on the node.
     pub lane: u8,
-    /// The random id that the spool got when it was created.
+    /// The random journal id.
     pub journal: u64,
 }
 
@@ -34,36 +35,36 @@ impl fmt::Display for LaneKey {
     }
 }
 
-/// What an edge says.
+/// A message from an edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EdgeMessage {
-    /// Said first, once.
+    /// The first message of a connection, sent once.
     Hello(Hello),
     /// Events of one lane.
     Batch(Batch),
 }
 
-/// What an aggregator says.
+/// A message from an aggregator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ToEdge {
-    /// The answer to [`Hello`].
+pub enum AggregatorMessage {
+    /// The response to [`Hello`].
     Welcome(Welcome),
-    /// Events are in ClickHouse.
+    /// Events are stored in ClickHouse.
     Ack(Ack),
-    /// Why the connection is about to be closed.
+    /// The reason why the aggregator closes the connection.
     Refuse(Refuse),
 }
 
-/// How an edge introduces itself.
+/// An edge's first message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// [`PROTOCOL`].
+    /// [`PROTOCOL_VERSION`].
     pub protocol: u16,
     /// The edge node.
     pub node: u16,
-    /// Name and version of its software, for the log.
+    /// Name and version of the edge's software, for the log.
     pub software: String,
-    /// Every lane that it will send.
+    /// Every lane that the edge will send.
     pub lanes: Vec<LaneHello>,
 }
 
@@ -72,16 +73,16 @@ pub struct Hello {
 pub struct LaneHello {
     /// The lane.
     pub lane: u8,
-    /// Its journal.
+    /// The lane's journal id.
     pub journal: u64,
-    /// Up to where an aggregator has acknowledged it; 0 for nothing. An aggregator that does not know the
-    /// lane continues after this sequence; one that knows the lane ignores it.
+    /// The last acknowledged sequence; 0 for none. An aggregator that does not know the lane continues
+    /// after this sequence; one that knows the lane ignores it.
     pub acknowledged: u64,
-    /// Up to where the edge has deleted or skipped it; 0 for nothing, never above `acknowledged`.
+    /// The last sequence that the edge deleted or skipped; 0 for none, never above `acknowledged`.
     pub released: u64,
 }
 
-/// Where each lane of a [`Hello`] stands.
+/// The state of each lane of a [`Hello`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// One entry for each lane of the `Hello`.
@@ -99,7 +100,7 @@ pub struct VisitorSalt {
     pub period_micros: u64,
     /// The number of the period, counted from 1970 in UTC.
     pub period: u64,
-    /// From which the key of the period and all later states follow.
+    /// The secret from which the period's key and all later states are derived.
     pub state: [u8; 32],
 }
 
@@ -111,36 +112,36 @@ impl fmt::Debug for VisitorSalt {
     }
 }
 
-/// Where a lane stands at the aggregator.
+/// The state of a lane at the aggregator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneState {
     /// The lane.
     pub lane: u8,
-    /// Its journal.
+    /// The lane's journal id.
     pub journal: u64,
-    /// The highest sequence accepted; the edge goes on after it.
+    /// The highest accepted sequence; the edge continues after it.
     pub received: u64,
-    /// The highest sequence that ClickHouse has; never above `received`.
+    /// The highest sequence stored in ClickHouse; never above `received`.
     pub taken: u64,
 }
 
-/// ClickHouse has everything of a lane up to and including `taken`.
+/// An acknowledgement: ClickHouse stores every event of a lane up to and including `taken`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// The lane.
     pub lane: u8,
-    /// Its journal.
+    /// The lane's journal id.
     pub journal: u64,
-    /// The highest sequence that ClickHouse has.
+    /// The highest sequence stored in ClickHouse.
     pub taken: u64,
 }
 
-/// Why an aggregator ends the conversation.
+/// An aggregator's last message, with the reason why it closes the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refuse {
-    /// A [`RefuseCode`] as a number; one this build does not know is possible.
+    /// The number of a [`RefuseCode`]; a newer aggregator may send a number unknown to this build.
     pub code: u16,
-    /// For the edge's log.
+    /// A text for the edge's log.
     pub message: String,
 }
 
@@ -157,19 +158,19 @@ macro_rules! refuse_codes {
             /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The number sent.
+            /// The number in the message.
             #[must_use]
             pub const fn number(self) -> u16 {
                 self as u16
             }
 
-            /// The word used in logs and as a metric's label.
+            /// The value in logs and metric labels.
             #[must_use]
             pub const fn reason(self) -> &'static str {
                 match self { $(Self::$name => $reason,)* }
             }
 
-            /// The reason with this number, if this build knows it.
+            /// The reason with this number; `None` if this build does not know it.
             #[must_use]
             pub const fn from_number(number: u16) -> Option<Self> {
                 match number { $($number => Some(Self::$name),)* _ => None }
@@ -179,11 +180,11 @@ macro_rules! refuse_codes {
 }
 
 refuse_codes! {
-    /// Another protocol version is needed.
+    /// The aggregator needs another protocol version.
     Protocol = 1, "protocol";
-    /// Not a message, or not at this point of the conversation.
+    /// Not a message, or a message that is not allowed at this point.
     Malformed = 2, "malformed";
-    /// A message above its limit.
+    /// A message that exceeds its limit.
     TooLong = 3, "too_long";
     /// A batch whose payload does not match its checksum.
     Checksum = 4, "checksum";
@@ -193,15 +194,15 @@ refuse_codes! {
     Gap = 6, "gap";
     /// A batch of a lane that the `Hello` did not name.
     UnknownLane = 7, "unknown_lane";
-    /// Events in a format newer than the aggregator understands.
+    /// Events in a format that is newer than the aggregator.
     Format = 8, "format";
-    /// As many edges as are allowed are connected.
+    /// The maximum number of edges is connected.
     TooManyEdges = 9, "too_many_edges";
-    /// The aggregator is shutting down; come back.
+    /// The aggregator is shutting down; reconnect later.
     Stopping = 10, "stopping";
-    /// The `Hello` took too long to arrive.
+    /// The `Hello` did not arrive in time.
     Slow = 11, "slow";
-    /// As many lanes as are allowed are known.
+    /// The maximum number of lanes is reached.
     TooManyLanes = 12, "too_many_lanes";
     /// The certificate does not name the node of the `Hello`.
     NodeMismatch = 20, "node_mismatch";
@@ -211,45 +212,46 @@ refuse_codes! {
     Revoked = 22, "revoked";
 }
 
-/// A sealed run of one lane's events.
+/// A sealed batch of one lane's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// What it holds.
+    /// The description of the events.
     pub header: BatchHeader,
-    /// The journal's frames as they lie there, compressed with zstd.
+    /// The journal's unmodified frames, compressed with zstd.
     pub payload: Bytes,
 }
 
-/// What a batch holds. Its identity (lane, journal, `after`, `first`, `last`) is fixed when sealed.
+/// The description of a batch. Its identity (lane, journal, `after`, `first`, `last`) is fixed when it
+/// is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchHeader {
     /// The lane.
     pub lane: u8,
-    /// Its journal.
+    /// The lane's journal id.
     pub journal: u64,
-    /// The version of the events' binary form.
+    /// The events' format version.
     pub format_version: u16,
-    /// The last sequence before `first` in the journal, or 0: nothing lies between the two.
+    /// The last sequence before `first` in the journal, or 0; no event lies between the two.
     pub after: u64,
     /// The first sequence in the payload.
     pub first: u64,
     /// The last sequence in the payload.
     pub last: u64,
-    /// How many events the payload holds; sequences may skip.
+    /// The number of events; sequences may have gaps.
     pub events: u32,
-    /// Length of the frames before compression.
+    /// The length of the frames before compression.
     pub raw_bytes: u32,
-    /// CRC-32C of the payload.
+    /// The CRC-32C of the payload.
     pub crc: u32,
-    /// When it was sealed, in microseconds since 1970.
+    /// The time of sealing in microseconds since 1970.
     pub sealed_at: u64,
 }
 
-/// A header that no edge in order writes.
+/// A header that a correct edge never writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidHeader {
     /// `after < first <= last` does not hold.
-    #[error("sequences out of order: after {after}, first {first}, last {last}")]
+    #[error("the sequences are out of order: after {after}, first {first}, last {last}")]
     Order {
         /// The header's `after`.
         after: u64,
@@ -258,7 +260,7 @@ pub enum InvalidHeader {
         /// The header's `last`.
         last: u64,
     },
-    /// No events, or more than there are sequences.
+    /// No events, or more events than sequences.
     #[error("{events} events can't lie between sequences {first} and {last}")]
     Events {
         /// The header's `events`.
@@ -269,15 +271,15 @@ pub enum InvalidHeader {
         last: u64,
     },
     /// A sequence that no journal can have reached.
-    #[error("sequence {0} is not below {max}, the end of every journal", max = SEQUENCE_LIMIT)]
+    #[error("sequence {0} is not below {max}, the limit of every journal", max = SEQUENCE_LIMIT)]
     Sequence(u64),
-    /// An empty payload, or one that would grow above the limit.
+    /// A number of frame bytes that is 0 or exceeds the limit.
     #[error("{0} bytes of frames are not between 1 and {max}", max = crate::MAX_RAW_BYTES)]
     RawBytes(u32),
 }
 
 impl BatchHeader {
-    /// The lane's full name, given the node that sent it.
+    /// The lane's permanent name; `node` is the sending node.
     #[must_use]
     pub const fn key(&self, node: u16) -> LaneKey {
         LaneKey {
@@ -287,10 +289,10 @@ impl BatchHeader {
         }
     }
 
-    /// Looks for contradictions; says nothing about the payload.
+    /// Checks the header for contradictions, without the payload.
     ///
     /// # Errors
-    /// When sequences, counts or lengths can't be true.
+    /// When sequences, counts or lengths are impossible.
     pub const fn validate(&self) -> Result<(), InvalidHeader> {
         let Self {
             after,

@@ -1,28 +1,29 @@
-//! Sealing a run of frames into a batch and opening it again. What a frame is, the journal knows.
+//! Sealed batches: compresses a run of frames and decompresses it again. The frames' content belongs to
+//! the journal.
 
 use crate::{Batch, BatchHeader, InvalidHeader};
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
 
-/// A batch is sealed when it has this many bytes of frames, unless an edge is told otherwise…
-pub const BATCH_BYTES: u64 = 2 << 20;
-/// …or when its first event is this old.
-pub const BATCH_AGE: Duration = Duration::from_millis(200);
-/// zstd's: a fifth less time than level 1, for a tenth more bytes.
-const LEVEL: i32 = -1;
+/// The default number of frame bytes at which a batch is sealed.
+pub const DEFAULT_BATCH_BYTES: u64 = 2 << 20;
+/// The default age of its first event at which a batch is sealed.
+pub const DEFAULT_MAX_BATCH_AGE: Duration = Duration::from_millis(200);
+/// The zstd level: a fifth less time than level 1, for a tenth more bytes.
+const ZSTD_LEVEL: i32 = -1;
 
-/// A batch holds no more bytes of frames; even when they don't compress the message fits.
+/// The maximum frame bytes of a batch: the message fits its limit even when the frames do not compress.
 pub const MAX_RAW_BYTES: usize = 7 * 1024 * 1024;
 
-/// Which events a batch is to hold.
+/// The events of a batch before it is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct BatchSpan {
     /// The lane.
     pub lane: u8,
-    /// Its journal.
+    /// The lane's journal id.
     pub journal: u64,
-    /// The version of the events' binary form.
+    /// The events' format version.
     pub format_version: u16,
     /// The last sequence before `first` in the journal, or 0.
     pub after: u64,
@@ -30,19 +31,19 @@ pub struct Span {
     pub first: u64,
     /// The last sequence.
     pub last: u64,
-    /// How many events.
+    /// The number of events.
     pub events: u32,
 }
 
 /// Frames that can't be sealed.
 #[derive(Debug, Error)]
 pub enum SealError {
-    /// More frames than a batch may hold.
-    #[error("{0} bytes of frames are above the limit of {MAX_RAW_BYTES}; seal fewer at once")]
+    /// More frame bytes than a batch may hold.
+    #[error("{0} bytes of frames exceed the limit of {MAX_RAW_BYTES}; seal fewer frames per batch")]
     TooLong(usize),
     /// The span contradicts itself.
     #[error(transparent)]
-    Span(#[from] InvalidHeader),
+    BatchSpan(#[from] InvalidHeader),
     /// The compressor failed.
     #[error("compression failed: {0}")]
     Compress(io::Error),
@@ -54,28 +55,28 @@ pub enum OpenError {
     /// The header contradicts itself or a limit.
     #[error(transparent)]
     Header(#[from] InvalidHeader),
-    /// The payload was altered on its way.
+    /// The payload was altered in transit.
     #[error("the payload's checksum is {found:08x}, not {expected:08x}")]
     Checksum {
-        /// What the header says.
+        /// The header's checksum.
         expected: u32,
-        /// What the payload has.
+        /// The payload's checksum.
         found: u32,
     },
-    /// Not zstd, or more than the header says.
+    /// The payload is not zstd, or decompresses to more bytes than the header's `raw_bytes`.
     #[error("decompression failed: {0}")]
     Decompress(io::Error),
-    /// Less than the header says.
+    /// The payload decompresses to fewer bytes than the header's `raw_bytes`.
     #[error("{found} bytes of frames instead of {expected}")]
     Length {
-        /// What the header says.
+        /// The header's `raw_bytes`.
         expected: u32,
-        /// What there was.
+        /// The decompressed length.
         found: usize,
     },
 }
 
-/// Seals runs of frames; keeps the compressor's memory between batches.
+/// Seals batches and reuses the compressor's memory between them.
 pub struct Sealer {
     compressor: zstd::bulk::Compressor<'static>,
 }
@@ -87,21 +88,26 @@ impl std::fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// A sealer.
+    /// Creates a sealer.
     ///
     /// # Errors
-    /// When there is no memory for a compressor.
+    /// When the compressor's memory can't be allocated.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            compressor: zstd::bulk::Compressor::new(LEVEL)?,
+            compressor: zstd::bulk::Compressor::new(ZSTD_LEVEL)?,
         })
     }
 
     /// Seals `raw`, the concatenated frames of `span`; `sealed_at` is in microseconds since 1970.
     ///
     /// # Errors
-    /// When there are more bytes than [`MAX_RAW_BYTES`] or the span contradicts itself.
-    pub fn seal(&mut self, span: &Span, raw: &[u8], sealed_at: u64) -> Result<Batch, SealError> {
+    /// When `raw` is longer than [`MAX_RAW_BYTES`] or the span contradicts itself.
+    pub fn seal(
+        &mut self,
+        span: &BatchSpan,
+        raw: &[u8],
+        sealed_at: u64,
+    ) -> Result<Batch, SealError> {
         let raw_bytes = u32::try_from(raw.len()).map_err(|_| SealError::TooLong(raw.len()))?;
         if raw.len() > MAX_RAW_BYTES {
             return Err(SealError::TooLong(raw.len()));
@@ -128,11 +134,11 @@ impl Sealer {
     }
 }
 
-/// Whether `payload` is what the header's checksum was made of.
+/// Checks the payload's checksum.
 ///
 /// # Errors
-/// When it is not.
-pub fn checksum_holds(header: &BatchHeader, payload: &[u8]) -> Result<(), OpenError> {
+/// When it differs from the header's.
+pub fn verify_checksum(header: &BatchHeader, payload: &[u8]) -> Result<(), OpenError> {
     let found = crc32c::crc32c(payload);
     if found == header.crc {
         Ok(())
@@ -144,15 +150,15 @@ pub fn checksum_holds(header: &BatchHeader, payload: &[u8]) -> Result<(), OpenEr
     }
 }
 
-/// Puts the frames that were sealed in the place of what `raw` holds, whose room is used again;
-/// never takes more memory than the header's `raw_bytes`.
+/// Replaces the content of `raw`, whose capacity is reused, with the frames of a sealed batch; never
+/// allocates more memory than the header's `raw_bytes`.
 ///
 /// # Errors
-/// When the header contradicts itself or the payload is not what the header says.
+/// When the header contradicts itself or the payload does not match it.
 pub fn open(header: &BatchHeader, payload: &[u8], raw: &mut Vec<u8>) -> Result<(), OpenError> {
     raw.clear();
     header.validate()?;
-    checksum_holds(header, payload)?;
+    verify_checksum(header, payload)?;
     raw.reserve_exact(header.raw_bytes as usize);
     let found = zstd::bulk::Decompressor::new()
         .and_then(|mut decompressor| decompressor.decompress_to_buffer(payload, raw))

@@ -1,45 +1,48 @@
-//! The edge's memory of what it sent: batches are kept until ClickHouse has them. No files, no
-//! sockets, no clock: the shipper asks what to send next and tells what was answered.
+//! The edge's sending state: batches are kept until they are stored in ClickHouse. The shipper gets
+//! the next batch to send and passes in the aggregator's responses.
+//! Invariant: no files, no sockets, no clock.
 
 use crate::dispute;
-use crate::{Ack, Batch, Dispute, Held, Hello, LaneHello, LaneState, PROTOCOL, Welcome};
+use crate::{
+    Ack, Batch, Dispute, HeldSequences, Hello, LaneHello, LaneState, PROTOCOL_VERSION, Welcome,
+};
 use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
 
-/// How much may be kept unacknowledged.
+/// Limits of unacknowledged batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Batches, over all lanes.
+pub struct InFlightLimits {
+    /// The number of batches, over all lanes.
     pub batches: usize,
-    /// Bytes of their payloads, over all lanes.
+    /// The bytes of their payloads, over all lanes.
     pub bytes: usize,
 }
 
-/// How much an edge keeps unacknowledged.
-pub const IN_FLIGHT: Limits = Limits {
+/// An edge's limits of unacknowledged batches.
+pub const IN_FLIGHT_LIMITS: InFlightLimits = InFlightLimits {
     batches: 64,
     bytes: 32 << 20,
 };
 
-/// What is kept unacknowledged.
+/// The present unacknowledged batches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InFlight {
-    /// Batches, over all lanes.
+    /// The number of batches, over all lanes.
     pub batches: usize,
-    /// Bytes of their payloads, over all lanes.
+    /// The bytes of their payloads, over all lanes.
     pub bytes: usize,
 }
 
-/// The journal may delete a lane up to and including `through`.
+/// A lane's events that the journal may delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Release {
     /// The lane.
     pub lane: u8,
-    /// Its journal.
+    /// The lane's journal id.
     pub journal: u64,
-    /// The highest sequence that ClickHouse has.
+    /// The highest sequence stored in ClickHouse.
     pub through: u64,
-    /// When the lane was not read that far yet: it must be read on after `through`.
+    /// Whether the lane was not read up to `through` yet; reading must continue after it.
     pub skip: bool,
 }
 
@@ -49,7 +52,7 @@ pub enum PushError {
     /// The lane was never added.
     #[error("lane {0} was not added to this sender")]
     UnknownLane(u8),
-    /// Events between the last batch and this one would be skipped, or all of it was pushed before.
+    /// Events between the last batch and this one would be skipped, or all its events were pushed before.
     #[error("the batch {after}..={last} does not follow sequence {pushed} of lane {lane}")]
     NotNext {
         /// The lane.
@@ -63,88 +66,91 @@ pub enum PushError {
     },
 }
 
-/// An answer that no aggregator in order gives; close the connection.
+/// A message that a correct aggregator never sends; the connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum UnsoundAck {
-    /// A lane that was not introduced.
-    #[error("the aggregator speaks of lane {0}, which was not introduced")]
+pub enum ProtocolViolation {
+    /// The message names a lane that is not in the `Hello`.
+    #[error("the aggregator's message names lane {0}, which is not in the Hello")]
     UnknownLane(u8),
-    /// A lane is missing in the `Welcome`.
-    #[error("the aggregator's Welcome says nothing of lane {0}")]
+    /// The `Welcome` lacks a lane of the `Hello`.
+    #[error("the aggregator's Welcome lacks lane {0} of the Hello")]
     MissingLane(u8),
-    /// More was acknowledged than was sent.
-    #[error("the aggregator acknowledges sequence {taken} of lane {lane}, sent was only {sent}")]
+    /// The acknowledged sequence was never sent.
+    #[error(
+        "the aggregator acknowledged sequence {taken} of lane {lane}, but only {sent} was sent"
+    )]
     NeverSent {
         /// The lane.
         lane: u8,
-        /// What it acknowledges.
+        /// The acknowledged sequence.
         taken: u64,
-        /// The highest sequence it can have.
+        /// The highest sequence that the aggregator can have.
         sent: u64,
     },
-    /// It has less than it acknowledged, or has taken more than it received.
+    /// The aggregator received less than it acknowledged, or stored more than it received.
     #[error(
-        "lane {lane}: received {received} and taken {taken} contradict acknowledged {acknowledged}"
+        "lane {lane}: the aggregator's received {received} and taken {taken} contradict acknowledged \
+         {acknowledged}"
     )]
-    Contradiction {
+    InconsistentAck {
         /// The lane.
         lane: u8,
-        /// What the aggregator says it received.
+        /// The highest received sequence, according to the aggregator.
         received: u64,
-        /// What it says ClickHouse has.
+        /// The highest sequence stored in ClickHouse, according to the aggregator.
         taken: u64,
-        /// What was acknowledged before.
+        /// The sequence acknowledged earlier.
         acknowledged: u64,
     },
 }
 
-/// A lane that a [`Sender`] is to send.
+/// The initial state of a lane in a [`Sender`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentLane {
     /// The lane.
     pub lane: u8,
-    /// Its journal.
+    /// The lane's journal id.
     pub journal: u64,
-    /// Up to where an aggregator has acknowledged it; sending continues after it.
+    /// The last acknowledged sequence; sending continues after it.
     pub acknowledged: u64,
-    /// Up to where the journal has deleted or skipped it.
+    /// The last sequence that the journal deleted or skipped.
     pub released: u64,
 }
 
 type Key = (u8, u64);
 
-/// Everything sent or to be sent that is not acknowledged yet.
+/// The batches of all lanes that are not acknowledged yet.
 #[derive(Debug)]
 pub struct Sender {
-    limits: Limits,
+    limits: InFlightLimits,
     in_flight: InFlight,
     lanes: BTreeMap<Key, Lane>,
     connected: bool,
-    /// The lane sent from last; the next one gets its turn.
-    turn: Key,
+    /// The lane of the last sent batch, for round-robin scheduling.
+    last_lane: Key,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
-    /// Acknowledged up to here.
+    /// The last acknowledged sequence.
     acknowledged: u64,
-    /// Deleted or skipped up to here.
+    /// The last deleted or skipped sequence.
     released: u64,
-    /// Everything was acknowledged and nothing will follow: no further `Hello` names it.
+    /// Every event was acknowledged and no event will follow: later `Hello`s omit the lane.
     finished: bool,
-    /// Batches were pushed up to here.
+    /// The last pushed sequence.
     pushed: u64,
-    /// The aggregator can't have more than this.
+    /// The highest sequence that the aggregator can have.
     sent: u64,
     batches: VecDeque<Batch>,
-    /// How many of `batches`, from the front, the aggregator has or will have on this connection.
+    /// The number of `batches`, from the front, that the aggregator has or gets on this connection.
     with_aggregator: usize,
 }
 
 impl Sender {
     /// A sender without lanes.
     #[must_use]
-    pub const fn new(limits: Limits) -> Self {
+    pub const fn new(limits: InFlightLimits) -> Self {
         Self {
             limits,
             in_flight: InFlight {
@@ -153,11 +159,11 @@ impl Sender {
             },
             lanes: BTreeMap::new(),
             connected: false,
-            turn: (0, 0),
+            last_lane: (0, 0),
         }
     }
 
-    /// Adds a lane. Lanes are added before connecting, since the `Hello` names them.
+    /// Adds a lane. Lanes are added before connecting, because the `Hello` lists them.
     pub fn add_lane(&mut self, lane: SentLane) {
         let key = (lane.lane, lane.journal);
         self.lanes.entry(key).or_insert_with(|| Lane {
@@ -169,14 +175,14 @@ impl Sender {
         });
     }
 
-    /// The journal has deleted or skipped the lane up to and including `through`, which was acknowledged.
+    /// Records that the journal deleted or skipped the lane's acknowledged events up to `through`.
     pub fn set_released(&mut self, lane: u8, journal: u64, through: u64) {
         if let Some(lane) = self.lanes.get_mut(&(lane, journal)) {
             lane.released = through.min(lane.acknowledged);
         }
     }
 
-    /// Nothing of the lane is left to be sent or acknowledged: the next `Hello` does not name it.
+    /// Marks a lane whose events are all acknowledged as finished: the next `Hello` omits it.
     pub fn finish_lane(&mut self, lane: u8, journal: u64) {
         if let Some(lane) = self.lanes.get_mut(&(lane, journal)) {
             lane.finished = true;
@@ -200,37 +206,37 @@ impl Sender {
             });
         let software = software.to_owned();
         Hello {
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_VERSION,
             node,
             software,
             lanes: lanes.collect(),
         }
     }
 
-    /// What is kept.
+    /// The present unacknowledged batches.
     #[must_use]
     pub const fn in_flight(&self) -> InFlight {
         self.in_flight
     }
 
-    /// Whether another batch of `bytes` may be pushed; one batch alone always may.
+    /// Whether another batch of `bytes` may be pushed; without other batches it always may.
     #[must_use]
-    pub const fn has_room(&self, bytes: usize) -> bool {
+    pub const fn has_capacity(&self, bytes: usize) -> bool {
         self.in_flight.batches == 0
             || (self.in_flight.batches < self.limits.batches
                 && self.in_flight.bytes.saturating_add(bytes) <= self.limits.bytes)
     }
 
-    /// After which sequence the lane's next batch begins, if the lane was added.
+    /// The sequence after which the lane's next batch starts, if the lane was added.
     #[must_use]
     pub fn pushed(&self, lane: u8, journal: u64) -> Option<u64> {
         self.lanes.get(&(lane, journal)).map(|lane| lane.pushed)
     }
 
-    /// Takes the lane's next batch, connected or not. Ask [`Sender::has_room`] before sealing.
+    /// Adds the lane's next batch, connected or not. Check [`Sender::has_capacity`] before sealing.
     ///
     /// # Errors
-    /// When the lane was not added or the batch is not its next.
+    /// When the lane was not added or the batch does not follow the last one.
     pub fn push(&mut self, batch: Batch) -> Result<(), PushError> {
         let header = batch.header;
         let lane = self
@@ -245,7 +251,7 @@ impl Sender {
                 last: header.last,
             });
         }
-        // After a restart of the edge the aggregator may have received more than was pushed again.
+        // After a restart of the edge the aggregator may have received batches that are pushed again.
         if self.connected && header.last <= lane.sent && lane.with_aggregator == lane.batches.len()
         {
             lane.with_aggregator += 1;
@@ -257,8 +263,10 @@ impl Sender {
         Ok(())
     }
 
-    /// The next batch to write to the stream, lanes taking turns. From now on it counts as sent on
-    /// this connection; it is kept until acknowledged. `None`: nothing to send, or not welcomed.
+    /// The next batch to write to the stream, chosen from the lanes in turn.
+    ///
+    /// The batch counts as sent on this connection and is kept until acknowledged. `None` when no
+    /// batch is unsent, or before the `Welcome`.
     pub fn next_batch(&mut self) -> Option<Batch> {
         if !self.connected {
             return None;
@@ -267,13 +275,13 @@ impl Sender {
         let key = *self
             .lanes
             .range((
-                std::ops::Bound::Excluded(self.turn),
+                std::ops::Bound::Excluded(self.last_lane),
                 std::ops::Bound::Unbounded,
             ))
-            .chain(self.lanes.range(..=self.turn))
+            .chain(self.lanes.range(..=self.last_lane))
             .find(|(_, lane)| waiting(lane))?
             .0;
-        self.turn = key;
+        self.last_lane = key;
         let lane = self.lanes.get_mut(&key)?;
         let batch = lane.batches.get(lane.with_aggregator)?.clone();
         lane.with_aggregator += 1;
@@ -281,7 +289,7 @@ impl Sender {
         Some(batch)
     }
 
-    /// The connection is gone: what is not acknowledged waits for the next [`Welcome`].
+    /// Records the end of the connection: unacknowledged batches wait for the next [`Welcome`].
     pub fn disconnected(&mut self) {
         self.connected = false;
         self.lanes.retain(|_, lane| !lane.finished);
@@ -290,21 +298,22 @@ impl Sender {
         }
     }
 
-    /// The lanes that must not go on under their journal ids, as the answer to the `Hello` shows. To be
-    /// called before [`Sender::welcome`]; `given_out` tells up to where a journal has given out sequences.
+    /// The lanes that must not continue under their journal ids, according to the `Welcome`.
+    ///
+    /// Call this before [`Sender::welcome`]; `held` returns the sequences of a lane and journal id.
     ///
     /// # Errors
-    /// When the answer contradicts itself or the `Hello`.
+    /// When the `Welcome` contradicts itself or the `Hello`.
     pub fn disputes(
         &self,
         welcome: &Welcome,
-        held: impl Fn(u8, u64) -> Held,
-    ) -> Result<Vec<Dispute>, UnsoundAck> {
+        held: impl Fn(u8, u64) -> HeldSequences,
+    ) -> Result<Vec<Dispute>, ProtocolViolation> {
         self.check_welcome(welcome)?;
         let disputes = welcome.lanes.iter().filter_map(|state| {
             let lane = self.lanes.get(&(state.lane, state.journal))?;
             let held = held(state.lane, state.journal);
-            let kind = dispute::of(state, held, lane.acknowledged)?;
+            let kind = dispute::classify(state, held, lane.acknowledged)?;
             Some(Dispute {
                 kind,
                 state: *state,
@@ -313,11 +322,11 @@ impl Sender {
         Ok(disputes.collect())
     }
 
-    /// Takes the answer to the `Hello`; sending goes on after what the aggregator received.
+    /// Processes the `Welcome`; sending continues after the sequences that the aggregator received.
     ///
     /// # Errors
-    /// When the answer contradicts the `Hello` or what was acknowledged; nothing changes then.
-    pub fn welcome(&mut self, welcome: &Welcome) -> Result<Vec<Release>, UnsoundAck> {
+    /// When it contradicts the `Hello` or earlier acknowledgements; nothing changes then.
+    pub fn welcome(&mut self, welcome: &Welcome) -> Result<Vec<Release>, ProtocolViolation> {
         self.check_welcome(welcome)?;
         for state in &welcome.lanes {
             self.check_received(state)?;
@@ -337,19 +346,19 @@ impl Sender {
         Ok(releases)
     }
 
-    /// Takes an acknowledgement; `None` when it says nothing new.
+    /// Processes an acknowledgement; `None` when it acknowledges no further event.
     ///
     /// # Errors
-    /// When it speaks of a lane or of events that were never sent; nothing changes then.
-    pub fn ack(&mut self, ack: &Ack) -> Result<Option<Release>, UnsoundAck> {
+    /// When it names a lane or events that were never sent; nothing changes then.
+    pub fn ack(&mut self, ack: &Ack) -> Result<Option<Release>, ProtocolViolation> {
         let key = (ack.lane, ack.journal);
         let lane = self
             .lanes
             .get(&key)
-            .ok_or(UnsoundAck::UnknownLane(ack.lane))?;
+            .ok_or(ProtocolViolation::UnknownLane(ack.lane))?;
         if ack.taken > lane.sent {
             let (taken, sent) = (ack.taken, lane.sent);
-            return Err(UnsoundAck::NeverSent {
+            return Err(ProtocolViolation::NeverSent {
                 lane: ack.lane,
                 taken,
                 sent,
@@ -358,14 +367,14 @@ impl Sender {
         Ok(self.release(key, ack.taken))
     }
 
-    fn check_welcome(&self, welcome: &Welcome) -> Result<(), UnsoundAck> {
+    fn check_welcome(&self, welcome: &Welcome) -> Result<(), ProtocolViolation> {
         for state in &welcome.lanes {
             let known = self
                 .lanes
                 .get(&(state.lane, state.journal))
-                .ok_or(UnsoundAck::UnknownLane(state.lane))?;
+                .ok_or(ProtocolViolation::UnknownLane(state.lane))?;
             if state.taken > state.received {
-                return Err(known.contradicted_by(state));
+                return Err(known.inconsistency_with(state));
             }
         }
         let missing = self.lanes.keys().find(|(lane, journal)| {
@@ -374,12 +383,14 @@ impl Sender {
                 .iter()
                 .any(|state| (state.lane, state.journal) == (*lane, *journal))
         });
-        missing.map_or(Ok(()), |(lane, _)| Err(UnsoundAck::MissingLane(*lane)))
+        missing.map_or(Ok(()), |(lane, _)| {
+            Err(ProtocolViolation::MissingLane(*lane))
+        })
     }
 
-    fn check_received(&self, state: &LaneState) -> Result<(), UnsoundAck> {
+    fn check_received(&self, state: &LaneState) -> Result<(), ProtocolViolation> {
         match self.lanes.get(&(state.lane, state.journal)) {
-            Some(lane) if state.received < lane.acknowledged => Err(lane.contradicted_by(state)),
+            Some(lane) if state.received < lane.acknowledged => Err(lane.inconsistency_with(state)),
             _ => Ok(()),
         }
     }
@@ -412,8 +423,8 @@ impl Sender {
 }
 
 impl Lane {
-    const fn contradicted_by(&self, state: &LaneState) -> UnsoundAck {
-        UnsoundAck::Contradiction {
+    const fn inconsistency_with(&self, state: &LaneState) -> ProtocolViolation {
+        ProtocolViolation::InconsistentAck {
             lane: state.lane,
             received: state.received,
             taken: state.taken,

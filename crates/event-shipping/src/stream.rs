@@ -1,4 +1,4 @@
-//! Messages on a byte stream, such as QUIC's; nothing is trusted before its length was checked.
+//! Reads and writes messages on a byte stream, such as a QUIC stream; every length is checked first.
 
 use crate::wire::check_length;
 use crate::{Message, WireError};
@@ -6,47 +6,47 @@ use std::io;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Memory is taken in steps of this many bytes, as bytes arrive, not as a length promises them.
-const STEP: usize = 256 * 1024;
+/// The step in which memory is allocated as bytes arrive, independent of the announced length.
+const READ_STEP_BYTES: usize = 256 * 1024;
 
-/// A message could not be read.
+/// A message that can't be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The stream broke, or ended inside a message.
-    #[error("the connection broke: {0}")]
+    /// The stream failed, or ended within a message.
+    #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
-    /// What arrived is not a message.
+    /// The received bytes are not a message.
     #[error(transparent)]
     Wire(#[from] WireError),
 }
 
-/// A message could not be written.
+/// A message that can't be written.
 #[derive(Debug, Error)]
 pub enum WriteError {
-    /// The stream broke.
-    #[error("the connection broke: {0}")]
+    /// The stream failed.
+    #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
-    /// The message is above its limit.
+    /// The message exceeds its limit.
     #[error(transparent)]
     Wire(#[from] WireError),
 }
 
-/// Reads the next message of at most `limit` bytes; `None` when the stream ended before one.
+/// Reads the next message of at most `limit` bytes; `None` at the end of the stream.
 ///
-/// Not cancel safe: a message that was begun is lost when the future is dropped.
+/// Not cancel safe: a partially read message is lost when the future is dropped.
 ///
 /// # Errors
-/// When the stream breaks or what arrives is not a message within the limit.
+/// When the stream fails or the received bytes are not a message within the limit.
 pub async fn read_message<M: Message>(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
 ) -> Result<Option<M>, ReadError> {
     let mut length = [0; 4];
-    let begun = stream.read(&mut length).await?;
-    if begun == 0 {
+    let received = stream.read(&mut length).await?;
+    if received == 0 {
         return Ok(None);
     }
-    stream.read_exact(&mut length[begun..]).await?;
+    stream.read_exact(&mut length[received..]).await?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
     check_length(length, limit)?;
     Ok(Some(M::from_body(&read_body(stream, length).await?)?))
@@ -54,10 +54,10 @@ pub async fn read_message<M: Message>(
 
 /// Writes one message and returns its length on the stream, in bytes.
 ///
-/// Not cancel safe: half a message may have been written when the future is dropped.
+/// Not cancel safe: a part of the message may have been written when the future is dropped.
 ///
 /// # Errors
-/// When the stream breaks or the message is above its limit.
+/// When the stream fails or the message exceeds its limit.
 pub async fn write_message<M: Message>(
     stream: &mut (impl AsyncWrite + Unpin),
     message: &M,
@@ -68,10 +68,10 @@ pub async fn write_message<M: Message>(
 }
 
 async fn read_body(stream: &mut (impl AsyncRead + Unpin), length: usize) -> io::Result<Vec<u8>> {
-    let mut body = Vec::with_capacity(length.min(STEP));
+    let mut body = Vec::with_capacity(length.min(READ_STEP_BYTES));
     let mut stream = stream.take(u64::try_from(length).unwrap_or(u64::MAX));
     while body.len() < length {
-        body.reserve((length - body.len()).min(STEP));
+        body.reserve((length - body.len()).min(READ_STEP_BYTES));
         if stream.read_buf(&mut body).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -1,30 +1,30 @@
-//! Authentication of edges and aggregators: certificates, mutual TLS, and QUIC set up for one stream.
+//! Authentication of edges and aggregators: certificates, mutual TLS, and the QUIC configuration.
 //!
-//! Invariant: an edge's certificate names each node that it may speak for; keys of authorities never
-//! lie in a directory that an edge gets.
+//! Invariant: an edge's certificate lists every node that the edge may send events for.
+//! Invariant: a directory of an edge never contains an authority's key.
 
 mod authority;
 mod certificate;
-mod develop;
+mod development;
 mod error;
 mod identity;
-mod private;
-mod reset;
+mod private_files;
 mod revocation;
+mod stateless_reset;
 mod transport;
 mod trust;
 
-pub use authority::{AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS};
+pub use authority::{AUTHORITY_VALIDITY_DAYS, Authority, CERTIFICATE_VALIDITY_DAYS};
 pub use certificate::{Certificate, Fingerprint, InvalidFingerprint};
-pub use develop::{development_authority, load_or_create, open, require_present};
+pub use development::{development_authority, load_or_create, open, require_present};
 pub use error::TlsError;
-pub use identity::{Files, Identity, Role, Subject, load};
+pub use identity::{Identity, IdentityFiles, Role, Subject, load};
 pub use revocation::RevocationList;
-pub use transport::{IDLE_TIMEOUT, KEEP_ALIVE};
-pub use trust::{Distrust, Trust};
+pub use transport::{IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL};
+pub use trust::{CertificateRejection, Trust};
 
-/// The name that the aggregator's certificate carries and edges ask for, wherever it runs.
+/// The name in the aggregator's certificate, which edges verify on any host.
 pub const SERVER_NAME: &str = "aggregator.fanzfiliate.internal";
 
-/// The application protocol both sides must agree on; it changes with the protocol's version.
+/// The TLS application protocol of both sides; it changes with the protocol version.
 pub const ALPN: &[u8] = b"fanz-ship/1";

@@ -1,84 +1,84 @@
-//! Messages as bytes: a length (u32, little-endian) and postcard
+//! The wire format of messages: a length (u32, little-endian) and a postcard body
 //! (<https://postcard.jamesmunns.com/wire-format>).
 
-use crate::{EdgeMessage, LaneHello, SEQUENCE_LIMIT, ToEdge};
+use crate::{AggregatorMessage, EdgeMessage, LaneHello, SEQUENCE_LIMIT};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// No message is longer, in bytes; only a batch may come near it.
-pub const MAX_BATCH_MESSAGE: usize = 8 * 1024 * 1024;
+/// The maximum length of a batch message.
+pub const MAX_BATCH_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 
-/// No message but a batch is longer, in bytes.
-pub const MAX_CONTROL_MESSAGE: usize = 64 * 1024;
+/// The maximum length of every other message.
+pub const MAX_CONTROL_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// No `Hello` names more lanes, so that the `Welcome` fits its limit.
+/// The maximum number of lanes in a `Hello`, so that the `Welcome` fits its limit.
 pub const MAX_LANES: usize = 1024;
 
-/// Postcard's bytes beside a batch's payload are fewer than this.
-const HEADER_ROOM: usize = 128;
+/// An upper limit of a batch message's bytes without the payload.
+const MAX_HEADER_BYTES: usize = 128;
 
-/// Bytes that are not the message they should be, or a message that is too long to be sent.
+/// Bytes that are not the expected message, or a message that is too long to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WireError {
-    /// Above its limit.
-    #[error("a message of {length} bytes is above the limit of {limit}")]
+    /// The message exceeds its limit.
+    #[error("a message of {length} bytes exceeds the limit of {limit}")]
     TooLong {
-        /// Bytes it has or would have.
+        /// The message's length.
         length: usize,
-        /// Bytes allowed.
+        /// The maximum length.
         limit: usize,
     },
-    /// Not a message of this protocol version.
+    /// The bytes are not a message of this protocol version.
     #[error("not a message of this protocol: {0}")]
     Malformed(#[from] postcard::Error),
-    /// More bytes than the message has.
+    /// Bytes follow the message.
     #[error("{0} bytes follow the message")]
     TrailingBytes(usize),
     /// More lanes than [`MAX_LANES`].
-    #[error("{0} lanes are above the limit of {MAX_LANES}")]
+    #[error("{0} lanes exceed the limit of {MAX_LANES}")]
     TooManyLanes(usize),
     /// A sequence that no journal can have reached, or `released` above `acknowledged`.
     #[error(
-        "lane {lane} claims acknowledged {acknowledged} and released {released}; released must not be \
-         above acknowledged, and both must be below {SEQUENCE_LIMIT}"
+        "lane {lane} has acknowledged {acknowledged} and released {released}; released must not exceed \
+         acknowledged, and both must be below {SEQUENCE_LIMIT}"
     )]
     Sequences {
         /// The lane.
         lane: u8,
-        /// The claim.
+        /// The acknowledged sequence in the `Hello`.
         acknowledged: u64,
-        /// The claim.
+        /// The released sequence in the `Hello`.
         released: u64,
     },
 }
 
-/// What can be sent on a stream.
+/// A message that can be sent on a stream.
 pub trait Message: Serialize + DeserializeOwned {
-    /// The length that this message may have, in bytes.
+    /// The maximum length of this message in bytes.
     fn limit(&self) -> usize;
 
-    /// About the length that this message will have, in bytes; never too small for a batch.
-    fn expected(&self) -> usize {
+    /// The approximate length of this message in bytes; never too small for a batch.
+    fn expected_bytes(&self) -> usize {
         256
     }
 
-    /// Whether counts in the message are within their limits.
+    /// Checks that counts in the message are within their limits.
     ///
     /// # Errors
-    /// When one is not.
+    /// When a count exceeds its limit.
     fn validate(&self) -> Result<(), WireError> {
         Ok(())
     }
 
-    /// The message with its length in front.
+    /// Encodes the message, preceded by its length.
     ///
     /// # Errors
-    /// When it is above its limit.
+    /// When the message exceeds its limit.
     fn to_frame(&self) -> Result<Bytes, WireError> {
         self.validate()?;
-        let mut frame = vec![0; 4 + self.expected()];
+        let mut frame = vec![0; 4 + self.expected_bytes()];
         let used = match postcard::to_slice(self, &mut frame[4..]) {
             Ok(used) => used.len(),
             Err(postcard::Error::SerializeBufferFull) => {
@@ -96,10 +96,10 @@ pub trait Message: Serialize + DeserializeOwned {
         Ok(frame.into())
     }
 
-    /// Reads the message that `body` (without the length in front) is.
+    /// Decodes a message from `body`, which excludes the length.
     ///
     /// # Errors
-    /// When it is not exactly one message within its limits.
+    /// When `body` is not exactly one message within its limits.
     fn from_body(body: &[u8]) -> Result<Self, WireError> {
         let (message, rest) = postcard::take_from_bytes::<Self>(body)?;
         if !rest.is_empty() {
@@ -114,15 +114,15 @@ pub trait Message: Serialize + DeserializeOwned {
 impl Message for EdgeMessage {
     fn limit(&self) -> usize {
         match self {
-            Self::Hello(_) => MAX_CONTROL_MESSAGE,
-            Self::Batch(_) => MAX_BATCH_MESSAGE,
+            Self::Hello(_) => MAX_CONTROL_MESSAGE_BYTES,
+            Self::Batch(_) => MAX_BATCH_MESSAGE_BYTES,
         }
     }
 
-    fn expected(&self) -> usize {
+    fn expected_bytes(&self) -> usize {
         match self {
-            Self::Hello(hello) => HEADER_ROOM + hello.lanes.len() * 32,
-            Self::Batch(batch) => HEADER_ROOM + batch.payload.len(),
+            Self::Hello(hello) => MAX_HEADER_BYTES + hello.lanes.len() * 32,
+            Self::Batch(batch) => MAX_HEADER_BYTES + batch.payload.len(),
         }
     }
 
@@ -137,9 +137,9 @@ impl Message for EdgeMessage {
     }
 }
 
-impl Message for ToEdge {
+impl Message for AggregatorMessage {
     fn limit(&self) -> usize {
-        MAX_CONTROL_MESSAGE
+        MAX_CONTROL_MESSAGE_BYTES
     }
 
     fn validate(&self) -> Result<(), WireError> {

@@ -1,16 +1,17 @@
-//! An edge and an aggregator in memory, with a connection that breaks and processes that restart at
-//! any moment: every event ends up in the store exactly once, in order.
+//! Simulates an edge and an aggregator in memory, with lost connections and restarts at any moment:
+//! every event is stored exactly once and in order.
 
 use event_shipping::{
-    Ack, Batch, BatchHeader, Claim, DisputeKind, Held, LaneBounds, LaneHello, LaneKey, LaneState,
-    Lanes, Limits, Sender, SentLane, TooManyLanes, UnsoundAck, Verdict, Welcome,
+    Ack, Batch, BatchDecision, BatchHeader, ClaimResult, DisputeKind, HeldSequences,
+    InFlightLimits, LaneBounds, LaneHello, LaneKey, LaneState, LaneTable, ProtocolViolation,
+    Sender, SentLane, TooManyLanes, Welcome,
 };
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
 const NODE: u16 = 7;
-const HOLDS_ALL: Held = Held {
-    given_out: u64::MAX,
+const ALL_SEQUENCES: HeldSequences = HeldSequences {
+    highest_assigned: u64::MAX,
     last: u64::MAX,
 };
 const JOURNALS: [(u8, u64); 2] = [(0, 11), (1, 12)];
@@ -31,7 +32,7 @@ enum Step {
     RestartAggregator { forget: bool },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..2_usize, prop_oneof![5 => Just(1), 1 => 2..9_u64])
             .prop_map(|(lane, skip)| Step::Append { lane, skip }),
@@ -56,14 +57,14 @@ struct Accepted {
     skip_through: u64,
 }
 
-/// Both sides and what lies between them.
+/// Both sides and the messages in transit.
 struct World {
     journals: [Vec<u64>; 2],
     released: [u64; 2],
     sender: Sender,
-    lanes: Lanes,
+    lanes: LaneTable,
     pending: Vec<Accepted>,
-    /// What a block file on disk holds.
+    /// The batches in a block file on disk.
     block: Vec<Accepted>,
     stored: [Vec<u64>; 2],
     to_aggregator: VecDeque<Batch>,
@@ -72,8 +73,8 @@ struct World {
     connected: Option<Welcome>,
 }
 
-fn fresh_sender(released: [u64; 2]) -> Sender {
-    let limits = Limits {
+fn new_sender(released: [u64; 2]) -> Sender {
+    let limits = InFlightLimits {
         batches: 4,
         bytes: 1 << 20,
     };
@@ -94,8 +95,8 @@ impl World {
         Self {
             journals: [Vec::new(), Vec::new()],
             released: [0; 2],
-            sender: fresh_sender([0; 2]),
-            lanes: Lanes::default(),
+            sender: new_sender([0; 2]),
+            lanes: LaneTable::default(),
             pending: Vec::new(),
             block: Vec::new(),
             stored: [Vec::new(), Vec::new()],
@@ -128,7 +129,7 @@ impl World {
             Step::Break => self.disconnect(),
             Step::RestartEdge => {
                 self.disconnect();
-                self.sender = fresh_sender(self.released);
+                self.sender = new_sender(self.released);
             }
             Step::RestartAggregator { forget } => self.restart_aggregator(forget),
         }
@@ -147,7 +148,7 @@ impl World {
             .take(events)
             .collect();
         let (Some(&first), Some(&last), true) =
-            (run.first(), run.last(), self.sender.has_room(run.len()))
+            (run.first(), run.last(), self.sender.has_capacity(run.len()))
         else {
             return;
         };
@@ -163,7 +164,7 @@ impl World {
             crc: 0,
             sealed_at: 0,
         };
-        header.validate().expect("sealed in order");
+        header.validate().expect("a valid header");
         self.sender
             .push(Batch {
                 header,
@@ -177,11 +178,15 @@ impl World {
             return;
         };
         let header = batch.header;
-        let is_its = |lane: &&LaneState| lane.journal == header.journal;
-        let welcomed = welcome.lanes.iter().find(is_its).expect("introduced");
-        // Nothing an edge in order sends is ever refused.
+        let same_journal = |lane: &&LaneState| lane.journal == header.journal;
+        let welcomed = welcome
+            .lanes
+            .iter()
+            .find(same_journal)
+            .expect("in the Hello");
+        // A batch of a correct edge is never rejected.
         let offered = self.lanes.offer(NODE, welcomed, &header);
-        if let Verdict::Accept { skip_through } = offered.expect("no gap") {
+        if let BatchDecision::Accept { skip_through } = offered.expect("no gap") {
             self.pending.push(Accepted {
                 key: header.key(NODE),
                 header,
@@ -200,7 +205,7 @@ impl World {
             let lane = JOURNALS
                 .iter()
                 .position(|&(n, j)| (n, j) == (key.lane, key.journal));
-            let lane = lane.expect("one of ours");
+            let lane = lane.expect("a known lane");
             let events = self.journals[lane]
                 .iter()
                 .filter(|&&seq| (header.first..=header.last).contains(&seq) && seq > skip_through);
@@ -217,7 +222,7 @@ impl World {
 
     fn deliver_ack(&mut self) {
         if let (Some(ack), Some(_)) = (self.to_edge.pop_front(), &self.connected) {
-            let release = self.sender.ack(&ack).expect("the aggregator is in order");
+            let release = self.sender.ack(&ack).expect("a valid acknowledgement");
             self.release(release);
         }
     }
@@ -240,10 +245,10 @@ impl World {
             ..Welcome::default()
         };
         assert_eq!(
-            self.sender.disputes(&welcome, |_, _| HOLDS_ALL),
+            self.sender.disputes(&welcome, |_, _| ALL_SEQUENCES),
             Ok(Vec::new())
         );
-        let releases = self.sender.welcome(&welcome).expect("a sound welcome");
+        let releases = self.sender.welcome(&welcome).expect("a valid welcome");
         self.connected = Some(welcome);
         self.release(releases);
     }
@@ -256,13 +261,13 @@ impl World {
         self.sender.disconnected();
     }
 
-    /// Memory is lost, the block file and the checkpoint stay; `forget` stands for a new machine,
-    /// to which only acknowledged events may be lost from memory.
+    /// Loses the memory and keeps block file and checkpoint. With `forget` the checkpoint is lost, too,
+    /// as on a new machine; this is only valid when every event is acknowledged.
     fn restart_aggregator(&mut self, forget: bool) {
         self.disconnect();
         self.pending.clear();
-        let checkpoint: Vec<_> = self.lanes.remembered().collect();
-        self.lanes = Lanes::default();
+        let checkpoint: Vec<_> = self.lanes.checkpoints().collect();
+        self.lanes = LaneTable::default();
         let acknowledged = checkpoint
             .iter()
             .all(|lane| self.released[usize::from(lane.key.lane)] == lane.taken);
@@ -299,7 +304,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn every_event_is_stored_once_and_in_order(steps in prop::collection::vec(step(), 1..200)) {
+    fn every_event_is_stored_once_and_in_order(steps in prop::collection::vec(any_step(), 1..200)) {
         let mut world = World::new();
         for step in &steps {
             world.apply(step);
@@ -331,7 +336,7 @@ fn header(after: u64, first: u64, last: u64) -> BatchHeader {
     }
 }
 
-fn introduction(journal: u64, acknowledged: u64) -> LaneHello {
+fn lane_hello(journal: u64, acknowledged: u64) -> LaneHello {
     LaneHello {
         lane: 0,
         journal,
@@ -341,35 +346,38 @@ fn introduction(journal: u64, acknowledged: u64) -> LaneHello {
 }
 
 #[test]
-fn a_gap_is_refused_and_changes_nothing() {
-    let mut lanes = Lanes::default();
-    let (welcomed, claim) = lanes.hello(NODE, &introduction(11, 4));
-    assert_eq!(claim, Claim::Accepted);
+fn gap_is_rejected_and_changes_nothing() {
+    let mut lanes = LaneTable::default();
+    let (welcomed, claim) = lanes.hello(NODE, &lane_hello(11, 4));
+    assert_eq!(claim, ClaimResult::Accepted);
     let mut offer = |header| lanes.offer(NODE, &welcomed, &header);
     assert!(offer(header(5, 6, 7)).is_err());
     assert_eq!(
         offer(header(3, 4, 9)),
-        Ok(Verdict::Accept { skip_through: 4 })
+        Ok(BatchDecision::Accept { skip_through: 4 })
     );
-    assert_eq!(offer(header(3, 4, 9)), Ok(Verdict::Duplicate { taken: 4 }));
+    assert_eq!(
+        offer(header(3, 4, 9)),
+        Ok(BatchDecision::Duplicate { taken: 4 })
+    );
 }
 
 #[test]
-fn claim_of_a_stranger_changes_no_lane() {
-    let mut lanes = Lanes::default();
-    let huge = introduction(11, 1 << 61);
-    // Before the lane is known, and after.
-    lanes.hello(NODE, &huge);
+fn claim_of_unknown_edge_changes_no_lane() {
+    let mut lanes = LaneTable::default();
+    let false_claim = lane_hello(11, 1 << 61);
+    // First for an unknown lane, then for a known one.
+    lanes.hello(NODE, &false_claim);
     assert!(lanes.is_empty());
-    let (welcomed, _) = lanes.hello(NODE, &introduction(11, 0));
+    let (welcomed, _) = lanes.hello(NODE, &lane_hello(11, 0));
     assert_eq!((welcomed.received, welcomed.taken), (0, 0));
     let offered = lanes.offer(NODE, &welcomed, &header(0, 1, 3));
-    assert_eq!(offered, Ok(Verdict::Accept { skip_through: 0 }));
-    let (answer, claim) = lanes.hello(NODE, &huge);
-    assert_eq!(claim, Claim::Ignored);
-    assert_eq!((answer.received, answer.taken), (3, 0));
+    assert_eq!(offered, Ok(BatchDecision::Accept { skip_through: 0 }));
+    let (response, claim) = lanes.hello(NODE, &false_claim);
+    assert_eq!(claim, ClaimResult::Ignored);
+    assert_eq!((response.received, response.taken), (3, 0));
     let offered = lanes.offer(NODE, &welcomed, &header(3, 4, 5));
-    assert_eq!(offered, Ok(Verdict::Accept { skip_through: 3 }));
+    assert_eq!(offered, Ok(BatchDecision::Accept { skip_through: 3 }));
 }
 
 #[test]
@@ -379,9 +387,9 @@ fn lanes_are_bounded_per_node_and_in_total() {
         lanes_per_node: 2,
         forget_after_days: 1,
     };
-    let mut lanes = Lanes::new(bounds, 0);
+    let mut lanes = LaneTable::new(bounds, 0);
     let mut accept = |node, journal| {
-        let (welcomed, _) = lanes.hello(node, &introduction(journal, 0));
+        let (welcomed, _) = lanes.hello(node, &lane_hello(journal, 0));
         let header = BatchHeader {
             journal,
             ..header(0, 1, 1)
@@ -392,17 +400,17 @@ fn lanes_are_bounded_per_node_and_in_total() {
     assert_eq!(accept(1, 3), Err(TooManyLanes { node: 1 }.into()));
     assert!(accept(2, 1).is_ok());
     assert_eq!(accept(3, 1), Err(TooManyLanes { node: 3 }.into()));
-    assert_eq!(lanes.check_room(1, &[introduction(1, 0)]), Ok(()));
-    assert!(lanes.check_room(1, &[introduction(9, 0)]).is_err());
-    // Of the same node a complete lane gives way.
+    assert_eq!(lanes.check_capacity(1, &[lane_hello(1, 0)]), Ok(()));
+    assert!(lanes.check_capacity(1, &[lane_hello(9, 0)]).is_err());
+    // A complete lane of the same node is removed.
     let key = |journal| LaneKey {
         node: 1,
         lane: 0,
         journal,
     };
     lanes.take(key(2), 1);
-    assert_eq!(lanes.check_room(1, &[introduction(9, 0)]), Ok(()));
-    let (welcomed, _) = lanes.hello(1, &introduction(9, 0));
+    assert_eq!(lanes.check_capacity(1, &[lane_hello(9, 0)]), Ok(()));
+    let (welcomed, _) = lanes.hello(1, &lane_hello(9, 0));
     let header = BatchHeader {
         journal: 9,
         ..header(0, 1, 1)
@@ -412,12 +420,12 @@ fn lanes_are_bounded_per_node_and_in_total() {
 }
 
 #[test]
-fn complete_idle_lanes_are_forgotten_day_by_day() {
+fn complete_idle_lanes_expire_by_observed_days() {
     let bounds = LaneBounds {
         forget_after_days: 2,
         ..LaneBounds::default()
     };
-    let mut lanes = Lanes::new(bounds, 0);
+    let mut lanes = LaneTable::new(bounds, 0);
     let key = |journal| LaneKey {
         node: NODE,
         lane: 0,
@@ -428,23 +436,23 @@ fn complete_idle_lanes_are_forgotten_day_by_day() {
     }
     lanes.recover(key(3), 6);
     assert_eq!(lanes.observe_day(20_000), 0);
-    // A clock that steps by years ages lanes by one day, and a day is counted once.
+    // A clock step of years ages lanes by one day, and each day counts once.
     assert_eq!(lanes.observe_day(30_000), 0);
     assert_eq!(lanes.observe_day(30_000), 0);
     // The checkpoint keeps the count over a restart.
-    let mut after = Lanes::new(bounds, lanes.day());
-    lanes.remembered().for_each(|lane| after.restore(&lane));
+    let mut after = LaneTable::new(bounds, lanes.day());
+    lanes.checkpoints().for_each(|lane| after.restore(&lane));
     after.recover(key(3), 6);
     assert_eq!(after.observe_day(30_001), 0);
-    after.hello(NODE, &introduction(2, 0));
+    after.hello(NODE, &lane_hello(2, 0));
     assert_eq!(after.observe_day(30_002), 1);
     let known = |journal| after.state(key(journal)).is_some();
     assert!(!known(1) && known(2) && known(3), "incomplete or in use");
 }
 
 #[test]
-fn disputes_name_other_writers_and_restored_aggregators() {
-    let sender = fresh_sender([50, 0]);
+fn disputes_distinguish_other_writer_and_restored_aggregator() {
+    let sender = new_sender([50, 0]);
     let kind = |received| {
         let state = |lane, journal, received| LaneState {
             lane,
@@ -458,12 +466,12 @@ fn disputes_name_other_writers_and_restored_aggregators() {
                 lanes,
                 ..Welcome::default()
             },
-            |_, _| Held {
-                given_out: 100,
+            |_, _| HeldSequences {
+                highest_assigned: 100,
                 last: 80,
             },
         );
-        disputes.expect("sound").first().map(|dispute| dispute.kind)
+        disputes.expect("valid").first().map(|dispute| dispute.kind)
     };
     assert_eq!(kind(49), Some(DisputeKind::AggregatorRestored));
     assert_eq!(kind(50), None);
@@ -474,8 +482,8 @@ fn disputes_name_other_writers_and_restored_aggregators() {
 }
 
 #[test]
-fn an_acknowledgement_of_what_was_never_sent_is_refused() {
-    let mut sender = fresh_sender([0; 2]);
+fn ack_of_unsent_events_is_rejected() {
+    let mut sender = new_sender([0; 2]);
     let state = |lane, journal, received| LaneState {
         lane,
         journal,
@@ -487,7 +495,7 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
             lanes: vec![state(0, 11, 0), state(1, 12, 0)],
             ..Welcome::default()
         })
-        .expect("sound");
+        .expect("valid");
     sender
         .push(Batch {
             header: header(0, 1, 3),
@@ -500,7 +508,7 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
             journal: 11,
             taken: 3
         }),
-        Err(UnsoundAck::NeverSent {
+        Err(ProtocolViolation::NeverSent {
             lane: 0,
             taken: 3,
             sent: 0
@@ -521,19 +529,19 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
 }
 
 #[test]
-fn a_welcome_without_a_lane_is_refused() {
-    let mut sender = fresh_sender([0; 2]);
-    let answer = sender.welcome(&Welcome {
+fn welcome_without_a_lane_is_rejected() {
+    let mut sender = new_sender([0; 2]);
+    let response = sender.welcome(&Welcome {
         lanes: Vec::new(),
         ..Welcome::default()
     });
-    assert_eq!(answer, Err(UnsoundAck::MissingLane(0)));
+    assert_eq!(response, Err(ProtocolViolation::MissingLane(0)));
     assert!(sender.next_batch().is_none());
 }
 
 #[test]
-fn batches_that_would_leave_a_hole_are_not_taken() {
-    let mut sender = fresh_sender([4, 0]);
+fn batches_with_a_gap_are_rejected() {
+    let mut sender = new_sender([4, 0]);
     let batch = |header| Batch {
         header,
         payload: vec![0].into(),

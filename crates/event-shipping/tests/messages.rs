@@ -1,13 +1,14 @@
-//! Messages, framing and sealing, with what a hostile or broken peer may send.
+//! Messages, framing and sealing, including input from hostile or broken peers.
 
 use event_shipping::{
-    Ack, Batch, BatchHeader, EdgeMessage, Hello, LaneHello, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE,
-    MAX_LANES, MAX_RAW_BYTES, Message, OpenError, PROTOCOL, ReadError, Refuse, RefuseCode,
-    SEQUENCE_LIMIT, SealError, Sealer, Span, ToEdge, WireError, open, read_message, write_message,
+    Ack, AggregatorMessage, Batch, BatchHeader, BatchSpan, EdgeMessage, Hello, LaneHello,
+    MAX_BATCH_MESSAGE_BYTES, MAX_CONTROL_MESSAGE_BYTES, MAX_LANES, MAX_RAW_BYTES, Message,
+    OpenError, PROTOCOL_VERSION, ReadError, Refuse, RefuseCode, SEQUENCE_LIMIT, SealError, Sealer,
+    WireError, open, read_message, write_message,
 };
 use proptest::prelude::*;
 
-const SPAN: Span = Span {
+const SPAN: BatchSpan = BatchSpan {
     lane: 1,
     journal: 2,
     format_version: 1,
@@ -42,42 +43,42 @@ fn read<M: Message>(bytes: &[u8], limit: usize) -> Result<Option<M>, ReadError> 
     runtime.block_on(async { read_message(&mut &bytes[..], limit).await })
 }
 
-fn opened(header: &BatchHeader, payload: &[u8]) -> Result<Vec<u8>, OpenError> {
-    // What is left of another batch must not show.
+fn open_to_vec(header: &BatchHeader, payload: &[u8]) -> Result<Vec<u8>, OpenError> {
+    // The remains of another batch must not appear in the result.
     let mut raw = vec![1; 10];
     open(header, payload, &mut raw).map(|()| raw)
 }
 
 proptest! {
     #[test]
-    fn sealed_batches_travel_and_open(raw in prop::collection::vec(any::<u8>(), 1..5_000)) {
+    fn sealed_batch_survives_encoding_and_opens(raw in prop::collection::vec(any::<u8>(), 1..5_000)) {
         let message = EdgeMessage::Batch(seal(&raw));
         let frame = message.to_frame().expect("within limits");
-        let back: EdgeMessage = read(&frame, MAX_BATCH_MESSAGE).expect("sound").expect("one");
+        let back: EdgeMessage = read(&frame, MAX_BATCH_MESSAGE_BYTES).expect("sound").expect("one");
         prop_assert_eq!(&back, &message);
         let EdgeMessage::Batch(batch) = back else { unreachable!("a batch was sent") };
-        prop_assert_eq!(opened(&batch.header, &batch.payload).expect("opens"), raw);
+        prop_assert_eq!(open_to_vec(&batch.header, &batch.payload).expect("opens"), raw);
     }
 
     #[test]
-    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_never_panic_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = EdgeMessage::from_body(&bytes);
-        let _ = ToEdge::from_body(&bytes);
-        let _ = read::<EdgeMessage>(&bytes, MAX_CONTROL_MESSAGE);
+        let _ = AggregatorMessage::from_body(&bytes);
+        let _ = read::<EdgeMessage>(&bytes, MAX_CONTROL_MESSAGE_BYTES);
     }
 
     #[test]
-    fn a_flipped_bit_of_the_payload_shows(at in 0..100_usize, bit in 0..8_u8) {
+    fn flipped_payload_bit_fails_the_checksum(at in 0..100_usize, bit in 0..8_u8) {
         let batch = seal(&noise(300));
         let mut payload = batch.payload.to_vec();
         payload[at] ^= 1 << bit;
-        let seen = matches!(opened(&batch.header, &payload), Err(OpenError::Checksum { .. }));
+        let seen = matches!(open_to_vec(&batch.header, &payload), Err(OpenError::Checksum { .. }));
         prop_assert!(seen);
     }
 }
 
 #[test]
-fn sealing_is_byte_for_byte_the_same() {
+fn sealing_is_deterministic() {
     let mut sealer = Sealer::new().expect("a compressor");
     let raw = noise(10_000);
     let first = sealer.seal(&SPAN, &raw, 1).expect("seals");
@@ -86,12 +87,12 @@ fn sealing_is_byte_for_byte_the_same() {
 }
 
 #[test]
-fn the_longest_batch_of_noise_fits_a_message() {
+fn longest_incompressible_batch_fits_a_message() {
     let raw = noise(MAX_RAW_BYTES);
     let message = EdgeMessage::Batch(seal(&raw));
     let frame = message.to_frame().expect("fits");
     assert_eq!(
-        read::<EdgeMessage>(&frame, MAX_BATCH_MESSAGE).expect("sound"),
+        read::<EdgeMessage>(&frame, MAX_BATCH_MESSAGE_BYTES).expect("sound"),
         Some(message)
     );
     let mut sealer = Sealer::new().expect("a compressor");
@@ -100,14 +101,14 @@ fn the_longest_batch_of_noise_fits_a_message() {
 }
 
 #[test]
-fn a_bomb_does_not_grow_above_what_the_header_says() {
+fn decompression_never_exceeds_the_header_length() {
     let batch = seal(&vec![0; MAX_RAW_BYTES]);
     let header = BatchHeader {
         raw_bytes: 1_000,
         ..batch.header
     };
     assert!(matches!(
-        opened(&header, &batch.payload),
+        open_to_vec(&header, &batch.payload),
         Err(OpenError::Decompress(_))
     ));
     let header = BatchHeader {
@@ -115,7 +116,7 @@ fn a_bomb_does_not_grow_above_what_the_header_says() {
         ..batch.header
     };
     assert!(matches!(
-        opened(&header, &batch.payload),
+        open_to_vec(&header, &batch.payload),
         Err(OpenError::Header(_))
     ));
     let shorter = seal(&[0; 10]);
@@ -124,13 +125,13 @@ fn a_bomb_does_not_grow_above_what_the_header_says() {
         ..shorter.header
     };
     assert!(matches!(
-        opened(&header, &shorter.payload),
+        open_to_vec(&header, &shorter.payload),
         Err(OpenError::Length { .. })
     ));
 }
 
 #[test]
-fn headers_that_contradict_themselves_are_refused() {
+fn contradictory_headers_are_rejected() {
     let sound = seal(b"frames").header;
     assert!(sound.validate().is_ok());
     for header in [
@@ -148,33 +149,33 @@ fn headers_that_contradict_themselves_are_refused() {
 }
 
 #[test]
-fn the_length_in_front_is_checked_before_anything_is_read() {
+fn length_is_checked_before_the_body_is_read() {
     let frame = u32::MAX.to_le_bytes();
-    let refused = read::<EdgeMessage>(&frame, MAX_BATCH_MESSAGE);
+    let rejected = read::<EdgeMessage>(&frame, MAX_BATCH_MESSAGE_BYTES);
     assert!(matches!(
-        refused,
+        rejected,
         Err(ReadError::Wire(WireError::TooLong { .. }))
     ));
 }
 
 #[test]
-fn truncated_messages_are_not_the_end_of_the_stream() {
+fn truncated_message_is_an_error() {
     let frame = EdgeMessage::Batch(seal(b"frames"))
         .to_frame()
         .expect("fits");
     assert!(matches!(
-        read::<EdgeMessage>(&[], MAX_BATCH_MESSAGE),
+        read::<EdgeMessage>(&[], MAX_BATCH_MESSAGE_BYTES),
         Ok(None)
     ));
     for length in 1..frame.len() {
-        let cut = read::<EdgeMessage>(&frame[..length], MAX_BATCH_MESSAGE);
+        let cut = read::<EdgeMessage>(&frame[..length], MAX_BATCH_MESSAGE_BYTES);
         assert!(matches!(cut, Err(ReadError::Io(_))), "{length} bytes");
     }
 }
 
 #[test]
-fn bytes_after_a_message_are_refused() {
-    let frame = ToEdge::Ack(Ack {
+fn trailing_bytes_are_rejected() {
+    let frame = AggregatorMessage::Ack(Ack {
         lane: 1,
         journal: 2,
         taken: 3,
@@ -183,7 +184,10 @@ fn bytes_after_a_message_are_refused() {
     .expect("fits");
     let mut body = frame[4..].to_vec();
     body.push(0);
-    assert_eq!(ToEdge::from_body(&body), Err(WireError::TrailingBytes(1)));
+    assert_eq!(
+        AggregatorMessage::from_body(&body),
+        Err(WireError::TrailingBytes(1))
+    );
 }
 
 #[test]
@@ -199,7 +203,7 @@ fn control_messages_keep_their_own_limit() {
             lanes
         ];
         EdgeMessage::Hello(Hello {
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_VERSION,
             node: 1,
             software,
             lanes,
@@ -208,12 +212,12 @@ fn control_messages_keep_their_own_limit() {
     assert!(hello(MAX_LANES, String::new()).to_frame().is_ok());
     let lanes = hello(MAX_LANES + 1, String::new()).to_frame();
     assert_eq!(lanes, Err(WireError::TooManyLanes(MAX_LANES + 1)));
-    let long = "x".repeat(MAX_CONTROL_MESSAGE);
+    let long = "x".repeat(MAX_CONTROL_MESSAGE_BYTES);
     assert!(matches!(
         hello(1, long.clone()).to_frame(),
         Err(WireError::TooLong { .. })
     ));
-    // The same, said by a peer that does not look at its own limits.
+    // The same message from a peer that ignores its limits.
     let body = [&[0, 1, 1][..], &[0x80, 0x80, 0x04], long.as_bytes(), &[0]].concat();
     assert!(matches!(
         EdgeMessage::from_body(&body),
@@ -222,7 +226,7 @@ fn control_messages_keep_their_own_limit() {
 }
 
 #[test]
-fn sequences_that_no_journal_reaches_are_refused() {
+fn impossible_sequences_are_rejected() {
     assert_eq!(SEQUENCE_LIMIT, event_journal::SEQ_LIMIT);
     let hello = |acknowledged, released| {
         let lanes = vec![LaneHello {
@@ -232,7 +236,7 @@ fn sequences_that_no_journal_reaches_are_refused() {
             released,
         }];
         EdgeMessage::Hello(Hello {
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_VERSION,
             node: 1,
             software: String::new(),
             lanes,
@@ -240,25 +244,25 @@ fn sequences_that_no_journal_reaches_are_refused() {
     };
     assert!(hello(9, 9).to_frame().is_ok());
     for (acknowledged, released) in [(SEQUENCE_LIMIT, 0), (u64::MAX, u64::MAX), (9, 10)] {
-        let refused = hello(acknowledged, released).to_frame();
+        let rejected = hello(acknowledged, released).to_frame();
         assert!(
-            matches!(refused, Err(WireError::Sequences { .. })),
-            "{refused:?}"
+            matches!(rejected, Err(WireError::Sequences { .. })),
+            "{rejected:?}"
         );
     }
 }
 
 #[test]
-fn messages_follow_one_another_on_a_stream() {
+fn consecutive_messages_are_read_from_a_stream() {
     let messages = [
-        ToEdge::Ack(Ack {
+        AggregatorMessage::Ack(Ack {
             lane: 1,
             journal: 2,
             taken: 3,
         }),
-        ToEdge::Refuse(Refuse {
+        AggregatorMessage::Refuse(Refuse {
             code: RefuseCode::Gap.number(),
-            message: "start again".into(),
+            message: "reconnect".into(),
         }),
     ];
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -271,14 +275,15 @@ fn messages_follow_one_another_on_a_stream() {
         }
         let mut stream = &bytes[..];
         for message in &messages {
-            let read = read_message::<ToEdge>(&mut stream, MAX_CONTROL_MESSAGE).await;
+            let read =
+                read_message::<AggregatorMessage>(&mut stream, MAX_CONTROL_MESSAGE_BYTES).await;
             assert_eq!(read.expect("sound").as_ref(), Some(message));
         }
     });
 }
 
 #[test]
-fn reasons_keep_their_numbers() {
+fn refuse_codes_keep_their_numbers() {
     for code in RefuseCode::ALL {
         assert_eq!(RefuseCode::from_number(code.number()), Some(*code));
     }

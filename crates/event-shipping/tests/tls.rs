@@ -1,9 +1,10 @@
-//! Certificates on disk and real QUIC: only members of the same authority talk to each other.
+//! Certificates on disk and real QUIC: only members of the same authority can connect.
 
 use event_shipping::tls::{
-    self, Authority, Certificate, Distrust, Files, Role, SERVER_NAME, Subject, TlsError,
+    self, Authority, Certificate, CertificateRejection, IdentityFiles, Role, SERVER_NAME, Subject,
+    TlsError,
 };
-use event_shipping::{Ack, ToEdge, read_message, write_message};
+use event_shipping::{Ack, AggregatorMessage, read_message, write_message};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ServerConfig};
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// The node of the edges here.
+/// The node of the edges in these tests.
 const NODE: u16 = 7;
 
 fn edge() -> Subject {
@@ -34,14 +35,17 @@ fn local() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// Connects, waits until the server has checked the client's certificate too, and returns it.
-async fn meet(server: ServerConfig, client: ClientConfig) -> Result<Certificate, ConnectionError> {
+/// Connects, waits until the server has checked the client's certificate, and returns that.
+async fn connect(
+    server: ServerConfig,
+    client: ClientConfig,
+) -> Result<Certificate, ConnectionError> {
     let listening = Endpoint::server(server, local()).expect("a socket");
     let address = listening.local_addr().expect("bound");
     let serving = tokio::spawn(async move {
         let connection = listening.accept().await.expect("an attempt").await?;
         let (mut send, mut receive) = connection.accept_bi().await?;
-        let message = read_message::<ToEdge>(&mut receive, 1_000)
+        let message = read_message::<AggregatorMessage>(&mut receive, 1_000)
             .await
             .expect("a message");
         write_message(&mut send, &message.expect("one"))
@@ -58,19 +62,19 @@ async fn meet(server: ServerConfig, client: ClientConfig) -> Result<Certificate,
         .connect(address, SERVER_NAME)
         .expect("valid")
         .await?;
-    let asked = ToEdge::Ack(Ack {
+    let request = AggregatorMessage::Ack(Ack {
         lane: 1,
         journal: 2,
         taken: 3,
     });
-    let answer = async {
+    let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await?;
-        write_message(&mut send, &asked).await.ok();
-        Ok::<_, ConnectionError>(read_message::<ToEdge>(&mut receive, 1_000).await)
+        write_message(&mut send, &request).await.ok();
+        Ok::<_, ConnectionError>(read_message::<AggregatorMessage>(&mut receive, 1_000).await)
     };
-    match answer.await? {
-        Ok(answer) => assert_eq!(answer, Some(asked)),
-        Err(_) => return Err(connection.close_reason().expect("the server refused")),
+    match exchange.await? {
+        Ok(response) => assert_eq!(response, Some(request)),
+        Err(_) => return Err(connection.close_reason().expect("the server rejected it")),
     }
     connection.close(0_u8.into(), b"");
     tokio::time::timeout(Duration::from_secs(5), serving)
@@ -80,53 +84,53 @@ async fn meet(server: ServerConfig, client: ClientConfig) -> Result<Certificate,
 }
 
 #[tokio::test]
-async fn members_of_one_authority_talk() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("tls");
-    let certificate = meet(server(&dir), client(&dir))
+async fn members_of_one_authority_connect() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path().join("tls");
+    let certificate = connect(server(&dir), client(&dir))
         .await
-        .expect("they know each other");
+        .expect("connected");
     assert_eq!(certificate.nodes(), [NODE]);
     let own = tls::load_or_create(&dir.join("edge"), &edge()).expect("certificates");
     assert_eq!(&certificate, own.certificate());
 }
 
 #[tokio::test]
-async fn a_stranger_is_refused_by_either_side() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
-    // The client refuses a server that its authority did not sign.
-    assert!(meet(server(&theirs), client(&ours)).await.is_err());
-    // The server refuses a client that its authority did not sign, though the client trusts it.
+async fn foreign_authority_is_rejected_by_either_side() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (ours, theirs) = (root.path().join("ours"), root.path().join("theirs"));
+    // The client rejects a server of another authority.
+    assert!(connect(server(&theirs), client(&ours)).await.is_err());
+    // The server rejects a client of another authority, although the client trusts the server.
     client(&theirs);
     let authority = (ours.join("authority/ca.pem"), theirs.join("edge/ca.pem"));
     std::fs::copy(authority.0, authority.1).expect("copied");
-    let refused = meet(server(&ours), client(&theirs))
+    let rejected = connect(server(&ours), client(&theirs))
         .await
-        .expect_err("a stranger");
+        .expect_err("a foreign certificate");
     assert!(
-        matches!(refused, ConnectionError::ConnectionClosed(_)),
-        "{refused}"
+        matches!(rejected, ConnectionError::ConnectionClosed(_)),
+        "{rejected}"
     );
 }
 
 #[tokio::test]
-async fn an_edge_can_not_pose_as_an_aggregator() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("tls");
+async fn edge_certificate_is_rejected_as_aggregator() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path().join("tls");
     let client = client(&dir);
     server(&dir);
     for kind in ["pem", "key"] {
         let to = dir.join(format!("aggregator/aggregator.{kind}"));
         std::fs::copy(dir.join(format!("edge/edge.{kind}")), to).expect("copied");
     }
-    assert!(meet(server(&dir), client).await.is_err());
+    assert!(connect(server(&dir), client).await.is_err());
 }
 
 #[test]
-fn processes_that_start_at_once_agree() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path();
+fn concurrent_starts_create_one_authority() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path();
     let authorities: BTreeSet<Vec<u8>> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..8_u16)
             .map(|number| {
@@ -139,7 +143,7 @@ fn processes_that_start_at_once_agree() {
                     };
                     let own = dir.join(name);
                     tls::load_or_create(&own, &subject).expect("certificates");
-                    std::fs::read(own.join("ca.pem")).expect("made")
+                    std::fs::read(own.join("ca.pem")).expect("created")
                 })
             })
             .collect();
@@ -167,14 +171,14 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 fn mode(path: &Path) -> u32 {
-    let metadata = std::fs::metadata(path).expect("made");
+    let metadata = std::fs::metadata(path).expect("created");
     metadata.permissions().mode() & 0o777
 }
 
 #[test]
 fn edge_directory_lacks_authority_key_and_is_private() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path();
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path();
     tls::load_or_create(&dir.join("edge"), &edge()).expect("certificates");
     tls::load_or_create(&dir.join("aggregator"), &Subject::Aggregator).expect("certificates");
     assert_eq!(names(&dir.join("edge")), ["ca.pem", "edge.key", "edge.pem"]);
@@ -192,68 +196,77 @@ fn edge_directory_lacks_authority_key_and_is_private() {
 }
 
 #[test]
-fn exposed_keys_are_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path();
+fn keys_readable_by_others_are_rejected() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path();
     client(dir);
     for key in ["edge/edge.key", "authority/ca.key"] {
         let open = std::fs::Permissions::from_mode(0o640);
         std::fs::set_permissions(dir.join(key), open).expect("settable");
     }
-    let refused = tls::load_or_create(&dir.join("edge"), &edge()).expect_err("readable by a group");
-    assert!(refused.to_string().contains("chmod 600"), "{refused}");
-    let refused = Authority::open(&dir.join("authority")).expect_err("readable by a group");
-    assert!(matches!(refused, TlsError::Key(_)), "{refused}");
+    let rejected =
+        tls::load_or_create(&dir.join("edge"), &edge()).expect_err("readable by a group");
+    assert!(rejected.to_string().contains("chmod 600"), "{rejected}");
+    let rejected = Authority::open(&dir.join("authority")).expect_err("readable by a group");
+    assert!(matches!(rejected, TlsError::Key(_)), "{rejected}");
 }
 
 #[test]
-fn a_folder_of_something_else_is_left_alone() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("tls");
-    std::fs::create_dir(&dir).expect("made");
+fn directory_with_other_files_is_left_unchanged() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path().join("tls");
+    std::fs::create_dir(&dir).expect("created");
     std::fs::write(dir.join("letter.txt"), "dear").expect("written");
-    let refused = tls::load_or_create(&dir, &edge());
-    assert!(matches!(refused, Err(TlsError::Foreign(_))), "{refused:?}");
+    let rejected = tls::load_or_create(&dir, &edge());
+    assert!(
+        matches!(rejected, Err(TlsError::Foreign(_))),
+        "{rejected:?}"
+    );
     assert_eq!(names(&dir), ["letter.txt"]);
 }
 
 #[test]
-fn a_key_without_its_certificate_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("edge");
+fn invalid_certificate_file_is_named() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path().join("edge");
     tls::load_or_create(&dir, &edge()).expect("certificates");
     std::fs::write(dir.join("edge.pem"), "not PEM").expect("written");
-    let refused = tls::load_or_create(&dir, &edge()).expect_err("no certificate");
-    assert!(refused.to_string().contains("edge.pem"), "{refused}");
+    let rejected = tls::load_or_create(&dir, &edge()).expect_err("no certificate");
+    assert!(rejected.to_string().contains("edge.pem"), "{rejected}");
 }
 
 #[test]
-fn certificate_of_another_node_or_expired_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let identity = tls::load_or_create(&folder.path().join("edge"), &edge()).expect("certificates");
+fn wrong_node_or_expired_certificate_is_rejected() {
+    let root = tempfile::tempdir().expect("a directory");
+    let identity = tls::load_or_create(&root.path().join("edge"), &edge()).expect("certificates");
     identity.require_node(NODE).expect("its own");
     identity.require_unexpired().expect("new");
-    let refused = identity.require_node(NODE + 1).expect_err("another's");
-    assert!(refused.to_string().contains("--node 8"), "{refused}");
+    let rejected = identity
+        .require_node(NODE + 1)
+        .expect_err("of another node");
+    assert!(rejected.to_string().contains("--node 8"), "{rejected}");
 
-    let authority = Authority::open(&folder.path().join("authority")).expect("made");
-    let dir = folder.path().join("expired");
+    let authority = Authority::open(&root.path().join("authority")).expect("created");
+    let dir = root.path().join("expired");
     authority.issue(&edge(), 0, &dir).expect("issued");
-    let expired = tls::load(&Files::of(&dir, Role::Edge)).expect("readable");
+    let expired = tls::load(&IdentityFiles::of(&dir, Role::Edge)).expect("readable");
     // It is valid to the end of this second.
     std::thread::sleep(Duration::from_millis(1_100));
-    let refused = expired.require_unexpired().expect_err("expired");
-    assert!(matches!(refused, TlsError::Expired(_)), "{refused}");
+    let rejected = expired.require_unexpired().expect_err("expired");
+    assert!(matches!(rejected, TlsError::Expired(_)), "{rejected}");
     let trust = identity.trust().expect("usable");
     trust.check(identity.certificate()).expect("valid");
-    let refused = trust.check(expired.certificate()).expect_err("expired");
-    assert!(matches!(refused, Distrust::Invalid(_)), "{refused}");
+    let rejected = trust.check(expired.certificate()).expect_err("expired");
+    assert!(
+        matches!(rejected, CertificateRejection::Invalid(_)),
+        "{rejected}"
+    );
 }
 
 #[test]
-fn revocation_list_is_read_with_comments_and_bad_lines_named() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("edge");
+fn revocation_list_allows_comments_and_names_bad_lines() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path().join("edge");
     let identity = tls::load_or_create(&dir, &edge()).expect("certificates");
     let fingerprint = identity.certificate().fingerprint();
     let list = format!("# stolen on Monday\n\n{fingerprint}   # edge 7\n");
@@ -261,19 +274,25 @@ fn revocation_list_is_read_with_comments_and_bad_lines_named() {
     let revoking = tls::load_or_create(&dir, &edge()).expect("certificates");
     assert!(revoking.revoked().contains(identity.certificate()));
     let trust = revoking.trust().expect("usable");
-    assert_eq!(trust.check(identity.certificate()), Err(Distrust::Revoked));
+    assert_eq!(
+        trust.check(identity.certificate()),
+        Err(CertificateRejection::Revoked)
+    );
     std::fs::write(dir.join("revoked.txt"), format!("{list}nonsense\n")).expect("written");
-    let refused = tls::load_or_create(&dir, &edge()).expect_err("nonsense");
-    assert!(refused.to_string().contains("revoked.txt:4: "), "{refused}");
+    let rejected = tls::load_or_create(&dir, &edge()).expect_err("nonsense");
+    assert!(
+        rejected.to_string().contains("revoked.txt:4: "),
+        "{rejected}"
+    );
 }
 
 #[tokio::test]
 async fn dns_name_of_a_foreign_ca_names_the_node() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = server(folder.path());
+    let root = tempfile::tempdir().expect("a directory");
+    let server = server(root.path());
     let read = |name: &str| {
-        let path = folder.path().join("authority").join(name);
-        std::fs::read_to_string(path).expect("made")
+        let path = root.path().join("authority").join(name);
+        std::fs::read_to_string(path).expect("created")
     };
     let key = KeyPair::from_pem(&read("ca.key")).expect("a key");
     let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), key).expect("an authority");
@@ -281,18 +300,20 @@ async fn dns_name_of_a_foreign_ca_names_the_node() {
     let params = CertificateParams::new(names).expect("DNS names");
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, &issuer).expect("signed");
-    client(folder.path());
-    let dir = folder.path().join("edge");
+    client(root.path());
+    let dir = root.path().join("edge");
     std::fs::write(dir.join("edge.pem"), certificate.pem()).expect("written");
     std::fs::write(dir.join("edge.key"), key.serialize_pem()).expect("written");
-    let seen = meet(server, client(folder.path())).await.expect("a member");
+    let seen = connect(server, client(root.path()))
+        .await
+        .expect("a member");
     assert_eq!(seen.nodes(), [7]);
 }
 
-const GREETING: &[u8] = b"hello";
+const PAYLOAD: &[u8] = b"hello";
 
-/// A server that returns a greeting and dies without a word: its runtime, and the socket with it, is gone.
-fn killed_server(dir: &Path, address: SocketAddr) -> (SocketAddr, tokio::runtime::Runtime) {
+/// A server that returns the payload; shutting down its runtime closes the socket without a message.
+fn start_killable_server(dir: &Path, address: SocketAddr) -> (SocketAddr, tokio::runtime::Runtime) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -309,40 +330,40 @@ fn killed_server(dir: &Path, address: SocketAddr) -> (SocketAddr, tokio::runtime
             .expect("an attempt")
             .await
             .expect("a member");
-        let (mut answer, mut question) = connection.accept_bi().await.expect("a stream");
-        let mut heard = [0; GREETING.len()];
-        question.read_exact(&mut heard).await.expect("greeted");
-        answer.write_all(&heard).await.expect("taken");
+        let (mut send, mut receive) = connection.accept_bi().await.expect("a stream");
+        let mut received = [0; PAYLOAD.len()];
+        receive.read_exact(&mut received).await.expect("received");
+        send.write_all(&received).await.expect("sent");
         connection.closed().await;
     });
     (address, runtime)
 }
 
 #[test]
-fn a_killed_aggregator_that_is_back_says_so_at_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("tls");
-    let (address, first) = killed_server(&dir, local());
+fn restarted_aggregator_resets_old_connections_at_once() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path().join("tls");
+    let (address, first) = start_killable_server(&dir, local());
     let edge = tokio::runtime::Runtime::new().expect("a runtime");
     let connection = edge.block_on(async {
         let mut endpoint = Endpoint::client(local()).expect("a socket");
         endpoint.set_default_client_config(client(&dir));
         let connecting = endpoint.connect(address, SERVER_NAME).expect("valid");
         let connection = connecting.await.expect("connected");
-        // The server answers once it has confirmed the handshake. Until then the client repeats its
-        // end of it, and nobody resets that.
-        let (mut question, mut answer) = connection.open_bi().await.expect("a stream");
-        question.write_all(GREETING).await.expect("taken");
-        let mut heard = [0; GREETING.len()];
-        answer.read_exact(&mut heard).await.expect("greeted");
+        // The server responds after it has confirmed the handshake. Until then the client repeats its
+        // last handshake packet, which is not reset.
+        let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
+        send.write_all(PAYLOAD).await.expect("sent");
+        let mut received = [0; PAYLOAD.len()];
+        receive.read_exact(&mut received).await.expect("received");
         connection
     });
     first.shutdown_timeout(Duration::from_secs(5));
-    let (_, _second) = killed_server(&dir, address);
-    let why = edge.block_on(async {
+    let (_, _second) = start_killable_server(&dir, address);
+    let reason = edge.block_on(async {
         let closed = tokio::time::timeout(Duration::from_secs(15), connection.closed());
         closed.await.expect("noticed")
     });
-    // Not `TimedOut`, which would come after the idle time-out.
-    assert!(matches!(why, ConnectionError::Reset), "{why}");
+    // Not `TimedOut`, which would come after the idle timeout.
+    assert!(matches!(reason, ConnectionError::Reset), "{reason}");
 }

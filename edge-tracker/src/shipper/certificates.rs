@@ -3,7 +3,7 @@
 
 use crate::metrics::Metrics;
 use daemon::files::WatchedFiles;
-use event_shipping::tls::{self, Files, Identity, RevocationList, Role, Subject, TlsError};
+use event_shipping::tls::{self, Identity, IdentityFiles, RevocationList, Role, Subject, TlsError};
 use quinn::ClientConfig;
 use std::path::Path;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct Credentials {
 /// The files of certificates, and the credentials made of them.
 #[derive(Debug)]
 pub struct Certificates {
-    files: Files,
+    files: IdentityFiles,
     watched: WatchedFiles,
     node: NodeId,
     credentials: watch::Sender<Credentials>,
@@ -45,7 +45,7 @@ impl Certificates {
         metrics: Metrics,
     ) -> Result<Self, TlsError> {
         tls::open(dir, &Subject::Edge(vec![node.0]), development)?;
-        let files = Files::of(dir, Role::Edge);
+        let files = IdentityFiles::of(dir, Role::Edge);
         let watched = WatchedFiles::new(files.paths());
         let (identity, credentials) = read(&files, node)?;
         if let Err(error) = identity.require_unexpired() {
@@ -112,7 +112,7 @@ impl Certificates {
     }
 }
 
-fn read(files: &Files, node: NodeId) -> Result<(Identity, Credentials), TlsError> {
+fn read(files: &IdentityFiles, node: NodeId) -> Result<(Identity, Credentials), TlsError> {
     let identity = tls::load(files)?;
     identity.require_node(node.0)?;
     let credentials = Credentials {

@@ -1,7 +1,9 @@
 //! One connection to the aggregator, from the `Hello` to its end.
 
 use super::{Dial, FleetState, Reason, Shipper};
-use event_shipping::{EdgeMessage, MAX_CONTROL_MESSAGE, ToEdge, read_message, write_message};
+use event_shipping::{
+    AggregatorMessage, EdgeMessage, MAX_CONTROL_MESSAGE_BYTES, read_message, write_message,
+};
 use std::time::Duration;
 use storage::Storage;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -56,14 +58,16 @@ async fn greet<S: Storage, D: Dial>(
     write_message(send, &hello)
         .await
         .map_err(|error| Reason::new("write", error))?;
-    let answer = read_message::<ToEdge>(receive, MAX_CONTROL_MESSAGE);
+    let answer = read_message::<AggregatorMessage>(receive, MAX_CONTROL_MESSAGE_BYTES);
     match tokio::time::timeout(WELCOME_TIMEOUT, answer).await {
-        Ok(Ok(Some(ToEdge::Welcome(welcome)))) => {
+        Ok(Ok(Some(AggregatorMessage::Welcome(welcome)))) => {
             shipper.fleet.send_replace(Some(FleetState::of(&welcome)));
             shipper.spool.welcome(&welcome)
         }
-        Ok(Ok(Some(ToEdge::Refuse(refuse)))) => Err(Reason::refused(refuse)),
-        Ok(Ok(Some(ToEdge::Ack(_)))) => Err(Reason::new("unsound", "an Ack before the Welcome")),
+        Ok(Ok(Some(AggregatorMessage::Refuse(refuse)))) => Err(Reason::refused(refuse)),
+        Ok(Ok(Some(AggregatorMessage::Ack(_)))) => {
+            Err(Reason::new("unsound", "an Ack before the Welcome"))
+        }
         Ok(Ok(None)) => Err(Reason::new("connection", "closed before the Welcome")),
         Ok(Err(error)) => Err(Reason::new("read", error)),
         Err(_) => Err(Reason::new("welcome_timeout", "no Welcome")),
@@ -123,24 +127,27 @@ async fn ship<S: Storage, D: Dial>(
     }
 }
 
-fn take<S: Storage, D: Dial>(shipper: &mut Shipper<S, D>, answer: ToEdge) -> Result<(), Reason> {
+fn take<S: Storage, D: Dial>(
+    shipper: &mut Shipper<S, D>,
+    answer: AggregatorMessage,
+) -> Result<(), Reason> {
     match answer {
-        ToEdge::Ack(ack) => shipper
+        AggregatorMessage::Ack(ack) => shipper
             .spool
             .acknowledge(&ack)
             .map_err(|error| Reason::new("unsound", error)),
-        ToEdge::Refuse(refuse) => Err(Reason::refused(refuse)),
-        ToEdge::Welcome(_) => Err(Reason::new("unsound", "a second Welcome")),
+        AggregatorMessage::Refuse(refuse) => Err(Reason::refused(refuse)),
+        AggregatorMessage::Welcome(_) => Err(Reason::new("unsound", "a second Welcome")),
     }
 }
 
 async fn read_answers(
     mut receive: impl AsyncRead + Unpin,
-    answers: mpsc::Sender<ToEdge>,
+    answers: mpsc::Sender<AggregatorMessage>,
     failed: mpsc::Sender<Reason>,
 ) {
     let reason = loop {
-        match read_message::<ToEdge>(&mut receive, MAX_CONTROL_MESSAGE).await {
+        match read_message::<AggregatorMessage>(&mut receive, MAX_CONTROL_MESSAGE_BYTES).await {
             Ok(Some(answer)) => {
                 if answers.send(answer).await.is_err() {
                     return;

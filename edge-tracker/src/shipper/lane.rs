@@ -2,7 +2,7 @@
 //! next, and up to where everything was acknowledged. Sends nothing itself.
 
 use event_journal::{BatchBoundary, FrameRun, IdRange, LaneReader, ReadError};
-use event_shipping::{Held, SentLane, Span};
+use event_shipping::{BatchSpan, HeldSequences, SentLane};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use storage::Storage;
@@ -43,7 +43,7 @@ pub(super) struct ShippedLane<S: Storage> {
 #[derive(Debug)]
 pub(super) enum Step {
     /// The frames of a batch were read.
-    Read(Span, FrameRun),
+    Read(BatchSpan, FrameRun),
     /// Something else is to be read next.
     Again,
     /// There is nothing to read.
@@ -122,8 +122,11 @@ impl<S: Storage> ShippedLane<S> {
 
     /// What the journal holds under this id. Of the last earlier process that is known exactly; of those before
     /// it, only where the next one began.
-    pub(super) fn held(&self, journal: u64) -> Held {
-        let of = |given_out, last| Held { given_out, last };
+    pub(super) fn held(&self, journal: u64) -> HeldSequences {
+        let of = |highest_assigned, last| HeldSequences {
+            highest_assigned,
+            last,
+        };
         let Some(at) = self.ranges.iter().position(|it| it.journal == journal) else {
             return of(u64::MAX, u64::MAX);
         };
@@ -277,8 +280,8 @@ impl<S: Storage> ShippedLane<S> {
 }
 
 /// The first batch under an id follows on nothing.
-fn span(lane: u8, range: &Range, run: &FrameRun) -> Span {
-    Span {
+fn span(lane: u8, range: &Range, run: &FrameRun) -> BatchSpan {
+    BatchSpan {
         lane,
         journal: range.journal,
         format_version: run.format_version,

@@ -11,8 +11,8 @@ use crate::metrics::Metrics;
 use crate::settings::AggregatorSettings;
 use event_journal::{IdSplit, JournalIds, LaneReader, LaneStart, ReadError};
 use event_shipping::{
-    Ack, Batch, Dispute, DisputeKind, Held, Hello, IN_FLIGHT, Release, Sealer, Sender, UnsoundAck,
-    Welcome,
+    Ack, Batch, Dispute, DisputeKind, HeldSequences, Hello, IN_FLIGHT_LIMITS, ProtocolViolation,
+    Release, Sealer, Sender, Welcome,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -64,7 +64,7 @@ impl<S: Storage> Spool<S> {
             lanes: lanes.collect(),
             ids,
             shared: BTreeSet::new(),
-            sender: Sender::new(IN_FLIGHT),
+            sender: Sender::new(IN_FLIGHT_LIMITS),
             sealer: Sealer::new()?,
             progress,
             metrics,
@@ -77,7 +77,7 @@ impl<S: Storage> Spool<S> {
     }
 
     fn begin_sending(&mut self) {
-        self.sender = Sender::new(IN_FLIGHT);
+        self.sender = Sender::new(IN_FLIGHT_LIMITS);
         for lane in &self.lanes {
             for sent in lane.sent_lanes() {
                 self.sender.add_lane(sent);
@@ -94,9 +94,9 @@ impl<S: Storage> Spool<S> {
     /// Takes the answer to the `Hello`. Lanes that can't go on under their journal ids get others, and the
     /// connection must begin again.
     pub(super) fn welcome(&mut self, welcome: &Welcome) -> Result<(), Reason> {
-        let unsound = |error: UnsoundAck| Reason::new("unsound", error);
-        let everything = Held {
-            given_out: u64::MAX,
+        let unsound = |error: ProtocolViolation| Reason::new("unsound", error);
+        let everything = HeldSequences {
+            highest_assigned: u64::MAX,
             last: u64::MAX,
         };
         let held = |number, journal| {
@@ -167,7 +167,7 @@ impl<S: Storage> Spool<S> {
         Ok(true)
     }
 
-    pub(super) fn acknowledge(&mut self, ack: &Ack) -> Result<(), UnsoundAck> {
+    pub(super) fn acknowledge(&mut self, ack: &Ack) -> Result<(), ProtocolViolation> {
         if let Some(release) = self.sender.ack(ack)? {
             self.release(release);
         }
@@ -195,7 +195,7 @@ impl<S: Storage> Spool<S> {
     pub(super) fn seal_due(&mut self, now: Instant) {
         let (bytes, age) = (self.batch_bytes as u64, self.batch_age);
         for number in 0..self.lanes.len() {
-            while self.sender.has_room(self.batch_bytes)
+            while self.sender.has_capacity(self.batch_bytes)
                 && self.lanes[number].is_due(bytes, age, now)
             {
                 match self.seal_next(number) {

@@ -2,8 +2,8 @@
 
 use event_shipping::tls::{self, Subject};
 use event_shipping::{
-    EdgeMessage, LaneState, MAX_CONTROL_MESSAGE, ToEdge, VisitorSalt, Welcome, read_message,
-    write_message,
+    AggregatorMessage, EdgeMessage, LaneState, MAX_CONTROL_MESSAGE_BYTES, VisitorSalt, Welcome,
+    read_message, write_message,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -35,7 +35,9 @@ impl WelcomingAggregator {
                 tokio::spawn(async move {
                     let connection = incoming.await.ok()?;
                     let (mut send, mut receive) = connection.accept_bi().await.ok()?;
-                    let hello = read_message(&mut receive, MAX_CONTROL_MESSAGE).await.ok()?;
+                    let hello = read_message(&mut receive, MAX_CONTROL_MESSAGE_BYTES)
+                        .await
+                        .ok()?;
                     let Some(EdgeMessage::Hello(hello)) = hello else {
                         return None;
                     };
@@ -45,7 +47,7 @@ impl WelcomingAggregator {
                         received: 0,
                         taken: 0,
                     });
-                    let welcome = ToEdge::Welcome(Welcome {
+                    let welcome = AggregatorMessage::Welcome(Welcome {
                         lanes: lanes.collect(),
                         time_micros: Micros::now().0,
                         visitor_salt: salt,

@@ -3,7 +3,7 @@
 use crate::input::Input;
 use bytes::Bytes;
 use event_journal::{Frame, frames};
-use event_shipping::{Sealer, Span, open};
+use event_shipping::{BatchSpan, Sealer, open};
 use tracking_events::{
     CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, CostMicros, DecodeError, Device, Event,
     FORMAT_VERSION, Flags, Geo, KeyId, KeyRing, LaneId, Link, LinkId, MacKey, Micros, NodeId,
@@ -119,7 +119,7 @@ pub(crate) fn rows(bytes: &[u8]) {
         }
     }
     raw.truncate(raw.len().saturating_sub(cut.into()));
-    let span = Span {
+    let span = BatchSpan {
         lane: 1,
         journal: 2,
         format_version: version,

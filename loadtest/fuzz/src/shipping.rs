@@ -2,8 +2,8 @@
 
 use crate::input::Input;
 use event_shipping::{
-    Batch, BatchHeader, EdgeMessage, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, MAX_LANES,
-    MAX_RAW_BYTES, Message, Sealer, Span, ToEdge, open,
+    AggregatorMessage, Batch, BatchHeader, BatchSpan, EdgeMessage, MAX_BATCH_MESSAGE_BYTES,
+    MAX_CONTROL_MESSAGE_BYTES, MAX_LANES, MAX_RAW_BYTES, Message, Sealer, open,
 };
 use std::fmt::Debug;
 
@@ -19,14 +19,14 @@ pub(crate) fn message(bytes: &[u8]) {
             }
         }
     }
-    if let Some(ToEdge::Welcome(welcome)) = read::<ToEdge>(bytes) {
+    if let Some(AggregatorMessage::Welcome(welcome)) = read::<AggregatorMessage>(bytes) {
         assert!(welcome.lanes.len() <= MAX_LANES);
     }
 }
 
 fn read<M: Message + PartialEq + Debug>(bytes: &[u8]) -> Option<M> {
     let message = M::from_body(bytes).ok()?;
-    assert!(message.limit() <= MAX_BATCH_MESSAGE.max(MAX_CONTROL_MESSAGE));
+    assert!(message.limit() <= MAX_BATCH_MESSAGE_BYTES.max(MAX_CONTROL_MESSAGE_BYTES));
     assert!(bytes.len() <= message.limit());
     let frame = message.to_frame().expect("within its limit");
     let (length, body) = frame.split_first_chunk().expect("a length is in front");
@@ -56,7 +56,7 @@ fn bounded(header: &BatchHeader, payload: &[u8], raw: &mut Vec<u8>) -> bool {
 pub(crate) fn batch(bytes: &[u8]) {
     let mut input = Input(bytes);
     let choice = input.u8();
-    let span = Span {
+    let span = BatchSpan {
         lane: input.u8(),
         journal: input.u64(),
         format_version: input.u16(),
@@ -120,13 +120,13 @@ fn body(message: &impl Message) -> Vec<u8> {
 pub(crate) mod seeds {
     //! One message of each kind, and batches.
 
-    use super::{Batch, EdgeMessage, Sealer, Span, ToEdge, body};
+    use super::{AggregatorMessage, Batch, BatchSpan, EdgeMessage, Sealer, body};
     use event_shipping::{
-        Ack, Hello, LaneHello, LaneState, PROTOCOL, Refuse, VisitorSalt, Welcome,
+        Ack, Hello, LaneHello, LaneState, PROTOCOL_VERSION, Refuse, VisitorSalt, Welcome,
     };
 
     fn sealed() -> Batch {
-        let span = Span {
+        let span = BatchSpan {
             lane: 1,
             journal: 7,
             format_version: 1,
@@ -156,13 +156,13 @@ pub(crate) mod seeds {
         });
         vec![
             body(&EdgeMessage::Hello(Hello {
-                protocol: PROTOCOL,
+                protocol: PROTOCOL_VERSION,
                 node: 3,
                 software: "edge-tracker 0.1.0".into(),
                 lanes: lanes.into(),
             })),
             body(&EdgeMessage::Batch(sealed())),
-            body(&ToEdge::Welcome(Welcome {
+            body(&AggregatorMessage::Welcome(Welcome {
                 lanes: states.into(),
                 time_micros: 1_800_000_000_000_000,
                 visitor_salt: Some(VisitorSalt {
@@ -171,12 +171,12 @@ pub(crate) mod seeds {
                     state: [3; 32],
                 }),
             })),
-            body(&ToEdge::Ack(Ack {
+            body(&AggregatorMessage::Ack(Ack {
                 lane: 1,
                 journal: 7,
                 taken: 12,
             })),
-            body(&ToEdge::Refuse(Refuse {
+            body(&AggregatorMessage::Refuse(Refuse {
                 code: 6,
                 message: "events are missing".into(),
             })),

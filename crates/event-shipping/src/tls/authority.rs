@@ -1,9 +1,9 @@
-//! A certificate authority of our own: `ca.pem` and `ca.key` in a directory that no edge gets.
+//! A private certificate authority: `ca.pem` and `ca.key` in a directory that no edge gets.
 
 use super::certificate::node_uri;
 use super::error::file_error;
 use super::identity::MAX_KEY_BYTES;
-use super::private::{create_directory, write_certificate, write_key};
+use super::private_files::{create_directory, write_certificate, write_key};
 use super::{Certificate, Role, SERVER_NAME, Subject, TlsError};
 use daemon::files::read_private;
 use rcgen::string::Ia5String;
@@ -20,11 +20,11 @@ use tracking_events::Micros;
 use trusted_clock::EARLIEST;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
-/// How long a certificate of an edge or aggregator is valid unless asked otherwise.
-pub const CERTIFICATE_DAYS: u32 = 825;
+/// The default validity of an edge's or aggregator's certificate.
+pub const CERTIFICATE_VALIDITY_DAYS: u32 = 825;
 
-/// How long an authority's own certificate is valid unless asked otherwise.
-pub const AUTHORITY_DAYS: u32 = 3_650;
+/// The default validity of an authority's own certificate.
+pub const AUTHORITY_VALIDITY_DAYS: u32 = 3_650;
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 const DAY_SECONDS: i64 = 24 * 3_600;
@@ -32,7 +32,7 @@ const AUTHORITY_NAME: &str = "FanzFiliate authority";
 const AUTHORITY_CERTIFICATE: &str = "ca.pem";
 const AUTHORITY_KEY: &str = "ca.key";
 
-/// Issues certificates.
+/// A certificate authority that issues certificates.
 pub struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
@@ -45,7 +45,7 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Makes an authority's certificate and key in `dir`, which must not exist or be empty.
+    /// Creates an authority's certificate and key in `dir`, which must be absent or empty.
     ///
     /// # Errors
     /// When files can't be written.
@@ -68,7 +68,7 @@ impl Authority {
     /// Reads an authority's certificate and key.
     ///
     /// # Errors
-    /// When they can't be read or don't belong together.
+    /// When a file can't be read, or the key does not belong to the certificate.
     pub fn open(dir: &Path) -> Result<Self, TlsError> {
         let (path, key_path) = (dir.join(AUTHORITY_CERTIFICATE), dir.join(AUTHORITY_KEY));
         let pem_error = |path: &Path, cause: String| TlsError::Pem {
@@ -84,7 +84,10 @@ impl Authority {
         let (_, parsed) =
             X509Certificate::from_der(&der).map_err(|cause| pem_error(&path, cause.to_string()))?;
         if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err(pem_error(&key_path, "it is not the key of ca.pem".into()));
+            return Err(pem_error(
+                &key_path,
+                "the key does not belong to ca.pem".into(),
+            ));
         }
         Ok(Self {
             issuer: Issuer::from_ca_cert_der(&der, key)?,
@@ -92,8 +95,8 @@ impl Authority {
         })
     }
 
-    /// Issues a certificate with a new key to `dir`, which must not exist or be empty; the
-    /// authority's certificate is put beside it.
+    /// Issues a certificate with a new key to `dir`, which must be absent or empty; the directory also
+    /// gets the authority's certificate.
     ///
     /// # Errors
     /// When files can't be written.
@@ -135,8 +138,8 @@ impl Authority {
     }
 }
 
-/// Valid from 1970, so that an edge whose clock was reset can still ship, to `days` from now, or from this build's
-/// date where the clock was reset here.
+/// Sets the validity from 1970, so that an edge with a reset clock can still ship, until `days` from now,
+/// or from the build date if this machine's clock was reset.
 fn set_validity(params: &mut CertificateParams, days: u32) -> Result<(), TlsError> {
     let now = Micros::now().max(EARLIEST);
     let now = i64::try_from(now.0 / MICROS_PER_SECOND).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! What a certificate says: the nodes that it speaks for, its fingerprint and when it expires.
+//! A parsed certificate: the nodes it names, its fingerprint and its expiry.
 
 use super::TlsError;
 use quinn::Connection;
@@ -18,7 +18,7 @@ pub(super) fn node_uri(node: u16) -> String {
     format!("{NODE_URI_PREFIX}{node}")
 }
 
-/// A certificate that was parsed, with the chain it came in.
+/// A parsed certificate with its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     chain: Vec<CertificateDer<'static>>,
@@ -31,12 +31,12 @@ impl Certificate {
     /// Parses the first certificate of a chain.
     ///
     /// # Errors
-    /// When there is none or it is not X.509.
+    /// When the chain is empty or the certificate is not X.509.
     pub fn parse(chain: Vec<CertificateDer<'static>>) -> Result<Self, TlsError> {
         let unreadable = |cause: String| TlsError::Certificate(cause);
         let leaf = chain
             .first()
-            .ok_or_else(|| unreadable("there is none".into()))?;
+            .ok_or_else(|| unreadable("the chain is empty".into()))?;
         let (_, parsed) =
             X509Certificate::from_der(leaf).map_err(|cause| unreadable(cause.to_string()))?;
         let names = parsed
@@ -56,10 +56,10 @@ impl Certificate {
         })
     }
 
-    /// The certificate that the other end of `connection` authenticated itself with.
+    /// The certificate with which the peer of `connection` authenticated.
     ///
     /// # Errors
-    /// When it showed none or it can't be parsed.
+    /// When the peer sent none or it can't be parsed.
     pub fn of_peer(connection: &Connection) -> Result<Self, TlsError> {
         let chain = connection
             .peer_identity()
@@ -67,19 +67,19 @@ impl Certificate {
         Self::parse(chain.map(|chain| *chain).unwrap_or_default())
     }
 
-    /// The nodes that it names, in order; none for an aggregator's.
+    /// The nodes it names, in order; empty for an aggregator.
     #[must_use]
     pub fn nodes(&self) -> &[u16] {
         &self.nodes
     }
 
-    /// Its fingerprint.
+    /// The certificate's fingerprint.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// The last second in which it is valid, since 1970.
+    /// The last second of its validity, since 1970.
     #[must_use]
     pub const fn expires_at(&self) -> i64 {
         self.expires_at
@@ -94,7 +94,7 @@ impl Certificate {
     }
 }
 
-/// The node that one name of a certificate stands for.
+/// The node in one of a certificate's names.
 fn named_node(name: &GeneralName<'_>) -> Option<u16> {
     match name {
         GeneralName::URI(uri) => node_number(uri.strip_prefix(NODE_URI_PREFIX)?),
@@ -107,17 +107,17 @@ fn named_node(name: &GeneralName<'_>) -> Option<u16> {
     }
 }
 
-/// Decimal digits without a leading zero: one spelling for each node.
+/// Parses decimal digits without a leading zero, so that each node has one spelling.
 fn node_number(text: &str) -> Option<u16> {
     let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     canonical.then(|| text.parse().ok()).flatten()
 }
 
-/// SHA-256 of a certificate's DER, as `openssl x509 -fingerprint -sha256` shows it.
+/// The SHA-256 of a certificate's DER, as printed by `openssl x509 -fingerprint -sha256`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; Self::BYTES]);
 
-/// A text that is no fingerprint.
+/// A text that is not a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a SHA-256 fingerprint has 64 hexadecimal digits, with or without colons")]
 pub struct InvalidFingerprint;

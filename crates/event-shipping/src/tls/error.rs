@@ -1,4 +1,4 @@
-//! Why certificates can't be read, made or used.
+//! Errors of reading, creating and using certificates.
 
 use daemon::files::PrivateFileError;
 use std::io;
@@ -12,48 +12,48 @@ pub enum TlsError {
     /// A file can't be read, written or renamed.
     #[error("{path}: {cause}", path = path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         cause: io::Error,
     },
-    /// A file is not PEM of the kind needed.
-    #[error("{path} does not hold the PEM section needed: {cause}", path = path.display())]
+    /// A file lacks the required PEM section.
+    #[error("{path} lacks the required PEM section: {cause}", path = path.display())]
     Pem {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the parser met.
+        /// The parser's error.
         cause: String,
     },
-    /// The key can't be read, or others can read it.
+    /// The key can't be read, or other users can read it.
     #[error(transparent)]
     Key(#[from] PrivateFileError),
-    /// A line of the revocation list is no fingerprint.
+    /// A line of the revocation list is not a fingerprint.
     #[error("{path}:{line}: {cause}", path = path.display())]
     Revocation {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The line's error.
         cause: super::InvalidFingerprint,
     },
-    /// There are no certificates.
+    /// A directory without certificates.
     #[error(
         "{dir} holds no ca.pem: issue certificates with `aggregator {command} --out {dir}` \
-         (docs/operations.md, Certificates), or set tls.development = true to have some made for development",
+         (docs/operations.md, Certificates), or set tls.development = true to create development certificates",
         dir = dir.display()
     )]
     Absent {
-        /// Where they are expected.
+        /// The directory.
         dir: PathBuf,
-        /// The command that issues them.
+        /// The command that issues the certificates.
         command: String,
     },
-    /// A directory with other files, into which no development certificates are put.
+    /// A directory with other files, in which no development certificates are created.
     #[error(
-        "{dir} holds files but no ca.pem; put ca.pem, <role>.pem and <role>.key there, or name a \
-         directory that does not exist to get certificates for development", dir = .0.display()
+        "{dir} holds files but no ca.pem; put ca.pem, <role>.pem and <role>.key there, or name an absent \
+         directory to create development certificates", dir = .0.display()
     )]
     Foreign(PathBuf),
     /// A directory that would be overwritten.
@@ -65,7 +65,7 @@ pub enum TlsError {
     /// A certificate can't be parsed.
     #[error("the certificate can't be parsed: {0}")]
     Certificate(String),
-    /// An edge's certificate of another node.
+    /// An edge's certificate for other nodes.
     #[error(
         "{path} names the nodes {nodes:?}, not node {node}; issue one: aggregator \
          issue-edge-certificate --node {node}", path = path.display()
@@ -73,33 +73,33 @@ pub enum TlsError {
     WrongNode {
         /// The certificate.
         path: PathBuf,
-        /// The nodes that it names.
+        /// The nodes in the certificate.
         nodes: Vec<u16>,
-        /// The node of the settings.
+        /// The node in the settings.
         node: u16,
     },
-    /// A certificate that is no longer valid.
+    /// An expired certificate.
     #[error("{} has expired; issue a new one", .0.display())]
     Expired(PathBuf),
     /// The port can't be opened.
     #[error("can't listen on {addr}: {cause}")]
     Listen {
-        /// Which.
+        /// The address.
         addr: SocketAddr,
-        /// Why.
+        /// The system's error.
         cause: io::Error,
     },
-    /// Key and certificate don't fit, or can't be used.
+    /// The key does not belong to the certificate, or one of them can't be used.
     #[error("{path} can't be used: {cause}", path = path.display())]
     Unusable {
         /// The certificate.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: String,
     },
 }
 
-/// An error of the file at `path`.
+/// The error of the file at `path`.
 pub(super) fn file_error(path: &Path, cause: io::Error) -> TlsError {
     let path = path.to_owned();
     TlsError::File { path, cause }

@@ -1,7 +1,7 @@
-//! Certificates, keys and revocation lists read from files, and quinn's configurations made of them.
+//! Reads certificates, keys and revocation lists, and builds quinn's configurations from them.
 
 use super::error::file_error;
-use super::{ALPN, Certificate, RevocationList, TlsError, Trust, reset, transport};
+use super::{ALPN, Certificate, RevocationList, TlsError, Trust, stateless_reset, transport};
 use daemon::files::read_private;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::RootCertStore;
@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// No key is longer, with its certificates in the same file.
+/// The maximum length of a key file, which may also contain certificates.
 pub(super) const MAX_KEY_BYTES: u64 = 64 << 10;
 
-/// Which side of the connection a certificate is for.
+/// The side of the connection that a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Accepts connections.
@@ -29,7 +29,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The stem of this side's file names.
+    /// The stem of the role's file names.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,12 +39,12 @@ impl Role {
     }
 }
 
-/// What a certificate is issued for.
+/// The subject of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// An aggregator.
     Aggregator,
-    /// An edge that may speak for these nodes; one, except in simulations of several.
+    /// An edge with these nodes; one node, except in simulations of several.
     Edge(Vec<u16>),
 }
 
@@ -69,20 +69,20 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Where the files of one side lie.
+/// The paths of one side's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Files {
-    /// Certificates of the authorities that sign the other side (PEM).
+pub struct IdentityFiles {
+    /// The certificates of the authorities that sign the other side (PEM).
     pub authority: PathBuf,
-    /// This side's certificate and those between it and the authority (PEM).
+    /// This side's certificate and its intermediate certificates (PEM).
     pub certificate: PathBuf,
     /// This side's private key (PEM).
     pub key: PathBuf,
-    /// Fingerprints of certificates that are no longer accepted from the other side; may be absent.
+    /// The fingerprints of the other side's revoked certificates; the file may be absent.
     pub revoked: PathBuf,
 }
 
-impl Files {
+impl IdentityFiles {
     /// `ca.pem`, `<role>.pem`, `<role>.key` and `revoked.txt` in `dir`.
     #[must_use]
     pub fn of(dir: &Path, role: Role) -> Self {
@@ -94,14 +94,14 @@ impl Files {
         }
     }
 
-    /// All of them: when one changes, they are to be read again.
+    /// All paths; when one file changes, all are read again.
     #[must_use]
     pub fn paths(&self) -> [&Path; 4] {
         [&self.authority, &self.certificate, &self.key, &self.revoked]
     }
 }
 
-/// This side's certificate and key, and which certificates are trusted on the other.
+/// This side's certificate and key, and the trusted authorities of the other side.
 pub struct Identity {
     path: PathBuf,
     authorities: Arc<RootCertStore>,
@@ -122,8 +122,8 @@ impl fmt::Debug for Identity {
 /// Reads the files of one side.
 ///
 /// # Errors
-/// When a file can't be read or does not hold what it should, or others can read the key.
-pub fn load(files: &Files) -> Result<Identity, TlsError> {
+/// When a file can't be read or has the wrong content, or other users can read the key.
+pub fn load(files: &IdentityFiles) -> Result<Identity, TlsError> {
     let mut authorities = RootCertStore::empty();
     for certificate in certificates(&files.authority)? {
         authorities
@@ -152,16 +152,16 @@ impl Identity {
         &self.certificate
     }
 
-    /// Certificates of the other side that are no longer accepted.
+    /// The revoked certificates of the other side.
     #[must_use]
     pub const fn revoked(&self) -> &RevocationList {
         &self.revoked
     }
 
-    /// Checks that the certificate may speak for `node`.
+    /// Checks that the certificate names `node`.
     ///
     /// # Errors
-    /// When it does not name the node.
+    /// When it does not.
     pub fn require_node(&self, node: u16) -> Result<(), TlsError> {
         if self.certificate.nodes().contains(&node) {
             return Ok(());
@@ -186,7 +186,7 @@ impl Identity {
         Err(TlsError::Expired(self.path.clone()))
     }
 
-    /// What decides on edges' certificates, outside of a handshake as in it.
+    /// The rules for edges' certificates, as in the TLS handshake.
     ///
     /// # Errors
     /// When the authorities can't be used.
@@ -212,10 +212,10 @@ impl Identity {
 }
 
 impl Identity {
-    /// The edge's side of QUIC.
+    /// The edge's QUIC configuration.
     ///
     /// # Errors
-    /// When certificate and key don't fit.
+    /// When the key does not belong to the certificate.
     pub fn client_config(&self) -> Result<quinn::ClientConfig, TlsError> {
         let mut tls = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -230,10 +230,10 @@ impl Identity {
         Ok(config)
     }
 
-    /// The aggregator's side of QUIC: only peers signed by the authorities get through.
+    /// The aggregator's QUIC configuration, which accepts only certificates of the authorities.
     ///
     /// # Errors
-    /// When certificate and key don't fit.
+    /// When the key does not belong to the certificate.
     pub fn server_config(&self) -> Result<quinn::ServerConfig, TlsError> {
         let mut tls = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -250,17 +250,16 @@ impl Identity {
 }
 
 impl Identity {
-    /// Opens the aggregator's port. One that was killed and started again with the same key tells
-    /// edges at once that it does not know their connections, so they need not wait for
-    /// [`super::IDLE_TIMEOUT`].
+    /// Opens the aggregator's port. An aggregator that was killed and restarted with the same key resets
+    /// the old connections at once, so that edges need not wait for [`super::IDLE_TIMEOUT`].
     ///
     /// # Errors
-    /// When certificate and key don't fit, or the port can't be opened.
+    /// When the key does not belong to the certificate, or the port can't be opened.
     pub fn listen(&self, addr: SocketAddr) -> Result<quinn::Endpoint, TlsError> {
         let server = self.server_config()?;
         let listen = |cause| TlsError::Listen { addr, cause };
         let socket = std::net::UdpSocket::bind(addr).map_err(listen)?;
-        let config = reset::endpoint_config(self.key.secret_der());
+        let config = stateless_reset::endpoint_config(self.key.secret_der());
         let runtime = Arc::new(quinn::TokioRuntime);
         quinn::Endpoint::new(config, Some(server), socket, runtime).map_err(listen)
     }
@@ -275,7 +274,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         .and_then(Iterator::collect)
         .map_err(|cause| pem_error(path, cause))?;
     if found.is_empty() {
-        let cause = "no certificate in it".to_owned();
+        let cause = "the file holds no certificate".to_owned();
         return Err(TlsError::Pem {
             path: path.to_owned(),
             cause,

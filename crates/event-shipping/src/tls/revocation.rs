@@ -1,4 +1,4 @@
-//! The revocation list: fingerprints of certificates that are no longer accepted, one a line.
+//! The revocation list: fingerprints of revoked certificates, one per line.
 
 use super::error::file_error;
 use super::{Certificate, Fingerprint, TlsError};
@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-/// A longer list is refused; it holds more than 100,000 fingerprints.
+/// The maximum length of the list, enough for more than 100,000 fingerprints.
 const MAX_LIST_BYTES: u64 = 8 << 20;
 
-/// Certificates that are no longer accepted.
+/// The revoked certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RevocationList(BTreeSet<Fingerprint>);
 
@@ -17,7 +17,7 @@ impl RevocationList {
     /// Reads `revoked.txt`; without the file no certificate is revoked.
     ///
     /// # Errors
-    /// When it can't be read or a line is no fingerprint.
+    /// When the file can't be read or a line is not a fingerprint.
     pub(super) fn load(path: &Path) -> Result<Self, TlsError> {
         let length = match std::fs::metadata(path) {
             Ok(metadata) => metadata.len(),
@@ -42,7 +42,7 @@ impl RevocationList {
         Ok(Self(listed.collect::<Result<_, _>>()?))
     }
 
-    /// How many certificates are revoked.
+    /// The number of revoked certificates.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()

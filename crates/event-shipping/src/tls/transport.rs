@@ -1,29 +1,29 @@
-//! QUIC's limits: one stream, opened by the edge; bounded windows; silence ends a connection.
+//! QUIC limits: one stream, opened by the edge, bounded windows, and an idle timeout.
 
 use quinn::{TransportConfig, VarInt};
 use std::time::Duration;
 
-/// A connection without a sign of life is closed after this.
+/// The time without received packets after which a connection is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An idle connection is kept open by a packet this often.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// The interval of packets that keep an idle connection open.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Bytes of batches on their way that the aggregator holds unread per edge: at 100 ms of round trip
-/// this still allows 40 MB/s.
-const BATCH_WINDOW: u32 = 4 * 1024 * 1024;
+/// Unread bytes of batches that the aggregator buffers per edge: at a round trip of 100 ms this still
+/// allows 40 MB/s.
+const BATCH_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Bytes towards the edge that it holds unread; acknowledgements are small.
-const ANSWER_WINDOW: u32 = 256 * 1024;
+/// Unread bytes that the edge buffers; acknowledgements are small.
+const ACK_WINDOW_BYTES: u32 = 256 * 1024;
 
 pub(super) fn edge() -> TransportConfig {
-    let mut transport = common(ANSWER_WINDOW, BATCH_WINDOW);
+    let mut transport = common(ACK_WINDOW_BYTES, BATCH_WINDOW_BYTES);
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
     transport
 }
 
 pub(super) fn aggregator() -> TransportConfig {
-    let mut transport = common(BATCH_WINDOW, ANSWER_WINDOW);
+    let mut transport = common(BATCH_WINDOW_BYTES, ACK_WINDOW_BYTES);
     transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
     transport
 }
@@ -33,7 +33,7 @@ fn common(receive: u32, send: u32) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(VarInt::from_u32(idle).into()))
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .stream_receive_window(VarInt::from_u32(receive))

@@ -1,5 +1,5 @@
-//! Whether an edge's certificate is accepted now. TLS asks once, at the handshake; connections live
-//! on while authorities and the revocation list change.
+//! Checks of edges' certificates after the handshake. TLS checks once, but authorities and the
+//! revocation list change while connections live.
 
 use super::{Certificate, RevocationList};
 use rustls::pki_types::UnixTime;
@@ -15,13 +15,13 @@ pub struct Trust {
     pub(super) revoked: RevocationList,
 }
 
-/// Why a certificate is not accepted.
+/// Why a certificate is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Distrust {
-    /// It is in the revocation list.
+pub enum CertificateRejection {
+    /// The certificate is in the revocation list.
     #[error("the certificate is revoked")]
     Revoked,
-    /// It has expired, or no authority in use has signed it.
+    /// The certificate has expired, or no present authority has signed it.
     #[error("the certificate is no longer valid: {0}")]
     Invalid(String),
 }
@@ -36,15 +36,15 @@ impl Trust {
     /// Checks an edge's certificate as the TLS handshake does, and against the revocation list.
     ///
     /// # Errors
-    /// When it is not accepted.
-    pub fn check(&self, certificate: &Certificate) -> Result<(), Distrust> {
+    /// When the certificate is rejected.
+    pub fn check(&self, certificate: &Certificate) -> Result<(), CertificateRejection> {
         if self.revoked.contains(certificate) {
-            return Err(Distrust::Revoked);
+            return Err(CertificateRejection::Revoked);
         }
         let intermediates = &certificate.chain()[1..];
         self.verifier
             .verify_client_cert(certificate.leaf(), intermediates, UnixTime::now())
             .map(drop)
-            .map_err(|cause| Distrust::Invalid(cause.to_string()))
+            .map_err(|cause| CertificateRejection::Invalid(cause.to_string()))
     }
 }

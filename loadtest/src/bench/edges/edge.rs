@@ -6,8 +6,8 @@ use super::flow::Share;
 use anyhow::{Context as _, bail};
 use event_shipping::tls::SERVER_NAME;
 use event_shipping::{
-    BATCH_BYTES, EdgeMessage, IN_FLIGHT, MAX_CONTROL_MESSAGE, Sealer, Sender, SentLane, Span,
-    ToEdge, read_message, write_message,
+    AggregatorMessage, BatchSpan, DEFAULT_BATCH_BYTES, EdgeMessage, IN_FLIGHT_LIMITS,
+    MAX_CONTROL_MESSAGE_BYTES, Sealer, Sender, SentLane, read_message, write_message,
 };
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -63,7 +63,7 @@ impl Edge {
         let connecting = endpoint.connect_with(tls, aggregator, SERVER_NAME)?;
         let connection = connecting.await.context("cannot connect")?;
         let (mut send, mut receive) = connection.open_bi().await?;
-        let mut sender = Sender::new(IN_FLIGHT);
+        let mut sender = Sender::new(IN_FLIGHT_LIMITS);
         sender.add_lane(SentLane {
             lane: LANE,
             journal: JOURNAL,
@@ -72,8 +72,8 @@ impl Edge {
         });
         let hello = EdgeMessage::Hello(sender.hello(node.0, "simulated"));
         write_message(&mut send, &hello).await?;
-        match read_message(&mut receive, MAX_CONTROL_MESSAGE).await? {
-            Some(ToEdge::Welcome(welcome)) => sender.welcome(&welcome)?,
+        match read_message(&mut receive, MAX_CONTROL_MESSAGE_BYTES).await? {
+            Some(AggregatorMessage::Welcome(welcome)) => sender.welcome(&welcome)?,
             other => bail!("no Welcome but {other:?}"),
         };
         Ok(Self {
@@ -118,13 +118,15 @@ async fn send(
     while sent < share.count() {
         tokio::time::sleep_until(share.sealed_at(sent).into()).await;
         let (after, now) = (sent, share.elapsed());
-        while sent < share.count() && share.due(sent) <= now && (frames.len() as u64) < BATCH_BYTES
+        while sent < share.count()
+            && share.due(sent) <= now
+            && (frames.len() as u64) < DEFAULT_BATCH_BYTES
         {
             let time = share.time(share.due(sent));
             sent += 1;
             clicks.write(sent, time, &mut frames)?;
         }
-        let span = Span {
+        let span = BatchSpan {
             lane: LANE,
             journal: JOURNAL,
             format_version: FORMAT_VERSION,
@@ -149,8 +151,8 @@ async fn send(
 async fn hear(stream: &mut RecvStream, memory: &Memory, last: u64) -> anyhow::Result<()> {
     let mut taken = 0;
     while taken < last {
-        match read_message(stream, MAX_CONTROL_MESSAGE).await? {
-            Some(ToEdge::Ack(ack)) => {
+        match read_message(stream, MAX_CONTROL_MESSAGE_BYTES).await? {
+            Some(AggregatorMessage::Ack(ack)) => {
                 taken = ack.taken;
                 memory.sender().ack(&ack)?;
                 memory.acknowledged.notify_one();
@@ -168,7 +170,7 @@ impl Memory {
 
     /// Waits until `bytes` more may be unacknowledged.
     async fn room(&self, bytes: usize) {
-        while !self.sender().has_room(bytes) {
+        while !self.sender().has_capacity(bytes) {
             self.acknowledged.notified().await;
         }
     }

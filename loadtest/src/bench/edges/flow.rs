@@ -1,7 +1,7 @@
 //! When each click of each edge happens: all edges together make one even stream.
 
 use crate::bench::client::Pace;
-use event_shipping::BATCH_AGE;
+use event_shipping::DEFAULT_MAX_BATCH_AGE;
 use std::time::{Duration, Instant};
 use tracking_events::Micros;
 
@@ -65,9 +65,9 @@ impl Share {
         let age = match (self.flow.pace, number) {
             (Pace::AsAnswered, _) => Duration::ZERO,
             (Pace::PerSecond(..), 0) => {
-                BATCH_AGE * (u32::from(self.edge) + 1) / u32::from(self.flow.edges)
+                DEFAULT_MAX_BATCH_AGE * (u32::from(self.edge) + 1) / u32::from(self.flow.edges)
             }
-            (Pace::PerSecond(..), _) => BATCH_AGE,
+            (Pace::PerSecond(..), _) => DEFAULT_MAX_BATCH_AGE,
         };
         self.flow.start.0 + self.due(number) + age
     }

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use event_shipping::tls::{Files, Role, SERVER_NAME, load};
+use event_shipping::tls::{IdentityFiles, Role, SERVER_NAME, load};
 use event_shipping::{
-    Batch, EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE, PROTOCOL, RefuseCode, Sealer, Span,
-    ToEdge, read_message, write_message,
+    AggregatorMessage, Batch, BatchSpan, EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE_BYTES,
+    PROTOCOL_VERSION, RefuseCode, Sealer, read_message, write_message,
 };
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use tokio::time::timeout;
@@ -54,23 +54,23 @@ impl Intruder {
     }
 
     /// Sends a message and waits for the answer.
-    async fn ask(&mut self, message: EdgeMessage) -> anyhow::Result<ToEdge> {
+    async fn ask(&mut self, message: EdgeMessage) -> anyhow::Result<AggregatorMessage> {
         write_message(&mut self.send, &message).await?;
-        let answer = read_message(&mut self.receive, MAX_CONTROL_MESSAGE);
+        let answer = read_message(&mut self.receive, MAX_CONTROL_MESSAGE_BYTES);
         let answer = timeout(ANSWERED_WITHIN, answer).await?;
         answer?.context("the aggregator did not answer")
     }
 
     async fn must_refuse(&mut self, message: EdgeMessage, code: RefuseCode) -> anyhow::Result<()> {
         match self.ask(message).await? {
-            ToEdge::Refuse(refuse) if refuse.code == code.number() => Ok(()),
+            AggregatorMessage::Refuse(refuse) if refuse.code == code.number() => Ok(()),
             other => bail!("not refused with {}: {other:?}", code.reason()),
         }
     }
 
     async fn must_welcome(&mut self, hello: Hello) -> anyhow::Result<()> {
         match self.ask(EdgeMessage::Hello(hello)).await? {
-            ToEdge::Welcome(_) => Ok(()),
+            AggregatorMessage::Welcome(_) => Ok(()),
             other => bail!("no Welcome: {other:?}"),
         }
     }
@@ -85,7 +85,7 @@ impl Drop for Intruder {
 impl Fleet<'_> {
     /// The intruder tries one thing after another.
     pub(super) fn intrude(&self, random: &mut Random) -> anyhow::Result<Toll> {
-        let files = Files::of(&self.stack.tls.join("edge-1"), Role::Edge);
+        let files = IdentityFiles::of(&self.stack.tls.join("edge-1"), Role::Edge);
         let config = load(&files)?.client_config()?;
         let runtime = tokio::runtime::Runtime::new()?;
         let made_up = random.below(u64::MAX);
@@ -159,7 +159,7 @@ fn hello(node: u16, journals: &[u64]) -> Hello {
         released: HUGE,
     };
     Hello {
-        protocol: PROTOCOL,
+        protocol: PROTOCOL_VERSION,
         node,
         software: "intruder".into(),
         lanes: journals.iter().map(lane).collect(),
@@ -168,7 +168,7 @@ fn hello(node: u16, journals: &[u64]) -> Hello {
 
 /// A batch of a few bytes that claims to hold many events.
 fn bloated_batch(journal: u64) -> anyhow::Result<Batch> {
-    let span = Span {
+    let span = BatchSpan {
         lane: 0,
         journal,
         format_version: FORMAT_VERSION,

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use event_journal::{LaneReader, LaneWriter, SyncThread};
 use event_shipping::tls::{SERVER_NAME, Subject, load_or_create};
 use event_shipping::{
-    Batch, EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE, PROTOCOL, Sealer, Span, ToEdge,
-    read_message, write_message,
+    AggregatorMessage, Batch, BatchSpan, EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE_BYTES,
+    PROTOCOL_VERSION, Sealer, read_message, write_message,
 };
 use quinn::{ClientConfig, Endpoint, RecvStream};
 use tokio::time::{sleep, timeout};
@@ -82,7 +82,7 @@ impl Reporter {
         let connection = timeout(ANSWERED_WITHIN, connecting).await??;
         let (mut send, mut receive) = connection.open_bi().await?;
         write_message(&mut send, &self.hello()).await?;
-        let ToEdge::Welcome(welcome) = answer(&mut receive).await? else {
+        let AggregatorMessage::Welcome(welcome) = answer(&mut receive).await? else {
             bail!("no Welcome");
         };
         let state = welcome.lanes.first().context("one lane")?;
@@ -93,7 +93,7 @@ impl Reporter {
         }
         while self.reader.acknowledged() + 1 < self.writer.next_seq() {
             match answer(&mut receive).await? {
-                ToEdge::Ack(ack) => self.reader.acknowledge(ack.taken),
+                AggregatorMessage::Ack(ack) => self.reader.acknowledge(ack.taken),
                 other => bail!("no acknowledgement: {other:?}"),
             }
         }
@@ -103,7 +103,7 @@ impl Reporter {
 
     fn hello(&self) -> EdgeMessage {
         EdgeMessage::Hello(Hello {
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_VERSION,
             node: self.node,
             software: "reporter".into(),
             lanes: vec![LaneHello {
@@ -120,7 +120,7 @@ impl Reporter {
         let Some(run) = self.reader.read(BATCH_BYTES, &mut frames)? else {
             return Ok(None);
         };
-        let span = Span {
+        let span = BatchSpan {
             lane: 0,
             journal: self.journal,
             format_version: run.format_version,
@@ -133,8 +133,11 @@ impl Reporter {
     }
 }
 
-async fn answer(receive: &mut RecvStream) -> anyhow::Result<ToEdge> {
-    let answer = timeout(ANSWERED_WITHIN, read_message(receive, MAX_CONTROL_MESSAGE));
+async fn answer(receive: &mut RecvStream) -> anyhow::Result<AggregatorMessage> {
+    let answer = timeout(
+        ANSWERED_WITHIN,
+        read_message(receive, MAX_CONTROL_MESSAGE_BYTES),
+    );
     answer
         .await??
         .context("the aggregator ended the connection")

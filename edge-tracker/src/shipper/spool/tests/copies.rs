@@ -5,7 +5,8 @@ use super::{append_one, open, unconnected};
 use crate::shipper::spool::Spool;
 use event_journal::{LaneWriter, OpenJournal, frames};
 use event_shipping::{
-    Ack, Batch, Claim, LaneKey, LaneState, Lanes, Verdict, Welcome, open as open_batch,
+    Ack, Batch, BatchDecision, ClaimResult, LaneKey, LaneState, LaneTable, Welcome,
+    open as open_batch,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,7 @@ struct Accepted {
 /// The aggregator, with a table of event numbers.
 #[derive(Default)]
 struct Aggregator {
-    lanes: Lanes,
+    lanes: LaneTable,
     pending: Vec<Accepted>,
     stored: BTreeMap<u64, u32>,
 }
@@ -58,7 +59,7 @@ impl Aggregator {
         let hello = spool.hello(NodeId(NODE));
         let answer = |lane| {
             let (state, claim) = self.lanes.hello(NODE, lane);
-            assert_ne!(claim, Claim::Ignored);
+            assert_ne!(claim, ClaimResult::Ignored);
             state
         };
         Welcome {
@@ -73,7 +74,7 @@ impl Aggregator {
             |state: &&LaneState| (state.lane, state.journal) == (header.lane, header.journal);
         let welcomed = welcomed.lanes.iter().find(is_its).expect("introduced");
         match self.lanes.offer(NODE, welcomed, &header).expect("in order") {
-            Verdict::Accept { skip_through } => {
+            BatchDecision::Accept { skip_through } => {
                 let key = header.key(NODE);
                 self.pending.push(Accepted {
                     key,
@@ -81,7 +82,7 @@ impl Aggregator {
                     batch,
                 });
             }
-            Verdict::Duplicate { .. } => {}
+            BatchDecision::Duplicate { .. } => {}
         }
     }
 

@@ -1,5 +1,5 @@
-//! QUIC's stateless reset, with keys that outlive the process: they are derived from the private
-//! key, so an aggregator that was killed is recognised as its own successor.
+//! QUIC's stateless reset with keys derived from the private key. The keys outlive the process, so a
+//! restarted aggregator can reset the connections of its killed predecessor.
 
 use quinn::EndpointConfig;
 use quinn_proto::HashedConnectionIdGenerator;
@@ -23,7 +23,7 @@ impl HmacKey for ResetKey {
 
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
         let expected = blake3::keyed_hash(&self.0, data);
-        // This comparison takes the same time wherever the two differ.
+        // A constant-time comparison.
         let given = <[u8; blake3::OUT_LEN]>::try_from(signature).map_err(|_| CryptoError)?;
         if expected == blake3::Hash::from_bytes(given) {
             Ok(())

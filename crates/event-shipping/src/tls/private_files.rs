@@ -1,4 +1,4 @@
-//! Files and directories of keys: readable by their owner only, and there whole or not at all.
+//! Files and directories of keys: readable by their owner only, and created atomically.
 
 use super::TlsError;
 use super::error::file_error;
@@ -14,8 +14,8 @@ const CERTIFICATE_MODE: u32 = 0o644;
 
 static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
 
-/// Lets `fill` write files into a directory beside `dir` and renames it to `dir`, which must not
-/// exist or be empty.
+/// Lets `fill` write files into a staging directory and renames that to `dir`, which must be absent or
+/// empty.
 pub(super) fn create_directory(
     dir: &Path,
     fill: impl FnOnce(&Path) -> Result<(), TlsError>,

@@ -1,36 +1,37 @@
 //! Certificates for development: issued on first start by an authority in a directory of its own.
 
 use super::{
-    AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, Files, Identity, Role, Subject, TlsError, load,
+    AUTHORITY_VALIDITY_DAYS, Authority, CERTIFICATE_VALIDITY_DAYS, Identity, IdentityFiles, Role,
+    Subject, TlsError, load,
 };
 use std::path::{Path, PathBuf};
 
 const AUTHORITY_DIRECTORY: &str = "authority";
 
-/// The directory of the authority that issues development certificates for `dir`: `authority`
-/// beside it. Aggregator and edges whose directories lie beside one another share it.
+/// The directory of the authority that issues development certificates for `dir`: `authority` in the
+/// same parent directory. Aggregators and edges with the same parent directory share it.
 #[must_use]
 pub fn development_authority(dir: &Path) -> PathBuf {
     dir.with_file_name(AUTHORITY_DIRECTORY)
 }
 
-/// Reads the files of `subject` in `dir`. Where there are none, they are made for `development`, and
-/// otherwise an error: a misspelt directory must not become an authority of its own.
+/// Reads the files of `subject` in `dir`. Missing files are created for `development` only: a misspelt
+/// directory must not get certificates of another authority.
 ///
 /// # Errors
-/// As [`load_or_create`], and when there are none.
+/// As [`load_or_create`], and when files are missing without `development`.
 pub fn open(dir: &Path, subject: &Subject, development: bool) -> Result<Identity, TlsError> {
     if development {
         return load_or_create(dir, subject);
     }
     require_present(dir, subject)?;
-    load(&Files::of(dir, Role::from(subject)))
+    load(&IdentityFiles::of(dir, Role::from(subject)))
 }
 
-/// Whether `dir` holds certificates.
+/// Checks that `dir` holds certificates.
 ///
 /// # Errors
-/// When it does not; the message names the command that issues those of `subject`.
+/// When it does not; the message names the command that issues certificates for `subject`.
 pub fn require_present(dir: &Path, subject: &Subject) -> Result<(), TlsError> {
     if dir.join("ca.pem").exists() {
         return Ok(());
@@ -48,30 +49,32 @@ pub fn require_present(dir: &Path, subject: &Subject) -> Result<(), TlsError> {
     })
 }
 
-/// Reads `ca.pem`, `<role>.pem` and `<role>.key` in `dir`. When `dir` does not exist or is empty, it
-/// gets a development certificate for `subject` from the authority in [`development_authority`],
-/// which is made when absent. Processes that start at once agree on one authority.
+/// Reads `ca.pem`, `<role>.pem` and `<role>.key` in `dir`.
+///
+/// An absent or empty `dir` gets a development certificate for `subject` from the authority in
+/// [`development_authority`], which is created when absent. Processes that start concurrently agree on
+/// one authority.
 ///
 /// # Errors
-/// When files can't be read or made, or `dir` holds something else.
+/// When files can't be read or created, or `dir` holds other files.
 pub fn load_or_create(dir: &Path, subject: &Subject) -> Result<Identity, TlsError> {
     if !dir.join("ca.pem").exists() {
         let issued = open_or_create_authority(&development_authority(dir))
-            .and_then(|authority| authority.issue(subject, CERTIFICATE_DAYS, dir));
+            .and_then(|authority| authority.issue(subject, CERTIFICATE_VALIDITY_DAYS, dir));
         match issued {
-            // Another process was faster.
+            // Another process created the files first.
             Err(TlsError::Occupied(_)) if dir.join("ca.pem").exists() => {}
             Err(TlsError::Occupied(dir)) => return Err(TlsError::Foreign(dir)),
             issued => drop(issued?),
         }
     }
-    load(&Files::of(dir, Role::from(subject)))
+    load(&IdentityFiles::of(dir, Role::from(subject)))
 }
 
 fn open_or_create_authority(dir: &Path) -> Result<Authority, TlsError> {
     if !dir.join("ca.pem").exists() {
-        match Authority::create(dir, AUTHORITY_DAYS) {
-            // Another process was faster.
+        match Authority::create(dir, AUTHORITY_VALIDITY_DAYS) {
+            // Another process created the authority first.
             Err(TlsError::Occupied(_)) if dir.join("ca.pem").exists() => {}
             created => created?,
         }
