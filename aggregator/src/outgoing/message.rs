@@ -103,11 +103,11 @@ impl macro_url::Macro for Macro {
         {source} {external_id} {payout} {currency} {status} {event} {transaction_id} {conversion_id} \
         {revision} {timestamp} {sub1} to {sub10}";
 
-    fn named(name: &str) -> Option<Self> {
+    fn from_name(name: &str) -> Option<Self> {
         let known = MACROS.iter().find(|(known, _)| *known == name);
         known
             .map(|(_, which)| *which)
-            .or_else(|| macro_url::sub(name, 10).map(Self::Sub))
+            .or_else(|| macro_url::sub_index(name, 10).map(Self::Sub))
     }
 }
 

@@ -73,10 +73,10 @@ macro_rules! macros {
         impl macro_url::Macro for Macro {
             const NAMES: &'static str = concat!($("{", $name, "} ",)* "{sub1} to {sub10}");
 
-            fn named(name: &str) -> Option<Self> {
+            fn from_name(name: &str) -> Option<Self> {
                 match name {
                     $($name => Some(Self::$variant),)*
-                    _ => macro_url::sub(name, SUB_COUNT).map(Self::Sub),
+                    _ => macro_url::sub_index(name, SUB_COUNT).map(Self::Sub),
                 }
             }
 
@@ -123,9 +123,9 @@ impl TryFrom<String> for Destination {
         let url = MacroUrl::parse(&text)?;
         Ok(Self {
             needs: Needs {
-                ip: url.asks_for(Macro::Ip),
-                asn: url.asks_for(Macro::Asn),
-                timestamp: url.asks_for(Macro::Timestamp),
+                ip: url.contains(Macro::Ip),
+                asn: url.contains(Macro::Asn),
+                timestamp: url.contains(Macro::Timestamp),
             },
             url,
         })
@@ -136,7 +136,7 @@ impl Destination {
     /// The same with `click_id={click_id}` added to its query, unless it has the click's id already.
     #[must_use]
     pub fn with_click_id(mut self) -> Self {
-        if !self.url.asks_for(Macro::ClickId) {
+        if !self.url.contains(Macro::ClickId) {
             self.url = self.url.with_parameter("click_id", Macro::ClickId);
         }
         self
@@ -269,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_breaks_the_header_or_leaves_the_host(sub1 in any::<Vec<u8>>(), other in any::<String>()) {
+        fn no_value_breaks_the_header_or_changes_the_host(sub1 in any::<Vec<u8>>(), other in any::<String>()) {
             let out = expanded("https://shop.example/{_sub1}?s={sub1}", &sub1, &[&other]);
             prop_assert!(out.bytes().all(|byte| byte.is_ascii_graphic()), "{out:?}");
             prop_assert!(out.starts_with("https://shop.example/"));
