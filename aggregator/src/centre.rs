@@ -23,7 +23,7 @@ use storage::Storage;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tracking_events::Micros;
-use trusted_clock::{Tolerance, TrustedClock};
+use trusted_clock::{StepTolerance, TrustedClock};
 
 /// An aggregator that nobody has connected to yet.
 pub struct Centre<S: Storage> {
@@ -89,7 +89,7 @@ impl<S: Storage> Centre<S> {
         ));
         report_queue::register(&reports, registry)?;
         let health = Arc::new(Health::starting());
-        let clock = TrustedClock::new(Tolerance::from(&settings.clock), Micros(0));
+        let clock = TrustedClock::new(StepTolerance::from(&settings.clock), Micros(0));
         let clock = Arc::new(clock);
         let intake = Arc::new(Intake::new(bounds(settings), &recovered));
         let verification = Verification::open(settings.reports.as_ref(), registry)?;

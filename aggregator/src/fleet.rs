@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tracking_events::Micros;
 use trusted_clock::TrustedClock;
-use visitor_salt::{Ratchet, SaltFileError, Turn, load, save};
+use visitor_salt::{AdvanceResult, Ratchet, SaltFileError, load, save};
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -87,7 +87,7 @@ impl Fleet {
                 _ = phase.wait_for(|phase| *phase >= Phase::Closing) => return,
                 _ = ticks.tick() => {}
             }
-            match self.clock.supervise() {
+            match self.clock.observe_system_clock() {
                 Some(change) if change.is_fault() => {
                     tracing::error!(%change, "clock is wrong");
                 }
@@ -129,7 +129,10 @@ impl Fleet {
         let period = now.0 / self.period_micros;
         let fits = salt.ratchet.as_mut().is_some_and(|ratchet| {
             ratchet.period_micros() == self.period_micros
-                && matches!(ratchet.turn_to(period), Turn::Unchanged | Turn::Turned(_))
+                && matches!(
+                    ratchet.advance_to(period),
+                    AdvanceResult::Unchanged | AdvanceResult::Advanced(_)
+                )
         });
         if !fits {
             match Ratchet::random(self.period_micros, period) {

@@ -1,4 +1,4 @@
-//! Writes down when the program was built: no clock that is right shows an earlier time.
+//! Passes the build time to the program: a correct clock never shows an earlier time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -40,7 +40,7 @@ use tracking_events::{
     ClickId, ClickIdParts, Event, Flags, KeyRing, LaneId, Link as EventLink, MAX_EVENT_BYTES,
     Micros, NodeId, Seq, Visit, VisitorId,
 };
-use trusted_clock::{Trust, TrustedClock};
+use trusted_clock::{TimeSource, TrustedClock};
 
 /// Room for some locations, one after another.
 const LOCATION_BYTES: usize = 4 << 10;
@@ -225,7 +225,7 @@ impl ClickPath {
     ) -> Result<(), Refusal> {
         let shared = &*self.shared;
         // Signatures and clicks expire by the time, and what a function reports is paid by it.
-        if shared.clock.read().trust != Trust::System {
+        if shared.clock.read().source != TimeSource::System {
             return Err(Refusal::ClockWrong);
         }
         request::fits(request.uri(), shared.max_url_bytes)?;

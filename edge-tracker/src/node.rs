@@ -32,7 +32,7 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tracking_events::{Event, FORMAT_VERSION, Flags, Micros, NodeId};
-use trusted_clock::{Tolerance, TrustedClock};
+use trusted_clock::{StepTolerance, TrustedClock};
 use upkeep::{ApiToken, Upkeep};
 
 /// How much of the journal is read at once when filters are brought up to date.
@@ -264,7 +264,7 @@ fn open_clock_and_salt(
     settings: &Settings,
 ) -> anyhow::Result<(Arc<TrustedClock>, Arc<VisitorSalt>)> {
     let file = settings.visitor_salt_file();
-    let tolerance = Tolerance::from(&settings.clock);
+    let tolerance = StepTolerance::from(&settings.clock);
     let clock = TrustedClock::new(tolerance, VisitorSalt::last_known_time(&file));
     let now = clock.read();
     let period = settings.visitor.period.get().0;

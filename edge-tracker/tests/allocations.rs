@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracking_events::NodeId;
-use trusted_clock::{EARLIEST, Tolerance, TrustedClock};
+use trusted_clock::{EARLIEST_TIME, StepTolerance, TrustedClock};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -156,7 +156,7 @@ fn shared(dir: &Path) -> Arc<Shared> {
         identity: Identity::fixed(Ratchet::new(86_400_000_000, 20_000, SaltState([7; 32])).keys()),
         filters: Filters::new(&UniqueSettings::default()).expect("valid settings"),
         keys: Arc::new(ArcSwap::from_pointee(secrets.click_ids)),
-        clock: Arc::new(TrustedClock::new(Tolerance::default(), EARLIEST)),
+        clock: Arc::new(TrustedClock::new(StepTolerance::default(), EARLIEST_TIME)),
         client_address: ClientAddress::new(vec![local], ForwardedHeader::default()),
         address_storage: AddressStorage::Truncated,
         hosts: Vec::new(),

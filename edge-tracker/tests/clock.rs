@@ -9,7 +9,7 @@ use harness::{Edge, journal};
 use std::path::Path;
 use std::time::Duration;
 use tracking_events::{ClickId, Flags, Micros};
-use trusted_clock::EARLIEST;
+use trusted_clock::EARLIEST_TIME;
 
 const DAY: i64 = 86_400;
 
@@ -126,7 +126,7 @@ fn impossible_time_without_an_aggregator_is_marked() {
     let id = answer.location().split("cid=").nth(1).expect("an id");
     let id = ClickId::parse(id.split('&').next().expect("an id").as_bytes()).expect("a click id");
     assert!(
-        id.parts().time >= Micros(EARLIEST.0 / 1_000 * 1_000),
+        id.parts().time >= Micros(EARLIEST_TIME.0 / 1_000 * 1_000),
         "{:?}",
         id.parts()
     );

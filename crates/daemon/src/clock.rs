@@ -2,7 +2,7 @@
 
 use crate::settings::{Period, Within};
 use serde::Deserialize;
-use trusted_clock::Tolerance;
+use trusted_clock::StepTolerance;
 
 /// How far the system clock is followed.
 #[derive(Debug, Clone, Deserialize)]
@@ -16,7 +16,7 @@ pub struct ClockSettings {
 
 impl Default for ClockSettings {
     fn default() -> Self {
-        let tolerance = Tolerance::default();
+        let tolerance = StepTolerance::default();
         Self {
             max_step: Within::new(Period(tolerance.max_step)),
             accept_step_after: Within::new(Period(tolerance.accept_step_after)),
@@ -24,7 +24,7 @@ impl Default for ClockSettings {
     }
 }
 
-impl From<&ClockSettings> for Tolerance {
+impl From<&ClockSettings> for StepTolerance {
     fn from(settings: &ClockSettings) -> Self {
         Self {
             max_step: settings.max_step.get().0,

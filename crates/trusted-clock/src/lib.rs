@@ -1,39 +1,41 @@
-//! The time of day, and whether the system's clock can be trusted about it.
+//! The time of day, protected against steps and implausible values of the system clock.
 //!
-//! The clock is anchored: the last trusted time plus the time that has elapsed since, counted by
-//! `CLOCK_BOOTTIME`, which no one can set and which counts suspension. A system clock that departs from it
-//! by more than a step's tolerance, or shows a time outside [`EARLIEST`] to [`LATEST`], is not followed
-//! until it agrees again, another node confirms it, or it has kept to its step for long enough.
+//! The trusted time is an anchor plus the time elapsed since, measured by `CLOCK_BOOTTIME`, which can't
+//! be set and which includes suspension. The system clock is not followed when it departs from that by
+//! more than a tolerated step, or shows a time outside [`EARLIEST_TIME`] to [`LATEST_TIME`]. It is
+//! followed again when it agrees again, another node confirms it, or the step has been steady for long
+//! enough.
 //!
-//! Reading takes no lock and no system call beyond the two clocks. Invariant: no files and no network here.
+//! Reading takes no lock and no system call beyond the two clocks.
+//! Invariant: no files and no network here.
 #![forbid(unsafe_code)]
 
 mod bounds;
 mod supervision;
 
-pub use bounds::{EARLIEST, LATEST};
-pub use supervision::Change;
+pub use bounds::{EARLIEST_TIME, LATEST_TIME};
+pub use supervision::ClockChange;
 
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use supervision::Supervision;
+use supervision::StepSupervision;
 use tracking_events::Micros;
 
-/// No time is trusted yet.
+/// The offset while no time is trusted.
 const UNANCHORED: i64 = i64::MIN;
 
-/// How far a system clock is followed.
+/// Limits within which the system clock is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tolerance {
-    /// The most that the system clock may depart from the elapsed time at once.
+pub struct StepTolerance {
+    /// The maximum departure of the system clock from the elapsed time.
     pub max_step: Duration,
-    /// A step beyond it is accepted when nothing contradicts it for this long.
+    /// The time after which a larger step is accepted if no other node contradicts it.
     pub accept_step_after: Duration,
 }
 
-impl Default for Tolerance {
+impl Default for StepTolerance {
     fn default() -> Self {
         Self {
             max_step: Duration::from_secs(5),
@@ -42,50 +44,50 @@ impl Default for Tolerance {
     }
 }
 
-/// A clock that all threads of a process share.
+/// A clock shared by all threads of a process.
 #[derive(Debug)]
 pub struct TrustedClock {
-    tolerance: Tolerance,
-    /// The trusted time is the time since the boot plus this.
+    tolerance: StepTolerance,
+    /// The trusted time minus the time since boot.
     offset: AtomicI64,
-    /// The same for an estimate while no time is trusted.
+    /// The estimated time minus the time since boot, for use while no time is trusted.
     estimate_offset: AtomicI64,
-    supervision: Mutex<Supervision>,
+    supervision: Mutex<StepSupervision>,
 }
 
-/// What both clocks of the system show at one moment, in microseconds.
+/// The values of both system clocks at one moment, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SystemTimes {
     /// The time of day, since 1970.
     pub wall: Micros,
-    /// The time since the boot.
+    /// The time since boot.
     pub since_boot: i64,
 }
 
-/// Whose word a time is.
+/// The source of a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    /// The system clock's, which agrees with the elapsed time.
+pub enum TimeSource {
+    /// The system clock, which agrees with the elapsed time.
     System,
-    /// The elapsed time's: the system clock contradicts it.
+    /// The anchor plus the elapsed time, because the system clock contradicts it.
     Anchored,
-    /// The system clock's, which is certainly wrong, and there is nothing better.
+    /// The system clock, which is certainly wrong, because there is no better source.
     Unknown,
 }
 
 /// A time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// What an event is recorded with: the trusted time, else what the system clock shows.
+    /// The time recorded in events: the trusted time, else the system clock's.
     pub time: Micros,
-    /// The best estimate: the trusted time, else one that is in bounds and goes with the elapsed time.
+    /// The best estimate: the trusted time, else a plausible time that advances with the elapsed time.
     pub estimate: Micros,
-    /// Whose word `time` is.
-    pub trust: Trust,
+    /// The source of `time`.
+    pub source: TimeSource,
 }
 
 impl SystemTimes {
-    /// What they show now.
+    /// The values now.
     #[must_use]
     pub fn now() -> Self {
         let boot = clock_gettime(ClockId::Boottime);
@@ -95,7 +97,7 @@ impl SystemTimes {
         }
     }
 
-    /// From the time since the boot to the time of day.
+    /// The time of day minus the time since boot.
     fn wall_offset(self) -> i64 {
         signed(self.wall).saturating_sub(self.since_boot)
     }
@@ -105,25 +107,25 @@ impl Reading {
     /// The time, if it can be trusted.
     #[must_use]
     pub fn trusted(&self) -> Option<Micros> {
-        (self.trust != Trust::Unknown).then_some(self.time)
+        (self.source != TimeSource::Unknown).then_some(self.time)
     }
 }
 
 impl TrustedClock {
-    /// A clock anchored at what the system clock shows, if that is in bounds. `floor` is a time that has
-    /// certainly passed; the estimate begins there otherwise.
+    /// A clock anchored at the system clock's time, if that is plausible. Otherwise the estimate starts
+    /// at `floor`, a time that has certainly passed.
     #[must_use]
-    pub fn new(tolerance: Tolerance, floor: Micros) -> Self {
+    pub fn new(tolerance: StepTolerance, floor: Micros) -> Self {
         Self::at(tolerance, floor, SystemTimes::now())
     }
 
     /// [`TrustedClock::new`] at the moment of `times`.
     #[must_use]
-    pub fn at(tolerance: Tolerance, floor: Micros, times: SystemTimes) -> Self {
+    pub fn at(tolerance: StepTolerance, floor: Micros, times: SystemTimes) -> Self {
         let floor = if bounds::contain(floor) {
             floor
         } else {
-            EARLIEST
+            EARLIEST_TIME
         };
         let offset = match bounds::contain(times.wall) {
             true => times.wall_offset(),
@@ -152,69 +154,68 @@ impl TrustedClock {
             UNANCHORED => Reading {
                 time: wall,
                 estimate: unsigned(times.since_boot + self.estimate_offset.load(Ordering::Relaxed)),
-                trust: Trust::Unknown,
+                source: TimeSource::Unknown,
             },
             offset if is_possible && self.is_within_step(times.wall_offset(), offset) => Reading {
                 time: wall,
                 estimate: wall,
-                trust: Trust::System,
+                source: TimeSource::System,
             },
             offset => {
                 let anchored = unsigned(times.since_boot.saturating_add(offset));
                 Reading {
                     time: anchored,
                     estimate: anchored,
-                    trust: Trust::Anchored,
+                    source: TimeSource::Anchored,
                 }
             }
         }
     }
 
-    /// Takes note of how the system clock goes; to be called about once a second by one task. Says what
-    /// has changed.
-    pub fn supervise(&self) -> Option<Change> {
-        self.supervise_at(SystemTimes::now())
+    /// Compares the system clock with the elapsed time and returns a change; one task calls this about
+    /// once a second.
+    pub fn observe_system_clock(&self) -> Option<ClockChange> {
+        self.observe_system_clock_at(SystemTimes::now())
     }
 
-    /// [`TrustedClock::supervise`] at the moment of `times`.
-    pub fn supervise_at(&self, times: SystemTimes) -> Option<Change> {
-        self.lock().supervise(self, times)
+    /// [`TrustedClock::observe_system_clock`] at the moment of `times`.
+    pub fn observe_system_clock_at(&self, times: SystemTimes) -> Option<ClockChange> {
+        self.lock().observe_system_clock(self, times)
     }
 
-    /// Takes note of the time of another node, which was `time` when `times` was read. Says what has
-    /// changed.
-    pub fn learn(&self, time: Micros, times: SystemTimes) -> Option<Change> {
-        self.lock().learn(self, time, times)
+    /// Compares the clocks with another node's `time` at the moment of `times` and returns a change.
+    pub fn observe_peer_time(&self, time: Micros, times: SystemTimes) -> Option<ClockChange> {
+        self.lock().observe_peer_time(self, time, times)
     }
 
-    /// Why the system clock is not followed, in words; nothing while it is.
+    /// The reason why the system clock is not followed, as text; `None` while it is followed.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let times = SystemTimes::now();
         let reading = self.read_at(times);
-        match reading.trust {
-            Trust::System => None,
-            Trust::Unknown => Some(format!(
-                "the system clock shows {}, which is outside {EARLIEST_TEXT}; set it",
-                bounds::shown(times.wall),
-                EARLIEST_TEXT = bounds::shown_range(),
+        match reading.source {
+            TimeSource::System => None,
+            TimeSource::Unknown => Some(format!(
+                "the system clock shows {}, which is outside {}; set it",
+                bounds::format_date(times.wall),
+                bounds::format_range(),
             )),
-            Trust::Anchored => {
+            TimeSource::Anchored => {
                 let ahead = signed(times.wall).saturating_sub(signed(reading.time));
-                let word = if ahead < 0 { "behind" } else { "ahead of" };
+                let direction = if ahead < 0 { "behind" } else { "ahead of" };
                 let seconds = ahead.unsigned_abs() / 1_000_000;
                 Some(format!(
-                    "the system clock is {seconds} s {word} the time that has elapsed since it was right; set it, \
-                     or wait until it has been steady for {} s",
+                    "the system clock is {seconds} s {direction} the trusted time; set it, or wait until it \
+                     has been steady for {} s",
                     self.tolerance.accept_step_after.as_secs()
                 ))
             }
         }
     }
 
-    /// Whether two times differ by no more than a step that is followed.
+    /// Whether two times differ by no more than the maximum step.
     #[must_use]
-    pub fn tolerates(&self, time: Micros, other: Micros) -> bool {
+    pub fn is_within_max_step(&self, time: Micros, other: Micros) -> bool {
         self.is_within_step(signed(time), signed(other))
     }
 
@@ -231,7 +232,7 @@ impl TrustedClock {
         self.offset.store(offset, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Supervision> {
+    fn lock(&self) -> MutexGuard<'_, StepSupervision> {
         self.supervision
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

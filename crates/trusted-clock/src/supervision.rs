@@ -1,48 +1,48 @@
-//! When a step of the system clock is accepted: numbers in, numbers out.
+//! Decides when a step of the system clock is accepted; pure computation without clocks.
 
 use crate::{SystemTimes, TrustedClock, bounds, signed};
 use std::fmt;
 use tracking_events::Micros;
 
-/// What is known beside the anchor. Offsets lead from the time since the boot to the time of day.
+/// Observations besides the anchor. Offsets are the time of day minus the time since boot.
 #[derive(Debug, Default)]
-pub(crate) struct Supervision {
-    step: Option<Step>,
-    authority: Option<Authority>,
+pub(crate) struct StepSupervision {
+    step: Option<ObservedStep>,
+    peer: Option<PeerTime>,
 }
 
-/// A system clock that is not followed.
+/// A step of the system clock that is not followed.
 #[derive(Debug, Clone, Copy)]
-struct Step {
+struct ObservedStep {
     offset: i64,
-    /// Since when it goes by this offset.
+    /// When this offset was first observed.
     since_boot: i64,
 }
 
 /// The time of another node.
 #[derive(Debug, Clone, Copy)]
-struct Authority {
+struct PeerTime {
     offset: i64,
-    learned_at: i64,
+    observed_at: i64,
 }
 
-/// What has changed; its text is for the log.
+/// A change in the state of the clock; its text is for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// The system clock was set by so many microseconds and is not followed.
+pub enum ClockChange {
+    /// The system clock was set by this many microseconds and is not followed.
     Stepped(i64),
-    /// It shows a time outside the bounds.
+    /// The system clock shows an implausible time.
     OutOfBounds(Micros),
-    /// It agrees with the elapsed time again.
+    /// The system clock agrees with the elapsed time again.
     AgreesAgain,
-    /// A step of so many microseconds is accepted.
+    /// A step of this many microseconds is accepted.
     StepAccepted(i64),
-    /// There was no trusted time, and now there is.
+    /// The first trusted time is known.
     Anchored,
 }
 
-impl Change {
-    /// The word for it in metrics.
+impl ClockChange {
+    /// The label value for metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -54,14 +54,14 @@ impl Change {
         }
     }
 
-    /// Whether it is a fault rather than the end of one.
+    /// Whether the change is a fault rather than the end of one.
     #[must_use]
     pub const fn is_fault(self) -> bool {
         matches!(self, Self::Stepped(_) | Self::OutOfBounds(_))
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for ClockChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stepped(by) => {
@@ -72,7 +72,7 @@ impl fmt::Display for Change {
                 )
             }
             Self::OutOfBounds(time) => {
-                let (time, range) = (bounds::shown(*time), bounds::shown_range());
+                let (time, range) = (bounds::format_date(*time), bounds::format_range());
                 write!(
                     f,
                     "the system clock shows {time}, outside {range}, and is not followed"
@@ -86,64 +86,68 @@ impl fmt::Display for Change {
                     "a step of the system clock by {seconds:.1} s is accepted"
                 )
             }
-            Self::Anchored => f.write_str("there is a trusted time now"),
+            Self::Anchored => f.write_str("the time of day is trusted now"),
         }
     }
 }
 
-impl Supervision {
-    pub(crate) fn supervise(&mut self, clock: &TrustedClock, times: SystemTimes) -> Option<Change> {
+impl StepSupervision {
+    pub(crate) fn observe_system_clock(
+        &mut self,
+        clock: &TrustedClock,
+        times: SystemTimes,
+    ) -> Option<ClockChange> {
         let is_possible = bounds::contain(times.wall);
         let offset = times.wall_offset();
         let Some(anchor) = clock.anchor() else {
             if is_possible {
                 clock.set_anchor(offset);
                 self.step = None;
-                return Some(Change::Anchored);
+                return Some(ClockChange::Anchored);
             }
             return self
-                .note(clock, times)
-                .map(|()| Change::OutOfBounds(times.wall));
+                .record_step(clock, times)
+                .map(|()| ClockChange::OutOfBounds(times.wall));
         };
         if is_possible && clock.is_within_step(offset, anchor) {
             clock.set_anchor(offset);
-            return self.step.take().map(|_| Change::AgreesAgain);
+            return self.step.take().map(|_| ClockChange::AgreesAgain);
         }
-        let is_new = self.note(clock, times);
-        if is_possible && self.accepts(clock, times) {
+        let is_new = self.record_step(clock, times);
+        if is_possible && self.is_step_accepted(clock, times) {
             clock.set_anchor(offset);
             self.step = None;
-            return Some(Change::StepAccepted(offset.saturating_sub(anchor)));
+            return Some(ClockChange::StepAccepted(offset.saturating_sub(anchor)));
         }
         is_new.map(|()| match is_possible {
-            true => Change::Stepped(offset.saturating_sub(anchor)),
-            false => Change::OutOfBounds(times.wall),
+            true => ClockChange::Stepped(offset.saturating_sub(anchor)),
+            false => ClockChange::OutOfBounds(times.wall),
         })
     }
 
-    pub(crate) fn learn(
+    pub(crate) fn observe_peer_time(
         &mut self,
         clock: &TrustedClock,
         time: Micros,
         times: SystemTimes,
-    ) -> Option<Change> {
+    ) -> Option<ClockChange> {
         if !bounds::contain(time) {
             return None;
         }
         let offset = signed(time).saturating_sub(times.since_boot);
-        self.authority = Some(Authority {
+        self.peer = Some(PeerTime {
             offset,
-            learned_at: times.since_boot,
+            observed_at: times.since_boot,
         });
         if clock.anchor().is_none() && !bounds::contain(times.wall) {
             clock.set_anchor(offset);
-            return Some(Change::Anchored);
+            return Some(ClockChange::Anchored);
         }
-        self.supervise(clock, times)
+        self.observe_system_clock(clock, times)
     }
 
-    /// Remembers since when the system clock goes by its offset; says so when that is new.
-    fn note(&mut self, clock: &TrustedClock, times: SystemTimes) -> Option<()> {
+    /// Records the system clock's offset and when it was first observed; `Some` for a new offset.
+    fn record_step(&mut self, clock: &TrustedClock, times: SystemTimes) -> Option<()> {
         let offset = times.wall_offset();
         if self
             .step
@@ -151,23 +155,23 @@ impl Supervision {
         {
             return None;
         }
-        self.step = Some(Step {
+        self.step = Some(ObservedStep {
             offset,
             since_boot: times.since_boot,
         });
         Some(())
     }
 
-    fn accepts(&self, clock: &TrustedClock, times: SystemTimes) -> bool {
+    fn is_step_accepted(&self, clock: &TrustedClock, times: SystemTimes) -> bool {
         let Some(step) = self.step else {
             return false;
         };
-        if let Some(authority) = self.authority {
-            if clock.is_within_step(times.wall_offset(), authority.offset) {
+        if let Some(peer) = self.peer {
+            if clock.is_within_step(times.wall_offset(), peer.offset) {
                 return true;
             }
-            // What was learned before the step says nothing of it: the machine may have stood still.
-            if authority.learned_at >= step.since_boot {
+            // Only a peer time after the step contradicts it: the machine may have been suspended before.
+            if peer.observed_at >= step.since_boot {
                 return false;
             }
         }
@@ -179,12 +183,12 @@ impl Supervision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EARLIEST, LATEST, Tolerance, Trust};
+    use crate::{EARLIEST_TIME, LATEST_TIME, StepTolerance, TimeSource};
 
     const SECOND: i64 = 1_000_000;
     const HOUR: i64 = 3_600 * SECOND;
     /// The time of day when the machine was booted.
-    const BOOT: i64 = EARLIEST.0 as i64 + 1_000 * HOUR;
+    const BOOT: i64 = EARLIEST_TIME.0 as i64 + 1_000 * HOUR;
 
     fn times(since_boot: i64, ahead: i64) -> SystemTimes {
         SystemTimes {
@@ -198,7 +202,7 @@ mod tests {
     }
 
     fn clock() -> TrustedClock {
-        TrustedClock::at(Tolerance::default(), EARLIEST, times(HOUR, 0))
+        TrustedClock::at(StepTolerance::default(), EARLIEST_TIME, times(HOUR, 0))
     }
 
     #[test]
@@ -206,81 +210,105 @@ mod tests {
         let clock = clock();
         let slewed = times(HOUR + SECOND, 4 * SECOND);
         assert_eq!(clock.read_at(slewed).time, slewed.wall);
-        assert_eq!(clock.supervise_at(slewed), None);
+        assert_eq!(clock.observe_system_clock_at(slewed), None);
         for ahead in [24 * HOUR, -24 * HOUR] {
             let stepped = times(HOUR + 2 * SECOND, ahead + 4 * SECOND);
             let reading = clock.read_at(stepped);
-            assert_eq!(reading.trust, Trust::Anchored);
+            assert_eq!(reading.source, TimeSource::Anchored);
             assert_eq!(reading.time.0 as i64, BOOT + HOUR + 6 * SECOND);
-            assert_eq!(clock.supervise_at(stepped), Some(Change::Stepped(ahead)));
-            assert_eq!(clock.supervise_at(stepped), None, "reported once");
+            assert_eq!(
+                clock.observe_system_clock_at(stepped),
+                Some(ClockChange::Stepped(ahead))
+            );
+            assert_eq!(
+                clock.observe_system_clock_at(stepped),
+                None,
+                "reported once"
+            );
         }
         let back = times(HOUR + 3 * SECOND, 4 * SECOND);
-        assert_eq!(clock.read_at(back).trust, Trust::System);
-        assert_eq!(clock.supervise_at(back), Some(Change::AgreesAgain));
+        assert_eq!(clock.read_at(back).source, TimeSource::System);
+        assert_eq!(
+            clock.observe_system_clock_at(back),
+            Some(ClockChange::AgreesAgain)
+        );
     }
 
     #[test]
     fn steady_step_is_accepted_after_the_configured_time() {
         let clock = clock();
-        clock.supervise_at(times(HOUR, 9 * HOUR));
+        clock.observe_system_clock_at(times(HOUR, 9 * HOUR));
         assert_eq!(
-            clock.supervise_at(times(HOUR + 599 * SECOND, 9 * HOUR)),
+            clock.observe_system_clock_at(times(HOUR + 599 * SECOND, 9 * HOUR)),
             None
         );
-        // Another step begins the time again.
+        // Another step restarts the waiting time.
         let other = times(HOUR + 599 * SECOND, 5 * HOUR);
-        assert_eq!(clock.supervise_at(other), Some(Change::Stepped(5 * HOUR)));
         assert_eq!(
-            clock.supervise_at(times(HOUR + 601 * SECOND, 5 * HOUR)),
+            clock.observe_system_clock_at(other),
+            Some(ClockChange::Stepped(5 * HOUR))
+        );
+        assert_eq!(
+            clock.observe_system_clock_at(times(HOUR + 601 * SECOND, 5 * HOUR)),
             None
         );
         let steady = times(HOUR + 1_199 * SECOND, 5 * HOUR);
         assert_eq!(
-            clock.supervise_at(steady),
-            Some(Change::StepAccepted(5 * HOUR))
+            clock.observe_system_clock_at(steady),
+            Some(ClockChange::StepAccepted(5 * HOUR))
         );
-        assert_eq!(clock.read_at(steady).trust, Trust::System);
+        assert_eq!(clock.read_at(steady).source, TimeSource::System);
     }
 
     #[test]
     fn another_node_confirms_or_contradicts_a_step() {
         let confirmed = clock();
         let stepped = times(HOUR, 9 * HOUR);
-        confirmed.supervise_at(stepped);
-        let accepted = confirmed.learn(stepped.wall, stepped);
-        assert_eq!(accepted, Some(Change::StepAccepted(9 * HOUR)));
+        confirmed.observe_system_clock_at(stepped);
+        let accepted = confirmed.observe_peer_time(stepped.wall, stepped);
+        assert_eq!(accepted, Some(ClockChange::StepAccepted(9 * HOUR)));
 
         let contradicted = clock();
-        contradicted.supervise_at(stepped);
-        assert_eq!(contradicted.learn(true_time(HOUR), stepped), None);
+        contradicted.observe_system_clock_at(stepped);
+        assert_eq!(
+            contradicted.observe_peer_time(true_time(HOUR), stepped),
+            None
+        );
         let much_later = times(40 * HOUR, 9 * HOUR);
-        assert_eq!(contradicted.supervise_at(much_later), None);
+        assert_eq!(contradicted.observe_system_clock_at(much_later), None);
         assert_eq!(contradicted.read_at(much_later).time, true_time(40 * HOUR));
 
-        // What was learned before the step confirms it at once, and does not contradict it for ever.
-        let late = TrustedClock::at(Tolerance::default(), EARLIEST, times(HOUR, -9 * HOUR));
-        late.learn(true_time(HOUR), times(HOUR, -9 * HOUR));
+        // A peer time before the step can confirm it at once, but can't contradict it permanently.
+        let late = TrustedClock::at(
+            StepTolerance::default(),
+            EARLIEST_TIME,
+            times(HOUR, -9 * HOUR),
+        );
+        late.observe_peer_time(true_time(HOUR), times(HOUR, -9 * HOUR));
         let corrected = times(2 * HOUR, 0);
         assert_eq!(
-            late.supervise_at(corrected),
-            Some(Change::StepAccepted(9 * HOUR))
+            late.observe_system_clock_at(corrected),
+            Some(ClockChange::StepAccepted(9 * HOUR))
         );
     }
 
     #[test]
     fn impossible_time_is_never_accepted() {
         let clock = clock();
-        let beyond = LATEST.0 as i64 - BOOT + HOUR;
+        let beyond = LATEST_TIME.0 as i64 - BOOT + HOUR;
         let first = times(HOUR, beyond);
         assert_eq!(
-            clock.supervise_at(first),
-            Some(Change::OutOfBounds(first.wall))
+            clock.observe_system_clock_at(first),
+            Some(ClockChange::OutOfBounds(first.wall))
         );
         let later = times(100 * HOUR, beyond);
-        assert_eq!(clock.supervise_at(later), None);
+        assert_eq!(clock.observe_system_clock_at(later), None);
         assert_eq!(clock.read_at(later).time, true_time(100 * HOUR));
-        assert_eq!(clock.learn(later.wall, later), None, "whoever says so");
+        assert_eq!(
+            clock.observe_peer_time(later.wall, later),
+            None,
+            "not even from another node"
+        );
     }
 
     #[test]
@@ -289,27 +317,30 @@ mod tests {
             wall: Micros((2 * HOUR + since_boot) as u64),
             since_boot,
         };
-        let floor = Micros(EARLIEST.0 + 7);
-        let clock = TrustedClock::at(Tolerance::default(), floor, before(HOUR));
+        let floor = Micros(EARLIEST_TIME.0 + 7);
+        let clock = TrustedClock::at(StepTolerance::default(), floor, before(HOUR));
         let reading = clock.read_at(before(HOUR + SECOND));
-        assert_eq!((reading.trust, reading.trusted()), (Trust::Unknown, None));
+        assert_eq!(
+            (reading.source, reading.trusted()),
+            (TimeSource::Unknown, None)
+        );
         assert_eq!(reading.time, before(HOUR + SECOND).wall);
         assert_eq!(reading.estimate.0, floor.0 + SECOND as u64);
         assert!(matches!(
-            clock.supervise_at(before(HOUR)),
-            Some(Change::OutOfBounds(_))
+            clock.observe_system_clock_at(before(HOUR)),
+            Some(ClockChange::OutOfBounds(_))
         ));
-        assert_eq!(clock.supervise_at(before(2 * HOUR)), None);
+        assert_eq!(clock.observe_system_clock_at(before(2 * HOUR)), None);
 
-        let learned = clock.learn(true_time(2 * HOUR), before(2 * HOUR));
-        assert_eq!(learned, Some(Change::Anchored));
+        let learned = clock.observe_peer_time(true_time(2 * HOUR), before(2 * HOUR));
+        assert_eq!(learned, Some(ClockChange::Anchored));
         let reading = clock.read_at(before(3 * HOUR));
         assert_eq!(
-            (reading.trust, reading.time),
-            (Trust::Anchored, true_time(3 * HOUR))
+            (reading.source, reading.time),
+            (TimeSource::Anchored, true_time(3 * HOUR))
         );
-        let set = clock.supervise_at(times(4 * HOUR, 0));
-        assert_eq!(set, Some(Change::AgreesAgain));
+        let set = clock.observe_system_clock_at(times(4 * HOUR, 0));
+        assert_eq!(set, Some(ClockChange::AgreesAgain));
     }
 
     #[test]
@@ -318,11 +349,11 @@ mod tests {
             wall: Micros(0),
             since_boot: HOUR,
         };
-        let clock = TrustedClock::at(Tolerance::default(), EARLIEST, wrong);
+        let clock = TrustedClock::at(StepTolerance::default(), EARLIEST_TIME, wrong);
         assert_eq!(
-            clock.supervise_at(times(2 * HOUR, 0)),
-            Some(Change::Anchored)
+            clock.observe_system_clock_at(times(2 * HOUR, 0)),
+            Some(ClockChange::Anchored)
         );
-        assert_eq!(clock.read_at(times(2 * HOUR, 0)).trust, Trust::System);
+        assert_eq!(clock.read_at(times(2 * HOUR, 0)).source, TimeSource::System);
     }
 }

@@ -1,4 +1,4 @@
-//! The file of a ratchet: readable by its owner alone, and replaced as a whole.
+//! The file of a ratchet: readable by its owner only, and replaced atomically.
 
 use crate::{PeriodKey, Ratchet, SaltState};
 use data_encoding::HEXLOWER;
@@ -11,34 +11,34 @@ use thiserror::Error;
 
 const FORMAT_VERSION: u8 = 1;
 const MAX_FILE_BYTES: u64 = 4 << 10;
-const REMARK: &str = "# The salt of visitor ids in the current period. It is replaced when the period ends: keep no\n\
+const FILE_COMMENT: &str = "# The salt of visitor ids in the current period. It is replaced when the period ends: keep no\n\
      # copies, or ids of the period that a copy was made in can be traced back to addresses.\n";
 
-/// A salt file that cannot be used. No value of it is shown.
+/// A salt file that can't be used. The messages contain no values of the file.
 #[derive(Debug, Error)]
 pub enum SaltFileError {
-    /// It cannot be read or written.
+    /// The file can't be read or written.
     #[error("{}: {cause}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         cause: io::Error,
     },
-    /// Others can read it.
+    /// Other users can read the file.
     #[error("{} is readable by others; run: chmod 600 {}", .0.display(), .0.display())]
     Exposed(PathBuf),
-    /// It is not what was written.
+    /// The content is not a salt of this format.
     #[error(
-        "{} is not a visitor salt of format {FORMAT_VERSION}; remove it, and the node takes the fleet's from \
-         the aggregator", .0.display()
+        "{} is not a visitor salt of format {FORMAT_VERSION}; remove it, then the node gets the fleet's salt \
+         from the aggregator", .0.display()
     )]
     Malformed(PathBuf),
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct SaltFile {
     format: u8,
     period_micros: u64,
     period: u64,
@@ -48,10 +48,10 @@ struct Fields {
     previous_key: Option<String>,
 }
 
-/// The ratchet in the file at `path`; none when there is no file.
+/// Reads the ratchet in the file at `path`; `None` when the file does not exist.
 ///
 /// # Errors
-/// When it cannot be read, can be read by others, or is malformed.
+/// When the file can't be read, is readable by other users, or is malformed.
 pub fn load(path: &Path) -> Result<Option<Ratchet>, SaltFileError> {
     let failed = |cause| SaltFileError::Io {
         path: path.into(),
@@ -75,34 +75,34 @@ pub fn load(path: &Path) -> Result<Option<Ratchet>, SaltFileError> {
 }
 
 fn parse(text: &str) -> Option<Ratchet> {
-    let fields: Fields = toml::from_str(text).ok()?;
+    let fields: SaltFile = toml::from_str(text).ok()?;
     if fields.format != FORMAT_VERSION || fields.period_micros == 0 {
         return None;
     }
     let previous_key = match fields.previous_key {
-        Some(text) => Some(PeriodKey(bytes(&text)?)),
+        Some(text) => Some(PeriodKey(decode_hex(&text)?)),
         None => None,
     };
     Some(Ratchet {
         period_micros: fields.period_micros,
         period: fields.period,
-        state: SaltState(bytes(&fields.state)?),
+        state: SaltState(decode_hex(&fields.state)?),
         previous_key,
         provisional: fields.provisional,
     })
 }
 
-fn bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {
+fn decode_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
     HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok()
 }
 
-/// Replaces the file at `path`, atomically and durably. The content before is overwritten where it lay,
-/// as far as the file system writes in place.
+/// Replaces the file at `path` atomically and durably, then overwrites the old content in place, as far
+/// as the file system allows.
 ///
 /// # Errors
-/// When there is no room or the disk fails; the file is then as it was, or as it should be.
+/// When the disk is full or fails; the file then has either the old or the new content.
 pub fn save(path: &Path, ratchet: &Ratchet) -> Result<(), SaltFileError> {
-    let fields = Fields {
+    let fields = SaltFile {
         format: FORMAT_VERSION,
         period_micros: ratchet.period_micros,
         period: ratchet.period,
@@ -112,7 +112,7 @@ pub fn save(path: &Path, ratchet: &Ratchet) -> Result<(), SaltFileError> {
     };
     let replaced = toml::to_string(&fields)
         .map_err(io::Error::other)
-        .and_then(|text| replace(path, &format!("{REMARK}{text}")));
+        .and_then(|text| replace(path, &format!("{FILE_COMMENT}{text}")));
     replaced.map_err(|cause| SaltFileError::Io {
         path: path.into(),
         cause,
@@ -123,17 +123,17 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
     let before = OpenOptions::new().write(true).open(path);
-    let aside = path.with_extension("tmp");
-    // What an interrupted run left may have other permissions.
-    let _ = fs::remove_file(&aside);
+    let temporary = path.with_extension("tmp");
+    // A temporary file of an interrupted process may have other permissions.
+    let _ = fs::remove_file(&temporary);
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&aside)?;
+        .open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&aside, path)?;
+    fs::rename(&temporary, path)?;
     File::open(directory)?.sync_all()?;
     if let Ok(before) = before {
         overwrite(before)?;
@@ -141,7 +141,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The name leads to the new content already; only this handle still leads to the old one.
+/// Overwrites the old content, which only this handle still refers to.
 fn overwrite(mut file: File) -> io::Result<()> {
     let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
     file.write_all(&vec![0; length])?;
@@ -161,18 +161,21 @@ mod tests {
             .expect("randomness")
             .provisional();
         for period in 41..44 {
-            ratchet.turn_to(period);
+            ratchet.advance_to(period);
             save(&path, &ratchet).expect("written");
             assert_eq!(load(&path).expect("readable"), Some(ratchet.clone()));
         }
-        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        let mode = fs::metadata(&path)
+            .expect("the file exists")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("settable");
         assert!(matches!(load(&path), Err(SaltFileError::Exposed(_))));
     }
 
     #[test]
-    fn malformed_files_are_refused_without_their_values() {
+    fn malformed_files_are_rejected_without_showing_values() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("visitor-salt");
         let ratchet = Ratchet::random(1_000, 41).expect("randomness");

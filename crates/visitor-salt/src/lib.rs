@@ -1,10 +1,10 @@
-//! The salt of visitor ids: a ratchet whose state is replaced at each period, so that the key of an
-//! earlier period cannot be computed from anything that is kept.
+//! The salt of visitor ids: a one-way ratchet whose state is replaced at each period. The key of an
+//! earlier period can't be computed from the kept state.
 //!
 //! `state(n + 1) = derive(state(n))` and `key(n) = derive(state(n))`, both with BLAKE3's key derivation.
 //! Nodes that share one state agree on every later key without exchanging anything.
 //!
-//! Invariant: no clock and no network code here. The caller decides when a period has ended.
+//! Invariant: no clock and no network code here. The caller decides when a period ends.
 #![forbid(unsafe_code)]
 
 mod file;
@@ -16,15 +16,15 @@ use std::fmt;
 const NEXT_STATE_CONTEXT: &str = "FanzFiliate edge 2026-12 visitor salt next state v1";
 const PERIOD_KEY_CONTEXT: &str = "FanzFiliate edge 2026-12 visitor salt period key v1";
 
-/// The most periods that a ratchet is turned at once: more than a year of days. A clock that claims
-/// more is wrong, or the state is so old that a random one serves as well.
-pub const MAX_TURNS: u64 = 400;
+/// The maximum number of periods per advance: more than a year of days. Beyond it the clock is wrong, or
+/// the state is so old that a random one serves as well.
+pub const MAX_ADVANCE_PERIODS: u64 = 400;
 
-/// The key under which visitor ids of one period are made.
+/// The key of one period's visitor ids.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PeriodKey(pub [u8; 16]);
 
-/// The state of one period, from which the key of this period and all later states follow.
+/// The state of one period, from which the period's key and all later states are derived.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SaltState(pub [u8; 32]);
 
@@ -38,31 +38,31 @@ pub struct Ratchet {
     provisional: bool,
 }
 
-/// The keys around one period.
+/// The keys of one period and its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeriodKeys {
     /// The length of a period in microseconds.
     pub period_micros: u64,
     /// The number of the period, counted from 1970 in UTC.
     pub period: u64,
-    /// The key of the period before; absent when it was never known here.
+    /// The key of the previous period; absent when this node never knew it.
     pub previous: Option<PeriodKey>,
     /// The key of the period.
     pub current: PeriodKey,
-    /// The key of the next period, so that the turn happens at the exact time.
+    /// The key of the next period, so that the switch happens at the exact time.
     pub next: PeriodKey,
 }
 
-/// What turning a ratchet did.
+/// The result of advancing a ratchet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// The ratchet is at this period, or at the one after it: clocks of nodes differ a little.
+pub enum AdvanceResult {
+    /// The ratchet is at this period, or at the next one: clocks of nodes differ a little.
     Unchanged,
-    /// It was turned by so many periods.
-    Turned(u64),
-    /// The period is more than [`MAX_TURNS`] ahead; nothing was changed.
+    /// The ratchet advanced by this many periods.
+    Advanced(u64),
+    /// The period is this far ahead, more than [`MAX_ADVANCE_PERIODS`]; nothing changed.
     TooFar(u64),
-    /// The ratchet is so many periods ahead, since it was turned by a wrong clock; nothing was changed.
+    /// The ratchet is this many periods ahead, because a wrong clock advanced it; nothing changed.
     Ahead(u64),
 }
 
@@ -91,7 +91,7 @@ impl SaltState {
 }
 
 impl Ratchet {
-    /// The ratchet of a fleet at `period`.
+    /// The fleet's ratchet at `period`.
     #[must_use]
     pub const fn new(period_micros: u64, period: u64, state: SaltState) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl Ratchet {
         Ok(Self::new(period_micros, period, SaltState(state)))
     }
 
-    /// The same ratchet, marked as one that no other node knows.
+    /// Marks the ratchet as provisional: no other node knows its state.
     #[must_use]
     pub const fn provisional(mut self) -> Self {
         self.provisional = true;
@@ -144,28 +144,28 @@ impl Ratchet {
         self.state
     }
 
-    /// Turns to `period`, replacing the states of the periods before it.
-    pub fn turn_to(&mut self, period: u64) -> Turn {
+    /// Advances to `period` and replaces the states of earlier periods.
+    pub fn advance_to(&mut self, period: u64) -> AdvanceResult {
         let ahead = self.period.saturating_sub(period);
         if ahead > 1 {
-            return Turn::Ahead(ahead);
+            return AdvanceResult::Ahead(ahead);
         }
-        let turns = period.saturating_sub(self.period);
-        if turns == 0 {
-            return Turn::Unchanged;
+        let steps = period.saturating_sub(self.period);
+        if steps == 0 {
+            return AdvanceResult::Unchanged;
         }
-        if turns > MAX_TURNS {
-            return Turn::TooFar(turns);
+        if steps > MAX_ADVANCE_PERIODS {
+            return AdvanceResult::TooFar(steps);
         }
-        for _ in 0..turns {
+        for _ in 0..steps {
             self.previous_key = Some(self.state.key());
             self.state = self.state.next();
             self.period += 1;
         }
-        Turn::Turned(turns)
+        AdvanceResult::Advanced(steps)
     }
 
-    /// The same ratchet with the key of the period before, unless it has one already.
+    /// Sets the key of the previous period, unless the ratchet has one.
     #[must_use]
     pub const fn with_previous_key(mut self, key: Option<PeriodKey>) -> Self {
         if self.previous_key.is_none() {
@@ -174,7 +174,7 @@ impl Ratchet {
         self
     }
 
-    /// The keys around the period.
+    /// The keys of the previous, current and next period.
     #[must_use]
     pub fn keys(&self) -> PeriodKeys {
         PeriodKeys {
@@ -196,39 +196,48 @@ mod tests {
     }
 
     #[test]
-    fn ratchets_of_one_state_agree_however_they_turn() {
+    fn ratchets_with_equal_state_agree_for_any_step_size() {
         let mut stepwise = ratchet(5);
         for period in 6..=20 {
-            assert_eq!(stepwise.turn_to(period), Turn::Turned(1));
+            assert_eq!(stepwise.advance_to(period), AdvanceResult::Advanced(1));
         }
         let mut at_once = ratchet(5);
-        assert_eq!(at_once.turn_to(20), Turn::Turned(15));
+        assert_eq!(at_once.advance_to(20), AdvanceResult::Advanced(15));
         assert_eq!(stepwise, at_once);
         let keys = ratchet(5).keys();
-        let mut turned = ratchet(5);
-        turned.turn_to(6);
-        assert_eq!(turned.keys().previous, Some(keys.current));
-        assert_eq!(turned.keys().current, keys.next);
+        let mut advanced = ratchet(5);
+        advanced.advance_to(6);
+        assert_eq!(advanced.keys().previous, Some(keys.current));
+        assert_eq!(advanced.keys().current, keys.next);
     }
 
     #[test]
-    fn turns_are_bounded_and_never_go_back() {
-        let mut turned = ratchet(5);
-        assert_eq!(turned.turn_to(4), Turn::Unchanged);
-        assert_eq!(turned.turn_to(3), Turn::Ahead(2));
-        assert_eq!(turned.turn_to(6 + MAX_TURNS), Turn::TooFar(MAX_TURNS + 1));
-        assert_eq!(turned, ratchet(5));
-        assert_eq!(turned.turn_to(5 + MAX_TURNS), Turn::Turned(MAX_TURNS));
+    fn advance_is_bounded_and_never_goes_back() {
+        let mut advanced = ratchet(5);
+        assert_eq!(advanced.advance_to(4), AdvanceResult::Unchanged);
+        assert_eq!(advanced.advance_to(3), AdvanceResult::Ahead(2));
+        assert_eq!(
+            advanced.advance_to(6 + MAX_ADVANCE_PERIODS),
+            AdvanceResult::TooFar(MAX_ADVANCE_PERIODS + 1)
+        );
+        assert_eq!(advanced, ratchet(5));
+        assert_eq!(
+            advanced.advance_to(5 + MAX_ADVANCE_PERIODS),
+            AdvanceResult::Advanced(MAX_ADVANCE_PERIODS)
+        );
     }
 
     #[test]
-    fn derivation_is_the_same_in_every_build() {
+    fn derivation_is_frozen() {
         // Nodes of different builds must agree.
-        let mut turned = ratchet(0);
-        turned.turn_to(2);
+        let mut advanced = ratchet(0);
+        advanced.advance_to(2);
         let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
         assert_eq!(
-            (hex(&turned.keys().current.0), hex(&turned.keys().next.0)),
+            (
+                hex(&advanced.keys().current.0),
+                hex(&advanced.keys().next.0)
+            ),
             (
                 String::from("a2747a45df14a09b46765dc6fd489c8a"),
                 String::from("699f7448a97d09d4321ae6589823f9c3")
@@ -238,7 +247,10 @@ mod tests {
 
     #[test]
     fn debug_output_holds_no_secret() {
-        let shown = format!("{:?} {:?}", ratchet(1), ratchet(1).keys());
-        assert!(!shown.contains("7, 7") && !shown.contains('['), "{shown}");
+        let output = format!("{:?} {:?}", ratchet(1), ratchet(1).keys());
+        assert!(
+            !output.contains("7, 7") && !output.contains('['),
+            "{output}"
+        );
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracking_events::{Flags, Micros};
-use trusted_clock::{Reading, Trust, TrustedClock};
+use trusted_clock::{Reading, TimeSource, TrustedClock};
 
 /// A step of the system's clock is noticed within this.
 const READ_INTERVAL: Duration = Duration::from_millis(10);
@@ -49,39 +49,39 @@ impl Clock {
         let Reading {
             time,
             estimate,
-            trust,
+            source,
         } = self.then;
         Now {
             time: Micros(time.0 + since),
             estimate: Micros(estimate.0 + since),
-            flags: marks(trust),
+            flags: marks(source),
         }
     }
 }
 
-const fn marks(trust: Trust) -> Flags {
+const fn marks(trust: TimeSource) -> Flags {
     match trust {
-        Trust::System => Flags(0),
-        Trust::Anchored => Flags::CLOCK_WRONG,
-        Trust::Unknown => Flags(Flags::CLOCK_WRONG.0 | Flags::TIME_UNKNOWN.0),
+        TimeSource::System => Flags(0),
+        TimeSource::Anchored => Flags::CLOCK_WRONG,
+        TimeSource::Unknown => Flags(Flags::CLOCK_WRONG.0 | Flags::TIME_UNKNOWN.0),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trusted_clock::{EARLIEST, SystemTimes, Tolerance};
+    use trusted_clock::{EARLIEST_TIME, StepTolerance, SystemTimes};
 
     #[test]
     fn time_goes_with_the_monotonic_clock_between_readings() {
-        let source = Arc::new(TrustedClock::new(Tolerance::default(), EARLIEST));
+        let source = Arc::new(TrustedClock::new(StepTolerance::default(), EARLIEST_TIME));
         let read = Instant::now();
         let mut clock = Clock {
             read,
             then: Reading {
                 time: Micros(5),
                 estimate: Micros(7),
-                trust: Trust::Anchored,
+                source: TimeSource::Anchored,
             },
             source,
         };
@@ -111,8 +111,8 @@ mod tests {
             wall: Micros(5),
             ..SystemTimes::now()
         };
-        let unknown = TrustedClock::at(Tolerance::default(), EARLIEST, wrong);
-        let marks = marks(unknown.read_at(wrong).trust);
+        let unknown = TrustedClock::at(StepTolerance::default(), EARLIEST_TIME, wrong);
+        let marks = marks(unknown.read_at(wrong).source);
         assert!(marks.any(Flags::CLOCK_WRONG) && marks.any(Flags::TIME_UNKNOWN));
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tracking_events::Micros;
-use trusted_clock::{Change, TrustedClock};
+use trusted_clock::{ClockChange, TrustedClock};
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,7 +31,7 @@ impl FleetWatch {
         while !*stop.borrow() {
             tokio::select! {
                 _ = ticks.tick() => {
-                    self.note(self.clock.supervise());
+                    self.note(self.clock.observe_system_clock());
                     self.turn().await;
                 }
                 Ok(()) = self.states.changed() => {
@@ -49,7 +49,7 @@ impl FleetWatch {
     async fn compare(&self, state: FleetState) {
         match state.time {
             Some(time) => {
-                self.note(self.clock.learn(time, state.received));
+                self.note(self.clock.observe_peer_time(time, state.received));
                 self.compare_time(time, self.clock.read_at(state.received).trusted());
             }
             None => tracing::warn!("the aggregator does not trust its clock"),
@@ -67,7 +67,7 @@ impl FleetWatch {
         let ahead =
             i64::try_from(ours.0).unwrap_or(i64::MAX) - i64::try_from(theirs.0).unwrap_or(i64::MAX);
         self.set_level("clock_ahead_of_aggregator_micros", ahead);
-        if !self.clock.tolerates(ours, theirs) {
+        if !self.clock.is_within_max_step(ours, theirs) {
             let seconds = ahead as f64 / 1e6;
             tracing::warn!(
                 ahead_seconds = seconds,
@@ -144,7 +144,7 @@ impl FleetWatch {
         }
     }
 
-    fn note(&self, change: Option<Change>) {
+    fn note(&self, change: Option<ClockChange>) {
         let Some(change) = change else {
             return;
         };

@@ -188,7 +188,7 @@ mod tests {
 
     fn ratchet(secret: u8, period: u64) -> Ratchet {
         let mut ratchet = Ratchet::new(DAY, 0, SaltState([secret; 32]));
-        ratchet.turn_to(period);
+        ratchet.advance_to(period);
         ratchet
     }
 

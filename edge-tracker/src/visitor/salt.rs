@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracking_events::Micros;
-use visitor_salt::{SaltFileError, Turn, load, save};
+use visitor_salt::{AdvanceResult, SaltFileError, load, save};
 
 pub use visitor_salt::{PeriodKey, PeriodKeys, Ratchet, SaltState};
 
@@ -111,10 +111,10 @@ impl VisitorSalt {
         let mut state = self.lock();
         let period_micros = state.ratchet.period_micros();
         let index = now.0 / period_micros;
-        let turned = match state.ratchet.turn_to(index) {
-            Turn::Turned(_) => true,
-            Turn::Unchanged => false,
-            Turn::TooFar(periods) | Turn::Ahead(periods) => {
+        let turned = match state.ratchet.advance_to(index) {
+            AdvanceResult::Advanced(_) => true,
+            AdvanceResult::Unchanged => false,
+            AdvanceResult::TooFar(periods) | AdvanceResult::Ahead(periods) => {
                 tracing::warn!(
                     periods,
                     "visitor salt is of another time; replaced by a provisional one"
@@ -144,12 +144,15 @@ impl VisitorSalt {
         let index = now.map_or(fleet.period, |now| now.0 / fleet.period_micros);
         let mut theirs = Ratchet::new(fleet.period_micros, fleet.period, SaltState(fleet.state));
         // The clocks of both may be a little apart at the end of a period.
-        ours.turn_to(index);
-        if matches!(theirs.turn_to(index), Turn::TooFar(_) | Turn::Ahead(_)) {
+        ours.advance_to(index);
+        if matches!(
+            theirs.advance_to(index),
+            AdvanceResult::TooFar(_) | AdvanceResult::Ahead(_)
+        ) {
             return Ok(Adoption::OtherTime);
         }
         let mut reached = ours.clone();
-        reached.turn_to(theirs.period());
+        reached.advance_to(theirs.period());
         let agreed = (reached.period(), reached.state()) == (theirs.period(), theirs.state());
         let adoption = match (agreed, ours.is_provisional()) {
             (true, _) => Adoption::Agreed,
@@ -189,8 +192,8 @@ fn usable(mut ratchet: Ratchet, period_micros: u64, index: Option<u64>) -> Optio
         tracing::warn!("visitor.period has changed; visitor salt replaced by a provisional one");
         return None;
     }
-    match index.map(|index| ratchet.turn_to(index)) {
-        Some(Turn::TooFar(periods) | Turn::Ahead(periods)) => {
+    match index.map(|index| ratchet.advance_to(index)) {
+        Some(AdvanceResult::TooFar(periods) | AdvanceResult::Ahead(periods)) => {
             tracing::warn!(
                 periods,
                 "visitor salt is of another time; replaced by a provisional one"

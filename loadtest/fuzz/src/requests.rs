@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use tracking_events::{
     Event, FORMAT_VERSION, Flags, KeyId, KeyRing, MAX_EVENT_BYTES, MacKey, NodeId, decode,
 };
-use trusted_clock::{EARLIEST, Tolerance, TrustedClock};
+use trusted_clock::{EARLIEST_TIME, StepTolerance, TrustedClock};
 
 const MAX_URL_BYTES: usize = 8 << 10;
 const MAX_AGENT_BYTES: usize = 512;
@@ -302,7 +302,7 @@ impl Edge {
             ),
             filters: Filters::new(&small).expect("valid settings"),
             keys: Arc::new(ArcSwap::from_pointee(keys)),
-            clock: Arc::new(TrustedClock::new(Tolerance::default(), EARLIEST)),
+            clock: Arc::new(TrustedClock::new(StepTolerance::default(), EARLIEST_TIME)),
             client_address: ClientAddress::new(
                 vec!["10.0.0.0/8".parse().expect("a range")],
                 ForwardedHeader::XForwardedFor,

@@ -17,7 +17,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 use tracking_events::Micros;
-use trusted_clock::EARLIEST;
+use trusted_clock::EARLIEST_TIME;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 /// The default validity of an edge's or aggregator's certificate.
@@ -141,7 +141,7 @@ impl Authority {
 /// Sets the validity from 1970, so that an edge with a reset clock can still ship, until `days` from now,
 /// or from the build date if this machine's clock was reset.
 fn set_validity(params: &mut CertificateParams, days: u32) -> Result<(), TlsError> {
-    let now = Micros::now().max(EARLIEST);
+    let now = Micros::now().max(EARLIEST_TIME);
     let now = i64::try_from(now.0 / MICROS_PER_SECOND).unwrap_or(i64::MAX);
     let at = |seconds| {
         ASN1Time::from_timestamp(seconds)

@@ -54,7 +54,7 @@ fn fleet(now: u64) -> FleetSalt {
 
 fn fleet_of(secret: u8, now: u64) -> FleetSalt {
     let mut ratchet = Ratchet::new(DAY, 100, SaltState([secret; 32]));
-    ratchet.turn_to(now / DAY);
+    ratchet.advance_to(now / DAY);
     FleetSalt {
         period_micros: DAY,
         period: ratchet.period(),
@@ -143,7 +143,7 @@ fn wrong_clock_does_not_part_a_node_for_ever() {
     assert_eq!(node.ids(now).0, ids.0);
 
     // Nothing turns without bounds, nor is a salt taken from a time that is far off.
-    let far = now + (visitor_salt::MAX_TURNS + 9) * DAY;
+    let far = now + (visitor_salt::MAX_ADVANCE_PERIODS + 9) * DAY;
     assert_eq!(node.welcome(&fleet(now), far), Adoption::OtherTime);
     let ahead = fleet(now + 9 * DAY);
     assert_eq!(node.welcome(&ahead, now), Adoption::OtherTime);
