@@ -15,7 +15,7 @@ pub use random::Random;
 use crate::Storage;
 use directory::{Directory, NameChange};
 use file::Content;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -61,6 +61,8 @@ struct State {
     stopped: bool,
     operations: u64,
     faults: BTreeMap<u64, Fault>,
+    syncs: Vec<PathBuf>,
+    skipped_syncs: BTreeSet<usize>,
     random: Random,
     clock: Duration,
     next_inode: Inode,
@@ -77,6 +79,8 @@ impl ModelDisk {
             stopped: false,
             operations: 0,
             faults: BTreeMap::new(),
+            syncs: Vec::new(),
+            skipped_syncs: BTreeSet::new(),
             random: Random::new(seed),
             clock: Duration::ZERO,
             next_inode: 0,
@@ -102,6 +106,18 @@ impl ModelDisk {
     /// Injects `fault` into the operation of this number, counted as in [`ModelDisk::operations`].
     pub fn inject_fault_at(&self, operation: u64, fault: Fault) {
         self.lock().faults.insert(operation, fault);
+    }
+
+    /// The files and directories that this process has synced so far, in order.
+    #[must_use]
+    pub fn syncs(&self) -> Vec<PathBuf> {
+        self.lock().syncs.clone()
+    }
+
+    /// Lets the sync of this number, counted as in [`ModelDisk::syncs`], succeed without any effect, as if
+    /// the program had left it out.
+    pub fn skip_sync(&self, number: usize) {
+        self.lock().skipped_syncs.insert(number);
     }
 
     /// Stops the machine: every later operation fails.
@@ -243,6 +259,8 @@ impl State {
             stopped: false,
             operations: 0,
             faults: BTreeMap::new(),
+            syncs: Vec::new(),
+            skipped_syncs: BTreeSet::new(),
             random: self.random.clone(),
             clock: self.clock,
             next_inode: self.next_inode,
@@ -250,6 +268,19 @@ impl State {
             files: self.files.iter().map(copy).collect(),
             locks: BTreeMap::new(),
         }
+    }
+
+    /// Records a sync and returns whether it is to have no effect.
+    fn record_sync(&mut self, path: PathBuf) -> bool {
+        self.syncs.push(path);
+        self.skipped_syncs.contains(&(self.syncs.len() - 1))
+    }
+
+    /// The name of a file; empty if it has none.
+    fn path_of(&self, inode: Inode) -> PathBuf {
+        let mut names = self.directories.values().flat_map(|it| &it.names);
+        let found = names.find(|(_, it)| **it == inode);
+        found.map(|(path, _)| path.clone()).unwrap_or_default()
     }
 
     fn directory(&mut self, path: &Path) -> io::Result<(&mut Directory, PathBuf)> {
@@ -385,11 +416,14 @@ impl Storage for ModelDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.begin_without_space()?;
+        let is_skipped = state.record_sync(dir.to_owned());
         let directory = state
             .directories
             .get_mut(dir)
             .ok_or(io::ErrorKind::NotFound)?;
-        directory.sync();
+        if !is_skipped {
+            directory.sync();
+        }
         Ok(())
     }
 
