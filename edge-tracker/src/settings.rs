@@ -388,7 +388,7 @@ impl InternalApiSettings {
 
 /// Settings that are each right but can't be kept together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum InconsistentAck {
+pub enum InconsistentSettings {
     /// A visitor can't be known for as long as asked.
     #[error(
         "unique.window is longer than visitor.period: ids are known for their own period and the \
@@ -443,7 +443,7 @@ pub fn read(path: &Path) -> Result<Settings, SettingsError> {
 impl Settings {
     /// What no single key can tell: all settings that contradict each other.
     #[must_use]
-    pub fn contradictions(&self) -> Vec<InconsistentAck> {
+    pub fn contradictions(&self) -> Vec<InconsistentSettings> {
         let rejections = self
             .functions
             .as_ref()
@@ -451,21 +451,21 @@ impl Settings {
         let all = [
             (
                 self.unique.window.0 > self.visitor.period.get().0,
-                InconsistentAck::WindowBeyondPeriod,
+                InconsistentSettings::WindowBeyondPeriod,
             ),
             (
                 rejections.is_some_and(|bytes| bytes.0 > self.journal.max_bytes.0 / 2),
-                InconsistentAck::RejectionsBeyondHalf,
+                InconsistentSettings::RejectionsBeyondHalf,
             ),
             (
                 self.http.root_redirect.is_some() && self.http.root_page.is_some(),
-                InconsistentAck::TwoRoots,
+                InconsistentSettings::TwoRoots,
             ),
             (
                 self.internal_api.as_ref().is_some_and(|api| {
                     !api.allow_public && !is_internal(api.listen.ip().to_canonical())
                 }),
-                Contradiction::PublicInternalApi,
+                InconsistentSettings::PublicInternalApi,
             ),
         ];
         let found = all.into_iter().filter(|(applies, _)| *applies);

@@ -24,7 +24,7 @@ use tracking_events::{
     ClickId, Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros,
     Money, Rejection, SignedRequest, Stated,
 };
-use trusted_clock::{Trust, TrustedClock};
+use trusted_clock::{TimeSource, TrustedClock};
 
 /// Takes messages of one kind of caller.
 #[derive(Clone)]
@@ -173,8 +173,8 @@ impl Api {
 
     /// Refuses while the time of a report can't be said.
     pub(super) fn require_clock(&self) -> Result<(), Refused> {
-        match self.shared.clock.read().trust {
-            Trust::System => Ok(()),
+        match self.shared.clock.read().source {
+            TimeSource::System => Ok(()),
             _ => {
                 Err(Problem::ApiClockWrong.because("the clock of this edge is wrong at the moment"))
             }
