@@ -2,6 +2,9 @@
 //! directories is accessible to their own user only.
 #![allow(missing_docs)]
 
+mod common;
+
+use common::{await_condition, click};
 use loadtest::affiliates::Tracker;
 use loadtest::clickhouse::Analyst;
 use loadtest::stack::{Stack, Wiring};
@@ -9,18 +12,8 @@ use rustix::fs::Mode;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 const PROGRAMS: [&str; 3] = ["edge-1", "aggregator", "clickhouse"];
-const TIMEOUT: Duration = Duration::from_secs(60);
-
-fn await_condition(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn mode(path: &Path) -> u32 {
     let metadata = fs::symlink_metadata(path).expect("there");
@@ -41,17 +34,6 @@ fn all_below(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn click(stack: &Stack) {
-    let config = ureq::Agent::config_builder()
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .build();
-    let url = format!("{}/c/boyfanz-home?source=test", stack.edge_urls[0]);
-    let response = ureq::Agent::new_with_config(config).get(url).call();
-    assert_eq!(response.expect("answered").status(), 302);
-}
-
 #[test]
 fn programs_create_only_private_files() {
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -70,7 +52,7 @@ fn programs_create_only_private_files() {
     };
     let stack = Stack::start_wired(folder.path(), 1, None, &wiring, |_| {}).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
-    click(&stack);
+    click(&stack, "test");
     let log = folder.path().join("aggregator.log");
     await_condition("the click in ClickHouse", || {
         analyst

@@ -88,7 +88,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
 }
 
 /// What tests need beside: PostgreSQL, which the aggregator's store is tried on as on SQLite; nginx and HAProxy,
-/// which are documented in front of an edge; and what single tests have nothing to try without: clocks that jump,
+/// which are documented in front of an edge; openssl, of which the commands for certificates are documented; and what single tests have nothing to try without: clocks that jump,
 /// and a browser.
 pub(crate) fn for_tests() -> anyhow::Result<()> {
     if !on_path("postgres") && !Path::new("/usr/lib/postgresql").is_dir() {
@@ -98,6 +98,10 @@ pub(crate) fn for_tests() -> anyhow::Result<()> {
     if !on_path("nginx") || !on_path("haproxy") {
         let why = "the documented configurations of proxies are tried in front of an edge";
         install("nginx and HAProxy", &["nginx", "haproxy"], why)?;
+    }
+    if !on_path("openssl") {
+        let why = "the documented commands for certificates are tried with it";
+        install("openssl", &["openssl"], why)?;
     }
     if let Err(error) = faketime() {
         eprintln!("==> clocks that jump: NOT TRIED, {error:#}");

@@ -278,6 +278,16 @@ fn revocation_list_allows_comments_and_names_bad_lines() {
         trust.check(identity.certificate()),
         Err(CertificateRejection::Revoked)
     );
+    // As openssl shows it.
+    let shown = fingerprint.to_string().to_uppercase();
+    let (bytes, _) = shown.as_bytes().as_chunks::<2>();
+    let pairs = bytes.iter().map(|it| str::from_utf8(it).expect("digits"));
+    let pairs = pairs.collect::<Vec<_>>().join(":");
+    for label in ["sha256 Fingerprint", "SHA256 Fingerprint"] {
+        std::fs::write(dir.join("revoked.txt"), format!("{label}={pairs}\n")).expect("written");
+        let revoking = tls::load_or_create(&dir, &edge()).expect("certificates");
+        assert!(revoking.revoked().contains(identity.certificate()));
+    }
     std::fs::write(dir.join("revoked.txt"), format!("{list}nonsense\n")).expect("written");
     let rejected = tls::load_or_create(&dir, &edge()).expect_err("nonsense");
     assert!(

@@ -113,7 +113,7 @@ fn node_number(text: &str) -> Option<u16> {
     canonical.then(|| text.parse().ok()).flatten()
 }
 
-/// The SHA-256 of a certificate's DER, as printed by `openssl x509 -fingerprint -sha256`.
+/// The SHA-256 of a certificate's DER, read as `openssl x509 -fingerprint -sha256` prints it, with its label or without.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; Self::BYTES]);
 
@@ -146,7 +146,11 @@ impl FromStr for Fingerprint {
     type Err = InvalidFingerprint;
 
     fn from_str(text: &str) -> Result<Self, InvalidFingerprint> {
-        let digits: Option<Vec<u8>> = text
+        let digits = match text.split_once('=') {
+            Some((label, digits)) if label.eq_ignore_ascii_case("sha256 fingerprint") => digits,
+            _ => text,
+        };
+        let digits: Option<Vec<u8>> = digits
             .chars()
             .filter(|c| *c != ':')
             .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
