@@ -13,6 +13,7 @@ mod revocation;
 mod stateless_reset;
 mod transport;
 mod trust;
+mod watched;
 
 pub use authority::{AUTHORITY_VALIDITY_DAYS, Authority, CERTIFICATE_VALIDITY_DAYS};
 pub use certificate::{Certificate, Fingerprint, InvalidFingerprint};
@@ -22,6 +23,7 @@ pub use identity::{Identity, IdentityFiles, Role, Subject, load};
 pub use revocation::RevocationList;
 pub use transport::{IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL};
 pub use trust::{CertificateRejection, Trust};
+pub use watched::WatchedIdentity;
 
 /// The name in the aggregator's certificate, which edges verify on any host.
 pub const SERVER_NAME: &str = "aggregator.fanzfiliate.internal";
