@@ -301,10 +301,15 @@ impl Ledger {
         let mut tx = self.begin().await?;
         let given_up = tx
             .execute(
-                "UPDATE outgoing_postbacks SET state = 'given_up' WHERE (identity, revision) IN \
+                "UPDATE outgoing_postbacks SET state = 'given_up', ended = $4 WHERE (identity, revision) IN \
                  (SELECT identity, revision FROM outgoing_postbacks \
                  WHERE state = 'due' AND due <= $1 AND since < $2 LIMIT $3)",
-                &[number(now), number(before), limit(CHORE)],
+                &[
+                    number(now),
+                    number(before),
+                    limit(CHORE),
+                    number(Micros::now()),
+                ],
             )
             .await?;
         tx.commit().await?;
@@ -358,9 +363,15 @@ async fn found(
 async fn searched(tx: &mut Tx, key: &Key, state: &str, at: Micros) -> Result<(), LedgerError> {
     let [identity, revision] = key.values();
     tx.execute(
-        "UPDATE outgoing_postbacks SET state = $3, due = $4 \
+        "UPDATE outgoing_postbacks SET state = $3, due = $4, ended = $5 \
          WHERE identity = $1 AND revision = $2 AND state = 'awaits_click'",
-        &[identity, revision, Value::Text(state), number(at)],
+        &[
+            identity,
+            revision,
+            Value::Text(state),
+            number(at),
+            ended(state != "awaits_click"),
+        ],
     )
     .await?;
     Ok(())
@@ -457,7 +468,7 @@ async fn keep(tx: &mut Tx, now: Micros, attempt: &Attempt) -> Result<bool, Ledge
     let [identity, revision] = attempt.key.values();
     let kept = tx
         .execute(
-            "UPDATE outgoing_postbacks SET state = $3, due = $4, last_status = $5, last_error = $6 \
+            "UPDATE outgoing_postbacks SET state = $3, due = $4, last_status = $5, last_error = $6, ended = $8 \
              WHERE identity = $1 AND revision = $2 AND state = 'due' AND attempts = $7",
             &[
                 identity,
@@ -467,6 +478,7 @@ async fn keep(tx: &mut Tx, now: Micros, attempt: &Attempt) -> Result<bool, Ledge
                 Value::Number(attempt.status.into()),
                 Value::Text(&attempt.error),
                 Value::Number(attempt.attempts.into()),
+                ended(state != "due"),
             ],
         )
         .await?;
@@ -529,6 +541,11 @@ async fn refresh(tx: &mut Tx, receiver: &str) -> Result<(), LedgerError> {
     )
     .await?;
     Ok(())
+}
+
+/// The time of day for what has ended now.
+fn ended(has_ended: bool) -> Value<'static> {
+    number(if has_ended { Micros::now() } else { Micros(0) })
 }
 
 const fn number(time: Micros) -> Value<'static> {

@@ -19,7 +19,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each is applied once; one that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "store", include_str!("../../migrations/0001_store.sql")),
     (
         2,
@@ -51,6 +51,11 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
         8,
         "refunds",
         include_str!("../../migrations/0008_refunds.sql"),
+    ),
+    (
+        9,
+        "ends_of_postbacks",
+        include_str!("../../migrations/0009_ends_of_postbacks.sql"),
     ),
 ];
 

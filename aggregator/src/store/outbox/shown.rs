@@ -20,7 +20,7 @@ macro_rules! show {
     ($and:literal) => {
         concat!(
             "SELECT o.identity, o.revision, o.receiver, c.click_id, c.kind, c.transaction_id, r.status, \
-             o.state, o.attempts, o.due, o.last_status, o.last_error, o.epoch FROM outgoing_postbacks o \
+             o.state, o.attempts, o.due, o.last_status, o.last_error, o.epoch, o.ended FROM outgoing_postbacks o \
              JOIN conversions c ON c.identity = o.identity \
              JOIN conversion_revisions r ON r.identity = o.identity AND r.revision = o.revision \
              WHERE o.state = $1",
@@ -43,7 +43,7 @@ pub(crate) struct Shown {
     pub(crate) status: String,
     pub(crate) state: String,
     pub(crate) attempts: i64,
-    /// When it is due, or when it ended: by the clock of the queue, which stands still while no aggregator works.
+    /// When it is due, as far as the aggregator works until then, or when it ended.
     pub(crate) at: String,
     pub(crate) last_status: i64,
     pub(crate) last_error: String,
@@ -124,7 +124,7 @@ impl Ledger {
         let (identity, receiver) = (line.text(0)?, line.text(1)?);
         let now = number(now);
         tx.execute(
-            "UPDATE outgoing_postbacks SET due = $3, since = $3, \
+            "UPDATE outgoing_postbacks SET due = $3, since = $3, ended = 0, \
              state = CASE WHEN receiver = '' THEN 'awaits_click' ELSE 'due' END \
              WHERE identity = $1 AND revision = $2",
             &[Value::Text(&identity), revision, now],
@@ -158,8 +158,13 @@ fn parts(postback: &str) -> Option<(&str, Value<'static>, Value<'static>)> {
 }
 
 impl Shown {
-    /// Reads a row; the time of day is so many microseconds ahead of the queue's.
+    /// Reads a row; the time of day is so many microseconds ahead of the queue's now. How far it was when an earlier
+    /// build ended a postback is not known.
     fn read(line: &Line, ahead: i64) -> Result<Self, LedgerError> {
+        let at = match line.number(13)? {
+            0 => line.number(9)?.saturating_add(ahead),
+            ended => ended,
+        };
         Ok(Self {
             postback: Key::read(line, 0)?.name(line.number(12)?.cast_unsigned()),
             receiver: line.text(2)?,
@@ -169,7 +174,7 @@ impl Shown {
             status: line.text(6)?,
             state: line.text(7)?,
             attempts: line.number(8)?,
-            at: rfc3339(line.number(9)?.saturating_add(ahead)),
+            at: rfc3339(at),
             last_status: line.number(10)?,
             last_error: line.text(11)?,
         })

@@ -196,6 +196,46 @@ async fn what_has_ended_is_shown_and_forgotten() {
     }
 }
 
+/// The clock of the queue counts an hour of a time without an aggregator, however long that was.
+#[tokio::test]
+async fn ends_are_shown_by_the_time_of_day() {
+    for home in Home::both() {
+        home.run("INSERT INTO outgoing_clock (id, steady) VALUES (1, 1700000000000000)")
+            .await;
+        let ledger = home.announcing();
+        three(&ledger).await;
+        let claimed = claim(&ledger, at(1)).await;
+        let attempts: Vec<_> = claimed.iter().map(delivered).collect();
+        ledger.attempted(at(2), &attempts).await.expect("kept");
+        ledger.give_up(at(3), at(3)).await.expect("done");
+        let events = [conversion("v", Approved, 7)];
+        ledger.judge(&block(9, events)).await.expect("judged");
+        let awaiting = ledger.awaiting(at(3), 10).await.expect("asked");
+        let unknown = [(awaiting[0].key.clone(), Search::GivenUp)];
+        ledger.searched(at(3), &unknown).await.expect("kept");
+
+        // After a restart.
+        let ledger = home.announcing();
+        let shown = ledger.shown("", "", 10).await.expect("shown");
+        let mut states: Vec<_> = shown.iter().map(|it| it.state.as_str()).collect();
+        states.sort_unstable();
+        assert_eq!(
+            states,
+            ["click_unknown", "delivered", "delivered", "given_up"]
+        );
+        for it in &shown {
+            let ended: jiff::Timestamp = it.at.parse().expect("RFC 3339");
+            let now = Micros::now().0 / 1_000_000;
+            let ago = now.cast_signed() - ended.as_second();
+            assert!((0..60).contains(&ago), "{it:?}");
+        }
+        // One that is sent again is due now.
+        assert!(ledger.resend(&shown[0].postback).await.expect("found"));
+        let due = ledger.shown("", "", 10).await.expect("shown");
+        assert_eq!(due.len(), 4);
+    }
+}
+
 #[tokio::test]
 async fn a_click_that_does_not_come_is_looked_for_later_and_given_up() {
     for home in Home::both() {
