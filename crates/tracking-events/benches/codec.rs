@@ -1,4 +1,4 @@
-//! How long click ids and the binary form of events take.
+//! The time for click ids and for encoding and decoding events.
 #![allow(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -33,7 +33,8 @@ criterion_main!(codec);
 
 fn click_ids(criterion: &mut Criterion) {
     let key = KeyId::new(0).expect("below 32");
-    let ring = KeyRing::new(key, [(key, MacKey::new([7; 32]))]).expect("the active key is there");
+    let ring =
+        KeyRing::new(key, [(key, MacKey::new([7; 32]))]).expect("the active key is among the keys");
     let id = ring.sign(PARTS);
     let text = id.to_text();
     let mut group = criterion.benchmark_group("click-id");

@@ -1,4 +1,4 @@
-//! The click id: time, node, lane, sequence and link under a keyed MAC, as text of letters and digits.
+//! The click id: time, node, lane, sequence and link with a keyed MAC, as a text of letters and digits.
 //!
 //! | bytes | field |
 //! |---|---|
@@ -10,8 +10,8 @@
 //! | 18 | layout version (3 bits) and key id (5 bits) |
 //! | 19..27 | SipHash-2-4 of bytes 0..19 under the key |
 //!
-//! The layout version decides the text form, so that each id has exactly one and keeps it. Invariant:
-//! texts sort by time, and every altered character shows.
+//! The layout version decides the text form, so that each id has exactly one permanent text.
+//! Invariant: texts sort by time, and every altered character is detected.
 
 mod text;
 
@@ -23,48 +23,48 @@ use siphasher::sip::SipHasher24;
 use std::fmt;
 use thiserror::Error;
 
-const BYTES: usize = 27;
-const SIGNED: usize = 19;
+const ID_BYTES: usize = 27;
+const SIGNED_BYTES: usize = 19;
 /// The byte of the layout version and the key id.
-const LAYOUT_BYTE: usize = 18;
-/// The layout of ids that were made in the old text form; they are read, never made.
+const LAYOUT_OFFSET: usize = 18;
+/// The layout of ids in the old text form; they are read but no longer created.
 const OLD_LAYOUT: u8 = 0;
 const LAYOUT: u8 = 1;
-/// Separates these keys from every other use of the same secret.
+/// Separates these keys from other uses of the same secret.
 const KEY_CONTEXT: &str = "FanzFiliate edge 2026-11 click id key v1";
 const SEQ_MASK: u64 = (1 << 40) - 1;
 
-/// A click's or impression's id, signed; it may come from outside and be forged until
-/// [`KeyRing::verify`] has said otherwise.
+/// The signed id of a click or impression. An id from outside may be forged until [`KeyRing::verify`]
+/// has accepted it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ClickId([u8; BYTES]);
+pub struct ClickId([u8; ID_BYTES]);
 
-/// What a click id says.
+/// The fields of a click id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClickIdParts {
-    /// When, to the millisecond.
+    /// The time of the click with a resolution of one millisecond.
     pub time: Micros,
-    /// On which node.
+    /// The edge node.
     pub node: NodeId,
-    /// In which lane.
+    /// The lane of the event.
     pub lane: LaneId,
-    /// At which place in the lane; only the low 40 bits are kept.
+    /// The sequence of the event; only the low 40 bits are stored.
     pub seq: Seq,
-    /// Through which link.
+    /// The link.
     pub link: LinkId,
 }
 
-/// Which key signed an id: 0 to 31.
+/// The number of a signing key, 0 to 31.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(u8);
 
-/// Signs click ids: SipHash-2-4 (Aumasson and Bernstein, 2012), a MAC of 64 bits made for messages as
-/// short as these. It has no text form, so that it can't reach a log.
+/// A key that signs click ids with SipHash-2-4 (Aumasson and Bernstein, 2012), a 64-bit MAC designed for
+/// short messages. It has no text form, so that it can't reach a log.
 #[derive(Clone)]
 pub struct MacKey(SipHasher24);
 
-/// The keys of a fleet: one signs, all verify, so that keys can be rotated.
+/// The keys of a fleet: one key signs and all verify, so that keys can be rotated.
 #[derive(Clone)]
 pub struct KeyRing {
     active: KeyId,
@@ -82,21 +82,21 @@ pub struct InvalidKeyId(pub u8);
 #[error("the active key {0} is not among the keys")]
 pub struct MissingKey(pub u8);
 
-/// Why a text is not one of our click ids.
+/// Why a text is not a valid click id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ClickIdError {
     /// Neither of the two text forms.
     #[error(
-        "a click id is {CLICK_ID_CHARS} letters and digits that begin with a letter, or {OLD_CLICK_ID_CHARS} characters of A-Z, a-z, 0-9, '-' and '_'"
+        "a click id has {CLICK_ID_CHARS} letters and digits and starts with a letter, or has {OLD_CLICK_ID_CHARS} characters of A-Z, a-z, 0-9, '-' and '_'"
     )]
     Malformed,
-    /// A layout this build does not know.
-    #[error("click id layout {0} is unknown here")]
+    /// A layout that this build does not know.
+    #[error("click id layout {0} is unknown")]
     UnknownLayout(u8),
-    /// Signed with a key this node does not have.
-    #[error("click id key {0} is unknown here")]
+    /// A signing key that this node does not have.
+    #[error("click id key {0} is unknown")]
     UnknownKey(u8),
-    /// The signature is not ours.
+    /// The signature does not match.
     #[error("the click id is forged or altered")]
     Forged,
 }
@@ -114,7 +114,7 @@ impl KeyId {
 }
 
 impl MacKey {
-    /// The key that follows from a secret.
+    /// Derives the key from a secret.
     #[must_use]
     pub fn new(secret: [u8; 32]) -> Self {
         let mut key = [0; 16];
@@ -122,8 +122,8 @@ impl MacKey {
         Self(SipHasher24::new_with_key(&key))
     }
 
-    fn mac(&self, id: &[u8; BYTES]) -> [u8; BYTES - SIGNED] {
-        self.0.hash(&id[..SIGNED]).to_le_bytes()
+    fn mac(&self, id: &[u8; ID_BYTES]) -> [u8; ID_BYTES - SIGNED_BYTES] {
+        self.0.hash(&id[..SIGNED_BYTES]).to_le_bytes()
     }
 }
 
@@ -142,7 +142,7 @@ impl fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// A ring that signs with `active` and verifies with every one of `keys`.
+    /// A ring that signs with `active` and verifies with all `keys`.
     ///
     /// # Errors
     /// When `active` is not among `keys`.
@@ -164,27 +164,27 @@ impl KeyRing {
         })
     }
 
-    /// Makes the id of a click.
+    /// Creates the id of a click.
     #[must_use]
     pub fn sign(&self, parts: ClickIdParts) -> ClickId {
-        let mut id = [0; BYTES];
+        let mut id = [0; ID_BYTES];
         id[0..6].copy_from_slice(&parts.time.millis().to_be_bytes()[2..]);
         id[6..8].copy_from_slice(&parts.node.0.to_be_bytes());
         id[8] = parts.lane.0;
         id[9..14].copy_from_slice(&(parts.seq.0 & SEQ_MASK).to_be_bytes()[3..]);
         id[14..18].copy_from_slice(&parts.link.0.to_be_bytes());
-        id[LAYOUT_BYTE] = LAYOUT << 5 | self.active.0;
+        id[LAYOUT_OFFSET] = LAYOUT << 5 | self.active.0;
         let mac = self.signing.mac(&id);
-        id[SIGNED..].copy_from_slice(&mac);
+        id[SIGNED_BYTES..].copy_from_slice(&mac);
         ClickId(id)
     }
 
-    /// Reads an id and makes sure that one of our keys signed it, in constant time.
+    /// Verifies the signature in constant time and returns the fields.
     ///
     /// # Errors
-    /// When the layout or key is unknown, or the signature is not ours.
+    /// When the layout or key is unknown, or the signature does not match.
     pub fn verify(&self, id: &ClickId) -> Result<ClickIdParts, ClickIdError> {
-        let (layout, key) = (id.layout(), id.0[LAYOUT_BYTE] & 31);
+        let (layout, key) = (id.layout(), id.0[LAYOUT_OFFSET] & 31);
         if layout > LAYOUT {
             return Err(ClickIdError::UnknownLayout(layout));
         }
@@ -194,7 +194,7 @@ impl KeyRing {
         let differing = secret
             .mac(&id.0)
             .iter()
-            .zip(&id.0[SIGNED..])
+            .zip(&id.0[SIGNED_BYTES..])
             .fold(0, |seen, (a, b)| seen | (a ^ b));
         if std::hint::black_box(differing) != 0 {
             return Err(ClickIdError::Forged);
@@ -206,11 +206,11 @@ impl KeyRing {
 impl ClickId {
     /// The bytes of the id.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; BYTES] {
+    pub const fn as_bytes(&self) -> &[u8; ID_BYTES] {
         &self.0
     }
 
-    /// Reads either text form; says nothing about the signature.
+    /// Parses either text form without verifying the signature.
     ///
     /// # Errors
     /// When `text` is not the text of an id.
@@ -223,7 +223,7 @@ impl ClickId {
         id.ok_or(ClickIdError::Malformed)
     }
 
-    /// The text form: ASCII letters and digits, and `-` and `_` in an id of the old layout.
+    /// The text form: ASCII letters and digits, with `-` and `_` in ids of the old layout.
     #[must_use]
     pub fn to_text(&self) -> ClickIdText {
         if self.is_old() {
@@ -234,14 +234,14 @@ impl ClickId {
     }
 
     const fn layout(&self) -> u8 {
-        self.0[LAYOUT_BYTE] >> 5
+        self.0[LAYOUT_OFFSET] >> 5
     }
 
     const fn is_old(&self) -> bool {
         self.layout() == OLD_LAYOUT
     }
 
-    /// What the id says; true only of one that [`KeyRing::verify`] has accepted.
+    /// The fields of the id; they can be forged unless [`KeyRing::verify`] has accepted the id.
     #[must_use]
     pub fn parts(&self) -> ClickIdParts {
         let number = |range: std::ops::Range<usize>| {

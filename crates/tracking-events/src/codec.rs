@@ -1,64 +1,67 @@
-//! The binary form of events: postcard (<https://postcard.jamesmunns.com/wire-format>), with a
-//! version kept beside the events, once per journal segment and once per batch.
+//! The binary format of events: postcard (<https://postcard.jamesmunns.com/wire-format>). The version
+//! is stored outside the events, once per journal segment and once per batch.
 
 use crate::{Event, version_2, version_3};
 use postcard::ser_flavors::Flavor;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// The version that [`encode`] writes.
+/// The format version of [`encode`].
 pub const FORMAT_VERSION: u16 = 4;
 
-/// No event is longer than this, in bytes.
+/// The maximum length of an event.
 pub const MAX_EVENT_BYTES: usize = 16 * 1024;
 
-/// No event of any version is shorter, in bytes: an identity check of version 2 with nothing in it, a byte
-/// for each of its eight fields and kinds.
+/// The minimum length of an event of any version: an empty identity check of version 2 with one byte for
+/// its kind and each of its seven fields.
 pub const MIN_EVENT_BYTES: usize = 8;
 
-/// An event did not fit.
+/// An event that exceeds the output buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the event does not fit into {room} bytes")]
 pub struct EncodeError {
-    /// The room there was.
+    /// The length of the buffer.
     pub room: usize,
 }
 
 /// Bytes that are not an event of their version.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// A version this build does not know.
-    #[error("event format version {0} is newer than the {FORMAT_VERSION} understood here; upgrade")]
+    /// A version that this build does not know.
+    #[error(
+        "event format version {0} is newer than the supported version {FORMAT_VERSION}; upgrade"
+    )]
     UnknownVersion(u16),
-    /// Not an event, though the checksum held.
+    /// Not an event, although the checksum matches.
     #[error("not an event of version {version}: {cause}")]
     Malformed {
-        /// The version it was said to be.
+        /// The expected version.
         version: u16,
-        /// What the decoder met.
+        /// The decoder's error.
         cause: postcard::Error,
     },
-    /// More bytes than the event has.
+    /// Bytes follow the event.
     #[error("{0} bytes follow the event")]
     TrailingBytes(usize),
 }
 
-/// Writes `event` at the start of `out` in [`FORMAT_VERSION`] and returns its length in bytes.
+/// Encodes `event` in [`FORMAT_VERSION`] at the start of `out` and returns its length.
 ///
 /// # Errors
-/// When `out` is too short; its content is then unspecified.
+/// When `out` is too short; its content is unspecified then.
 pub fn encode(event: &Event<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
     let room = out.len();
-    postcard::serialize_with_flavor(event, Room { out, used: 0 }).map_err(|_| EncodeError { room })
+    postcard::serialize_with_flavor(event, SliceWriter { out, used: 0 })
+        .map_err(|_| EncodeError { room })
 }
 
-/// Where an event is written.
-struct Room<'a> {
+/// Writes an event into a slice.
+struct SliceWriter<'a> {
     out: &'a mut [u8],
     used: usize,
 }
 
-impl Flavor for Room<'_> {
+impl Flavor for SliceWriter<'_> {
     type Output = usize;
 
     #[inline(always)]
@@ -69,7 +72,7 @@ impl Flavor for Room<'_> {
         Ok(())
     }
 
-    /// Half of what comes are lengths of one byte and texts of none: no copying for those.
+    /// Half of the calls write a length of one byte or an empty text: these need no copy.
     #[inline(always)]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         match bytes {
@@ -92,35 +95,35 @@ impl Flavor for Room<'_> {
     }
 }
 
-/// Reads the one event that `bytes` holds; texts are borrowed from it.
+/// Decodes exactly one event from `bytes`; its texts borrow from them.
 ///
 /// # Errors
 /// When the version is unknown or the bytes are not exactly one event of it.
 pub fn decode(version: u16, bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
     match version {
-        // Version 2 only added kinds of events to those of version 1, version 3 only changed two of them, and version 4
-        // one; that one also added kinds of devices and ids of another layout.
+        // Version 2 only added kinds of events. Version 3 only changed conversions and identity checks.
+        // Version 4 changed conversions and added kinds of devices and another layout of click ids.
         1 | 2 => match bytes.first() {
             Some(&version_2::CONVERSION) => {
-                whole::<version_2::Conversion<'_>>(version, &bytes[1..]).map(Event::from)
+                decode_all::<version_2::Conversion<'_>>(version, &bytes[1..]).map(Event::from)
             }
             Some(&version_2::KYC_UPDATE) => {
-                whole::<version_2::KycUpdate<'_>>(version, &bytes[1..]).map(Event::from)
+                decode_all::<version_2::KycUpdate<'_>>(version, &bytes[1..]).map(Event::from)
             }
-            _ => whole(version, bytes),
+            _ => decode_all(version, bytes),
         },
         3 => match bytes.first() {
             Some(&version_2::CONVERSION) => {
-                whole::<version_3::Conversion<'_>>(version, &bytes[1..]).map(Event::from)
+                decode_all::<version_3::Conversion<'_>>(version, &bytes[1..]).map(Event::from)
             }
-            _ => whole(version, bytes),
+            _ => decode_all(version, bytes),
         },
-        FORMAT_VERSION => whole(version, bytes),
+        FORMAT_VERSION => decode_all(version, bytes),
         other => Err(DecodeError::UnknownVersion(other)),
     }
 }
 
-fn whole<'a, T: Deserialize<'a>>(version: u16, bytes: &'a [u8]) -> Result<T, DecodeError> {
+fn decode_all<'a, T: Deserialize<'a>>(version: u16, bytes: &'a [u8]) -> Result<T, DecodeError> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(DecodeError::TrailingBytes(rest.len())),

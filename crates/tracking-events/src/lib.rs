@@ -1,7 +1,7 @@
-//! The event model, its binary form and the click id.
+//! The event model, its binary format and the click id.
 //!
-//! What every part agrees on about a tracked request or a reported sale belongs here. Files, sockets, clocks and
-//! ClickHouse never do.
+//! Definitions of tracked requests and reported sales that all components share belong here. Files,
+//! sockets, clocks and ClickHouse never do.
 #![forbid(unsafe_code)]
 
 mod click_id;

@@ -1,50 +1,50 @@
-//! What is logged of sales and of the people who are paid: conversions, identity checks, refusals.
+//! Events about money: conversions, identity checks of affiliates, and rejected reports.
 
 use crate::{ClickId, Micros};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// An advertiser reported a sale, or something new about one.
+/// An advertiser's report of a conversion or of a change to one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversion<'a> {
-    /// When the report had been read here.
+    /// The time when the edge had read the report.
     pub time: Micros,
-    /// Who reported.
+    /// The reporting advertiser.
     pub advertiser: &'a str,
-    /// The click that it is due to; its signature has been verified.
+    /// The click that led to the conversion; its signature was verified.
     pub click: ClickId,
-    /// What happened.
+    /// The kind of conversion.
     pub kind: ConversionKind,
-    /// The advertiser's own word for it; part of the identity when `kind` is
+    /// The advertiser's own name of the kind; part of the identity when `kind` is
     /// [`ConversionKind::Custom`].
     pub kind_name: &'a str,
-    /// The advertiser's number of the transaction; empty means that there is only one.
+    /// The advertiser's transaction number; empty when the click can have only one transaction.
     pub transaction: &'a str,
-    /// How it stands.
+    /// The status of the conversion.
     pub status: ConversionStatus,
-    /// What the advertiser pays.
+    /// The amount that the advertiser pays.
     pub payout: Money,
-    /// The dialect it was reported in.
+    /// The dialect of the report.
     pub dialect: &'a str,
-    /// Who sent the report, IPv4 mapped into IPv6.
+    /// The sender's address, IPv4 mapped into IPv6.
     pub address: [u8; 16],
-    /// Which of the fields above the report stated itself; the others are defaults. Since version 3; every
-    /// field of an earlier report counts as stated.
+    /// The fields above that the report contained; the others are defaults. Since version 3; every field
+    /// of an earlier report counts as stated.
     pub stated: Stated,
-    /// The request as received, if its sender signed it: the aggregator verifies it again. Since version 3.
+    /// The request as received, if it was signed: the aggregator verifies it again. Since version 3.
     #[serde(borrow)]
     pub signed: Option<SignedRequest<'a>>,
-    /// The amount as its sender wrote it, if it was rounded to `payout`; else empty. Since version 4.
+    /// The amount as sent, if it was rounded to `payout`; else empty. Since version 4.
     pub payout_as_sent: &'a str,
 }
 
-/// The fields of a report that its sender stated, as a set of bits.
+/// The fields that a report contained, as a set of bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Stated(pub u8);
 
 impl Stated {
-    /// What the advertiser pays.
+    /// The payout.
     pub const PAYOUT: Self = Self(1);
     /// The currency of the payout.
     pub const CURRENCY: Self = Self(1 << 1);
@@ -67,23 +67,23 @@ impl Stated {
     }
 }
 
-/// A signed HTTP request with everything that its signature covers, so that it can be verified again.
+/// A signed HTTP request with every part that the signature covers, so that it can be verified again.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedRequest<'a> {
-    /// Such as `POST`.
+    /// The method, such as `POST`.
     pub method: &'a str,
-    /// As sent, not decoded.
+    /// The path as sent, not decoded.
     pub path: &'a str,
-    /// As sent, not decoded, without its question mark.
+    /// The query as sent, not decoded, without the question mark.
     pub query: &'a str,
-    /// The headers that the signature and the parsing of the body depend on, names in lower case.
+    /// The headers that the signature and the parsing of the body depend on; names in lower case.
     #[serde(borrow)]
     pub headers: Vec<(&'a str, &'a str)>,
-    /// As sent.
+    /// The body as sent.
     pub body: &'a [u8],
 }
 
-/// Without its content, which may hold secrets and personal data.
+/// Omits the content, which may contain secrets and personal data.
 impl fmt::Debug for SignedRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SignedRequest")
@@ -96,67 +96,67 @@ impl fmt::Debug for SignedRequest<'_> {
 /// An amount in the smallest unit of its currency: 1999 and `USD` are 19.99 US dollars.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Money {
-    /// Minor units of ISO 4217: cents, or the yen itself.
+    /// The amount in minor units of ISO 4217: cents, or yen.
     pub minor: i64,
-    /// ISO 4217 code in capitals.
+    /// The ISO 4217 code in capitals.
     pub currency: [u8; 3],
 }
 
-/// An identity service said something about an affiliate.
+/// An identity service's message about an affiliate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KycUpdate<'a> {
-    /// When it had been read here.
+    /// The time when the edge had read the message.
     pub time: Micros,
-    /// When it happened, as the service says: what settles the order.
+    /// The time of the check according to the service; it decides the order of messages.
     pub happened: Micros,
     /// The service, such as `verifymy`.
     pub provider: &'a str,
-    /// The service's number of this message; the same again is the same message.
+    /// The service's delivery number; a repeated number is a repeated message.
     pub delivery: &'a str,
-    /// Who was checked.
+    /// The checked affiliate.
     pub affiliate: &'a str,
-    /// The outcome.
+    /// The outcome of the check.
     pub status: KycStatus,
-    /// The tier reached, 0 to 3.
+    /// The reached tier, 0 to 3.
     pub tier: u8,
     /// The webhook as received, which the aggregator verifies again. Since version 3.
     #[serde(borrow)]
     pub signed: Option<SignedRequest<'a>>,
 }
 
-/// A report that was refused, as the operator may see it: secrets and personal data are masked.
+/// A rejected report for operators: secrets and personal data are masked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection<'a> {
-    /// When.
+    /// The time of the rejection.
     pub time: Micros,
-    /// Which function refused, such as `postback`.
+    /// The function that rejected the report, such as `postback`.
     pub source: &'a str,
-    /// Who sent it, as far as is known: an advertiser or a service.
+    /// The sender, if known: an advertiser or a service.
     pub party: &'a str,
-    /// The numbered reason.
+    /// The number of the reason.
     pub reason: u16,
-    /// Its name, such as `forged_click_id`.
+    /// The name of the reason, such as `forged_click_id`.
     pub reason_name: &'a str,
-    /// What exactly was wrong.
+    /// The details of the error.
     pub detail: &'a str,
-    /// Method and target, masked.
+    /// The masked method and target.
     pub request: &'a str,
-    /// The status code answered.
+    /// The status code of the response.
     pub status: u16,
-    /// Who sent the request, IPv4 mapped into IPv6.
+    /// The sender's address, IPv4 mapped into IPv6.
     pub address: [u8; 16],
 }
 
-/// How far an affiliate has been checked.
+/// A level of an affiliate's identity check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tier {
-    /// 0 to 3.
+    /// The number of the tier, 0 to 3.
     pub number: u8,
-    /// What may be earned, in US cents; nothing where there is no limit.
+    /// The earnings limit in US cents; `None` for no limit.
     pub limit_cents: Option<i64>,
 }
 
-/// VerifyMy's tiers, each at the place of its number.
+/// VerifyMy's tiers, indexed by their numbers.
 pub const TIERS: [Tier; 4] = [
     Tier {
         number: 0,
@@ -176,7 +176,7 @@ pub const TIERS: [Tier; 4] = [
     },
 ];
 
-macro_rules! words {
+macro_rules! named_values {
     ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -185,10 +185,10 @@ macro_rules! words {
         }
 
         impl $name {
-            /// All of them.
+            /// Every value.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The word used in messages and in ClickHouse.
+            /// The name in messages and in ClickHouse.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -196,7 +196,7 @@ macro_rules! words {
                 }
             }
 
-            /// The variant of that word.
+            /// The value with this name.
             #[must_use]
             pub fn from_word(word: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|known| known.as_str() == word)
@@ -205,65 +205,65 @@ macro_rules! words {
     };
 }
 
-words! {
-    /// Kinds of conversions. Variants are only ever appended.
+named_values! {
+    /// Kinds of conversions. Variants are only appended.
     ConversionKind {
-        /// Somebody signed up or left an address.
+        /// A customer signed up or left an address.
         Lead = "lead",
-        /// Somebody bought.
+        /// A customer bought.
         Sale = "sale",
-        /// A subscription was paid again.
+        /// A subscription was renewed.
         Rebill = "rebill",
-        /// Somebody bought more in the same visit.
+        /// A customer bought more in the same visit.
         Upsell = "upsell",
-        /// Somebody installed an application.
+        /// A customer installed an application.
         Install = "install",
-        /// Something that only the advertiser has a word for.
+        /// A kind defined by the advertiser.
         Custom = "custom",
     }
 }
 
-words! {
-    /// How a conversion stands. Variants are only ever appended.
+named_values! {
+    /// The status of a conversion. Variants are only appended.
     ConversionStatus {
-        /// Reported and not yet judged.
+        /// Reported, not decided yet.
         Pending = "pending",
         /// To be paid.
         Approved = "approved",
         /// Not to be paid.
         Rejected = "rejected",
-        /// Kept back while it is looked into.
+        /// Held during an investigation.
         Hold = "hold",
-        /// The customer took the money back: nothing changes any more.
+        /// The payment was reversed; the final status.
         Chargeback = "chargeback",
     }
 }
 
-words! {
-    /// Outcomes of an identity check. Variants are only ever appended.
+named_values! {
+    /// Outcomes of an identity check. Variants are only appended.
     KycStatus {
-        /// Begun and not yet judged.
+        /// Started, not decided yet.
         Pending = "pending",
         /// The tier is reached.
         Approved = "approved",
         /// The check failed.
         Rejected = "rejected",
-        /// An approval was taken back.
+        /// An approval was withdrawn.
         Revoked = "revoked",
-        /// An approval has run out.
+        /// An approval has expired.
         Expired = "expired",
     }
 }
 
 impl ConversionStatus {
-    /// Whether it takes a sale back, or a part of it.
+    /// Whether the status reverses a sale completely or in part.
     #[must_use]
     pub const fn takes_back(self) -> bool {
         matches!(self, Self::Rejected | Self::Chargeback)
     }
 
-    /// Whether an advertiser may report `next` after this: what was judged may be judged otherwise, but
-    /// does not become undecided, and a chargeback is the end.
+    /// Whether an advertiser may report `next` after this status: a decision may change but not become
+    /// pending again, and a chargeback is final.
     #[must_use]
     pub const fn may_become(self, next: Self) -> bool {
         match (self, next) {
@@ -276,7 +276,7 @@ impl ConversionStatus {
 }
 
 impl Money {
-    /// The currency's letters, or nothing where there are none.
+    /// The currency code as text; empty when it is not three capital letters.
     #[must_use]
     pub fn currency(&self) -> &str {
         match std::str::from_utf8(&self.currency) {

@@ -1,4 +1,4 @@
-//! Numbers that carry their unit and meaning, so that a wrong argument does not compile.
+//! Number types with a unit and a meaning, so that a wrong argument does not compile.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,7 +22,7 @@ macro_rules! unit {
 }
 
 unit! {
-    /// Microseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+    /// Microseconds since 1970-01-01T00:00:00Z, without leap seconds.
     Micros(u64)
 }
 unit! {
@@ -30,7 +30,7 @@ unit! {
     LinkId(u32)
 }
 unit! {
-    /// An edge node's number, unique in the fleet; 0 is nobody's.
+    /// An edge node's number, unique in the fleet; 0 is no node.
     NodeId(u16)
 }
 unit! {
@@ -38,20 +38,20 @@ unit! {
     LaneId(u8)
 }
 unit! {
-    /// An event's place in its lane; it grows, never repeats, and may skip after a restart.
+    /// An event's sequence in its lane: it increases, never repeats, and may skip values after a restart.
     Seq(u64)
 }
 unit! {
-    /// A visitor, as a keyed hash whose salt rotates: the same visitor has another id next period.
+    /// A visitor as a keyed hash with a rotating salt: the same visitor has another id in the next period.
     VisitorId(u64)
 }
 unit! {
-    /// What an affiliate says a visit cost, in millionths of the campaign's currency.
+    /// The cost of a visit as sent by the affiliate, in millionths of the campaign's currency.
     CostMicros(i64)
 }
 
 impl Micros {
-    /// The present, by the system's clock; a clock before 1970 reads as 0.
+    /// The present time of the system clock; a time before 1970 becomes 0.
     #[must_use]
     pub fn now() -> Self {
         let since = SystemTime::now()

@@ -1,9 +1,9 @@
-//! The reports of format version 2, as they were written; their fields never change. Read only.
+//! Reports in format version 2, for reading only; their fields never change.
 
 use crate::{ClickId, ConversionKind, ConversionStatus, Event, KycStatus, Micros, Money, Stated};
 use serde::Deserialize;
 
-/// The first byte of a [`Conversion`]: its place among the kinds of events.
+/// The first byte of a [`Conversion`]: its index among the kinds of events.
 pub(crate) const CONVERSION: u8 = 2;
 /// The first byte of a [`KycUpdate`].
 pub(crate) const KYC_UPDATE: u8 = 3;

@@ -1,4 +1,4 @@
-//! The report of a sale of format version 3, as it was written; its fields never change. Read only.
+//! Conversions in format version 3, for reading only; their fields never change.
 
 use crate::{
     ClickId, ConversionKind, ConversionStatus, Event, Micros, Money, SignedRequest, Stated,

@@ -1,4 +1,4 @@
-//! The promises of the click id: unforgeable, time-ordered, letters and digits, at most 40 characters.
+//! The guarantees of the click id: unforgeable, time-ordered, letters and digits, at most 40 characters.
 #![allow(missing_docs)]
 
 use proptest::prelude::*;
@@ -11,7 +11,8 @@ fn ring(active: u8, keys: &[(u8, u8)]) -> KeyRing {
     let keys = keys
         .iter()
         .map(|(id, fill)| (KeyId::new(*id).expect("below 32"), MacKey::new([*fill; 32])));
-    KeyRing::new(KeyId::new(active).expect("below 32"), keys).expect("the active key is there")
+    KeyRing::new(KeyId::new(active).expect("below 32"), keys)
+        .expect("the active key is among the keys")
 }
 
 fn parts() -> impl Strategy<Value = ClickIdParts> {
@@ -33,7 +34,7 @@ fn parts() -> impl Strategy<Value = ClickIdParts> {
 
 proptest! {
     #[test]
-    fn an_id_says_what_was_signed(parts in parts()) {
+    fn verified_id_returns_the_signed_fields(parts in parts()) {
         let ring = ring(3, &[(3, 7)]);
         let signed = ring.sign(parts);
         let text = signed.to_string();
@@ -42,7 +43,7 @@ proptest! {
         prop_assert!(text.starts_with(|first: char| first.is_ascii_alphabetic()), "{}", text);
         prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{}", text);
         prop_assert!(signed.to_text().as_str() == text);
-        let id = ClickId::parse(text.as_bytes()).expect("our own text");
+        let id = ClickId::parse(text.as_bytes()).expect("a signed id's text");
         prop_assert_eq!(id, signed);
         prop_assert_eq!(ring.verify(&id), Ok(parts));
     }
@@ -67,14 +68,14 @@ proptest! {
     }
 
     #[test]
-    fn text_of_either_form_is_one_id(text in "[A-V][0-9A-Za-z]{37}|[-0-9A-Z_a-z]{36}") {
+    fn each_text_has_one_id(text in "[A-V][0-9A-Za-z]{37}|[-0-9A-Z_a-z]{36}") {
         if let Ok(id) = ClickId::parse(text.as_bytes()) {
             prop_assert_eq!(id.to_string(), text);
         }
     }
 
     #[test]
-    fn no_bytes_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn arbitrary_bytes_never_panic(text in proptest::collection::vec(any::<u8>(), 0..64)) {
         if let Ok(id) = ClickId::parse(&text) {
             prop_assert!(ring(0, &[(0, 1)]).verify(&id).is_err());
         }
@@ -82,7 +83,7 @@ proptest! {
 }
 
 #[test]
-fn keys_rotate() {
+fn old_keys_verify_after_rotation() {
     let parts = ClickIdParts {
         time: Micros(1_800_000_000_000_000),
         node: NodeId(1),
@@ -102,7 +103,7 @@ fn keys_rotate() {
 /// Key, byte of its secret, milliseconds, node, lane, sequence, link, text.
 type OldId = (u8, u8, u64, u16, u8, u64, u32, &'static str);
 
-/// Ids as earlier builds made them.
+/// Ids of earlier builds.
 const OLD_IDS: [OldId; 4] = [
     (
         3,

@@ -1,4 +1,4 @@
-//! The binary form: what was written is read, and nothing else is.
+//! The binary format: encoded events are decoded, and other bytes are rejected.
 #![allow(missing_docs)]
 
 use proptest::prelude::*;
@@ -9,13 +9,14 @@ use tracking_events::{
     SignedRequest, Stated, UserAgent, Visit, VisitorId, decode, encode,
 };
 
-/// The frozen events hold an id of the layout of their time.
+/// The frozen events contain an id of the layout at that time.
 fn id(number: u64) -> ClickId {
     if number == NUMBER {
         return ClickId::parse(FROZEN_ID).expect("an id");
     }
     let key = KeyId::new(0).expect("below 32");
-    let ring = KeyRing::new(key, [(key, MacKey::new([5; 32]))]).expect("the active key is there");
+    let ring =
+        KeyRing::new(key, [(key, MacKey::new([5; 32]))]).expect("the active key is among the keys");
     ring.sign(ClickIdParts {
         time: Micros(number),
         node: NodeId(number as u16),
@@ -132,9 +133,9 @@ fn samples(texts: &[String; 4], number: u64) -> [Event<'_>; 5] {
     ]
 }
 
-fn written(event: &Event<'_>) -> Vec<u8> {
+fn encoded(event: &Event<'_>) -> Vec<u8> {
     let mut out = vec![0; MAX_EVENT_BYTES];
-    let length = encode(event, &mut out).expect("it fits");
+    let length = encode(event, &mut out).expect("the event fits");
     out.truncate(length);
     out
 }
@@ -153,7 +154,7 @@ fn hex(bytes: &[u8]) -> String {
 
 proptest! {
     #[test]
-    fn what_was_written_is_read(texts: [String; 4], number: u64, kind in 0..5_usize) {
+    fn encoded_events_are_decoded(texts: [String; 4], number: u64, kind in 0..5_usize) {
         let event = samples(&texts, number)[kind].clone();
         let mut out = vec![0; MAX_EVENT_BYTES];
         let length = encode(&event, &mut out).expect("short texts fit");
@@ -164,14 +165,14 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
         let _ = decode(FORMAT_VERSION, &bytes);
     }
 }
 
 #[test]
 fn version_1_is_frozen() {
-    let bytes = written(&Event::Click(sample(&texts(), NUMBER)));
+    let bytes = encoded(&Event::Click(sample(&texts(), NUMBER)));
     assert_eq!(
         hex(&bytes),
         FROZEN_1,
@@ -189,14 +190,14 @@ fn version_4_adds_devices() {
         visit.agent.device = device;
         let frozen = FROZEN_1.replace("4b03026263", &format!("4b{place:02}026263"));
         let click = Event::Click(visit);
-        let bytes = written(&click);
+        let bytes = encoded(&click);
         assert_eq!(hex(&bytes), frozen, "{device:?}");
         assert_eq!(decode(FORMAT_VERSION, &bytes), Ok(click));
     }
 }
 
 #[test]
-fn version_2_is_read_as_it_was_written() {
+fn version_2_stays_readable() {
     let texts = texts();
     let [_, _, sale, check, refusal] = samples(&texts, NUMBER);
     let (Event::Conversion(mut sale), Event::KycUpdate(mut check)) = (sale, check) else {
@@ -213,14 +214,14 @@ fn version_2_is_read_as_it_was_written() {
         assert_eq!(decode(2, &bytes(frozen)), Ok(event));
     }
     assert_eq!(
-        hex(&written(&refusal)),
+        hex(&encoded(&refusal)),
         FROZEN_2[2],
-        "version 3 writes it alike"
+        "version 3 encodes it identically"
     );
 }
 
 #[test]
-fn version_3_is_read_as_it_was_written() {
+fn version_3_stays_readable() {
     let texts = texts();
     let [_, _, sale, check, refusal] = samples(&texts, NUMBER);
     let Event::Conversion(mut sale) = sale else {
@@ -240,19 +241,19 @@ fn version_4_is_frozen() {
     let texts = texts();
     let [click, _, sale, events @ ..] = samples(&texts, NUMBER);
     assert_eq!(
-        hex(&written(&click)),
+        hex(&encoded(&click)),
         FROZEN_1,
         "version 4 writes what version 1 knows identically"
     );
     let sale_of_4 = format!("{}026263", FROZEN_3[0]);
     assert_eq!(
-        hex(&written(&sale)),
+        hex(&encoded(&sale)),
         sale_of_4,
         "the binary form of version 4 must never change; add a version"
     );
     for (event, frozen) in events.iter().zip(&FROZEN_3[1..]) {
         assert_eq!(
-            hex(&written(event)),
+            hex(&encoded(event)),
             *frozen,
             "version 4 writes it as version 3 did"
         );
@@ -282,12 +283,12 @@ const FROZEN_3: [&str; 3] = [
 ];
 
 #[test]
-fn smallest_event_of_any_version_has_the_least_bytes() {
+fn smallest_event_of_any_version_has_min_event_bytes() {
     // An identity check of version 2 whose numbers are all 0 and whose texts are all empty.
     let smallest = [3, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(smallest.len(), MIN_EVENT_BYTES);
     assert!(decode(2, &smallest).is_ok());
-    // Each field takes a byte or more, whatever it holds.
+    // Each field has at least one byte.
     for version in 1..=FORMAT_VERSION {
         for kind in 0..=u8::MAX {
             for length in 0..MIN_EVENT_BYTES {

@@ -1,5 +1,4 @@
-//! Clicks that look like real ones, for the benchmarks of several crates. What is measured never
-//! belongs here.
+//! Realistic clicks for the benchmarks of several crates. Measured code never belongs here.
 
 use tracking_events::{
     ClickIdParts, CostMicros, Device, Event, Flags, Geo, KeyId, KeyRing, LaneId, Link, LinkId,
@@ -46,7 +45,7 @@ const AGENTS: [Agent; 5] = [
 
 const COUNTRIES: [[u8; 2]; 6] = [*b"DE", *b"US", *b"NO", *b"FR", *b"IN", *b"BR"];
 
-/// The binary form of click `number` of a lane; the same number always gives the same bytes.
+/// The encoded click `number` of a lane; the same number always gives the same bytes.
 pub(crate) fn encoded_click(number: u64) -> Vec<u8> {
     let noise = mixed(number);
     let link = LinkId((noise % 200) as u32);
@@ -119,16 +118,16 @@ fn parts(number: u64, time: Micros, link: LinkId) -> ClickIdParts {
 
 fn ring() -> KeyRing {
     let key = KeyId::new(0).expect("below 32");
-    KeyRing::new(key, [(key, MacKey::new([7; 32]))]).expect("the active key is there")
+    KeyRing::new(key, [(key, MacKey::new([7; 32]))]).expect("the active key is among the keys")
 }
 
-/// An IPv4 address without its last byte, as it is stored.
+/// An IPv4 address without its last byte, as stored.
 fn address(noise: u64) -> [u8; 16] {
     let [a, b, c, ..] = noise.to_le_bytes();
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, 0]
 }
 
-/// SplitMix64: evenly spread numbers out of consecutive ones.
+/// SplitMix64: maps consecutive numbers to evenly distributed ones.
 const fn mixed(number: u64) -> u64 {
     let mut bits = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,8 +1,8 @@
-//! The text forms of a click id: blocks in base 62, and the base64 of ids made before.
+//! The text forms of a click id: blocks in base 62, and base64 for ids of the old layout.
 //!
-//! Invariant: fixed lengths and alphabets in ASCII order, so that texts sort like the bytes do.
+//! Invariant: fixed lengths and alphabets in ASCII order, so that texts sort as the bytes do.
 
-use super::BYTES;
+use super::ID_BYTES;
 use data_encoding::Encoding;
 use std::sync::LazyLock;
 
@@ -11,14 +11,14 @@ pub const CLICK_ID_CHARS: usize = 38;
 /// The length of a click id of the old layout as text.
 pub const OLD_CLICK_ID_CHARS: usize = 36;
 
-/// The bytes and characters of each block: 62 to the power of the characters exceeds every value of
-/// the bytes.
+/// The number of bytes and characters of each block: 62 to the power of the characters exceeds every
+/// value of the bytes.
 const BLOCKS: [(usize, usize); 4] = [(8, 11), (8, 11), (8, 11), (3, 5)];
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// The first digit is at most 21, and is written this much higher: as a letter.
+/// The first digit is at most 21; adding this offset makes it a letter.
 const FIRST_DIGIT_OFFSET: u8 = 10;
 
-/// Ids of the old layout: base64 with the alphabet in ASCII order.
+/// The encoding of the old layout: base64 with the alphabet in ASCII order.
 static OLD_ALPHABET: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = data_encoding::Specification::new();
     spec.symbols
@@ -35,14 +35,14 @@ pub struct ClickIdText {
 }
 
 impl ClickIdText {
-    pub(super) fn new(id: &[u8; BYTES]) -> Self {
+    pub(super) fn new(id: &[u8; ID_BYTES]) -> Self {
         let mut chars = [0; CLICK_ID_CHARS];
-        let (mut bytes, mut room) = (&id[..], &mut chars[..]);
+        let (mut bytes, mut remaining) = (&id[..], &mut chars[..]);
         for (from, to) in BLOCKS {
-            let (block, left) = bytes.split_at(from);
-            let (digits, free) = room.split_at_mut(to);
+            let (block, rest) = bytes.split_at(from);
+            let (digits, free) = remaining.split_at_mut(to);
             write_block(block, digits);
-            (bytes, room) = (left, free);
+            (bytes, remaining) = (rest, free);
         }
         chars[0] = DIGITS[usize::from(digit(chars[0]).unwrap_or_default() + FIRST_DIGIT_OFFSET)];
         Self {
@@ -51,7 +51,7 @@ impl ClickIdText {
         }
     }
 
-    pub(super) fn old(id: &[u8; BYTES]) -> Self {
+    pub(super) fn old(id: &[u8; ID_BYTES]) -> Self {
         let mut chars = [0; CLICK_ID_CHARS];
         OLD_ALPHABET.encode_mut(id, &mut chars[..OLD_CLICK_ID_CHARS]);
         Self {
@@ -79,22 +79,22 @@ impl AsRef<[u8]> for ClickIdText {
     }
 }
 
-/// The bytes of an id as [`ClickIdText::new`] writes it.
-pub(super) fn read(text: &[u8]) -> Option<[u8; BYTES]> {
-    let mut id = [0; BYTES];
-    let (mut room, mut at) = (&mut id[..], 0);
+/// Parses the text form of [`ClickIdText::new`].
+pub(super) fn read(text: &[u8]) -> Option<[u8; ID_BYTES]> {
+    let mut id = [0; ID_BYTES];
+    let (mut remaining, mut at) = (&mut id[..], 0);
     for (to, from) in BLOCKS {
-        let (block, free) = room.split_at_mut(to);
+        let (block, free) = remaining.split_at_mut(to);
         let offset = if at == 0 { FIRST_DIGIT_OFFSET } else { 0 };
         read_block(text.get(at..at + from)?, offset, block)?;
-        (room, at) = (free, at + from);
+        (remaining, at) = (free, at + from);
     }
     Some(id)
 }
 
-/// The bytes of an id as [`ClickIdText::old`] writes it.
-pub(super) fn read_old(text: &[u8]) -> Option<[u8; BYTES]> {
-    let mut id = [0; BYTES];
+/// Parses the text form of [`ClickIdText::old`].
+pub(super) fn read_old(text: &[u8]) -> Option<[u8; ID_BYTES]> {
+    let mut id = [0; ID_BYTES];
     OLD_ALPHABET.decode_mut(text, &mut id).ok()?;
     Some(id)
 }
@@ -109,8 +109,8 @@ fn write_block(bytes: &[u8], digits: &mut [u8]) {
     }
 }
 
-/// Reads a block whose first digit was written `offset` higher. A value that the bytes can't hold is
-/// refused: no two texts are the same id.
+/// Reads a block whose first digit was increased by `offset`. A value that exceeds the bytes is
+/// rejected, so that no two texts are the same id.
 fn read_block(digits: &[u8], offset: u8, bytes: &mut [u8]) -> Option<()> {
     let (first, rest) = digits.split_first()?;
     let mut value = u64::from(digit(*first)?.checked_sub(offset)?);
