@@ -3,55 +3,55 @@
 use crate::running::require_one_store;
 use crate::settings::{self, Settings};
 use crate::{outgoing, verification};
-use daemon::findings::{Findings, fine};
+use daemon::check_report::{CheckReport, usable};
 use std::path::Path;
 
 /// Reads the settings file `config` and the files that it names.
 #[must_use]
-pub async fn check(config: &Path) -> Findings {
-    let mut findings = Findings::default();
+pub async fn check(config: &Path) -> CheckReport {
+    let mut report = CheckReport::default();
     match settings::load(config) {
         Ok(settings) => {
-            check_files(config, &settings, &mut findings);
+            check_files(config, &settings, &mut report);
             let stores = require_one_store(&settings).await;
-            findings.note(stores.map(|()| "store: fine".to_owned()));
+            report.record(stores.map(|()| "store: fine".to_owned()));
         }
-        Err(error) => findings.note(Err(error)),
+        Err(error) => report.record(Err(error)),
     }
-    findings
+    report
 }
 
-fn check_files(config: &Path, settings: &Settings, findings: &mut Findings) {
+fn check_files(config: &Path, settings: &Settings, report: &mut CheckReport) {
     let mistakes = settings.mistakes(config);
     if mistakes.is_empty() {
-        findings.note(Ok::<_, String>(fine(config, "settings")));
+        report.record(Ok::<_, String>(usable(config, "settings")));
     }
     for mistake in mistakes {
-        findings.note(Err(mistake));
+        report.record(Err(mistake));
     }
     let clickhouse = &settings.clickhouse;
     let login = clickhouse.login();
-    findings.note(login.map(|_| format!("ClickHouse: fine, user {}", clickhouse.user)));
+    report.record(login.map(|_| format!("ClickHouse: fine, user {}", clickhouse.user)));
     if clickhouse.ca_file.is_some() {
         let authorities = clickhouse.authorities();
-        findings.note(authorities.map(|_| "ClickHouse: fine, authorities".to_owned()));
+        report.record(authorities.map(|_| "ClickHouse: fine, authorities".to_owned()));
     }
     let certificates = settings.tls.check();
-    findings.note(certificates.map(|()| fine(&settings.tls.dir, "certificates")));
+    report.record(certificates.map(|()| usable(&settings.tls.dir, "certificates")));
     if let Some(outgoing) = &settings.outgoing {
         let checked = outgoing::check(outgoing);
-        findings.note(checked.map(|()| fine(&outgoing.postbacks, "postbacks to affiliates")));
+        report.record(checked.map(|()| usable(&outgoing.postbacks, "postbacks to affiliates")));
     }
     if let Some(reports) = &settings.reports {
         let mistakes = verification::mistakes(reports);
         if mistakes.is_empty() {
-            findings.note(Ok::<_, String>(fine(
+            report.record(Ok::<_, String>(usable(
                 &reports.advertisers,
                 "files of [reports]",
             )));
         }
         for mistake in mistakes {
-            findings.note(Err(mistake));
+            report.record(Err(mistake));
         }
     }
 }

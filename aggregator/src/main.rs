@@ -127,7 +127,7 @@ fn report(lines: &[String]) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: settings::Settings) -> anyhow::Result<()> {
-    daemon::stop::ignore_hangups().context("signals can't be listened to")?;
+    daemon::signals::ignore_hangups().context("signals can't be listened to")?;
     let mut running = aggregator::start(settings).await?;
     let (listening, admin) = (running.listening(), running.admin());
     let mut stdout = std::io::stdout();
@@ -136,7 +136,7 @@ async fn serve(settings: settings::Settings) -> anyhow::Result<()> {
         .context("standard output is closed")?;
     tracing::info!(%listening, %admin, "accepting edges");
     let ended = tokio::select! {
-        stop = daemon::stop::requested() => stop.context("signals can't be listened to"),
+        stop = daemon::signals::shutdown_signal() => stop.context("signals can't be listened to"),
         error = running.failed() => Err(error.into()),
     };
     tracing::info!("stopping");

@@ -2,7 +2,7 @@
 //! the one request that changes something, to send a postback again.
 
 use crate::store::{Ledger, within};
-use daemon::admin::{Asked, Page, PageError};
+use daemon::admin::{Page, PageError, PageRequest};
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 const MOST: usize = 200;
 
 /// The page that is asked for, if there is one.
-pub(crate) fn page(ledger: &Arc<Ledger>, request: &Asked<'_>) -> Option<Page> {
+pub(crate) fn page(ledger: &Arc<Ledger>, request: &PageRequest<'_>) -> Option<Page> {
     let value = |name: &str| {
         let pairs = request.query.split('&');
         let mut pairs = pairs.filter_map(|pair| pair.split_once('='));

@@ -9,7 +9,7 @@ use daemon::clock::ClockSettings;
 use daemon::files::{PrivateFileError, read_private, require_private};
 use daemon::retention::RetentionSettings;
 use daemon::settings::{
-    ByteSize, NamesFiles, Period, SettingsError, Within, directory_of, load_resolved,
+    Bounded, ByteSize, HasPaths, HumanDuration, SettingsError, directory_of, load_resolved,
 };
 use event_shipping::tls::{self, IdentityFiles, Role, Subject, TlsError};
 use ipnet::IpNet;
@@ -134,16 +134,16 @@ pub struct Outgoing {
     pub allowed_networks: Vec<IpNet>,
     /// For one attempt, from the look-up of the name to the end of the answer.
     #[serde(default = "default_timeout")]
-    pub timeout: Within<Period, 100, 60_000>,
+    pub timeout: Bounded<HumanDuration, 100, 60_000>,
     /// Before the second attempt; each later one waits three times as long, up to an hour.
     #[serde(default = "default_first_retry")]
-    pub first_retry: Within<Period, 10, 3_600_000>,
+    pub first_retry: Bounded<HumanDuration, 10, 3_600_000>,
     /// A postback that could not be delivered for this long is given up.
     #[serde(default = "default_give_up_after")]
-    pub give_up_after: Within<Period, 1_000, { 30 * DAY_MS }>,
+    pub give_up_after: Bounded<HumanDuration, 1_000, { 30 * DAY_MS }>,
     /// Attempts under way at once.
     #[serde(default = "default_concurrency")]
-    pub concurrency: Within<usize, 1, 1_024>,
+    pub concurrency: Bounded<usize, 1, 1_024>,
 }
 
 /// How reports are verified again: the files by which functions decide, as edges have them. They are looked at
@@ -161,10 +161,10 @@ pub struct Reports {
     pub links: Option<PathBuf>,
     /// How long reports wait for a click id key that is not known, until the files change.
     #[serde(default = "default_unknown_key_wait")]
-    pub unknown_key_wait: Within<Period, 0, DAY_MS>,
+    pub unknown_key_wait: Bounded<HumanDuration, 0, DAY_MS>,
     /// Reports that rest on a shared secret alone, of each node.
     #[serde(default = "default_unsigned_per_minute")]
-    pub unsigned_per_minute: Within<usize, 1, 100_000_000>,
+    pub unsigned_per_minute: Bounded<usize, 1, 100_000_000>,
     /// What such reports may pay in a day, of each node and currency, in its whole units.
     #[serde(default = "default_unsigned_amount_per_day")]
     pub unsigned_amount_per_day: u64,
@@ -178,13 +178,13 @@ pub struct Reports {
 #[serde(deny_unknown_fields, default)]
 pub struct Visitor {
     /// How long one salt of the visitor ids lasts; the same on every edge.
-    pub period: Within<Period, 1_000, 31_536_000_000>,
+    pub period: Bounded<HumanDuration, 1_000, 31_536_000_000>,
 }
 
 impl Default for Visitor {
     fn default() -> Self {
         Self {
-            period: Within::new(Period(Duration::from_millis(DAY_MS))),
+            period: Bounded::new(HumanDuration(Duration::from_millis(DAY_MS))),
         }
     }
 }
@@ -199,11 +199,11 @@ pub struct Secret(String);
 #[serde(deny_unknown_fields, default)]
 pub struct Blocks {
     /// This many events.
-    pub max_rows: Within<usize, 1, 1_000_000>,
+    pub max_rows: Bounded<usize, 1, 1_000_000>,
     /// This many bytes of events, before compression.
-    pub max_bytes: Within<ByteSize, { 64 * KIB }, { 256 * MIB }>,
+    pub max_bytes: Bounded<ByteSize, { 64 * KIB }, { 256 * MIB }>,
     /// The oldest batch waited this long.
-    pub max_age: Within<Period, 1, 60_000>,
+    pub max_age: Bounded<HumanDuration, 1, 60_000>,
 }
 
 /// What may be held.
@@ -211,26 +211,26 @@ pub struct Blocks {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Edges connected at once. Each may have one batch of up to 8 MiB being read.
-    pub max_edges: Within<usize, 1, 10_000>,
+    pub max_edges: Bounded<usize, 1, 10_000>,
     /// Lanes known at once, over all edges.
-    pub max_lanes: Within<usize, 1, 1_000_000>,
+    pub max_lanes: Bounded<usize, 1, 1_000_000>,
     /// Lanes known at once of one edge.
-    pub max_lanes_per_node: Within<usize, 1, 1_000_000>,
+    pub max_lanes_per_node: Bounded<usize, 1, 1_000_000>,
     /// A lane of which ClickHouse has everything is forgotten when no edge mentioned it for so long, in days;
     /// of an edge that comes back later its own word counts. Longer than any edge may be cut off.
-    pub forget_lanes_after: Within<Period, DAY_MS, { 3_650 * DAY_MS }>,
+    pub forget_lanes_after: Bounded<HumanDuration, DAY_MS, { 3_650 * DAY_MS }>,
     /// Bytes charged for batches that ClickHouse does not have yet; above, each edge may still have one batch.
-    pub pending_bytes: Within<ByteSize, { MIB }, { 64 * GIB }>,
+    pub pending_bytes: Bounded<ByteSize, { MIB }, { 64 * GIB }>,
     /// Bytes on disk of reports that are not evaluated yet; above, blocks with reports wait, and all after them.
-    pub pending_report_bytes: Within<ByteSize, { MIB }, { 64 * GIB }>,
+    pub pending_report_bytes: Bounded<ByteSize, { MIB }, { 64 * GIB }>,
 }
 
 impl Default for Blocks {
     fn default() -> Self {
         Self {
-            max_rows: Within::new(100_000),
-            max_bytes: Within::new(ByteSize(64 * MIB)),
-            max_age: Within::new(Period(Duration::from_secs(1))),
+            max_rows: Bounded::new(100_000),
+            max_bytes: Bounded::new(ByteSize(64 * MIB)),
+            max_age: Bounded::new(HumanDuration(Duration::from_secs(1))),
         }
     }
 }
@@ -238,12 +238,12 @@ impl Default for Blocks {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_edges: Within::new(256),
-            max_lanes: Within::new(65_536),
-            max_lanes_per_node: Within::new(1_024),
-            forget_lanes_after: Within::new(Period(Duration::from_millis(90 * DAY_MS))),
-            pending_bytes: Within::new(ByteSize(256 * MIB)),
-            pending_report_bytes: Within::new(ByteSize(GIB)),
+            max_edges: Bounded::new(256),
+            max_lanes: Bounded::new(65_536),
+            max_lanes_per_node: Bounded::new(1_024),
+            forget_lanes_after: Bounded::new(HumanDuration(Duration::from_millis(90 * DAY_MS))),
+            pending_bytes: Bounded::new(ByteSize(256 * MIB)),
+            pending_report_bytes: Bounded::new(ByteSize(GIB)),
         }
     }
 }
@@ -316,7 +316,7 @@ pub enum InvalidSettings {
     },
 }
 
-impl NamesFiles for Settings {
+impl HasPaths for Settings {
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let reports = self.reports.as_mut().map(|it| {
             let optional = it.variables.iter_mut().chain(&mut it.links);
@@ -485,32 +485,32 @@ fn password_of(json: &str, user: &str) -> Result<String, String> {
         .ok_or_else(|| format!("holds no password of user {user}"))
 }
 
-fn default_unknown_key_wait() -> Within<Period, 0, DAY_MS> {
-    Within::new(Period(Duration::from_secs(600)))
+fn default_unknown_key_wait() -> Bounded<HumanDuration, 0, DAY_MS> {
+    Bounded::new(HumanDuration(Duration::from_secs(600)))
 }
 
-fn default_unsigned_per_minute() -> Within<usize, 1, 100_000_000> {
-    Within::new(600)
+fn default_unsigned_per_minute() -> Bounded<usize, 1, 100_000_000> {
+    Bounded::new(600)
 }
 
 const fn default_unsigned_amount_per_day() -> u64 {
     100_000
 }
 
-fn default_timeout() -> Within<Period, 100, 60_000> {
-    Within::new(Period(Duration::from_secs(10)))
+fn default_timeout() -> Bounded<HumanDuration, 100, 60_000> {
+    Bounded::new(HumanDuration(Duration::from_secs(10)))
 }
 
-fn default_first_retry() -> Within<Period, 10, 3_600_000> {
-    Within::new(Period(Duration::from_secs(10)))
+fn default_first_retry() -> Bounded<HumanDuration, 10, 3_600_000> {
+    Bounded::new(HumanDuration(Duration::from_secs(10)))
 }
 
-fn default_give_up_after() -> Within<Period, 1_000, { 30 * DAY_MS }> {
-    Within::new(Period(Duration::from_millis(3 * DAY_MS)))
+fn default_give_up_after() -> Bounded<HumanDuration, 1_000, { 30 * DAY_MS }> {
+    Bounded::new(HumanDuration(Duration::from_millis(3 * DAY_MS)))
 }
 
-fn default_concurrency() -> Within<usize, 1, 1_024> {
-    Within::new(64)
+fn default_concurrency() -> Bounded<usize, 1, 1_024> {
+    Bounded::new(64)
 }
 
 fn default_instance() -> String {

@@ -6,60 +6,61 @@ use crate::functions::{self, advertisers};
 use crate::settings::{self, FunctionsSettings, Settings};
 use crate::visitor::geo;
 use crate::{links, secrets};
-use daemon::findings::{Findings, fine};
+use daemon::check_report::{CheckReport, usable};
 use event_shipping::tls::{self, IdentityFiles, Role, Subject, TlsError};
 use std::path::Path;
 
 /// Reads the settings file `config` and the files that it names.
 #[must_use]
-pub fn check(config: &Path) -> Findings {
-    let mut findings = Findings::default();
+pub fn check(config: &Path) -> CheckReport {
+    let mut report = CheckReport::default();
     let settings = match settings::read(config) {
         Ok(settings) => settings,
         Err(error) => {
-            findings.note(Err(error));
-            return findings;
+            report.record(Err(error));
+            return report;
         }
     };
     let contradictions = settings.contradictions();
     if contradictions.is_empty() {
-        findings.note(Ok::<_, String>(fine(config, "settings")));
+        report.record(Ok::<_, String>(usable(config, "settings")));
     }
     for contradiction in contradictions {
-        findings.note(Err(contradiction));
+        report.record(Err(contradiction));
     }
-    findings.note(check_secrets(&settings.secrets_file()));
+    report.record(check_secrets(&settings.secrets_file()));
     let file = &settings.links.file;
-    findings
-        .note(links::load(file).map(|loaded| fine(file, format!("{} links", loaded.table.len()))));
+    report.record(
+        links::load(file).map(|loaded| usable(file, format!("{} links", loaded.table.len()))),
+    );
     if let Some(page) = &settings.http.root_page {
-        findings.note(Root::read(&settings.http).map(|_| fine(page, "root page")));
+        report.record(Root::read(&settings.http).map(|_| usable(page, "root page")));
     }
     for outcome in geo::check(&settings.geo) {
-        findings.note(outcome);
+        report.record(outcome);
     }
-    findings.note(check_certificates(&settings));
+    report.record(check_certificates(&settings));
     if let Some(functions) = &settings.functions {
-        check_functions(functions, &mut findings);
+        check_functions(functions, &mut report);
     }
     if let Some(api) = &settings.internal_api {
-        findings.note(check_token(&settings.token_file(api)));
+        report.record(check_token(&settings.token_file(api)));
     }
-    findings
+    report
 }
 
 fn check_secrets(file: &Path) -> Result<String, secrets::SecretsError> {
     if !file.exists() {
         return Ok(format!("{}: made at the first start", file.display()));
     }
-    secrets::load(file).map(|_| fine(file, "click id keys"))
+    secrets::load(file).map(|_| usable(file, "click id keys"))
 }
 
 fn check_token(file: &Path) -> Result<String, TokensError> {
     if !file.exists() {
         return Ok(format!("{}: made at the first start", file.display()));
     }
-    token::load(file).map(|_| fine(file, "token of the internal API"))
+    token::load(file).map(|_| usable(file, "token of the internal API"))
 }
 
 fn check_certificates(settings: &Settings) -> Result<String, TlsError> {
@@ -76,26 +77,27 @@ fn check_certificates(settings: &Settings) -> Result<String, TlsError> {
     identity.require_node(node)?;
     identity.require_unexpired()?;
     identity.client_config()?;
-    Ok(fine(&dir, "certificates"))
+    Ok(usable(&dir, "certificates"))
 }
 
-fn check_functions(settings: &FunctionsSettings, findings: &mut Findings) {
+fn check_functions(settings: &FunctionsSettings, report: &mut CheckReport) {
     if let Some(file) = &settings.advertisers {
         let checked = advertisers::check(file);
-        findings.note(checked.map(|count| fine(file, format!("{count} advertisers"))));
+        report.record(checked.map(|count| usable(file, format!("{count} advertisers"))));
     }
     match functions::read_variables(settings) {
         Ok(variables) => {
             if let Some(file) = &settings.variables {
-                findings.note(Ok::<_, String>(fine(
+                report.record(Ok::<_, String>(usable(
                     file,
                     format!("{} variables", variables.len()),
                 )));
             }
             let checked = functions::check(settings, &variables);
-            findings
-                .note(checked.map(|count| fine(&settings.manifest, format!("{count} functions"))));
+            report.record(
+                checked.map(|count| usable(&settings.manifest, format!("{count} functions"))),
+            );
         }
-        Err(error) => findings.note(Err(error)),
+        Err(error) => report.record(Err(error)),
     }
 }

@@ -56,7 +56,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
-    daemon::stop::ignore_hangups()?;
+    daemon::signals::ignore_hangups()?;
     let metrics = Metrics::new();
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     daemon::process_metrics::register(&metrics.registry(), name, version)?;
@@ -146,7 +146,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let workers_count = settings.worker_count();
     tracing::info!(%listening, %admin, workers = workers_count, "ready");
 
-    daemon::stop::requested().await?;
+    daemon::signals::shutdown_signal().await?;
     tracing::info!("stopping");
     stopping.store(true, Ordering::Relaxed);
     stop_workers.send_replace(true);
@@ -187,8 +187,8 @@ fn limits(settings: &Settings) -> server::Limits {
 /// What is made before anything is served.
 struct Parts {
     shared: Arc<Shared>,
-    links_version: daemon::files::Version,
-    secrets_version: Option<daemon::files::Version>,
+    links_version: daemon::files::FileVersion,
+    secrets_version: Option<daemon::files::FileVersion>,
     salt: Arc<VisitorSalt>,
     internal_api: Option<RemoteApi>,
     journal: OpenJournal,

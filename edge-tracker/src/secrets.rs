@@ -1,7 +1,7 @@
 //! The fleet's secrets: the keys of click ids. Made on first start when absent, and read again while the
 //! node runs.
 
-use daemon::files::{PrivateFileError, Version, read_private};
+use daemon::files::{FileVersion, PrivateFileError, read_private};
 use daemon::private;
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use serde::Deserialize;
@@ -26,7 +26,7 @@ pub struct Secrets {
     /// The same keys for functions, which verify: `1:HEX,2:HEX`.
     pub click_id_keys: KeysText,
     /// Which state of the file was read.
-    pub version: Option<Version>,
+    pub version: Option<FileVersion>,
 }
 
 /// Keys as a function's variable; it has no other text form, so that it can't reach a log.
@@ -114,7 +114,7 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
 /// When the file can't be read, is readable by others, or is wrong.
 pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
     // Before the text: a change meanwhile is then noticed the next time.
-    let version = Version::of(path);
+    let version = FileVersion::of(path);
     let text = read_private(path, MAX_BYTES)?;
     let wrong = |line, message: &str| SecretsError::Wrong {
         path: path.into(),

@@ -6,7 +6,7 @@ use crate::visitor::address::{ForwardedHeader, is_internal};
 use crate::visitor::geo::GeoSettings;
 use daemon::clock::ClockSettings;
 use daemon::retention::RetentionSettings;
-use daemon::settings::{ByteSize, NamesFiles, Period, SettingsError, Within, load_resolved};
+use daemon::settings::{Bounded, ByteSize, HasPaths, HumanDuration, SettingsError, load_resolved};
 use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 use serde::de::{Error as _, IgnoredAny};
@@ -92,33 +92,33 @@ pub struct HttpSettings {
     pub root_page: Option<PathBuf>,
     /// How long a client may take for a request's head, and may stay idle between requests.
     #[serde(default = "HttpSettings::header_timeout")]
-    pub header_timeout: Within<Period, 10, 600_000>,
+    pub header_timeout: Bounded<HumanDuration, 10, 600_000>,
     /// How long a client may leave what was sent unacknowledged, or an HTTP/2 window closed for what is
     /// to be sent.
     #[serde(default = "HttpSettings::write_timeout")]
-    pub write_timeout: Within<Period, 10, 600_000>,
+    pub write_timeout: Bounded<HumanDuration, 10, 600_000>,
     /// How long open connections may finish when the node stops.
     #[serde(default = "HttpSettings::stop_timeout")]
-    pub stop_timeout: Period,
+    pub stop_timeout: HumanDuration,
     /// Connections a worker keeps open at once; beyond, the one that has been idle the longest makes
     /// room. Lowered at start to what the limit of open files allows.
     #[serde(default = "HttpSettings::max_connections")]
-    pub max_connections: Within<usize, 1, 1_000_000>,
+    pub max_connections: Bounded<usize, 1, 1_000_000>,
     /// How late a worker may get round to what is ready, or to who waits to be accepted, at its least
     /// within 100 ms, before it answers pixels with 503; it stops doing so below half of it.
     #[serde(default = "HttpSettings::shed_lag")]
-    pub shed_lag: Within<Period, 1, 60_000>,
+    pub shed_lag: Bounded<HumanDuration, 1, 60_000>,
     /// The longest request head, in bytes; at least 8 KiB.
     #[serde(default = "HttpSettings::max_head_bytes")]
-    pub max_head_bytes: Within<ByteSize, 8_192, 1_048_576>,
+    pub max_head_bytes: Bounded<ByteSize, 8_192, 1_048_576>,
     /// The longest request target.
     #[serde(default = "HttpSettings::max_url_bytes")]
-    pub max_url_bytes: Within<ByteSize, 256, 65_535>,
+    pub max_url_bytes: Bounded<ByteSize, 256, 65_535>,
     /// Retired and without effect; files that have it stay right.
     pub max_parameters: Option<IgnoredAny>,
     /// How much is kept of the decoded value of a parameter of ours; the rest is cut off.
     #[serde(default = "HttpSettings::max_parameter_bytes")]
-    pub max_parameter_bytes: Within<ByteSize, 16, 512>,
+    pub max_parameter_bytes: Bounded<ByteSize, 16, 512>,
 }
 
 /// The address of a page.
@@ -161,29 +161,29 @@ pub enum Http2 {
 }
 
 impl HttpSettings {
-    fn header_timeout() -> Within<Period, 10, 600_000> {
-        Within::new(Period(Duration::from_secs(10)))
+    fn header_timeout() -> Bounded<HumanDuration, 10, 600_000> {
+        Bounded::new(HumanDuration(Duration::from_secs(10)))
     }
-    fn write_timeout() -> Within<Period, 10, 600_000> {
-        Within::new(Period(Duration::from_secs(10)))
+    fn write_timeout() -> Bounded<HumanDuration, 10, 600_000> {
+        Bounded::new(HumanDuration(Duration::from_secs(10)))
     }
-    const fn stop_timeout() -> Period {
-        Period(Duration::from_secs(5))
+    const fn stop_timeout() -> HumanDuration {
+        HumanDuration(Duration::from_secs(5))
     }
-    fn max_connections() -> Within<usize, 1, 1_000_000> {
-        Within::new(16_384)
+    fn max_connections() -> Bounded<usize, 1, 1_000_000> {
+        Bounded::new(16_384)
     }
-    fn shed_lag() -> Within<Period, 1, 60_000> {
-        Within::new(Period(Duration::from_millis(50)))
+    fn shed_lag() -> Bounded<HumanDuration, 1, 60_000> {
+        Bounded::new(HumanDuration(Duration::from_millis(50)))
     }
-    fn max_head_bytes() -> Within<ByteSize, 8_192, 1_048_576> {
-        Within::new(ByteSize(16 << 10))
+    fn max_head_bytes() -> Bounded<ByteSize, 8_192, 1_048_576> {
+        Bounded::new(ByteSize(16 << 10))
     }
-    fn max_url_bytes() -> Within<ByteSize, 256, 65_535> {
-        Within::new(ByteSize(8 << 10))
+    fn max_url_bytes() -> Bounded<ByteSize, 256, 65_535> {
+        Bounded::new(ByteSize(8 << 10))
     }
-    fn max_parameter_bytes() -> Within<ByteSize, 16, 512> {
-        Within::new(ByteSize(512))
+    fn max_parameter_bytes() -> Bounded<ByteSize, 16, 512> {
+        Bounded::new(ByteSize(512))
     }
 }
 
@@ -195,12 +195,12 @@ pub struct LinksSettings {
     pub file: PathBuf,
     /// How often it is looked at for changes.
     #[serde(default = "LinksSettings::check_every")]
-    pub check_every: Within<Period, 10, 3_600_000>,
+    pub check_every: Bounded<HumanDuration, 10, 3_600_000>,
 }
 
 impl LinksSettings {
-    fn check_every() -> Within<Period, 10, 3_600_000> {
-        Within::new(Period(Duration::from_secs(1)))
+    fn check_every() -> Bounded<HumanDuration, 10, 3_600_000> {
+        Bounded::new(HumanDuration(Duration::from_secs(1)))
     }
 }
 
@@ -209,19 +209,19 @@ impl LinksSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct JournalSettings {
     /// The size of a segment file.
-    pub segment_bytes: Within<ByteSize, 1_048_576, 1_073_741_824>,
+    pub segment_bytes: Bounded<ByteSize, 1_048_576, 1_073_741_824>,
     /// The most that all lanes together keep on disk.
     pub max_bytes: ByteSize,
     /// How long an accepted event may wait until it also survives a power cut.
-    pub sync_interval: Within<Period, 1, 60_000>,
+    pub sync_interval: Bounded<HumanDuration, 1, 60_000>,
 }
 
 impl Default for JournalSettings {
     fn default() -> Self {
         Self {
-            segment_bytes: Within::new(ByteSize(32 << 20)),
+            segment_bytes: Bounded::new(ByteSize(32 << 20)),
             max_bytes: ByteSize(8 << 30),
-            sync_interval: Within::new(Period(Duration::from_millis(500))),
+            sync_interval: Bounded::new(HumanDuration(Duration::from_millis(500))),
         }
     }
 }
@@ -235,10 +235,10 @@ pub struct AggregatorSettings {
     pub address: String,
     /// A batch is sealed when it has this many bytes…
     #[serde(default = "AggregatorSettings::batch_bytes")]
-    pub batch_bytes: Within<ByteSize, 4_096, 4_194_304>,
+    pub batch_bytes: Bounded<ByteSize, 4_096, 4_194_304>,
     /// …or when its first event is this old.
     #[serde(default = "AggregatorSettings::batch_age")]
-    pub batch_age: Within<Period, 1, 60_000>,
+    pub batch_age: Bounded<HumanDuration, 1, 60_000>,
 }
 
 fn host_and_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -257,11 +257,11 @@ fn host_and_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
 }
 
 impl AggregatorSettings {
-    fn batch_bytes() -> Within<ByteSize, 4_096, 4_194_304> {
-        Within::new(ByteSize(event_shipping::DEFAULT_BATCH_BYTES))
+    fn batch_bytes() -> Bounded<ByteSize, 4_096, 4_194_304> {
+        Bounded::new(ByteSize(event_shipping::DEFAULT_BATCH_BYTES))
     }
-    fn batch_age() -> Within<Period, 1, 60_000> {
-        Within::new(Period(event_shipping::DEFAULT_MAX_BATCH_AGE))
+    fn batch_age() -> Bounded<HumanDuration, 1, 60_000> {
+        Bounded::new(HumanDuration(event_shipping::DEFAULT_MAX_BATCH_AGE))
     }
 }
 
@@ -289,14 +289,14 @@ pub struct FunctionsSettings {
     pub advertisers: Option<PathBuf>,
     /// Threads that functions run on; clicks go before them.
     #[serde(default = "FunctionsSettings::threads")]
-    pub threads: Within<usize, 1, 64>,
+    pub threads: Bounded<usize, 1, 64>,
     /// Functions whose instances are used again, for one call at a time: what a call leaves in memory
     /// the next one sees.
     #[serde(default)]
     pub reuse: Vec<String>,
     /// Failed authentications of one network (/24 of IPv4, /48 of IPv6) a minute; beyond, 429.
     #[serde(default = "FunctionsSettings::failures_per_minute")]
-    pub failures_per_minute: Within<usize, 1, 1_000_000_000>,
+    pub failures_per_minute: Bounded<usize, 1, 1_000_000_000>,
     /// The most of the journal that rejected reports take, and that nothing else does; at least two
     /// segments. Default: a twentieth of `journal.max_bytes`.
     pub rejections_max_bytes: Option<ByteSize>,
@@ -306,11 +306,11 @@ pub struct FunctionsSettings {
 }
 
 impl FunctionsSettings {
-    fn failures_per_minute() -> Within<usize, 1, 1_000_000_000> {
-        Within::new(300)
+    fn failures_per_minute() -> Bounded<usize, 1, 1_000_000_000> {
+        Bounded::new(300)
     }
-    fn threads() -> Within<usize, 1, 64> {
-        Within::new(1)
+    fn threads() -> Bounded<usize, 1, 64> {
+        Bounded::new(1)
     }
 }
 
@@ -319,29 +319,29 @@ impl FunctionsSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct FunctionLimits {
     /// Memory of its instance.
-    pub memory: Within<ByteSize, 1_048_576, 1_073_741_824>,
+    pub memory: Bounded<ByteSize, 1_048_576, 1_073_741_824>,
     /// Processor time.
-    pub cpu: Within<Period, 1, 60_000>,
+    pub cpu: Bounded<HumanDuration, 1, 60_000>,
     /// Time from the call to the end of the answer.
-    pub wall: Within<Period, 1, 60_000>,
+    pub wall: Bounded<HumanDuration, 1, 60_000>,
     /// The longest body of a request. Above the limit of the functions themselves, so that they refuse a body
     /// that is too long with a reason of their own, and record it.
-    pub request: Within<ByteSize, 0, 16_777_216>,
+    pub request: Bounded<ByteSize, 0, 16_777_216>,
     /// The longest body of an answer.
-    pub response: Within<ByteSize, 1_024, 16_777_216>,
+    pub response: Bounded<ByteSize, 1_024, 16_777_216>,
     /// Calls of all functions at once; beyond, 503.
-    pub concurrency: Within<usize, 1, 4_096>,
+    pub concurrency: Bounded<usize, 1, 4_096>,
 }
 
 impl Default for FunctionLimits {
     fn default() -> Self {
         Self {
-            memory: Within::new(ByteSize(32 << 20)),
-            cpu: Within::new(Period(Duration::from_millis(100))),
-            wall: Within::new(Period(Duration::from_secs(5))),
-            request: Within::new(ByteSize(128 << 10)),
-            response: Within::new(ByteSize(1 << 20)),
-            concurrency: Within::new(128),
+            memory: Bounded::new(ByteSize(32 << 20)),
+            cpu: Bounded::new(HumanDuration(Duration::from_millis(100))),
+            wall: Bounded::new(HumanDuration(Duration::from_secs(5))),
+            request: Bounded::new(ByteSize(128 << 10)),
+            response: Bounded::new(ByteSize(1 << 20)),
+            concurrency: Bounded::new(128),
         }
     }
 }
@@ -359,30 +359,30 @@ pub struct InternalApiSettings {
     pub token: Option<PathBuf>,
     /// How long a client may take for a request's head, for its body, and to take the response, and may stay idle.
     #[serde(default = "InternalApiSettings::timeout")]
-    pub timeout: Within<Period, 10, 600_000>,
+    pub timeout: Bounded<HumanDuration, 10, 600_000>,
     /// Open connections; others wait to be accepted.
     #[serde(default = "InternalApiSettings::max_connections")]
-    pub max_connections: Within<usize, 1, 256>,
+    pub max_connections: Bounded<usize, 1, 256>,
     /// Messages that are received and made durable at once; beyond, 503.
     #[serde(default = "InternalApiSettings::max_requests")]
-    pub max_requests: Within<usize, 1, 256>,
+    pub max_requests: Bounded<usize, 1, 256>,
     /// The longest body.
     #[serde(default = "InternalApiSettings::max_message_bytes")]
-    pub max_message_bytes: Within<ByteSize, 65_536, 1_048_576>,
+    pub max_message_bytes: Bounded<ByteSize, 65_536, 1_048_576>,
 }
 
 impl InternalApiSettings {
-    fn timeout() -> Within<Period, 10, 600_000> {
-        Within::new(Period(Duration::from_secs(10)))
+    fn timeout() -> Bounded<HumanDuration, 10, 600_000> {
+        Bounded::new(HumanDuration(Duration::from_secs(10)))
     }
-    fn max_connections() -> Within<usize, 1, 256> {
-        Within::new(128)
+    fn max_connections() -> Bounded<usize, 1, 256> {
+        Bounded::new(128)
     }
-    fn max_requests() -> Within<usize, 1, 256> {
-        Within::new(64)
+    fn max_requests() -> Bounded<usize, 1, 256> {
+        Bounded::new(64)
     }
-    fn max_message_bytes() -> Within<ByteSize, 65_536, 1_048_576> {
-        Within::new(ByteSize(64 << 10))
+    fn max_message_bytes() -> Bounded<ByteSize, 65_536, 1_048_576> {
+        Bounded::new(ByteSize(64 << 10))
     }
 }
 
@@ -412,7 +412,7 @@ pub enum InconsistentSettings {
     PublicInternalApi,
 }
 
-impl NamesFiles for Settings {
+impl HasPaths for Settings {
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let functions = self.functions.as_mut().map(|it| {
             let others = it.variables.iter_mut().chain(&mut it.advertisers);

@@ -284,7 +284,7 @@ fn hangups_do_not_end_an_edge() {
         .args(["-HUP", &edge.pid().to_string()])
         .status();
     assert!(hung_up.expect("kill runs").success());
-    edge.await_log("SIGHUP: nothing to do");
+    edge.await_log("SIGHUP ignored");
     assert_eq!(edge.get("/c/spring").status, 302);
     assert!(edge.stop());
 }

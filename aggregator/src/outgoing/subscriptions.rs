@@ -2,7 +2,7 @@
 //! line and the reason.
 
 use super::message::Address;
-use daemon::files::{PrivateFileError, Version, read_private};
+use daemon::files::{FileVersion, PrivateFileError, read_private};
 use data_encoding::BASE64;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -83,9 +83,9 @@ pub enum SubscriptionsError {
 pub(super) struct Watched {
     path: PathBuf,
     /// Of what was read last.
-    version: Option<Version>,
+    version: Option<FileVersion>,
     /// Of what was seen last, and when it was first seen so.
-    seen: (Option<Version>, Instant),
+    seen: (Option<FileVersion>, Instant),
     current: Subscriptions,
 }
 
@@ -93,7 +93,7 @@ impl Watched {
     /// Reads the file at `path`.
     pub(super) fn read(path: &Path) -> Result<Self, SubscriptionsError> {
         // The version is taken first: a change while we read is then noticed at the next look.
-        let version = Version::of(path);
+        let version = FileVersion::of(path);
         Ok(Self {
             path: path.to_owned(),
             seen: (version, Instant::now()),
@@ -105,7 +105,7 @@ impl Watched {
     /// Reads the file again if it has changed and has since stayed as it is for `settled`: one that is being
     /// written may look whole and lack what comes. What is wrong changes nothing. None when nothing was read.
     pub(super) fn look(&mut self, settled: Duration) -> Option<Result<(), SubscriptionsError>> {
-        let version = Version::of(&self.path);
+        let version = FileVersion::of(&self.path);
         if version != self.seen.0 {
             self.seen = (version, Instant::now());
         }

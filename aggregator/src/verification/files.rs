@@ -3,8 +3,8 @@
 
 use super::evidence::{Evidence, Limits};
 use crate::settings::Reports;
-use daemon::files::{PrivateFileError, Version, read_private};
-use daemon::settings::{Mistakes, offset_of_key, wrong_in_secrets};
+use daemon::files::{FileVersion, PrivateFileError, read_private};
+use daemon::settings::{SettingsErrors, offset_of_key, redacted_error_at};
 use kyc_webhook::Scheme;
 use postback::{Advertiser, Keys};
 use serde::Deserialize;
@@ -31,7 +31,7 @@ pub enum ReportsError {
     },
     /// Advertisers or variables that the functions would refuse.
     #[error("[reports] {0}")]
-    Mistakes(#[from] Mistakes),
+    Mistakes(#[from] SettingsErrors),
     /// Clicks can't be attributed to offers.
     #[error(
         "[reports] links is missing: the advertiser {0} converts clicks by offers; name the edges' links file"
@@ -48,7 +48,7 @@ pub(super) struct Files(Reports);
 
 /// Which versions of the files were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Versions([Option<Version>; 4]);
+pub(super) struct Versions([Option<FileVersion>; 4]);
 
 #[derive(Deserialize)]
 struct SecretsFile {
@@ -96,10 +96,10 @@ impl Files {
             links,
             ..
         } = &self.0;
-        let optional = |path: &Option<PathBuf>| path.as_deref().and_then(Version::of);
+        let optional = |path: &Option<PathBuf>| path.as_deref().and_then(FileVersion::of);
         Versions([
-            Version::of(advertisers),
-            Version::of(secrets),
+            FileVersion::of(advertisers),
+            FileVersion::of(secrets),
             optional(variables),
             optional(links),
         ])
@@ -157,8 +157,8 @@ fn advertisers(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, ReportsError> {
     let text = read_private(path, MAX_SECRET_FILE_BYTES)?;
     postback::entries(&text).map_err(|mistakes| {
         let mistakes = mistakes.iter();
-        let each = mistakes.map(|it| wrong_in_secrets(path, &text, it.offset, &it.message));
-        Mistakes(each.collect()).into()
+        let each = mistakes.map(|it| redacted_error_at(path, &text, it.offset, &it.message));
+        SettingsErrors(each.collect()).into()
     })
 }
 
@@ -199,7 +199,7 @@ fn scheme(path: Option<&Path>) -> Result<Result<Scheme, &'static str>, ReportsEr
         Some(Ok(scheme)) => Ok(Ok(scheme)),
         Some(Err(message)) => {
             let offset = offset_of_key(&text, message);
-            Err(Mistakes(vec![wrong_in_secrets(path, &text, offset, message)]).into())
+            Err(SettingsErrors(vec![redacted_error_at(path, &text, offset, message)]).into())
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The port for operators: `/healthz`, `/readyz` and `/metrics` (Prometheus text format), and what a daemon
-//! adds to them.
+//! The admin HTTP server for operators: `/healthz`, `/readyz`, `/metrics` (Prometheus text format) and the
+//! daemon's own pages.
 //!
-//! A browser inside may be made to ask it by a page from outside whose name is bound to an address inside
-//! again (DNS rebinding). It then sends that name, so only addresses and `localhost` are answered.
+//! Protection against DNS rebinding: an external web page can make a browser in the internal network send
+//! requests here under the page's host name. Only `localhost` and IP addresses are accepted as hosts.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -27,47 +27,47 @@ const LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(10),
     connection_timeout: Duration::from_secs(30),
 };
-/// A page that takes longer is given up.
-const PAGE: Duration = Duration::from_secs(10);
+/// The time after which a page is cancelled.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What connections may take.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// At once; others wait to be accepted.
+    /// The maximum number of connections; others wait in the accept queue.
     connections: usize,
-    /// From its beginning to a whole request head.
+    /// The time from the start of a connection to the end of the request's headers.
     header_timeout: Duration,
-    /// From its beginning to the end of its one response.
+    /// The time from the start of a connection to the end of its only response.
     connection_timeout: Duration,
 }
 
-/// A page that a daemon adds: JSON, or why it can't be shown.
+/// A page of the daemon: JSON, or an error.
 pub type Page = Pin<Box<dyn Future<Output = Result<String, PageError>> + Send>>;
 
-/// A page that can't be shown.
+/// A page that is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PageError {
-    /// Not now.
+    /// The page is temporarily unavailable.
     Unavailable(String),
-    /// What it is about does not exist.
+    /// The subject of the page does not exist.
     NotFound(String),
 }
 
-/// What is asked for.
+/// A request for a page.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// Whether something is to be done, by `POST`.
+pub struct PageRequest<'a> {
+    /// Whether the method is `POST`, which requests an action.
     pub is_post: bool,
     /// The path.
     pub path: &'a str,
-    /// The query, or nothing.
+    /// The query, or an empty text.
     pub query: &'a str,
 }
 
-/// Answers on `addr` from a task of the current runtime and returns the address bound.
+/// Serves `addr` in a task of the current runtime and returns the bound address.
 ///
-/// `ready` says why the process is not ready to serve, if it is not; `/healthz` only says that it
-/// runs. `pages` gives further pages, and what can be done by `POST`.
+/// `ready` returns the reason while the process is not ready; `/healthz` only reports that the process
+/// runs. `pages` returns the daemon's own pages and handles `POST` requests.
 ///
 /// # Errors
 /// When the address can't be bound.
@@ -75,12 +75,12 @@ pub async fn serve(
     addr: SocketAddr,
     registry: Registry,
     ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
-    pages: impl Fn(&Asked<'_>) -> Option<Page> + Send + Sync + 'static,
+    pages: impl Fn(&PageRequest<'_>) -> Option<Page> + Send + Sync + 'static,
 ) -> io::Result<SocketAddr> {
     let pages = Pages {
         registry,
         ready: Box::new(ready),
-        more: Box::new(pages),
+        handler: Box::new(pages),
     };
     serve_within(LIMITS, addr, pages).await
 }
@@ -92,24 +92,24 @@ async fn serve_within(limits: Limits, addr: SocketAddr, pages: Pages) -> io::Res
     Ok(bound)
 }
 
-type More = dyn Fn(&Asked<'_>) -> Option<Page> + Send + Sync;
+type PageHandler = dyn Fn(&PageRequest<'_>) -> Option<Page> + Send + Sync;
 
 struct Pages {
     registry: Registry,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    more: Box<More>,
+    handler: Box<PageHandler>,
 }
 
 async fn accept(listener: TcpListener, limits: Limits, pages: Arc<Pages>) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
+        let Ok(permit) = permits.clone().acquire_owned().await else {
             return;
         };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "the admin port can't accept a connection");
+                tracing::warn!(%error, "failed to accept admin connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -117,47 +117,47 @@ async fn accept(listener: TcpListener, limits: Limits, pages: Arc<Pages>) {
         let pages = pages.clone();
         tokio::spawn(async move {
             let service =
-                service_fn(async |request| Ok::<_, Infallible>(pages.answer(&request).await));
+                service_fn(async |request| Ok::<_, Infallible>(pages.respond(&request).await));
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(limits.header_timeout)
-                // One deadline then limits how long a client may take for all of it.
+                // Without keep-alive one deadline limits the whole connection.
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
             match timeout(limits.connection_timeout, served).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended early"),
-                Err(_) => tracing::debug!("an admin connection took too long"),
+                Ok(Err(error)) => tracing::debug!(%error, "admin connection failed"),
+                Err(_) => tracing::debug!("admin connection timed out"),
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
 impl Pages {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !is_addressed_to_operators(request) {
+    async fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !has_local_host(request) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "only localhost and IP addresses are answered here; ask by the address\n",
             );
         }
         let path = request.uri().path();
-        let asked = Asked {
+        let page_request = PageRequest {
             is_post: request.method() == Method::POST,
             path,
             query: request.uri().query().unwrap_or_default(),
         };
         match *request.method() {
             Method::GET | Method::HEAD => {}
-            // Browsers send one with each POST: a page from anywhere can have them send it here.
+            // Browsers send an Origin header with each POST that a web page triggers.
             Method::POST if request.headers().contains_key(ORIGIN) => {
                 return text(StatusCode::FORBIDDEN, "not from a page in a browser\n");
             }
             Method::POST => {
-                let page = (self.more)(&asked);
+                let page = (self.handler)(&page_request);
                 return match page {
-                    Some(page) => shown(page).await,
+                    Some(page) => page_response(page).await,
                     None => text(
                         StatusCode::METHOD_NOT_ALLOWED,
                         "only GET and HEAD are answered here\n",
@@ -175,9 +175,9 @@ impl Pages {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => match (self.ready)() {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
-                Err(why) => text(
+                Err(reason) => text(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    format!("not ready: {why}\n"),
+                    format!("not ready: {reason}\n"),
                 ),
             },
             "/metrics" => match TextEncoder::new().encode_to_string(&self.registry.gather()) {
@@ -191,20 +191,20 @@ impl Pages {
                 }
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             },
-            _ => match (self.more)(&asked) {
-                Some(page) => shown(page).await,
+            _ => match (self.handler)(&page_request) {
+                Some(page) => page_response(page).await,
                 None => text(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n"),
             },
         }
     }
 }
 
-/// Whether the host asked for is one that no page from outside can have.
-fn is_addressed_to_operators<B>(request: &Request<B>) -> bool {
+/// Whether the requested host can't belong to an external web page.
+fn has_local_host<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     let named = match (request.uri().authority(), hosts.next(), hosts.next()) {
         (Some(authority), _, None) => Some(authority.as_str()),
-        // Not from a browser: those always send one.
+        // Browsers always send a host.
         (None, None, None) => return true,
         (None, Some(host), None) => host.to_str().ok(),
         _ => None,
@@ -232,10 +232,10 @@ fn is_local(host: &str) -> bool {
     }
 }
 
-async fn shown(page: Page) -> Response<Full<Bytes>> {
-    let page = timeout(PAGE, page).await.unwrap_or_else(|_| {
-        let why = format!("not within {} s", PAGE.as_secs());
-        Err(PageError::Unavailable(why))
+async fn page_response(page: Page) -> Response<Full<Bytes>> {
+    let page = timeout(PAGE_TIMEOUT, page).await.unwrap_or_else(|_| {
+        let reason = format!("not within {} s", PAGE_TIMEOUT.as_secs());
+        Err(PageError::Unavailable(reason))
     });
     match page {
         Ok(json) => {
@@ -244,8 +244,8 @@ async fn shown(page: Page) -> Response<Full<Bytes>> {
             response.headers_mut().insert(CONTENT_TYPE, json);
             response
         }
-        Err(PageError::Unavailable(why)) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
+        Err(PageError::Unavailable(reason)) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"))
         }
         Err(PageError::NotFound(what)) => text(StatusCode::NOT_FOUND, format!("{what}\n")),
     }
@@ -272,24 +272,27 @@ mod tests {
         let pages = Pages {
             registry: Registry::new(),
             ready: Box::new(|| Ok(())),
-            // More than sockets buffer.
-            more: Box::new(|_| Some(Box::pin(async { Ok("x".repeat(32 << 20)) }))),
+            // More than socket buffers hold.
+            handler: Box::new(|_| Some(Box::pin(async { Ok("x".repeat(32 << 20)) }))),
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         serve_within(limits, any, pages).await.expect("bound")
     }
 
-    async fn ask(admin: SocketAddr, head: &str) -> String {
+    async fn request(admin: SocketAddr, head: &str) -> String {
         let mut stream = TcpStream::connect(admin).await.expect("connected");
         let request = format!("GET /healthz HTTP/1.1\r\n{head}\r\n");
-        stream.write_all(request.as_bytes()).await.expect("taken");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("answered");
-        answer
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut response = String::new();
+        stream
+            .read_to_string(&mut response)
+            .await
+            .expect("a response");
+        response
     }
 
     #[tokio::test]
-    async fn names_that_a_page_from_outside_may_have_get_421() {
+    async fn external_host_names_get_421() {
         let admin = start(LIMITS).await;
         for (head, status) in [
             ("Host: localhost\r\n", 200),
@@ -307,31 +310,35 @@ mod tests {
             ("Host: localhost\r\nHost: evil.example\r\n", 421),
             ("Host: \r\n", 421),
         ] {
-            let answer = ask(admin, head).await;
+            let response = request(admin, head).await;
             let expected = format!("HTTP/1.1 {status} ");
-            assert!(answer.starts_with(&expected), "{head:?}: {answer}");
+            assert!(response.starts_with(&expected), "{head:?}: {response}");
         }
     }
 
     #[tokio::test]
-    async fn clients_that_stall_give_their_places_back() {
+    async fn stalled_clients_release_their_connections() {
         let limits = Limits {
             connections: 1,
             header_timeout: Duration::from_millis(100),
             connection_timeout: Duration::from_millis(300),
         };
         let admin = start(limits).await;
-        let begun = Instant::now();
+        let started = Instant::now();
         for sent in [
             "",
             "GET /healthz HT",
-            // It does not read the answer.
+            // This client does not read the response.
             "GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ] {
-            let mut stalls = TcpStream::connect(admin).await.expect("connected");
-            stalls.write_all(sent.as_bytes()).await.expect("taken");
-            assert!(ask(admin, "Host: localhost\r\n").await.contains(" 200 OK"));
+            let mut stalled = TcpStream::connect(admin).await.expect("connected");
+            stalled.write_all(sent.as_bytes()).await.expect("sent");
+            assert!(
+                request(admin, "Host: localhost\r\n")
+                    .await
+                    .contains(" 200 OK")
+            );
         }
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
 }

@@ -1,25 +1,25 @@
-//! How far a daemon follows the system clock, as operators set it.
+//! The settings of the trusted clock.
 
-use crate::settings::{Period, Within};
+use crate::settings::{Bounded, HumanDuration};
 use serde::Deserialize;
 use trusted_clock::StepTolerance;
 
-/// How far the system clock is followed.
+/// Limits within which the system clock is followed.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClockSettings {
-    /// The most that the system clock may depart from the elapsed time at once; beyond, it is not followed.
-    pub max_step: Within<Period, 100, 3_600_000>,
-    /// A step beyond that is followed after all when nothing contradicts it for this long.
-    pub accept_step_after: Within<Period, 1_000, 86_400_000>,
+    /// The maximum departure of the system clock from the elapsed time; a larger step is not followed.
+    pub max_step: Bounded<HumanDuration, 100, 3_600_000>,
+    /// The time after which a larger step is followed if no other node contradicts it.
+    pub accept_step_after: Bounded<HumanDuration, 1_000, 86_400_000>,
 }
 
 impl Default for ClockSettings {
     fn default() -> Self {
         let tolerance = StepTolerance::default();
         Self {
-            max_step: Within::new(Period(tolerance.max_step)),
-            accept_step_after: Within::new(Period(tolerance.accept_step_after)),
+            max_step: Bounded::new(HumanDuration(tolerance.max_step)),
+            accept_step_after: Bounded::new(HumanDuration(tolerance.accept_step_after)),
         }
     }
 }

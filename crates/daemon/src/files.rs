@@ -1,4 +1,4 @@
-//! Files that operators write: whether one has changed, and texts that nobody else may read.
+//! Files written by operators: change detection, and secret files that other users must not read.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
@@ -7,39 +7,39 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use thiserror::Error;
 
-/// What changes when a file does.
+/// Metadata that changes with a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub struct FileVersion {
     modified: Option<SystemTime>,
     length: u64,
     inode: u64,
 }
 
-/// Files that are used together, with the versions that were last seen.
+/// Files that are used together, with their last observed versions.
 #[derive(Debug, Clone)]
 pub struct WatchedFiles {
     paths: Vec<PathBuf>,
-    versions: Vec<Option<Version>>,
+    versions: Vec<Option<FileVersion>>,
 }
 
-/// A file of secrets that can't be used.
+/// A secret file that can't be used.
 #[derive(Debug, Error)]
 pub enum PrivateFileError {
-    /// It can't be read.
+    /// The file can't be read.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         cause: io::Error,
     },
-    /// Others can read it.
+    /// Other users can read the file.
     #[error("{} is readable by others; run: chmod 600 {}", .0.display(), .0.display())]
     Exposed(PathBuf),
 }
 
-impl Version {
-    /// The version of the file at `path` now, if it can be seen.
+impl FileVersion {
+    /// The present version of the file at `path`; `None` when it can't be accessed.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
@@ -52,14 +52,14 @@ impl Version {
 }
 
 impl WatchedFiles {
-    /// The files at `paths` as they are now; read them after this, or a change may be missed.
+    /// Observes the files at `paths`. Read the files after this call, or a change may be missed.
     pub fn new<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Self {
         let paths: Vec<PathBuf> = paths.into_iter().map(Into::into).collect();
-        let versions = paths.iter().map(|path| Version::of(path)).collect();
+        let versions = paths.iter().map(|path| FileVersion::of(path)).collect();
         Self { paths, versions }
     }
 
-    /// Whether any was changed, made or removed since the last call.
+    /// Whether any file was changed, created or removed since the last call.
     pub fn changed(&mut self) -> bool {
         let now = Self::new(std::mem::take(&mut self.paths));
         let changed = now.versions != self.versions;
@@ -68,33 +68,35 @@ impl WatchedFiles {
     }
 }
 
-/// The text of a file of secrets, which is at most `most` bytes long.
+/// Reads a secret file of at most `max_bytes`.
 ///
 /// # Errors
-/// When it can't be read, is longer, or can be read by others.
-pub fn read_private(path: &Path, most: u64) -> Result<String, PrivateFileError> {
+/// When the file can't be read, is longer, or is readable by other users.
+pub fn read_private(path: &Path, max_bytes: u64) -> Result<String, PrivateFileError> {
     let io = |cause| PrivateFileError::Io {
         path: path.into(),
         cause,
     };
     let file = File::open(path).map_err(io)?;
-    // Of the open file: another may have its name by now.
+    // The open file is checked, because another file may have its name by now.
     let metadata = file.metadata().map_err(io)?;
     if is_exposed(&metadata) {
         return Err(PrivateFileError::Exposed(path.into()));
     }
     let mut text = String::new();
-    let read = file.take(most.saturating_add(1)).read_to_string(&mut text);
-    if read.map_err(io)? as u64 > most {
+    let read = file
+        .take(max_bytes.saturating_add(1))
+        .read_to_string(&mut text);
+    if read.map_err(io)? as u64 > max_bytes {
         return Err(io(io::ErrorKind::FileTooLarge.into()));
     }
     Ok(text)
 }
 
-/// Refuses a file of secrets that others can access; for files that something else reads.
+/// Checks the permissions of a secret file that other code reads.
 ///
 /// # Errors
-/// When it can't be seen, or can be accessed by others.
+/// When the file does not exist or is accessible to other users.
 pub fn require_private(path: &Path) -> Result<(), PrivateFileError> {
     let metadata = fs::metadata(path).map_err(|cause| PrivateFileError::Io {
         path: path.into(),
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_others_can_read_or_that_are_too_long_are_refused() {
+    fn exposed_or_long_secret_files_are_rejected() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         let path = file.path();
         fs::write(path, "secret").expect("writable");

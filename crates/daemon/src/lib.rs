@@ -1,16 +1,16 @@
-//! What both daemons need around their work: settings and other files of operators, private files and
-//! their expiry, logs, admin endpoints, signals.
+//! Infrastructure of both daemons: settings and other operator files, private files and their expiry,
+//! logs, admin endpoints, process metrics and signals.
 //!
-//! Nothing about clicks, journals or ClickHouse belongs here.
+//! Invariant: no knowledge of clicks, journals or ClickHouse.
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod check_report;
 pub mod clock;
 pub mod files;
-pub mod findings;
 pub mod logs;
 pub mod private;
 pub mod process_metrics;
 pub mod retention;
 pub mod settings;
-pub mod stop;
+pub mod signals;

@@ -1,9 +1,9 @@
-//! Log lines to standard error, filtered by `RUST_LOG` (default `info`).
+//! Logging to standard error, filtered by `RUST_LOG` (default `info`).
 
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging for the whole process; later calls do nothing.
+/// Starts logging for the process; later calls have no effect.
 pub fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt()

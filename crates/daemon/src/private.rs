@@ -1,4 +1,4 @@
-//! Files and directories that only this process's user may access.
+//! Restricts files and directories to this process's user.
 
 use rustix::fs::Mode;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -9,23 +9,23 @@ use std::path::Path;
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 
-/// Makes every file and directory that this process creates from now on accessible to its user only,
-/// whatever umask it was started with. To be called first in `main`, while there is one thread.
+/// Restricts all files and directories that this process creates later to its user, independent of the
+/// inherited umask. Call this first in `main`, while the process has one thread.
 pub fn restrict_new_files() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
-/// Takes away the access that group and others have to an existing data directory.
+/// Removes the access of group and others to an existing data directory.
 ///
-/// A directory of another owner stays as it is, as a mounted volume may be; what is created in it is
-/// private all the same.
+/// The directory of another owner, such as a mounted volume, is not changed; files created in it are
+/// still private.
 pub fn restrict_directory(dir: &Path) {
     match tighten(dir) {
         Ok(None) => {}
         Ok(Some(mode)) => tracing::warn!(
             directory = %dir.display(),
             mode = format_args!("{mode:o}"),
-            "other users could access the data directory; its mode is 700 now"
+            "other users could access the data directory; changed its mode to 700"
         ),
         Err(error) => tracing::warn!(
             directory = %dir.display(),
@@ -62,7 +62,7 @@ pub fn create(path: &Path, text: &str) -> io::Result<bool> {
     }
 }
 
-/// The mode that the directory had, where it was too wide.
+/// Removes access of others and returns the previous mode; `None` when the mode was private.
 fn tighten(dir: &Path) -> io::Result<Option<u32>> {
     let mode = match fs::metadata(dir) {
         Ok(metadata) => metadata.permissions().mode() & 0o7777,
@@ -85,10 +85,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let set = |mode| fs::set_permissions(dir.path(), Permissions::from_mode(mode));
         set(0o755).expect("settable");
-        assert_eq!(tighten(dir.path()).expect("ours"), Some(0o755));
-        assert_eq!(tighten(dir.path()).expect("ours"), None);
+        assert_eq!(tighten(dir.path()).expect("owned"), Some(0o755));
+        assert_eq!(tighten(dir.path()).expect("owned"), None);
         let mode = fs::metadata(dir.path())
-            .expect("there")
+            .expect("the directory exists")
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o700);

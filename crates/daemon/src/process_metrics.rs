@@ -1,5 +1,5 @@
-//! What every process shows of itself: its version, and what it takes of the machine, under the names that
-//! Prometheus' client libraries use.
+//! Metrics of the process itself: its version and its use of resources, under the names of Prometheus'
+//! client libraries.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -9,10 +9,10 @@ use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Registers `build_info` and `process_*`; to be called when the process starts.
+/// Registers `build_info` and `process_*`; call this when the process starts.
 ///
 /// # Errors
-/// When the registry has metrics of these names.
+/// When the registry already has metrics of these names.
 pub fn register(registry: &Registry, program: &str, version: &str) -> prometheus::Result<()> {
     let build = IntGaugeVec::new(
         Opts::new("build_info", "1, with the program and its version."),
@@ -20,11 +20,11 @@ pub fn register(registry: &Registry, program: &str, version: &str) -> prometheus
     )?;
     build.with_label_values(&[program, version]).set(1);
     registry.register(Box::new(build))?;
-    registry.register(Box::new(Process::new()?))
+    registry.register(Box::new(ProcessMetrics::new()?))
 }
 
-/// Read when metrics are gathered.
-struct Process {
+/// Process metrics, updated when metrics are gathered.
+struct ProcessMetrics {
     cpu_seconds: Counter,
     start_time: Gauge,
     resident_bytes: Gauge,
@@ -34,7 +34,7 @@ struct Process {
     max_files: Gauge,
 }
 
-impl Process {
+impl ProcessMetrics {
     fn new() -> prometheus::Result<Self> {
         let gauge = |name: &str, help: &str| Gauge::new(name, help);
         let process = Self {
@@ -68,7 +68,7 @@ impl Process {
         ]
     }
 
-    fn read(&self) {
+    fn update(&self) {
         let used = clock_gettime(ClockId::ProcessCPUTime);
         let used = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
         self.cpu_seconds
@@ -82,23 +82,23 @@ impl Process {
         self.resident_bytes.set(field("VmRSS:") * 1024.0);
         self.virtual_bytes.set(field("VmSize:") * 1024.0);
         self.threads.set(field("Threads:"));
-        // Without the one that reads the directory.
+        // Excludes the descriptor that reads the directory.
         let open = fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1));
         self.open_files.set(open as f64);
-        let most = getrlimit(Resource::Nofile).current;
+        let limit = getrlimit(Resource::Nofile).current;
         self.max_files
-            .set(most.map_or(f64::INFINITY, |most| most as f64));
+            .set(limit.map_or(f64::INFINITY, |limit| limit as f64));
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessMetrics {
     fn desc(&self) -> Vec<&Desc> {
         let collectors = self.collectors().into_iter();
         collectors.flat_map(Collector::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.read();
+        self.update();
         let collectors = self.collectors().into_iter();
         collectors.flat_map(Collector::collect).collect()
     }

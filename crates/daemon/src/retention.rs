@@ -1,7 +1,7 @@
-//! Deletes files that were set aside for a person to look at once they are as old as personal data may
-//! become. Which files those are is the daemon's to say.
+//! Deletes files that were set aside for inspection when they exceed the retention of personal data. The
+//! daemon defines which files these are.
 
-use crate::settings::{Period, Within};
+use crate::settings::{Bounded, HumanDuration};
 use prometheus::{IntCounter, Registry};
 use serde::Deserialize;
 use std::fs;
@@ -12,52 +12,52 @@ use tokio::time::{MissedTickBehavior, interval};
 
 const DAY_MS: u64 = 86_400_000;
 
-/// How long copies of personal data are kept.
+/// Retention of copies of personal data.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSettings {
-    /// The age at which quarantined and set-aside files are deleted. By default as long as ClickHouse keeps
-    /// addresses and user agents (the TTL of the columns `ip` and `user_agent`).
-    pub set_aside: Within<Period, DAY_MS, { 3_650 * DAY_MS }>,
+    /// The age at which quarantined and set-aside files are deleted. The default equals ClickHouse's
+    /// retention of addresses and user agents (the TTL of the columns `ip` and `user_agent`).
+    pub set_aside: Bounded<HumanDuration, DAY_MS, { 3_650 * DAY_MS }>,
 }
 
 impl Default for RetentionSettings {
     fn default() -> Self {
         Self {
-            set_aside: Within::new(Period(Duration::from_millis(90 * DAY_MS))),
+            set_aside: Bounded::new(HumanDuration(Duration::from_millis(90 * DAY_MS))),
         }
     }
 }
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(3_600);
-/// Deeper directories than those of lanes are not ours.
+/// The maximum depth of searched directories, that of lanes.
 const MAX_DEPTH: u32 = 3;
 
-/// A directory, and which files in it and below were set aside.
+/// A directory tree with set-aside files.
 #[derive(Debug, Clone)]
-pub struct SetAside {
-    /// The directory; it need not exist.
+pub struct SetAsideFiles {
+    /// The directory, which may be absent.
     pub dir: PathBuf,
-    /// Whether the file of this name was set aside.
+    /// Whether a file of this name was set aside.
     pub matches: fn(&str) -> bool,
 }
 
-/// Deletes set-aside files above an age.
+/// Deletes set-aside files that exceed an age.
 #[derive(Debug)]
 pub struct Retention {
-    places: Vec<SetAside>,
-    age: Duration,
+    directories: Vec<SetAsideFiles>,
+    max_age: Duration,
     expired: IntCounter,
 }
 
 impl Retention {
-    /// Deletes files of `places` that were last written to longer ago than `settings` allow. The counter of
-    /// deleted files is registered as `<prefix>_expired_files_total`.
+    /// Deletes files in `directories` whose last modification is older than `settings` allow, and
+    /// registers the counter `<prefix>_expired_files_total`.
     ///
     /// # Errors
-    /// When a metric of that name exists.
+    /// When the registry already has a metric of that name.
     pub fn new(
-        places: Vec<SetAside>,
+        directories: Vec<SetAsideFiles>,
         settings: &RetentionSettings,
         prefix: &str,
         registry: &Registry,
@@ -68,13 +68,13 @@ impl Retention {
         )?;
         registry.register(Box::new(expired.clone()))?;
         Ok(Self {
-            places,
-            age: settings.set_aside.get().0,
+            directories,
+            max_age: settings.set_aside.get().0,
             expired,
         })
     }
 
-    /// Looks at once and then every hour, for as long as the process runs.
+    /// Checks at once and then every hour until the process ends.
     pub async fn run(self) {
         let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,7 +88,7 @@ impl Retention {
             match checked.await {
                 Ok(returned) => this = returned,
                 Err(error) => {
-                    tracing::error!(%error, "set-aside files are no longer checked for their age; restart to go on");
+                    tracing::error!(%error, "the check of set-aside files stopped; restart the process");
                     return;
                 }
             }
@@ -96,7 +96,7 @@ impl Retention {
     }
 
     fn expire(&self, now: SystemTime) {
-        for SetAside { dir, matches } in &self.places {
+        for SetAsideFiles { dir, matches } in &self.directories {
             if let Err(error) = self.expire_in(dir, *matches, now, MAX_DEPTH) {
                 tracing::warn!(directory = %dir.display(), %error, "failed to check set-aside files for their age");
             }
@@ -116,7 +116,7 @@ impl Retention {
         };
         for entry in entries {
             let entry = entry?;
-            // Files come and go meanwhile; symbolic links are not followed.
+            // Files may disappear concurrently; symbolic links are not followed.
             let Ok(metadata) = entry.metadata() else {
                 continue;
             };
@@ -127,7 +127,7 @@ impl Retention {
             let modified = metadata.modified()?;
             let age = now.duration_since(modified).unwrap_or_default();
             let is_set_aside = entry.file_name().to_str().is_some_and(matches);
-            if metadata.is_file() && is_set_aside && age > self.age {
+            if metadata.is_file() && is_set_aside && age > self.max_age {
                 self.delete(&entry.path(), age);
             }
         }
@@ -157,8 +157,8 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn write(path: &Path, age: Duration, now: SystemTime) {
-        fs::create_dir_all(path.parent().expect("in a directory")).expect("made");
-        let file = File::create(path).expect("made");
+        fs::create_dir_all(path.parent().expect("in a directory")).expect("created");
+        let file = File::create(path).expect("created");
         file.set_modified(now - age).expect("settable");
     }
 
@@ -176,24 +176,25 @@ mod tests {
             write(&at(name), DAY * days, now);
         }
         std::os::unix::fs::symlink(at("lane-0/3.seg"), at("link.corrupt")).expect("linked");
-        let places = vec![
-            SetAside {
+        let directories = vec![
+            SetAsideFiles {
                 dir: dir.path().into(),
                 matches: |name| name.ends_with(".corrupt"),
             },
-            SetAside {
+            SetAsideFiles {
                 dir: at("absent"),
                 matches: |_| true,
             },
         ];
         let registry = Registry::new();
         let settings = RetentionSettings::default();
-        let retention = Retention::new(places, &settings, "test", &registry).expect("registered");
+        let retention =
+            Retention::new(directories, &settings, "test", &registry).expect("registered");
         retention.expire(now);
         assert_eq!(retention.expired.get(), 2);
         assert!(!at("lane-0/1.seg.corrupt").exists() && !at("4.corrupt").exists());
         assert!(at("lane-0/2.seg.corrupt").exists() && at("lane-0/3.seg").exists());
-        // A clock that goes back deletes nothing.
+        // A clock that goes backwards deletes no file.
         retention.expire(SystemTime::UNIX_EPOCH);
         assert_eq!(retention.expired.get(), 2);
     }

@@ -1,6 +1,5 @@
-//! Settings from TOML files: unknown keys and wrong values are refused with file, line and what
-//! would be right. Values that may be secret are never shown: those of keys that are called so, and of
-//! keys that are misspelt.
+//! Settings in TOML files. Unknown keys and invalid values are rejected with file, line and remedy.
+//! Possible secrets are never shown: values of keys that sound secret, and of misspelt keys.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
@@ -9,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
-/// No settings or links file is longer than this, in bytes.
+/// The maximum length of a settings or links file.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// A file that can't be used, and why.
+/// A file that can't be used.
 #[derive(Debug, Error)]
 pub enum SettingsError {
     /// The file can't be read.
@@ -20,19 +19,19 @@ pub enum SettingsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         cause: std::io::Error,
     },
-    /// The file's text is wrong.
+    /// The file's content is invalid.
     #[error("{}:{line}: {message}\n    {text}", path.display())]
-    Wrong {
+    Invalid {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The line's text, without what may be secret.
+        /// The line's text, without possible secrets.
         text: String,
-        /// What is wrong and what would be right.
+        /// The error and its remedy.
         message: String,
     },
 }
@@ -49,29 +48,29 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
     let length = std::fs::metadata(path).map_err(unreadable)?.len();
     if length > MAX_FILE_BYTES {
         return Err(unreadable(std::io::Error::other(format!(
-            "{length} bytes are more than the {MAX_FILE_BYTES} allowed"
+            "the file has {length} bytes, the maximum is {MAX_FILE_BYTES}"
         ))));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     toml::from_str(&text).map_err(|error| match error.span() {
-        Some(span) => wrong(path, &text, span.start, error.message()),
-        // Whose value the message has is not known.
-        None => wrong(path, &text, 0, &without_values(error.message())),
+        Some(span) => error_at(path, &text, span.start, error.message()),
+        // It is unknown which key's value the message contains.
+        None => error_at(path, &text, 0, &without_values(error.message())),
     })
 }
 
-/// Settings that name files.
-pub trait NamesFiles {
-    /// Every path in them.
+/// Settings with paths.
+pub trait HasPaths {
+    /// Every path in the settings.
     fn paths(&mut self) -> Vec<&mut PathBuf>;
 }
 
-/// Reads `path` as [`load`] does, and resolves each relative path in it against its directory: settings
-/// mean the same files, wherever a program is started.
+/// Reads `path` as [`load`] does, and resolves each relative path against the file's directory, so that
+/// the settings name the same files in every working directory.
 ///
 /// # Errors
 /// When the file can't be read, is not TOML or is not a `T`.
-pub fn load_resolved<T: DeserializeOwned + NamesFiles>(path: &Path) -> Result<T, SettingsError> {
+pub fn load_resolved<T: DeserializeOwned + HasPaths>(path: &Path) -> Result<T, SettingsError> {
     let mut settings: T = load(path)?;
     let directory = directory_of(path)?;
     for named in settings.paths() {
@@ -80,8 +79,8 @@ pub fn load_resolved<T: DeserializeOwned + NamesFiles>(path: &Path) -> Result<T,
     Ok(settings)
 }
 
-/// The absolute path of the directory that the file at `path` is in. Symbolic links are not followed: where
-/// a settings file is mounted by one, the files beside it are, too.
+/// The absolute path of the directory of the file at `path`. Symbolic links are not followed: a mount
+/// with a linked settings file has links to its other files, too.
 ///
 /// # Errors
 /// When the current directory is unknown.
@@ -93,19 +92,19 @@ pub fn directory_of(path: &Path) -> Result<PathBuf, SettingsError> {
     Ok(absolute.parent().unwrap_or(&absolute).to_owned())
 }
 
-/// Makes the error that points at byte `offset` of a file's `text`.
+/// The error at byte `offset` of a file's `text`.
 #[must_use]
-pub fn wrong(path: &Path, text: &str, offset: usize, message: &str) -> SettingsError {
+pub fn error_at(path: &Path, text: &str, offset: usize, message: &str) -> SettingsError {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let written = text.lines().nth(line - 1).unwrap_or_default().trim();
     let start = before.rfind('\n').map_or(0, |at| at + 1);
     let (shown, message) = if may_be_secret(&before[..start], written, message) {
-        (key_of(written), without_values(message))
+        (redacted_line(written), without_values(message))
     } else {
         (written.to_owned(), message.to_owned())
     };
-    SettingsError::Wrong {
+    SettingsError::Invalid {
         path: path.into(),
         line,
         text: shown.chars().take(120).collect(),
@@ -113,23 +112,23 @@ pub fn wrong(path: &Path, text: &str, offset: usize, message: &str) -> SettingsE
     }
 }
 
-/// As [`wrong`], for a file of secrets: nothing of its text is shown but the line's key.
+/// As [`error_at`], for a secret file: only the line's key is shown.
 #[must_use]
-pub fn wrong_in_secrets(path: &Path, text: &str, offset: usize, message: &str) -> SettingsError {
-    match wrong(path, text, offset, message) {
-        SettingsError::Wrong {
+pub fn redacted_error_at(path: &Path, text: &str, offset: usize, message: &str) -> SettingsError {
+    match error_at(path, text, offset, message) {
+        SettingsError::Invalid {
             path, line, text, ..
-        } => SettingsError::Wrong {
+        } => SettingsError::Invalid {
             path,
             line,
-            text: key_of(&text),
+            text: redacted_line(&text),
             message: without_values(message),
         },
         unreadable @ SettingsError::Unreadable { .. } => unreadable,
     }
 }
 
-/// Where the line begins whose key is the first word of `message`; 0 when there is none.
+/// The offset of the line whose key is the first word of `message`; 0 without such a line.
 #[must_use]
 pub fn offset_of_key(text: &str, message: &str) -> usize {
     let key = message.split([' ', ':']).next().unwrap_or_default();
@@ -143,22 +142,22 @@ pub fn offset_of_key(text: &str, message: &str) -> usize {
     0
 }
 
-/// Everything that is wrong with one file or several, each in a line.
+/// The errors of one or several files, one per line.
 #[derive(Debug, Error)]
-#[error("{}", lines(.0))]
-pub struct Mistakes(pub Vec<SettingsError>);
+#[error("{}", join_lines(.0))]
+pub struct SettingsErrors(pub Vec<SettingsError>);
 
-fn lines(mistakes: &[SettingsError]) -> String {
-    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+fn join_lines(errors: &[SettingsError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }
 
-/// Words in the names of keys whose values are not shown.
+/// Parts of key names whose values are not shown.
 const SECRET_WORDS: [&str; 12] = [
     "auth", "cert", "cred", "dsn", "hmac", "key", "pass", "salt", "secret", "sign", "token", "url",
 ];
 
-/// Whether `line`, which follows `before`, may hold a secret.
+/// Whether `line`, which follows `before`, may contain a secret.
 fn may_be_secret(before: &str, line: &str, message: &str) -> bool {
     let is_inside = |quotes: &str| before.matches(quotes).count() % 2 == 1;
     let lower = line.to_ascii_lowercase();
@@ -178,29 +177,30 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_bare)
 }
 
-/// A line's key, with a mark for what is left out.
-fn key_of(line: &str) -> String {
+/// A line's key, with an ellipsis for the value.
+fn redacted_line(line: &str) -> String {
     match line.split_once('=') {
         Some((key, _)) if is_key(key.trim_end()) => format!("{} = …", key.trim_end()),
         _ => "…".into(),
     }
 }
 
-/// What a parser's message says without the values that it quotes, for files of secrets: those of `invalid type: string "…", expected …`
-/// and of `` unknown variant `…`, expected … ``, and any text in double quotes.
+/// A parser's message without quoted values, for secret files: removes the values in
+/// `invalid type: string "…", expected …` and `` unknown variant `…`, expected … ``, and any text in
+/// double quotes.
 #[must_use]
 pub fn without_values(message: &str) -> String {
-    let quotes_one = ["invalid ", "unknown variant"]
+    let quotes_value = ["invalid ", "unknown variant"]
         .iter()
         .any(|it| message.starts_with(it));
     match (
         message.split_once([':', '`']),
         message.rsplit_once(", expected "),
     ) {
-        (Some((what, _)), Some((_, expected))) if quotes_one => {
+        (Some((what, _)), Some((_, expected))) if quotes_value => {
             format!("{}, expected {expected}", what.trim_end())
         }
-        _ if quotes_one || message.contains('"') => {
+        _ if quotes_value || message.contains('"') => {
             let outside = message.split('"').step_by(2);
             outside.collect::<Vec<_>>().join("…")
         }
@@ -208,13 +208,13 @@ pub fn without_values(message: &str) -> String {
     }
 }
 
-/// A number of bytes, written as `"64MiB"`, `"512KiB"`, `"2GiB"` or a plain number.
+/// A number of bytes: `"64MiB"`, `"512KiB"`, `"2GiB"` or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-/// A length of time, written as `"300ms"`, `"10s"`, `"5m"`, `"24h"` or `"90d"`.
+/// A duration: `"300ms"`, `"10s"`, `"5m"`, `"24h"` or `"90d"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Period(pub Duration);
+pub struct HumanDuration(pub Duration);
 
 const BYTE_UNITS: &[(&str, u64)] = &[
     ("B", 1),
@@ -231,7 +231,7 @@ const TIME_UNITS: &[(&str, u64)] = &[
     ("d", 86_400_000),
 ];
 
-fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+fn parse_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -252,72 +252,74 @@ impl<'de> Deserialize<'de> for ByteSize {
             "not a size: write a number with a unit, such as \"64MiB\" (B, KiB, MiB, GiB, TiB)";
         match Raw::deserialize(deserializer).map_err(|_| D::Error::custom(message))? {
             Raw::Number(bytes) => Ok(Self(bytes)),
-            Raw::Text(text) => scaled(&text, BYTE_UNITS)
+            Raw::Text(text) => parse_with_unit(&text, BYTE_UNITS)
                 .map(Self)
                 .ok_or_else(|| D::Error::custom(message)),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Period {
+impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let message =
             "not a length of time: write a number with a unit, such as \"300ms\" (ms, s, m, h, d)";
         let text = String::deserialize(deserializer).map_err(|_| D::Error::custom(message))?;
-        scaled(&text, TIME_UNITS)
+        parse_with_unit(&text, TIME_UNITS)
             .map(|ms| Self(Duration::from_millis(ms)))
             .ok_or_else(|| D::Error::custom(message))
     }
 }
 
-/// A [`ByteSize`], [`Period`] (in milliseconds) or number between `MIN` and `MAX`, both included.
+/// A [`ByteSize`], [`HumanDuration`] (in milliseconds) or number between `MIN` and `MAX`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Within<T, const MIN: u64, const MAX: u64>(T);
+pub struct Bounded<T, const MIN: u64, const MAX: u64>(T);
 
-/// What [`Within`] can hold in bounds.
-pub trait Measure: Copy {
+/// A value that [`Bounded`] can hold.
+pub trait BoundedValue: Copy {
     /// The value as a number.
-    fn number(self) -> u64;
-    /// The number as people write it.
-    fn written(number: u64) -> String;
+    fn to_number(self) -> u64;
+    /// The number in the notation of the settings.
+    fn format(number: u64) -> String;
 }
 
-impl Measure for ByteSize {
-    fn number(self) -> u64 {
+impl BoundedValue for ByteSize {
+    fn to_number(self) -> u64 {
         self.0
     }
-    fn written(number: u64) -> String {
+    fn format(number: u64) -> String {
         format!("\"{}\"", Self(number))
     }
 }
 
-impl Measure for Period {
-    fn number(self) -> u64 {
+impl BoundedValue for HumanDuration {
+    fn to_number(self) -> u64 {
         u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
     }
-    fn written(number: u64) -> String {
-        let (unit, factor) = largest(number, TIME_UNITS).unwrap_or(("ms", 1));
+    fn format(number: u64) -> String {
+        let (unit, factor) = largest_unit(number, TIME_UNITS).unwrap_or(("ms", 1));
         format!("\"{}{unit}\"", number / factor)
     }
 }
 
-impl Measure for usize {
-    fn number(self) -> u64 {
+impl BoundedValue for usize {
+    fn to_number(self) -> u64 {
         self as u64
     }
-    fn written(number: u64) -> String {
+    fn format(number: u64) -> String {
         number.to_string()
     }
 }
 
-impl<T: Measure, const MIN: u64, const MAX: u64> Within<T, MIN, MAX> {
+impl<T: BoundedValue, const MIN: u64, const MAX: u64> Bounded<T, MIN, MAX> {
+    /// A default value.
+    ///
     /// # Panics
-    /// When `value` is out of bounds: for defaults, which are constants of the program.
+    /// When `value` is out of bounds; defaults are constants of the program.
     #[must_use]
     pub fn new(value: T) -> Self {
         assert!(
-            (MIN..=MAX).contains(&value.number()),
-            "a default lies within its own bounds"
+            (MIN..=MAX).contains(&value.to_number()),
+            "a default is within its own bounds"
         );
         Self(value)
     }
@@ -329,22 +331,22 @@ impl<T: Measure, const MIN: u64, const MAX: u64> Within<T, MIN, MAX> {
     }
 }
 
-impl<'de, T: Measure + Deserialize<'de>, const MIN: u64, const MAX: u64> Deserialize<'de>
-    for Within<T, MIN, MAX>
+impl<'de, T: BoundedValue + Deserialize<'de>, const MIN: u64, const MAX: u64> Deserialize<'de>
+    for Bounded<T, MIN, MAX>
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = T::deserialize(deserializer)?;
-        if (MIN..=MAX).contains(&value.number()) {
+        if (MIN..=MAX).contains(&value.to_number()) {
             return Ok(Self(value));
         }
-        let (least, most) = (T::written(MIN), T::written(MAX));
+        let (least, most) = (T::format(MIN), T::format(MAX));
         Err(D::Error::custom(format!(
             "out of bounds: at least {least}, at most {most}"
         )))
     }
 }
 
-fn largest(number: u64, units: &[(&'static str, u64)]) -> Option<(&'static str, u64)> {
+fn largest_unit(number: u64, units: &[(&'static str, u64)]) -> Option<(&'static str, u64)> {
     units
         .iter()
         .rev()
@@ -354,7 +356,7 @@ fn largest(number: u64, units: &[(&'static str, u64)]) -> Option<(&'static str, 
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, factor) = largest(self.0, BYTE_UNITS).unwrap_or(("B", 1));
+        let (unit, factor) = largest_unit(self.0, BYTE_UNITS).unwrap_or(("B", 1));
         write!(f, "{}{unit}", self.0 / factor)
     }
 }
@@ -367,9 +369,9 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Example {
         size: ByteSize,
-        age: Period,
+        age: HumanDuration,
         #[serde(default)]
-        bounded: Option<Within<ByteSize, 1024, 2048>>,
+        bounded: Option<Bounded<ByteSize, 1024, 2048>>,
     }
 
     fn parse(text: &str) -> Result<Example, String> {
@@ -379,33 +381,33 @@ mod tests {
     }
 
     #[test]
-    fn units_are_read() {
-        let example = parse("size = \"64MiB\"\nage = \"24h\"").expect("right");
+    fn units_are_parsed() {
+        let example = parse("size = \"64MiB\"\nage = \"24h\"").expect("valid");
         assert_eq!(example.size, ByteSize(64 << 20));
-        assert_eq!(example.age, Period(Duration::from_secs(86_400)));
+        assert_eq!(example.age, HumanDuration(Duration::from_secs(86_400)));
         assert_eq!(
-            parse("size = 12\nage = \"5ms\"").expect("right").size,
+            parse("size = 12\nage = \"5ms\"").expect("valid").size,
             ByteSize(12)
         );
     }
 
     #[test]
-    fn a_wrong_value_names_line_and_remedy() {
-        let error = parse("size = 1\nage = \"soon\"").expect_err("refused");
+    fn invalid_value_names_line_and_remedy() {
+        let error = parse("size = 1\nage = \"soon\"").expect_err("rejected");
         assert!(error.contains(":2: not a length of time"), "{error}");
         assert!(error.contains("age = \"soon\""), "{error}");
-        let error = parse("size = \"99999999TiB\"\nage = \"1s\"").expect_err("refused");
+        let error = parse("size = \"99999999TiB\"\nage = \"1s\"").expect_err("rejected");
         assert!(error.contains(":1: not a size"), "{error}");
     }
 
     #[test]
-    fn a_value_out_of_bounds_names_the_bounds() {
+    fn out_of_bounds_value_names_the_bounds() {
         let with = |bounded| parse(&format!("size = 1\nage = \"1s\"\nbounded = {bounded}"));
         assert_eq!(
-            with("\"2KiB\"").expect("right").bounded.map(|b| b.get().0),
+            with("\"2KiB\"").expect("valid").bounded.map(|b| b.get().0),
             Some(2048)
         );
-        let error = with("\"3KiB\"").expect_err("refused");
+        let error = with("\"3KiB\"").expect_err("rejected");
         assert!(
             error.contains(":3: out of bounds: at least \"1KiB\", at most \"2KiB\""),
             "{error}"
@@ -413,8 +415,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_names_line_and_what_is_known() {
-        let error = parse("size = 1\n\nagee = \"1s\"").expect_err("refused");
+    fn unknown_key_names_line_and_known_keys() {
+        let error = parse("size = 1\n\nagee = \"1s\"").expect_err("rejected");
         assert!(
             error.contains(":3: unknown field `agee`, expected one of `size`, `age`, `bounded`"),
             "{error}"
@@ -422,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_may_be_secret_are_not_shown() {
+    fn possible_secrets_are_not_shown() {
         #[derive(Debug, Default, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         struct Secrets {

@@ -3,7 +3,7 @@
 
 use super::variables::MAX_BYTES;
 use daemon::files::{PrivateFileError, read_private};
-use daemon::settings::{Mistakes, wrong_in_secrets};
+use daemon::settings::{SettingsErrors, redacted_error_at};
 use std::collections::BTreeMap;
 use std::path::Path;
 use thiserror::Error;
@@ -16,7 +16,7 @@ pub enum AdvertisersError {
     File(#[from] PrivateFileError),
     /// It is not what it should be.
     #[error(transparent)]
-    Wrong(#[from] Mistakes),
+    Wrong(#[from] SettingsErrors),
 }
 
 /// Reads the file at `path` and says how many advertisers it has.
@@ -36,7 +36,7 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, Advertisers
     let text = read_private(path, MAX_BYTES)?;
     postback::entries(&text).map_err(|mistakes| {
         let mistakes = mistakes.iter();
-        let each = mistakes.map(|it| wrong_in_secrets(path, &text, it.offset, &it.message));
-        Mistakes(each.collect()).into()
+        let each = mistakes.map(|it| redacted_error_at(path, &text, it.offset, &it.message));
+        SettingsErrors(each.collect()).into()
     })
 }

@@ -22,7 +22,7 @@ use crate::links::Table;
 use crate::secrets::Secrets;
 use crate::settings::FunctionsSettings;
 use bytes::Bytes;
-use daemon::files::Version;
+use daemon::files::FileVersion;
 use failures::FailureLimit;
 use function_host::{Body, Host, Limits, LoadError, Manifest, Matched};
 use http::{Request, Response};
@@ -64,9 +64,9 @@ pub struct NodeContext<'a> {
 /// What was loaded last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Seen {
-    sources: Vec<Option<Version>>,
-    variables: Option<Version>,
-    advertisers: Option<Version>,
+    sources: Vec<Option<FileVersion>>,
+    variables: Option<FileVersion>,
+    advertisers: Option<FileVersion>,
 }
 
 /// Functions that can't be used.
@@ -103,7 +103,7 @@ impl Functions {
         let failures = FailureLimit::new(settings.failures_per_minute.get() as u32);
         let api = api.of_process(token.clone(), failures.clone());
         let limits = &settings.limits;
-        let variables = settings.variables.as_deref().and_then(Version::of);
+        let variables = settings.variables.as_deref().and_then(FileVersion::of);
         let host = Host::load(
             function_host::Settings {
                 manifest: settings.manifest.clone(),
@@ -204,10 +204,14 @@ impl Functions {
                 .host
                 .sources()
                 .iter()
-                .map(|it| Version::of(it))
+                .map(|it| FileVersion::of(it))
                 .collect(),
-            variables: self.settings.variables.as_deref().and_then(Version::of),
-            advertisers: self.settings.advertisers.as_deref().and_then(Version::of),
+            variables: self.settings.variables.as_deref().and_then(FileVersion::of),
+            advertisers: self
+                .settings
+                .advertisers
+                .as_deref()
+                .and_then(FileVersion::of),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The tokens by which the internal API knows hosts of functions: a file of one or two lines, made at the first
 //! start and read again when it changes.
 
-use daemon::files::{PrivateFileError, Version, read_private};
+use daemon::files::{FileVersion, PrivateFileError, read_private};
 use daemon::private;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -16,7 +16,7 @@ const MAX_TOKENS: usize = 2;
 pub struct Tokens {
     tokens: Vec<String>,
     /// Which state of the file was read.
-    pub version: Option<Version>,
+    pub version: Option<FileVersion>,
 }
 
 /// Without its content, which is secret.
@@ -82,7 +82,7 @@ pub fn load_or_create(path: &Path) -> Result<Tokens, TokensError> {
 /// When the file can't be read, is readable by others, or is wrong.
 pub fn load(path: &Path) -> Result<Tokens, TokensError> {
     // Before the text: a change meanwhile is then noticed the next time.
-    let version = Version::of(path);
+    let version = FileVersion::of(path);
     let text = read_private(path, MAX_FILE_BYTES)?;
     let mut tokens = Vec::new();
     for (at, line) in text.lines().enumerate() {

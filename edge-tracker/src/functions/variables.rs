@@ -2,7 +2,7 @@
 
 use crate::secrets::Secrets;
 use daemon::files::{PrivateFileError, read_private};
-use daemon::settings::{SettingsError, offset_of_key, wrong_in_secrets};
+use daemon::settings::{SettingsError, offset_of_key, redacted_error_at};
 use data_encoding::HEXLOWER;
 use kyc_webhook::Scheme;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub enum VariablesError {
 /// Reads lines of `name = "value"`; those of identity webhooks are ones that the webhooks' function accepts.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, String>, VariablesError> {
     let text = read_private(path, MAX_BYTES)?;
-    let wrong = |offset, message| wrong_in_secrets(path, &text, offset, message);
+    let wrong = |offset, message| redacted_error_at(path, &text, offset, message);
     let values = toml::from_str(&text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         wrong(offset, "lines of name = 'value' are expected")

@@ -2,7 +2,7 @@
 
 use super::{Destination, Link, Name, Slug, State, Table};
 use ahash::AHashMap;
-use daemon::files::Version;
+use daemon::files::FileVersion;
 use daemon::settings::{self, SettingsError};
 use http::StatusCode;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ pub struct Loaded {
     /// The links.
     pub table: Table,
     /// Tells whether the file has changed since.
-    pub version: Version,
+    pub version: FileVersion,
 }
 
 #[derive(Deserialize)]
@@ -101,9 +101,9 @@ pub fn load(path: &Path) -> Result<Loaded, SettingsError> {
         cause,
     };
     // The version is taken first: a change while we read is then noticed at the next look.
-    let version = Version::of(path);
+    let version = FileVersion::of(path);
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    let wrong = |at: usize, message: &str| settings::wrong(path, &text, at, message);
+    let wrong = |at: usize, message: &str| settings::error_at(path, &text, at, message);
     let file: File = toml::from_str(&text)
         .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
     if file.link.is_empty() != file.empty {

@@ -2,11 +2,11 @@
 
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use daemon::retention::{Retention, SetAside};
+use daemon::retention::{Retention, SetAsideFiles};
 
 /// Deletes segments, checkpoints and filters that were set aside long ago.
 pub(super) fn retention(settings: &Settings, metrics: &Metrics) -> prometheus::Result<Retention> {
-    let place = SetAside {
+    let place = SetAsideFiles {
         dir: settings.data_dir.clone(),
         matches: is_set_aside,
     };

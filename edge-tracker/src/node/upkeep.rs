@@ -8,7 +8,7 @@ use crate::settings::LinksSettings;
 use crate::shipper::Progress;
 use crate::visitor::geo::Refreshed;
 use crate::{links, secrets};
-use daemon::files::Version;
+use daemon::files::FileVersion;
 use event_journal::JournalStats;
 use prometheus::IntGauge;
 use std::path::PathBuf;
@@ -31,9 +31,9 @@ pub(super) struct Upkeep {
     pub(super) progress: Arc<Progress>,
     pub(super) keeper: Arc<JournalStats>,
     pub(super) links: LinksSettings,
-    pub(super) links_version: Option<Version>,
+    pub(super) links_version: Option<FileVersion>,
     pub(super) secrets_file: PathBuf,
-    pub(super) secrets_version: Option<Version>,
+    pub(super) secrets_version: Option<FileVersion>,
     pub(super) api_token: Option<ApiToken>,
     pub(super) filters_dir: PathBuf,
 }
@@ -42,7 +42,7 @@ pub(super) struct Upkeep {
 pub(super) struct ApiToken {
     pub(super) api: Api,
     pub(super) file: PathBuf,
-    pub(super) version: Option<Version>,
+    pub(super) version: Option<FileVersion>,
 }
 
 impl Upkeep {
@@ -141,7 +141,7 @@ impl Upkeep {
 
     /// A bad file, or none, is refused and the links in use stay, until the file changes again.
     async fn reload_links(&mut self) {
-        let version = Version::of(&self.links.file);
+        let version = FileVersion::of(&self.links.file);
         if version == self.links_version {
             return;
         }
@@ -172,12 +172,12 @@ impl Upkeep {
 
     /// Functions get the keys before anything is signed with them. A bad file changes nothing.
     async fn reload_secrets(&mut self) {
-        let version = Version::of(&self.secrets_file);
+        let version = FileVersion::of(&self.secrets_file);
         if version.is_none() || version == self.secrets_version {
             return;
         }
         let (file, shared) = (self.secrets_file.clone(), self.shared.clone());
-        let reload = move || -> anyhow::Result<Option<Version>> {
+        let reload = move || -> anyhow::Result<Option<FileVersion>> {
             let secrets = secrets::load(&file)?;
             if let Some(functions) = &shared.functions {
                 functions.offer_keys(&secrets)?;
@@ -205,7 +205,7 @@ impl Upkeep {
         let Some(ApiToken { api, file, version }) = &mut self.api_token else {
             return;
         };
-        let now = Version::of(file);
+        let now = FileVersion::of(file);
         if now == *version {
             return;
         }

@@ -13,7 +13,7 @@
 
 use super::shard::SEED;
 use bloomfilter::Bloom;
-use daemon::settings::{ByteSize, Period};
+use daemon::settings::{ByteSize, HumanDuration};
 use serde::Deserialize;
 use std::time::Duration;
 use thiserror::Error;
@@ -30,7 +30,7 @@ const MAX_SHARDS: u32 = 4096;
 #[serde(deny_unknown_fields, default)]
 pub struct UniqueSettings {
     /// For how long a visit makes the next ones repeated; no longer than a period of visitor ids.
-    pub window: Period,
+    pub window: HumanDuration,
     /// Into how many parts the window is cut, 1 to 64: more keep it more exactly and cost time.
     pub generations: u32,
     /// How many locks share the visits: a power of two up to 4096.
@@ -50,7 +50,7 @@ pub struct UniqueSettings {
 impl Default for UniqueSettings {
     fn default() -> Self {
         Self {
-            window: Period(Duration::from_secs(24 * 60 * 60)),
+            window: HumanDuration(Duration::from_secs(24 * 60 * 60)),
             generations: 6,
             shards: 64,
             expected_visits: 10_000_000,
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(with(|s| s.generations = 0), Err(InvalidSettings::Window));
         assert_eq!(with(|s| s.generations = 65), Err(InvalidSettings::Window));
         assert_eq!(
-            with(|s| s.window = Period(Duration::ZERO)),
+            with(|s| s.window = HumanDuration(Duration::ZERO)),
             Err(InvalidSettings::Window)
         );
         assert_eq!(with(|s| s.shards = 0), Err(InvalidSettings::Shards));

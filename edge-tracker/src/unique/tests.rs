@@ -5,7 +5,7 @@ mod disk;
 
 use super::*;
 use crate::visitor::identity::Previous;
-use daemon::settings::Period;
+use daemon::settings::HumanDuration;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -106,7 +106,7 @@ fn visitors_and_links_are_told_apart() {
 #[test]
 fn a_turn_of_the_salt_within_a_generation_makes_nobody_new() {
     let filters = Filters::new(&UniqueSettings {
-        window: Period(Duration::from_secs(15 * 3600)),
+        window: HumanDuration(Duration::from_secs(15 * 3600)),
         generations: 3,
         ..settings()
     })

@@ -11,7 +11,7 @@ pub mod salt;
 
 use address::AddressStorage;
 use agent::RuleFiles;
-use daemon::settings::{Period, Within};
+use daemon::settings::{Bounded, HumanDuration};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use std::time::Duration;
 pub struct VisitorSettings {
     /// How long one salt of the visitor ids lasts, the same on every node and the aggregator; a visitor
     /// is recognised for two periods at most.
-    pub period: Within<Period, 1_000, 31_536_000_000>,
+    pub period: Bounded<HumanDuration, 1_000, 31_536_000_000>,
     /// How much of an address is stored.
     pub address_storage: AddressStorage,
     /// How many distinct user agents are remembered, in about 1 KiB each at worst.
@@ -35,7 +35,7 @@ pub struct VisitorSettings {
 impl Default for VisitorSettings {
     fn default() -> Self {
         Self {
-            period: Within::new(Period(Duration::from_secs(24 * 60 * 60))),
+            period: Bounded::new(HumanDuration(Duration::from_secs(24 * 60 * 60))),
             address_storage: AddressStorage::Truncated,
             agent_cache_entries: 65_536,
             max_agent_bytes: 512,

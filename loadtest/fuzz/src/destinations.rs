@@ -139,7 +139,7 @@ pub(crate) fn links(bytes: &[u8]) {
 
 /// What is wrong is said with its line, in a text that a terminal can show.
 fn names_a_line(error: &daemon::settings::SettingsError, bytes: &[u8]) {
-    if let daemon::settings::SettingsError::Wrong { line, text, .. } = error {
+    if let daemon::settings::SettingsError::Invalid { line, text, .. } = error {
         let lines = bytes.split(|byte| *byte == b'\n').count();
         assert!((1..=lines).contains(line), "line {line} of {lines}");
         assert!(text.chars().count() <= 120);

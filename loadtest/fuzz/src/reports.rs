@@ -436,7 +436,7 @@ pub(crate) fn advertisers(bytes: &[u8]) {
             for mistake in mistakes {
                 let path = std::path::Path::new("advertisers.toml");
                 let (offset, message) = (mistake.offset, &mistake.message);
-                let shown = daemon::settings::wrong_in_secrets(path, text, offset, message);
+                let shown = daemon::settings::redacted_error_at(path, text, offset, message);
                 let shown = shown.to_string();
                 assert!(names_secret(text) || !shown.contains("S3CRET"), "{shown}");
             }

@@ -2,7 +2,7 @@
 
 use crate::folder::{empty, folder};
 use crate::input::{Input, piece};
-use daemon::settings::Period;
+use daemon::settings::HumanDuration;
 use edge_tracker::unique::{Filters, UniqueSettings, Uniqueness, Use};
 use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::identity::{Ids, Previous};
@@ -116,7 +116,7 @@ const DAY: u64 = 20_000 * 24 * HOUR;
 
 fn small() -> UniqueSettings {
     UniqueSettings {
-        window: Period(Duration::from_secs(24 * 3600)),
+        window: HumanDuration(Duration::from_secs(24 * 3600)),
         generations: 3,
         shards: 2,
         expected_visits: 60,

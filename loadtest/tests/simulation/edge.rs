@@ -2,7 +2,7 @@
 
 use crate::events::Events;
 use crate::network::{Dialling, Network};
-use daemon::settings::{ByteSize, Period, Within};
+use daemon::settings::{Bounded, ByteSize, HumanDuration};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::settings::AggregatorSettings;
 use edge_tracker::shipper::{Progress, Shipper, Spool};
@@ -72,8 +72,8 @@ impl Edge {
     ) -> Shipper<ModelDisk, Dialling> {
         let settings = AggregatorSettings {
             address: String::new(),
-            batch_bytes: Within::new(ByteSize(4_096)),
-            batch_age: Within::new(Period(Duration::from_millis(100))),
+            batch_bytes: Bounded::new(ByteSize(4_096)),
+            batch_age: Bounded::new(HumanDuration(Duration::from_millis(100))),
         };
         let metrics = Metrics::new();
         let spool = Spool::new(ids, readers, progress, &settings, metrics.clone());

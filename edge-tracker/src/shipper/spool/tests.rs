@@ -3,7 +3,7 @@
 mod copies;
 
 use super::*;
-use daemon::settings::{ByteSize, Period, Within};
+use daemon::settings::{Bounded, ByteSize, HumanDuration};
 use event_journal::{LaneWriter, OpenJournal, Options};
 use event_shipping::LaneState;
 use std::path::Path;
@@ -42,8 +42,8 @@ fn append_one(writer: &mut LaneWriter, number: u64, bytes: usize) {
 fn unconnected(ids: JournalIds, readers: Vec<LaneReader>, bytes: u64) -> Spool {
     let settings = AggregatorSettings {
         address: String::new(),
-        batch_bytes: Within::new(ByteSize(bytes)),
-        batch_age: Within::new(Period(Duration::from_millis(1))),
+        batch_bytes: Bounded::new(ByteSize(bytes)),
+        batch_age: Bounded::new(HumanDuration(Duration::from_millis(1))),
     };
     let progress = Arc::new(Progress::new([(0, 0)].into_iter()));
     let spool = Spool::new(ids, readers, progress, &settings, Metrics::new());

@@ -1,13 +1,13 @@
-//! Signals: the wish to stop (SIGTERM, SIGINT), and SIGHUP, which must not end a daemon.
+//! Signals: SIGTERM and SIGINT request the shutdown; SIGHUP is ignored.
 
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Returns once the process has been asked to stop.
+/// Returns once the process receives SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the signals can't be listened to.
-pub async fn requested() -> io::Result<()> {
+/// When the signal handlers can't be installed.
+pub async fn shutdown_signal() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -17,16 +17,16 @@ pub async fn requested() -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps SIGHUP from ending the process; to be called in a runtime, before anything else.
+/// Prevents SIGHUP from ending the process; call this first in a runtime.
 ///
 /// # Errors
-/// When the signal can't be listened to.
+/// When the signal handler can't be installed.
 pub fn ignore_hangups() -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             tracing::info!(
-                "SIGHUP: nothing to do; changed files are read again within seconds, the settings file at start"
+                "SIGHUP ignored; changed files are read again within seconds, the settings file at start"
             );
         }
     });
