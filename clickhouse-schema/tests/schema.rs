@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 use clickhouse::Client;
-use clickhouse_embedded::{Launch, Running, launcher_exe};
+use clickhouse_embedded::{Launch, RunningEngine, launcher_exe};
 use clickhouse_schema::{COOKBOOK, MIGRATIONS, MigrateError, migrate};
 use std::fs;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-fn start(data: &Path, http_port: u16) -> Running {
+fn start(data: &Path, http_port: u16) -> RunningEngine {
     let launcher = launcher_exe().expect("built");
     Launch {
         data_dir: data.into(),
@@ -21,7 +21,7 @@ fn start(data: &Path, http_port: u16) -> Running {
     .expect("starts")
 }
 
-fn client(engine: &Running) -> Client {
+fn client(engine: &RunningEngine) -> Client {
     let tracker = &engine.credentials().tracker;
     Client::default()
         .with_url(engine.url())

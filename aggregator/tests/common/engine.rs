@@ -2,14 +2,14 @@
 
 use super::PORTS;
 use clickhouse::Client;
-use clickhouse_embedded::{Credentials, Launch, Running, launcher_exe};
+use clickhouse_embedded::{Credentials, Launch, RunningEngine, launcher_exe};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::PoisonError;
 
 pub struct Engine {
     launch: Launch,
-    running: Option<Running>,
+    running: Option<RunningEngine>,
 }
 
 impl Engine {

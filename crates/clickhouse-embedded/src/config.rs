@@ -6,12 +6,12 @@ use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Names the system database's folder; any will do, as long as it stays the same.
+/// The name of the system database's directory; any constant value works.
 const SYSTEM_UUID: &str = "5f2cbb1c-8e0c-4c6f-9d0b-8f6f3a1e7c11";
 
-/// What is left of the disk when nothing more is begun, in bytes. ClickHouse 26.7 as a library does not see that
-/// a disk refuses the end of a file, so what was begun must find room.
-const KEPT_FREE: u64 = 64 << 20;
+/// The free disk space below which ClickHouse starts no further write. ClickHouse 26.7 as a library
+/// misses a full disk at the end of a file, so a started write must find enough space.
+const KEEP_FREE_BYTES: u64 = 64 << 20;
 
 /// Writes configuration and users into `data`; returns the configuration's path.
 pub(crate) fn write(data: &Path, port: u16, credentials: &Credentials) -> io::Result<PathBuf> {
@@ -21,26 +21,27 @@ pub(crate) fn write(data: &Path, port: u16, credentials: &Credentials) -> io::Re
     let system = metadata.join("system.sql");
     if !system.exists() {
         let text = format!("ATTACH DATABASE system UUID '{SYSTEM_UUID}' ENGINE = Atomic\n");
-        put(&system, &text)?;
+        replace_file(&system, &text)?;
     }
     let users = data.join("users.xml");
-    put(&users, &users_xml(credentials))?;
+    replace_file(&users, &users_xml(credentials))?;
     let config = data.join("config.xml");
-    put(&config, &config_xml(data, port, &users))?;
+    replace_file(&config, &config_xml(data, port, &users))?;
     Ok(config)
 }
 
-/// A full disk must not cost what was there before, without which the engine would not start again.
-fn put(path: &Path, text: &str) -> io::Result<()> {
+/// Replaces a file atomically: a full disk must not destroy the old one, which the engine needs to start.
+fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     if std::fs::read_to_string(path).is_ok_and(|present| present == text) {
         return Ok(());
     }
-    let beside = path.with_extension("tmp");
-    std::fs::write(&beside, text)?;
-    std::fs::rename(&beside, path)
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, text)?;
+    std::fs::rename(&temporary, path)
 }
 
-/// Statistics of every column serve queries that join; ours don't, and each insert paid for them.
+/// The server configuration. Column statistics are off: they only help joins, which are not used here,
+/// and slow down each insert.
 fn config_xml(data: &Path, port: u16, users: &Path) -> String {
     let store = data.join("store");
     let (store, users, data) = (store.display(), users.display(), data.display());
@@ -65,7 +66,7 @@ fn config_xml(data: &Path, port: u16, users: &Path) -> String {
   <asynchronous_metrics_update_period_s>15</asynchronous_metrics_update_period_s>
   <keep_alive_timeout>30</keep_alive_timeout>
   <storage_configuration><disks><default>
-    <keep_free_space_bytes>{KEPT_FREE}</keep_free_space_bytes>
+    <keep_free_space_bytes>{KEEP_FREE_BYTES}</keep_free_space_bytes>
   </default></disks></storage_configuration>
   <merge_tree><auto_statistics_types></auto_statistics_types></merge_tree>
   <access_control_improvements>
@@ -77,8 +78,8 @@ fn config_xml(data: &Path, port: u16, users: &Path) -> String {
     )
 }
 
-/// `default` is who the library opens its port as. It must be and has no password, so it may do that
-/// one thing, once: its one query of the year is used up before anybody else can ask.
+/// The users. The library opens its port as `default`, which must exist and has no password. That user
+/// may only open the port, and its quota of one query per year is used up before any client connects.
 fn users_xml(credentials: &Credentials) -> String {
     let tracker = user(
         &credentials.tracker,

@@ -1,4 +1,4 @@
-//! The engine's users and their passwords, made at the first start.
+//! The engine's users and passwords, created at the first start.
 
 use daemon::files::{PrivateFileError, read_private};
 use serde::{Deserialize, Serialize};
@@ -8,19 +8,19 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Two users take a fraction of it.
-const MAX_BYTES: u64 = 64 << 10;
+/// The maximum length of the credentials file, far more than two users need.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
-/// Who may use the engine.
+/// The users of the engine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Credentials {
-    /// Makes tables and writes events.
+    /// The user that creates tables and writes events.
     pub tracker: User,
-    /// Reads.
+    /// The read-only user.
     pub analyst: User,
 }
 
-/// A user and the password.
+/// A user with its password.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct User {
     /// The name.
@@ -38,7 +38,7 @@ impl fmt::Debug for User {
 }
 
 impl Credentials {
-    /// The file in an engine's data folder; only its owner can read it.
+    /// The credentials file in an engine's data directory, readable by its owner only.
     #[must_use]
     pub fn file(data: &Path) -> PathBuf {
         data.join("credentials.json")
@@ -47,14 +47,15 @@ impl Credentials {
     /// Reads the credentials of the engine in `data`.
     ///
     /// # Errors
-    /// When they can't be read, or others can read them.
+    /// When the file can't be read, or other users can read it.
     pub fn load(data: &Path) -> io::Result<Self> {
-        let text = read_private(&Self::file(data), MAX_BYTES).map_err(|error| match error {
-            PrivateFileError::Io { cause, .. } => cause,
-            exposed @ PrivateFileError::Exposed(_) => {
-                io::Error::new(io::ErrorKind::PermissionDenied, exposed)
-            }
-        })?;
+        let text =
+            read_private(&Self::file(data), MAX_FILE_BYTES).map_err(|error| match error {
+                PrivateFileError::Io { cause, .. } => cause,
+                exposed @ PrivateFileError::Exposed(_) => {
+                    io::Error::new(io::ErrorKind::PermissionDenied, exposed)
+                }
+            })?;
         Ok(serde_json::from_str(&text)?)
     }
 
@@ -75,21 +76,21 @@ impl Credentials {
                 password,
             })
         };
-        let made = Self {
+        let credentials = Self {
             tracker: user("tracker")?,
             analyst: user("analyst")?,
         };
-        let aside = data.join("credentials.tmp");
+        let temporary = data.join("credentials.tmp");
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&aside)?;
-        file.write_all(&serde_json::to_vec_pretty(&made)?)?;
+            .open(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(&credentials)?)?;
         file.sync_all()?;
-        std::fs::rename(aside, Self::file(data))?;
-        Ok(made)
+        std::fs::rename(temporary, Self::file(data))?;
+        Ok(credentials)
     }
 }
 
@@ -100,9 +101,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn credentials_that_others_can_read_are_refused() {
+    fn credentials_readable_by_others_are_rejected() {
         let dir = tempfile::tempdir().expect("a directory");
-        Credentials::load_or_create(dir.path()).expect("made");
+        Credentials::load_or_create(dir.path()).expect("created");
         let path = Credentials::file(dir.path());
         std::fs::set_permissions(path, Permissions::from_mode(0o644)).expect("settable");
         let error = Credentials::load_or_create(dir.path()).expect_err("exposed");

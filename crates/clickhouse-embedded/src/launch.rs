@@ -1,4 +1,4 @@
-//! Starting the launcher as a child, waiting until the engine answers, and stopping it.
+//! Starts the launcher as a child process, waits until the engine responds, and stops it.
 
 use crate::credentials::Credentials;
 use crate::ports::free_port;
@@ -14,22 +14,22 @@ use thiserror::Error;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-const LAUNCHER: &str = "clickhouse-embedded";
+const LAUNCHER_NAME: &str = "clickhouse-embedded";
 
-/// What to start.
+/// The options of an engine to be started.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The folder of the data, kept between runs.
+    /// The data directory, which is kept between runs.
     pub data_dir: PathBuf,
-    /// The port of HTTP on 127.0.0.1; 0 takes a free one.
+    /// The HTTP port on 127.0.0.1; 0 chooses a free one.
     pub http_port: u16,
     /// The launcher program; see [`launcher_exe`].
     pub launcher: PathBuf,
 }
 
-/// An engine that runs as a child of this process; dropping it stops it.
+/// An engine running as a child process; dropping it stops the engine.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningEngine {
     child: Child,
     port: u16,
     credentials: Credentials,
@@ -38,40 +38,40 @@ pub struct Running {
 /// The engine did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The launcher program is not there.
+    /// The launcher program does not exist.
     #[error("{} is not built; run: cargo build --package clickhouse-embedded", .0.display())]
     NotBuilt(PathBuf),
-    /// Something of the system failed.
-    #[error("starting the engine: {0}")]
+    /// A system call failed.
+    #[error("failed to start the engine: {0}")]
     Io(#[from] io::Error),
-    /// It ended, or did not answer in time.
-    #[error("the engine {what}; its log ends with:\n{log}")]
+    /// The engine ended, or did not respond in time.
+    #[error("the engine {failure}; its log ends with:\n{log}")]
     Failed {
-        /// What it did.
-        what: String,
-        /// The end of its log.
+        /// The kind of failure.
+        failure: String,
+        /// The last lines of its log.
         log: String,
     },
 }
 
-/// The launcher beside the program that runs, or one folder above it as for tests.
+/// The launcher in the directory of the current program, or in the parent directory as for tests.
 ///
 /// # Errors
-/// When it is not there; the message says what to build.
+/// When the launcher does not exist; the message names the build command.
 pub fn launcher_exe() -> Result<PathBuf, StartError> {
     let here = std::env::current_exe()?;
-    let folders = here.ancestors().skip(1).take(2);
-    let mut candidates = folders.map(|folder| folder.join(LAUNCHER));
+    let directories = here.ancestors().skip(1).take(2);
+    let mut candidates = directories.map(|dir| dir.join(LAUNCHER_NAME));
     let found = candidates.find(|candidate| candidate.is_file());
-    found.ok_or_else(|| StartError::NotBuilt(here.with_file_name(LAUNCHER)))
+    found.ok_or_else(|| StartError::NotBuilt(here.with_file_name(LAUNCHER_NAME)))
 }
 
 impl Launch {
-    /// Starts the engine and waits until it answers.
+    /// Starts the engine and waits until it responds.
     ///
     /// # Errors
-    /// When it can't be started or does not answer within a minute.
-    pub fn start(&self) -> Result<Running, StartError> {
+    /// When the engine can't be started or does not respond within a minute.
+    pub fn start(&self) -> Result<RunningEngine, StartError> {
         if !self.launcher.is_file() {
             return Err(StartError::NotBuilt(self.launcher.clone()));
         }
@@ -107,10 +107,10 @@ fn await_ready(
     port: u16,
     log: &Path,
     data: &Path,
-) -> Result<Running, StartError> {
+) -> Result<RunningEngine, StartError> {
     let deadline = Instant::now() + START_TIMEOUT;
-    let failed = |what: String| StartError::Failed {
-        what,
+    let failed = |failure: String| StartError::Failed {
+        failure,
         log: tail(log),
     };
     loop {
@@ -119,7 +119,7 @@ fn await_ready(
         }
         if ping(port) {
             let credentials = Credentials::load(data)?;
-            return Ok(Running {
+            return Ok(RunningEngine {
                 child,
                 port,
                 credentials,
@@ -128,22 +128,22 @@ fn await_ready(
         if Instant::now() >= deadline {
             child.kill()?;
             child.wait()?;
-            return Err(failed(format!("did not answer within {START_TIMEOUT:?}")));
+            return Err(failed(format!("did not respond within {START_TIMEOUT:?}")));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Whether ClickHouse answers there, and nobody else who happens to have the port.
+/// Whether ClickHouse, and not another server, responds at the port.
 fn ping(port: u16) -> bool {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(2)))
         .proxy(None)
         .build();
-    let answer = ureq::Agent::new_with_config(config)
+    let response = ureq::Agent::new_with_config(config)
         .get(format!("http://127.0.0.1:{port}/ping"))
         .call();
-    let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
+    let text = response.and_then(|mut response| response.body_mut().read_to_string());
     text.is_ok_and(|text| text == "Ok.\n")
 }
 
@@ -154,32 +154,32 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
-impl Running {
-    /// The address of its HTTP interface.
+impl RunningEngine {
+    /// The URL of the HTTP interface.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// The HTTP port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Who may use it.
+    /// The engine's users.
     #[must_use]
     pub const fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// The process.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Kills it as a crash would.
+    /// Kills the engine, as in a crash.
     ///
     /// # Errors
     /// When the system refuses.
@@ -188,15 +188,15 @@ impl Running {
         self.child.wait().map(drop)
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Requests the shutdown and waits for its end.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn stop(mut self) -> io::Result<ExitStatus> {
-        self.end()
+        self.stop_child()
     }
 
-    fn end(&mut self) -> io::Result<ExitStatus> {
+    fn stop_child(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
@@ -214,8 +214,8 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningEngine {
     fn drop(&mut self) {
-        let _ = self.end();
+        let _ = self.stop_child();
     }
 }

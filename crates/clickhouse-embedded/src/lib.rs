@@ -1,7 +1,6 @@
-//! A local ClickHouse in a process of its own: where to find it, how to lock it down, how to run it.
+//! Runs a local ClickHouse in a separate process: finds it, restricts its access, starts and stops it.
 //!
-//! Only starting and stopping the engine belongs here, with the ports for it and its companions;
-//! tables and queries never do.
+//! Free ports for it and other test servers belong here, too; tables and queries never do.
 #![deny(unsafe_code)]
 
 mod config;
@@ -13,7 +12,7 @@ mod ports;
 mod serve;
 
 pub use credentials::{Credentials, User};
-pub use launch::{Launch, Running, StartError, launcher_exe};
+pub use launch::{Launch, RunningEngine, StartError, launcher_exe};
 pub use locate::{Engine, LocateError, locate};
 pub use ports::free_port;
 pub use serve::{ServeError, serve};

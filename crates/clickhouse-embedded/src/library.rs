@@ -1,4 +1,4 @@
-//! Running ClickHouse out of its library: the only unsafe code of this crate.
+//! Runs ClickHouse from its library: the only unsafe code of this crate.
 #![allow(unsafe_code)]
 
 use libloading::{Library, Symbol};
@@ -12,20 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 /// Returns a result object that lives until the process ends.
-type Main = unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut c_void;
+type QueryMain = unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut c_void;
 
-/// Runs the engine until SIGTERM, SIGINT or, `with_parent`, the end of standard input, and ends the
-/// process: with 0 when it was asked to end, else with 1.
+/// Runs the engine until SIGTERM, SIGINT or, with `stop_at_stdin_end`, the end of standard input. Then it
+/// ends the process: with status 0 after a requested stop, else with 1.
 ///
-/// The engine reads queries from two pipes: the first holds the one that opens the port; the second
-/// stays silent and open, and closing it lets the engine end in order.
+/// The engine reads queries from two pipes. The first contains the query that opens the port. The second
+/// stays empty and open; closing it makes the engine shut down in order.
 pub(crate) fn run(
     library: &Path,
     config: &Path,
     data: &Path,
-    with_parent: bool,
+    stop_at_stdin_end: bool,
 ) -> Result<std::convert::Infallible, String> {
-    // Before the library starts threads, so that all of them leave these signals to ours.
+    // Blocked before the library starts threads, so that only the thread below gets these signals.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
@@ -34,37 +34,37 @@ pub(crate) fn run(
         .map_err(|error| format!("signals: {error}"))?;
 
     let pipe = || rustix::pipe::pipe().map_err(|error| format!("pipe: {error}"));
-    let (opening, write_opening) = pipe()?;
-    let (waiting, keep_waiting) = pipe()?;
-    let mut write_opening = std::fs::File::from(write_opening);
-    write_opening
+    let (listen_query, write_listen_query) = pipe()?;
+    let (idle_query, keep_idle) = pipe()?;
+    let mut write_listen_query = std::fs::File::from(write_listen_query);
+    write_listen_query
         .write_all(b"SYSTEM START LISTEN HTTP")
         .map_err(|error| error.to_string())?;
-    drop(write_opening);
-    let asked = Arc::new(AtomicBool::new(false));
+    drop(write_listen_query);
+    let stop_requested = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = mpsc::channel();
     std::thread::spawn({
         let stop = stop.clone();
         move || signals.wait().map(|_| stop.send(()))
     });
-    if with_parent {
-        // The parent holds the other end of our input: it closes however the parent ends.
+    if stop_at_stdin_end {
+        // The parent holds the other end of standard input, which closes in whatever way the parent ends.
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
             stop.send(())
         });
     }
     std::thread::spawn({
-        let asked = asked.clone();
+        let stop_requested = stop_requested.clone();
         move || {
             let _ = stopped.recv();
-            asked.store(true, Ordering::SeqCst);
-            drop(keep_waiting);
+            stop_requested.store(true, Ordering::SeqCst);
+            drop(keep_idle);
         }
     });
-    call(library, config, data, [&opening, &waiting])?;
-    let code = i32::from(!asked.load(Ordering::SeqCst));
-    // The library's exit handlers crash; everything that must reach the disk has.
+    call(library, config, data, [&listen_query, &idle_query])?;
+    let code = i32::from(!stop_requested.load(Ordering::SeqCst));
+    // The library's exit handlers crash; all data is on disk already.
     // SAFETY: _exit only ends the process.
     unsafe { nix::libc::_exit(code) }
 }
@@ -75,7 +75,7 @@ fn call(library: &Path, config: &Path, data: &Path, pipes: [&OwnedFd; 2]) -> Res
         "clickhouse".into(),
         format!("--config-file={}", config.display()),
         format!("--path={}", data.join("store").display()),
-        // The library does not heed the configured level, and lower ones log queries' texts.
+        // The library ignores the configured level, and lower levels log the text of queries.
         "--log-level=error".into(),
         "--queries-file".into(),
         fd(pipes[0]),
@@ -92,13 +92,13 @@ fn call(library: &Path, config: &Path, data: &Path, pipes: [&OwnedFd; 2]) -> Res
         .collect();
     let count = c_int::try_from(pointers.len()).map_err(|error| error.to_string())?;
     pointers.push(std::ptr::null_mut());
-    // SAFETY: the library is the one that set-up fetched and checked, or that the operator named;
-    // its initialisers are meant to be run by loading it.
+    // SAFETY: the library was downloaded and verified by set-up or named by the operator, and its
+    // initialisers are designed to run when it is loaded.
     let loaded = unsafe { Library::new(library) }.map_err(|error| error.to_string())?;
-    // Never unloaded: threads of its own still run in it when the call has returned.
+    // Never unloaded: its threads still run when the call has returned.
     let loaded = ManuallyDrop::new(loaded);
     // SAFETY: `chdb_result *chdb_query_cmdline(int, char **)` is an entry point of the library.
-    let main: Symbol<'_, Main> =
+    let main: Symbol<'_, QueryMain> =
         unsafe { loaded.get(b"chdb_query_cmdline\0") }.map_err(|error| error.to_string())?;
     // SAFETY: argv is an array of `count` NUL-terminated strings and a null pointer, all of which
     // outlive the call.

@@ -1,12 +1,12 @@
-//! Where the engine is on this machine.
+//! Finds the engine on this machine.
 
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Names the engine to use, before every other place: a `clickhouse` program or a `libchdb.so`.
-const VARIABLE: &str = "FANZ_CLICKHOUSE";
-/// Where set-up puts the library, in the user's cache folder.
-const CACHED: &str = "fanzfiliate-edge/clickhouse-26.7.3/libchdb.so";
+/// The variable that names the engine and takes precedence: a `clickhouse` program or a `libchdb.so`.
+const ENGINE_VARIABLE: &str = "FANZ_CLICKHOUSE";
+/// The path of the library, installed by set-up, in the user's cache directory.
+const CACHED_LIBRARY: &str = "fanzfiliate-edge/clickhouse-26.7.3/libchdb.so";
 
 /// A ClickHouse on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,25 +17,25 @@ pub enum Engine {
     Library(PathBuf),
 }
 
-/// There is none.
+/// No engine was found.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LocateError {
-    /// The variable names something that is not there.
-    #[error("{VARIABLE} names {}, which does not exist", .0.display())]
+    /// The variable names a file that does not exist.
+    #[error("{ENGINE_VARIABLE} names {}, which does not exist", .0.display())]
     Missing(PathBuf),
-    /// Nowhere.
+    /// No engine is in any of the places.
     #[error(
-        "no ClickHouse on this machine: run `cargo xtask setup`, put `clickhouse` on PATH, or name a program or libchdb.so in {VARIABLE}"
+        "no ClickHouse on this machine: run `cargo xtask setup`, put `clickhouse` on PATH, or name a program or libchdb.so in {ENGINE_VARIABLE}"
     )]
-    Nowhere,
+    NotFound,
 }
 
-/// Finds the engine: named by the variable, on PATH, or in the cache folder.
+/// Finds the engine: named by the variable, on PATH, or in the cache directory.
 ///
 /// # Errors
-/// When there is none; the message says how to get one.
+/// When there is no engine; the message says how to get one.
 pub fn locate() -> Result<Engine, LocateError> {
-    if let Some(named) = std::env::var_os(VARIABLE).map(PathBuf::from) {
+    if let Some(named) = std::env::var_os(ENGINE_VARIABLE).map(PathBuf::from) {
         return if named.is_file() {
             Ok(kind_of(named))
         } else {
@@ -43,7 +43,7 @@ pub fn locate() -> Result<Engine, LocateError> {
         };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join("clickhouse"));
+    let on_path = std::env::split_paths(&path).map(|dir| dir.join("clickhouse"));
     if let Some(program) = on_path.into_iter().find(|program| program.is_file()) {
         return Ok(Engine::Program(program));
     }
@@ -52,9 +52,9 @@ pub fn locate() -> Result<Engine, LocateError> {
         .map(PathBuf::from)
         .or_else(home);
     let library = cache
-        .map(|cache| cache.join(CACHED))
+        .map(|cache| cache.join(CACHED_LIBRARY))
         .filter(|library| library.is_file());
-    library.map(Engine::Library).ok_or(LocateError::Nowhere)
+    library.map(Engine::Library).ok_or(LocateError::NotFound)
 }
 
 fn kind_of(path: PathBuf) -> Engine {

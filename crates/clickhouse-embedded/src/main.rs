@@ -15,20 +15,20 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the engine until SIGTERM or Ctrl-C. Users and passwords are in DIR/credentials.json.
+    /// Run the engine until SIGTERM or Ctrl-C. DIR/credentials.json holds users and passwords.
     Serve {
-        /// Where the data is kept between runs.
+        /// The data directory, kept between runs.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
         /// The port of the HTTP interface.
         #[arg(long, value_name = "PORT", default_value_t = 8123)]
         http_port: u16,
-        /// End when standard input does: a parent that holds it open takes the engine along, however
-        /// that parent ends.
+        /// Stop at the end of standard input: the engine then ends together with a parent that holds its
+        /// standard input open.
         #[arg(long)]
         die_with_parent: bool,
     },
-    /// Say which ClickHouse would be used.
+    /// Print the ClickHouse program or library that would be used.
     Locate,
 }
 

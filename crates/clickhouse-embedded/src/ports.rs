@@ -1,8 +1,8 @@
-//! Ports for servers that can't choose one themselves, or have to come back to theirs.
+//! Free ports for servers that can't choose one themselves, or must return to their previous one.
 //!
-//! A port that the system chose is free for all again as soon as it is known, and the system draws
-//! from few thousands: of a dozen servers that start side by side some would find theirs taken. So
-//! these lie below those that the system draws from, and none is given twice.
+//! A port chosen by the system is free again once it is known, and the system chooses from a few
+//! thousand: of a dozen servers that start concurrently some would find their port in use. These ports
+//! lie below the ephemeral range, and none is returned twice.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -11,36 +11,36 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Below it are ports that services have by custom.
-const FIRST: u16 = 10_000;
-/// Where the ports that the system draws from begin, when it does not say.
-const DRAWN_FROM: u16 = 32_768;
-/// Fewer than these are not worth walking through.
-const ENOUGH: usize = 1_000;
+/// Lower ports are used by well-known services.
+const FIRST_PORT: u16 = 10_000;
+/// The start of the ephemeral range when the system does not report it.
+const DEFAULT_EPHEMERAL_START: u16 = 32_768;
+/// The minimum size of the range to be searched.
+const MIN_RANGE_PORTS: usize = 1_000;
 
-/// The port given last.
-static LAST: Mutex<Option<u16>> = Mutex::new(None);
+/// The last returned port.
+static LAST_PORT: Mutex<Option<u16>> = Mutex::new(None);
 
-/// A port of 127.0.0.1 that nobody has, neither for TCP nor for UDP, and that no other call in this
-/// process is given. (Where the system draws from nearly all ports, one that it draws.)
+/// A port of 127.0.0.1 that is free for TCP and UDP and that no other call in this process returns. If
+/// the ephemeral range includes nearly all ports, the system chooses the port.
 ///
 /// # Errors
-/// When all are taken.
+/// When all ports are in use.
 pub fn free_port() -> io::Result<u16> {
-    let mut last = LAST
+    let mut last = LAST_PORT
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let range = FIRST..drawn_from();
-    if range.len() < ENOUGH {
-        return drawn();
+    let range = FIRST_PORT..ephemeral_start();
+    if range.len() < MIN_RANGE_PORTS {
+        return system_port();
     }
     let port = next_free(&range, *last, is_free).ok_or(io::ErrorKind::AddrInUse)?;
     *last = Some(port);
     Ok(port)
 }
 
-/// The next in `range` after `last` that `is_free`, from the beginning again after the end. With no
-/// last one it begins anywhere, so that processes side by side are given different ones.
+/// The next port in `range` after `last` that `is_free`; the search wraps around at the end. Without
+/// `last` it starts at a random port, so that concurrent processes get different ports.
 fn next_free(range: &Range<u16>, last: Option<u16>, is_free: impl Fn(u16) -> bool) -> Option<u16> {
     let begin = match last {
         Some(last) => usize::from(last.saturating_sub(range.start)) + 1,
@@ -55,15 +55,15 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
 }
 
-/// The first port that the system draws from for connections and for those who ask for any.
-fn drawn_from() -> u16 {
+/// The first port of the ephemeral range.
+fn ephemeral_start() -> u16 {
     std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()
         .and_then(|text| text.split_whitespace().next()?.parse().ok())
-        .unwrap_or(DRAWN_FROM)
+        .unwrap_or(DEFAULT_EPHEMERAL_START)
 }
 
-fn drawn() -> io::Result<u16> {
+fn system_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())
@@ -71,38 +71,41 @@ fn drawn() -> io::Result<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::{drawn_from, free_port, next_free};
+    use super::{ephemeral_start, free_port, next_free};
     use std::collections::BTreeSet;
     use std::net::TcpListener;
 
     #[test]
-    fn no_port_is_given_twice_nor_drawn_by_the_system() {
-        let given: Vec<u16> = std::thread::scope(|scope| {
-            let some = || Vec::from_iter((0..100).map(|_| free_port().expect("one is free")));
+    fn ports_are_distinct_and_below_the_ephemeral_range() {
+        let ports: Vec<u16> = std::thread::scope(|scope| {
+            let some = || Vec::from_iter((0..100).map(|_| free_port().expect("a free port")));
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(some)).collect();
             let ended = threads
                 .into_iter()
                 .map(|thread| thread.join().expect("ended"));
             ended.flatten().collect()
         });
-        let distinct: BTreeSet<u16> = given.iter().copied().collect();
-        assert_eq!(distinct.len(), given.len(), "{given:?}");
-        assert!(given.iter().all(|port| *port < drawn_from()), "{given:?}");
+        let distinct: BTreeSet<u16> = ports.iter().copied().collect();
+        assert_eq!(distinct.len(), ports.len(), "{ports:?}");
+        assert!(
+            ports.iter().all(|port| *port < ephemeral_start()),
+            "{ports:?}"
+        );
     }
 
     #[test]
-    fn a_port_that_somebody_has_is_passed_over() {
+    fn used_port_is_skipped() {
         let held = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = held.local_addr().expect("bound").port();
         assert_eq!(
             next_free(&(port..port + 1), None, super::is_free),
             None,
-            "it is taken"
+            "the port is in use"
         );
     }
 
     #[test]
-    fn the_search_goes_round_once() {
+    fn search_wraps_around_once() {
         let range = 10..14;
         assert_eq!(next_free(&range, Some(10), |_| true), Some(11));
         assert_eq!(next_free(&range, Some(13), |_| true), Some(10));

@@ -1,4 +1,4 @@
-//! The launcher's work: lock, credentials, configuration, and then to be the engine.
+//! The launcher: locks the data, writes credentials and configuration, then becomes the engine.
 
 use crate::credentials::Credentials;
 use crate::locate::{Engine, LocateError, locate};
@@ -16,31 +16,31 @@ use thiserror::Error;
 /// The engine can't be run.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// There is none.
+    /// No engine was found.
     #[error(transparent)]
     Locate(#[from] LocateError),
-    /// The data folder can't be used.
+    /// The data directory can't be used.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// Which.
+        /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         cause: io::Error,
     },
     /// Another engine runs on the same data.
-    #[error("{} is in use by another engine; stop that one, or use another folder", .0.display())]
+    #[error("{} is in use by another engine; stop that one, or use another directory", .0.display())]
     InUse(PathBuf),
     /// The engine did not start.
     #[error("the engine did not start: {0}")]
     Engine(String),
 }
 
-/// Runs the engine on the data in `data`, answering HTTP on 127.0.0.1 at `port`, until this process
-/// is asked to stop or, `with_parent`, standard input ends (a `clickhouse` program ignores that).
+/// Runs the engine on the data in `data`, with HTTP on 127.0.0.1 at `port`, until this process gets a
+/// stop signal or, with `stop_at_stdin_end`, standard input ends (a `clickhouse` program ignores that).
 ///
 /// # Errors
-/// When the engine can't be started; else this does not return.
-pub fn serve(data: &Path, port: u16, with_parent: bool) -> Result<Infallible, ServeError> {
+/// When the engine can't be started; otherwise this does not return.
+pub fn serve(data: &Path, port: u16, stop_at_stdin_end: bool) -> Result<Infallible, ServeError> {
     let engine = locate()?;
     let io = |cause| ServeError::Io {
         path: data.into(),
@@ -63,10 +63,10 @@ pub fn serve(data: &Path, port: u16, with_parent: bool) -> Result<Infallible, Se
     let config = config::write(&data, port, &credentials).map_err(io)?;
     match engine {
         Engine::Library(file) => {
-            library::run(&file, &config, &data, with_parent).map_err(ServeError::Engine)
+            library::run(&file, &config, &data, stop_at_stdin_end).map_err(ServeError::Engine)
         }
         Engine::Program(program) => {
-            // The lock must stay with the program that takes our place.
+            // The program that replaces this process must keep the lock.
             rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())
                 .map_err(|e| io(e.into()))?;
             let error = Command::new(program)

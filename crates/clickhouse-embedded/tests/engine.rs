@@ -1,7 +1,7 @@
 //! The launcher with the real engine.
 #![allow(missing_docs)]
 
-use clickhouse_embedded::{Launch, Running, StartError, User};
+use clickhouse_embedded::{Launch, RunningEngine, StartError, User};
 use std::path::Path;
 
 fn launch(data: &Path, port: u16) -> Launch {
@@ -12,7 +12,7 @@ fn launch(data: &Path, port: u16) -> Launch {
     }
 }
 
-fn query(engine: &Running, user: Option<&User>, sql: &str) -> Result<String, String> {
+fn query(engine: &RunningEngine, user: Option<&User>, sql: &str) -> Result<String, String> {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .build();
@@ -22,12 +22,12 @@ fn query(engine: &Running, user: Option<&User>, sql: &str) -> Result<String, Str
             .header("X-ClickHouse-User", &user.user)
             .header("X-ClickHouse-Key", &user.password);
     }
-    let mut answer = request.send(sql).map_err(|error| error.to_string())?;
-    let text = answer
+    let mut response = request.send(sql).map_err(|error| error.to_string())?;
+    let text = response
         .body_mut()
         .read_to_string()
         .map_err(|error| error.to_string())?;
-    if answer.status().is_success() {
+    if response.status().is_success() {
         Ok(text.trim().into())
     } else {
         Err(text)
@@ -35,8 +35,8 @@ fn query(engine: &Running, user: Option<&User>, sql: &str) -> Result<String, Str
 }
 
 #[test]
-fn users_can_do_their_work_and_no_more() {
-    let data = tempfile::tempdir().expect("a folder");
+fn users_have_only_their_privileges() {
+    let data = tempfile::tempdir().expect("a directory");
     let engine = launch(data.path(), 0).start().expect("starts");
     let users = engine.credentials().clone();
     let tracker = |sql: &str| query(&engine, Some(&users.tracker), sql);
@@ -53,26 +53,29 @@ fn users_can_do_their_work_and_no_more() {
     assert!(analyst("INSERT INTO tracking.t VALUES (3)").is_err());
     assert!(analyst("DROP TABLE tracking.t").is_err());
     for table in ["tracking.t", "system.users", "system.processes"] {
-        let refused = query(&engine, None, &format!("SELECT * FROM {table}")).expect_err(table);
+        let rejected = query(&engine, None, &format!("SELECT * FROM {table}")).expect_err(table);
         let by = ["ACCESS_DENIED", "QUOTA_EXCEEDED"];
-        assert!(by.iter().any(|why| refused.contains(why)), "{refused}");
+        assert!(
+            by.iter().any(|reason| rejected.contains(reason)),
+            "{rejected}"
+        );
     }
     assert!(query(&engine, None, "SYSTEM STOP LISTEN HTTP").is_err());
     for setting in ["max_memory_usage", "max_execution_time"] {
         let unlimited = format!("SELECT 1 SETTINGS {setting} = 0");
         assert!(analyst(&unlimited).is_err(), "{unlimited}");
     }
-    let stranger = User {
+    let unknown_user = User {
         user: "tracker".into(),
         password: "guess".into(),
     };
-    assert!(query(&engine, Some(&stranger), "SELECT 1").is_err());
+    assert!(query(&engine, Some(&unknown_user), "SELECT 1").is_err());
     assert!(engine.stop().expect("stops").success());
 }
 
 #[test]
-fn it_ends_in_order_however_early_it_is_asked() {
-    let data = tempfile::tempdir().expect("a folder");
+fn engine_stops_cleanly_right_after_start() {
+    let data = tempfile::tempdir().expect("a directory");
     for attempt in 0..10 {
         let engine = launch(data.path(), 0).start().expect("starts");
         let status = engine.stop().expect("stops");
@@ -81,17 +84,17 @@ fn it_ends_in_order_however_early_it_is_asked() {
 }
 
 #[test]
-fn data_survives_kill_9_and_a_second_engine_is_refused() {
-    let data = tempfile::tempdir().expect("a folder");
+fn data_survives_kill_9_and_second_engine_is_rejected() {
+    let data = tempfile::tempdir().expect("a directory");
     let engine = launch(data.path(), 0).start().expect("starts");
     let tracker = engine.credentials().tracker.clone();
-    let run = |engine: &Running, sql: &str| query(engine, Some(&tracker), sql);
-    run(&engine, "CREATE DATABASE tracking").expect("made");
+    let run = |engine: &RunningEngine, sql: &str| query(engine, Some(&tracker), sql);
+    run(&engine, "CREATE DATABASE tracking").expect("created");
     run(
         &engine,
         "CREATE TABLE tracking.t (n UInt32) ENGINE = MergeTree ORDER BY n",
     )
-    .expect("made");
+    .expect("created");
     run(
         &engine,
         "INSERT INTO tracking.t SELECT number FROM numbers(1000)",
