@@ -305,5 +305,8 @@ async fn unavailable_store_delays_reports_but_no_clicks() {
         let rows = number(&reader, &format!("SELECT count() FROM {table}")).await;
         assert_eq!(rows, *of_a_cycle, "{table}");
     }
-    assert_eq!(page(aggregator.admin, "/readyz").await.0, 200);
+    until("ready", async || {
+        page(aggregator.admin, "/readyz").await.0 == 200
+    })
+    .await;
 }

@@ -292,7 +292,7 @@ mod tests {
             (
                 "[[postback]]\ncampaign = \"b\"\nurl = \"ftp://x.example/\"",
                 6,
-                "begins with https://",
+                "must start with https://",
             ),
         ] {
             let error = read(&format!("{RIGHT}{more}\n")).expect_err(more);

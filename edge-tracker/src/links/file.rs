@@ -207,7 +207,12 @@ mod tests {
         for (from, to, line, reason) in [
             ("id = 1", "id = -1", 2, "expected u32"),
             ("slug = \"a\"", "slug = \"a b\"", 3, "a slug is 1 to 64"),
-            ("https://shop", "gopher://shop", 7, "begins with https://"),
+            (
+                "https://shop",
+                "gopher://shop",
+                7,
+                "must start with https://",
+            ),
             (
                 "shop.example/",
                 "shop.example/{nope}",
