@@ -182,7 +182,7 @@ impl RunningEngine {
     /// Kills the engine, as in a crash.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     pub fn kill(mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
@@ -191,7 +191,7 @@ impl RunningEngine {
     /// Requests the shutdown and waits for its end.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     pub fn stop(mut self) -> io::Result<ExitStatus> {
         self.stop_child()
     }

@@ -139,7 +139,7 @@ impl Pages {
         if !has_local_host(request) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
-                "only localhost and IP addresses are answered here; ask by the address\n",
+                "only localhost and IP addresses are accepted as hosts; use the address\n",
             );
         }
         let path = request.uri().path();
@@ -152,7 +152,10 @@ impl Pages {
             Method::GET | Method::HEAD => {}
             // Browsers send an Origin header with each POST that a web page triggers.
             Method::POST if request.headers().contains_key(ORIGIN) => {
-                return text(StatusCode::FORBIDDEN, "not from a page in a browser\n");
+                return text(
+                    StatusCode::FORBIDDEN,
+                    "requests from web pages are not allowed\n",
+                );
             }
             Method::POST => {
                 let page = (self.handler)(&page_request);
@@ -160,14 +163,14 @@ impl Pages {
                     Some(page) => page_response(page).await,
                     None => text(
                         StatusCode::METHOD_NOT_ALLOWED,
-                        "only GET and HEAD are answered here\n",
+                        "only GET and HEAD are supported here\n",
                     ),
                 };
             }
             _ => {
                 return text(
                     StatusCode::METHOD_NOT_ALLOWED,
-                    "only GET and HEAD are answered here\n",
+                    "only GET and HEAD are supported here\n",
                 );
             }
         }

@@ -61,8 +61,8 @@ fn timed(journal: &mut OpenJournal, events: u64) -> Duration {
 }
 
 fn append_one(journal: &mut OpenJournal) {
-    let appended = journal.writers[0].append(MAX_EVENT_BYTES, |room| {
-        room[..EVENT.len()].copy_from_slice(black_box(&EVENT));
+    let appended = journal.writers[0].append(MAX_EVENT_BYTES, |buffer| {
+        buffer[..EVENT.len()].copy_from_slice(black_box(&EVENT));
         Some(EVENT.len())
     });
     black_box(appended.expect("events are released in time, so there is space"));

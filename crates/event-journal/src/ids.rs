@@ -64,9 +64,9 @@ impl<S: Storage> JournalIds<S> {
             Ok(bytes) => {
                 let lanes = decode(&bytes, spool_id);
                 if lanes.is_none() {
-                    let aside = path.with_extension("ids.corrupt");
-                    tracing::error!(file = %path.display(), renamed = %aside.display(), "invalid journal ids file; renamed it, using the spool's own id");
-                    storage.rename(&path, &aside)?;
+                    let renamed = path.with_extension("ids.corrupt");
+                    tracing::error!(file = %path.display(), renamed = %renamed.display(), "invalid journal ids file; renamed it, using the spool's own id");
+                    storage.rename(&path, &renamed)?;
                 }
                 lanes.unwrap_or_default()
             }
@@ -281,7 +281,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut ids = ids(dir.path());
         for first in 1..16 {
-            ids.split(&[split(0, first * 100)]).expect("there is room");
+            ids.split(&[split(0, first * 100)])
+                .expect("the journal has space");
         }
         assert!(ids.split(&[split(0, 9_000)]).is_err());
         assert_eq!(firsts(&ids, 0).len(), 16);

@@ -172,10 +172,10 @@ fn set_aside(
     reason: &str,
     report: &mut LaneRecovery,
 ) -> io::Result<()> {
-    let aside = path.with_extension(format!("seg.{reason}"));
-    tracing::warn!(file = %path.display(), reason, renamed = %aside.display(), "not a segment of this lane; renamed it");
-    storage.rename(path, &aside)?;
-    report.set_aside.push(aside);
+    let renamed = path.with_extension(format!("seg.{reason}"));
+    tracing::warn!(file = %path.display(), reason, renamed = %renamed.display(), "not a segment of this lane; renamed it");
+    storage.rename(path, &renamed)?;
+    report.set_aside.push(renamed);
     Ok(())
 }
 

@@ -82,8 +82,8 @@ fn open_journal(dir: &Path) -> ManualJournal<Disk> {
 /// Appends an event. The lengths cover every size of padding; the bytes include zeros and small numbers.
 fn append(journal: &mut ManualJournal<Disk>, number: usize, longest: usize) -> u64 {
     let len = 1 + (number * 7_919) % longest;
-    let append = journal.writers[0].append(longest, |room| {
-        let bytes = room[..len].iter_mut().enumerate();
+    let append = journal.writers[0].append(longest, |buffer| {
+        let bytes = buffer[..len].iter_mut().enumerate();
         bytes.for_each(|(at, byte)| *byte = ((number * 31 + at * at) % 11) as u8);
         Some(len)
     });

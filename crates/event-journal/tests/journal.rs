@@ -25,8 +25,8 @@ fn payload(number: u64) -> Vec<u8> {
 
 fn append(journal: &mut OpenJournal, number: u64) -> Result<u64, AppendError> {
     let bytes = payload(number);
-    journal.writers[0].append(PAYLOAD, |room| {
-        room[..bytes.len()].copy_from_slice(&bytes);
+    journal.writers[0].append(PAYLOAD, |buffer| {
+        buffer[..bytes.len()].copy_from_slice(&bytes);
         Some(bytes.len())
     })
 }
@@ -44,7 +44,9 @@ fn read_all(reader: &mut LaneReader, after: u64) -> Vec<(u64, u64)> {
     let mut bytes = Vec::new();
     while let Some(run) = reader.read(10_000, &mut bytes).expect("readable") {
         assert_eq!(run.after, last, "runs follow each other");
-        let read: Vec<_> = frames(&bytes).map(|frame| frame.expect("whole")).collect();
+        let read: Vec<_> = frames(&bytes)
+            .map(|frame| frame.expect("a valid frame"))
+            .collect();
         assert_eq!(read.len(), run.events as usize);
         assert_eq!(
             (read[0].seq, read[read.len() - 1].seq),
@@ -103,8 +105,8 @@ fn abandoned_event_leaves_no_bytes() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let next = journal.writers[0].next_seq();
-    let outcome = journal.writers[0].append(PAYLOAD, |room| {
-        room.fill(0xff);
+    let outcome = journal.writers[0].append(PAYLOAD, |buffer| {
+        buffer.fill(0xff);
         None
     });
     assert_eq!(outcome, Err(AppendError::Abandoned));
@@ -169,14 +171,14 @@ fn full_spool_rejects_appends_until_a_release() {
     };
     let mut journal = open(&small_options).expect("opens");
     let mut accepted = 0;
-    let refused = loop {
+    let rejection = loop {
         match append(&mut journal, accepted) {
             Ok(_) => accepted += 1,
             Err(error) => break error,
         }
         assert!(accepted < 100_000, "max_bytes was never reached");
     };
-    assert_eq!(refused, AppendError::SpoolFull);
+    assert_eq!(rejection, AppendError::SpoolFull);
     assert!(journal.sync_thread.stats().bytes() <= small_options.max_bytes);
     let read = read_all(&mut journal.readers[0], 0);
     assert_eq!(
@@ -203,11 +205,11 @@ fn torn_tail_and_damage_lose_only_their_own_events() {
     append_all(&mut journal, 0..500);
     drop(journal);
     let path = segments(dir.path())[0].clone();
-    let whole = fs::read(&path).expect("readable");
+    let bytes = fs::read(&path).expect("readable");
     // Damages the 10th frame and the last one.
-    let starts = frame_starts(&whole);
+    let starts = frame_starts(&bytes);
     let last = starts[starts.len() - 1];
-    let mut broken = whole.clone();
+    let mut broken = bytes.clone();
     broken[starts[10] + 20] ^= 0x40;
     broken[last + 17] ^= 1;
     fs::write(&path, &broken).expect("writable");
@@ -247,8 +249,8 @@ fn truncated_segment_keeps_frames_before_the_cut() {
     append_all(&mut journal, 0..40);
     drop(journal);
     let path = segments(dir.path())[0].clone();
-    let whole = fs::read(&path).expect("readable");
-    let starts = frame_starts(&whole);
+    let bytes = fs::read(&path).expect("readable");
+    let starts = frame_starts(&bytes);
     let end = starts[39] + 300;
     for cut in (0..end).step_by(37) {
         let copy = tempfile::tempdir().expect("a directory");
@@ -258,7 +260,7 @@ fn truncated_segment_keeps_frames_before_the_cut() {
             .path()
             .join("lane-0")
             .join(path.file_name().expect("a name"));
-        fs::write(&file, &whole[..cut]).expect("writable");
+        fs::write(&file, &bytes[..cut]).expect("writable");
         let mut journal = open(&options(copy.path())).expect("opens despite the damage");
         let kept = starts
             .iter()
@@ -325,8 +327,8 @@ fn lanes_of_removed_workers_are_still_read() {
     })
     .expect("opens");
     journal.writers[2]
-        .append(8, |room| {
-            room.copy_from_slice(&payload(0)[..8]);
+        .append(8, |buffer| {
+            buffer.copy_from_slice(&payload(0)[..8]);
             Some(8)
         })
         .expect("the journal has space");

@@ -9,9 +9,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 fn append(journal: &mut OpenJournal, lane: usize) -> Result<u64, AppendError> {
-    journal.writers[lane].append(1_000, |room| {
-        room.fill(7);
-        Some(room.len())
+    journal.writers[lane].append(1_000, |buffer| {
+        buffer.fill(7);
+        Some(buffer.len())
     })
 }
 

@@ -20,8 +20,8 @@ fn incomplete_event_is_invisible_to_readers() {
     let mut journal = open_manual(Disk, &options(dir.path())).expect("opens");
     let (writer, reader) = (&mut journal.writers[0], &mut journal.readers[0]);
     for text in [&b"first"[..], b"second"] {
-        let appended = writer.append(text.len(), |room| {
-            let (start, rest) = room.split_at_mut(2);
+        let appended = writer.append(text.len(), |buffer| {
+            let (start, rest) = buffer.split_at_mut(2);
             start.copy_from_slice(&text[..2]);
             assert_eq!(payloads(reader), Vec::<Vec<u8>>::new());
             rest.copy_from_slice(&text[2..]);

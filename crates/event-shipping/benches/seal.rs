@@ -67,11 +67,11 @@ fn journaled_frames() -> (FrameRun, Vec<u8>) {
     let mut journal = event_journal::open(&options).expect("a journal in an empty directory opens");
     for number in 0..EVENTS {
         let event = sample::encoded_click(number);
-        let appended = journal.writers[0].append(MAX_EVENT_BYTES, |room| {
-            room[..event.len()].copy_from_slice(&event);
+        let appended = journal.writers[0].append(MAX_EVENT_BYTES, |buffer| {
+            buffer[..event.len()].copy_from_slice(&event);
             Some(event.len())
         });
-        appended.expect("there is room");
+        appended.expect("the journal has space");
     }
     let mut frames = Vec::new();
     let read = journal.readers[0].read(usize::MAX, &mut frames);

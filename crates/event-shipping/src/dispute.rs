@@ -4,7 +4,7 @@
 
 use crate::LaneState;
 
-/// Why a lane can't go on under its journal id.
+/// Why a lane can't continue under its journal id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisputeKind {
     /// The aggregator received sequences that this journal never assigned under this id: the edge's data

@@ -8,7 +8,7 @@ use std::path::Path;
 /// no error, but the deepest is synced: its creator may have been killed before its own sync.
 ///
 /// # Errors
-/// When the system refuses.
+/// When the system call fails.
 pub fn create_dir_all(storage: &impl Storage, dir: &Path) -> io::Result<()> {
     // Each level is synced before the next is created, so of the existing levels only the deepest may
     // not be durable yet.

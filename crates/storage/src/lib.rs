@@ -39,7 +39,7 @@ pub trait Storage: Clone + Debug + Send + Sync + 'static {
     /// Creates one directory; [`create_dir_all`] creates its parents, too.
     ///
     /// # Errors
-    /// When the system refuses; for an existing directory [`io::ErrorKind::AlreadyExists`].
+    /// When the system call fails; for an existing directory [`io::ErrorKind::AlreadyExists`].
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// The paths in `dir`, sorted.
@@ -57,19 +57,19 @@ pub trait Storage: Clone + Debug + Send + Sync + 'static {
     /// Opens a file for reading and writing.
     ///
     /// # Errors
-    /// When the file does not exist, or the system refuses.
+    /// When the file does not exist, or the system call fails.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
 
     /// Creates an empty file for reading and writing; an existing file is truncated.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
 
     /// Creates an empty file for reading and writing, unless the name is in use.
     ///
     /// # Errors
-    /// When the name is in use, or the system refuses.
+    /// When the name is in use, or the system call fails.
     fn create_new(&self, path: &Path) -> io::Result<Self::File>;
 
     /// Maps the first `len` bytes of `file` for writing; the file is at least that long.
@@ -78,19 +78,19 @@ pub trait Storage: Clone + Debug + Send + Sync + 'static {
     /// is not truncated.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     fn map(&self, file: &Self::File, len: usize) -> io::Result<Self::Map>;
 
     /// Renames a file within its directory, replacing a file of the new name.
     ///
     /// # Errors
-    /// When the file does not exist, or the system refuses.
+    /// When the file does not exist, or the system call fails.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// When the file does not exist, or the system refuses.
+    /// When the file does not exist, or the system call fails.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// Makes the names in `dir` survive a power loss.
@@ -102,7 +102,7 @@ pub trait Storage: Clone + Debug + Send + Sync + 'static {
     /// Locks the file `path`, creating it when absent; `None` while another process holds the lock.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Self::Lock>>;
 
     /// Monotonic time since an arbitrary moment.
@@ -121,13 +121,13 @@ pub trait File: Debug + Send + Sync + 'static {
     /// The length in bytes.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     fn len(&self) -> io::Result<u64>;
 
     /// Truncates the file to `len` bytes, or extends it with zeros.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Extends the file to at least `len` bytes and allocates disk space for each of them.

@@ -214,8 +214,8 @@ impl JournalHarness {
         let at = usize::from(lane);
         let next = self.journal().writers[at].next_seq();
         self.oracle.lane(lane).record_attempt(next, number, len);
-        let appended = self.journal().writers[at].append(len, |room| {
-            room.copy_from_slice(&bytes);
+        let appended = self.journal().writers[at].append(len, |buffer| {
+            buffer.copy_from_slice(&bytes);
             Some(len)
         });
         if self.disk.has_stopped() {
@@ -243,8 +243,8 @@ impl JournalHarness {
         self.oracle.lane(lane).record_attempt(next, number, len);
         let writer = &mut self.journal().writers[at];
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            writer.append(len, |room| {
-                room[..written].copy_from_slice(&bytes[..written]);
+            writer.append(len, |buffer| {
+                buffer[..written].copy_from_slice(&bytes[..written]);
                 std::panic::resume_unwind(Box::new("killed"));
             })
         }));
@@ -362,7 +362,7 @@ fn segment_bytes(disk: &ModelDisk) -> u64 {
 
 fn events_of(bytes: &[u8], run: &FrameRun) -> ReadEvents {
     let events: ReadEvents = frames(bytes)
-        .map(|frame| frame.expect("whole"))
+        .map(|frame| frame.expect("a valid frame"))
         .map(|frame| (frame.seq, frame.payload.to_vec()))
         .collect();
     assert_eq!(events.len(), run.events as usize);
