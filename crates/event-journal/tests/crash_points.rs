@@ -159,7 +159,7 @@ fn check_every_end(harness: &JournalHarness) -> u64 {
 /// Runs `act` and prints the case if it panics.
 fn with_case_name<T>(case: &str, act: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
-        eprintln!("in case: {case}");
+        eprintln!("failed case: {case}");
         std::panic::resume_unwind(panic)
     })
 }

@@ -76,7 +76,7 @@ fn settings(dir: &Path) -> Options {
 
 /// Opens the journal without a sync thread, which does not matter for recovery.
 fn open_journal(dir: &Path) -> ManualJournal<Disk> {
-    open_manual(Disk, &settings(dir)).expect("opens without help")
+    open_manual(Disk, &settings(dir)).expect("the journal opens")
 }
 
 /// Appends an event. The lengths cover every size of padding; the bytes include zeros and small numbers.
@@ -189,7 +189,7 @@ impl Spool {
         written.map(|(name, _)| name).collect()
     }
 
-    fn damaged_bytes_of(&self, file: &Path, damage: Damage) -> Vec<u8> {
+    fn damaged_content(&self, file: &Path, damage: Damage) -> Vec<u8> {
         let mut bytes = self.files[file].clone();
         match damage {
             Damage::FlipBit(at, bit) => bytes[at] ^= 1 << bit,
@@ -199,7 +199,7 @@ impl Spool {
     }
 
     fn expected(&self, file: &Path, damage: Damage) -> Expected {
-        let bytes = self.damaged_bytes_of(file, damage);
+        let bytes = self.damaged_content(file, damage);
         if bytes == self.files[file] {
             return Expected::default();
         }
@@ -310,7 +310,7 @@ impl<'a> TrialDirectory<'a> {
 
     fn try_damage(&self, file: &Path, damage: Damage) {
         let context = || format!("{} after {damage:?}", file.display());
-        let bytes = self.spool.damaged_bytes_of(file, damage);
+        let bytes = self.spool.damaged_content(file, damage);
         fs::write(self.dir.path().join(file), &bytes).expect("writable");
         let expected = self.spool.expected(file, damage);
         let remaining = || {

@@ -155,7 +155,7 @@ impl ModelDisk {
             directory.after_power_loss(&mut decider);
         }
         for content in state.files.values_mut() {
-            let after = file::lock(content).after_power_cut(&mut decider);
+            let after = file::lock(content).after_power_loss(&mut decider);
             *content = Arc::new(Mutex::new(after));
         }
         state.remove_unlinked();
@@ -471,8 +471,8 @@ impl LossDecider {
         }
     }
 
-    /// Whether the next name change survives.
-    fn name_survives(&mut self) -> bool {
+    /// Whether the next change of a name or a file length survives.
+    fn change_survives(&mut self) -> bool {
         self.page_survives()
             .unwrap_or_else(|| self.random.one_in(2))
     }

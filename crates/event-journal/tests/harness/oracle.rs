@@ -103,8 +103,8 @@ impl LaneOracle {
 
     /// The last accepted event that is not released.
     pub(crate) fn last_accepted(&self) -> Option<u64> {
-        let promised = self.accepted.range(self.released + 1..);
-        promised.map(|(seq, _)| *seq).next_back()
+        let guaranteed = self.accepted.range(self.released + 1..);
+        guaranteed.map(|(seq, _)| *seq).next_back()
     }
 
     pub(crate) fn record_sync_result(&mut self, seq: u64, durable: bool) {
@@ -166,10 +166,10 @@ impl LaneOracle {
             );
         }
         let found: BTreeSet<u64> = found.iter().map(|(seq, _)| *seq).collect();
-        let promised = |seq: &u64| self.ended != Some(End::PowerLoss) || *seq <= self.durable;
+        let guaranteed = |seq: &u64| self.ended != Some(End::PowerLoss) || *seq <= self.durable;
         for seq in self.accepted.range(self.released + 1..).map(|(seq, _)| seq) {
             assert!(
-                !promised(seq) || found.contains(seq),
+                !guaranteed(seq) || found.contains(seq),
                 "sequence {seq} is lost (durable up to {}, released up to {})",
                 self.durable,
                 self.released
@@ -225,13 +225,13 @@ impl LaneOracle {
     /// Accepts the events found: the others were lost, as the checks before allowed.
     pub(crate) fn record_opened(&mut self, found: ReadEvents, released: u64) {
         // Released events may exist again when their deletion was not durable.
-        let gone: Vec<u64> = self
+        let unreleased: Vec<u64> = self
             .accepted
             .range(self.released + 1..)
             .map(|(seq, _)| *seq)
             .collect();
         let mut lost: BTreeMap<u64, Event> = BTreeMap::new();
-        for seq in gone {
+        for seq in unreleased {
             lost.extend(self.accepted.remove(&seq).map(|event| (seq, event)));
         }
         for (seq, _) in found {

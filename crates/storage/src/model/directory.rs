@@ -71,7 +71,7 @@ impl Directory {
 
     pub(super) fn after_power_loss(&mut self, decider: &mut LossDecider) {
         for change in self.unsynced.drain(..) {
-            if decider.name_survives() {
+            if decider.change_survives() {
                 change.apply(&mut self.durable);
             }
         }

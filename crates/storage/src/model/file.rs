@@ -100,22 +100,22 @@ impl Content {
         self.dirty(PAGE_BYTES).count() + usize::from(self.visible.len() != self.durable.len())
     }
 
-    pub(super) fn after_power_cut(&self, decider: &mut LossDecider) -> Self {
+    pub(super) fn after_power_loss(&self, decider: &mut LossDecider) -> Self {
         let mut remaining = self.durable.clone();
-        let grown = self.visible.len() != self.durable.len() && decider.name_survives();
-        if grown {
+        let length_survives = self.visible.len() != self.durable.len() && decider.change_survives();
+        if length_survives {
             remaining.resize(self.visible.len(), 0);
         }
         let failed_sectors: Vec<usize> = self.unsynced_failed_sectors().collect();
         for page in self.dirty(PAGE_BYTES) {
-            let whole = decider.page_survives();
+            let page_survives = decider.page_survives();
             for sector in page * PAGE_BYTES / SECTOR_BYTES..(page + 1) * PAGE_BYTES / SECTOR_BYTES {
                 let start = sector * SECTOR_BYTES;
                 let range = start..start + SECTOR_BYTES;
                 if failed_sectors.contains(&sector) {
                     continue;
                 }
-                match whole {
+                match page_survives {
                     Some(true) => copy(&mut remaining, &self.visible, range),
                     Some(false) => {}
                     None => match decider.random.below(8) {
