@@ -1,4 +1,7 @@
 //! The journal options of the tests.
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+pub(crate) mod events;
 
 use event_journal::Options;
 use std::path::Path;
