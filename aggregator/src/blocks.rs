@@ -4,6 +4,7 @@
 
 mod block;
 mod checkpoint;
+mod damaged;
 mod identity;
 mod reports;
 mod sealed;

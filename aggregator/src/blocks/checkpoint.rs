@@ -1,5 +1,6 @@
 //! The checkpoint: up to where ClickHouse has each lane. The one before is kept beside it.
 
+use super::damaged::set_aside;
 use super::sealed::{self, Magic, SealedError};
 use event_shipping::{LaneCheckpoint, LaneKey};
 use serde::{Deserialize, Serialize};
@@ -66,26 +67,26 @@ impl Checkpoint {
     /// The current checkpoint, else the previous one, else that of a new aggregator. The block
     /// between the two is still there as a file, so the previous one loses nothing.
     pub(super) fn read(storage: &impl Storage, dir: &Path) -> io::Result<Found> {
-        let mut set_aside = Vec::new();
+        let mut damaged = Vec::new();
         for name in ["checkpoint", "checkpoint.prev"] {
             let path = dir.join(name);
             match read_one(storage, &path) {
                 Ok(checkpoint) => {
                     return Ok(Found {
                         checkpoint,
-                        set_aside,
+                        set_aside: damaged,
                     });
                 }
                 Err(SealedError::Io(cause)) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(SealedError::Io(cause)) => return Err(cause),
                 Err(SealedError::Damaged(_)) => {
-                    set_aside.push(super::store::set_aside(storage, &path)?);
+                    damaged.push(set_aside(storage, &path)?);
                 }
             }
         }
         Ok(Found {
             checkpoint: Self::default(),
-            set_aside,
+            set_aside: damaged,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The spool's random id and the generation that it claimed, so that a directory that was away can be told
 //! from the one that took its place.
 
+use super::damaged::set_aside;
 use super::sealed::{self, Magic, SealedError};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -30,7 +31,7 @@ impl Identity {
             Ok(identity) => return Ok(identity),
             Err(SealedError::Io(cause)) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(SealedError::Io(cause)) => return Err(cause),
-            Err(SealedError::Damaged(_)) => damaged.push(super::store::set_aside(storage, &path)?),
+            Err(SealedError::Damaged(_)) => damaged.push(set_aside(storage, &path)?),
         }
         let identity = Self {
             spool: storage.random()?,

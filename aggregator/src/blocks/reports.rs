@@ -1,8 +1,9 @@
 //! Reports that edges no longer keep and that are not evaluated yet: one file for each block that held
 //! some, until their rows are in ClickHouse. What a report says is not known here.
 
+use super::damaged::set_aside;
 use super::sealed::{self, Magic, SealedError};
-use super::store::{StoreError, set_aside};
+use super::store::StoreError;
 use crate::report::Report;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 use super::block::{self, Block};
 use super::checkpoint::Checkpoint;
+use super::damaged::set_aside;
 use super::identity::Identity;
 use super::sealed::{self, SealedError};
 use crate::fence::SpoolState;
@@ -176,15 +177,6 @@ impl<S: Storage> Store<S> {
     fn path(&self, token: &str) -> PathBuf {
         self.dir.join(format!("{token}.block"))
     }
-}
-
-/// Renames a damaged file, so that somebody can look at it and nobody reads it again.
-pub(super) fn set_aside(storage: &impl Storage, path: &Path) -> io::Result<PathBuf> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".corrupt");
-    let aside = PathBuf::from(name);
-    storage.rename(path, &aside)?;
-    Ok(aside)
 }
 
 fn read_blocks(storage: &impl Storage, dir: &Path, recovered: &mut Recovered) -> io::Result<()> {
