@@ -34,6 +34,7 @@ mod running;
 mod set_aside;
 pub mod settings;
 mod sink;
+mod start_error;
 mod store;
 mod store_watch;
 mod verification;
@@ -47,9 +48,10 @@ pub use history::{
 pub use lock::DirectoryInUse;
 pub use maintenance::{MaintenanceError, backup, copy_store, rebuild_store, restore};
 pub use outgoing::{OutgoingError, SubscriptionsError};
-pub use running::{Running, StartError, start};
+pub use running::{Running, start};
 #[doc(hidden)]
 pub use sink::DecodedClicks;
 pub use sink::{ClickHouse, Columns, Database, SinkError, Tables};
+pub use start_error::StartError;
 pub use store::{Rebuilt, StoreUrlError};
 pub use verification::ReportsError;

@@ -5,70 +5,25 @@ use crate::centre::Centre;
 use crate::fatal::FatalError;
 use crate::fleet::Fleet;
 use crate::ingest::{self, Certificates, Phase};
-use crate::lock::DirectoryInUse;
-use crate::outgoing::{Courier, OutgoingError};
+use crate::outgoing::Courier;
 use crate::pages;
 use crate::set_aside;
 use crate::settings::Settings;
+use crate::start_error::StartError;
 use crate::store::holds_state;
 use crate::store_watch::StoreWatch;
-use crate::verification::ReportsError;
 use event_shipping::tls::{self, IdentityFiles, Role, Subject};
 use prometheus::Registry;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Disk;
-use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// The block in flight, and the goodbyes after it, may each take this long.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// The aggregator can't start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The data folder can't be used.
-    #[error("[data_dir] {0}")]
-    Data(String),
-    /// Another aggregator has the data folder.
-    #[error("[data_dir] {0}")]
-    InUse(#[from] DirectoryInUse),
-    /// The certificates or the port for edges can't be used.
-    #[error(transparent)]
-    Tls(#[from] tls::TlsError),
-    /// A port can't be opened.
-    #[error("{what} can't listen on {addr}: {cause}")]
-    Listen {
-        /// Which setting.
-        what: &'static str,
-        /// Where.
-        addr: SocketAddr,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// The visitor salt can't be used.
-    #[error("[data_dir] {0}")]
-    VisitorSalt(#[from] visitor_salt::SaltFileError),
-    /// The store is elsewhere now, and the old one would be forgotten.
-    #[error(
-        "[store] url names PostgreSQL, but {} holds a store: move it with `aggregator store copy`, or, if it \
-         is not needed, move the file away", .0.display()
-    )]
-    StoreLeftBehind(PathBuf),
-    /// Metrics can't be registered.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// Reports can't be verified.
-    #[error(transparent)]
-    Reports(#[from] ReportsError),
-    /// Affiliates can't be told of conversions.
-    #[error("[outgoing] {0}")]
-    Outgoing(#[from] OutgoingError),
-}
 
 /// An aggregator at work.
 #[derive(Debug)]

@@ -1,0 +1,51 @@
+//! Why the aggregator can't start.
+
+use crate::lock::DirectoryInUse;
+use crate::outgoing::OutgoingError;
+use crate::verification::ReportsError;
+use event_shipping::tls;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// The aggregator can't start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data folder can't be used.
+    #[error("[data_dir] {0}")]
+    Data(String),
+    /// Another aggregator has the data folder.
+    #[error("[data_dir] {0}")]
+    InUse(#[from] DirectoryInUse),
+    /// The certificates or the port for edges can't be used.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// A port can't be opened.
+    #[error("{what} can't listen on {addr}: {cause}")]
+    Listen {
+        /// Which setting.
+        what: &'static str,
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The visitor salt can't be used.
+    #[error("[data_dir] {0}")]
+    VisitorSalt(#[from] visitor_salt::SaltFileError),
+    /// The store is elsewhere now, and the old one would be forgotten.
+    #[error(
+        "[store] url names PostgreSQL, but {} holds a store: move it with `aggregator store copy`, or, if it \
+         is not needed, move the file away", .0.display()
+    )]
+    StoreLeftBehind(PathBuf),
+    /// Metrics can't be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// Reports can't be verified.
+    #[error(transparent)]
+    Reports(#[from] ReportsError),
+    /// Affiliates can't be told of conversions.
+    #[error("[outgoing] {0}")]
+    Outgoing(#[from] OutgoingError),
+}
