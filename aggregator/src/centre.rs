@@ -2,10 +2,11 @@
 //! into the database.
 
 use crate::blocks::{Recovered, RecoveredReports, ReportFiles, Store, StoreError};
+use crate::fair_queue::BlockSize;
 use crate::fatal::FatalError;
 use crate::health::Health;
 use crate::ingest::{self, ConnectionMetrics, ConnectionTable, Phase, Places, Shared};
-use crate::intake::{BlockSize, Bounds, Intake};
+use crate::intake::{Bounds, Intake};
 use crate::lock;
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, StoreOpening};

@@ -3,11 +3,19 @@
 //! Invariant: batches of one edge leave in the order in which they came, and with them each lane.
 
 use crate::blocks::Entry;
-use crate::intake::BlockSize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracking_events::Micros;
+
+/// The limits of a block: it is full at the first that it reaches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockSize {
+    pub(crate) rows: usize,
+    /// Of frames, before compression: what decoding takes in memory.
+    pub(crate) bytes: usize,
+    pub(crate) age: Duration,
+}
 
 /// Parts of a block that an edge's share is counted in.
 const SHARE_UNITS: u64 = 1 << 20;

@@ -2,7 +2,7 @@
 //! how much is held. Batches are judged and queued in one step, so their order is the lanes' order.
 
 use crate::blocks::{Block, Checkpoint, Entry, Recovered};
-use crate::fair_queue::FairQueue;
+use crate::fair_queue::{BlockSize, FairQueue};
 use event_shipping::{
     Batch, BatchDecision, ClaimResult, Hello, LaneBounds, LaneCheckpoint, LaneHello, LaneKey,
     LaneState, LaneTable, OfferError, TooManyLanes, Welcome,
@@ -21,15 +21,6 @@ const MAX_COMPRESSION: usize = 16;
 
 /// What keeping a batch takes beside its payload: its entry in a queue and an allocation.
 const ENTRY_BYTES: usize = 512;
-
-/// When a block is full; whichever comes first.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BlockSize {
-    pub(crate) rows: usize,
-    /// Of frames, before compression: what decoding takes in memory.
-    pub(crate) bytes: usize,
-    pub(crate) age: Duration,
-}
 
 /// What may be held.
 #[derive(Debug, Clone, Copy)]
