@@ -1,7 +1,7 @@
 //! Looks up the clicks that conversions are due to, so that ClickHouse keeps what they belonged to (link, offer,
 //! campaign, affiliate) for longer than the clicks themselves.
 
-use crate::ingest::Phase;
+use crate::phase::Phase;
 use crate::metrics::Maker;
 use crate::outgoing::next_search;
 use crate::settings;

@@ -5,10 +5,11 @@ use crate::blocks::{Recovered, RecoveredReports, ReportFiles, Store, StoreError}
 use crate::fair_queue::BlockSize;
 use crate::fatal::FatalError;
 use crate::health::Health;
-use crate::ingest::{self, ConnectionMetrics, ConnectionTable, Phase, Places, Shared};
+use crate::ingest::{self, ConnectionMetrics, ConnectionTable, Places, Shared};
 use crate::intake::{Bounds, Intake};
 use crate::lock;
 use crate::metrics::Metrics;
+use crate::phase::Phase;
 use crate::pipeline::{Pipeline, StoreOpening};
 use crate::report_queue::{self, ReportQueue};
 use crate::settings::Settings;

@@ -20,6 +20,7 @@ pub(crate) use table::ConnectionTable;
 use crate::fleet::Fleet;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
+use crate::phase::Phase;
 use event_shipping::RefuseCode;
 use handshake::{FAILURE_LOG_INTERVAL, Handshakes};
 use quinn::Endpoint;
@@ -27,17 +28,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-
-/// How far shutting down has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Reading and acknowledging.
-    Serving,
-    /// Acknowledging only.
-    Draining,
-    /// Saying goodbye.
-    Closing,
-}
 
 /// What every connection needs.
 #[derive(Clone)]

@@ -27,6 +27,7 @@ mod maintenance;
 mod metrics;
 mod outgoing;
 mod pages;
+mod phase;
 mod pipeline;
 mod report;
 mod report_queue;

@@ -9,7 +9,7 @@ use crate::fence::{self, Decision};
 use crate::health::{Health, Need};
 use crate::history::SpoolClaim;
 use crate::fair_queue::BlockSize;
-use crate::ingest::Phase;
+use crate::phase::Phase;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::report_queue::ReportQueue;

@@ -1,7 +1,7 @@
 //! Looks now and then whether the store answers: reports may be rare, and an operator is to know before the next.
 
 use crate::health::{Health, Need};
-use crate::ingest::Phase;
+use crate::phase::Phase;
 use crate::metrics::Maker;
 use crate::store::{Ledger, LedgerError};
 use prometheus::{IntGauge, Registry};

@@ -3,7 +3,8 @@
 use super::peer::Peer;
 use super::refusal::{End, message};
 use super::table::Registration;
-use super::{Phase, Shared, claims, greeting};
+use super::{Shared, claims, greeting};
+use crate::phase::Phase;
 use event_shipping::tls::Trust;
 use event_shipping::{
     Ack, AggregatorMessage, Batch, BatchDecision, EdgeMessage, Hello, LaneKey, LaneState,

@@ -6,7 +6,7 @@ use super::metrics::Metrics;
 use super::subscriptions::{Subscription, Subscriptions, Watched};
 use super::{OutgoingError, pace};
 use crate::click::ClickFacts;
-use crate::ingest::Phase;
+use crate::phase::Phase;
 use crate::settings::{self, Settings};
 use crate::sink::{Clicks, SinkError};
 use crate::store::{
