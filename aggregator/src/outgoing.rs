@@ -4,6 +4,7 @@
 //! The store queues them in the transaction that judges the conversion; `courier` takes them from there.
 //! A receiver may be told twice (after a crash in between) and can tell by the postback's id.
 
+mod address;
 mod amount;
 mod client;
 mod connect;

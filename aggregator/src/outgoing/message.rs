@@ -3,6 +3,7 @@
 //! Signatures are those of Standard Webhooks (<https://www.standardwebhooks.com>), with the request's target,
 //! path and query, in the place of the body: a `GET` has none.
 
+use super::address::{Address, Macro};
 use super::amount;
 use super::subscriptions::{Key, Subscription};
 use crate::click::ClickFacts;
@@ -12,18 +13,11 @@ use data_encoding::BASE64;
 use hmac::{Hmac, Mac as _};
 use http::{HeaderValue, Request, Uri, header};
 use http_body_util::Empty;
-use macro_url::{MacroUrl, MacroUrlError};
-use serde::Deserialize;
 use sha2::Sha256;
 use thiserror::Error;
 use tracking_events::Micros;
 
 const AGENT: HeaderValue = HeaderValue::from_static("FanzFiliate-Postback/1");
-
-/// Where an affiliate is told.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Address(MacroUrl<Macro>);
 
 /// A postback that can't be made a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -54,70 +48,6 @@ struct Values<'a> {
     conversion: &'a str,
     revision: String,
     timestamp: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Macro {
-    ClickId,
-    Campaign,
-    Offer,
-    Affiliate,
-    Link,
-    Country,
-    Device,
-    Source,
-    ExternalId,
-    Payout,
-    Currency,
-    Status,
-    Event,
-    TransactionId,
-    ConversionId,
-    Revision,
-    Timestamp,
-    Sub(usize),
-}
-
-const MACROS: [(&str, Macro); 17] = [
-    ("click_id", Macro::ClickId),
-    ("campaign", Macro::Campaign),
-    ("offer", Macro::Offer),
-    ("affiliate", Macro::Affiliate),
-    ("link", Macro::Link),
-    ("country", Macro::Country),
-    ("device", Macro::Device),
-    ("source", Macro::Source),
-    ("external_id", Macro::ExternalId),
-    ("payout", Macro::Payout),
-    ("currency", Macro::Currency),
-    ("status", Macro::Status),
-    ("event", Macro::Event),
-    ("transaction_id", Macro::TransactionId),
-    ("conversion_id", Macro::ConversionId),
-    ("revision", Macro::Revision),
-    ("timestamp", Macro::Timestamp),
-];
-
-impl macro_url::Macro for Macro {
-    const NAMES: &'static str = "{click_id} {campaign} {offer} {affiliate} {link} {country} {device} \
-        {source} {external_id} {payout} {currency} {status} {event} {transaction_id} {conversion_id} \
-        {revision} {timestamp} {sub1} to {sub10}";
-
-    fn from_name(name: &str) -> Option<Self> {
-        let known = MACROS.iter().find(|(known, _)| *known == name);
-        known
-            .map(|(_, which)| *which)
-            .or_else(|| macro_url::sub_index(name, 10).map(Self::Sub))
-    }
-}
-
-impl TryFrom<String> for Address {
-    type Error = MacroUrlError;
-
-    fn try_from(text: String) -> Result<Self, MacroUrlError> {
-        // A fragment is for browsers.
-        MacroUrl::parse(text.split('#').next().unwrap_or_default()).map(Self)
-    }
 }
 
 impl<'a> Values<'a> {

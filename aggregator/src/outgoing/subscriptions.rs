@@ -1,7 +1,7 @@
 //! `postbacks.toml`: who wants to be told what, and where. Read whole, checked whole, refused whole with the
 //! line and the reason.
 
-use super::message::Address;
+use super::address::Address;
 use daemon::files::{FileVersion, PrivateFileError, read_private};
 use data_encoding::BASE64;
 use serde::Deserialize;
