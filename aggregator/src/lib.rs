@@ -38,6 +38,7 @@ mod sink;
 mod start_error;
 mod store;
 mod store_watch;
+mod unproven;
 mod verification;
 
 pub use centre::{Centre, Edges};

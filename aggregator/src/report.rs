@@ -1,7 +1,7 @@
 //! Events that report something instead of counting a visit: where they were logged, and what became of
 //! them. How that is found out, and which rows come of it, are not known here.
 
-use crate::verification::Unproven;
+use crate::unproven::Unproven;
 use event_shipping::LaneKey;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -5,15 +5,14 @@
 
 mod evidence;
 mod files;
-mod unproven;
 
 pub(crate) use evidence::{Evidence, Limits, Proof};
 pub use files::ReportsError;
 pub(crate) use files::mistakes;
-pub(crate) use unproven::{Unproven, UnprovenReason};
 
 use crate::metrics::Maker;
 use crate::settings::Reports;
+use crate::unproven::UnprovenReason;
 use files::{Files, Versions};
 use prometheus::{IntCounterVec, IntGauge, Registry};
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use super::columns::Columns;
 use super::native::Block;
 use crate::currency;
 use crate::report::{BAD_TRANSITION, Placed, Revision, TOO_MANY_REPORTS, Unchanged, Verdict};
-use crate::verification::Unproven;
+use crate::unproven::Unproven;
 use event_shipping::LaneKey;
 use tracking_events::{
     Conversion, ConversionKind, ConversionStatus, Event, KycUpdate, Micros, Money, Rejection,

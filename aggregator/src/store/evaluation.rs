@@ -3,7 +3,8 @@
 use super::sql::Tx;
 use super::{Evaluation, LedgerError, affiliates, applied, conversions, limits, outbox};
 use crate::report::{Placed, Verdict};
-use crate::verification::{Evidence, Proof, SetAside, Unproven, UnprovenReason, Verification};
+use crate::unproven::{Unproven, UnprovenReason};
+use crate::verification::{Evidence, Proof, SetAside, Verification};
 use applied::Remembered;
 use tracking_events::{Conversion, Event, Micros};
 

@@ -1,8 +1,8 @@
 //! What a report is verified by, and what comes of it. Neither files nor the store are known here.
 
-use super::unproven::{Unproven, UnprovenReason as Reason};
 use crate::currency;
 use crate::report::Placed;
+use crate::unproven::{Unproven, UnprovenReason as Reason};
 use kyc_webhook::Scheme;
 use postback::{Advertiser, Decision, Keys, Postback, Refused, Request, Verified};
 use std::collections::{BTreeMap, HashMap};

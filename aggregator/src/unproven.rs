@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn operators_find_every_reason_in_the_table() {
-        let readme = include_str!("../../../wasm-functions/README.md");
+        let readme = include_str!("../../wasm-functions/README.md");
         for reason in UnprovenReason::ALL {
             let row = format!("| {} | `{}` | – | ", reason.number(), reason.name());
             assert!(readme.contains(&row), "{row}");
