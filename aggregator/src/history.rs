@@ -2,7 +2,7 @@
 //! reports are there, and how conversions and affiliates stand.
 
 pub use crate::report::Refunds;
-use crate::sink::SinkError;
+use crate::sink_error::SinkError;
 use std::collections::BTreeSet;
 use std::future::Future;
 use tokio::sync::mpsc;

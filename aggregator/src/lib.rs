@@ -35,6 +35,7 @@ mod running;
 mod set_aside;
 pub mod settings;
 mod sink;
+mod sink_error;
 mod start_error;
 mod store;
 mod store_watch;
@@ -53,7 +54,8 @@ pub use outgoing::{OutgoingError, SubscriptionsError};
 pub use running::{Running, start};
 #[doc(hidden)]
 pub use sink::DecodedClicks;
-pub use sink::{ClickHouse, Columns, Database, SinkError, Tables};
+pub use sink::{ClickHouse, Columns, Database, Tables};
+pub use sink_error::SinkError;
 pub use start_error::StartError;
 pub use store::{Rebuilt, StoreUrlError};
 pub use verification::ReportsError;

@@ -5,7 +5,8 @@ mod copies;
 
 use crate::lock::{self, DirectoryInUse};
 use crate::settings::Settings;
-use crate::sink::{Database, SinkError};
+use crate::sink::Database;
+use crate::sink_error::SinkError;
 use crate::store::{self, EstablishError, Ledger, LedgerError, Place, Rebuild, Rebuilt};
 use copies::Copies;
 use std::io;

@@ -23,7 +23,7 @@ pub(crate) use pace::next_search;
 pub use subscriptions::SubscriptionsError;
 
 use crate::settings;
-use crate::sink::SinkError;
+use crate::sink_error::SinkError;
 use subscriptions::Watched;
 use thiserror::Error;
 

@@ -15,7 +15,7 @@ mod reports;
 pub(crate) use clicks::Clicks;
 pub use columns::Columns;
 pub use connection::ClickHouse;
-pub use database::{Database, SinkError, Tables};
+pub use database::{Database, Tables};
 pub(crate) use decode::QUARANTINE_REASONS;
 pub(crate) use history::REPORT_TABLES;
 #[doc(hidden)]

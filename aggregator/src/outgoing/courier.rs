@@ -8,7 +8,8 @@ use super::{OutgoingError, pace};
 use crate::click::ClickFacts;
 use crate::phase::Phase;
 use crate::settings::{self, Settings};
-use crate::sink::{Clicks, SinkError};
+use crate::sink::Clicks;
+use crate::sink_error::SinkError;
 use crate::store::{
     Attempt, Awaiting, Claimed, End, Key, Ledger, LedgerError, ReceiverIs, Search, SteadyClock,
     within,

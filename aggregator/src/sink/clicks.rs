@@ -1,10 +1,10 @@
 //! Looking up clicks by their ids.
 
 use super::connection::client;
-use super::database::SinkError;
 use crate::click::ClickFacts;
 use crate::explain::explain;
 use crate::settings;
+use crate::sink_error::SinkError;
 use clickhouse::query::Query;
 use clickhouse::{Client, Row};
 use serde::Deserialize;

@@ -2,9 +2,10 @@
 //! ClickHouse takes a repetition only once.
 
 use super::columns::Columns;
-use super::database::{Database, SinkError, Tables};
+use super::database::{Database, Tables};
 use crate::explain::explain;
 use crate::settings::{self, Transport};
+use crate::sink_error::SinkError;
 use clickhouse::{Client, Compression};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy;

@@ -1,11 +1,11 @@
 //! Reading what earlier aggregators and stores left in ClickHouse.
 
 use super::connection::ClickHouse;
-use super::database::SinkError;
 use crate::explain::explain;
 use crate::history::{
     EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, Refunds, SpoolClaim,
 };
+use crate::sink_error::SinkError;
 use clickhouse::error::Error;
 use clickhouse::{Row, RowOwned, RowRead};
 use serde::Deserialize;

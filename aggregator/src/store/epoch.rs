@@ -5,7 +5,7 @@ use super::rebuild::{self, Rebuilt};
 use super::sql::{Tx, Value};
 use super::{Ledger, LedgerError, within};
 use crate::history::{History, KnownCheck, KnownConversion, Recorded};
-use crate::sink::SinkError;
+use crate::sink_error::SinkError;
 use std::future::Future;
 use thiserror::Error;
 use tokio::sync::mpsc;
