@@ -57,5 +57,5 @@ pub use sink::DecodedClicks;
 pub use sink::{ClickHouse, Columns, Database, Tables};
 pub use sink_error::SinkError;
 pub use start_error::StartError;
-pub use store::{Rebuilt, StoreUrlError};
+pub use store::Rebuilt;
 pub use verification::ReportsError;

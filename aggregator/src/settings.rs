@@ -1,10 +1,12 @@
 //! What an operator can set, with its bounds and defaults. How it is used is said elsewhere.
 
+mod store_url;
 mod transport;
 
+pub use store_url::StoreUrlError;
 pub(crate) use transport::{Transport, is_loopback};
 
-use crate::store::{StoreUrlError, check_url, has_password, resolve_files};
+use store_url::{check as check_url, has_password, resolve_files};
 use daemon::clock::ClockSettings;
 use daemon::files::{PrivateFileError, read_private, require_private};
 use daemon::retention::RetentionSettings;

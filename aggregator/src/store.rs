@@ -19,16 +19,12 @@ mod standing;
 mod steady;
 #[cfg(test)]
 mod tests;
-mod url;
 
 pub(crate) use clicks::{AwaitedClick, ClickSearch};
 pub(crate) use copy::{copy as copy_store, holds_state};
 pub(crate) use epoch::{Epoch, EstablishError, Rebuild};
 pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, ReceiverIs, Sale, Search};
 pub use rebuild::Rebuilt;
-
-pub use url::StoreUrlError;
-pub(crate) use url::{check as check_url, has_password, resolve_files};
 
 use crate::report::{Placed, Verdict};
 use crate::settings::Settings;

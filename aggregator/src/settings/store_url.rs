@@ -1,6 +1,6 @@
 //! PostgreSQL's URL: which parameters it may have, and that it leads over no network in plain text.
 
-use crate::settings::is_loopback;
+use super::is_loopback;
 use daemon::files::{PrivateFileError, require_private};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
