@@ -31,6 +31,7 @@ mod phase;
 mod pipeline;
 mod report;
 mod report_queue;
+mod row_outcomes;
 mod running;
 mod set_aside;
 pub mod settings;

@@ -1,6 +1,6 @@
 //! Every number the aggregator shows, with its name and unit.
 
-use crate::sink::{QUARANTINE_REASONS, REPORT_TABLES};
+use crate::row_outcomes::{QUARANTINE_REASONS, REPORT_TABLES};
 use event_shipping::{LaneKey, LaneState, RefuseCode};
 use prometheus::core::Collector;
 use prometheus::{

@@ -16,8 +16,6 @@ pub(crate) use clicks::Clicks;
 pub use columns::Columns;
 pub use connection::ClickHouse;
 pub use database::{Database, Tables};
-pub(crate) use decode::QUARANTINE_REASONS;
-pub(crate) use history::REPORT_TABLES;
 #[doc(hidden)]
 pub use measured::DecodedClicks;
 pub(crate) use prepared::{Prepared, Preparer};

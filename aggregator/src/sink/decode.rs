@@ -140,17 +140,6 @@ fn report(entry: &Entry, seq: u64, payload: &[u8]) -> Report {
     }
 }
 
-/// All reasons for which an event or batch is set aside.
-pub(crate) const QUARANTINE_REASONS: [&str; 7] = [
-    "batch",
-    "sequence",
-    "time",
-    "frame",
-    "version",
-    "malformed",
-    "trailing_bytes",
-];
-
 const fn reason(error: &DecodeError) -> &'static str {
     match error {
         DecodeError::UnknownVersion(_) => "version",

@@ -5,6 +5,7 @@ use crate::explain::explain;
 use crate::history::{
     EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, Refunds, SpoolClaim,
 };
+use crate::row_outcomes::REPORT_TABLES;
 use crate::sink_error::SinkError;
 use clickhouse::error::Error;
 use clickhouse::{Row, RowOwned, RowRead};
@@ -29,14 +30,6 @@ const CONVERSIONS: &str = "SELECT advertiser, click_id, kind, custom_kind, trans
 const CHECKS: &str = "SELECT provider, delivery, affiliate, status, tier, \
      toUnixTimestamp64Micro(happened) AS happened_micros, toUnixTimestamp64Micro(time) AS micros \
      FROM kyc_events WHERE outcome != 'repeat'";
-
-/// Tables with a row for each evaluated report.
-pub(crate) const REPORT_TABLES: [&str; 4] = [
-    "conversions",
-    "conversion_repeats",
-    "kyc_events",
-    "rejections",
-];
 
 #[derive(Row, Deserialize)]
 struct ClaimRow {
