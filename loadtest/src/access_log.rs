@@ -1,24 +1,24 @@
-//! Reads access logs of Apache and nginx, tolerantly: the combined format and nginx's JSON. It never decides
-//! what a line means to a link; that is the replay's business.
+//! A tolerant reader of access logs of Apache and nginx: the combined format and nginx's JSON. The mapping to links
+//! is the replay's task.
 
 mod combined;
 mod json;
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Longest line that is kept; the rest of a longer one is skipped and the line is unreadable.
+/// Maximum length of a line; longer lines are skipped and count as unreadable.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// One request as logged. Absent fields (`-`) are `None`.
+/// A logged request. Absent fields (`-`) are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// The visitor's address.
+    /// The client's address.
     pub address: IpAddr,
-    /// The log's own hour, `2015-05-17T10`, in the log's own zone.
+    /// The hour in the log's own time zone, `2015-05-17T10`.
     pub hour: String,
     /// `GET`, `HEAD`, …
     pub method: String,
-    /// Path and query, as written.
+    /// Path and query, as logged.
     pub target: Vec<u8>,
     /// The referrer, unescaped.
     pub referrer: Option<Vec<u8>>,
@@ -26,8 +26,7 @@ pub struct LogLine {
     pub agent: Option<Vec<u8>>,
 }
 
-/// Parses one line, with or without its line end. `None`: a line of neither format, or without the
-/// visitor's address.
+/// Parses a line, with or without its line end. `None` if it has neither format or no client address.
 #[must_use]
 pub fn parse(line: &[u8]) -> Option<LogLine> {
     let line = line.trim_ascii();
@@ -37,8 +36,8 @@ pub fn parse(line: &[u8]) -> Option<LogLine> {
     }
 }
 
-/// The visitor's address out of what stands before the time or in a field of its own: `client`,
-/// `client, proxy, …` as proxies write it, `vhost:443 client` as Apache's `vhost_combined` does.
+/// The client's address from the text before the time or from a field: `client`, `client, proxy, …` as proxies
+/// write it, `vhost:443 client` as in Apache's `vhost_combined`.
 fn client(text: &str) -> Option<IpAddr> {
     let mut words = text.split([' ', ',']).filter(|word| !word.is_empty());
     let first = words.next()?;
@@ -48,7 +47,7 @@ fn client(text: &str) -> Option<IpAddr> {
     let (_, port) = first.rsplit_once(':')?;
     port.parse::<u16>().ok()?;
     let second = words.next().and_then(|word| word.parse().ok());
-    // Without another address behind it, the port is the client's.
+    // Without another address after it, the port is the client's.
     second.or_else(|| first.parse().ok().map(|socket: SocketAddr| socket.ip()))
 }
 
@@ -56,7 +55,7 @@ fn present(field: Vec<u8>) -> Option<Vec<u8>> {
     (!field.is_empty() && field != b"-").then_some(field)
 }
 
-/// Method and target out of a request line.
+/// Splits a request line into method and target.
 fn method_and_target(request: &[u8]) -> Option<(String, Vec<u8>)> {
     let mut words = request.split(|b| *b == b' ');
     let method = std::str::from_utf8(words.next()?).ok()?;
@@ -67,7 +66,7 @@ fn method_and_target(request: &[u8]) -> Option<(String, Vec<u8>)> {
     Some((method.to_owned(), target.to_vec()))
 }
 
-/// `17/May/2015:10:05:03 +0000` to `2015-05-17T10`.
+/// Converts `17/May/2015:10:05:03 +0000` to `2015-05-17T10`.
 fn hour_of(time: &str) -> Option<String> {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -90,7 +89,7 @@ mod tests {
     const REST: &str = r#"[17/May/2015:10:05:03 +0000] "GET /a.png HTTP/1.1" 200 20 "-" "Mozilla""#;
 
     #[test]
-    fn first_columns_give_the_visitor_or_nothing() {
+    fn first_columns_give_the_client_address() {
         for (columns, address) in [
             ("83.149.9.216 - - ", Some("83.149.9.216")),
             ("2001:db8::1 - bob ", Some("2001:db8::1")),

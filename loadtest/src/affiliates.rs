@@ -1,8 +1,8 @@
-//! The affiliates' own tracker in the demo: takes postbacks, is busy for some the first time, checks who
-//! signed them, and says how many different ones it was told.
+//! The affiliates' tracker in the demo: receives postbacks, rejects some at the first attempt, verifies their
+//! signatures, and counts the distinct ones.
 
+use crate::function_files::write_secret;
 use crate::links::SAMPLES;
-use crate::sales;
 
 use anyhow::{Context as _, bail, ensure};
 use data_encoding::BASE64;
@@ -17,61 +17,61 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const KEY: &str = "demo key of the affiliates";
-/// One postback of so many finds the tracker busy the first time it comes.
-const BUSY_FOR: usize = 10;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// One postback of this many is rejected with 503 at its first attempt.
+const BUSY_INTERVAL: usize = 10;
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A tracker that listens until the demo ends.
+/// A server that runs until the demo ends.
 #[derive(Debug)]
-pub struct Tracker {
+pub struct AffiliateTracker {
     address: SocketAddr,
-    told: Arc<Mutex<Told>>,
+    received: Arc<Mutex<ReceivedPostbacks>>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
-    /// How often each was taken, by its id.
-    taken: BTreeMap<String, u64>,
-    /// Those that found it busy.
+struct ReceivedPostbacks {
+    /// Number of accepted deliveries by postback id.
+    accepted: BTreeMap<String, u64>,
+    /// Ids of postbacks whose first attempt was rejected.
     busy: BTreeSet<String>,
-    /// Requests that the aggregator can't have made.
-    wrong: Vec<String>,
+    /// Requests with an invalid signature.
+    invalid: Vec<String>,
 }
 
-/// What affiliates were told.
+/// Received postbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
-    /// Different postbacks.
+pub struct DeliveryCounts {
+    /// Distinct postbacks.
     pub postbacks: u64,
-    /// Those that were taken only when they came again.
+    /// Postbacks that were accepted only after a retry.
     pub retried: u64,
 }
 
-impl Tracker {
-    /// Listens on a port of the system's choice.
+impl AffiliateTracker {
+    /// Listens on a free port.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is no free port.
     pub fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
         let address = listener.local_addr()?;
-        let told: Arc<Mutex<Told>> = Arc::default();
-        let keeps = told.clone();
+        let received: Arc<Mutex<ReceivedPostbacks>> = Arc::default();
+        let shared = received.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let keeps = keeps.clone();
-                std::thread::spawn(move || converse(stream, &keeps));
+                let shared = shared.clone();
+                std::thread::spawn(move || serve_connection(stream, &shared));
             }
         });
-        Ok(Self { address, told })
+        Ok(Self { address, received })
     }
 
-    /// The aggregator's settings that have all sample campaigns told to it; what they name is written to
-    /// `folder`.
+    /// Settings of an aggregator that sends postbacks of all sample campaigns here; the files they name are written
+    /// to `dir`.
     ///
     /// # Errors
-    /// When it can't be written.
-    pub fn settings(&self, folder: &Path) -> anyhow::Result<String> {
+    /// If a file can't be written.
+    pub fn settings(&self, dir: &Path) -> anyhow::Result<String> {
         let address = self.address;
         let target = "postback?click={click_id}&event={event}&status={status}&sum={payout}&cur={currency}\
                       &tx={transaction_id}&hour={sub1}";
@@ -83,39 +83,47 @@ impl Tracker {
                 "[[postback]]\ncampaign = {campaign:?}\nurl = \"http://{address}/{target}\"\nkey = \"{KEY}\"\n"
             );
         }
-        let file = folder.join("postbacks.toml");
-        sales::write_secret(&file, &text)?;
+        let file = dir.join("postbacks.toml");
+        write_secret(&file, &text)?;
         Ok(format!(
             "[outgoing]\npostbacks = {file:?}\nallowed_networks = [\"127.0.0.0/8\"]\ntimeout = \"2s\"\n\
              first_retry = \"200ms\"\n"
         ))
     }
 
-    /// Waits until it was told of so many different revisions.
+    /// Waits until this many distinct postbacks were received.
     ///
     /// # Errors
-    /// When it was told of fewer within `within`, of more, or by somebody else.
-    pub fn heard(&self, postbacks: u64, within: Duration) -> anyhow::Result<Heard> {
+    /// If fewer arrive within `within`, if more arrive, or if a request has an invalid signature.
+    pub fn wait_for_postbacks(
+        &self,
+        postbacks: u64,
+        within: Duration,
+    ) -> anyhow::Result<DeliveryCounts> {
         let deadline = Instant::now() + within;
         loop {
-            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            ensure!(told.wrong.is_empty(), "not signed by us: {:?}", told.wrong);
-            let heard = told.taken.len() as u64;
-            let retried = told.busy.len() as u64;
-            drop(told);
-            if heard == postbacks {
-                return Ok(Heard { postbacks, retried });
+            let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+            ensure!(
+                received.invalid.is_empty(),
+                "requests without a valid signature: {:?}",
+                received.invalid
+            );
+            let wait_for_postbacks = received.accepted.len() as u64;
+            let retried = received.busy.len() as u64;
+            drop(received);
+            if wait_for_postbacks == postbacks {
+                return Ok(DeliveryCounts { postbacks, retried });
             }
-            if heard > postbacks || Instant::now() >= deadline {
-                bail!("affiliates were told of {heard} revisions, there are {postbacks}");
+            if wait_for_postbacks > postbacks || Instant::now() >= deadline {
+                bail!("affiliates received {wait_for_postbacks} postbacks, expected {postbacks}");
             }
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
-fn converse(stream: TcpStream, told: &Mutex<Told>) -> Option<()> {
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+fn serve_connection(stream: TcpStream, received: &Mutex<ReceivedPostbacks>) -> Option<()> {
+    stream.set_read_timeout(Some(READ_TIMEOUT)).ok()?;
     let mut writer = stream.try_clone().ok()?;
     let mut lines = BufReader::new(stream).lines();
     while let Some(request) = lines.next() {
@@ -129,31 +137,31 @@ fn converse(stream: TcpStream, told: &Mutex<Told>) -> Option<()> {
             };
             headers.insert(name.to_lowercase(), value.to_owned());
         }
-        let status = told
+        let status = received
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .hear(&target, &headers);
-        let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
-        writer.write_all(answer.as_bytes()).ok()?;
+            .receive(&target, &headers);
+        let response = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
+        writer.write_all(response.as_bytes()).ok()?;
     }
     Some(())
 }
 
-impl Told {
-    fn hear(&mut self, target: &str, headers: &BTreeMap<String, String>) -> u16 {
+impl ReceivedPostbacks {
+    fn receive(&mut self, target: &str, headers: &BTreeMap<String, String>) -> u16 {
         let header = |name: &str| headers.get(name).map_or("", String::as_str);
         let (id, time) = (header("webhook-id"), header("webhook-timestamp"));
         let signed = format!("{id}.{time}.{target}");
         if header("webhook-signature") != signature(&signed) {
-            self.wrong.push(target.to_owned());
+            self.invalid.push(target.to_owned());
             return 403;
         }
-        let is_new = !self.taken.contains_key(id) && !self.busy.contains(id);
-        if is_new && (self.taken.len() + self.busy.len()).is_multiple_of(BUSY_FOR) {
+        let is_new = !self.accepted.contains_key(id) && !self.busy.contains(id);
+        if is_new && (self.accepted.len() + self.busy.len()).is_multiple_of(BUSY_INTERVAL) {
             self.busy.insert(id.to_owned());
             return 503;
         }
-        *self.taken.entry(id.to_owned()).or_default() += 1;
+        *self.accepted.entry(id.to_owned()).or_default() += 1;
         200
     }
 }

@@ -1,4 +1,4 @@
-//! Questions to ClickHouse as the analyst: what the proof and the demo's tables are read from.
+//! Queries ClickHouse as the analyst, for verification and for the demo's tables.
 
 use anyhow::{Context as _, bail};
 use clickhouse_embedded::{Credentials, User};
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// The analyst's access to one engine.
+/// A connection to ClickHouse as the analyst.
 #[derive(Debug, Clone)]
 pub struct Analyst {
     url: String,
@@ -14,7 +14,7 @@ pub struct Analyst {
     agent: ureq::Agent,
 }
 
-/// The tracker's access to one engine: it may insert.
+/// A connection to ClickHouse as the tracker, which may insert.
 #[derive(Debug, Clone)]
 pub struct Writer {
     url: String,
@@ -22,41 +22,43 @@ pub struct Writer {
     agent: ureq::Agent,
 }
 
-/// A result with named columns, every value as text.
+/// A result with named columns; all values are text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The columns' names.
+pub struct QueryResult {
+    /// Column names.
     pub columns: Vec<String>,
-    /// The rows.
+    /// Rows of values.
     pub rows: Vec<Vec<String>>,
 }
 
-/// What ClickHouse has of one run, over clicks and impressions.
+/// ClickHouse's counts of one run, over clicks and impressions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Rows of `clicks` that count.
+    /// Counted clicks.
     pub clicks: u64,
-    /// Rows of `impressions` that count.
+    /// Counted impressions.
     pub impressions: u64,
-    /// Counted clicks of a visitor's first use of a link.
+    /// Counted clicks that are a visitor's first on a link.
     pub unique_clicks: u64,
-    /// Counted clicks of later uses.
+    /// Counted clicks that are not a visitor's first on a link.
     pub repeated_clicks: u64,
-    /// Programs' clicks, neither prefetch nor `HEAD`.
+    /// Bots' clicks, without prefetches and `HEAD`.
     pub bot_clicks: u64,
-    /// Programs' impressions, neither prefetch nor `HEAD`.
+    /// Bots' impressions, without prefetches and `HEAD`.
     pub bot_impressions: u64,
-    /// Prefetches of either kind, without `HEAD`.
+    /// Prefetches among clicks and impressions, without `HEAD`.
     pub prefetch: u64,
-    /// `HEAD` requests of either kind.
+    /// `HEAD` requests among clicks and impressions.
     pub head: u64,
-    /// Rows of either kind that do not count.
+    /// Clicks and impressions that are not counted.
     pub flagged: u64,
 }
 
 fn credentials(file: &Path) -> anyhow::Result<Credentials> {
-    let folder = file.parent().context("credentials lie in a folder")?;
-    Credentials::load(folder).with_context(|| format!("cannot read {}", file.display()))
+    let dir = file
+        .parent()
+        .context("the credentials file has no directory")?;
+    Credentials::load(dir).with_context(|| format!("failed to read {}", file.display()))
 }
 
 fn agent() -> ureq::Agent {
@@ -69,10 +71,10 @@ fn agent() -> ureq::Agent {
 }
 
 impl Writer {
-    /// Access to the engine at `url` with the credentials in `file`'s folder.
+    /// Connects to ClickHouse at `url` with the credentials in `file`'s directory.
     ///
     /// # Errors
-    /// When the credentials can't be read.
+    /// If the credentials can't be read.
     pub fn new(url: &str, file: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             url: url.into(),
@@ -81,32 +83,32 @@ impl Writer {
         })
     }
 
-    /// Inserts `rows`, in the format that `sql` names, into the database `tracking`.
+    /// Inserts `rows`, in the format named in `sql`, into the database `tracking`.
     ///
     /// # Errors
-    /// When ClickHouse does not answer or refuses.
+    /// If ClickHouse does not respond or rejects the rows.
     pub fn insert(&self, sql: &str, rows: Vec<u8>) -> anyhow::Result<()> {
-        let mut answer = self
+        let mut response = self
             .agent
             .post(format!("{}/?database=tracking&async_insert=0", self.url))
             .query("query", sql)
             .header("X-ClickHouse-User", &self.user.user)
             .header("X-ClickHouse-Key", &self.user.password)
             .send(rows)
-            .context("ClickHouse does not answer")?;
-        let body = answer.body_mut().read_to_string()?;
-        if !answer.status().is_success() {
-            bail!("ClickHouse refused: {}", body.trim());
+            .context("ClickHouse does not respond")?;
+        let body = response.body_mut().read_to_string()?;
+        if !response.status().is_success() {
+            bail!("ClickHouse rejected the insert: {}", body.trim());
         }
         Ok(())
     }
 }
 
 impl Analyst {
-    /// Access to the engine at `url` with the credentials in `file`'s folder.
+    /// Connects to ClickHouse at `url` with the credentials in `file`'s directory.
     ///
     /// # Errors
-    /// When the credentials can't be read.
+    /// If the credentials can't be read.
     pub fn new(url: &str, file: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             url: url.into(),
@@ -115,52 +117,53 @@ impl Analyst {
         })
     }
 
-    /// Runs one query on the database `tracking`.
+    /// Runs a query in the database `tracking`.
     ///
     /// # Errors
-    /// When ClickHouse does not answer or refuses.
-    pub fn query(&self, sql: &str) -> anyhow::Result<Answer> {
+    /// If ClickHouse does not respond or rejects the query.
+    pub fn query(&self, sql: &str) -> anyhow::Result<QueryResult> {
         let url = format!(
             "{}/?database=tracking&default_format=JSONCompactStrings",
             self.url
         );
-        let mut answer = self
+        let mut response = self
             .agent
             .post(&url)
             .header("X-ClickHouse-User", &self.user.user)
             .header("X-ClickHouse-Key", &self.user.password)
             .send(sql)
-            .context("ClickHouse does not answer")?;
-        let body = answer
+            .context("ClickHouse does not respond")?;
+        let body = response
             .body_mut()
             .with_config()
             .limit(1 << 30)
             .read_to_string()?;
-        if !answer.status().is_success() {
-            bail!("ClickHouse refused: {}", body.trim());
+        if !response.status().is_success() {
+            bail!("ClickHouse rejected the query: {}", body.trim());
         }
-        let parsed: Json = serde_json::from_str(&body).context("not ClickHouse's JSON")?;
+        let parsed: Json = serde_json::from_str(&body)
+            .context("ClickHouse's response has an unexpected format")?;
         let columns = parsed.meta.into_iter().map(|column| column.name).collect();
-        Ok(Answer {
+        Ok(QueryResult {
             columns,
             rows: parsed.data,
         })
     }
 
     fn numbers(&self, sql: &str) -> anyhow::Result<Vec<u64>> {
-        let answer = self.query(sql)?;
-        let row = answer.rows.first().context("a row")?;
+        let response = self.query(sql)?;
+        let row = response.rows.first().context("a row")?;
         row.iter()
             .map(|value| value.parse().with_context(|| value.clone()))
             .collect()
     }
 
-    /// Counts what there is of `run`.
+    /// Counts the rows of `run`.
     ///
     /// # Errors
-    /// When ClickHouse does not answer.
+    /// If ClickHouse does not respond.
     pub fn counts(&self, run: &str) -> anyhow::Result<Counts> {
-        let of = |table: &str| {
+        let counts_of = |table: &str| {
             self.numbers(&format!(
                 "SELECT countIf(counted), countIf(counted AND NOT repeated), \
                  countIf(counted AND repeated), countIf(bot AND NOT prefetch AND NOT head), \
@@ -168,7 +171,7 @@ impl Analyst {
                  FROM {table} WHERE source = '{run}'"
             ))
         };
-        let (clicks, impressions) = (of("clicks")?, of("impressions")?);
+        let (clicks, impressions) = (counts_of("clicks")?, counts_of("impressions")?);
         Ok(Counts {
             clicks: clicks[0],
             impressions: impressions[0],
@@ -182,10 +185,10 @@ impl Analyst {
         })
     }
 
-    /// How many rows there are of each `external_id` of `run`.
+    /// Number of rows for each `external_id` of `run`.
     ///
     /// # Errors
-    /// When ClickHouse does not answer.
+    /// If ClickHouse does not respond.
     pub fn external_ids(&self, run: &str) -> anyhow::Result<BTreeMap<String, u64>> {
         let sql = format!(
             "SELECT external_id, count() FROM (SELECT external_id FROM clicks WHERE source = '{run}' \
@@ -201,10 +204,10 @@ impl Analyst {
             .collect()
     }
 
-    /// The click ids of `run`'s clicks, by `external_id`.
+    /// The click ids of `run` by `external_id`.
     ///
     /// # Errors
-    /// When ClickHouse does not answer.
+    /// If ClickHouse does not respond.
     pub fn click_ids(&self, run: &str) -> anyhow::Result<BTreeMap<String, String>> {
         let sql = format!("SELECT external_id, id FROM clicks WHERE source = '{run}'");
         let rows = self.query(&sql)?.rows.into_iter();

@@ -1,12 +1,12 @@
-//! The demo: the whole pipeline on real traffic, shown as an analyst sees it, and proved.
+//! The demo: runs the whole pipeline on traffic, shows the analysts' tables, and verifies that nothing was lost.
 
-use crate::affiliates::{Heard, Tracker};
-use crate::clickhouse::{Analyst, Answer};
+use crate::affiliates::{AffiliateTracker, DeliveryCounts};
+use crate::clickhouse::{Analyst, QueryResult};
 use crate::interrupt::Interrupt;
 use crate::replay::{self, Outcome};
-use crate::sales::{self, Progress, Sales};
-use crate::stack::{Stack, Wiring};
-use crate::verify::{self, Verdict};
+use crate::sales::{self, Progress, SalesCounts};
+use crate::stack::{Stack, StackOptions};
+use crate::verify::{self, Comparison};
 use crate::{links, traffic};
 use anyhow::{Context as _, bail};
 use clickhouse_schema::COOKBOOK;
@@ -21,69 +21,69 @@ use std::time::{Duration, Instant};
 const SAMPLE_LINES: u64 = 10_000;
 const SAMPLE_SEED: u64 = 20_261_120;
 const EDGES: u16 = 2;
-const ARRIVE_WITHIN: Duration = Duration::from_secs(60);
-/// What the aggregator was sending when it was killed is sent again when its lease has ended.
-const TOLD_WITHIN: Duration = Duration::from_secs(90);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A postback that was in flight when the aggregator was killed is retried after its lease.
+const POSTBACK_TIMEOUT: Duration = Duration::from_secs(90);
 const CONNECTIONS: usize = 16;
-/// How often edges, and as often the aggregator, are killed while sales are reported.
+/// Kills of edges, and as many of the aggregator, while sales are reported.
 const KILLS: usize = 6;
 
-/// What to show.
+/// Options of the demo.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A log to replay instead of sample traffic.
+    /// A log to replay; sample traffic if absent.
     pub replay: Option<PathBuf>,
-    /// Requests a second.
+    /// Requests per second.
     pub rate: f64,
-    /// A file of countries by address; absent, countries are unknown.
+    /// A file of countries by IP address; without it countries are unknown.
     pub geo: Option<PathBuf>,
     /// Whether edges and aggregator are killed while sales are reported.
     pub kill: bool,
-    /// Whether to stop once everything is shown.
+    /// Whether to exit once everything is shown.
     pub exit: bool,
 }
 
 /// Runs the demo.
 ///
 /// # Errors
-/// When something does not start, or an answered request is missing or doubled at the end.
+/// If a process does not start, or an answered request is missing or duplicated at the end.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
-    let folder = Folder::make("demo")?;
+    let dir = RunDir::create("demo")?;
     let log = match &options.replay {
         Some(log) => log.clone(),
-        None => sample(folder.path())?,
+        None => sample(dir.path())?,
     };
     let geo = options.geo.as_deref().filter(|file| file.is_file());
     if geo.is_none() {
-        println!("No file of countries by address: countries will be unknown.");
+        println!("No country file: countries will be unknown.");
     }
-    let tracker = Tracker::start()?;
-    let mut stack = start(folder.path(), geo, &tracker)?;
+    let tracker = AffiliateTracker::start()?;
+    let mut stack = start(dir.path(), geo, &tracker)?;
     interrupt.check()?;
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
     let outcome = replay(&stack, &log, options.rate, &mut interrupt)?;
     interrupt.check()?;
     print!("\n{}", outcome.table());
-    let mut verdict = verify::verify(&analyst, &outcome, 0, ARRIVE_WITHIN)?;
+    let mut comparison = verify::verify(&analyst, &outcome, 0, ARRIVAL_TIMEOUT)?;
     let times = Times::read(&stack)?;
     let kills = if options.kill { KILLS } else { 0 };
-    let sales = sell(&mut stack, &analyst, &outcome.run, kills)?;
-    let told = tell(&tracker, &sales)?;
+    let sales = report_sales(&mut stack, &analyst, &outcome.run, kills)?;
+    let delivered = check_affiliate_postbacks(&tracker, &sales)?;
     if options.kill {
-        verdict = verify::verify(&analyst, &outcome, 0, ARRIVE_WITHIN)?;
+        comparison = verify::verify(&analyst, &outcome, 0, ARRIVAL_TIMEOUT)?;
     }
     show_tables(&analyst, &outcome.run)?;
     show_addresses(&stack);
-    let summary = summary(&times, &outcome, &verdict, &sales, told);
+    let summary = summary(&times, &outcome, &comparison, &sales, delivered);
     if !options.exit {
-        println!("{summary}\n\nEverything stays up until Ctrl-C.");
-        runtime()?.block_on(interrupt.wished());
+        println!("{summary}\n\nAll processes keep running until Ctrl-C.");
+        runtime()?.block_on(interrupt.received());
     }
     stack.stop()?;
     println!("{summary}");
-    if verdict.missing + verdict.duplicated + verdict.wrong_ids > 0 {
-        bail!("an answered request is missing, doubled or has another id: {verdict:?}");
+    if comparison.missing + comparison.duplicated + comparison.wrong_ids > 0 {
+        bail!("an answered request is missing, duplicated or has another id: {comparison:?}");
     }
     if outcome.sent == 0 || outcome.answered.len() as u64 != outcome.sent || outcome.unsent > 0 {
         bail!("not every request was answered; see the table above");
@@ -91,17 +91,18 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A folder of a run's own, removed at its end.
-pub(crate) struct Folder(PathBuf);
+/// A directory for one run, removed at its end.
+pub(crate) struct RunDir(PathBuf);
 
-impl Folder {
-    pub(crate) fn make(what: &str) -> anyhow::Result<Self> {
+impl RunDir {
+    pub(crate) fn create(what: &str) -> anyhow::Result<Self> {
         let name = format!(
             "fanzfiliate-{what}-{:08x}",
             getrandom::u32().context("no randomness")?
         );
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        std::fs::create_dir(&path)
+            .with_context(|| format!("failed to create {}", path.display()))?;
         Ok(Self(path))
     }
 
@@ -110,35 +111,38 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for RunDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-fn sample(folder: &Path) -> anyhow::Result<PathBuf> {
-    let path = folder.join("sample.log");
+fn sample(dir: &Path) -> anyhow::Result<PathBuf> {
+    let path = dir.join("sample.log");
     let mut out = BufWriter::new(File::create(&path)?);
     traffic::write(SAMPLE_SEED, SAMPLE_LINES, &mut out)?;
     out.flush()?;
-    println!("Sample traffic: {SAMPLE_LINES} requests of one day.");
+    println!("Sample traffic: {SAMPLE_LINES} requests spread over one day.");
     Ok(path)
 }
 
-fn start(folder: &Path, geo: Option<&Path>, tracker: &Tracker) -> anyhow::Result<Stack> {
+fn start(dir: &Path, geo: Option<&Path>, tracker: &AffiliateTracker) -> anyhow::Result<Stack> {
     let started = Instant::now();
-    let wiring = Wiring {
+    let options = StackOptions {
         functions: true,
-        aggregator_settings: tracker.settings(folder)?,
-        ..Wiring::default()
+        aggregator_settings: tracker.settings(dir)?,
+        ..StackOptions::default()
     };
-    let stack = Stack::start_wired(folder, EDGES, geo, &wiring, |step| {
+    let stack = Stack::start_with(dir, EDGES, geo, &options, |step| {
         println!(
             "{:>6.1} s  starting {step}",
             started.elapsed().as_secs_f64()
         );
     })?;
-    println!("{:>6.1} s  all ready", started.elapsed().as_secs_f64());
+    println!(
+        "{:>6.1} s  all processes ready",
+        started.elapsed().as_secs_f64()
+    );
     Ok(stack)
 }
 
@@ -149,7 +153,7 @@ fn replay(
     interrupt: &mut Interrupt,
 ) -> anyhow::Result<Outcome> {
     println!(
-        "\nReplaying {} at {rate:.0} requests a second.",
+        "\nReplaying {} at {rate:.0} requests per second.",
         log.display()
     );
     let options = replay::Options {
@@ -168,74 +172,78 @@ fn replay(
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = replay::run(options) => outcome,
-            () = interrupt.wished() => Err(anyhow::anyhow!("interrupted")),
+            () = interrupt.received() => Err(anyhow::anyhow!("interrupted")),
         }
     });
-    // The log's reader may wait for a sender that is gone.
+    // The log's reader may be blocked on a closed queue.
     runtime.shutdown_background();
     outcome
 }
 
-/// Advertisers report sales for a share of the clicks, and the identity service checks affiliates; the
-/// tables must hold just that, whatever is killed meanwhile.
+/// Advertisers report sales for a share of the clicks, and the KYC provider checks affiliates, while processes are
+/// killed. Afterwards the tables must hold exactly these sales.
 ///
 /// # Errors
-/// When the tables hold something else.
-pub fn sell(
+/// If the tables hold something else.
+pub fn report_sales(
     stack: &mut Stack,
     analyst: &Analyst,
     run: &str,
     kills: usize,
-) -> anyhow::Result<Sales> {
-    println!("\nAdvertisers report sales; some repeat, revise, forge or forget.");
-    let begun = Instant::now();
+) -> anyhow::Result<SalesCounts> {
+    println!("\nAdvertisers report sales, with repeats, revisions and forgeries among them.");
+    let started = Instant::now();
     let (edges, affiliates) = (stack.edge_urls.clone(), links::sample_affiliates());
     let sent = sales::report(analyst, run, &edges, &affiliates, |progress| {
         kill(stack, progress, kills)
     })?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let found = sales::arrived(analyst, &sent, ARRIVE_WITHIN)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let found = sales::wait_until_stored(analyst, &sent, ARRIVAL_TIMEOUT)?;
     println!(
-        "{} conversions, {} revisions, {} repeats, {} refused, {} identity checks in {seconds:.1} s: \
-         the tables hold just that.",
+        "{} conversions, {} revisions, {} repeats, {} rejected, {} KYC checks in {seconds:.1} s: \
+         the tables hold exactly these.",
         found.conversions,
         found.revisions,
         found.duplicates,
-        found.refusals(),
+        found.rejections(),
         found.kyc_updates
     );
     if kills > 0 {
         println!(
-            "Edges and the aggregator were killed {kills} times each; {} requests were sent again, for \
-             their answers were lost. Of these, repeats and refusals may be there twice.",
-            sent.again()
+            "Edges and the aggregator were killed {kills} times each; {} requests were retried because \
+             their responses were lost. Of these, repeats and rejections may be stored twice.",
+            sent.retries()
         );
     }
-    println!("{}", sent.refusals(&found));
+    println!("{}", sent.rejections_table(&found));
     Ok(found)
 }
 
-/// Waits until affiliates were told of every conversion and each change of one, and of nothing else.
+/// Waits until the affiliates received exactly one postback per conversion and per revision.
 ///
 /// # Errors
-/// When they were not.
-pub fn tell(tracker: &Tracker, sales: &Sales) -> anyhow::Result<Heard> {
-    let told = tracker.heard(sales.conversions + sales.revisions, TOLD_WITHIN)?;
+/// If they received fewer or more.
+pub fn check_affiliate_postbacks(
+    tracker: &AffiliateTracker,
+    sales: &SalesCounts,
+) -> anyhow::Result<DeliveryCounts> {
+    let delivered =
+        tracker.wait_for_postbacks(sales.conversions + sales.revisions, POSTBACK_TIMEOUT)?;
     println!(
-        "Affiliates' tracker was told of each conversion and each revision: {} signed postbacks, {} of which \
-         it took only when they came again.",
-        told.postbacks, told.retried
+        "Affiliates received a signed postback for each conversion and each revision: {} postbacks, {} of \
+         them only after a retry.",
+        delivered.postbacks, delivered.retried
     );
-    Ok(told)
+    Ok(delivered)
 }
 
-/// `kill -9` of one edge after another and of the aggregator, while senders are busy.
+/// Kills one edge after another, each together with the aggregator, while requests are sent.
 fn kill(stack: &mut Stack, progress: &Progress<'_>, kills: usize) -> anyhow::Result<()> {
     for number in 0..kills {
         progress.wait_for((number as f64 + 0.5) / kills as f64);
         let edge = number % stack.edges.len();
-        stack.edges[edge].kill9()?;
-        stack.aggregator.kill9()?;
+        stack.edges[edge].kill()?;
+        stack.aggregator.kill()?;
         stack.edges[edge].restart()?;
         stack.aggregator.restart()?;
     }
@@ -259,22 +267,22 @@ fn show_tables(analyst: &Analyst, run: &str) -> anyhow::Result<()> {
          FROM clicks WHERE source = '{run}' GROUP BY sub1 ORDER BY sub1"
     );
     println!(
-        "\nClicks by the log's own hour (sent along as sub1)\n{}",
+        "\nClicks by the hour in the log (sent as sub1)\n{}",
         table(&analyst.query(&curve)?)
     );
     Ok(())
 }
 
-fn table(answer: &Answer) -> Table {
+fn table(result: &QueryResult) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::ASCII_MARKDOWN)
-        .set_header(&answer.columns);
-    for row in &answer.rows {
+        .set_header(&result.columns);
+    for row in &result.rows {
         table.add_row(row);
     }
     for column in table.column_iter_mut() {
-        let rows = &answer.rows;
+        let rows = &result.rows;
         let is_number = |row: &Vec<String>| row[column.index].parse::<f64>().is_ok();
         if !rows.is_empty() && rows.iter().all(is_number) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -299,7 +307,7 @@ fn show_addresses(stack: &Stack) {
     );
 }
 
-/// What is measured of clicks; a process that is killed forgets it.
+/// Latencies of clicks; a killed process loses its measurements.
 struct Times {
     log: f64,
     freshness: f64,
@@ -318,11 +326,11 @@ impl Times {
 fn summary(
     times: &Times,
     outcome: &Outcome,
-    verdict: &Verdict,
-    sales: &Sales,
-    told: Heard,
+    comparison: &Comparison,
+    sales: &SalesCounts,
+    delivered: DeliveryCounts,
 ) -> String {
-    let counts = &verdict.counts;
+    let counts = &comparison.counts;
     let summary = json!({
         "sent": outcome.sent,
         "answered": outcome.answered.len(),
@@ -335,14 +343,14 @@ fn summary(
         "prefetch": counts.prefetch,
         "head": counts.head,
         "flagged": counts.flagged,
-        "missing": verdict.missing,
-        "duplicated": verdict.duplicated,
+        "missing": comparison.missing,
+        "duplicated": comparison.duplicated,
         "conversions": sales.conversions,
         "conversion_revisions": sales.revisions,
         "conversion_duplicates": sales.duplicates,
-        "postbacks_refused": sales.refusals(),
+        "postbacks_refused": sales.rejections(),
         "kyc_updates": sales.kyc_updates,
-        "affiliate_postbacks": told.postbacks,
+        "affiliate_postbacks": delivered.postbacks,
         "redirect_p50_us": outcome.latency.value_at_quantile(0.5),
         "redirect_p99_us": outcome.latency.value_at_quantile(0.99),
         "click_log_p99_us": (times.log * 1e7).round() / 10.0,

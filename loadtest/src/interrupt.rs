@@ -1,27 +1,27 @@
-//! The wish to stop early: Ctrl-C or SIGTERM, noticed between and within steps so that everything
-//! started is stopped and every folder removed.
+//! Early termination by Ctrl-C or SIGTERM, checked between and within steps, so that all processes are stopped and
+//! all directories removed.
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Tells whether the wish was uttered.
+/// Whether a signal was received.
 #[derive(Debug, Clone)]
 pub struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Listens from now on, for the rest of the process.
+    /// Handles the signals from now on until the process exits.
     ///
     /// # Errors
-    /// When the signals can't be listened to.
+    /// If the signals can't be handled.
     pub fn listen() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (wished, receiver) = watch::channel(false);
+        let (received, receiver) = watch::channel(false);
         let (mut terminate, mut interrupt) = {
             let _inside = runtime.enter();
-            let listen = |kind| signal(kind).context("cannot listen to signals");
+            let listen = |kind| signal(kind).context("failed to handle signals");
             (
                 listen(SignalKind::terminate())?,
                 listen(SignalKind::interrupt())?,
@@ -34,13 +34,15 @@ impl Interrupt {
                     _ = interrupt.recv() => {}
                 }
             });
-            wished.send_replace(true);
+            received.send_replace(true);
         });
         Ok(Self(receiver))
     }
 
+    /// Returns an error once a signal was received.
+    ///
     /// # Errors
-    /// When the wish was uttered.
+    /// If a signal was received.
     pub fn check(&self) -> anyhow::Result<()> {
         if *self.0.borrow() {
             bail!("interrupted");
@@ -48,9 +50,9 @@ impl Interrupt {
         Ok(())
     }
 
-    /// Waits for the wish.
-    pub async fn wished(&mut self) {
-        // The listening thread ends only after it has told us.
-        let _ = self.0.wait_for(|wished| *wished).await;
+    /// Waits for a signal.
+    pub async fn received(&mut self) {
+        // The sender is dropped only after it has sent.
+        let _ = self.0.wait_for(|received| *received).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Load and proof: replays traffic against edges, runs the real processes, shows the demo. Nothing
-//! of the product depends on it.
+//! Load and fault tests: replays traffic against edges, runs the real processes, runs the demo. Invariant: no
+//! product crate depends on this one.
 #![forbid(unsafe_code)]
 
 pub mod access_log;
@@ -8,6 +8,7 @@ pub mod bench;
 pub mod chaos;
 pub mod clickhouse;
 pub mod demo;
+pub mod function_files;
 pub mod hostile;
 pub mod interrupt;
 pub mod links;

@@ -1,12 +1,11 @@
-//! The sample links of the demo and the slugs of a links file. What a link does is the edge's
-//! business.
+//! The demo's sample links, and the slugs of a links file. Resolving links is the edge's task.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-/// Offer, campaign, affiliate, slug of each sample link.
+/// Offer, campaign, affiliate and slug of each sample link.
 pub(crate) const SAMPLES: [(&str, &str, &str, &str); 12] = [
     ("boyfanz", "boyfanz-launch", "ann", "boyfanz-home"),
     ("boyfanz", "boyfanz-launch", "ben", "boyfanz-join"),
@@ -32,7 +31,7 @@ pub fn sample_file() -> String {
     text
 }
 
-/// Who promotes through the sample links, each once.
+/// The affiliates of the sample links, each once.
 #[must_use]
 pub fn sample_affiliates() -> Vec<String> {
     let mut names: Vec<_> = SAMPLES
@@ -55,10 +54,10 @@ fn write_link(text: &mut String, id: usize, slug: &str, names: [&str; 3]) {
     .expect("writing to a string cannot fail");
 }
 
-/// Writes a links file of `count` links, the samples first, and returns slug and offer of each.
+/// Writes a links file with `count` links, the samples first, and returns the slug and offer of each.
 ///
 /// # Errors
-/// When it can't be written.
+/// If the file can't be written.
 pub fn write_many(count: usize, file: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let mut text = String::new();
     let mut links = Vec::with_capacity(count);
@@ -71,11 +70,11 @@ pub fn write_many(count: usize, file: &Path) -> anyhow::Result<Vec<(String, Stri
         write_link(&mut text, number + 1, &slug, [offer, campaign, affiliate]);
         links.push((slug, offer.to_owned()));
     }
-    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    std::fs::write(file, text).with_context(|| format!("failed to write {}", file.display()))?;
     Ok(links)
 }
 
-/// The sample links' slugs.
+/// The slugs of the sample links.
 #[must_use]
 pub fn sample_slugs() -> Vec<String> {
     SAMPLES.iter().map(|sample| sample.3.to_owned()).collect()
@@ -92,20 +91,20 @@ struct Link {
     slug: String,
 }
 
-/// The slugs of a links file, in its order.
+/// The slugs in a links file, in the file's order.
 ///
 /// # Errors
-/// When the file cannot be read, is no links file, or a slug could not stand in an address.
+/// If the file can't be read, is no links file, or has a slug that is not valid in a URL.
 pub fn slugs_of(file: &Path) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read the links file {}", file.display()))?;
+        .with_context(|| format!("failed to read the links file {}", file.display()))?;
     let links: LinksFile = toml::from_str(&text).with_context(|| file.display().to_string())?;
     let slugs: Vec<String> = links.link.into_iter().map(|link| link.slug).collect();
     for slug in &slugs {
         let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         ensure!(
             slug.bytes().all(good),
-            "{}: {slug:?} is not a slug",
+            "{}: invalid slug {slug:?}; expected letters, digits, '-', '_' and '.'",
             file.display()
         );
     }
@@ -117,8 +116,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_samples_are_a_links_file() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn sample_links_are_a_valid_file() {
+        let folder = tempfile::tempdir().expect("a directory");
         let file = folder.path().join("links.toml");
         std::fs::write(&file, sample_file()).expect("written");
         assert_eq!(slugs_of(&file).expect("readable"), sample_slugs());

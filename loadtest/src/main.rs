@@ -1,4 +1,4 @@
-//! The `loadtest` program: arguments in, tables out. What is done lives in the library.
+//! The `loadtest` program: parses arguments and prints results. The work is in the library.
 #![forbid(unsafe_code)]
 
 use std::io::IsTerminal as _;
@@ -15,7 +15,7 @@ use loadtest::bench::functions;
 use loadtest::bench::pipeline::{self, tail};
 use loadtest::{chaos, demo, hostile, links, overload, replay};
 
-/// Replays traffic, runs the demo, measures.
+/// Load tests, benchmarks and the demo of FanzFiliate Edge.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -25,89 +25,88 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Replay a log of Apache or nginx as clicks and impressions: combined format or JSON, plain or gzipped.
+    /// Replay an access log of Apache or nginx as clicks and impressions (combined format or JSON, plain or gzip).
     Replay(Replay),
-    /// Start ClickHouse, an aggregator and two edges, send traffic, and show what analysts see. The
-    /// last line is one JSON object.
+    /// Start ClickHouse, an aggregator and two edges, send traffic, and show the analysts' tables. The last line is
+    /// a JSON object.
     Demo(Demo),
-    /// Let processes die, disks fill up, networks and clocks fail while traffic flows, and compare every
-    /// answered click with ClickHouse. The last line is one JSON object.
+    /// Kill processes, fill disks and break networks and clocks under traffic, then compare every answered click
+    /// with ClickHouse. The last line is a JSON object.
     Chaos(chaos::Options),
-    /// Measure what a click costs at the edge, beside nginx and servers that track nothing.
+    /// Measure the cost of a click at the edge, compared with nginx and with servers that track nothing.
     BenchClick(click::Options),
-    /// Measure what a click costs from the visitor to a row in ClickHouse, beside nginx.
+    /// Measure the cost of a click from the visitor to a row in ClickHouse, compared with nginx.
     BenchPipeline(pipeline::Options),
-    /// Measure what a click costs aggregator and engine when it comes from one edge or from many.
+    /// Measure the aggregator's and ClickHouse's cost per click from one edge and from many.
     BenchEdges(edges::Options),
-    /// Measure what a call of a function costs, postbacks beside the same decisions compiled natively, and
-    /// what functions that never end do to clicks.
+    /// Measure the cost of a function call, of postbacks compared with native code, and the effect of functions
+    /// that never return on clicks.
     BenchFunctions(functions::Options),
-    /// Load an edge past its capacity, and hold what visitors met against what it counted and logged.
-    /// The last line is one JSON object.
+    /// Load an edge beyond its capacity and compare the clients' results with its counters and its log. The last
+    /// line is a JSON object.
     Overload(overload::Options),
-    /// Send forged, altered and malformed postbacks and webhooks among authentic ones, and hold what was
-    /// answered against what each must be, the edge's counters and the tables. The last line is one JSON
-    /// object.
+    /// Send forged, altered and malformed postbacks and webhooks among authentic ones, and compare the responses
+    /// with the expected ones, the edge's counters and the tables. The last line is a JSON object.
     HostileReports(hostile::Options),
-    /// Follow nginx's log and insert it, as the pipeline that ours is measured beside.
+    /// Follow nginx's log and insert it: the pipeline that ours is compared with.
     #[command(hide = true)]
     Tail(tail::Options),
-    /// A server that does less than the edge, to be measured beside it.
+    /// A server that does less than the edge, for comparison.
     #[command(hide = true)]
     Baseline {
         which: Baseline,
-        /// Where one that keeps something keeps it.
-        #[arg(long, value_name = "FOLDER")]
+        /// Directory of servers that store data.
+        #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
 }
 
 #[derive(Args)]
 struct Demo {
-    /// A log to replay, in combined format or nginx's JSON, instead of sample traffic.
+    /// Replay this log (combined format or nginx's JSON) instead of sample traffic.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
-    /// Requests a second.
+    /// Requests per second.
     #[arg(long, default_value_t = 2_000.0)]
     rate: f64,
-    /// A MaxMind-format file of countries by address.
+    /// A MaxMind file of countries by IP address.
     #[arg(long, value_name = "FILE")]
     geo: Option<PathBuf>,
-    /// Kill edges and the aggregator (`kill -9`) while sales are reported.
+    /// Kill edges and the aggregator (SIGKILL) while sales are reported.
     #[arg(long)]
     kill: bool,
-    /// Stop when everything is shown, instead of staying up until Ctrl-C.
+    /// Exit when everything is shown, instead of running until Ctrl-C.
     #[arg(long)]
     exit: bool,
 }
 
 #[derive(Args)]
 struct Replay {
-    /// The log.
+    /// The access log.
     #[arg(long)]
     log: PathBuf,
-    /// An edge, `http://host:port`; may be given several times.
+    /// An edge, `http://host:port`; may be repeated.
     #[arg(long = "target", required = true)]
     targets: Vec<String>,
-    /// Requests a second; without it as fast as it can.
+    /// Requests per second; unlimited if absent.
     #[arg(long)]
     rate: Option<f64>,
-    /// Connections to each target.
+    /// Connections per target.
     #[arg(long, default_value_t = 16)]
     connections: usize,
-    /// Links file whose slugs are used; without it the demo's sample links.
+    /// Links file whose slugs are used; the demo's sample links if absent.
     #[arg(long)]
     links: Option<PathBuf>,
-    /// At most this many requests.
+    /// Maximum number of requests.
     #[arg(long)]
     limit: Option<u64>,
-    /// How many times the log is read.
+    /// Number of times the log is replayed.
     #[arg(long, default_value_t = 1)]
     repeat: u32,
-    /// Where the account of the run is written as JSON.
+    /// Write the results of the run as JSON to this file.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Name of the run: `source` of its events; by default a random one.
+    /// Name of the run, stored as the events' `source`; random if absent.
     #[arg(long)]
     run: Option<String>,
 }
@@ -172,7 +171,8 @@ fn run_replay(arguments: Replay) -> anyhow::Result<()> {
     print!("{}", outcome.table());
     if let Some(file) = arguments.json {
         let json = serde_json::to_string_pretty(&outcome.report())?;
-        std::fs::write(&file, json).with_context(|| format!("cannot write {}", file.display()))?;
+        std::fs::write(&file, json)
+            .with_context(|| format!("failed to write {}", file.display()))?;
     }
     Ok(())
 }

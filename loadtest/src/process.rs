@@ -1,4 +1,4 @@
-//! One child process with a log file and a ready line. Knows nothing of what the process does.
+//! A child process with a log file and a ready line. Invariant: no knowledge of the program.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
@@ -12,10 +12,10 @@ use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-/// Bytes of a log that an error shows.
+/// Bytes of the log that an error includes.
 const TAIL_BYTES: usize = 2000;
 
-/// A running process; killed when dropped.
+/// A running process; dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -25,18 +25,18 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it; standard error is appended to `log`.
+    /// Starts a process; its standard error is appended to `log`.
     ///
     /// # Errors
-    /// When the log cannot be opened or the program not be started.
+    /// If the log can't be opened or the program can't be started.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let errors: File = OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)
-            .with_context(|| format!("cannot open {}", log.display()))?;
-        // In a group of its own, so that a Ctrl-C reaches only us and we stop it in order.
-        // An error's backtrace would push what it says out of the log's tail.
+            .with_context(|| format!("failed to open {}", log.display()))?;
+        // A group of its own, so that Ctrl-C reaches only this program, which stops the process in order. A
+        // backtrace would push the error message out of the log's tail.
         command
             .env("RUST_LIB_BACKTRACE", "0")
             .process_group(0)
@@ -45,13 +45,10 @@ impl Process {
             .stderr(errors);
         let mut child = command
             .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
-        let stdout = child
-            .stdout
-            .take()
-            .context("standard output was asked for")?;
+            .with_context(|| format!("failed to start {name}"))?;
+        let stdout = child.stdout.take().context("standard output is piped")?;
         let (sender, lines) = mpsc::channel();
-        // Reads to the end even when nobody listens, or a chatty process would block.
+        // Reads to the end even without a receiver: otherwise a process that prints much would block.
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let _ = sender.send(line);
@@ -65,16 +62,16 @@ impl Process {
         })
     }
 
-    /// Its number.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its ready line: the first line of standard output that is a JSON object.
+    /// The ready line: the first line of standard output that is a JSON object.
     ///
     /// # Errors
-    /// When it ends or the deadline passes first; the message has the log's tail.
+    /// If the process exits first or is not ready within `within`; the message includes the log's tail.
     pub fn ready_line(&mut self, within: Duration) -> anyhow::Result<serde_json::Value> {
         let deadline = Instant::now() + within;
         loop {
@@ -93,38 +90,38 @@ impl Process {
                     );
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    bail!("{} ended before it was ready:\n{}", self.name, self.tail());
+                    bail!("{} exited before it was ready:\n{}", self.name, self.tail());
                 }
             }
         }
     }
 
-    /// Ends it and what it started as `kill -9` does and waits until it is gone.
+    /// Kills the process group (SIGKILL) and waits for the exit.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn kill9(&mut self) -> anyhow::Result<()> {
+    /// If the signal can't be sent.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
         killpg(self.group()?, Signal::SIGKILL)
-            .with_context(|| format!("cannot kill {}", self.name))?;
+            .with_context(|| format!("failed to kill {}", self.name))?;
         self.child
             .wait()
-            .with_context(|| format!("cannot wait for {}", self.name))?;
+            .with_context(|| format!("failed to wait for {}", self.name))?;
         Ok(())
     }
 
-    /// Asks it to stop (SIGTERM) and waits.
+    /// Sends SIGTERM and waits for the exit.
     ///
     /// # Errors
-    /// When it is still there after `within` or ended with an error.
+    /// If the process still runs after `within` or exited with an error.
     pub fn stop(&mut self, within: Duration) -> anyhow::Result<()> {
         kill(self.group()?, Signal::SIGTERM)
-            .with_context(|| format!("cannot stop {}", self.name))?;
+            .with_context(|| format!("failed to stop {}", self.name))?;
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 ensure!(
                     status.success(),
-                    "{} ended with {status}:\n{}",
+                    "{} exited with {status}:\n{}",
                     self.name,
                     self.tail()
                 );
@@ -139,7 +136,7 @@ impl Process {
         )
     }
 
-    /// Its process group, which has its number: what it started itself is in it.
+    /// The process group, which includes the process's own children.
     fn group(&self) -> anyhow::Result<Pid> {
         Ok(Pid::from_raw(
             i32::try_from(self.child.id()).context("process id")?,
@@ -159,7 +156,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Already gone is what is wanted.
+        // The process may have exited already.
         let _ = self.group().map(|group| killpg(group, Signal::SIGKILL));
         let _ = self.child.wait();
     }

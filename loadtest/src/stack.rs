@@ -1,5 +1,5 @@
-//! The real processes in a data folder: engine, aggregator, edges, with generated settings. Each
-//! keeps its port over a restart. It never sends traffic.
+//! Starts the real processes (ClickHouse, aggregator, edges) in one data directory, with generated settings. Each
+//! process keeps its ports across restarts. No traffic is sent from here.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use event_shipping::tls::{self, Subject};
 
+use crate::function_files::{FunctionFiles, write_secret};
+use crate::links;
 use crate::process::Process;
-use crate::{links, sales};
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
-const STOP_WITHIN: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One of the stack's processes, with what it takes to start it again.
+/// A process of the stack and everything needed to restart it.
 #[derive(Debug)]
-pub struct Member {
+pub struct ManagedProcess {
     name: String,
     program: PathBuf,
     arguments: Vec<String>,
@@ -30,113 +31,104 @@ pub struct Member {
     process: Option<Process>,
 }
 
-/// How a stack differs from one that nothing happens to.
+/// How a stack differs from the default one.
 #[derive(Debug, Clone, Default)]
-pub struct Wiring {
-    /// The UDP port where edges find the aggregator, instead of its own.
+pub struct StackOptions {
+    /// UDP port where edges reach the aggregator; the aggregator's own port if absent.
     pub shipping: Option<u16>,
-    /// The TCP port where the aggregator finds ClickHouse, instead of its own.
+    /// TCP port where the aggregator reaches ClickHouse; ClickHouse's own port if absent.
     pub engine: Option<u16>,
-    /// Whether edges run the functions; these have been built.
+    /// Whether edges run the WebAssembly functions, which must be built.
     pub functions: bool,
-    /// Advertisers and variables of the functions, instead of the demo's.
+    /// Advertisers and variables of the functions; the demo's if absent.
     pub function_files: Option<FunctionFiles>,
-    /// Further sections of edges' settings.
+    /// Additional sections of the edges' settings.
     pub edge_settings: String,
-    /// Further sections of the aggregator's settings.
+    /// Additional sections of the aggregator's settings.
     pub aggregator_settings: String,
     /// Environment variables of edges and aggregator.
     pub environment: Vec<(String, String)>,
-    /// Where edges are, first to last; on this machine's loopback those that it does not name.
-    pub places: Vec<Place>,
+    /// Network locations of the edges, in order; edges without an entry use loopback.
+    pub hosts: Vec<EdgeHost>,
 }
 
-/// What functions are told, as files.
+/// The network location of an edge.
 #[derive(Debug, Clone)]
-pub struct FunctionFiles {
-    /// `advertisers.toml`.
-    pub advertisers: String,
-    /// Lines of `name = "value"`.
-    pub variables: String,
-}
-
-/// Where an edge is.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// What starts a program there, before its name and arguments.
+pub struct EdgeHost {
+    /// Command that starts a program at this location; the program's name and arguments follow.
     pub starter: Vec<String>,
-    /// Its own address.
-    pub own: Ipv4Addr,
-    /// Where it finds the aggregator.
-    pub aggregator: Ipv4Addr,
+    /// The edge's own address.
+    pub address: Ipv4Addr,
+    /// The aggregator's address as seen from this location.
+    pub aggregator_address: Ipv4Addr,
 }
 
-impl Default for Place {
+impl Default for EdgeHost {
     fn default() -> Self {
         Self {
             starter: Vec::new(),
-            own: Ipv4Addr::LOCALHOST,
-            aggregator: Ipv4Addr::LOCALHOST,
+            address: Ipv4Addr::LOCALHOST,
+            aggregator_address: Ipv4Addr::LOCALHOST,
         }
     }
 }
 
 #[derive(Debug, Clone)]
 enum Ready {
-    /// A JSON line on standard output.
-    Line,
-    /// `200` at this address.
-    Ping(String),
+    /// Ready when a JSON line appears on standard output.
+    StdoutLine,
+    /// Ready when this URL returns `200`.
+    Http(String),
 }
 
-impl Member {
-    /// Ends it as `kill -9` does.
+impl ManagedProcess {
+    /// Kills the process (SIGKILL).
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn kill9(&mut self) -> anyhow::Result<()> {
+    /// If the signal can't be sent.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
         self.process
             .take()
-            .map_or(Ok(()), |mut process| process.kill9())
+            .map_or(Ok(()), |mut process| process.kill())
     }
 
-    /// Its process's number, while it runs.
+    /// The process id, while the process runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Process::pid)
     }
 
-    /// Asks it to stop and waits.
+    /// Sends the stop signal and waits for the exit.
     ///
     /// # Errors
-    /// When it does not stop in time or ends with an error.
+    /// If the process does not stop in time or exits with an error.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         self.process
             .take()
-            .map_or(Ok(()), |mut process| process.stop(STOP_WITHIN))
+            .map_or(Ok(()), |mut process| process.stop(STOP_TIMEOUT))
     }
 
-    /// Starts it (again) with the same settings and waits until it is ready.
+    /// Starts the process with the same settings and waits until it is ready; a running one is killed first.
     ///
     /// # Errors
-    /// When it is not ready in time; the message has its log's tail.
+    /// If the process is not ready in time; the message includes the tail of its log.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.begin()?;
+        self.spawn()?;
         if let Some(process) = &mut self.process {
             match &self.ready {
-                Ready::Line => drop(process.ready_line(READY_WITHIN)?),
-                Ready::Ping(url) => wait_for(url, &self.log)?,
+                Ready::StdoutLine => drop(process.ready_line(READY_TIMEOUT)?),
+                Ready::Http(url) => wait_for(url, &self.log)?,
             }
         }
         Ok(())
     }
 
-    /// Starts it (again) with the same settings and does not wait.
+    /// Starts the process with the same settings and does not wait.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn begin(&mut self) -> anyhow::Result<()> {
-        self.kill9()?;
+    /// If the process can't be started.
+    pub fn spawn(&mut self) -> anyhow::Result<()> {
+        self.kill()?;
         let mut command = match self.starter.split_first() {
             Some((starter, rest)) => {
                 let mut command = Command::new(starter);
@@ -151,10 +143,10 @@ impl Member {
         Ok(())
     }
 
-    /// The file of its settings. ClickHouse has none.
+    /// The settings file. ClickHouse has none.
     ///
     /// # Errors
-    /// When it was started without one.
+    /// If the process was started without `--config`.
     pub fn settings_file(&self) -> anyhow::Result<PathBuf> {
         let after = self.arguments.iter().position(|it| it == "--config");
         let file = after.and_then(|at| self.arguments.get(at + 1));
@@ -162,7 +154,7 @@ impl Member {
             .with_context(|| format!("{} has no settings file", self.name))
     }
 
-    /// From the next start on it reads its settings from `file`.
+    /// Uses `file` as the settings file from the next start on.
     pub fn read_settings_from(&mut self, file: &Path) {
         let after = self.arguments.iter().position(|it| it == "--config");
         if let Some(argument) = after.and_then(|at| self.arguments.get_mut(at + 1)) {
@@ -170,10 +162,10 @@ impl Member {
         }
     }
 
-    /// Runs another command of the same program with the same settings, to its end.
+    /// Runs another command of the same program with the same settings and waits for its exit.
     ///
     /// # Errors
-    /// When it fails; the message has what it wrote.
+    /// If the command fails; the message includes its standard error.
     pub fn run_command(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let output = Command::new(&self.program)
             .args(arguments)
@@ -189,10 +181,10 @@ impl Member {
         Ok(())
     }
 
-    /// From the next start on it is the program of that name in `folder`.
-    pub fn program_from(&mut self, folder: &Path) {
+    /// Uses the program of the same name in `dir` from the next start on.
+    pub fn use_programs_from(&mut self, dir: &Path) {
         if let Some(name) = self.program.file_name() {
-            self.program = folder.join(name);
+            self.program = dir.join(name);
         }
     }
 }
@@ -200,77 +192,77 @@ impl Member {
 /// Engine, aggregator and edges.
 #[derive(Debug)]
 pub struct Stack {
-    // Dropped in this order: edges before what is behind them.
-    /// The edges, first to last.
-    pub edges: Vec<Member>,
-    /// The aggregator.
-    pub aggregator: Member,
+    // Dropped in this order: edges before the processes that they depend on.
+    /// All edges, in order of their node numbers.
+    pub edges: Vec<ManagedProcess>,
+    /// The only aggregator.
+    pub aggregator: ManagedProcess,
     /// ClickHouse.
-    pub engine: Member,
+    pub engine: ManagedProcess,
     /// `http://host:port` of each edge.
     pub edge_urls: Vec<String>,
-    /// `http://host:port` of each edge's operators' port.
+    /// Admin URL of each edge, `http://host:port`.
     pub edge_admin_urls: Vec<String>,
-    /// The aggregator's operators' port.
+    /// The aggregator's admin URL.
     pub aggregator_admin_url: String,
-    /// Where edges connect to the aggregator (QUIC).
+    /// The aggregator's QUIC address.
     pub aggregator_address: SocketAddr,
-    /// Where certificates lie: `aggregator`, `edge-<node>` and, apart from them, `authority`.
+    /// Certificates: `aggregator`, `edge-<node>` and, in a directory of its own, `authority`.
     pub tls: PathBuf,
     /// ClickHouse's HTTP address.
     pub clickhouse_url: String,
-    /// Where users and passwords of ClickHouse lie.
+    /// The file with ClickHouse's users and passwords.
     pub credentials: PathBuf,
 }
 
 impl Stack {
-    /// Starts everything in `dir`, telling `progress` each step.
+    /// Starts all processes in `dir` and calls `progress` before each step.
     ///
     /// # Errors
-    /// When a program is absent (the message names the build command) or not ready in time.
+    /// If a program is missing (the message names the build command) or not ready in time.
     pub fn start(
         dir: &Path,
         edges: u16,
         geo: Option<&Path>,
         progress: impl FnMut(&str),
     ) -> anyhow::Result<Self> {
-        Self::start_wired(dir, edges, geo, &Wiring::default(), progress)
+        Self::start_with(dir, edges, geo, &StackOptions::default(), progress)
     }
 
-    /// As [`Stack::start`], with something between the processes.
+    /// As [`Stack::start`], with options.
     ///
     /// # Errors
     /// As [`Stack::start`].
-    pub fn start_wired(
+    pub fn start_with(
         dir: &Path,
         edges: u16,
         geo: Option<&Path>,
-        wiring: &Wiring,
+        options: &StackOptions,
         mut progress: impl FnMut(&str),
     ) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
         let dir = dir.canonicalize()?;
         fs::write(dir.join("links.toml"), links::sample_file())?;
         let (clickhouse, shipping, admin) = (free_port()?, free_port()?, free_port()?);
         progress("ClickHouse");
         let engine = start_engine(&dir, clickhouse)?;
         progress("aggregator");
-        let engine_port = wiring.engine.unwrap_or(clickhouse);
+        let engine_port = options.engine.unwrap_or(clickhouse);
         let text = aggregator_settings(&dir, engine_port, shipping, admin);
-        let mut text = text + &wiring.aggregator_settings;
-        let functions = if wiring.functions {
-            let files = wiring.function_files.clone();
-            let files = files.unwrap_or_else(sales::files);
+        let mut text = text + &options.aggregator_settings;
+        let functions = if options.functions {
+            let files = options.function_files.clone();
+            let files = files.unwrap_or_else(FunctionFiles::demo);
             text.push_str(&reports_settings(&dir));
             functions_settings(&dir, &files)?
         } else {
             String::new()
         };
-        let here = Place::default();
-        let environment = &wiring.environment;
+        let here = EdgeHost::default();
+        let environment = &options.environment;
         development_certificates(&dir.join("tls/aggregator"), &Subject::Aggregator)?;
         let aggregator = serve(&dir, "aggregator", "aggregator", &text, environment, &here)?;
-        let shipping_port = wiring.shipping.unwrap_or(shipping);
+        let shipping_port = options.shipping.unwrap_or(shipping);
         let mut stack = Self {
             edges: Vec::new(),
             aggregator,
@@ -286,39 +278,41 @@ impl Stack {
         for node in 1..=edges {
             progress(&format!("edge {node}"));
             let (http, admin) = (free_port()?, free_port()?);
-            let place = wiring.places.get(usize::from(node) - 1).unwrap_or(&here);
-            let mut text = edge_settings(&dir, node, [http, admin, shipping_port], geo, place);
+            let host = options.hosts.get(usize::from(node) - 1).unwrap_or(&here);
+            let mut text = edge_settings(&dir, node, [http, admin, shipping_port], geo, host);
             text.push_str(&functions);
-            text.push_str(&wiring.edge_settings);
+            text.push_str(&options.edge_settings);
             let name = format!("edge-{node}");
             let subject = Subject::Edge(vec![node]);
             development_certificates(&dir.join("tls").join(&name), &subject)?;
-            let edge = serve(&dir, "edge-tracker", &name, &text, environment, place)?;
+            let edge = serve(&dir, "edge-tracker", &name, &text, environment, host)?;
             stack.edges.push(edge);
-            stack.edge_urls.push(format!("http://{}:{http}", place.own));
+            stack
+                .edge_urls
+                .push(format!("http://{}:{http}", host.address));
             stack
                 .edge_admin_urls
-                .push(format!("http://{}:{admin}", place.own));
+                .push(format!("http://{}:{admin}", host.address));
         }
         Ok(stack)
     }
 
-    /// The directory of everything.
+    /// The data directory of the stack.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.tls.parent().unwrap_or(&self.tls)
     }
 
-    /// Asks all to stop, edges before what is behind them, and waits for each.
+    /// Stops all processes, edges first, and waits for each.
     ///
     /// # Errors
-    /// When one does not stop in time or ends with an error.
+    /// If a process does not stop in time or exits with an error.
     pub fn stop(mut self) -> anyhow::Result<()> {
         self.stop_edges_and_aggregator()?;
         self.engine.stop()
     }
 
-    /// As [`Stack::stop`], but leaves ClickHouse.
+    /// As [`Stack::stop`], but ClickHouse keeps running.
     ///
     /// # Errors
     /// As [`Stack::stop`].
@@ -330,15 +324,15 @@ impl Stack {
     }
 }
 
-/// Waits until the aggregator of `dir`, asked at `admin`, has made the tables.
+/// Waits until the aggregator with data in `dir` reports at `admin` that the tables exist.
 pub(crate) fn wait_for_tables(admin: &str, dir: &Path) -> anyhow::Result<()> {
     wait_for(&format!("{admin}/readyz"), &dir.join("aggregator.log"))
 }
 
-/// ClickHouse with its data in `dir`.
-pub(crate) fn start_engine(dir: &Path, port: u16) -> anyhow::Result<Member> {
+/// Starts ClickHouse with its data in `dir`.
+pub(crate) fn start_engine(dir: &Path, port: u16) -> anyhow::Result<ManagedProcess> {
     let data = dir.join("clickhouse").display().to_string();
-    let mut engine = Member {
+    let mut engine = ManagedProcess {
         name: "clickhouse".into(),
         program: program("clickhouse-embedded")?,
         arguments: ["serve", "--data", &data, "--http-port", &port.to_string()]
@@ -347,22 +341,22 @@ pub(crate) fn start_engine(dir: &Path, port: u16) -> anyhow::Result<Member> {
         starter: Vec::new(),
         environment: Vec::new(),
         log: dir.join("clickhouse.log"),
-        ready: Ready::Ping(format!("{}/ping", url(port))),
+        ready: Ready::Http(format!("{}/ping", url(port))),
         process: None,
     };
     engine.restart()?;
     Ok(engine)
 }
 
-/// An aggregator for that engine, which makes the tables.
+/// Starts an aggregator that creates the tables in the ClickHouse at port `engine`.
 pub(crate) fn start_aggregator(
     dir: &Path,
     engine: u16,
     listen: u16,
     admin: u16,
-) -> anyhow::Result<Member> {
+) -> anyhow::Result<ManagedProcess> {
     let text = aggregator_settings(dir, engine, listen, admin);
-    let here = Place::default();
+    let here = EdgeHost::default();
     development_certificates(&dir.join("tls/aggregator"), &Subject::Aggregator)?;
     serve(dir, "aggregator", "aggregator", &text, &[], &here)
 }
@@ -379,18 +373,18 @@ fn aggregator_settings(dir: &Path, engine: u16, listen: u16, admin: u16) -> Stri
     )
 }
 
-/// An edge that answers late rather than with 503: all that is here shares the cores of one machine, and
-/// what another process takes of them is not overload.
+/// Settings of an edge that delays responses under load rather than returning 503: all processes share the cores of
+/// one machine, and CPU time taken by another process is not overload.
 fn edge_settings(
     dir: &Path,
     node: u16,
     ports: [u16; 3],
     geo: Option<&Path>,
-    place: &Place,
+    host: &EdgeHost,
 ) -> String {
     let at = |name: &str| format!("{:?}", dir.join(name));
     let [http, admin, shipping] = ports;
-    let (own, aggregator) = (place.own, place.aggregator);
+    let (own, aggregator) = (host.address, host.aggregator_address);
     let geo = geo
         .map(|file| format!("[geo]\ncountry = {file:?}\n"))
         .unwrap_or_default();
@@ -407,7 +401,8 @@ fn edge_settings(
     )
 }
 
-/// Reports are verified again by the edges' files. A trial reports more in a minute than a node of a fleet may.
+/// The aggregator validates reports with the edges' files. A test reports more per minute than a production node
+/// may.
 fn reports_settings(dir: &Path) -> String {
     let at = |name: &str| format!("{:?}", dir.join(name));
     format!(
@@ -420,13 +415,13 @@ fn reports_settings(dir: &Path) -> String {
     )
 }
 
-/// The functions as they are deployed, and what they are told.
+/// Settings of the functions with the deployed manifest; writes `files` to `dir`.
 fn functions_settings(dir: &Path, files: &FunctionFiles) -> anyhow::Result<String> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest = here.join("../wasm-functions/spin.toml").canonicalize()?;
     let (advertisers, variables) = (dir.join("advertisers.toml"), dir.join("variables.toml"));
-    sales::write_secret(&advertisers, &files.advertisers)?;
-    sales::write_secret(&variables, &files.variables)?;
+    write_secret(&advertisers, &files.advertisers)?;
+    write_secret(&variables, &files.variables)?;
     Ok(format!(
         "[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n\
          failures_per_minute = 1000000000\n"
@@ -439,11 +434,11 @@ fn serve(
     name: &str,
     settings: &str,
     environment: &[(String, String)],
-    place: &Place,
-) -> anyhow::Result<Member> {
+    host: &EdgeHost,
+) -> anyhow::Result<ManagedProcess> {
     let file = dir.join(format!("{name}.toml"));
     fs::write(&file, settings).with_context(|| format!("cannot write {}", file.display()))?;
-    let mut member = Member {
+    let mut process = ManagedProcess {
         name: name.to_owned(),
         program: program(binary)?,
         arguments: vec![
@@ -451,34 +446,35 @@ fn serve(
             "--config".into(),
             file.display().to_string(),
         ],
-        starter: place.starter.clone(),
+        starter: host.starter.clone(),
         environment: environment.to_vec(),
         log: dir.join(format!("{name}.log")),
-        ready: Ready::Line,
+        ready: Ready::StdoutLine,
         process: None,
     };
-    member.restart()?;
-    Ok(member)
+    process.restart()?;
+    Ok(process)
 }
 
-/// Issues a certificate in `dir`, by the authority beside it. Also programs of earlier builds read it.
+/// Issues a certificate in `dir` by the authority in the directory beside it. Programs of earlier builds can read
+/// it.
 pub(crate) fn development_certificates(dir: &Path, subject: &Subject) -> anyhow::Result<()> {
     tls::load_or_create(dir, subject)?;
     Ok(())
 }
 
-/// The program beside this one, or one folder up when this one is a test.
+/// Finds a program in the directory of this executable, or one level up if this one is a test.
 pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let here = std::env::current_exe().context("where this program lies is unknown")?;
+    let here = std::env::current_exe().context("the path of this executable is unknown")?;
     here.ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join(name))
+        .map(|dir| dir.join(name))
         .find(|path| path.is_file())
         .with_context(|| format!("{name} is not built; run: cargo build --workspace --bins"))
 }
 
-/// A port of nobody else's; settings name it so that a restart keeps it.
+/// A port that no other process uses. It is written to the settings, so that a restart keeps it.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     clickhouse_embedded::free_port().context("no free port")
 }
@@ -488,7 +484,7 @@ pub(crate) fn url(port: u16) -> String {
 }
 
 fn wait_for(url: &str, log: &Path) -> anyhow::Result<()> {
-    let deadline = Instant::now() + READY_WITHIN;
+    let deadline = Instant::now() + READY_TIMEOUT;
     while Instant::now() < deadline {
         if ureq::get(url).call().is_ok() {
             return Ok(());
@@ -496,7 +492,7 @@ fn wait_for(url: &str, log: &Path) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     bail!(
-        "{url} did not answer within {READY_WITHIN:?}; see {}",
+        "{url} did not answer within {READY_TIMEOUT:?}; see {}",
         log.display()
     )
 }

@@ -1,10 +1,10 @@
-//! Sample traffic: a combined log made from a seed, with browsers, phones, crawlers, visitors who
-//! come again, and a day's curve. The same seed gives the same bytes.
+//! Sample traffic: generates a combined log with browsers, phones, crawlers, returning visitors and a daily curve.
+//! The same seed gives the same bytes.
 
 use std::io::Write;
 use std::time::Duration;
 
-/// Agent, and how many of 100 visitors have it.
+/// User agents with their percentage of visitors.
 const AGENTS: [(&str, u64); 14] = [
     (
         "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
@@ -58,23 +58,23 @@ const AGENTS: [(&str, u64); 14] = [
     ("curl/8.9.1", 1),
 ];
 
-/// Visitors in each hour of the day, in shares.
-const DAY: [u64; 24] = [
+/// Relative traffic in each hour of the day.
+const HOURLY_SHARES: [u64; 24] = [
     4, 3, 2, 2, 2, 2, 3, 4, 5, 5, 5, 6, 7, 6, 5, 5, 6, 7, 8, 10, 12, 12, 10, 7,
 ];
 
-/// Writes `lines` requests of one day.
+/// Writes `lines` requests spread over one day.
 ///
 /// # Errors
-/// When `out` can't be written.
+/// If `out` can't be written.
 pub fn write(seed: u64, lines: u64, out: &mut impl Write) -> std::io::Result<()> {
     let mut random = Random(seed);
-    // One visitor in three comes again, some of them often.
+    // About one visitor in three returns, some of them often.
     let visitors = (lines / 3).max(1);
-    let total: u64 = DAY.iter().sum();
+    let total: u64 = HOURLY_SHARES.iter().sum();
     let mut written = 0;
-    for (hour, share) in DAY.iter().enumerate() {
-        let until = lines * DAY[..=hour].iter().sum::<u64>() / total;
+    for (hour, share) in HOURLY_SHARES.iter().enumerate() {
+        let until = lines * HOURLY_SHARES[..=hour].iter().sum::<u64>() / total;
         for number in written..until {
             let within = (number - written) * 3_600 / (until - written).max(1);
             let visitor = random.below(visitors) * random.below(100) / 99;
@@ -92,11 +92,16 @@ fn line(
     second: u64,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
-    // What belongs to a visitor follows from the visitor alone.
-    let mut own = Random(visitor.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
-    let agent = AGENTS[agent_of(own.below(100))].0;
-    let [a, b, c] = [own.below(1 << 8), own.below(1 << 8), own.below(254) + 1];
-    let first = [24, 62, 77, 81, 88, 93, 109, 151, 177, 186, 189, 200, 212][own.below(13) as usize];
+    // A visitor's properties depend only on its number.
+    let mut visitor_random = Random(visitor.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
+    let agent = AGENTS[agent_of(visitor_random.below(100))].0;
+    let [a, b, c] = [
+        visitor_random.below(1 << 8),
+        visitor_random.below(1 << 8),
+        visitor_random.below(254) + 1,
+    ];
+    let first = [24, 62, 77, 81, 88, 93, 109, 151, 177, 186, 189, 200, 212]
+        [visitor_random.below(13) as usize];
     let page = random.below(40);
     let (path, method) = match random.below(100) {
         0..=34 => (format!("/banner/{page}.png"), "GET"),
@@ -117,7 +122,7 @@ pub fn agents() -> impl Iterator<Item = &'static str> {
     AGENTS.iter().map(|(agent, _)| *agent)
 }
 
-/// Which of [`agents`] a visitor has, by a number below 100.
+/// Index into [`agents`] of a visitor's user agent, from a number below 100.
 #[must_use]
 pub fn agent_of(mut hundredth: u64) -> usize {
     for (number, (_, share)) in AGENTS.iter().enumerate() {
@@ -129,18 +134,18 @@ pub fn agent_of(mut hundredth: u64) -> usize {
     0
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
+/// SplitMix64 (Steele, Lea and Flood, 2014): short, and the same on every platform.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence that `seed` stands for.
+    /// The sequence of `seed`.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number from 0 to `bound`, without it.
+    /// A number from 0 up to and excluding `bound`.
     pub const fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -149,9 +154,8 @@ impl Random {
         (z ^ (z >> 31)) % bound
     }
 
-    /// The time to the next of events that happen `rate` times a second, whenever they like (a Poisson
-    /// process).
-    pub fn gap(&mut self, rate: f64) -> Duration {
+    /// The time until the next event of a Poisson process with `rate` events per second.
+    pub fn poisson_gap(&mut self, rate: f64) -> Duration {
         let uniform = (self.below(1 << 52) + 1) as f64 / (1_u64 << 52) as f64;
         Duration::from_secs_f64(-uniform.ln() / rate)
     }
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_makes_one_log_of_readable_lines() {
+    fn seed_determines_a_readable_log() {
         assert_eq!(AGENTS.iter().map(|(_, share)| share).sum::<u64>(), 100);
         assert_eq!(log(7), log(7));
         assert_ne!(log(7), log(8));

@@ -1,4 +1,4 @@
-//! The proof: every answered request is in ClickHouse, once.
+//! Verifies a replay: every answered request must be in ClickHouse exactly once.
 
 use crate::clickhouse::{Analyst, Counts};
 use crate::replay::Outcome;
@@ -6,56 +6,56 @@ use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What the comparison of a replay with ClickHouse found.
+/// The result of comparing a replay with ClickHouse.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// What there is.
+pub struct Comparison {
+    /// Counts of the run's rows.
     pub counts: Counts,
-    /// Rows of the run.
+    /// Number of the run's rows.
     pub rows: u64,
     /// Answered requests without a row.
     pub missing: u64,
-    /// Rows beyond one for each request.
+    /// Rows beyond one per request.
     pub duplicated: u64,
-    /// Answered clicks whose row has another id than the visitor was sent away with.
+    /// Answered clicks whose row has another id than their redirect.
     pub wrong_ids: u64,
 }
 
-/// How long ClickHouse must have had everything without anything being added: batches that were
-/// sent again, or rows of requests that got no answer, arrive within this.
-const QUIET: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Minimum time without new rows before ClickHouse counts as complete: retried batches and rows of unanswered
+/// requests arrive within it.
+const QUIET_PERIOD: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Waits until every answered request of `outcome` but `lost`, which edges counted as lost, has its row
-/// and nothing more arrives, or `within` has passed; then compares.
+/// Waits until all answered requests of `outcome` except `lost` have a row and no more rows arrive, or until
+/// `within` has passed. `lost` is the number of events that edges counted as lost. Then compares.
 ///
 /// # Errors
-/// When ClickHouse does not answer at the end.
+/// If ClickHouse does not respond at the end.
 pub fn verify(
     analyst: &Analyst,
     outcome: &Outcome,
     lost: u64,
     within: Duration,
-) -> anyhow::Result<Verdict> {
+) -> anyhow::Result<Comparison> {
     let deadline = Instant::now() + within;
-    let (mut seen, mut since) = (0, Instant::now());
+    let (mut row_count, mut since) = (0, Instant::now());
     loop {
         let last = Instant::now() >= deadline;
         match analyst.external_ids(&outcome.run) {
             Ok(ids) => {
                 let rows: u64 = ids.values().sum();
-                if rows != seen {
-                    (seen, since) = (rows, Instant::now());
+                if rows != row_count {
+                    (row_count, since) = (rows, Instant::now());
                 }
                 let missing = missing(outcome, &ids);
-                if last || (missing <= lost && since.elapsed() >= QUIET) {
+                if last || (missing <= lost && since.elapsed() >= QUIET_PERIOD) {
                     return compare(analyst, outcome, &ids, missing);
                 }
             }
             Err(error) if last => return Err(error),
             Err(_) => {}
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -69,7 +69,7 @@ fn compare(
     outcome: &Outcome,
     ids: &BTreeMap<String, u64>,
     missing: u64,
-) -> anyhow::Result<Verdict> {
+) -> anyhow::Result<Comparison> {
     let rows: u64 = ids.values().sum();
     let click_ids = analyst.click_ids(&outcome.run)?;
     let wrong = |(number, sent): &&(u64, String)| {
@@ -77,7 +77,7 @@ fn compare(
             .get(&outcome.external_id(*number))
             .is_some_and(|logged| logged != sent)
     };
-    Ok(Verdict {
+    Ok(Comparison {
         counts: analyst.counts(&outcome.run)?,
         rows,
         missing,
@@ -86,19 +86,19 @@ fn compare(
     })
 }
 
-/// The `quantile` of a Prometheus histogram, summed over all labels and all of `urls`' `/metrics`,
-/// by linear interpolation within its bucket; 0 without samples.
+/// The `quantile` of a Prometheus histogram, summed over all labels and over the `/metrics` of all `urls`, by
+/// linear interpolation within its bucket; 0 without samples.
 ///
 /// # Errors
-/// When a process does not answer or has no such histogram.
+/// If a process does not respond or has no such histogram.
 pub fn quantile(urls: &[String], histogram: &str, quantile: f64) -> anyhow::Result<f64> {
     Ok(Distribution::read(urls, histogram)?.quantile(quantile))
 }
 
-/// A Prometheus counter or gauge, summed over those of its label sets that contain `labels`; 0 when there are none.
+/// A Prometheus counter or gauge, summed over the label sets that contain `labels`; 0 if there are none.
 ///
 /// # Errors
-/// When the process does not answer.
+/// If the process does not respond.
 pub fn labelled_counter(url: &str, name: &str, labels: &str) -> anyhow::Result<f64> {
     let text = metrics(url)?;
     let values = text.lines().filter_map(|line| {
@@ -112,7 +112,7 @@ pub fn labelled_counter(url: &str, name: &str, labels: &str) -> anyhow::Result<f
 /// A Prometheus counter or gauge, summed over all labels.
 ///
 /// # Errors
-/// When the process does not answer or has no such metric.
+/// If the process does not respond or has no such metric.
 pub fn counter(url: &str, name: &str) -> anyhow::Result<f64> {
     let text = metrics(url)?;
     let values = text.lines().filter_map(|line| {
@@ -127,20 +127,20 @@ pub fn counter(url: &str, name: &str) -> anyhow::Result<f64> {
 fn metrics(url: &str) -> anyhow::Result<String> {
     Ok(ureq::get(format!("{url}/metrics"))
         .call()
-        .with_context(|| format!("{url} does not answer"))?
+        .with_context(|| format!("{url} does not respond"))?
         .body_mut()
         .read_to_string()?)
 }
 
-/// A Prometheus histogram at one moment, by the bits of its buckets' upper bounds.
+/// A snapshot of a Prometheus histogram, by the bits of its buckets' upper bounds.
 #[derive(Debug, Clone, Default)]
 pub struct Distribution(BTreeMap<u64, (f64, f64)>);
 
 impl Distribution {
-    /// The histogram summed over all labels and all of `urls`' `/metrics`.
+    /// Reads the histogram, summed over all labels and over the `/metrics` of all `urls`.
     ///
     /// # Errors
-    /// When a process does not answer or has no such histogram.
+    /// If a process does not respond or has no such histogram.
     pub fn read(urls: &[String], histogram: &str) -> anyhow::Result<Self> {
         let mut buckets = BTreeMap::new();
         for url in urls {
@@ -150,7 +150,7 @@ impl Distribution {
         Ok(Self(buckets))
     }
 
-    /// What was added after `earlier`.
+    /// The samples added after `earlier`.
     #[must_use]
     pub fn since(mut self, earlier: &Self) -> Self {
         for (bits, (_, count)) in &mut self.0 {
@@ -159,15 +159,14 @@ impl Distribution {
         self
     }
 
-    /// The value below which the share `quantile` lies, by linear interpolation within its bucket;
-    /// 0 without samples.
+    /// The given quantile, by linear interpolation within its bucket; 0 without samples.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> f64 {
         interpolate(&self.0.values().copied().collect::<Vec<_>>(), quantile)
     }
 }
 
-/// Buckets by the bits of their upper bound, which sort as the bounds do since none is negative.
+/// Adds buckets by the bits of their upper bound, which sort like the bounds since none is negative.
 fn add_buckets(text: &str, histogram: &str, buckets: &mut BTreeMap<u64, (f64, f64)>) {
     let prefix = format!("{histogram}_bucket{{");
     for line in text.lines().filter(|line| line.starts_with(&prefix)) {

@@ -1,27 +1,27 @@
-//! A short form of each scenario: everything answered is there, once. What this machine does not allow is
-//! left out, and said.
+//! A short run of each scenario: every answered click is stored exactly once. Scenarios that this machine does not
+//! support are skipped with a message.
 #![allow(missing_docs)]
 
 use loadtest::chaos::{self, Options, Scenario};
 use loadtest::interrupt::Interrupt;
 
-fn holds(scenario: Scenario, faults: u32) {
-    if let Err(error) = tried(scenario, faults) {
+fn assert_nothing_lost(scenario: Scenario, faults: u32) {
+    if let Err(error) = run_scenario(scenario, faults) {
         panic!("{error:#}");
     }
 }
 
-/// For what needs root or another program.
-fn holds_where_possible(scenario: Scenario, faults: u32, needed: &str) {
-    match tried(scenario, faults) {
+/// Runs a scenario that needs root or another program.
+fn assert_nothing_lost_if_supported(scenario: Scenario, faults: u32, needed: &str) {
+    match run_scenario(scenario, faults) {
         Err(error) if format!("{error:#}").contains(needed) => {
-            println!("{scenario:?} is left out: {error:#}");
+            println!("{scenario:?} is skipped: {error:#}");
         }
-        tried => tried.expect("it drains"),
+        result => result.expect("all events arrive"),
     }
 }
 
-fn tried(scenario: Scenario, faults: u32) -> anyhow::Result<()> {
+fn run_scenario(scenario: Scenario, faults: u32) -> anyhow::Result<()> {
     let here = std::env::current_exe()?;
     let programs = here.ancestors().nth(2).map(Into::into);
     let options = Options {
@@ -29,17 +29,17 @@ fn tried(scenario: Scenario, faults: u32) -> anyhow::Result<()> {
         rounds: 1,
         seed: 11,
         faults: Some(faults),
-        // Debug builds on two busy cores still answer this many. The more come, the sooner a disk is full.
+        // Debug builds on two busy cores still answer this many. More requests fill a disk sooner.
         rate: if scenario == Scenario::DiskFull {
             600.0
         } else {
             300.0
         },
-        // The same build: what is tried is the swapping.
+        // The same build: this tests the exchange of programs, not their compatibility.
         old: programs,
         keep: None,
     };
-    let verdict = chaos::judge(&options, &Interrupt::listen()?)?;
+    let verdict = chaos::run_scenario(&options, &Interrupt::listen()?)?;
     assert_eq!(
         (verdict.missing, verdict.duplicated, verdict.wrong_ids),
         (0, 0, 0),
@@ -52,81 +52,81 @@ fn tried(scenario: Scenario, faults: u32) -> anyhow::Result<()> {
 }
 
 #[test]
-fn killed_edges_lose_and_double_nothing() {
-    holds(Scenario::KillEdge, 8);
+fn edge_kills_lose_and_duplicate_nothing() {
+    assert_nothing_lost(Scenario::KillEdge, 8);
 }
 
 #[test]
-fn killed_aggregators_lose_and_double_nothing() {
-    holds(Scenario::KillAggregator, 8);
+fn aggregator_kills_lose_and_duplicate_nothing() {
+    assert_nothing_lost(Scenario::KillAggregator, 8);
 }
 
 #[test]
-fn killed_engines_lose_and_double_nothing() {
-    holds(Scenario::KillEngine, 2);
+fn clickhouse_kills_lose_and_duplicate_nothing() {
+    assert_nothing_lost(Scenario::KillEngine, 2);
 }
 
 #[test]
-fn failing_networks_lose_and_double_nothing() {
-    holds(Scenario::Partition, 6);
+fn network_faults_lose_and_duplicate_nothing() {
+    assert_nothing_lost(Scenario::Partition, 6);
 }
 
 #[test]
-fn engines_that_stand_still_or_fail_amid_lose_and_double_nothing() {
-    holds(Scenario::SlowEngine, 6);
+fn clickhouse_stall_or_crash_loses_nothing() {
+    assert_nothing_lost(Scenario::SlowEngine, 6);
 }
 
 #[test]
-fn full_journals_lose_only_what_edges_count() {
-    holds(Scenario::SpoolFull, 1);
+fn full_journals_lose_only_counted_clicks() {
+    assert_nothing_lost(Scenario::SpoolFull, 1);
 }
 
 #[test]
-fn everything_at_once_loses_and_doubles_nothing() {
-    holds(Scenario::Everything, 24);
+fn concurrent_faults_lose_and_duplicate_nothing() {
+    assert_nothing_lost(Scenario::Everything, 24);
 }
 
 #[test]
-fn full_disks_lose_only_what_edges_count() {
-    holds_where_possible(Scenario::DiskFull, 4, "needs root");
+fn full_disks_lose_only_counted_clicks() {
+    assert_nothing_lost_if_supported(Scenario::DiskFull, 4, "needs root");
 }
 
 #[test]
-fn clocks_that_jump_lose_and_double_nothing() {
-    holds_where_possible(Scenario::ClockJump, 3, "libfaketime is needed");
+fn clock_jumps_lose_and_duplicate_nothing() {
+    assert_nothing_lost_if_supported(Scenario::ClockJump, 3, "libfaketime is needed");
 }
 
 #[test]
-fn swapped_programs_lose_and_double_nothing() {
-    holds(Scenario::Upgrade, 4);
+fn upgrade_and_rollback_lose_and_duplicate_nothing() {
+    assert_nothing_lost(Scenario::Upgrade, 4);
 }
 
 #[test]
-fn restored_edges_lose_and_double_nothing() {
-    holds(Scenario::RestoredEdge, 2);
+fn restored_edges_lose_and_duplicate_nothing() {
+    assert_nothing_lost(Scenario::RestoredEdge, 2);
 }
 
 #[test]
-fn cloned_edges_lose_and_double_nothing() {
-    holds(Scenario::ClonedEdge, 2);
+fn cloned_edges_lose_and_duplicate_nothing() {
+    assert_nothing_lost(Scenario::ClonedEdge, 2);
 }
 
 #[test]
-fn stolen_certificate_changes_nothing_and_is_alerted() {
-    holds(Scenario::StolenCertificate, 4);
+fn stolen_certificate_has_no_effect_and_is_alerted() {
+    assert_nothing_lost(Scenario::StolenCertificate, 4);
 }
 
 #[test]
-fn lost_aggregators_lose_and_double_nothing() {
-    holds(Scenario::LostAggregator, 3);
+fn lost_aggregator_data_loses_and_duplicates_nothing() {
+    assert_nothing_lost(Scenario::LostAggregator, 3);
 }
 
 #[test]
-fn late_reports_contradict_no_conversion() {
-    holds(Scenario::LateReports, 3);
+fn late_reports_leave_conversions_right() {
+    assert_nothing_lost(Scenario::LateReports, 3);
 }
 
 #[test]
 fn wrong_clocks_lose_nothing_and_are_alerted() {
-    holds_where_possible(Scenario::WrongClock, 4, "libfaketime is needed");
+    assert_nothing_lost_if_supported(Scenario::WrongClock, 4, "libfaketime is needed");
 }

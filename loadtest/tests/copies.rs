@@ -1,5 +1,4 @@
-//! Directories of edges that are restored and cloned, with real processes: every answered click is in
-//! ClickHouse once.
+//! Restored and cloned edge directories, with real processes: every answered click is stored exactly once.
 #![allow(missing_docs)]
 
 use loadtest::clickhouse::Analyst;
@@ -15,18 +14,18 @@ use std::time::Duration;
 const LINES: u64 = 300;
 /// Debug builds on two busy cores still answer this many.
 const RATE: f64 = 500.0;
-const ARRIVE_WITHIN: Duration = Duration::from_secs(60);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct Copies {
     stack: Stack,
     analyst: Analyst,
     log: PathBuf,
-    // Last, so that the processes are gone before their directory is.
+    // Dropped last, after the processes that use it.
     dir: tempfile::TempDir,
 }
 
 impl Copies {
-    /// One edge, or two that claim to be the same.
+    /// Starts one edge, or two.
     fn start(edges: u16) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let log = dir.path().join("sample.log");
@@ -66,11 +65,16 @@ impl Copies {
             "{:?}",
             outcome.by_status
         );
-        let verdict = verify::verify(&self.analyst, outcome, 0, ARRIVE_WITHIN).expect("comparable");
+        let comparison =
+            verify::verify(&self.analyst, outcome, 0, ARRIVAL_TIMEOUT).expect("comparable");
         assert_eq!(
-            (verdict.missing, verdict.duplicated, verdict.wrong_ids),
+            (
+                comparison.missing,
+                comparison.duplicated,
+                comparison.wrong_ids
+            ),
             (0, 0, 0),
-            "{}: {verdict:?}",
+            "{}: {comparison:?}",
             outcome.run
         );
     }
@@ -80,28 +84,28 @@ impl Copies {
     }
 }
 
-fn put(from: &Path, to: &Path) {
+fn replace_dir(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
     let copied = Command::new("cp").arg("-r").arg(from).arg(to).status();
     assert!(copied.expect("started").success());
 }
 
 #[test]
-fn restored_edge_directory_loses_and_doubles_no_click() {
+fn restored_edge_directory_stores_each_click_once() {
     let mut copies = Copies::start(1);
     let urls = copies.stack.edge_urls.clone();
     let first = copies.replay("first", &urls);
     copies.assert_once(&first);
     copies.stack.edges[0].stop().expect("stops");
     let backup = copies.dir.path().join("backup");
-    put(&copies.data(1), &backup);
+    replace_dir(&copies.data(1), &backup);
 
-    // What comes after the copy is in ClickHouse, and the copy knows nothing of it.
+    // Later clicks are in ClickHouse but not in the copy.
     copies.stack.edges[0].restart().expect("starts");
     let second = copies.replay("second", &urls);
     copies.assert_once(&second);
-    copies.stack.edges[0].kill9().expect("killed");
-    put(&backup, &copies.data(1));
+    copies.stack.edges[0].kill().expect("killed");
+    replace_dir(&backup, &copies.data(1));
 
     copies.stack.edges[0].restart().expect("starts");
     let third = copies.replay("third", &urls);
@@ -111,7 +115,7 @@ fn restored_edge_directory_loses_and_doubles_no_click() {
 }
 
 #[test]
-fn cloned_edge_directory_loses_and_doubles_no_click() {
+fn cloned_edge_directory_stores_each_click_once() {
     let mut copies = Copies::start(2);
     let urls = copies.stack.edge_urls.clone();
     let first = copies.replay("first", &urls[..1]);
@@ -119,7 +123,7 @@ fn cloned_edge_directory_loses_and_doubles_no_click() {
     for edge in &mut copies.stack.edges {
         edge.stop().expect("stops");
     }
-    put(&copies.data(1), &copies.data(2));
+    replace_dir(&copies.data(1), &copies.data(2));
     let settings = copies.dir.path().join("edge-2.toml");
     let text = fs::read_to_string(&settings).expect("readable");
     let text = text.replace("node = 2", "node = 1");

@@ -1,11 +1,12 @@
-//! Traffic with marked values through a real edge, its functions and an aggregator, all at debug level: no
-//! marker is found in their logs or metrics.
+//! Traffic with marked values through a real edge, its functions and an aggregator, all at debug level: no marker
+//! appears in their logs or metrics.
 #![allow(missing_docs)]
 
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, Mac as _};
 use loadtest::clickhouse::Analyst;
-use loadtest::stack::{FunctionFiles, Stack, Wiring};
+use loadtest::function_files::FunctionFiles;
+use loadtest::stack::{Stack, StackOptions};
 use sha2::Sha256;
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// In every value from outside that must not be shown.
+/// Part of every external value that must not appear.
 const MARKER: &str = "Marked0Value";
 const FAILED_POSTBACK: &str = "aggregator_postbacks_total{outcome=\"again\"}";
 const ADDRESSES: [&str; 2] = ["203.0.113.77", "2001:db8:77:88::99"];
@@ -33,7 +34,7 @@ fn functions() -> FunctionFiles {
     }
 }
 
-/// Settings that send postbacks with marked values to an affiliate's server that does not answer.
+/// Settings that send postbacks with marked values to an affiliate's server that does not respond.
 fn postbacks(dir: &Path) -> String {
     let file = dir.join("postbacks.toml");
     let text = format!(
@@ -47,18 +48,18 @@ fn postbacks(dir: &Path) -> String {
     )
 }
 
-/// Sends exactly these bytes and returns what is answered until the connection closes.
+/// Sends exactly these bytes and returns the response up to the end of the connection.
 fn send(edge: &str, bytes: &[u8]) -> String {
     let address = edge.strip_prefix("http://").expect("a URL of the stack");
     let mut stream = TcpStream::connect(address).expect("the edge listens");
     stream.set_read_timeout(Some(TIMEOUT)).expect("settable");
     let _ = stream.write_all(bytes);
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response);
+    String::from_utf8_lossy(&response).into_owned()
 }
 
-/// Sends a request of a marked visitor; gives the status and the whole response.
+/// Sends a request of a marked visitor and returns the status and the whole response.
 fn request(edge: &str, line: &str, headers: &str, body: &str) -> (String, String) {
     let mut response = String::new();
     for address in ADDRESSES {
@@ -139,7 +140,7 @@ fn send_marked_traffic(edge: &str) {
     send(edge, format!("\u{1}\u{2}{MARKER}\r\n\r\n").as_bytes());
 }
 
-/// Every secret that the stack's files hold, and what marks the traffic.
+/// All secrets in the stack's files, and all markers of the traffic.
 fn forbidden(dir: &Path) -> Vec<String> {
     let mut words = vec![MARKER.to_owned(), SECRET.to_owned(), KYC_KEY.to_owned()];
     words.extend(ADDRESSES.map(str::to_owned));
@@ -151,7 +152,7 @@ fn forbidden(dir: &Path) -> Vec<String> {
         "tls/authority/ca.key",
     ];
     for name in files {
-        // Some are elsewhere in other layouts; those here are enough of each kind.
+        // Some files may be elsewhere; those found here are enough of each kind.
         let Ok(text) = fs::read_to_string(dir.join(name)) else {
             continue;
         };
@@ -166,27 +167,27 @@ fn forbidden(dir: &Path) -> Vec<String> {
 fn metrics(admin: &str) -> String {
     let mut response = ureq::get(format!("{admin}/metrics"))
         .call()
-        .expect("answered");
+        .expect("responseed");
     response.body_mut().read_to_string().expect("text")
 }
 
 #[test]
-fn logs_and_metrics_hold_no_marked_values() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let wiring = Wiring {
+fn logs_and_metrics_contain_no_marked_values() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = StackOptions {
         functions: true,
         function_files: Some(functions()),
-        aggregator_settings: postbacks(folder.path()),
+        aggregator_settings: postbacks(dir.path()),
         environment: vec![("RUST_LOG".into(), "debug".into())],
-        ..Wiring::default()
+        ..StackOptions::default()
     };
-    let stack = Stack::start_wired(folder.path(), 1, None, &wiring, |_| {}).expect("starts");
+    let stack = Stack::start_with(dir.path(), 1, None, &options, |_| {}).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
     send_marked_traffic(&stack.edge_urls[0]);
     let deadline = Instant::now() + TIMEOUT;
     let arrived = |table: &str| {
-        let answer = analyst.query(&format!("SELECT count() FROM {table}"));
-        answer.is_ok_and(|answer| answer.rows[0][0] != "0")
+        let result = analyst.query(&format!("SELECT count() FROM {table}"));
+        result.is_ok_and(|result| result.rows[0][0] != "0")
     };
     while !["clicks", "conversions", "kyc_events", "rejections"]
         .into_iter()
@@ -194,13 +195,13 @@ fn logs_and_metrics_hold_no_marked_values() {
     {
         assert!(
             Instant::now() < deadline,
-            "not in time: all kinds of events in ClickHouse"
+            "timeout: events of all kinds in ClickHouse"
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    let tried = || metrics(&stack.aggregator_admin_url).contains(FAILED_POSTBACK);
-    while !tried() {
-        assert!(Instant::now() < deadline, "not in time: a postback");
+    let attempted = || metrics(&stack.aggregator_admin_url).contains(FAILED_POSTBACK);
+    while !attempted() {
+        assert!(Instant::now() < deadline, "timeout: a postback attempt");
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut shown = vec![
@@ -212,11 +213,11 @@ fn logs_and_metrics_hold_no_marked_values() {
         ("edge's log", "edge-1.log"),
         ("aggregator's log", "aggregator.log"),
     ] {
-        let text = fs::read_to_string(folder.path().join(file)).expect("readable");
+        let text = fs::read_to_string(dir.path().join(file)).expect("readable");
         assert!(text.contains("stopping"), "{name} is incomplete: {text}");
         shown.push((name, text));
     }
-    let words = forbidden(folder.path());
+    let words = forbidden(dir.path());
     for (name, text) in &shown {
         for word in &words {
             let line = text.lines().find(|line| line.contains(word));

@@ -1,4 +1,4 @@
-//! The whole pipeline with real processes: totals are right, and `kill -9` changes none of them.
+//! The whole pipeline with real processes: totals are right, also after killed processes.
 #![allow(missing_docs)]
 
 use loadtest::clickhouse::Analyst;
@@ -13,28 +13,28 @@ const LINES: u64 = 3_000;
 const SEED: u64 = 42;
 /// Debug builds on two busy cores still answer this many.
 const RATE: f64 = 500.0;
-const ARRIVE_WITHIN: Duration = Duration::from_secs(60);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct Pipeline {
     stack: Stack,
     analyst: Analyst,
     log: PathBuf,
-    // Last, so that the processes are gone before their folder is.
-    _folder: tempfile::TempDir,
+    // Dropped last, after the processes that use it.
+    _dir: tempfile::TempDir,
 }
 
 fn pipeline() -> Pipeline {
-    let folder = tempfile::tempdir().expect("a folder");
-    let log = folder.path().join("sample.log");
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = dir.path().join("sample.log");
     let mut file = std::fs::File::create(&log).expect("a file");
     traffic::write(SEED, LINES, &mut file).expect("written");
-    let stack = Stack::start(folder.path(), 2, None, |_| {}).expect("starts");
+    let stack = Stack::start(dir.path(), 2, None, |_| {}).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
     Pipeline {
         stack,
         analyst,
         log,
-        _folder: folder,
+        _dir: dir,
     }
 }
 
@@ -53,53 +53,61 @@ fn options(stack: &Stack, log: &Path) -> replay::Options {
     }
 }
 
-/// Replays the log; `fault` strikes when ClickHouse has seen a third of it.
+/// Replays the log and injects `fault` once a third of it is in ClickHouse.
 fn replay_with(pipeline: &mut Pipeline, fault: impl FnOnce(&mut Stack)) -> Outcome {
     let options = options(&pipeline.stack, &pipeline.log);
     let replaying = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(replay::run(options)).expect("replays")
     });
-    let deadline = Instant::now() + ARRIVE_WITHIN;
+    let deadline = Instant::now() + ARRIVAL_TIMEOUT;
     while pipeline
         .analyst
         .external_ids("test")
         .map_or(0, |ids| ids.len() as u64)
         < LINES / 3
     {
-        assert!(Instant::now() < deadline, "nothing arrives");
+        assert!(Instant::now() < deadline, "no events arrive");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(!replaying.is_finished(), "the fault would strike too late");
+    assert!(
+        !replaying.is_finished(),
+        "the fault would be injected too late"
+    );
     fault(&mut pipeline.stack);
     replaying.join().expect("replays")
 }
 
-/// Every answered request is there once; what was not answered is there at most once.
+/// Asserts that every answered request is stored once and every unanswered one at most once.
 fn assert_exactly_once(pipeline: &Pipeline, outcome: &Outcome) {
-    let verdict = verify::verify(&pipeline.analyst, outcome, 0, ARRIVE_WITHIN).expect("comparable");
+    let comparison =
+        verify::verify(&pipeline.analyst, outcome, 0, ARRIVAL_TIMEOUT).expect("comparable");
     assert_eq!(
-        (verdict.missing, verdict.duplicated, verdict.wrong_ids),
+        (
+            comparison.missing,
+            comparison.duplicated,
+            comparison.wrong_ids
+        ),
         (0, 0, 0),
-        "{verdict:?}"
+        "{comparison:?}"
     );
-    let counts = &verdict.counts;
+    let counts = &comparison.counts;
     assert_eq!(
         counts.clicks + counts.impressions + counts.flagged,
-        verdict.rows
+        comparison.rows
     );
     assert_eq!(counts.unique_clicks + counts.repeated_clicks, counts.clicks);
     let answered = outcome.answered.len() as u64;
-    assert!((answered..=answered + outcome.unanswered.len() as u64).contains(&verdict.rows));
+    assert!((answered..=answered + outcome.unanswered.len() as u64).contains(&comparison.rows));
     let rolled = pipeline
         .analyst
         .query("SELECT (SELECT sum(counted + bots + prefetches + heads) FROM clicks_by_hour) - (SELECT count() FROM clicks)")
         .expect("answered");
-    assert_eq!(rolled.rows[0][0], "0", "the roll-up has what the table has");
+    assert_eq!(rolled.rows[0][0], "0", "the hourly sums match the table");
 }
 
 #[test]
-fn everything_sent_is_counted_once_and_rightly() {
+fn every_request_is_counted_once() {
     let mut pipeline = pipeline();
     let outcome = replay_with(&mut pipeline, |_| {});
     assert_eq!(outcome.sent, LINES);
@@ -120,45 +128,45 @@ fn everything_sent_is_counted_once_and_rightly() {
 }
 
 #[test]
-fn killing_an_edge_loses_and_doubles_nothing() {
+fn edge_kill_loses_and_duplicates_nothing() {
     let mut pipeline = pipeline();
     let outcome = replay_with(&mut pipeline, |stack| {
         for edge in &mut stack.edges {
-            edge.kill9().expect("killed");
-            edge.restart().expect("starts again");
+            edge.kill().expect("killed");
+            edge.restart().expect("restarts");
         }
     });
     assert_exactly_once(&pipeline, &outcome);
 }
 
 #[test]
-fn killing_the_aggregator_loses_and_doubles_nothing() {
+fn aggregator_kill_loses_and_duplicates_nothing() {
     let mut pipeline = pipeline();
     let outcome = replay_with(&mut pipeline, |stack| {
         for _ in 0..3 {
-            stack.aggregator.kill9().expect("killed");
-            stack.aggregator.restart().expect("starts again");
+            stack.aggregator.kill().expect("killed");
+            stack.aggregator.restart().expect("restarts");
         }
     });
     assert_eq!(
         outcome.answered.len() as u64,
         LINES,
-        "visitors notice nothing"
+        "all requests are answered"
     );
     assert_exactly_once(&pipeline, &outcome);
 }
 
 #[test]
-fn killing_clickhouse_loses_and_doubles_nothing() {
+fn clickhouse_kill_loses_and_duplicates_nothing() {
     let mut pipeline = pipeline();
     let outcome = replay_with(&mut pipeline, |stack| {
-        stack.engine.kill9().expect("killed");
-        stack.engine.restart().expect("starts again");
+        stack.engine.kill().expect("killed");
+        stack.engine.restart().expect("restarts");
     });
     assert_eq!(
         outcome.answered.len() as u64,
         LINES,
-        "visitors notice nothing"
+        "all requests are answered"
     );
     assert_exactly_once(&pipeline, &outcome);
 }

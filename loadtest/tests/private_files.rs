@@ -1,33 +1,38 @@
-//! The real programs, started with the umask that most systems have: what they create in their data
-//! directories is accessible to their own user only.
+//! The real programs under the usual umask: files in their data directories are accessible only to their own user.
 #![allow(missing_docs)]
 
-mod common;
-
-use common::{await_condition, click};
-use loadtest::affiliates::Tracker;
+use loadtest::affiliates::AffiliateTracker;
 use loadtest::clickhouse::Analyst;
-use loadtest::stack::{Stack, Wiring};
+use loadtest::stack::{Stack, StackOptions};
 use rustix::fs::Mode;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 const PROGRAMS: [&str; 3] = ["edge-1", "aggregator", "clickhouse"];
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "timeout: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 fn mode(path: &Path) -> u32 {
     let metadata = fs::symlink_metadata(path).expect("there");
     metadata.permissions().mode() & 0o777
 }
 
-/// Every file and directory below `dir`, and `dir` itself.
+/// Collects `dir` and every file and directory below it.
 fn all_below(dir: &Path, found: &mut Vec<PathBuf>) {
     found.push(dir.into());
     for entry in fs::read_dir(dir).expect("readable") {
         let path = entry.expect("readable").path();
         match fs::symlink_metadata(&path).expect("there").file_type() {
             kind if kind.is_dir() => all_below(&path, found),
-            // The mode of a symbolic link has no meaning.
+            // Symbolic links have no mode of their own.
             kind if kind.is_symlink() => {}
             _ => found.push(path),
         }
@@ -37,39 +42,39 @@ fn all_below(dir: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn programs_create_only_private_files() {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let folder = tempfile::tempdir().expect("a directory");
-    // As an operator may have made them.
+    let root = tempfile::tempdir().expect("a directory");
+    // Directories with the mode that an operator's `mkdir` gives.
     for program in PROGRAMS {
-        let dir = folder.path().join(program);
-        fs::create_dir(&dir).expect("made");
-        fs::set_permissions(&dir, Permissions::from_mode(0o755)).expect("settable");
+        let data = root.path().join(program);
+        fs::create_dir(&data).expect("created");
+        fs::set_permissions(&data, Permissions::from_mode(0o755)).expect("settable");
     }
-    let tracker = Tracker::start().expect("a port");
-    let wiring = Wiring {
+    let tracker = AffiliateTracker::start().expect("a port");
+    let options = StackOptions {
         functions: true,
-        aggregator_settings: tracker.settings(folder.path()).expect("written"),
-        ..Wiring::default()
+        aggregator_settings: tracker.settings(root.path()).expect("written"),
+        ..StackOptions::default()
     };
-    let stack = Stack::start_wired(folder.path(), 1, None, &wiring, |_| {}).expect("starts");
+    let stack = Stack::start_with(root.path(), 1, None, &options, |_| {}).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
-    click(&stack, "test");
-    let log = folder.path().join("aggregator.log");
-    await_condition("the click in ClickHouse", || {
+    click(&stack);
+    let log = root.path().join("aggregator.log");
+    wait_until("the click in ClickHouse", || {
         analyst
             .counts("test")
             .is_ok_and(|counts| counts.flagged + counts.clicks == 1)
     });
-    let store = folder.path().join("aggregator/store/store.sqlite");
-    await_condition("the store", || store.exists());
+    let store = root.path().join("aggregator/store/store.sqlite");
+    wait_until("the store", || store.exists());
     stack.stop().expect("stops");
     let mut found = Vec::new();
     for program in PROGRAMS {
         let before = found.len();
-        all_below(&folder.path().join(program), &mut found);
-        assert!(found.len() > before + 3, "{program} made nothing");
+        all_below(&root.path().join(program), &mut found);
+        assert!(found.len() > before + 3, "{program} created no files");
     }
     for name in ["secrets.toml", "tls"] {
-        found.push(folder.path().join(name));
+        found.push(root.path().join(name));
     }
     let exposed: Vec<_> = found
         .iter()

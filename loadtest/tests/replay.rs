@@ -1,4 +1,4 @@
-//! Which visitors a replayed log becomes, in each format that logs come in.
+//! The visitors of a replayed log, for each log format.
 #![allow(missing_docs)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,34 +13,34 @@ use loadtest::replay;
 const REST: &str =
     "- - [17/May/2015:10:05:03 +0000] \"GET /a HTTP/1.1\" 200 20 \"-\" \"Mozilla/5.0\"";
 
-/// An edge that redirects every visitor and reports the address of each.
+/// An edge that redirects every visitor and reports each client address.
 fn edge(visitors: Sender<String>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let visitors = visitors.clone();
-            std::thread::spawn(move || answer(stream, &visitors));
+            std::thread::spawn(move || serve(stream, &visitors));
         }
     });
     address
 }
 
-fn answer(mut stream: TcpStream, visitors: &Sender<String>) {
+fn serve(mut stream: TcpStream, visitors: &Sender<String>) {
     let reader = BufReader::new(stream.try_clone().expect("a second handle"));
     for line in reader.lines().map_while(Result::ok) {
         if let Some(visitor) = line.strip_prefix("x-forwarded-for: ") {
             visitors.send(visitor.to_owned()).expect("the test waits");
         } else if line.is_empty() {
-            let answer = "HTTP/1.1 302 Found\r\nlocation: https://shop.example/\r\ncontent-length: 0\r\n\r\n";
+            let response = "HTTP/1.1 302 Found\r\nlocation: https://shop.example/\r\ncontent-length: 0\r\n\r\n";
             stream
-                .write_all(answer.as_bytes())
+                .write_all(response.as_bytes())
                 .expect("the client reads");
         }
     }
 }
 
-/// The visitors of a log, with how many lines were unreadable; or the error.
+/// The visitors in a log and the number of unreadable lines, or the error.
 fn replayed(log: &Path) -> Result<(Vec<String>, u64), String> {
     let (sender, receiver) = channel();
     let options = replay::Options {
@@ -71,7 +71,7 @@ fn gzipped(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn each_format_of_log_keeps_its_visitors_apart() {
+fn each_log_format_keeps_visitors_apart() {
     let json = |address: &str| {
         format!(
             "{{\"time_iso8601\":\"2015-05-17T10:05:03+00:00\",\"remote_addr\":\"{address}\",\"request\":\"GET /a HTTP/1.1\"}}"
@@ -119,7 +119,7 @@ fn each_format_of_log_keeps_its_visitors_apart() {
 }
 
 #[test]
-fn mostly_unreadable_log_is_refused_before_a_request() {
+fn mostly_unreadable_log_is_rejected_before_sending() {
     for (name, log) in [
         ("host names", format!("crawler.example {REST}\n").repeat(3)),
         (

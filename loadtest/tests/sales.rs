@@ -1,31 +1,31 @@
-//! Sales reported while edges and the aggregator are killed, by senders that try again: the tables hold
-//! each once, and every refusal by its reason; affiliates are told of every one.
+//! Sales reported while edges and the aggregator are killed, by senders that retry. The tables hold each sale once
+//! and every rejection with its reason, and affiliates receive every postback.
 #![allow(missing_docs)]
 
-use loadtest::affiliates::Tracker;
+use loadtest::affiliates::AffiliateTracker;
 use loadtest::clickhouse::Analyst;
 use loadtest::replay::{self, Options};
-use loadtest::stack::{Stack, Wiring};
+use loadtest::stack::{Stack, StackOptions};
 use loadtest::{demo, links, traffic, verify};
 use std::sync::Arc;
 use std::time::Duration;
 
 const LINES: u64 = 1_500;
-const ARRIVE_WITHIN: Duration = Duration::from_secs(60);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
-fn sales_are_counted_once_whatever_is_killed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let log = folder.path().join("sample.log");
+fn sales_are_counted_once_despite_kills() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = dir.path().join("sample.log");
     let mut file = std::fs::File::create(&log).expect("a file");
     traffic::write(42, LINES, &mut file).expect("written");
-    let tracker = Tracker::start().expect("a port");
-    let wiring = Wiring {
+    let tracker = AffiliateTracker::start().expect("a port");
+    let options = StackOptions {
         functions: true,
-        aggregator_settings: tracker.settings(folder.path()).expect("written"),
-        ..Wiring::default()
+        aggregator_settings: tracker.settings(dir.path()).expect("written"),
+        ..StackOptions::default()
     };
-    let stack = Stack::start_wired(folder.path(), 2, None, &wiring, |_| {});
+    let stack = Stack::start_with(dir.path(), 2, None, &options, |_| {});
     let mut stack = stack.expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
     let options = Options {
@@ -42,19 +42,25 @@ fn sales_are_counted_once_whatever_is_killed() {
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let outcome = runtime.block_on(replay::run(options)).expect("replays");
-    let compare = || verify::verify(&analyst, &outcome, 0, ARRIVE_WITHIN).expect("comparable");
+    let compare = || verify::verify(&analyst, &outcome, 0, ARRIVAL_TIMEOUT).expect("comparable");
     compare();
-    let sales = demo::sell(&mut stack, &analyst, "test", 2).expect("the tables hold what was sent");
+    let sales =
+        demo::report_sales(&mut stack, &analyst, "test", 2).expect("the tables hold what was sent");
     assert!(sales.conversions > 300, "{sales:?}");
     assert!(sales.revisions > 0 && sales.duplicates > 0 && sales.kyc_updates > 0);
-    let reasons: Vec<u16> = sales.refused.keys().copied().collect();
+    let reasons: Vec<u16> = sales.rejected.keys().copied().collect();
     assert_eq!(reasons, [103, 106, 108, 112, 202]);
-    let told = demo::tell(&tracker, &sales).expect("affiliates were told of each");
-    assert!(told.retried > 0, "{told:?}");
-    let verdict = compare();
+    let delivered = demo::check_affiliate_postbacks(&tracker, &sales)
+        .expect("affiliates received each postback");
+    assert!(delivered.retried > 0, "{delivered:?}");
+    let comparison = compare();
     assert_eq!(
-        (verdict.missing, verdict.duplicated, verdict.wrong_ids),
+        (
+            comparison.missing,
+            comparison.duplicated,
+            comparison.wrong_ids
+        ),
         (0, 0, 0),
-        "{verdict:?}"
+        "{comparison:?}"
     );
 }

@@ -203,10 +203,10 @@ fn believed(request: &Request, conversion: &Conversion<'_>) {
     // Some amount that was sent is that, in a currency of two, three or no decimals.
     let is_that = |(_, value): &(String, String)| {
         let value = value.strip_prefix('-').unwrap_or(value);
-        let places = [0, 2, 3, 4];
-        places
+        let hosts = [0, 2, 3, 4];
+        hosts
             .iter()
-            .any(|places| slowly(value, *places) == Some(minor))
+            .any(|hosts| slowly(value, *hosts) == Some(minor))
     };
     assert!(
         minor == 0 || sent.iter().any(is_that),
@@ -359,7 +359,7 @@ fn interference(request: &Request) {
 
 /// An amount without its sign, as people write it, by a second reader: to millionths, then to minor units, each time
 /// to the nearest and from the middle to the even one.
-fn slowly(text: &str, places: usize) -> Option<u128> {
+fn slowly(text: &str, hosts: usize) -> Option<u128> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let digits = format!("{whole}{part}");
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -372,7 +372,7 @@ fn slowly(text: &str, places: usize) -> Option<u128> {
     let millionths: u128 = format!("{whole}{six}").parse().ok()?;
     let is_up = dust > middle.as_str() || dust == middle && millionths % 2 == 1;
     let millionths = millionths + u128::from(is_up);
-    let minor = 10_u128.pow(6 - u32::try_from(places).ok()?);
+    let minor = 10_u128.pow(6 - u32::try_from(hosts).ok()?);
     let (units, rest) = (millionths / minor, 2 * (millionths % minor));
     let units = units + u128::from(rest > minor || rest == minor && units % 2 == 1);
     (units <= MAX_MINOR).then_some(units)
@@ -393,7 +393,7 @@ pub(crate) fn money(bytes: &[u8]) {
         escaped(&text),
         escaped(&code)
     );
-    let places = match code.to_ascii_uppercase().as_str() {
+    let hosts = match code.to_ascii_uppercase().as_str() {
         "JPY" | "CLP" => 0,
         "USD" | "EUR" | "GBP" => 2,
         "KWD" | "BHD" => 3,
@@ -401,9 +401,9 @@ pub(crate) fn money(bytes: &[u8]) {
     };
     let expected = match text.strip_prefix('-') {
         // Nothing is taken back.
-        Some(amount) => slowly(amount, places).filter(|minor| *minor == 0),
+        Some(amount) => slowly(amount, hosts).filter(|minor| *minor == 0),
         None if text.is_empty() => Some(0),
-        None => slowly(&text, places),
+        None => slowly(&text, hosts),
     };
     let is_none = |it: &Refused| matches!(it.rejection.reason, 109 | 112 | 113 | 115);
     match decide(&request("GET", &target, "", "", "")) {
@@ -411,9 +411,9 @@ pub(crate) fn money(bytes: &[u8]) {
             let minor = u128::try_from(conversion.payout_minor).ok();
             assert_eq!(minor, expected, "{text:?} {code}");
             assert_eq!(conversion.currency, code.to_ascii_uppercase());
-            let digits = format!("{:0>width$}", conversion.payout_minor, width = places + 1);
-            let (whole, part) = digits.split_at(digits.len() - places);
-            assert_eq!(slowly(&format!("{whole}.{part}"), places), minor);
+            let digits = format!("{:0>width$}", conversion.payout_minor, width = hosts + 1);
+            let (whole, part) = digits.split_at(digits.len() - hosts);
+            assert_eq!(slowly(&format!("{whole}.{part}"), hosts), minor);
         }
         Decision::Acknowledge(answer) => panic!("a sale without a status was ignored: {answer}"),
         Decision::Refuse(refused) => {

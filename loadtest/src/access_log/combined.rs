@@ -2,9 +2,9 @@
 
 use super::{LogLine, client, hour_of, method_and_target, present};
 
-/// A last quoted field that was cut off in the middle is taken as far as it goes.
+/// Parses a line; a quoted last field may be truncated.
 pub(super) fn parse(line: &[u8]) -> Option<LogLine> {
-    // An address of IPv6 with a port begins with a bracket, too, but at the start of the line.
+    // An IPv6 address with a port also starts with a bracket, but at the start of the line.
     let at = line.windows(2).position(|pair| pair == b" [")?;
     let (columns, rest) = (&line[..at], &line[at + 2..]);
     let address = client(std::str::from_utf8(columns).ok()?)?;
@@ -29,7 +29,7 @@ fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     Some((&text[..at], &text[at + 1..]))
 }
 
-/// The next quoted field, unescaped, and what follows it.
+/// The next quoted field, unescaped, and the remaining text.
 fn quoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (_, text) = split_at_byte(text, b'"')?;
     let mut out = Vec::new();
@@ -45,7 +45,7 @@ fn quoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     Some((out, &[]))
 }
 
-/// Undoes one escape after its backslash; answers how many bytes it took.
+/// Decodes one escape sequence after its backslash and returns its length in bytes.
 fn unescape(text: &[u8], out: &mut Vec<u8>) -> usize {
     match text {
         [b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
@@ -78,7 +78,7 @@ mod tests {
         r#"83.149.9.216 - - [17/May/2015:10:05:03 +0000] "GET /a.png HTTP/1.1" 200 20 "#;
 
     #[test]
-    fn a_whole_line() {
+    fn complete_line_is_parsed() {
         let line = parse(format!("{HEAD}\"http://x/?q=\\\"y\\\"\" \"Mozilla \\x41\"\n").as_bytes());
         let line = line.expect("readable");
         assert_eq!(line.address.to_string(), "83.149.9.216");
@@ -89,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_line_keeps_what_is_there() {
+    fn truncated_line_keeps_its_complete_fields() {
         let line = parse(format!("{HEAD}\"-\" \"Mozilla/5.0 (Win").as_bytes()).expect("readable");
         assert_eq!(line.referrer, None);
         assert_eq!(line.agent.as_deref(), Some(&b"Mozilla/5.0 (Win"[..]));
     }
 
     #[test]
-    fn any_bytes_are_taken_and_nonsense_is_refused() {
+    fn arbitrary_bytes_are_kept_and_bad_lines_rejected() {
         let mut bytes = format!("{HEAD}\"-\" \"").into_bytes();
         bytes.extend([0xff, 0x00, b'"']);
         assert_eq!(parse(&bytes).expect("readable").agent, Some(vec![0xff, 0]));

@@ -1,10 +1,10 @@
-//! nginx's log as JSON, an object a line, with the names of nginx's variables or usual ones for them.
+//! nginx's log as JSON, one object per line, with the names of nginx's variables or common names for them.
 
 use super::{LogLine, client, hour_of, method_and_target, present};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
 
-/// Behind a proxy the first one is the visitor's.
+/// Behind a proxy the first of these is the visitor's address.
 const ADDRESSES: [&str; 6] = [
     "http_x_forwarded_for",
     "x_forwarded_for",
@@ -26,7 +26,7 @@ const TARGETS: [&str; 2] = ["request_uri", "uri"];
 const METHODS: [&str; 2] = ["request_method", "method"];
 
 pub(super) fn parse(line: &[u8]) -> Option<LogLine> {
-    // nginx writes bytes of agents and referrers that are not UTF-8 as they came.
+    // nginx writes bytes of user agents and referrers that are not UTF-8 unchanged.
     let fields: Map<String, Value> = serde_json::from_str(&String::from_utf8_lossy(line)).ok()?;
     let (method, target) = request(&fields)?;
     Some(LogLine {
@@ -80,7 +80,7 @@ mod tests {
     use super::super::parse;
 
     #[test]
-    fn objects_of_nginx_are_read_and_others_are_not() {
+    fn only_complete_nginx_objects_are_parsed() {
         for (line, expected) in [
             (
                 r#"{"time_iso8601":"2015-05-17T10:05:03+00:00","remote_addr":"83.149.9.216","request":"GET /a?b=1 HTTP/1.1","status":200,"http_referer":"-","http_user_agent":"Mozilla \"x\""}"#,

@@ -70,7 +70,7 @@ impl Moments {
     pub(super) fn gap(self, random: &mut Random, rate: f64) -> Duration {
         match self {
             Self::Evenly => Duration::from_secs_f64(1.0 / rate),
-            Self::AtRandom => random.gap(rate),
+            Self::AtRandom => random.poisson_gap(rate),
         }
     }
 }

@@ -176,7 +176,7 @@ impl Server {
             nginx::wait_for_lines(file, answered)?;
         }
         match &self.log {
-            Log::None => self.process.kill9(),
+            Log::None => self.process.kill(),
             Log::Lines(_) => self.process.stop(STOP_WITHIN),
             Log::Journal { dir, .. } => {
                 self.process.stop(STOP_WITHIN)?;

@@ -1,7 +1,7 @@
 //! The stages of a pipeline, each with its processes, and what they have cost.
 
 use super::machine;
-use crate::stack::Member;
+use crate::stack::ManagedProcess;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl Stages {
 ///
 /// # Errors
 /// When it is gone.
-pub(super) fn processes(member: &Member) -> anyhow::Result<Vec<u32>> {
+pub(super) fn processes(member: &ManagedProcess) -> anyhow::Result<Vec<u32>> {
     let first = member.pid().context("it runs")?;
     let mut pids = vec![first];
     pids.extend(machine::children(first)?);

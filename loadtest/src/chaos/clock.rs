@@ -1,21 +1,21 @@
-//! A clock for some processes alone: libfaketime puts itself between them and the system's.
+//! A separate clock for selected processes: libfaketime intercepts their calls to the system clock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// Where libfaketime lies, by distribution.
+/// Path of libfaketime, by distribution.
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib64/faketime/libfaketimeMT.so.1",
 ];
 
-/// Where it keeps what processes share.
+/// Where libfaketime keeps the state that processes share.
 const SHARED: &str = "/dev/shm";
 
-/// A file that says how far ahead the clock is.
+/// A file with the clock's offset in seconds.
 #[derive(Debug)]
 pub(super) struct Clock {
     file: PathBuf,
@@ -23,10 +23,10 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// A clock that is right.
+    /// Creates a clock without offset.
     ///
     /// # Errors
-    /// Without libfaketime.
+    /// If libfaketime is not installed.
     pub(super) fn make(file: PathBuf) -> anyhow::Result<Self> {
         let library = LIBRARIES
             .into_iter()
@@ -34,15 +34,15 @@ impl Clock {
             .context(
                 "libfaketime is needed to set processes' clocks; install it: apt-get install faketime",
             )?;
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder)?;
+        if let Some(dir) = file.parent() {
+            fs::create_dir_all(dir)?;
         }
         let clock = Self { file, library };
         clock.set(0)?;
         Ok(clock)
     }
 
-    /// What gives a process this clock.
+    /// Environment variables that give a process this clock.
     pub(super) fn environment(&self) -> Vec<(String, String)> {
         let settings = [
             ("LD_PRELOAD", self.library.to_owned()),
@@ -56,16 +56,15 @@ impl Clock {
             .into()
     }
 
-    /// Puts it so many seconds ahead, in one step.
+    /// Sets the offset in one step.
     pub(super) fn set(&self, seconds: i64) -> anyhow::Result<()> {
-        let beside = self.file.with_extension("tmp");
-        fs::write(&beside, format!("{seconds:+}\n"))?;
-        Ok(fs::rename(beside, &self.file)?)
+        let copy = self.file.with_extension("tmp");
+        fs::write(&copy, format!("{seconds:+}\n"))?;
+        Ok(fs::rename(copy, &self.file)?)
     }
 
-    /// Removes what libfaketime left of processes that are gone: the next one of that number would refuse to
-    /// start.
-    pub(super) fn sweep() {
+    /// Removes libfaketime's files of exited processes: a new process with the same id would fail to start.
+    pub(super) fn remove_stale() {
         for entry in fs::read_dir(SHARED).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
@@ -81,6 +80,6 @@ impl Clock {
 
 impl Drop for Clock {
     fn drop(&mut self) {
-        Self::sweep();
+        Self::remove_stale();
     }
 }

@@ -1,5 +1,5 @@
-//! Small disks that can be filled up: a tmpfs each, for which one must be root. What they hold stays behind
-//! when they go, unless it is not wanted.
+//! Small disks that can be filled: a tmpfs each, which needs root. Their contents are copied to the directory below
+//! when they are unmounted, unless they are not needed.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -11,125 +11,125 @@ use anyhow::{Context as _, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::statvfs;
 
-/// The file that takes all the room.
+/// The file that uses up the free space.
 const FILLER: &str = "filler";
 
-/// What the mounts of our disks call themselves; the process's number follows.
+/// Mount source of our disks; the process id follows.
 const PREFIX: &str = "fanzfiliate-chaos-";
 
-/// A mounted disk; unmounted when dropped, after which its folder holds what it held.
+/// A mounted disk. Dropping it unmounts it; by default the directory keeps the contents.
 #[derive(Debug)]
 pub(super) struct Disk {
-    folder: PathBuf,
-    wanted: AtomicBool,
+    dir: PathBuf,
+    keep_contents: AtomicBool,
 }
 
 impl Disk {
-    /// Mounts a disk of `bytes` at `folder`, which is made.
-    pub(super) fn mount(folder: &Path, bytes: u64) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder)?;
+    /// Mounts a disk of `bytes` at `dir`, which is created.
+    pub(super) fn mount(dir: &Path, bytes: u64) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir)?;
         let size = format!("size={bytes}");
         let source = format!("{PREFIX}{}", std::process::id());
         mount(
             Some(source.as_str()),
-            folder,
+            dir,
             Some("tmpfs"),
             MsFlags::empty(),
             Some(size.as_str()),
         )
         .with_context(|| {
             format!(
-                "cannot mount {}; a disk to be filled needs root",
-                folder.display()
+                "failed to mount {}; mounting a tmpfs needs root",
+                dir.display()
             )
         })?;
         Ok(Self {
-            folder: folder.to_owned(),
-            wanted: AtomicBool::new(true),
+            dir: dir.to_owned(),
+            keep_contents: AtomicBool::new(true),
         })
     }
 
-    /// Takes all the room there is but so many bytes, beside what it took before.
+    /// Fills the disk until `bytes` are free.
     pub(super) fn fill_but(&self, bytes: u64) -> anyhow::Result<()> {
-        let filler = self.folder.join(FILLER);
+        let filler = self.dir.join(FILLER);
         let mut file = File::options().create(true).append(true).open(filler)?;
         let portion = [0; 64 << 10];
         loop {
-            let disk = statvfs(&self.folder)?;
+            let disk = statvfs(&self.dir)?;
             let free = disk.f_bavail * disk.f_frsize;
             let length = free.saturating_sub(bytes).min(portion.len() as u64) as usize;
             match file.write_all(&portion[..length]) {
                 Ok(()) if length == 0 => return Ok(()),
                 Ok(()) => {}
-                // Others took some of it meanwhile.
+                // Another process used some of it meanwhile.
                 Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     pub(super) fn free(&self) {
-        // Not there is what is wanted.
-        let _ = fs::remove_file(self.folder.join(FILLER));
+        // A missing file is fine.
+        let _ = fs::remove_file(self.dir.join(FILLER));
     }
 
-    /// What it holds may go with it.
-    pub(super) fn forget(&self) {
-        self.wanted.store(false, Ordering::Relaxed);
+    /// The contents are not kept after unmounting.
+    pub(super) fn discard(&self) {
+        self.keep_contents.store(false, Ordering::Relaxed);
     }
 
-    /// Copies what it holds beside it, where it survives the disk.
+    /// Copies the contents beside the disk, where they survive unmounting.
     fn save(&self) -> anyhow::Result<PathBuf> {
-        let mut beside = self.folder.clone().into_os_string();
-        beside.push(".saved");
-        let beside = PathBuf::from(beside);
-        fs::create_dir_all(&beside)?;
-        // Links and gaps in files stay what they are.
+        let mut saved = self.dir.clone().into_os_string();
+        saved.push(".saved");
+        let saved = PathBuf::from(saved);
+        fs::create_dir_all(&saved)?;
+        // `-a` keeps links and sparse files.
         let mut copy = Command::new("cp");
-        let copied = copy.arg("-a").arg(self.folder.join(".")).arg(&beside);
+        let copied = copy.arg("-a").arg(self.dir.join(".")).arg(&saved);
         ensure!(copied.status()?.success(), "cp failed");
-        Ok(beside)
+        Ok(saved)
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         self.free();
-        let wanted = self.wanted.load(Ordering::Relaxed);
-        let saved = wanted.then(|| self.save()).transpose();
-        let _ = umount2(&self.folder, MntFlags::MNT_DETACH);
+        let keep_contents = self.keep_contents.load(Ordering::Relaxed);
+        let saved = keep_contents.then(|| self.save()).transpose();
+        let _ = umount2(&self.dir, MntFlags::MNT_DETACH);
         let kept = saved.and_then(|saved| match saved {
-            // In place of the empty folder on which it was mounted.
-            Some(saved) => Ok(fs::rename(saved, &self.folder)?),
+            // Replaces the empty mount point.
+            Some(saved) => Ok(fs::rename(saved, &self.dir)?),
             None => Ok(()),
         });
         if let Err(error) = kept {
             eprintln!(
-                "what {} held can't be kept: {error:#}",
-                self.folder.display()
+                "failed to keep the contents of {}: {error:#}",
+                self.dir.display()
             );
         }
     }
 }
 
-/// Unmounts what killed runs left behind.
-pub(super) fn sweep() {
+/// Unmounts disks of killed runs.
+pub(super) fn unmount_stale() {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    for folder in left_behind(&mounts, |pid| Path::new("/proc").join(pid).exists()) {
-        let _ = umount2(&folder, MntFlags::MNT_DETACH);
+    for dir in stale_mounts(&mounts, |pid| Path::new("/proc").join(pid).exists()) {
+        let _ = umount2(&dir, MntFlags::MNT_DETACH);
     }
 }
 
-/// The folders among `mounts` on which a process that does not live any more has mounted a disk of ours.
-fn left_behind(mounts: &str, lives: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+/// The mount points among `mounts` of disks whose process has exited.
+fn stale_mounts(mounts: &str, is_alive: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let stale = mounts.lines().filter_map(|line| {
         let (source, rest) = line.split_once(' ')?;
         let pid = source.strip_prefix(PREFIX)?;
         let ours = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
-        // The system writes spaces in octal.
-        let folder = rest.split(' ').next()?.replace("\\040", " ");
-        (ours && !lives(pid)).then(|| folder.into())
+        // The kernel writes spaces in octal.
+        let dir = rest.split(' ').next()?.replace("\\040", " ");
+        (ours && !is_alive(pid)).then(|| dir.into())
     });
     stale.collect()
 }
@@ -139,32 +139,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_disks_of_the_dead_are_left_behind() {
+    fn stale_disks_are_those_of_exited_processes() {
         let mounts = "tmpfs /tmp tmpfs rw 0 0\n\
                       fanzfiliate-chaos-7 /tmp/a\\040b/edge-1 tmpfs rw 0 0\n\
                       fanzfiliate-chaos-8 /tmp/c tmpfs rw 0 0\n\
                       fanzfiliate-chaos-x /tmp/d tmpfs rw 0 0\n";
-        let found = left_behind(mounts, |pid| pid == "8");
+        let found = stale_mounts(mounts, |pid| pid == "8");
         assert_eq!(found, [Path::new("/tmp/a b/edge-1")]);
     }
 
     #[test]
-    fn what_a_disk_held_stays_unless_it_is_not_wanted() {
-        let dir = tempfile::tempdir().expect("a folder");
-        for wanted in [true, false] {
-            let folder = dir.path().join(format!("{wanted}"));
-            let Ok(disk) = Disk::mount(&folder, 1 << 20) else {
-                println!("not tried: mounting a small disk needs root");
+    fn unmounted_disk_leaves_its_contents_unless_discarded() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for keep_contents in [true, false] {
+            let dir = dir.path().join(format!("{keep_contents}"));
+            let Ok(disk) = Disk::mount(&dir, 1 << 20) else {
+                println!("skipped: mounting a small disk needs root");
                 return;
             };
-            fs::write(folder.join("held"), b"x").expect("writable");
+            fs::write(dir.join("held"), b"x").expect("writable");
             disk.fill_but(0).expect("fillable");
-            if !wanted {
-                disk.forget();
+            if !keep_contents {
+                disk.discard();
             }
             drop(disk);
-            assert_eq!(folder.join("held").exists(), wanted);
-            assert!(!folder.join(FILLER).exists());
+            assert_eq!(dir.join("held").exists(), keep_contents);
+            assert!(!dir.join(FILLER).exists());
         }
     }
 }

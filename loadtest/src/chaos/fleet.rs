@@ -1,51 +1,51 @@
-//! Faults that concern the whole fleet, one at a time while traffic flows: copies of directories, a stolen
-//! certificate, a lost aggregator, late reports.
+//! Faults of the whole fleet, one at a time under traffic: copied directories, a stolen certificate, a lost
+//! aggregator, late reports.
 
 mod copies;
 mod directory;
 mod intruder;
 mod lost_aggregator;
 mod reporter;
-mod sales;
+mod simulated_sales;
 
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use super::hand::Around;
+use super::context::FaultContext;
+use super::counts::FaultCounts;
 use super::scenario::Fault;
-use super::toll::Toll;
 use crate::clickhouse::Analyst;
 use crate::stack::Stack;
 use crate::traffic::Random;
-pub(super) use sales::Sales;
+pub(super) use simulated_sales::SimulatedSales;
 
-/// What must show or be over soon, on a machine that does other work.
-const SHOWN_WITHIN: Duration = Duration::from_secs(60);
+/// Maximum time until an effect is visible on a busy machine.
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The fleet and what faults on it need.
+/// The fleet and the state of its faults.
 pub(super) struct Fleet<'a> {
     pub(super) stack: &'a mut Stack,
-    /// What was reported so far, by simulated edges; only for faults that report.
-    pub(super) sales: Option<&'a mut Sales>,
-    /// Faults of this round so far: kinds of one fault take turns.
+    /// Reports of simulated edges so far, for the faults that need them.
+    pub(super) sales: Option<&'a mut SimulatedSales>,
+    /// Faults of this round so far; variants of a fault take turns by it.
     pub(super) turn: u32,
 }
 
 impl Fleet<'_> {
-    /// Causes one fault and waits until it is over.
-    pub(super) fn suffer(
+    /// Injects one fault and waits until it has ended.
+    pub(super) fn run_faults(
         &mut self,
         fault: Fault,
         random: &mut Random,
-        around: Around<'_>,
-    ) -> anyhow::Result<Toll> {
+        context: FaultContext<'_>,
+    ) -> anyhow::Result<FaultCounts> {
         self.turn += 1;
         match fault {
-            Fault::RestoreEdge => self.restore_edge(random, around),
-            Fault::CloneEdge => self.clone_edge(random, around),
+            Fault::RestoreEdge => self.restore_edge(random, context),
+            Fault::CloneEdge => self.clone_edge(random, context),
             Fault::StolenCertificate => self.intrude(random),
-            Fault::LoseAggregator => self.lose_aggregator(random, around),
+            Fault::LoseAggregator => self.lose_aggregator(random, context),
             Fault::LateReports => self.report_late(random),
             other => anyhow::bail!("{other:?} does not concern the whole fleet"),
         }
@@ -56,17 +56,17 @@ impl Fleet<'_> {
     }
 }
 
-/// Asks again and again until the answer is yes; failures to answer are no.
-fn until(what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let shown = shown_within(SHOWN_WITHIN, &mut holds);
-    ensure!(shown, "not within {SHOWN_WITHIN:?}: {what}");
+/// Polls until the condition holds; errors count as "does not hold".
+fn wait_until(what: &str, mut targets: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let shown = holds_within(EFFECT_TIMEOUT, &mut targets);
+    ensure!(shown, "not within {EFFECT_TIMEOUT:?}: {what}");
     Ok(())
 }
 
-/// Whether the answer was yes in time.
-fn shown_within(within: Duration, mut holds: impl FnMut() -> anyhow::Result<bool>) -> bool {
+/// Whether the condition held in time.
+fn holds_within(within: Duration, mut targets: impl FnMut() -> anyhow::Result<bool>) -> bool {
     let deadline = Instant::now() + within;
-    while !holds().unwrap_or(false) {
+    while !targets().unwrap_or(false) {
         if Instant::now() >= deadline {
             return false;
         }

@@ -1,15 +1,15 @@
-//! Real processes under traffic while they are killed and what they stand on fails; then every answered
-//! click is compared with ClickHouse.
+//! Runs the real processes under traffic, injects faults, and then compares every answered click with ClickHouse.
 
-mod arena;
 mod clock;
+mod cluster;
+mod context;
+mod counts;
 mod disks;
 mod fleet;
-mod hand;
+mod injector;
 mod namespaces;
 mod relay;
 mod scenario;
-mod toll;
 mod wrong_clock;
 
 pub use scenario::Scenario;
@@ -29,141 +29,150 @@ use crate::clickhouse::Analyst;
 use crate::interrupt::Interrupt;
 use crate::replay::{self, Outcome};
 use crate::{links, traffic, verify};
-use arena::Arena;
+use cluster::FaultCluster;
 
-/// Once faults have ended, everything must have arrived within this.
-const DRAINED_WITHIN: Duration = Duration::from_secs(180);
-/// Lines of traffic before it begins again.
-const LINES: u64 = 20_000;
+/// Maximum time until everything has arrived once faults have ended.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(180);
+/// Lines of the traffic log, which is replayed in a loop.
+const TRAFFIC_LINES: u64 = 20_000;
 const CONNECTIONS: usize = 8;
-const HEADINGS: &str = "round  kills  answered   present  missing  doubled  unanswered    lost  intrusions  alerts  contradicted  seconds";
-/// Clicks that are logged further from now than this, in seconds, have a wrong time.
+const TABLE_HEADER: &str = "round  kills  answered   present  missing  doubled  unanswered    lost  intrusions  alerts  contradicted  seconds";
+/// Clicks whose logged time differs more from now have a wrong time.
 const MAX_AGE_SECONDS: u32 = 6 * 3_600;
 
-/// What is to go wrong, and how long.
+/// Options of a chaos run.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// What goes wrong.
+    /// The faults to inject.
     #[arg(long, value_enum)]
     pub scenario: Scenario,
-    /// Rounds; after each all must have arrived.
+    /// Number of rounds; after each all events must arrive.
     #[arg(long, default_value_t = 3)]
     pub rounds: u32,
-    /// Says what happens when, and to whom; the processes' own timing it can't say.
+    /// Seed of the schedule of faults. The processes' own timing is not reproducible.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Faults (kills, where processes are killed) in each round, instead of what is usual for the scenario.
+    /// Faults per round (kills in scenarios that kill); by default the scenario's own number.
     #[arg(long, value_name = "N", visible_alias = "kills")]
     pub faults: Option<u32>,
-    /// Requests a second over all edges.
+    /// Requests per second over all edges.
     #[arg(long, default_value_t = 1_000.0)]
     pub rate: f64,
-    /// A folder with older edge-tracker and aggregator, for the scenarios `upgrade` and `everything`.
-    #[arg(long, value_name = "FOLDER")]
+    /// A directory with an older edge-tracker and aggregator, for the scenarios `upgrade` and `everything`.
+    #[arg(long, value_name = "DIR")]
     pub old: Option<PathBuf>,
-    /// Keep data and logs here instead of in a folder that is removed unless something was wrong.
-    #[arg(long, value_name = "FOLDER")]
+    /// Keep data and logs in this directory. By default a temporary directory is removed unless the run fails.
+    #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
 }
 
-/// What came of it, over all rounds.
+/// Results of all rounds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
-    /// What went wrong.
+    /// The scenario that ran.
     pub scenario: Scenario,
-    /// Rounds done.
+    /// Completed rounds.
     pub rounds: u32,
-    /// Processes killed.
+    /// Killed processes.
     pub kills: u64,
-    /// Requests answered with a redirect or pixel.
+    /// Requests answered with a redirect or a pixel.
     pub answered: u64,
-    /// Of those, how many are in ClickHouse.
+    /// Answered requests that are in ClickHouse.
     pub present: u64,
-    /// Answered, not in ClickHouse, and not counted as lost by an edge.
+    /// Answered requests that are neither in ClickHouse nor counted as lost by an edge.
     pub missing: u64,
-    /// Rows beyond one for each request.
+    /// Rows beyond one per request.
     pub duplicated: u64,
-    /// Requests without an answer; each is in ClickHouse at most once.
+    /// Requests without a response; each is in ClickHouse at most once.
     pub unanswered: u64,
-    /// From start to end.
+    /// Duration of the run.
     pub seconds: f64,
-    /// As given.
+    /// The seed of the run.
     pub seed: u64,
-    /// Answered though there was no room to log them, as the edges counted it.
+    /// Requests that were answered though they could not be journaled, by the edges' counters.
     pub lost: u64,
-    /// Clicks whose row has another id than the visitor was sent away with.
+    /// Clicks whose row has another id than their redirect.
     pub wrong_ids: u64,
-    /// Things done that an operator must be alerted to.
+    /// Faults that must alert an operator.
     pub intrusions: u64,
-    /// Those of which a metric told.
+    /// Faults of these that raised a metric.
     pub alerts: u64,
-    /// Conversions in a state that their sorted reports contradict, reports without a row, events in quarantine, and
-    /// clicks with a wrong time.
+    /// Conversions that differ from the result of their sorted reports, reports without a row, events in
+    /// quarantine, and clicks with a wrong time.
     pub contradicted: u64,
 }
 
-/// Runs the scenario, prints a line for each round and the verdict as the last line.
+/// Runs the scenario, prints a line per round and the verdict as JSON in the last line.
 ///
 /// # Errors
-/// When something can't be started, or an answered request is missing, doubled or has another id.
+/// If a process can't be started, or an answered request is missing, duplicated or has another id.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let verdict = judge(options, &Interrupt::listen()?)?;
+    let verdict = run_scenario(options, &Interrupt::listen()?)?;
     println!("{}", serde_json::to_string(&verdict)?);
-    if !verdict.is_right() {
+    if !verdict.passed() {
         bail!(
-            "an answered request is missing, doubled or has another id, an intrusion was not alerted, or a conversion \
-             stands otherwise than it must"
+            "an answered request is missing, duplicated or has another id, an intrusion was not alerted, or a conversion \
+             is in a wrong state"
         );
     }
     Ok(())
 }
 
-/// Runs the scenario.
+/// Runs the scenario without printing the verdict.
 ///
 /// # Errors
-/// When something can't be started or does not drain.
-pub fn judge(options: &Options, interrupt: &Interrupt) -> anyhow::Result<Verdict> {
+/// If a process can't be started or events don't arrive in time.
+pub fn run_scenario(options: &Options, interrupt: &Interrupt) -> anyhow::Result<Verdict> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
-    let mut folder = Folder::make(options.keep.as_deref())?;
-    let judged = judge_in(&folder.path, options, interrupt);
-    if is_to_be_kept(&judged, interrupt) {
-        folder.keep = true;
-        eprintln!("data and logs are kept in {}", folder.path.display());
+    let mut dir = DataDir::create(options.keep.as_deref())?;
+    let result = run_scenario_in(&dir.path, options, interrupt);
+    if must_keep(&result, interrupt) {
+        dir.keep = true;
+        eprintln!("data and logs are kept in {}", dir.path.display());
     }
-    judged
+    result
 }
 
-/// Something was wrong, and nobody wanted it to end early.
-fn is_to_be_kept(judged: &anyhow::Result<Verdict>, interrupt: &Interrupt) -> bool {
-    interrupt.check().is_ok() && !judged.as_ref().is_ok_and(Verdict::is_right)
+/// The run failed, and it was not interrupted.
+fn must_keep(result: &anyhow::Result<Verdict>, interrupt: &Interrupt) -> bool {
+    interrupt.check().is_ok() && !result.as_ref().is_ok_and(Verdict::passed)
 }
 
-fn judge_in(folder: &Path, options: &Options, interrupt: &Interrupt) -> anyhow::Result<Verdict> {
-    let log = folder.join("traffic.log");
-    traffic::write(options.seed, LINES, &mut std::fs::File::create(&log)?)?;
+fn run_scenario_in(
+    dir: &Path,
+    options: &Options,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Verdict> {
+    let log = dir.join("traffic.log");
+    traffic::write(
+        options.seed,
+        TRAFFIC_LINES,
+        &mut std::fs::File::create(&log)?,
+    )?;
     let started = Instant::now();
-    let dir = folder.join("stack");
-    let mut arena = Arena::start(&dir, options.scenario, options.seed, options.old.as_deref())?;
-    for what in &arena.left_out {
+    let dir = dir.join("stack");
+    let mut cluster =
+        FaultCluster::start(&dir, options.scenario, options.seed, options.old.as_deref())?;
+    for what in &cluster.skipped {
         println!("{what}");
     }
-    let judged = rounds(&mut arena, options, &log, started, interrupt);
-    if options.keep.is_none() && !is_to_be_kept(&judged, interrupt) {
-        arena.forget_disks();
+    let result = rounds(&mut cluster, options, &log, started, interrupt);
+    if options.keep.is_none() && !must_keep(&result, interrupt) {
+        cluster.discard_disks();
     }
-    judged
+    result
 }
 
 fn rounds(
-    arena: &mut Arena,
+    cluster: &mut FaultCluster,
     options: &Options,
     log: &Path,
     started: Instant,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Verdict> {
-    let analyst = Analyst::new(&arena.stack.clickhouse_url, &arena.stack.credentials)?;
+    let analyst = Analyst::new(&cluster.stack.clickhouse_url, &cluster.stack.credentials)?;
     let mut verdict = Verdict::new(options);
-    println!("{HEADINGS}");
+    println!("{TABLE_HEADER}");
     for number in 1..=options.rounds {
         interrupt.check()?;
         let round = Round {
@@ -172,7 +181,7 @@ fn rounds(
             number,
         };
         let begun = Instant::now();
-        let one = round.run(arena, &analyst, verdict.lost, interrupt)?;
+        let one = round.run(cluster, &analyst, verdict.lost, interrupt)?;
         println!(
             "{}",
             one.line(&number.to_string(), begun.elapsed().as_secs_f64())
@@ -181,7 +190,7 @@ fn rounds(
     }
     verdict.seconds = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     println!("{}", verdict.line("all", verdict.seconds));
-    arena.stack.stop_edges_and_aggregator()?;
+    cluster.stack.stop_edges_and_aggregator()?;
     Ok(verdict)
 }
 
@@ -221,10 +230,10 @@ impl Verdict {
         self.contradicted += other.contradicted;
     }
 
-    /// Every answered request is there, once, as it was answered, or counted as lost; every intrusion was alerted,
-    /// and no conversion stands otherwise than it must.
+    /// Every answered request is stored exactly once with its id or counted as lost, every intrusion raised a
+    /// metric, and every conversion is in the right state.
     #[must_use]
-    pub const fn is_right(&self) -> bool {
+    pub const fn passed(&self) -> bool {
         self.missing + self.duplicated + self.wrong_ids + self.contradicted == 0
             && self.intrusions == self.alerts
     }
@@ -255,29 +264,32 @@ struct Round<'a> {
 impl Round<'_> {
     fn run(
         &self,
-        arena: &mut Arena,
+        cluster: &mut FaultCluster,
         analyst: &Analyst,
         lost_before: u64,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Verdict> {
         let scenario = self.options.scenario;
         let stop = Arc::new(AtomicBool::new(false));
-        let replaying = self.replay(arena, stop.clone())?;
-        let faults = self.options.faults.unwrap_or(scenario.faults_per_round());
+        let replaying = self.replay(cluster, stop.clone())?;
+        let faults = self
+            .options
+            .faults
+            .unwrap_or(scenario.default_faults_per_round());
         let seed = self.options.seed ^ (u64::from(self.number) << 32);
-        let suffered = arena.suffer(faults, seed, interrupt);
+        let counts = cluster.run_faults(faults, seed, interrupt);
         stop.store(true, Ordering::Relaxed);
         let outcome = replaying.join().ok().context("the sender panicked")??;
-        let toll = suffered?;
-        let lost = match scenario.may_lose() {
-            true => arena.lost()? - lost_before,
+        let counts = counts?;
+        let lost = match scenario.may_lose_clicks() {
+            true => cluster.lost()? - lost_before,
             false => 0,
         };
-        let found = verify::verify(analyst, &outcome, lost, DRAINED_WITHIN)?;
-        roll_up_is_right(analyst)?;
-        let contradicted = toll.contradicted
-            + arena.contradicted(analyst)?
-            + arena.quarantined()?
+        let found = verify::verify(analyst, &outcome, lost, DRAIN_TIMEOUT)?;
+        check_hourly_sums(analyst)?;
+        let contradicted = counts.contradicted
+            + cluster.contradicted(analyst)?
+            + cluster.quarantined()?
             + wrong_times(analyst)?;
         let (answered, unanswered) = (
             outcome.answered.len() as u64,
@@ -289,9 +301,9 @@ impl Round<'_> {
             found.missing
         );
         Ok(Verdict {
-            kills: toll.kills,
-            intrusions: toll.intrusions,
-            alerts: toll.alerts,
+            kills: counts.kills,
+            intrusions: counts.intrusions,
+            alerts: counts.alerts,
             contradicted,
             answered,
             present: answered - found.missing,
@@ -306,14 +318,14 @@ impl Round<'_> {
 
     fn replay(
         &self,
-        arena: &Arena,
+        cluster: &FaultCluster,
         stop: Arc<AtomicBool>,
     ) -> anyhow::Result<JoinHandle<anyhow::Result<Outcome>>> {
         let options = replay::Options {
             log: self.log.into(),
-            targets: arena.stack.edge_urls.clone(),
+            targets: cluster.stack.edge_urls.clone(),
             slugs: links::sample_slugs(),
-            rate: Some(self.options.rate * self.options.scenario.load()),
+            rate: Some(self.options.rate * self.options.scenario.rate_factor()),
             connections: CONNECTIONS,
             limit: None,
             repeat: u32::MAX,
@@ -328,20 +340,20 @@ impl Round<'_> {
     }
 }
 
-/// The hourly sums have what the table has.
-fn roll_up_is_right(analyst: &Analyst) -> anyhow::Result<()> {
+/// Checks that the hourly sums match the table.
+fn check_hourly_sums(analyst: &Analyst) -> anyhow::Result<()> {
     let sql = "SELECT (SELECT sum(counted + bots + prefetches + heads) FROM clicks_by_hour) \
                - (SELECT count() FROM clicks)";
-    let answer = analyst.query(sql)?;
+    let response = analyst.query(sql)?;
     ensure!(
-        answer.rows[0][0] == "0",
+        response.rows[0][0] == "0",
         "the hourly sums differ from the table by {}",
-        answer.rows[0][0]
+        response.rows[0][0]
     );
     Ok(())
 }
 
-/// Clicks whose time is none of this run.
+/// Clicks with a time outside of this run.
 fn wrong_times(analyst: &Analyst) -> anyhow::Result<u64> {
     let sql = format!(
         "SELECT countIf(abs(dateDiff('second', time, now64())) > {MAX_AGE_SECONDS}) FROM clicks"
@@ -349,14 +361,14 @@ fn wrong_times(analyst: &Analyst) -> anyhow::Result<u64> {
     Ok(analyst.query(&sql)?.rows[0][0].parse()?)
 }
 
-/// Where everything lies; removed unless it was named.
-struct Folder {
+/// The run's data directory; removed unless it was given by the user.
+struct DataDir {
     path: PathBuf,
     keep: bool,
 }
 
-impl Folder {
-    fn make(keep: Option<&Path>) -> anyhow::Result<Self> {
+impl DataDir {
+    fn create(keep: Option<&Path>) -> anyhow::Result<Self> {
         let path = match keep {
             Some(path) => path.to_owned(),
             None => {
@@ -365,7 +377,7 @@ impl Folder {
             }
         };
         std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
+            .with_context(|| format!("failed to create {}", path.display()))?;
         Ok(Self {
             path: path.canonicalize()?,
             keep: keep.is_some(),
@@ -373,7 +385,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for DataDir {
     fn drop(&mut self) {
         if !self.keep {
             let _ = std::fs::remove_dir_all(&self.path);

@@ -1,5 +1,5 @@
-//! Edges on machines of their own, as far as networks go: a network namespace each, with one cable to its
-//! visitors and another to the aggregator that can be pulled. Needs root and `ip`.
+//! A network namespace per edge with two links: one to visitors, one to the aggregator that can be broken. Needs
+//! root and `ip`.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -8,43 +8,43 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context as _, ensure};
 
-use crate::stack::Place;
+use crate::stack::EdgeHost;
 
-/// What all our namespaces' names begin with; the process's number follows.
+/// Name prefix of our namespaces; the process id follows.
 const PREFIX: &str = "fanzfiliate-chaos-";
-/// The number of the next one that this process makes.
+/// Number of the next namespace of this process.
 static NEXT: AtomicU16 = AtomicU16::new(1);
-/// Small enough to need a change of mind about packets' sizes, large enough for QUIC.
+/// Small enough that path MTU discovery must react, large enough for QUIC.
 const SMALL_MTU: &str = "1260";
 
-/// A namespace; removed, with its cables, when dropped.
+/// A namespace; dropping it removes it and its links.
 #[derive(Debug)]
 pub(super) struct Namespace {
     name: String,
-    /// Our ends of the cables: to visitors, to the aggregator.
+    /// Addresses on the host's ends of the links: to visitors, to the aggregator.
     near: [Ipv4Addr; 2],
     far: [Ipv4Addr; 2],
 }
 
-/// What can happen to the way between an edge and the aggregator.
+/// A fault on the link between an edge and the aggregator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// The cable is pulled: sending fails at once.
-    Unplugged,
-    /// Nothing can be sent to the aggregator: sending fails at once.
-    NoWayThere,
-    /// Nothing comes back.
-    NoWayBack,
-    /// Only small packets get through.
-    Narrow,
+pub(super) enum LinkFault {
+    /// The link is down: sending fails at once.
+    LinkDown,
+    /// There is no route to the aggregator: sending fails at once.
+    NoRouteOut,
+    /// Packets from the aggregator are dropped.
+    NoRouteBack,
+    /// Only small packets pass.
+    SmallMtu,
 }
 
 impl Namespace {
-    /// Whether this machine lets us have any; those that a killed run left behind are removed.
+    /// Checks that this machine allows namespaces, and removes those of killed runs.
     ///
     /// # Errors
-    /// When it does not; the message says why.
-    pub(super) fn are_possible() -> anyhow::Result<()> {
+    /// If it does not; the message gives the reason.
+    pub(super) fn ensure_supported() -> anyhow::Result<()> {
         for name in ip(&["netns", "list"])?
             .lines()
             .filter_map(|line| line.split_whitespace().next())
@@ -56,7 +56,7 @@ impl Namespace {
                 && !Path::new("/proc").join(pid).exists()
             {
                 if let (Ok(pid), Ok(number)) = (pid.parse(), number.parse()) {
-                    open_ways(addresses(pid, number)[1]);
+                    remove_blackholes(addresses(pid, number)[1]);
                 }
                 ip(&["netns", "del", name])?;
             }
@@ -67,88 +67,87 @@ impl Namespace {
         ip(&["netns", "del", &probe]).map(drop)
     }
 
-    /// Makes one.
     pub(super) fn make() -> anyhow::Result<Self> {
         let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let name = format!("{PREFIX}{pid}-{number}");
         ip(&["netns", "add", &name])?;
         let [near, far] = addresses(pid, number);
         let made = Self { name, near, far };
-        // A killed run whose process had a number like ours may have left some.
-        open_ways(far);
-        made.own(&["link", "set", "lo", "up"])?;
-        for (cable, (near, far)) in ["visitors", "central"]
+        // A killed run with a similar process id may have left routes.
+        remove_blackholes(far);
+        made.ip_inside(&["link", "set", "lo", "up"])?;
+        for (link, (near, far)) in ["visitors", "central"]
             .into_iter()
             .zip(made.near.into_iter().zip(made.far))
         {
-            // Fifteen characters at most.
-            let here = format!("fc{:x}{}{number}", pid % 0xf_ffff, &cable[..1]);
+            // Interface names have at most 15 characters.
+            let here = format!("fc{:x}{}{number}", pid % 0xf_ffff, &link[..1]);
             ip(&[
-                "link", "add", &here, "type", "veth", "peer", "name", cable, "netns", &made.name,
+                "link", "add", &here, "type", "veth", "peer", "name", link, "netns", &made.name,
             ])?;
             ip(&["address", "add", &format!("{near}/30"), "dev", &here])?;
             ip(&["link", "set", &here, "up"])?;
-            made.own(&["address", "add", &format!("{far}/30"), "dev", cable])?;
-            made.own(&["link", "set", cable, "up"])?;
+            made.ip_inside(&["address", "add", &format!("{far}/30"), "dev", link])?;
+            made.ip_inside(&["link", "set", link, "up"])?;
         }
         Ok(made)
     }
 
-    pub(super) fn place(&self) -> Place {
-        Place {
+    pub(super) fn host(&self) -> EdgeHost {
+        EdgeHost {
             starter: ["ip", "netns", "exec", &self.name].map(Into::into).into(),
-            own: self.far[0],
-            aggregator: self.near[1],
+            address: self.far[0],
+            aggregator_address: self.near[1],
         }
     }
 
-    /// Lets `trouble` begin.
-    pub(super) fn trouble(&self, trouble: Trouble) -> anyhow::Result<()> {
+    /// Starts a fault.
+    pub(super) fn fault(&self, fault: LinkFault) -> anyhow::Result<()> {
         let (near, far) = (self.near[1].to_string(), self.far[1].to_string());
-        match trouble {
-            Trouble::Unplugged => self.own(&["link", "set", "central", "down"]),
-            Trouble::NoWayThere => self.own(&["route", "add", "blackhole", &near]),
-            Trouble::NoWayBack => ip(&["route", "add", "blackhole", &far]).map(drop),
-            Trouble::Narrow => self.own(&["link", "set", "central", "mtu", SMALL_MTU]),
+        match fault {
+            LinkFault::LinkDown => self.ip_inside(&["link", "set", "central", "down"]),
+            LinkFault::NoRouteOut => self.ip_inside(&["route", "add", "blackhole", &near]),
+            LinkFault::NoRouteBack => ip(&["route", "add", "blackhole", &far]).map(drop),
+            LinkFault::SmallMtu => self.ip_inside(&["link", "set", "central", "mtu", SMALL_MTU]),
         }
     }
 
-    /// Ends every trouble.
+    /// Ends all faults.
     pub(super) fn heal(&self) -> anyhow::Result<()> {
         let near = self.near[1].to_string();
-        // Not there is what is wanted.
-        let _ = self.own(&["route", "del", "blackhole", &near]);
-        open_ways(self.far);
-        self.own(&["link", "set", "central", "mtu", "1500", "up"])
+        // A missing route is fine.
+        let _ = self.ip_inside(&["route", "del", "blackhole", &near]);
+        remove_blackholes(self.far);
+        self.ip_inside(&["link", "set", "central", "mtu", "1500", "up"])
     }
 
-    fn own(&self, arguments: &[&str]) -> anyhow::Result<()> {
+    fn ip_inside(&self, arguments: &[&str]) -> anyhow::Result<()> {
         ip(&[&["-n", &self.name], arguments].concat()).map(drop)
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        open_ways(self.far);
+        remove_blackholes(self.far);
         let _ = ip(&["netns", "del", &self.name]);
     }
 }
 
-/// Both ends of both cables of a process's namespace, the near ones first; from the range set aside for
-/// benchmarks (RFC 2544).
+/// Both ends of both links of a namespace, the host's ends first, from the range reserved for benchmarks (RFC
+/// 2544).
 fn addresses(pid: u32, number: u16) -> [[Ipv4Addr; 2]; 2] {
     let address = |last: u16| {
         let [.., third] = pid.to_be_bytes();
         let last = u8::try_from(number % 30 * 8 + last).unwrap_or_default();
         Ipv4Addr::new(198, 18 + u8::from(pid % 512 > 255), third, last)
     };
-    [[1, 5], [2, 6]].map(|cables| cables.map(address))
+    [[1, 5], [2, 6]].map(|links| links.map(address))
 }
 
-/// Lets packets to `far` go their way again, wherever they had been stopped.
-fn open_ways(far: [Ipv4Addr; 2]) {
+/// Removes all blackhole routes to `far`.
+fn remove_blackholes(far: [Ipv4Addr; 2]) {
     for address in far {
-        // Not there is what is wanted.
+        // A missing route is fine.
         let _ = ip(&["route", "del", "blackhole", &address.to_string()]);
     }
 }
@@ -157,7 +156,7 @@ fn ip(arguments: &[&str]) -> anyhow::Result<String> {
     let done = Command::new("ip")
         .args(arguments)
         .output()
-        .context("cannot run ip (Debian's package is called iproute2)")?;
+        .context("failed to run ip (Debian package iproute2)")?;
     ensure!(
         done.status.success(),
         "ip {}: {}",

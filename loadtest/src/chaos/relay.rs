@@ -1,6 +1,5 @@
-//! What lies between processes when networks fail: a UDP relay that loses, delays, repeats and
-//! reorders packets or lets none through, and a TCP relay that stalls or cuts answers off. Neither
-//! knows what it carries.
+//! Relays that simulate network faults: a UDP relay that drops, delays, duplicates and reorders packets, and a TCP
+//! relay that stalls or cuts responses. Neither interprets what it forwards.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -12,57 +11,57 @@ use std::time::{Duration, Instant};
 
 use crate::traffic::Random;
 
-/// How packets in one direction fare.
+/// Faults of packets in one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Way {
-    /// None gets through.
-    pub(super) cut: bool,
-    /// Of a hundred, so many are lost.
-    pub(super) lost: u64,
-    /// Of a hundred, so many come twice.
-    pub(super) doubled: u64,
-    /// Each is late by up to so long, which changes their order.
-    pub(super) late: Duration,
+pub(super) struct PacketFaults {
+    /// All packets are dropped.
+    pub(super) drop_all: bool,
+    /// Percentage of dropped packets.
+    pub(super) loss_percent: u64,
+    /// Percentage of duplicated packets.
+    pub(super) duplicate_percent: u64,
+    /// Maximum random delay; it reorders packets.
+    pub(super) delay: Duration,
 }
 
 #[derive(Debug)]
 struct Conditions {
-    /// From those who connect, and to them.
-    ways: [Way; 2],
+    /// Towards the target, and back.
+    directions: [PacketFaults; 2],
     target: Option<SocketAddr>,
     random: Random,
 }
 
-/// A UDP port that leads to another.
+/// A UDP relay with one target.
 #[derive(Debug, Clone)]
-pub(super) struct Packets {
+pub(super) struct UdpRelay {
     pub(super) port: u16,
     conditions: Arc<Mutex<Conditions>>,
 }
 
-/// A packet, when it goes out, and where.
-struct Due {
+/// A packet with its send time and destination.
+struct DelayedPacket {
     at: Instant,
     bytes: Vec<u8>,
     socket: Arc<UdpSocket>,
     to: SocketAddr,
 }
 
-impl PartialEq for Due {
+impl PartialEq for DelayedPacket {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Due {}
+impl Eq for DelayedPacket {}
 
-impl PartialOrd for Due {
+impl PartialOrd for DelayedPacket {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Due {
+impl Ord for DelayedPacket {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.at.cmp(&other.at)
     }
@@ -72,14 +71,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Packets {
-    /// Listens at `on`, on a port of its own; everything is lost until the target is known.
+impl UdpRelay {
+    /// Listens at `on` on a free port. Packets are dropped until the target is set.
     pub(super) fn listen(on: Ipv4Addr, seed: u64) -> io::Result<Self> {
         let front = Arc::new(UdpSocket::bind((on, 0))?);
         let relay = Self {
             port: front.local_addr()?.port(),
             conditions: Arc::new(Mutex::new(Conditions {
-                ways: [Way::default(); 2],
+                directions: [PacketFaults::default(); 2],
                 target: None,
                 random: Random::new(seed),
             })),
@@ -91,16 +90,16 @@ impl Packets {
         Ok(relay)
     }
 
-    pub(super) fn lead_to(&self, target: SocketAddr) {
+    pub(super) fn set_target(&self, target: SocketAddr) {
         lock(&self.conditions).target = Some(target);
     }
 
-    /// How packets fare from now on: towards the target, and back.
-    pub(super) fn set(&self, ways: [Way; 2]) {
-        lock(&self.conditions).ways = ways;
+    /// Sets the faults of both directions: towards the target, and back.
+    pub(super) fn set(&self, directions: [PacketFaults; 2]) {
+        lock(&self.conditions).directions = directions;
     }
 
-    fn carry(&self, front: &Arc<UdpSocket>, later: &mpsc::Sender<Due>) {
+    fn carry(&self, front: &Arc<UdpSocket>, later: &mpsc::Sender<DelayedPacket>) {
         let mut behind: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
         let mut packet = vec![0; 65_536];
         loop {
@@ -121,20 +120,20 @@ impl Packets {
         }
     }
 
-    /// A socket whose answers go back to `client`.
+    /// A socket that forwards responses back to `client`.
     fn open(
         &self,
         client: SocketAddr,
         front: &Arc<UdpSocket>,
-        later: &mpsc::Sender<Due>,
+        later: &mpsc::Sender<DelayedPacket>,
     ) -> io::Result<Arc<UdpSocket>> {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?);
-        let (relay, answers) = (self.clone(), socket.clone());
+        let (relay, responses) = (self.clone(), socket.clone());
         let (front, later) = (front.clone(), later.clone());
         thread::spawn(move || {
             let mut packet = vec![0; 65_536];
             loop {
-                if let Ok((length, _)) = answers.recv_from(&mut packet) {
+                if let Ok((length, _)) = responses.recv_from(&mut packet) {
                     relay.pass(1, &packet[..length], &front, client, &later);
                 }
             }
@@ -148,90 +147,90 @@ impl Packets {
         packet: &[u8],
         socket: &Arc<UdpSocket>,
         to: SocketAddr,
-        later: &mpsc::Sender<Due>,
+        later: &mpsc::Sender<DelayedPacket>,
     ) {
         let mut conditions = lock(&self.conditions);
-        let way = conditions.ways[direction];
+        let faults = conditions.directions[direction];
         let random = &mut conditions.random;
-        if way.cut || random.below(100) < way.lost {
+        if faults.drop_all || random.below(100) < faults.loss_percent {
             return;
         }
-        let copies = 1 + usize::from(random.below(100) < way.doubled);
+        let copies = 1 + usize::from(random.below(100) < faults.duplicate_percent);
         for _ in 0..copies {
-            let late = random.below(way.late.as_micros() as u64 + 1);
-            let due = Due {
-                at: Instant::now() + Duration::from_micros(late),
+            let delay = random.below(faults.delay.as_micros() as u64 + 1);
+            let due = DelayedPacket {
+                at: Instant::now() + Duration::from_micros(delay),
                 bytes: packet.to_vec(),
                 socket: socket.clone(),
                 to,
             };
-            // The other thread lives as long as the process.
+            // The receiving thread lives as long as the process.
             let _ = later.send(due);
         }
     }
 }
 
-fn send_when_due(due: &mpsc::Receiver<Due>) {
-    let mut waiting: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
+fn send_when_due(due: &mpsc::Receiver<DelayedPacket>) {
+    let mut pending: BinaryHeap<Reverse<DelayedPacket>> = BinaryHeap::new();
     loop {
-        let next = waiting.peek().map(|Reverse(it)| it.at);
+        let next = pending.peek().map(|Reverse(it)| it.at);
         let wait = next.map_or(Duration::from_secs(1), |at| {
             at.saturating_duration_since(Instant::now())
         });
         match due.recv_timeout(wait) {
-            Ok(packet) => waiting.push(Reverse(packet)),
+            Ok(packet) => pending.push(Reverse(packet)),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         }
-        while waiting
+        while pending
             .peek()
             .is_some_and(|Reverse(it)| it.at <= Instant::now())
         {
-            if let Some(Reverse(it)) = waiting.pop() {
-                // A packet that can't be sent is a packet lost.
+            if let Some(Reverse(it)) = pending.pop() {
+                // A failed send counts as a lost packet.
                 let _ = it.socket.send_to(&it.bytes, it.to);
             }
         }
     }
 }
 
-/// How connections through a [`Streams`] fare.
+/// The fault of a TCP relay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Mood {
-    /// As if it were not there.
+pub(super) enum FaultMode {
+    /// Forwards without faults.
     #[default]
     Pass,
-    /// Each portion is late by so long.
-    Slow(Duration),
-    /// What is asked arrives; instead of the answer the connection ends.
-    NoAnswer,
-    /// What is asked arrives; instead of the answer comes that there is none.
-    Failed,
-    /// What is asked arrives; the answer does not until the mood changes, and then the connection ends.
-    Silent,
-    /// Connections end at once, also amid what is asked.
-    Refuse,
+    /// Delays each chunk.
+    Delay(Duration),
+    /// Forwards the request and closes the connection instead of a response.
+    DropResponse,
+    /// Forwards the request and responds with 504.
+    GatewayTimeout,
+    /// Forwards the request, delays the response until the mode changes, and then closes the connection.
+    StallResponse,
+    /// Closes connections at once, even in the middle of a request.
+    CloseAtOnce,
 }
 
-/// What a proxy says in place of an answer that it did not get.
-const NO_ANSWER: &[u8] =
+/// The response of a proxy that got none from its server.
+const GATEWAY_TIMEOUT: &[u8] =
     b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// A TCP port that leads to another.
+/// A TCP relay with one target.
 #[derive(Debug, Clone)]
-pub(super) struct Streams {
+pub(super) struct TcpRelay {
     pub(super) port: u16,
-    mood: Arc<Mutex<(Mood, Option<SocketAddr>)>>,
+    mode: Arc<Mutex<(FaultMode, Option<SocketAddr>)>>,
     changed: Arc<Condvar>,
 }
 
-impl Streams {
-    /// Listens on a port of its own; connections end at once until the target is known.
+impl TcpRelay {
+    /// Listens on a free port. Connections are closed at once until the target is set.
     pub(super) fn listen() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let relay = Self {
             port: listener.local_addr()?.port(),
-            mood: Arc::default(),
+            mode: Arc::default(),
             changed: Arc::default(),
         };
         let accepting = relay.clone();
@@ -243,18 +242,18 @@ impl Streams {
         Ok(relay)
     }
 
-    pub(super) fn lead_to(&self, target: SocketAddr) {
-        lock(&self.mood).1 = Some(target);
+    pub(super) fn set_target(&self, target: SocketAddr) {
+        lock(&self.mode).1 = Some(target);
     }
 
-    pub(super) fn set(&self, mood: Mood) {
-        lock(&self.mood).0 = mood;
+    pub(super) fn set(&self, mode: FaultMode) {
+        lock(&self.mode).0 = mode;
         self.changed.notify_all();
     }
 
     fn carry(&self, client: TcpStream) {
-        let (mood, target) = *lock(&self.mood);
-        if mood == Mood::Refuse {
+        let (mode, target) = *lock(&self.mode);
+        if mode == FaultMode::CloseAtOnce {
             return;
         }
         let Some(Ok(server)) = target.map(TcpStream::connect) else {
@@ -268,35 +267,35 @@ impl Streams {
         thread::spawn(move || down.copy(server, client_too, true));
     }
 
-    fn wait_while(&self, mood: Mood) {
-        let guard = lock(&self.mood);
-        drop(self.changed.wait_while(guard, |current| current.0 == mood));
+    fn wait_while(&self, mode: FaultMode) {
+        let guard = lock(&self.mode);
+        drop(self.changed.wait_while(guard, |current| current.0 == mode));
     }
 
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream, answers: bool) {
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, responses: bool) {
         let mut portion = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut portion) {
-            let mood = lock(&self.mood).0;
-            match mood {
-                Mood::Slow(late) => thread::sleep(late),
-                Mood::NoAnswer if answers => break,
-                Mood::Failed if answers => {
-                    // Already closed is as good.
-                    let _ = to.write_all(NO_ANSWER);
+            let mode = lock(&self.mode).0;
+            match mode {
+                FaultMode::Delay(delay) => thread::sleep(delay),
+                FaultMode::DropResponse if responses => break,
+                FaultMode::GatewayTimeout if responses => {
+                    // The client may have closed already.
+                    let _ = to.write_all(GATEWAY_TIMEOUT);
                     break;
                 }
-                Mood::Silent if answers => {
-                    self.wait_while(Mood::Silent);
+                FaultMode::StallResponse if responses => {
+                    self.wait_while(FaultMode::StallResponse);
                     break;
                 }
-                Mood::Refuse => break,
+                FaultMode::CloseAtOnce => break,
                 _ => {}
             }
             if to.write_all(&portion[..read]).is_err() {
                 break;
             }
         }
-        // Already closed is what is wanted.
+        // The peers may have closed already.
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
@@ -307,14 +306,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_come_twice_or_not_at_all_as_told() {
+    fn udp_relay_duplicates_and_drops_packets() {
         let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-        let relay = Packets::listen(Ipv4Addr::LOCALHOST, 1).expect("listening");
-        relay.lead_to(server.local_addr().expect("bound"));
-        let double = Way {
-            doubled: 100,
-            ..Way::default()
+        let relay = UdpRelay::listen(Ipv4Addr::LOCALHOST, 1).expect("listening");
+        relay.set_target(server.local_addr().expect("bound"));
+        let double = PacketFaults {
+            duplicate_percent: 100,
+            ..PacketFaults::default()
         };
         relay.set([double; 2]);
         let to = (Ipv4Addr::LOCALHOST, relay.port);
@@ -329,11 +328,11 @@ mod tests {
             let (length, _) = client.recv_from(&mut packet).expect("four of them");
             assert_eq!(&packet[..length], b"answer");
         }
-        let cut = Way {
-            cut: true,
-            ..Way::default()
+        let blocked = PacketFaults {
+            drop_all: true,
+            ..PacketFaults::default()
         };
-        relay.set([cut, Way::default()]);
+        relay.set([blocked, PacketFaults::default()]);
         let (later, due) = mpsc::channel();
         let socket = Arc::new(client);
         let to = server.local_addr().expect("bound");
@@ -344,17 +343,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_arrives_though_no_answer_does() {
+    fn tcp_relay_forwards_requests_without_responses() {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listening");
-        let relay = Streams::listen().expect("listening");
-        relay.lead_to(server.local_addr().expect("bound"));
-        for (mood, expected) in [
-            (Mood::Pass, &b"answer"[..]),
-            (Mood::Failed, NO_ANSWER),
-            (Mood::NoAnswer, b""),
-            (Mood::Silent, b""),
+        let relay = TcpRelay::listen().expect("listening");
+        relay.set_target(server.local_addr().expect("bound"));
+        for (mode, expected) in [
+            (FaultMode::Pass, &b"answer"[..]),
+            (FaultMode::GatewayTimeout, GATEWAY_TIMEOUT),
+            (FaultMode::DropResponse, b""),
+            (FaultMode::StallResponse, b""),
         ] {
-            relay.set(mood);
+            relay.set(mode);
             let mut client =
                 TcpStream::connect((Ipv4Addr::LOCALHOST, relay.port)).expect("connected");
             client.write_all(b"ask").expect("sent");
@@ -363,18 +362,18 @@ mod tests {
             served.read_exact(&mut asked).expect("it arrives");
             served.write_all(b"answer").expect("sent");
             drop(served);
-            if mood == Mood::Silent {
+            if mode == FaultMode::StallResponse {
                 client.set_nonblocking(true).expect("set");
-                let waiting = client.read(&mut [0; 1]).expect_err("nothing yet");
-                assert_eq!(waiting.kind(), io::ErrorKind::WouldBlock);
+                let pending = client.read(&mut [0; 1]).expect_err("nothing yet");
+                assert_eq!(pending.kind(), io::ErrorKind::WouldBlock);
                 client.set_nonblocking(false).expect("set");
-                // Not `Pass`: the answer may not have reached the relay yet.
-                relay.set(Mood::NoAnswer);
+                // Not `Pass`: the response may not have reached the relay yet.
+                relay.set(FaultMode::DropResponse);
             }
-            let mut answer = Vec::new();
-            // A connection that is cut may be reset instead of closed.
-            let _ = client.read_to_end(&mut answer);
-            assert_eq!(answer, expected, "{mood:?}");
+            let mut response = Vec::new();
+            // A connection that is cut may be reset rather than closed.
+            let _ = client.read_to_end(&mut response);
+            assert_eq!(response, expected, "{mode:?}");
         }
     }
 }

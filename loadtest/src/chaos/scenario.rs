@@ -1,26 +1,26 @@
-//! What can go wrong, and which of it a scenario has.
+//! Scenarios and their faults.
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// What goes wrong in a run.
+/// A scenario of a chaos run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
-    /// Edges are killed (SIGKILL), one time in ten while they start.
+    /// Edges are killed (SIGKILL), one time in ten during start-up.
     KillEdge,
-    /// The aggregator is killed, one time in ten while it starts.
+    /// The aggregator is killed, one time in ten during start-up.
     KillAggregator,
-    /// ClickHouse is killed, one time in ten while it starts.
+    /// ClickHouse is killed, one time in ten during start-up.
     KillEngine,
-    /// The way between edges and aggregator is cut, in one direction or both, slow, or lossy. As root, edges
-    /// also have networks of their own whose cables are pulled.
+    /// The network between edges and aggregator is cut in one or both directions, slow or lossy. As root, edges
+    /// also have network namespaces whose links are broken.
     Partition,
     /// The disks of edges, aggregator or ClickHouse fill up. Needs root.
     DiskFull,
-    /// Nothing can be shipped under twice the load, until edges' journals are full.
+    /// Shipping is blocked under double load until edges' journals are full.
     SpoolFull,
-    /// ClickHouse stands still, is slow, refuses, or takes a block and never says so.
+    /// ClickHouse stalls, is slow, rejects blocks, or accepts a block without a response.
     SlowEngine,
     /// The clocks of edges and aggregator jump. Needs libfaketime.
     ClockJump,
@@ -30,54 +30,54 @@ pub enum Scenario {
     StolenCertificate,
     /// Directories of edges are restored from older copies.
     RestoredEdge,
-    /// Directories of edges are cloned, and both edges go on.
+    /// Directories of edges are cloned, and both edges continue.
     ClonedEdge,
-    /// The aggregator loses its spool or its store, or has an older backup put back, while sales are reported.
+    /// The aggregator loses its spool or store, or an older backup is restored, while sales are reported.
     LostAggregator,
-    /// Reports of the same sales arrive out of order, those of an edge that was cut off last.
+    /// Reports of the same sales arrive out of order; those of a disconnected edge arrive last.
     LateReports,
-    /// The clocks of edges jump by days and years. Needs libfaketime.
+    /// Edges' clocks jump by days and years. Needs libfaketime.
     WrongClock,
-    /// All that loses nothing and is possible here, several at a time.
+    /// All faults that lose no events and that this machine supports, several at a time.
     Everything,
 }
 
-/// One thing that goes wrong.
+/// A single fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// SIGKILL of an edge…
+    /// An edge is killed (SIGKILL).
     KillEdge,
-    /// …the aggregator…
+    /// The aggregator is killed.
     KillAggregator,
-    /// …or ClickHouse.
+    /// ClickHouse is killed.
     KillEngine,
-    /// Packets between edges and aggregator fare badly.
+    /// Packets between edges and aggregator are dropped, delayed or duplicated.
     Packets,
-    /// The network of an edge's own has trouble.
-    Cable,
-    /// An edge's disk is full…
+    /// The network link of an edge's namespace is broken.
+    Link,
+    /// An edge's disk is full.
     EdgeDisk,
-    /// …or the aggregator's, or ClickHouse's.
+    /// The disk of the aggregator or of ClickHouse is full.
     CentralDisk,
-    /// Nothing is shipped until journals are full.
+    /// Shipping is blocked until journals are full.
     SpoolFull,
-    /// ClickHouse stands still.
-    EngineStops,
-    /// ClickHouse's answers fare badly.
-    Answers,
-    /// Clocks jump.
+    /// ClickHouse is suspended.
+    EngineStalls,
+    /// ClickHouse's responses are delayed, lost or replaced.
+    Responses,
+    /// The shared clock jumps.
     Clock,
-    /// An edge is replaced by another build…
+    /// An edge is replaced by another build.
     SwapEdge,
-    /// …or the aggregator.
+    /// The aggregator is replaced by another build.
     SwapAggregator,
-    /// An edge's directory is restored…
+    /// An edge's directory is restored from a copy.
     RestoreEdge,
-    /// …or cloned.
+    /// An edge's directory is cloned.
     CloneEdge,
-    /// An intruder tries what its certificate may allow.
+    /// An intruder uses an edge's certificate.
     StolenCertificate,
-    /// The aggregator loses a directory.
+    /// The aggregator loses a data directory.
     LoseAggregator,
     /// Reports arrive out of order.
     LateReports,
@@ -86,9 +86,9 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether it needs processes, directories and settings of the whole fleet, so that nothing else may happen
-    /// meanwhile.
-    pub(super) const fn concerns_the_fleet(self) -> bool {
+    /// Whether it needs processes, directories and settings of the whole fleet, so that no other fault may run
+    /// concurrently.
+    pub(super) const fn needs_whole_fleet(self) -> bool {
         matches!(
             self,
             Self::RestoreEdge
@@ -106,16 +106,16 @@ impl Fault {
 }
 
 impl Scenario {
-    /// What it does, as far as it is possible.
+    /// Its faults, if the machine supports them.
     pub(super) const fn faults(self) -> &'static [Fault] {
         match self {
             Self::KillEdge => &[Fault::KillEdge],
             Self::KillAggregator => &[Fault::KillAggregator],
             Self::KillEngine => &[Fault::KillEngine],
-            Self::Partition => &[Fault::Packets, Fault::Cable],
+            Self::Partition => &[Fault::Packets, Fault::Link],
             Self::DiskFull => &[Fault::EdgeDisk, Fault::CentralDisk],
             Self::SpoolFull => &[Fault::SpoolFull],
-            Self::SlowEngine => &[Fault::EngineStops, Fault::Answers],
+            Self::SlowEngine => &[Fault::EngineStalls, Fault::Responses],
             Self::ClockJump => &[Fault::Clock],
             Self::Upgrade => &[Fault::SwapEdge, Fault::SwapAggregator],
             Self::StolenCertificate => &[Fault::StolenCertificate],
@@ -129,10 +129,10 @@ impl Scenario {
                 Fault::KillAggregator,
                 Fault::KillEngine,
                 Fault::Packets,
-                Fault::Cable,
+                Fault::Link,
                 Fault::CentralDisk,
-                Fault::EngineStops,
-                Fault::Answers,
+                Fault::EngineStalls,
+                Fault::Responses,
                 Fault::Clock,
                 Fault::SwapEdge,
                 Fault::SwapAggregator,
@@ -140,17 +140,17 @@ impl Scenario {
         }
     }
 
-    /// Whether it goes on without `fault` where that is not possible.
-    pub(super) const fn can_do_without(self, fault: Fault) -> bool {
+    /// Whether the scenario runs without `fault` where the machine does not support it.
+    pub(super) const fn is_optional(self, fault: Fault) -> bool {
         match self {
             Self::Everything => true,
-            Self::Partition => matches!(fault, Fault::Cable),
+            Self::Partition => matches!(fault, Fault::Link),
             _ => false,
         }
     }
 
-    /// How many faults a round has, unless told.
-    pub(super) const fn faults_per_round(self) -> u32 {
+    /// Default number of faults per round.
+    pub(super) const fn default_faults_per_round(self) -> u32 {
         match self {
             Self::KillEdge | Self::KillAggregator | Self::Everything => 50,
             Self::KillEngine => 20,
@@ -164,16 +164,16 @@ impl Scenario {
         }
     }
 
-    /// Requests a second, of what is usual.
-    pub(super) const fn load(self) -> f64 {
+    /// Factor of the request rate.
+    pub(super) const fn rate_factor(self) -> f64 {
         match self {
             Self::SpoolFull | Self::DiskFull => 2.0,
             _ => 1.0,
         }
     }
 
-    /// Whether clicks may be lost, each counted by the edge.
-    pub(super) const fn may_lose(self) -> bool {
+    /// Whether clicks may be lost, if the edge counts each.
+    pub(super) const fn may_lose_clicks(self) -> bool {
         matches!(self, Self::SpoolFull | Self::DiskFull)
     }
 }

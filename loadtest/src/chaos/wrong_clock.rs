@@ -1,33 +1,37 @@
-//! The clock of one edge jumps by days or years, forwards or backwards, also beyond every time that can be; then it is
-//! right again. Meanwhile the edge must not be ready, and logs clicks with a time that is right.
+//! The clock of one edge jumps by days or years in either direction, sometimes outside the valid range, and is
+//! corrected again. Meanwhile the edge must not be ready, and must log clicks with the right time.
 
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
 use super::clock::Clock;
-use super::hand::Around;
-use super::toll::Toll;
-use crate::stack::Member;
+use super::context::FaultContext;
+use super::counts::FaultCounts;
+use crate::stack::ManagedProcess;
 use crate::traffic::Random;
 
 const DAY: i64 = 86_400;
 const YEAR: i64 = 366 * DAY;
-const READINESS_WITHIN: Duration = Duration::from_secs(60);
-/// Traffic under a wrong clock, at most.
-const WRONG_FOR: Duration = Duration::from_secs(2);
+const READINESS_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum duration of traffic under a wrong clock.
+const MAX_WRONG_DURATION: Duration = Duration::from_secs(2);
 
-/// An edge, its clock and its operators' port.
+/// An edge, its clock and its admin URL.
 pub(super) struct EdgeClock<'a> {
     pub(super) clock: &'a Clock,
-    pub(super) edge: &'a mut Member,
+    pub(super) edge: &'a mut ManagedProcess,
     pub(super) admin: &'a str,
 }
 
 impl EdgeClock<'_> {
-    /// The clock jumps, and is set right again.
-    pub(super) fn jump(&mut self, random: &mut Random, around: Around<'_>) -> anyhow::Result<Toll> {
-        let mut toll = Toll::default();
+    /// Sets the clock wrong and corrects it again.
+    pub(super) fn jump(
+        &mut self,
+        random: &mut Random,
+        context: FaultContext<'_>,
+    ) -> anyhow::Result<FaultCounts> {
+        let mut counts = FaultCounts::default();
         let forwards = if random.below(2) == 0 { 1 } else { -1 };
         let is_impossible = random.below(3) == 0;
         let seconds = match random.below(2) {
@@ -36,28 +40,28 @@ impl EdgeClock<'_> {
             _ => (1 + random.below(10) as i64) * YEAR,
         };
         self.clock.set(forwards * seconds)?;
-        toll.intrusion(self.becomes_ready(false));
-        around.sleep(WRONG_FOR.mul_f64(random.below(1_000) as f64 / 1_000.0));
-        // A clock that is wrong and possible when a process starts is noticed by comparison only.
+        counts.count_intrusion(self.becomes_ready(false));
+        context.sleep(MAX_WRONG_DURATION.mul_f64(random.below(1_000) as f64 / 1_000.0));
+        // A process that starts with a wrong but valid clock notices it only by comparison with the aggregator.
         if is_impossible && random.below(2) == 0 {
-            self.edge.kill9()?;
-            Clock::sweep();
-            toll.kills += 1;
+            self.edge.kill()?;
+            Clock::remove_stale();
+            counts.kills += 1;
             self.edge.restart()?;
-            toll.intrusion(self.becomes_ready(false));
-            around.sleep(WRONG_FOR.mul_f64(random.below(1_000) as f64 / 1_000.0));
+            counts.count_intrusion(self.becomes_ready(false));
+            context.sleep(MAX_WRONG_DURATION.mul_f64(random.below(1_000) as f64 / 1_000.0));
         }
         self.clock.set(0)?;
         ensure!(
             self.becomes_ready(true),
-            "the edge is not ready {READINESS_WITHIN:?} after its clock is right again"
+            "the edge is not ready {READINESS_TIMEOUT:?} after its clock was corrected"
         );
-        Ok(toll)
+        Ok(counts)
     }
 
-    /// Whether the edge says in time that it is ready, or that it is not.
-    fn becomes_ready(&self, wanted: bool) -> bool {
-        let deadline = Instant::now() + READINESS_WITHIN;
+    /// Whether `/readyz` reports the wanted readiness in time.
+    fn becomes_ready(&self, keep_contents: bool) -> bool {
+        let deadline = Instant::now() + READINESS_TIMEOUT;
         let page = format!("{}/readyz", self.admin);
         while Instant::now() < deadline {
             let is_ready = match ureq::get(&page).call() {
@@ -65,7 +69,7 @@ impl EdgeClock<'_> {
                 Err(ureq::Error::StatusCode(503)) => Some(false),
                 Err(_) => None,
             };
-            if is_ready == Some(wanted) {
+            if is_ready == Some(keep_contents) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(50));

@@ -1,38 +1,37 @@
-//! Postbacks that are authentic, and postbacks of who is not who it says: each made of an authentic one by a
-//! change that makes it none, so that only this file knows what is wrong with it.
+//! Authentic postbacks, and forged ones: each is an authentic postback with one change that invalidates its proof.
 
-use super::case::{Case, Expect, Key};
-use super::postbacks::{Place, Postback, World, hmac};
+use super::case::{Case, Expect, StoredKey};
+use super::postbacks::{ParameterLocation, Postback, TestData, hmac};
 use super::random::Random;
 use super::request::{Request, escaped};
 use super::senders::{NETWORK, Proof, SENDERS, Sender};
 
-/// Makes a request out of the world, for its number.
-pub(super) type Make = fn(&World, &mut Random, u64) -> Case;
+/// Builds the request with this number.
+pub(super) type BuildCase = fn(&TestData, &mut Random, u64) -> Case;
 
-/// The kinds, each with how often it comes.
-pub(super) const KINDS: &[(usize, Make)] = &[
+/// The kinds with their weights.
+pub(super) const KINDS: &[(usize, BuildCase)] = &[
     (180, authentic),
     (20, replayed),
-    (20, unsigned_noise),
+    (20, unsigned_additions),
     (60, wrong_secret),
     (30, no_proof),
     (20, two_secrets),
     (60, wrong_signature),
-    (40, moved_signature),
+    (40, signature_of_other_request),
     (40, altered_after_signing),
     (20, only_unsigned_click),
-    (30, forwarded_by_none),
+    (30, address_from_no_proxy),
 ];
 
-fn secretive(sender: &Sender) -> bool {
+fn has_secret(sender: &Sender) -> bool {
     matches!(
         sender.proof,
         Proof::Path(_) | Proof::Parameter(..) | Proof::Both(..)
     )
 }
 
-/// Whoever knows its secret may change all the rest.
+/// Senders whose parameters are not signed: the secret alone authenticates them.
 pub(super) fn unsigned(sender: &Sender) -> bool {
     !signing(sender)
 }
@@ -57,28 +56,39 @@ pub(super) fn refused(
     Case::new(kind, request, Expect::Refused(by), random)
 }
 
-fn taken(kind: &'static str, postback: &Postback, request: &Request, random: &mut Random) -> Case {
-    let key = Key::Transaction(postback.transaction.clone(), postback.claim);
-    Case::new(kind, request, Expect::Taken(postback.sender.answer), random).known_as(key)
+fn accepted(
+    kind: &'static str,
+    postback: &Postback,
+    request: &Request,
+    random: &mut Random,
+) -> Case {
+    let key = StoredKey::Transaction(postback.transaction.clone(), postback.claim);
+    Case::new(
+        kind,
+        request,
+        Expect::Accepted(postback.sender.response),
+        random,
+    )
+    .stored_as(key)
 }
 
-pub(super) fn authentic(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 't', number, any);
+pub(super) fn authentic(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let postback = Postback::authentic_from(data, random, 't', number, any);
     let request = postback.request(random);
-    taken("authentic", &postback, &request, random)
+    accepted("authentic", &postback, &request, random)
 }
 
-/// Whoever saw a request may send it again: it says nothing new, and is one conversion all the same.
-fn replayed(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 'r', number, any);
+/// A replay changes nothing and remains one conversion.
+fn replayed(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let postback = Postback::authentic_from(data, random, 'r', number, any);
     let request = postback.request(random);
     let times = random.within(2, 4) as u32;
-    taken("authentic, sent again", &postback, &request, random).times(times)
+    accepted("authentic, sent again", &postback, &request, random).times(times)
 }
 
-/// What is added where nothing is signed changes nothing.
-fn unsigned_noise(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 'n', number, signing);
+/// Unsigned additions to a signed request are ignored.
+fn unsigned_additions(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let postback = Postback::authentic_from(data, random, 'n', number, signing);
     let mut request = postback.request(random);
     let sender = postback.sender;
     let more = format!(
@@ -86,15 +96,15 @@ fn unsigned_noise(world: &World, random: &mut Random, number: u64) -> Case {
         sender.payout,
         sender.status,
         sender.click,
-        world.click(sender, random)
+        data.click(sender, random)
     );
-    if postback.place == Place::Query {
+    if postback.location == ParameterLocation::Query {
         request.method = "POST".into();
         request.body = more.into_bytes();
     } else {
         request.query = more;
     }
-    taken(
+    accepted(
         "authentic, unsigned parts added",
         &postback,
         &request,
@@ -102,13 +112,13 @@ fn unsigned_noise(world: &World, random: &mut Random, number: u64) -> Case {
     )
 }
 
-/// Nearly `secret`, or another's.
-fn twisted(secret: &str, random: &mut Random) -> String {
+/// A secret similar to `secret`, or another sender's.
+fn similar_secret(secret: &str, random: &mut Random) -> String {
     let at = random.below(secret.len());
-    let other = random.of(SENDERS).proof;
+    let other = random.pick(SENDERS).proof;
     match (random.below(8), other) {
         (0, _) => secret[..at].into(),
-        (1, _) => format!("{secret}{}", random.of(&["x", " ", "0", "-", "."])),
+        (1, _) => format!("{secret}{}", random.pick(&["x", " ", "0", "-", "."])),
         (2, _) => secret.to_uppercase(),
         (3, _) => secret[at + 1..].into(),
         (4, Proof::Path(other) | Proof::PathKey(other) | Proof::Parameter(_, other))
@@ -126,28 +136,28 @@ fn twisted(secret: &str, random: &mut Random) -> String {
     }
 }
 
-fn wrong_secret(world: &World, random: &mut Random, number: u64) -> Case {
+fn wrong_secret(data: &TestData, random: &mut Random, number: u64) -> Case {
     let keyed = |sender: &Sender| matches!(sender.proof, Proof::PathKey(_));
     let mut postback =
-        Postback::honest(world, random, 'x', number, |it| secretive(it) || keyed(it));
-    postback.secret = twisted(&postback.secret, random);
+        Postback::authentic_from(data, random, 'x', number, |it| has_secret(it) || keyed(it));
+    postback.secret = similar_secret(&postback.secret, random);
     let mut request = postback.request(random);
     if keyed(postback.sender) {
         request.path = format!("/{}/postback", escaped(&postback.secret, random));
-        // `//postback` is no function's, but the edge's own to refuse.
+        // `//postback` is rejected by the edge itself, not by a function.
         let empty = postback.secret.is_empty();
-        // What can't be a path key is refused as such.
+        // A value that is no valid path key is rejected with another number.
         let by: &[u16] = if empty { &[101] } else { &[101, 103] };
         return refused("wrong secret", &request, by, random);
     }
     refused("wrong secret", &request, &[103], random)
 }
 
-fn no_proof(world: &World, random: &mut Random, number: u64) -> Case {
+fn no_proof(data: &TestData, random: &mut Random, number: u64) -> Case {
     let keyed = |sender: &Sender| matches!(sender.proof, Proof::PathKey(_));
-    let mut postback = Postback::honest(world, random, 'x', number, |it| !keyed(it));
+    let mut postback = Postback::authentic_from(data, random, 'x', number, |it| !keyed(it));
     postback.secret.clear();
-    postback.from = (*random.of(&["198.51.100.9", "2001:db8::7", "unknown"])).into();
+    postback.from = (*random.pick(&["198.51.100.9", "2001:db8::7", "unknown"])).into();
     let mut request = postback.request(random);
     if signing(postback.sender) {
         let pairs = request
@@ -160,15 +170,18 @@ fn no_proof(world: &World, random: &mut Random, number: u64) -> Case {
     refused("no proof", &request, &[103], random)
 }
 
-/// The right one beside a wrong one.
-fn two_secrets(world: &World, random: &mut Random, number: u64) -> Case {
+/// The right secret and a wrong one.
+fn two_secrets(data: &TestData, random: &mut Random, number: u64) -> Case {
     let parameter = |it: &Sender| matches!(it.proof, Proof::Parameter(..));
-    let postback = Postback::honest(world, random, 'x', number, parameter);
+    let postback = Postback::authentic_from(data, random, 'x', number, parameter);
     let mut request = postback.request(random);
     let Proof::Parameter(name, secret) = postback.sender.proof else {
-        unreachable!("only those fit");
+        unreachable!("only such senders were selected");
     };
-    let wrong = format!("{name}={}", escaped(&twisted(secret, random), random));
+    let wrong = format!(
+        "{name}={}",
+        escaped(&similar_secret(secret, random), random)
+    );
     request.query = if random.once_in(2) {
         format!("{wrong}&{}", request.query)
     } else {
@@ -177,7 +190,7 @@ fn two_secrets(world: &World, random: &mut Random, number: u64) -> Case {
     refused("two secrets", &request, &[103], random)
 }
 
-/// Puts `signature` in place of the request's own.
+/// Replaces the request's signature.
 fn signed_by(postback: &Postback, request: &mut Request, signature: &str) {
     if let Proof::Body(_) = postback.sender.proof {
         return request.replace("X-Signature", signature);
@@ -190,7 +203,7 @@ fn signed_by(postback: &Postback, request: &mut Request, signature: &str) {
     request.query = format!("{}&sig={signature}", signed.join("&"));
 }
 
-/// What the sender has signed, or would have.
+/// The valid signature of this request.
 fn right_signature(postback: &Postback, request: &Request) -> String {
     if let Proof::Body(_) = postback.sender.proof {
         return hmac(&postback.key, &request.body);
@@ -205,8 +218,8 @@ fn right_signature(postback: &Postback, request: &Request) -> String {
     )
 }
 
-fn wrong_signature(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 'x', number, signing);
+fn wrong_signature(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let postback = Postback::authentic_from(data, random, 'x', number, signing);
     let mut request = postback.request(random);
     let right = right_signature(&postback, &request);
     let mut bytes = right.clone().into_bytes();
@@ -214,13 +227,13 @@ fn wrong_signature(world: &World, random: &mut Random, number: u64) -> Case {
     bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
     let flipped = String::from_utf8_lossy(&bytes).into_owned();
     let other = Postback {
-        key: "a key of somebody else".into(),
+        key: "a key of another sender".into(),
         ..postback.clone()
     };
     let other = right_signature(&other, &request);
     let wrong = match random.below(9) {
         0 => right[..random.below(64)].to_owned(),
-        1 => format!("{right}{}", random.of(&["0", "00", "ff"])),
+        1 => format!("{right}{}", random.pick(&["0", "00", "ff"])),
         2 => format!("sha512={right}"),
         3 => format!("sha256=sha256={right}"),
         4 => String::new(),
@@ -230,11 +243,11 @@ fn wrong_signature(world: &World, random: &mut Random, number: u64) -> Case {
         _ => flipped,
     };
     if wrong == right {
-        return authentic(world, random, number);
+        return authentic(data, random, number);
     }
     signed_by(&postback, &mut request, &wrong);
     if random.once_in(8) {
-        // The right one, too: of two, none is believed.
+        // The right signature, too: of two signatures none is accepted.
         match postback.sender.proof {
             Proof::Body(_) => request.header("X-Signature", right),
             _ => request.query = format!("sig={right}&{}", request.query),
@@ -243,25 +256,25 @@ fn wrong_signature(world: &World, random: &mut Random, number: u64) -> Case {
     refused("wrong signature", &request, &[103], random)
 }
 
-/// The signature of another request by the same sender.
-fn moved_signature(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 'x', number, signing);
+/// The signature of another request of the same sender.
+fn signature_of_other_request(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let postback = Postback::authentic_from(data, random, 'x', number, signing);
     let name = postback.sender.name;
-    let other = Postback::honest(world, random, 'y', number, |it| it.name == name);
+    let other = Postback::authentic_from(data, random, 'y', number, |it| it.name == name);
     let mut request = postback.request(random);
     let signature = right_signature(&other, &other.request(random));
     signed_by(&postback, &mut request, &signature);
     refused("signature of another request", &request, &[103], random)
 }
 
-fn altered_after_signing(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 'x', number, signing);
+fn altered_after_signing(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let postback = Postback::authentic_from(data, random, 'x', number, signing);
     let mut request = postback.request(random);
     let more = format!("{}=999", postback.sender.payout);
-    match (postback.place, random.below(3)) {
-        (Place::Query, 0) => request.query.push_str("&x=y"),
-        (Place::Query, 1) => request.query = format!("{more}&{}", request.query),
-        (Place::Query, _) => {
+    match (postback.location, random.below(3)) {
+        (ParameterLocation::Query, 0) => request.query.push_str("&x=y"),
+        (ParameterLocation::Query, 1) => request.query = format!("{more}&{}", request.query),
+        (ParameterLocation::Query, _) => {
             // The same pairs in another order.
             let pairs: Vec<&str> = request.query.split('&').collect();
             let signed: Vec<&str> = pairs
@@ -272,7 +285,7 @@ fn altered_after_signing(world: &World, random: &mut Random, number: u64) -> Cas
             let signature = pairs.iter().find(|it| it.starts_with("sig="));
             let turned: Vec<&str> = signed.iter().rev().copied().collect();
             if turned == signed {
-                return wrong_signature(world, random, number);
+                return wrong_signature(data, random, number);
             }
             request.query = format!("{}&{}", turned.join("&"), signature.unwrap_or(&""));
         }
@@ -283,34 +296,34 @@ fn altered_after_signing(world: &World, random: &mut Random, number: u64) -> Cas
             request.body[at] = if request.body[at] == b'a' { b'b' } else { b'a' };
         }
     }
-    // A changed byte may make the body unreadable before anybody asks who sent it.
-    let by: &[u16] = match postback.place {
-        Place::Query => &[103],
+    // A changed byte may make the body unreadable before its signature is verified.
+    let by: &[u16] = match postback.location {
+        ParameterLocation::Query => &[103],
         _ => &[103, 115],
     };
     refused("altered after signing", &request, by, random)
 }
 
-/// The click is named only where nothing is signed.
-fn only_unsigned_click(world: &World, random: &mut Random, number: u64) -> Case {
-    let mut postback = Postback::honest(world, random, 'x', number, signing);
+/// The click is named only in the unsigned part.
+fn only_unsigned_click(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut postback = Postback::authentic_from(data, random, 'x', number, signing);
     let click = format!("{}={}", postback.sender.click, postback.click());
     let name = postback.sender.click;
-    postback.said.retain(|(said, _)| said != name);
+    postback.parameters.retain(|(known, _)| known != name);
     let mut request = postback.request(random);
-    if postback.place == Place::Query {
+    if postback.location == ParameterLocation::Query {
         request.method = "POST".into();
         request.body = click.into_bytes();
     } else {
         request.query = click;
     }
-    refused("click where nothing is signed", &request, &[104], random)
+    refused("click in the unsigned part", &request, &[104], random)
 }
 
-/// Who claims an address that no proxy saw.
-fn forwarded_by_none(world: &World, random: &mut Random, number: u64) -> Case {
+/// Claims an address that no trusted proxy reported.
+fn address_from_no_proxy(data: &TestData, random: &mut Random, number: u64) -> Case {
     let network = |it: &Sender| it.proof == Proof::Network;
-    let postback = Postback::honest(world, random, 'x', number, network);
+    let postback = Postback::authentic_from(data, random, 'x', number, network);
     let mut request = postback.request(random);
     let address = format!("{NETWORK}7");
     let other = "198.51.100.1";
@@ -329,5 +342,5 @@ fn forwarded_by_none(world: &World, random: &mut Random, number: u64) -> Case {
         2 => request.header("X-Real-IP", address),
         _ => {}
     }
-    refused("address that nobody saw", &request, &[103], random)
+    refused("address from no trusted proxy", &request, &[103], random)
 }

@@ -1,42 +1,41 @@
-//! A request and what must come of it, which whoever made it knows.
+//! A request with its expected result, which the builder of the request determines.
 
 use super::postbacks::Claim;
 use super::random::Random;
 use super::request::Request;
 
-/// A request with what must come of it.
 #[derive(Debug)]
 pub(super) struct Case {
-    /// What kind it is of.
+    /// The kind of request, for reports.
     pub(super) kind: &'static str,
-    /// As it is sent.
+    /// The bytes to send.
     pub(super) bytes: Vec<u8>,
     pub(super) expect: Expect,
-    pub(super) key: Key,
-    /// Whether the answer to it has no body.
+    pub(super) key: StoredKey,
+    /// Whether the response has no body.
     pub(super) head: bool,
-    /// Whether it goes over a connection of its own, which the edge may close after its answer.
-    pub(super) alone: bool,
-    /// How often it is sent.
+    /// Whether it needs its own connection, which the edge may close after the response.
+    pub(super) send_alone: bool,
+    /// How many times it is sent.
     pub(super) times: u32,
 }
 
-/// What must come of it.
+/// The expected result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expect {
-    /// It is authentic, and answered with this text.
-    Taken(&'static str),
-    /// It is refused by one of these numbers.
+    /// It is authentic, and the response has this text.
+    Accepted(&'static str),
+    /// It is rejected with one of these numbers.
     Refused(&'static [u16]),
-    /// It was changed at random. If it is still authentic it may be taken.
-    Either { authentic: bool },
-    /// It is not HTTP: it is refused, or the connection closed.
-    Broken,
+    /// It was changed at random. It may be accepted only if it is still authentic.
+    Mutated { authentic: bool },
+    /// It is not HTTP: it is rejected, or the connection is closed.
+    NotHttp,
 }
 
-/// By what the tables know it, if it is taken.
+/// How the tables identify an accepted request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum StoredKey {
     None,
     Transaction(String, Claim),
     Delivery(String),
@@ -53,20 +52,20 @@ impl Case {
             kind,
             bytes: request.bytes(random),
             expect,
-            key: Key::None,
+            key: StoredKey::None,
             head: request.method == "HEAD",
-            alone: false,
+            send_alone: false,
             times: 1,
         }
     }
 
-    pub(super) fn known_as(mut self, key: Key) -> Self {
+    pub(super) fn stored_as(mut self, key: StoredKey) -> Self {
         self.key = key;
         self
     }
 
-    pub(super) const fn alone(mut self) -> Self {
-        self.alone = true;
+    pub(super) const fn send_alone(mut self) -> Self {
+        self.send_alone = true;
         self
     }
 

@@ -1,5 +1,5 @@
-//! A client that sends bytes as they are and reads answers: several requests on a connection before the
-//! first answer, or one connection for what may break it. What an answer means is `judge`'s.
+//! A client that sends raw bytes and reads responses: several requests are pipelined on a connection, or one
+//! request has its own connection. Responses are evaluated in `oracle`.
 
 use super::case::Case;
 use std::io;
@@ -9,21 +9,20 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Whoever is not answered within this is taken for never answered.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// An answer is not longer than this, in bytes.
-const LONGEST: usize = 64 << 10;
+/// A later response counts as none.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum length of a response.
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
-/// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     pub(super) status: u16,
     pub(super) text: String,
     closes: bool,
 }
 
-impl Answer {
-    /// As it would be read.
+impl HttpResponse {
+    /// A response as the client would read it.
     #[cfg(test)]
     pub(super) fn new(status: u16, text: &str) -> Self {
         Self {
@@ -34,9 +33,9 @@ impl Answer {
     }
 }
 
-/// One after another over one connection, which is made anew when the edge says that it closes it.
+/// Sends requests over one connection, which is reopened after the edge closed it.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct PipelinedClient {
     edge: SocketAddr,
     open: Option<Connection>,
 }
@@ -47,33 +46,33 @@ struct Connection {
     read: Vec<u8>,
 }
 
-impl Lane {
+impl PipelinedClient {
     pub(super) const fn new(edge: SocketAddr) -> Self {
         Self { edge, open: None }
     }
 
-    /// Sends all of them, and only then reads the answers; an error stands for the answer that the
-    /// connection ended without.
-    pub(super) async fn ask(&mut self, cases: &[&Case]) -> Vec<io::Result<Answer>> {
-        let mut answers = Vec::new();
-        while answers.len() < cases.len() {
-            let left = &cases[answers.len()..];
-            match self.some(left, &mut answers).await {
+    /// Sends all requests and then reads the responses. An error stands for the response that was missing when the
+    /// connection ended.
+    pub(super) async fn send_all(&mut self, cases: &[&Case]) -> Vec<io::Result<HttpResponse>> {
+        let mut responses = Vec::new();
+        while responses.len() < cases.len() {
+            let left = &cases[responses.len()..];
+            match self.send_batch(left, &mut responses).await {
                 Ok(()) => {}
                 Err(error) => {
                     self.open = None;
-                    answers.push(Err(error));
+                    responses.push(Err(error));
                 }
             }
         }
-        answers
+        responses
     }
 
-    /// As many answers as there are on one connection.
-    async fn some(
+    /// Reads as many responses as one connection delivers.
+    async fn send_batch(
         &mut self,
         cases: &[&Case],
-        answers: &mut Vec<io::Result<Answer>>,
+        responses: &mut Vec<io::Result<HttpResponse>>,
     ) -> io::Result<()> {
         let mut connection = match self.open.take() {
             Some(open) => open,
@@ -82,10 +81,10 @@ impl Lane {
         let bytes: Vec<u8> = cases.iter().flat_map(|case| &case.bytes).copied().collect();
         connection.stream.write_all(&bytes).await?;
         for case in cases {
-            let answer = connection.answer(case.head).await?;
-            let answer = answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-            let closes = answer.closes;
-            answers.push(Ok(answer));
+            let response = connection.response(case.head).await?;
+            let response = response.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            let closes = response.closes;
+            responses.push(Ok(response));
             if closes {
                 return Ok(());
             }
@@ -95,34 +94,37 @@ impl Lane {
     }
 }
 
-/// Sends it over a connection of its own, reading meanwhile.
-pub(super) async fn ask_alone(edge: SocketAddr, case: &Case) -> io::Result<Answer> {
+/// Sends a request over its own connection and reads while sending.
+pub(super) async fn send_on_own_connection(
+    edge: SocketAddr,
+    case: &Case,
+) -> io::Result<HttpResponse> {
     let connection = Connection::open(edge).await?;
     let (mut reading, mut writing) = connection.stream.into_split();
     let bytes = case.bytes.clone();
-    // Who is refused early is not read to the end.
+    // The edge stops reading a request that it rejects early.
     let sending = tokio::spawn(async move {
         let _ = writing.write_all(&bytes).await;
         writing
     });
     let mut read = Vec::new();
-    let answer = answer_from(&mut reading, &mut read, case.head).await;
+    let response = answer_from(&mut reading, &mut read, case.head).await;
     sending.abort();
-    answer?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    response?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-/// Sends what is not HTTP, and reads whatever is said to it until the connection ends.
-pub(super) async fn ask_nonsense(edge: SocketAddr, case: &Case) -> io::Result<Vec<Answer>> {
+/// Sends bytes that are not HTTP and reads all responses until the connection ends.
+pub(super) async fn send_raw(edge: SocketAddr, case: &Case) -> io::Result<Vec<HttpResponse>> {
     let mut connection = Connection::open(edge).await?;
-    // It may have been closed in the middle, and that is an answer.
+    // The edge may have closed the connection in the middle, which is a valid result.
     let _ = connection.stream.write_all(&case.bytes).await;
     let _ = connection.stream.shutdown().await;
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     loop {
-        match connection.answer(case.head).await {
-            Ok(Some(answer)) => answers.push(answer),
+        match connection.response(case.head).await {
+            Ok(Some(response)) => responses.push(response),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(error),
-            Ok(None) | Err(_) => return Ok(answers),
+            Ok(None) | Err(_) => return Ok(responses),
         }
     }
 }
@@ -135,24 +137,24 @@ impl Connection {
         Ok(Self { stream, read })
     }
 
-    async fn answer(&mut self, head: bool) -> io::Result<Option<Answer>> {
+    async fn response(&mut self, head: bool) -> io::Result<Option<HttpResponse>> {
         answer_from(&mut self.stream, &mut self.read, head).await
     }
 }
 
-/// The next answer; none when the connection ended before it began.
+/// The next response; `None` if the connection ended before it.
 async fn answer_from(
     stream: &mut (impl AsyncRead + Unpin),
     read: &mut Vec<u8>,
     head: bool,
-) -> io::Result<Option<Answer>> {
+) -> io::Result<Option<HttpResponse>> {
     let wanted = async {
         loop {
-            if let Some((answer, length)) = parsed(read, head)? {
+            if let Some((response, length)) = parsed(read, head)? {
                 read.drain(..length);
-                // That the body may be sent is no answer yet.
-                if answer.status != 100 {
-                    return Ok(Some(answer));
+                // `100 Continue` is not the final response.
+                if response.status != 100 {
+                    return Ok(Some(response));
                 }
                 continue;
             }
@@ -165,15 +167,15 @@ async fn answer_from(
             }
         }
     };
-    timeout(PATIENCE, wanted)
+    timeout(RESPONSE_TIMEOUT, wanted)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// An answer and its length, once it is all there.
-fn parsed(bytes: &[u8], head: bool) -> io::Result<Option<(Answer, usize)>> {
+/// A response and its length, once it is complete.
+fn parsed(bytes: &[u8], head: bool) -> io::Result<Option<(HttpResponse, usize)>> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    if bytes.len() > LONGEST {
+    if bytes.len() > MAX_RESPONSE_BYTES {
         return Err(wrong("an answer is longer than any should be"));
     }
     let Some(end) = bytes.windows(4).position(|it| it == b"\r\n\r\n") else {
@@ -197,16 +199,16 @@ fn parsed(bytes: &[u8], head: bool) -> io::Result<Option<(Answer, usize)>> {
     let length: usize = length.ok_or_else(|| wrong("an answer's length is not told"))?;
     let length = if head || status == 100 { 0 } else { length };
     let whole = end + 4 + length;
-    let answered = bytes.get(end + 4..whole).map(|body| {
+    let response_and_length = bytes.get(end + 4..whole).map(|body| {
         let text = String::from_utf8_lossy(body).into_owned();
-        let answer = Answer {
+        let response = HttpResponse {
             status,
             text,
             closes,
         };
-        (answer, whole)
+        (response, whole)
     });
-    Ok(answered)
+    Ok(response_and_length)
 }
 
 #[cfg(test)]
@@ -214,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_one_after_another() {
+    fn pipelined_responses_are_parsed_in_order() {
         let two = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOKHTTP/1.1 405 No\r\nConnection: close\r\ncontent-length: 9\r\n\r\n";
         let (first, length) = parsed(two, false).expect("HTTP").expect("whole");
         assert_eq!(

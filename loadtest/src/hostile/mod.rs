@@ -1,33 +1,33 @@
-//! Hostile reports: postbacks and webhooks, forged, altered, moved and malformed, among authentic ones,
-//! over HTTP to a real edge with the functions that are deployed. Whoever makes a request knows what must
-//! come of it; what was answered is held against what the edge counted and the tables hold. How an edge
-//! decides never belongs here.
+//! Sends forged, altered, replayed and malformed postbacks and webhooks among authentic ones over HTTP to a real
+//! edge with the deployed functions. The builder of a request knows the expected result; the results are compared
+//! with the edge's counters and the tables. The edge's own decision logic is never used here.
 
 mod attacks;
 mod case;
 mod client;
-mod judge;
-mod ledger;
-mod mistakes;
-mod nasties;
+mod invalid_requests;
+mod malformed;
+mod oracle;
 mod postbacks;
 mod random;
+mod reconciliation;
 mod request;
 mod senders;
 mod webhooks;
 
 use crate::clickhouse::Analyst;
+use crate::function_files::FunctionFiles;
 use crate::interrupt::Interrupt;
 use crate::links;
-use crate::stack::{FunctionFiles, Stack, Wiring};
+use crate::stack::{Stack, StackOptions};
 use anyhow::{Context as _, ensure};
-use attacks::Make;
+use attacks::BuildCase;
 use case::{Case, Expect};
-use client::{Answer, Lane};
+use client::{HttpResponse, PipelinedClient};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use judge::{Account, Reasons, Then};
-use postbacks::World;
+use oracle::{NextStep, Reasons, RunResults};
+use postbacks::TestData;
 use random::Random;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -37,147 +37,153 @@ use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 use tracking_events::{KeyId, KeyRing, MacKey, Micros};
 
-/// Clicks to begin with.
-const CLICKS: usize = 200;
-/// Requests that are on their way on a connection at most, before the first is answered.
-const DEPTH: usize = 4;
-/// How often somebody tries again, and how long they wait.
-const TRIES: u32 = 200;
-const TRY_AFTER: Duration = Duration::from_millis(50);
-/// So many of a thousand may be told to try again, or the run was about that.
-const AGAIN_IN_A_THOUSAND: u64 = 20;
-const ARRIVE_WITHIN: Duration = Duration::from_secs(600);
+/// Number of real clicks.
+const CLICK_COUNT: usize = 200;
+/// Maximum number of pipelined requests on a connection.
+const MAX_PIPELINE_DEPTH: usize = 4;
+const MAX_ATTEMPTS: u32 = 200;
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum retries per thousand requests; above it the run measured overload, not correctness.
+const MAX_RETRIES_PER_THOUSAND: u64 = 20;
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What is tried.
+/// Options of a run of hostile reports.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Requests to send.
+    /// Number of requests.
     #[arg(long, default_value_t = 1_000_000)]
     pub requests: u64,
     /// Seed of the requests.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Connections at once.
+    /// Concurrent connections.
     #[arg(long, default_value_t = 32)]
     pub connections: usize,
-    /// Number of the first request: with the same seed, to send one again.
+    /// Number of the first request; with the same seed, this repeats a single request.
     #[arg(long, default_value_t = 0)]
     pub first: u64,
 }
 
-/// What was found.
+/// Results of a run.
 #[derive(Debug, serde::Serialize)]
-pub struct Verdict {
-    /// The seed.
+pub struct HostileReport {
+    /// The seed of the run.
     pub seed: u64,
-    /// Requests sent, those that were sent again included.
+    /// Sent requests, including retries.
     pub sent: u64,
-    /// Answered 2xx.
+    /// Requests answered with 2xx.
     pub taken: u64,
-    /// Refused by a number.
+    /// Requests rejected with a number.
     pub refused: u64,
-    /// What was no HTTP, and refused or closed as such.
+    /// Requests that are not HTTP and were rejected or got no response.
     pub not_http: u64,
-    /// Answered above 499, as stated: an advertiser that is not set up.
+    /// Documented responses above 499, such as of an advertiser without offers.
     pub stated_5xx: u64,
-    /// Told to try again, which they did.
+    /// Responses that asked for a retry, which followed.
     pub told_to_try_again: u64,
-    /// Taken, and not authentic.
+    /// Accepted requests that are not authentic.
     pub accepted_forgeries: u64,
-    /// All that is otherwise than it must be.
+    /// All differences from the expected results.
     pub faults: Vec<String>,
-    /// From the first request to the last answer.
+    /// From the first request to the last response.
     pub seconds: f64,
-    /// Answers a second.
+    /// Responses per second.
     pub rate: f64,
 }
 
-/// Sends them, prints what came of them and, as the last line, one JSON object.
+/// Runs the requests, prints the results and, as the last line, a JSON object.
 ///
 /// # Errors
-/// When anything is not as it must be; or when the edge can't be tried here.
+/// If a result differs from the expected one, or the stack can't be started.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
-    let folder = crate::demo::Folder::make("hostile")?;
-    let verdict = judge(options, folder.path(), Some(interrupt))?;
+    let dir = crate::demo::RunDir::create("hostile")?;
+    let verdict = run_in(options, dir.path(), Some(interrupt))?;
     for fault in &verdict.faults {
         println!("FAULT: {fault}");
     }
     println!("{}", serde_json::to_string(&verdict)?);
     ensure!(
         verdict.faults.is_empty(),
-        "there are faults, see above; --seed {} sends the same again",
+        "faults are listed above; --seed {} repeats the run",
         options.seed
     );
     Ok(())
 }
 
-/// Sends them to an edge in `folder`, prints a table, and says what was found.
+/// Runs the requests against an edge with data in `dir`, prints a table and returns the results.
 ///
 /// # Errors
-/// When the edge can't be tried here.
-pub fn judge(
+/// If the stack can't be started.
+pub fn run_in(
     options: &Options,
-    folder: &Path,
+    dir: &Path,
     interrupt: Option<Interrupt>,
-) -> anyhow::Result<Verdict> {
+) -> anyhow::Result<HostileReport> {
     println!("seed {}, {} requests", options.seed, options.requests);
-    let wiring = Wiring {
+    let stack_options = StackOptions {
         functions: true,
         function_files: Some(FunctionFiles {
             advertisers: senders::advertisers(),
             variables: senders::variables(),
         }),
-        ..Wiring::default()
+        ..StackOptions::default()
     };
-    let stack = Stack::start_wired(folder, 1, None, &wiring, |_| {})?;
+    let stack = Stack::start_with(dir, 1, None, &stack_options, |_| {})?;
     let edge = stack.edge_urls[0].strip_prefix("http://");
     let edge: SocketAddr = edge.context("an address")?.parse()?;
-    let world = world(&stack, folder)?;
-    let begun = Instant::now();
-    let account = send(options, edge, world, interrupt)?;
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("\n{}", table(&account));
-    let mut faults = account.shown.clone();
-    if account.faults > faults.len() as u64 {
-        faults.push(format!("… {} in all", account.faults));
+    let data = test_data(&stack, dir)?;
+    let started = Instant::now();
+    let results = send(options, edge, data, interrupt)?;
+    let seconds = started.elapsed().as_secs_f64();
+    println!("\n{}", table(&results));
+    let mut faults = results.shown.clone();
+    if results.faults > faults.len() as u64 {
+        faults.push(format!("… {} in all", results.faults));
     }
     let admin = &stack.edge_admin_urls[0];
-    faults.extend(ledger::against_counters(admin, &account)?);
+    faults.extend(reconciliation::compare_counters(admin, &results)?);
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
-    let within = ARRIVE_WITHIN;
-    faults.extend(ledger::against_tables(admin, &analyst, &account, within)?);
-    let verdict = verdict(options, &account, faults, seconds);
+    let within = ARRIVAL_TIMEOUT;
+    faults.extend(reconciliation::compare_tables(
+        admin, &analyst, &results, within,
+    )?);
+    let verdict = verdict(options, &results, faults, seconds);
     stack.stop()?;
     Ok(verdict)
 }
 
-fn verdict(options: &Options, account: &Account, mut faults: Vec<String>, seconds: f64) -> Verdict {
-    let rows = || account.rows.values();
+fn verdict(
+    options: &Options,
+    results: &RunResults,
+    mut faults: Vec<String>,
+    seconds: f64,
+) -> HostileReport {
+    let rows = || results.rows.values();
     let sent: u64 = rows().map(|row| row.sent).sum();
-    if account.again * 1_000 > sent * AGAIN_IN_A_THOUSAND {
+    if results.retries * 1_000 > sent * MAX_RETRIES_PER_THOUSAND {
         faults.push(format!(
-            "{} of {sent} were told to try again",
-            account.again
+            "{} of {sent} requests had to be retried",
+            results.retries
         ));
     }
-    Verdict {
+    HostileReport {
         seed: options.seed,
         sent,
-        taken: rows().map(|row| row.taken).sum(),
-        refused: account.refused().values().sum(),
+        taken: rows().map(|row| row.accepted).sum(),
+        refused: results.refused().values().sum(),
         not_http: rows().map(|row| row.closed).sum(),
-        stated_5xx: rows().map(|row| row.above_499).sum::<u64>() - account.again,
-        told_to_try_again: account.again,
-        accepted_forgeries: account.forgeries,
+        stated_5xx: rows().map(|row| row.above_499).sum::<u64>() - results.retries,
+        told_to_try_again: results.retries,
+        accepted_forgeries: results.forgeries,
         faults,
         seconds: (seconds * 10.0).round() / 10.0,
         rate: (sent as f64 / seconds).round(),
     }
 }
 
-/// Clicks that the edge logs, and the keys that it signs them with.
-fn world(stack: &Stack, folder: &Path) -> anyhow::Result<World> {
+/// Creates clicks on the edge and reads the keys that sign them.
+fn test_data(stack: &Stack, dir: &Path) -> anyhow::Result<TestData> {
     #[derive(serde::Deserialize)]
     struct Secrets {
         click_id: Keys,
@@ -187,7 +193,7 @@ fn world(stack: &Stack, folder: &Path) -> anyhow::Result<World> {
         active: u8,
         keys: std::collections::BTreeMap<String, String>,
     }
-    let text = std::fs::read_to_string(folder.join("secrets.toml"))?;
+    let text = std::fs::read_to_string(dir.join("secrets.toml"))?;
     let Secrets { click_id } = toml::from_str(&text)?;
     let key = click_id.keys.get(&click_id.active.to_string());
     let key = data_encoding::HEXLOWER_PERMISSIVE.decode(key.context("a key")?.as_bytes())?;
@@ -200,10 +206,10 @@ fn world(stack: &Stack, folder: &Path) -> anyhow::Result<World> {
     let agent = ureq::Agent::new_with_config(config);
     let slugs = links::sample_slugs();
     let mut clicks = Vec::new();
-    for number in 0..CLICKS {
+    for number in 0..CLICK_COUNT {
         let url = format!("{}/c/{}", stack.edge_urls[0], slugs[number % slugs.len()]);
-        let answer = agent.get(url).call()?;
-        let to = answer.headers().get("location").context("a redirect")?;
+        let response = agent.get(url).call()?;
+        let to = response.headers().get("location").context("a redirect")?;
         let id = to
             .to_str()?
             .split("cid=")
@@ -211,7 +217,7 @@ fn world(stack: &Stack, folder: &Path) -> anyhow::Result<World> {
             .and_then(|rest| rest.get(..tracking_events::CLICK_ID_CHARS));
         clicks.push(id.context("a click id")?.to_owned());
     }
-    Ok(World {
+    Ok(TestData {
         clicks,
         ring: ring(click_id.active, key)?,
         foreign: ring(click_id.active, [7; 32])?,
@@ -220,14 +226,14 @@ fn world(stack: &Stack, folder: &Path) -> anyhow::Result<World> {
     })
 }
 
-/// What all connections share.
+/// State shared by all connections.
 struct Run {
     options: Options,
     edge: SocketAddr,
-    world: World,
+    data: TestData,
     reasons: Reasons,
     next: Cell<u64>,
-    account: RefCell<Account>,
+    results: RefCell<RunResults>,
     progress: ProgressBar,
     interrupt: Option<Interrupt>,
 }
@@ -235,18 +241,18 @@ struct Run {
 fn send(
     options: &Options,
     edge: SocketAddr,
-    world: World,
+    data: TestData,
     interrupt: Option<Interrupt>,
-) -> anyhow::Result<Account> {
+) -> anyhow::Result<RunResults> {
     let style = "{bar:40} {human_pos}/{human_len} requests, {per_sec}, {eta} left";
     let progress = ProgressBar::new(options.requests);
     let run = Rc::new(Run {
         options: options.clone(),
         edge,
-        world,
+        data,
         reasons: Reasons::documented(),
         next: Cell::new(options.first),
-        account: RefCell::default(),
+        results: RefCell::default(),
         progress: progress.with_style(ProgressStyle::with_template(style)?),
         interrupt,
     });
@@ -263,149 +269,154 @@ fn send(
         interrupt.check()?;
     }
     run.progress.finish_and_clear();
-    let account = run.account.take();
-    Ok(account)
+    let results = run.results.take();
+    Ok(results)
 }
 
 impl Run {
-    /// The next request and its number, as long as there are any.
+    /// The next request and its number; `None` at the end.
     fn take(&self) -> Option<(u64, Case)> {
         let number = self.next.get();
-        let wished = self
+        let is_interrupted = self
             .interrupt
             .as_ref()
             .is_some_and(|it| it.check().is_err());
-        if wished || number >= self.options.first + self.options.requests {
+        if is_interrupted || number >= self.options.first + self.options.requests {
             return None;
         }
         self.next.set(number + 1);
         self.progress.inc(1);
         let mut random = Random::new(self.options.seed, number);
-        Some((number, made(&self.world, &mut random, number)))
+        Some((number, build_case(&self.data, &mut random, number)))
     }
 
     async fn lane(&self) {
-        let mut lane = Lane::new(self.edge);
+        let mut lane = PipelinedClient::new(self.edge);
         loop {
-            let mut together = Vec::new();
-            let mut depth = 1 + (self.next.get() as usize) % DEPTH;
-            while together.len() < depth
+            let mut send_pipelined = Vec::new();
+            let mut depth = 1 + (self.next.get() as usize) % MAX_PIPELINE_DEPTH;
+            while send_pipelined.len() < depth
                 && let Some((number, case)) = self.take()
             {
-                if case.alone {
-                    self.alone(number, &case).await;
+                if case.send_alone {
+                    self.send_alone(number, &case).await;
                 } else {
-                    // One that comes again is sent again before the first is answered.
+                    // A repeated request is sent again before its first response.
                     depth += case.times as usize - 1;
                     let case = Rc::new(case);
-                    together.extend((0..case.times).map(|_| (number, case.clone())));
+                    send_pipelined.extend((0..case.times).map(|_| (number, case.clone())));
                 }
             }
-            if together.is_empty() {
+            if send_pipelined.is_empty() {
                 return;
             }
-            self.together(&mut lane, together).await;
+            self.send_pipelined(&mut lane, send_pipelined).await;
         }
     }
 
-    async fn together(&self, lane: &mut Lane, mut cases: Vec<(u64, Rc<Case>)>) {
-        for _ in 0..TRIES {
+    async fn send_pipelined(&self, lane: &mut PipelinedClient, mut cases: Vec<(u64, Rc<Case>)>) {
+        for _ in 0..MAX_ATTEMPTS {
             let sent: Vec<&Case> = cases.iter().map(|(_, case)| &**case).collect();
-            let answers = lane.ask(&sent).await;
-            let mut again = Vec::new();
-            for ((number, case), answer) in cases.into_iter().zip(&answers) {
-                if self.settle(number, &case, answer) == Then::Again {
-                    again.push((number, case));
+            let responses = lane.send_all(&sent).await;
+            let mut retries = Vec::new();
+            for ((number, case), response) in cases.into_iter().zip(&responses) {
+                if self.record(number, &case, response) == NextStep::Retry {
+                    retries.push((number, case));
                 }
             }
-            if again.is_empty() {
+            if retries.is_empty() {
                 return;
             }
-            cases = again;
-            tokio::time::sleep(TRY_AFTER).await;
+            cases = retries;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
         for (number, case) in cases {
-            let mut account = self.account.borrow_mut();
-            account.fault(number, &case, "was told to try again for ever");
+            let mut results = self.results.borrow_mut();
+            results.fault(number, &case, "had to be retried too often");
         }
     }
 
-    /// Takes down one that was sent, and its answer.
-    fn settle(&self, number: u64, case: &Case, answer: &std::io::Result<Answer>) -> Then {
-        let mut account = self.account.borrow_mut();
-        account.row(case).sent += 1;
-        account.take(&self.reasons, number, case, answer)
+    /// Records a request and its response.
+    fn record(
+        &self,
+        number: u64,
+        case: &Case,
+        response: &std::io::Result<HttpResponse>,
+    ) -> NextStep {
+        let mut results = self.results.borrow_mut();
+        results.row(case).sent += 1;
+        results.take(&self.reasons, number, case, response)
     }
 
-    async fn alone(&self, number: u64, case: &Case) {
-        if case.expect != Expect::Broken {
-            for _ in 0..TRIES {
-                let answer = client::ask_alone(self.edge, case).await;
-                if self.settle(number, case, &answer) == Then::Done {
+    async fn send_alone(&self, number: u64, case: &Case) {
+        if case.expect != Expect::NotHttp {
+            for _ in 0..MAX_ATTEMPTS {
+                let response = client::send_on_own_connection(self.edge, case).await;
+                if self.record(number, case, &response) == NextStep::Done {
                     return;
                 }
-                tokio::time::sleep(TRY_AFTER).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
             return;
         }
-        let answers = client::ask_nonsense(self.edge, case).await;
-        let mut account = self.account.borrow_mut();
-        account.row(case).sent += 1;
-        match answers {
-            Ok(answers) if answers.is_empty() => account.row(case).closed += 1,
-            Ok(answers) => {
-                for answer in answers {
-                    account.take(&self.reasons, number, case, &Ok(answer));
+        let responses = client::send_raw(self.edge, case).await;
+        let mut results = self.results.borrow_mut();
+        results.row(case).sent += 1;
+        match responses {
+            Ok(responses) if responses.is_empty() => results.row(case).closed += 1,
+            Ok(responses) => {
+                for response in responses {
+                    results.take(&self.reasons, number, case, &Ok(response));
                 }
             }
             Err(error) => {
-                account.take(&self.reasons, number, case, &Err(error));
+                results.take(&self.reasons, number, case, &Err(error));
             }
         }
     }
 }
 
-/// One of any kind.
-fn made(world: &World, random: &mut Random, number: u64) -> Case {
+/// Builds a request of a random kind.
+fn build_case(data: &TestData, random: &mut Random, number: u64) -> Case {
     let kinds = || {
         let all = [
             attacks::KINDS,
-            mistakes::KINDS,
+            invalid_requests::KINDS,
             webhooks::KINDS,
-            nasties::KINDS,
+            malformed::KINDS,
         ];
         all.into_iter().flatten()
     };
     let mut at = random.below(kinds().map(|(weight, _)| weight).sum());
     for (weight, make) in kinds() {
         if at < *weight {
-            return make(world, random, number);
+            return make(data, random, number);
         }
         at -= weight;
     }
-    let (_, first): (usize, Make) = attacks::KINDS[0];
-    first(world, random, number)
+    let (_, first): (usize, BuildCase) = attacks::KINDS[0];
+    first(data, random, number)
 }
 
-fn table(account: &Account) -> Table {
+fn table(results: &RunResults) -> Table {
     let reasons = Reasons::documented();
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header([
         "kind of request",
         "sent",
         "2xx",
-        "refused by",
-        "no HTTP",
+        "rejected with",
+        "not HTTP",
         "5xx",
     ]);
-    for (kind, row) in &account.rows {
+    for (kind, row) in &results.rows {
         let refused = row.refused.iter();
         let refused =
             refused.map(|(number, count)| format!("{number} {}: {count}", reasons.name(*number)));
         table.add_row([
             (*kind).to_owned(),
             row.sent.to_string(),
-            row.taken.to_string(),
+            row.accepted.to_string(),
             refused.collect::<Vec<_>>().join(", "),
             row.closed.to_string(),
             row.above_499.to_string(),

@@ -1,5 +1,5 @@
-//! Postbacks as their senders write them, authentic by construction: what is said, where it is said, and
-//! the proof of who says it. What is wrong with others is in `attacks`.
+//! Postbacks as their senders write them, authentic by construction: parameters, their location, and the sender's
+//! proof. Invalid ones are in `attacks`.
 
 use super::random::Random;
 use super::request::{Request, escaped, json_string};
@@ -10,7 +10,7 @@ use sha2::Sha256;
 use tracking_events::{ClickIdParts, KeyRing, LaneId, LinkId, Micros, NodeId, Seq};
 
 const DAY: u64 = 86_400_000_000;
-/// Currencies and their decimals.
+/// Currencies with their decimals.
 const CURRENCIES: &[(&str, usize)] = &[
     ("USD", 2),
     ("EUR", 2),
@@ -36,30 +36,30 @@ const EVENTS: &[(&str, &str)] = &[
     ("install", "install"),
 ];
 
-/// What there is to work with.
+/// Clicks and keys that requests are built from.
 #[derive(Debug)]
-pub(super) struct World {
-    /// Clicks that an edge of the fleet logged a moment ago.
+pub(super) struct TestData {
+    /// Ids of clicks on this edge.
     pub(super) clicks: Vec<String>,
-    /// The fleet's keys.
+    /// The keys of this deployment.
     pub(super) ring: KeyRing,
-    /// Keys of another fleet, with the numbers of this one's.
+    /// Keys of another deployment with the same key ids.
     pub(super) foreign: KeyRing,
-    /// A key of this fleet's number that it has not.
+    /// A key with an id that this deployment does not have.
     pub(super) unknown: KeyRing,
-    /// When the run began.
+    /// Start of the run.
     pub(super) now: Micros,
 }
 
-/// Where a postback's parameters are.
+/// Location of a postback's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ParameterLocation {
     Query,
     Form,
     Json,
 }
 
-/// What a table must say of a conversion.
+/// Expected values of a conversion in the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) minor: i64,
@@ -68,25 +68,25 @@ pub(super) struct Claim {
     pub(super) kind: &'static str,
 }
 
-/// A postback before it is written down and signed.
+/// A postback before it is encoded and signed.
 #[derive(Debug, Clone)]
 pub(super) struct Postback {
     pub(super) sender: &'static Sender,
-    pub(super) place: Place,
-    /// Names and values, those of the proof left out.
-    pub(super) said: Vec<(String, String)>,
-    /// The proof's secret, if it has one.
+    pub(super) location: ParameterLocation,
+    /// Names and values, without those of the proof.
+    pub(super) parameters: Vec<(String, String)>,
+    /// The secret of the proof, empty if it has none.
     pub(super) secret: String,
-    /// The key it is signed with, if it is signed.
+    /// The signing key, empty if nothing is signed.
     pub(super) key: String,
-    /// What stands in `X-Forwarded-For`.
+    /// Value of `X-Forwarded-For`.
     pub(super) from: String,
     pub(super) transaction: String,
     pub(super) claim: Claim,
 }
 
-impl World {
-    /// An id of the fleet, of a click `age` microseconds ago; negative is in the future.
+impl TestData {
+    /// The id of a click `age` microseconds ago; negative is in the future.
     pub(super) fn click_of(&self, ring: &KeyRing, age: i64, random: &mut Random) -> String {
         let parts = ClickIdParts {
             time: Micros(self.now.0.saturating_add_signed(-age)),
@@ -98,10 +98,10 @@ impl World {
         ring.sign(parts).to_string()
     }
 
-    /// An id that converts.
+    /// The id of a click that can convert.
     pub(super) fn click(&self, sender: &Sender, random: &mut Random) -> String {
         if random.once_in(2) {
-            return random.of(&self.clicks).clone();
+            return random.pick(&self.clicks).clone();
         }
         let most = (sender.days - 1) * DAY;
         self.click_of(&self.ring, (random.next() % most).cast_signed(), random)
@@ -109,31 +109,36 @@ impl World {
 }
 
 impl Postback {
-    /// One of any sender that `fits`. Its transaction begins with `mark` and is nobody else's.
-    pub(super) fn honest(
-        world: &World,
+    /// A postback of any sender that `fits`. Its transaction starts with `prefix` and is unique.
+    pub(super) fn authentic_from(
+        data: &TestData,
         random: &mut Random,
-        mark: char,
+        prefix: char,
         number: u64,
         fits: impl Fn(&Sender) -> bool,
     ) -> Self {
         let fitting: Vec<&'static Sender> = SENDERS.iter().filter(|it| fits(it)).collect();
-        let sender = *random.of(&fitting);
-        let place = match sender.proof {
-            Proof::Query(_) | Proof::Both(..) => Place::Query,
-            Proof::Body(_) => *random.of(&[Place::Form, Place::Json]),
-            _ => *random.of(&[Place::Query, Place::Query, Place::Form, Place::Json]),
+        let sender = *random.pick(&fitting);
+        let location = match sender.proof {
+            Proof::Query(_) | Proof::Both(..) => ParameterLocation::Query,
+            Proof::Body(_) => *random.pick(&[ParameterLocation::Form, ParameterLocation::Json]),
+            _ => *random.pick(&[
+                ParameterLocation::Query,
+                ParameterLocation::Query,
+                ParameterLocation::Form,
+                ParameterLocation::Json,
+            ]),
         };
-        let transaction = format!("{mark}{number}-{:08x}", random.next() as u32);
-        let (claim, mut said) = claimed(sender, random);
-        said.push((sender.click.into(), world.click(sender, random)));
-        said.push((sender.transaction.into(), transaction.clone()));
+        let transaction = format!("{prefix}{number}-{:08x}", random.next() as u32);
+        let (claim, mut parameters) = random_claim(sender, random);
+        parameters.push((sender.click.into(), data.click(sender, random)));
+        parameters.push((sender.transaction.into(), transaction.clone()));
         for _ in 0..random.below(4) {
-            said.push((format!("sub{}", random.below(10)), noise(random)));
+            parameters.push((format!("sub{}", random.below(10)), random_value(random)));
         }
-        // In any order.
-        for at in (1..said.len()).rev() {
-            said.swap(at, random.below(at + 1));
+        // In random order.
+        for at in (1..parameters.len()).rev() {
+            parameters.swap(at, random.below(at + 1));
         }
         let (secret, key) = match sender.proof {
             Proof::Path(secret) | Proof::PathKey(secret) | Proof::Parameter(_, secret) => {
@@ -149,8 +154,8 @@ impl Postback {
         };
         Self {
             sender,
-            place,
-            said,
+            location,
+            parameters,
             secret: secret.into(),
             key: key.into(),
             from,
@@ -159,19 +164,20 @@ impl Postback {
         }
     }
 
-    /// Puts `value` in place of what is said under `name`.
-    pub(super) fn say(&mut self, name: &str, value: impl Into<String>) {
-        self.said.retain(|(said, _)| said != name);
-        self.said.push((name.into(), value.into()));
+    /// Replaces the value of a parameter.
+    pub(super) fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.parameters.retain(|(known, _)| known != name);
+        self.parameters.push((name.into(), value.into()));
     }
 
     pub(super) fn click(&self) -> &str {
-        let mut said = self.said.iter();
-        said.find(|(name, _)| name == self.sender.click)
+        let mut parameters = self.parameters.iter();
+        parameters
+            .find(|(name, _)| name == self.sender.click)
             .map_or("", |(_, value)| value)
     }
 
-    /// As it is sent, signed by who has the key.
+    /// The request, signed if the sender signs.
     pub(super) fn request(&self, random: &mut Random) -> Request {
         let mut request = Request {
             path: self.path(random),
@@ -182,20 +188,20 @@ impl Postback {
         if let Some((_, name)) = self.sender.named_at.filter(|at| request.path == at.0) {
             query.push(name.into());
         }
-        let mut said = self.said.clone();
+        let mut parameters = self.parameters.clone();
         if let Proof::Parameter(name, _) = self.sender.proof
             && !self.secret.is_empty()
         {
-            if self.place == Place::Query || random.once_in(2) {
+            if self.location == ParameterLocation::Query || random.once_in(2) {
                 query.push(format!("{name}={}", escaped(&self.secret, random)));
             } else {
-                said.push((name.into(), self.secret.clone()));
+                parameters.push((name.into(), self.secret.clone()));
             }
         }
-        match self.place {
-            Place::Query => query.push(form(&said, random)),
-            Place::Form => {
-                request.body = form(&said, random).into_bytes();
+        match self.location {
+            ParameterLocation::Query => query.push(form(&parameters, random)),
+            ParameterLocation::Form => {
+                request.body = form(&parameters, random).into_bytes();
                 let charset = if random.once_in(3) {
                     "; charset=UTF-8"
                 } else {
@@ -204,20 +210,20 @@ impl Postback {
                 let kind = format!("application/x-www-form-urlencoded{charset}");
                 request.header("Content-Type", kind);
             }
-            Place::Json => {
-                request.body = json(&said, random).into_bytes();
+            ParameterLocation::Json => {
+                request.body = json(&parameters, random).into_bytes();
                 request.header("Content-Type", "application/json");
             }
         }
         request.query = query.join("&");
-        let in_query = self.place == Place::Query && !random.once_in(8);
+        let in_query = self.location == ParameterLocation::Query && !random.once_in(8);
         request.method = if in_query { "GET" } else { "POST" }.into();
         request.chunked = !request.body.is_empty() && random.once_in(5);
         self.sign(&mut request, random);
         request
     }
 
-    /// Signs what is there, if this sender signs.
+    /// Signs the request if the sender signs.
     pub(super) fn sign(&self, request: &mut Request, random: &mut Random) {
         match self.sender.proof {
             Proof::Query(_) | Proof::Both(..) => {
@@ -246,14 +252,14 @@ impl Postback {
         let secret = escaped(&self.secret, random);
         match self.sender.proof {
             Proof::Path(_) | Proof::Both(..) => format!("/postback/{name}/{secret}"),
-            // Its key is looked up as it is sent.
+            // A path key is looked up unescaped.
             Proof::PathKey(_) => format!("/{}/postback", self.secret),
             _ => format!("/postback/{name}"),
         }
     }
 }
 
-/// HMAC-SHA256 of `signed`, in one of the ways that it may be written.
+/// HMAC-SHA256 of `signed`, in one of the accepted notations.
 pub(super) fn signature(key: &str, signed: &[u8], random: &mut Random) -> String {
     let digits = hmac(key, signed);
     match random.below(6) {
@@ -269,17 +275,17 @@ pub(super) fn hmac(key: &str, signed: &[u8]) -> String {
     HEXLOWER.encode(&mac.finalize().into_bytes())
 }
 
-fn form(said: &[(String, String)], random: &mut Random) -> String {
+fn form(parameters: &[(String, String)], random: &mut Random) -> String {
     let mut pairs = Vec::new();
-    for (name, value) in said {
+    for (name, value) in parameters {
         pairs.push(format!("{name}={}", escaped(value, random)));
     }
     pairs.join("&")
 }
 
-fn json(said: &[(String, String)], random: &mut Random) -> String {
+fn json(parameters: &[(String, String)], random: &mut Random) -> String {
     let mut fields = Vec::new();
-    for (name, value) in said {
+    for (name, value) in parameters {
         let plain = value.parse::<f64>().is_ok() && serde_json::from_str::<f64>(value).is_ok();
         let value = if plain && random.once_in(2) {
             value.clone()
@@ -291,40 +297,40 @@ fn json(said: &[(String, String)], random: &mut Random) -> String {
     format!("{{{}}}", fields.join(", "))
 }
 
-/// What was sold, as a table must have it and as the sender says it.
-fn claimed(sender: &Sender, random: &mut Random) -> (Claim, Vec<(String, String)>) {
-    let mut said = Vec::new();
+/// A random sale: the expected values and the sender's parameters.
+fn random_claim(sender: &Sender, random: &mut Random) -> (Claim, Vec<(String, String)>) {
+    let mut parameters = Vec::new();
     let own = sender.currency.filter(|_| random.once_in(2));
-    let (currency, places) = match own {
+    let (currency, decimals) = match own {
         Some(own) => *CURRENCIES
             .iter()
             .find(|it| it.0 == own)
             .unwrap_or(&CURRENCIES[0]),
         None => {
-            let chosen = *random.of(CURRENCIES);
+            let chosen = *random.pick(CURRENCIES);
             let lower = random.once_in(4);
             let code = if lower {
                 chosen.0.to_lowercase()
             } else {
                 chosen.0.to_owned()
             };
-            said.push((sender.code.into(), code));
+            parameters.push((sender.code.into(), code));
             chosen
         }
     };
-    let most = *random.of(&[100, 10_000, 1_000_000, 1_000_000_000_000]);
+    let most = *random.pick(&[100, 10_000, 1_000_000, 1_000_000_000_000]);
     let minor = (random.next() % (most + 1)).cast_signed();
-    said.push((sender.payout.into(), amount(minor, places, random)));
+    parameters.push((sender.payout.into(), amount(minor, decimals, random)));
     let (mut status, mut kind) = ("approved", "sale");
     if random.once_in(2) {
-        let word = random.of(STATUSES);
+        let word = random.pick(STATUSES);
         status = word.1;
-        said.push((sender.status.into(), word.0.into()));
+        parameters.push((sender.status.into(), word.0.into()));
     }
     if random.once_in(2) {
-        let word = random.of(EVENTS);
+        let word = random.pick(EVENTS);
         kind = word.1;
-        said.push((sender.event.into(), word.0.into()));
+        parameters.push((sender.event.into(), word.0.into()));
     }
     let claim = Claim {
         minor,
@@ -332,30 +338,30 @@ fn claimed(sender: &Sender, random: &mut Random) -> (Claim, Vec<(String, String)
         status,
         kind,
     };
-    (claim, said)
+    (claim, parameters)
 }
 
-/// `minor` units in one of the ways that people write them.
-fn amount(minor: i64, places: usize, random: &mut Random) -> String {
-    let digits = format!("{minor:0>width$}", width = places + 1);
-    let (whole, part) = digits.split_at(digits.len() - places);
+/// `minor` units in one of the usual notations.
+fn amount(minor: i64, decimals: usize, random: &mut Random) -> String {
+    let digits = format!("{minor:0>width$}", width = decimals + 1);
+    let (whole, part) = digits.split_at(digits.len() - decimals);
     match (part.trim_end_matches('0'), random.below(4)) {
         ("", 0) => whole.into(),
         ("", 1) => format!("{whole}."),
         (short, 0) => format!("{whole}.{short}"),
-        (_, 1) if whole.len() + places < 18 => format!("{whole}.{part}000"),
+        (_, 1) if whole.len() + decimals < 18 => format!("{whole}.{part}000"),
         _ if part.is_empty() => whole.into(),
         _ => format!("{whole}.{part}"),
     }
 }
 
-/// What senders add that means nothing here.
-fn noise(random: &mut Random) -> String {
+/// A value of a parameter without meaning.
+fn random_value(random: &mut Random) -> String {
     const ALPHABET: &[char] = &[
         'a', 'Z', '0', ' ', '&', '=', '%', '+', '/', '?', '#', '"', '\\', 'ü', '漢', '🦀', '{',
         '<', '\'',
     ];
     (0..random.below(12))
-        .map(|_| *random.of(ALPHABET))
+        .map(|_| *random.pick(ALPHABET))
         .collect()
 }

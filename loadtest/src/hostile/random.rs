@@ -1,11 +1,11 @@
-//! Numbers that look random and follow from a seed: the same request for the same seed and number.
+//! Pseudo-random numbers: seed and request number determine the request.
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
 impl Random {
-    /// For request `number` of a run.
+    /// The generator of request `number`.
     pub(super) fn new(seed: u64, number: u64) -> Self {
         let mut mixed = Self(seed);
         let begin = mixed.next();
@@ -20,12 +20,12 @@ impl Random {
         bits ^ bits >> 31
     }
 
-    /// A number below `end`; 0 when there is none.
+    /// A number below `end`; 0 if `end` is 0.
     pub(super) fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// A number within both ends.
+    /// A number from `from` to `to`, both included.
     pub(super) fn within(&mut self, from: usize, to: usize) -> usize {
         from + self.below(to - from + 1)
     }
@@ -35,8 +35,8 @@ impl Random {
         self.below(times) == 0
     }
 
-    /// One of them, which are not none.
-    pub(super) fn of<'t, T>(&mut self, them: &'t [T]) -> &'t T {
-        &them[self.below(them.len())]
+    /// A random element of a non-empty slice.
+    pub(super) fn pick<'t, T>(&mut self, items: &'t [T]) -> &'t T {
+        &items[self.below(items.len())]
     }
 }

@@ -1,29 +1,28 @@
-//! A request as bytes on a connection: what is in it is others' business.
+//! A request and its encoding as bytes. The content is the caller's responsibility.
 
 use super::random::Random;
 use std::fmt::Write as _;
 
-/// A request before it is written down.
+/// A request before encoding.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Request {
     pub(super) method: String,
-    /// As it is sent.
+    /// The encoded path.
     pub(super) path: String,
-    /// As it is sent, without its question mark; none is sent when it is empty.
+    /// The encoded query without its question mark; empty if there is none.
     pub(super) query: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    /// Whether the body is sent in chunks of no announced length.
+    /// Whether the body uses chunked transfer encoding.
     pub(super) chunked: bool,
 }
 
 impl Request {
-    /// Adds a header.
     pub(super) fn header(&mut self, name: &str, value: impl Into<String>) {
         self.headers.push((name.into(), value.into()));
     }
 
-    /// Puts `value` in place of all headers of that name.
+    /// Replaces all headers of that name.
     pub(super) fn replace(&mut self, name: &str, value: impl Into<String>) {
         self.headers.retain(|(known, _)| known != name);
         self.header(name, value);
@@ -36,7 +35,7 @@ impl Request {
         }
     }
 
-    /// As HTTP/1.1.
+    /// Encodes the request as HTTP/1.1.
     pub(super) fn bytes(&self, random: &mut Random) -> Vec<u8> {
         let mut head = format!(
             "{} {} HTTP/1.1\r\nHost: edge\r\n",
@@ -78,8 +77,7 @@ fn chunks(body: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// `text` so that it can stand in a query, a form or a segment of a path, here and there written
-/// longer than need be.
+/// Escapes `text` for a query, a form or a path segment; some bytes are escaped without need.
 pub(super) fn escaped(text: &str, random: &mut Random) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -94,7 +92,7 @@ pub(super) fn escaped(text: &str, random: &mut Random) -> String {
     out
 }
 
-/// `text` as a string of JSON.
+/// `text` as a JSON string.
 pub(super) fn json_string(text: &str, random: &mut Random) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {

@@ -1,24 +1,24 @@
-//! Who may report here: an advertiser for each dialect and each way of proving who one is, as the edge's
-//! file names them and as they themselves know it.
+//! The advertisers of a run: one for each dialect and each way of authentication, as in the edge's file and as the
+//! sender knows it.
 
 use std::fmt::Write as _;
 
-/// The keys of the identity service; either signs.
+/// The keys of the KYC provider; either may sign.
 pub(super) const KYC_KEYS: [&str; 2] = [
     "hostile-older-key-of-the-service",
     "hostile-newer-key-of-the-service",
 ];
-/// Of advertisers that are known by where they send from, the network.
+/// The network of advertisers that are authenticated by their address.
 pub(super) const NETWORK: &str = "203.0.113.";
 
-/// How a sender proves who it is.
+/// How a sender authenticates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
     /// `/postback/NAME/SECRET`.
     Path(&'static str),
     /// `/KEY/postback`.
     PathKey(&'static str),
-    /// A parameter of this name.
+    /// A query or form parameter with this name and value.
     Parameter(&'static str, &'static str),
     /// The query signed with this key, in the parameter `sig`.
     Query(&'static str),
@@ -30,13 +30,13 @@ pub(super) enum Proof {
     Both(&'static str, &'static str),
 }
 
-/// An advertiser, with the names of its dialect's parameters.
+/// An advertiser with the parameter names of its dialect.
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) name: &'static str,
     dialect: &'static str,
     pub(super) proof: Proof,
-    /// Of postbacks that name none.
+    /// Currency of postbacks that name none.
     pub(super) currency: Option<&'static str>,
     pub(super) click: &'static str,
     pub(super) transaction: &'static str,
@@ -44,18 +44,18 @@ pub(super) struct Sender {
     pub(super) code: &'static str,
     pub(super) status: &'static str,
     pub(super) event: &'static str,
-    /// What it is answered.
-    pub(super) answer: &'static str,
-    /// A path on which a parameter names it, and that parameter.
+    /// Text of the response.
+    pub(super) response: &'static str,
+    /// A path on which a parameter names the advertiser, and that parameter.
     pub(super) named_at: Option<(&'static str, &'static str)>,
-    /// Days that a click may be old.
+    /// Maximum age of a click in days.
     pub(super) days: u64,
-    /// Further settings.
+    /// Additional settings.
     settings: &'static str,
 }
 
 impl Sender {
-    /// Whether it writes the generic dialect's own parameters.
+    /// Whether it uses the generic dialect's own parameter names.
     pub(super) fn is_generic(&self) -> bool {
         self.dialect == GENERIC.dialect && self.settings.is_empty()
     }
@@ -72,13 +72,12 @@ const GENERIC: Sender = Sender {
     code: "currency",
     status: "status",
     event: "event",
-    answer: "OK",
+    response: "OK",
     named_at: None,
     days: 90,
     settings: "",
 };
 
-/// All of them.
 pub(super) const SENDERS: &[Sender] = &[
     Sender {
         name: "plain",
@@ -122,7 +121,7 @@ pub(super) const SENDERS: &[Sender] = &[
         transaction: "adv_sub",
         payout: "amount",
         event: "goal_id",
-        answer: "success=true;",
+        response: "success=true;",
         named_at: Some(("/aff_lsr", "adv=tun")),
         ..GENERIC
     },
@@ -166,7 +165,7 @@ pub(super) const SENDERS: &[Sender] = &[
         payout: "p",
         code: "eccu",
         event: "e",
-        answer: "1",
+        response: "1",
         named_at: Some(("/p.ashx", "advertiser=cak")),
         settings: "answer = \"1\"\n",
         ..GENERIC
@@ -201,14 +200,14 @@ pub(super) const SENDERS: &[Sender] = &[
     },
 ];
 
-/// An entry that names neither links nor offers: it converts no click.
+/// An entry that names neither links nor offers, so that no click converts.
 pub(super) const WITHOUT_LINKS: &str = "nobodys";
-/// … and its secret.
+/// The secret of [`WITHOUT_LINKS`].
 pub(super) const WITHOUT_LINKS_SECRET: &str = "nobodys-secret-of-bytes";
 
 /// `advertisers.toml`.
 pub(super) fn advertisers() -> String {
-    let mut text = String::from("# Advertisers of the trial.\n");
+    let mut text = String::from("# Advertisers of the test.\n");
     for sender in SENDERS {
         let auth = match sender.proof {
             Proof::Path(secret) | Proof::PathKey(secret) => {
@@ -256,7 +255,7 @@ pub(super) fn variables() -> String {
     format!("kyc_keys = \"{}\"\n", KYC_KEYS.join(","))
 }
 
-/// What must never be in an answer or in a table.
+/// Values that must never appear in a response or a table.
 pub(super) fn secrets() -> impl Iterator<Item = &'static str> {
     let each = SENDERS.iter().flat_map(|sender| match sender.proof {
         Proof::Path(secret) | Proof::PathKey(secret) | Proof::Parameter(_, secret) => {

@@ -1,8 +1,8 @@
-//! Webhooks of the identity service, authentic and not, as `attacks` has postbacks.
+//! Authentic and forged webhooks of the KYC provider, like the postbacks in `attacks`.
 
-use super::attacks::Make;
-use super::case::{Case, Expect, Key};
-use super::postbacks::{World, hmac};
+use super::attacks::BuildCase;
+use super::case::{Case, Expect, StoredKey};
+use super::postbacks::{TestData, hmac};
 use super::random::Random;
 use super::request::{Request, json_string};
 use super::senders::KYC_KEYS;
@@ -11,20 +11,20 @@ const PATH: &str = "/api/webhooks/kyc/verifymy";
 const SIGNATURE: &str = "X-VerifyMy-Signature";
 const TIMESTAMP: &str = "X-VerifyMy-Timestamp";
 const DELIVERY: &str = "X-VerifyMy-Delivery";
-const TAKEN: Expect = Expect::Taken("OK\n");
+const TAKEN: Expect = Expect::Accepted("OK\n");
 
-/// The kinds, each with how often it comes.
-pub(super) const KINDS: &[(usize, Make)] = &[
+/// The kinds with their weights.
+pub(super) const KINDS: &[(usize, BuildCase)] = &[
     (60, authentic),
     (10, replayed),
     (50, wrong_signature),
-    (20, moved_signature),
+    (20, signature_of_other_request),
     (30, altered),
-    (40, outside_of_the_window),
-    (20, headers_twice),
+    (40, outside_time_window),
+    (20, duplicate_header),
     (40, malformed_body),
     (60, bad_field),
-    (15, elsewhere),
+    (15, wrong_path_or_method),
 ];
 
 /// A webhook before it is signed.
@@ -36,9 +36,9 @@ struct Webhook {
 }
 
 impl Webhook {
-    fn honest(random: &mut Random, mark: char, number: u64) -> Self {
-        let delivery = format!("{mark}{number}-{:08x}", random.next() as u32);
-        let status = random.of(&["pending", "approved", "rejected", "revoked", "expired"]);
+    fn authentic_from(random: &mut Random, prefix: char, number: u64) -> Self {
+        let delivery = format!("{prefix}{number}-{:08x}", random.next() as u32);
+        let status = random.pick(&["pending", "approved", "rejected", "revoked", "expired"]);
         let body = body(
             random,
             &delivery,
@@ -86,12 +86,12 @@ impl Webhook {
         request
     }
 
-    fn known(&self) -> Key {
-        Key::Delivery(self.delivery.clone())
+    fn stored_key(&self) -> StoredKey {
+        StoredKey::Delivery(self.delivery.clone())
     }
 }
 
-/// Its status and tier are given as JSON.
+/// A body; status and tier are given as JSON.
 fn body(random: &mut Random, delivery: &str, status: &str, tier: &str) -> String {
     let affiliate = format!("affiliate-{}", random.below(500));
     let time = format!(
@@ -123,36 +123,36 @@ fn refused(kind: &'static str, request: &Request, by: &'static [u16], random: &m
     Case::new(kind, request, Expect::Refused(by), random)
 }
 
-fn authentic(_: &World, random: &mut Random, number: u64) -> Case {
-    let webhook = Webhook::honest(random, 'k', number);
+fn authentic(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let webhook = Webhook::authentic_from(random, 'k', number);
     let request = webhook.request(random);
-    Case::new("webhook, authentic", &request, TAKEN, random).known_as(webhook.known())
+    Case::new("webhook, authentic", &request, TAKEN, random).stored_as(webhook.stored_key())
 }
 
-fn replayed(_: &World, random: &mut Random, number: u64) -> Case {
-    let webhook = Webhook::honest(random, 'k', number);
+fn replayed(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let webhook = Webhook::authentic_from(random, 'k', number);
     let request = webhook.request(random);
     let times = random.within(2, 3) as u32;
     let case = Case::new("webhook, authentic, sent again", &request, TAKEN, random);
-    case.known_as(webhook.known()).times(times)
+    case.stored_as(webhook.stored_key()).times(times)
 }
 
-fn wrong_signature(_: &World, random: &mut Random, number: u64) -> Case {
-    let webhook = Webhook::honest(random, 'x', number);
+fn wrong_signature(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let webhook = Webhook::authentic_from(random, 'x', number);
     let right = webhook.signature();
     let mut bytes = right.clone().into_bytes();
     let at = random.below(64);
     bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
-    let of = |key: &str, text: String| hmac(key, text.as_bytes());
+    let value = |key: &str, text: String| hmac(key, text.as_bytes());
     let (time, body) = (&webhook.time, &webhook.body);
     let wrong = match random.below(10) {
         0 => right[..random.below(64)].to_owned(),
         1 => format!("{right}00"),
-        2 => of("a key of somebody else's", format!("{time}.{body}")),
-        3 => of("", format!("{time}.{body}")),
-        4 => of(webhook.key, body.clone()),
-        5 => of(webhook.key, format!("{time}{body}")),
-        6 => of(webhook.key, format!("{body}.{time}")),
+        2 => value("a key of another provider", format!("{time}.{body}")),
+        3 => value("", format!("{time}.{body}")),
+        4 => value(webhook.key, body.clone()),
+        5 => value(webhook.key, format!("{time}{body}")),
+        6 => value(webhook.key, format!("{body}.{time}")),
         7 => String::new(),
         8 => format!("v1={right}"),
         _ => String::from_utf8_lossy(&bytes).into_owned(),
@@ -164,17 +164,17 @@ fn wrong_signature(_: &World, random: &mut Random, number: u64) -> Case {
     refused("webhook, wrong signature", &request, &[202], random)
 }
 
-fn moved_signature(_: &World, random: &mut Random, number: u64) -> Case {
-    let webhook = Webhook::honest(random, 'x', number);
-    let other = Webhook::honest(random, 'y', number);
+fn signature_of_other_request(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let webhook = Webhook::authentic_from(random, 'x', number);
+    let other = Webhook::authentic_from(random, 'y', number);
     let mut request = webhook.unsigned(random);
     request.header(SIGNATURE, other.signature());
     refused("webhook, signature of another", &request, &[202], random)
 }
 
-/// Body or time are not those that were signed.
-fn altered(_: &World, random: &mut Random, number: u64) -> Case {
-    let webhook = Webhook::honest(random, 'x', number);
+/// Changes the signed body or time.
+fn altered(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let webhook = Webhook::authentic_from(random, 'x', number);
     let mut request = webhook.request(random);
     let at = random.below(request.body.len());
     match random.below(5) {
@@ -185,7 +185,7 @@ fn altered(_: &World, random: &mut Random, number: u64) -> Case {
             let later = seconds() + 1 + random.below(100) as u64;
             request.replace(TIMESTAMP, later.to_string());
         }
-        // The point between time and body may not wander.
+        // The separator between time and body must not move.
         _ => {
             let (first, rest) = webhook.body.split_at(1);
             request.replace(TIMESTAMP, format!("{}.{first}", webhook.time));
@@ -195,13 +195,13 @@ fn altered(_: &World, random: &mut Random, number: u64) -> Case {
     refused("webhook, altered after signing", &request, &[202], random)
 }
 
-/// Recorded, and sent again when it is too late; or signed ahead.
-fn outside_of_the_window(_: &World, random: &mut Random, number: u64) -> Case {
-    let mut webhook = Webhook::honest(random, 'x', number);
+/// Replayed after the window, or signed with a future time.
+fn outside_time_window(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut webhook = Webhook::authentic_from(random, 'x', number);
     let now = seconds();
     webhook.time = match random.below(9) {
         0 => (now - 400 - random.below(1_000_000) as u64).to_string(),
-        // Far enough ahead of how long a run may take to send it.
+        // Further in the future than the duration of a run.
         1 => (now + 4_000 + random.below(1_000_000) as u64).to_string(),
         2 => format!("+{now}"),
         3 => format!("{now}.0"),
@@ -215,17 +215,17 @@ fn outside_of_the_window(_: &World, random: &mut Random, number: u64) -> Case {
     refused("webhook, outside of the window", &request, &[203], random)
 }
 
-/// Of two times it can't be known which was meant.
-fn headers_twice(_: &World, random: &mut Random, number: u64) -> Case {
-    let webhook = Webhook::honest(random, 'x', number);
+/// With two timestamps the signed one is ambiguous.
+fn duplicate_header(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let webhook = Webhook::authentic_from(random, 'x', number);
     let mut request = webhook.request(random);
     request.header(TIMESTAMP, webhook.time.clone());
     refused("webhook, headers twice", &request, &[202], random)
 }
 
-/// Signed, and none all the same.
-fn malformed_body(_: &World, random: &mut Random, number: u64) -> Case {
-    let mut webhook = Webhook::honest(random, 'x', number);
+/// Correctly signed, with an invalid body.
+fn malformed_body(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut webhook = Webhook::authentic_from(random, 'x', number);
     let deep = random.within(100, 20_000);
     webhook.body = match random.below(9) {
         0 => String::new(),
@@ -242,9 +242,9 @@ fn malformed_body(_: &World, random: &mut Random, number: u64) -> Case {
     refused("webhook, no message", &request, &[205], random)
 }
 
-/// Signed, and one field is not what it may be.
-fn bad_field(_: &World, random: &mut Random, number: u64) -> Case {
-    let mut webhook = Webhook::honest(random, 'x', number);
+/// Correctly signed, with one invalid field.
+fn bad_field(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut webhook = Webhook::authentic_from(random, 'x', number);
     let field = |name: &str, value: &str, webhook: &Webhook| {
         let begin = webhook.body.find(&format!("\"{name}\": ")).unwrap_or(0);
         let from = begin + name.len() + 4;
@@ -304,8 +304,8 @@ fn bad_field(_: &World, random: &mut Random, number: u64) -> Case {
     refused("webhook, bad field", &request, by, random)
 }
 
-fn elsewhere(_: &World, random: &mut Random, number: u64) -> Case {
-    let webhook = Webhook::honest(random, 'x', number);
+fn wrong_path_or_method(_: &TestData, random: &mut Random, number: u64) -> Case {
+    let webhook = Webhook::authentic_from(random, 'x', number);
     let mut request = webhook.request(random);
     let by: &[u16] = match random.below(4) {
         0 => {
@@ -321,7 +321,7 @@ fn elsewhere(_: &World, random: &mut Random, number: u64) -> Case {
             &[1, 4]
         }
         _ => {
-            request.method = (*random.of(&["PUT", "DELETE", "PATCH", "OPTIONS"])).into();
+            request.method = (*random.pick(&["PUT", "DELETE", "PATCH", "OPTIONS"])).into();
             &[201]
         }
     };

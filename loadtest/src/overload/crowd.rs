@@ -37,7 +37,7 @@ pub(super) enum Habit {
 pub(super) struct Crowd {
     habit: Habit,
     target: SocketAddr,
-    members: Vec<Member>,
+    members: Vec<ManagedProcess>,
     request: Vec<u8>,
     /// Opened so far.
     pub(super) opened: u64,
@@ -50,7 +50,7 @@ pub(super) struct Crowd {
     poll: Poll,
 }
 
-struct Member {
+struct ManagedProcess {
     /// The how manyth to come.
     number: u64,
     stream: TcpStream,
@@ -106,7 +106,7 @@ impl Crowd {
                 let registry = self.poll.registry();
                 registry.register(&mut stream, token, Interest::READABLE)?;
             }
-            let mut member = Member {
+            let mut member = ManagedProcess {
                 number: self.opened,
                 stream,
                 written: 0,
@@ -199,7 +199,7 @@ impl Crowd {
     }
 }
 
-impl Member {
+impl ManagedProcess {
     /// Up to `most` bytes; nothing when it was closed.
     fn read(&mut self, most: usize) -> Option<Vec<u8>> {
         let mut buffer = [0; 4_096];

@@ -1,5 +1,5 @@
-//! Replays a log against edges with open-loop latency and remembers which requests were answered.
-//! It never looks into ClickHouse.
+//! Replays a log against edges with open-loop latency, and records which requests were answered. Invariant: no
+//! ClickHouse access here.
 
 mod request;
 mod source;
@@ -19,79 +19,79 @@ use tokio::sync::{Mutex, mpsc};
 
 use self::worker::{Tally, Worker};
 
-/// What to replay, where, and how fast.
+/// Options of a replay.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A log in combined format or nginx's JSON, or either gzipped.
+    /// A log in combined format or nginx's JSON, plain or gzip.
     pub log: PathBuf,
-    /// Edges, `http://host:port`. A visitor's address always meets the same one.
+    /// Edges, `http://host:port`. Requests of one client address always go to the same edge.
     pub targets: Vec<String>,
     /// Slugs that paths are mapped to.
     pub slugs: Vec<String>,
-    /// Requests a second over all targets; `None`: as fast as it can.
+    /// Requests per second over all targets; `None`: unlimited.
     pub rate: Option<f64>,
-    /// Connections to each target.
+    /// Connections per target.
     pub connections: usize,
-    /// At most this many requests.
+    /// Maximum number of requests.
     pub limit: Option<u64>,
-    /// How many times the log is read.
+    /// Number of times the log is replayed.
     pub repeat: u32,
-    /// Name of the run: `source`, and the front of each `external_id`.
+    /// Name of the run: the `source` of its events and the prefix of each `external_id`.
     pub run: String,
     /// Whether a progress bar is drawn.
     pub progress: bool,
-    /// Once true, no further request is sent.
+    /// Once true, no more requests are sent.
     pub stop: Arc<AtomicBool>,
 }
 
-/// One request's number in the run: `external_id` is `<run>-<number>`.
-pub type Number = u64;
+/// The number of a request in the run; its `external_id` is `<run>-<number>`.
+pub type RequestNumber = u64;
 
-/// What came of a replay.
+/// The results of a replay.
 #[derive(Debug)]
 pub struct Outcome {
     /// Name of the run.
     pub run: String,
     /// Requests that were written to a connection.
     pub sent: u64,
-    /// Lines of the log that are in neither format, or without the visitor's address.
+    /// Lines of the log in neither format or without a client address.
     pub unreadable: u64,
-    /// Answers by status.
+    /// Responses by status.
     pub by_status: BTreeMap<u16, u64>,
-    /// Requests answered with a redirect or a pixel, ascending: each must be in ClickHouse.
-    pub answered: Vec<Number>,
-    /// Requests without an answer, ascending: each may be in ClickHouse, at most once.
-    pub unanswered: Vec<Number>,
-    /// Requests for which no connection could be had in time: none of them is in ClickHouse.
+    /// Requests answered with a redirect or a pixel, ascending; each must be in ClickHouse.
+    pub answered: Vec<RequestNumber>,
+    /// Requests without a response, ascending; each may be in ClickHouse at most once.
+    pub unanswered: Vec<RequestNumber>,
+    /// Requests for which no connection was available in time; none is in ClickHouse.
     pub unsent: u64,
-    /// Click ids out of `Location` (its `cid` parameter), with the request's number.
-    pub click_ids: Vec<(Number, String)>,
-    /// Microseconds from the intended moment of sending to the whole answer.
+    /// Click ids from `Location` (parameter `cid`), with the request's number.
+    pub click_ids: Vec<(RequestNumber, String)>,
+    /// Microseconds from the scheduled send time to the complete response.
     pub latency: Histogram<u64>,
-    /// From the first request to the last answer.
+    /// From the first request to the last response.
     pub elapsed: Duration,
 }
 
 impl Outcome {
     /// The `external_id` of a request of this run.
     #[must_use]
-    pub fn external_id(&self, number: Number) -> String {
+    pub fn external_id(&self, number: RequestNumber) -> String {
         request::external_id(&self.run, number)
     }
 
-    /// Answers of any status.
+    /// Number of responses of any status.
     #[must_use]
-    pub fn answers(&self) -> u64 {
+    pub fn responses(&self) -> u64 {
         self.by_status.values().sum()
     }
 
-    /// Answers a second.
+    /// Responses per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        self.answers() as f64 / self.elapsed.as_secs_f64().max(1e-9)
+        self.responses() as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// The machine-readable account of the run, ids as inclusive ranges.
+    /// The results for machines, with ids as inclusive ranges.
     #[must_use]
     pub fn report(&self) -> Report<'_> {
         Report {
@@ -111,7 +111,7 @@ impl Outcome {
         }
     }
 
-    /// The account as an aligned table.
+    /// The results as an aligned table.
     #[must_use]
     pub fn table(&self) -> String {
         let mut rows = vec![("sent".to_owned(), self.sent.to_string())];
@@ -142,23 +142,23 @@ const LATENCIES: [(&str, f64); 5] = [
     ("max", 1.0),
 ];
 
-/// [`Outcome`] for machines; see there.
+/// [`Outcome`] in a serialisable form.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
     run: &'a str,
     sent: u64,
     unreadable: u64,
     by_status: &'a BTreeMap<u16, u64>,
-    answered: Vec<(Number, Number)>,
-    unanswered: Vec<(Number, Number)>,
+    answered: Vec<(RequestNumber, RequestNumber)>,
+    unanswered: Vec<(RequestNumber, RequestNumber)>,
     unsent: u64,
     seconds: f64,
     rate: f64,
     latency_us: BTreeMap<&'static str, u64>,
 }
 
-fn ranges(sorted: &[Number]) -> Vec<(Number, Number)> {
-    let mut ranges: Vec<(Number, Number)> = Vec::new();
+fn ranges(sorted: &[RequestNumber]) -> Vec<(RequestNumber, RequestNumber)> {
+    let mut ranges: Vec<(RequestNumber, RequestNumber)> = Vec::new();
     for number in sorted {
         match ranges.last_mut() {
             Some(last) if last.1 + 1 == *number => last.1 = *number,
@@ -168,15 +168,15 @@ fn ranges(sorted: &[Number]) -> Vec<(Number, Number)> {
     ranges
 }
 
-/// Replays the log and waits for the last answer.
+/// Replays the log and waits for the last response.
 ///
 /// # Errors
-/// When the log or most of its lines cannot be read, an option makes no sense, or a target is not `http://host:port`.
+/// If the log or most of its lines can't be read, an option is invalid, or a target is not `http://host:port`.
 pub async fn run(options: Options) -> anyhow::Result<Outcome> {
     ensure!(!options.targets.is_empty(), "name at least one --target");
     ensure!(
         !options.slugs.is_empty(),
-        "no links: name a links file with at least one link"
+        "no links: pass a links file with at least one link"
     );
     ensure!(options.connections > 0, "--connections must be at least 1");
     ensure!(
@@ -202,7 +202,7 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
 }
 
 type Workers = Vec<tokio::task::JoinHandle<Tally>>;
-type Queues = Vec<mpsc::Sender<request::Planned>>;
+type Queues = Vec<mpsc::Sender<request::PlannedRequest>>;
 
 fn start_workers(options: &Options, bar: &ProgressBar) -> anyhow::Result<(Workers, Queues)> {
     let (mut workers, mut queues) = (Vec::new(), Vec::new());
@@ -219,9 +219,9 @@ fn start_workers(options: &Options, bar: &ProgressBar) -> anyhow::Result<(Worker
     Ok((workers, queues))
 }
 
-fn progress_bar(shown: bool) -> ProgressBar {
+fn progress_bar(is_visible: bool) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
-    if !shown {
+    if !is_visible {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} answers, {per_sec}") {
@@ -233,7 +233,7 @@ fn progress_bar(shown: bool) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn ranges_are_closed_and_joined() {
+    fn consecutive_numbers_form_inclusive_ranges() {
         assert_eq!(super::ranges(&[0, 1, 2, 5, 7, 8]), [(0, 2), (5, 5), (7, 8)]);
         assert!(super::ranges(&[]).is_empty());
     }

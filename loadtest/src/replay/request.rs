@@ -1,4 +1,4 @@
-//! Turns a log line into a request to a link or pixel. It never sends one.
+//! Converts a log line to a request for a link or pixel. Nothing is sent from here.
 
 use std::time::Instant;
 
@@ -8,26 +8,26 @@ use http_body_util::Empty;
 use hyper::header::{HOST, HeaderValue, REFERER, USER_AGENT};
 use hyper::{Method, Request};
 
-use super::Number;
+use super::RequestNumber;
 use crate::access_log::LogLine;
 
-/// Endings of paths that are pictures in a page, not pages.
-const IMAGES: [&str; 9] = [
+/// File extensions of images in a page.
+const IMAGE_EXTENSIONS: [&str; 9] = [
     "png", "jpg", "jpeg", "gif", "ico", "svg", "webp", "bmp", "avif",
 ];
 
-/// One request with its moment.
+/// A request with its scheduled time.
 #[derive(Debug)]
-pub(super) struct Planned {
-    pub(super) number: Number,
-    /// When it is meant to go out; `None`: as soon as a connection is free.
+pub(super) struct PlannedRequest {
+    pub(super) number: RequestNumber,
+    /// Scheduled send time; `None`: as soon as a connection is free.
     pub(super) due: Option<Instant>,
     pub(super) line: LogLine,
     pub(super) slug: String,
 }
 
-impl Planned {
-    /// The request as sent to `authority`.
+impl PlannedRequest {
+    /// The request for `authority`.
     pub(super) fn to_request(&self, run: &str, authority: &str) -> Option<Request<Empty<Bytes>>> {
         let kind = if is_image(&self.line.target) {
             ("i", ".gif")
@@ -39,7 +39,7 @@ impl Planned {
             "/{}/{}{}?source={run}&external_id={id}&sub1={}",
             kind.0, self.slug, kind.1, self.line.hour
         );
-        // A link is followed with GET whatever the page it stood on was asked with.
+        // A link is followed with GET, even if the page was requested with another method.
         let method = if self.line.method == "HEAD" {
             Method::HEAD
         } else {
@@ -60,7 +60,7 @@ impl Planned {
     }
 }
 
-/// The bytes as a header's value, without those no header may carry.
+/// The bytes as a header value, without control characters.
 fn header(bytes: &[u8]) -> Option<HeaderValue> {
     let allowed: Vec<u8> = bytes
         .iter()
@@ -70,7 +70,7 @@ fn header(bytes: &[u8]) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&allowed).ok()
 }
 
-pub(super) fn external_id(run: &str, number: Number) -> String {
+pub(super) fn external_id(run: &str, number: RequestNumber) -> String {
     format!("{run}-{number}")
 }
 
@@ -81,7 +81,7 @@ pub(super) fn is_run_name(run: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// `host:port` of `http://host:port`.
+/// The `host:port` of `http://host:port`.
 pub(super) fn authority(target: &str) -> anyhow::Result<String> {
     let rest = target
         .strip_prefix("http://")
@@ -101,7 +101,6 @@ pub(super) fn authority(target: &str) -> anyhow::Result<String> {
     })
 }
 
-/// The path without its query.
 pub(super) fn path_of(target: &[u8]) -> &[u8] {
     target.split(|b| *b == b'?').next().unwrap_or(target)
 }
@@ -111,12 +110,12 @@ fn is_image(target: &[u8]) -> bool {
     let Some(dot) = path.iter().rposition(|b| *b == b'.') else {
         return false;
     };
-    IMAGES
+    IMAGE_EXTENSIONS
         .iter()
         .any(|image| path[dot + 1..].eq_ignore_ascii_case(image.as_bytes()))
 }
 
-/// FNV-1a: the same on every machine and in every release, which std's hashers do not promise.
+/// FNV-1a: the same on every machine and in every release, which the standard library's hashers don't guarantee.
 pub(super) fn stable_hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_are_impressions() {
+    fn images_are_impressions() {
         for yes in ["/a.png", "/b/c.GIF?x=1", "/favicon.ico"] {
             assert!(is_image(yes.as_bytes()), "{yes}");
         }
@@ -138,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn control_bytes_never_reach_a_header() {
+    fn headers_contain_no_control_bytes() {
         assert_eq!(header(b"a\r\nb\xff").expect("valid").as_bytes(), b"ab\xff");
     }
 
     #[test]
-    fn targets() {
+    fn authority_accepts_only_plain_http_urls() {
         assert_eq!(authority("http://h:8080/").expect("good"), "h:8080");
         assert_eq!(authority("http://h").expect("good"), "h:80");
         assert!(authority("h:80").is_err() && authority("http://h/x").is_err());

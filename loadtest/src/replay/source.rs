@@ -1,4 +1,4 @@
-//! Reads the log and hands each request to its target's queue. It never waits for an answer.
+//! Reads the log and puts each request into its target's queue. Invariant: never waits for a response.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
@@ -11,43 +11,42 @@ use flate2::bufread::MultiGzDecoder;
 use tokio::sync::mpsc;
 
 use super::Options;
-use super::request::{Planned, path_of, stable_hash};
+use super::request::{PlannedRequest, path_of, stable_hash};
 use crate::access_log::{self, LogLine, MAX_LINE_BYTES};
 
-/// What gzip files begin with (RFC 1952, section 2.3.1).
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// So many lines are read before the first request is sent, and each time most of so many must be
-/// readable.
+/// Magic bytes of gzip files (RFC 1952, section 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// Number of lines read before the first request is sent; most lines of each such group must be readable.
 const SAMPLE_LINES: u64 = 1_000;
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Feeds the whole log, each request at its moment; answers how many lines were unreadable.
+/// Feeds the whole log on schedule and returns the number of unreadable lines.
 pub(super) fn feed(
     options: &Options,
     start: Instant,
-    queues: &[mpsc::Sender<Planned>],
+    queues: &[mpsc::Sender<PlannedRequest>],
 ) -> anyhow::Result<u64> {
-    let mut sample = Log::open(&options.log)?;
+    let mut sample = LogReader::open(&options.log)?;
     while sample.lines < SAMPLE_LINES && sample.next()?.is_some() {}
-    sample.is_mostly_readable()?;
+    sample.check_mostly_readable()?;
     let mut number = 0;
     let mut unreadable = 0;
     for _ in 0..options.repeat {
-        let mut log = Log::open(&options.log)?;
+        let mut log = LogReader::open(&options.log)?;
         while let Some(line) = log.next()? {
             let stopped = options.stop.load(Ordering::Relaxed);
             if stopped || options.limit.is_some_and(|limit| number >= limit) {
                 return Ok(unreadable + log.unreadable);
             }
             if log.lines.is_multiple_of(SAMPLE_LINES) {
-                log.is_mostly_readable()?;
+                log.check_mostly_readable()?;
             }
             if let Some(line) = line {
                 send(options, start, queues, number, line)?;
                 number += 1;
             }
         }
-        log.is_mostly_readable()?;
+        log.check_mostly_readable()?;
         unreadable += log.unreadable;
     }
     Ok(unreadable)
@@ -56,7 +55,7 @@ pub(super) fn feed(
 fn send(
     options: &Options,
     start: Instant,
-    queues: &[mpsc::Sender<Planned>],
+    queues: &[mpsc::Sender<PlannedRequest>],
     number: u64,
     line: LogLine,
 ) -> anyhow::Result<()> {
@@ -64,26 +63,26 @@ fn send(
         .rate
         .map(|rate| start + Duration::from_secs_f64(number as f64 / rate));
     let slug = pick(&options.slugs, path_of(&line.target)).clone();
-    // Timers of the runtime count in milliseconds; a thread wakes up within 0.1.
+    // Tokio's timers have millisecond resolution; a thread wakes within 0.1 ms.
     if let Some(wait) = due.map(|due| due.saturating_duration_since(Instant::now())) {
         std::thread::sleep(wait);
     }
     let queue = pick(queues, line.address.to_string().as_bytes());
-    let planned = Planned {
+    let planned = PlannedRequest {
         number,
         due,
         line,
         slug,
     };
-    // The channel is closed only when every sender of the target panicked.
+    // The channel is closed only if all senders of the target panicked.
     queue
         .blocking_send(planned)
         .ok()
         .context("the senders stopped before the log's end")
 }
 
-/// A log that is being read.
-struct Log<'p> {
+/// An open log.
+struct LogReader<'p> {
     path: &'p Path,
     reader: Box<dyn BufRead>,
     bytes: Vec<u8>,
@@ -92,14 +91,14 @@ struct Log<'p> {
     first_unreadable: u64,
 }
 
-impl<'p> Log<'p> {
-    /// Opens a plain log, or a gzipped one whatever its name.
+impl<'p> LogReader<'p> {
+    /// Opens a plain or gzip log; the file name does not matter.
     fn open(path: &'p Path) -> anyhow::Result<Self> {
-        let file =
-            File::open(path).with_context(|| format!("cannot open the log {}", path.display()))?;
+        let file = File::open(path)
+            .with_context(|| format!("failed to open the log {}", path.display()))?;
         let mut plain = BufReader::with_capacity(BUFFER_BYTES, file);
-        let start = plain.fill_buf().context("cannot read the log")?;
-        let reader: Box<dyn BufRead> = if start.starts_with(&GZIP) {
+        let start = plain.fill_buf().context("failed to read the log")?;
+        let reader: Box<dyn BufRead> = if start.starts_with(&GZIP_MAGIC) {
             let text = MultiGzDecoder::new(plain);
             Box::new(BufReader::with_capacity(BUFFER_BYTES, text))
         } else {
@@ -115,9 +114,9 @@ impl<'p> Log<'p> {
         })
     }
 
-    /// The next line, which may be unreadable; nothing at the end.
+    /// The next line, `None` inside if it is unreadable; `None` at the end.
     fn next(&mut self) -> anyhow::Result<Option<Option<LogLine>>> {
-        if !read_line(&mut self.reader, &mut self.bytes).context("cannot read the log")? {
+        if !read_line(&mut self.reader, &mut self.bytes).context("failed to read the log")? {
             return Ok(None);
         }
         self.lines += 1;
@@ -131,10 +130,10 @@ impl<'p> Log<'p> {
         Ok(Some(line))
     }
 
-    fn is_mostly_readable(&self) -> anyhow::Result<()> {
+    fn check_mostly_readable(&self) -> anyhow::Result<()> {
         ensure!(
             self.unreadable * 2 <= self.lines,
-            "{} of the first {} lines of {} can't be read, the first of them is line {}; expected is the combined \
+            "{} of the first {} lines of {} can't be read, the first of them is line {}; expected the combined \
              format with the client's address in its first column, or behind a virtual host with its port, or JSON \
              with nginx's remote_addr, time_iso8601 and request; either may be gzipped",
             self.unreadable,
@@ -150,7 +149,7 @@ fn pick<'a, T>(from: &'a [T], key: &[u8]) -> &'a T {
     &from[(stable_hash(key) % from.len() as u64) as usize]
 }
 
-/// Reads one line; an overlong one is skipped to its end and left empty, hence unreadable.
+/// Reads a line. A line above the limit is skipped and returned empty, hence unreadable.
 fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> std::io::Result<bool> {
     bytes.clear();
     let read = reader
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_overlong_line_does_not_spoil_the_next() {
+    fn overlong_line_is_skipped_up_to_the_next() {
         let mut text = vec![b'x'; MAX_LINE_BYTES * 2];
         text.extend(b"\nnext\n");
         let (mut reader, mut bytes) = (&text[..], Vec::new());

@@ -1,4 +1,4 @@
-//! One keep-alive connection to one target, and the tally of what it met. A request that may have
+//! One keep-alive connection to one target and the results of its requests. Invariant: a request that may have
 //! reached the target is never sent twice.
 
 use std::collections::BTreeMap;
@@ -18,17 +18,17 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::request::Planned;
-use super::{Number, Outcome};
+use super::request::PlannedRequest;
+use super::{Outcome, RequestNumber};
 
-/// Longer latencies are counted as this long.
-const LONGEST_MICROS: u64 = 600_000_000;
-/// An answer that takes longer counts as none.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a restarting target is waited for.
+/// Upper bound of recorded latencies.
+const MAX_LATENCY_MICROS: u64 = 600_000_000;
+/// A later response counts as none.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for a restarting target.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
-/// Pause between two attempts to connect.
-const CONNECT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause between two connection attempts.
+const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 type Sender = SendRequest<Empty<Bytes>>;
 
@@ -40,15 +40,15 @@ pub(super) struct Worker {
     tally: Tally,
 }
 
-struct Answer {
+struct ReplayResponse {
     status: u16,
     click_id: Option<String>,
 }
 
-enum Sent {
-    Answered(Answer),
+enum SendResult {
+    Answered(ReplayResponse),
     Lost,
-    Impossible,
+    Unsent,
 }
 
 impl Worker {
@@ -62,14 +62,14 @@ impl Worker {
         }
     }
 
-    /// Sends what the queue holds until it is closed and empty.
-    pub(super) async fn run(mut self, queue: Arc<Mutex<mpsc::Receiver<Planned>>>) -> Tally {
+    /// Sends the queued requests until the queue is closed and empty.
+    pub(super) async fn run(mut self, queue: Arc<Mutex<mpsc::Receiver<PlannedRequest>>>) -> Tally {
         loop {
             let next = queue.lock().await.recv().await;
             let Some(planned) = next else {
                 return self.tally;
             };
-            // With a rate, time spent waiting for a free connection is latency too.
+            // With a rate, waiting for a free connection is part of the latency.
             let since = planned.due.unwrap_or_else(Instant::now);
             let sent = self.send(&planned).await;
             self.tally.add(planned.number, sent, since.elapsed());
@@ -77,22 +77,22 @@ impl Worker {
         }
     }
 
-    async fn send(&mut self, planned: &Planned) -> Sent {
+    async fn send(&mut self, planned: &PlannedRequest) -> SendResult {
         let Some(mut request) = planned.to_request(&self.run, &self.authority) else {
-            return Sent::Impossible;
+            return SendResult::Unsent;
         };
         let deadline = Instant::now() + CONNECT_DEADLINE;
         loop {
             let Some(sender) = self.connected(deadline).await else {
-                return Sent::Impossible;
+                return SendResult::Unsent;
             };
-            match timeout(ANSWER_TIMEOUT, exchange(sender, request)).await {
-                Ok(Ok(answer)) => return Sent::Answered(answer),
-                // Never written, so it cannot be counted twice.
+            match timeout(RESPONSE_TIMEOUT, exchange(sender, request)).await {
+                Ok(Ok(response)) => return SendResult::Answered(response),
+                // It was never written, so it can't be counted twice.
                 Ok(Err(Some(unwritten))) => request = unwritten,
                 Ok(Err(None)) | Err(_) => {
                     self.connection = None;
-                    return Sent::Lost;
+                    return SendResult::Lost;
                 }
             }
             self.connection = None;
@@ -104,10 +104,10 @@ impl Worker {
             self.connection = None;
         }
         while self.connection.is_none() {
-            match timeout(ANSWER_TIMEOUT, connect(&self.authority)).await {
+            match timeout(RESPONSE_TIMEOUT, connect(&self.authority)).await {
                 Ok(Ok(sender)) => self.connection = Some(sender),
                 _ if Instant::now() >= deadline => return None,
-                _ => sleep(CONNECT_PAUSE).await,
+                _ => sleep(CONNECT_RETRY_INTERVAL).await,
             }
         }
         self.connection.as_mut()
@@ -122,11 +122,11 @@ async fn connect(authority: &str) -> anyhow::Result<Sender> {
     Ok(sender)
 }
 
-/// One request and its whole answer. The error holds the request when it was never written.
+/// Sends a request and reads the complete response. The error contains the request if it was never written.
 async fn exchange(
     sender: &mut Sender,
     request: Request<Empty<Bytes>>,
-) -> Result<Answer, Option<Request<Empty<Bytes>>>> {
+) -> Result<ReplayResponse, Option<Request<Empty<Bytes>>>> {
     if sender.ready().await.is_err() {
         return Err(Some(request));
     }
@@ -134,15 +134,15 @@ async fn exchange(
         .try_send_request(request)
         .await
         .map_err(|mut e| e.take_message())?;
-    let answer = Answer {
+    let summary = ReplayResponse {
         status: response.status().as_u16(),
         click_id: click_id(&response),
     };
     response.into_body().collect().await.map_err(|_| None)?;
-    Ok(answer)
+    Ok(summary)
 }
 
-/// The `cid` parameter of the redirect's address.
+/// The `cid` parameter of the redirect's URL.
 fn click_id<B>(response: &Response<B>) -> Option<String> {
     let location = response.headers().get(LOCATION)?.to_str().ok()?;
     let query = location.split_once('?')?.1;
@@ -152,20 +152,20 @@ fn click_id<B>(response: &Response<B>) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// What one connection met; tallies add up to an [`Outcome`].
+/// Results of one connection; they are merged into an [`Outcome`].
 #[derive(Debug)]
 pub(super) struct Tally {
     by_status: BTreeMap<u16, u64>,
-    answered: Vec<Number>,
-    unanswered: Vec<Number>,
+    answered: Vec<RequestNumber>,
+    unanswered: Vec<RequestNumber>,
     unsent: u64,
-    click_ids: Vec<(Number, String)>,
+    click_ids: Vec<(RequestNumber, String)>,
     latency: Histogram<u64>,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
-        let latency = Histogram::new_with_bounds(1, LONGEST_MICROS, 3)
+        let latency = Histogram::new_with_bounds(1, MAX_LATENCY_MICROS, 3)
             .expect("the bounds are in order and three significant digits are allowed");
         Self {
             by_status: BTreeMap::new(),
@@ -177,19 +177,19 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, number: Number, sent: Sent, took: Duration) {
+    fn add(&mut self, number: RequestNumber, sent: SendResult, took: Duration) {
         match sent {
-            Sent::Answered(answer) => {
-                *self.by_status.entry(answer.status).or_default() += 1;
+            SendResult::Answered(response) => {
+                *self.by_status.entry(response.status).or_default() += 1;
                 self.latency.saturating_record(took.as_micros() as u64);
-                if (200..400).contains(&answer.status) {
+                if (200..400).contains(&response.status) {
                     self.answered.push(number);
                 }
                 self.click_ids
-                    .extend(answer.click_id.map(|id| (number, id)));
+                    .extend(response.click_id.map(|id| (number, id)));
             }
-            Sent::Lost => self.unanswered.push(number),
-            Sent::Impossible => self.unsent += 1,
+            SendResult::Lost => self.unanswered.push(number),
+            SendResult::Unsent => self.unsent += 1,
         }
     }
 
@@ -235,11 +235,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_latencies_are_kept_and_merged() {
+    fn merge_keeps_long_latencies() {
         let (mut one, mut other) = (Tally::new(), Tally::new());
         one.latency.saturating_record(5_000);
         other.latency.saturating_record(3_000_000);
-        one.merge(other).expect("alike");
+        one.merge(other).expect("same bounds");
         assert!(one.latency.equivalent(one.latency.min(), 5_000));
         assert!(one.latency.equivalent(one.latency.max(), 3_000_000));
     }

@@ -1,100 +1,101 @@
-//! Sales of the demo: advertisers' postbacks in several dialects for a share of the clicks, with repeats,
-//! revisions and forgeries among them, and identity webhooks, sent again as their senders do when an answer
-//! is lost; and whether the tables hold just that.
+//! SalesCounts of the demo: postbacks in several dialects for a share of the clicks, including repeats, revisions and
+//! forgeries, and KYC webhooks. Requests are retried when the response is lost, as their real senders do.
+//! Afterwards the tables must hold exactly what was sent.
 
-mod stories;
+mod scenarios;
 mod tables;
 
-pub use tables::arrived;
+pub use tables::wait_until_stored;
 
 use crate::clickhouse::Analyst;
-use crate::stack::FunctionFiles;
 use anyhow::{Context as _, ensure};
+use scenarios::{ExpectedOutcome, RequestSequence, ScenarioRequest};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use stories::{Meaning, Send, Story};
 
-/// Senders at once.
-const SENDERS: usize = 8;
-/// How long a sender waits before it tries again, and for how long it does.
-const TRY_AFTER: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Concurrent senders.
+const CONCURRENT_SENDERS: usize = 8;
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What was sent, or what is in the tables: both must be the same.
+/// Numbers of sent or of stored reports; both must be equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sales {
-    /// Conversions, each once however often it was reported.
+pub struct SalesCounts {
+    /// Conversions; each counts once however often it was reported.
     pub conversions: u64,
     /// Reports that changed a conversion.
     pub revisions: u64,
-    /// Reports that said nothing new.
+    /// Reports without a change.
     pub duplicates: u64,
-    /// Reports that were refused, by the number of the reason.
-    pub refused: BTreeMap<u16, u64>,
-    /// Identity checks taken.
+    /// Rejected reports, by the reason's number.
+    pub rejected: BTreeMap<u16, u64>,
+    /// Accepted KYC checks.
     pub kyc_updates: u64,
 }
 
-/// What was sent, and how much of it again because no answer came, or one that said so.
+/// What was sent, and how many requests were retried after a lost or a 503 response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// What was to be told.
-    pub sales: Sales,
-    /// Postbacks sent again that are to be taken: each may have been there the first time.
-    pub taken_again: u64,
-    /// Sent again, and to be refused: each may have been recorded the first time.
-    pub refused_again: BTreeMap<u16, u64>,
-    /// Webhooks sent again.
-    pub kyc_again: u64,
+pub struct SentSales {
+    /// Counts without retries.
+    pub sales: SalesCounts,
+    /// Retried postbacks that must be accepted; the first attempt may have arrived.
+    pub accepted_retries: u64,
+    /// Retried postbacks that must be rejected, by reason; the first attempt may have been recorded.
+    pub rejected_retries: BTreeMap<u16, u64>,
+    /// Retried webhooks.
+    pub kyc_retries: u64,
 }
 
-/// How far the senders are.
+/// The senders' progress.
 #[derive(Debug)]
 pub struct Progress<'p> {
     done: &'p AtomicUsize,
     all: usize,
 }
 
-impl Sales {
-    /// Reports that were refused, for whatever reason.
+impl SalesCounts {
+    /// Rejected reports of all reasons.
     #[must_use]
-    pub fn refusals(&self) -> u64 {
-        self.refused.values().sum()
+    pub fn rejections(&self) -> u64 {
+        self.rejected.values().sum()
     }
 
-    fn add(&mut self, meaning: Meaning) {
-        match meaning {
-            Meaning::New => self.conversions += 1,
-            Meaning::Revision => self.revisions += 1,
-            Meaning::Repeat => self.duplicates += 1,
-            Meaning::Refused(number) => *self.refused.entry(number).or_default() += 1,
-            Meaning::Kyc => self.kyc_updates += 1,
+    fn add(&mut self, outcome: ExpectedOutcome) {
+        match outcome {
+            ExpectedOutcome::New => self.conversions += 1,
+            ExpectedOutcome::Revision => self.revisions += 1,
+            ExpectedOutcome::Repeat => self.duplicates += 1,
+            ExpectedOutcome::Rejected(number) => *self.rejected.entry(number).or_default() += 1,
+            ExpectedOutcome::Kyc => self.kyc_updates += 1,
         }
     }
 }
 
-impl Sent {
-    fn add(&mut self, meaning: Meaning, again: u64) {
-        self.sales.add(meaning);
-        match meaning {
-            Meaning::New | Meaning::Revision | Meaning::Repeat => self.taken_again += again,
-            Meaning::Refused(number) => *self.refused_again.entry(number).or_default() += again,
-            Meaning::Kyc => self.kyc_again += again,
+impl SentSales {
+    fn add(&mut self, outcome: ExpectedOutcome, retries: u64) {
+        self.sales.add(outcome);
+        match outcome {
+            ExpectedOutcome::New | ExpectedOutcome::Revision | ExpectedOutcome::Repeat => {
+                self.accepted_retries += retries
+            }
+            ExpectedOutcome::Rejected(number) => {
+                *self.rejected_retries.entry(number).or_default() += retries
+            }
+            ExpectedOutcome::Kyc => self.kyc_retries += retries,
         }
     }
 
-    /// How often anything was sent again.
+    /// Number of retries.
     #[must_use]
-    pub fn again(&self) -> u64 {
-        self.taken_again + self.kyc_again + self.refused_again.values().sum::<u64>()
+    pub fn retries(&self) -> u64 {
+        self.accepted_retries + self.kyc_retries + self.rejected_retries.values().sum::<u64>()
     }
 }
 
 impl Progress<'_> {
-    /// Waits until that share of all has been answered, or a sender gave up.
+    /// Waits until that share of the requests has been answered, or a sender failed.
     pub fn wait_for(&self, share: f64) {
         let wanted = self.all as f64 * share;
         while (self.done.load(Ordering::Relaxed) as f64) < wanted {
@@ -103,53 +104,27 @@ impl Progress<'_> {
     }
 }
 
-/// What the demo's functions are told.
-pub(crate) fn files() -> FunctionFiles {
-    FunctionFiles {
-        advertisers: stories::ADVERTISERS.into(),
-        variables: stories::variables(),
-    }
-}
-
-/// Writes a file that nobody else can read.
+/// Reports sales for clicks of `run` and KYC checks of `affiliates` at `edges`, while `disturb` runs. Each click's
+/// requests go to one edge. Returns what the tables must hold.
 ///
 /// # Errors
-/// When it can't be written.
-pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut options = std::fs::OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(file.write_all(text.as_bytes())?)
-}
-
-/// Reports sales for clicks of `run` and checks of `affiliates` at `edges`, always the same of them at the
-/// same one, while `disturb` does what it does; says what must come of it.
-///
-/// # Errors
-/// When an answer is another than it should be, or `disturb` fails.
+/// If a response differs from the expected one, or `disturb` fails.
 pub fn report(
     analyst: &Analyst,
     run: &str,
     edges: &[String],
     affiliates: &[String],
     disturb: impl FnOnce(&Progress<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<Sent> {
-    let stories = stories::all(analyst, run, edges, affiliates)?;
-    let all = stories.iter().map(|story| story.len()).sum();
+) -> anyhow::Result<SentSales> {
+    let sequences = scenarios::all(analyst, run, edges, affiliates)?;
+    let all = sequences.iter().map(|sequence| sequence.len()).sum();
     let (done, next) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let sent = Mutex::new(Sent::default());
+    let sent = Mutex::new(SentSales::default());
     let send = || -> anyhow::Result<()> {
         let agent = agent();
-        while let Some(story) = stories.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = tell(&agent, story, &sent, &done) {
-                // Nobody is to wait for what will not come.
+        while let Some(sequence) = sequences.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = send_sequence(&agent, sequence, &sent, &done) {
+                // Without this, `disturb` would wait for responses that never come.
                 done.fetch_add(all, Ordering::Relaxed);
                 return Err(error);
             }
@@ -157,20 +132,21 @@ pub fn report(
         Ok(())
     };
     std::thread::scope(|scope| {
-        let senders: Vec<_> = (0..SENDERS).map(|_| scope.spawn(send)).collect();
-        let disturbed = disturb(&Progress { done: &done, all });
-        let mut told = Ok(());
+        let senders: Vec<_> = (0..CONCURRENT_SENDERS).map(|_| scope.spawn(send)).collect();
+        let disturb_result = disturb(&Progress { done: &done, all });
+        let mut result = Ok(());
         for sender in senders {
-            let ended = sender.join();
-            let ended = ended.unwrap_or_else(|_| Err(anyhow::anyhow!("a sender panicked")));
-            told = told.and(ended);
+            let sender_result = sender.join();
+            let sender_result =
+                sender_result.unwrap_or_else(|_| Err(anyhow::anyhow!("a sender panicked")));
+            result = result.and(sender_result);
         }
-        told.and(disturbed)
+        result.and(disturb_result)
     })?;
     Ok(sent.into_inner().unwrap_or_default())
 }
 
-/// One connection for each request: one that was kept could be tried twice without a word.
+/// One connection per request: a reused connection could retry silently, which would not be counted.
 fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(20)))
@@ -181,44 +157,44 @@ fn agent() -> ureq::Agent {
     ureq::Agent::new_with_config(config)
 }
 
-/// Sends the parts of a story one after another, each until it is answered.
-fn tell(
+/// Sends the requests of a scenario in order, each until it is answered.
+fn send_sequence(
     agent: &ureq::Agent,
-    story: &Story,
-    sent: &Mutex<Sent>,
+    sequence: &RequestSequence,
+    sent: &Mutex<SentSales>,
     done: &AtomicUsize,
 ) -> anyhow::Result<()> {
-    for send in story {
-        let again = until_answered(agent, send)?;
+    for request in sequence {
+        let retries = send_until_answered(agent, request)?;
         let mut sent = sent.lock().ok().context("a sender panicked")?;
-        sent.add(send.meaning, again);
+        sent.add(request.expected, retries);
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }
 
-/// How often it had to be sent again: after a connection that broke, and after 503.
-fn until_answered(agent: &ureq::Agent, send: &Send) -> anyhow::Result<u64> {
-    let begun = Instant::now();
-    let mut again = 0;
+/// Number of retries after broken connections and 503 responses.
+fn send_until_answered(agent: &ureq::Agent, request: &ScenarioRequest) -> anyhow::Result<u64> {
+    let started = Instant::now();
+    let mut retries = 0;
     loop {
-        let answer = send.once(agent);
-        let patient = begun.elapsed() < PATIENCE;
-        match answer {
-            Ok((503, _)) | Err(_) if patient => {}
-            Err(error) => return Err(error).with_context(|| send.target.clone()),
+        let response = request.send(agent);
+        let may_retry = started.elapsed() < RETRY_TIMEOUT;
+        match response {
+            Ok((503, _)) | Err(_) if may_retry => {}
+            Err(error) => return Err(error).with_context(|| request.target.clone()),
             Ok((status, text)) => {
                 ensure!(
-                    status == send.status && text.starts_with(&send.begins),
-                    "{} was answered {status} {text:?} instead of {} {:?}",
-                    send.target,
-                    send.status,
-                    send.begins
+                    status == request.status && text.starts_with(&request.body_prefix),
+                    "{} returned {status} {text:?}; expected {} {:?}",
+                    request.target,
+                    request.status,
+                    request.body_prefix
                 );
-                return Ok(again);
+                return Ok(retries);
             }
         }
-        again += 1;
-        std::thread::sleep(TRY_AFTER);
+        retries += 1;
+        std::thread::sleep(RETRY_INTERVAL);
     }
 }

@@ -1,74 +1,79 @@
-//! What the tables hold of sales, and whether it is what was sent. How it was sent never belongs here.
+//! Reads sales from the tables and compares them with what was sent. No request is sent from here.
 
-use super::{Sales, Sent};
-use crate::clickhouse::{Analyst, Answer};
+use super::{SalesCounts, SentSales};
+use crate::clickhouse::{Analyst, QueryResult};
 use anyhow::{Context as _, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use std::time::{Duration, Instant};
 
-/// For so long nothing more must come, where something may.
-const QUIET: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Minimum time without changes before the tables count as complete, if retries may add rows.
+const QUIET_PERIOD: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Waits until the tables hold what was `sent`, and says what they hold.
+/// Waits until the tables hold exactly what was `sent` and returns their counts.
 ///
 /// # Errors
-/// When they hold something else after `within`.
-pub fn arrived(analyst: &Analyst, sent: &Sent, within: Duration) -> anyhow::Result<Sales> {
+/// If the tables hold something else after `within`.
+pub fn wait_until_stored(
+    analyst: &Analyst,
+    sent: &SentSales,
+    within: Duration,
+) -> anyhow::Result<SalesCounts> {
     let deadline = Instant::now() + within;
-    let quiet = if sent.again() == 0 {
+    let quiet = if sent.retries() == 0 {
         Duration::ZERO
     } else {
-        QUIET
+        QUIET_PERIOD
     };
-    let (mut last, mut since) = (Sales::default(), Instant::now());
+    let (mut last, mut since) = (SalesCounts::default(), Instant::now());
     loop {
-        let found = found(analyst)?;
+        let found = stored(analyst)?;
         if found != last {
             (last, since) = (found, Instant::now());
         }
-        if sent.is(&last) && since.elapsed() >= quiet {
+        if sent.matches(&last) && since.elapsed() >= quiet {
             return Ok(last);
         }
         if Instant::now() >= deadline {
-            bail!("sales were lost or doubled: sent {sent:?}, found {last:?}");
+            bail!("sales were lost or duplicated: sent {sent:?}, found {last:?}");
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-impl Sent {
-    /// Whether the tables hold just that. What was sent again may be there once more as a repeat or a
-    /// refusal, for its first answer may have been lost.
-    fn is(&self, found: &Sales) -> bool {
-        let Sales {
+impl SentSales {
+    /// Whether the tables hold exactly that. A retried request may also be stored as a repeat or a second rejection,
+    /// because only the first response may have been lost.
+    fn matches(&self, found: &SalesCounts) -> bool {
+        let SalesCounts {
             conversions,
             revisions,
             duplicates,
-            ref refused,
+            ref rejected,
             kyc_updates,
         } = self.sales;
-        let again = |number| self.refused_again.get(number).copied().unwrap_or(0);
-        let numbers = refused.keys().eq(found.refused.keys());
-        let mut each = refused.iter().zip(&found.refused);
+        let retries = |number| self.rejected_retries.get(number).copied().unwrap_or(0);
+        let numbers = rejected.keys().eq(found.rejected.keys());
+        let mut each = rejected.iter().zip(&found.rejected);
         (conversions, revisions, kyc_updates)
             == (found.conversions, found.revisions, found.kyc_updates)
-            && (duplicates..=duplicates + self.taken_again).contains(&found.duplicates)
+            && (duplicates..=duplicates + self.accepted_retries).contains(&found.duplicates)
             && numbers
-            && each
-                .all(|((number, sent), (_, found))| (*sent..=sent + again(number)).contains(found))
+            && each.all(|((number, sent), (_, found))| {
+                (*sent..=sent + retries(number)).contains(found)
+            })
     }
 
-    /// Refusals by reason: sent, sent again, and found.
+    /// A table of rejections by reason: sent, retried and stored.
     #[must_use]
-    pub fn refusals(&self, found: &Sales) -> String {
+    pub fn rejections_table(&self, found: &SalesCounts) -> String {
         let mut table = Table::new();
         table.load_preset(presets::ASCII_MARKDOWN);
-        table.set_header(["refused by reason", "sent", "sent again", "in the table"]);
-        for (number, sent) in &self.sales.refused {
-            let again = self.refused_again.get(number).unwrap_or(&0);
-            let found = found.refused.get(number).unwrap_or(&0);
-            table.add_row([&u64::from(*number), sent, again, found].map(u64::to_string));
+        table.set_header(["rejected by reason", "sent", "retried", "in the table"]);
+        for (number, sent) in &self.sales.rejected {
+            let retries = self.rejected_retries.get(number).unwrap_or(&0);
+            let found = found.rejected.get(number).unwrap_or(&0);
+            table.add_row([&u64::from(*number), sent, retries, found].map(u64::to_string));
         }
         for column in table.column_iter_mut() {
             column.set_cell_alignment(CellAlignment::Right);
@@ -77,32 +82,32 @@ impl Sent {
     }
 }
 
-fn found(analyst: &Analyst) -> anyhow::Result<Sales> {
-    let answer = analyst.query(
+fn stored(analyst: &Analyst) -> anyhow::Result<SalesCounts> {
+    let result = analyst.query(
         "SELECT (SELECT count() FROM current_conversions), (SELECT countIf(revision > 1) FROM conversions), \
          (SELECT count() FROM conversion_repeats), \
          (SELECT countIf(outcome = 'applied') FROM kyc_events)",
     )?;
-    let [conversions, revisions, duplicates, kyc_updates] = numbers(answer)?[..] else {
-        bail!("four numbers were asked for");
+    let [conversions, revisions, duplicates, kyc_updates] = numbers(result)?[..] else {
+        bail!("the query returns four numbers");
     };
-    let mut sales = Sales {
+    let mut sales = SalesCounts {
         conversions,
         revisions,
         duplicates,
         kyc_updates,
-        ..Sales::default()
+        ..SalesCounts::default()
     };
     let by_reason = analyst.query("SELECT reason, count() FROM rejections GROUP BY reason")?;
     for row in by_reason.rows {
         let [reason, count] = <[String; 2]>::try_from(row).ok().context("two columns")?;
-        sales.refused.insert(reason.parse()?, count.parse()?);
+        sales.rejected.insert(reason.parse()?, count.parse()?);
     }
     Ok(sales)
 }
 
-fn numbers(answer: Answer) -> anyhow::Result<Vec<u64>> {
-    let row = answer.rows.into_iter().next().context("one row")?;
+fn numbers(result: QueryResult) -> anyhow::Result<Vec<u64>> {
+    let row = result.rows.into_iter().next().context("one row")?;
     let numbers: Result<Vec<u64>, _> = row.iter().map(|text| text.parse()).collect();
     Ok(numbers?)
 }
@@ -112,35 +117,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_again_may_be_there_once_more_and_nothing_else_may() {
-        let sales = Sales {
+    fn only_retried_requests_may_be_stored_twice() {
+        let sales = SalesCounts {
             conversions: 3,
             duplicates: 2,
-            refused: [(103, 4)].into(),
-            ..Sales::default()
+            rejected: [(103, 4)].into(),
+            ..SalesCounts::default()
         };
-        let sent = Sent {
+        let sent = SentSales {
             sales: sales.clone(),
-            taken_again: 1,
-            refused_again: [(103, 2)].into(),
-            kyc_again: 0,
+            accepted_retries: 1,
+            rejected_retries: [(103, 2)].into(),
+            kyc_retries: 0,
         };
-        let with = |change: fn(&mut Sales)| {
+        let with = |change: fn(&mut SalesCounts)| {
             let mut found = sales.clone();
             change(&mut found);
-            sent.is(&found)
+            sent.matches(&found)
         };
         assert!(with(|_| ()));
         assert!(with(|it| it.duplicates = 3));
-        assert!(with(|it| it.refused.extend([(103, 6)])));
+        assert!(with(|it| it.rejected.extend([(103, 6)])));
         for other in [
             with(|it| it.conversions = 4),
             with(|it| it.duplicates = 1),
             with(|it| it.duplicates = 4),
-            with(|it| it.refused.extend([(103, 7)])),
-            with(|it| it.refused.extend([(103, 3)])),
-            with(|it| it.refused.extend([(106, 1)])),
-            with(|it| it.refused.clear()),
+            with(|it| it.rejected.extend([(103, 7)])),
+            with(|it| it.rejected.extend([(103, 3)])),
+            with(|it| it.rejected.extend([(106, 1)])),
+            with(|it| it.rejected.clear()),
         ] {
             assert!(!other);
         }

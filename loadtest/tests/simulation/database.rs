@@ -1,4 +1,4 @@
-//! A database that takes blocks as ClickHouse does, and fails before, while and after it does.
+//! A model database that accepts blocks as ClickHouse does, and fails before, during or after an insert.
 
 use crate::rows::{self, Row};
 use aggregator::{
@@ -11,27 +11,27 @@ use std::time::Duration;
 use storage::model::Random;
 use tokio::time::sleep;
 
-/// ClickHouse makes a part for each partition of a block, and recognises each by itself.
+/// ClickHouse writes one part per partition of a block and deduplicates each part separately.
 const PARTITIONS: u64 = 2;
 
-/// How the database is at the moment.
+/// Current faults of the database.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Mood {
-    /// It does not answer at all.
-    pub(crate) down: bool,
-    /// How many of a hundred inserts go wrong, each in one of the ways there are.
-    pub(crate) failing: u64,
-    /// An insert takes up to so long.
-    pub(crate) slow: Duration,
+pub(crate) struct DatabaseFaults {
+    /// All calls fail.
+    pub(crate) is_down: bool,
+    /// Percentage of failing inserts; each fails in one of the possible ways.
+    pub(crate) failure_percent: u64,
+    /// Maximum duration of an insert.
+    pub(crate) max_delay: Duration,
 }
 
-/// What happened to inserts.
+/// Counts of inserts by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Inserts {
-    pub(crate) taken: u64,
-    pub(crate) repeated: u64,
+    pub(crate) accepted: u64,
+    pub(crate) deduplicated: u64,
     pub(crate) failed_before: u64,
-    pub(crate) failed_amid: u64,
+    pub(crate) failed_midway: u64,
     pub(crate) failed_after: u64,
     pub(crate) late: u64,
 }
@@ -39,17 +39,17 @@ pub(crate) struct Inserts {
 #[derive(Debug)]
 struct State {
     random: Random,
-    mood: Mood,
-    /// What each token of a table named first.
+    faults: DatabaseFaults,
+    /// The first block inserted with each token, by token and table.
     tokens: BTreeMap<(String, String), Vec<u8>>,
     parts: BTreeSet<(String, String, u64)>,
-    /// By `external_id`.
+    /// Rows by `external_id`.
     rows: BTreeMap<Vec<u8>, Vec<Row>>,
     inserts: Inserts,
     claim: Option<SpoolClaim>,
 }
 
-/// A database in memory; clones are the same one.
+/// A database in memory; clones share its state.
 #[derive(Debug, Clone)]
 pub(crate) struct Model(Arc<Mutex<State>>);
 
@@ -57,7 +57,7 @@ impl Model {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             random: Random::new(seed),
-            mood: Mood::default(),
+            faults: DatabaseFaults::default(),
             tokens: BTreeMap::new(),
             parts: BTreeSet::new(),
             rows: BTreeMap::new(),
@@ -66,21 +66,21 @@ impl Model {
         })))
     }
 
-    pub(crate) fn set(&self, mood: Mood) {
-        self.lock().mood = mood;
+    pub(crate) fn set(&self, faults: DatabaseFaults) {
+        self.lock().faults = faults;
     }
 
     pub(crate) fn inserts(&self) -> Inserts {
         self.lock().inserts
     }
 
-    /// The rows of all tables, by `external_id`.
-    pub(crate) fn with_rows<T>(&self, look: impl FnOnce(&BTreeMap<Vec<u8>, Vec<Row>>) -> T) -> T {
-        look(&self.lock().rows)
+    /// Calls `read` with the rows of all tables, by `external_id`.
+    pub(crate) fn with_rows<T>(&self, read: impl FnOnce(&BTreeMap<Vec<u8>, Vec<Row>>) -> T) -> T {
+        read(&self.lock().rows)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nobody panics meanwhile")
+        self.0.lock().expect("no other task panicked")
     }
 }
 
@@ -89,24 +89,27 @@ impl State {
         Duration::from_micros(self.random.below(limit.as_micros() as u64 + 1))
     }
 
-    /// Takes the first `partitions` of the block.
-    fn take(&mut self, table: &str, token: &str, block: &[u8], partitions: u64) {
+    /// Stores the first `partitions` partitions of the block.
+    fn store(&mut self, table: &str, token: &str, block: &[u8], partitions: u64) {
         let name = (token.to_owned(), table.to_owned());
         let named = self.tokens.entry(name).or_insert_with(|| block.to_vec());
-        assert!(named == block, "a token names other rows than before");
+        assert!(
+            named == block,
+            "a deduplication token was reused for another block"
+        );
         let rows = rows::read(block);
         for partition in 0..partitions {
             let part = (token.to_owned(), table.to_owned(), partition);
             if !self.parts.insert(part) {
-                self.inserts.repeated += 1;
+                self.inserts.deduplicated += 1;
                 continue;
             }
             for row in rows.iter().filter(|row| partition_of(row) == partition) {
-                let by = row["external_id"].clone();
-                self.rows.entry(by).or_default().push(row.clone());
+                let external_id = row["external_id"].clone();
+                self.rows.entry(external_id).or_default().push(row.clone());
             }
         }
-        self.inserts.taken += 1;
+        self.inserts.accepted += 1;
     }
 }
 
@@ -119,27 +122,27 @@ impl Database for Model {
 
     async fn connect(&self) -> Result<Self, SinkError> {
         sleep(Duration::from_millis(1)).await;
-        if self.lock().mood.down {
-            return Err(failed());
+        if self.lock().faults.is_down {
+            return Err(failure());
         }
         Ok(self.clone())
     }
 }
 
-/// No report was ever made here.
+/// There are no earlier reports.
 impl History for Model {
     async fn latest_claim(&self, _: &str) -> Result<Option<SpoolClaim>, SinkError> {
         let state = self.lock();
-        if state.mood.down {
-            return Err(failed());
+        if state.faults.is_down {
+            return Err(failure());
         }
         Ok(state.claim)
     }
 
     async fn claim(&self, _: &str, claim: SpoolClaim) -> Result<(), SinkError> {
         let mut state = self.lock();
-        if state.mood.down {
-            return Err(failed());
+        if state.faults.is_down {
+            return Err(failure());
         }
         state.claim = Some(claim);
         Ok(())
@@ -165,47 +168,47 @@ impl History for Model {
 impl Tables for Model {
     async fn insert(&self, table: &str, token: &str, block: &Columns) -> Result<(), SinkError> {
         let block = block.parts.concat();
-        let (pause, failing, way) = {
+        let (pause, failure_percent, variant) = {
             let mut state = self.lock();
-            let slow = state.mood.slow;
-            let pause = state.below(slow);
-            let failing = state.random.below(100) < state.mood.failing;
-            (pause, failing, state.random.below(4))
+            let max_delay = state.faults.max_delay;
+            let pause = state.below(max_delay);
+            let failure_percent = state.random.below(100) < state.faults.failure_percent;
+            (pause, failure_percent, state.random.below(4))
         };
         sleep(pause).await;
         let mut state = self.lock();
-        if state.mood.down {
-            return Err(failed());
+        if state.faults.is_down {
+            return Err(failure());
         }
-        match (failing, way) {
+        match (failure_percent, variant) {
             (false, _) => {
-                state.take(table, token, &block, PARTITIONS);
+                state.store(table, token, &block, PARTITIONS);
                 return Ok(());
             }
             (true, 0) => state.inserts.failed_before += 1,
             (true, 1) => {
-                state.take(table, token, &block, 1);
-                state.inserts.failed_amid += 1;
+                state.store(table, token, &block, 1);
+                state.inserts.failed_midway += 1;
             }
             (true, 2) => {
-                state.take(table, token, &block, PARTITIONS);
+                state.store(table, token, &block, PARTITIONS);
                 state.inserts.failed_after += 1;
             }
             (true, _) => {
-                // It works on, though nobody waits for it any more.
+                // The insert continues although its client has given up.
                 state.inserts.late += 1;
                 let delay = state.below(Duration::from_secs(8));
                 let (model, table, token) = (self.clone(), table.to_owned(), token.to_owned());
                 tokio::spawn(async move {
                     sleep(delay).await;
-                    model.lock().take(&table, &token, &block, PARTITIONS);
+                    model.lock().store(&table, &token, &block, PARTITIONS);
                 });
             }
         }
-        Err(failed())
+        Err(failure())
     }
 }
 
-fn failed() -> SinkError {
-    SinkError::ClickHouse("it failed".to_owned())
+fn failure() -> SinkError {
+    SinkError::ClickHouse("simulated failure".to_owned())
 }

@@ -1,8 +1,8 @@
-//! An edge's process: its journal on a model disk, visitors who come, the shipper.
+//! An edge's process: its journal on a model disk, simulated visitors, and the shipper.
 
 use crate::events::Events;
-use crate::network::{Dialling, Network};
-use daemon::settings::{Bounded, ByteSize, HumanDuration};
+use crate::network::{Network, SimulatedDial};
+use daemon::settings::{ByteSize, Period, Within};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::settings::AggregatorSettings;
 use edge_tracker::shipper::{Progress, Shipper, Spool};
@@ -18,31 +18,30 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracking_events::{FORMAT_VERSION, NodeId};
 
-const SYNC_EVERY: Duration = Duration::from_millis(500);
-const FILTERS_SAVED_EVERY: Duration = Duration::from_secs(1);
+const SYNC_INTERVAL: Duration = Duration::from_millis(500);
+const FILTER_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One edge.
 #[derive(Debug, Clone)]
 pub(crate) struct Edge {
     pub(crate) node: u16,
     pub(crate) lanes: u8,
     pub(crate) network: Network,
     pub(crate) events: Events,
-    /// Visitors come while this is true.
+    /// Visitors send clicks while this is true.
     pub(crate) open: watch::Receiver<bool>,
 }
 
 impl Edge {
-    /// Lives until it is aborted or the machine stops. `sound` says that nothing on `disk` ever failed,
-    /// so that a sync without a complaint is one.
-    pub(crate) async fn run(self, disk: ModelDisk, seed: u64, sound: Arc<AtomicBool>) {
+    /// Runs until the task is aborted or the machine stops. `is_reliable` is true while no operation on `disk` has
+    /// failed, so that a successful sync is reliable.
+    pub(crate) async fn run(self, disk: Model, seed: u64, is_reliable: Arc<AtomicBool>) {
         let options = Options {
             dir: "/edge/journal".into(),
             lanes: self.lanes,
             format_version: FORMAT_VERSION,
             segment_bytes: 64 << 10,
             max_bytes: 64 << 20,
-            sync_interval: SYNC_EVERY,
+            sync_interval: SYNC_INTERVAL,
         };
         let Ok(journal) = open_manual(disk.clone(), &options) else {
             return;
@@ -57,7 +56,7 @@ impl Edge {
         let released = readers.iter().map(|it| (it.lane(), it.released()));
         let progress = Arc::new(Progress::new(released));
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.clone().keep(maintenance, disk.clone(), sound));
+        tasks.spawn(self.clone().maintain(upkeep, disk.clone(), is_reliable));
         tasks.spawn(save_filters(progress.clone()));
         let (_stop, stopped) = watch::channel(false);
         tasks.spawn(self.shipper(ids, readers, progress).run(stopped));
@@ -69,7 +68,7 @@ impl Edge {
         ids: JournalIds<ModelDisk>,
         readers: Vec<LaneReader<ModelDisk>>,
         progress: Arc<Progress>,
-    ) -> Shipper<ModelDisk, Dialling> {
+    ) -> Shipper<Model, SimulatedDial> {
         let settings = AggregatorSettings {
             address: String::new(),
             batch_bytes: Bounded::new(ByteSize(4_096)),
@@ -79,7 +78,7 @@ impl Edge {
         let spool = Spool::new(ids, readers, progress, &settings, metrics.clone());
         Shipper {
             node: NodeId(self.node),
-            dial: Dialling {
+            dial: SimulatedDial {
                 network: self.network.clone(),
                 node: self.node,
             },
@@ -119,28 +118,23 @@ impl Edge {
         }
     }
 
-    async fn keep(
-        self,
-        maintenance: JournalMaintenance<ModelDisk>,
-        disk: ModelDisk,
-        sound: Arc<AtomicBool>,
-    ) {
+    async fn maintain(self, upkeep: Upkeep<Model>, disk: Model, is_reliable: Arc<AtomicBool>) {
         loop {
             let accepted = self.events.count(self.node);
-            maintenance.preallocate_segments();
-            maintenance.sync(true);
-            if sound.load(Ordering::Relaxed) && !disk.has_stopped() {
+            upkeep.spare();
+            upkeep.sync(true);
+            if is_reliable.load(Ordering::Relaxed) && !disk.has_stopped() {
                 self.events.synced(self.node, accepted);
             }
-            sleep(SYNC_EVERY).await;
+            sleep(SYNC_INTERVAL).await;
         }
     }
 }
 
-/// Filters know everything that was sealed; here they are saved without being there.
+/// Filters cover everything that was sealed; here only their saved position is modelled.
 async fn save_filters(progress: Arc<Progress>) {
     loop {
-        sleep(FILTERS_SAVED_EVERY).await;
+        sleep(FILTER_SAVE_INTERVAL).await;
         progress.covered(&progress.sealed());
     }
 }

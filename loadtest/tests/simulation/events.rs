@@ -1,4 +1,4 @@
-//! What was accepted, and whether it is in the table once and unaltered.
+//! Accepted events, and the check that each is in the table once and unaltered.
 
 use crate::rows::Row;
 use std::collections::BTreeMap;
@@ -8,27 +8,27 @@ use tracking_events::{
     Micros, NodeId, Seq, UserAgent, Visit, VisitorId, encode,
 };
 
-/// What a row must have, by column.
+/// Expected values of a row, by column.
 type Expected = BTreeMap<&'static str, Vec<u8>>;
 
 #[derive(Debug, Clone)]
-struct Accepted {
+struct AcceptedEvent {
     expected: Expected,
     durable: bool,
-    /// A power cut may have taken it.
-    doubtful: bool,
+    /// A power loss may have removed it.
+    may_be_lost: bool,
 }
 
-/// Everything that edges accepted. An event is known by its edge and the edge's count.
+/// All events that edges accepted. An event is identified by its edge and the edge's counter.
 #[derive(Debug, Clone)]
 pub(crate) struct Events {
     keys: KeyRing,
-    edges: Arc<Mutex<BTreeMap<u16, Vec<Accepted>>>>,
+    edges: Arc<Mutex<BTreeMap<u16, Vec<AcceptedEvent>>>>,
 }
 
-/// An event that is about to be accepted.
+/// An event before the journal accepts it.
 #[derive(Debug)]
-pub(crate) struct Proposed {
+pub(crate) struct ProposedEvent {
     pub(crate) bytes: Vec<u8>,
     node: u16,
     expected: Expected,
@@ -44,8 +44,8 @@ impl Events {
         }
     }
 
-    /// The next event of an edge; `filler` bytes make it longer.
-    pub(crate) fn propose(&self, node: u16, lane: u8, filler: usize) -> Proposed {
+    /// Creates the next event of an edge; `filler` bytes make it longer.
+    pub(crate) fn propose(&self, node: u16, lane: u8, filler: usize) -> ProposedEvent {
         let number = self.count(node);
         let time = Micros(1_800_000_000_000_000 + number);
         let external_id = format!("{node}-{number}");
@@ -103,40 +103,40 @@ impl Events {
         let mut bytes = vec![0; tracking_events::MAX_EVENT_BYTES];
         let len = encode(&event, &mut bytes).expect("it fits");
         bytes.truncate(len);
-        Proposed {
+        ProposedEvent {
             bytes,
             node,
             expected,
         }
     }
 
-    pub(crate) fn accepted(&self, event: Proposed) {
-        let accepted = Accepted {
+    pub(crate) fn accepted(&self, event: ProposedEvent) {
+        let accepted = AcceptedEvent {
             expected: event.expected,
             durable: false,
-            doubtful: false,
+            may_be_lost: false,
         };
         self.lock().entry(event.node).or_default().push(accepted);
     }
 
-    /// How many an edge has accepted.
+    /// Number of events that an edge has accepted.
     pub(crate) fn count(&self, node: u16) -> u64 {
         self.lock().get(&node).map_or(0, Vec::len) as u64
     }
 
-    /// The first `count` events of an edge are synced.
+    /// Marks the first `count` events of an edge as durable.
     pub(crate) fn synced(&self, node: u16, count: u64) {
         let mut edges = self.lock();
         let events = edges.get_mut(&node).into_iter().flatten();
         for event in events.take(count as usize) {
-            event.durable |= !event.doubtful;
+            event.durable |= !event.may_be_lost;
         }
     }
 
-    /// The power of an edge failed: what was not synced may be gone.
+    /// An edge lost power: events that were not synced may be lost.
     pub(crate) fn power_failed(&self, node: u16) {
         for event in self.lock().get_mut(&node).into_iter().flatten() {
-            event.doubtful |= !event.durable;
+            event.may_be_lost |= !event.durable;
         }
     }
 
@@ -144,38 +144,42 @@ impl Events {
         self.lock().values().map(|events| events.len() as u64).sum()
     }
 
-    /// Whether every event that must be in the table is.
+    /// Whether all events that must be in the table are there.
     pub(crate) fn all_in(&self, rows: &BTreeMap<Vec<u8>, Vec<Row>>) -> bool {
-        let must = |event: &&Accepted| !event.doubtful;
-        let there = |event: &Accepted| rows.contains_key(&event.expected["external_id"]);
-        self.lock().values().flatten().filter(must).all(there)
+        let is_required = |event: &&AcceptedEvent| !event.may_be_lost;
+        let is_stored = |event: &AcceptedEvent| rows.contains_key(&event.expected["external_id"]);
+        self.lock()
+            .values()
+            .flatten()
+            .filter(is_required)
+            .all(is_stored)
     }
 
-    /// Each event is in the table once (one that a power cut may have taken at most once), as it was
-    /// accepted, and nothing else is.
+    /// Asserts that each event is in the table once, unaltered, and that there are no other rows. An event that a
+    /// power loss may have removed is there at most once.
     pub(crate) fn check(&self, rows: &BTreeMap<Vec<u8>, Vec<Row>>) {
         let mut known = 0;
         for event in self.lock().values().flatten() {
-            let name = &event.expected["external_id"];
-            let shown = String::from_utf8_lossy(name);
-            let found = rows.get(name);
+            let id = &event.expected["external_id"];
+            let name = String::from_utf8_lossy(id);
+            let found = rows.get(id);
             let copies = found.map_or(0, Vec::len);
             assert!(
-                copies == 1 || (copies == 0 && event.doubtful),
-                "event {shown} is in the table {copies} times"
+                copies == 1 || (copies == 0 && event.may_be_lost),
+                "event {name} is in the table {copies} times"
             );
             known += copies;
             for row in found.into_iter().flatten() {
                 for (column, bytes) in &event.expected {
-                    assert!(row[column] == *bytes, "{column} of event {shown}");
+                    assert!(row[column] == *bytes, "{column} of event {name}");
                 }
             }
         }
-        let there: usize = rows.values().map(Vec::len).sum();
-        assert_eq!(there, known, "rows that nobody sent");
+        let is_stored: usize = rows.values().map(Vec::len).sum();
+        assert_eq!(is_stored, known, "rows without an accepted event");
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, Vec<Accepted>>> {
-        self.edges.lock().expect("nobody panics meanwhile")
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, Vec<AcceptedEvent>>> {
+        self.edges.lock().expect("no other task panicked")
     }
 }

@@ -1,5 +1,5 @@
-//! Streams between edges and the aggregator that are slow, stand still in one direction or both, and
-//! break, after any byte. What QUIC makes good by itself, packets lost or out of order, shows as slow.
+//! Streams between edges and the aggregator that are slow, stall in one or both directions, or break after any
+//! byte. Packet loss and reordering, which QUIC repairs, appear as delay.
 
 use edge_tracker::shipper::{Dial, Reason};
 use std::collections::BTreeMap;
@@ -10,39 +10,39 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
-/// Bytes under way in one direction.
-const WINDOW: usize = 64 << 10;
+/// Bytes in flight in one direction.
+const MAX_IN_FLIGHT_BYTES: usize = 64 << 10;
 
-/// Used in one direction only; whoever drops an end is gone for the other.
+/// Used in one direction only; dropping one end closes the other.
 pub(crate) type Send = DuplexStream;
 pub(crate) type Receive = DuplexStream;
 /// The aggregator's ends of a connection.
 pub(crate) type Arriving = (Send, Receive);
 
-/// How the way between one edge and the aggregator is.
+/// Faults of the link between one edge and the aggregator.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Way {
-    /// Bytes take up to so long.
-    pub(crate) slow: Duration,
+pub(crate) struct LinkFaults {
+    /// Maximum delay of bytes.
+    pub(crate) max_delay: Duration,
     pub(crate) up_cut: bool,
     pub(crate) down_cut: bool,
-    /// Counts up when all connections break.
-    pub(crate) broken: u64,
+    /// Incremented when all connections break.
+    pub(crate) break_count: u64,
 }
 
 #[derive(Debug)]
 struct State {
     random: Random,
-    ways: BTreeMap<u16, Way>,
+    links: BTreeMap<u16, LinkFaults>,
     aggregator: Option<mpsc::UnboundedSender<Arriving>>,
     connections: u64,
 }
 
-/// All ways; clones are the same network.
+/// All links; clones share their state.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     state: Arc<Mutex<State>>,
-    /// A way is other than before.
+    /// Notified when a link's faults change.
     changed: Arc<Notify>,
 }
 
@@ -50,7 +50,9 @@ impl Network {
     pub(crate) fn new(seed: u64, edges: u16) -> Self {
         let state = State {
             random: Random::new(seed),
-            ways: (1..=edges).map(|node| (node, Way::default())).collect(),
+            links: (1..=edges)
+                .map(|node| (node, LinkFaults::default()))
+                .collect(),
             aggregator: None,
             connections: 0,
         };
@@ -60,16 +62,16 @@ impl Network {
         }
     }
 
-    /// Where connections arrive from now on.
+    /// Connections arrive here from now on.
     pub(crate) fn listen(&self) -> mpsc::UnboundedReceiver<Arriving> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.lock().aggregator = Some(sender);
         receiver
     }
 
-    pub(crate) fn change(&self, node: u16, change: impl FnOnce(&mut Way)) {
-        if let Some(way) = self.lock().ways.get_mut(&node) {
-            change(way);
+    pub(crate) fn change(&self, node: u16, change: impl FnOnce(&mut LinkFaults)) {
+        if let Some(link) = self.lock().links.get_mut(&node) {
+            change(link);
         }
         self.changed.notify_waiters();
     }
@@ -78,14 +80,14 @@ impl Network {
         self.lock().connections
     }
 
-    fn way(&self, node: u16) -> Way {
-        self.lock().ways[&node]
+    fn link(&self, node: u16) -> LinkFaults {
+        self.lock().links[&node]
     }
 
-    async fn wait_for(&self, node: u16, wanted: impl Fn(&Way) -> bool) {
+    async fn wait_for(&self, node: u16, condition: impl Fn(&LinkFaults) -> bool) {
         loop {
             let changed = self.changed.notified();
-            if wanted(&self.way(node)) {
+            if condition(&self.link(node)) {
                 return;
             }
             changed.await;
@@ -97,20 +99,20 @@ impl Network {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics meanwhile")
+        self.state.lock().expect("no other task panicked")
     }
 
-    /// Carries bytes until either end is gone or the way breaks, some portions at a time.
+    /// Forwards bytes in chunks until either end closes or the link breaks.
     async fn carry(self, node: u16, up: bool, mut from: Receive, mut to: Send) {
-        let broken = self.way(node).broken;
+        let break_count = self.link(node).break_count;
         let carrying = async {
             let mut portion = vec![0; 4_096];
             loop {
-                let most = 1 + self.below(portion.len() as u64) as usize;
-                let read = from.read(&mut portion[..most]).await.unwrap_or(0);
-                let slow = self.way(node).slow.as_micros() as u64;
-                sleep(Duration::from_micros(self.below(slow + 1))).await;
-                let open = |way: &Way| !(if up { way.up_cut } else { way.down_cut });
+                let limit = 1 + self.below(portion.len() as u64) as usize;
+                let read = from.read(&mut portion[..limit]).await.unwrap_or(0);
+                let max_delay = self.link(node).max_delay.as_micros() as u64;
+                sleep(Duration::from_micros(self.below(max_delay + 1))).await;
+                let open = |link: &LinkFaults| !(if up { link.up_cut } else { link.down_cut });
                 self.wait_for(node, open).await;
                 if read == 0 || to.write_all(&portion[..read]).await.is_err() {
                     return;
@@ -119,7 +121,7 @@ impl Network {
         };
         tokio::select! {
             biased;
-            () = self.wait_for(node, |way| way.broken != broken) => {}
+            () = self.wait_for(node, |link| link.break_count != break_count) => {}
             () = carrying => {}
         }
     }
@@ -127,12 +129,12 @@ impl Network {
 
 /// How an edge reaches the aggregator.
 #[derive(Debug)]
-pub(crate) struct Dialling {
+pub(crate) struct SimulatedDial {
     pub(crate) network: Network,
     pub(crate) node: u16,
 }
 
-impl Dial for Dialling {
+impl Dial for SimulatedDial {
     type Send = Send;
     type Receive = Receive;
 
@@ -142,11 +144,11 @@ impl Dial for Dialling {
 
     async fn dial(&mut self) -> Result<(Send, Receive), Reason> {
         let network = self.network.clone();
-        let open = |way: &Way| !way.up_cut && !way.down_cut;
+        let open = |link: &LinkFaults| !link.up_cut && !link.down_cut;
         let reached = network.wait_for(self.node, open);
         let reached = tokio::time::timeout(Duration::from_secs(5), reached).await;
         if reached.is_err() {
-            return Err(Reason::new("connect_timeout", "no answer"));
+            return Err(Reason::new("connect_timeout", "no response"));
         }
         let ((up, up_out), (up_in, up_end)) = (pipe(), pipe());
         let ((down, down_out), (down_in, down_end)) = (pipe(), pipe());
@@ -155,7 +157,7 @@ impl Dial for Dialling {
             let mut state = network.lock();
             let aggregator = state.aggregator.as_ref();
             if aggregator.is_none_or(|it| it.send(arriving).is_err()) {
-                return Err(Reason::new("connect", "nobody listens"));
+                return Err(Reason::new("connect", "no aggregator listens"));
             }
             state.connections += 1;
         }
@@ -164,12 +166,12 @@ impl Dial for Dialling {
         Ok((up, down_end))
     }
 
-    /// What is under way still arrives.
+    /// Bytes in flight still arrive.
     fn hang_up(&mut self) {}
 
     async fn finish(&mut self) {}
 }
 
 fn pipe() -> (Send, Receive) {
-    duplex(WINDOW)
+    duplex(MAX_IN_FLIGHT_BYTES)
 }

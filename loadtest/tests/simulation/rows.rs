@@ -1,8 +1,8 @@
-//! Rows out of the Native format, column by column, for the types that the tables have.
+//! Decodes rows of the Native format, column by column, for the column types of the tables.
 
 use std::collections::BTreeMap;
 
-/// The columns that are looked at; the others are passed over.
+/// The columns that are checked; others are skipped.
 const COLUMNS: [&str; 9] = [
     "id",
     "time",
@@ -15,7 +15,7 @@ const COLUMNS: [&str; 9] = [
     "seq",
 ];
 
-/// A row: columns' bytes as the wire has them, texts without their length.
+/// A row: each column's bytes as in the block, strings without their length.
 pub(crate) type Row = BTreeMap<&'static str, Vec<u8>>;
 
 /// The rows of a block.
@@ -41,7 +41,7 @@ pub(crate) fn read(block: &[u8]) -> Vec<Row> {
     read
 }
 
-/// Bytes of a value; none for texts, which tell their own.
+/// Bytes of a value; `None` for strings, which have a length prefix.
 fn width(kind: &[u8]) -> Option<usize> {
     match kind {
         b"String" => None,
@@ -50,7 +50,7 @@ fn width(kind: &[u8]) -> Option<usize> {
         b"UInt32" => Some(4),
         b"UInt64" | b"DateTime64(6, 'UTC')" | b"Decimal(18, 6)" => Some(8),
         b"IPv6" => Some(16),
-        other => panic!("no such type: {}", String::from_utf8_lossy(other)),
+        other => panic!("unknown column type: {}", String::from_utf8_lossy(other)),
     }
 }
 

@@ -1,8 +1,7 @@
-//! What happens to whom and when, as a seed has it; then everything heals, and what was accepted must
-//! be in the table.
+//! Injects faults as a seed determines, ends them, and then checks that every accepted event is in the table.
 
-use crate::centre;
-use crate::database::{self, Inserts, Mood};
+use crate::aggregator;
+use crate::database::{self, DatabaseFaults, Inserts};
 use crate::edge::Edge;
 use crate::events::Events;
 use crate::network::Network;
@@ -16,16 +15,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 const EDGES: u16 = 2;
-/// Faults go on for so long.
-const TROUBLE: Duration = Duration::from_secs(8);
-/// Once they have ended, everything must have arrived after so long.
-const DRAINED_WITHIN: Duration = Duration::from_secs(120);
-/// What comes twice comes within this.
-const QUIET: Duration = Duration::from_secs(10);
+/// How long faults are injected.
+const FAULT_DURATION: Duration = Duration::from_secs(8);
+/// Maximum time until all events have arrived once faults have ended.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(120);
+/// Waiting time in which duplicates would arrive.
+const QUIET_PERIOD: Duration = Duration::from_secs(10);
 
-/// What a seed brought about.
+/// Counts of what happened during a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Story {
+pub(crate) struct FaultStats {
     pub(crate) events: u64,
     pub(crate) connections: u64,
     pub(crate) crashes: u64,
@@ -36,7 +35,7 @@ pub(crate) struct Story {
     pub(crate) inserts: Inserts,
 }
 
-impl Story {
+impl FaultStats {
     pub(crate) const fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.connections += other.connections;
@@ -45,15 +44,15 @@ impl Story {
         self.partitions += other.partitions;
         self.breaks += other.breaks;
         self.disk_faults += other.disk_faults;
-        self.inserts.taken += other.inserts.taken;
-        self.inserts.repeated += other.inserts.repeated;
+        self.inserts.accepted += other.inserts.accepted;
+        self.inserts.deduplicated += other.inserts.deduplicated;
         self.inserts.failed_before += other.inserts.failed_before;
-        self.inserts.failed_amid += other.inserts.failed_amid;
+        self.inserts.failed_midway += other.inserts.failed_midway;
         self.inserts.failed_after += other.inserts.failed_after;
         self.inserts.late += other.inserts.late;
     }
 
-    pub(crate) const fn every_kind_happened(&self) -> bool {
+    pub(crate) const fn covers_all_faults(&self) -> bool {
         let faults = [
             self.crashes,
             self.power_cuts,
@@ -63,9 +62,9 @@ impl Story {
         ];
         let it = &self.inserts;
         let inserts = [
-            it.repeated,
+            it.deduplicated,
             it.failed_before,
-            it.failed_amid,
+            it.failed_midway,
             it.failed_after,
             it.late,
         ];
@@ -80,177 +79,179 @@ impl Story {
     }
 }
 
-/// Runs what follows from `seed`; with `told` each fault is printed.
-pub(crate) fn run(seed: u64, told: bool) -> Story {
+/// Runs the simulation of `seed`; with `verbose` each fault is printed.
+pub(crate) fn run(seed: u64, verbose: bool) -> FaultStats {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    runtime.block_on(async { World::new(seed, told).live().await })
+    runtime.block_on(async { Simulation::new(seed, verbose).run_to_end().await })
 }
 
-/// A process and the disk it has.
+/// A process and its disk.
 struct Process {
     disk: ModelDisk,
     task: JoinHandle<()>,
-    /// Whether its disk never failed but by stopping.
-    sound: Arc<AtomicBool>,
+    /// Whether its disk never failed, apart from stopping.
+    is_reliable: Arc<AtomicBool>,
 }
 
 impl Process {
     fn new(
-        disk: ModelDisk,
-        sound: Arc<AtomicBool>,
+        disk: Model,
+        is_reliable: Arc<AtomicBool>,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         Self {
             disk,
             task: tokio::spawn(run),
-            sound,
+            is_reliable,
         }
     }
 
-    fn fail(&self, fault: Fault, after: u64) {
-        self.sound
+    fn fail(&self, fault: Fault, next_disk: u64) {
+        self.is_reliable
             .fetch_and(fault == Fault::Stop, Ordering::Relaxed);
         self.disk
-            .inject_fault_at(self.disk.operations() + after, fault);
+            .fault_at(self.disk.operations() + next_disk, fault);
     }
 }
 
-struct World {
+struct Simulation {
     random: Random,
-    told: bool,
-    began: Instant,
+    verbose: bool,
+    started: Instant,
     network: Network,
     database: database::Model,
     events: Events,
     open: watch::Sender<bool>,
     edges: Vec<Process>,
     aggregator: Process,
-    story: Story,
+    stats: FaultStats,
 }
 
-impl World {
-    fn new(seed: u64, told: bool) -> Self {
+impl Simulation {
+    fn new(seed: u64, verbose: bool) -> Self {
         let mut random = Random::new(seed);
         let network = Network::new(random.next(), EDGES);
         let database = database::Model::new(random.next());
-        let disk = ModelDisk::new(random.next());
-        let running = centre::run(disk.clone(), network.clone(), database.clone());
-        let mut world = Self {
-            told,
-            began: Instant::now(),
+        let disk = Model::new(random.next());
+        let running = aggregator::run(disk.clone(), network.clone(), database.clone());
+        let mut simulation = Self {
+            verbose,
+            started: Instant::now(),
             network,
             database,
             events: Events::new(),
             open: watch::Sender::new(true),
             edges: Vec::new(),
             aggregator: Process::new(disk, Arc::default(), running),
-            story: Story::default(),
+            stats: FaultStats::default(),
             random,
         };
         for node in 1..=EDGES {
-            let disk = ModelDisk::new(world.random.next());
-            let edge = world.start_edge(node, disk);
-            world.edges.push(edge);
+            let disk = Model::new(simulation.random.next());
+            let edge = simulation.start_edge(node, disk);
+            simulation.edges.push(edge);
         }
-        world
+        simulation
     }
 
-    async fn live(mut self) -> Story {
-        while self.began.elapsed() < TROUBLE {
+    async fn run_to_end(mut self) -> FaultStats {
+        while self.started.elapsed() < FAULT_DURATION {
             let pause = self.random.below(300);
             sleep(Duration::from_millis(pause)).await;
-            self.something_happens();
+            self.inject_fault();
             self.restart_stopped();
         }
         self.heal();
         let healed = Instant::now();
         while !self.database.with_rows(|rows| self.events.all_in(rows)) {
-            if healed.elapsed() > DRAINED_WITHIN {
+            if healed.elapsed() > DRAIN_TIMEOUT {
                 self.database.with_rows(|rows| self.events.check(rows));
-                unreachable!("not all is there, so the check fails");
+                unreachable!("events are missing, so the check fails");
             }
             sleep(Duration::from_millis(100)).await;
             self.restart_stopped();
         }
-        sleep(QUIET).await;
+        sleep(QUIET_PERIOD).await;
         self.database.with_rows(|rows| self.events.check(rows));
-        self.story.events = self.events.all();
-        self.story.connections = self.network.connections();
-        self.story.inserts = self.database.inserts();
-        self.story
+        self.stats.events = self.events.all();
+        self.stats.connections = self.network.connections();
+        self.stats.inserts = self.database.inserts();
+        self.stats
     }
 
-    fn something_happens(&mut self) {
+    fn inject_fault(&mut self) {
         let node = 1 + self.random.below(u64::from(EDGES)) as u16;
         match self.random.below(16) {
             0 => self.restart_edge(node),
             1 => self.restart_aggregator(),
             2 | 3 => {
                 let (up_cut, down_cut) = (self.random.one_in(2), self.random.one_in(2));
-                self.tell(&format!("edge {node}: cut up {up_cut}, down {down_cut}"));
-                self.story.partitions += u64::from(up_cut || down_cut);
-                self.network.change(node, |way| {
-                    (way.up_cut, way.down_cut) = (up_cut, down_cut);
+                self.log(&format!("edge {node}: cut up {up_cut}, down {down_cut}"));
+                self.stats.partitions += u64::from(up_cut || down_cut);
+                self.network.change(node, |link| {
+                    (link.up_cut, link.down_cut) = (up_cut, down_cut);
                 });
             }
             4 => {
-                self.tell(&format!("edge {node}: connections break"));
-                self.story.breaks += 1;
-                self.network.change(node, |way| way.broken += 1);
+                self.log(&format!("edge {node}: connections break"));
+                self.stats.breaks += 1;
+                self.network.change(node, |link| link.break_count += 1);
             }
             5 => {
-                let slow = Duration::from_millis(self.random.below(400));
-                self.tell(&format!("edge {node}: up to {slow:?} late"));
-                self.network.change(node, |way| way.slow = slow);
+                let max_delay = Duration::from_millis(self.random.below(400));
+                self.log(&format!("edge {node}: up to {max_delay:?} late"));
+                self.network.change(node, |link| link.max_delay = max_delay);
             }
             6 | 7 => {
-                let mood = Mood {
-                    down: self.random.one_in(4),
-                    failing: [0, 20, 60, 100][self.random.below(4) as usize],
-                    slow: Duration::from_millis(self.random.below(1_500)),
+                let faults = DatabaseFaults {
+                    is_down: self.random.one_in(4),
+                    failure_percent: [0, 20, 60, 100][self.random.below(4) as usize],
+                    max_delay: Duration::from_millis(self.random.below(1_500)),
                 };
-                self.tell(&format!("database: {mood:?}"));
-                self.database.set(mood);
+                self.log(&format!("database: {faults:?}"));
+                self.database.set(faults);
             }
             8 | 9 => {
-                let of_edge = self.random.one_in(2);
-                let after = self.random.below(20);
+                let is_edge = self.random.one_in(2);
+                let next_disk = self.random.below(20);
                 let fault =
-                    [Fault::Stop, Fault::NoSpace, Fault::IoError][self.random.below(3) as usize];
-                let process = match of_edge {
+                    [Fault::Stop, Fault::Full, Fault::Broken][self.random.below(3) as usize];
+                let process = match is_edge {
                     true => &self.edges[usize::from(node - 1)],
                     false => &self.aggregator,
                 };
-                process.fail(fault, after);
-                self.story.disk_faults += 1;
-                let whose = if of_edge {
+                process.fail(fault, next_disk);
+                self.stats.disk_faults += 1;
+                let target = if is_edge {
                     format!("edge {node}")
                 } else {
                     "aggregator".into()
                 };
-                self.tell(&format!("{whose}: disk {fault:?} in {after} operations"));
+                self.log(&format!(
+                    "{target}: disk {fault:?} in {next_disk} operations"
+                ));
             }
             _ => {}
         }
     }
 
-    /// All faults end, and no new visitors come.
+    /// Ends all faults and stops new visitors.
     fn heal(&mut self) {
-        self.tell("all is well again");
+        self.log("all faults end");
         self.open.send_replace(false);
         for node in 1..=EDGES {
-            self.network.change(node, |way| {
-                (way.up_cut, way.down_cut) = (false, false);
-                way.slow = Duration::from_millis(5);
+            self.network.change(node, |link| {
+                (link.up_cut, link.down_cut) = (false, false);
+                link.max_delay = Duration::from_millis(5);
             });
         }
-        self.database.set(Mood {
-            slow: Duration::from_millis(20),
-            ..Mood::default()
+        self.database.set(DatabaseFaults {
+            max_delay: Duration::from_millis(20),
+            ..DatabaseFaults::default()
         });
     }
 
@@ -267,18 +268,18 @@ impl World {
 
     fn restart_aggregator(&mut self) {
         let power = self.random.one_in(3);
-        self.tell(&format!("aggregator dies, power cut {power}"));
-        let disk = self.after(&self.aggregator.disk.clone(), power);
+        self.log(&format!("aggregator restarts, power loss {power}"));
+        let disk = self.next_disk(&self.aggregator.disk.clone(), power);
         self.aggregator.task.abort();
-        let running = centre::run(disk.clone(), self.network.clone(), self.database.clone());
+        let running = aggregator::run(disk.clone(), self.network.clone(), self.database.clone());
         self.aggregator = Process::new(disk, Arc::default(), running);
     }
 
     fn restart_edge(&mut self, node: u16) {
         let power = self.random.one_in(3);
-        self.tell(&format!("edge {node} dies, power cut {power}"));
+        self.log(&format!("edge {node} restarts, power loss {power}"));
         let at = usize::from(node - 1);
-        let disk = self.after(&self.edges[at].disk.clone(), power);
+        let disk = self.next_disk(&self.edges[at].disk.clone(), power);
         if power {
             self.events.power_failed(node);
         }
@@ -286,24 +287,23 @@ impl World {
         self.edges[at] = self.start_edge(node, disk);
     }
 
-    /// What the next process finds. The one before may live on for a moment, but changes nothing any
-    /// more.
-    fn after(&mut self, disk: &ModelDisk, power: bool) -> ModelDisk {
+    /// The disk of the next process. The previous one may run for a moment longer, but can't change it.
+    fn next_disk(&mut self, disk: &Model, power: bool) -> Model {
         if !power {
-            self.story.crashes += 1;
-            let after = disk.after_crash();
+            self.stats.crashes += 1;
+            let next_disk = disk.crash();
             disk.stop();
-            return after;
+            return next_disk;
         }
-        self.story.power_cuts += 1;
+        self.stats.power_cuts += 1;
         let loss = match self.random.below(4) {
             0 => Loss::Everything,
             1 => Loss::Nothing,
             _ => Loss::Random(self.random.next()),
         };
-        let after = disk.after_power_loss(loss);
+        let next_disk = disk.cut_power(loss);
         disk.stop();
-        after
+        next_disk
     }
 
     fn start_edge(&mut self, node: u16, disk: ModelDisk) -> Process {
@@ -314,14 +314,14 @@ impl World {
             events: self.events.clone(),
             open: self.open.subscribe(),
         };
-        let sound = Arc::new(AtomicBool::new(true));
-        let running = edge.run(disk.clone(), self.random.next(), sound.clone());
-        Process::new(disk, sound, running)
+        let is_reliable = Arc::new(AtomicBool::new(true));
+        let running = edge.run(disk.clone(), self.random.next(), is_reliable.clone());
+        Process::new(disk, is_reliable, running)
     }
 
-    fn tell(&self, what: &str) {
-        if self.told {
-            println!("{:>10.3} s  {what}", self.began.elapsed().as_secs_f64());
+    fn log(&self, what: &str) {
+        if self.verbose {
+            println!("{:>10.3} s  {what}", self.started.elapsed().as_secs_f64());
         }
     }
 }

@@ -168,7 +168,7 @@ impl Bench<'_> {
         tokio::select! {
             shipped = fleet.ship(self.clicks, self.pace) => shipped,
             () = tokio::time::sleep(within) => bail!("not every click was taken within {within:?}"),
-            () = interrupt.wished() => bail!("interrupted"),
+            () = interrupt.received() => bail!("interrupted"),
         }
     }
 

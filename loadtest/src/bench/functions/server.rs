@@ -6,9 +6,9 @@ use super::super::baseline::native_postback;
 use super::super::journal::Held;
 use super::super::machine::{self, Cores};
 use super::requests;
+use crate::function_files::write_secret;
 use crate::links;
 use crate::process::Process;
-use crate::sales::write_secret;
 use crate::stack::{development_certificates, free_port, program};
 use crate::verify;
 use anyhow::{Context as _, ensure};
@@ -112,7 +112,7 @@ impl Server {
     pub(super) fn stop(mut self) -> anyhow::Result<()> {
         match self.kind {
             // What it answered is durable, however it ends.
-            Kind::Native => self.process.kill9()?,
+            Kind::Native => self.process.kill()?,
             Kind::Fresh | Kind::Reused => self.process.stop(STOP_WITHIN)?,
         }
         let held = Held::read(&self.journal)?;

@@ -58,7 +58,7 @@ impl Bench<'_> {
         })?;
         check_rows(&analyst, carried.answered)?;
         self.results.peer.add(&carried);
-        tail.kill9()?;
+        tail.kill()?;
         server.stop(carried.answered)?;
         engine.stop()
     }

@@ -1,4 +1,4 @@
-//! Data directories of edges: copied, replaced, and emptied of what was not shipped.
+//! Data directories of edges: copy, replace, and ship their remaining events.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,14 +9,15 @@ use anyhow::{Context as _, ensure};
 use event_journal::{OpenJournal, Options};
 use tracking_events::FORMAT_VERSION;
 
-use super::{Fleet, until};
+use super::{Fleet, wait_until};
 use crate::stack::free_port;
 use crate::verify;
 
-/// Everything that an edge accepted must be acknowledged within this.
-const DRAINED_WITHIN: Duration = Duration::from_secs(120);
+/// Maximum time until all events that an edge accepted are acknowledged.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Replaces `to` by a copy of `from`, also while a process works there: files that vanish meanwhile are left out.
+/// Replaces `to` with a copy of `from`. A process may be running there: files that vanish during the copy are
+/// skipped.
 pub(super) fn replace(from: &Path, to: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(to) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
@@ -44,8 +45,8 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the journal of an edge that does not run.
-pub(super) fn open_journal(data: &Path) -> anyhow::Result<OpenJournal> {
+/// Opens the journal of a stopped edge.
+pub(super) fn open_journal(data: &Path) -> anyhow::Result<Opened> {
     let options = Options {
         dir: data.join("journal"),
         lanes: 1,
@@ -57,8 +58,8 @@ pub(super) fn open_journal(data: &Path) -> anyhow::Result<OpenJournal> {
     event_journal::open(&options).with_context(|| data.display().to_string())
 }
 
-/// Whether everything in an edge's directory was acknowledged. It is looked at in a copy, `scratch`: the journal
-/// itself stays as the edge wrote it.
+/// Whether everything in an edge's directory was acknowledged. Reads a copy in `scratch`, because opening a journal
+/// modifies it.
 pub(super) fn is_drained(data: &Path, scratch: &Path) -> anyhow::Result<bool> {
     replace(data, scratch)?;
     let mut opened = open_journal(scratch)?;
@@ -72,7 +73,7 @@ pub(super) fn is_drained(data: &Path, scratch: &Path) -> anyhow::Result<bool> {
 }
 
 impl Fleet<'_> {
-    /// Lets an edge that was stopped or killed ship the rest of its journal, without accepting more.
+    /// Lets a stopped or killed edge ship the rest of its journal without accepting new clicks.
     pub(super) fn drain(&mut self, edge: usize) -> anyhow::Result<()> {
         let dir = self.stack.dir().to_owned();
         let (url, admin) = (
@@ -92,15 +93,15 @@ impl Fleet<'_> {
         let quiet_settings = dir.join("quiet.toml");
         fs::write(&quiet_settings, quiet)?;
         member.read_settings_from(&quiet_settings);
-        let deadline = Instant::now() + DRAINED_WITHIN;
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
         while !is_drained(&data, &dir.join("scratch"))? {
             ensure!(
                 Instant::now() < deadline,
-                "{} is not shipped within {DRAINED_WITHIN:?}",
+                "events in {} were not shipped within {DRAIN_TIMEOUT:?}",
                 data.display()
             );
             member.restart()?;
-            until("the edge is connected", || {
+            wait_until("the edge is connected", || {
                 Ok(verify::counter(admin, "edge_aggregator_connected")? > 0.0)
             })?;
             member.stop()?;

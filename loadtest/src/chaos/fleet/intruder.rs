@@ -1,5 +1,5 @@
-//! An intruder with the certificate and a copy of the directory of node 1: each thing it tries must be without effect
-//! on both edges, and show in a metric.
+//! An intruder with the certificate and a copy of the directory of node 1. Each attempt must have no effect on the
+//! edges and must raise a metric.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -15,24 +15,24 @@ use tokio::time::timeout;
 use tracking_events::FORMAT_VERSION;
 
 use super::directory::{open_journal, replace};
-use super::{Fleet, SHOWN_WITHIN, shown_within};
-use crate::chaos::toll::Toll;
+use super::{EFFECT_TIMEOUT, Fleet, holds_within};
+use crate::chaos::counts::FaultCounts;
 use crate::traffic::Random;
 use crate::verify;
 
-const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
-/// More than any edge has written.
-const HUGE: u64 = 1 << 61;
-const CONNECTIONS_OF_MADE_UP_JOURNALS: u64 = 4;
-/// In one `Hello`: with those of the edge itself fewer than one node may have.
-const MADE_UP_JOURNALS: usize = 900;
-/// What a batch claims, and the bytes of frames in it.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Above any sequence that an edge has written.
+const HUGE_SEQ: u64 = 1 << 61;
+const FORGED_JOURNAL_CONNECTIONS: u64 = 4;
+/// Journals per `Hello`; with the edge's own they stay below the limit per node.
+const FORGED_JOURNALS: usize = 900;
+/// Number of events that a batch claims, and its actual frame bytes.
 const CLAIMED_EVENTS: u32 = 1_000_000;
 const FRAME_BYTES: usize = 200;
-const REFUSED: &str = "aggregator_refused_total";
-const CLAIMS: &str = "aggregator_lane_claims_total";
+const REFUSED_METRIC: &str = "aggregator_refused_total";
+const CLAIMS_METRIC: &str = "aggregator_lane_claims_total";
 
-/// A connection with a stolen certificate.
+/// A connection authenticated with a stolen certificate.
 struct Intruder {
     connection: Connection,
     send: SendStream,
@@ -44,7 +44,7 @@ impl Intruder {
         let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
         endpoint.set_default_client_config(config);
         let connecting = endpoint.connect(address, SERVER_NAME)?;
-        let connection = timeout(ANSWERED_WITHIN, connecting).await??;
+        let connection = timeout(RESPONSE_TIMEOUT, connecting).await??;
         let (send, receive) = connection.open_bi().await?;
         Ok(Self {
             connection,
@@ -53,24 +53,28 @@ impl Intruder {
         })
     }
 
-    /// Sends a message and waits for the answer.
-    async fn ask(&mut self, message: EdgeMessage) -> anyhow::Result<AggregatorMessage> {
+    /// Sends a message and waits for the response.
+    async fn request(&mut self, message: EdgeMessage) -> anyhow::Result<ToEdge> {
         write_message(&mut self.send, &message).await?;
-        let answer = read_message(&mut self.receive, MAX_CONTROL_MESSAGE_BYTES);
-        let answer = timeout(ANSWERED_WITHIN, answer).await?;
-        answer?.context("the aggregator did not answer")
+        let response = read_message(&mut self.receive, MAX_CONTROL_MESSAGE);
+        let response = timeout(RESPONSE_TIMEOUT, response).await?;
+        response?.context("the aggregator did not respond")
     }
 
-    async fn must_refuse(&mut self, message: EdgeMessage, code: RefuseCode) -> anyhow::Result<()> {
-        match self.ask(message).await? {
-            AggregatorMessage::Refuse(refuse) if refuse.code == code.number() => Ok(()),
+    async fn expect_refuse(
+        &mut self,
+        message: EdgeMessage,
+        code: RefuseCode,
+    ) -> anyhow::Result<()> {
+        match self.request(message).await? {
+            ToEdge::Refuse(refuse) if refuse.code == code.number() => Ok(()),
             other => bail!("not refused with {}: {other:?}", code.reason()),
         }
     }
 
-    async fn must_welcome(&mut self, hello: Hello) -> anyhow::Result<()> {
-        match self.ask(EdgeMessage::Hello(hello)).await? {
-            AggregatorMessage::Welcome(_) => Ok(()),
+    async fn expect_welcome(&mut self, hello: Hello) -> anyhow::Result<()> {
+        match self.request(EdgeMessage::Hello(hello)).await? {
+            ToEdge::Welcome(_) => Ok(()),
             other => bail!("no Welcome: {other:?}"),
         }
     }
@@ -83,51 +87,51 @@ impl Drop for Intruder {
 }
 
 impl Fleet<'_> {
-    /// The intruder tries one thing after another.
-    pub(super) fn intrude(&self, random: &mut Random) -> anyhow::Result<Toll> {
-        let files = IdentityFiles::of(&self.stack.tls.join("edge-1"), Role::Edge);
+    /// Makes the next of the intruder's attempts.
+    pub(super) fn intrude(&self, random: &mut Random) -> anyhow::Result<FaultCounts> {
+        let files = Files::of(&self.stack.tls.join("edge-1"), Role::Edge);
         let config = load(&files)?.client_config()?;
         let runtime = tokio::runtime::Runtime::new()?;
-        let made_up = random.below(u64::MAX);
+        let forged = random.below(u64::MAX);
         let connect = || {
             let connecting = Intruder::connect(self.stack.aggregator_address, config.clone());
             runtime.block_on(connecting)
         };
-        let mut toll = Toll::default();
+        let mut counts = FaultCounts::default();
         match self.turn % 4 {
-            0 => self.watch(&mut toll, REFUSED, "node_mismatch", || {
-                let hello = EdgeMessage::Hello(hello(2, &[made_up]));
+            0 => self.expect_alert(&mut counts, REFUSED_METRIC, "node_mismatch", || {
+                let hello = EdgeMessage::Hello(hello(2, &[forged]));
                 let code = RefuseCode::NodeMismatch;
-                runtime.block_on(connect()?.must_refuse(hello, code))
+                runtime.block_on(connect()?.expect_refuse(hello, code))
             })?,
             1 => {
                 let stolen = self.journals_of_node_1()?;
-                self.watch(&mut toll, CLAIMS, "outcome", || {
-                    runtime.block_on(connect()?.must_welcome(hello(1, &stolen)))
+                self.expect_alert(&mut counts, CLAIMS_METRIC, "outcome", || {
+                    runtime.block_on(connect()?.expect_welcome(hello(1, &stolen)))
                 })?;
             }
-            2 => self.watch(&mut toll, REFUSED, "\"header\"", || {
+            2 => self.expect_alert(&mut counts, REFUSED_METRIC, "\"header\"", || {
                 let mut intruder = connect()?;
-                runtime.block_on(intruder.must_welcome(hello(1, &[made_up])))?;
-                let batch = EdgeMessage::Batch(bloated_batch(made_up)?);
-                runtime.block_on(intruder.must_refuse(batch, RefuseCode::Header))
+                runtime.block_on(intruder.expect_welcome(hello(1, &[forged])))?;
+                let batch = EdgeMessage::Batch(bloated_batch(forged)?);
+                runtime.block_on(intruder.expect_refuse(batch, RefuseCode::Header))
             })?,
-            _ => self.watch(&mut toll, CLAIMS, "outcome", || {
-                for _ in 0..CONNECTIONS_OF_MADE_UP_JOURNALS {
+            _ => self.expect_alert(&mut counts, CLAIMS_METRIC, "outcome", || {
+                for _ in 0..FORGED_JOURNAL_CONNECTIONS {
                     let many = std::iter::repeat_with(|| random.below(u64::MAX));
-                    let many: Vec<_> = many.take(MADE_UP_JOURNALS).collect();
-                    runtime.block_on(connect()?.must_welcome(hello(1, &many)))?;
+                    let many: Vec<_> = many.take(FORGED_JOURNALS).collect();
+                    runtime.block_on(connect()?.expect_welcome(hello(1, &many)))?;
                 }
                 Ok(())
             })?,
         }
-        Ok(toll)
+        Ok(counts)
     }
 
-    /// Whether a metric rises with what the intruder does.
-    fn watch(
+    /// Checks that a metric rises during the attempt.
+    fn expect_alert(
         &self,
-        toll: &mut Toll,
+        counts: &mut FaultCounts,
         name: &str,
         labels: &str,
         intrude: impl FnOnce() -> anyhow::Result<()>,
@@ -136,11 +140,11 @@ impl Fleet<'_> {
         let before = verify::labelled_counter(admin, name, labels)?;
         intrude().with_context(|| format!("{name} {labels}"))?;
         let rises = || Ok(verify::labelled_counter(admin, name, labels)? > before);
-        toll.intrusion(shown_within(SHOWN_WITHIN, rises));
+        counts.count_intrusion(holds_within(EFFECT_TIMEOUT, rises));
         Ok(())
     }
 
-    /// The journal ids that node 1 ships under, as a copy of its directory shows them.
+    /// The journal ids that node 1 ships under, read from a copy of its directory.
     fn journals_of_node_1(&self) -> anyhow::Result<Vec<u64>> {
         let stolen = self.stack.dir().join("stolen");
         replace(&self.stack.dir().join("edge-1"), &stolen)?;
@@ -150,13 +154,13 @@ impl Fleet<'_> {
     }
 }
 
-/// Claims that everything of these journals was acknowledged and deleted.
+/// Claims that all events of these journals were acknowledged and deleted.
 fn hello(node: u16, journals: &[u64]) -> Hello {
     let lane = |journal: &u64| LaneHello {
         lane: 0,
         journal: *journal,
-        acknowledged: HUGE,
-        released: HUGE,
+        acknowledged: HUGE_SEQ,
+        released: HUGE_SEQ,
     };
     Hello {
         protocol: PROTOCOL_VERSION,
@@ -172,13 +176,13 @@ fn bloated_batch(journal: u64) -> anyhow::Result<Batch> {
         lane: 0,
         journal,
         format_version: FORMAT_VERSION,
-        after: HUGE,
-        first: HUGE + 1,
-        last: HUGE + 1,
+        after: HUGE_SEQ,
+        first: HUGE_SEQ + 1,
+        last: HUGE_SEQ + 1,
         events: 1,
     };
     let mut batch = Sealer::new()?.seal(&span, &[b'x'; FRAME_BYTES], 1)?;
-    batch.header.last = HUGE + u64::from(CLAIMED_EVENTS);
+    batch.header.last = HUGE_SEQ + u64::from(CLAIMED_EVENTS);
     batch.header.events = CLAIMED_EVENTS;
     Ok(batch)
 }

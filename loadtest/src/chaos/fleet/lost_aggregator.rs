@@ -1,43 +1,42 @@
-//! An aggregator that is killed and loses its spool, its store, or has an older backup of the store put back.
+//! An aggregator that is killed and loses its spool or its store, or gets an older backup of the store restored.
 
 use std::fs;
 
 use anyhow::Context as _;
 
-use super::{Fleet, until};
-use crate::chaos::hand::Around;
-use crate::chaos::relay::Way;
-use crate::chaos::toll::Toll;
+use super::{Fleet, wait_until};
+use crate::chaos::context::FaultContext;
+use crate::chaos::counts::FaultCounts;
+use crate::chaos::relay::PacketFaults;
 use crate::stack::wait_for_tables;
 use crate::traffic::Random;
 use crate::verify;
 
-/// What is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
     Spool,
-    /// It is made again from ClickHouse.
+    /// The store is rebuilt from ClickHouse.
     Store,
-    /// A backup from before the last reports is put back.
-    StoreButForBackup,
+    /// A backup from before the last reports is restored.
+    RestoredStore,
 }
 
 impl Fleet<'_> {
-    /// Reports arrive, the aggregator is lost, and further reports of the same sales follow.
+    /// Reports arrive, the aggregator loses data, and more reports of the same sales arrive.
     pub(super) fn lose_aggregator(
         &mut self,
         random: &mut Random,
-        around: Around<'_>,
-    ) -> anyhow::Result<Toll> {
-        let losses = [Loss::Spool, Loss::Store, Loss::StoreButForBackup];
+        context: FaultContext<'_>,
+    ) -> anyhow::Result<FaultCounts> {
+        let losses = [Loss::Spool, Loss::Store, Loss::RestoredStore];
         let loss = losses[self.turn as usize % losses.len()];
         let analyst = self.analyst()?;
         let sales = self.sales.as_deref_mut().context("sales are simulated")?;
-        sales.begin();
+        sales.start_sales();
         sales.report(random)?;
-        let mut toll = Toll {
+        let mut counts = FaultCounts {
             contradicted: sales.compare(&analyst)?,
-            ..Toll::of_kills(1)
+            ..FaultCounts::with_kills(1)
         };
         let data = self.stack.dir().join("aggregator");
         let backup = self
@@ -45,29 +44,29 @@ impl Fleet<'_> {
             .dir()
             .join(format!("backup-{}", random.below(u64::MAX)));
         let to = backup.display().to_string();
-        if loss == Loss::StoreButForBackup {
+        if loss == Loss::RestoredStore {
             self.stack
                 .aggregator
                 .run_command(&["backup", "--to", &to])?;
             sales.report(random)?;
-            toll.contradicted += sales.compare(&analyst)?;
+            counts.contradicted += sales.compare(&analyst)?;
         }
         let admin = self.stack.aggregator_admin_url.clone();
-        // Reports that were acknowledged and not evaluated are nowhere else.
-        until("all reports are evaluated", || {
+        // Acknowledged reports that are not evaluated yet exist only in the spool.
+        wait_until("all reports are evaluated", || {
             Ok(verify::counter(&admin, "aggregator_pending_reports")? == 0.0)
         })?;
         if loss == Loss::Spool {
-            self.settle(around)?;
+            self.isolate_aggregator(context)?;
         }
-        self.stack.aggregator.kill9()?;
+        self.stack.aggregator.kill()?;
         match loss {
             Loss::Spool => fs::remove_dir_all(data.join("spool"))?,
             Loss::Store => {
                 fs::remove_dir_all(data.join("store"))?;
                 self.stack.aggregator.run_command(&["rebuild-store"])?;
             }
-            Loss::StoreButForBackup => {
+            Loss::RestoredStore => {
                 fs::remove_dir_all(data.join("store"))?;
                 self.stack
                     .aggregator
@@ -75,25 +74,25 @@ impl Fleet<'_> {
             }
         }
         self.stack.aggregator.restart()?;
-        around.packets.set([Way::default(); 2]);
+        context.udp_relay.set([PacketFaults::default(); 2]);
         wait_for_tables(&admin, self.stack.dir())?;
         let sales = self.sales.as_deref_mut().context("sales are simulated")?;
         sales.report(random)?;
-        toll.contradicted += sales.compare(&analyst)?;
-        Ok(toll)
+        counts.contradicted += sales.compare(&analyst)?;
+        Ok(counts)
     }
 
-    /// Nothing more reaches the aggregator, and edges know what it has: of blocks that ClickHouse took and no edge
-    /// was told of, a lost spool may double a second's worth.
-    fn settle(&self, around: Around<'_>) -> anyhow::Result<()> {
-        let cut = Way {
-            cut: true,
-            ..Way::default()
+    /// Cuts the edges off and waits until they know what ClickHouse has. If the spool is lost with blocks that
+    /// ClickHouse took and edges don't know of, up to a second of clicks is duplicated.
+    fn isolate_aggregator(&self, context: FaultContext<'_>) -> anyhow::Result<()> {
+        let blocked = PacketFaults {
+            drop_all: true,
+            ..PacketFaults::default()
         };
-        around.packets.set([cut, Way::default()]);
+        context.udp_relay.set([blocked, PacketFaults::default()]);
         let admin = &self.stack.aggregator_admin_url;
         let level = |name| verify::counter(admin, name);
-        until("edges know what ClickHouse has", || {
+        wait_until("edges know what ClickHouse has", || {
             let received = level("aggregator_lane_received")?;
             let taken = level("aggregator_lane_taken")?;
             let mut acknowledged = 0.0;

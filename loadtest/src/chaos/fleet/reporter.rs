@@ -1,4 +1,4 @@
-//! A simulated edge that ships reports: a real journal, the real messages, real QUIC.
+//! A simulated edge that ships reports with a real journal, real messages and real QUIC.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -17,13 +17,12 @@ use tracking_events::{Event, MAX_EVENT_BYTES, Micros, encode};
 
 use super::directory::open_journal;
 
-/// Frames of one batch, about.
+/// Approximate frame bytes per batch.
 const BATCH_BYTES: usize = 64 << 10;
-const SHIPPED_WITHIN: Duration = Duration::from_secs(120);
-const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+const SHIPPING_TIMEOUT: Duration = Duration::from_secs(120);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The simulated edge.
 pub(super) struct Reporter {
     pub(super) node: u16,
     address: SocketAddr,
@@ -36,7 +35,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Its journal and certificate lie in `dir`, where the stack's do.
+    /// Journal and certificate are in `dir`, beside those of the stack.
     pub(super) fn open(dir: &Path, node: u16, address: SocketAddr) -> anyhow::Result<Self> {
         let tls = dir.join(format!("tls/edge-{node}"));
         let identity = load_or_create(&tls, &Subject::Edge(vec![node]))?;
@@ -53,36 +52,35 @@ impl Reporter {
         })
     }
 
-    /// Accepts a report.
     pub(super) fn append(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         let accepted = self
             .writer
             .append(MAX_EVENT_BYTES, |room| encode(event, room).ok());
-        accepted.context("the journal does not accept a report")?;
+        accepted.context("the journal rejected a report")?;
         Ok(())
     }
 
-    /// Ships until everything was acknowledged.
+    /// Ships until everything is acknowledged.
     pub(super) async fn ship(&mut self) -> anyhow::Result<()> {
         let shipping = async {
-            while let Err(error) = self.converse().await {
-                eprintln!("node {}: {error:#}; trying again", self.node);
+            while let Err(error) = self.ship_once().await {
+                eprintln!("node {}: {error:#}; retrying", self.node);
                 sleep(RETRY_INTERVAL).await;
             }
         };
-        timeout(SHIPPED_WITHIN, shipping)
+        timeout(SHIPPING_TIMEOUT, shipping)
             .await
             .context("reports were not acknowledged in time")
     }
 
-    async fn converse(&mut self) -> anyhow::Result<()> {
+    async fn ship_once(&mut self) -> anyhow::Result<()> {
         let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
         endpoint.set_default_client_config(self.config.clone());
         let connecting = endpoint.connect(self.address, SERVER_NAME)?;
-        let connection = timeout(ANSWERED_WITHIN, connecting).await??;
+        let connection = timeout(RESPONSE_TIMEOUT, connecting).await??;
         let (mut send, mut receive) = connection.open_bi().await?;
         write_message(&mut send, &self.hello()).await?;
-        let AggregatorMessage::Welcome(welcome) = answer(&mut receive).await? else {
+        let ToEdge::Welcome(welcome) = response(&mut receive).await? else {
             bail!("no Welcome");
         };
         let state = welcome.lanes.first().context("one lane")?;
@@ -92,8 +90,8 @@ impl Reporter {
             write_message(&mut send, &EdgeMessage::Batch(batch)).await?;
         }
         while self.reader.acknowledged() + 1 < self.writer.next_seq() {
-            match answer(&mut receive).await? {
-                AggregatorMessage::Ack(ack) => self.reader.acknowledge(ack.taken),
+            match response(&mut receive).await? {
+                ToEdge::Ack(ack) => self.reader.acknowledge(ack.taken),
                 other => bail!("no acknowledgement: {other:?}"),
             }
         }
@@ -133,12 +131,9 @@ impl Reporter {
     }
 }
 
-async fn answer(receive: &mut RecvStream) -> anyhow::Result<AggregatorMessage> {
-    let answer = timeout(
-        ANSWERED_WITHIN,
-        read_message(receive, MAX_CONTROL_MESSAGE_BYTES),
-    );
-    answer
+async fn response(receive: &mut RecvStream) -> anyhow::Result<ToEdge> {
+    let response = timeout(RESPONSE_TIMEOUT, read_message(receive, MAX_CONTROL_MESSAGE));
+    response
         .await??
         .context("the aggregator ended the connection")
 }

@@ -1,23 +1,22 @@
-//! What faults did, as the hands that caused them counted it.
+//! Counts of what the injected faults did.
 
 use std::iter::Sum;
 use std::ops::AddAssign;
 
-/// The effects of faults.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Toll {
-    /// Processes killed.
+pub(super) struct FaultCounts {
+    /// Killed processes.
     pub(super) kills: u64,
-    /// Things done that an operator must be alerted to.
+    /// Faults that must alert an operator.
     pub(super) intrusions: u64,
-    /// Those of which a metric that operators watch told.
+    /// Faults of these that raised a metric which operators watch.
     pub(super) alerts: u64,
-    /// Conversions in a state that their sorted reports contradict, and reports without a row.
+    /// Conversions that differ from the result of their sorted reports, and reports without a row.
     pub(super) contradicted: u64,
 }
 
-impl Toll {
-    pub(super) const fn of_kills(kills: u64) -> Self {
+impl FaultCounts {
+    pub(super) const fn with_kills(kills: u64) -> Self {
         Self {
             kills,
             intrusions: 0,
@@ -26,14 +25,14 @@ impl Toll {
         }
     }
 
-    /// Counts something that must be alerted, and whether it was.
-    pub(super) fn intrusion(&mut self, alerted: bool) {
+    /// Counts a fault that must be alerted, and whether it was.
+    pub(super) fn count_intrusion(&mut self, alerted: bool) {
         self.intrusions += 1;
         self.alerts += u64::from(alerted);
     }
 }
 
-impl AddAssign for Toll {
+impl AddAssign for FaultCounts {
     fn add_assign(&mut self, other: Self) {
         self.kills += other.kills;
         self.intrusions += other.intrusions;
@@ -42,10 +41,10 @@ impl AddAssign for Toll {
     }
 }
 
-impl Sum for Toll {
+impl Sum for FaultCounts {
     fn sum<I: Iterator<Item = Self>>(tolls: I) -> Self {
-        tolls.fold(Self::default(), |mut sum, toll| {
-            sum += toll;
+        tolls.fold(Self::default(), |mut sum, counts| {
+            sum += counts;
             sum
         })
     }

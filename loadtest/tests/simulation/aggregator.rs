@@ -22,8 +22,8 @@ const SETTINGS: &str = r#"
     max_age = "200ms"
 "#;
 
-/// Lives until it is aborted or the machine stops.
-pub(crate) async fn run(disk: ModelDisk, network: Network, database: database::Model) {
+/// Runs until the task is aborted or the machine stops.
+pub(crate) async fn run(disk: Model, network: Network, database: database::Model) {
     let settings: Settings = toml::from_str(SETTINGS).expect("settings");
     let Ok(centre) = Centre::open(disk.clone(), &settings, &Registry::new()) else {
         return;

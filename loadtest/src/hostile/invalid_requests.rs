@@ -1,45 +1,45 @@
-//! Postbacks of who is who it says, and does not say what may be said: clicks, amounts, words, texts, paths.
-//! Each is made of an authentic one by a change whose number only this file knows.
+//! Postbacks of authentic senders with invalid content: clicks, amounts, statuses, texts, paths. Each is an
+//! authentic postback with one change whose reason number is known.
 
-use super::attacks::{Make, any, authentic, refused, unsigned};
+use super::attacks::{BuildCase, any, authentic, refused, unsigned};
 use super::case::Case;
-use super::postbacks::{Place, Postback, World};
+use super::postbacks::{ParameterLocation, Postback, TestData};
 use super::random::Random;
 use super::senders::{Proof, Sender, WITHOUT_LINKS, WITHOUT_LINKS_SECRET};
 
 const DAY: i64 = 86_400_000_000;
 
-/// The kinds, each with how often it comes.
-pub(super) const KINDS: &[(usize, Make)] = &[
+/// The kinds with their weights.
+pub(super) const KINDS: &[(usize, BuildCase)] = &[
     (60, forged_click),
-    (40, no_click_id),
+    (40, malformed_click_id),
     (30, click_out_of_time),
-    (30, said_twice),
+    (30, repeated_parameter),
     (30, unexpanded_macro),
     (50, bad_amount),
     (30, bad_currency),
-    (30, unknown_word),
+    (30, unknown_status_or_event),
     (40, unreadable_text),
-    (20, too_much),
+    (20, above_limit),
     (20, unknown_path),
-    (10, without_links),
+    (10, advertiser_without_links),
 ];
 
-fn forged_click(world: &World, random: &mut Random, number: u64) -> Case {
+fn forged_click(data: &TestData, random: &mut Random, number: u64) -> Case {
     const ALPHABET: &[u8] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
-    let mut postback = Postback::honest(world, random, 'x', number, any);
+    let mut postback = Postback::authentic_from(data, random, 'x', number, any);
     let good = postback.click().to_owned();
     let forged = match random.below(5) {
-        0 => world.click_of(&world.foreign, DAY, random),
-        1 => world.click_of(&world.unknown, DAY, random),
+        0 => data.click_of(&data.foreign, DAY, random),
+        1 => data.click_of(&data.unknown, DAY, random),
         2 => (0..good.len())
-            .map(|_| char::from(*random.of(ALPHABET)))
+            .map(|_| char::from(*random.pick(ALPHABET)))
             .collect(),
         3 => {
-            // The time of one, the signature of another.
-            let other = world.click(postback.sender, random);
+            // The first part of one id and the signature of another.
+            let other = data.click(postback.sender, random);
             if good == other {
-                return authentic(world, random, number);
+                return authentic(data, random, number);
             }
             let at = random.within(1, good.len() - 1);
             format!("{}{}", &good[..at], &other[at..])
@@ -47,24 +47,24 @@ fn forged_click(world: &World, random: &mut Random, number: u64) -> Case {
         _ => {
             let mut bytes = good.clone().into_bytes();
             let at = random.below(bytes.len());
-            bytes[at] = *random.of(ALPHABET);
+            bytes[at] = *random.pick(ALPHABET);
             String::from_utf8_lossy(&bytes).into_owned()
         }
     };
-    let known = |id: &str| {
+    let is_known = |id: &str| {
         let id = tracking_events::ClickId::parse(id.as_bytes());
-        id.is_ok_and(|id| world.ring.verify(&id).is_ok())
+        id.is_ok_and(|id| data.ring.verify(&id).is_ok())
     };
-    if known(&forged) {
-        return authentic(world, random, number);
+    if is_known(&forged) {
+        return authentic(data, random, number);
     }
-    postback.say(postback.sender.click, forged);
+    postback.set(postback.sender.click, forged);
     let request = postback.request(random);
     refused("forged click", &request, &[105, 106, 126], random)
 }
 
-fn no_click_id(world: &World, random: &mut Random, number: u64) -> Case {
-    let mut postback = Postback::honest(world, random, 'x', number, any);
+fn malformed_click_id(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut postback = Postback::authentic_from(data, random, 'x', number, any);
     let good = postback.click().to_owned();
     let (name, at) = (postback.sender.click, random.below(36));
     let (value, by): (String, &[u16]) = match random.below(7) {
@@ -77,16 +77,16 @@ fn no_click_id(world: &World, random: &mut Random, number: u64) -> Case {
         _ => (String::new(), &[104]),
     };
     if value.is_empty() && random.once_in(2) {
-        postback.said.retain(|(said, _)| said != name);
+        postback.parameters.retain(|(known, _)| known != name);
     } else {
-        postback.say(name, value);
+        postback.set(name, value);
     }
     let request = postback.request(random);
     refused("no click id", &request, by, random)
 }
 
-fn click_out_of_time(world: &World, random: &mut Random, number: u64) -> Case {
-    let mut postback = Postback::honest(world, random, 'x', number, any);
+fn click_out_of_time(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut postback = Postback::authentic_from(data, random, 'x', number, any);
     let days = postback.sender.days.cast_signed();
     let age = match random.below(3) {
         // A run takes at most some hours.
@@ -94,17 +94,17 @@ fn click_out_of_time(world: &World, random: &mut Random, number: u64) -> Case {
         1 => days * DAY + 1_000_000,
         _ => DAY * (days + random.within(1, 10_000) as i64),
     };
-    let click = world.click_of(&world.ring, age, random);
-    postback.say(postback.sender.click, click);
+    let click = data.click_of(&data.ring, age, random);
+    postback.set(postback.sender.click, click);
     let request = postback.request(random);
     refused("click out of time", &request, &[107], random)
 }
 
-fn said_twice(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 'x', number, unsigned);
+fn repeated_parameter(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let postback = Postback::authentic_from(data, random, 'x', number, unsigned);
     let mut request = postback.request(random);
     let sender = postback.sender;
-    let (name, value) = random.of(&postback.said);
+    let (name, value) = random.pick(&postback.parameters);
     let fields = [sender.click, sender.transaction, sender.payout, sender.code];
     let (name, first) = if fields.contains(&name.as_str()) {
         (name.clone(), value.clone())
@@ -118,18 +118,18 @@ fn said_twice(world: &World, random: &mut Random, number: u64) -> Case {
     } else {
         name
     };
-    // A query of its own goes with any body.
+    // A query is allowed with any body.
     let pair = format!("{shouted}={other}");
     request.query = match request.query.as_str() {
         "" => pair,
         before if random.once_in(2) => format!("{pair}&{before}"),
         before => format!("{before}&{pair}"),
     };
-    refused("said twice", &request, &[119], random)
+    refused("parameter given twice", &request, &[119], random)
 }
 
-fn unexpanded_macro(world: &World, random: &mut Random, number: u64) -> Case {
-    let mut postback = Postback::honest(world, random, 'x', number, any);
+fn unexpanded_macro(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut postback = Postback::authentic_from(data, random, 'x', number, any);
     let sender = postback.sender;
     let names = [
         sender.click,
@@ -139,7 +139,7 @@ fn unexpanded_macro(world: &World, random: &mut Random, number: u64) -> Case {
         sender.status,
         sender.event,
     ];
-    let word = random.of(&["click_id", "payout", "aff_sub:1", "a b", "TID", "s2"]);
+    let word = random.pick(&["click_id", "payout", "aff_sub:1", "a b", "TID", "s2"]);
     let value = match random.below(8) {
         0 => format!("{{{word}}}"),
         1 => format!("{{{{{word}}}}}"),
@@ -151,12 +151,12 @@ fn unexpanded_macro(world: &World, random: &mut Random, number: u64) -> Case {
         _ => "REPLACE".into(),
     };
     let name = random.below(names.len());
-    postback.say(names[name], value);
+    postback.set(names[name], value);
     let request = postback.request(random);
-    refused("macro not filled in", &request, &[112], random)
+    refused("macro not replaced", &request, &[112], random)
 }
 
-fn bad_amount(world: &World, random: &mut Random, number: u64) -> Case {
+fn bad_amount(data: &TestData, random: &mut Random, number: u64) -> Case {
     const AMOUNTS: &[&str] = &[
         "-1",
         "+1",
@@ -200,20 +200,20 @@ fn bad_amount(world: &World, random: &mut Random, number: u64) -> Case {
         "1;2",
         "1 000",
     ];
-    let mut postback = Postback::honest(world, random, 'x', number, any);
+    let mut postback = Postback::authentic_from(data, random, 'x', number, any);
     let sender = postback.sender;
-    postback.say(sender.code, "USD");
-    postback.say(sender.payout, *random.of(AMOUNTS));
-    // What takes a sale back may have a minus.
+    postback.set(sender.code, "USD");
+    postback.set(sender.payout, *random.pick(AMOUNTS));
+    // Reversals may have a negative amount.
     let words = [sender.status, sender.event];
     postback
-        .said
+        .parameters
         .retain(|(name, _)| !words.contains(&name.as_str()));
     let request = postback.request(random);
-    refused("amount that is none", &request, &[109], random)
+    refused("invalid amount", &request, &[109], random)
 }
 
-fn bad_currency(world: &World, random: &mut Random, number: u64) -> Case {
+fn bad_currency(data: &TestData, random: &mut Random, number: u64) -> Case {
     const CODES: &[&str] = &[
         "XXQ",
         "US",
@@ -235,13 +235,13 @@ fn bad_currency(world: &World, random: &mut Random, number: u64) -> Case {
         "u",
         "ſGD",
     ];
-    let mut postback = Postback::honest(world, random, 'x', number, any);
-    postback.say(postback.sender.code, *random.of(CODES));
+    let mut postback = Postback::authentic_from(data, random, 'x', number, any);
+    postback.set(postback.sender.code, *random.pick(CODES));
     let request = postback.request(random);
-    refused("currency that is none", &request, &[108], random)
+    refused("invalid currency", &request, &[108], random)
 }
 
-fn unknown_word(world: &World, random: &mut Random, number: u64) -> Case {
+fn unknown_status_or_event(data: &TestData, random: &mut Random, number: u64) -> Case {
     const WORDS: &[&str] = &[
         "maybe",
         "approved;",
@@ -256,19 +256,19 @@ fn unknown_word(world: &World, random: &mut Random, number: u64) -> Case {
         "99",
     ];
     let generic = |it: &Sender| it.event == "event" && it.click != "cnv_id" && it.click != "subid";
-    let mut postback = Postback::honest(world, random, 'x', number, generic);
+    let mut postback = Postback::authentic_from(data, random, 'x', number, generic);
     let (name, by): (&str, &[u16]) = if random.once_in(2) {
         (postback.sender.status, &[110])
     } else {
         (postback.sender.event, &[111])
     };
-    postback.say(name, *random.of(WORDS));
+    postback.set(name, *random.pick(WORDS));
     let request = postback.request(random);
-    refused("word that nobody knows", &request, by, random)
+    refused("unknown status or event", &request, by, random)
 }
 
-/// Bytes that are no text, or control something, in what is read.
-fn unreadable_text(world: &World, random: &mut Random, number: u64) -> Case {
+/// Invalid UTF-8 and control characters in fields that are read.
+fn unreadable_text(data: &TestData, random: &mut Random, number: u64) -> Case {
     const BYTES: &[&str] = &[
         "%00",
         "%0a",
@@ -283,63 +283,63 @@ fn unreadable_text(world: &World, random: &mut Random, number: u64) -> Case {
         "%80",
         "%e2%82",
     ];
-    let postback = Postback::honest(world, random, 'x', number, unsigned);
+    let postback = Postback::authentic_from(data, random, 'x', number, unsigned);
     let mut request = postback.request(random);
     let sender = postback.sender;
     let read = [sender.transaction, sender.payout, sender.code, sender.click];
-    let (name, bytes) = (random.of(&read), random.of(BYTES));
+    let (name, bytes) = (random.pick(&read), random.pick(BYTES));
     let pair = format!("{name}=a{bytes}b");
     request.query = match request.query.as_str() {
         "" => pair,
         before => format!("{before}&{pair}"),
     };
-    refused("bytes that are no text", &request, &[115], random)
+    refused("bytes that are not text", &request, &[115], random)
 }
 
-fn too_much(world: &World, random: &mut Random, number: u64) -> Case {
+fn above_limit(data: &TestData, random: &mut Random, number: u64) -> Case {
     let movable = |it: &Sender| !matches!(it.proof, Proof::Body(_));
-    let mut postback = Postback::honest(world, random, 'x', number, movable);
+    let mut postback = Postback::authentic_from(data, random, 'x', number, movable);
     let sender = postback.sender;
     let by: &[u16] = match random.below(6) {
         0 => {
-            postback.say(sender.transaction, "y".repeat(random.within(129, 512)));
+            postback.set(sender.transaction, "y".repeat(random.within(129, 512)));
             &[113]
         }
         1 => {
-            postback.say(sender.event, "y".repeat(random.within(65, 512)));
+            postback.set(sender.event, "y".repeat(random.within(65, 512)));
             &[113]
         }
         2 => {
-            postback.say(sender.status, "y".repeat(random.within(513, 4_000)));
+            postback.set(sender.status, "y".repeat(random.within(513, 4_000)));
             &[113]
         }
         3 => {
-            postback.say(sender.code, "y".repeat(random.within(513, 4_000)));
+            postback.set(sender.code, "y".repeat(random.within(513, 4_000)));
             &[113]
         }
         4 => {
             let pairs =
                 std::iter::repeat_n(("p".into(), String::new()), random.within(1_025, 1_200));
-            postback.said.extend(pairs);
+            postback.parameters.extend(pairs);
             &[114]
         }
         _ => {
-            // Below what a head may be long, above what a query may, and mostly what a target may.
-            postback.place = Place::Query;
+            // Below the limit of a request head, above that of a query, and mostly above that of a target.
+            postback.location = ParameterLocation::Query;
             let pad = (0..random.within(18, 26)).map(|at| (format!("pad{at}"), "z".repeat(500)));
-            postback.said.extend(pad);
+            postback.parameters.extend(pad);
             &[120, 6]
         }
     };
     let request = postback.request(random);
-    refused("more than is read", &request, by, random)
+    refused("value above its limit", &request, by, random)
 }
 
-fn unknown_path(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 'x', number, unsigned);
+fn unknown_path(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let postback = Postback::authentic_from(data, random, 'x', number, unsigned);
     let mut request = postback.request(random);
     let (path, by): (String, &[u16]) = match random.below(10) {
-        0 => ("/postback/nobody".into(), &[103]),
+        0 => ("/postback/absent".into(), &[103]),
         1 => ("/postback/key%2F321".into(), &[101]),
         2 => (format!("/postback/..%2F{}", postback.sender.name), &[101]),
         3 => ("/postback/..".into(), &[103]),
@@ -361,7 +361,7 @@ fn unknown_path(world: &World, random: &mut Random, number: u64) -> Case {
         ),
     };
     request.path = path;
-    // Whoever is named by a parameter is named.
+    // Without parameters that name the advertiser.
     let named = |it: &&str| {
         !["adv=", "advertiser=", "nid="]
             .iter()
@@ -373,12 +373,12 @@ fn unknown_path(world: &World, random: &mut Random, number: u64) -> Case {
         .filter(named)
         .collect::<Vec<_>>()
         .join("&");
-    refused("path of nobody", &request, by, random)
+    refused("unknown path", &request, by, random)
 }
 
-fn without_links(world: &World, random: &mut Random, number: u64) -> Case {
+fn advertiser_without_links(data: &TestData, random: &mut Random, number: u64) -> Case {
     let fits = |it: &Sender| unsigned(it) && it.is_generic();
-    let postback = Postback::honest(world, random, 'x', number, fits);
+    let postback = Postback::authentic_from(data, random, 'x', number, fits);
     let mut request = postback.request(random);
     request.path = format!("/postback/{WITHOUT_LINKS}/{WITHOUT_LINKS_SECRET}");
     refused("advertiser without links", &request, &[122], random)

@@ -1,32 +1,32 @@
-//! What HTTP, forms and JSON let through and nobody sane sends; and authentic requests with bytes changed
-//! at random, of which this file says whether they are still authentic.
+//! Requests that HTTP, forms and JSON allow but no sender writes, and authentic requests with random byte changes,
+//! for which this file decides whether they are still authentic.
 
-use super::attacks::Make;
-use super::case::{Case, Expect, Key};
-use super::postbacks::{Place, Postback, World, hmac};
+use super::attacks::BuildCase;
+use super::case::{Case, Expect, StoredKey};
+use super::postbacks::{ParameterLocation, Postback, TestData, hmac};
 use super::random::Random;
 use super::request::Request;
 use super::senders::{Proof, Sender};
 use percent_encoding::percent_decode;
 use tracking_events::{CLICK_ID_CHARS, ClickId, OLD_CLICK_ID_CHARS};
 
-/// The kinds, each with how often it comes.
-pub(super) const KINDS: &[(usize, Make)] = &[
-    (120, changed_bytes),
-    (50, strange_json),
-    (30, strange_kind),
-    (30, strange_method),
-    (30, strange_but_right),
+/// The kinds with their weights.
+pub(super) const KINDS: &[(usize, BuildCase)] = &[
+    (120, mutated_bytes),
+    (50, unexpected_json),
+    (30, unsupported_content_type),
+    (30, unsupported_method),
+    (30, unusual_but_valid),
     (8, long_body),
     (8, broken_chunks),
-    (12, no_http),
+    (12, not_http),
 ];
 
-/// Bytes that a target may hold.
+/// Bytes that a target may contain.
 const TARGET: &[u8] = b"abcxyzABCXYZ0189-._~!$&'()*+,;=:@/?%{}[]|";
 
-/// Whoever knows the secret may say anything.
-fn secretive(sender: &Sender) -> bool {
+/// Senders whose requests are authenticated by a secret alone.
+fn has_secret(sender: &Sender) -> bool {
     matches!(sender.proof, Proof::Path(_) | Proof::Parameter(..))
 }
 
@@ -34,63 +34,63 @@ fn refused(kind: &'static str, request: &Request, by: &'static [u16], random: &m
     Case::new(kind, request, Expect::Refused(by), random)
 }
 
-fn changed_bytes(world: &World, random: &mut Random, number: u64) -> Case {
-    let postback = Postback::honest(world, random, 'm', number, |_| true);
+fn mutated_bytes(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let postback = Postback::authentic_from(data, random, 'm', number, |_| true);
     let mut request = postback.request(random);
     for _ in 0..random.within(1, 4) {
         match random.below(4) {
             0 if request.path.len() > 1 => {
                 let mut text = request.path.split_off(1).into_bytes();
-                change(&mut text, random);
+                mutate(&mut text, random);
                 request.path.push_str(&String::from_utf8_lossy(&text));
             }
-            1 | 2 if !request.body.is_empty() => change(&mut request.body, random),
+            1 | 2 if !request.body.is_empty() => mutate(&mut request.body, random),
             _ => {
                 let mut text = std::mem::take(&mut request.query).into_bytes();
-                change(&mut text, random);
+                mutate(&mut text, random);
                 request.query = String::from_utf8_lossy(&text).into_owned();
             }
         }
     }
-    let authentic = is_authentic(world, postback.sender, &request);
-    let expect = Expect::Either { authentic };
+    let authentic = is_authentic(data, postback.sender, &request);
+    let expect = Expect::Mutated { authentic };
     Case::new("bytes changed at random", &request, expect, random)
 }
 
-fn change(text: &mut Vec<u8>, random: &mut Random) {
+fn mutate(text: &mut Vec<u8>, random: &mut Random) {
     let at = random.below(text.len() + 1);
     let end = (at + random.below(12)).min(text.len());
     match random.below(5) {
-        0 if at < text.len() => text[at] = *random.of(TARGET),
+        0 if at < text.len() => text[at] = *random.pick(TARGET),
         1 => drop(text.drain(at..end)),
         2 => {
-            let again = text[at..end].to_vec();
-            drop(text.splice(at..at, again));
+            let retries = text[at..end].to_vec();
+            drop(text.splice(at..at, retries));
         }
         3 if at < text.len() => {
             let other = end.min(text.len() - 1);
             text.swap(at, other);
         }
-        _ => text.insert(at, *random.of(TARGET)),
+        _ => text.insert(at, *random.pick(TARGET)),
     }
 }
 
-/// Whether what is sent still holds the proof of `sender` and a click of the fleet's.
-fn is_authentic(world: &World, sender: &Sender, request: &Request) -> bool {
+/// Whether the request still contains the sender's proof and a click of this deployment.
+fn is_authentic(data: &TestData, sender: &Sender, request: &Request) -> bool {
     let target = request.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let said = [decoded(query.as_bytes()), decoded(&request.body)].concat();
+    let parameters = [decoded(query.as_bytes()), decoded(&request.body)].concat();
     let clicks = [CLICK_ID_CHARS, OLD_CLICK_ID_CHARS]
         .into_iter()
-        .flat_map(|chars| said.windows(chars))
-        .any(|text| ClickId::parse(text).is_ok_and(|id| world.ring.verify(&id).is_ok()));
+        .flat_map(|chars| parameters.windows(chars))
+        .any(|text| ClickId::parse(text).is_ok_and(|id| data.ring.verify(&id).is_ok()));
     let within =
         |text: &[u8], secret: &str| text.windows(secret.len()).any(|it| it == secret.as_bytes());
     let in_path = |secret: &str| within(&decoded(path.as_bytes()), secret);
     clicks
         && match sender.proof {
             Proof::Path(secret) | Proof::PathKey(secret) => in_path(secret),
-            Proof::Parameter(_, secret) => within(&said, secret),
+            Proof::Parameter(_, secret) => within(&parameters, secret),
             Proof::Query(key) => query_is_signed(query, &request.body, key),
             Proof::Body(key) => {
                 let signature = hmac(key, &request.body);
@@ -104,7 +104,7 @@ fn is_authentic(world: &World, sender: &Sender, request: &Request) -> bool {
         }
 }
 
-/// Whether anything that was sent is the signature of the query without it.
+/// Whether any value in the request is the signature of the rest of the query.
 fn query_is_signed(query: &str, body: &[u8], key: &str) -> bool {
     let named = |pair: &&str| {
         let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
@@ -112,12 +112,12 @@ fn query_is_signed(query: &str, body: &[u8], key: &str) -> bool {
     };
     let signed: Vec<&str> = query.split('&').filter(|it| !named(it)).collect();
     let signature = hmac(key, signed.join("&").as_bytes());
-    let said = [decoded(query.as_bytes()), decoded(body)].concat();
-    let said = String::from_utf8_lossy(&said).to_lowercase();
-    said.contains(&signature)
+    let parameters = [decoded(query.as_bytes()), decoded(body)].concat();
+    let parameters = String::from_utf8_lossy(&parameters).to_lowercase();
+    parameters.contains(&signature)
 }
 
-/// Escapes of forms and of JSON undone, so that nothing that is there is missed.
+/// Decodes escapes of forms and JSON, so that no occurrence is missed.
 fn decoded(text: &[u8]) -> Vec<u8> {
     let plain: Vec<u8> = percent_decode(text).collect();
     let mut out = Vec::new();
@@ -140,10 +140,10 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A body of JSON that is no object, says a thing twice, or has something else than a text where one is read.
-fn strange_json(world: &World, random: &mut Random, number: u64) -> Case {
-    let mut postback = Postback::honest(world, random, 'x', number, secretive);
-    postback.place = Place::Json;
+/// A JSON body that is no object, has a duplicate key, or has another type where a string is read.
+fn unexpected_json(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut postback = Postback::authentic_from(data, random, 'x', number, has_secret);
+    postback.location = ParameterLocation::Json;
     let mut request = postback.request(random);
     let deep = random.within(2, 30_000);
     let (click, read) = (postback.sender.click, postback.sender.transaction);
@@ -171,17 +171,17 @@ fn strange_json(world: &World, random: &mut Random, number: u64) -> Case {
         10 => (format!("{{{inner}}}{{{inner}}}").into(), &[115]),
         11 => (format!("{{{inner},}}").into(), &[115]),
         12 => {
-            let begun = format!("{{{inner}, \"{read}\": \"");
-            ([begun.as_bytes(), b"\xff\xfe\"}"].concat(), &[115])
+            let started = format!("{{{inner}, \"{read}\": \"");
+            ([started.as_bytes(), b"\xff\xfe\"}"].concat(), &[115])
         }
         13 => (format!("{{{inner}, 'x': 1}}").into(), &[115]),
         _ => (b"nul".to_vec(), &[115]),
     };
     request.body = body;
-    refused("JSON that is none of ours", &request, by, random)
+    refused("unexpected JSON", &request, by, random)
 }
 
-fn strange_kind(world: &World, random: &mut Random, number: u64) -> Case {
+fn unsupported_content_type(data: &TestData, random: &mut Random, number: u64) -> Case {
     const KINDS: &[&str] = &[
         "text/plain",
         "multipart/form-data; boundary=x",
@@ -192,33 +192,33 @@ fn strange_kind(world: &World, random: &mut Random, number: u64) -> Case {
         "x",
         "application/json, text/plain",
     ];
-    let mut postback = Postback::honest(world, random, 'x', number, secretive);
-    postback.place = Place::Form;
+    let mut postback = Postback::authentic_from(data, random, 'x', number, has_secret);
+    postback.location = ParameterLocation::Form;
     let mut request = postback.request(random);
-    request.replace("Content-Type", *random.of(KINDS));
+    request.replace("Content-Type", *random.pick(KINDS));
     refused("body of another type", &request, &[117], random)
 }
 
-fn strange_method(world: &World, random: &mut Random, number: u64) -> Case {
+fn unsupported_method(data: &TestData, random: &mut Random, number: u64) -> Case {
     const METHODS: &[&str] = &[
         "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "get", "POSTS", "PROPFIND", "M-SEARCH",
         "TRACE",
     ];
-    let postback = Postback::honest(world, random, 'x', number, secretive);
+    let postback = Postback::authentic_from(data, random, 'x', number, has_secret);
     let mut request = postback.request(random);
-    request.method = (*random.of(METHODS)).into();
-    refused("method that is not taken", &request, &[118], random)
+    request.method = (*random.pick(METHODS)).into();
+    refused("unsupported method", &request, &[118], random)
 }
 
-/// Authentic, however it is written.
-fn strange_but_right(world: &World, random: &mut Random, number: u64) -> Case {
-    let mut postback = Postback::honest(world, random, 's', number, |_| true);
+/// Authentic requests in unusual but valid forms.
+fn unusual_but_valid(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut postback = Postback::authentic_from(data, random, 's', number, |_| true);
     let signed = !matches!(
         postback.sender.proof,
         Proof::Path(_) | Proof::PathKey(_) | Proof::Parameter(..) | Proof::Network
     );
     let shout = random.once_in(3);
-    for (name, _) in postback.said.iter_mut().filter(|_| shout) {
+    for (name, _) in postback.parameters.iter_mut().filter(|_| shout) {
         name.make_ascii_uppercase();
     }
     let mut request = postback.request(random);
@@ -235,43 +235,43 @@ fn strange_but_right(world: &World, random: &mut Random, number: u64) -> Case {
         }
         _ => request.query.push_str("#a?b=c&d"),
     }
-    let key = Key::Transaction(postback.transaction.clone(), postback.claim);
-    let expect = Expect::Taken(postback.sender.answer);
-    Case::new("authentic, oddly written", &request, expect, random).known_as(key)
+    let key = StoredKey::Transaction(postback.transaction.clone(), postback.claim);
+    let expect = Expect::Accepted(postback.sender.response);
+    Case::new("authentic, unusual form", &request, expect, random).stored_as(key)
 }
 
-/// Longer than a function may be sent.
-fn long_body(world: &World, random: &mut Random, number: u64) -> Case {
-    let mut postback = Postback::honest(world, random, 'x', number, secretive);
-    postback.place = Place::Form;
+/// A body above the limit of a function.
+fn long_body(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut postback = Postback::authentic_from(data, random, 'x', number, has_secret);
+    postback.location = ParameterLocation::Form;
     let mut request = postback.request(random);
     let more = random.within(64 << 10, 300_000);
     request.body.extend(std::iter::repeat_n(b'&', more));
     request.chunked = random.once_in(2);
-    refused("body that is too long", &request, &[306, 116], random).alone()
+    refused("body that is too long", &request, &[306, 116], random).send_alone()
 }
 
-/// A forgery, so that whatever of it is read must not be taken.
-fn forgery(world: &World, random: &mut Random, number: u64) -> Request {
-    let mut postback = Postback::honest(world, random, 'x', number, secretive);
+/// A forgery: whatever part of it is read, it must not be accepted.
+fn forgery(data: &TestData, random: &mut Random, number: u64) -> Request {
+    let mut postback = Postback::authentic_from(data, random, 'x', number, has_secret);
     postback.secret = "guessed".into();
-    postback.place = Place::Form;
+    postback.location = ParameterLocation::Form;
     postback.request(random)
 }
 
-fn broken(request: &Request, bytes: Vec<u8>, random: &mut Random) -> Case {
-    let case = Case::new("no HTTP", request, Expect::Broken, random);
-    Case { bytes, ..case }.alone()
+fn not_http_case(request: &Request, bytes: Vec<u8>, random: &mut Random) -> Case {
+    let case = Case::new("not HTTP", request, Expect::NotHttp, random);
+    Case { bytes, ..case }.send_alone()
 }
 
-fn broken_chunks(world: &World, random: &mut Random, number: u64) -> Case {
-    let mut request = forgery(world, random, number);
+fn broken_chunks(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let mut request = forgery(data, random, number);
     request.body.clear();
     request.chunked = true;
     let bytes = request.bytes(random);
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let head = text.find("\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-    let chunks: &[u8] = random.of::<&[u8]>(&[
+    let chunks: &[u8] = random.pick::<&[u8]>(&[
         b"zz\r\nabc\r\n0\r\n\r\n",
         b"ffffffffffffffffff\r\nabc\r\n",
         b"-1\r\nabc\r\n0\r\n\r\n",
@@ -284,15 +284,15 @@ fn broken_chunks(world: &World, random: &mut Random, number: u64) -> Case {
         b"3\nabc\n0\n\n",
     ]);
     let bytes = [&bytes[..head], chunks].concat();
-    let case = broken(&request, bytes, random);
+    let case = not_http_case(&request, bytes, random);
     Case {
-        kind: "chunks that are none",
+        kind: "invalid chunks",
         ..case
     }
 }
 
-fn no_http(world: &World, random: &mut Random, number: u64) -> Case {
-    let request = forgery(world, random, number);
+fn not_http(data: &TestData, random: &mut Random, number: u64) -> Case {
+    let request = forgery(data, random, number);
     let target = request.target();
     let post = |headers: &str, body: &str| {
         format!("POST {target} HTTP/1.1\r\nHost: edge\r\n{headers}\r\n{body}").into_bytes()
@@ -324,5 +324,5 @@ fn no_http(world: &World, random: &mut Random, number: u64) -> Case {
             .map(|_| random.next() as u8)
             .collect(),
     };
-    broken(&request, bytes, random)
+    not_http_case(&request, bytes, random)
 }

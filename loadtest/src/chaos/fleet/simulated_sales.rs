@@ -1,5 +1,5 @@
-//! Sales that several simulated edges report, and how their conversions must stand: a model of its own, by the rules
-//! of `docs/reliability.md`, that knows every report and sorts them by time.
+//! Sales reported by several simulated edges, and a model of the resulting conversions. The model follows the rules
+//! of `docs/reliability.md`; it knows every report and sorts them by time.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,35 +14,34 @@ use tracking_events::{
 };
 
 use super::reporter::Reporter;
-use super::{Fleet, SHOWN_WITHIN, shown_within};
-use crate::chaos::toll::Toll;
+use super::{EFFECT_TIMEOUT, Fleet, holds_within};
+use crate::chaos::counts::FaultCounts;
 use crate::clickhouse::Analyst;
 use crate::traffic::Random;
 
 const ADVERTISER: &str = "chaos";
-/// Simulated edges; none of the stack's own.
+/// Node numbers of the simulated edges; none belongs to the stack.
 const NODES: [u16; 3] = [11, 12, 13];
-const SALES_AT_ONCE: u64 = 40;
-/// Reports of one sale at once, at most.
+const OPEN_SALES: u64 = 40;
+/// Maximum number of reports per sale in one set.
 const MAX_REPORTS: u64 = 6;
-/// From one set of reports to the next; those of one set lie within it.
-const SET_MICROS: u64 = 30_000_000;
-/// So far back the first reports lie: far enough that none lies ahead of now.
-const FIRST_BEFORE: Duration = Duration::from_secs(2 * 86_400);
+/// Time between two sets of reports; the reports of one set lie within it.
+const SET_INTERVAL_MICROS: u64 = 30_000_000;
+/// Age of the first reports, large enough that no report lies in the future.
+const FIRST_REPORT_AGE: Duration = Duration::from_secs(2 * 86_400);
 
-/// A report, as far as the model needs it.
+/// The part of a report that the model needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Report {
-    // Sorted by these, in this order: each node has one journal and one lane.
+    // The order of reports: by these fields, in this order. Each node has one journal and one lane.
     time: u64,
     node: u16,
     number: u64,
     status: Status,
-    /// What it states, if it states an amount.
+    /// The stated amount, if any.
     minor: Option<i64>,
 }
 
-/// The model's own statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Status {
     Pending,
@@ -61,7 +60,7 @@ impl Status {
         Self::Chargeback,
     ];
 
-    /// The statuses that may follow.
+    /// The allowed following statuses.
     const fn next(self) -> &'static [Self] {
         match self {
             Self::Pending | Self::Hold => &Self::ALL,
@@ -82,18 +81,18 @@ impl Status {
     }
 }
 
-/// How a conversion stands.
+/// The state of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Standing {
+struct ConversionState {
     status: Status,
     minor: i64,
-    /// What refunds have taken back of the amount that was reported.
+    /// The part of the reported amount that refunds have taken back.
     refunded: i64,
     /// The amount of the last refund.
     last_refund: Option<i64>,
 }
 
-impl Standing {
+impl ConversionState {
     const fn first(report: Report) -> Self {
         Self {
             status: report.status,
@@ -108,7 +107,7 @@ impl Standing {
 
     fn after(self, report: Report) -> Self {
         let changed = match (report.status, report.minor) {
-            (Status::Chargeback, amount) => self.taken_back(amount.filter(|minor| *minor > 0)),
+            (Status::Chargeback, amount) => self.refund(amount.filter(|minor| *minor > 0)),
             (status, Some(minor)) => Self {
                 status,
                 minor: (minor - self.refunded).max(0),
@@ -123,8 +122,8 @@ impl Standing {
         }
     }
 
-    /// A part leaves the rest as it stands; the same refund again is its repetition.
-    const fn taken_back(self, amount: Option<i64>) -> Self {
+    /// A partial refund keeps the status; the same amount again is a repeat of the same refund.
+    const fn refund(self, amount: Option<i64>) -> Self {
         match (amount, self.last_refund) {
             (Some(amount), Some(last)) if amount == last => self,
             _ if matches!(self.status, Status::Chargeback) => self,
@@ -143,37 +142,37 @@ impl Standing {
     }
 }
 
-/// How a conversion stands after `reports`, in whatever order they are.
-fn fold(reports: &[Report]) -> Option<(Status, i64)> {
+/// The state of a conversion after `reports`, in any order.
+fn expected_state(reports: &[Report]) -> Option<(Status, i64)> {
     let mut sorted = reports.to_vec();
     sorted.sort_unstable();
     let (first, later) = sorted.split_first()?;
-    let standing = later
+    let state = later
         .iter()
-        .fold(Standing::first(*first), |standing, report| {
-            standing.after(*report)
+        .fold(ConversionState::first(*first), |state, report| {
+            state.after(*report)
         });
-    Some((standing.status, standing.minor))
+    Some((state.status, state.minor))
 }
 
-/// Everything reported so far, and the edges that report.
-pub(in crate::chaos) struct Sales {
+/// All reports so far, and the edges that send them.
+pub(in crate::chaos) struct SimulatedSales {
     runtime: Runtime,
     reporters: Vec<Reporter>,
     keys: KeyRing,
-    /// What was shipped, by transaction.
+    /// Shipped reports by transaction.
     shipped: BTreeMap<String, Vec<Report>>,
-    /// What waits at each reporter.
-    waiting: Vec<Vec<(String, Report)>>,
-    /// Sales that further reports are about.
+    /// Reports in each edge's journal that are not shipped yet.
+    pending: Vec<Vec<(String, Report)>>,
+    /// Sales that further reports refer to.
     open: Vec<(String, ClickId)>,
-    /// Before the next set of reports.
+    /// Time of the current set of reports.
     time: u64,
-    /// Numbers sales and reports.
+    /// Counter of sales and reports.
     number: u64,
 }
 
-impl Sales {
+impl SimulatedSales {
     pub(in crate::chaos) fn new(dir: &Path, address: SocketAddr) -> anyhow::Result<Self> {
         let reporters = NODES
             .into_iter()
@@ -184,16 +183,16 @@ impl Sales {
             reporters: reporters.collect::<anyhow::Result<_>>()?,
             keys: KeyRing::new(id, [(id, MacKey::new([5; 32]))])?,
             shipped: BTreeMap::new(),
-            waiting: vec![Vec::new(); NODES.len()],
+            pending: vec![Vec::new(); NODES.len()],
             open: Vec::new(),
-            time: Micros::now().0 - FIRST_BEFORE.as_micros() as u64,
+            time: Micros::now().0 - FIRST_REPORT_AGE.as_micros() as u64,
             number: 0,
         })
     }
 
-    /// From now on reports are about new sales.
-    pub(super) fn begin(&mut self) {
-        self.open = (0..SALES_AT_ONCE).map(|_| self.sale()).collect();
+    /// Starts new sales; further reports refer to them.
+    pub(super) fn start_sales(&mut self) {
+        self.open = (0..OPEN_SALES).map(|_| self.sale()).collect();
     }
 
     fn sale(&mut self) -> (String, ClickId) {
@@ -208,9 +207,9 @@ impl Sales {
         (format!("sale-{}", self.number), click)
     }
 
-    /// Edges accept reports of the open sales, later than all before; none is shipped yet.
+    /// Edges accept reports of the open sales, later than all before. None is shipped yet.
     pub(super) fn accept(&mut self, random: &mut Random) -> anyhow::Result<()> {
-        self.time += SET_MICROS;
+        self.time += SET_INTERVAL_MICROS;
         let mut accepted = Vec::new();
         for (sale, _) in self.open.iter().enumerate() {
             for _ in 0..=random.below(MAX_REPORTS) {
@@ -219,7 +218,7 @@ impl Sales {
                 self.number += 1;
                 accepted.push((
                     Report {
-                        // Few moments, so that some are equal.
+                        // Few distinct times, so that some are equal.
                         time: self.time + random.below(20) * 1_000_000,
                         node: NODES[random.below(NODES.len() as u64) as usize],
                         number: self.number,
@@ -230,41 +229,41 @@ impl Sales {
                 ));
             }
         }
-        // An edge accepts what comes later under a higher sequence.
+        // An edge gives later reports higher sequences.
         accepted.sort_unstable();
         for (report, sale) in accepted {
             let (transaction, click) = &self.open[sale];
             let event = event(&report, transaction, *click);
-            for (reporter, waiting) in self.reporters.iter_mut().zip(&mut self.waiting) {
+            for (reporter, pending) in self.reporters.iter_mut().zip(&mut self.pending) {
                 if reporter.node == report.node {
                     reporter.append(&event)?;
-                    waiting.push((transaction.clone(), report));
+                    pending.push((transaction.clone(), report));
                 }
             }
         }
         Ok(())
     }
 
-    /// One edge ships what it has.
+    /// One edge ships its pending reports.
     pub(super) fn ship(&mut self, edge: usize) -> anyhow::Result<()> {
         self.runtime.block_on(self.reporters[edge].ship())?;
-        for (transaction, report) in self.waiting[edge].drain(..) {
+        for (transaction, report) in self.pending[edge].drain(..) {
             self.shipped.entry(transaction).or_default().push(report);
         }
         Ok(())
     }
 
-    /// Reports are accepted and shipped.
+    /// Accepts reports and ships them.
     pub(super) fn report(&mut self, random: &mut Random) -> anyhow::Result<()> {
         self.accept(random)?;
         (0..NODES.len()).try_for_each(|edge| self.ship(edge))
     }
 
-    /// Waits until ClickHouse has what was shipped; how many conversions stand otherwise than they must, and reports
-    /// without a row or revisions that are there twice.
+    /// Waits until ClickHouse has everything shipped. Returns the number of conversions in a wrong state, of
+    /// reports without a row and of duplicate revisions.
     pub(in crate::chaos) fn compare(&self, analyst: &Analyst) -> anyhow::Result<u64> {
         let mut found = Ok((0, Vec::new()));
-        shown_within(SHOWN_WITHIN, || {
+        holds_within(EFFECT_TIMEOUT, || {
             found = self.contradicted(analyst);
             Ok(matches!(found, Ok((0, _))))
         });
@@ -275,7 +274,7 @@ impl Sales {
         Ok(wrong)
     }
 
-    /// How many, and the conversions among them in words.
+    /// Their number, and descriptions of the wrong conversions.
     fn contradicted(&self, analyst: &Analyst) -> anyhow::Result<(u64, Vec<String>)> {
         let sql = format!(
             "SELECT transaction, concat(status, ' ', toString(payout_minor)) FROM current_conversions \
@@ -289,7 +288,7 @@ impl Sales {
         let mut contradictions = Vec::new();
         let mut wrong = rows.len().abs_diff(found.len()) as u64;
         for (transaction, reports) in &self.shipped {
-            let (status, minor) = fold(reports).context("a sale has reports")?;
+            let (status, minor) = expected_state(reports).context("a sale has reports")?;
             let expected = format!("{} {minor}", status.reported().as_str());
             let found = found.get(transaction.as_str());
             if found != Some(&expected.as_str()) {
@@ -302,13 +301,13 @@ impl Sales {
         let reports: usize = self.shipped.values().map(Vec::len).sum();
         wrong += contradictions.len() as u64;
         Ok((
-            wrong + (reports as u64).abs_diff(rows_of_reports(analyst)?) + doubled(analyst)?,
+            wrong + (reports as u64).abs_diff(rows_of_reports(analyst)?) + duplicate_rows(analyst)?,
             contradictions,
         ))
     }
 }
 
-/// Reports that have a row, each once.
+/// Distinct reports that have a row.
 fn rows_of_reports(analyst: &Analyst) -> anyhow::Result<u64> {
     let nodes = NODES.map(|node| node.to_string()).join(", ");
     let of = |table: &str| {
@@ -325,25 +324,26 @@ fn rows_of_reports(analyst: &Analyst) -> anyhow::Result<u64> {
     )
 }
 
-/// Rows of one revision beyond the first, and of one repeated or refused report.
-fn doubled(analyst: &Analyst) -> anyhow::Result<u64> {
-    let of =
-        |table: &str, place: &str| format!("(SELECT count() - uniqExact({place}) FROM {table})");
-    let place = "node, journal, lane, seq";
+/// Rows beyond the first of a revision, and of a repeated or rejected report.
+fn duplicate_rows(analyst: &Analyst) -> anyhow::Result<u64> {
+    let of = |table: &str, columns: &str| {
+        format!("(SELECT count() - uniqExact({columns}) FROM {table})")
+    };
+    let position = "node, journal, lane, seq";
     number(
         analyst,
         &format!(
             "SELECT {} + {} + {}",
             of("conversions", "transaction, kind, epoch, revision"),
-            of("conversion_repeats", place),
-            of("rejections", place)
+            of("conversion_repeats", position),
+            of("rejections", position)
         ),
     )
 }
 
 fn number(analyst: &Analyst, sql: &str) -> anyhow::Result<u64> {
-    let answer = analyst.query(sql)?;
-    let text = answer.rows.first().and_then(|row| row.first());
+    let response = analyst.query(sql)?;
+    let text = response.rows.first().and_then(|row| row.first());
     Ok(text.context("a number")?.parse()?)
 }
 
@@ -374,20 +374,20 @@ fn event<'a>(report: &Report, transaction: &'a str, click: ClickId) -> Event<'a>
 }
 
 impl Fleet<'_> {
-    /// Several edges report of the same sales, one is cut off and ships last. After each that ships, conversions must
-    /// stand as all that has arrived says.
-    pub(super) fn report_late(&mut self, random: &mut Random) -> anyhow::Result<Toll> {
+    /// Several edges report the same sales; one is cut off and ships last. After each shipment the conversions must
+    /// match all reports that have arrived.
+    pub(super) fn report_late(&mut self, random: &mut Random) -> anyhow::Result<FaultCounts> {
         let analyst = self.analyst()?;
         let sales = self.sales.as_deref_mut().context("sales are simulated")?;
-        sales.begin();
+        sales.start_sales();
         sales.accept(random)?;
         let first = random.below(NODES.len() as u64) as usize;
-        let mut toll = Toll::default();
+        let mut counts = FaultCounts::default();
         for turn in 0..NODES.len() {
             sales.ship((first + turn) % NODES.len())?;
-            toll.contradicted += sales.compare(&analyst)?;
+            counts.contradicted += sales.compare(&analyst)?;
         }
-        Ok(toll)
+        Ok(counts)
     }
 }
 
@@ -396,7 +396,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn model_sorts_reports_and_carries_amounts_over() {
+    fn model_sorts_reports_and_keeps_amounts() {
         let report = |time, status, minor| Report {
             time,
             node: NODES[0],
@@ -410,13 +410,13 @@ mod tests {
             report(1, Status::Pending, Some(1_000)),
             report(2, Status::Rejected, None),
         ];
-        assert_eq!(fold(&reports), Some((Status::Approved, 1_000)));
-        assert_eq!(fold(&reports[..1]), Some((Status::Pending, 9)));
-        assert_eq!(fold(&[]), None);
+        assert_eq!(expected_state(&reports), Some((Status::Approved, 1_000)));
+        assert_eq!(expected_state(&reports[..1]), Some((Status::Pending, 9)));
+        assert_eq!(expected_state(&[]), None);
     }
 
     #[test]
-    fn model_takes_back_what_refunds_say() {
+    fn model_subtracts_refunds() {
         let after = |reports: &[(Status, Option<i64>)]| {
             let numbered = (1..).zip(reports);
             let each = numbered.map(|(time, (status, minor))| Report {
@@ -426,7 +426,7 @@ mod tests {
                 status: *status,
                 minor: *minor,
             });
-            fold(&each.collect::<Vec<_>>())
+            expected_state(&each.collect::<Vec<_>>())
         };
         let (sale, back) = ((Status::Approved, Some(1_000)), Status::Chargeback);
         for (reports, expected) in [
