@@ -1,7 +1,7 @@
-//! Says how components are linked.
+//! Linker options of components.
 
-/// What is allocated while a call is answered fits in here, in bytes: to ask for more changes the rights of
-/// pages, twice a call, and interrupts the other cores.
+/// Initial memory of a component in bytes, enough for one call: growing changes page permissions twice per call and
+/// interrupts the other cores.
 const HEAP: u32 = 512 << 10;
 
 fn main() {

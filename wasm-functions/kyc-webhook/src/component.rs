@@ -1,5 +1,4 @@
-//! The component: a webhook and the settings in, the edge's internal API, an answer out. What it says is
-//! decided elsewhere.
+//! The component: connects the webhook, the settings and the edge's internal API. Invariant: no decisions here.
 
 use crate::{Scheme, Variables, decide};
 use functions_shared::Request;

@@ -1,4 +1,4 @@
-//! From a webhook to what it says of an affiliate, or to why not.
+//! Converts a webhook to an affiliate's KYC update or a rejection.
 
 use crate::Scheme;
 use functions_shared::{
@@ -10,9 +10,9 @@ use tracking_events::{KycStatus, Micros, TIERS};
 
 /// The path of the webhook.
 pub const PATH: &str = "/api/webhooks/kyc/verifymy";
-/// The service, in what is reported.
+/// The provider's name in reports.
 const PROVIDER: &str = "verifymy";
-/// The longest id, in bytes.
+/// Maximum length of an id in bytes.
 const MAX_ID_BYTES: usize = 128;
 
 #[derive(Deserialize)]
@@ -24,8 +24,8 @@ struct Message {
     occurred_at: String,
 }
 
-/// Decides on a webhook, by a scheme or what is wrong with it. The same message again is decided alike:
-/// its delivery id tells the centre that it is the same.
+/// Decides on a webhook with a scheme or the error in its settings. A repeated message is decided identically; the
+/// aggregator detects repeats by the delivery id.
 #[must_use]
 pub fn decide(
     request: &Request,
@@ -35,7 +35,7 @@ pub fn decide(
     match update(request, scheme, now) {
         Ok(update) => Decision::Accept(update, "OK\n".into()),
         Err(refusal) => {
-            // Paths and queries of others may hold anything.
+            // Paths and queries of other requests may contain anything.
             let path = if request.path == PATH { PATH } else { "/***" };
             let method = request
                 .method
@@ -78,7 +78,7 @@ fn update(
             .recorded(wrong.into())
     })?;
     scheme.check(request, now)?;
-    // As text: what is left out of the message would not be looked at.
+    // As text: a missing field would not be checked otherwise.
     let text = std::str::from_utf8(without_byte_order_mark(&request.body)).unwrap_or_default();
     let message: Message = serde_json::from_str(text).map_err(|_| {
         let expected = "affiliate_id, status, tier and occurred_at are expected";
@@ -111,8 +111,8 @@ fn update(
     })
 }
 
-/// The delivery id, of the body or the header; they must not differ. A header that is not signed anybody
-/// could change, and the same message would come as another.
+/// The delivery id of the body or the header; they must not differ. An unsigned header could be changed, so that
+/// the same message would appear as another one.
 fn delivery<'a>(
     body: Option<&'a str>,
     request: &'a Request,
@@ -134,7 +134,7 @@ fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_ID_BYTES && !text.chars().any(char::is_control)
 }
 
-/// In microseconds since 1970. The latest to happen counts, so that one in the future would stay.
+/// Microseconds since 1970. The latest update counts, so one in the future would stay.
 fn happened(text: &str, scheme: &Scheme, now: Micros) -> Result<u64, Refusal> {
     let bad = |why: &str| Reason::KycBadTime.because(why.to_owned());
     let happened = text.parse::<jiff::Timestamp>();

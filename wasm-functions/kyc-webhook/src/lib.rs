@@ -1,7 +1,7 @@
-//! The function that takes the identity service's webhooks: who was checked, and up to which tier.
+//! The function for the KYC provider's webhooks: which affiliate was checked, and up to which tier.
 //!
-//! VerifyMy publishes no scheme of signatures that could be found: which headers hold signature and time,
-//! and what is signed, are settings. Nothing is kept: which message came before, only the centre knows.
+//! VerifyMy publishes no signature scheme that could be found: the headers of signature and time and the signed
+//! text are settings. Nothing is stored: only the aggregator knows earlier messages.
 #![forbid(unsafe_code)]
 
 #[cfg(target_arch = "wasm32")]

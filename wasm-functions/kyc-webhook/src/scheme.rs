@@ -1,31 +1,31 @@
-//! How webhooks are signed: what the settings say, and whether a request keeps to it.
+//! The signature scheme of webhooks: its settings, and the verification of requests.
 
 use functions_shared::{Reason, Refusal, Request, Secret};
 use std::collections::BTreeMap;
 use tracking_events::Micros;
 
-/// The shortest key that is a secret, in bytes.
+/// Minimum length of a key in bytes.
 const LEAST_KEY_BYTES: usize = 16;
-/// The longest window, in seconds: a day.
+/// Maximum window in seconds: a day.
 const MAX_WINDOW: u64 = 86_400;
 
-/// More signatures are not looked at.
+/// Further signatures are ignored.
 const MAX_SIGNATURES: usize = 8;
 
-/// The settings, as the variables of the same names say.
+/// The settings from the variables of the same names.
 #[derive(Clone, Default)]
 pub struct Variables {
     /// `kyc_keys`: keys separated by commas.
     pub keys: String,
-    /// `kyc_signed`: what is signed.
+    /// `kyc_signed`: the signed text.
     pub signed: String,
-    /// `kyc_window`: how many seconds a signature is believed.
+    /// `kyc_window`: validity of a signature in seconds.
     pub window: String,
-    /// `kyc_signature_header`: the name of the header of the signature.
+    /// `kyc_signature_header`: the header with the signature.
     pub signature_header: String,
-    /// `kyc_timestamp_header`: of the time, in seconds since 1970.
+    /// `kyc_timestamp_header`: the header with the time in seconds since 1970.
     pub timestamp_header: String,
-    /// `kyc_delivery_header`: of the delivery id.
+    /// `kyc_delivery_header`: the header with the delivery id.
     pub delivery_header: String,
 }
 
@@ -40,7 +40,7 @@ const DEFAULTS: [(&str, &str); 6] = [
 ];
 
 impl Variables {
-    /// The operator's values, and defaults for the others.
+    /// The operator's values, with defaults for the others.
     fn given(values: &BTreeMap<String, String>) -> Self {
         let value = |name: &str| {
             let default = DEFAULTS.iter().find(|(known, _)| *known == name);
@@ -68,10 +68,10 @@ impl std::fmt::Debug for Variables {
     }
 }
 
-/// Where the delivery id stands in what is signed.
+/// Position of the delivery id in the signed text.
 const DELIVERY: &str = "{delivery}";
 
-/// How webhooks are signed.
+/// A signature scheme.
 #[derive(Debug, Clone)]
 pub struct Scheme {
     keys: Vec<Secret>,
@@ -83,17 +83,17 @@ pub struct Scheme {
 }
 
 impl Scheme {
-    /// The scheme of the operator's values, with defaults for the others; none where no value is of webhooks.
+    /// The scheme of the operator's values, with defaults for the others; `None` if no value configures webhooks.
     #[must_use]
     pub fn given(values: &BTreeMap<String, String>) -> Option<Result<Self, &'static str>> {
         let is_given = DEFAULTS.iter().any(|(name, _)| values.contains_key(*name));
         is_given.then(|| Self::read(Variables::given(values)))
     }
 
-    /// Reads the settings; says what is wrong with them.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// When these settings would accept every sender, or none; the message begins with a variable's name.
+    /// If these settings would accept every sender or none; the message starts with a variable's name.
     pub fn read(variables: Variables) -> Result<Self, &'static str> {
         let keys = variables.keys.split(',').map(str::trim);
         let keys: Vec<Secret> = keys
@@ -106,7 +106,7 @@ impl Scheme {
         if keys.iter().any(|key| key.len() < LEAST_KEY_BYTES) {
             return Err("kyc_keys: keys are at least 16 bytes long");
         }
-        // What is not signed, anybody could change.
+        // Unsigned parts could be changed by anyone.
         if !["{timestamp}", "{body}"]
             .iter()
             .all(|it| variables.signed.contains(it))
@@ -131,14 +131,14 @@ impl Scheme {
         })
     }
 
-    /// The same scheme for a second verification that takes place up to `seconds` later than the first one.
+    /// The scheme for a second verification up to `seconds` after the first one.
     #[must_use]
     pub fn verified_later(mut self, seconds: u64) -> Self {
         self.window += seconds;
         self
     }
 
-    /// The headers that a decision depends on.
+    /// Headers that a decision depends on.
     pub(crate) fn headers(&self) -> [&str; 3] {
         [
             &self.signature_header,
@@ -147,11 +147,11 @@ impl Scheme {
         ]
     }
 
-    /// Whether a key of ours signed the request, and lately.
+    /// Whether one of our keys signed the request within the window.
     pub(crate) fn check(&self, request: &Request, now: Micros) -> Result<(), Refusal> {
         let timestamp = request.header(&self.timestamp_header).unwrap_or_default();
         let parts = self.parts(request, timestamp);
-        // Every key is tried with every signature, whichever it was.
+        // Every key is compared with every signature, regardless of matches.
         let holds = |signature: &str| {
             let tried = self.keys.iter();
             tried.fold(false, |held, key| held | key.signed(&parts, signature))
@@ -172,7 +172,7 @@ impl Scheme {
         Err(Reason::KycOutsideWindow.because(why))
     }
 
-    /// All signatures that were sent, in one header or several: while keys are exchanged there is one of each key.
+    /// All signatures in one or several headers: during a key rotation there is one per key.
     fn signatures<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = &'a str> {
         let headers = request.header_values(&self.signature_header);
         let each = headers.flat_map(|value| value.split([',', ' ']));
@@ -184,12 +184,12 @@ impl Scheme {
         self.signed.contains(DELIVERY)
     }
 
-    /// Seconds that clocks may differ by.
+    /// Allowed clock difference in microseconds.
     pub(crate) const fn window_micros(&self) -> u64 {
         self.window * 1_000_000
     }
 
-    /// The template filled in; what is filled in is not looked through for more.
+    /// The template with its values; values are not expanded again.
     fn parts<'a>(&'a self, request: &'a Request, timestamp: &'a str) -> Vec<&'a [u8]> {
         let known = [
             ("{timestamp}", timestamp.as_bytes()),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_follows_the_template() {
+    fn signed_text_follows_the_template() {
         let scheme = Scheme::read(variables()).expect("settings");
         let request = Request {
             headers: vec![("x-delivery".into(), "d-{body}".into())],
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_believe_anybody_are_refused() {
+    fn settings_without_authentication_are_rejected() {
         let with = |change: fn(&mut Variables)| {
             let mut changed = variables();
             change(&mut changed);

@@ -1,5 +1,5 @@
-//! Webhooks of the identity service: what is taken, what is refused and why, and that nothing altered is
-//! believed.
+//! Webhooks of the KYC provider: which are accepted, which are rejected and why, and that nothing altered is
+//! accepted.
 #![allow(missing_docs)]
 
 use hmac::{Hmac, Mac as _};
@@ -92,14 +92,14 @@ fn refused(request: &Request, reason: Reason) {
 }
 
 #[test]
-fn a_body_that_broke_off_is_none() {
+fn incomplete_bodies_are_rejected() {
     let mut broken = signed(SECONDS, BODY);
     broken.broken = true;
     refused(&broken, Reason::KycMalformedBody);
 }
 
 #[test]
-fn bytes_that_are_no_text_are_no_message_wherever_they_are() {
+fn invalid_utf8_is_rejected_anywhere() {
     let (before, after) = BODY
         .split_once("\"a\"")
         .expect("a field that means nothing here");
@@ -115,7 +115,7 @@ fn bytes_that_are_no_text_are_no_message_wherever_they_are() {
 }
 
 #[test]
-fn what_was_signed_is_taken() {
+fn signed_webhooks_are_accepted() {
     let update = accepted(&signed(SECONDS, BODY));
     assert_eq!((&*update.provider, &*update.delivery), ("verifymy", "d-1"));
     assert_eq!(
@@ -123,7 +123,7 @@ fn what_was_signed_is_taken() {
         ("ann", "approved", 2)
     );
     assert_eq!(update.happened_micros, 1_794_963_600_000_000);
-    // A repetition is settled at the centre, by its delivery id.
+    // The aggregator detects repeats by the delivery id.
     assert_eq!(accepted(&signed(SECONDS, BODY)), update);
     let older = sign(OLD, &format!("{SECONDS}.{BODY}"));
     for signature in [
@@ -139,7 +139,7 @@ fn what_was_signed_is_taken() {
     }
 }
 
-/// The webhook as it travels, received once more.
+/// The webhook as it travels, received a second time.
 fn received(signed: &SignedRequest<'_>) -> Request {
     let headers = signed.headers.iter();
     Request {
@@ -179,7 +179,7 @@ fn webhooks_that_do_not_fit_an_event_are_refused() {
 }
 
 #[test]
-fn what_was_not_signed_or_not_lately_is_refused() {
+fn unsigned_and_expired_webhooks_are_rejected() {
     let good = sign(NEW, &format!("{SECONDS}.{BODY}"));
     let time = SECONDS.to_string();
     for (time, signature, body) in [
@@ -223,7 +223,7 @@ fn one_good_signature_of_several_is_enough() {
         (vec![format!("{retired},{retired}")], false),
         (vec![retired.clone(), String::new()], false),
         (vec![good[..32].into(), good[32..].into()], false),
-        // The ninth is not compared.
+        // The ninth signature is not compared.
         (vec![format!("{eight},{good}")], false),
     ] {
         let mut request = request(&SECONDS.to_string(), "", BODY);
@@ -233,7 +233,7 @@ fn one_good_signature_of_several_is_enough() {
             .headers
             .extend(headers.iter().cloned().map(signature));
         if is_good {
-            // The aggregator verifies what travels along.
+            // The aggregator verifies the request that travels along.
             let update = accepted(&request);
             assert_eq!(accepted(&received(&update.signed)), update, "{headers:?}");
         } else {
@@ -243,7 +243,7 @@ fn one_good_signature_of_several_is_enough() {
 }
 
 #[test]
-fn byte_order_mark_is_signed_and_no_message() {
+fn byte_order_mark_is_signed_but_not_parsed() {
     let marked = format!("\u{feff}{BODY}");
     assert_eq!(accepted(&signed(SECONDS, &marked)).affiliate, "ann");
     let signature = sign(NEW, &format!("{SECONDS}.{BODY}"));
@@ -252,7 +252,7 @@ fn byte_order_mark_is_signed_and_no_message() {
 }
 
 #[test]
-fn what_does_not_say_what_it_should_is_refused() {
+fn invalid_messages_are_rejected() {
     let with = |from: &str, to: &str| signed(SECONDS, &BODY.replace(from, to));
     refused(&signed(SECONDS, "{}"), Reason::KycMalformedBody);
     refused(&signed(SECONDS, ""), Reason::KycMalformedBody);
@@ -284,7 +284,7 @@ fn what_does_not_say_what_it_should_is_refused() {
 }
 
 #[test]
-fn the_delivery_id_may_be_in_a_header_that_is_signed() {
+fn signed_header_may_contain_the_delivery_id() {
     let body = BODY.replace("\"id\":\"d-1\",", "");
     let mut in_header = signed(SECONDS, &body);
     in_header
@@ -311,7 +311,7 @@ fn the_delivery_id_may_be_in_a_header_that_is_signed() {
 }
 
 #[test]
-fn what_is_no_webhook_is_refused() {
+fn other_requests_are_rejected() {
     let mut other = signed(SECONDS, BODY);
     other.path = "/api/webhooks/secret".into();
     refused(&other, Reason::KycUnknownPath);
@@ -326,7 +326,7 @@ fn what_is_no_webhook_is_refused() {
 }
 
 #[test]
-fn tiers_are_in_order_and_the_last_is_without_limit() {
+fn tiers_are_ordered_and_the_last_is_unlimited() {
     let limits: Vec<_> = TIERS
         .iter()
         .map(|tier| (tier.number, tier.limit_cents))
@@ -347,7 +347,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_altered_is_believed(at in any::<prop::sample::Index>(), flip in 1_u8..=255, what in 0..3) {
+    fn altered_webhooks_are_rejected(at in any::<prop::sample::Index>(), flip in 1_u8..=255, what in 0..3) {
         let mut altered = signed(SECONDS, BODY);
         match what {
             0 => { let at = at.index(altered.body.len()); altered.body[at] ^= flip; }
@@ -356,7 +356,7 @@ proptest! {
                 let mut bytes = value.clone().into_bytes();
                 let at = at.index(bytes.len());
                 bytes[at] ^= flip;
-                // The case of hexadecimal digits says nothing.
+                // The case of hexadecimal digits has no meaning.
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 prop_assume!(!text.eq_ignore_ascii_case(value));
                 *value = text;
@@ -366,14 +366,14 @@ proptest! {
     }
 
     #[test]
-    fn nothing_panics_on_what_was_signed(body in ".{0,200}", time in ".{0,24}") {
+    fn arbitrary_signed_bodies_do_not_panic(body in ".{0,200}", time in ".{0,24}") {
         let signature = sign(NEW, &format!("{time}.{body}"));
         let decision = by(&request(&time, &signature, &body), variables());
         prop_assert!(matches!(decision, Decision::Refuse(_)));
     }
 
     #[test]
-    fn nothing_panics_on_bodies_that_are_nearly_right(
+    fn nearly_valid_bodies_do_not_panic(
         id in ".{0,140}", affiliate in ".{0,140}", tier in any::<i64>(), time in "[0-9TZ:+.-]{0,30}",
     ) {
         let body = serde_json::json!({

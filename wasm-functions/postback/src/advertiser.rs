@@ -1,9 +1,9 @@
-//! An advertiser's entry in the store: what it may say, and what is wrong with one.
+//! An advertiser's entry in the store: its settings and their validation.
 
 use crate::amount::{Notation, Rounding};
 use crate::dialect::{Dialect, Field};
+use crate::link_list::LinkList;
 use crate::mask::Hidden;
-use crate::terms::LinkList;
 use functions_shared::Secret;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -11,76 +11,76 @@ use std::collections::BTreeMap;
 use std::fmt;
 use tracking_events::{ConversionKind, ConversionStatus};
 
-/// Days after which a click does not convert any more, unless configured.
+/// Default maximum age of a click in days.
 const CLICK_AGE_DAYS: u32 = 90;
 const MAX_CLICK_AGE_DAYS: u32 = 3_650;
-/// The longest answer of its own, in bytes.
+/// Maximum length of a custom response in bytes.
 const MAX_ANSWER_BYTES: usize = 256;
-/// Seconds that a signed time may differ from ours, unless configured, and at most.
+/// Allowed difference of a signed time in seconds: default and maximum.
 const WINDOW_SECONDS: u64 = 300;
 const MAX_WINDOW_SECONDS: u64 = 86_400;
-/// Shorter secrets and keys can be guessed, in bytes.
+/// Shorter secrets and keys could be guessed, in bytes.
 const MIN_SECRET_BYTES: usize = 16;
-/// What is wrong with a shorter one.
+/// Error of a shorter one.
 const SHORT_SECRET: &str =
     "auth: secrets and keys have at least 16 bytes, such as `openssl rand -hex 16` prints";
 
-/// What is known of an advertiser.
+/// The settings of an advertiser.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Advertiser {
     pub(crate) dialect: Dialect,
-    /// The currency of postbacks that name none.
+    /// Currency of postbacks that name none.
     pub(crate) currency: Option<String>,
     pub(crate) auth: Vec<Auth>,
     #[serde(default)]
     pub(crate) auth_mode: AuthMode,
     #[serde(default = "click_age")]
     pub(crate) max_click_age_days: u32,
-    /// The links whose clicks it may convert.
+    /// Links whose clicks may be converted.
     #[serde(default)]
     pub(crate) links: LinkList,
-    /// The offers whose links' clicks it may convert.
+    /// Offers whose links' clicks may be converted.
     #[serde(default)]
     pub(crate) offers: Vec<String>,
-    /// The largest payout of a conversion, by currency; empty sets no limit.
+    /// Maximum payout of a conversion by currency; empty for no limit.
     #[serde(default)]
     pub(crate) max_payout: BTreeMap<String, String>,
-    /// Names of parameters in place of the dialect's.
+    /// Parameter names that replace the dialect's.
     #[serde(default)]
     parameters: BTreeMap<Field, String>,
-    /// Words of its own for statuses.
+    /// Custom words for statuses.
     #[serde(default)]
     status_words: BTreeMap<String, Vec<String>>,
-    /// Words of its own for events.
+    /// Custom words for events.
     #[serde(default)]
     event_words: BTreeMap<String, Vec<String>>,
     answer: Option<String>,
-    /// Whether amounts are written `1.234,56`, where the dialect has it otherwise.
+    /// Whether amounts are written `1.234,56`, overriding the dialect.
     decimal_comma: Option<bool>,
-    /// What becomes of parts of a minor unit.
+    /// Rounding of fractions of a minor unit.
     #[serde(default)]
     rounding: Rounding,
-    /// Keys of paths that mean this advertiser; used where the entry is stored.
+    /// Path keys of this advertiser, used when the entry is stored.
     #[serde(default, rename = "path_keys")]
     _path_keys: Vec<String>,
 }
 
-/// One way of proving who somebody is.
+/// A way of authentication.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Auth {
-    /// `/postback/NAME/SECRET`, or the path key.
+    /// A secret in the path: `/postback/NAME/SECRET`, or the path key.
     SecretPath(Secret),
-    /// A parameter that holds a secret.
+    /// A parameter with a secret.
     SecretParameter { name: String, value: Secret },
     /// A signature.
     Hmac(Signature),
-    /// Networks it sends from.
+    /// Networks of the sender.
     Addresses(Vec<IpNet>),
 }
 
-/// A signature in hexadecimal, in a parameter or a header.
+/// A hexadecimal signature in a parameter or a header.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signature {
@@ -88,9 +88,9 @@ pub(crate) struct Signature {
     pub(crate) over: Over,
     pub(crate) parameter: Option<String>,
     pub(crate) header: Option<String>,
-    /// The parameter, among what is signed, of the time: seconds since 1970. A request with it is valid once.
+    /// The signed parameter with the time in seconds since 1970. A request with it is valid only once.
     pub(crate) timestamp: Option<String>,
-    /// How many seconds that time may be ago, or ahead.
+    /// Allowed difference of that time in seconds.
     #[serde(default = "window")]
     pub(crate) window: u64,
     #[serde(default, rename = "algorithm")]
@@ -112,7 +112,7 @@ enum Algorithm {
     Sha256,
 }
 
-/// How many of the ways must hold.
+/// Whether one or all of the ways must succeed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AuthMode {
@@ -129,7 +129,7 @@ const fn click_age() -> u32 {
     CLICK_AGE_DAYS
 }
 
-/// The advertiser that the entry of a path key stands for.
+/// The advertiser that a path key's entry refers to.
 #[must_use]
 pub fn alias(entry: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
@@ -141,7 +141,7 @@ pub fn alias(entry: &[u8]) -> Option<String> {
     Some(alias.advertiser)
 }
 
-/// Without its secrets.
+/// Without secrets.
 impl fmt::Debug for Advertiser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Advertiser").finish_non_exhaustive()
@@ -149,13 +149,13 @@ impl fmt::Debug for Advertiser {
 }
 
 impl Advertiser {
-    /// Reads an entry; says what is wrong with it, without its values.
+    /// Parses and validates an entry; errors do not contain its values.
     ///
     /// # Errors
-    /// When by this entry no report could be accepted, or one of anybody.
+    /// If no report could be accepted with this entry, or anyone's.
     pub fn read(entry: &[u8]) -> Result<Self, String> {
         let read: Self = serde_json::from_slice(entry).map_err(|error| {
-            // Not its text, which may repeat a secret.
+            // The parser's message may repeat a secret.
             format!(
                 "the entry can't be read: {:?} error in column {}",
                 error.classify(),
@@ -168,7 +168,7 @@ impl Advertiser {
         }
     }
 
-    /// Everything that is wrong with an entry that can be read; each message begins with the key.
+    /// All errors of a parsed entry; each message starts with the key.
     pub(crate) fn mistakes(&self) -> Vec<String> {
         let currency = self.currency.as_deref();
         let answer = self.answer.as_deref().unwrap_or_default();
@@ -218,7 +218,7 @@ impl Advertiser {
         None
     }
 
-    /// The names that a field's parameter may have.
+    /// The possible parameter names of a field.
     pub(crate) fn names(&self, field: Field) -> Vec<&str> {
         match self.parameters.get(&field) {
             Some(own) => vec![own],
@@ -226,17 +226,17 @@ impl Advertiser {
         }
     }
 
-    /// The status that a word of its own stands for.
+    /// The status of a custom word.
     pub(crate) fn own_status(&self, word: &str) -> Option<ConversionStatus> {
         ConversionStatus::from_word(meaning(&self.status_words, word)?)
     }
 
-    /// The event that a word of its own stands for.
+    /// The event of a custom word.
     pub(crate) fn own_event(&self, word: &str) -> Option<ConversionKind> {
         ConversionKind::from_word(meaning(&self.event_words, word)?)
     }
 
-    /// How it writes amounts.
+    /// The advertiser's notation of amounts.
     pub(crate) fn notation(&self) -> Notation {
         let dialect = self.dialect.table().decimal_comma;
         Notation {
@@ -245,14 +245,14 @@ impl Advertiser {
         }
     }
 
-    /// The answer to what was accepted.
+    /// The response to an accepted report.
     pub(crate) fn answer(&self) -> &str {
         self.answer
             .as_deref()
             .unwrap_or(self.dialect.table().answer)
     }
 
-    /// The headers that hold signatures.
+    /// Headers that contain signatures.
     pub(crate) fn signature_headers(&self) -> impl Iterator<Item = &str> {
         self.auth.iter().filter_map(|way| match way {
             Auth::Hmac(signature) => signature.header.as_deref(),
@@ -260,7 +260,7 @@ impl Advertiser {
         })
     }
 
-    /// Whether no report is accepted without a signature.
+    /// Whether every report needs a signature.
     #[must_use]
     pub fn requires_signature(&self) -> bool {
         let mut ways = self.auth.iter();
@@ -271,7 +271,7 @@ impl Advertiser {
         }
     }
 
-    /// What is not to be shown of a request.
+    /// Parts of a request that must not be shown.
     pub(crate) fn hidden(&self) -> Hidden<'_> {
         let mut hidden = Hidden::default();
         for way in &self.auth {
@@ -289,7 +289,7 @@ impl Advertiser {
     }
 }
 
-/// Whether a text may be the answer to what was accepted.
+/// Whether a text is a valid custom response.
 pub(crate) fn is_answer(text: &str) -> bool {
     text.len() <= MAX_ANSWER_BYTES && !text.chars().any(char::is_control)
 }
@@ -335,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_that_would_let_anybody_in_are_refused() {
+    fn unauthenticated_entries_are_rejected() {
         let with = |auth: &str| {
             let entry = format!(r#"{{"dialect":"generic","auth":{auth}}}"#);
             Advertiser::read(entry.as_bytes()).map(drop)
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_entry_is_told_without_its_values() {
+    fn entry_errors_contain_no_values() {
         let entry = br#"{"dialect":"s3cret","auth":[{"secret_path":"s3cret"}]}"#;
         let wrong = Advertiser::read(entry).map(drop).expect_err("no dialect");
         assert!(!wrong.contains("s3cret"), "{wrong}");

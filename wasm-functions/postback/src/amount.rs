@@ -1,17 +1,17 @@
-//! Amounts: decimal texts to minor units of ISO 4217, by the way their sender writes and rounds them.
+//! Converts decimal amounts to minor units of ISO 4217, with the sender's notation and rounding.
 
 use functions_shared::{Reason, Refusal};
 use iso_currency::Currency;
 use serde::Deserialize;
 
-/// The longest amount, in characters: a binary fraction that was written out is long.
+/// Maximum length of an amount in characters: a binary fraction in full length is long.
 const MAX_CHARS: usize = 64;
-/// The largest amount, in minor units: more is a mistake, whatever the currency.
+/// Maximum amount in minor units: more is an error in any currency.
 const MAX_MINOR: i64 = 1_000_000_000_000;
-/// Decimals that mean something. No currency has as many; what is beyond is dust of binary fractions.
+/// Significant decimals. No currency has as many; further digits are artefacts of binary fractions.
 const DECIMALS: usize = 6;
 
-/// How an advertiser writes amounts, and what becomes of parts of a minor unit.
+/// An advertiser's notation of amounts, and its rounding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Notation {
     /// `1.234,56` instead of `1234.56`.
@@ -19,23 +19,23 @@ pub(crate) struct Notation {
     pub(crate) rounding: Rounding,
 }
 
-/// What becomes of parts of a minor unit, such as those of 0.4375 dollars.
+/// Rounding of fractions of a minor unit, such as in 0.4375 dollars.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Rounding {
-    /// To the nearest minor unit, from the middle to the even one.
+    /// Half to even.
     #[default]
     RoundHalfEven,
-    /// The report is refused.
+    /// The report is rejected.
     Refuse,
 }
 
 /// An amount in minor units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Amount {
-    /// Below 0 where the text begins with a minus.
+    /// Negative if the text starts with a minus.
     pub(crate) minor: i64,
-    /// Whether it is less or more than what was written.
+    /// Whether it was rounded.
     pub(crate) rounded: bool,
 }
 
@@ -45,18 +45,18 @@ struct Decimal<'a> {
     part: &'a str,
 }
 
-/// A currency by its letters, in either case.
+/// A currency by its code in any case.
 pub(crate) fn currency(code: &str) -> Result<Currency, Refusal> {
     let unknown = || Reason::UnknownCurrency.because("not a currency of ISO 4217");
     let currency = Currency::from_code(&code.to_ascii_uppercase()).ok_or_else(unknown)?;
-    // Those without minor units, such as gold (XAU), are not paid out in.
+    // Codes without minor units, such as gold (XAU), are not paid out.
     if currency.exponent().is_none() {
         return Err(unknown());
     }
     Ok(currency)
 }
 
-/// `text`, such as `19.99`, exactly in minor units of `currency`.
+/// Converts `text`, such as `19.99`, exactly to minor units of `currency`.
 pub(crate) fn exact(text: &str, currency: Currency) -> Result<i64, Refusal> {
     match read(text, currency, Notation::default())? {
         Amount {
@@ -67,7 +67,7 @@ pub(crate) fn exact(text: &str, currency: Currency) -> Result<i64, Refusal> {
     }
 }
 
-/// `text`, as a sender of this notation writes it, in minor units of `currency`.
+/// Converts `text` in this notation to minor units of `currency`.
 pub(crate) fn read(text: &str, currency: Currency, notation: Notation) -> Result<Amount, Refusal> {
     if text.len() > MAX_CHARS {
         return Err(bad("too long"));
@@ -102,7 +102,7 @@ pub(crate) fn read(text: &str, currency: Currency, notation: Notation) -> Result
     })
 }
 
-/// Whether the digits behind the last one that is kept count as one of it; from the middle to the even one.
+/// Whether the discarded digits round up; half to even.
 fn is_rounded_up(dust: &str, last_is_odd: bool) -> bool {
     let mut digits = dust.bytes();
     match digits.next() {
@@ -126,7 +126,7 @@ fn with_point(text: &str) -> Result<Decimal<'_>, Refusal> {
     Ok(Decimal { whole, part })
 }
 
-/// `1.234,56`; and with a point for a decimal mark only what can't be a group of thousands, such as `12.34`.
+/// `1.234,56`. A point is a decimal mark only if it can't be a thousands separator, as in `12.34`.
 fn with_comma(text: &str) -> Result<Decimal<'_>, Refusal> {
     let expected = || bad("a decimal number such as 1.234,56 is expected");
     if let Some((whole, part)) = text.split_once(',') {
@@ -148,7 +148,7 @@ fn with_comma(text: &str) -> Result<Decimal<'_>, Refusal> {
     }
 }
 
-/// The digits of `1.234.567`; none where the points do not part groups of three.
+/// The digits of `1.234.567`; `None` if the points do not separate groups of three.
 fn grouped(text: &str) -> Option<String> {
     let mut groups = text.split('.');
     let first = groups.next()?;
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn fractions_are_rounded_by_the_rule() {
         for (text, code, minor, refused) in [
-            // Dust of binary fractions.
+            // Artefacts of binary fractions.
             ("457.31999999999999", "USD", 45_732, false),
             ("19.990000000000002", "USD", 1_999, false),
             ("0.30000000000000004", "USD", 30, false),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn decimal_commas_are_read_where_they_are_declared() {
+    fn decimal_commas_need_a_setting() {
         for (text, minor) in [
             ("12,34", Some(1_234)),
             ("1.234,56", Some(123_456)),
@@ -243,13 +243,13 @@ mod tests {
             ("1.234.567", Some(123_456_700)),
             ("-1.234,56", Some(-123_456)),
             ("20", Some(2_000)),
-            // These can't be groups of thousands.
+            // Points that can't be thousands separators.
             ("12.34", Some(1_234)),
             ("12.3", Some(1_230)),
             ("0.500", Some(50)),
             ("1234.500", Some(123_450)),
             ("19.990000000000002", Some(1_999)),
-            // This one can.
+            // A point that can.
             ("1.234", None),
             ("1,234.56", None),
             ("1.23,45", None),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_amounts_are_refused() {
+    fn invalid_amounts_are_rejected() {
         for wrong in [
             "",
             ".",

@@ -1,4 +1,4 @@
-//! Whether a request is from who it says: secrets, signatures and addresses, compared in constant time.
+//! Authentication of requests by secrets, signatures and addresses, compared in constant time.
 
 use crate::advertiser::{Advertiser, Auth, AuthMode, Over, Signature};
 use crate::parameters::{Parameters, Place, unescaped};
@@ -6,13 +6,13 @@ use functions_shared::{Reason, Refusal, Request};
 use std::borrow::Cow;
 use tracking_events::Micros;
 
-/// The parts of a request that are proven to be the advertiser's.
+/// The authenticated parts of a request.
 pub(crate) struct Proven<'a> {
-    /// Where parameters may be read from. A signature alone proves only what is signed: anybody who saw the
-    /// request could change the rest.
+    /// Where parameters may be read from. A signature proves only the signed part: the rest could be changed by
+    /// anyone who has seen the request.
     pub(crate) places: Vec<Place>,
-    /// The signatures that prove all that is read, so that it can be verified again elsewhere; none where a
-    /// shared secret is enough.
+    /// Signatures that cover everything that is read, so that the request can be verified again elsewhere; none if
+    /// a shared secret was sufficient.
     pub(crate) signatures: Vec<&'a Signature>,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Proven<'a> {
         }
     }
 
-    /// Whether each signed time is within its window, and `slack` seconds beyond.
+    /// Checks that each signed time is within its window plus `slack` seconds.
     pub(crate) fn check_window(
         &self,
         parameters: &Parameters,
@@ -49,7 +49,7 @@ impl<'a> Proven<'a> {
         Ok(())
     }
 
-    /// What is signed, if a signed time makes it valid once.
+    /// The signed bytes, if a signed time makes the request valid only once.
     pub(crate) fn valid_once(&self, request: &Request) -> Option<Vec<u8>> {
         let mut timed = self.signatures.iter().filter(|it| it.timestamp.is_some());
         let signature = timed.next()?;
@@ -65,7 +65,7 @@ impl Signature {
         }
     }
 
-    /// The bytes that it signs.
+    /// The bytes that are signed.
     fn signed<'r>(&self, request: &'r Request) -> Cow<'r, [u8]> {
         let parameter = self.parameter.as_deref().unwrap_or_default();
         match self.over {
@@ -75,12 +75,12 @@ impl Signature {
     }
 }
 
-/// What an unknown advertiser's request is compared with, so that it takes as long to refuse as a known one's.
+/// Compared with requests of unknown advertisers, so that their rejection takes as long as that of known ones.
 const DECOY: &[u8] =
     br#"{"dialect":"generic","auth":[{"secret_path":"no secret of any advertiser"}]}"#;
 
-/// Refuses a request of an advertiser that is not set up exactly like one without its proof: a name or a
-/// path key can't be guessed one after another.
+/// Rejects a request of an unknown advertiser exactly like one without proof, so that names and path keys can't be
+/// enumerated.
 pub(crate) fn refused_as_unknown(
     request: &Request,
     path_secret: &str,
@@ -101,14 +101,14 @@ fn not_authentic(recorded: String) -> Refusal {
 }
 
 /// What the request's proofs cover.
-pub(crate) fn believed<'a>(
+pub(crate) fn proven_parts<'a>(
     advertiser: &'a Advertiser,
     request: &Request,
     path_secret: &str,
     parameters: &Parameters,
 ) -> Result<Proven<'a>, Refusal> {
     let ways = advertiser.auth.iter();
-    // All are tried, whichever holds.
+    // All ways are evaluated, regardless of which one succeeds.
     let tried: Vec<(&Auth, bool)> = ways
         .map(|way| (way, holds(way, request, path_secret, parameters)))
         .collect();
@@ -124,8 +124,8 @@ pub(crate) fn believed<'a>(
     Ok(covered(advertiser.auth_mode, held.collect()))
 }
 
-/// What the request's signatures cover, whatever else it proves. Of ways that must all hold, addresses are
-/// left out: where a request came from is not known to the second verification.
+/// What the request's signatures cover, ignoring other proofs. If all ways are required, addresses are skipped,
+/// because the second verification does not know the client's address.
 pub(crate) fn signed<'a>(
     advertiser: &'a Advertiser,
     request: &Request,
@@ -169,7 +169,7 @@ fn covered(mode: AuthMode, held: Vec<&Auth>) -> Proven<'_> {
     Proven::by(signatures)
 }
 
-/// Which ways were tried, for operators.
+/// The evaluated ways and their results, for operators.
 fn account(tried: &[(&Auth, bool)]) -> String {
     let each = tried.iter().map(|(way, held)| {
         let name = match way {
@@ -194,7 +194,7 @@ fn holds(way: &Auth, request: &Request, path_secret: &str, parameters: &Paramete
     }
 }
 
-/// Whether there are any, and each holds: of two that differ, one is a guess.
+/// Whether there is at least one value and all of them match: of two different ones, one is a guess.
 fn every<'s>(sent: impl Iterator<Item = &'s str>, holds: impl Fn(&str) -> bool) -> bool {
     let outcomes: Vec<bool> = sent.map(holds).collect();
     !outcomes.is_empty() && outcomes.iter().all(|held| *held)
@@ -210,7 +210,7 @@ fn signature_holds(signature: &Signature, request: &Request, parameters: &Parame
     }
 }
 
-/// The query as it was sent, but for the parameter that holds the signature.
+/// The query as sent, without the signature's parameter.
 fn without(query: &str, parameter: &str) -> String {
     let others = query.split('&').filter(|pair| {
         let name = pair.split_once('=').map_or(*pair, |(name, _)| name);

@@ -1,5 +1,5 @@
-//! The component: a request and the advertiser's entry in, the edge's internal API, an answer out. What
-//! it says is decided elsewhere.
+//! The component: connects the request, the advertiser's entry and the edge's internal API. Invariant: no decisions
+//! here.
 
 use crate::{Decision, Keys, Postback, Step, alias};
 use functions_shared::Request;
@@ -7,7 +7,7 @@ use functions_shared::io::{self, Answer};
 use spin_sdk::key_value::{Error, Store};
 use tracking_events::{LinkId, Micros};
 
-/// An advertiser's name, and its entry if there is one.
+/// An advertiser's name and its entry, if any.
 type Found = (String, Option<Vec<u8>>);
 
 functions_shared::component!(answer);
@@ -44,7 +44,7 @@ async fn answer(request: &Request) -> Answer {
     io::carry_out(decision, tracker_api::CONVERSIONS).await
 }
 
-/// The entry under `key`, or the one that it stands for.
+/// The entry under `key`, or the one that it refers to.
 async fn found(key: &str) -> Result<Found, Error> {
     let store = Store::open("advertisers").await?;
     let entry = store.get(key).await?;
@@ -59,7 +59,7 @@ async fn found(key: &str) -> Result<Found, Error> {
             let entry = store.get(&name).await?;
             Ok((name, entry))
         }
-        // Which is no entry of an advertiser, and refused as such; the key may be a secret.
+        // Not an advertiser's entry, and rejected as such; the key may be a secret.
         None => Ok((String::new(), Some(entry))),
     }
 }

@@ -1,56 +1,22 @@
-//! From a request to a conversion, or to why not.
+//! Converts a request to a conversion or a rejection.
 
 use crate::advertiser::Advertiser;
+use crate::keys::Keys;
 use crate::parameters::Parameters;
 use crate::report::Report;
 use crate::route::{self, Named};
 use crate::terms::Permission;
 use crate::{auth, mask};
 use auth::Proven;
-use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use functions_shared::{Decision, Reason, Refusal, Refused, Request};
 use std::fmt;
 use tracker_api::{Conversion, MAX_SIGNED_BYTES, SignedRequest, Stated};
-use tracking_events::{
-    ClickId, ClickIdError, ClickIdParts, KeyId, KeyRing, LinkId, MacKey, Micros,
-};
+use tracking_events::{LinkId, Micros};
 
-/// An edge writes a report down at most so long after the function looked at its clock, in seconds.
+/// Maximum time in seconds between the function's clock reading and the edge's journal entry.
 const CALL_SECONDS: u64 = 300;
 
-/// The fleet's click id keys.
-#[derive(Debug, Clone)]
-pub struct Keys(KeyRing);
-
-impl Keys {
-    /// Reads `1:HEX,2:HEX`, 64 hexadecimal digits each.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut keys = Vec::new();
-        for entry in text.split(',') {
-            let (id, secret) = entry.trim().split_once(':')?;
-            let secret: [u8; 32] = HEX.decode(secret.as_bytes()).ok()?.try_into().ok()?;
-            keys.push((KeyId::new(id.parse().ok()?).ok()?, MacKey::new(secret)));
-        }
-        // Which one signs is of no concern to who only verifies.
-        let any = keys.first()?.0;
-        KeyRing::new(any, keys).ok().map(Self)
-    }
-
-    /// What a click id says, if one of the keys signed it.
-    pub(crate) fn verify(&self, click: &ClickId) -> Result<ClickIdParts, Refusal> {
-        self.0.verify(click).map_err(|error| match error {
-            ClickIdError::UnknownKey(_) => Reason::UnknownClickKey
-                .because("the click id's key is not known here; try again later")
-                .recorded(error.to_string()),
-            _ => Reason::ForgedClickId
-                .because("the click id is not one of this fleet's")
-                .recorded(error.to_string()),
-        })
-    }
-}
-
-/// A request that has been read, as far as that is possible without the advertiser's entry.
+/// A request parsed as far as possible without the advertiser's entry.
 #[derive(Debug)]
 pub struct Postback<'r> {
     request: &'r Request,
@@ -58,16 +24,16 @@ pub struct Postback<'r> {
     named: Named,
 }
 
-/// What comes of a request: a decision, at once or once the offer of a link is known.
+/// The result of a request: a decision, or a question for the offer of a link.
 #[derive(Debug)]
 pub enum Step<'p> {
-    /// It is decided.
+    /// The decision.
     Decided(Box<Decision<Conversion<'static>>>),
-    /// Only the offer of its click's link is missing.
+    /// Only the offer of the click's link is missing.
     NeedsOffer(Box<NeedsOffer<'p>>),
 }
 
-/// A request that is accepted if its click's link belongs to an offer of the advertiser's.
+/// A request that is accepted if its click's link belongs to one of the advertiser's offers.
 pub struct NeedsOffer<'p> {
     postback: &'p Postback<'p>,
     name: &'p str,
@@ -85,23 +51,23 @@ impl fmt::Debug for NeedsOffer<'_> {
     }
 }
 
-/// What a signed request reports, verified again.
+/// The result of verifying a signed request again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// The report, without its address and its request.
+    /// The report without its address and its request.
     pub conversion: Conversion<'static>,
-    /// What was signed, where a signed time makes it valid once: the same again is a repetition.
+    /// The signed bytes if a signed time makes the request valid once; the same bytes again are a repeat.
     pub valid_once: Option<Vec<u8>>,
 }
 
-/// What an authentic request says.
+/// The meaning of an authentic request.
 enum Meaning {
-    /// Nothing, and that its sender expects this answer.
+    /// Nothing to report; the sender expects this response.
     Ignored(String),
     Found(Box<Found>),
 }
 
-/// What a request reports, and what is still to be known of it.
+/// A report, and what is still unknown about it.
 struct Found {
     conversion: Conversion<'static>,
     answer: String,
@@ -110,10 +76,10 @@ struct Found {
 }
 
 impl<'r> Postback<'r> {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
-    /// When it is none that could be a postback.
+    /// If it can't be a postback.
     pub fn read(request: &'r Request) -> Result<Self, Box<Refused>> {
         let read = || {
             if !matches!(request.method.as_str(), "GET" | "POST") {
@@ -138,15 +104,14 @@ impl<'r> Postback<'r> {
         }
     }
 
-    /// Under which key of the store its advertiser is. Begins with `key/` when the entry there only says
-    /// who that is: see [`alias`](crate::alias).
+    /// The store's key of the advertiser. It starts with `key/` if the entry there refers to the advertiser: see
+    /// [`alias`](crate::alias).
     #[must_use]
     pub fn key(&self) -> &str {
         &self.named.key
     }
 
-    /// Decides, by the entry of the advertiser `name`, as far as that is possible without the offer of the
-    /// click's link.
+    /// Decides with the entry of the advertiser `name`, as far as possible without the offer of the click's link.
     #[must_use]
     pub fn begin<'p>(
         &'p self,
@@ -160,7 +125,7 @@ impl<'r> Postback<'r> {
             Err(refused) => return Step::decided(Decision::Refuse(refused)),
         };
         let (secret, all) = (&self.named.secret, &self.parameters);
-        let proven = auth::believed(&advertiser, self.request, secret, all);
+        let proven = auth::proven_parts(&advertiser, self.request, secret, all);
         let meaning = proven.and_then(|proven| {
             proven.check_window(all, now, 0)?;
             let mut meaning = self.meaning(name, &advertiser, &proven, keys, Some(now))?;
@@ -186,7 +151,7 @@ impl<'r> Postback<'r> {
         }
     }
 
-    /// Decides, by the entry of the advertiser `name`; `offers` gives the offer of a link.
+    /// Decides with the entry of the advertiser `name`; `offers` returns the offer of a link.
     #[must_use]
     pub fn decide(
         &self,
@@ -205,11 +170,11 @@ impl<'r> Postback<'r> {
         }
     }
 
-    /// Decides again on a request that was accepted before, at `reported`, by its signature alone. How old its
-    /// click was is not looked at: that was decided when it came.
+    /// Verifies a request again that was accepted at `reported`, by its signature alone. The click's age is not
+    /// checked again.
     ///
     /// # Errors
-    /// When it is not what its advertiser signed, or the advertiser may not report it.
+    /// If its signature is not the advertiser's, or the advertiser may not report it.
     pub fn verify(
         &self,
         name: &str,
@@ -244,7 +209,7 @@ impl<'r> Postback<'r> {
         let Some(entry) = entry else {
             let (secret, all) = (&self.named.secret, &self.parameters);
             let refusal = auth::refused_as_unknown(self.request, secret, all);
-            // An unknown name may be anything, also a secret.
+            // An unknown name may be a secret.
             return Err(Box::new(refused(refusal, self.request, "", None)));
         };
         Advertiser::read(entry).map_err(|wrong| {
@@ -265,7 +230,7 @@ impl<'r> Postback<'r> {
         Decision::Refuse(Box::new(refused(refusal, self.request, name, advertiser)))
     }
 
-    /// The request with all that its verification needs.
+    /// The request with everything that its verification needs.
     fn signed(&self, advertiser: &Advertiser) -> Result<SignedRequest<'static>, Refusal> {
         let mut headers = vec!["content-type"];
         headers.extend(advertiser.signature_headers());
@@ -285,7 +250,7 @@ impl<'r> Postback<'r> {
         keys: &Keys,
         now: Option<Micros>,
     ) -> Result<Meaning, Refusal> {
-        // A signature does not cover the path: a copy of a signed sale could be sent to this one.
+        // Signatures do not cover the path: a copy of a signed sale could be sent to this one.
         if self.named.reversal && !proven.signatures.is_empty() {
             let why =
                 "the path is not signed: a signed status says that a conversion is taken back";
@@ -340,13 +305,13 @@ impl Step<'_> {
 }
 
 impl NeedsOffer<'_> {
-    /// The link whose offer is asked for.
+    /// The link whose offer is needed.
     #[must_use]
     pub const fn link(&self) -> LinkId {
         self.link
     }
 
-    /// Decides, by the link's offer, or by its absence from the links file.
+    /// Decides with the link's offer; `None` if the links file does not have the link.
     #[must_use]
     pub fn decide(self, offer: Option<&str>) -> Decision<Conversion<'static>> {
         let Self {

@@ -1,10 +1,10 @@
-//! The dialects, one table each: which parameter says what, and which words are statuses and events.
+//! The dialects, one table each: parameter names, and words for statuses and events.
 
 use serde::Deserialize;
 use tracking_events::ConversionKind as Kind;
 use tracking_events::ConversionStatus as Status;
 
-/// What a parameter says.
+/// The meaning of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Field {
@@ -16,10 +16,10 @@ pub(crate) enum Field {
     Event,
 }
 
-/// Words for statuses; some say what happened, too.
+/// Words for statuses; some imply an event, too.
 type StatusWords = &'static [(&'static str, Status, Option<Kind>)];
 
-/// How a network's postbacks are written. Of each field these are the names that it may have.
+/// The notation of a network's postbacks, with the possible names of each field.
 pub(crate) struct Table {
     /// Its name in conversions.
     pub(crate) name: &'static str,
@@ -29,19 +29,19 @@ pub(crate) struct Table {
     currency: &'static [&'static str],
     status: &'static [&'static str],
     event: &'static [&'static str],
-    /// Before those that all know.
+    /// Checked before the common words.
     status_words: StatusWords,
     /// Parameters that list the sender's own words for a status, separated by commas.
     pub(crate) status_lists: &'static [(&'static str, Status)],
-    /// The parameter that lists the words of statuses that mean nothing, separated by commas.
+    /// The parameter that lists meaningless statuses, separated by commas.
     pub(crate) ignored_list: &'static [&'static str],
-    /// The parameter that holds the answer its sender expects.
+    /// The parameter with the response that the sender expects.
     pub(crate) answer_parameter: &'static [&'static str],
     /// Whether amounts are written `1.234,56`.
     pub(crate) decimal_comma: bool,
     /// Whether events may have names and numbers that only the advertiser knows.
     custom_events: bool,
-    /// The answer to what was accepted.
+    /// The response to an accepted report.
     pub(crate) answer: &'static str,
 }
 
@@ -73,8 +73,8 @@ const VOLUUM: Table = Table {
     ..GENERIC
 };
 
-/// <https://docs.keitaro.io/en/conversions/postback.html>. A lead there is a sale whose payout is not
-/// confirmed yet; it must stay the same conversion when it is.
+/// <https://docs.keitaro.io/en/conversions/postback.html>. A lead is a sale whose payout is not confirmed yet; it
+/// must remain the same conversion when it is.
 const KEITARO: Table = Table {
     name: "keitaro",
     click_id: &["subid"],
@@ -176,7 +176,7 @@ const CAKE: Table = Table {
     ..GENERIC
 };
 
-/// Words for statuses that are the same everywhere.
+/// Words for statuses in all dialects.
 const STATUS_WORDS: StatusWords = &[
     ("approved", Status::Approved, None),
     ("approve", Status::Approved, None),
@@ -202,7 +202,7 @@ const STATUS_WORDS: StatusWords = &[
     ("refunded", Status::Chargeback, None),
 ];
 
-/// Words for events that are the same everywhere; 0 is the base event of those that number them.
+/// Words for events in all dialects; 0 is the base event of networks that number events.
 const EVENT_WORDS: &[(&str, Kind)] = &[
     ("lead", Kind::Lead),
     ("signup", Kind::Lead),
@@ -221,7 +221,7 @@ const EVENT_WORDS: &[(&str, Kind)] = &[
     ("custom", Kind::Custom),
 ];
 
-/// Whose postbacks they are written like.
+/// The dialect of an advertiser's postbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Dialect {
@@ -264,21 +264,21 @@ impl Table {
         }
     }
 
-    /// The status that a word stands for, and what happened, where it says that.
+    /// The status of a word, and the event that it implies, if any.
     pub(crate) fn status(&self, word: &str) -> Option<(Status, Option<Kind>)> {
         let mut words = self.status_words.iter().chain(STATUS_WORDS);
         let found = words.find(|(known, _, _)| known.eq_ignore_ascii_case(word));
         found.map(|(_, status, kind)| (*status, *kind))
     }
 
-    /// The status that a word for an event stands for that takes a sale back, the same in all dialects.
+    /// The status of an event word that means a reversal, in all dialects.
     pub(crate) fn taken_back(word: &str) -> Option<Status> {
         let mut words = STATUS_WORDS.iter();
         let (_, status, _) = words.find(|(known, _, _)| known.eq_ignore_ascii_case(word))?;
         matches!(status, Status::Rejected | Status::Chargeback).then_some(*status)
     }
 
-    /// The event that a word stands for.
+    /// The event of a word.
     pub(crate) fn event(&self, word: &str) -> Option<Kind> {
         let mut words = EVENT_WORDS.iter();
         let known = words.find(|(known, _)| known.eq_ignore_ascii_case(word));

@@ -1,5 +1,5 @@
-//! `advertisers.toml`: one table for each advertiser, as the entries of the key-value store that the function
-//! finds them in. Edge and aggregator read it; a component never does.
+//! Parses `advertisers.toml`, one table per advertiser, to the entries of the function's key-value store. Edge and
+//! aggregator read the file; a component never does.
 
 mod sections;
 
@@ -12,11 +12,11 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
-/// Something that is wrong in the file.
+/// An error in the file.
 pub struct Mistake {
-    /// Where, in bytes from the start of the text.
+    /// Byte offset in the text.
     pub offset: usize,
-    /// What, and what would be right. The parser's words may repeat a value, which may be a secret.
+    /// The error and its correction. The parser's own message may repeat a secret value.
     pub message: String,
 }
 
@@ -29,11 +29,11 @@ impl fmt::Debug for Mistake {
     }
 }
 
-/// A key-value store's entries: `NAME` for each table `[NAME]` and `key/WORD` for each of its `path_keys`.
-/// Each entry is one that the function accepts.
+/// Parses the file to the store's entries: `NAME` for each table `[NAME]` and `key/WORD` for each of its
+/// `path_keys`. The function accepts each of these entries.
 ///
 /// # Errors
-/// Everything that is wrong in the text, by place.
+/// All errors in the text, by position.
 pub fn entries(text: &str) -> Result<BTreeMap<String, Vec<u8>>, Vec<Mistake>> {
     let (mut mistakes, text) = sections::without_slips(text);
     let (file, _) = DeTable::parse_recoverable(&text);
@@ -62,7 +62,7 @@ fn of_parser(error: &Error, otherwise: &Range<usize>) -> Mistake {
     at(error.span().as_ref().unwrap_or(otherwise), error.message())
 }
 
-/// What is wrong with one advertiser's table.
+/// The errors in an advertiser's table.
 fn mistakes_of(name: &Range<usize>, value: &Spanned<DeValue<'_>>) -> Vec<Mistake> {
     let advertiser = match Advertiser::deserialize(value.clone().into_deserializer()) {
         Ok(advertiser) => advertiser,
@@ -75,7 +75,7 @@ fn mistakes_of(name: &Range<usize>, value: &Spanned<DeValue<'_>>) -> Vec<Mistake
         .collect()
 }
 
-/// Where the key is that a message begins with.
+/// Position of the key that a message starts with.
 fn key_span(value: &Spanned<DeValue<'_>>, message: &str) -> Option<Range<usize>> {
     let key = message.split([' ', ':']).next()?;
     let mut settings = value.get_ref().as_table()?.iter();
@@ -83,13 +83,13 @@ fn key_span(value: &Spanned<DeValue<'_>>, message: &str) -> Option<Range<usize>>
     Some(found.span())
 }
 
-/// Adds the entries of one table.
+/// Adds the entries of a table.
 fn add(
     entries: &mut BTreeMap<String, Vec<u8>>,
     name: &str,
     value: &Spanned<DeValue<'_>>,
 ) -> Result<(), String> {
-    // What else is wrong with it has been found.
+    // Other errors in the table have been found already.
     let Ok(table) = toml::Table::deserialize(value.clone().into_deserializer()) else {
         return Ok(());
     };
@@ -117,7 +117,7 @@ mod tests {
 
     const SOUND: &str = "dialect = \"generic\"\nauth = [{ secret_path = \"0123456789abcdef\" }]\n";
 
-    /// Lines, from 1, with what is wrong there.
+    /// Line numbers from 1 with their errors.
     fn mistakes(text: &str) -> Vec<(usize, String)> {
         let found = entries(text).err().unwrap_or_default().into_iter();
         let line = |offset: usize| text[..offset].matches('\n').count() + 1;
@@ -210,17 +210,17 @@ mod tests {
     }
 
     #[test]
-    fn slip_in_one_table_hides_no_other_mistake() {
+    fn syntax_error_hides_no_other_error() {
         let doge = format!("{SOUND}currency = \"DOGE\"\n");
         for (text, expected) in [
-            // A value that is missing, an array and a text that are not closed, a header that is not.
+            // A missing value, an unclosed array and text, an unclosed header.
             (
                 format!(
                     "[a]\ndialect = \n[b]\n{doge}[c]\nauth = [\n[d]\nanswer = \"ü\n[e\n{SOUND}[f]\n{SOUND}"
                 ),
                 &[2, 6, 8, 10, 11][..],
             ),
-            // What belongs to the table is not missed, and not judged without it.
+            // The rest of the table is neither missed nor validated without it.
             (
                 format!("[a]\ndialect = \n[b]\n{doge}[a.max_payout]\nUSD = \"1\"\n"),
                 &[2, 6],
@@ -229,7 +229,7 @@ mod tests {
                 format!("[a]\n{doge}[a.max_payout]\nUSD = \n[b]\n{doge}"),
                 &[6, 10],
             ),
-            // Only the whole text shows it.
+            // Only visible in the whole text.
             (
                 format!("[a]\n{SOUND}[b]\n{doge}[a]\n{SOUND}[c]\nauth = 1\n"),
                 &[7, 8, 12],
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_slips_are_bounded() {
+    fn syntax_errors_are_limited() {
         let text: String = (0..100_000).map(|it| format!("[{it}]\n=\n")).collect();
         assert_eq!(mistakes(&text).len(), 64);
     }

@@ -1,7 +1,7 @@
-//! The function that takes advertisers' server-to-server postbacks, whatever dialect they speak.
+//! The function for advertisers' server-to-server postbacks in all supported dialects.
 //!
-//! What a postback says and whether it is believed is decided here, as a plain function of the request
-//! and the advertiser's entry. Nothing is kept: whether it was reported before, only the centre knows.
+//! Parsing and authentication are a pure function of the request and the advertiser's entry. Nothing is stored:
+//! only the aggregator detects repeated reports.
 #![forbid(unsafe_code)]
 
 mod advertiser;
@@ -13,6 +13,8 @@ mod decide;
 mod dialect;
 #[cfg(not(target_arch = "wasm32"))]
 mod file;
+mod keys;
+mod link_list;
 mod mask;
 mod parameters;
 mod report;
@@ -20,9 +22,10 @@ mod route;
 mod terms;
 
 pub use advertiser::{Advertiser, alias};
-pub use decide::{Keys, NeedsOffer, Postback, Step, Verified};
+pub use decide::{NeedsOffer, Postback, Step, Verified};
 #[cfg(not(target_arch = "wasm32"))]
 pub use file::{Mistake, entries};
 pub use functions_shared::{Decision, Reason, Refusal, Refused, Request};
 #[cfg(not(target_arch = "wasm32"))]
+pub use keys::Keys;
 pub use route::names_advertiser;

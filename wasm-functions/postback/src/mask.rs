@@ -1,15 +1,15 @@
-//! Requests as operators may see them: names of parameters, and of values only what identifies neither
-//! persons nor secrets. Where nobody knows what is a secret, none.
+//! Requests as shown to operators: parameter names, and only values that identify neither persons nor secrets. If
+//! the secrets are unknown, no values are shown.
 
 use functions_shared::Secret;
 use percent_encoding::percent_decode_str;
 use std::net::IpAddr;
 
-/// The longest request shown, in characters.
+/// Maximum length of a shown request in characters.
 const MAX_CHARS: usize = 1_024;
-/// The longest name or value shown, in bytes.
+/// Maximum length of a shown name or value in bytes.
 const MAX_SHOWN_BYTES: usize = 64;
-/// Parameters whose values are shown: they say what was reported and of which click.
+/// Parameters with shown values: what was reported and for which click.
 const SHOWN: &[&str] = &[
     "click_id",
     "clickid",
@@ -45,30 +45,30 @@ const SHOWN: &[&str] = &[
     "offer_id",
 ];
 
-/// Paths that name nobody.
+/// Paths without an advertiser's name.
 const PATHS: &[&str] = &[
     "postback", "aff_lsr", "aff_l", "aff_goal", "p.ashx", "reversal",
 ];
 
-/// What an advertiser keeps to itself.
+/// The secrets of an advertiser.
 #[derive(Debug, Default)]
 pub(crate) struct Hidden<'a> {
-    /// Parameters that hold secrets or signatures.
+    /// Parameters that contain secrets or signatures.
     pub(crate) names: Vec<&'a str>,
-    /// Secrets, wherever they were put.
+    /// Secrets, wherever they appear.
     pub(crate) values: Vec<&'a Secret>,
 }
 
 impl Hidden<'_> {
-    /// Whether a secret is in it.
+    /// Whether it contains a secret.
     fn is_in(&self, text: &str) -> bool {
         self.values.iter().any(|secret| secret.occurs_in(text))
     }
 }
 
-/// Method and target, with all values masked that are not known to be harmless, those `hidden`, and what
-/// may be a secret in the path. `known` is the advertiser's name, which may be shown, or empty: what stands in
-/// its place may be a secret whose `/` was lost.
+/// Method and target with masked values: all that are not known to be harmless, the `hidden` ones, and possible
+/// secrets in the path. `known` is the advertiser's name, which may be shown, or empty: the text in its place may
+/// be a secret whose `/` was lost.
 pub(crate) fn masked(
     method: &str,
     path: &str,
@@ -104,14 +104,13 @@ pub(crate) fn masked(
         .collect()
 }
 
-/// Whether it looks like the name of a parameter; anything else may be a value.
+/// Whether it looks like a parameter name; anything else may be a value.
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     name.len() <= MAX_SHOWN_BYTES && name.bytes().all(plain)
 }
 
-/// Somebody's address may have been put anywhere; and where a `&` was lost, what follows belongs to another
-/// parameter.
+/// An email address may appear anywhere, and after a lost `&` the text belongs to another parameter.
 fn is_harmless(value: &str, hidden: &Hidden<'_>) -> bool {
     let decoded = percent_decode_str(value).decode_utf8_lossy();
     value.len() <= MAX_SHOWN_BYTES
@@ -138,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_and_persons_are_masked() {
+    fn secrets_and_personal_data_are_masked() {
         let secret = Secret::from("s3cret".to_owned());
         let hidden = Hidden {
             names: vec!["goal"],
@@ -168,7 +167,7 @@ mod tests {
         assert_eq!(of("/x/y", "to%6ben=s3cret"), "GET /***?***");
         assert_eq!(of("/postback/acmes3cret", ""), "GET /postback/***");
         assert_eq!(of("/acmes3cret", ""), "GET /***");
-        // A `&` was lost; and what nobody would put there.
+        // A lost `&`, and a value in an unexpected place.
         assert_eq!(
             of(
                 "/aff_lsr",
@@ -176,13 +175,13 @@ mod tests {
             ),
             "GET /aff_lsr?sum=***&sum=***&tid=***&t=***"
         );
-        // The `=` stands behind the value.
+        // The `=` is after the value.
         assert_eq!(of("/aff_lsr", "as3cret=&sum=1"), "GET /aff_lsr?***&sum=1");
     }
 
     #[test]
-    fn of_those_whose_secrets_nobody_knows_no_value_is_shown() {
-        // Its secret's name lost its end, or is what others call a transaction.
+    fn unknown_secrets_hide_all_values() {
+        // The secret's name is truncated, or is another network's name for a transaction.
         let of = |known| masked("GET", "/postback/acme", "t=s3cret&payout=1.50", known, None);
         assert_eq!(of(""), "GET /postback/***?t=***&payout=***");
         assert_eq!(of("acme"), "GET /postback/acme?t=***&payout=***");

@@ -1,5 +1,5 @@
-//! The parameters of a postback: those of the query and those of the body, with their limits. Only the ones that are
-//! read are validated: what else a sender adds, in whatever encoding, is no reason to refuse its report.
+//! The parameters in a postback's query and body, with their limits. Only parameters that are read are validated:
+//! other parameters of a sender, in any encoding, don't cause a rejection.
 
 use functions_shared::{MAX_BODY_BYTES, Reason, Refusal, without_byte_order_mark};
 use percent_encoding::percent_decode;
@@ -7,16 +7,16 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// The longest query, in bytes.
+/// Maximum length of a query in bytes.
 const MAX_QUERY_BYTES: usize = 8 << 10;
-/// The most parameters.
+/// Maximum number of parameters.
 const MAX_PARAMETERS: usize = 1_024;
-/// The longest name or value that is read, in bytes.
+/// Maximum length of a name or value that is read, in bytes.
 const MAX_TEXT_BYTES: usize = 512;
-/// What stands before a name where `&` was escaped for HTML and never unescaped.
+/// Prefix of a name whose `&` was escaped for HTML and never unescaped.
 const HTML_ESCAPE: &str = "amp;";
 
-/// Where a parameter was.
+/// The location of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Query,
@@ -30,7 +30,7 @@ struct Parameter {
     value: Result<String, Flaw>,
 }
 
-/// Why a value can't be read. It matters only where it is to be read.
+/// Why a value can't be read. It matters only if the value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flaw {
     TooLong,
@@ -39,7 +39,7 @@ enum Flaw {
     Nested,
 }
 
-/// Parameters in the order they came; names are compared without case.
+/// Parameters in the order of arrival; names are case-insensitive.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Parameters(Vec<Parameter>);
 
@@ -62,7 +62,7 @@ impl Flaw {
 }
 
 impl Parameters {
-    /// Reads the query and, where there is one, a form or a JSON object in the body.
+    /// Parses the query and, if present, a form or a JSON object in the body.
     pub(crate) fn read(query: &str, content_type: &str, body: &[u8]) -> Result<Self, Refusal> {
         if query.len() > MAX_QUERY_BYTES {
             let most = format!("a query is at most {MAX_QUERY_BYTES} bytes long");
@@ -90,7 +90,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// The value sent under any of `names`, empty ones left out.
+    /// The non-empty value under any of `names`.
     pub(crate) fn find(&self, names: &[&str]) -> Result<Option<&str>, Refusal> {
         let mut found: Option<&str> = None;
         for sent in names.iter().flat_map(|name| self.named(name)) {
@@ -112,13 +112,13 @@ impl Parameters {
         Ok(found)
     }
 
-    /// All values of `name`, for comparing secrets; one that can't be read is empty, and so no secret.
+    /// All values of `name` for comparison with secrets; an unreadable one is empty and matches no secret.
     pub(crate) fn all<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p str> {
         self.named(name)
             .map(|sent| sent.value.as_deref().unwrap_or_default())
     }
 
-    /// Those of the given places.
+    /// The parameters in the given locations.
     pub(crate) fn only(&self, places: &[Place]) -> Self {
         let kept = self.0.iter().filter(|it| places.contains(&it.place));
         Self(kept.cloned().collect())
@@ -175,18 +175,18 @@ impl Parameters {
     }
 }
 
-/// The name of a parameter as it was before its `&` was escaped for HTML, once or more often.
+/// A parameter's name without the prefixes of an HTML-escaped `&`.
 pub(crate) fn unescaped(name: &str) -> &str {
     name.trim_start_matches(HTML_ESCAPE)
 }
 
-/// The name as we write it: what was sent is never repeated.
+/// The name in our spelling: sent text is never repeated.
 fn known_name<'n>(names: &[&'n str], sent: &str) -> &'n str {
     let known = names.iter().find(|name| name.eq_ignore_ascii_case(sent));
     known.copied().unwrap_or_default()
 }
 
-/// The fields of a JSON object as they were written: repetitions are kept, numbers not rounded.
+/// The fields of a JSON object as written: duplicates are kept and numbers are not rounded.
 struct Fields;
 
 impl<'de> Visitor<'de> for Fields {
@@ -207,9 +207,9 @@ impl<'de> Visitor<'de> for Fields {
 
 fn json_text(raw: &str) -> Result<String, Flaw> {
     let text = match raw.as_bytes().first() {
-        // Bytes that were no text were replaced before the body was parsed.
+        // Invalid UTF-8 was replaced before the body was parsed.
         Some(b'"') if raw.contains(char::REPLACEMENT_CHARACTER) => return Err(Flaw::NotUtf8),
-        // Half a surrogate pair is no text.
+        // An unpaired surrogate is not valid text.
         Some(b'"') => serde_json::from_str(raw).map_err(|_| Flaw::NotUtf8)?,
         Some(b'{' | b'[') => return Err(Flaw::Nested),
         Some(b'n') | None => String::new(),
@@ -243,7 +243,7 @@ fn plain(value: String) -> Result<String, Flaw> {
     Ok(value)
 }
 
-/// Whether `value` is a placeholder that nobody filled in, in any of the networks' notations.
+/// Whether `value` is an unreplaced placeholder in any network's notation.
 fn is_macro(value: &str) -> bool {
     const PAIRS: [(&str, &str); 8] = [
         ("{{", "}}"),
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_are_told_from_values() {
+    fn placeholders_are_distinguished_from_values() {
         for unexpanded in [
             "{clickid}",
             "{{click_id}}",
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_as_it_was_written() {
+    fn json_fields_are_kept_as_written() {
         let json = br#"{"payout": 12345678901234567.89, "cid": "a\u0062", "x": null, "y": true}"#;
         let read = Parameters::read("", "application/json; charset=utf-8", json).expect("read");
         assert_eq!(read.find(&["payout"]), Ok(Some("12345678901234567.89")));

@@ -1,24 +1,24 @@
-//! What a postback says, read from the parameters that may be believed: click, event, status, payout and
-//! transaction, and which of them it states itself.
+//! Reads a report from the authenticated parameters: click, event, status, payout and transaction, and whether each
+//! is stated.
 
 use crate::advertiser::Advertiser;
 use crate::advertiser::is_answer;
 use crate::amount::{self, Amount};
-use crate::decide::Keys;
 use crate::dialect::{Field, Table};
+use crate::keys::Keys;
 use crate::parameters::Parameters;
 use functions_shared::{Reason, Refusal};
 use tracking_events::{ClickId, ConversionKind, ConversionStatus, LinkId, Micros};
 
-/// The longest transaction id, in bytes.
+/// Maximum length of a transaction id in bytes.
 const MAX_TRANSACTION_BYTES: usize = 128;
-/// The longest name of an event, in bytes.
+/// Maximum length of an event name in bytes.
 const MAX_EVENT_BYTES: usize = 64;
-/// Clocks of edges may differ by so much, in microseconds.
+/// Allowed clock difference between edges in microseconds.
 const CLOCK_SKEW: u64 = 300_000_000;
 const DAY: u64 = 86_400_000_000;
 
-/// What happened, and whether the report states it.
+/// Event and status, and whether the report states them.
 pub(crate) struct Outcome<'a> {
     pub(crate) kind: ConversionKind,
     pub(crate) kind_name: &'a str,
@@ -33,15 +33,15 @@ pub(crate) struct Payout<'a> {
     pub(crate) currency: &'static str,
     pub(crate) stated: bool,
     pub(crate) currency_stated: bool,
-    /// The amount as it was sent, if it was rounded.
+    /// The amount as sent, if it was rounded.
     pub(crate) as_sent: &'a str,
 }
 
-/// What the parts of a decision look at.
+/// An authenticated request with its advertiser.
 pub(crate) struct Report<'a> {
     pub(crate) parameters: &'a Parameters,
     pub(crate) advertiser: &'a Advertiser,
-    /// Whether the request's path says that a conversion is taken back.
+    /// Whether the request's path means a reversal.
     pub(crate) reversal: bool,
 }
 
@@ -50,7 +50,7 @@ impl Report<'_> {
         self.parameters.find(&self.advertiser.names(field))
     }
 
-    /// The answer to a report that its sender says means nothing, such as a test.
+    /// The response to a report that its sender declares as meaningless, such as a test.
     pub(crate) fn ignored(&self) -> Result<Option<String>, Refusal> {
         let list = self.advertiser.dialect.table().ignored_list;
         match self.find(Field::Status)? {
@@ -59,7 +59,7 @@ impl Report<'_> {
         }
     }
 
-    /// The answer to what was accepted: what its sender expects, if it says so.
+    /// The response to an accepted report: the sender's expected one, if it names one.
     pub(crate) fn answer(&self) -> String {
         let parameter = self.advertiser.dialect.table().answer_parameter;
         let expected = self.parameters.find(parameter).unwrap_or_default();
@@ -74,7 +74,7 @@ impl Report<'_> {
         Ok(words.any(|it| it.trim().eq_ignore_ascii_case(word)))
     }
 
-    /// The click and its link; with a time, only if the click is not too old by then.
+    /// The click and its link; with `now` the click's age is checked.
     pub(crate) fn click(
         &self,
         keys: &Keys,
@@ -105,7 +105,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// What happened, its name, and how it stands. Without a word for it, a sale that is approved.
+    /// Event, its name and status. The default is an approved sale.
     pub(crate) fn outcome(&self) -> Result<Outcome<'_>, Refusal> {
         let (status, kind, status_stated) = self.status()?;
         let Some(word) = self.find(Field::Event)? else {
@@ -123,7 +123,7 @@ impl Report<'_> {
         }
         let table = self.advertiser.dialect.table();
         let own = self.advertiser.own_event(word);
-        // A refund or a refusal reported as an event must not be paid as one.
+        // A refund or rejection reported as an event must not be paid as one.
         if own.is_none()
             && let Some(status) = Table::taken_back(word)
         {
@@ -148,7 +148,7 @@ impl Report<'_> {
         })
     }
 
-    /// The status, what happened where its word says that, and whether it is stated.
+    /// The status, the event if the status word names one, and whether it is stated.
     fn status(&self) -> Result<(ConversionStatus, Option<ConversionKind>, bool), Refusal> {
         let table = self.advertiser.dialect.table();
         if self.reversal {
@@ -171,8 +171,8 @@ impl Report<'_> {
         Ok((status, kind, true))
     }
 
-    /// In minor units, and of which currency; 0 where none is stated. Of a sale that is taken back it is how much of
-    /// it, with or without a minus.
+    /// The payout in minor units with its currency; 0 if none is stated. For a reversal it is the reversed amount,
+    /// with or without a minus.
     pub(crate) fn payout(&self, status: ConversionStatus) -> Result<Payout<'_>, Refusal> {
         let sent = self.find(Field::Currency)?;
         let code = sent

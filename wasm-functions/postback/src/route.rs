@@ -1,43 +1,43 @@
-//! How a request names its advertiser: by its path, by a parameter, or by a key that stands for one.
+//! How a request names its advertiser: by its path, by a parameter, or by a path key.
 
 use crate::parameters::Parameters;
 use functions_shared::{Reason, Refusal};
 use percent_encoding::percent_decode_str;
 
-/// The longest name of an advertiser or path key, in bytes.
+/// Maximum length of an advertiser's name or a path key in bytes.
 const MAX_NAME_BYTES: usize = 64;
-/// Parameters that name an advertiser where the path does not.
+/// Parameters that name an advertiser if the path does not.
 const NAMES: &[&str] = &["advertiser", "adv"];
-/// Everflow's number of the network, on its bare path.
+/// Everflow's network number, on its bare path.
 const NETWORK: &[&str] = &["nid"];
-/// Everflow's path of conversions that are taken back.
+/// Everflow's path of reversals.
 pub(crate) const REVERSAL: &str = "reversal";
 
-/// Under which key of the store the advertiser is, and what the path says beside.
+/// The store's key of the advertiser, and other information in the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Named {
     /// A name, or `key/` and a path key.
     pub(crate) key: String,
-    /// The secret in the path; empty without one.
+    /// The secret in the path; empty if there is none.
     pub(crate) secret: String,
-    /// Whether the path says that a conversion is taken back.
+    /// Whether the path means a reversal.
     pub(crate) reversal: bool,
 }
 
-/// Reads who a request is from.
+/// Determines the advertiser of a request.
 pub(crate) fn named(path: &str, parameters: &Parameters) -> Result<Named, Refusal> {
     let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let (key, secret) = match segments[..] {
         ["postback", name] => (checked(name)?, ""),
         ["postback", name, secret] => (checked(name)?, secret),
-        // The key is all that Keitaro's senders know, so it is their secret, too.
+        // Keitaro's senders know only the key, so it is their secret, too.
         [key, "postback"] => (format!("key/{}", checked(key)?), key),
         ["postback" | "aff_lsr" | "aff_l" | "aff_goal" | "p.ashx" | REVERSAL] | [] => {
             (by_parameter(parameters)?, "")
         }
         _ => return Err(Reason::UnknownPath.because("postbacks are /postback/ADVERTISER")),
     };
-    // As bytes that are no text it is nobody's secret.
+    // Bytes that are not UTF-8 match no secret.
     let secret = percent_decode_str(secret).decode_utf8().unwrap_or_default();
     Ok(Named {
         key,
@@ -46,7 +46,7 @@ pub(crate) fn named(path: &str, parameters: &Parameters) -> Result<Named, Refusa
     })
 }
 
-/// Whether a query names an advertiser: without it the bare path is a visitor's, and no postback.
+/// Whether a query names an advertiser; otherwise the bare path belongs to visitors, not to postbacks.
 #[cfg(not(target_arch = "wasm32"))]
 #[must_use]
 pub fn names_advertiser(query: &str) -> bool {
@@ -68,7 +68,7 @@ fn by_parameter(parameters: &Parameters) -> Result<String, Refusal> {
     Ok(format!("key/{}", checked(network)?))
 }
 
-/// A name that can be in the store, which no `/` can leave.
+/// Validates a name for the store; it can't contain `/`.
 fn checked(name: &str) -> Result<String, Refusal> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.bytes().all(plain);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_path_names_its_advertiser() {
+    fn all_path_forms_name_an_advertiser() {
         let is = |key: &str, secret: &str| Some((key.to_owned(), secret.to_owned()));
         assert_eq!(of("/postback/acme", ""), is("acme", ""));
         assert_eq!(of("/postback/acme/s%2Fecret", ""), is("acme", "s/ecret"));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_none_is_refused() {
+    fn requests_without_an_advertiser_are_rejected() {
         for (path, query) in [
             ("/", ""),
             ("/aff_lsr", "adv=key/4f9a1c2"),

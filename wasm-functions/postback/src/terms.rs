@@ -1,53 +1,29 @@
-//! What an authenticated advertiser may report: clicks of its own links or offers, and payouts up
-//! to a maximum.
+//! What an authenticated advertiser may report: clicks of its own links or offers, and payouts up to a maximum.
 
 use crate::advertiser::Advertiser;
 use crate::amount;
-use crate::decide::Keys;
+use crate::keys::Keys;
+use crate::link_list::{AllLinks, LinkList};
 use functions_shared::{Reason, Refusal};
-use serde::Deserialize;
 use tracker_api::Conversion;
 use tracking_events::{ClickId, ConversionStatus, LinkId};
-
-/// The links whose clicks an advertiser may convert.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum LinkList {
-    /// Those of these numbers.
-    Ids(Vec<u32>),
-    /// All of the fleet.
-    All(AllLinks),
-}
-
-/// The word for all links.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum AllLinks {
-    Any,
-}
-
-impl Default for LinkList {
-    fn default() -> Self {
-        Self::Ids(Vec::new())
-    }
-}
 
 /// Whether clicks of a link may be converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Permission {
     Granted,
-    /// If the link's offer is one of the advertiser's.
+    /// Only if the link's offer is one of the advertiser's.
     ByOffer,
 }
 
 impl Advertiser {
-    /// Whether it converts clicks by the offers of their links.
+    /// Whether the entry names offers.
     #[must_use]
     pub fn names_offers(&self) -> bool {
         !self.offers.is_empty()
     }
 
-    /// Whether it may convert clicks of `link`, as far as that is known without the link's offer.
+    /// Whether clicks of `link` may be converted, as far as known without the link's offer.
     pub(crate) fn permission(&self, link: LinkId) -> Result<Permission, Refusal> {
         match &self.links {
             LinkList::All(AllLinks::Any) => Ok(Permission::Granted),
@@ -64,7 +40,7 @@ impl Advertiser {
         }
     }
 
-    /// Whether it may convert clicks of `link`, which belongs to `offer`; none where the link is not known.
+    /// Whether clicks of `link` may be converted; `offer` is `None` if the link is unknown.
     pub(crate) fn permission_by_offer(
         &self,
         link: LinkId,
@@ -82,7 +58,7 @@ impl Advertiser {
         }
     }
 
-    /// Whether a payout that a report states is within the maximum. What is taken back has none.
+    /// Checks a stated payout against the maximum. Reversals have none.
     pub(crate) fn check_payout(
         &self,
         minor: i64,
@@ -104,7 +80,7 @@ impl Advertiser {
         Ok(())
     }
 
-    /// What is wrong with `max_payout`.
+    /// Validates `max_payout`.
     pub(crate) fn check_max_payout(&self) -> Result<(), String> {
         let usable = |(code, most): (&String, &String)| {
             let currency = amount::currency(code).ok();
@@ -116,11 +92,11 @@ impl Advertiser {
         Err("max_payout is { USD = \"500.00\" }, an amount for each currency".into())
     }
 
-    /// Checks a report whose request is not known: that its click id was made by this fleet, and that the
-    /// advertiser may report such a click and payout. `offers` gives the offer of a link.
+    /// Checks a report without its request: the click id must be signed by this deployment, and the advertiser must
+    /// be allowed to report this click and payout. `offers` returns the offer of a link.
     ///
     /// # Errors
-    /// When one of these does not hold.
+    /// If a check fails.
     pub fn check(
         &self,
         report: &Conversion<'_>,

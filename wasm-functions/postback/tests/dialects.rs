@@ -1,4 +1,4 @@
-//! Contracts: what becomes of postbacks as each network's senders write them.
+//! Contract tests: conversions from the postbacks of each network's senders.
 #![allow(missing_docs)]
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use common::{accepted, click, decide, get, hmac, post, refused};
 use postback::{Decision, Reason, Request};
 
-/// Kind, its name, transaction, status, minor units, currency, answer.
+/// Kind, its name, transaction, status, minor units, currency, response.
 type Expected = (
     &'static str,
     &'static str,
@@ -17,7 +17,7 @@ type Expected = (
     &'static str,
 );
 
-/// `CLICK` in the target stands for a click's id.
+/// `CLICK` in the target is replaced by a click's id.
 fn is(target: &str, dialect: &str, expected: Expected) {
     let (conversion, answer) = accepted(&get(&target.replace("CLICK", &click())));
     assert_eq!(conversion.click_id, click(), "{target}");
@@ -53,7 +53,7 @@ fn voluum() {
         "cid=CLICK&et=deposit",
         ("custom", "deposit", "", "approved", 0, "USD", "OK"),
     );
-    // What takes a sale back must not be paid as an event of its own.
+    // A reversal must not be paid as an event of its own.
     is(
         "cid=CLICK&txid=v-1&et=Declined&payout=19.99",
         ("sale", "Declined", "v-1", "rejected", 1_999, "USD", "OK"),
@@ -136,7 +136,7 @@ fn everflow() {
 }
 
 #[test]
-fn everflow_reversals() {
+fn everflow_reversal_path_reverses_conversions() {
     let is = |query: &str, expected| {
         let target = format!("/reversal?nid=321&transaction_id=CLICK&{query}");
         let target = format!("{target}&verification_token=e-secret-01234567");
@@ -154,7 +154,7 @@ fn everflow_reversals() {
 }
 
 #[test]
-fn refunds_carry_what_they_take_back() {
+fn refunds_state_the_reversed_amount() {
     for (target, kind_name, minor, status) in [
         (
             "/postback/voluum/v-secret-01234567?cid=CLICK&et=refund&payout=-49.99",
@@ -204,7 +204,7 @@ fn ignored_statuses_are_answered_and_not_counted() {
             "subid=none&status=ping&ignore_status=ping&return=done+1",
             "done 1",
         ),
-        // No answer for a browser.
+        // No response for a browser.
         ("status=ping&ignore_status=ping&return=%0Ax", "OK"),
     ] {
         let decision = decide(&get(&target(query).replace("CLICK", &click())));
@@ -223,7 +223,7 @@ fn ignored_statuses_are_answered_and_not_counted() {
 }
 
 #[test]
-fn ampersands_escaped_for_html_part_parameters() {
+fn html_escaped_ampersands_separate_parameters() {
     for query in [
         "cid=CLICK&amp;payout=19.99&amp;txid=A-1",
         "cid=CLICK&amp;amp;payout=19.99&AMP=1&amp;txid=A-1",
@@ -235,7 +235,7 @@ fn ampersands_escaped_for_html_part_parameters() {
             ("sale", "", "A-1", "approved", 1_999, "USD", "OK"),
         );
     }
-    // The signature's own parameter is none of those that are signed.
+    // The signature's own parameter is not signed.
     let signed = format!("click_id={}&amp;payout=5", click());
     let target = format!(
         "/postback/query?{signed}&amp;sig={}",
@@ -245,7 +245,7 @@ fn ampersands_escaped_for_html_part_parameters() {
 }
 
 #[test]
-fn amounts_follow_the_advertiser_s_rule() {
+fn amounts_follow_the_advertisers_rounding() {
     let generic = "/postback/generic?token=g-secret-01234567&click_id=CLICK&payout=";
     let strict = "/postback/strict/x-secret-01234567?click_id=CLICK&payout=";
     let comma = "/postback/comma/x-secret-01234567?click_id=CLICK&payout=";
@@ -345,7 +345,7 @@ fn unread_parameters_are_never_validated() {
 }
 
 #[test]
-fn byte_order_marks_before_bodies_are_no_text() {
+fn byte_order_marks_of_bodies_are_skipped() {
     let sale = format!("click_id={}&payout=5", click());
     let json = format!(r#"{{"click_id":"{}","payout":5}}"#, click());
     for (kind, body) in [
@@ -367,7 +367,7 @@ fn byte_order_marks_before_bodies_are_no_text() {
 }
 
 #[test]
-fn get_with_a_body_is_read_like_a_post() {
+fn get_with_body_is_parsed_like_post() {
     let body = format!("click_id={}&payout=5", click());
     let mut request = post("/postback/generic?token=g-secret-01234567", "", &body);
     request.method = "GET".into();
@@ -474,7 +474,7 @@ fn cake() {
 }
 
 #[test]
-fn generic_with_words_and_names_of_its_own() {
+fn generic_dialect_accepts_custom_words_and_names() {
     is(
         "/postback/generic?token=g-secret-01234567&click_id=CLICK&transaction_id=a1&payout=10.5&status=1&event=quiz",
         "generic",
@@ -488,7 +488,7 @@ fn generic_with_words_and_names_of_its_own() {
 }
 
 #[test]
-fn forms_and_json_are_read_like_queries() {
+fn forms_and_json_are_parsed_like_queries() {
     let target = "/postback/generic?token=g-secret-01234567";
     let form = format!(
         "click_id={}&payout=1.25&transaction_id=a+b%2Fc\r\n",
@@ -513,7 +513,7 @@ fn forms_and_json_are_read_like_queries() {
 }
 
 #[test]
-fn signatures_are_over_the_query_as_sent() {
+fn signatures_cover_the_query_as_sent() {
     let signed = format!(
         "click_id={}&currency=JPY&payout=1500&transaction_id=a%20b",
         click()
@@ -533,7 +533,7 @@ fn signatures_are_over_the_query_as_sent() {
 }
 
 #[test]
-fn what_is_not_signed_is_not_believed() {
+fn unsigned_parameters_are_ignored() {
     let body = format!("click_id={}&payout=10", click());
     let signed = |target: &str| {
         let mut request = post(target, "application/x-www-form-urlencoded", &body);

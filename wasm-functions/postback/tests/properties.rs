@@ -1,4 +1,4 @@
-//! What holds for whatever is sent: nothing panics, and nothing altered is believed.
+//! Properties for any input: nothing panics, and nothing altered is accepted.
 #![allow(missing_docs)]
 
 mod common;
@@ -23,7 +23,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_altered_click_id_is_believed(at in 0_usize..36, by in "[A-Za-z0-9_-]") {
+    fn altered_click_ids_are_rejected(at in 0_usize..36, by in "[A-Za-z0-9_-]") {
         let id = altered(&click(), at, by.chars().next().expect("one"));
         prop_assume!(id != click());
         let target = format!("/postback/voluum/v-secret-01234567?cid={id}");
@@ -31,7 +31,7 @@ proptest! {
     }
 
     #[test]
-    fn no_other_secret_is_believed(secret in "[!-~]{0,24}") {
+    fn other_secrets_are_rejected(secret in "[!-~]{0,24}") {
         prop_assume!(secret != "v-secret-01234567");
         let escaped: String = secret.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let in_path = format!("/postback/voluum/{escaped}?cid={}", click());
@@ -41,7 +41,7 @@ proptest! {
     }
 
     #[test]
-    fn no_altered_signature_is_believed(at in 0_usize..64, by in "[0-9a-f]") {
+    fn altered_signatures_are_rejected(at in 0_usize..64, by in "[0-9a-f]") {
         let query = format!("click_id={}&payout=5", click());
         let signature = hmac(query.as_bytes());
         let other = altered(&signature, at, by.chars().next().expect("one"));
@@ -51,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn no_altered_query_is_believed(at in 0_usize..64, by in "[0-9a-z=.]") {
+    fn altered_queries_are_rejected(at in 0_usize..64, by in "[0-9a-z=.]") {
         let query = format!("click_id={}&payout=5&transaction_id=abc", click());
         let other = altered(&query, at, by.chars().next().expect("one"));
         prop_assume!(other != query);
@@ -60,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_panics_and_answers_stay_short(
+    fn arbitrary_requests_get_short_responses(
         path in "(/postback/(generic|body)(/.{0,9})?|/.{0,20})",
         query in ".{0,200}",
         header in ".{0,40}",
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn what_the_right_sender_says_is_within_limits_or_refused(
+    fn accepted_values_are_within_limits(
         names in proptest::collection::vec(
             "(payout|txid|et|currency|cid|sub[0-9]|.{0,6})", 0..12,
         ),

@@ -1,4 +1,4 @@
-//! What is refused: with its number, its status, and a record without secrets.
+//! Rejections: their numbers, statuses, and records without secrets.
 #![allow(missing_docs)]
 
 mod common;
@@ -29,12 +29,12 @@ fn get_is(target: &str, reason: Reason) {
 }
 
 #[test]
-fn who_is_not_known_or_not_authentic() {
+fn unknown_or_unauthenticated_senders_are_rejected() {
     for target in ["/", "/aff_lsr?transaction_id=CLICK", "/postback/a%2Fb"] {
         get_is(target, Reason::UnknownAdvertiser);
     }
     for target in [
-        "/postback/nobody?cid=CLICK",
+        "/postback/absent?cid=CLICK",
         "/0000000/postback?subid=CLICK",
         "/key/postback",
         "/?nid=9",
@@ -69,7 +69,7 @@ fn who_is_not_known_or_not_authentic() {
         get_is(target, Reason::NotAuthentic);
     }
     let mut elsewhere = get(&format!("/aff_lsr?adv=tune&transaction_id={}", click()));
-    for client in ["198.51.100.7:80", "[2001:db9::1]:80", "nobody"] {
+    for client in ["198.51.100.7:80", "[2001:db9::1]:80", "not-an-address"] {
         elsewhere.client = Request::client_of(client);
         is(&elsewhere, Reason::NotAuthentic);
     }
@@ -83,7 +83,7 @@ fn who_is_not_known_or_not_authentic() {
 }
 
 #[test]
-fn which_proof_failed_only_operators_are_told() {
+fn failed_proof_is_shown_only_to_operators() {
     let refused = refused(&get("/postback/both/wrong"));
     assert_eq!(
         refused.rejection.detail,
@@ -94,7 +94,7 @@ fn which_proof_failed_only_operators_are_told() {
 }
 
 #[test]
-fn clicks_that_are_not_ours() {
+fn foreign_clicks_are_rejected() {
     let with = |id: &str| get(&format!("/postback/own/o-secret-01234567?ref={id}"));
     is(&with(""), Reason::MissingClickId);
     is(&with("abc"), Reason::MalformedClickId);
@@ -119,14 +119,14 @@ fn clicks_that_are_not_ours() {
         &with(&click_of(NOW.0 + 600_000_000, 1, 0x11)),
         Reason::ExpiredClick,
     );
-    // As earlier builds wrote it.
+    // The format of earlier builds.
     common::accepted(&with("-P6dB-7---R0----B2Z----8-K6YHnJ7EzQg"));
     common::accepted(&with(&click_of(NOW.0 - 7 * DAY, 1, 0x11)));
     common::accepted(&with(&click_of(NOW.0 + 60_000_000, 1, 0x11)));
 }
 
 #[test]
-fn what_a_report_must_not_say() {
+fn invalid_reports_are_rejected() {
     let good = "/postback/generic?token=g-secret-01234567&click_id=CLICK";
     for (more, reason) in [
         ("currency=XXQ", Reason::UnknownCurrency),
@@ -217,7 +217,7 @@ fn limits() {
 }
 
 #[test]
-fn a_record_says_what_was_asked_without_secrets_and_persons() {
+fn records_contain_no_secrets_or_personal_data() {
     let target = format!(
         "/postback/voluum/v-secret-01234567?cid={}&payout=x&email=ann%40shop.example&ip=198.51.100.9&sig={}",
         click(),
@@ -237,14 +237,14 @@ fn a_record_says_what_was_asked_without_secrets_and_persons() {
 }
 
 #[test]
-fn unknown_advertiser_and_wrong_secret_answer_alike() {
-    let unknown = refused(&get("/postback/nobody/guess?click_id=x"));
+fn unknown_advertiser_and_wrong_secret_respond_equally() {
+    let unknown = refused(&get("/postback/absent/guess?click_id=x"));
     let wrong = refused(&get("/postback/both/guess?click_id=x"));
     assert_eq!(
         (unknown.status, &unknown.answer),
         (wrong.status, &wrong.answer)
     );
-    // Operators are told which it was.
+    // Operators see which one it was.
     assert_eq!(unknown.rejection.detail, "no advertiser has this name");
     assert!(wrong.rejection.detail.contains("secret_path does not hold"));
 }

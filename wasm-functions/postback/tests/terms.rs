@@ -1,5 +1,5 @@
 //! What an advertiser may report: clicks of its own links or offers, payouts up to a maximum, and which fields
-//! count as stated. Signed requests travel along, and are verified again.
+//! count as stated. Signed requests are verified again.
 #![allow(missing_docs)]
 
 mod common;
@@ -11,7 +11,7 @@ use tracking_events::{LinkId, Micros};
 
 const SECRET: &str = "secret of advertiser";
 
-/// An entry with a secret in its path and these further settings.
+/// An entry with a secret in its path and additional settings.
 fn entry(more: &str) -> String {
     format!(
         r#"{{"dialect":"generic","currency":"USD","auth":[{{"secret_path":"{SECRET}"}}]{more}}}"#
@@ -23,7 +23,7 @@ fn by(entry: &str, request: &Request) -> Decision<Conversion<'static>> {
     postback.decide("acme", Some(entry.as_bytes()), &keys(), NOW, offer)
 }
 
-/// The number of the refusal, or 0; and what operators are told.
+/// The number of the rejection, or 0, and the details for operators.
 fn outcome(more: &str, query: &str) -> (u16, String) {
     let target = format!(
         "/postback/acme/{}?click_id={}&{query}",
@@ -39,7 +39,7 @@ fn outcome(more: &str, query: &str) -> (u16, String) {
 
 #[test]
 fn clicks_of_other_advertisers_links_are_refused() {
-    // The click is of link 9, whose offer is "spring".
+    // The click is of link 9 with the offer "spring".
     for (more, number) in [
         (r#","links":"any""#, 0),
         (r#","links":[3,9]"#, 0),
@@ -64,7 +64,7 @@ fn clicks_of_other_advertisers_links_are_refused() {
 }
 
 #[test]
-fn unknown_link_is_to_be_reported_again_later() {
+fn unknown_link_is_retried_later() {
     let postback = get(&format!(
         "/postback/acme/{}?click_id={}",
         SECRET.replace(' ', "%20"),
@@ -91,7 +91,7 @@ fn payouts_above_the_maximum_are_refused() {
         ("payout=3001&currency=JPY", 124),
         ("payout=1&currency=EUR", 124),
         ("status=rejected", 0),
-        // What is taken back was within the maximum when it was earned.
+        // A reversal was within the maximum when it was earned.
         ("status=refund&payout=-20.01", 0),
         ("status=chargeback&payout=1&currency=EUR", 0),
     ] {
@@ -124,7 +124,7 @@ fn fields_that_the_report_omits_are_not_stated() {
     };
     assert_eq!(stated("payout=0"), payout);
     assert_eq!(stated("payout=1&currency=USD&et=sale&status=approved"), all);
-    // An event that takes a sale back says how it stands, not what it was.
+    // A reversal event states the status, not the event.
     let status = Stated {
         status: true,
         ..none
@@ -184,7 +184,7 @@ fn signed_reports_are_verified_again_with_the_same_result() {
         (hmac_way.as_str(), "any", true),
         (hmac_way.as_str(), "all", true),
         (all.as_str(), "all", true),
-        // Who also shows the secret needs no signature, so that none proves it.
+        // A sender that also shows the secret needs no signature, so that none proves it.
         (all.as_str(), "any", false),
     ] {
         let entry = signing(ways, mode);
@@ -200,7 +200,7 @@ fn signed_reports_are_verified_again_with_the_same_result() {
         let again = verified("acme", &entry, &signed, NOW).expect(&entry);
         first.address = "".into();
         assert_eq!((again.conversion, again.valid_once), (first, None));
-        // Of a request that was altered nothing is believed.
+        // Nothing of an altered request is accepted.
         let altered = SignedRequest {
             query: signed.query.replace("payout=5", "payout=6").into(),
             ..signed
@@ -210,7 +210,7 @@ fn signed_reports_are_verified_again_with_the_same_result() {
 }
 
 #[test]
-fn signed_sale_is_not_taken_back_by_its_path() {
+fn signed_sale_is_not_reversed_by_its_path() {
     let way = format!(r#"{{"hmac":{{"key":"{HMAC_KEY}","over":"query","parameter":"sig"}}}}"#);
     let entry = signing(&way, "any");
     let query = format!("adv=acme&click_id={}&payout=5&transaction_id=t1", click());
@@ -251,7 +251,7 @@ fn signed_test_is_no_proof_of_a_sale() {
 
 #[test]
 fn second_verification_reads_only_what_is_signed() {
-    // Somebody who knows the secret puts an unsigned payout beside a signed body.
+    // A sender that knows the secret adds an unsigned payout to a signed body.
     let ways = format!(
         r#"{{"hmac":{{"key":"{HMAC_KEY}","over":"body","header":"x-signature"}}}},{{"secret_path":"{SECRET}"}}"#
     );
@@ -346,7 +346,7 @@ fn signed_times_have_a_window_and_make_requests_unique() {
     };
     let request = at(&format!("&ts={seconds}"));
     let signed = format!("click_id={}&payout=5&ts={seconds}", click());
-    // However its signature is written, it is the same request.
+    // Different notations of a signature are the same request.
     let mut shouted = request.clone();
     let (query, signature) = request.query.split_once("&sig=").expect("signed");
     shouted.query = format!("sig=sha256={}&{query}", signature.to_uppercase());

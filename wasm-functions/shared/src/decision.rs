@@ -1,43 +1,43 @@
-//! What is decided about a request: a message for the edge, or a refusal and what is recorded of it.
+//! Decisions on requests: a message for the edge, or a rejection and its record.
 
 use crate::{Reason, Request};
 use tracker_api::Rejection;
 
-/// What is to be done with a request.
+/// The decision on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision<T> {
-    /// Report the message; once that is durable, answer with the text.
+    /// Report the message; once it is durable, send this response.
     Accept(T, String),
-    /// Answer with the text; there is nothing to report.
+    /// Send this response; there is nothing to report.
     Acknowledge(String),
-    /// Answer with the refusal, and record it.
+    /// Send the rejection and record it.
     Refuse(Box<Refused>),
 }
 
-/// A reason, and what exactly was wrong. Values that were sent are in neither text.
+/// A reason with details. Neither text contains sent values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The numbered reason.
     pub reason: Reason,
-    /// What is said to who sent the request, such as a parameter's name.
+    /// Details for the sender, such as a parameter's name.
     pub told: String,
-    /// What operators are told.
+    /// Details for operators.
     pub recorded: String,
 }
 
-/// A refusal, ready to be answered and recorded.
+/// A rejection with its response and its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The status code.
+    /// The HTTP status.
     pub status: u16,
-    /// The answer's text.
+    /// The response's text.
     pub answer: String,
-    /// What is recorded.
+    /// The record.
     pub rejection: Rejection<'static>,
 }
 
 impl Reason {
-    /// With what exactly was wrong.
+    /// Adds details.
     pub fn because(self, detail: impl Into<String>) -> Refusal {
         let told = detail.into();
         Refusal {
@@ -49,13 +49,13 @@ impl Reason {
 }
 
 impl Refusal {
-    /// Tells operators more than who sent the request.
+    /// Adds details that only operators see.
     #[must_use]
     pub fn recorded(self, recorded: String) -> Self {
         Self { recorded, ..self }
     }
 
-    /// The refusal by the function `source` of a request of `party`, which is shown as `shown`.
+    /// The rejection by the function `source` of a request of `party`, recorded as `shown`.
     #[must_use]
     pub fn of(
         self,

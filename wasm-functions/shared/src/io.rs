@@ -1,5 +1,5 @@
-//! Input and output of a component: the request, variables, the edge's internal API, the answer. In WASI's
-//! own types: to make those of the `http` crate of them, and back, costs as much as all that is decided.
+//! Input and output of a component: request, variables, the edge's internal API, response. It uses WASI's types:
+//! converting them to the `http` crate's and back would cost as much as the whole decision.
 
 use crate::{Decision, MAX_BODY_BYTES, Refused, Request};
 use serde::Serialize;
@@ -15,23 +15,23 @@ use std::future::{poll_fn, ready};
 use std::pin::Pin;
 use std::task::Poll;
 
-/// An answer, whole.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     status: u16,
     text: String,
 }
 
-/// The status of what was made durable.
+/// The status of a durable report.
 const NO_CONTENT: u16 = 204;
-/// How long a sender should wait before it tries again, in seconds.
+/// `Retry-After` in seconds.
 const RETRY_AFTER: &str = "5";
-/// How long another host may take to connect, and to answer, in nanoseconds.
+/// Connection and response timeout of other hosts in nanoseconds.
 const API_TIMEOUT_NANOS: u64 = 5_000_000_000;
-/// So much of a body is asked for at once.
+/// Bytes of a body per read.
 const PART_BYTES: usize = 16 << 10;
 
-/// Reads a request; of a body that is too long, a little more than is allowed.
+/// Reads a request; a body above the limit is read slightly beyond it.
 pub async fn read(incoming: WasiRequest) -> Request {
     let target = incoming.get_path_with_query().unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
@@ -48,7 +48,7 @@ pub async fn read(incoming: WasiRequest) -> Request {
     let announced = ["content-length", "content-type"];
     let is_announced = |name: &&str| request.header_values(name).next().is_some();
     if request.method == "GET" && !announced.iter().any(is_announced) {
-        // To look for a body that is not there costs as much as to read one.
+        // Checking for an absent body costs as much as reading one.
         return request;
     }
     read_body(incoming, &mut request).await;
@@ -56,7 +56,7 @@ pub async fn read(incoming: WasiRequest) -> Request {
 }
 
 async fn read_body(incoming: WasiRequest, request: &mut Request) {
-    // Whoever sends it is not told how it was taken.
+    // The client is not told how the body was received.
     let (_taken, how) = wit_future::new(|| Ok(()));
     let (mut body, ended) = WasiRequest::consume_body(incoming, how);
     loop {
@@ -72,7 +72,7 @@ async fn read_body(incoming: WasiRequest, request: &mut Request) {
     request.broken = ended.await.is_err();
 }
 
-/// A header's value, if it is text.
+/// A header's value, if it is valid text.
 fn shown(value: Vec<u8>) -> Option<String> {
     let is_text = value.iter().all(|it| matches!(it, b'\t' | b' '..=b'~'));
     is_text.then(|| String::from_utf8(value).ok())?
@@ -94,12 +94,12 @@ fn word(method: Method) -> String {
     word.to_owned()
 }
 
-/// A variable; empty when it has no value.
+/// A variable; empty if it has no value.
 pub async fn variable(name: &str) -> String {
     variables::get(name).await.unwrap_or_default()
 }
 
-/// Does what was decided: accepted messages are reported to `path` of the internal API.
+/// Executes a decision: accepted messages are sent to `path` of the internal API.
 pub async fn carry_out<T: Serialize>(decision: Decision<T>, path: &str) -> Answer {
     match decision {
         Decision::Accept(message, text) => match report(path, &message).await {
@@ -111,7 +111,7 @@ pub async fn carry_out<T: Serialize>(decision: Decision<T>, path: &str) -> Answe
     }
 }
 
-/// Records a refusal and answers with it, also when it could not be recorded.
+/// Records a rejection and sends it as the response, even if recording failed.
 async fn refuse(refused: Refused) -> Answer {
     let _ = report(tracker_api::REJECTIONS, &refused.rejection).await;
     Answer {
@@ -120,7 +120,7 @@ async fn refuse(refused: Refused) -> Answer {
     }
 }
 
-/// The answer when something could not be made durable, or not even be decided.
+/// The response if a report could not be made durable or decided.
 #[must_use]
 pub fn unavailable() -> Answer {
     Answer {
@@ -129,7 +129,7 @@ pub fn unavailable() -> Answer {
     }
 }
 
-/// Tells the edge; true when it is durable.
+/// Reports to the edge; true if the report is durable.
 async fn report(path: &str, message: &impl Serialize) -> bool {
     let base = match variable("tracker_url").await {
         empty if empty.is_empty() => format!("http://{}", tracker_api::HOST),
@@ -152,7 +152,7 @@ async fn report(path: &str, message: &impl Serialize) -> bool {
     }
 }
 
-/// Sends a message to `path` below `base`, such as `http://tracker.internal`; the status of what is answered.
+/// Sends a message to `path` below `base`, such as `http://tracker.internal`; returns the status of the response.
 async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u16, ErrorCode> {
     let wrong = |()| ErrorCode::HttpRequestUriInvalid;
     let (scheme, rest) = base.split_once("://").ok_or(()).map_err(wrong)?;
@@ -182,7 +182,7 @@ async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u
     let mut response = Box::pin(client::send(request));
     let mut writing = true;
     let response = poll_fn(|cx| {
-        // A server that responds before all is written needs no more of it.
+        // A server that responds before reading everything needs no more of it.
         let response = response.as_mut().poll(cx);
         if response.is_pending() && writing {
             writing = write.as_mut().poll(cx).is_pending();
@@ -192,7 +192,7 @@ async fn post(base: &str, path: &str, token: &str, message: Vec<u8>) -> Result<u
     Ok(response.await?.get_status_code())
 }
 
-/// How long `authority` may take; the edge's own API needs no clock, other hosts wait for minutes without these.
+/// Timeouts for `authority`; the edge's own API needs none, other hosts would have minutes without them.
 fn options(authority: &str) -> Option<RequestOptions> {
     if authority == tracker_api::HOST {
         return None;
@@ -203,16 +203,16 @@ fn options(authority: &str) -> Option<RequestOptions> {
         RequestOptions::set_first_byte_timeout,
         RequestOptions::set_between_bytes_timeout,
     ] {
-        // A host that has no such time-out goes by its own.
+        // A host without this option uses its own timeout.
         let _ = set(&options, Some(API_TIMEOUT_NANOS));
     }
     Some(options)
 }
 
-/// What comes after a body.
+/// The trailers of a body.
 type End = FutureReader<Result<Option<Trailers>, ErrorCode>>;
 
-/// Makes a component of `answer`, an `async fn(&Request) -> Answer`.
+/// Defines a component from `answer`, an `async fn(&Request) -> Answer`.
 #[macro_export]
 macro_rules! component {
     ($answer:path) => {
@@ -234,10 +234,10 @@ macro_rules! component {
     };
 }
 
-/// What comes of an answer: its head, and a body whose write has begun.
+/// A response: its head, and a body whose write has started.
 ///
 /// # Errors
-/// When the host takes no such headers.
+/// If the host rejects the headers.
 pub async fn respond(answer: Answer) -> Result<Response, ErrorCode> {
     let retry = [("retry-after", RETRY_AFTER)];
     let retry = if answer.status >= 500 {
@@ -263,17 +263,17 @@ pub async fn respond(answer: Answer) -> Result<Response, ErrorCode> {
 /// The write of a body.
 type Write = Pin<Box<dyn Future<Output = ()>>>;
 
-/// A body of these bytes: its write, its reader, and what comes after it, which is nothing. The write has begun: a
-/// host that reads the body finds it at once and sends it together with the head. Were it to follow later, a host
-/// without `TCP_NODELAY`, such as Spin, would send it only once the peer has acknowledged the head, 40 ms later.
+/// A body of these bytes: its write, its reader, and empty trailers. The write starts at once, so that the host
+/// sends the body together with the head. Otherwise a host without `TCP_NODELAY`, such as Spin, would send the body
+/// only after the peer has acknowledged the head, 40 ms later.
 async fn body(bytes: Vec<u8>) -> (Write, StreamReader<u8>, End) {
     let (mut writer, reader) = wit_stream::new();
-    // What a reader is told of a body that nobody wrote to its end.
+    // The result of a body that was not written completely.
     let (end, ended) = wit_future::new(|| Err(ErrorCode::InternalError(None)));
     let mut write: Write = Box::pin(async move {
         let left = writer.write_all(bytes).await;
         drop(writer);
-        // Who stopped reading does not ask how it ended.
+        // A reader that stopped does not need the result.
         if left.is_empty() {
             let _ = end.write(Ok(None)).await;
         }

@@ -1,5 +1,5 @@
-//! What functions share: the request as a plain value, the numbered reasons, signatures, and, in a
-//! component, input and output. What a message means never belongs here.
+//! Shared by functions: the request as a plain value, the numbered reasons, signatures, and the input and output of
+//! a component. Invariant: no interpretation of messages here.
 #![forbid(unsafe_code)]
 
 mod decision;

@@ -1,43 +1,43 @@
-//! A request as a plain value, so that what is decided about it can be tried without a component.
+//! A request as a plain value, so that decisions can be tested without a component.
 
 use std::net::{IpAddr, SocketAddr};
 use tracker_api::SignedRequest;
 
-/// The longest body, in bytes.
+/// Maximum length of a body in bytes.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// Where the host names the client.
+/// The header in which the host names the client.
 const CLIENT_HEADER: &str = "spin-client-addr";
-/// What some programs write before UTF-8.
+/// The byte order mark that some programs write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The text of a body without the mark that may be before it; signatures are over the body with it.
+/// A body without its byte order mark; signatures cover the body with it.
 #[must_use]
 pub fn without_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
 }
 
-/// A request, whole.
+/// A complete request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// Such as `GET`.
     pub method: String,
-    /// As sent, not decoded.
+    /// The path, not decoded.
     pub path: String,
-    /// As sent, not decoded, without its question mark.
+    /// The query, not decoded, without its question mark.
     pub query: String,
-    /// Names in lower case, and values.
+    /// Lower-case names, and values.
     pub headers: Vec<(String, String)>,
-    /// As sent. One that is too long need not be all there, but is longer than [`MAX_BODY_BYTES`].
+    /// The body. One above [`MAX_BODY_BYTES`] may be incomplete, but is longer than that limit.
     pub body: Vec<u8>,
-    /// Whether the body broke off, or was not written as HTTP says: nobody knows what was meant.
+    /// Whether the body is incomplete or violates HTTP, so that its meaning is unknown.
     pub broken: bool,
-    /// Who sent it, if that is known.
+    /// The client's address, if known.
     pub client: Option<IpAddr>,
 }
 
 impl Request {
-    /// The value of a header that was sent once; of two, nobody knows which was meant.
+    /// The value of a header that occurs once; two values would be ambiguous.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.header_values(name);
@@ -45,14 +45,14 @@ impl Request {
         values.next().is_none().then_some(value)
     }
 
-    /// All values of a header, in the order they came.
+    /// All values of a header in the order of arrival.
     pub fn header_values(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
         let values = self.headers.iter();
         let values = values.filter(move |(sent, _)| sent.eq_ignore_ascii_case(name));
         values.map(|(_, value)| value.as_str())
     }
 
-    /// The request as it travels with a report that its signature proves, with the headers of these names.
+    /// The request with the named headers, as it travels with a report that its signature proves.
     #[must_use]
     pub fn signed(&self, headers: &[&str]) -> SignedRequest<'static> {
         let needed = self.headers.iter().filter(|(sent, _)| {
@@ -70,21 +70,21 @@ impl Request {
         }
     }
 
-    /// The address that the host names: its header is the last one, after those that the client made up.
+    /// The address that the host names: the host's header is the last one, after any that the client sent.
     #[must_use]
     pub fn client_named_by_host(&self) -> Option<IpAddr> {
         let mut named = self.header_values(CLIENT_HEADER);
         named.next_back().and_then(Self::client_of)
     }
 
-    /// Reads what the host says of who sent it: an address and a port.
+    /// Parses the client's address and port as the host writes them.
     #[must_use]
     pub fn client_of(spin_client_addr: &str) -> Option<IpAddr> {
         let address: SocketAddr = spin_client_addr.parse().ok()?;
         Some(address.ip().to_canonical())
     }
 
-    /// Who sent it, as text; empty when that is not known.
+    /// The client's address as text; empty if unknown.
     #[must_use]
     pub fn client_text(&self) -> String {
         self.client.map(|it| it.to_string()).unwrap_or_default()
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_sent_twice_says_nothing() {
+    fn duplicate_header_has_no_value() {
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut request = Request {
             headers: vec![header("x-signature", "a")],
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn mapped_addresses_are_the_addresses_they_map() {
+    fn mapped_addresses_become_ipv4() {
         let of = |text| Request::client_of(text).map(|it| it.to_string());
         assert_eq!(
             of("[::ffff:203.0.113.7]:80").as_deref(),

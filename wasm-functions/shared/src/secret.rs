@@ -1,4 +1,4 @@
-//! Secrets, which prove who somebody is: sent themselves, or as the key of an HMAC-SHA256.
+//! Secrets for authentication: sent as they are, or used as the key of an HMAC-SHA256.
 
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use hmac::{Hmac, Mac as _};
@@ -48,32 +48,32 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Its length in bytes.
+    /// Length in bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it is empty: such a secret proves nothing.
+    /// Whether it is empty: an empty secret proves nothing.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it stands in `text`. Only for masking: how long it takes depends on the secret.
+    /// Whether `text` contains it. Only for masking: the duration depends on the secret.
     #[must_use]
     pub fn occurs_in(&self, text: &str) -> bool {
         text.contains(&self.0)
     }
 
-    /// Whether `sent` is this secret, in a time that depends on the lengths only.
+    /// Whether `sent` equals this secret; the duration depends on the lengths only.
     #[must_use]
     pub fn is(&self, sent: &str) -> bool {
         !self.is_empty() && bool::from(self.0.as_bytes().ct_eq(sent.as_bytes()))
     }
 
-    /// Whether `sent` is the HMAC-SHA256 of the `parts`, one after another, under this key: in hexadecimal,
-    /// with or without `sha256=` before it. Compared in constant time.
+    /// Whether `sent` is the HMAC-SHA256 of the concatenated `parts` under this key, in hexadecimal with an
+    /// optional prefix `sha256=`. Compared in constant time.
     #[must_use]
     pub fn signed(&self, parts: &[&[u8]], sent: &str) -> bool {
         if self.is_empty() {
@@ -87,7 +87,7 @@ impl Secret {
         }
         let digits = sent.strip_prefix("sha256=").unwrap_or(sent);
         let decoded = HEX.decode(digits.as_bytes());
-        // Compares in constant time, and refuses a part of a signature.
+        // Compares in constant time and rejects truncated signatures.
         decoded.is_ok_and(|sent| mac.verify_slice(&sent).is_ok())
     }
 }

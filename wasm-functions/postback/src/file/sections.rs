@@ -1,22 +1,22 @@
-//! A text that is no TOML, table by table: a slip in one advertiser's table hides nothing that is wrong in others.
+//! Splits invalid TOML by tables, so that a syntax error in one advertiser's table hides no error in others.
 
 use super::{Mistake, of_parser};
 use std::borrow::Cow;
 use std::ops::Range;
 use toml::de::DeTable;
 
-/// Beyond this many nothing more is looked for.
+/// Maximum number of reported syntax errors.
 const MAX_SLIPS: usize = 64;
 
-/// A header line with what follows on it, up to the next one.
+/// A header line and the lines up to the next one.
 struct Section {
     place: Range<usize>,
-    /// The advertiser; none where the header can't be read.
+    /// The advertiser; `None` if the header is invalid.
     advertiser: Option<String>,
 }
 
-/// What the parser finds wrong, once for each section; and the text without these, in which all others have the place
-/// that they had.
+/// The syntax errors, one per section, and the text without these sections. All other sections keep their
+/// positions.
 pub(super) fn without_slips(text: &str) -> (Vec<Mistake>, Cow<'_, str>) {
     let mut mistakes = Vec::new();
     if first_slip(text).is_none() {
@@ -34,7 +34,7 @@ pub(super) fn without_slips(text: &str) -> (Vec<Mistake>, Cow<'_, str>) {
             blank(&mut rest, &sections, section);
         }
     }
-    // What only shows in the whole text, such as a table that is there twice.
+    // Errors that only appear in the whole text, such as a duplicate table.
     while mistakes.len() < MAX_SLIPS {
         let Some(mistake) = first_slip(&rest) else {
             return (mistakes, Cow::Owned(rest));
@@ -51,7 +51,7 @@ pub(super) fn without_slips(text: &str) -> (Vec<Mistake>, Cow<'_, str>) {
     (mistakes, Cow::Borrowed(""))
 }
 
-/// A line that begins with a bracket begins a section: nothing else in the file has reason to.
+/// A line that starts with a bracket starts a section: nothing else in the file starts with one.
 fn sections(text: &str) -> Vec<Section> {
     let headers = text
         .match_indices('[')
@@ -75,19 +75,19 @@ fn advertiser(section: &str) -> Option<String> {
     Some(name.get_ref().to_string())
 }
 
-/// The first thing that is wrong with a text, within it.
+/// The first syntax error in a text.
 fn first_slip(text: &str) -> Option<Mistake> {
     let (_, errors) = DeTable::parse_recoverable(text);
     let whole = 0..0;
     let slips = errors.iter().map(|error| of_parser(error, &whole));
     let mut first = slips.min_by_key(|slip| slip.offset)?;
-    // What is not closed is missing at the end, which is another section's place.
+    // An unclosed value is reported at the end of the text, which belongs to another section.
     let last = text.trim_end().len().saturating_sub(1);
     first.offset = text.floor_char_boundary(first.offset.min(last));
     Some(first)
 }
 
-/// Makes spaces of a section, and of its advertiser's others: what these lack may be in it.
+/// Replaces a section and the advertiser's other sections by spaces: they may need what the invalid one contains.
 fn blank(text: &mut String, sections: &[Section], wrong: &Section) {
     let same = |it: &&Section| it.advertiser.is_some() && it.advertiser == wrong.advertiser;
     for section in sections.iter().filter(same).chain([wrong]) {

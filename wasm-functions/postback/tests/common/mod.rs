@@ -81,10 +81,10 @@ const ENTRIES: &[(&str, &str)] = &[
     ),
     ("open", r#"{"links":"any","dialect":"generic","auth":[]}"#),
     ("key/broken", "[]"),
-    ("key/gone", r#"{"advertiser":"nobody"}"#),
+    ("key/gone", r#"{"advertiser":"absent"}"#),
 ];
 
-/// Entries as the edge's operator wrote them.
+/// Entries as the edge's operator writes them.
 pub(crate) fn entry(key: &str) -> Option<&'static [u8]> {
     let found = ENTRIES.iter().find(|(name, _)| *name == key);
     found.map(|(_, entry)| entry.as_bytes())
@@ -103,7 +103,7 @@ pub(crate) fn keys() -> Keys {
     Keys::parse(&format!("1:{},2:{}", "11".repeat(32), "22".repeat(32))).expect("keys")
 }
 
-/// The id of a click made at `time`, signed by the key number `key` made of `byte`s.
+/// The id of a click at `time`, signed with the key `key` whose bytes are all `byte`.
 pub(crate) fn click_of(time: u64, key: u8, byte: u8) -> String {
     let id = KeyId::new(key).expect("a key id");
     let ring = KeyRing::new(id, [(id, MacKey::new([byte; 32]))]).expect("a ring");
@@ -149,7 +149,7 @@ pub(crate) fn post(target: &str, content_type: &str, body: &str) -> Request {
     }
 }
 
-/// What the component does, with the entries above for a store.
+/// Runs the component's logic with the entries above as its store.
 pub(crate) fn decide(request: &Request) -> Decision<Conversion<'static>> {
     let postback = match Postback::read(request) {
         Ok(postback) => postback,
