@@ -1,4 +1,4 @@
-//! What is measured, each kind as a command of its own. How something is measured belongs below.
+//! The benchmarks, each with a command of its own. Measuring is implemented below.
 
 mod budgets;
 mod pieces;
@@ -12,11 +12,11 @@ use clap::Subcommand;
 
 use crate::{build_release, functions, setup, target_dir};
 
-/// What can be measured.
+/// The benchmark to run.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    /// Measure what a click costs at the edge, beside nginx with geoip2 and a JSON log, beside bare
-    /// hyper and beside sockets alone. This is what `cargo xtask bench` does by itself.
+    /// Measure the cost of a click at the edge, compared with nginx (geoip2 and a JSON log), bare hyper and plain
+    /// sockets. This is the default of `cargo xtask bench`.
     ///
     /// Arguments are passed on to `loadtest bench-click`: --rounds N, --links N, --visitors N, --before FILE (the
     /// edge-tracker of another build, measured in turn with this one), …
@@ -25,7 +25,7 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Measure what a click costs from the visitor to a row in ClickHouse, beside nginx whose log is
+    /// Measure the cost of a click from the visitor to a row in ClickHouse, compared with nginx whose log is
     /// inserted into the same tables.
     ///
     /// Arguments are passed on to `loadtest bench-pipeline`: --rounds N, --seconds S, …
@@ -34,18 +34,18 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Measure what the same clicks cost aggregator and engine, and how fresh they are, when they
-    /// come from one edge and when they come from 200.
+    /// Measure the cost and the freshness of the same clicks in aggregator and ClickHouse when they come from one
+    /// edge and from 200.
     ///
-    /// Arguments are passed on to `loadtest bench-edges`: --edges 1,200, --rate N, --seconds S,
-    /// --clicks N (as fast as they are taken), …
+    /// Arguments are passed on to `loadtest bench-edges`: --edges 1,200, --rate N, --seconds S, --clicks N (at full
+    /// speed), …
     Edges {
         /// Passed on to `loadtest bench-edges`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Measure what a call of a function costs, postbacks beside the same decisions compiled natively,
-    /// and what functions that never end do to clicks.
+    /// Measure the cost of a function call, of postbacks compared with native code, and the effect of functions
+    /// that never return on clicks.
     ///
     /// Arguments are passed on to `loadtest bench-functions`: --rounds N, --seconds S, --connections N,
     /// --postback-connections N, --spinning N, --clicks N, --strict, …
@@ -54,18 +54,18 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Measure the pieces of the product one by one and hold them against xtask/budgets.toml.
+    /// Measure single parts of the product and compare them with xtask/budgets.toml.
     ///
-    /// A piece above its budget, or without one, fails the command.
+    /// A part above its budget, or without one, fails the command.
     Pieces {
-        /// Passed on to criterion: a part of the pieces' names, --quick, …
+        /// Passed on to criterion: a part of the benchmarks' names, --quick, …
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
 }
 
 impl Bench {
-    /// Measures and says what came out; fails when a budget does not hold.
+    /// Runs the benchmark; fails if a budget is exceeded.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Click { args } => loadtest("bench-click", setup::with_geo(args)?),
@@ -92,5 +92,5 @@ fn loadtest(task: &str, args: Vec<OsString>) -> anyhow::Result<()> {
     let mut bench = Command::new(target_dir().join("release/loadtest"));
     bench.arg(task).arg("--out").arg(target_dir().join("bench"));
     // Replaces this process, so that Ctrl-C and the exit code are the benchmark's own.
-    Err(bench.args(args).exec()).context("cannot start the benchmark")
+    Err(bench.args(args).exec()).context("failed to start the benchmark")
 }

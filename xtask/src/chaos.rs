@@ -1,4 +1,4 @@
-//! Builds what `loadtest chaos` needs, the older programs of its scenario `upgrade` included.
+//! Builds the programs of `loadtest chaos`, including the older ones of its scenario `upgrade`.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -10,40 +10,40 @@ use anyhow::{Context as _, ensure};
 use crate::step::{cargo, run, step};
 use crate::{build_release, setup, target_dir};
 
-const PASSED_ON: &str = "\
+const LOADTEST_HELP: &str = "\
 Passed on to `loadtest chaos`:
-  --scenario NAME    What goes wrong:
-                       kill-edge, kill-aggregator, kill-engine: SIGKILL, one time in ten while it starts
-                       partition: packets lost, late, doubled or cut off; as root, cables pulled, too
+  --scenario NAME    The faults to inject:
+                       kill-edge, kill-aggregator, kill-engine: SIGKILL, one time in ten during start-up
+                       partition: packets are lost, delayed, duplicated or blocked; as root, links fail, too
                        disk-full: disks fill up (root only)
-                       spool-full: nothing is shipped until journals are full
-                       slow-engine: ClickHouse stands still, is slow, or takes blocks and never says so
+                       spool-full: shipping is blocked until journals are full
+                       slow-engine: ClickHouse stalls, is slow, or accepts blocks without a response
                        clock-jump: clocks of edges and aggregator jump (libfaketime is installed)
                        stolen-certificate: an intruder has the certificate and a copy of the directory of an edge
                        restored-edge: directories of edges are restored from older copies
-                       cloned-edge: directories of edges are cloned, and both edges go on
-                       lost-aggregator: spool or store are lost, or an older backup is put back
+                       cloned-edge: directories of edges are cloned, and both edges continue
+                       lost-aggregator: spool or store are lost, or an older backup is restored
                        late-reports: reports of the same sales arrive out of order
                        wrong-clock: clocks of edges jump by days and years (libfaketime is installed)
-                       upgrade: an older build and this one change places
-                       everything: all that loses nothing and is possible here, several at a time
-  --rounds N         Rounds; after each all must have arrived [default: 3]
-  --seed S           Says what happens when, and to whom [default: 1]
-  --faults N         Faults (kills) in each round, instead of what is usual for the scenario
-  --rate N           Requests a second over all edges [default: 1000]
-  --old FOLDER       Older edge-tracker and aggregator, instead of building them
-  --keep FOLDER      Keep data and logs there
+                       upgrade: edge and aggregator change between an older build and this one
+                       everything: all faults that lose no events and that this machine supports, several at a time
+  --rounds N         Rounds; after each all events must arrive [default: 3]
+  --seed S           Seed of the schedule of faults [default: 1]
+  --faults N         Faults (kills) per round, instead of the scenario's default
+  --rate N           Requests per second over all edges [default: 1000]
+  --old DIR          Older edge-tracker and aggregator, instead of building them
+  --keep DIR         Keep data and logs there
 
-The last line is one JSON object. The exit code is 1 when an answered request is missing, is there twice,
-or has another id than its visitor was sent away with, when an intrusion was not alerted, or when a conversion
-stands otherwise than its sorted reports say.";
+The last line is one JSON object. The exit code is 1 when an answered request is missing, is stored twice,
+or has another id than its redirect, when an intrusion was not alerted, or when a conversion
+differs from the result of its sorted reports.";
 
-/// What goes wrong, and where older programs come from.
+/// Options of a chaos run, and the source of older programs.
 #[derive(clap::Args)]
-#[command(after_help = PASSED_ON)]
+#[command(after_help = LOADTEST_HELP)]
 pub(crate) struct Options {
-    /// The git revision that the older programs are built from, for `upgrade` (by default the newest tag,
-    /// else the commit before the last one) and, only if it is given, for `everything`.
+    /// Git revision that the older programs are built from: for `upgrade` (default: the newest tag, else the
+    /// previous commit) and, only if given, for `everything`.
     #[arg(long, value_name = "REV")]
     from: Option<String>,
     /// Passed on to `loadtest chaos`, see below.
@@ -52,7 +52,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Becomes `loadtest chaos`.
+    /// Replaces this process with `loadtest chaos`.
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
         setup::run_all()?;
         build_release()?;
@@ -66,17 +66,17 @@ impl Options {
         }
         let wanted = named("upgrade") || self.from.is_some();
         if wanted && !named("--old") {
-            let older = older(self.from.as_deref())?;
-            self.args.extend(["--old".into(), older.into()]);
+            let dir = build_older(self.from.as_deref())?;
+            self.args.extend(["--old".into(), dir.into()]);
         }
         let mut chaos = Command::new(target_dir().join("release/loadtest"));
         // Replaces this process, so that Ctrl-C and the exit code are the run's own.
-        Err(chaos.arg("chaos").args(self.args).exec()).context("cannot start the run")
+        Err(chaos.arg("chaos").args(self.args).exec()).context("failed to start the run")
     }
 }
 
-/// The folder of programs built from an older revision.
-fn older(from: Option<&str>) -> anyhow::Result<PathBuf> {
+/// The directory of programs built from an older revision.
+fn build_older(from: Option<&str>) -> anyhow::Result<PathBuf> {
     let revision = match from {
         Some(revision) => git(&["rev-parse", "--verify", revision])?,
         None => {

@@ -1,16 +1,16 @@
-//! Everything that is checked without running the product. CI calls the same.
+//! All checks that do not run the product. CI calls the same command.
 
 use std::process::Command;
 
 use crate::step::{cargo, on_path, run, step};
 use crate::{functions, fuzz, tidy};
 
-/// Runs every check; the first failure ends it.
+/// Runs all checks; the first failure ends the run.
 pub(crate) fn run_all() -> anyhow::Result<()> {
     step("house rules", || tidy::check(&crate::root()))?;
     step("format", || {
         run(&mut cargo(["fmt", "--all", "--check"]))?;
-        // Outside of the workspace, since it needs another compiler; what it runs is inside.
+        // Outside of the workspace, because it needs another compiler; the code it runs is inside.
         let mut fuzzer = cargo(["fmt", "--check", "--manifest-path"]);
         run(fuzzer.arg(crate::root().join(fuzz::FUZZ_DIR).join("Cargo.toml")))
     })?;

@@ -1,5 +1,5 @@
-//! Builds the functions for WebAssembly, and lints them: with rustup's target where it can be had. Otherwise the
-//! distribution's compiler builds them, whose source holds what the target's standard library is made of.
+//! Builds and lints the functions for WebAssembly: with rustup's target if available, otherwise with the
+//! distribution's compiler, which builds the target's standard library from source.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,9 +10,9 @@ use crate::step::{cargo, on_path, run, step};
 use crate::{setup, target_dir};
 
 const TARGET: &str = "wasm32-wasip2";
-/// All of them, the guest for the host's tests included.
+/// All functions, including the guest of the host's tests.
 const PACKAGES: [&str; 3] = ["postback", "kyc-webhook", "function-guest"];
-/// Debian's: a compiler with its source, a linker and a C library for WebAssembly.
+/// Debian packages: a compiler with its source, a linker and a C library for WebAssembly.
 const DEBIAN: [&str; 8] = [
     "rustc-web",
     "cargo-web",
@@ -31,14 +31,16 @@ pub(crate) fn build() -> anyhow::Result<()> {
             run(cargo(["build", "--profile", "function", "--target", TARGET]).args(packages()))
         });
     }
-    eprintln!("==> rustup can't give {TARGET}; the distribution's compiler builds it from source");
+    eprintln!(
+        "==> rustup can't install {TARGET}; building it from source with the distribution's compiler"
+    );
     build_with_debian()
 }
 
-/// Lints what only exists in WebAssembly; without rustup's target there is no linter for it.
+/// Lints code that only exists for WebAssembly; without rustup's target there is no linter for it.
 pub(crate) fn lint() -> anyhow::Result<()> {
     if !rustup_has_it() {
-        eprintln!("==> clippy, functions: NOT CHECKED, rustup can't give {TARGET}");
+        eprintln!("==> clippy, functions: NOT CHECKED, rustup can't install {TARGET}");
         return Ok(());
     }
     step("clippy, functions", || {
@@ -52,7 +54,7 @@ fn packages() -> impl Iterator<Item = String> {
     PACKAGES.iter().map(|name| format!("--package={name}"))
 }
 
-/// Whether the target is installed, now or already.
+/// Whether the target is installed, or could be installed.
 fn rustup_has_it() -> bool {
     let rustup = |words: &[&str]| Command::new("rustup").args(words).output();
     let installed = rustup(&["target", "list", "--installed"]);
@@ -81,7 +83,7 @@ fn build_with_debian() -> anyhow::Result<()> {
     step(
         "build the functions and the standard library for them",
         || {
-            let linker = linker_folder()?;
+            let linker = linker_dir()?;
             let path = std::env::var_os("PATH").unwrap_or_default();
             let path = std::iter::once(linker).chain(std::env::split_paths(&path));
             let mut build = Command::new("/usr/bin/cargo");
@@ -93,7 +95,7 @@ fn build_with_debian() -> anyhow::Result<()> {
                 .args(packages())
                 .env("PATH", std::env::join_paths(path)?)
                 .env("RUSTC", compiler)
-                // It is a stable compiler, and building the standard library is not.
+                // Building the standard library is unstable, and this is a stable compiler.
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env(
                     "RUSTFLAGS",
@@ -104,15 +106,14 @@ fn build_with_debian() -> anyhow::Result<()> {
     )
 }
 
-/// A folder in which the linker has the name that the compiler asks for.
-fn linker_folder() -> anyhow::Result<PathBuf> {
-    let folder = target_dir().join("wasm-linker");
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
-    let link = folder.join("wasm-ld");
+/// A directory in which the linker has the name that the compiler expects.
+fn linker_dir() -> anyhow::Result<PathBuf> {
+    let dir = target_dir().join("wasm-linker");
+    std::fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    let link = dir.join("wasm-ld");
     if !link.exists() {
         std::os::unix::fs::symlink("/usr/bin/wasm-ld-19", &link)
-            .with_context(|| format!("cannot make {}", link.display()))?;
+            .with_context(|| format!("failed to create {}", link.display()))?;
     }
-    Ok(folder)
+    Ok(dir)
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: builds the targets of `loadtest/fuzz` with coverage and runs libFuzzer on them,
-//! one after another or some at once. What must hold for a target never belongs here.
+//! `cargo xtask fuzz`: builds the targets of `loadtest/fuzz` with coverage and runs libFuzzer on them, one after
+//! another or several at once. Invariant: no properties of targets here.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -14,52 +14,52 @@ use clap::{Args, value_parser};
 use crate::step::{cargo, forget_this_package, on_path, run, step};
 use crate::{setup, target_dir};
 
-/// The fuzzer's own crate, below the root.
+/// The fuzzer's own crate, relative to the root.
 pub(crate) const FUZZ_DIR: &str = "loadtest/fuzz/libfuzzer";
-/// No input is longer, in bytes: every limit that matters lies below.
-const MAX_INPUT: usize = 16 << 10;
-/// An input that takes longer, in seconds, is a finding, and so is one that takes more memory (MiB).
-const SLOW_SECONDS: u32 = 20;
-const MOST_MEMORY: u32 = 2_048;
+/// Maximum input length in bytes: all relevant limits are lower.
+const MAX_INPUT_BYTES: usize = 16 << 10;
+/// An input that takes more seconds or more memory (MiB) is a finding.
+const INPUT_TIMEOUT_SECONDS: u32 = 20;
+const MAX_MEMORY_MIB: u32 = 2_048;
 
-/// Which targets, and for how long.
+/// The targets to run, and for how long.
 #[derive(Debug, Args)]
 pub(crate) struct Fuzz {
-    /// Targets to run; all when none is named.
+    /// Targets to run; all by default.
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-    /// Seconds for each target.
+    /// Seconds per target.
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Targets that run at once.
+    /// Number of targets to run at once.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
     jobs: u32,
-    /// Print the targets and what each reads, and run none.
+    /// Print the targets and their inputs, and run none.
     #[arg(long)]
     list: bool,
 }
 
-/// How a target's run ended.
+/// The result of a target's run.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     target: String,
-    log: Log,
+    log: FuzzLog,
     seconds: u64,
     finding: Option<PathBuf>,
 }
 
-/// What libFuzzer said.
+/// Statistics from libFuzzer's output.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Log {
+struct FuzzLog {
     executions: u64,
     edges: u64,
     corpus: u64,
-    /// The input that made it end.
-    written: Option<PathBuf>,
+    /// The input that ended the run.
+    finding_file: Option<PathBuf>,
 }
 
 impl Fuzz {
-    /// Runs the targets and prints a table; an error when something was found.
+    /// Runs the targets and prints a table; fails if there are findings.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let known = targets()?;
         if self.list {
@@ -69,12 +69,12 @@ impl Fuzz {
                 .for_each(|(name, reads)| println!("{name:width$}  {reads}"));
             return Ok(());
         }
-        let names = self.chosen(&known)?;
+        let names = self.selected_targets(&known)?;
         tools()?;
         let program = build()?;
-        let folder = target_dir().join("fuzz");
+        let dir = target_dir().join("fuzz");
         step("write seeds", || {
-            let seeds = folder.join("seeds");
+            let seeds = dir.join("seeds");
             run(hostile_bytes().arg("seeds").arg(seeds))
         })?;
         let each = u64::from(self.seconds);
@@ -85,16 +85,16 @@ impl Fuzz {
             self.jobs,
             (rounds * each).div_ceil(60)
         );
-        let outcomes = self.run_all(&program, &folder, names)?;
+        let outcomes = self.run_all(&program, &dir, names)?;
         report(&outcomes)
     }
 
-    fn chosen(&self, known: &[(String, String)]) -> anyhow::Result<VecDeque<String>> {
+    fn selected_targets(&self, known: &[(String, String)]) -> anyhow::Result<VecDeque<String>> {
         let all = || known.iter().map(|(name, _)| name.clone());
         for name in &self.targets {
             ensure!(
                 all().any(|it| it == *name),
-                "there is no target {name}; there are {}",
+                "unknown target {name}; expected one of {}",
                 all().collect::<Vec<_>>().join(", ")
             );
         }
@@ -108,7 +108,7 @@ impl Fuzz {
     fn run_all(
         &self,
         program: &Path,
-        folder: &Path,
+        dir: &Path,
         names: VecDeque<String>,
     ) -> anyhow::Result<Vec<Outcome>> {
         let (count, left) = (names.len(), Mutex::new(names.clone()));
@@ -116,12 +116,12 @@ impl Fuzz {
         let next = || lock(&left).pop_front();
         let work = || -> anyhow::Result<()> {
             while let Some(name) = next() {
-                let outcome = self.run_one(program, folder, &name)?;
+                let outcome = self.run_one(program, dir, &name)?;
                 let mut outcomes = lock(&outcomes);
                 outcomes.push(outcome);
                 let (done, last) = (outcomes.len(), &outcomes[outcomes.len() - 1]);
                 let found = if last.finding.is_some() {
-                    ", FOUND SOMETHING"
+                    ", FINDING"
                 } else {
                     ""
                 };
@@ -148,25 +148,26 @@ impl Fuzz {
         Ok(outcomes)
     }
 
-    fn run_one(&self, program: &Path, folder: &Path, name: &str) -> anyhow::Result<Outcome> {
-        let of = |kind: &str| folder.join(kind).join(name);
-        let (corpus, findings) = (of("corpus"), of("findings"));
-        for dir in [&corpus, &findings, &folder.join("logs")] {
-            fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    fn run_one(&self, program: &Path, dir: &Path, name: &str) -> anyhow::Result<Outcome> {
+        let dir_of = |kind: &str| dir.join(kind).join(name);
+        let (corpus, findings) = (dir_of("corpus"), dir_of("findings"));
+        for dir in [&corpus, &findings, &dir.join("logs")] {
+            fs::create_dir_all(dir)
+                .with_context(|| format!("failed to create {}", dir.display()))?;
         }
-        let log = folder.join("logs").join(name);
-        // A target's files, in memory where there is some; it ends without removing them.
+        let log = dir.join("logs").join(name);
+        // The target's temporary files, in memory if possible; a fuzzer does not remove them.
         let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory } else { folder };
+        let base = if memory.is_dir() { memory } else { dir };
         let scratch = base.join(format!("xtask-fuzz-{}-{name}", std::process::id()));
         fs::create_dir_all(&scratch)?;
         let started = Instant::now();
         let status = Command::new(program)
-            .args([&corpus, &of("seeds")])
+            .args([&corpus, &dir_of("seeds")])
             .arg(format!("-max_total_time={}", self.seconds))
-            .arg(format!("-max_len={MAX_INPUT}"))
-            .arg(format!("-timeout={SLOW_SECONDS}"))
-            .arg(format!("-rss_limit_mb={MOST_MEMORY}"))
+            .arg(format!("-max_len={MAX_INPUT_BYTES}"))
+            .arg(format!("-timeout={INPUT_TIMEOUT_SECONDS}"))
+            .arg(format!("-rss_limit_mb={MAX_MEMORY_MIB}"))
             .arg(format!("-artifact_prefix={}/", findings.display()))
             .arg("-print_final_stats=1")
             .env("HOSTILE_TARGET", name)
@@ -175,20 +176,20 @@ impl Fuzz {
             .stdout(std::process::Stdio::null())
             .stderr(File::create(&log)?)
             .status()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let took = started.elapsed();
+            .with_context(|| format!("failed to start {}", program.display()))?;
+        let elapsed = started.elapsed();
         let _ = fs::remove_dir_all(&scratch);
         let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         let read = read_log(&text);
-        let finding = match (&read.written, status.success()) {
+        let finding = match (&read.finding_file, status.success()) {
             (Some(file), _) => Some(file.clone()),
             (None, true) => None,
-            (None, false) => bail!("{name} ended with {status}; see {}", log.display()),
+            (None, false) => bail!("{name} exited with {status}; see {}", log.display()),
         };
         Ok(Outcome {
             target: name.to_owned(),
             log: read,
-            seconds: rounded(took),
+            seconds: whole_seconds(elapsed),
             finding,
         })
     }
@@ -198,23 +199,23 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn rounded(took: Duration) -> u64 {
-    (took.as_millis() as u64).div_ceil(1_000).max(1)
+fn whole_seconds(elapsed: Duration) -> u64 {
+    (elapsed.as_millis() as u64).div_ceil(1_000).max(1)
 }
 
-/// The program on the stable compiler that lists, seeds and replays.
+/// The program that lists targets, writes seeds and replays inputs; built with the stable compiler.
 fn hostile_bytes() -> Command {
     cargo(["run", "--quiet", "--package", "hostile-bytes", "--"])
 }
 
-/// Names and what each reads.
+/// Names and inputs of all targets.
 fn targets() -> anyhow::Result<Vec<(String, String)>> {
     let out = hostile_bytes()
         .arg("list")
         .stderr(std::process::Stdio::inherit())
         .output()
-        .context("cannot start cargo")?;
-    ensure!(out.status.success(), "the list of targets can't be made");
+        .context("failed to start cargo")?;
+    ensure!(out.status.success(), "failed to list the targets");
     let lines = String::from_utf8(out.stdout)?;
     let halves = lines.lines().filter_map(|line| line.split_once('\t'));
     Ok(halves
@@ -222,7 +223,7 @@ fn targets() -> anyhow::Result<Vec<(String, String)>> {
         .collect())
 }
 
-/// Installs what is missing, and says what and why.
+/// Installs missing tools and prints the reason.
 fn tools() -> anyhow::Result<()> {
     if !["c++", "g++", "clang++"].into_iter().any(on_path) {
         setup::install("g++", &["g++"], "libFuzzer is written in C++")?;
@@ -232,7 +233,7 @@ fn tools() -> anyhow::Result<()> {
         "coverage needs a nightly compiler, which rustup installs: https://rustup.rs"
     );
     let list = Command::new("rustup").args(["toolchain", "list"]).output();
-    let list = String::from_utf8(list.context("cannot start rustup")?.stdout)?;
+    let list = String::from_utf8(list.context("failed to start rustup")?.stdout)?;
     if !list.lines().any(|line| line.starts_with("nightly")) {
         step(
             "install a nightly compiler: only it counts coverage for a fuzzer",
@@ -254,28 +255,28 @@ fn tools() -> anyhow::Result<()> {
 
 /// Builds all targets and returns the program that runs one.
 fn build() -> anyhow::Result<PathBuf> {
-    let folder = target_dir().join("fuzz");
+    let dir = target_dir().join("fuzz");
     step(
         "build with coverage and address sanitizer (the first time takes some minutes)",
         || {
             let mut build = Command::new("rustup");
             build.args(["run", "nightly", "cargo", "fuzz", "build", "any"]);
             build.args(["--fuzz-dir", FUZZ_DIR, "--target-dir"]);
-            // Set by the cargo that runs us, for another compiler.
+            // Set by the outer cargo for another compiler.
             for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
                 build.env_remove(name);
             }
             forget_this_package(&mut build);
-            run(build.arg(&folder).current_dir(crate::root()))
+            run(build.arg(&dir).current_dir(crate::root()))
         },
     )?;
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    Ok(folder.join(triple).join("release/any"))
+    Ok(dir.join(triple).join("release/any"))
 }
 
-/// Reads what libFuzzer wrote.
-fn read_log(text: &str) -> Log {
-    let mut log = Log::default();
+/// Parses libFuzzer's output.
+fn read_log(text: &str) -> FuzzLog {
+    let mut log = FuzzLog::default();
     for line in text.lines() {
         let after = |mark: &str| line.split_once(mark).map(|(_, rest)| rest.trim());
         let number = |mark: &str| after(mark)?.split([' ', '/']).next()?.parse().ok();
@@ -284,12 +285,12 @@ fn read_log(text: &str) -> Log {
         } else if let Some(edges) = number(" cov: ") {
             log.edges = edges;
             log.corpus = number(" corp: ").unwrap_or(log.corpus);
-            // A run that found something may end without the sum.
-            let begun = line.trim_start_matches('#').split_whitespace().next();
-            let begun = begun.and_then(|count| count.parse().ok());
-            log.executions = log.executions.max(begun.unwrap_or(0));
+            // A run with a finding may end without the final statistics.
+            let started = line.trim_start_matches('#').split_whitespace().next();
+            let started = started.and_then(|count| count.parse().ok());
+            log.executions = log.executions.max(started.unwrap_or(0));
         } else if let Some(file) = after("Test unit written to ") {
-            log.written = Some(file.into());
+            log.finding_file = Some(file.into());
         }
     }
     log
@@ -334,12 +335,12 @@ fn report(outcomes: &[Outcome]) -> anyhow::Result<()> {
         .collect();
     for (target, file) in &found {
         let shown = file.display();
-        println!("\n{target}: something does not hold for {shown}; see what with");
+        println!("\n{target}: a property does not hold for {shown}; reproduce with");
         println!("    cargo run -p hostile-bytes -- replay {target} {shown}");
     }
     match found.len() {
         0 => Ok(()),
-        count => bail!("{count} of {} targets found something", outcomes.len()),
+        count => bail!("{count} of {} targets have findings", outcomes.len()),
     }
 }
 
@@ -348,25 +349,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_read() {
+    fn log_statistics_are_parsed() {
         let calm = "#2\tINITED cov: 90 ft: 90 corp: 1/1b exec/s: 0 rss: 40Mb\n\
                     #1048576\tpulse  cov: 412 ft: 900 corp: 77/3Kb lim: 4096 exec/s: 5 rss: 60Mb\n\
                     Done 1500000 runs in 11 second(s)\n\
                     stat::number_of_executed_units: 1500000\n";
-        let expected = Log {
+        let expected = FuzzLog {
             executions: 1_500_000,
             edges: 412,
             corpus: 77,
-            written: None,
+            finding_file: None,
         };
         assert_eq!(read_log(calm), expected);
         let found = "#99\tNEW    cov: 7 ft: 9 corp: 3/3b lim: 4 exec/s: 0 rss: 40Mb L: 1/1\n\
                      artifact_prefix='f/'; Test unit written to f/crash-ab12\n";
-        let expected = Log {
+        let expected = FuzzLog {
             executions: 99,
             edges: 7,
             corpus: 3,
-            written: Some("f/crash-ab12".into()),
+            finding_file: Some("f/crash-ab12".into()),
         };
         assert_eq!(read_log(found), expected);
         assert_eq!(grouped(1_234_567), "1,234,567");

@@ -1,5 +1,4 @@
-//! `cargo xtask`: set-up and developer commands. It runs other tools and holds no logic of the
-//! product.
+//! `cargo xtask`: set-up and developer commands. It runs other tools. Invariant: no product code here.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -32,7 +31,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Fetch what this machine lacks: C compiler, npm, ClickHouse as a library, a country file.
+    /// Install missing requirements: C compiler, npm, ClickHouse as a library, a country file.
     Setup,
     /// Set up, build and run the whole pipeline on sample traffic.
     ///
@@ -48,14 +47,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Build the functions (WebAssembly), installing what that takes.
+    /// Build the functions (WebAssembly) and install what the build needs.
     Functions,
-    /// Format, clippy, documentation, licences and dependencies, house rules.
+    /// Check house rules, format, clippy, documentation, licences and dependencies.
     Check,
-    /// Let everything fail while traffic flows, and compare every answered click with ClickHouse.
+    /// Inject faults under traffic and compare every answered click with ClickHouse.
     Chaos(chaos::Options),
-    /// Load an edge past its capacity, and hold what visitors met against what it counted and logged
-    /// (about two minutes).
+    /// Load an edge beyond its capacity and compare the clients' results with its counters and its log (about two
+    /// minutes).
     ///
     /// Arguments are passed on to `loadtest overload`: --seconds S, --idle N, --rate N, …
     Overload {
@@ -63,8 +62,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Send a million postbacks and webhooks, forged, altered and malformed among authentic ones, to a real
-    /// edge, and hold what was answered against counters and tables.
+    /// Send a million forged, altered, malformed and authentic postbacks and webhooks to a real edge, and compare
+    /// the responses with counters and tables.
     ///
     /// Arguments are passed on to `loadtest hostile-reports`: --requests N, --seed N, --first N, …
     HostileReports {
@@ -74,15 +73,15 @@ enum Task {
     },
     /// Break the durability code in many ways, one at a time and in a copy, and report which no test notices.
     Mutants(mutants::Options),
-    /// Measure, and say what does not keep to its budget.
+    /// Run benchmarks and compare them with their budgets.
     Bench {
         #[command(subcommand)]
         what: Option<bench::Bench>,
     },
-    /// Feed every parser of outside bytes with what a fuzzer makes up, and say what does not hold.
+    /// Fuzz every parser of external bytes.
     ///
-    /// What it learns is kept in target/fuzz/corpus for the next time. Without a nightly compiler or
-    /// cargo-fuzz, these are installed first.
+    /// The corpus is kept in target/fuzz/corpus for the next run. A missing nightly compiler or cargo-fuzz is
+    /// installed first.
     Fuzz(fuzz::Fuzz),
 }
 
@@ -125,7 +124,7 @@ fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
     let mut demo = Command::new(target_dir().join("demo/loadtest"));
     demo.arg("demo").args(setup::with_geo(args)?);
     // Replaces this process, so that Ctrl-C and the exit code are the demo's own.
-    Err(demo.exec()).context("cannot start the demo")
+    Err(demo.exec()).context("failed to start the demo")
 }
 
 fn overload(args: Vec<OsString>) -> anyhow::Result<()> {
@@ -133,8 +132,8 @@ fn overload(args: Vec<OsString>) -> anyhow::Result<()> {
     let mut overload = Command::new(target_dir().join("release/loadtest"));
     overload.arg("overload").arg("--out");
     overload.arg(target_dir().join("overload")).args(args);
-    // Replaces this process, so that Ctrl-C and the exit code are the trial's own.
-    Err(overload.exec()).context("cannot start the trial")
+    // Replaces this process, so that Ctrl-C and the exit code are the run's own.
+    Err(overload.exec()).context("failed to start the run")
 }
 
 fn hostile_reports(args: Vec<OsString>) -> anyhow::Result<()> {
@@ -143,11 +142,11 @@ fn hostile_reports(args: Vec<OsString>) -> anyhow::Result<()> {
     build_release()?;
     let mut hostile = Command::new(target_dir().join("release/loadtest"));
     hostile.arg("hostile-reports").args(args);
-    // Replaces this process, so that Ctrl-C and the exit code are the trial's own.
-    Err(hostile.exec()).context("cannot start the trial")
+    // Replaces this process, so that Ctrl-C and the exit code are the run's own.
+    Err(hostile.exec()).context("failed to start the run")
 }
 
-/// Every program, as it is deployed.
+/// Builds every program with the release profile.
 fn build_release() -> anyhow::Result<()> {
     let name = "build for release (the first time takes ten minutes and more)";
     build_programs("release", name)
@@ -173,7 +172,7 @@ fn test(args: Vec<OsString>) -> anyhow::Result<()> {
     setup::run_all()?;
     setup::for_tests()?;
     functions::build()?;
-    // With the tests: what they add to the features of dependencies would have these built twice.
+    // Together with the tests: their additional features would otherwise rebuild dependencies.
     step("build every program and test", || {
         run(&mut cargo([
             "build",

@@ -1,4 +1,4 @@
-//! Runs cargo-mutants over the durability code. `.cargo/mutants.toml` names what is left out, and why.
+//! Runs cargo-mutants over the durability code. `.cargo/mutants.toml` lists and explains the exclusions.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use anyhow::{Context as _, ensure};
 use crate::step::{cargo, on_path, run, step};
 use crate::target_dir;
 
-/// A part of the durability code with the tests that must notice each mutant.
+/// A part of the durability code with the tests that must detect each mutant.
 struct Part {
     name: &'static str,
     /// Arguments of `cargo mutants` that select the code.
     code: &'static [&'static str],
-    /// Arguments of `cargo test`. None runs every test of the mutated package.
+    /// Arguments of `cargo test`. If empty, all tests of the mutated package run.
     tests: &'static [&'static str],
 }
 
@@ -41,7 +41,7 @@ const PARTS: [Part; 4] = [
     },
 ];
 
-/// Which mutants to try.
+/// The mutants to try.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Parts of the code; without any, all of them, which takes hours.
@@ -107,7 +107,7 @@ impl Part {
     }
 }
 
-/// The difference between `revision` and the files as they are, as a file for cargo-mutants.
+/// Writes the difference between `revision` and the working tree to a file for cargo-mutants.
 fn changes_since(revision: &str) -> anyhow::Result<PathBuf> {
     let mut diff = Command::new("git");
     diff.args(["diff", revision]).current_dir(crate::root());

@@ -1,5 +1,4 @@
-//! Fetches what a fresh machine lacks, each thing pinned by its checksum. Nothing is installed
-//! without saying what and why.
+//! Fetches missing requirements, each pinned by its checksum. Every installation is announced with its reason.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,30 +10,30 @@ use sha2::{Digest as _, Sha512};
 
 use crate::step::{on_path, run, step};
 
-/// A file out of an npm package.
-struct Pinned {
+/// A file in an npm package.
+struct PinnedFile {
     what: &'static str,
     package: &'static str,
     integrity: &'static str,
-    /// How the wanted file's name ends.
+    /// Suffix of the file's name.
     suffix: &'static str,
 }
 
-const ENGINE: Pinned = Pinned {
+const ENGINE_LIBRARY: PinnedFile = PinnedFile {
     what: "ClickHouse as a library (178 MB download, 566 MB unpacked)",
     package: "@chdb/lib-linux-x64-gnu@26.7.3-stable.1",
     integrity: "sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==",
     suffix: "libchdb.so",
 };
 
-const GEO: Pinned = Pinned {
+const GEO_DATABASE: PinnedFile = PinnedFile {
     what: "a country file, CC0 (a stand-in: bring your own MaxMind-format file for real use)",
     package: "@ip-location-db/geo-whois-asn-country-mmdb@2.3.2026061719",
     integrity: "sha512-xemBDNQl4mCYDuVbqe3jKGKsVDykZGkfvebhtOh/3VGLadq8vsp7t7ontpMUt3hH7sAGT0eLDyJ99SV+0waxZg==",
     suffix: ".mmdb",
 };
 
-/// Where the country file lies.
+/// Path of the country file.
 fn geo_file() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("geo/geo-whois-asn-country.mmdb"))
 }
@@ -57,10 +56,10 @@ fn cache() -> anyhow::Result<PathBuf> {
     Ok(base.join("fanzfiliate-edge"))
 }
 
-/// Everything; quick when nothing lacks.
+/// Installs everything that is missing; fast if nothing is.
 pub(crate) fn run_all() -> anyhow::Result<()> {
     let engine = cache()?.join("clickhouse-26.7.3/libchdb.so");
-    let wants_engine = !on_path("clickhouse") && !engine.is_file();
+    let needs_engine = !on_path("clickhouse") && !engine.is_file();
     let geo = geo_file()?;
     if !["cc", "gcc", "clang"].into_iter().any(on_path) {
         install(
@@ -69,34 +68,35 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
             "some dependencies compile C code",
         )?;
     }
-    if (wants_engine || !geo.is_file()) && !on_path("npm") {
+    if (needs_engine || !geo.is_file()) && !on_path("npm") {
         install(
             "npm",
             &["npm"],
             "the engine and the country file are npm packages",
         )?;
     }
-    if wants_engine {
-        step(&format!("fetch {}", ENGINE.what), || {
-            fetch(&ENGINE, &engine)
+    if needs_engine {
+        step(&format!("fetch {}", ENGINE_LIBRARY.what), || {
+            fetch(&ENGINE_LIBRARY, &engine)
         })?;
     }
     if !geo.is_file() {
-        step(&format!("fetch {}", GEO.what), || fetch(&GEO, &geo))?;
+        step(&format!("fetch {}", GEO_DATABASE.what), || {
+            fetch(&GEO_DATABASE, &geo)
+        })?;
     }
     Ok(())
 }
 
-/// What tests need beside: PostgreSQL, which the aggregator's store is tried on as on SQLite; nginx and HAProxy,
-/// which are documented in front of an edge; openssl, of which the commands for certificates are documented; and what single tests have nothing to try without: clocks that jump,
-/// and a browser.
+/// Additional requirements of tests: PostgreSQL for the aggregator's store, nginx and HAProxy for the documented
+/// proxy configurations, and libfaketime and a browser for single tests.
 pub(crate) fn for_tests() -> anyhow::Result<()> {
     if !on_path("postgres") && !Path::new("/usr/lib/postgresql").is_dir() {
-        let why = "the aggregator's store is tried on it, in a server of the tests' own";
+        let why = "the aggregator's store is tested with it, in a server of its own";
         install("PostgreSQL", &["postgresql"], why)?;
     }
     if !on_path("nginx") || !on_path("haproxy") {
-        let why = "the documented configurations of proxies are tried in front of an edge";
+        let why = "the documented proxy configurations are tested in front of an edge";
         install("nginx and HAProxy", &["nginx", "haproxy"], why)?;
     }
     if !on_path("openssl") {
@@ -104,10 +104,10 @@ pub(crate) fn for_tests() -> anyhow::Result<()> {
         install("openssl", &["openssl"], why)?;
     }
     if let Err(error) = faketime() {
-        eprintln!("==> clocks that jump: NOT TRIED, {error:#}");
+        eprintln!("==> clock jumps: NOT TESTED, {error:#}");
     }
     if let Err(error) = browser() {
-        eprintln!("==> what a browser does with prefetched links: NOT TRIED, {error:#}");
+        eprintln!("==> a browser's prefetched links: NOT TESTED, {error:#}");
     }
     Ok(())
 }
@@ -116,20 +116,20 @@ fn browser() -> anyhow::Result<()> {
     if on_path("chromium") {
         return Ok(());
     }
-    let why = "a test looks at what a real browser does with links that it fetches ahead";
+    let why = "a test checks how a real browser prefetches links";
     install("Chromium", &["chromium"], why)
 }
 
-/// What faults of clocks need.
+/// Installs the requirement of clock faults.
 pub(crate) fn faketime() -> anyhow::Result<()> {
     if on_path("faketime") {
         return Ok(());
     }
-    let why = "it sets the clocks of single processes, which must stand it";
+    let why = "tests change the clocks of single processes with it";
     install("libfaketime", &["faketime"], why)
 }
 
-/// Installs Debian packages where that is possible, and says otherwise how to.
+/// Installs Debian packages if possible; otherwise the error says how to.
 pub(crate) fn install(name: &str, packages: &[&str], why: &str) -> anyhow::Result<()> {
     let by_hand = format!("sudo apt-get install --yes {}", packages.join(" "));
     if !on_path("apt-get") || !is_root() {
@@ -141,7 +141,7 @@ pub(crate) fn install(name: &str, packages: &[&str], why: &str) -> anyhow::Resul
         let mut install = Command::new("apt-get");
         install.args(["install", "--yes", "-qq", "--no-install-recommends"]);
         run(install.args(packages).env(quiet.0, quiet.1))
-            .with_context(|| format!("try it by hand: {by_hand}"))
+            .with_context(|| format!("install it manually: {by_hand}"))
     })
 }
 
@@ -150,32 +150,32 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
 }
 
-/// Downloads beside the destination and renames, so that half a file is never taken for a whole.
-fn fetch(pinned: &Pinned, destination: &Path) -> anyhow::Result<()> {
-    let folder = destination
+/// Downloads to a temporary directory and renames, so that an incomplete file is never used.
+fn fetch(file: &PinnedFile, destination: &Path) -> anyhow::Result<()> {
+    let dir = destination
         .parent()
-        .context("the cache folder has a parent")?;
-    let work = folder.join(format!(".fetch-{}", std::process::id()));
-    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
-    let done = fetch_into(pinned, &work, destination);
-    // What is left of a failed download is only in the way.
+        .context("the cache path has a parent")?;
+    let work = dir.join(format!(".fetch-{}", std::process::id()));
+    fs::create_dir_all(&work).with_context(|| format!("failed to create {}", work.display()))?;
+    let done = fetch_into(file, &work, destination);
+    // Remains of a failed download are useless.
     let _ = fs::remove_dir_all(&work);
     done
 }
 
-fn fetch_into(pinned: &Pinned, work: &Path, destination: &Path) -> anyhow::Result<()> {
+fn fetch_into(file: &PinnedFile, work: &Path, destination: &Path) -> anyhow::Result<()> {
     let mut pack = Command::new("npm");
     pack.args(["pack", "--silent", "--pack-destination"])
         .arg(work)
-        .arg(pinned.package);
+        .arg(file.package);
     run(pack.current_dir(work))?;
     let tarball = find(work, ".tgz")?;
     let found = integrity(&tarball)?;
     ensure!(
-        found == pinned.integrity,
-        "{} is not what was pinned: {found} instead of {}; nothing was unpacked",
-        pinned.package,
-        pinned.integrity
+        found == file.integrity,
+        "{} has the checksum {found}, expected {}; nothing was unpacked",
+        file.package,
+        file.integrity
     );
     let unpacked = work.join("unpacked");
     fs::create_dir(&unpacked)?;
@@ -184,25 +184,25 @@ fn fetch_into(pinned: &Pinned, work: &Path, destination: &Path) -> anyhow::Resul
         .arg(&tarball)
         .arg("-C")
         .arg(&unpacked))?;
-    let file = find(&unpacked, pinned.suffix)?;
+    let file = find(&unpacked, file.suffix)?;
     fs::rename(&file, destination)
-        .with_context(|| format!("cannot move the file to {}", destination.display()))
+        .with_context(|| format!("failed to move the file to {}", destination.display()))
 }
 
-/// The first file below `folder` whose name ends so.
-fn find(folder: &Path, suffix: &str) -> anyhow::Result<PathBuf> {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
+/// The first file in `dir` or below whose name has the suffix.
+fn find(dir: &Path, suffix: &str) -> anyhow::Result<PathBuf> {
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir)? {
             let path = entry?.path();
             if path.is_dir() {
-                folders.push(path);
+                dirs.push(path);
             } else if path.to_string_lossy().ends_with(suffix) {
                 return Ok(path);
             }
         }
     }
-    bail!("the package holds no file ending in {suffix}")
+    bail!("the package has no file with the suffix {suffix}")
 }
 
 /// npm's integrity string of a file.

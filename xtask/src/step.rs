@@ -1,11 +1,11 @@
-//! Runs a step, says how long it took, names it when it fails. Knows no particular tool but cargo.
+//! Runs a step, prints its duration, and names it on failure. Invariant: cargo is the only tool known here.
 
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-/// Runs one named step.
+/// Runs a named step.
 pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     eprintln!("==> {name}");
     let start = Instant::now();
@@ -14,7 +14,7 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> a
     Ok(done)
 }
 
-/// Cargo, as the one that runs us, in the workspace's root.
+/// The cargo that runs this program, in the workspace's root.
 pub(crate) fn cargo<const N: usize>(args: [&str; N]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(crate::root());
@@ -22,8 +22,8 @@ pub(crate) fn cargo<const N: usize>(args: [&str; N]) -> Command {
     command
 }
 
-/// `cargo run` tells us about this package. Build scripts that look at these would build what they
-/// belong to, and all that depends on it, anew each time cargo is called the other way.
+/// Removes the variables about this package that `cargo run` sets. Build scripts that depend on them would rebuild
+/// their crates and all dependents each time cargo is called in the other way.
 pub(crate) fn forget_this_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -33,14 +33,14 @@ pub(crate) fn forget_this_package(command: &mut Command) {
     }
 }
 
-/// Runs a command to its end, its output shown.
+/// Runs a command to its end with visible output.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
     let status = command
         .status()
-        .with_context(|| format!("cannot start {shown}"))?;
+        .with_context(|| format!("failed to start {shown}"))?;
     if !status.success() {
-        bail!("{shown} ended with {status}");
+        bail!("{shown} exited with {status}");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Files that operators write, and the addresses in them: no value leads off the host that a link has.
+//! Links files, settings files and destinations. Invariant: no value leads to another host than the link's.
 
-use crate::folder::folder;
 use crate::input::{Input, piece};
+use crate::temp_dir::temp_dir;
 use bytes::BytesMut;
 use edge_tracker::links::{self, Destination, Slug, Values};
 use std::fs::OpenOptions;
@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use url::Url;
 
-/// The host that a browser would go to, by the standard that browsers keep to; none when they would go
-/// nowhere.
+/// The host that a browser would connect to, by the URL standard that browsers follow; `None` if it would not
+/// connect.
 pub(crate) fn host_of(address: &str) -> Option<String> {
     let url = Url::parse(address).ok()?;
     assert!(matches!(url.scheme(), "http" | "https"), "{address}");
@@ -22,7 +22,7 @@ pub(crate) fn host_of(address: &str) -> Option<String> {
     url.host_str().map(str::to_owned)
 }
 
-/// Values of macros, all the same hostile text but for the click's id.
+/// Macro values: the same hostile text everywhere except for the click id.
 fn values<'a>(text: &'a str, subs: &'a [&'a [u8]; 10]) -> Values<'a> {
     Values {
         click_id: "A0123456789abcdefghijklmnopqrstuvwxyzZ",
@@ -67,7 +67,7 @@ pub(crate) fn destination(bytes: &[u8]) {
     };
     let tagged = plain.clone().with_click_id();
     assert_eq!(tagged, tagged.clone().with_click_id());
-    // A value of nothing but a letter can't lead anywhere.
+    // A value of a single letter can't change the host.
     let expected = expanded(&plain, "a", &[]).expect("it is short");
     let host = host_of(&expected);
     for destination in [&plain, &tagged] {
@@ -90,9 +90,9 @@ fn tagged_at(tagged: &Destination) -> String {
 
 thread_local! {
     static FILE: (TempDir, PathBuf) = {
-        let dir = folder();
+        let dir = temp_dir();
         let file = dir.path().join("file.toml");
-        // It may hold a password.
+        // Private, because a settings file may hold a password.
         let mut private = OpenOptions::new();
         let private = private.write(true).create_new(true).mode(0o600);
         private.open(&file).expect("made");
@@ -100,16 +100,15 @@ thread_local! {
     };
 }
 
-fn written<T>(bytes: &[u8], read: impl FnOnce(&std::path::Path) -> T) -> T {
+fn with_file<T>(bytes: &[u8], read: impl FnOnce(&std::path::Path) -> T) -> T {
     FILE.with(|(_dir, file)| {
         std::fs::write(file, bytes).expect("writable");
         read(file)
     })
 }
 
-/// A links file.
 pub(crate) fn links(bytes: &[u8]) {
-    match written(bytes, links::load) {
+    match with_file(bytes, links::load) {
         Ok(loaded) => {
             let text = std::str::from_utf8(bytes).expect("TOML is UTF-8");
             let file: toml::Table = text.parse().expect("it was read");
@@ -133,13 +132,13 @@ pub(crate) fn links(bytes: &[u8]) {
                 assert_eq!(host_of(&address), host_of(&expected));
             }
         }
-        Err(error) => names_a_line(&error, bytes),
+        Err(error) => check_error_position(&error, bytes),
     }
 }
 
-/// What is wrong is said with its line, in a text that a terminal can show.
-fn names_a_line(error: &daemon::settings::SettingsError, bytes: &[u8]) {
-    if let daemon::settings::SettingsError::Invalid { line, text, .. } = error {
+/// An error names its line, with an excerpt that fits a terminal.
+fn check_error_position(error: &daemon::settings::SettingsError, bytes: &[u8]) {
+    if let daemon::settings::SettingsError::Wrong { line, text, .. } = error {
         let lines = bytes.split(|byte| *byte == b'\n').count();
         assert!((1..=lines).contains(line), "line {line} of {lines}");
         assert!(text.chars().count() <= 120);
@@ -149,18 +148,20 @@ fn names_a_line(error: &daemon::settings::SettingsError, bytes: &[u8]) {
 /// A settings file of an edge or an aggregator.
 pub(crate) fn settings(bytes: &[u8]) {
     use edge_tracker::settings::Settings;
-    match written(bytes, daemon::settings::load::<Settings>) {
+    match with_file(bytes, daemon::settings::load::<Settings>) {
         Ok(settings) => {
             let _ = settings.contradictions();
             assert!(settings.worker_count() > 0);
             assert!((256..=65_535).contains(&settings.http.max_url_bytes.get().0));
             assert!((16..=512).contains(&settings.http.max_parameter_bytes.get().0));
         }
-        Err(error) => names_a_line(&error, bytes),
+        Err(error) => check_error_position(&error, bytes),
     }
-    match written(bytes, aggregator::settings::read) {
+    match with_file(bytes, aggregator::settings::read) {
         Ok(settings) => assert!(settings.limits.max_edges.get() > 0),
-        Err(aggregator::settings::InvalidSettings::File(error)) => names_a_line(&error, bytes),
+        Err(aggregator::settings::InvalidSettings::File(error)) => {
+            check_error_position(&error, bytes)
+        }
         Err(_) => {}
     }
 }
@@ -221,8 +222,8 @@ pub(crate) mod seeds {
 
     pub(crate) fn settings() -> Vec<Vec<u8>> {
         let edge = "node = 1\ndata_dir = \"d\"\n[http]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"[::1]:0\"\ntrusted_proxies = [\"10.0.0.0/8\"]\nforwarded_header = \"forwarded\"\nheader_timeout = \"5s\"\nmax_url_bytes = \"8KiB\"\n[links]\nfile = \"links.toml\"\n[unique]\nwindow = \"12h\"\nfalse_positive_rate = 0.001\n[journal]\nmax_bytes = \"1GiB\"\n[aggregator]\naddress = \"h:1\"\nbatch_age = \"200ms\"\n";
-        let centre = "data_dir = \"d\"\nlisten = \"0.0.0.0:7400\"\n[tls]\ndir = \"t\"\n[clickhouse]\nurl = \"http://127.0.0.1:8123\"\npassword = \"p\"\n[blocks]\nmax_rows = 1000\nmax_age = \"1s\"\n[limits]\nmax_edges = 10\npending_bytes = \"2MiB\"\n";
-        [edge, centre, ""]
+        let aggregator = "data_dir = \"d\"\nlisten = \"0.0.0.0:7400\"\n[tls]\ndir = \"t\"\n[clickhouse]\nurl = \"http://127.0.0.1:8123\"\npassword = \"p\"\n[blocks]\nmax_rows = 1000\nmax_age = \"1s\"\n[limits]\nmax_edges = 10\npending_bytes = \"2MiB\"\n";
+        [edge, aggregator, ""]
             .map(|text| text.as_bytes().to_vec())
             .into()
     }

@@ -1,4 +1,4 @@
-//! Click ids, events, and the rows that become of them.
+//! Click ids, events, and the rows made from them.
 
 use crate::input::Input;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ fn ring(active: u8) -> KeyRing {
     KeyRing::new(KeyId::new(active).expect("below 32"), keys).expect("the key is there")
 }
 
-/// A text that may be an id, then the parts of one.
+/// A text that may be a click id, then the parts of one.
 pub(crate) fn click_id(bytes: &[u8]) {
     let ring = ring(9);
     for chars in [CLICK_ID_CHARS, OLD_CLICK_ID_CHARS] {
@@ -27,7 +27,7 @@ pub(crate) fn click_id(bytes: &[u8]) {
     signed(&ring, bytes);
 }
 
-/// An id has one text, and only a key makes it.
+/// An id has a unique text, and only a key holder can create it.
 fn parsed(ring: &KeyRing, text: &[u8]) {
     match ClickId::parse(text) {
         Ok(id) => {
@@ -46,7 +46,7 @@ fn parsed(ring: &KeyRing, text: &[u8]) {
     }
 }
 
-/// An id says what was signed, and an altered character shows.
+/// A signed id contains the signed parts, and changing a character invalidates it.
 fn signed(ring: &KeyRing, bytes: &[u8]) {
     let mut input = Input(bytes);
     let parts = ClickIdParts {
@@ -84,7 +84,7 @@ pub(crate) fn event(bytes: &[u8]) {
         Ok(event) => {
             assert!((1..=FORMAT_VERSION).contains(&version));
             let mut room = vec![0; input.0.len()];
-            // Numbers may be written longer than they need be, and never come out longer.
+            // Numbers may be encoded longer than necessary, but never get longer by encoding.
             let len = encode(&event, &mut room).expect("as long at most");
             assert_eq!(decode(version, &room[..len]), Ok(event.clone()));
             assert!(encode(&event, &mut room[..len - 1]).is_err());
@@ -104,7 +104,7 @@ pub(crate) fn event(bytes: &[u8]) {
     }
 }
 
-/// Frames of a batch: how they are numbered and cut, then their payloads.
+/// Frames of a batch: sequence steps, truncation, and payloads.
 pub(crate) fn rows(bytes: &[u8]) {
     let mut input = Input(bytes);
     let (skip, cut, version) = (input.u8(), input.u16(), u16::from(input.u8()));
@@ -138,7 +138,7 @@ pub(crate) fn rows(bytes: &[u8]) {
     assert_eq!(opened, raw);
     let skip = u64::from(skip);
     let (rows, rejected, columns) = aggregator::hostile::rows(batch.header, batch.payload, skip);
-    // Every event is a row or in quarantine or was in a block before; what is missing is told once.
+    // Every event becomes a row, is quarantined, or was in an earlier block; missing events are reported once.
     let whole = frames(&raw).map_while(Result::ok);
     let mut before = 0;
     let (mut fit, mut unfit) = (0, 0);
@@ -160,11 +160,11 @@ pub(crate) fn rows(bytes: &[u8]) {
     assert_eq!(
         (rows, rejected),
         (0, 1),
-        "a payload that is not the batch's"
+        "a payload that does not match its header"
     );
 }
 
-/// A click with all its texts.
+/// A click with all texts.
 pub(crate) fn sample() -> Vec<u8> {
     let parts = ClickIdParts {
         time: Micros(1_800_000_000_000_000),
@@ -213,7 +213,7 @@ pub(crate) fn sample() -> Vec<u8> {
 }
 
 pub(crate) mod seeds {
-    //! Ids and events as an edge makes them.
+    //! Ids and events as an edge creates them.
 
     use super::{ClickIdParts, LaneId, LinkId, Micros, NodeId, Seq, ring, sample};
 

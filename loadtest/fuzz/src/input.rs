@@ -1,19 +1,19 @@
-//! Bytes read as numbers and pieces, so that a target can make of them what a parser gets. Past their
-//! end everything is zero or empty.
+//! Reads bytes as numbers and pieces, so that a target can build a parser's input. Past the end everything is zero
+//! or empty.
 
-/// What is left of an input.
+/// The remaining bytes of an input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Input<'a> {
-    /// The next `len` bytes, or as many as there are.
+    /// The next `len` bytes, or fewer at the end.
     pub(crate) fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// As many bytes as the next one says.
+    /// A piece: its length in one byte, then its bytes.
     pub(crate) fn piece(&mut self) -> &'a [u8] {
         let len = self.u8();
         self.take(len.into())
@@ -47,7 +47,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A piece as [`Input::piece`] reads it; it is at most 255 bytes long.
+/// Encodes a piece for [`Input::piece`]; it has at most 255 bytes.
 pub(crate) fn piece(bytes: &[u8]) -> Vec<u8> {
     let len = u8::try_from(bytes.len()).expect("pieces of seeds are short");
     [&[len], bytes].concat()

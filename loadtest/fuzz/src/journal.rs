@@ -1,8 +1,8 @@
-//! Frames, segments and checkpoints: nothing is read that was never written, and start is never refused.
+//! Frames, segments and checkpoints. Invariants: only written events are read, and the journal always opens.
 
-use crate::folder::{empty, folder};
 use crate::input::{Input, piece};
-use event_journal::{Frame, ManualJournal, Options, frames as whole_frames, open_manual};
+use crate::temp_dir::{empty, temp_dir};
+use event_journal::{Frame, Options, Unkept, frames as whole_frames, open_on};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,17 +10,17 @@ use storage::Disk;
 use tempfile::TempDir;
 
 const PAGE: usize = 4_096;
-const SEGMENT: u32 = 64 << 10;
-/// More than an input makes.
-const MOST_BODY: usize = SEGMENT as usize - PAGE;
+const SEGMENT_BYTES: u32 = 64 << 10;
+/// Longer than the body that any input makes.
+const MAX_BODY_BYTES: usize = SEGMENT_BYTES as usize - PAGE;
 
-/// Frames as they come, then frames of the bytes' making.
+/// Reads frames and returns the length of the valid prefix.
 fn read_frames(bytes: &[u8]) -> usize {
     let (mut again, mut at) = (Vec::new(), 0);
     for frame in whole_frames(bytes).map_while(Result::ok) {
         assert!(!frame.payload.is_empty());
         frame.write(&mut again);
-        // All but the padding says what was written.
+        // Everything except the padding is determined by the content.
         let end = at + 16 + frame.payload.len();
         assert_eq!(again[at..end], bytes[at..end]);
         assert!(again.len() <= bytes.len() && again.len() - end < 8);
@@ -32,7 +32,7 @@ fn read_frames(bytes: &[u8]) -> usize {
     at
 }
 
-/// Bytes as they come, and frames made of them and then damaged in one place.
+/// The input's bytes as frames, and frames built from the input and then damaged in one place.
 pub(crate) fn frames(bytes: &[u8]) {
     read_frames(bytes);
     let mut input = Input(bytes);
@@ -55,24 +55,24 @@ pub(crate) fn frames(bytes: &[u8]) {
     }
 }
 
-/// A spool with one segment, of which only the header is kept.
-struct Spool {
+/// A journal directory with one segment, of which only the header is kept.
+struct JournalDir {
     dir: TempDir,
     id: Vec<u8>,
     header: Vec<u8>,
 }
 
-impl Spool {
+impl JournalDir {
     fn new() -> Self {
-        let dir = folder();
+        let dir = temp_dir();
         drop(opened(dir.path()));
-        let spool = Self {
+        let journal_dir = Self {
             id: fs::read(dir.path().join("spool.id")).expect("readable"),
             header: fs::read(Self::segment(dir.path())).expect("readable")[..PAGE].to_vec(),
             dir,
         };
-        spool.empty();
-        spool
+        journal_dir.empty();
+        journal_dir
     }
 
     fn segment(dir: &Path) -> PathBuf {
@@ -84,7 +84,7 @@ impl Spool {
         fs::write(self.dir.path().join("spool.id"), &self.id).expect("writable");
     }
 
-    /// Below this all sequences of the segment lie.
+    /// Upper bound of the segment's sequences.
     fn limit(&self) -> u64 {
         u64::from_le_bytes(self.header[24..32].try_into().expect("8 bytes"))
     }
@@ -95,11 +95,11 @@ fn opened(dir: &Path) -> ManualJournal<Disk> {
         dir: dir.into(),
         lanes: 1,
         format_version: 1,
-        segment_bytes: SEGMENT,
+        segment_bytes: SEGMENT_BYTES,
         max_bytes: 1 << 20,
         sync_interval: Duration::from_secs(60),
     };
-    open_manual(Disk, &options).expect("opens whatever it finds")
+    open_on(Disk, &options).expect("opens with any files")
 }
 
 fn read_all(journal: &mut ManualJournal<Disk>) -> Events {
@@ -117,18 +117,18 @@ fn read_all(journal: &mut ManualJournal<Disk>) -> Events {
 }
 
 thread_local! {
-    static SPOOL: Spool = Spool::new();
+    static JOURNAL_DIR: JournalDir = JournalDir::new();
 }
 
 /// Sequences and payloads.
 type Events = Vec<(u64, Vec<u8>)>;
 
-/// A body, the events written to it, and whether nothing else was.
+/// A segment's body, the events written to it, and whether it contains nothing else.
 fn segment_body(mut input: Input<'_>) -> (Vec<u8>, Events, bool) {
-    let (mut body, mut written, mut sound, mut last) = (Vec::new(), Vec::new(), true, 0);
-    while !input.is_empty() && body.len() + 1_024 < MOST_BODY {
+    let (mut body, mut written, mut is_clean, mut last) = (Vec::new(), Vec::new(), true, 0);
+    while !input.is_empty() && body.len() + 1_024 < MAX_BODY_BYTES {
         match input.u8() % 8 {
-            // A frame after the others, as the writer writes it.
+            // A frame with the next sequence, as the writer appends it.
             0..=2 => {
                 last += 1 + u64::from(input.u8());
                 let payload = input.piece();
@@ -137,16 +137,16 @@ fn segment_body(mut input: Input<'_>) -> (Vec<u8>, Events, bool) {
                     written.push((last, payload.to_vec()));
                 }
             }
-            // A whole frame of any sequence.
+            // A valid frame with any sequence.
             3 => {
                 let (seq, payload) = (input.u64(), input.piece());
                 if !payload.is_empty() {
                     Frame { seq, payload }.write(&mut body);
                     written.push((seq, payload.to_vec()));
-                    sound = false;
+                    is_clean = false;
                 }
             }
-            // One whose bytes were altered since.
+            // A frame with a changed bit.
             4 => {
                 let (noise, payload) = (usize::from(input.u16()), input.piece());
                 let at = body.len();
@@ -156,47 +156,47 @@ fn segment_body(mut input: Input<'_>) -> (Vec<u8>, Events, bool) {
                     let hit = at + noise / 8 % (body.len() - at);
                     body[hit] ^= 1 << (noise % 8);
                     written.push((last, payload.to_vec()));
-                    sound = false;
+                    is_clean = false;
                 }
             }
             5 => {
                 let zeros = usize::from(input.u8()) * 8;
                 body.resize(body.len() + zeros, 0);
-                sound = false;
+                is_clean = false;
             }
             _ => {
                 body.extend_from_slice(input.piece());
-                sound = false;
+                is_clean = false;
             }
         }
     }
-    (body, written, sound)
+    (body, written, is_clean)
 }
 
-/// What lies behind a segment's header.
+/// The bytes after a segment's header.
 pub(crate) fn segment(bytes: &[u8]) {
-    SPOOL.with(|spool| {
+    JOURNAL_DIR.with(|journal_dir| {
         let mut input = Input(bytes);
-        let mut header = spool.header.clone();
+        let mut header = journal_dir.header.clone();
         let (hit, noise) = (input.u8() == 1, usize::from(input.u16()));
         if hit {
             header[noise / 8 % PAGE] ^= 1 << (noise % 8);
         }
-        let (body, written, sound) = segment_body(input);
-        let path = Spool::segment(spool.dir.path());
+        let (body, written, is_clean) = segment_body(input);
+        let path = JournalDir::segment(journal_dir.dir.path());
         fs::write(&path, [&header, &body[..]].concat()).expect("writable");
 
-        let mut journal = opened(spool.dir.path());
+        let mut journal = opened(journal_dir.dir.path());
         let read = read_all(&mut journal);
         let found = journal.recovery.lanes[0].clone();
         assert_eq!(found.events as usize, read.len());
         assert!(read.is_sorted_by(|one, other| one.0 < other.0));
-        // A frame may lie within raw bytes or another's payload, if somebody wrote it there.
+        // A frame may also be part of raw bytes or of another frame's payload, if the input contains it.
         for (seq, payload) in &read {
             let mut frame = Vec::new();
             Frame { seq: *seq, payload }.write(&mut frame);
             let frame = &frame[..16 + payload.len()];
-            assert!(*seq < spool.limit() && body.windows(frame.len()).any(|it| it == frame));
+            assert!(*seq < journal_dir.limit() && body.windows(frame.len()).any(|it| it == frame));
         }
         if found.set_aside.is_empty() {
             let spaces = read
@@ -204,29 +204,29 @@ pub(crate) fn segment(bytes: &[u8]) {
                 .map(|it| (16 + it.1.len()).next_multiple_of(8) as u64);
             let accounted = spaces.sum::<u64>() + found.damaged_bytes + found.torn_bytes;
             assert!(accounted <= body.len() as u64);
-            assert!(journal.writers[0].next_seq() >= spool.limit());
-            let below = written.iter().all(|it| it.0 < spool.limit());
+            assert!(journal.writers[0].next_seq() >= journal_dir.limit());
+            let below = written.iter().all(|it| it.0 < journal_dir.limit());
             assert!(
-                !(sound && below) || read == written,
-                "what was written is read"
+                !(is_clean && below) || read == written,
+                "everything that was written is read"
             );
         } else {
             assert!(hit && read.is_empty());
         }
         drop(journal);
-        // The damage was dealt with once and for all.
-        let mut again = opened(spool.dir.path());
+        // Damage is repaired permanently.
+        let mut again = opened(journal_dir.dir.path());
         assert_eq!(read_all(&mut again), read);
         let later = &again.recovery.lanes[0];
         assert_eq!((later.torn_bytes, later.set_aside.len()), (0, 0));
         drop(again);
-        spool.empty();
+        journal_dir.empty();
     });
 }
 
-/// A lane's checkpoint: any bytes, or any numbers under a checksum that holds.
+/// A lane's checkpoint: any bytes, or any numbers with a valid checksum.
 pub(crate) fn checkpoint(bytes: &[u8]) {
-    SPOOL.with(|spool| {
+    JOURNAL_DIR.with(|journal_dir| {
         let mut input = Input(bytes);
         let whole = input.u8() & 1 == 1;
         let mut content = Vec::new();
@@ -240,9 +240,9 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
         } else {
             content.extend_from_slice(input.0);
         }
-        let path = spool.dir.path().join("lane-0/checkpoint");
+        let path = journal_dir.dir.path().join("lane-0/checkpoint");
         fs::write(&path, &content).expect("writable");
-        let mut journal = opened(spool.dir.path());
+        let mut journal = opened(journal_dir.dir.path());
         let reader = &journal.readers[0];
         let (released, acknowledged) = (reader.released(), reader.acknowledged());
         let seals = reader.batch_boundaries().to_vec();
@@ -251,7 +251,7 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
             assert!((released, acknowledged, seals.is_empty()) == (0, 0, true));
             assert_eq!(fs::read(&aside).expect("kept"), content);
         } else {
-            // Only what was written as one is taken for one.
+            // Only bytes in the written format are accepted.
             assert_eq!(content.len(), 8 + 16 + seals.len() * 24 + 4);
             let numbers = seals.iter().flat_map(|it| [it.after, it.first, it.last]);
             let numbers = [released, acknowledged].into_iter().chain(numbers);
@@ -268,12 +268,12 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
         }
         assert!(raw.is_empty() && read_all(&mut journal).is_empty());
         drop(journal);
-        spool.empty();
+        journal_dir.empty();
     });
 }
 
 pub(crate) mod seeds {
-    //! What a writer leaves, whole and damaged.
+    //! Files as a writer leaves them, complete and damaged.
 
     use super::{Frame, piece};
 

@@ -1,13 +1,12 @@
-//! Every parser of outside bytes, each with what must hold whatever the bytes are.
+//! All parsers of external bytes, with the properties that must hold for any input.
 //!
-//! A target takes bytes and panics when something does not hold. Ordinary tests run all of them over
-//! seeds and mutations of these; `libfuzzer/` runs the same with coverage. What finds inputs never
-//! belongs here, beyond the simple mutations that tests need.
+//! A target takes bytes and panics when a property does not hold. Ordinary tests run all targets over seeds and
+//! their mutations; `libfuzzer/` runs them with coverage. Invariant: no search for inputs here, beyond the simple
+//! mutations that tests need.
 #![forbid(unsafe_code)]
 
 mod destinations;
 mod events;
-mod folder;
 mod input;
 mod journal;
 mod manifests;
@@ -16,27 +15,28 @@ mod reports;
 mod requests;
 mod saved;
 mod shipping;
+mod temp_dir;
 mod visitors;
 mod webhooks;
 
 pub use mutations::Mutations;
 
-/// A parser and what must hold for it.
+/// A parser and its properties.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// What it is called on a command line.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What it reads, in a few words.
+    /// A short description of the input.
     pub reads: &'static str,
-    /// Reads the bytes; panics when something does not hold.
+    /// Runs the parser; panics when a property does not hold.
     pub run: fn(&[u8]),
-    /// Inputs to begin with, made of real values.
+    /// Initial inputs, made from real values.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
 macro_rules! targets {
     ($($name:literal, $reads:literal, $module:ident::$run:ident;)*) => {
-        /// All of them.
+        /// All targets.
         pub const TARGETS: &[Target] = &[$(Target {
             name: $name,
             reads: $reads,
@@ -47,27 +47,27 @@ macro_rules! targets {
 }
 
 targets! {
-    "click", "a whole request, to its answer and event", requests::click;
+    "click", "a whole request with its response and event", requests::click;
     "request", "request line and headers", requests::request;
-    "query", "a query against a second reader of it", requests::query;
+    "query", "a query, compared with a second parser", requests::query;
     "agent", "User-Agent", visitors::agent;
     "forwarded", "X-Forwarded-For and Forwarded", visitors::forwarded;
     "proxy", "PROXY protocol, versions 1 and 2", visitors::proxy;
-    "destination", "destinations and the values filled in", destinations::destination;
+    "destination", "destinations and macro values", destinations::destination;
     "links", "links.toml", destinations::links;
     "settings", "settings files of both daemons", destinations::settings;
     "click-id", "click ids and their signatures", events::click_id;
     "event", "the binary form of events", events::event;
-    "rows", "batches to rows of ClickHouse", events::rows;
+    "rows", "batches converted to ClickHouse rows", events::rows;
     "frames", "concatenated frames", journal::frames;
-    "segment", "a segment at the journal's start", journal::segment;
-    "journal-checkpoint", "a lane's checkpoint at the journal's start", journal::checkpoint;
+    "segment", "a segment when the journal opens", journal::segment;
+    "journal-checkpoint", "a lane's checkpoint when the journal opens", journal::checkpoint;
     "message", "messages of edges and aggregators", shipping::message;
     "batch", "a batch's header and zstd payload", shipping::batch;
     "blocks", "the aggregator's block files and checkpoint", saved::blocks;
-    "postback", "an advertiser's request, to what is decided of it", reports::postback;
-    "money", "amounts of postbacks, by a second reader", reports::money;
-    "webhook", "a webhook of the identity service", webhooks::webhook;
+    "postback", "an advertiser's request and its decision", reports::postback;
+    "money", "amounts of postbacks, compared with a second parser", reports::money;
+    "webhook", "a webhook of the KYC provider", webhooks::webhook;
     "advertisers", "advertisers.toml, and an advertiser's entry", reports::advertisers;
     "spin-manifest", "the manifest of functions", manifests::manifest;
     "filters", "saved filters of unique visits", saved::filters;

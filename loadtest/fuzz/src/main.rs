@@ -1,4 +1,4 @@
-//! The targets on a command line: their names, their seeds as files, one input again.
+//! Command line of the targets: list them, write their seeds, replay inputs.
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
-/// Every parser of outside bytes, with what must hold for it.
+/// Fuzz targets for all parsers of external bytes.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -16,18 +16,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print each target's name, a tab, and what it reads.
+    /// Print each target's name, a tab, and a description of its input.
     List,
-    /// Write each target's seeds to a folder of its own in FOLDER.
+    /// Write each target's seeds to a directory of its own in DIR.
     Seeds {
-        /// Made when absent.
-        folder: PathBuf,
+        /// Created if absent.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
     },
-    /// Run a target once for each file; a panic says what does not hold.
+    /// Run a target on each file; a panic names the violated property.
     Replay {
-        /// One that `list` prints.
+        /// A target that `list` prints.
         target: String,
-        /// Inputs, such as a fuzzer found.
+        /// Inputs, such as a fuzzer's findings.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
             }
             Ok(())
         }
-        Command::Seeds { folder } => seeds(&folder),
+        Command::Seeds { dir } => seeds(&dir),
         Command::Replay { target, files } => replay(&target, &files),
     };
     match done {
@@ -53,12 +54,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn seeds(folder: &Path) -> io::Result<()> {
+fn seeds(dir: &Path) -> io::Result<()> {
     for target in TARGETS {
-        let folder = folder.join(target.name);
-        fs::create_dir_all(&folder)?;
+        let dir = dir.join(target.name);
+        fs::create_dir_all(&dir)?;
         for (number, seed) in (target.seeds)().iter().enumerate() {
-            fs::write(folder.join(format!("seed-{number:02}")), seed)?;
+            fs::write(dir.join(format!("seed-{number:02}")), seed)?;
         }
     }
     Ok(())
@@ -68,11 +69,11 @@ fn replay(target: &str, files: &[PathBuf]) -> io::Result<()> {
     let target = Target::named(target).ok_or_else(|| {
         let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
         let names = names.join(", ");
-        io::Error::other(format!("there is no target {target}; there are {names}"))
+        io::Error::other(format!("unknown target {target}; expected one of {names}"))
     })?;
     for file in files {
         (target.run)(&fs::read(file)?);
-        println!("{}: everything holds", file.display());
+        println!("{}: all properties hold", file.display());
     }
     Ok(())
 }

@@ -1,25 +1,25 @@
-//! The functions' manifest: read or refused, alike each time, and no secret in what is said of it.
+//! The functions' manifest: accepted or rejected deterministically, without secrets in errors.
 
-use crate::folder::folder;
+use crate::temp_dir::temp_dir;
 use function_host::Manifest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// Never part of a manifest.
+/// A value that is never part of a manifest.
 const SECRET: &str = "S3CRET with spaces, {{ and ://";
 
 thread_local! {
-    static FOLDER: (TempDir, PathBuf) = {
-        let folder = folder();
-        let file = folder.path().join("spin.toml");
-        (folder, file)
+    static TEMP_DIR: (TempDir, PathBuf) = {
+        let temp_dir = temp_dir();
+        let file = temp_dir.path().join("spin.toml");
+        (temp_dir, file)
     };
 }
 
-/// The file's text.
+/// A manifest file.
 pub(crate) fn manifest(bytes: &[u8]) {
-    FOLDER.with(|(folder, file)| {
+    TEMP_DIR.with(|(temp_dir, file)| {
         std::fs::write(file, bytes).expect("there is room for a file");
         let with = |names: &[&str]| -> BTreeMap<String, String> {
             let pairs = names
@@ -35,13 +35,13 @@ pub(crate) fn manifest(bytes: &[u8]) {
                     assert_eq!(format!("{read:?}"), format!("{again:?}"));
                     assert_eq!(read.sources(), again.sources());
                     for source in read.sources() {
-                        assert!(source.is_absolute() || source.starts_with(folder.path()));
+                        assert!(source.is_absolute() || source.starts_with(temp_dir.path()));
                     }
                 }
                 Err(error) => {
-                    let said = error.to_string();
-                    assert!(!said.contains("S3CRET"), "{said}");
-                    assert!(said.contains("spin.toml"), "{said}");
+                    let error = error.to_string();
+                    assert!(!error.contains("S3CRET"), "{error}");
+                    assert!(error.contains("spin.toml"), "{error}");
                 }
             }
         }
@@ -49,7 +49,7 @@ pub(crate) fn manifest(bytes: &[u8]) {
 }
 
 pub(crate) mod seeds {
-    //! Ours, and what it leaves out.
+    //! The deployed manifest, and features that it does not use.
 
     pub(crate) fn manifest() -> Vec<Vec<u8>> {
         let small = "spin_manifest_version = 2\n[application]\nname = \"x\"\n\

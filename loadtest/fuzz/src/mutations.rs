@@ -1,27 +1,27 @@
-//! Simple changes of seeds, the same for the same seed: what a test can afford without coverage.
+//! Simple seeded mutations of seeds, for tests without coverage.
 
-/// Endless inputs made of some, by flips, cuts, repeats and splices.
+/// Endless inputs made from seeds by flips, cuts, repeats and splices.
 #[derive(Debug)]
 pub struct Mutations<'a> {
     seeds: &'a [Vec<u8>],
     state: u64,
 }
 
-/// Where parsers tend to have edges.
-const EDGES: [u8; 12] = [
+/// Bytes that are often special for parsers.
+const SPECIAL_BYTES: [u8; 12] = [
     0, 1, 0x0a, 0x0d, b' ', b'"', b'%', b',', b'{', 0x7f, 0x80, 0xff,
 ];
-/// No input grows beyond this, in bytes.
-const LONGEST: usize = 4 << 10;
+/// Maximum length of an input in bytes.
+const MAX_INPUT_BYTES: usize = 4 << 10;
 
 impl<'a> Mutations<'a> {
-    /// Inputs made of `seeds`, which are not none.
+    /// Mutations of `seeds`, which must not be empty.
     #[must_use]
     pub const fn new(seeds: &'a [Vec<u8>], state: u64) -> Self {
         Self { seeds, state }
     }
 
-    /// SplitMix64, up to `below`.
+    /// SplitMix64, below `below`.
     fn below(&mut self, below: usize) -> usize {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.state;
@@ -30,13 +30,13 @@ impl<'a> Mutations<'a> {
         ((bits ^ bits >> 31) % below.max(1) as u64) as usize
     }
 
-    fn change(&mut self, bytes: &mut Vec<u8>) {
+    fn mutate(&mut self, bytes: &mut Vec<u8>) {
         let at = self.below(bytes.len());
         let end = (at + 1 + self.below(16)).min(bytes.len());
         match self.below(7) {
             0 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
-            1 if at < bytes.len() => bytes[at] = EDGES[self.below(EDGES.len())],
-            2 => bytes.insert(at, EDGES[self.below(EDGES.len())]),
+            1 if at < bytes.len() => bytes[at] = SPECIAL_BYTES[self.below(SPECIAL_BYTES.len())],
+            2 => bytes.insert(at, SPECIAL_BYTES[self.below(SPECIAL_BYTES.len())]),
             3 if at < bytes.len() => drop(bytes.drain(at..end)),
             4 if at < bytes.len() => {
                 let again = bytes[at..end].to_vec();
@@ -52,7 +52,7 @@ impl<'a> Mutations<'a> {
                 bytes.extend(tail);
             }
         }
-        bytes.truncate(LONGEST);
+        bytes.truncate(MAX_INPUT_BYTES);
     }
 }
 
@@ -63,7 +63,7 @@ impl Iterator for Mutations<'_> {
         let number = self.below(self.seeds.len());
         let mut bytes = self.seeds.get(number)?.clone();
         for _ in 0..=self.below(4) {
-            self.change(&mut bytes);
+            self.mutate(&mut bytes);
         }
         Some(bytes)
     }

@@ -1,5 +1,5 @@
-//! What advertisers send, and the files that say who they are: nothing is taken
-//! without proof, amounts are what they should be, and what is recorded of a refusal does not depend on a secret.
+//! Advertisers' postbacks and the files that define advertisers. Invariants: nothing is accepted without proof,
+//! amounts are exact, and records of a rejection do not depend on a secret.
 
 use crate::input::Input;
 use data_encoding::HEXLOWER;
@@ -18,11 +18,11 @@ pub(crate) const NOW: Micros = Micros(1_795_000_000_000_000);
 const DAY: u64 = 86_400_000_000;
 pub(crate) const FUTURE: u64 = 300_000_000;
 const CLIENT: &str = "203.0.113.7";
-/// Stands for a signature that the target makes.
+/// Placeholder of a signature that the target computes.
 pub(crate) const SIGN: &str = "SIGN";
 const MAX_MINOR: u128 = 1_000_000_000_000;
 
-/// A sender's name, its entry, and how it proves who it is.
+/// A sender's name, its entry, and its proof.
 type Sender = (&'static str, &'static str, Proof);
 
 #[derive(Debug, Clone, Copy)]
@@ -100,8 +100,8 @@ pub(crate) fn hmac(key: &str, parts: &[&[u8]]) -> String {
     HEXLOWER.encode(&mac.finalize().into_bytes())
 }
 
-/// What must hold of every refusal.
-pub(crate) fn refusal(refused: &Refused) {
+/// Properties of every rejection.
+pub(crate) fn check_rejection(refused: &Refused) {
     let rejection = &refused.rejection;
     let known = |reason: &&Reason| reason.number() == rejection.reason;
     let reason = Reason::ALL.iter().find(known).expect("it has a number");
@@ -119,7 +119,7 @@ pub(crate) fn refusal(refused: &Refused) {
     }
 }
 
-/// Method and target, content type, signature, a line each; then the body.
+/// Method and target, content type and signature in one line each, then the body.
 pub(crate) fn postback(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.splitn(4, '\n');
@@ -130,15 +130,15 @@ pub(crate) fn postback(bytes: &[u8]) {
     for from in [CLIENT, "198.51.100.1"] {
         request.client = from.parse().ok();
         match decide(&request) {
-            Decision::Refuse(refused) => refusal(&refused),
-            Decision::Acknowledge(answer) => assert!(answer.len() <= 256, "{answer}"),
-            Decision::Accept(conversion, answer) => {
-                assert!(answer.len() <= 256, "{answer}");
-                believed(&request, &conversion);
+            Decision::Refuse(refused) => check_rejection(&refused),
+            Decision::Acknowledge(response) => assert!(response.len() <= 256, "{response}"),
+            Decision::Accept(conversion, response) => {
+                assert!(response.len() <= 256, "{response}");
+                check_accepted(&request, &conversion);
             }
         }
     }
-    interference(&request);
+    check_secret_independence(&request);
 }
 
 fn request(method: &str, target: &str, kind: &str, signature: &str, body: &str) -> Request {
@@ -178,10 +178,10 @@ fn decide(request: &Request) -> Decision<Conversion<'static>> {
     }
 }
 
-/// What was believed has a click that we signed, is from who it says, and says what was sent.
-fn believed(request: &Request, conversion: &Conversion<'_>) {
+/// An accepted conversion has a click signed by us, a proven sender, and only values that were sent.
+fn check_accepted(request: &Request, conversion: &Conversion<'_>) {
     let sender = SENDERS.iter().find(|it| it.0 == conversion.advertiser);
-    let (_, _, proof) = sender.expect("nobody else is known");
+    let (_, _, proof) = sender.expect("only known senders");
     let proof = *proof;
     let id = ClickId::parse(conversion.click_id.as_bytes()).expect("an id");
     let parts = RING.verify(&id).expect("ours");
@@ -200,20 +200,20 @@ fn believed(request: &Request, conversion: &Conversion<'_>) {
     assert!(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()));
     let minor = u128::try_from(conversion.payout_minor).expect("never negative");
     assert!(minor <= MAX_MINOR);
-    // Some amount that was sent is that, in a currency of two, three or no decimals.
+    // The amount equals a sent one, in a currency with two, three or no decimals.
     let is_that = |(_, value): &(String, String)| {
         let value = value.strip_prefix('-').unwrap_or(value);
-        let hosts = [0, 2, 3, 4];
-        hosts
+        let decimals = [0, 2, 3, 4];
+        decimals
             .iter()
-            .any(|hosts| slowly(value, *hosts) == Some(minor))
+            .any(|decimals| reference_amount(value, *decimals) == Some(minor))
     };
     assert!(
         minor == 0 || sent.iter().any(is_that),
         "{minor} of {request:?}"
     );
     assert_eq!(conversion.address, request.client_text());
-    // What its signature proves, a second verification finds again, by nothing but what travels along.
+    // A second verification finds the same conversion from the signed request alone.
     if let Some(signed) = &conversion.signed {
         assert!(signed.size_bytes() <= tracker_api::MAX_SIGNED_BYTES);
         let request = received(signed);
@@ -232,7 +232,7 @@ fn believed(request: &Request, conversion: &Conversion<'_>) {
         conversion.signed.is_some(),
         matches!(proof, Proof::Query(_) | Proof::Body(_))
     );
-    // It can be passed on as it is.
+    // It can be serialised and sent on unchanged.
     let message = serde_json::to_string(conversion).expect("JSON");
     assert_eq!(
         serde_json::from_str::<Conversion<'_>>(&message)
@@ -256,7 +256,7 @@ fn received(signed: &SignedRequest<'_>) -> Request {
     }
 }
 
-/// All names and values, read by other libraries than the function's.
+/// All names and values, parsed by other libraries than the function's.
 fn sent(request: &Request) -> Vec<(String, String)> {
     let form = |text: &[u8]| {
         let pairs = url::form_urlencoded::parse(text);
@@ -302,7 +302,7 @@ fn proves(proof: Proof, request: &Request, sent: &[(String, String)]) -> bool {
                 !name.trim_start_matches("amp;").starts_with("sig")
             };
             let signed: Vec<&str> = request.query.split('&').filter(name).collect();
-            // Of names that begin so, only one is taken out.
+            // Of several parameters with this prefix only one is the signature.
             let beginning = request.query.split('&').filter(|it| !name(it)).count();
             let digits = hmac(key, &[signed.join("&").as_bytes()]);
             beginning > 1 || sent.iter().any(|it| it.1.to_lowercase().ends_with(&digits))
@@ -316,8 +316,8 @@ fn proves(proof: Proof, request: &Request, sent: &[(String, String)]) -> bool {
     }
 }
 
-/// What is recorded and answered is the same for one wrong secret as for another.
-fn interference(request: &Request) {
+/// Records and responses are the same for any wrong secret.
+fn check_secret_independence(request: &Request) {
     let path = match request
         .path
         .trim_matches('/')
@@ -349,17 +349,16 @@ fn interference(request: &Request) {
         with("a-much-longer-guess.of-it_0000000000"),
     ];
     let [Some(one), Some(other)] = guesses else {
-        panic!("a guess was believed: {request:?}");
+        panic!("a guess was accepted: {request:?}");
     };
-    // Of a query that is nearly too long the longer one is refused for that.
+    // If the query is nearly too long, the longer guess is rejected for its length.
     if one.rejection.reason == other.rejection.reason {
         assert_eq!(one, other);
     }
 }
 
-/// An amount without its sign, as people write it, by a second reader: to millionths, then to minor units, each time
-/// to the nearest and from the middle to the even one.
-fn slowly(text: &str, hosts: usize) -> Option<u128> {
+/// A second parser of unsigned amounts: rounds to millionths and then to minor units, each time half to even.
+fn reference_amount(text: &str, decimals: usize) -> Option<u128> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let digits = format!("{whole}{part}");
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -372,7 +371,7 @@ fn slowly(text: &str, hosts: usize) -> Option<u128> {
     let millionths: u128 = format!("{whole}{six}").parse().ok()?;
     let is_up = dust > middle.as_str() || dust == middle && millionths % 2 == 1;
     let millionths = millionths + u128::from(is_up);
-    let minor = 10_u128.pow(6 - u32::try_from(hosts).ok()?);
+    let minor = 10_u128.pow(6 - u32::try_from(decimals).ok()?);
     let (units, rest) = (millionths / minor, 2 * (millionths % minor));
     let units = units + u128::from(rest > minor || rest == minor && units % 2 == 1);
     (units <= MAX_MINOR).then_some(units)
@@ -393,17 +392,17 @@ pub(crate) fn money(bytes: &[u8]) {
         escaped(&text),
         escaped(&code)
     );
-    let hosts = match code.to_ascii_uppercase().as_str() {
+    let decimals = match code.to_ascii_uppercase().as_str() {
         "JPY" | "CLP" => 0,
         "USD" | "EUR" | "GBP" => 2,
         "KWD" | "BHD" => 3,
         _ => return,
     };
     let expected = match text.strip_prefix('-') {
-        // Nothing is taken back.
-        Some(amount) => slowly(amount, hosts).filter(|minor| *minor == 0),
+        // Reversals change no amount here.
+        Some(amount) => reference_amount(amount, decimals).filter(|minor| *minor == 0),
         None if text.is_empty() => Some(0),
-        None => slowly(&text, hosts),
+        None => reference_amount(&text, decimals),
     };
     let is_none = |it: &Refused| matches!(it.rejection.reason, 109 | 112 | 113 | 115);
     match decide(&request("GET", &target, "", "", "")) {
@@ -411,11 +410,16 @@ pub(crate) fn money(bytes: &[u8]) {
             let minor = u128::try_from(conversion.payout_minor).ok();
             assert_eq!(minor, expected, "{text:?} {code}");
             assert_eq!(conversion.currency, code.to_ascii_uppercase());
-            let digits = format!("{:0>width$}", conversion.payout_minor, width = hosts + 1);
-            let (whole, part) = digits.split_at(digits.len() - hosts);
-            assert_eq!(slowly(&format!("{whole}.{part}"), hosts), minor);
+            let digits = format!("{:0>width$}", conversion.payout_minor, width = decimals + 1);
+            let (whole, part) = digits.split_at(digits.len() - decimals);
+            assert_eq!(
+                reference_amount(&format!("{whole}.{part}"), decimals),
+                minor
+            );
         }
-        Decision::Acknowledge(answer) => panic!("a sale without a status was ignored: {answer}"),
+        Decision::Acknowledge(response) => {
+            panic!("a sale without a status was acknowledged: {response}")
+        }
         Decision::Refuse(refused) => {
             assert!(is_none(&refused), "{refused:?}");
             assert_eq!(expected, None, "{text:?} {code} was refused: {refused:?}");
@@ -423,10 +427,10 @@ pub(crate) fn money(bytes: &[u8]) {
     }
 }
 
-/// `advertisers.toml`, or after a NUL one entry of the store.
+/// `advertisers.toml`, or after a NUL byte one entry of the store.
 pub(crate) fn advertisers(bytes: &[u8]) {
     if let Some(entry) = bytes.strip_prefix(b"\0") {
-        return stranger(entry);
+        return check_unproven_sender(entry);
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -445,7 +449,7 @@ pub(crate) fn advertisers(bytes: &[u8]) {
             let tables: toml::Table = toml::from_str(text).expect("read before");
             for (name, table) in &tables {
                 let entry = entries.get(name).expect("each has an entry");
-                stranger(entry);
+                check_unproven_sender(entry);
                 let keys = table.get("path_keys").and_then(toml::Value::as_array);
                 for key in keys.into_iter().flatten().filter_map(toml::Value::as_str) {
                     let found = entries.get(&format!("key/{key}")).expect("each key leads");
@@ -456,7 +460,7 @@ pub(crate) fn advertisers(bytes: &[u8]) {
     }
 }
 
-/// Whether the mark stands in a key, which is shown: a misspelt one is to be found.
+/// Whether the marker is part of a key, which errors show so that a typo can be found.
 fn names_secret(text: &str) -> bool {
     let after = |line: &str| {
         line.rsplit_once("S3CRET")
@@ -466,8 +470,8 @@ fn names_secret(text: &str) -> bool {
     text.lines().any(|line| is_header(line) || after(line))
 }
 
-/// Who proves nothing is believed by no entry, and what is wrong with an entry is told without it.
-fn stranger(entry: &[u8]) {
+/// An entry accepts no request without proof, and errors of an entry do not quote it.
+fn check_unproven_sender(entry: &[u8]) {
     let click = click_of(&RING, NOW.0 - DAY);
     let names = [
         "click_id",
@@ -483,10 +487,10 @@ fn stranger(entry: &[u8]) {
     let request = request("GET", &target, "", "", "");
     let postback = Postback::read(&request).expect("a postback");
     match postback.decide("somebody", Some(entry), &KEYS, NOW, |_| None) {
-        Decision::Accept(conversion, _) => panic!("a stranger was believed: {conversion:?}"),
-        Decision::Acknowledge(answer) => panic!("a stranger was believed: {answer}"),
+        Decision::Accept(conversion, _) => panic!("an unknown sender was accepted: {conversion:?}"),
+        Decision::Acknowledge(response) => panic!("an unknown sender was accepted: {response}"),
         Decision::Refuse(refused) => {
-            refusal(&refused);
+            check_rejection(&refused);
             assert!(matches!(refused.rejection.reason, 102 | 103), "{refused:?}");
             assert!(!refused.rejection.detail.contains("S3CRET"), "{refused:?}");
         }
@@ -494,7 +498,7 @@ fn stranger(entry: &[u8]) {
 }
 
 pub(crate) mod seeds {
-    //! What advertisers send, and what operators write.
+    //! Requests of advertisers and files of operators.
 
     use super::{DAY, NOW, RING, click_of, ring};
 
@@ -543,7 +547,7 @@ pub(crate) mod seeds {
                 "GET /postback/generic?token=generic-secret-of-bytes&token=x&click_id={id}\n\n\n"
             ),
             format!(
-                "PUT /p.ashx?adv=nobody&r={id}&t=1&p=2&email=a@b.example\ntext/plain\nsha256=00\nabc"
+                "PUT /p.ashx?adv=absent&r={id}&t=1&p=2&email=a@b.example\ntext/plain\nsha256=00\nabc"
             ),
         ];
         seeds.map(String::into_bytes).into()

@@ -1,8 +1,9 @@
-//! A request, in its parts and as a whole: what is answered is logged, and leads where links say.
+//! Requests as a whole and in parts. Invariants: every answered click is logged, and redirects lead to the link's
+//! host.
 
 use crate::destinations::host_of;
-use crate::folder::folder;
 use crate::input::Input;
+use crate::temp_dir::temp_dir;
 use arc_swap::ArcSwap;
 use edge_tracker::click_path::{ClickPath, Root, Shared};
 use edge_tracker::links;
@@ -33,7 +34,7 @@ const MAX_URL_BYTES: usize = 8 << 10;
 const MAX_AGENT_BYTES: usize = 512;
 const MAX_PARAMETER_BYTES: usize = 512;
 
-/// A request as it comes in lines; none where the server's own parser would refuse it.
+/// A request in lines; `None` if the server's own parser would reject it.
 fn parsed(bytes: &[u8]) -> Option<Request<()>> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let mut words = lines.next()?.splitn(2, |byte| *byte == b' ');
@@ -49,7 +50,7 @@ fn parsed(bytes: &[u8]) -> Option<Request<()>> {
     Some(request)
 }
 
-/// A method and a target, then headers, a line each.
+/// A method and a target, then one header per line.
 pub(crate) fn request(bytes: &[u8]) {
     let Some(request) = parsed(bytes) else {
         return;
@@ -96,18 +97,18 @@ pub(crate) fn request(bytes: &[u8]) {
     assert!(lines.iter().rev().eq(sent.iter()), "{lines:?} of {sent:?}");
 }
 
-/// A limit, then the text after `?`.
+/// A length limit, then the text after `?`.
 pub(crate) fn query(bytes: &[u8]) {
     let mut input = Input(bytes);
     let value_bytes = 16 + usize::from(input.u8());
     let Ok(raw) = std::str::from_utf8(input.0) else {
         return;
     };
-    // What was read before leaves nothing behind.
+    // Earlier content must not affect the next query.
     let mut query = Query::default();
     query.read("sub1=before&other=%zz&sub9=%ff&source=b&sub8=x%ff", 1);
     query.read(raw, value_bytes);
-    let expected = read_slowly(raw);
+    let expected = reference_query(raw);
     let sent = |name: &str| expected.named.get(name).map_or(&[][..], |it| it);
     for (number, (text, octets)) in query.subs().into_iter().zip(query.sub_octets()).enumerate() {
         check(
@@ -133,7 +134,7 @@ pub(crate) fn query(bytes: &[u8]) {
     if let Ok(cost) = cost
         && cost.len() <= value_bytes
     {
-        assert_eq!(query.cost().map(|it| it.0), cost_slowly(cost));
+        assert_eq!(query.cost().map(|it| it.0), reference_cost(cost));
     }
     let longest = expected.named.values().map(Vec::len).max();
     assert!(
@@ -142,7 +143,7 @@ pub(crate) fn query(bytes: &[u8]) {
     assert!(!query.truncated() || longest.is_some_and(|length| 3 * length > value_bytes));
 }
 
-/// Whether a value of ours that was `sent` became the right text and octets.
+/// Asserts that a `sent` value of ours became the right text and octets.
 fn check(sent: &[u8], text: &str, octets: &[u8], value_bytes: usize) {
     assert!(text.len() <= value_bytes && octets.len() <= value_bytes);
     assert!(sent.starts_with(octets));
@@ -161,46 +162,46 @@ fn check(sent: &[u8], text: &str, octets: &[u8], value_bytes: usize) {
 }
 
 #[derive(Default)]
-struct Slowly {
+struct ReferenceQuery {
     named: BTreeMap<String, Vec<u8>>,
     rest: Vec<String>,
     malformed: bool,
 }
 
-/// A query read in the plainest way.
-fn read_slowly(raw: &str) -> Slowly {
-    let mut slowly = Slowly::default();
+/// A straightforward parser of queries.
+fn reference_query(raw: &str) -> ReferenceQuery {
+    let mut query = ReferenceQuery::default();
     for mut pair in raw.split('&') {
         while let Some(rest) = pair.strip_prefix("amp;") {
-            slowly.malformed = true;
+            query.malformed = true;
             pair = rest;
         }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = String::from_utf8(decoded_slowly(name, &mut false));
+        let name = String::from_utf8(reference_decode(name, &mut false));
         let own = name.ok().filter(|name| {
             let is_sub = (1..=10).any(|number| *name == format!("sub{number}"));
             is_sub || ["source", "external_id", "cost", "referrer"].contains(&&**name)
         });
         match own {
             Some(name) => {
-                if !slowly.named.contains_key(&name) {
-                    let mut value = decoded_slowly(value, &mut slowly.malformed);
+                if !query.named.contains_key(&name) {
+                    let mut value = reference_decode(value, &mut query.malformed);
                     value.retain(|byte| !byte.is_ascii_control());
-                    slowly.named.insert(name, value);
+                    query.named.insert(name, value);
                 }
             }
             None => {
-                decoded_slowly(pair, &mut slowly.malformed);
+                reference_decode(pair, &mut query.malformed);
                 if !pair.is_empty() {
-                    slowly.rest.push(pair.to_owned());
+                    query.rest.push(pair.to_owned());
                 }
             }
         }
     }
-    slowly
+    query
 }
 
-fn decoded_slowly(raw: &str, malformed: &mut bool) -> Vec<u8> {
+fn reference_decode(raw: &str, malformed: &mut bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut at = 0;
     while at < raw.len() {
@@ -227,7 +228,7 @@ fn decoded_slowly(raw: &str, malformed: &mut bool) -> Vec<u8> {
     bytes
 }
 
-fn cost_slowly(text: &str) -> Option<i64> {
+fn reference_cost(text: &str) -> Option<i64> {
     if text.is_empty() {
         return Some(0);
     }
@@ -281,7 +282,7 @@ struct Edge {
 
 impl Edge {
     fn new() -> Self {
-        let dir = folder();
+        let dir = temp_dir();
         let file = dir.path().join("links.toml");
         std::fs::write(&file, LINKS).expect("writable");
         let key = KeyId::new(0).expect("below 32");
@@ -347,14 +348,14 @@ impl Edge {
             assert_eq!(run, None, "only visits of links are logged");
             return;
         }
-        let run = run.expect("what was answered is logged");
+        let run = run.expect("answered clicks are logged");
         assert_eq!(run.events, 1);
         self.reader.release(run.last);
         let frame = frames(&bytes).next().expect("an event").expect("whole");
         assert!(frame.payload.len() <= MAX_EVENT_BYTES);
         let event = decode(FORMAT_VERSION, frame.payload).expect("an event");
         let (Event::Click(visit) | Event::Impression(visit)) = &event else {
-            panic!("a visit is logged as one: {event:?}");
+            panic!("not a visit: {event:?}");
         };
         assert!(matches!(method, Method::GET | Method::HEAD));
         assert_eq!(visit.flags.any(Flags::HEAD), method == Method::HEAD);
@@ -392,7 +393,7 @@ thread_local! {
     static EDGE: std::cell::RefCell<Edge> = std::cell::RefCell::new(Edge::new());
 }
 
-/// Who asks, then a request in lines.
+/// The peer, then a request in lines.
 pub(crate) fn click(bytes: &[u8]) {
     let mut input = Input(bytes);
     let peer = if input.u8() & 1 == 0 {
@@ -406,7 +407,7 @@ pub(crate) fn click(bytes: &[u8]) {
 }
 
 pub(crate) mod seeds {
-    //! Requests as browsers, crawlers and those who mean harm send them.
+    //! Requests of browsers, crawlers and attackers.
 
     const REQUESTS: [&str; 11] = [
         "GET /c/spring?sub1=a&sub2=b%20c&source=news&cost=0.25&x=1&external_id=77\nHost: go.example:8080\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\nAccept-Language: en-US,en;q=0.9\nReferer: https://blog.example/post",

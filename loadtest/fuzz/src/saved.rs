@@ -1,8 +1,8 @@
-//! Files that a daemon wrote and reads back at its start: whole, or set aside.
+//! Files that a daemon writes and reads at its next start: accepted or set aside.
 
-use crate::folder::{empty, folder};
 use crate::input::{Input, piece};
-use daemon::settings::HumanDuration;
+use crate::temp_dir::{empty, temp_dir};
+use daemon::settings::Period;
 use edge_tracker::unique::{Filters, UniqueSettings, Uniqueness, Use};
 use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::identity::{Ids, Previous};
@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use tracking_events::{LinkId, Micros, VisitorId};
 
 thread_local! {
-    static CENTRE: TempDir = {
-        let dir = folder();
-        fs::create_dir(dir.path().join("blocks")).expect("a folder");
+    static AGGREGATOR_DIR: TempDir = {
+        let dir = temp_dir();
+        fs::create_dir(dir.path().join("blocks")).expect("created");
         dir
     };
     static SAVED: Saved = Saved::new();
@@ -29,13 +29,13 @@ fn sealed(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Which files there are, then what is in them: a checkpoint, the one before, two blocks.
+/// Which files exist, then their contents: a checkpoint, the previous one, two blocks.
 pub(crate) fn blocks(bytes: &[u8]) {
     let mut input = Input(bytes);
     let choice = input.u8();
-    let (mut sound, mut written) = (Vec::new(), 0);
-    CENTRE.with(|centre| {
-        let dir = centre.path().join("blocks");
+    let (mut valid, mut file_count) = (Vec::new(), 0);
+    AGGREGATOR_DIR.with(|root| {
+        let dir = root.path().join("blocks");
         for (bit, name) in [(0, "checkpoint"), (1, "checkpoint.prev")] {
             let body = input.piece();
             if choice >> bit & 1 == 1 {
@@ -46,7 +46,7 @@ pub(crate) fn blocks(bytes: &[u8]) {
                     body.to_vec()
                 };
                 fs::write(dir.join(name), content).expect("writable");
-                written += 1;
+                file_count += 1;
             }
         }
         for bit in [2, 3] {
@@ -62,30 +62,30 @@ pub(crate) fn blocks(bytes: &[u8]) {
             let hash = blake3::hash(&content[..content.len() - 32]).to_hex();
             let again = aggregator::hostile::block(body.to_vec());
             if let Some(again) = &again {
-                // Numbers may be written longer than they need be, and never come out longer.
+                // Numbers may be encoded longer than necessary, but never get longer by encoding.
                 assert!(again.len() <= body.len());
                 assert_eq!(
                     aggregator::hostile::block(again.clone()).as_ref(),
                     Some(again)
                 );
             }
-            // The name is the number and the hash; some other number makes it another block's.
+            // The name consists of number and hash; with another number it is another block's name.
             let number = again.as_ref().map_or(7, |_| number_in(body));
             let name = format!("{number:016x}-{}.block", &hash[..32]);
             fs::write(dir.join(name), content).expect("writable");
-            written += 1;
-            sound.extend(again);
+            file_count += 1;
+            valid.extend(again);
         }
         fs::write(dir.join("begun.tmp"), b"FZBLOCK1").expect("writable");
-        let found = aggregator::hostile::found(centre.path()).expect("opens whatever it finds");
-        assert!(found.set_aside <= written);
+        let found = aggregator::hostile::found(root.path()).expect("opens with any files");
+        assert!(found.set_aside <= file_count);
         for (token, body) in &found.blocks {
-            assert!(sound.contains(body), "{token} was never written");
+            assert!(valid.contains(body), "{token} was never written");
         }
         let numbers = found.blocks.iter().map(|(token, _)| &token[..16]);
-        assert!(numbers.is_sorted(), "in the order of their numbers");
-        // What was set aside stays so, and the rest stays.
-        let again = aggregator::hostile::found(centre.path()).expect("opens again");
+        assert!(numbers.is_sorted(), "blocks are sorted by number");
+        // Files that were set aside stay so, and the others stay accepted.
+        let again = aggregator::hostile::found(root.path()).expect("opens again");
         assert_eq!((again.taken, &again.blocks), (found.taken, &found.blocks));
         assert_eq!(again.set_aside, 0);
         assert!(!dir.join("begun.tmp").exists());
@@ -93,7 +93,7 @@ pub(crate) fn blocks(bytes: &[u8]) {
     });
 }
 
-/// A block's number: the first thing after the manifest's length, seven bits in a byte.
+/// A block's number: the first varint after the manifest's length.
 fn number_in(body: &[u8]) -> u64 {
     let bytes = body
         .get(4..)
@@ -136,19 +136,19 @@ fn visit(filters: &Filters, visitor: u64, hour: u64) -> bool {
     known != Uniqueness::Unique
 }
 
-/// A folder with what filters save, and how each kind of file begins.
+/// A directory of saved filters, with the header of each kind of file.
 struct Saved {
     dir: TempDir,
     manifest: Vec<u8>,
     generations: Vec<(String, Vec<u8>)>,
 }
 
-/// Magic, version and the settings' fingerprint.
+/// Magic, version and fingerprint of the settings.
 const HEAD: usize = 18;
 
 impl Saved {
     fn new() -> Self {
-        let dir = folder();
+        let dir = temp_dir();
         let filters = Filters::new(&small()).expect("valid settings");
         for hour in 0..24 {
             visit(&filters, hour * 0x9e37_79b9, hour);
@@ -177,8 +177,8 @@ impl Saved {
     }
 }
 
-/// What a file begins with, what the input says, and a checksum that holds.
-fn summed(head: &[u8], rest: &[u8]) -> Vec<u8> {
+/// A file's header, the input's bytes, and a valid checksum.
+fn with_checksum(head: &[u8], rest: &[u8]) -> Vec<u8> {
     let mut bytes = [&head[..HEAD], rest].concat();
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
@@ -187,46 +187,43 @@ fn summed(head: &[u8], rest: &[u8]) -> Vec<u8> {
 
 fn write(path: &Path, whole: bool, head: &[u8], rest: &[u8]) {
     let bytes = if whole {
-        summed(head, rest)
+        with_checksum(head, rest)
     } else {
         rest.to_vec()
     };
     fs::write(path, bytes).expect("writable");
 }
 
-/// Which files there are, then what is in them: the manifest, a generation, another.
+/// Which files exist, then their contents: the manifest and two generations.
 pub(crate) fn filters(bytes: &[u8]) {
     SAVED.with(|saved| {
         let mut input = Input(bytes);
-        let (choice, mut written) = (input.u8(), 0);
+        let (choice, mut file_count) = (input.u8(), 0);
         let whole = choice >> 7 == 0;
         let dir = saved.dir.path();
         let manifest = input.piece();
         if choice & 1 == 1 {
             write(&dir.join("manifest"), whole, &saved.manifest, manifest);
-            written += 1;
+            file_count += 1;
         }
-        for (bit, (name, sound)) in (1..3).zip(&saved.generations) {
+        for (bit, (name, valid)) in (1..3).zip(&saved.generations) {
             let len = input.u16();
             let rest = input.take(len.into());
             if choice >> bit & 1 == 1 {
-                write(&dir.join(name), whole, sound, rest);
-                written += 1;
+                write(&dir.join(name), whole, valid, rest);
+                file_count += 1;
             }
         }
         let now = Micros(DAY + 23 * HOUR);
         let (filters, snapshot) = Filters::load(&small(), dir, now).expect("valid settings");
-        let good = written - snapshot.set_aside;
+        let good = file_count - snapshot.set_aside;
         assert!(snapshot.generations <= good);
-        // The journal may only be passed over for what a manifest vouches for.
+        // Journal events may only be skipped if a manifest covers them.
         assert!(choice & 1 == 1 || snapshot.covers.is_empty());
         let stats = filters.stats();
         assert!(stats.generations.len() <= 4 && stats.memory_bytes <= 4_096);
         visit(&filters, 77, 23);
-        assert!(
-            visit(&filters, 77, 23),
-            "a visit makes the next one repeated"
-        );
+        assert!(visit(&filters, 77, 23), "a second visit is a repeated one");
         filters.save(dir, &[(0, 99)]).expect("saved");
         let (again, snapshot) = Filters::load(&small(), dir, now).expect("valid settings");
         assert_eq!(
@@ -239,7 +236,7 @@ pub(crate) fn filters(bytes: &[u8]) {
 }
 
 pub(crate) mod seeds {
-    //! What both daemons leave at an orderly end.
+    //! Files that both daemons leave at an orderly shutdown.
 
     use super::{HEAD, SAVED, piece};
 
@@ -266,7 +263,7 @@ pub(crate) mod seeds {
     }
 
     pub(crate) fn blocks() -> Vec<Vec<u8>> {
-        // Number, then no batches; and one batch of four bytes.
+        // A number without batches; and a number with one batch of four bytes.
         let empty = [&[2, 0, 0, 0][..], &[9, 0]].concat();
         let line = [1, 0, 7, 0, 0, 7, 1, 0, 1, 5, 5, 40, 0, 9, 4];
         let one = [&[17, 0, 0, 0][..], &[10, 1], &line, b"zstd"].concat();

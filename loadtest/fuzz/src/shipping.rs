@@ -1,4 +1,4 @@
-//! What edges and aggregators send each other.
+//! Messages between edges and aggregators.
 
 use crate::input::Input;
 use event_shipping::{
@@ -7,7 +7,7 @@ use event_shipping::{
 };
 use std::fmt::Debug;
 
-/// A message's body, read as either side reads it.
+/// A message's body, as either side parses it.
 pub(crate) fn message(bytes: &[u8]) {
     if let Some(message) = read::<EdgeMessage>(bytes) {
         match message {
@@ -15,7 +15,7 @@ pub(crate) fn message(bytes: &[u8]) {
             EdgeMessage::Batch(batch) => {
                 let _ = batch.header.validate();
                 let mut raw = Vec::new();
-                bounded(&batch.header, &batch.payload, &mut raw);
+                open_within_limits(&batch.header, &batch.payload, &mut raw);
             }
         }
     }
@@ -31,14 +31,14 @@ fn read<M: Message + PartialEq + Debug>(bytes: &[u8]) -> Option<M> {
     let frame = message.to_frame().expect("within its limit");
     let (length, body) = frame.split_first_chunk().expect("a length is in front");
     assert_eq!(u32::from_le_bytes(*length) as usize, body.len());
-    // Numbers may be written longer than they need be, and never come out longer.
+    // Numbers may be encoded longer than necessary, but never get longer by encoding.
     assert!(body.len() <= bytes.len());
     assert_eq!(M::from_body(body).as_ref(), Ok(&message));
     Some(message)
 }
 
-/// Opens a batch, which takes no more memory than its header says.
-fn bounded(header: &BatchHeader, payload: &[u8], raw: &mut Vec<u8>) -> bool {
+/// Opens a batch; it must not use more memory than its header states.
+fn open_within_limits(header: &BatchHeader, payload: &[u8], raw: &mut Vec<u8>) -> bool {
     let before = raw.capacity();
     let opened = open(header, payload, raw).is_ok();
     assert!(raw.capacity() <= before.max(header.raw_bytes as usize));
@@ -47,12 +47,12 @@ fn bounded(header: &BatchHeader, payload: &[u8], raw: &mut Vec<u8>) -> bool {
         assert_eq!(raw.len(), header.raw_bytes as usize);
         header
             .validate()
-            .expect("what contradicts itself is not opened");
+            .expect("inconsistent batches are rejected");
     }
     opened
 }
 
-/// A header's numbers, then its payload: as it is, or sealed and then altered.
+/// A header's numbers, then the payload: unchanged, or sealed and then altered.
 pub(crate) fn batch(bytes: &[u8]) {
     let mut input = Input(bytes);
     let choice = input.u8();
@@ -67,7 +67,7 @@ pub(crate) fn batch(bytes: &[u8]) {
     };
     let raw_bytes = input.u32();
     if choice & 1 == 0 {
-        // As it arrives: the checksum holds, since who sends can make it hold.
+        // As received: the checksum is valid, because the sender can compute it.
         let header = BatchHeader {
             lane: span.lane,
             journal: span.journal,
@@ -80,7 +80,7 @@ pub(crate) fn batch(bytes: &[u8]) {
             crc: crc32c::crc32c(input.0),
             sealed_at: 0,
         };
-        bounded(&header, input.0, &mut Vec::new());
+        open_within_limits(&header, input.0, &mut Vec::new());
         return;
     }
     let mut sealer = Sealer::new().expect("a compressor");
@@ -90,26 +90,38 @@ pub(crate) fn batch(bytes: &[u8]) {
         return;
     };
     let mut opened = vec![1, 2, 3];
-    assert!(bounded(&sealed.header, &sealed.payload, &mut opened));
+    assert!(open_within_limits(
+        &sealed.header,
+        &sealed.payload,
+        &mut opened
+    ));
     assert_eq!(opened, raw);
     let again = sealer.seal(&span, &raw, 5).expect("sealed before");
-    assert_eq!(again, sealed, "a retry is byte for byte the same");
+    assert_eq!(again, sealed, "a retry has the same bytes");
     message(&body(&EdgeMessage::Batch(sealed.clone())));
     altered(&sealed, raw_bytes as usize);
 }
 
-/// No altered byte, and no other length, is taken for what was sealed.
+/// No altered byte and no other length is accepted.
 fn altered(sealed: &Batch, noise: usize) {
     let mut payload = sealed.payload.to_vec();
     let at = noise / 8 % payload.len();
     payload[at] ^= 1 << (noise % 8);
-    assert!(!bounded(&sealed.header, &payload, &mut Vec::new()));
+    assert!(!open_within_limits(
+        &sealed.header,
+        &payload,
+        &mut Vec::new()
+    ));
     for raw_bytes in [sealed.header.raw_bytes - 1, sealed.header.raw_bytes + 1] {
         let header = BatchHeader {
             raw_bytes,
             ..sealed.header
         };
-        assert!(!bounded(&header, &sealed.payload, &mut Vec::new()));
+        assert!(!open_within_limits(
+            &header,
+            &sealed.payload,
+            &mut Vec::new()
+        ));
     }
 }
 

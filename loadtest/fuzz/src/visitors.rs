@@ -1,4 +1,4 @@
-//! Who a visitor is: address behind proxies, PROXY protocol, user agent.
+//! Identification of visitors: address behind proxies, PROXY protocol, user agent.
 
 use crate::input::Input;
 use edge_tracker::visitor::address::proxy::{self, MAX_HEADER_BYTES, Parsed};
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use tracking_events::Device;
 
 const MAX_AGENT_BYTES: usize = 512;
-/// The longest name of a system or browser, in bytes.
+/// Maximum length of a system's or browser's name in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
 static AGENTS: LazyLock<Agents> = LazyLock::new(|| Agents::new(1_000, MAX_AGENT_BYTES));
@@ -19,7 +19,7 @@ thread_local! {
     static RECENT: RefCell<Recent> = RefCell::new(Recent::new(&AGENTS));
 }
 
-/// The header's bytes, then the lines of three client hints.
+/// The User-Agent header, then the lines of three client hints.
 pub(crate) fn agent(bytes: &[u8]) {
     let mut lines = bytes.splitn(4, |byte| *byte == b'\n');
     let mut line = || lines.next().unwrap_or_default();
@@ -31,18 +31,21 @@ pub(crate) fn agent(bytes: &[u8]) {
     };
     let text = String::from_utf8_lossy(header);
     let expected = AGENTS.cut(&text);
-    let answer = AGENTS.get(&text);
-    assert_eq!(answer.raw(), expected);
-    assert!(answer.raw().len() <= MAX_AGENT_BYTES);
-    assert_eq!(answer.bot, answer.device == Device::Bot);
+    let response = AGENTS.get(&text);
+    assert_eq!(response.raw(), expected);
+    assert!(response.raw().len() <= MAX_AGENT_BYTES);
+    assert_eq!(response.bot, response.device == Device::Bot);
     assert!(AGENTS.entries() <= 1_000);
     RECENT.with_borrow_mut(|recent| {
         let (known, cut) = recent.get(header, SentHints::default(), &AGENTS);
-        assert_eq!(*known, *answer);
+        assert_eq!(*known, *response);
         assert_eq!(cut, expected.len() < text.len());
         let (known, _) = recent.get(header, hints, &AGENTS);
-        assert_eq!((known.raw(), &known.digest), (answer.raw(), &answer.digest));
-        for name in [&answer.browser, &answer.os, &known.browser, &known.os] {
+        assert_eq!(
+            (known.raw(), &known.digest),
+            (response.raw(), &response.digest)
+        );
+        for name in [&response.browser, &response.os, &known.browser, &known.os] {
             assert!(name.len() <= MAX_NAME_BYTES, "{name}");
         }
     });
@@ -54,7 +57,7 @@ fn trusting(header: ForwardedHeader) -> ClientAddress {
     ClientAddress::new(trusted.into(), header)
 }
 
-/// A choice of header, a peer, then the header's lines, parted by line feeds.
+/// A choice of header, a peer, then the header's lines, separated by line feeds.
 pub(crate) fn forwarded(bytes: &[u8]) {
     let mut input = Input(bytes);
     let choice = input.u8();
@@ -73,36 +76,40 @@ pub(crate) fn forwarded(bytes: &[u8]) {
     let found = address.resolve(peer, lines.iter().rev().copied());
     assert_eq!(found, found.to_canonical());
     if !address.is_trusted(peer) {
-        assert_eq!(found, peer.to_canonical(), "an untrusted peer was believed");
+        assert_eq!(
+            found,
+            peer.to_canonical(),
+            "an untrusted peer's header was used"
+        );
         return;
     }
-    // What stands left of the first address that is not a proxy's may be the visitor's invention, in
-    // the same line or in lines before. Quotes that a proxy left open may make it stop earlier.
+    // Everything left of the first address that is not a proxy's may be forged, in the same line or in earlier
+    // ones. Quotes that a proxy left open may end the evaluation earlier.
     if !address.is_trusted(found) {
-        for invention in [
+        for forged in [
             &b"203.0.113.66, "[..],
             b"for=203.0.113.66,",
             b"\",",
             b"x, \"y, ",
         ] {
-            let before = lines.iter().rev().copied().chain([invention]);
-            assert_eq!(address.resolve(peer, before), found, "{invention:?}");
+            let before = lines.iter().rev().copied().chain([forged]);
+            assert_eq!(address.resolve(peer, before), found, "{forged:?}");
             if !lines[0].contains(&b'"') {
-                let first = [invention, lines[0]].concat();
+                let first = [forged, lines[0]].concat();
                 let within = lines[1..].iter().rev().copied().chain([&first[..]]);
-                assert_eq!(address.resolve(peer, within), found, "{invention:?}");
+                assert_eq!(address.resolve(peer, within), found, "{forged:?}");
             }
         }
     }
-    // And a proxy that is trusted always has the last word, whatever of the visitor's it quotes.
-    for appended in words_of_a_proxy(choice & 1 == 1, lines[0]) {
-        let said = Ipv4Addr::new(198, 51, 100, 7);
+    // The last entry of a trusted proxy always wins, whatever it quotes from the visitor.
+    for appended in proxy_entries(choice & 1 == 1, lines[0]) {
+        let error = Ipv4Addr::new(198, 51, 100, 7);
         let later = [&appended[..]]
             .into_iter()
             .chain(lines.iter().rev().copied());
         assert_eq!(
             address.resolve(peer, later),
-            said,
+            error,
             "{}",
             appended.escape_ascii()
         );
@@ -111,15 +118,15 @@ pub(crate) fn forwarded(bytes: &[u8]) {
         let within = [&line[..]].into_iter().chain(earlier);
         assert_eq!(
             address.resolve(peer, within),
-            said,
+            error,
             "{}",
             line.escape_ascii()
         );
     }
 }
 
-/// What a proxy may append that was asked by 198.51.100.7 for the host `asked`.
-fn words_of_a_proxy(forwarded: bool, asked: &[u8]) -> Vec<Vec<u8>> {
+/// Entries that a proxy may append for the client 198.51.100.7 and the host `asked`.
+fn proxy_entries(forwarded: bool, asked: &[u8]) -> Vec<Vec<u8>> {
     if !forwarded {
         return vec![b"198.51.100.7".to_vec(), b"198.51.100.7:4711".to_vec()];
     }
@@ -138,14 +145,14 @@ fn words_of_a_proxy(forwarded: bool, asked: &[u8]) -> Vec<Vec<u8>> {
     words.map(String::into_bytes).into()
 }
 
-/// What a connection begins with.
+/// The first bytes of a connection.
 pub(crate) fn proxy(bytes: &[u8]) {
     match proxy::parse(bytes) {
         Ok(Parsed::Done { source, len }) => {
             assert!(len <= bytes.len() && len <= MAX_HEADER_BYTES);
             let whole = proxy::parse(&bytes[..len]);
             assert_eq!(whole, Ok(Parsed::Done { source, len }));
-            // Nothing but a whole header is taken for one, and no part of one is refused.
+            // Only a complete header is accepted, and no prefix of one is rejected.
             for end in 0..len {
                 assert_eq!(proxy::parse(&bytes[..end]), Ok(Parsed::Incomplete), "{end}");
             }
@@ -172,7 +179,7 @@ pub(crate) fn proxy(bytes: &[u8]) {
             }
         }
         Ok(Parsed::Incomplete) => assert!(bytes.len() < MAX_HEADER_BYTES),
-        // More bytes don't mend it.
+        // More bytes don't make it valid.
         Err(error) => {
             for more in [&b"\r\n"[..], &[0; 300]] {
                 assert_eq!(proxy::parse(&[bytes, more].concat()), Err(error));
@@ -182,7 +189,7 @@ pub(crate) fn proxy(bytes: &[u8]) {
 }
 
 pub(crate) mod seeds {
-    //! What visitors and their proxies send.
+    //! Headers of visitors and their proxies.
 
     pub(crate) fn agent() -> Vec<Vec<u8>> {
         let agents = [

@@ -1,13 +1,13 @@
-//! What the identity service sends: nothing is taken that it did not sign as it is, nor recorded of what was
-//! refused.
+//! Webhooks of the KYC provider. Invariants: only signed messages are accepted, and rejections record nothing of
+//! the message.
 
-use crate::reports::{FUTURE, NOW, SIGN, hmac, refusal};
+use crate::reports::{FUTURE, NOW, SIGN, check_rejection, hmac};
 use kyc_webhook::{Decision, Request, Scheme, Variables};
 use tracking_events::{KycStatus, TIERS};
 
 const SECONDS: u64 = NOW.0 / 1_000_000;
 
-/// Time, signature and delivery, a line each; then the body.
+/// Time, signature and delivery in one line each, then the body.
 pub(crate) fn webhook(bytes: &[u8]) {
     let keys = ["an older key of the service", "a newer key of the service"];
     let mut lines = bytes.splitn(4, |byte| *byte == b'\n');
@@ -43,7 +43,7 @@ pub(crate) fn webhook(bytes: &[u8]) {
     assert_eq!(decision, kyc_webhook::decide(&request, Ok(&scheme), NOW));
     match decision {
         Decision::Refuse(refused) => {
-            refusal(&refused);
+            check_rejection(&refused);
             let shown = format!("POST {}", kyc_webhook::PATH);
             assert_eq!(
                 refused.rejection.request, shown,
@@ -51,19 +51,21 @@ pub(crate) fn webhook(bytes: &[u8]) {
             );
             assert!(!ours || refused.rejection.reason != 202, "it is signed");
         }
-        Decision::Acknowledge(answer) => panic!("each webhook says something: {answer}"),
+        Decision::Acknowledge(response) => {
+            panic!("webhooks are never just acknowledged: {response}")
+        }
         Decision::Accept(update, _) => {
             let signed = |key: &&str| signature.to_lowercase().contains(&sign(key));
-            assert!(keys.iter().any(signed), "nobody signed it");
+            assert!(keys.iter().any(signed), "signed with neither key");
             let at: u64 = time.parse().expect("seconds");
             assert!(at.abs_diff(SECONDS) <= 300);
             let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-            let said: serde_json::Value = serde_json::from_slice(text).expect("JSON");
-            assert_eq!(said["affiliate_id"], *update.affiliate);
-            assert_eq!(said["status"], *update.status);
-            assert_eq!(said["tier"], update.tier);
-            assert!(said["id"].is_null() || said["id"] == *update.delivery);
-            assert!(said["id"].is_string() || delivery == *update.delivery);
+            let error: serde_json::Value = serde_json::from_slice(text).expect("JSON");
+            assert_eq!(error["affiliate_id"], *update.affiliate);
+            assert_eq!(error["status"], *update.status);
+            assert_eq!(error["tier"], update.tier);
+            assert!(error["id"].is_null() || error["id"] == *update.delivery);
+            assert!(error["id"].is_string() || delivery == *update.delivery);
             assert!(KycStatus::from_word(&update.status).is_some());
             assert!(usize::from(update.tier) < TIERS.len());
             assert!(update.happened_micros <= NOW.0 + FUTURE);
@@ -79,7 +81,7 @@ pub(crate) fn webhook(bytes: &[u8]) {
 }
 
 pub(crate) mod seeds {
-    //! Webhooks, signed and not.
+    //! Webhooks with and without valid signatures.
 
     use super::SECONDS;
 

@@ -1,4 +1,4 @@
-//! Every target over its seeds and some thousand mutations of them. `HOSTILE_SEED` begins elsewhere.
+//! Runs every target over its seeds and some thousand mutations. `HOSTILE_SEED` selects other mutations.
 #![allow(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -7,11 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 const MUTATIONS: usize = 4_000;
-/// A slow target is left after so long.
-const LONGEST: Duration = Duration::from_secs(5);
+/// Time limit of a slow target.
+const TARGET_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[test]
-fn what_must_hold_holds_for_seeds_and_mutations_of_them() {
+fn properties_hold_for_seeds_and_mutations() {
     let seed = std::env::var("HOSTILE_SEED").map_or(1, |text| text.parse().expect("a number"));
     println!("HOSTILE_SEED={seed}");
     std::thread::scope(|scope| {
@@ -36,7 +36,7 @@ fn run(target: &Target, seed: u64) {
             bytes.escape_ascii().to_string()
         );
         count += 1;
-        if begun.elapsed() > LONGEST {
+        if begun.elapsed() > TARGET_TIMEOUT {
             break;
         }
     }

@@ -1,13 +1,13 @@
-//! What a click costs at the edge, beside nginx and beside servers that track nothing.
+//! Measures the cost of a click at the edge, compared with nginx and with servers that track nothing.
 //!
-//! All servers run at once, idle but for the one that is measured; each figure of a round is taken
-//! of all of them before the next figure, so that what the machine does meanwhile hits all alike.
+//! All servers run at once and are idle, except for the measured one. Each figure of a round is measured on all
+//! servers before the next figure, so that disturbances of the machine affect all of them equally.
 
-use super::client::{self, Account, Moments, Pace, Plan};
+use super::client::{self, Arrivals, LoadMode, LoadResult, Plan};
 use super::machine::Machine;
 use super::report::{Goal, Rounds, Sheet};
-use super::requests::Requests;
-use super::server::{Kind, Server, Setting};
+use super::requests::ClickRequests;
+use super::server::{BenchSetup, Kind, Server};
 use super::{Findings, prepare};
 use crate::interrupt::Interrupt;
 use crate::verify::Distribution;
@@ -20,55 +20,55 @@ use std::time::Duration;
 
 const CLICK_LOG: &str = "edge_click_log_seconds";
 
-/// What to measure.
+/// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// How often each figure is taken.
+    /// Number of rounds.
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
-    /// Seconds each figure is measured.
+    /// Duration of each measurement in seconds.
     #[arg(long, default_value_t = 2.0)]
     pub seconds: f64,
-    /// Connections at once.
+    /// Numbers of concurrent connections.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 512])]
     pub connections: Vec<usize>,
-    /// What to measure beside the edge.
+    /// Servers to compare with.
     #[arg(long, value_delimiter = ',', default_values = ["nginx", "bare-hyper", "floor"])]
     beside: Vec<Kind>,
-    /// The edge-tracker of another build, measured beside this one with the same settings.
+    /// The edge-tracker of another build, measured with the same settings.
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
-    /// Links in the table.
+    /// Number of links in the table.
     #[arg(long, default_value_t = 12)]
     pub links: usize,
-    /// Different visitors.
+    /// Number of distinct visitors.
     #[arg(long, default_value_t = 100_000)]
     pub visitors: u64,
     /// Seed of the requests.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// A MaxMind-format file of countries by address.
+    /// A MaxMind file of countries by IP address.
     #[arg(long, value_name = "FILE")]
     pub geo: PathBuf,
-    /// Where results and the servers' files go.
-    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    /// Directory for results and the servers' files.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub out: PathBuf,
-    /// The results' name.
+    /// Base name of the result files.
     #[arg(long, default_value = "click")]
     pub name: String,
-    /// Fail when a goal is missed, not only when clicks are.
+    /// Fail if a goal is missed, not only if clicks are lost.
     #[arg(long)]
     pub strict: bool,
 }
 
-/// One way of sending, of which each server gets a figure a round.
+/// A kind of load; each server gets one figure per round and load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Load {
     connections: usize,
     keep_alive: bool,
 }
 
-/// What one server's rounds of one load gave.
+/// Results of a server under one load.
 #[derive(Debug, Default, Serialize)]
 struct Figures {
     cpu_micros: Rounds,
@@ -93,7 +93,7 @@ struct Results {
 
 struct Bench<'o> {
     options: &'o Options,
-    setting: Setting,
+    setup: BenchSetup,
     kinds: Vec<Kind>,
     results: Results,
     interrupt: Interrupt,
@@ -102,17 +102,17 @@ struct Bench<'o> {
 /// Runs the benchmark, prints tables and writes them beside the figures.
 ///
 /// # Errors
-/// When a server fails or did not log what it answered; with `strict` also when a goal is missed.
+/// If a server fails or did not log every answered click; with `strict` also if a goal is missed.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(
         options.rounds > 0 && options.seconds > 0.0,
         "nothing to measure"
     );
-    let setting = prepare(&options.out, &options.geo, options.links)?;
+    let setup = prepare(&options.out, &options.geo, options.links)?;
     let mut bench = Bench {
-        setting: Setting {
+        setup: BenchSetup {
             earlier: options.before.clone(),
-            ..setting
+            ..setup
         },
         options,
         kinds: Vec::new(),
@@ -126,16 +126,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         peer => options.beside.contains(peer),
     };
     for kind in Kind::ALL.into_iter().filter(wanted) {
-        match kind.lacks() {
+        match kind.missing_requirement() {
             None => bench.kinds.push(kind),
-            Some(lack) => missing.push(format!("{kind} is missing: {lack}")),
+            Some(requirement) => missing.push(format!("{kind} is missing: {requirement}")),
         }
     }
     missing.iter().for_each(|line| eprintln!("{line}"));
     for round in 0..options.rounds {
         bench.round(round)?;
     }
-    let _ = fs::remove_dir_all(&bench.setting.dir);
+    let _ = fs::remove_dir_all(&bench.setup.dir);
     bench.finish(missing)
 }
 
@@ -143,20 +143,20 @@ impl Bench<'_> {
     fn round(&mut self, round: u32) -> anyhow::Result<()> {
         let mut servers = Vec::new();
         for kind in &self.kinds {
-            servers.push((Server::start(*kind, &self.setting)?, 0_u64));
+            servers.push((Server::start(*kind, &self.setup)?, 0_u64));
         }
         for load in self.loads() {
             self.progress(round, &format!("{load}"));
-            // Nobody is always the one who comes first.
+            // No server is always the first.
             servers.rotate_left(1);
             for (server, answered) in &mut servers {
-                let account = self.measure(server, load, Pace::AsAnswered, round)?;
-                *answered += account.sent;
+                let result = self.measure(server, load, LoadMode::Closed, round)?;
+                *answered += result.sent;
                 let figures = self.results.figures.entry((load, server.kind)).or_default();
-                let measured = account.measured as f64;
-                let cpu = account.cpu.as_secs_f64() * 1e6 / measured;
+                let measured = result.measured as f64;
+                let cpu = result.cpu.as_secs_f64() * 1e6 / measured;
                 figures.cpu_micros.0.push(cpu);
-                let rate = measured / account.elapsed.as_secs_f64();
+                let rate = measured / result.elapsed.as_secs_f64();
                 figures.requests_per_second.0.push(rate);
             }
         }
@@ -168,7 +168,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// All at the same rate: half of what the edge can do.
+    /// All servers at the same rate: half of the edge's maximum.
     fn open_loop(&mut self, round: u32, servers: &mut [(Server, u64)]) -> anyhow::Result<()> {
         let load = self.main_load();
         let most = &self.results.figures[&(load, Kind::Edge)].requests_per_second;
@@ -181,16 +181,12 @@ impl Bench<'_> {
                 .as_ref()
                 .map(|urls| Distribution::read(urls, CLICK_LOG))
                 .transpose()?;
-            let account = self.measure(
-                server,
-                load,
-                Pace::PerSecond(rate, Moments::AtRandom),
-                round,
-            )?;
-            *answered += account.sent;
+            let result =
+                self.measure(server, load, LoadMode::Open(rate, Arrivals::Poisson), round)?;
+            *answered += result.sent;
             let latencies = self.results.latencies.entry(server.kind).or_default();
-            let micros = |quantile| account.latency.all().value_at_quantile(quantile) as f64 / 1e3;
-            let sent = account.measured as f64 / account.elapsed.as_secs_f64();
+            let micros = |quantile| result.latency.all().value_at_quantile(quantile) as f64 / 1e3;
+            let sent = result.measured as f64 / result.elapsed.as_secs_f64();
             latencies.rate.0.push(sent);
             latencies.p50_micros.0.push(micros(0.5));
             latencies.p99_micros.0.push(micros(0.99));
@@ -211,26 +207,21 @@ impl Bench<'_> {
         &self,
         server: &Server,
         load: Load,
-        pace: Pace,
+        load_mode: LoadMode,
         round: u32,
-    ) -> anyhow::Result<Account> {
+    ) -> anyhow::Result<LoadResult> {
         self.interrupt.check()?;
-        let slugs: Vec<String> = self
-            .setting
-            .slugs
-            .iter()
-            .map(|link| link.0.clone())
-            .collect();
+        let slugs: Vec<String> = self.setup.slugs.iter().map(|link| link.0.clone()).collect();
         let options = self.options;
         let seed = options.seed.wrapping_add(u64::from(round) << 32);
-        let mut requests = Requests::new(&slugs, options.visitors, !load.keep_alive, seed);
+        let mut requests = ClickRequests::new(&slugs, options.visitors, !load.keep_alive, seed);
         let plan = Plan {
             target: server.address,
             connections: load.connections,
             keep_alive: load.keep_alive,
             expects: 302,
             spin: true,
-            pace,
+            load_mode,
             warm_up: Duration::from_millis(500),
             measured: Duration::from_secs_f64(options.seconds),
             cores: None,
@@ -252,7 +243,7 @@ impl Bench<'_> {
         all(true).chain(all(false)).collect()
     }
 
-    /// What goals and the open loop are about: 64 connections kept open, or what is nearest.
+    /// The load that goals and the open loop use: 64 keep-alive connections, or the nearest number.
     fn main_load(&self) -> Load {
         let connections = self.options.connections.iter().copied();
         Load {
@@ -298,15 +289,19 @@ impl Bench<'_> {
         };
         let against = |peer| ratio(peer).map(|ratio| ratio.median());
         let results = &self.results;
-        // What is within the spread of the rounds is noise.
+        // Differences within the spread of the rounds are noise.
         let unchanged = ratio(Kind::EarlierEdge).map(|ratio| {
-            let what = "CPU of a request, to the earlier edge's";
+            let what = "CPU per request, relative to the earlier edge";
             Goal::new(what, 1.0 + ratio.spread(), Some(ratio.median()))
         });
         let absolute = [
-            Goal::new("CPU of a request, to nginx's", 0.95, against(Kind::Nginx)),
             Goal::new(
-                "CPU of a request, to bare hyper's",
+                "CPU per request, relative to nginx",
+                0.95,
+                against(Kind::Nginx),
+            ),
+            Goal::new(
+                "CPU per request, relative to bare hyper",
                 1.30,
                 against(Kind::BareHyper),
             ),
@@ -325,13 +320,13 @@ impl Bench<'_> {
     }
 
     fn cost_sheet(&self) -> Sheet {
-        let title = "Server CPU per request and most requests a second (median of rounds)";
+        let title = "Server CPU per request and maximum requests per second (median of rounds)";
         let headings = [
             "load",
             "server",
             "CPU µs",
             "requests/s",
-            "edge's CPU to its",
+            "edge's CPU / its CPU",
         ];
         let mut sheet = Sheet::new(title, &headings);
         for ((load, kind), figures) in &self.results.figures {
@@ -362,7 +357,7 @@ impl Bench<'_> {
             ]);
         }
         sheet.row([
-            "edge: to acceptance (click_log)".into(),
+            "edge: until accepted (click_log)".into(),
             String::new(),
             String::new(),
             self.results.click_log_p99_micros.shown(1),
@@ -375,7 +370,7 @@ impl Bench<'_> {
 impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = if self.keep_alive {
-            "kept open"
+            "keep-alive"
         } else {
             "one request each"
         };

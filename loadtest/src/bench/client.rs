@@ -1,11 +1,10 @@
-//! A load generator on one thread: over connections kept open or one for each request, as fast as
-//! the server answers or at a rate that does not wait for it; several such streams beside each other.
-//! Servers never belong here.
+//! A load generator on one thread: keep-alive connections or one connection per request, in closed or open loop,
+//! with several concurrent streams. Servers don't belong here.
 
-use super::calm::{Latencies, Slices};
 use super::machine::Cores;
-use super::requests::Source;
+use super::requests::RequestSource;
 use super::response::{self, Response};
+use super::steal_filter::{Latencies, StealSampler};
 use crate::traffic::Random;
 use anyhow::{Context as _, bail, ensure};
 use mio::net::TcpStream;
@@ -18,110 +17,110 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// How long answers may take after the last request was sent.
-const DRAIN: Duration = Duration::from_secs(20);
+/// Maximum time for outstanding responses after the last request.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What to send where.
+/// What is sent to which server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
-    /// The server.
     pub(super) target: SocketAddr,
-    /// Connections open at once.
+    /// Number of open connections.
     pub(super) connections: usize,
     /// Whether a connection carries more than one request.
     pub(super) keep_alive: bool,
-    /// The status that each request must be answered with.
+    /// The expected status of each response.
     pub(super) expects: u16,
-    /// Whether the client never sleeps: requests are sent the moment they are due, and no server
-    /// pays for waking it, which those that answer fastest would do least often. On a core that it
-    /// shares it must sleep, and requests are up to a millisecond late.
+    /// Whether the client polls without sleeping. Then requests are sent exactly when they are due, and no server
+    /// pays for waking the client, which would favor fast servers. On a shared core the client must sleep, and
+    /// requests are up to a millisecond late.
     pub(super) spin: bool,
-    /// How fast.
-    pub(super) pace: Pace,
-    /// Sent before measuring.
+    pub(super) load_mode: LoadMode,
+    /// Duration of sending before the measurement.
     pub(super) warm_up: Duration,
-    /// Measured.
+    /// Duration of the measurement.
     pub(super) measured: Duration,
-    /// Where what the machine's host takes away is looked at; nowhere, and all counts.
+    /// Cores whose steal time is filtered out; `None` counts all latencies.
     pub(super) cores: Option<Cores>,
 }
 
-/// How fast requests are sent.
+/// When requests are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Pace {
-    /// The next one when the one before was answered (closed loop).
-    AsAnswered,
-    /// So many a second (open loop), whether or not answers come.
-    PerSecond(f64, Moments),
+pub(super) enum LoadMode {
+    /// Closed loop: the next request follows the previous response.
+    Closed,
+    /// Open loop: this many requests per second, independent of responses.
+    Open(f64, Arrivals),
 }
 
-/// When requests at a rate come.
+/// Distribution of the send times in open loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Moments {
-    /// One as long after the other as the next.
-    Evenly,
-    /// As those of many senders do who know nothing of each other (Poisson).
-    AtRandom,
+pub(super) enum Arrivals {
+    /// Equal intervals.
+    #[serde(rename = "evenly")]
+    Uniform,
+    /// Like many independent senders (a Poisson process).
+    #[serde(rename = "at-random")]
+    Poisson,
 }
 
-impl Moments {
-    /// How long after one the next comes.
+impl Arrivals {
+    /// The interval until the next request.
     pub(super) fn gap(self, random: &mut Random, rate: f64) -> Duration {
         match self {
-            Self::Evenly => Duration::from_secs_f64(1.0 / rate),
-            Self::AtRandom => random.poisson_gap(rate),
+            Self::Uniform => Duration::from_secs_f64(1.0 / rate),
+            Self::Poisson => random.poisson_gap(rate),
         }
     }
 }
 
-impl fmt::Display for Moments {
+impl fmt::Display for Arrivals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Evenly => "evenly spaced",
-            Self::AtRandom => "at random moments",
+            Self::Uniform => "evenly spaced",
+            Self::Poisson => "at random times",
         })
     }
 }
 
-/// What happened.
+/// Results of a stream.
 #[derive(Debug)]
-pub(super) struct Account {
-    /// Requests sent, warm-up included; each was answered as expected.
+pub(super) struct LoadResult {
+    /// Sent requests including warm-up; each got the expected response.
     pub(super) sent: u64,
-    /// Requests answered while measuring.
+    /// Responses during the measurement.
     pub(super) measured: u64,
-    /// How long was measured.
+    /// Duration of the measurement.
     pub(super) elapsed: Duration,
-    /// Processor time the server took while measuring.
+    /// CPU time of the server during the measurement.
     pub(super) cpu: Duration,
-    /// From the moment a request was due to its whole answer.
+    /// From the scheduled send time to the complete response.
     pub(super) latency: Latencies,
 }
 
-/// Sends `requests` as `plan` says; `cpu` tells the server's processor time so far.
+/// Sends `requests` according to `plan`; `cpu` returns the server's CPU time so far.
 ///
 /// # Errors
-/// When a connection fails or anything else than expected is answered: every request counts.
+/// If a connection fails or a response is unexpected: every request counts.
 pub(super) fn run(
     plan: &Plan,
-    requests: &mut dyn Source,
+    requests: &mut dyn RequestSource,
     cpu: &dyn Fn() -> anyhow::Result<Duration>,
-) -> anyhow::Result<Account> {
-    let mut accounts = run_beside(&mut [(plan, requests)], cpu)?;
-    Ok(accounts.pop().expect("one for each plan"))
+) -> anyhow::Result<LoadResult> {
+    let mut results = run_streams(&mut [(plan, requests)], cpu)?;
+    Ok(results.pop().expect("one for each plan"))
 }
 
-/// Sends several streams at once, each as its plan says; how long, and whether the client sleeps, is the
-/// first one's word. Each account has the processor time of all together.
+/// Sends several streams concurrently, each according to its plan. Duration and sleeping follow the first plan.
+/// Each result contains the CPU time of all streams together.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn run_beside(
-    streams: &mut [(&Plan, &mut dyn Source)],
+pub(super) fn run_streams(
+    streams: &mut [(&Plan, &mut dyn RequestSource)],
     cpu: &dyn Fn() -> anyhow::Result<Duration>,
-) -> anyhow::Result<Vec<Account>> {
-    let first = streams.first().expect("something to send").0;
+) -> anyhow::Result<Vec<LoadResult>> {
+    let first = streams.first().expect("at least one stream").0;
     let mut client = Client::new(streams)?;
     client.send_until(Instant::now() + first.warm_up)?;
     for stream in &mut client.streams {
@@ -134,31 +133,31 @@ pub(super) fn run_beside(
     let measured: Vec<u64> = client.streams.iter().map(|it| it.answered).collect();
     client.drain()?;
     let streams = client.streams.into_iter().zip(measured);
-    let account = |(stream, measured): (Stream<'_, '_>, u64)| Account {
+    let result = |(stream, measured): (Stream<'_, '_>, u64)| LoadResult {
         sent: stream.sent,
         measured,
         elapsed,
         cpu: cpu_after.saturating_sub(cpu_before),
         latency: stream.latency,
     };
-    Ok(streams.map(account).collect())
+    Ok(streams.map(result).collect())
 }
 
 struct Client<'p, 's> {
     spin: bool,
-    slices: Option<Slices>,
+    slices: Option<StealSampler>,
     poll: Poll,
     connections: Vec<Connection>,
     streams: Vec<Stream<'p, 's>>,
     buffer: Box<[u8; 16 << 10]>,
 }
 
-/// One plan, and how far it is.
+/// A plan and its state.
 struct Stream<'p, 's> {
     plan: &'p Plan,
-    requests: &'p mut (dyn Source + 's),
+    requests: &'p mut (dyn RequestSource + 's),
     idle: Vec<usize>,
-    /// When requests were due that no connection was free for.
+    /// Scheduled times of requests for which no connection was free.
     waiting: VecDeque<Instant>,
     next_due: Instant,
     gaps: Random,
@@ -169,19 +168,21 @@ struct Stream<'p, 's> {
 
 struct Connection {
     stream: TcpStream,
-    /// Which plan's it is.
+    /// Index of the stream that uses the connection.
     of: usize,
-    /// When the request it carries was due.
+    /// Scheduled time of the current request.
     due: Option<Instant>,
     partial: Vec<u8>,
 }
 
 impl<'p, 's> Client<'p, 's> {
-    fn new(plans: &'p mut [(&Plan, &mut (dyn Source + 's))]) -> anyhow::Result<Self> {
+    fn new(plans: &'p mut [(&Plan, &mut (dyn RequestSource + 's))]) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
         let first = plans.first().map(|(plan, _)| **plan);
         let spin = first.is_some_and(|plan| plan.spin);
-        let slices = first.and_then(|plan| plan.cores).map(Slices::from_now);
+        let slices = first
+            .and_then(|plan| plan.cores)
+            .map(StealSampler::from_now);
         let (mut connections, mut streams) = (Vec::new(), Vec::new());
         for (of, (plan, requests)) in plans.iter_mut().enumerate() {
             let from = connections.len();
@@ -236,10 +237,10 @@ impl<'p, 's> Client<'p, 's> {
         };
         let stream = &mut self.streams[connection.of];
         let length = match connection.stream.read(&mut *self.buffer) {
-            Ok(0) => bail!("a connection was closed before its answer"),
+            Ok(0) => bail!("a connection was closed before its response"),
             Ok(length) => length,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error).context("an answer could not be read"),
+            Err(error) => return Err(error).context("failed to read a response"),
         };
         let read = &self.buffer[..length];
         let status = stream.plan.expects;
@@ -269,9 +270,9 @@ impl<'p, 's> Client<'p, 's> {
         Ok(())
     }
 
-    /// Waits for the answers that are still out.
+    /// Waits for outstanding responses.
     fn drain(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + DRAIN;
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut events = Events::with_capacity(1_024);
         loop {
             let out = self.connections.iter().filter(|it| it.due.is_some());
@@ -281,7 +282,7 @@ impl<'p, 's> Client<'p, 's> {
             }
             ensure!(
                 Instant::now() < deadline,
-                "{out} requests were not answered within {DRAIN:?}"
+                "{out} requests were not answered within {DRAIN_TIMEOUT:?}"
             );
             self.poll
                 .poll(&mut events, Some(Duration::from_millis(10)))?;
@@ -295,7 +296,7 @@ impl<'p, 's> Client<'p, 's> {
 impl<'p, 's> Stream<'p, 's> {
     fn new(
         plan: &'p Plan,
-        requests: &'p mut (dyn Source + 's),
+        requests: &'p mut (dyn RequestSource + 's),
         idle: Vec<usize>,
         salt: u64,
     ) -> anyhow::Result<Self> {
@@ -313,16 +314,16 @@ impl<'p, 's> Stream<'p, 's> {
     }
 
     fn send_due(&mut self, connections: &mut [Connection], now: Instant) -> anyhow::Result<()> {
-        match self.plan.pace {
-            Pace::AsAnswered => {
+        match self.plan.load_mode {
+            LoadMode::Closed => {
                 while let Some(number) = self.idle.pop() {
                     self.send(&mut connections[number], Instant::now())?;
                 }
             }
-            Pace::PerSecond(rate, moments) => {
+            LoadMode::Open(rate, arrivals) => {
                 while self.next_due <= now {
                     self.waiting.push_back(self.next_due);
-                    self.next_due += moments.gap(&mut self.gaps, rate);
+                    self.next_due += arrivals.gap(&mut self.gaps, rate);
                 }
                 let free = self.idle.len().min(self.waiting.len());
                 for due in self.waiting.drain(..free).collect::<Vec<_>>() {
@@ -339,16 +340,19 @@ impl<'p, 's> Stream<'p, 's> {
         let written = connection
             .stream
             .write(request)
-            .context("a request could not be sent")?;
-        ensure!(written == request.len(), "a request was taken only in part");
+            .context("failed to send a request")?;
+        ensure!(
+            written == request.len(),
+            "a request was sent only partially"
+        );
         connection.due = Some(due);
         self.sent += 1;
         Ok(())
     }
 }
 
-/// Connects from one of many loopback addresses, or a connection for each request would use up the
-/// ports of one.
+/// Connects from one of many loopback addresses: with one connection per request, a single address would run out of
+/// ports.
 fn connect(
     target: SocketAddr,
     poll: &Poll,
@@ -362,7 +366,7 @@ fn connect(
     socket.bind(&source.into())?;
     socket
         .connect(&target.into())
-        .with_context(|| format!("{target} can't be reached"))?;
+        .with_context(|| format!("failed to connect to {target}"))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     let mut stream = TcpStream::from_std(socket.into());

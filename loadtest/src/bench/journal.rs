@@ -1,4 +1,4 @@
-//! What an edge that has stopped left in its journal.
+//! Reads the journal of a stopped edge.
 
 use ahash::AHashSet;
 use anyhow::ensure;
@@ -8,24 +8,24 @@ use tracking_events::{Event, FORMAT_VERSION};
 
 const READ_BYTES: usize = 4 << 20;
 
-/// Events in a journal's files, those that were released but not deleted yet among them.
+/// Events in a journal's files, including those that were released but not yet deleted.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
-    /// How many, each with an id of its own.
+pub(crate) struct JournalContents {
+    /// Number of events; all ids are distinct.
     pub(crate) events: u64,
-    /// The bytes of their frames.
+    /// Bytes of their frames.
     pub(crate) bytes: u64,
-    /// The ids of visits.
+    /// Ids of clicks and impressions.
     pub(crate) ids: AHashSet<String>,
-    /// The transactions of conversions.
+    /// Transactions of conversions.
     pub(crate) transactions: AHashSet<String>,
 }
 
-impl Held {
-    /// Reads the journal in `dir`, all its lanes.
+impl JournalContents {
+    /// Reads all lanes of the journal in `dir`.
     ///
     /// # Errors
-    /// When the journal can't be read, or two events have one id, or one transaction.
+    /// If the journal can't be read, or an id or a transaction occurs twice.
     pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
         let options = event_journal::Options {
             dir: dir.to_owned(),
@@ -36,20 +36,20 @@ impl Held {
             sync_interval: Duration::from_secs(60),
         };
         let mut opened = event_journal::open(&options)?;
-        let (mut held, mut frames) = (Self::default(), Vec::new());
+        let (mut contents, mut frames) = (Self::default(), Vec::new());
         for reader in &mut opened.readers {
             reader.seek(0);
             while let Some(run) = reader.read(READ_BYTES, &mut frames)? {
                 for frame in event_journal::frames(&frames) {
                     let event = tracking_events::decode(run.format_version, frame?.payload)?;
-                    held.take(&event)?;
+                    contents.take(&event)?;
                 }
-                held.events += u64::from(run.events);
-                held.bytes += frames.len() as u64;
+                contents.events += u64::from(run.events);
+                contents.bytes += frames.len() as u64;
                 frames.clear();
             }
         }
-        Ok(held)
+        Ok(contents)
     }
     fn take(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         match event {

@@ -1,5 +1,4 @@
-//! What a benchmark needs of the machine: cores to pin to and to keep awake, what its host takes of them,
-//! processor time of processes, names.
+//! Properties of the machine: cores to pin to and to keep from halting, steal time, CPU time of processes, names.
 
 use anyhow::{Context as _, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -21,9 +20,10 @@ impl Cores {
     /// The first two cores that this process may use.
     ///
     /// # Errors
-    /// When there is only one: server and client would take turns on it.
+    /// If there is only one: server and client would take turns on it.
     pub(crate) fn find() -> anyhow::Result<Self> {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).context("which cores may be used")?;
+        let allowed =
+            sched_getaffinity(Pid::from_raw(0)).context("failed to read the CPU affinity")?;
         let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
         let (server, client) = (cores.next(), cores.next());
         ensure!(
@@ -37,7 +37,7 @@ impl Cores {
         })
     }
 
-    /// The same without pinning anything.
+    /// The same cores without pinning.
     #[must_use]
     pub(super) fn shared(self) -> Self {
         Self {
@@ -46,11 +46,11 @@ impl Cores {
         }
     }
 
-    /// Runs `start` on the server's core, so that a process it starts stays there; then moves this
-    /// thread to the client's core.
+    /// Runs `start` pinned to the server's core, which started processes inherit, and then pins this thread to the
+    /// client's core.
     ///
     /// # Errors
-    /// When the system refuses, or `start` fails.
+    /// If pinning or `start` fails.
     pub(crate) fn on_server<T>(
         self,
         start: impl FnOnce() -> anyhow::Result<T>,
@@ -69,18 +69,20 @@ fn pin(core: usize) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     set.set(core)?;
     sched_setaffinity(Pid::from_raw(0), &set)
-        .with_context(|| format!("this thread can't be pinned to core {core}"))
+        .with_context(|| format!("failed to pin this thread to core {core}"))
 }
 
-/// Keeps all cores from halting for as long as it lives, as a machine is set up that has to answer soon (`tuned`
-/// calls it `latency-performance`). The host of a virtual machine gives a core that halts to others, and it comes
-/// back late and with cold caches.
+/// Keeps all cores from halting while it exists, as for latency-sensitive machines (`tuned` calls this
+/// `latency-performance`). The host of a virtual machine gives a halted core to others, and it returns late and
+/// with cold caches.
 #[derive(Debug)]
-pub(super) struct Awake(#[expect(dead_code, reason = "the kernel's wish lives as long")] File);
+pub(super) struct CpuLatencyGuard(
+    #[expect(dead_code, reason = "the kernel's wish lives as long")] File,
+);
 
-impl Awake {
-    /// From now on; none where that is not allowed: root may.
-    pub(super) fn keep() -> Option<Self> {
+impl CpuLatencyGuard {
+    /// Starts now; `None` if that is not allowed. Root is allowed to.
+    pub(super) fn acquire() -> Option<Self> {
         // Linux, Documentation/power/pm_qos_interface.rst: microseconds, as a binary number.
         let mut file = File::options()
             .write(true)
@@ -91,22 +93,22 @@ impl Awake {
     }
 }
 
-/// In which `/proc/stat` counts: `USER_HZ`, which the kernel keeps for programs whatever its own clock does.
+/// Unit of `/proc/stat`: `USER_HZ`, which is constant for programs whatever the kernel's own tick rate is.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// What the host of a virtual machine took of two cores for other machines, from some time on.
+/// Measures the steal time of two cores from its creation on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stolen {
+pub(super) struct StealTime {
     since: Instant,
     ticks: u64,
     cores: Cores,
 }
 
-impl Stolen {
-    /// From now on.
+impl StealTime {
+    /// Starts now.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// If the kernel does not report steal time.
     pub(super) fn from_now(cores: Cores) -> anyhow::Result<Self> {
         let (since, ticks) = (Instant::now(), stolen_ticks(cores)?);
         Ok(Self {
@@ -116,22 +118,23 @@ impl Stolen {
         })
     }
 
-    /// Its share of both cores' time until now.
+    /// The share of steal time in both cores' time until now.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// If the kernel does not report steal time.
     pub(super) fn share(self) -> anyhow::Result<f64> {
         let ticks = stolen_ticks(self.cores)? - self.ticks;
         Ok(ticks as f64 / TICKS_A_SECOND / self.since.elapsed().as_secs_f64() / 2.0)
     }
 }
 
-/// The eighth figure of a core's line in `/proc/stat` (proc_stat(5): `steal`), of both, in hundredths of a second.
+/// Steal ticks of both cores, in hundredths of a second: the eighth number of a core's line in `/proc/stat`
+/// (proc_stat(5)).
 ///
 /// # Errors
-/// When the kernel does not tell.
+/// If the kernel does not report steal time.
 pub(super) fn stolen_ticks(cores: Cores) -> anyhow::Result<u64> {
-    let stat = fs::read_to_string("/proc/stat").context("/proc/stat can't be read")?;
+    let stat = fs::read_to_string("/proc/stat").context("failed to read /proc/stat")?;
     let of = |core: usize| {
         let line = stat
             .lines()
@@ -139,23 +142,23 @@ pub(super) fn stolen_ticks(cores: Cores) -> anyhow::Result<u64> {
         line.split(' ').nth(7)?.parse::<u64>().ok()
     };
     let sum = of(cores.server).zip(of(cores.client)).map(|(a, b)| a + b);
-    sum.context("/proc/stat does not tell of the cores")
+    sum.context("/proc/stat has no lines for the cores")
 }
 
-/// Processor time of all threads of `pids` so far, as the scheduler accounts for it.
+/// CPU time of all threads of `pids` so far, from the scheduler's statistics.
 ///
 /// # Errors
-/// When a process is gone or the kernel does not account (`CONFIG_SCHED_INFO`).
+/// If a process has exited or the kernel keeps no statistics (`CONFIG_SCHED_INFO`).
 pub(super) fn cpu_time(pids: &[u32]) -> anyhow::Result<Duration> {
     let mut nanos = 0_u64;
     for pid in pids {
         let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-            .with_context(|| format!("process {pid} is gone"))?;
+            .with_context(|| format!("process {pid} has exited"))?;
         for task in tasks {
-            // A thread may end between being listed and being looked at.
+            // A thread may exit after it was listed.
             if let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) {
                 let first = text.split(' ').next().unwrap_or_default();
-                nanos += first.parse::<u64>().context("schedstat can't be read")?;
+                nanos += first.parse::<u64>().context("invalid schedstat")?;
             }
         }
     }
@@ -165,37 +168,37 @@ pub(super) fn cpu_time(pids: &[u32]) -> anyhow::Result<Duration> {
 /// Resident memory of a process in bytes.
 ///
 /// # Errors
-/// When the process is gone.
+/// If the process has exited.
 pub(super) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))
-        .with_context(|| format!("process {pid} is gone"))?;
+        .with_context(|| format!("process {pid} has exited"))?;
     let kib = text
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok())
-        .context("VmRSS can't be read")?;
+        .context("invalid VmRSS")?;
     Ok(kib * 1_024)
 }
 
-/// The processes that `pid` has started.
+/// The child processes of `pid`.
 ///
 /// # Errors
-/// When the process is gone.
+/// If the process has exited.
 pub(super) fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
-        .with_context(|| format!("process {pid} is gone"))?;
+        .with_context(|| format!("process {pid} has exited"))?;
     Ok(text
         .split_whitespace()
         .filter_map(|pid| pid.parse().ok())
         .collect())
 }
 
-/// What the figures were measured on.
+/// The machine that was measured.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Machine {
     /// The processor's name.
     pub(super) processor: String,
-    /// Cores that may be used.
+    /// Number of usable cores.
     pub(super) cores: usize,
     /// The kernel's release.
     pub(super) kernel: String,

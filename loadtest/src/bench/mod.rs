@@ -1,10 +1,9 @@
-//! Benchmarks side by side: the edge and what people use instead, on this machine, in one run.
+//! Benchmarks of the edge and of common alternatives on this machine, in one run.
 //!
-//! Every run checks that what was answered was also logged; figures of a server that loses clicks
-//! are worth nothing. What the product does never belongs here.
+//! Every run checks that answered requests were also logged: figures of a server that loses clicks are worthless.
+//! Product code never belongs here.
 
 pub mod baseline;
-mod calm;
 pub mod click;
 mod client;
 pub mod edges;
@@ -18,20 +17,21 @@ mod response;
 mod rows;
 mod server;
 mod stages;
+mod steal_filter;
 
 use crate::links;
 use anyhow::{Context as _, ensure};
 use machine::Cores;
 use report::{Goal, Sheet, goals_sheet};
-use server::Setting;
+use server::BenchSetup;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What servers are given: a fresh folder in `out`, a file of `count` links, two cores.
-fn prepare(out: &Path, geo: &Path, count: usize) -> anyhow::Result<Setting> {
-    let dir = work_folder(out)?;
+/// The setup of servers: a fresh directory in `out`, a file of `count` links, two cores.
+fn prepare(out: &Path, geo: &Path, count: usize) -> anyhow::Result<BenchSetup> {
+    let dir = create_work_dir(out)?;
     let links = dir.join("links.toml");
-    Ok(Setting {
+    Ok(BenchSetup {
         geo: geo
             .canonicalize()
             .with_context(|| geo.display().to_string())?,
@@ -43,29 +43,29 @@ fn prepare(out: &Path, geo: &Path, count: usize) -> anyhow::Result<Setting> {
     })
 }
 
-/// A fresh folder in `out` for the files of processes.
-fn work_folder(out: &Path) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+/// Creates a fresh directory in `out` for files of processes.
+fn create_work_dir(out: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(out).with_context(|| format!("failed to create {}", out.display()))?;
     let dir = out.canonicalize()?.join("work");
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir)?;
     Ok(dir)
 }
 
-/// What a benchmark found.
+/// Results of a benchmark.
 struct Findings {
-    /// Its figures by round.
+    /// Figures by round.
     json: serde_json::Value,
     sheets: Vec<Sheet>,
     goals: Vec<Goal>,
-    /// What could not be measured here, and why.
+    /// Measurements that this machine does not support, with the reason.
     missing: Vec<String>,
 }
 
 impl Findings {
-    /// Prints all, writes `name.json` and `name.md` into `folder`, and fails when `strict` and a
-    /// goal was missed.
-    fn conclude(mut self, folder: &Path, name: &str, strict: bool) -> anyhow::Result<()> {
+    /// Prints the results, writes `name.json` and `name.md` to `dir`, and fails if `strict` is set and a goal was
+    /// missed.
+    fn conclude(mut self, dir: &Path, name: &str, strict: bool) -> anyhow::Result<()> {
         if !self.goals.is_empty() {
             self.sheets.push(goals_sheet(&self.goals));
         }
@@ -79,8 +79,9 @@ impl Findings {
         }
         let text: String = self.sheets.iter().map(Sheet::markdown).collect();
         let write = |ending: &str, text: String| {
-            let file = folder.join(format!("{name}.{ending}"));
-            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+            let file = dir.join(format!("{name}.{ending}"));
+            fs::write(&file, text)
+                .with_context(|| format!("failed to write {}", file.display()))?;
             anyhow::Ok(file)
         };
         let json = write("json", serde_json::to_string_pretty(&self.json)?)?;

@@ -1,15 +1,15 @@
-//! Figures of several rounds put together: medians, spread and ratios, as tables, Markdown, JSON.
+//! Figures of several rounds: medians, spread and ratios, as tables, Markdown and JSON.
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::fmt::{self, Write as _};
 
-/// Figures of the rounds of one thing.
+/// Figures of one measurement, by round.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Rounds(pub Vec<f64>);
 
 impl Rounds {
-    /// The middle one; 0 when there is none.
+    /// The median; 0 without figures.
     #[must_use]
     pub(super) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
@@ -21,7 +21,7 @@ impl Rounds {
         }
     }
 
-    /// Half of the distance from the lowest to the highest, as a share of the median.
+    /// Half of the range from lowest to highest, relative to the median.
     #[must_use]
     pub(super) fn spread(&self) -> f64 {
         let low = self.0.iter().copied().fold(f64::INFINITY, f64::min);
@@ -33,13 +33,13 @@ impl Rounds {
         }
     }
 
-    /// This divided by `other`, round by round: noise that both met in a round cancels out.
+    /// This divided by `other`, round by round, so that common noise of a round cancels out.
     #[must_use]
     pub(super) fn ratio(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())
     }
 
-    /// Median and spread for people.
+    /// Median and spread as text.
     #[must_use]
     pub(super) fn shown(&self, decimals: usize) -> String {
         format!(
@@ -50,25 +50,23 @@ impl Rounds {
     }
 }
 
-/// What a goal allows.
+/// The bound of a goal.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Bound {
-    /// Nothing above.
     AtMost(f64),
-    /// Nothing below.
     AtLeast(f64),
 }
 
-/// A goal and what was found.
+/// A goal with its measured value.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Goal {
-    /// What it says.
+    /// The measured quantity.
     pub(super) what: String,
-    /// What is allowed.
+    /// The allowed range.
     #[serde(flatten)]
     pub(super) bound: Bound,
-    /// What was found; nothing when it could not be measured here.
+    /// The measured value; `None` if it could not be measured here.
     pub(super) found: Option<f64>,
 }
 
@@ -82,7 +80,7 @@ impl fmt::Display for Bound {
 }
 
 impl Goal {
-    /// A goal for what is to be low.
+    /// A goal with an upper bound.
     #[must_use]
     pub(super) fn new(what: &str, at_most: f64, found: Option<f64>) -> Self {
         Self {
@@ -92,7 +90,7 @@ impl Goal {
         }
     }
 
-    /// A goal for what is to be high.
+    /// A goal with a lower bound.
     #[must_use]
     pub(super) fn at_least(what: &str, at_least: f64, found: f64) -> Self {
         Self {
@@ -102,7 +100,7 @@ impl Goal {
         }
     }
 
-    /// Whether it was measured and missed.
+    /// Whether the goal was measured and missed.
     #[must_use]
     pub(super) fn missed(&self) -> bool {
         self.found.is_some_and(|found| match self.bound {
@@ -112,7 +110,7 @@ impl Goal {
     }
 }
 
-/// Headings and rows that can be shown on a terminal or in Markdown.
+/// A table for terminals and Markdown.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sheet {
     title: String,
@@ -121,7 +119,7 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
-    /// An empty one.
+    /// An empty table.
     #[must_use]
     pub(super) fn new(title: &str, headings: &[&str]) -> Self {
         Self {
@@ -136,7 +134,7 @@ impl Sheet {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// For a terminal.
+    /// The table for a terminal.
     #[must_use]
     pub(super) fn table(&self) -> String {
         let mut table = Table::new();
@@ -152,7 +150,7 @@ impl Sheet {
         format!("\n{}\n{}\n", self.title, table.trim_fmt())
     }
 
-    /// For a document.
+    /// The table in Markdown.
     #[must_use]
     pub(super) fn markdown(&self) -> String {
         let mut text = format!("### {}\n\n| {} |\n", self.title, self.headings.join(" | "));
@@ -168,15 +166,15 @@ impl Sheet {
     }
 }
 
-/// The goals as a sheet.
+/// The table of goals.
 #[must_use]
 pub(super) fn goals_sheet(goals: &[Goal]) -> Sheet {
-    let mut sheet = Sheet::new("Goals", &["goal", "wanted", "found", ""]);
+    let mut sheet = Sheet::new("Goals", &["goal", "allowed", "found", ""]);
     for goal in goals {
         let (found, verdict) = match goal.found {
             None => ("not measured".into(), "?"),
             Some(found) if goal.missed() => (format!("{found:.2}"), "missed"),
-            Some(found) => (format!("{found:.2}"), "held"),
+            Some(found) => (format!("{found:.2}"), "met"),
         };
         sheet.row([
             goal.what.clone(),

@@ -1,23 +1,23 @@
-//! The requests of a benchmark: rendered once, sent with a visitor's address written in.
+//! The requests of a benchmark: rendered once; the visitor's address is written into them when sent.
 //!
-//! The same seed gives the same requests in the same order, to whatever server they go.
+//! The same seed gives the same requests in the same order for every server.
 
 use crate::traffic::{self, Random};
 
-/// Renderings for each agent: pages, links and parameters in different mixtures.
+/// Variants per user agent: different combinations of pages, links and parameters.
 const VARIANTS: usize = 256;
-/// Three digits everywhere, so that an address can be written over another.
+/// Three digits per octet, so that an address can be overwritten in place.
 const PLACEHOLDER: &str = "100.100.100.100";
 
-/// Where requests come from, without end.
-pub(super) trait Source {
+/// An endless source of requests.
+pub(super) trait RequestSource {
     /// The next request's bytes.
     fn next_request(&mut self) -> &[u8];
 }
 
-/// Clicks.
+/// Requests for clicks.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(super) struct ClickRequests {
     templates: Vec<Template>,
     visitors: u64,
     random: Random,
@@ -26,13 +26,13 @@ pub(super) struct Requests {
 #[derive(Debug, Clone)]
 struct Template {
     bytes: Vec<u8>,
-    /// Where the visitor's address is.
+    /// Offset of the visitor's address.
     address: usize,
 }
 
-impl Requests {
-    /// Clicks on `slugs` by `visitors` different visitors; `close` asks the server to close the
-    /// connection after its answer.
+impl ClickRequests {
+    /// Clicks on `slugs` by `visitors` distinct visitors; `close` asks the server to close the connection after the
+    /// response.
     #[must_use]
     pub(super) fn new(slugs: &[String], visitors: u64, close: bool, seed: u64) -> Self {
         let mut random = Random::new(seed);
@@ -48,17 +48,17 @@ impl Requests {
     }
 }
 
-impl Source for Requests {
+impl RequestSource for ClickRequests {
     fn next_request(&mut self) -> &[u8] {
         let visitor = self.random.below(self.visitors);
-        // What belongs to a visitor follows from the visitor alone.
-        let mut own = Random::new(visitor ^ 0x5eed);
-        let agent = traffic::agent_of(own.below(100));
+        // A visitor's properties depend only on its number.
+        let mut visitor_random = Random::new(visitor ^ 0x5eed);
+        let agent = traffic::agent_of(visitor_random.below(100));
         let variant = self.random.below(VARIANTS as u64) as usize;
         let template = &mut self.templates[agent * VARIANTS + variant];
         let place = &mut template.bytes[template.address..][..PLACEHOLDER.len()];
         for octet in place.chunks_mut(4) {
-            let value = 100 + own.below(124) as u8;
+            let value = 100 + visitor_random.below(124) as u8;
             octet[..3].copy_from_slice(&[
                 b'0' + value / 100,
                 b'0' + value / 10 % 10,
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_seed_gives_one_stream_of_requests_by_so_many_visitors() {
         let stream = |seed, visitors| {
-            let mut requests = Requests::new(&["a".into(), "b".into()], visitors, false, seed);
+            let mut requests = ClickRequests::new(&["a".into(), "b".into()], visitors, false, seed);
             (0..2_000)
                 .map(|_| String::from_utf8(requests.next_request().to_vec()).expect("text"))
                 .collect::<Vec<_>>()

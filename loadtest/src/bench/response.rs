@@ -1,37 +1,43 @@
-//! Just enough of HTTP/1.1 to know when an answer has come whole, and with which status.
+//! A minimal HTTP/1.1 parser that recognises complete responses and their status.
 
 use anyhow::{bail, ensure};
 
-/// No answer is longer.
-const LONGEST: usize = 64 << 10;
+/// Maximum length of a response.
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
-/// How much of an answer is there.
+/// The state of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Response {
-    /// More must come.
+    /// More bytes must follow.
     Partial,
-    /// A whole answer and nothing after it.
+    /// A complete response without further bytes.
     Whole,
 }
 
-/// Looks at what came so far.
+/// Parses the bytes received so far.
 ///
 /// # Errors
-/// When it has another status than `expected`, or more came than was asked for.
+/// If the status differs from `expected`, or there are more bytes than one response.
 pub(super) fn parse(bytes: &[u8], expected: u16) -> anyhow::Result<Response> {
     ensure!(
-        bytes.len() <= LONGEST,
-        "an answer is longer than {LONGEST} bytes"
+        bytes.len() <= MAX_RESPONSE_BYTES,
+        "a response is longer than {MAX_RESPONSE_BYTES} bytes"
     );
     let Some(head) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else {
         return Ok(Response::Partial);
     };
     let head = &bytes[..head + 4];
     if status(head) != Some(expected) {
-        bail!("not a {expected}: {}", String::from_utf8_lossy(bytes));
+        bail!(
+            "expected status {expected}: {}",
+            String::from_utf8_lossy(bytes)
+        );
     }
     let whole = head.len() + content_length(head);
-    ensure!(bytes.len() <= whole, "more than one answer to one request");
+    ensure!(
+        bytes.len() <= whole,
+        "more than one response to one request"
+    );
     Ok(if bytes.len() == whole {
         Response::Whole
     } else {
@@ -39,7 +45,7 @@ pub(super) fn parse(bytes: &[u8], expected: u16) -> anyhow::Result<Response> {
     })
 }
 
-/// The three digits behind the version.
+/// The three digits after the version.
 fn status(head: &[u8]) -> Option<u16> {
     let rest = head.strip_prefix(b"HTTP/1.1 ")?;
     std::str::from_utf8(rest.get(..3)?).ok()?.parse().ok()

@@ -1,18 +1,18 @@
-//! What ClickHouse has of the clicks that were sent: waiting for them, and each there once.
+//! Rows of the sent clicks in ClickHouse: waits for them and checks that each exists once.
 
 use crate::clickhouse::Analyst;
 use anyhow::{Context as _, ensure};
 use std::time::{Duration, Instant};
 
-/// Rows are visible within this after the last answer, or the benchmark fails.
-pub(super) const VISIBLE_WITHIN: Duration = Duration::from_secs(60);
+/// Maximum time until rows are visible after the last response.
+pub(super) const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until ClickHouse has `rows` clicks.
 ///
 /// # Errors
-/// When it has fewer after [`VISIBLE_WITHIN`], or does not answer.
+/// If there are fewer after [`VISIBILITY_TIMEOUT`], or ClickHouse does not respond.
 pub(super) fn wait_for_rows(analyst: &Analyst, rows: u64) -> anyhow::Result<()> {
-    let deadline = Instant::now() + VISIBLE_WITHIN;
+    let deadline = Instant::now() + VISIBILITY_TIMEOUT;
     loop {
         let found = count(analyst, "SELECT count() FROM clicks")?;
         if found >= rows {
@@ -20,17 +20,17 @@ pub(super) fn wait_for_rows(analyst: &Analyst, rows: u64) -> anyhow::Result<()> 
         }
         ensure!(
             Instant::now() < deadline,
-            "{rows} clicks were sent but ClickHouse has {found} after {VISIBLE_WITHIN:?}"
+            "{rows} clicks were sent but ClickHouse has {found} after {VISIBILITY_TIMEOUT:?}"
         );
-        // Asking costs the engine, whose processor time is being taken.
+        // Queries cost CPU time of ClickHouse, which is being measured.
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// Checks that ClickHouse has each of `rows` clicks once, in the table and in the roll-up.
+/// Checks that ClickHouse has each of `rows` clicks once, in the table and in the hourly sums.
 ///
 /// # Errors
-/// When it has not, with the figures.
+/// If it does not; the message contains the numbers.
 pub(super) fn check_rows(analyst: &Analyst, rows: u64) -> anyhow::Result<()> {
     let found = count(analyst, "SELECT count() FROM clicks")?;
     let distinct = count(analyst, "SELECT uniqExact(id) FROM clicks")?;
@@ -40,18 +40,18 @@ pub(super) fn check_rows(analyst: &Analyst, rows: u64) -> anyhow::Result<()> {
     )?;
     ensure!(
         (found, distinct, rolled) == (rows, rows, rows),
-        "{rows} clicks were sent but ClickHouse has {found}, {distinct} of them different, and \
-         {rolled} by the hour"
+        "{rows} clicks were sent but ClickHouse has {found}, {distinct} of them distinct, and \
+         {rolled} in the hourly sums"
     );
     Ok(())
 }
 
-/// The one number that `sql` asks for.
+/// The single number that `sql` returns.
 ///
 /// # Errors
-/// When ClickHouse does not answer, or with something else.
+/// If ClickHouse does not respond or returns something else.
 pub(super) fn count(analyst: &Analyst, sql: &str) -> anyhow::Result<u64> {
-    let answer = analyst.query(sql)?;
-    let text = answer.rows.first().and_then(|row| row.first());
+    let response = analyst.query(sql)?;
+    let text = response.rows.first().and_then(|row| row.first());
     text.context("a number")?.parse().context("a number")
 }

@@ -1,11 +1,11 @@
-//! The servers that are measured: each started in a folder of its own on the servers' core, and
-//! asked afterwards whether it logged everything it answered.
+//! The measured servers. Each runs in its own directory on the servers' core, and must have logged every answered
+//! request at the end.
 
 mod edge;
 mod nginx;
 
 use super::baseline::Baseline;
-use super::journal::Held;
+use super::journal::JournalContents;
 use super::machine::{self, Cores};
 use crate::process::Process;
 use crate::stack::program;
@@ -19,28 +19,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const READY_WITHIN: Duration = Duration::from_secs(120);
-const STOP_WITHIN: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is measured.
+/// The kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Kind {
-    /// Ours with everything on.
+    /// Our edge with all features.
     Edge,
-    /// Another build of ours, with the same settings.
+    /// Another build of our edge with the same settings.
     #[value(skip)]
     EarlierEdge,
-    /// nginx: geoip2 and a buffered JSON log.
+    /// nginx with geoip2 and a buffered JSON log.
     Nginx,
-    /// hyper with a fixed answer.
+    /// hyper with a fixed response.
     BareHyper,
-    /// System calls with a fixed answer.
+    /// System calls with a fixed response.
     Floor,
 }
 
 impl Kind {
-    /// All, ours first.
+    /// All kinds, ours first.
     pub(super) const ALL: [Self; 5] = [
         Self::Edge,
         Self::EarlierEdge,
@@ -49,7 +49,7 @@ impl Kind {
         Self::Floor,
     ];
 
-    /// Its name in tables.
+    /// The name in tables.
     #[must_use]
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -61,11 +61,11 @@ impl Kind {
         }
     }
 
-    /// What is needed that this machine lacks, if anything.
+    /// A missing requirement of this machine, if any.
     #[must_use]
-    pub(super) fn lacks(self) -> Option<String> {
+    pub(super) fn missing_requirement(self) -> Option<String> {
         match self {
-            Self::Nginx => nginx::lacks(),
+            Self::Nginx => nginx::missing_requirement(),
             Self::Edge | Self::EarlierEdge | Self::BareHyper | Self::Floor => None,
         }
     }
@@ -77,18 +77,18 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What servers are given.
+/// The setup of all servers.
 #[derive(Debug, Clone)]
-pub(super) struct Setting {
-    /// A folder for all of them.
+pub(super) struct BenchSetup {
+    /// A directory for all servers.
     pub(super) dir: PathBuf,
-    /// A MaxMind-format file of countries.
+    /// A MaxMind file of countries.
     pub(super) geo: PathBuf,
-    /// The links' file and their slugs.
+    /// The links file.
     pub(super) links: PathBuf,
     /// Slug and offer of each link.
     pub(super) slugs: Vec<(String, String)>,
-    /// Where to pin.
+    /// Cores to pin to.
     pub(super) cores: Cores,
     /// The program of [`Kind::EarlierEdge`].
     pub(super) earlier: Option<PathBuf>,
@@ -97,9 +97,7 @@ pub(super) struct Setting {
 /// A running server.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// What it is.
     pub(super) kind: Kind,
-    /// Where it listens.
     pub(super) address: SocketAddr,
     process: Process,
     pids: Vec<u32>,
@@ -114,42 +112,42 @@ enum Log {
 }
 
 impl Server {
-    /// Starts `kind` and waits until it is ready.
+    /// Starts a server of `kind` and waits until it is ready.
     ///
     /// # Errors
-    /// When it does not start; the message has its log's tail.
-    pub(super) fn start(kind: Kind, setting: &Setting) -> anyhow::Result<Self> {
-        let dir = setting.dir.join(kind.name().replace(' ', "-"));
+    /// If it does not start; the message includes the log's tail.
+    pub(super) fn start(kind: Kind, setup: &BenchSetup) -> anyhow::Result<Self> {
+        let dir = setup.dir.join(kind.name().replace(' ', "-"));
         let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
         match kind {
-            Kind::Edge => edge::start(kind, &program("edge-tracker")?, &dir, setting),
+            Kind::Edge => edge::start(kind, &program("edge-tracker")?, &dir, setup),
             Kind::EarlierEdge => {
-                let earlier = setting.earlier.as_deref();
-                let earlier = earlier.context("name the earlier program with --before")?;
-                edge::start(kind, earlier, &dir, setting)
+                let earlier = setup.earlier.as_deref();
+                let earlier = earlier.context("pass the earlier program with --before")?;
+                edge::start(kind, earlier, &dir, setup)
             }
-            Kind::Nginx => nginx::start(&dir, setting),
-            Kind::BareHyper => baseline(kind, Baseline::BareHyper, &dir, setting),
-            Kind::Floor => baseline(kind, Baseline::Floor, &dir, setting),
+            Kind::Nginx => nginx::start(&dir, setup),
+            Kind::BareHyper => baseline(kind, Baseline::BareHyper, &dir, setup),
+            Kind::Floor => baseline(kind, Baseline::Floor, &dir, setup),
         }
     }
 
-    /// Processor time of all its threads so far.
+    /// CPU time of all threads so far.
     ///
     /// # Errors
-    /// When it is gone.
+    /// If the server has exited.
     pub(super) fn cpu_time(&self) -> anyhow::Result<Duration> {
         machine::cpu_time(&self.pids)
     }
 
-    /// Its processes.
+    /// The server's processes.
     #[must_use]
     pub(super) fn pids(&self) -> &[u32] {
         &self.pids
     }
 
-    /// The file it logs to, one line for each answer, if it does.
+    /// The log file with one line per response, if any.
     #[must_use]
     pub(super) fn log_file(&self) -> Option<&Path> {
         match &self.log {
@@ -158,7 +156,7 @@ impl Server {
         }
     }
 
-    /// Where operators ask it, for ours.
+    /// The admin URL of our edges.
     #[must_use]
     pub(super) fn admin(&self) -> Option<&str> {
         match &self.log {
@@ -167,20 +165,20 @@ impl Server {
         }
     }
 
-    /// Stops it and checks that each of `answered` requests is in its log once.
+    /// Stops the server and checks that it logged each of `answered` requests once.
     ///
     /// # Errors
-    /// When it is not, with the figures.
+    /// If it did not; the message contains the numbers.
     pub(super) fn stop(mut self, answered: u64) -> anyhow::Result<()> {
         if let Log::Lines(file) = &self.log {
             nginx::wait_for_lines(file, answered)?;
         }
         match &self.log {
             Log::None => self.process.kill(),
-            Log::Lines(_) => self.process.stop(STOP_WITHIN),
+            Log::Lines(_) => self.process.stop(STOP_TIMEOUT),
             Log::Journal { dir, .. } => {
-                self.process.stop(STOP_WITHIN)?;
-                let logged = Held::read(dir)?.events;
+                self.process.stop(STOP_TIMEOUT)?;
+                let logged = JournalContents::read(dir)?.events;
                 ensure!(
                     logged == answered,
                     "{answered} clicks were answered but {logged} are in the journal"
@@ -195,15 +193,15 @@ fn baseline(
     kind: Kind,
     baseline: Baseline,
     dir: &Path,
-    setting: &Setting,
+    setup: &BenchSetup,
 ) -> anyhow::Result<Server> {
     let name = baseline.to_possible_value().context("a name")?;
     let mut command = Command::new(program("loadtest")?);
     command.args(["baseline", name.get_name()]);
-    let mut process = setting
+    let mut process = setup
         .cores
         .on_server(|| Process::start(kind.name(), &mut command, &dir.join("log")))?;
-    let ready = process.ready_line(READY_WITHIN)?;
+    let ready = process.ready_line(READY_TIMEOUT)?;
     Ok(Server {
         kind,
         address: address(&ready, "listening")?,
@@ -218,17 +216,17 @@ fn address(ready: &serde_json::Value, field: &str) -> anyhow::Result<SocketAddr>
         .as_str()
         .with_context(|| format!("the ready line lacks {field}"))?;
     text.parse()
-        .with_context(|| format!("{text} is no address"))
+        .with_context(|| format!("invalid address {text:?}"))
 }
 
-/// Waits until something listens at `address`.
+/// Waits until a server listens at `address`.
 fn wait_for_port(address: SocketAddr) -> anyhow::Result<()> {
-    let deadline = Instant::now() + READY_WITHIN;
+    let deadline = Instant::now() + READY_TIMEOUT;
     loop {
         match std::net::TcpStream::connect(address) {
             Ok(_) => return Ok(()),
             Err(error) if Instant::now() >= deadline => {
-                return Err(error).with_context(|| format!("nothing listens at {address}"));
+                return Err(error).with_context(|| format!("no server listens at {address}"));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }

@@ -1,4 +1,4 @@
-//! The stages of a pipeline, each with its processes, and what they have cost.
+//! The stages of a pipeline with their processes and costs.
 
 use super::machine;
 use crate::stack::ManagedProcess;
@@ -6,47 +6,47 @@ use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What an engine does after the last insert is counted for so long.
-pub(super) const SETTLE: Duration = Duration::from_secs(2);
+/// Time after the last insert in which ClickHouse's work is still counted.
+pub(super) const SETTLE_DURATION: Duration = Duration::from_secs(2);
 
-/// A figure of each stage, by its name.
+/// A figure per stage, by the stage's name.
 pub(super) type Figures = BTreeMap<&'static str, f64>;
 
-/// The processes of each stage, by its name.
+/// The processes of each stage, by the stage's name.
 #[derive(Debug)]
 pub(super) struct Stages(pub(super) Vec<(&'static str, Vec<u32>)>);
 
-/// Processor time of each stage up to a moment.
+/// CPU time of each stage up to some time.
 #[derive(Debug)]
-pub(super) struct Spent(Vec<Duration>);
+pub(super) struct CpuSpent(Vec<Duration>);
 
 impl Stages {
-    /// What each has spent so far.
+    /// CPU time of each stage so far.
     ///
     /// # Errors
-    /// When a process is gone.
-    pub(super) fn spent(&self) -> anyhow::Result<Spent> {
+    /// If a process has exited.
+    pub(super) fn cpu_spent(&self) -> anyhow::Result<CpuSpent> {
         let cpu = self.0.iter().map(|(_, pids)| machine::cpu_time(pids));
-        Ok(Spent(cpu.collect::<anyhow::Result<_>>()?))
+        Ok(CpuSpent(cpu.collect::<anyhow::Result<_>>()?))
     }
 
-    /// What each has spent for one of `clicks` since `before`, in µs.
+    /// CPU time of each stage since `before`, per click, in µs.
     ///
     /// # Errors
-    /// When a process is gone.
-    pub(super) fn micros_since(&self, before: &Spent, clicks: u64) -> anyhow::Result<Figures> {
-        let now = self.spent()?;
-        let spent = now.0.iter().zip(&before.0).map(|(now, before)| {
-            let spent = now.saturating_sub(*before);
-            spent.as_secs_f64() * 1e6 / clicks as f64
+    /// If a process has exited.
+    pub(super) fn micros_since(&self, before: &CpuSpent, clicks: u64) -> anyhow::Result<Figures> {
+        let now = self.cpu_spent()?;
+        let cpu_spent = now.0.iter().zip(&before.0).map(|(now, before)| {
+            let cpu_spent = now.saturating_sub(*before);
+            cpu_spent.as_secs_f64() * 1e6 / clicks as f64
         });
-        Ok(self.names().zip(spent).collect())
+        Ok(self.names().zip(cpu_spent).collect())
     }
 
-    /// The resident memory of each, in MB.
+    /// Resident memory of each stage in MB.
     ///
     /// # Errors
-    /// When a process is gone.
+    /// If a process has exited.
     pub(super) fn resident_mb(&self) -> anyhow::Result<Figures> {
         let resident = self.0.iter().map(|(name, pids)| {
             let bytes = pids.iter().map(|pid| machine::resident_bytes(*pid));
@@ -61,12 +61,12 @@ impl Stages {
     }
 }
 
-/// A member's process and those it started.
+/// A process and its children.
 ///
 /// # Errors
-/// When it is gone.
-pub(super) fn processes(member: &ManagedProcess) -> anyhow::Result<Vec<u32>> {
-    let first = member.pid().context("it runs")?;
+/// If the process has exited.
+pub(super) fn processes(process: &ManagedProcess) -> anyhow::Result<Vec<u32>> {
+    let first = process.pid().context("it runs")?;
     let mut pids = vec![first];
     pids.extend(machine::children(first)?);
     Ok(pids)

@@ -1,7 +1,7 @@
-//! The edge that is tried: one worker, no aggregator, so that its journal keeps everything. How it
-//! is loaded never belongs here.
+//! The overloaded edge: one worker and no aggregator, so that its journal keeps everything. Invariant: no load is
+//! generated here.
 
-use crate::bench::journal::Held;
+use crate::bench::journal::JournalContents;
 use crate::bench::machine::Cores;
 use crate::links;
 use crate::process::Process;
@@ -15,36 +15,35 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
-const STOP_WITHIN: Duration = Duration::from_secs(60);
-/// Lies in folders that a trial made and the next one may remove.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Marks directories that a run created and the next run may remove.
 const MARKER: &str = "made-by-loadtest-overload";
 
-/// How an edge is set up.
+/// The setup of an edge.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setup {
     /// `http.max_connections`.
     pub(super) connections: usize,
     /// `http.header_timeout`, in seconds.
     pub(super) header_timeout: u32,
-    /// Whether it yields to everybody else on its core.
+    /// Whether it yields to all other processes on its core.
     pub(super) nice: bool,
 }
 
-/// A running edge.
 #[derive(Debug)]
 pub(super) struct Edge {
-    /// Where visitors come.
+    /// Address of the HTTP listener.
     pub(super) address: SocketAddr,
     admin: String,
     journal: PathBuf,
     process: Process,
-    /// Its memory when nobody had come yet, in bytes.
+    /// Its memory before the first connection, in bytes.
     pub(super) memory_at_start: u64,
     listen_drops_at_start: u64,
 }
 
-/// What an edge has counted.
+/// Counters of an edge.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub(super) struct Counted {
     pub(super) clicks: u64,
@@ -52,18 +51,18 @@ pub(super) struct Counted {
     pub(super) shed_impressions: u64,
     pub(super) shed_idle: u64,
     pub(super) shed_connections: u64,
-    /// Connections cut off: too slow, broken, not HTTP.
+    /// Connections closed because they were too slow, broken or not HTTP.
     pub(super) cut_off: u64,
-    /// Answered, not logged.
+    /// Answered but not logged.
     pub(super) lost: u64,
-    /// Connections that the system turned away before the edge saw them, while it ran.
+    /// Connections that the kernel dropped before the edge accepted them, while it ran.
     pub(super) listen_drops: u64,
 }
 
 impl Edge {
-    /// Starts one with fresh files in `dir`.
+    /// Starts an edge with fresh files in `dir`.
     pub(super) fn start(dir: &Path, setup: Setup, cores: Cores) -> anyhow::Result<Self> {
-        make_anew(dir)?;
+        recreate(dir)?;
         let (links, file) = (dir.join("links.toml"), dir.join("edge.toml"));
         fs::write(&links, links::sample_file())?;
         let text = format!(
@@ -77,7 +76,7 @@ impl Edge {
             free_port()?,
         );
         development_certificates(&dir.join("data/tls"), &Subject::Edge(vec![1]))?;
-        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(&file, text).with_context(|| format!("failed to write {}", file.display()))?;
         let edge = program("edge-tracker")?;
         let mut command = if setup.nice {
             let mut nice = Command::new("nice");
@@ -89,7 +88,7 @@ impl Edge {
         command.args(["serve", "--config"]).arg(&file);
         let mut process = cores
             .on_server(|| Process::start("edge-tracker", &mut command, &dir.join("edge.log")))?;
-        let ready = process.ready_line(READY_WITHIN)?;
+        let ready = process.ready_line(READY_TIMEOUT)?;
         let field = |name: &str| ready[name].as_str().context("an incomplete ready line");
         let address = field("listening")?.parse()?;
         let admin = format!("http://{}/metrics", field("admin")?);
@@ -106,17 +105,17 @@ impl Edge {
         Ok(edge)
     }
 
-    /// Its memory but for mapped files, in bytes.
+    /// Its anonymous memory in bytes.
     pub(super) fn memory(&self) -> anyhow::Result<u64> {
         memory(self.process.pid())
     }
 
-    /// What it has counted so far.
+    /// Reads its counters.
     pub(super) fn counted(&self) -> anyhow::Result<Counted> {
-        let mut answer = ureq::get(&self.admin)
+        let mut response = ureq::get(&self.admin)
             .call()
-            .context("the edge's operators' port does not answer")?;
-        let text = answer.body_mut().read_to_string()?;
+            .context("the edge's admin port does not respond")?;
+        let text = response.body_mut().read_to_string()?;
         let sum = |name: &str, label: &str| {
             let lines = text.lines().filter(|line| {
                 line.strip_prefix(name)
@@ -140,26 +139,26 @@ impl Edge {
         })
     }
 
-    /// How many connections it has open.
+    /// Number of open connections.
     pub(super) fn connections(&self) -> anyhow::Result<u64> {
         let base = self.admin.trim_end_matches("/metrics");
         Ok(crate::verify::counter(base, "edge_connections")? as u64)
     }
 
-    /// Stops it and reads what it logged.
-    pub(super) fn stop(mut self) -> anyhow::Result<Held> {
-        self.process.stop(STOP_WITHIN)?;
-        Held::read(&self.journal)
+    /// Stops the edge and reads its journal.
+    pub(super) fn stop(mut self) -> anyhow::Result<JournalContents> {
+        self.process.stop(STOP_TIMEOUT)?;
+        JournalContents::read(&self.journal)
     }
 }
 
-/// Makes `dir`, in place of what an earlier trial left there; what others put there is not touched.
-fn make_anew(dir: &Path) -> anyhow::Result<()> {
+/// Creates `dir` and replaces what an earlier run left there; other contents are not touched.
+fn recreate(dir: &Path) -> anyhow::Result<()> {
     match fs::read_dir(dir) {
         Ok(mut entries) => {
             ensure!(
                 entries.next().is_none() || dir.join(MARKER).is_file(),
-                "{} was not made by an earlier trial: remove it, or name another folder with --out",
+                "{} was not created by an earlier run: remove it, or pass another directory with --out",
                 dir.display()
             );
             fs::remove_dir_all(dir)?;
@@ -167,18 +166,18 @@ fn make_anew(dir: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| dir.display().to_string()),
     }
-    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
     Ok(fs::write(dir.join(MARKER), "")?)
 }
 
 fn memory(pid: u32) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))
-        .with_context(|| format!("process {pid} is gone"))?;
+        .with_context(|| format!("process {pid} has exited"))?;
     let kib = text
         .lines()
         .find_map(|line| line.strip_prefix("RssAnon:"))
         .and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok())
-        .context("RssAnon can't be read")?;
+        .context("invalid RssAnon")?;
     Ok(kib * 1_024)
 }
 
@@ -188,16 +187,16 @@ mod tests {
 
     #[test]
     fn only_folders_of_earlier_trials_are_emptied() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let (ours, others) = (dir.path().join("ours"), dir.path().join("others"));
         fs::create_dir(&ours).expect("made");
-        make_anew(&ours).expect("empty is nobody's");
+        recreate(&ours).expect("an empty directory may be used");
         fs::write(ours.join("left"), "x").expect("writable");
-        make_anew(&ours).expect("ours");
+        recreate(&ours).expect("ours");
         assert!(!ours.join("left").exists());
         fs::create_dir(&others).expect("made");
         fs::write(others.join("kept"), "x").expect("writable");
-        assert!(make_anew(&others).is_err());
+        assert!(recreate(&others).is_err());
         assert!(others.join("kept").exists());
     }
 }

@@ -1,4 +1,4 @@
-//! What this machine has to give for the trial: descriptors, and a neighbour who takes most of a core.
+//! Requirements of the run: file descriptors, and a process that takes most of a core.
 
 use crate::bench::machine::Cores;
 use anyhow::ensure;
@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// Allows this process, and those it starts, up to `wanted` descriptors, and says how many there
-/// may be.
+/// Raises the limit of file descriptors of this process and its children up to `wanted`, and returns the limit.
 ///
 /// # Errors
-/// When there are fewer than `least`; the message says how to raise the limit.
+/// If there are fewer than `least`; the message says how to raise the limit.
 pub(super) fn allow_descriptors(wanted: u64, least: u64) -> anyhow::Result<u64> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let hard = maximum.unwrap_or(u64::MAX);
@@ -33,8 +32,8 @@ pub(super) fn allow_descriptors(wanted: u64, least: u64) -> anyhow::Result<u64> 
     Ok(allowed)
 }
 
-/// Takes the server's core for itself as far as the scheduler lets it, so that a server with a lower
-/// priority is slow enough to be overloaded from one other core.
+/// Takes as much of the server's core as the scheduler allows, so that a server with a lower priority can be
+/// overloaded from one other core.
 #[derive(Debug)]
 pub(super) struct Neighbour {
     stop: Arc<AtomicBool>,
@@ -42,14 +41,14 @@ pub(super) struct Neighbour {
 }
 
 impl Neighbour {
-    /// Moves in on the server's core.
+    /// Starts on the server's core.
     ///
     /// # Errors
-    /// When threads can't be pinned.
+    /// If threads can't be pinned.
     pub(super) fn start(cores: Cores) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        // A thread starts on the core of who starts it.
+        // A thread starts on its creator's core.
         let thread = cores.on_server(|| {
             Ok(std::thread::spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {

@@ -1,70 +1,69 @@
-//! An edge past its capacity: more visitors than it can answer, readers and writers of a byte now and
-//! then, a crowd of idle connections. What visitors met is held against what the edge counted and
-//! logged. What the edge does about it never belongs here.
+//! Loads an edge beyond its capacity: too many visitors, slow readers and writers, many idle connections. The
+//! clients' results are compared with the edge's counters and journal. Invariant: no knowledge of the edge's
+//! overload handling.
 
-mod crowd;
 mod edge;
 mod machine;
 mod report;
+mod swarm;
 mod visitors;
 
 use crate::bench::machine::Cores;
 use crate::interrupt::Interrupt;
 use anyhow::{Context as _, ensure};
-use crowd::{Crowd, Habit};
 use edge::{Counted, Edge, Setup};
 use machine::Neighbour;
 use report::{Held, Phase};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use swarm::{ClientBehavior, ConnectionSwarm};
 use visitors::Visitors;
 
-/// How many times the capacity is offered.
-const OVER: [f64; 2] = [2.0, 10.0];
-/// Descriptors for everything but connections of one kind.
-const SPARE: u64 = 8_192;
-/// Connections under way while the capacity is measured.
-const CLOSED_LOOP: usize = 64;
-/// Connections of the edge that is overloaded.
-const FEW: usize = 1_024;
-/// How long visitors may still be answered when no more come: beyond four tries of a system to
-/// connect.
-const PATIENCE: Duration = Duration::from_secs(20);
-const SETTLED_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// What an edge's memory may grow by, apart from its connections: caches and buffers of its own.
-const APART: u64 = 48 << 20;
+/// Offered load as a multiple of the capacity.
+const LOAD_FACTORS: [f64; 2] = [2.0, 10.0];
+/// File descriptors for everything except connections of one kind.
+const SPARE_FDS: u64 = 8_192;
+/// Concurrent connections while the capacity is measured.
+const CAPACITY_CONNECTIONS: usize = 64;
+/// Connection limit of the overloaded edge.
+const MAX_CONNECTIONS: usize = 1_024;
+/// Maximum time for responses after the last visitor: longer than four SYN retries.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Allowed growth of the edge's memory, apart from its connections: caches and buffers.
+const MEMORY_ALLOWANCE_BYTES: u64 = 48 << 20;
 
-/// How the edge is tried.
+/// Options of the run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Seconds of each phase.
+    /// Duration of each phase in seconds.
     #[arg(long, default_value_t = 8.0)]
     pub seconds: f64,
-    /// Idle connections at once.
+    /// Number of idle connections.
     #[arg(long, default_value_t = 50_000)]
     pub idle: usize,
-    /// Visitors a second while connections are held.
+    /// Visitors per second while connections are held.
     #[arg(long, default_value_t = 2_000.0)]
     pub rate: f64,
     /// Seed of the visitors.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Where the edge's files go.
-    #[arg(long, value_name = "FOLDER", default_value = "target/overload")]
+    /// Directory of the edge's files.
+    #[arg(long, value_name = "DIR", default_value = "target/overload")]
     pub out: PathBuf,
 }
 
-/// A phase before it has begun.
+/// A phase before its start.
 struct Plan {
     name: &'static str,
     what: String,
     setup: Setup,
-    /// Visitors a second; none come at 0.
+    /// Visitors per second; 0 for none.
     rate: f64,
-    /// Who is held, and how many.
-    crowd: Option<(Habit, usize)>,
-    /// Whether the memory of each is what is measured.
+    /// Held connections: their behavior and number.
+    swarm: Option<(ClientBehavior, usize)>,
+    /// Whether the memory per connection is measured.
     measure: bool,
 }
 
@@ -76,17 +75,16 @@ struct Trial<'o> {
     interrupt: Interrupt,
 }
 
-/// Tries it all, prints what was found and, as the last line, one JSON object.
+/// Runs all phases, prints the results and, as the last line, a JSON object.
 ///
 /// # Errors
-/// When a count differs, memory exceeds its bound or an answered redirect was not logged; or when
-/// the trial can't be made here.
+/// If a count differs, memory exceeds its bound, an answered redirect was not logged, or the run can't be set up.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let wanted = options.idle as u64 * 2 + SPARE;
-    let descriptors = machine::allow_descriptors(wanted, 2 * SPARE)?;
+    let wanted = options.idle as u64 * 2 + SPARE_FDS;
+    let descriptors = machine::allow_descriptors(wanted, 2 * SPARE_FDS)?;
     let trial = Trial {
         options,
-        room: (descriptors - SPARE) as usize,
+        room: (descriptors - SPARE_FDS) as usize,
         cores: Cores::find()?,
         interrupt: Interrupt::listen()?,
     };
@@ -113,13 +111,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "\n{}",
         serde_json::json!({"capacity": capacity, "phases": phases, "faults": faults})
     );
-    ensure!(faults.is_empty(), "{} faults, see above", faults.len());
+    ensure!(faults.is_empty(), "{} faults, listed above", faults.len());
     Ok(())
 }
 
 fn plans(options: &Options, most: usize, capacity: f64) -> Vec<Plan> {
     let nice = Setup {
-        connections: FEW,
+        connections: MAX_CONNECTIONS,
         header_timeout: 30,
         nice: true,
     };
@@ -131,48 +129,48 @@ fn plans(options: &Options, most: usize, capacity: f64) -> Vec<Plan> {
     let over = |name, times: f64| Plan {
         name,
         what: format!(
-            "{times:.0} times the capacity: {:.0} visitors a second, {FEW} connections",
+            "{times:.0} times the capacity: {:.0} visitors per second, {MAX_CONNECTIONS} connections",
             capacity * times
         ),
         setup: nice,
         rate: capacity * times,
-        crowd: None,
+        swarm: None,
         measure: false,
     };
-    let held = |name, what: &str, habit, count, setup, rate| Plan {
+    let held = |name, what: &str, behavior, count, setup, rate| Plan {
         name,
-        what: format!("{count} {what}, {rate:.0} visitors a second"),
+        what: format!("{count} {what}, {rate:.0} visitors per second"),
         setup,
         rate,
-        crowd: Some((habit, count)),
+        swarm: Some((behavior, count)),
         measure: rate == 0.0,
     };
     let rate = options.rate;
     let room = (options.idle * 9 / 10).min(most);
     let few = (options.idle / 10).min(4_000);
     vec![
-        over("2x", OVER[0]),
-        over("10x", OVER[1]),
+        over("2x", LOAD_FACTORS[0]),
+        over("10x", LOAD_FACTORS[1]),
         held(
             "slow readers",
-            "readers of a byte now and then",
-            Habit::SlowReader,
+            "connections that read a byte at intervals",
+            ClientBehavior::SlowReader,
             256,
-            roomy(FEW, 30),
+            roomy(MAX_CONNECTIONS, 30),
             rate,
         ),
         held(
             "slow writers",
-            "writers of a byte now and then, cut off after 3 s",
-            Habit::SlowWriter,
+            "connections that write a byte at intervals, closed after 3 s",
+            ClientBehavior::SlowWriter,
             few,
-            roomy(few + FEW, 3),
+            roomy(few + MAX_CONNECTIONS, 3),
             rate,
         ),
         held(
             "silent",
             "connections that never send a byte",
-            Habit::Silent,
+            ClientBehavior::Silent,
             few,
             roomy(few, 60),
             0.0,
@@ -180,23 +178,23 @@ fn plans(options: &Options, most: usize, capacity: f64) -> Vec<Plan> {
         held(
             "HTTP/1.1",
             "connections idle after a click",
-            Habit::Idle,
+            ClientBehavior::Idle,
             few,
             roomy(few, 60),
             0.0,
         ),
         held(
             "HTTP/2",
-            "connections idle after a greeting",
-            Habit::Http2,
+            "connections idle after an HTTP/2 preface",
+            ClientBehavior::Http2,
             few,
             roomy(few, 60),
             0.0,
         ),
         held(
             "idle crowd",
-            &format!("connections, each idle after a click, where {room} fit"),
-            Habit::Idle,
+            &format!("connections, each idle after a click, above the limit of {room}"),
+            ClientBehavior::Idle,
             options.idle,
             roomy(room, 60),
             rate,
@@ -211,10 +209,10 @@ impl Trial<'_> {
         Ok((edge, neighbour.transpose()?))
     }
 
-    /// Visitors a second that an edge with a small share of a core answers at most.
+    /// Maximum number of visitors per second that an edge with a small share of a core serves.
     fn capacity(&self) -> anyhow::Result<f64> {
         let setup = Setup {
-            connections: FEW,
+            connections: MAX_CONNECTIONS,
             header_timeout: 30,
             nice: true,
         };
@@ -224,23 +222,25 @@ impl Trial<'_> {
             let until = Instant::now() + Duration::from_secs_f64(seconds);
             while Instant::now() < until {
                 self.interrupt.check()?;
-                visitors.keep_up(CLOSED_LOOP)?;
+                visitors.keep_up(CAPACITY_CONNECTIONS)?;
             }
             anyhow::Ok(visitors.tally.redirects + visitors.tally.pixels)
         };
         let (before, started) = (turn(1.0)?, Instant::now());
         let after = turn(self.options.seconds / 2.0)?;
         let capacity = (after - before) as f64 / started.elapsed().as_secs_f64();
-        ensure!(capacity > 0.0, "the edge answered nobody");
+        ensure!(capacity > 0.0, "the edge answered no visitor");
         Ok(capacity)
     }
 
     fn phase(&self, plan: &Plan) -> anyhow::Result<Phase> {
         let (edge, neighbour) = self.start(plan.setup)?;
-        let most = plan.crowd.map_or(self.room, |_| SPARE as usize / 2);
+        let most = plan.swarm.map_or(self.room, |_| SPARE_FDS as usize / 2);
         let mut visitors = Visitors::new(edge.address, self.options.seed, most)?;
-        let crowd = plan.crowd.map(|(habit, _)| Crowd::new(habit, edge.address));
-        let mut crowd = crowd.transpose()?;
+        let swarm = plan
+            .swarm
+            .map(|(behavior, _)| ConnectionSwarm::new(behavior, edge.address));
+        let mut swarm = swarm.transpose()?;
         let mut memory = Peak::new(&edge)?;
         visitors.begin();
         let started = Instant::now();
@@ -248,15 +248,15 @@ impl Trial<'_> {
         loop {
             self.interrupt.check()?;
             let share = (started.elapsed().as_secs_f64() / lasts.as_secs_f64()).min(1.0);
-            if let (Some(crowd), Some((_, count))) = (&mut crowd, plan.crowd) {
-                // All have come after half of the time.
-                if crowd.len() > plan.setup.connections + SPARE as usize / 4 {
-                    crowd.look();
+            if let (Some(swarm), Some((_, count))) = (&mut swarm, plan.swarm) {
+                // All have arrived after half of the time.
+                if swarm.len() > plan.setup.connections + SPARE_FDS as usize / 4 {
+                    swarm.look();
                 }
                 let due = (count as f64 * (share * 2.0).min(1.0)) as u64;
-                crowd.open((due - crowd.opened).min(64) as usize)?;
-                crowd.step();
-                if crowd.opened < count as u64 {
+                swarm.open((due - swarm.opened).min(64) as usize)?;
+                swarm.step();
+                if swarm.opened < count as u64 {
                     visitors.go_on_if(plan.rate)?;
                     memory.look(&edge)?;
                     continue;
@@ -269,21 +269,21 @@ impl Trial<'_> {
             }
         }
         let answered = visitors.tally.answered() as f64 / started.elapsed().as_secs_f64();
-        visitors.finish(PATIENCE)?;
-        let settled = self.settle(&edge, &mut crowd)?;
+        visitors.finish(RESPONSE_TIMEOUT)?;
+        let settled = self.settle(&edge, &mut swarm)?;
         memory.look_now(&edge)?;
         drop(neighbour);
         let grown = memory.last.saturating_sub(edge.memory_at_start);
         let bound = edge.memory_at_start
-            + APART
-            + plan.setup.connections as u64 * bytes_of(plan.crowd.map(|(habit, _)| habit));
-        let held = crowd.map_or_else(Held::default, |crowd| Held {
-            opened: crowd.opened,
-            closed: crowd.closed,
-            redirects: crowd.redirects,
+            + MEMORY_ALLOWANCE_BYTES
+            + plan.setup.connections as u64 * bytes_of(plan.swarm.map(|(behavior, _)| behavior));
+        let held = swarm.map_or_else(Held::default, |swarm| Held {
+            opened: swarm.opened,
+            closed: swarm.closed,
+            redirects: swarm.redirects,
             deaf: plan
-                .crowd
-                .is_some_and(|(habit, _)| habit == Habit::SlowReader),
+                .swarm
+                .is_some_and(|(behavior, _)| behavior == ClientBehavior::SlowReader),
         });
         let logged = edge.stop()?;
         Ok(Phase {
@@ -291,32 +291,34 @@ impl Trial<'_> {
             what: plan.what.clone(),
             missing: report::missing(&visitors.tally.ids, &logged.ids),
             visitors: report::Visitors::of(&visitors.tally, answered),
-            crowd: held,
+            swarm: held,
             edge: settled.counted,
-            unsettled: !settled.whole,
+            unsettled: !settled.is_exact,
             logged: logged.events,
             memory: memory.most,
             memory_bound: bound,
-            always_idle: plan.crowd.is_some_and(|(habit, _)| habit == Habit::Idle),
+            always_idle: plan
+                .swarm
+                .is_some_and(|(behavior, _)| behavior == ClientBehavior::Idle),
             bytes_per_connection: plan.measure.then(|| grown / settled.open.max(1)),
         })
     }
 
-    /// Waits until the edge has open what the crowd has, and takes its counts while that is so.
-    fn settle(&self, edge: &Edge, crowd: &mut Option<Crowd>) -> anyhow::Result<Settled> {
-        let deadline = Instant::now() + SETTLED_WITHIN;
+    /// Waits until edge and client agree on the open connections, and reads the counters meanwhile.
+    fn settle(&self, edge: &Edge, swarm: &mut Option<ConnectionSwarm>) -> anyhow::Result<Settled> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             self.interrupt.check()?;
-            let (open, answered) = look(crowd);
-            let alike = answered && edge.connections()? == open;
+            let (open, answered) = look(swarm);
+            let counts_agree = answered && edge.connections()? == open;
             let counted = edge.counted()?;
-            // Who was closed meanwhile may be among those counted, or not.
-            let whole = alike && look(crowd).0 == open;
-            if whole || Instant::now() >= deadline {
+            // A connection closed meanwhile may or may not be counted.
+            let is_exact = counts_agree && look(swarm).0 == open;
+            if is_exact || Instant::now() >= deadline {
                 return Ok(Settled {
                     open,
                     counted,
-                    whole,
+                    is_exact,
                 });
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -324,33 +326,33 @@ impl Trial<'_> {
     }
 }
 
-/// What is counted in the end.
+/// Final counts.
 struct Settled {
-    /// Connections of the crowd.
+    /// Held connections.
     open: u64,
     counted: Counted,
-    /// Whether the edge and the crowd agreed on who is there while it was counted.
-    whole: bool,
+    /// Whether edge and client agreed on the open connections while counting.
+    is_exact: bool,
 }
 
-/// How many of the crowd are open, and whether nobody waits for an answer.
-fn look(crowd: &mut Option<Crowd>) -> (u64, bool) {
-    crowd.as_mut().map_or((0, true), |crowd| {
-        crowd.look();
-        (crowd.len() as u64, crowd.settled())
+/// Number of open held connections, and whether none waits for a response.
+fn look(swarm: &mut Option<ConnectionSwarm>) -> (u64, bool) {
+    swarm.as_mut().map_or((0, true), |swarm| {
+        swarm.look();
+        (swarm.len() as u64, swarm.settled())
     })
 }
 
-/// What a connection may take of the edge's memory, in bytes.
-const fn bytes_of(habit: Option<Habit>) -> u64 {
-    match habit {
-        Some(Habit::Silent) => 4 << 10,
-        Some(Habit::Http2) => 32 << 10,
+/// Maximum memory per connection in bytes.
+const fn bytes_of(behavior: Option<ClientBehavior>) -> u64 {
+    match behavior {
+        Some(ClientBehavior::Silent) => 4 << 10,
+        Some(ClientBehavior::Http2) => 32 << 10,
         _ => 40 << 10,
     }
 }
 
-/// An edge's memory, looked at now and then.
+/// Samples of an edge's memory.
 struct Peak {
     most: u64,
     last: u64,
@@ -377,7 +379,7 @@ impl Peak {
     fn look_now(&mut self, edge: &Edge) -> anyhow::Result<()> {
         self.last = edge.memory()?;
         self.most = self.most.max(self.last);
-        self.next = Instant::now() + LOOK_EVERY;
+        self.next = Instant::now() + POLL_INTERVAL;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What a phase found: for people as a table, for programs as JSON, and what is wrong with it.
+//! Results of a phase as a table and as JSON, and the faults in them.
 
 use super::edge::Counted;
 use super::visitors::Tally;
@@ -7,27 +7,27 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::ops::RangeInclusive;
 
-/// One phase, once everything is counted.
+/// A phase after counting.
 #[derive(Debug, Serialize)]
 pub(super) struct Phase {
     pub(super) name: &'static str,
-    /// What was done.
+    /// Description of the load.
     pub(super) what: String,
     pub(super) visitors: Visitors,
-    pub(super) crowd: Held,
+    pub(super) swarm: Held,
     pub(super) edge: Counted,
-    /// Whether edge and crowd never agreed on who is there, so that the counts say little.
+    /// Whether edge and client never agreed on the open connections, which makes the counts inexact.
     pub(super) unsettled: bool,
     /// Events in the journal.
     pub(super) logged: u64,
-    /// Redirects that a visitor had and the journal has not.
+    /// Redirects that a visitor received and the journal does not contain.
     pub(super) missing: u64,
-    /// The edge's memory but for mapped files, in bytes: the most that was seen, and its bound.
+    /// Maximum of the edge's anonymous memory in bytes, and its bound.
     pub(super) memory: u64,
     pub(super) memory_bound: u64,
-    /// Bytes that each connection of the crowd took, where that was what was measured.
+    /// Bytes per held connection, if measured.
     pub(super) bytes_per_connection: Option<u64>,
-    /// Whether there is always somebody idle, so that no newcomer is to be turned away.
+    /// Whether idle connections always exist, so that no new connection may be rejected.
     pub(super) always_idle: bool,
 }
 
@@ -37,11 +37,11 @@ pub(super) struct Held {
     pub(super) opened: u64,
     pub(super) closed: u64,
     pub(super) redirects: u64,
-    /// Whether it took no answer that it could count.
+    /// Whether its responses can't be counted because it does not read them.
     pub(super) deaf: bool,
 }
 
-/// What visitors met.
+/// Results of the visitors.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Visitors {
     pub(super) offered: u64,
@@ -51,14 +51,14 @@ pub(super) struct Visitors {
     pub(super) busy: u64,
     pub(super) closed: u64,
     pub(super) unanswered: u64,
-    /// While visitors came, with whatever, 503 included.
+    /// Responses with any status while visitors came, including 503.
     pub(super) answered_a_second: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
 }
 
 impl Visitors {
-    /// The same in figures, and the ids of those who were redirected.
+    /// The same as numbers, and the ids of the redirects.
     pub(super) fn of(tally: &Tally, answered_a_second: f64) -> Self {
         let ms = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1_000.0;
         Self {
@@ -76,33 +76,33 @@ impl Visitors {
     }
 }
 
-/// How many of `ids` are not in `logged`.
+/// Number of `ids` that are not in `logged`.
 pub(super) fn missing(ids: &[String], logged: &AHashSet<String>) -> u64 {
     ids.iter().filter(|id| !logged.contains(*id)).count() as u64
 }
 
 impl Phase {
-    /// What does not hold.
+    /// Violated expectations.
     pub(super) fn faults(&self) -> Vec<String> {
-        let (visitors, crowd, edge) = (&self.visitors, &self.crowd, &self.edge);
+        let (visitors, swarm, edge) = (&self.visitors, &self.swarm, &self.edge);
         let mut faults = Vec::new();
         let mut within = |what: &str, met: RangeInclusive<u64>, counted: u64| {
             if !met.contains(&counted) {
                 let (least, most) = (met.start(), met.end());
                 faults.push(format!(
-                    "{what}: {least} to {most} were met and the edge counted {counted}"
+                    "{what}: clients counted {least} to {most}, the edge counted {counted}"
                 ));
             }
         };
-        let redirects = visitors.redirects + crowd.redirects;
-        // How many of its answers a crowd has that does not read them, nobody knows.
-        let most = if crowd.deaf { u64::MAX } else { redirects };
+        let redirects = visitors.redirects + swarm.redirects;
+        // The number of responses to a client that does not read them is unknown.
+        let most = if swarm.deaf { u64::MAX } else { redirects };
         within("redirects", redirects..=most, edge.clicks);
         let exactly = |met| met..=met;
         within("pixels", exactly(visitors.pixels), edge.pixels);
         within("pixels shed", exactly(visitors.busy), edge.shed_impressions);
-        // The system gives up some of those whom it turned away at first, and the edge never sees them.
-        let closed = visitors.closed + crowd.closed;
+        // The kernel gives up some connections that it dropped at first, and the edge never sees them.
+        let closed = visitors.closed + swarm.closed;
         within(
             "connections closed",
             closed.saturating_sub(edge.listen_drops)..=closed,
@@ -146,7 +146,7 @@ impl Phase {
 
     /// For people.
     pub(super) fn table(&self) -> Table {
-        let (visitors, crowd, edge) = (&self.visitors, &self.crowd, &self.edge);
+        let (visitors, swarm, edge) = (&self.visitors, &self.swarm, &self.edge);
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
         table.set_header([self.name, "visitors", "held", "edge counted"]);
@@ -156,16 +156,16 @@ impl Phase {
         table.add_row([
             "came".into(),
             number(visitors.offered),
-            number(crowd.opened),
+            number(swarm.opened),
             none(),
         ]);
         table.add_row([
             "redirected".into(),
             number(visitors.redirects),
-            if crowd.deaf {
+            if swarm.deaf {
                 "not read".into()
             } else {
-                number(crowd.redirects)
+                number(swarm.redirects)
             },
             number(edge.clicks),
         ]);
@@ -184,7 +184,7 @@ impl Phase {
         table.add_row([
             "closed".into(),
             number(visitors.closed),
-            number(crowd.closed),
+            number(swarm.closed),
             number(closed_by_edge),
         ]);
         for (what, count) in [
@@ -264,7 +264,7 @@ mod tests {
                 closed: 5,
                 ..Visitors::default()
             },
-            crowd: Held::default(),
+            swarm: Held::default(),
             edge: Counted {
                 clicks: 7,
                 pixels: 3,
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(faults(|it| (drops(it), it.visitors.closed += 3).1), 0);
         assert_eq!(faults(|it| (drops(it), it.visitors.closed += 4).1), 1);
         assert_eq!(faults(|it| (drops(it), it.visitors.closed -= 1).1), 1);
-        let deaf = |it: &mut Phase| it.crowd.deaf = true;
+        let deaf = |it: &mut Phase| it.swarm.deaf = true;
         assert_eq!(faults(|it| (deaf(it), it.visitors.redirects -= 1).1), 0);
         assert_eq!(faults(|it| (deaf(it), it.visitors.redirects += 1).1), 1);
     }

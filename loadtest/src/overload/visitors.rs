@@ -1,5 +1,4 @@
-//! Visitors who come whether or not others were answered (open loop): each with a connection and one
-//! request of its own, and what became of each. Servers never belong here.
+//! Visitors in open loop: each has its own connection and sends one request. Invariant: no servers here.
 
 use crate::links;
 use crate::traffic::Random;
@@ -13,38 +12,38 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Latencies are kept up to this, in microseconds.
-const LONGEST: u64 = 120_000_000;
-/// Pixels of 100 requests.
+/// Upper bound of recorded latencies in microseconds.
+const MAX_LATENCY_MICROS: u64 = 120_000_000;
+/// Percentage of pixels among the requests.
 const PIXELS: u64 = 30;
 
-/// What became of those who came.
+/// Results of the visitors.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) offered: u64,
-    /// Those among them who could not even set out: too many were under way.
+    /// Visitors that were not started because too many were in flight.
     pub(super) stayed_away: u64,
     pub(super) redirects: u64,
     pub(super) pixels: u64,
-    /// Answered with 503.
+    /// Responses with 503.
     pub(super) busy: u64,
-    /// Closed without an answer.
+    /// Connections closed without a response.
     pub(super) closed: u64,
-    /// Neither answered nor closed in the end.
+    /// Neither answered nor closed at the end.
     pub(super) unanswered: u64,
     /// Click ids of the redirects.
     pub(super) ids: Vec<String>,
-    /// From the moment a visitor was due to the whole redirect, in microseconds.
+    /// From a visitor's scheduled time to the complete redirect, in microseconds.
     pub(super) latency: Histogram<u64>,
 }
 
-/// All who are under way.
+/// All visitors in flight.
 pub(super) struct Visitors {
     target: SocketAddr,
     poll: Poll,
     events: Events,
     under_way: Slab<Visitor>,
-    /// How many may be.
+    /// Maximum number in flight.
     most: usize,
     requests: Requests,
     random: Random,
@@ -57,7 +56,7 @@ struct Visitor {
     due: Instant,
     pixel: bool,
     request: Option<Vec<u8>>,
-    answer: Vec<u8>,
+    response: Vec<u8>,
 }
 
 enum Outcome {
@@ -68,7 +67,7 @@ enum Outcome {
 }
 
 impl Visitors {
-    /// Nobody yet, on the way to `target`, where at most `most` can be at once.
+    /// No visitors yet; at most `most` at once to `target`.
     pub(super) fn new(target: SocketAddr, seed: u64, most: usize) -> anyhow::Result<Self> {
         Ok(Self {
             target,
@@ -88,18 +87,17 @@ impl Visitors {
                 closed: 0,
                 unanswered: 0,
                 ids: Vec::new(),
-                latency: Histogram::new_with_max(LONGEST, 3)?,
+                latency: Histogram::new_with_max(MAX_LATENCY_MICROS, 3)?,
             },
         })
     }
 
-    /// The next visitors come from now on.
+    /// The schedule of the next visitors starts now.
     pub(super) fn begin(&mut self) {
         self.next_due = Instant::now();
     }
 
-    /// Lets come who is due at `rate` a second, and looks for a millisecond at most after those under
-    /// way.
+    /// Starts the visitors that are due at `rate` per second, and polls those in flight for at most a millisecond.
     pub(super) fn go_on(&mut self, rate: f64) -> anyhow::Result<()> {
         while self.next_due <= Instant::now() {
             let due = self.next_due;
@@ -110,7 +108,7 @@ impl Visitors {
         self.look(Duration::from_millis(1))
     }
 
-    /// The same, where a rate of 0 lets nobody come.
+    /// The same; a rate of 0 starts none.
     pub(super) fn go_on_if(&mut self, rate: f64) -> anyhow::Result<()> {
         if rate > 0.0 {
             self.go_on(rate)
@@ -119,7 +117,7 @@ impl Visitors {
         }
     }
 
-    /// Keeps `count` under way, the next one coming when one is done (closed loop).
+    /// Keeps `count` visitors in flight, starting one when another is done (closed loop).
     pub(super) fn keep_up(&mut self, count: usize) -> anyhow::Result<()> {
         while self.under_way.len() < count {
             self.come(Instant::now())?;
@@ -127,7 +125,7 @@ impl Visitors {
         self.look(Duration::from_millis(1))
     }
 
-    /// Waits until all are done, at most for `within`; who is not then, never is.
+    /// Waits up to `within` until all visitors are done; the remaining ones count as unanswered.
     pub(super) fn finish(&mut self, within: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + within;
         while !self.under_way.is_empty() && Instant::now() < deadline {
@@ -153,7 +151,7 @@ impl Visitors {
             due,
             pixel,
             request: Some(request),
-            answer: Vec::new(),
+            response: Vec::new(),
         };
         self.poll.registry().register(
             &mut visitor.stream,
@@ -181,7 +179,7 @@ impl Visitors {
 }
 
 impl Tally {
-    /// How many were answered with whatever, 503 included.
+    /// Number of responses of any status, including 503.
     pub(super) const fn answered(&self) -> u64 {
         self.redirects + self.pixels + self.busy
     }
@@ -191,7 +189,7 @@ impl Tally {
             Outcome::Redirect(id) => {
                 self.redirects += 1;
                 self.ids.push(id);
-                let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(LONGEST);
+                let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(MAX_LATENCY_MICROS);
                 self.latency.saturating_record(micros);
             }
             Outcome::Pixel => self.pixels += 1,
@@ -205,11 +203,13 @@ impl Visitor {
     fn go_on(&mut self, writable: bool) -> anyhow::Result<Option<Outcome>> {
         if writable && let Some(request) = self.request.take() {
             match self.stream.write(&request) {
-                Ok(length) => anyhow::ensure!(length == request.len(), "a request taken in part"),
+                Ok(length) => {
+                    anyhow::ensure!(length == request.len(), "a request was sent only partially")
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.request = Some(request);
                 }
-                // Closed already; reading says so, too.
+                // Closed already, which reading detects as well.
                 Err(_) => return Ok(Some(Outcome::Closed)),
             }
         }
@@ -217,23 +217,23 @@ impl Visitor {
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(length) => self.answer.extend_from_slice(&buffer[..length]),
+                Ok(length) => self.response.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(None),
                 Err(_) => break,
             }
         }
-        // All answers close their connection.
-        outcome(&self.answer, self.pixel).map(Some)
+        // All responses close their connection.
+        outcome(&self.response, self.pixel).map(Some)
     }
 }
 
-/// What a whole answer says.
-fn outcome(answer: &[u8], pixel: bool) -> anyhow::Result<Outcome> {
-    if answer.is_empty() {
+/// The result of a complete response.
+fn outcome(response: &[u8], pixel: bool) -> anyhow::Result<Outcome> {
+    if response.is_empty() {
         return Ok(Outcome::Closed);
     }
-    let text = String::from_utf8_lossy(answer);
+    let text = String::from_utf8_lossy(response);
     let status = text.split(' ').nth(1).unwrap_or_default();
     match (status, pixel) {
         ("302", false) => {
@@ -241,12 +241,12 @@ fn outcome(answer: &[u8], pixel: bool) -> anyhow::Result<Outcome> {
                 .split("?cid=")
                 .nth(1)
                 .and_then(|id| id.split('&').next());
-            let id = id.with_context(|| format!("a redirect without its id: {text}"))?;
+            let id = id.with_context(|| format!("a redirect without a click id: {text}"))?;
             Ok(Outcome::Redirect(id.to_owned()))
         }
         ("200", true) => Ok(Outcome::Pixel),
         ("503", true) => Ok(Outcome::Busy),
-        _ => anyhow::bail!("an answer that nobody asked for: {text}"),
+        _ => anyhow::bail!("an unexpected response: {text}"),
     }
 }
 
@@ -270,20 +270,20 @@ impl Requests {
     }
 }
 
-/// Begins to connect from one of many loopback addresses: one has too few ports.
+/// Starts to connect from one of many loopback addresses: a single one has too few ports.
 fn connect(target: SocketAddr, number: u64) -> anyhow::Result<TcpStream> {
-    let socket = from_elsewhere(number)?;
+    let socket = loopback_socket(number)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&target.into()) {
         Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => {
-            Err(error).with_context(|| format!("{target} can't be reached"))
+            Err(error).with_context(|| format!("failed to connect to {target}"))
         }
         _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 
 /// A socket bound to one of 60,000 loopback addresses.
-pub(super) fn from_elsewhere(number: u64) -> anyhow::Result<Socket> {
+pub(super) fn loopback_socket(number: u64) -> anyhow::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     let [.., high, low] = (number % 60_000 + 2).to_be_bytes();
     let source = SocketAddr::from((Ipv4Addr::new(127, 2, high, low), 0));

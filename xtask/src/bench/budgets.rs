@@ -1,4 +1,4 @@
-//! What each piece may cost: `budgets.toml`, and what is said of a measurement against it.
+//! Time budgets of single parts in `budgets.toml`, and the comparison with measurements.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,40 +7,40 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-/// The budgets by piece.
+/// The budgets by part.
 pub(crate) type Budgets = BTreeMap<String, Budget>;
 
-/// What one piece may cost, and why so much.
+/// The budget of a part and its reason.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Budget {
-    /// Nanoseconds per iteration, or per element for a piece that counts elements.
+    /// Nanoseconds per iteration, or per element if the benchmark counts elements.
     pub(crate) nanos: f64,
-    /// For those who read the file.
+    /// The reason, for readers of the file.
     #[serde(rename = "why")]
     _why: String,
 }
 
-/// How a piece stands.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Verdict {
+pub(crate) enum BudgetStatus {
     Holds,
     Exceeded,
     NoBudget,
     NotMeasured,
 }
 
-/// One piece, measured or not.
+/// A part with its measurement and budget, if any.
 #[derive(Debug, PartialEq, Serialize)]
-pub(crate) struct Judged {
+pub(crate) struct BudgetResult {
     pub(crate) piece: String,
     pub(crate) nanos: Option<f64>,
     pub(crate) budget_nanos: Option<f64>,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: BudgetStatus,
 }
 
-impl Verdict {
+impl BudgetStatus {
     fn of(nanos: Option<f64>, budget: Option<f64>) -> Self {
         match (nanos, budget) {
             (None, _) => Self::NotMeasured,
@@ -50,12 +50,12 @@ impl Verdict {
         }
     }
 
-    /// Whether the command fails because of it.
+    /// Whether it fails the command.
     pub(crate) fn is_fault(self) -> bool {
         matches!(self, Self::Exceeded | Self::NoBudget)
     }
 
-    /// As the table shows it.
+    /// Its text in the table.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Holds => "holds",
@@ -66,29 +66,31 @@ impl Verdict {
     }
 }
 
-/// Reads the budgets.
 pub(crate) fn read(file: &Path) -> anyhow::Result<Budgets> {
-    let shown = || format!("cannot read {}", file.display());
+    let shown = || format!("failed to read {}", file.display());
     let text = fs::read_to_string(file).with_context(shown)?;
     toml::from_str(&text).with_context(shown)
 }
 
-/// Every piece that was measured or has a budget, by name.
-pub(crate) fn judge(measured: &BTreeMap<String, f64>, budgets: &Budgets) -> Vec<Judged> {
+/// Compares all parts that were measured or have a budget, sorted by name.
+pub(crate) fn compare_all(
+    measured: &BTreeMap<String, f64>,
+    budgets: &Budgets,
+) -> Vec<BudgetResult> {
     let mut names: Vec<_> = measured.keys().chain(budgets.keys()).collect();
     names.sort_unstable();
     names.dedup();
-    let judged = names.into_iter().map(|piece| {
+    let results = names.into_iter().map(|piece| {
         let nanos = measured.get(piece).copied();
         let budget_nanos = budgets.get(piece).map(|budget| budget.nanos);
-        Judged {
+        BudgetResult {
             piece: piece.clone(),
             nanos,
             budget_nanos,
-            verdict: Verdict::of(nanos, budget_nanos),
+            verdict: BudgetStatus::of(nanos, budget_nanos),
         }
     });
-    judged.collect()
+    results.collect()
 }
 
 #[cfg(test)]
@@ -96,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_sound_and_every_budget_says_why() {
+    fn every_budget_in_the_file_has_a_reason() {
         let budgets = read(&crate::root().join("xtask/budgets.toml")).expect("readable");
         assert!(!budgets.is_empty());
         for (piece, budget) in budgets {
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn each_piece_gets_its_verdict() {
+    fn measurements_are_compared_with_budgets() {
         let budgets = r#"
             "a" = { nanos = 10, why = "w" }
             "b" = { nanos = 10, why = "w" }
@@ -114,11 +116,11 @@ mod tests {
         let budgets = toml::from_str(budgets).expect("sound");
         let measured = [("a", 10.0), ("b", 10.1), ("d", 1.0)];
         let measured = measured.map(|(piece, nanos)| (piece.to_owned(), nanos));
-        let verdicts: Vec<_> = judge(&BTreeMap::from(measured), &budgets)
+        let verdicts: Vec<_> = compare_all(&BTreeMap::from(measured), &budgets)
             .iter()
-            .map(|judged| judged.verdict)
+            .map(|it| it.verdict)
             .collect();
-        use Verdict::*;
+        use BudgetStatus::*;
         assert_eq!(verdicts, [Holds, Exceeded, NotMeasured, NoBudget]);
     }
 }

@@ -1,17 +1,17 @@
-//! What documents name must exist: tests, metrics, settings, columns.
+//! Names in documents must exist in the sources: tests, metrics, settings, columns.
 
 use std::collections::BTreeSet;
 
 use super::{Fault, Text};
 
-/// Names that others gave: settings of ClickHouse.
+/// Names defined elsewhere: settings of ClickHouse.
 const FOREIGN: [&str; 3] = [
     "materialize_skip_indexes_on_insert",
     "merge_selector_base",
     "optimize_on_insert",
 ];
 
-/// Names in documents that no source has.
+/// Names in documents that are in no source.
 pub(super) fn faults(texts: &[Text]) -> Vec<Fault> {
     let is_source = |text: &&Text| !text.has_extension("md") && !text.path.ends_with(file!());
     let end = |c: char| !c.is_alphanumeric() && c != '_';
@@ -31,7 +31,7 @@ pub(super) fn faults(texts: &[Text]) -> Vec<Fault> {
     faults
 }
 
-/// Names in code spans that are unlikely to be anything else: three words and more, with underscores between.
+/// Names in code spans that can hardly be anything else: at least three words with underscores.
 fn names(line: &str) -> impl Iterator<Item = &str> {
     let spans = line.split('`').skip(1).step_by(2);
     let names = spans.map(|span| span.split(['{', '(']).next().unwrap_or(span));
@@ -44,7 +44,7 @@ fn names(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Histograms and summaries have more series than their name.
+/// Histograms and summaries have series with suffixes.
 fn is_known(name: &str, known: &BTreeSet<&str>) -> bool {
     let family = ["_count", "_sum", "_bucket"];
     let mut families = family.iter().filter_map(|suffix| name.strip_suffix(suffix));
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_without_a_source_is_found() {
+    fn name_without_a_source_is_a_fault() {
         let text = |path: &str, text: &str| Text {
             path: path.into(),
             text: text.to_owned(),

@@ -1,5 +1,5 @@
-//! Modules beside each other must not import each other in a circle: such a group can only be understood, tested
-//! and moved as a whole. A module and those inside it may.
+//! Sibling modules must not form import cycles: such a group can only be understood, tested and moved as a whole.
+//! A module and its submodules may import each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{Fault, Text};
 /// A module's path from its crate's root: `["store", "outbox"]`.
 type Module = Vec<String>;
 
-/// Circles of modules in each crate.
+/// Import cycles in each crate.
 pub(super) fn faults(sources: &[&Text]) -> Vec<Fault> {
     let mut crates: BTreeMap<&Path, Vec<(Module, &Text)>> = BTreeMap::new();
     for text in sources {
@@ -26,7 +26,7 @@ pub(super) fn faults(sources: &[&Text]) -> Vec<Fault> {
         .collect()
 }
 
-/// The directory `src` that a file is in, and its module.
+/// The `src` directory of a file, and its module.
 fn located(path: &Path) -> Option<(&Path, Module)> {
     let root = path.ancestors().find(|it| it.ends_with("src"))?;
     let inside = path.strip_prefix(root).ok()?.with_extension("");
@@ -42,7 +42,7 @@ fn located(path: &Path) -> Option<(&Path, Module)> {
 
 fn faults_of_crate(root: &Path, files: &[(Module, &Text)]) -> Vec<Fault> {
     let modules: BTreeSet<&Module> = files.iter().map(|(module, _)| module).collect();
-    // For each pair of modules beside each other: the file that imports.
+    // For each pair of sibling modules: the importing file.
     let mut edges: BTreeMap<(Module, Module), String> = BTreeMap::new();
     for (module, text) in files.iter().filter(|(module, _)| !is_test(module)) {
         for path in imports(module, &text.text) {
@@ -66,9 +66,9 @@ fn faults_of_crate(root: &Path, files: &[(Module, &Text)]) -> Vec<Fault> {
             }
         }
     }
-    circles(&edges)
+    cycles(&edges)
         .into_iter()
-        .map(|circle| fault(root, &circle, &edges))
+        .map(|cycle| fault(root, &cycle, &edges))
         .collect()
 }
 
@@ -76,8 +76,8 @@ fn is_test(module: &Module) -> bool {
     module.iter().any(|it| it == "tests")
 }
 
-/// Groups of modules each of which imports, at last, itself.
-fn circles(edges: &BTreeMap<(Module, Module), String>) -> BTreeSet<BTreeSet<Module>> {
+/// Groups of modules that import themselves indirectly.
+fn cycles(edges: &BTreeMap<(Module, Module), String>) -> BTreeSet<BTreeSet<Module>> {
     let reached = |from: &Module| {
         let mut reached: BTreeSet<Module> = BTreeSet::new();
         let mut open = vec![from.clone()];
@@ -93,21 +93,21 @@ fn circles(edges: &BTreeMap<(Module, Module), String>) -> BTreeSet<BTreeSet<Modu
     let nodes: BTreeSet<&Module> = edges.keys().map(|(from, _)| from).collect();
     let reach: BTreeMap<&Module, BTreeSet<Module>> =
         nodes.into_iter().map(|it| (it, reached(it))).collect();
-    let circle = |module: &&Module| -> Option<BTreeSet<Module>> {
+    let cycle = |module: &&Module| -> Option<BTreeSet<Module>> {
         let ours = reach.get(*module)?;
         let is_in_it = |other: &&Module| reach.get(*other).is_some_and(|it| it.contains(*module));
         ours.contains(*module)
             .then(|| ours.iter().filter(is_in_it).cloned().collect())
     };
-    reach.keys().filter_map(circle).collect()
+    reach.keys().filter_map(cycle).collect()
 }
 
 fn fault(
     root: &Path,
-    circle: &BTreeSet<Module>,
+    cycle: &BTreeSet<Module>,
     edges: &BTreeMap<(Module, Module), String>,
 ) -> Fault {
-    let inside = |(from, to): &(Module, Module)| circle.contains(from) && circle.contains(to);
+    let inside = |(from, to): &(Module, Module)| cycle.contains(from) && cycle.contains(to);
     let each = edges.iter().filter(|(edge, _)| inside(edge));
     let each = each.map(|((from, to), file)| {
         format!(
@@ -117,18 +117,18 @@ fn fault(
         )
     });
     let each: String = each.collect();
-    let names: Vec<String> = circle.iter().map(|it| it.join("::")).collect();
+    let names: Vec<String> = cycle.iter().map(|it| it.join("::")).collect();
     let names = names.join(", ");
     Fault {
         path: root.to_owned(),
         line: None,
         message: format!(
-            "{names} import each other in a circle; move what both need to a module of its own:{each}"
+            "{names} form an import cycle; move shared items to a module of their own:{each}"
         ),
     }
 }
 
-/// The paths within the crate that a file's code names, tests left out.
+/// The paths within the crate that a file imports, without its tests.
 fn imports(module: &Module, text: &str) -> Vec<Module> {
     let Ok(file) = syn::parse_file(text) else {
         return Vec::new();
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn circle_of_siblings_is_found() {
+    fn cycle_of_siblings_is_a_fault() {
         let file = |path: &str, text: &str| Text {
             path: path.into(),
             text: text.to_owned(),
@@ -240,7 +240,7 @@ mod tests {
         let found = faults(&[&root, &b, &child, &uses_b]);
         assert_eq!(found.len(), 1);
         let found = found[0].to_string();
-        assert!(found.starts_with("a/src: b, c import"), "{found}");
+        assert!(found.starts_with("a/src: b, c form"), "{found}");
         let b = file("a/src/b.rs", "use super::c::C;");
         assert!(faults(&[&b, &tests_use_b]).is_empty());
     }

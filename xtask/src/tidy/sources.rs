@@ -1,13 +1,13 @@
-//! Rules of each source file: its header, its length, unsafe code, names of tests.
+//! Rules for each source file: header, length, unsafe code, test names.
 
 use super::{Fault, Text};
 
 const MAX_LINES: usize = 600;
 const MAX_TEST_NAME: usize = 60;
-/// The only crates that may hold unsafe code: mapped files, and the library loaded at run time.
+/// The only crates with unsafe code: mapped files, and the library loaded at run time.
 const UNSAFE_CRATES: [&str; 2] = ["crates/storage", "crates/clickhouse-embedded"];
 
-/// What is wrong with a Rust file.
+/// Faults of a Rust file.
 pub(super) fn faults(file: &Text) -> Vec<Fault> {
     let text = file.text.as_str();
     let lines = text.lines().count();
@@ -34,7 +34,7 @@ pub(super) fn faults(file: &Text) -> Vec<Fault> {
         .collect()
 }
 
-/// Tests whose names are too long to be read in a list.
+/// Tests with names that are too long for a list.
 pub(super) fn long_test_names(file: &Text) -> Vec<Fault> {
     let tests = tests(&file.text).into_iter();
     let long = tests.filter(|(_, name)| name.len() > MAX_TEST_NAME);
@@ -48,7 +48,7 @@ pub(super) fn long_test_names(file: &Text) -> Vec<Fault> {
     long.map(fault).collect()
 }
 
-/// The tests of a file, with the line of each.
+/// The tests of a file with their line numbers.
 fn tests(text: &str) -> Vec<(usize, &str)> {
     let mut is_test = false;
     let mut tests = Vec::new();

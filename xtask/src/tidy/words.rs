@@ -1,4 +1,4 @@
-//! Words that this project does not use, with the field's word for each.
+//! Words that this project avoids, with their replacements.
 
 use super::{Fault, Text};
 
@@ -11,9 +11,9 @@ const WORDS: [(&str, &str); 6] = [
     ("whoever", "a concrete noun: the client, the sender, …"),
 ];
 
-/// Where the words stand, and what to write instead.
+/// The words in a text, with their replacements.
 pub(super) fn faults(text: &Text) -> Vec<Fault> {
-    // This list is the only place for them.
+    // This list is the only place where they may occur.
     if text.path.ends_with(file!()) {
         return Vec::new();
     }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listed_word_is_found_with_its_line() {
+    fn listed_word_is_a_fault_with_its_line() {
         let word = WORDS[3].0;
         let text = |text: String| Text {
             path: "docs/a.md".into(),

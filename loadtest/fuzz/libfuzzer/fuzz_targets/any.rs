@@ -1,5 +1,5 @@
-//! One program for all targets, so that all is compiled and linked once: `HOSTILE_TARGET` says which.
-//! What a target does never belongs here.
+//! One program for all targets, so that everything is compiled and linked once: `HOSTILE_TARGET` selects one.
+//! Invariant: no target's code here.
 #![no_main]
 
 use hostile_bytes::Target;

@@ -1,4 +1,4 @@
-//! hyper as its documentation sets it up, on the edge's kind of runtime, with one fixed redirect.
+//! hyper in its documented setup, on the same kind of runtime as the edge, with a fixed redirect.
 
 use super::LOCATION;
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! One read and one write for each request, on one thread: the least a server on sockets can cost.
+//! One read and one write per request on one thread: the lower bound of the cost of a server on sockets.
 
 use super::LOCATION;
 use mio::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ pub(super) fn serve(listener: std::net::TcpListener) -> anyhow::Result<()> {
     let mut streams: HashMap<Token, TcpStream> = HashMap::new();
     let mut events = Events::with_capacity(1_024);
     let mut next = 0;
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 302 Found\r\nlocation: {LOCATION}\r\ncache-control: no-store\r\n\
          content-length: 0\r\ndate: Mon, 23 Nov 2026 04:00:00 GMT\r\n\r\n"
     );
@@ -24,7 +24,7 @@ pub(super) fn serve(listener: std::net::TcpListener) -> anyhow::Result<()> {
         poll.poll(&mut events, None)?;
         for event in &events {
             if event.token() == LISTENER {
-                while let Some(mut stream) = accepted(&listener)? {
+                while let Some(mut stream) = accept(&listener)? {
                     let token = Token(next);
                     next += 1;
                     stream.set_nodelay(true)?;
@@ -33,7 +33,7 @@ pub(super) fn serve(listener: std::net::TcpListener) -> anyhow::Result<()> {
                     streams.insert(token, stream);
                 }
             } else if let Some(stream) = streams.get_mut(&event.token())
-                && !stays(stream, answer.as_bytes())
+                && !respond(stream, response.as_bytes())
             {
                 streams.remove(&event.token());
             }
@@ -41,7 +41,7 @@ pub(super) fn serve(listener: std::net::TcpListener) -> anyhow::Result<()> {
     }
 }
 
-fn accepted(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
+fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
     match listener.accept() {
         Ok((stream, _)) => Ok(Some(stream)),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
@@ -49,8 +49,8 @@ fn accepted(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
     }
 }
 
-/// Answers what was read, which is taken for one request; whether the connection stays open.
-fn stays(stream: &mut TcpStream, answer: &[u8]) -> bool {
+/// Responds to what was read as to one request; returns whether the connection stays open.
+fn respond(stream: &mut TcpStream, response: &[u8]) -> bool {
     let mut request = [0; 4_096];
     match stream.read(&mut request) {
         Ok(0) => false,
@@ -58,7 +58,7 @@ fn stays(stream: &mut TcpStream, answer: &[u8]) -> bool {
             let asks_to_close = request[..length]
                 .windows(17)
                 .any(|text| text == b"Connection: close");
-            stream.write_all(answer).is_ok() && !asks_to_close
+            stream.write_all(response).is_ok() && !asks_to_close
         }
         Err(error) => error.kind() == ErrorKind::WouldBlock,
     }

@@ -1,7 +1,6 @@
-//! Servers that do less than the edge: what a click costs before anything is tracked, what a postback costs
-//! without WebAssembly.
+//! Servers that do less than the edge: the cost of a click without tracking, and of a postback without WebAssembly.
 //!
-//! They are measured beside the edge and never serve visitors.
+//! They exist for comparison and never serve visitors.
 
 mod bare_hyper;
 mod floor;
@@ -14,21 +13,21 @@ use std::path::Path;
 
 const BACKLOG: i32 = 4_096;
 
-/// Which one.
+/// The server to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Baseline {
-    /// hyper with one fixed answer.
+    /// hyper with a fixed response.
     BareHyper,
-    /// System calls and a fixed answer: no HTTP library.
+    /// System calls and a fixed response, without an HTTP library.
     Floor,
-    /// Postbacks decided natively and made durable.
+    /// Postbacks evaluated natively and made durable.
     NativePostback,
 }
 
 const LOCATION: &str =
     "https://boyfanz.example/welcome?cid=0AYaPSzo-001---0AYaPSzo-001---0AYaPS&s=creator7";
 
-/// With a queue as deep as the edge's, or connections for each request would wait for it.
+/// The backlog is as long as the edge's, so that one connection per request does not have to wait.
 fn listener() -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -37,11 +36,11 @@ fn listener() -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Serves on a free port of 127.0.0.1 until killed; prints `{"listening":"…"}` when ready. `dir` is where
-/// those that keep something keep it.
+/// Serves on a free port of 127.0.0.1 until killed; prints `{"listening":"…"}` when ready. Servers that store data
+/// use `dir`.
 ///
 /// # Errors
-/// When the port can't be had or the system fails.
+/// If the port is not available or a system call fails.
 pub fn serve(baseline: Baseline, dir: Option<&Path>) -> anyhow::Result<()> {
     let listener = listener()?;
     println!(r#"{{"listening":"{}"}}"#, listener.local_addr()?);
@@ -49,7 +48,7 @@ pub fn serve(baseline: Baseline, dir: Option<&Path>) -> anyhow::Result<()> {
         Baseline::BareHyper => bare_hyper::serve(listener),
         Baseline::Floor => floor::serve(listener),
         Baseline::NativePostback => {
-            native_postback::serve(listener, dir.context("--dir is wanted")?)
+            native_postback::serve(listener, dir.context("--dir is required")?)
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The postback function's decisions compiled natively, in a server that does nothing else: what is
-//! believed becomes the same event in a journal's lane, and is answered when it is durable.
+//! The postback function compiled natively, in a server without any other work. An accepted postback becomes the
+//! same event in a journal's lane; the response is sent once it is durable.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use tracking_events::{
     Money,
 };
 
-/// What it is told, in files of its folder; its journal is there as well.
+/// File names in the server's directory: the advertiser, the click id keys, and the journal.
 pub(in crate::bench) const ADVERTISER: &str = "advertiser.json";
 pub(in crate::bench) const KEYS: &str = "click-id-keys";
 pub(in crate::bench) const JOURNAL: &str = "journal";
@@ -40,7 +40,7 @@ pub(super) fn serve(listener: TcpListener, dir: &Path) -> anyhow::Result<()> {
     let read =
         |name| fs::read(dir.join(name)).with_context(|| dir.join(name).display().to_string());
     let keys = String::from_utf8(read(KEYS)?)?;
-    // As an edge's by default.
+    // The defaults of an edge.
     let mut journal = event_journal::open(&Options {
         dir: dir.join(JOURNAL),
         lanes: 1,
@@ -52,13 +52,13 @@ pub(super) fn serve(listener: TcpListener, dir: &Path) -> anyhow::Result<()> {
     let lane = journal.writers.pop().context("one lane")?;
     let sync = lane.sync_request();
     let native = Rc::new(Native {
-        keys: Keys::parse(&keys).context("the keys can't be read")?,
+        keys: Keys::parse(&keys).context("the click id keys are invalid")?,
         advertiser: read(ADVERTISER)?,
         lane: RefCell::new(lane),
     });
     Builder::new_current_thread()
         .on_thread_park(move || {
-            // As in an edge, when nobody more can come for now.
+            // Like an edge: once no more requests are ready.
             let _ = sync.send();
         })
         .enable_all()
@@ -72,19 +72,19 @@ async fn accept(listener: TcpListener, native: Rc<Native>) -> anyhow::Result<()>
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let (native, client) = (native.clone(), peer.ip());
-        let answer = service_fn(move |request| {
+        let response = service_fn(move |request| {
             let native = native.clone();
-            async move { Ok::<_, Infallible>(native.answer(client, request).await) }
+            async move { Ok::<_, Infallible>(native.response(client, request).await) }
         });
         tokio::task::spawn_local(
             hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answer),
+                .serve_connection(TokioIo::new(stream), response),
         );
     }
 }
 
 impl Native {
-    async fn answer(&self, client: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn response(&self, client: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let Some(request) = read(client, request).await else {
             return response(StatusCode::BAD_REQUEST, String::new());
         };
@@ -103,7 +103,7 @@ impl Native {
         }
     }
 
-    /// Appends the event that an edge makes of `sale`, and returns when it is durable.
+    /// Appends the event that an edge would append for `sale`, and returns when it is durable.
     async fn durable(&self, sale: &Conversion<'_>, time: Micros) -> Option<()> {
         let address: IpAddr = sale.address.parse().ok()?;
         let address = match address {
@@ -131,11 +131,11 @@ impl Native {
         let (done, synced) = oneshot::channel();
         {
             let mut lane = self.lane.borrow_mut();
-            let appended = lane.append(MAX_EVENT_BYTES, |room| {
-                tracking_events::encode(&event, room).ok()
+            let appended = lane.append(MAX_EVENT_BYTES, |wait_for_room| {
+                tracking_events::encode(&event, wait_for_room).ok()
             });
             lane.when_durable(appended.ok()?, |outcome| {
-                // Who waited may have gone.
+                // The connection may be closed already.
                 let _ = done.send(outcome);
             });
         }
@@ -143,7 +143,7 @@ impl Native {
     }
 }
 
-/// As the component reads it.
+/// Reads the request as the component does.
 async fn read(client: IpAddr, request: Request<Incoming>) -> Option<postback::Request> {
     let headers = request.headers().iter().filter_map(|(name, value)| {
         let value = value.to_str().ok()?;

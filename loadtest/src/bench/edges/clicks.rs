@@ -1,5 +1,5 @@
-//! The clicks of one simulated edge: frames such as its journal would hold, of visitors, pages and
-//! links as varied as those of the other benchmarks.
+//! Generates the clicks of a simulated edge as journal frames, with visitors, pages and links as varied as in the
+//! other benchmarks.
 
 use crate::links::SAMPLES;
 use crate::traffic::{self, Random};
@@ -17,7 +17,7 @@ const COUNTRIES: [&[u8; 2]; 24] = [
 ];
 const DEVICES: [Device; 3] = [Device::Phone, Device::Desktop, Device::Tablet];
 
-/// Makes clicks; each has an id that no other has, on no other edge either.
+/// Generates clicks with ids that are unique over all edges.
 pub(super) struct Clicks {
     node: NodeId,
     lane: LaneId,
@@ -28,7 +28,7 @@ pub(super) struct Clicks {
 }
 
 impl Clicks {
-    /// Those of `node`'s `lane`.
+    /// Clicks of a node's lane.
     pub(super) fn new(node: NodeId, lane: LaneId) -> anyhow::Result<Self> {
         let key = KeyId::new(0)?;
         Ok(Self {
@@ -107,7 +107,7 @@ fn link(random: &mut Random) -> Link<'static> {
     }
 }
 
-/// What belongs to a visitor; it follows from the number alone.
+/// A visitor's properties, which depend only on its number.
 struct Visitor {
     id: VisitorId,
     address: Ipv4Addr,
@@ -118,18 +118,18 @@ struct Visitor {
 
 impl Visitor {
     fn new(number: u64) -> Self {
-        let mut own = Random::new(number ^ 0x5eed);
-        let id = VisitorId(own.below(u64::MAX));
-        let mut octet = || 100 + own.below(124) as u8;
+        let mut visitor_random = Random::new(number ^ 0x5eed);
+        let id = VisitorId(visitor_random.below(u64::MAX));
+        let mut octet = || 100 + visitor_random.below(124) as u8;
         Self {
             id,
             address: Ipv4Addr::new(octet(), octet(), octet(), 0),
             geo: Geo {
-                country: *COUNTRIES[own.below(COUNTRIES.len() as u64) as usize],
+                country: *COUNTRIES[visitor_random.below(COUNTRIES.len() as u64) as usize],
                 ..Geo::default()
             },
-            device: DEVICES[own.below(DEVICES.len() as u64) as usize],
-            agent: traffic::agent_of(own.below(100)),
+            device: DEVICES[visitor_random.below(DEVICES.len() as u64) as usize],
+            agent: traffic::agent_of(visitor_random.below(100)),
         }
     }
 }
@@ -155,7 +155,7 @@ mod tests {
                 assert_eq!(frame.seq, seq);
                 match decode(FORMAT_VERSION, frame.payload).expect("an event") {
                     Event::Click(visit) => assert!(ids.insert(visit.id)),
-                    other => panic!("only clicks are made: {other:?}"),
+                    other => panic!("not a click: {other:?}"),
                 }
             }
         }

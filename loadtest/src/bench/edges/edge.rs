@@ -1,8 +1,8 @@
-//! One simulated edge: the product's sealer, sender and messages on a QUIC connection of its own.
-//! Its clicks come from a generator instead of visitors and a journal.
+//! A simulated edge with the product's sealer, sender and messages on its own QUIC connection. A generator replaces
+//! visitors and journal.
 
 use super::clicks::Clicks;
-use super::flow::Share;
+use super::schedule::EdgeSchedule;
 use anyhow::{Context as _, bail};
 use event_shipping::tls::SERVER_NAME;
 use event_shipping::{
@@ -18,13 +18,13 @@ use tracking_events::{FORMAT_VERSION, LaneId, Micros, NodeId};
 const LANE: u8 = 0;
 const JOURNAL: u64 = 1;
 
-/// An edge that the aggregator has welcomed.
+/// An edge after its handshake with the aggregator.
 pub(super) struct Edge {
     node: NodeId,
     connection: Connection,
     send: SendStream,
     receive: RecvStream,
-    memory: Memory,
+    shared: SharedSender,
 }
 
 /// What an edge has sent.
@@ -33,12 +33,12 @@ pub(super) struct Shipped {
     pub(super) batches: u64,
     /// Compressed bytes of the batches.
     pub(super) batch_bytes: u64,
-    /// Bytes in UDP packets, in both directions.
+    /// Bytes of UDP packets in both directions.
     pub(super) udp_bytes: u64,
 }
 
 impl Shipped {
-    /// Adds what another edge has sent.
+    /// Adds the numbers of another edge.
     pub(super) const fn add(&mut self, other: Self) {
         self.batches += other.batches;
         self.batch_bytes += other.batch_bytes;
@@ -46,14 +46,14 @@ impl Shipped {
     }
 }
 
-/// What sending and hearing share.
-struct Memory {
+/// Shared by sending and receiving.
+struct SharedSender {
     sender: Mutex<Sender>,
     acknowledged: Notify,
 }
 
 impl Edge {
-    /// Connects and says `Hello`.
+    /// Connects and sends `Hello`.
     pub(super) async fn connect(
         node: NodeId,
         aggregator: SocketAddr,
@@ -61,7 +61,7 @@ impl Edge {
     ) -> anyhow::Result<Self> {
         let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
         let connecting = endpoint.connect_with(tls, aggregator, SERVER_NAME)?;
-        let connection = connecting.await.context("cannot connect")?;
+        let connection = connecting.await.context("failed to connect")?;
         let (mut send, mut receive) = connection.open_bi().await?;
         let mut sender = Sender::new(IN_FLIGHT_LIMITS);
         sender.add_lane(SentLane {
@@ -72,29 +72,29 @@ impl Edge {
         });
         let hello = EdgeMessage::Hello(sender.hello(node.0, "simulated"));
         write_message(&mut send, &hello).await?;
-        match read_message(&mut receive, MAX_CONTROL_MESSAGE_BYTES).await? {
-            Some(AggregatorMessage::Welcome(welcome)) => sender.welcome(&welcome)?,
-            other => bail!("no Welcome but {other:?}"),
+        match read_message(&mut receive, MAX_CONTROL_MESSAGE).await? {
+            Some(ToEdge::Welcome(welcome)) => sender.welcome(&welcome)?,
+            other => bail!("expected Welcome, received {other:?}"),
         };
         Ok(Self {
             node,
             connection,
             send,
             receive,
-            memory: Memory {
+            shared: SharedSender {
                 sender: Mutex::new(sender),
                 acknowledged: Notify::new(),
             },
         })
     }
 
-    /// Ships its share, waits until ClickHouse has all of it, and closes the connection.
-    pub(super) async fn ship(mut self, share: Share) -> anyhow::Result<Shipped> {
+    /// Ships all clicks of its schedule, waits until ClickHouse has them, and closes the connection.
+    pub(super) async fn ship(mut self, share: EdgeSchedule) -> anyhow::Result<Shipped> {
         let before = udp_bytes(&self.connection);
         let clicks = Clicks::new(self.node, LaneId(LANE))?;
         let (mut shipped, ()) = tokio::try_join!(
-            send(&mut self.send, &self.memory, clicks, share),
-            hear(&mut self.receive, &self.memory, share.count()),
+            send(&mut self.send, &self.shared, clicks, share),
+            receive_acks(&mut self.receive, &self.shared, share.count()),
         )?;
         shipped.udp_bytes = udp_bytes(&self.connection) - before;
         self.connection.close(0_u32.into(), b"");
@@ -109,9 +109,9 @@ fn udp_bytes(connection: &Connection) -> u64 {
 
 async fn send(
     stream: &mut SendStream,
-    memory: &Memory,
+    shared: &SharedSender,
     mut clicks: Clicks,
-    share: Share,
+    share: EdgeSchedule,
 ) -> anyhow::Result<Shipped> {
     let (mut shipped, mut sent) = (Shipped::default(), 0);
     let (mut sealer, mut frames) = (Sealer::new()?, Vec::new());
@@ -139,38 +139,42 @@ async fn send(
         frames.clear();
         shipped.batches += 1;
         shipped.batch_bytes += batch.payload.len() as u64;
-        memory.room(batch.payload.len()).await;
-        memory.sender().push(batch)?;
-        let next = memory.sender().next_batch().context("it was just pushed")?;
+        shared.wait_for_room(batch.payload.len()).await;
+        shared.sender().push(batch)?;
+        let next = shared.sender().next_batch().context("it was just pushed")?;
         write_message(stream, &EdgeMessage::Batch(next)).await?;
     }
     Ok(shipped)
 }
 
-/// Hears acknowledgements until ClickHouse has everything up to `last`.
-async fn hear(stream: &mut RecvStream, memory: &Memory, last: u64) -> anyhow::Result<()> {
+/// Receives acknowledgements until ClickHouse has everything up to `last`.
+async fn receive_acks(
+    stream: &mut RecvStream,
+    shared: &SharedSender,
+    last: u64,
+) -> anyhow::Result<()> {
     let mut taken = 0;
     while taken < last {
         match read_message(stream, MAX_CONTROL_MESSAGE_BYTES).await? {
             Some(AggregatorMessage::Ack(ack)) => {
                 taken = ack.taken;
-                memory.sender().ack(&ack)?;
-                memory.acknowledged.notify_one();
+                shared.sender().ack(&ack)?;
+                shared.acknowledged.notify_one();
             }
-            other => bail!("no acknowledgement but {other:?}"),
+            other => bail!("expected an acknowledgement, received {other:?}"),
         }
     }
     Ok(())
 }
 
-impl Memory {
+impl SharedSender {
     fn sender(&self) -> MutexGuard<'_, Sender> {
-        self.sender.lock().expect("nobody panics while holding it")
+        self.sender.lock().expect("no code panics while holding it")
     }
 
     /// Waits until `bytes` more may be unacknowledged.
-    async fn room(&self, bytes: usize) {
-        while !self.sender().has_capacity(bytes) {
+    async fn wait_for_room(&self, bytes: usize) {
+        while !self.sender().has_room(bytes) {
             self.acknowledged.notified().await;
         }
     }

@@ -1,8 +1,8 @@
 //! All simulated edges of a run, connected to one aggregator.
 
 use super::edge::{Edge, Shipped};
-use super::flow::Flow;
-use crate::bench::client::Pace;
+use super::schedule::ClickSchedule;
+use crate::bench::client::LoadMode;
 use crate::stack::Stack;
 use anyhow::Context as _;
 use event_shipping::tls::{self, Subject};
@@ -10,11 +10,11 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 use tracking_events::{Micros, NodeId};
 
-/// Edges that were welcomed and have sent nothing yet.
+/// Connected edges that have sent no batch yet.
 pub(super) struct Fleet(Vec<Edge>);
 
 impl Fleet {
-    /// Connects so many edges, numbered from 1, to the aggregator of `stack`.
+    /// Connects this many edges, numbered from 1, to the aggregator of `stack`.
     pub(super) async fn connect(edges: u16, stack: &Stack) -> anyhow::Result<Self> {
         let mut fleet = Vec::new();
         for node in 1..=edges {
@@ -27,18 +27,18 @@ impl Fleet {
         Ok(Self(fleet))
     }
 
-    /// Sends `clicks` in equal shares and waits until ClickHouse has them all, as far as edges are
-    /// told.
-    pub(super) async fn ship(self, clicks: u64, pace: Pace) -> anyhow::Result<Shipped> {
-        let flow = Flow {
+    /// Sends `clicks` in equal shares and waits until the aggregator has acknowledged all of them as stored in
+    /// ClickHouse.
+    pub(super) async fn ship(self, clicks: u64, load_mode: LoadMode) -> anyhow::Result<Shipped> {
+        let schedule = ClickSchedule {
             edges: u16::try_from(self.0.len())?,
             clicks,
-            pace,
+            load_mode,
             start: (Instant::now(), Micros::now()),
         };
         let mut shipping = JoinSet::new();
         for (edge, number) in self.0.into_iter().zip(0..) {
-            let share = flow.share(number);
+            let share = schedule.share(number);
             shipping.spawn(async move {
                 let shipped = edge.ship(share).await;
                 shipped.with_context(|| format!("edge {}", number + 1))

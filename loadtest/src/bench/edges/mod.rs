@@ -1,20 +1,19 @@
-//! What grows at the aggregator and in the engine with the number of edges: the same clicks, once
-//! from one edge and once from many.
+//! Measures how the costs of aggregator and ClickHouse depend on the number of edges: the same clicks from one edge
+//! and from many.
 //!
-//! Edges are simulated within this process; aggregator and engine are the real ones, and all share
-//! two cores.
+//! Edges are simulated in this process; aggregator and ClickHouse are real, and all share two cores.
 
 mod clicks;
 mod edge;
 mod fleet;
-mod flow;
+mod schedule;
 
-use super::client::{Moments, Pace};
+use super::client::{Arrivals, LoadMode};
 use super::machine::Machine;
 use super::report::{Rounds, Sheet};
-use super::rows::{VISIBLE_WITHIN, check_rows};
-use super::stages::{Figures, SETTLE, Stages, processes};
-use super::{Findings, work_folder};
+use super::rows::{VISIBILITY_TIMEOUT, check_rows};
+use super::stages::{Figures, SETTLE_DURATION, Stages, processes};
+use super::{Findings, create_work_dir};
 use crate::clickhouse::Analyst;
 use crate::interrupt::Interrupt;
 use crate::stack::{Stack, wait_for_tables};
@@ -31,35 +30,34 @@ use std::time::{Duration, Instant};
 const FRESHNESS: &str = "aggregator_freshness_seconds";
 const BLOCKS: &str = "aggregator_blocks_total";
 
-/// What to measure.
+/// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// How many edges, one number after the other; 256 is the most that an aggregator takes unless
-    /// it is told otherwise.
+    /// Numbers of edges, measured one after another; 256 is the aggregator's default limit.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 200],
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub edges: Vec<u16>,
-    /// Clicks a second of all edges together.
+    /// Clicks per second of all edges together.
     #[arg(long, default_value_t = 20_000.0)]
     pub rate: f64,
-    /// Seconds of clicks for each figure.
+    /// Seconds of clicks per measurement.
     #[arg(long, default_value_t = 15.0)]
     pub seconds: f64,
-    /// Send so many clicks as fast as they are taken instead.
+    /// Send this many clicks at full speed instead.
     #[arg(long, conflicts_with_all = ["rate", "seconds"])]
     pub clicks: Option<u64>,
-    /// How often each figure is taken.
+    /// Number of rounds.
     #[arg(long, default_value_t = 3)]
     pub rounds: u32,
-    /// Where results and the processes' files go.
-    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    /// Directory for results and the processes' files.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub out: PathBuf,
-    /// The results' name.
+    /// Base name of the result files.
     #[arg(long, default_value = "edges")]
     pub name: String,
 }
 
-/// What was found with so many edges.
+/// Results for one number of edges.
 #[derive(Debug, Serialize)]
 struct Step {
     clicks_per_second: f64,
@@ -76,7 +74,7 @@ struct Step {
 struct Bench<'o> {
     options: &'o Options,
     clicks: u64,
-    pace: Pace,
+    load_mode: LoadMode,
     dir: PathBuf,
     interrupt: Interrupt,
 }
@@ -84,13 +82,13 @@ struct Bench<'o> {
 /// Runs the benchmark, prints a table and writes it beside the figures.
 ///
 /// # Errors
-/// When a process or an edge fails, or a click is missing or doubled.
+/// If a process or an edge fails, or a click is missing or duplicated.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let (clicks, pace) = match options.clicks {
-        Some(clicks) => (clicks, Pace::AsAnswered),
+    let (clicks, load_mode) = match options.clicks {
+        Some(clicks) => (clicks, LoadMode::Closed),
         None => (
             (options.rate * options.seconds) as u64,
-            Pace::PerSecond(options.rate, Moments::Evenly),
+            LoadMode::Open(options.rate, Arrivals::Uniform),
         ),
     };
     ensure!(
@@ -100,8 +98,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let bench = Bench {
         options,
         clicks,
-        pace,
-        dir: work_folder(&options.out)?,
+        load_mode,
+        dir: create_work_dir(&options.out)?,
         interrupt: Interrupt::listen()?,
     };
     let mut found: BTreeMap<u16, Vec<Step>> = BTreeMap::new();
@@ -120,7 +118,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 impl Bench<'_> {
-    /// One round with so many edges on a fresh aggregator and engine.
+    /// A round with this many edges on a fresh aggregator and ClickHouse.
     fn measure(&self, edges: u16) -> anyhow::Result<Step> {
         let dir = self.dir.join("edges");
         let _ = fs::remove_dir_all(&dir);
@@ -141,16 +139,16 @@ impl Bench<'_> {
         let admin = &stack.aggregator_admin_url;
         let runtime = tokio::runtime::Runtime::new()?;
         let fleet = runtime.block_on(Fleet::connect(edges, stack))?;
-        let spent = stages.spent()?;
+        let cpu_spent = stages.cpu_spent()?;
         let started = Instant::now();
         let shipped = runtime.block_on(self.ship(fleet))?;
         let elapsed = started.elapsed().as_secs_f64();
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(SETTLE_DURATION);
         let fresh = Distribution::read(std::slice::from_ref(admin), FRESHNESS)?;
         let clicks = self.clicks as f64;
         Ok(Step {
             clicks_per_second: clicks / elapsed,
-            cpu_micros: stages.micros_since(&spent, self.clicks)?,
+            cpu_micros: stages.micros_since(&cpu_spent, self.clicks)?,
             resident_mb: stages.resident_mb()?,
             freshness_p50_seconds: fresh.quantile(0.5),
             freshness_p99_seconds: fresh.quantile(0.99),
@@ -161,13 +159,13 @@ impl Bench<'_> {
         })
     }
 
-    /// Ships every click, unless that takes much longer than it should.
+    /// Ships all clicks, with a time limit.
     async fn ship(&self, fleet: Fleet) -> anyhow::Result<Shipped> {
-        let within = VISIBLE_WITHIN + Duration::from_secs_f64(self.options.seconds);
+        let within = VISIBILITY_TIMEOUT + Duration::from_secs_f64(self.options.seconds);
         let mut interrupt = self.interrupt.clone();
         tokio::select! {
-            shipped = fleet.ship(self.clicks, self.pace) => shipped,
-            () = tokio::time::sleep(within) => bail!("not every click was taken within {within:?}"),
+            shipped = fleet.ship(self.clicks, self.load_mode) => shipped,
+            () = tokio::time::sleep(within) => bail!("not all clicks were stored within {within:?}"),
             () = interrupt.received() => bail!("interrupted"),
         }
     }
@@ -178,9 +176,9 @@ impl Bench<'_> {
                 "machine": Machine::this(),
                 "rounds": self.options.rounds,
                 "clicks": self.clicks,
-                "rate": match self.pace {
-                    Pace::AsAnswered => None,
-                    Pace::PerSecond(rate, _) => Some(rate),
+                "rate": match self.load_mode {
+                    LoadMode::Closed => None,
+                    LoadMode::Open(rate, _) => Some(rate),
                 },
                 "edges": found,
             }),
@@ -206,7 +204,7 @@ fn sheet(found: &BTreeMap<u16, Vec<Step>>) -> Sheet {
         "batch B",
         "UDP B",
     ];
-    let title = "Aggregator and engine by the number of edges; µs of CPU and bytes are of a click";
+    let title = "Aggregator and engine by number of edges; CPU µs and bytes are per click";
     let mut sheet = Sheet::new(title, &headings);
     for (edges, steps) in found {
         let rounds = |value: &dyn Fn(&Step) -> f64| Rounds(steps.iter().map(value).collect());
@@ -215,14 +213,14 @@ fn sheet(found: &BTreeMap<u16, Vec<Step>>) -> Sheet {
             format!("{value:.decimals$}")
         };
         let stage = |name: &'static str| rounds(&|step| step.cpu_micros[name]).shown(2);
-        let memory = |name: &'static str| median(&|step| step.resident_mb[name], 0);
+        let shared = |name: &'static str| median(&|step| step.resident_mb[name], 0);
         sheet.row([
             edges.to_string(),
             median(&|step| step.clicks_per_second, 0),
             stage("aggregator"),
             stage("engine"),
-            memory("aggregator"),
-            memory("engine"),
+            shared("aggregator"),
+            shared("engine"),
             median(&|step| step.freshness_p50_seconds, 2),
             median(&|step| step.freshness_p99_seconds, 2),
             median(&|step| step.inserts_per_second, 2),

@@ -1,8 +1,8 @@
-//! What the disk and the server's core alone take: whoever answers there when it is durable waits for this at least.
+//! The cost of the disk and the server's core alone: a lower bound for responses that wait for durability.
 
-use super::super::calm::{Latencies, Slices};
-use super::super::client::{Account, Moments};
+use super::super::client::{Arrivals, LoadResult};
 use super::super::machine::Cores;
+use super::super::steal_filter::{Latencies, StealSampler};
 use crate::traffic::Random;
 use anyhow::Context as _;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -12,25 +12,25 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// As long as the event of a postback, in bytes.
+/// Size of a postback's event in bytes.
 const EVENT: [u8; 320] = [0xa5; 320];
-/// As a journal's segment, in bytes.
+/// Size of a journal segment in bytes.
 const FILE_BYTES: u64 = 32 << 20;
 
-/// Writes and syncs events that are due `rate` times a second, on the server's core; those that became due
-/// meanwhile go together. Latencies are from when each was due.
+/// Writes and syncs events on the server's core at `rate` per second; events that became due meanwhile share a
+/// sync. Latencies start at the scheduled time.
 ///
 /// # Errors
-/// When a file in `folder` can't be written.
+/// If a file in `dir` can't be written.
 pub(super) fn run(
-    folder: &Path,
+    dir: &Path,
     cores: Cores,
     rate: f64,
-    moments: Moments,
-    lasts: Duration,
-) -> anyhow::Result<Account> {
-    let path = folder.join("disk-alone");
-    let written = cores.on_server(|| write(&path, cores, rate, moments, lasts));
+    arrivals: Arrivals,
+    duration: Duration,
+) -> anyhow::Result<LoadResult> {
+    let path = dir.join("disk-alone");
+    let written = cores.on_server(|| write(&path, cores, rate, arrivals, duration));
     let _ = fs::remove_file(&path);
     written.with_context(|| path.display().to_string())
 }
@@ -39,24 +39,24 @@ fn write(
     path: &Path,
     cores: Cores,
     rate: f64,
-    moments: Moments,
-    lasts: Duration,
-) -> anyhow::Result<Account> {
+    arrivals: Arrivals,
+    duration: Duration,
+) -> anyhow::Result<LoadResult> {
     let file = File::create(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES)?;
     file.sync_all()?;
-    let (mut latency, mut slices) = (Latencies::new(true), Slices::from_now(cores)?);
+    let (mut latency, mut slices) = (Latencies::new(true), StealSampler::from_now(cores)?);
     let mut random = Random::new(0);
-    let (begun, mut offset, mut measured) = (Instant::now(), 0, 0);
-    let mut due = begun;
-    while begun.elapsed() < lasts {
+    let (started, mut offset, mut measured) = (Instant::now(), 0, 0);
+    let mut due = started;
+    while started.elapsed() < duration {
         if let Some(taken) = slices.ended(Instant::now())? {
             latency.end_slice(taken);
         }
         let mut dues = Vec::new();
         while due <= Instant::now() {
             dues.push(due);
-            due += moments.gap(&mut random, rate);
+            due += arrivals.gap(&mut random, rate);
         }
         if dues.is_empty() {
             hint::spin_loop();
@@ -72,10 +72,10 @@ fn write(
             measured += 1;
         }
     }
-    Ok(Account {
+    Ok(LoadResult {
         sent: measured,
         measured,
-        elapsed: begun.elapsed(),
+        elapsed: started.elapsed(),
         cpu: Duration::ZERO,
         latency,
     })

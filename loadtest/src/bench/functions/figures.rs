@@ -1,17 +1,17 @@
-//! Figures of the rounds, their tables, and the goals they are held against.
+//! Results of the rounds, their tables, and their goals.
 
-use super::super::client::{Account, Moments, Pace};
+use super::super::client::{Arrivals, LoadMode, LoadResult};
 use super::super::report::{Goal, Rounds, Sheet};
 use super::server::Kind;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Columns of latencies: of calm time, of all, and how much of it was calm.
+/// Columns of latencies: without steal time, of all time, and the share without steal time.
 const LATENCIES: [&str; 5] = ["p50", "p99", "p99.9", "p99 of all", "calm %"];
 
-/// What the rounds of one thing gave; latencies in ms, of calm time (see `calm`) or, where that was
-/// hardly any, of all.
+/// Results of the rounds of one measurement. Latencies are in ms and without steal time (see `steal_filter`),
+/// unless there was hardly any such time.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Figures {
     pub(super) per_second: Rounds,
@@ -19,69 +19,69 @@ pub(super) struct Figures {
     pub(super) p99: Rounds,
     pub(super) p999: Rounds,
     pub(super) cpu_micros: Rounds,
-    /// Of all the time.
+    /// Of all time.
     pub(super) p99_of_all: Rounds,
-    /// What of the time was calm.
+    /// Share of time without steal.
     pub(super) calm_percent: Rounds,
 }
 
-/// Who shares a core with functions that compute without end.
+/// Traffic on one core with functions that never return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Neighbours {
-    /// Clicks while no function is called.
+pub(super) enum SharedCore {
+    /// Clicks without function calls.
     Alone,
-    /// Clicks beside functions that compute until they are stopped.
+    /// Clicks alongside functions that compute until they are stopped.
     Beside,
-    /// Calls of another function, beside them too.
+    /// Calls of another function alongside them.
     Hello,
-    /// Those that are stopped.
+    /// The functions that are stopped.
     Spin,
 }
 
-/// Half of the edge's most.
+/// Half of the edge's maximum.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Half {
+pub(super) struct HalfLoad {
     pub(super) servers: BTreeMap<Kind, Figures>,
-    /// As many events, written and synced on the server's core without anybody asking for it.
+    /// As many events, written and synced on the server's core without any request.
     pub(super) disk: Figures,
 }
 
-/// All that was found.
+/// All results.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Results {
     pub(super) hello: BTreeMap<Kind, Figures>,
-    /// Postbacks as fast as they are answered.
+    /// Postbacks in closed loop.
     pub(super) most: BTreeMap<Kind, Figures>,
-    /// Postbacks at half of the edge's most.
-    pub(super) half: BTreeMap<Moments, Half>,
-    pub(super) neighbours: BTreeMap<Neighbours, Figures>,
+    /// Postbacks at half of the edge's maximum.
+    pub(super) half: BTreeMap<Arrivals, HalfLoad>,
+    pub(super) neighbours: BTreeMap<SharedCore, Figures>,
     pub(super) allocations: Figures,
     pub(super) slowest_allocation_millis: Rounds,
-    /// What of the two cores went to other machines while each figure was taken.
+    /// Share of both cores that other machines took during each measurement.
     pub(super) stolen_percent: Rounds,
 }
 
 impl Figures {
     /// Adds a round.
-    pub(super) fn add(&mut self, account: &Account) {
-        let measured = account.measured as f64;
-        let millis = |quantile| account.latency.calm().value_at_quantile(quantile) as f64 / 1e6;
-        let seconds = account.elapsed.as_secs_f64();
+    pub(super) fn add(&mut self, result: &LoadResult) {
+        let measured = result.measured as f64;
+        let millis = |quantile| result.latency.calm().value_at_quantile(quantile) as f64 / 1e6;
+        let seconds = result.elapsed.as_secs_f64();
         self.per_second.0.push(measured / seconds);
-        let of_all = account.latency.all().value_at_quantile(0.99);
+        let of_all = result.latency.all().value_at_quantile(0.99);
         self.p99_of_all.0.push(of_all as f64 / 1e6);
         self.p50.0.push(millis(0.5));
         self.p99.0.push(millis(0.99));
         self.p999.0.push(millis(0.999));
-        let micros = account.cpu.as_secs_f64() * 1e6 / measured.max(1.0);
+        let micros = result.cpu.as_secs_f64() * 1e6 / measured.max(1.0);
         self.cpu_micros.0.push(micros);
         self.calm_percent
             .0
-            .push(account.latency.calm_share() * 100.0);
+            .push(result.latency.calm_share() * 100.0);
     }
 
-    /// For the columns of [`LATENCIES`].
+    /// Cells for the columns of [`LATENCIES`].
     fn latencies(&self) -> [String; 5] {
         let [p50, p99, p999, of_all] =
             [&self.p50, &self.p99, &self.p999, &self.p99_of_all].map(|rounds| rounds.shown(2));
@@ -95,32 +95,32 @@ impl Figures {
     }
 }
 
-impl fmt::Display for Neighbours {
+impl fmt::Display for SharedCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Alone => "clicks, no function called",
-            Self::Beside => "clicks beside functions that never end",
-            Self::Hello => "hello beside functions that never end",
-            Self::Spin => "functions that never end, until stopped",
+            Self::Beside => "clicks alongside functions that never return",
+            Self::Hello => "hello alongside functions that never return",
+            Self::Spin => "functions that never return, until stopped",
         })
     }
 }
 
-/// A pace for people.
-pub(super) struct Shown(pub(super) Pace);
+/// A load mode as text for tables.
+pub(super) struct LoadModeText(pub(super) LoadMode);
 
-impl fmt::Display for Shown {
+impl fmt::Display for LoadModeText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Pace::AsAnswered => f.write_str("as fast as they are answered"),
-            Pace::PerSecond(rate, moments) => write!(f, "{rate:.0} a second {moments}"),
+            LoadMode::Closed => f.write_str("closed loop"),
+            LoadMode::Open(rate, arrivals) => write!(f, "{rate:.0} per second {arrivals}"),
         }
     }
 }
 
-impl Half {
-    fn sheet(&self, moments: Moments) -> Sheet {
-        let title = format!("Postbacks at half of the edge's most, {moments}, ms");
+impl HalfLoad {
+    fn sheet(&self, arrivals: Arrivals) -> Sheet {
+        let title = format!("Postbacks at half of the edge's maximum, {arrivals}, ms");
         let headings = [&["server", "calls/s", "CPU µs"], &LATENCIES[..]].concat();
         let mut sheet = Sheet::new(&title, &headings);
         for (kind, figures) in &self.servers {
@@ -132,7 +132,7 @@ impl Half {
             sheet.row(begin.into_iter().chain(figures.latencies()));
         }
         let begin = [
-            "none: events written and synced there".into(),
+            "none: events written and synced".into(),
             self.disk.per_second.shown(0),
             String::new(),
         ];
@@ -163,7 +163,10 @@ impl Half {
 impl Results {
     /// All tables.
     pub(super) fn sheets(&self) -> Vec<Sheet> {
-        let halves = self.half.iter().map(|(moments, half)| half.sheet(*moments));
+        let halves = self
+            .half
+            .iter()
+            .map(|(arrivals, half)| half.sheet(*arrivals));
         let mut sheets = vec![self.most_sheet()];
         sheets.extend(halves);
         sheets.extend([self.neighbours_sheet(), self.machine_sheet()]);
@@ -171,7 +174,7 @@ impl Results {
     }
 
     fn most_sheet(&self) -> Sheet {
-        let title = "Calls as fast as they are answered, one core, ms (median of rounds)";
+        let title = "Calls in closed loop on one core, ms (median of rounds)";
         let headings = [&["call", "server", "calls/s", "CPU µs"], &LATENCIES[..]].concat();
         let mut sheet = Sheet::new(title, &headings);
         let calls = [("hello", &self.hello), ("postback", &self.most)];
@@ -191,7 +194,7 @@ impl Results {
 
     fn neighbours_sheet(&self) -> Sheet {
         let headings = [&["what", "calls/s"], &LATENCIES[..]].concat();
-        let mut sheet = Sheet::new("Neighbours on one core, ms", &headings);
+        let mut sheet = Sheet::new("Traffic sharing one core, ms", &headings);
         let mut row = |what: String, figures: &Figures| {
             let begin = [what, figures.per_second.shown(0)];
             sheet.row(begin.into_iter().chain(figures.latencies()));
@@ -200,30 +203,35 @@ impl Results {
             row(what.to_string(), figures);
         }
         row(
-            "functions that want all memory, until stopped, one at a time".into(),
+            "functions that allocate without limit, until stopped, one at a time".into(),
             &self.allocations,
         );
         sheet
     }
 
     fn machine_sheet(&self) -> Sheet {
-        let title = "The machine while these figures were taken";
-        let mut sheet = Sheet::new(title, &["of the two cores, in %", "median", "most"]);
+        let title = "The machine during these measurements";
+        let mut sheet = Sheet::new(title, &["of the two cores, in %", "median", "maximum"]);
         let stolen = &self.stolen_percent;
         sheet.row([
-            "taken for other machines".into(),
+            "steal time".into(),
             format!("{:.1}", stolen.median()),
             format!("{:.1}", stolen.0.iter().copied().fold(0.0, f64::max)),
         ]);
         sheet
     }
 
-    /// What is wanted, and what was found.
+    /// The goals with the measured values.
     pub(super) fn goals(&self) -> Vec<Goal> {
         let mut goals = Vec::new();
         for (kind, what, rate, p99) in [
-            (Kind::Fresh, "hello, a fresh instance a call", 5_000.0, 5.0),
-            (Kind::Reused, "hello, instances used again", 14_000.0, 3.0),
+            (
+                Kind::Fresh,
+                "hello, a fresh instance per call",
+                5_000.0,
+                5.0,
+            ),
+            (Kind::Reused, "hello, reused instances", 14_000.0, 3.0),
         ] {
             let figures = &self.hello[&kind];
             let found = figures.per_second.median();
@@ -231,20 +239,20 @@ impl Results {
             let found = Some(figures.p99.median());
             goals.push(Goal::new(&format!("{what}, p99 in ms"), p99, found));
         }
-        for (moments, half) in &self.half {
-            let what = format!("postbacks at half load, {moments}, p99 in ms");
+        for (arrivals, half) in &self.half {
+            let what = format!("postbacks at half load, {arrivals}, p99 in ms");
             let found = half.servers[&Kind::Fresh].p99.median();
             goals.push(Goal::new(&what, 2.0, Some(found)));
         }
         let clicks = |which| &self.neighbours[&which].p99;
-        let ratio = clicks(Neighbours::Beside).ratio(clicks(Neighbours::Alone));
+        let ratio = clicks(SharedCore::Beside).ratio(clicks(SharedCore::Alone));
         goals.push(Goal::new(
-            "p99 of clicks beside functions that never end, to alone",
+            "p99 of clicks alongside functions that never return, relative to alone",
             2.0,
             Some(ratio.median()),
         ));
         goals.push(Goal::new(
-            "slowest stop of a function that wants all memory, ms",
+            "slowest stop of a function that allocates without limit, ms",
             100.0,
             Some(self.slowest_allocation_millis.median()),
         ));

@@ -1,72 +1,70 @@
-//! What a call of a function costs, what a postback costs beside the same decisions compiled natively,
-//! and what functions that compute without end, or want all memory, do to their neighbours.
+//! Measures the cost of a function call, of a postback compared with native code, and the effect of functions that
+//! never return or allocate without limit on other traffic.
 //!
-//! Servers are on one core, the load generator on the other. All servers run at once, idle but for the
-//! one that is measured; each figure of a round is taken of all of them before the next figure. One that
-//! was taken while the machine's host gave much of the two cores to other machines is taken again. The cores do
-//! not halt meanwhile, if that is allowed.
+//! Servers use one core, the load generator the other. All servers run at once and are idle, except for the
+//! measured one. Each figure of a round is measured on all servers before the next figure. A measurement with much
+//! steal time is repeated. The cores are kept from halting, if that is allowed.
 
 mod disk;
 mod figures;
 mod requests;
 mod server;
 
-use super::client::{self, Account, Moments, Pace, Plan};
-use super::machine::{Awake, Cores, Machine, Stolen};
-use super::requests::{Requests, Source};
-use super::{Findings, work_folder};
+use super::client::{self, Arrivals, LoadMode, LoadResult, Plan};
+use super::machine::{Cores, CpuLatencyGuard, Machine, StealTime};
+use super::requests::{ClickRequests, RequestSource};
+use super::{Findings, create_work_dir};
 use crate::interrupt::Interrupt;
 use crate::links;
 use anyhow::{Context as _, ensure};
-use figures::{Neighbours, Results, Shown};
-use requests::{Postbacks, Same};
+use figures::{LoadModeText, Results, SharedCore};
+use requests::{Postbacks, RepeatedRequest};
 use server::{Kind, Server};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 const WARM_UP: Duration = Duration::from_millis(500);
-/// What of the two cores may be taken for other machines while a figure is taken.
-const CALM: f64 = 0.02;
-/// So often a figure is taken at most; that of the calmest time counts.
-const ATTEMPTS: u32 = 5;
-/// Connections that clicks come on, beside functions.
+/// Maximum share of steal time during a measurement.
+const MAX_STEAL_SHARE: f64 = 0.02;
+/// Maximum number of attempts per measurement; the one with the least steal time counts.
+const MAX_ATTEMPTS: u32 = 5;
+/// Connections of clicks alongside functions.
 const CLICK_CONNECTIONS: usize = 4;
-/// Calls a second of a well-behaved function, beside those that are not.
-const BESIDE: f64 = 20.0;
+/// Calls per second of a well-behaved function alongside those that never return.
+const HELLO_RATE: f64 = 20.0;
 
-/// What to measure.
+/// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// How often each figure is taken.
+    /// Number of rounds.
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
-    /// Seconds each figure is measured.
+    /// Duration of each measurement in seconds.
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
-    /// Connections at once that call a function that only says hello.
+    /// Concurrent connections that call the hello function.
     #[arg(long, default_value_t = 16)]
     pub connections: usize,
-    /// Connections at once that postbacks are fired on.
+    /// Concurrent connections that send postbacks.
     #[arg(long, default_value_t = 64)]
     pub postback_connections: usize,
-    /// Clicks a second, beside functions that compute without end.
+    /// Clicks per second alongside functions that never return.
     #[arg(long, default_value_t = 5_000.0)]
     pub clicks: f64,
-    /// Connections at once that call a function that computes without end.
+    /// Concurrent connections that call a function that never returns.
     #[arg(long, default_value_t = 100)]
     pub spinning: usize,
     /// Seed of the clicks.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Where results and the servers' files go.
-    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    /// Directory for results and the servers' files.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub out: PathBuf,
-    /// The results' name.
+    /// Base name of the result files.
     #[arg(long, default_value = "functions")]
     pub name: String,
-    /// Fail when a goal is missed, not only when something is not answered as it should be, or answered
-    /// but not in the journal.
+    /// Fail if a goal is missed, not only if a response is wrong or an answered request is not in the journal.
     #[arg(long)]
     pub strict: bool,
 }
@@ -76,17 +74,17 @@ struct Bench<'o> {
     cores: Cores,
     work: PathBuf,
     results: Results,
-    awake: Option<Awake>,
+    latency_guard: Option<CpuLatencyGuard>,
     interrupt: Interrupt,
-    /// Postbacks have been fired so often, each time others.
-    fired: u32,
+    /// Number of runs of postbacks; each uses other transactions.
+    postback_runs: u32,
 }
 
 /// Runs the benchmark, prints tables and writes them beside the figures.
 ///
 /// # Errors
-/// When a server fails, answers otherwise than it should, or has not logged what it answered; with
-/// `strict` also when a goal is missed.
+/// If a server fails, sends a wrong response, or has not logged every answered request; with `strict` also if a
+/// goal is missed.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(
         options.rounds > 0 && options.seconds > 0.0,
@@ -95,16 +93,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut bench = Bench {
         options,
         cores: Cores::find()?,
-        work: work_folder(&options.out)?,
+        work: create_work_dir(&options.out)?,
         results: Results::default(),
-        awake: Awake::keep(),
+        latency_guard: CpuLatencyGuard::acquire(),
         interrupt: Interrupt::listen()?,
-        fired: 0,
+        postback_runs: 0,
     };
-    if bench.awake.is_none() {
-        eprintln!(
-            "the cores may halt while they have nothing to do: only root can keep them from it"
-        );
+    if bench.latency_guard.is_none() {
+        eprintln!("idle cores may halt, which increases latencies: preventing that needs root");
     }
     for round in 0..options.rounds {
         bench.round(round)?;
@@ -119,20 +115,20 @@ impl Bench<'_> {
         for kind in [Kind::Fresh, Kind::Reused, Kind::Native] {
             servers.push(Server::start(kind, &self.work, self.cores)?);
         }
-        // Nobody is always the one who comes first.
+        // No server is always the first.
         let turn = round as usize % servers.len();
         servers.rotate_left(turn);
         for server in servers.iter().filter(|it| it.kind != Kind::Native) {
             self.hello(server)?;
         }
         for server in &mut servers {
-            self.most_postbacks(server)?;
+            self.max_postbacks(server)?;
         }
-        for moments in [Moments::Evenly, Moments::AtRandom] {
+        for arrivals in [Arrivals::Uniform, Arrivals::Poisson] {
             for server in &mut servers {
-                self.postbacks_at_half(server, moments)?;
+                self.postbacks_at_half(server, arrivals)?;
             }
-            self.no_server(moments)?;
+            self.disk_alone(arrivals)?;
         }
         let fresh = servers.iter_mut().find(|it| it.kind == Kind::Fresh);
         let fresh = fresh.context("the first kind")?;
@@ -144,112 +140,124 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// What `measure` gives at a time when nobody else wants the cores.
-    fn calmly<T>(
+    /// Repeats `measure` until there was little steal time.
+    fn with_little_steal<T>(
         &mut self,
         mut measure: impl FnMut(&mut Self) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let mut calmest: Option<(f64, T)> = None;
-        for _ in 0..ATTEMPTS {
-            let stolen = Stolen::from_now(self.cores)?;
+        for _ in 0..MAX_ATTEMPTS {
+            let stolen = StealTime::from_now(self.cores)?;
             let found = measure(self)?;
             let stolen = stolen.share()?;
             if calmest.as_ref().is_none_or(|(least, _)| stolen < *least) {
                 calmest = Some((stolen, found));
             }
-            if stolen <= CALM {
+            if stolen <= MAX_STEAL_SHARE {
                 break;
             }
             let percent = stolen * 100.0;
-            eprintln!("  {percent:.1}% of the cores went to other machines meanwhile");
+            eprintln!("  {percent:.1}% steal time during the measurement");
         }
         let (stolen, found) = calmest.context("no attempt")?;
         self.results.stolen_percent.0.push(stolen * 100.0);
         Ok(found)
     }
 
-    /// The dearest part of a call is what it costs to be one.
+    /// The fixed cost of a call.
     fn hello(&mut self, server: &Server) -> anyhow::Result<()> {
-        let account = self.calmly(|bench| {
+        let result = self.with_little_steal(|bench| {
             bench.progress(&format!("{}: hello", server.kind))?;
-            let plan = bench.plan(server, bench.options.connections, 200, Pace::AsAnswered);
-            client::run(&plan, &mut Same::get("/hello"), &|| server.cpu_time())
+            let plan = bench.plan(server, bench.options.connections, 200, LoadMode::Closed);
+            client::run(&plan, &mut RepeatedRequest::get("/hello"), &|| {
+                server.cpu_time()
+            })
         })?;
         let figures = self.results.hello.entry(server.kind).or_default();
-        figures.add(&account);
+        figures.add(&result);
         Ok(())
     }
 
-    fn most_postbacks(&mut self, server: &mut Server) -> anyhow::Result<()> {
-        let account = self.calmly(|bench| bench.postbacks(server, Pace::AsAnswered))?;
+    fn max_postbacks(&mut self, server: &mut Server) -> anyhow::Result<()> {
+        let result = self.with_little_steal(|bench| bench.postbacks(server, LoadMode::Closed))?;
         let figures = self.results.most.entry(server.kind).or_default();
-        figures.add(&account);
+        figures.add(&result);
         Ok(())
     }
 
-    /// Half of what the edge can do.
+    /// Half of the edge's maximum.
     fn half(&self) -> f64 {
         self.results.most[&Kind::Fresh].per_second.median() / 2.0
     }
 
-    /// All at the same rate.
-    fn postbacks_at_half(&mut self, server: &mut Server, moments: Moments) -> anyhow::Result<()> {
+    /// All servers at the same rate.
+    fn postbacks_at_half(&mut self, server: &mut Server, arrivals: Arrivals) -> anyhow::Result<()> {
         let rate = self.half();
-        let account =
-            self.calmly(|bench| bench.postbacks(server, Pace::PerSecond(rate, moments)))?;
-        let half = self.results.half.entry(moments).or_default();
-        half.servers.entry(server.kind).or_default().add(&account);
+        let result = self
+            .with_little_steal(|bench| bench.postbacks(server, LoadMode::Open(rate, arrivals)))?;
+        let half = self.results.half.entry(arrivals).or_default();
+        half.servers.entry(server.kind).or_default().add(&result);
         Ok(())
     }
 
-    /// As many events as there are postbacks at half of the edge's most.
-    fn no_server(&mut self, moments: Moments) -> anyhow::Result<()> {
-        let (rate, lasts) = (self.half(), Duration::from_secs_f64(self.options.seconds));
-        let account = self.calmly(|bench| {
-            let pace = Shown(Pace::PerSecond(rate, moments));
-            bench.progress(&format!("no server: events, {pace}"))?;
-            disk::run(&bench.work, bench.cores, rate, moments, lasts)
+    /// As many events as postbacks at half of the edge's maximum.
+    fn disk_alone(&mut self, arrivals: Arrivals) -> anyhow::Result<()> {
+        let (rate, duration) = (self.half(), Duration::from_secs_f64(self.options.seconds));
+        let result = self.with_little_steal(|bench| {
+            let load_mode = LoadModeText(LoadMode::Open(rate, arrivals));
+            bench.progress(&format!("no server: events, {load_mode}"))?;
+            disk::run(&bench.work, bench.cores, rate, arrivals, duration)
         })?;
-        let half = self.results.half.entry(moments).or_default();
-        half.disk.add(&account);
+        let half = self.results.half.entry(arrivals).or_default();
+        half.disk.add(&result);
         Ok(())
     }
 
-    fn postbacks(&mut self, server: &mut Server, pace: Pace) -> anyhow::Result<Account> {
-        self.progress(&format!("{}: postbacks, {}", server.kind, Shown(pace)))?;
-        let plan = self.plan(server, self.options.postback_connections, 200, pace);
-        self.fired += 1;
-        let mut postbacks = Postbacks::new(format!("bench{}", self.fired))?;
-        let account = client::run(&plan, &mut postbacks, &|| server.cpu_time())
+    fn postbacks(
+        &mut self,
+        server: &mut Server,
+        load_mode: LoadMode,
+    ) -> anyhow::Result<LoadResult> {
+        self.progress(&format!(
+            "{}: postbacks, {}",
+            server.kind,
+            LoadModeText(load_mode)
+        ))?;
+        let plan = self.plan(server, self.options.postback_connections, 200, load_mode);
+        self.postback_runs += 1;
+        let mut postbacks = Postbacks::new(format!("bench{}", self.postback_runs))?;
+        let result = client::run(&plan, &mut postbacks, &|| server.cpu_time())
             .with_context(|| server.kind.to_string())?;
-        server.postbacks += account.sent;
-        Ok(account)
+        server.postbacks += result.sent;
+        Ok(result)
     }
 
-    /// Who wants all memory, one after another on an idle machine.
+    /// Functions that allocate without limit, one after another on an idle machine.
     fn allocations(&mut self, server: &Server) -> anyhow::Result<()> {
-        let account = self.calmly(|bench| {
+        let result = self.with_little_steal(|bench| {
             bench.progress("a function that allocates without end")?;
-            let plan = bench.plan(server, 1, 500, Pace::AsAnswered);
-            client::run(&plan, &mut Same::get("/allocate"), &|| server.cpu_time())
+            let plan = bench.plan(server, 1, 500, LoadMode::Closed);
+            client::run(&plan, &mut RepeatedRequest::get("/allocate"), &|| {
+                server.cpu_time()
+            })
         })?;
-        let slowest = account.latency.all().max() as f64 / 1e6;
-        self.results.allocations.add(&account);
+        let slowest = result.latency.all().max() as f64 / 1e6;
+        self.results.allocations.add(&result);
         self.results.slowest_allocation_millis.0.push(slowest);
         Ok(())
     }
 
-    /// Clicks by themselves, and beside functions that compute until they are stopped.
+    /// Clicks alone, and alongside functions that compute until they are stopped.
     fn neighbours(&mut self, server: &mut Server, round: u32) -> anyhow::Result<()> {
         let calm_first = round.is_multiple_of(2);
         for alone in [calm_first, !calm_first] {
-            let found = self.calmly(|bench| match alone {
+            let found = self.with_little_steal(|bench| match alone {
                 true => bench.clicks_alone(server, round),
                 false => bench.clicks_beside(server, round),
             })?;
-            for (what, account) in &found {
+            for (what, result) in &found {
                 let figures = self.results.neighbours.entry(*what).or_default();
-                figures.add(account);
+                figures.add(result);
             }
         }
         Ok(())
@@ -259,63 +267,73 @@ impl Bench<'_> {
         &self,
         server: &mut Server,
         round: u32,
-    ) -> anyhow::Result<Vec<(Neighbours, Account)>> {
-        self.progress("clicks by themselves")?;
+    ) -> anyhow::Result<Vec<(SharedCore, LoadResult)>> {
+        self.progress("clicks alone")?;
         let (plan, mut clicks) = self.clicks(server, round);
-        let account = client::run(&plan, &mut clicks, &|| server.cpu_time())?;
-        server.clicks += account.sent;
-        Ok(vec![(Neighbours::Alone, account)])
+        let result = client::run(&plan, &mut clicks, &|| server.cpu_time())?;
+        server.clicks += result.sent;
+        Ok(vec![(SharedCore::Alone, result)])
     }
 
     fn clicks_beside(
         &self,
         server: &mut Server,
         round: u32,
-    ) -> anyhow::Result<Vec<(Neighbours, Account)>> {
+    ) -> anyhow::Result<Vec<(SharedCore, LoadResult)>> {
         let spinning = self.options.spinning;
-        self.progress(&format!("clicks beside {spinning} calls that never end"))?;
+        self.progress(&format!(
+            "clicks alongside {spinning} calls that never return"
+        ))?;
         let failed = server.failed()?;
         let (plan, mut clicks) = self.clicks(server, round);
-        let hello = self.plan(server, 1, 200, Pace::PerSecond(BESIDE, Moments::AtRandom));
-        let spin = self.plan(server, spinning, 500, Pace::AsAnswered);
-        let (mut hellos, mut spins) = (Same::get("/hello"), Same::get("/spin"));
-        let accounts = client::run_beside(
+        let hello = self.plan(
+            server,
+            1,
+            200,
+            LoadMode::Open(HELLO_RATE, Arrivals::Poisson),
+        );
+        let spin = self.plan(server, spinning, 500, LoadMode::Closed);
+        let (mut hellos, mut spins) = (
+            RepeatedRequest::get("/hello"),
+            RepeatedRequest::get("/spin"),
+        );
+        let results = client::run_streams(
             &mut [
-                (&plan, &mut clicks as &mut dyn Source),
+                (&plan, &mut clicks as &mut dyn RequestSource),
                 (&hello, &mut hellos),
                 (&spin, &mut spins),
             ],
             &|| server.cpu_time(),
         )?;
         let failed = server.failed()? - failed;
-        let [clicks, _, spins] = &accounts[..] else {
-            unreachable!("as many accounts as plans");
+        let [clicks, _, spins] = &results[..] else {
+            unreachable!("one result per plan");
         };
         server.clicks += clicks.sent;
         ensure!(
             failed == spins.sent as f64,
-            "{} functions computed without end, but {failed} calls failed",
+            "{} calls never return, but {failed} calls failed",
             spins.sent
         );
-        let whats = [Neighbours::Beside, Neighbours::Hello, Neighbours::Spin];
-        Ok(whats.into_iter().zip(accounts).collect())
+        let whats = [SharedCore::Beside, SharedCore::Hello, SharedCore::Spin];
+        Ok(whats.into_iter().zip(results).collect())
     }
 
-    fn clicks(&self, server: &Server, round: u32) -> (Plan, Requests) {
-        let pace = Pace::PerSecond(self.options.clicks, Moments::AtRandom);
+    fn clicks(&self, server: &Server, round: u32) -> (Plan, ClickRequests) {
+        let load_mode = LoadMode::Open(self.options.clicks, Arrivals::Poisson);
         let seed = self.options.seed.wrapping_add(u64::from(round) << 32);
-        let clicks = Requests::new(&links::sample_slugs(), 100_000, false, seed);
-        (self.plan(server, CLICK_CONNECTIONS, 302, pace), clicks)
+        let clicks = ClickRequests::new(&links::sample_slugs(), 100_000, false, seed);
+        (self.plan(server, CLICK_CONNECTIONS, 302, load_mode), clicks)
     }
 
-    fn plan(&self, server: &Server, connections: usize, expects: u16, pace: Pace) -> Plan {
+    fn plan(&self, server: &Server, connections: usize, expects: u16, load_mode: LoadMode) -> Plan {
         Plan {
             target: server.address,
             connections,
             keep_alive: true,
             expects,
             spin: true,
-            pace,
+            load_mode,
             warm_up: WARM_UP,
             measured: Duration::from_secs_f64(self.options.seconds),
             cores: Some(self.cores),
@@ -338,7 +356,7 @@ impl Bench<'_> {
                 "postback_connections": options.postback_connections,
                 "clicks_per_second": options.clicks,
                 "spinning": options.spinning,
-                "cores_may_halt": self.awake.is_none(),
+                "cores_may_halt": self.latency_guard.is_none(),
                 "results": self.results,
             }),
             sheets: self.results.sheets(),

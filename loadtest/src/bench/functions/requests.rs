@@ -1,26 +1,26 @@
-//! What is asked of functions: the same request again and again, or postbacks as an advertiser's server
-//! fires them, each for a click and a transaction of its own.
+//! Requests for functions: one request repeated, or postbacks of an advertiser's server, each with its own click
+//! and transaction.
 
-use super::super::requests::Source;
+use super::super::requests::RequestSource;
 use anyhow::Context as _;
 use data_encoding::HEXLOWER;
 use std::io::Write as _;
 use tracking_events::{ClickIdParts, KeyId, KeyRing, LaneId, LinkId, MacKey, Micros, NodeId, Seq};
 
-/// The name of the advertiser who fires.
+/// The advertiser that sends postbacks.
 pub(crate) const ADVERTISER: &str = "acme";
-const TOKEN: &str = "a secret of the advertiser and of nobody else";
-/// What click id keys are made of.
-const SECRET: [u8; 32] = [0x42; 32];
-const KEY: u8 = 1;
-/// Clicks are as old as a visitor takes to buy something, in microseconds.
-const AGE: u64 = 1_800_000_000;
+const TOKEN: &str = "a secret of the benchmark advertiser";
+/// Bytes of the click id key.
+const KEY_BYTES: [u8; 32] = [0x42; 32];
+const KEY_ID: u8 = 1;
+/// Age of clicks in microseconds, as long as a visitor takes to buy.
+const CLICK_AGE_MICROS: u64 = 1_800_000_000;
 
-/// One request without end.
+/// A request that is repeated.
 #[derive(Debug)]
-pub(super) struct Same(Vec<u8>);
+pub(super) struct RepeatedRequest(Vec<u8>);
 
-impl Same {
+impl RepeatedRequest {
     /// A `GET` of `target`.
     pub(super) fn get(target: &str) -> Self {
         let text = format!(
@@ -31,7 +31,7 @@ impl Same {
     }
 }
 
-impl Source for Same {
+impl RequestSource for RepeatedRequest {
     fn next_request(&mut self) -> &[u8] {
         &self.0
     }
@@ -41,18 +41,18 @@ impl Source for Same {
 #[derive(Debug)]
 pub(super) struct Postbacks {
     keys: KeyRing,
-    /// Tells these transactions from those of other streams.
+    /// Distinguishes these transactions from those of other streams.
     stream: String,
     number: u64,
     bytes: Vec<u8>,
 }
 
 impl Postbacks {
-    /// Those of `stream`, a word that no other stream to the same server has.
+    /// Postbacks of `stream`, which must be unique per server.
     pub(super) fn new(stream: String) -> anyhow::Result<Self> {
-        let id = KeyId::new(KEY)?;
+        let id = KeyId::new(KEY_ID)?;
         Ok(Self {
-            keys: KeyRing::new(id, [(id, MacKey::new(SECRET))])?,
+            keys: KeyRing::new(id, [(id, MacKey::new(KEY_BYTES))])?,
             stream,
             number: 0,
             bytes: Vec::with_capacity(512),
@@ -60,11 +60,11 @@ impl Postbacks {
     }
 }
 
-impl Source for Postbacks {
+impl RequestSource for Postbacks {
     fn next_request(&mut self) -> &[u8] {
         self.number += 1;
         let click = self.keys.sign(ClickIdParts {
-            time: Micros(Micros::now().0.saturating_sub(AGE)),
+            time: Micros(Micros::now().0.saturating_sub(CLICK_AGE_MICROS)),
             node: NodeId(1),
             lane: LaneId(0),
             seq: Seq(self.number),
@@ -85,7 +85,7 @@ impl Source for Postbacks {
     }
 }
 
-/// The advertiser as an edge's operator writes it down.
+/// The advertisers' file as an operator writes it.
 pub(super) fn advertisers() -> String {
     format!(
         "[{ADVERTISER}]\ndialect = \"generic\"\nlinks = \"any\"\ncurrency = \"USD\"\n\
@@ -93,24 +93,24 @@ pub(super) fn advertisers() -> String {
     )
 }
 
-/// The same as functions find it in their store.
+/// The entry as functions find it in their store.
 pub(super) fn entry() -> anyhow::Result<Vec<u8>> {
     let all: toml::Table = toml::from_str(&advertisers())?;
     let entry = all.get(ADVERTISER).context("just written")?;
     Ok(serde_json::to_vec(entry)?)
 }
 
-/// Secrets of an edge whose clicks these are.
+/// The secrets of an edge that would sign these clicks.
 pub(super) fn secrets() -> String {
     format!(
-        "[click_id]\nactive = {KEY}\n[click_id.keys]\n{KEY} = {:?}\n",
-        HEXLOWER.encode(&SECRET)
+        "[click_id]\nactive = {KEY_ID}\n[click_id.keys]\n{KEY_ID} = {:?}\n",
+        HEXLOWER.encode(&KEY_BYTES)
     )
 }
 
-/// The keys as functions are told them.
+/// The keys as functions receive them.
 pub(super) fn click_id_keys() -> String {
-    format!("{KEY}:{}", HEXLOWER.encode(&SECRET))
+    format!("{KEY_ID}:{}", HEXLOWER.encode(&KEY_BYTES))
 }
 
 #[cfg(test)]

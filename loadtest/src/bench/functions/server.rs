@@ -1,9 +1,8 @@
-//! The servers that are measured: two edges with functions, one of which uses instances again, and the
-//! postback function's decisions compiled natively. Each is asked afterwards whether its journal holds
-//! what it answered.
+//! The measured servers: two edges with functions, one of which reuses instances, and the postback function
+//! compiled natively. Afterwards each server's journal must contain what it answered.
 
 use super::super::baseline::native_postback;
-use super::super::journal::Held;
+use super::super::journal::JournalContents;
 use super::super::machine::{self, Cores};
 use super::requests;
 use crate::function_files::write_secret;
@@ -22,22 +21,22 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Components are compiled at the first start.
-const READY_WITHIN: Duration = Duration::from_secs(120);
-const STOP_WITHIN: Duration = Duration::from_secs(60);
-/// What a call may compute and how long it may take: a hundred which do nothing but compute share one core
-/// and are to be stopped for that, not since they took too long.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Limits of a call. A hundred calls that never return share one core and must be stopped by the CPU limit, not by
+/// the time limit.
 const LIMITS: &str = "cpu = \"50ms\"\nwall = \"20s\"";
 const FUNCTIONS: &str = "wasm32-wasip2/function";
 
-/// What is measured.
+/// The kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Kind {
-    /// An edge as it is by default: each call has an instance of its own.
+    /// An edge with default settings: each call has its own instance.
     Fresh,
-    /// An edge that uses instances again.
+    /// An edge that reuses instances.
     Reused,
-    /// No WebAssembly: postbacks decided natively.
+    /// No WebAssembly: postbacks are evaluated natively.
     Native,
 }
 
@@ -45,20 +44,20 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Fresh => "edge",
-            Self::Reused => "edge, instances used again",
+            Self::Reused => "edge, reused instances",
             Self::Native => "native",
         })
     }
 }
 
-/// A running server, and what it was asked.
+/// A running server and its answered requests.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) kind: Kind,
     pub(super) address: SocketAddr,
-    /// Postbacks that were answered 200.
+    /// Postbacks answered with 200.
     pub(super) postbacks: u64,
-    /// Clicks that were answered.
+    /// Answered clicks.
     pub(super) clicks: u64,
     admin: Option<String>,
     process: Process,
@@ -66,7 +65,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts `kind` in a folder of its own in `work`, on the servers' core.
+    /// Starts `kind` in its own directory in `work`, on the servers' core.
     pub(super) fn start(kind: Kind, work: &Path, cores: Cores) -> anyhow::Result<Self> {
         let dir = work.join(match kind {
             Kind::Fresh => "fresh",
@@ -74,7 +73,7 @@ impl Server {
             Kind::Native => "native",
         });
         let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
         let (mut command, journal) = match kind {
             Kind::Native => native(&dir)?,
             Kind::Fresh => edge(&dir, work, "")?,
@@ -83,7 +82,7 @@ impl Server {
         let log = dir.join("log");
         let started = || Process::start(&kind.to_string(), &mut command, &log);
         let mut process = cores.on_server(started)?;
-        let ready = process.ready_line(READY_WITHIN)?;
+        let ready = process.ready_line(READY_TIMEOUT)?;
         let address = ready["listening"].as_str().context("no address")?;
         Ok(Self {
             kind,
@@ -96,35 +95,38 @@ impl Server {
         })
     }
 
-    /// Processor time of all its threads so far.
+    /// CPU time of all threads so far.
     pub(super) fn cpu_time(&self) -> anyhow::Result<Duration> {
         machine::cpu_time(&[self.process.pid()])
     }
 
-    /// Calls that failed so far, whatever the reason; those that were stopped for it among them.
+    /// Number of failed calls so far, including those that were stopped.
     pub(super) fn failed(&self) -> anyhow::Result<f64> {
-        let admin = self.admin.as_deref().context("only edges count")?;
-        // There is no such line before the first one.
+        let admin = self.admin.as_deref().context("only edges count failures")?;
+        // The metric does not exist before the first failure.
         Ok(verify::counter(admin, "function_errors_total").unwrap_or_default())
     }
 
-    /// Stops it, and holds its journal against what it answered.
+    /// Stops the server and compares its journal with the answered requests.
     pub(super) fn stop(mut self) -> anyhow::Result<()> {
         match self.kind {
-            // What it answered is durable, however it ends.
+            // Answered postbacks are durable, so it may be killed.
             Kind::Native => self.process.kill()?,
-            Kind::Fresh | Kind::Reused => self.process.stop(STOP_WITHIN)?,
+            Kind::Fresh | Kind::Reused => self.process.stop(STOP_TIMEOUT)?,
         }
-        let held = Held::read(&self.journal)?;
-        let (sales, clicks) = (held.transactions.len() as u64, held.ids.len() as u64);
+        let contents = JournalContents::read(&self.journal)?;
+        let (sales, clicks) = (
+            contents.transactions.len() as u64,
+            contents.ids.len() as u64,
+        );
         ensure!(
-            (sales, clicks) == (self.postbacks, self.clicks) && held.events == sales + clicks,
+            (sales, clicks) == (self.postbacks, self.clicks) && contents.events == sales + clicks,
             "{}: {} postbacks and {} clicks were answered, but of {} events in the journal {sales} are \
              conversions and {clicks} clicks",
             self.kind,
             self.postbacks,
             self.clicks,
-            held.events
+            contents.events
         );
         Ok(())
     }
@@ -148,7 +150,7 @@ fn edge(dir: &Path, work: &Path, more: &str) -> anyhow::Result<(Command, PathBuf
     write_secret(&at("advertisers.toml"), &requests::advertisers())?;
     let data = at("data");
     fs::create_dir_all(&data)?;
-    // One compiles for all.
+    // One edge compiles the functions for all.
     let (compiled, shared) = (data.join("compiled-functions"), work.join("compiled"));
     fs::create_dir_all(&shared)?;
     std::os::unix::fs::symlink(shared, compiled)?;
@@ -172,7 +174,7 @@ fn edge(dir: &Path, work: &Path, more: &str) -> anyhow::Result<(Command, PathBuf
     Ok((command, data.join("journal")))
 }
 
-/// The postback function as it is deployed, and the guest for tests twice: well-behaved, and not.
+/// The deployed postback function, and the test guest twice: well-behaved and not.
 fn manifest() -> anyhow::Result<String> {
     let (guest, postback) = (component("function_guest")?, component("postback")?);
     Ok(format!(
@@ -210,12 +212,12 @@ click_id_keys = "{{{{ click_id_keys }}}}"
     ))
 }
 
-/// A function's file, in the target folder that this program is in.
+/// A component's file, in the target directory of this program.
 fn component(name: &str) -> anyhow::Result<PathBuf> {
-    let here = std::env::current_exe().context("where this program lies is unknown")?;
+    let here = std::env::current_exe().context("the path of this executable is unknown")?;
     let file = Path::new(FUNCTIONS).join(format!("{name}.wasm"));
     here.ancestors()
-        .map(|folder| folder.join(&file))
+        .map(|dir| dir.join(&file))
         .find(|path| path.is_file())
         .with_context(|| format!("{name} is not built; run: cargo xtask functions"))
 }

@@ -1,19 +1,18 @@
-//! What a click costs from the visitor to a row in ClickHouse, beside nginx whose log is inserted
-//! by the engine's own reader of JSON.
+//! Measures the cost of a click from the visitor to a row in ClickHouse, compared with nginx whose log is inserted
+//! with ClickHouse's own JSON reader.
 //!
-//! Everything, the load generator included, shares two cores; processor time is the kernel's
-//! account of each process.
+//! All processes share two cores, including the load generator. CPU time is the kernel's count for each process.
 
 mod ours;
 mod peer;
 pub mod tail;
 
-use super::client::{self, Account, Pace, Plan};
+use super::client::{self, LoadMode, LoadResult, Plan};
 use super::machine::Machine;
 use super::report::{Goal, Rounds, Sheet};
-use super::requests::Requests;
-use super::server::{Kind, Setting};
-use super::stages::{Figures, SETTLE, Stages};
+use super::requests::ClickRequests;
+use super::server::{BenchSetup, Kind};
+use super::stages::{Figures, SETTLE_DURATION, Stages};
 use super::{Findings, prepare};
 use crate::interrupt::Interrupt;
 use anyhow::ensure;
@@ -27,36 +26,36 @@ use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 64;
 
-/// What to measure.
+/// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// How often each figure is taken.
+    /// Number of rounds.
     #[arg(long, default_value_t = 3)]
     pub rounds: u32,
-    /// Seconds of clicks for each figure.
+    /// Seconds of clicks per measurement.
     #[arg(long, default_value_t = 6.0)]
     pub seconds: f64,
-    /// Different visitors.
+    /// Number of distinct visitors.
     #[arg(long, default_value_t = 100_000)]
     pub visitors: u64,
     /// Seed of the requests.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// A MaxMind-format file of countries by address.
+    /// A MaxMind file of countries by IP address.
     #[arg(long, value_name = "FILE")]
     pub geo: PathBuf,
-    /// Where results and the processes' files go.
-    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    /// Directory for results and the processes' files.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub out: PathBuf,
-    /// The results' name.
+    /// Base name of the result files.
     #[arg(long, default_value = "pipeline")]
     pub name: String,
-    /// Fail when a goal is missed, not only when clicks are.
+    /// Fail if a goal is missed, not only if clicks are lost.
     #[arg(long)]
     pub strict: bool,
 }
 
-/// Processor time of each stage for a click, in µs, and how many clicks a second were carried.
+/// CPU time per click of each stage in µs, and the number of clicks per second.
 #[derive(Debug, Default, Serialize)]
 struct Cost {
     stages: BTreeMap<&'static str, Rounds>,
@@ -75,7 +74,7 @@ struct Results {
 
 struct Bench<'o> {
     options: &'o Options,
-    setting: Setting,
+    setup: BenchSetup,
     results: Results,
     interrupt: Interrupt,
 }
@@ -83,23 +82,23 @@ struct Bench<'o> {
 /// Runs the benchmark, prints tables and writes them beside the figures.
 ///
 /// # Errors
-/// When a process fails or a click is missing or doubled; with `strict` also when a goal is missed.
+/// If a process fails or a click is missing or duplicated; with `strict` also if a goal is missed.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(
         options.rounds > 0 && options.seconds > 0.0,
         "nothing to measure"
     );
-    let mut setting = prepare(&options.out, &options.geo, 12)?;
-    setting.cores = setting.cores.shared();
+    let mut setup = prepare(&options.out, &options.geo, 12)?;
+    setup.cores = setup.cores.shared();
     let mut bench = Bench {
-        setting,
+        setup,
         options,
         results: Results::default(),
         interrupt: Interrupt::listen()?,
     };
     let missing: Vec<String> = Kind::Nginx
-        .lacks()
-        .map(|lack| format!("nginx is missing: {lack}"))
+        .missing_requirement()
+        .map(|requirement| format!("nginx is missing: {requirement}"))
         .into_iter()
         .collect();
     missing.iter().for_each(|line| eprintln!("{line}"));
@@ -110,36 +109,36 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             bench.nginx_inserted(round)?;
         }
     }
-    let _ = fs::remove_dir_all(&bench.setting.dir);
+    let _ = fs::remove_dir_all(&bench.setup.dir);
     bench.finish(missing)
 }
 
-/// A run of clicks whose cost is being taken.
-struct Carried {
+/// A measured run of clicks.
+struct CarriedClicks {
     answered: u64,
     elapsed: Duration,
     cpu_micros: Figures,
 }
 
 impl Bench<'_> {
-    /// Sends clicks for the time of one figure.
-    fn send(&self, target: SocketAddr, pace: Pace, salt: u64) -> anyhow::Result<Account> {
+    /// Sends clicks for the duration of one measurement.
+    fn send(
+        &self,
+        target: SocketAddr,
+        load_mode: LoadMode,
+        salt: u64,
+    ) -> anyhow::Result<LoadResult> {
         self.interrupt.check()?;
-        let slugs: Vec<String> = self
-            .setting
-            .slugs
-            .iter()
-            .map(|link| link.0.clone())
-            .collect();
+        let slugs: Vec<String> = self.setup.slugs.iter().map(|link| link.0.clone()).collect();
         let seed = self.options.seed.wrapping_add(salt << 32);
-        let mut requests = Requests::new(&slugs, self.options.visitors, false, seed);
+        let mut requests = ClickRequests::new(&slugs, self.options.visitors, false, seed);
         let plan = Plan {
             target,
             connections: CONNECTIONS,
             keep_alive: true,
             expects: 302,
             spin: false,
-            pace,
+            load_mode,
             warm_up: Duration::ZERO,
             measured: Duration::from_secs_f64(self.options.seconds),
             cores: None,
@@ -147,25 +146,24 @@ impl Bench<'_> {
         client::run(&plan, &mut requests, &|| Ok(Duration::ZERO))
     }
 
-    /// Sends clicks as fast as they are answered and waits with `arrived` until they have come
-    /// through; the cost of all that by stage.
-    fn carry(
+    /// Sends clicks in closed loop, waits with `arrived` until all have been stored, and returns the cost by stage.
+    fn measure_clicks(
         &self,
         target: SocketAddr,
         stages: &Stages,
         round: u32,
         arrived: impl FnOnce(u64) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Carried> {
-        let before = stages.spent()?;
+    ) -> anyhow::Result<CarriedClicks> {
+        let before = stages.cpu_spent()?;
         let started = Instant::now();
-        let account = self.send(target, Pace::AsAnswered, u64::from(round))?;
-        arrived(account.sent)?;
+        let result = self.send(target, LoadMode::Closed, u64::from(round))?;
+        arrived(result.sent)?;
         let elapsed = started.elapsed();
-        std::thread::sleep(SETTLE);
-        Ok(Carried {
-            answered: account.sent,
+        std::thread::sleep(SETTLE_DURATION);
+        Ok(CarriedClicks {
+            answered: result.sent,
             elapsed,
-            cpu_micros: stages.micros_since(&before, account.sent)?,
+            cpu_micros: stages.micros_since(&before, result.sent)?,
         })
     }
 
@@ -175,7 +173,7 @@ impl Bench<'_> {
 }
 
 impl Cost {
-    fn add(&mut self, carried: &Carried) {
+    fn add(&mut self, carried: &CarriedClicks) {
         for (name, micros) in &carried.cpu_micros {
             self.stages.entry(name).or_default().0.push(*micros);
         }
@@ -228,12 +226,12 @@ impl Bench<'_> {
         });
         vec![
             Goal::new(
-                "CPU of a click, to nginx's with its log alone",
+                "CPU per click, relative to nginx with its log alone",
                 1.4,
                 to(&results.nginx),
             ),
             Goal::new(
-                "CPU of a click, to nginx's and its log inserted",
+                "CPU per click, relative to nginx with its log inserted",
                 0.85,
                 to(&results.peer),
             ),
@@ -242,7 +240,7 @@ impl Bench<'_> {
     }
 
     fn cost_sheet(&self) -> Sheet {
-        let title = "CPU of a click by process, in µs, and clicks a second carried on two cores";
+        let title = "CPU per click by process in µs, and clicks per second on two cores";
         let headings = ["pipeline", "process", "CPU µs", "clicks/s"];
         let mut sheet = Sheet::new(title, &headings);
         let results = &self.results;
@@ -280,7 +278,7 @@ impl Bench<'_> {
                 format!("{value:.decimals$}")
             };
             let stage = |name: &'static str| median(&|step| step.cpu_micros[name], 2);
-            let memory = |name: &'static str| median(&|step| step.resident_mb[name], 0);
+            let shared = |name: &'static str| median(&|step| step.resident_mb[name], 0);
             sheet.row([
                 format!("{share}%"),
                 median(&|step| step.clicks_per_second, 0),
@@ -289,16 +287,16 @@ impl Bench<'_> {
                 stage("edge"),
                 stage("aggregator"),
                 stage("engine"),
-                memory("edge"),
-                memory("aggregator"),
-                memory("engine"),
+                shared("edge"),
+                shared("aggregator"),
+                shared("engine"),
             ]);
         }
         sheet
     }
 
     fn bytes_sheet(&self) -> Sheet {
-        let mut sheet = Sheet::new("Bytes of a click", &["where", "bytes"]);
+        let mut sheet = Sheet::new("Bytes per click", &["where", "bytes"]);
         for (place, bytes) in &self.results.bytes {
             sheet.row([(*place).into(), bytes.shown(1)]);
         }

@@ -1,8 +1,8 @@
-//! Edge, aggregator and engine: the cost of each at full load, then at shares of it.
+//! Edge, aggregator and ClickHouse: the cost of each at full load and at fractions of it.
 
 use super::Bench;
-use crate::bench::client::{Moments, Pace};
-use crate::bench::journal::Held;
+use crate::bench::client::{Arrivals, LoadMode};
+use crate::bench::journal::JournalContents;
 use crate::bench::rows::{check_rows, count, wait_for_rows};
 use crate::bench::stages::{Figures, Stages, processes};
 use crate::clickhouse::Analyst;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 const FRESHNESS: &str = "aggregator_freshness_seconds";
 
-/// What was found at a share of the full load.
+/// Results at a fraction of the full load.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Step {
     pub(super) clicks_per_second: f64,
@@ -25,7 +25,7 @@ pub(super) struct Step {
     pub(super) resident_mb: Figures,
 }
 
-struct Running {
+struct RunningStack {
     stack: Stack,
     analyst: Analyst,
     edge: SocketAddr,
@@ -34,11 +34,11 @@ struct Running {
 }
 
 impl Bench<'_> {
-    /// One round of ours.
+    /// A round of our pipeline.
     pub(super) fn ours(&mut self, round: u32) -> anyhow::Result<()> {
         self.progress(round, "edge, aggregator and engine");
         let mut running = self.start()?;
-        let carried = self.carry(running.edge, &running.stages, round, |rows| {
+        let carried = self.measure_clicks(running.edge, &running.stages, round, |rows| {
             running.answered += rows;
             wait_for_rows(&running.analyst, rows)
         })?;
@@ -57,18 +57,18 @@ impl Bench<'_> {
     }
 
     fn dir(&self) -> PathBuf {
-        self.setting.dir.join("ours")
+        self.setup.dir.join("ours")
     }
 
-    fn start(&self) -> anyhow::Result<Running> {
+    fn start(&self) -> anyhow::Result<RunningStack> {
         let dir = self.dir();
         let _ = std::fs::remove_dir_all(&dir);
-        let stack = Stack::start(&dir, 1, Some(&self.setting.geo), |_| {})?;
+        let stack = Stack::start(&dir, 1, Some(&self.setup.geo), |_| {})?;
         let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials)?;
         let edge = stack.edge_urls[0]
             .strip_prefix("http://")
             .context("a URL")?;
-        Ok(Running {
+        Ok(RunningStack {
             edge: edge.parse()?,
             stages: Stages(vec![
                 ("edge", processes(&stack.edges[0])?),
@@ -81,18 +81,18 @@ impl Bench<'_> {
         })
     }
 
-    fn step(&self, running: &mut Running, rate: f64, round: u32) -> anyhow::Result<Step> {
+    fn step(&self, running: &mut RunningStack, rate: f64, round: u32) -> anyhow::Result<Step> {
         let aggregator = [running.stack.aggregator_admin_url.clone()];
         let before = Distribution::read(&aggregator, FRESHNESS)?;
-        let spent = running.stages.spent()?;
+        let cpu_spent = running.stages.cpu_spent()?;
         let salt = 1_000 + u64::from(round) * 100 + rate as u64;
-        let account = self.send(running.edge, Pace::PerSecond(rate, Moments::AtRandom), salt)?;
-        running.answered += account.sent;
+        let result = self.send(running.edge, LoadMode::Open(rate, Arrivals::Poisson), salt)?;
+        running.answered += result.sent;
         wait_for_rows(&running.analyst, running.answered)?;
-        let cpu_micros = running.stages.micros_since(&spent, account.sent)?;
+        let cpu_micros = running.stages.micros_since(&cpu_spent, result.sent)?;
         let fresh = Distribution::read(&aggregator, FRESHNESS)?.since(&before);
         Ok(Step {
-            clicks_per_second: account.measured as f64 / account.elapsed.as_secs_f64(),
+            clicks_per_second: result.measured as f64 / result.elapsed.as_secs_f64(),
             freshness_p50_seconds: fresh.quantile(0.5),
             freshness_p99_seconds: fresh.quantile(0.99),
             cpu_micros,
@@ -100,7 +100,7 @@ impl Bench<'_> {
         })
     }
 
-    fn bytes(&mut self, running: &Running) -> anyhow::Result<()> {
+    fn bytes(&mut self, running: &RunningStack) -> anyhow::Result<()> {
         let clicks = running.answered as f64;
         let sent = counter(
             &running.stack.edge_admin_urls[0],
@@ -124,11 +124,11 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// From the segments that the edge has not deleted: the last one always is there.
+    /// Uses the segments that the edge has not deleted; the last one always exists.
     fn spool_bytes(&mut self) -> anyhow::Result<()> {
-        let held = Held::read(&self.dir().join("edge-1/journal"))?;
-        ensure!(held.events > 0, "the edge's journal holds no click");
-        let bytes = held.bytes as f64 / held.events as f64;
+        let contents = JournalContents::read(&self.dir().join("edge-1/journal"))?;
+        ensure!(contents.events > 0, "the edge's journal contains no click");
+        let bytes = contents.bytes as f64 / contents.events as f64;
         self.add_bytes("spool (edge's journal)", bytes);
         Ok(())
     }

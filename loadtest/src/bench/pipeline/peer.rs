@@ -1,4 +1,4 @@
-//! nginx, alone or with its log inserted into the same tables by the same engine.
+//! nginx, alone or with its log inserted into the same tables of the same ClickHouse.
 
 use super::Bench;
 use crate::bench::rows::{check_rows, wait_for_rows};
@@ -12,26 +12,26 @@ use std::process::Command;
 use std::time::Duration;
 
 impl Bench<'_> {
-    /// One round of nginx that only logs.
+    /// A round of nginx that only logs.
     pub(super) fn nginx_alone(&mut self, round: u32) -> anyhow::Result<()> {
         self.progress(round, "nginx with its log");
-        let server = Server::start(Kind::Nginx, &self.setting)?;
+        let server = Server::start(Kind::Nginx, &self.setup)?;
         let stages = Stages(vec![("nginx", server.pids().to_vec())]);
-        let carried = self.carry(server.address, &stages, round, |_| Ok(()))?;
+        let carried = self.measure_clicks(server.address, &stages, round, |_| Ok(()))?;
         server.stop(carried.answered)?;
         self.results.nginx.add(&carried);
         Ok(())
     }
 
-    /// One round of nginx whose log is inserted.
+    /// A round of nginx whose log is inserted.
     pub(super) fn nginx_inserted(&mut self, round: u32) -> anyhow::Result<()> {
         self.progress(round, "nginx with its log inserted");
-        let dir = self.setting.dir.join("peer");
+        let dir = self.setup.dir.join("peer");
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir)?;
         let port = free_port()?;
         let mut engine = start_engine(&dir, port)?;
-        // It makes the tables and roll-ups, and is not needed after that.
+        // The aggregator creates tables and materialized views and is not needed afterwards.
         let admin = free_port()?;
         let mut aggregator = start_aggregator(&dir, port, free_port()?, admin)?;
         wait_for_tables(&stack::url(admin), &dir)?;
@@ -39,7 +39,7 @@ impl Bench<'_> {
         let (url, credentials) = (stack::url(port), dir.join("clickhouse/credentials.json"));
         let analyst = Analyst::new(&url, &credentials)?;
 
-        let server = Server::start(Kind::Nginx, &self.setting)?;
+        let server = Server::start(Kind::Nginx, &self.setup)?;
         let log = server.log_file().context("nginx logs to a file")?;
         let mut command = Command::new(program("loadtest")?);
         command.arg("tail").arg("--log").arg(log);
@@ -53,7 +53,7 @@ impl Bench<'_> {
             ("tail", vec![tail.pid()]),
             ("engine", processes(&engine)?),
         ]);
-        let carried = self.carry(server.address, &stages, round, |rows| {
+        let carried = self.measure_clicks(server.address, &stages, round, |rows| {
             wait_for_rows(&analyst, rows)
         })?;
         check_rows(&analyst, carried.answered)?;

@@ -1,8 +1,7 @@
-//! The peer's way from log to ClickHouse: follows nginx's JSON log and inserts whole lines as they
-//! are (`FORMAT JSONEachRow`), in batches as Vector's ClickHouse sink makes them by default.
+//! The log shipper of the compared pipeline: follows nginx's JSON log and inserts whole lines unchanged (`FORMAT
+//! JSONEachRow`), in batches like the defaults of Vector's ClickHouse sink.
 //!
-//! It does the least that such a program can do: it parses nothing, checks nothing and does not
-//! remember where it was. Real log shippers cost more.
+//! It does the minimum: it neither parses nor checks lines, and keeps no position. Real log shippers cost more.
 
 use crate::clickhouse::Writer;
 use anyhow::Context as _;
@@ -13,21 +12,21 @@ use std::time::{Duration, Instant};
 
 /// <https://vector.dev/docs/reference/configuration/sinks/clickhouse/>: `batch.max_bytes`.
 const BLOCK_BYTES: usize = 10_000_000;
-/// As there: `batch.timeout_secs`.
+/// The same page: `batch.timeout_secs`.
 const BLOCK_AGE: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const INSERT: &str = "INSERT INTO clicks FORMAT JSONEachRow";
 
-/// What to follow and where to insert.
+/// Options of the log shipper.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// The log.
+    /// The log to follow.
     #[arg(long)]
     log: PathBuf,
-    /// ClickHouse's HTTP address.
+    /// ClickHouse's HTTP URL.
     #[arg(long)]
     clickhouse: String,
-    /// The file of users and passwords.
+    /// The file of ClickHouse's users and passwords.
     #[arg(long)]
     credentials: PathBuf,
 }
@@ -35,11 +34,11 @@ pub struct Options {
 /// Follows the log until killed; prints `{}` when ready.
 ///
 /// # Errors
-/// When the log can't be read or ClickHouse refuses.
+/// If the log can't be read or ClickHouse rejects an insert.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let writer = Writer::new(&options.clickhouse, &options.credentials)?;
     let mut log = File::open(&options.log)
-        .with_context(|| format!("cannot open {}", options.log.display()))?;
+        .with_context(|| format!("failed to open {}", options.log.display()))?;
     let (mut lines, mut since) = (Vec::new(), Instant::now());
     println!("{{}}");
     loop {
@@ -58,7 +57,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
                 writer.insert(INSERT, std::mem::replace(&mut lines, rest))?;
                 since = Instant::now();
             }
-            None => std::thread::sleep(LOOK_EVERY),
+            None => std::thread::sleep(POLL_INTERVAL),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Our edge with everything on but an aggregator: geo, device, unique or repeated, signed id,
-//! journal. What it accepted stays in the journal and is counted there.
+//! Our edge with all features but without an aggregator: geo, device, uniqueness, signed id, journal. Accepted
+//! clicks stay in the journal and are counted there.
 
-use super::{Kind, Log, READY_WITHIN, Server, Setting, address};
+use super::{BenchSetup, Kind, Log, READY_TIMEOUT, Server, address};
 use crate::process::Process;
 use crate::stack::{development_certificates, free_port};
 use anyhow::Context as _;
@@ -14,7 +14,7 @@ pub(super) fn start(
     kind: Kind,
     program: &Path,
     dir: &Path,
-    setting: &Setting,
+    setup: &BenchSetup,
 ) -> anyhow::Result<Server> {
     let file = dir.join("edge.toml");
     let text = format!(
@@ -23,18 +23,18 @@ pub(super) fn start(
          trusted_proxies = [\"127.0.0.0/8\"]\n[links]\nfile = {:?}\n[geo]\ncountry = {:?}\n\
          [aggregator]\naddress = \"127.0.0.1:{}\"\n",
         dir.join("data"),
-        setting.links,
-        setting.geo,
+        setup.links,
+        setup.geo,
         free_port()?,
     );
     development_certificates(&dir.join("data/tls"), &Subject::Edge(vec![1]))?;
-    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    fs::write(&file, text).with_context(|| format!("failed to write {}", file.display()))?;
     let mut command = Command::new(program);
     command.args(["serve", "--config"]).arg(&file);
-    let mut process = setting
+    let mut process = setup
         .cores
         .on_server(|| Process::start("edge-tracker", &mut command, &dir.join("log")))?;
-    let ready = process.ready_line(READY_WITHIN)?;
+    let ready = process.ready_line(READY_TIMEOUT)?;
     Ok(Server {
         kind,
         address: address(&ready, "listening")?,

@@ -1,7 +1,7 @@
-//! What people use today: nginx with a table of links, geoip2, and a buffered JSON log of the same
-//! facts that our events hold as far as nginx knows them, named as our tables' columns.
+//! A common alternative: nginx with a table of links, geoip2, and a buffered JSON log. The log has the facts of our
+//! events that nginx knows, named like our tables' columns.
 
-use super::{Kind, Log, Server, Setting, wait_for_port};
+use super::{BenchSetup, Kind, Log, Server, wait_for_port};
 use crate::bench::machine;
 use crate::process::Process;
 use crate::stack::free_port;
@@ -15,10 +15,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const INSTALL: &str = "on Debian or Ubuntu: apt-get install nginx libnginx-mod-http-geoip2";
-/// The log is flushed each second.
-const FLUSHED_WITHIN: Duration = Duration::from_secs(10);
+/// The log is flushed every second.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) fn lacks() -> Option<String> {
+pub(super) fn missing_requirement() -> Option<String> {
     if Command::new("nginx").arg("-v").output().is_err() {
         return Some(format!("nginx is not installed; {INSTALL}"));
     }
@@ -28,25 +28,25 @@ pub(super) fn lacks() -> Option<String> {
 }
 
 fn module() -> Option<PathBuf> {
-    let told = Command::new("nginx").arg("-V").output().ok()?;
-    let told = String::from_utf8_lossy(&told.stderr).into_owned();
-    let folder = told
+    let output = Command::new("nginx").arg("-V").output().ok()?;
+    let output = String::from_utf8_lossy(&output.stderr).into_owned();
+    let dir = output
         .split_whitespace()
         .find_map(|word| word.strip_prefix("--modules-path="))
         .unwrap_or("/usr/lib/nginx/modules");
-    let file = Path::new(folder).join("ngx_http_geoip2_module.so");
+    let file = Path::new(dir).join("ngx_http_geoip2_module.so");
     file.is_file().then_some(file)
 }
 
-pub(super) fn start(dir: &Path, setting: &Setting) -> anyhow::Result<Server> {
+pub(super) fn start(dir: &Path, setup: &BenchSetup) -> anyhow::Result<Server> {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let (file, log) = (dir.join("nginx.conf"), dir.join("access.json"));
-    fs::write(dir.join("links.map"), link_map(setting))?;
-    fs::write(&file, configuration(dir, address, &log, setting)?)
-        .with_context(|| format!("cannot write {}", file.display()))?;
+    fs::write(dir.join("links.map"), link_map(setup))?;
+    fs::write(&file, configuration(dir, address, &log, setup)?)
+        .with_context(|| format!("failed to write {}", file.display()))?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(dir).arg("-c").arg(&file);
-    let process = setting
+    let process = setup
         .cores
         .on_server(|| Process::start("nginx", &mut command, &dir.join("log")))?;
     wait_for_port(address)?;
@@ -61,9 +61,9 @@ pub(super) fn start(dir: &Path, setting: &Setting) -> anyhow::Result<Server> {
     })
 }
 
-fn link_map(setting: &Setting) -> String {
+fn link_map(setup: &BenchSetup) -> String {
     let mut text = String::new();
-    for (slug, offer) in &setting.slugs {
+    for (slug, offer) in &setup.slugs {
         writeln!(text, "/c/{slug} {offer};").expect("writing to a String can't fail");
     }
     text
@@ -73,14 +73,14 @@ fn configuration(
     dir: &Path,
     address: SocketAddr,
     log: &Path,
-    setting: &Setting,
+    setup: &BenchSetup,
 ) -> anyhow::Result<String> {
     let module = module().context("nginx has no geoip2 module")?;
-    let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    let temp_dirs = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {}/{name};", dir.display()))
         .join("\n  ");
-    // A table of a million links needs buckets for all of them.
-    let buckets = (setting.slugs.len() * 4).next_power_of_two().max(2_048);
+    // A table of a million links needs enough buckets.
+    let buckets = (setup.slugs.len() * 4).next_power_of_two().max(2_048);
     Ok(format!(
         r#"load_module {module};
 worker_processes 1;
@@ -89,7 +89,7 @@ pid {dir}/pid;
 error_log {dir}/error.log;
 events {{ worker_connections 8192; }}
 http {{
-  {folders}
+  {temp_dirs}
   keepalive_requests 1000000000;
   set_real_ip_from 127.0.0.0/8;
   real_ip_header X-Forwarded-For;
@@ -114,14 +114,14 @@ http {{
 "#,
         module = module.display(),
         dir = dir.display(),
-        geo = setting.geo.display(),
+        geo = setup.geo.display(),
         log = log.display(),
     ))
 }
 
 /// Waits until the log has `lines` lines.
 pub(super) fn wait_for_lines(log: &Path, lines: u64) -> anyhow::Result<()> {
-    let deadline = Instant::now() + FLUSHED_WITHIN;
+    let deadline = Instant::now() + FLUSH_TIMEOUT;
     let mut reader = BufReader::with_capacity(1 << 20, File::open(log)?);
     let (mut found, mut buffer) = (0, vec![0; 1 << 20]);
     loop {

@@ -1,60 +1,59 @@
-//! Latencies of the time in which the machine's host took nothing away for other machines. A virtual machine
-//! whose core is taken for 10 ms answers nobody meanwhile: what is measured then is the host.
+//! Latencies outside of steal time. A virtual machine that loses its core to another one for 10 ms sends no
+//! responses meanwhile, so the measured latency is that of the host.
 //!
-//! Which slices of time count is decided by what the kernel says was stolen in them, not by latencies. Both
-//! ways it is not exact: the kernel tells of whole hundredths of a second, and nothing is stolen from a core
-//! that has nothing to do, so that idle slices are calm more often. All latencies are kept beside.
+//! The kernel's steal counter decides which slices of time count, not the latencies. The filter is not exact: the
+//! counter has a resolution of 10 ms, and idle cores lose no time, so that idle slices pass more often. All
+//! latencies are reported, too.
 
 use super::machine::{Cores, stolen_ticks};
 use hdrhistogram::Histogram;
 use std::mem;
 use std::time::{Duration, Instant};
 
-/// How long a slice is. Of the neighbours of one in which time was taken neither counts: the kernel's
-/// figures go up after the fact, and who waited then is answered later.
-const SLICE: Duration = Duration::from_millis(50);
-/// Latencies are kept up to this, in nanoseconds.
-const LONGEST: u64 = 60_000_000_000;
-/// What share of the slices must be calm for them to tell anything by themselves.
-const ENOUGH: f64 = 0.2;
+/// Duration of a slice. The neighbors of a slice with steal time are excluded, too: the counter is updated late,
+/// and delayed requests finish later.
+const SLICE_DURATION: Duration = Duration::from_millis(50);
+/// Upper bound of recorded latencies.
+const MAX_LATENCY_NANOS: u64 = 60_000_000_000;
+/// Minimum share of slices without steal time for a separate result.
+const MIN_CALM_SHARE: f64 = 0.2;
 
-/// Says which slices of time have ended, and whether anything was taken in them.
+/// Determines the end of each slice and its steal time.
 #[derive(Debug)]
-pub(super) struct Slices {
+pub(super) struct StealSampler {
     cores: Cores,
     ticks: u64,
     ends: Instant,
 }
 
-/// Latencies as they come.
 #[derive(Debug)]
 pub(super) struct Latencies {
-    /// All, in nanoseconds.
+    /// All latencies in nanoseconds.
     all: Histogram<u64>,
-    /// Those of calm slices.
+    /// Latencies of slices without steal time.
     calm: Histogram<u64>,
-    /// Those of the slice that now is, and of the one before it, if there are slices.
+    /// Latencies of the current and the previous slice, if slices are used.
     slices: Option<[Vec<u64>; 2]>,
-    /// Whether anything was taken in the last three slices.
+    /// Whether the last three slices had steal time.
     taken: [bool; 3],
     ended: u32,
     were_calm: u32,
 }
 
-impl Slices {
-    /// Slices from now on, of time on these cores.
+impl StealSampler {
+    /// Starts slices on these cores.
     ///
     /// # Errors
-    /// When the kernel does not tell what is taken.
+    /// If the kernel does not report steal time.
     pub(super) fn from_now(cores: Cores) -> anyhow::Result<Self> {
         Ok(Self {
             cores,
             ticks: stolen_ticks(cores)?,
-            ends: Instant::now() + SLICE,
+            ends: Instant::now() + SLICE_DURATION,
         })
     }
 
-    /// Whether anything was taken in the slice that has ended by `now`, if one has.
+    /// Whether the slice that has ended by `now` had steal time; `None` if none has ended.
     ///
     /// # Errors
     /// As [`Slices::from_now`].
@@ -68,9 +67,9 @@ impl Slices {
 }
 
 impl Latencies {
-    /// None yet; with `slices`, calm ones are told apart.
+    /// With `slices`, latencies are filtered by slices.
     pub(super) fn new(slices: bool) -> Self {
-        let none = Histogram::new_with_max(LONGEST, 3).expect("bounds that are right");
+        let none = Histogram::new_with_max(MAX_LATENCY_NANOS, 3).expect("bounds that are right");
         Self {
             all: none.clone(),
             calm: none,
@@ -81,16 +80,16 @@ impl Latencies {
         }
     }
 
-    /// Adds one that was answered now.
+    /// Records a latency that ends now.
     pub(super) fn record(&mut self, latency: Duration) {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(LONGEST);
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(MAX_LATENCY_NANOS);
         self.all.saturating_record(nanos);
         if let Some([now, _]) = &mut self.slices {
             now.push(nanos);
         }
     }
 
-    /// A slice has ended, in which something was `taken` or not. What comes after the last one counts among all.
+    /// Ends a slice that did or did not have steal time. Latencies after the last slice count only among all.
     pub(super) fn end_slice(&mut self, taken: bool) {
         let [_, second, third] = self.taken;
         self.taken = [second, third, taken];
@@ -108,28 +107,28 @@ impl Latencies {
         now.clear();
     }
 
-    /// Forgets all so far, but not how the last slices were.
+    /// Discards all latencies but keeps the state of the last slices.
     pub(super) fn reset(&mut self) {
         let taken = self.taken;
         *self = Self::new(self.slices.is_some());
         self.taken = taken;
     }
 
-    /// All of them, in nanoseconds.
+    /// All latencies in nanoseconds.
     pub(super) const fn all(&self) -> &Histogram<u64> {
         &self.all
     }
 
-    /// Those of calm slices; all, if less than a fifth was calm.
+    /// Latencies without steal time; all latencies if less than a fifth of the slices passed.
     pub(super) fn calm(&self) -> &Histogram<u64> {
-        if self.calm.is_empty() || self.calm_share() < ENOUGH {
+        if self.calm.is_empty() || self.calm_share() < MIN_CALM_SHARE {
             &self.all
         } else {
             &self.calm
         }
     }
 
-    /// What share of the slices was calm.
+    /// The share of slices without steal time.
     pub(super) fn calm_share(&self) -> f64 {
         f64::from(self.were_calm) / f64::from(self.ended.max(1))
     }
@@ -139,7 +138,7 @@ impl Latencies {
 mod tests {
     use super::*;
 
-    /// Latencies of 1 ms, 2 ms and so on, one for each slice.
+    /// Latencies of 1 ms, 2 ms and so on, one per slice.
     fn latencies(slices: &[bool]) -> Latencies {
         let mut latencies = Latencies::new(true);
         for (millis, taken) in (1..).zip(slices) {
@@ -178,7 +177,7 @@ mod tests {
             latencies.record(Duration::from_millis(9));
             latencies.end_slice(false);
         }
-        // The first one follows calm slices.
+        // The first one follows slices without steal time.
         assert_eq!(latencies.calm().len(), 1);
     }
 }
