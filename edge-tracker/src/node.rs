@@ -176,11 +176,10 @@ fn ready_line(
     format!(r#"{{"listening":"{listening}","admin":"{admin}"{internal_api}}}"#)
 }
 
-/// What a connection may take, with no more of them than there are descriptors for.
+/// The limits of connections, with no more of them than the limit of open files allows.
 fn limits(settings: &Settings) -> server::Limits {
     let mut limits = server::Limits::from(&settings.http);
-    limits.connections =
-        server::descriptors::connections(limits.connections, settings.worker_count());
+    limits.connections = server::rlimit::connections(limits.connections, settings.worker_count());
     limits
 }
 

@@ -280,10 +280,7 @@ impl Upkeep {
                 "filter_false_positives_per_billion",
                 (filters.false_positive_rate * 1e9) as u64,
             ),
-            (
-                "listen_drops",
-                backlog::turned_away_by_the_system().unwrap_or_default(),
-            ),
+            ("listen_drops", backlog::listen_drops().unwrap_or_default()),
             ("journal_bytes", self.keeper.bytes()),
             ("journal_segments", self.keeper.segments()),
             ("journal_syncs", self.keeper.syncs()),

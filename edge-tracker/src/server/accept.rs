@@ -1,7 +1,7 @@
-//! Taking connections in, and what gives way when there is no room: first who has been idle the
-//! longest, and only when nobody is idle, who comes. What is said on a connection never belongs here.
+//! Accepts connections and makes room for them: the connection that has been idle the longest is evicted, and
+//! a new one is closed only when none is idle. Protocols never belong here.
 
-use super::lives::{Ended, Lives, Place, Room};
+use super::connections::{Admission, CloseReason, ConnectionGuard, ConnectionTable};
 use super::{Limits, connection};
 use crate::click_path::ClickPath;
 use crate::shed::Shed;
@@ -17,98 +17,98 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{spawn_local, yield_now};
 
-/// How long to wait when there is nothing that could give way.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Newcomers taken in one turn of the loop at most.
-const AT_ONCE: usize = 64;
-/// A full table of descriptors, and what else hinders, is said this often and no oftener.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+/// The pause after an error when no connection can be evicted.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// Connections accepted in one turn of the event loop.
+const MAX_ACCEPTS_PER_TURN: usize = 64;
+/// The shortest time between two log lines about the same problem.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Since when there has always been somebody waiting to be accepted.
+/// Measures for how long the accept queue has not been empty.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Cell<Option<Instant>>);
+pub(super) struct AcceptBacklogTimer(Cell<Option<Instant>>);
 
-impl Waiting {
-    /// For how long, at `now`.
-    pub(super) fn time(&self, now: Instant) -> Duration {
+impl AcceptBacklogTimer {
+    /// How long the queue has not been empty, at `now`.
+    pub(super) fn elapsed(&self, now: Instant) -> Duration {
         let since = self.0.get().unwrap_or(now);
         now.saturating_duration_since(since)
     }
 
-    fn nobody(&self) {
+    fn stop(&self) {
         self.0.set(None);
     }
 
-    fn somebody(&self) {
+    fn start(&self) {
         self.0.set(self.0.get().or_else(|| Some(Instant::now())));
     }
 }
 
-/// Accepts for ever: a few in each turn of the loop, so that who was let in is answered before more
-/// are. Those for whom there is no time wait in the system's queue, where they cost nothing.
+/// Accepts connections permanently: a few in each turn of the event loop, so that accepted connections are served
+/// before more are accepted. Excess connections wait in the accept queue, where they cost nothing.
 pub(super) async fn accept(
     listener: TcpListener,
     path: Rc<ClickPath>,
-    lives: Rc<Lives>,
-    waiting: Rc<Waiting>,
+    table: Rc<ConnectionTable>,
+    backlog_timer: Rc<AcceptBacklogTimer>,
     limits: Limits,
 ) {
-    let (mut reserve, mut complained) = (Reserve::new(), Complained::default());
-    let mut taken = 0;
+    let (mut reserved, mut error_log) = (ReservedFd::new(), RateLimitedLog::default());
+    let mut accepted = 0;
     loop {
-        // What was lost to somebody else comes first: without it nobody can be turned away.
-        reserve.fill();
+        // Another part of the process may have taken the descriptor: without it no connection can be rejected.
+        reserved.refill();
         let next = poll_fn(|cx| {
             let polled = listener.poll_accept(cx);
             if polled.is_pending() {
-                taken = 0;
-                waiting.nobody();
+                accepted = 0;
+                backlog_timer.stop();
             }
             polled
         });
         match next.await {
             Ok((stream, peer)) => {
-                let mut room = lives.room(limits.connections);
-                while room == Room::Soon {
-                    waiting.somebody();
+                let mut admission = table.admit(limits.connections);
+                while admission == Admission::Wait {
+                    backlog_timer.start();
                     yield_now().await;
-                    room = lives.room(limits.connections);
+                    admission = table.admit(limits.connections);
                 }
-                if room == Room::Here {
-                    let open = Open::new(lives.begin(), path.clone());
-                    spawn_local(serve(stream, peer, open, limits));
+                if admission == Admission::Admit {
+                    let counted = CountedConnection::new(table.insert(), path.clone());
+                    spawn_local(serve(stream, peer, counted, limits));
                 } else {
-                    turn_away(stream, &path);
+                    reject(stream, &path);
                 }
             }
             Err(error) if out_of_descriptors(&error) => {
-                reserve.complain(&error);
-                if lives.make_room() {
-                    // It goes when its turn comes, and its descriptor with it.
+                reserved.log(&error);
+                if table.evict_oldest_idle() {
+                    // It closes when it is polled, and frees its descriptor.
                     yield_now().await;
-                } else if !reserve.turn_one_away(&listener, &path).await {
-                    tokio::time::sleep(PAUSE).await;
+                } else if !reserved.reject_one(&listener, &path).await {
+                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                 }
             }
-            // Others wait.
-            Err(error) if gone_before(&error) => {}
+            // Other connections may be waiting.
+            Err(error) if broke_in_queue(&error) => {}
             Err(error) => {
-                if complained.is_due(Instant::now()) {
-                    tracing::error!(%error, "nothing can be accepted; trying again");
+                if error_log.is_due(Instant::now()) {
+                    tracing::error!(%error, "failed to accept connections, retrying");
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
             }
         }
-        taken += 1;
-        if taken >= AT_ONCE {
-            taken = 0;
-            waiting.somebody();
+        accepted += 1;
+        if accepted >= MAX_ACCEPTS_PER_TURN {
+            accepted = 0;
+            backlog_timer.start();
             yield_now().await;
         }
     }
 }
 
-fn turn_away(stream: TcpStream, path: &ClickPath) {
+fn reject(stream: TcpStream, path: &ClickPath) {
     path.metrics().shed(Shed::Connection);
     drop(stream);
 }
@@ -121,8 +121,8 @@ fn out_of_descriptors(error: &io::Error) -> bool {
     )
 }
 
-/// Whether the connection broke before it was taken, as Linux says in many ways (accept(2)).
-fn gone_before(error: &io::Error) -> bool {
+/// Whether the connection broke before it was accepted, which Linux reports with many codes (accept(2)).
+fn broke_in_queue(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
         code,
@@ -142,15 +142,15 @@ fn gone_before(error: &io::Error) -> bool {
     )
 }
 
-/// When something was said that would otherwise be said again and again.
+/// When a recurring problem was last logged.
 #[derive(Default)]
-struct Complained(Option<Instant>);
+struct RateLimitedLog(Option<Instant>);
 
-impl Complained {
-    /// Whether to say it at `now`, which is taken for done then.
+impl RateLimitedLog {
+    /// Whether to log at `now`; when true, the interval restarts.
     fn is_due(&mut self, now: Instant) -> bool {
-        let lately = |last| now.saturating_duration_since(last) < COMPLAIN_EVERY;
-        let due = !self.0.is_some_and(lately);
+        let recently = |last| now.saturating_duration_since(last) < LOG_INTERVAL;
+        let due = !self.0.is_some_and(recently);
         if due {
             self.0 = Some(now);
         }
@@ -158,25 +158,25 @@ impl Complained {
     }
 }
 
-/// A descriptor that is given up to accept a connection that has to be turned away: without it the
-/// connection would wait, and wake us again and again.
-struct Reserve {
+/// A descriptor that is freed to accept a connection that must be rejected: otherwise the connection would stay in
+/// the queue and wake the worker again and again.
+struct ReservedFd {
     file: Option<File>,
-    complained: Complained,
+    log: RateLimitedLog,
 }
 
-impl Reserve {
+impl ReservedFd {
     fn new() -> Self {
         Self {
             file: File::open("/dev/null").ok(),
-            complained: Complained::default(),
+            log: RateLimitedLog::default(),
         }
     }
 
-    /// False when there was no reserve, or nobody to turn away.
-    async fn turn_one_away(&mut self, listener: &TcpListener, path: &ClickPath) -> bool {
+    /// False when no descriptor was reserved, or no connection was waiting.
+    async fn reject_one(&mut self, listener: &TcpListener, path: &ClickPath) -> bool {
         if self.file.take().is_none() {
-            self.fill();
+            self.refill();
             return false;
         }
         let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
@@ -184,55 +184,54 @@ impl Reserve {
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
         });
         let accepted = accepted.await;
-        let anybody = accepted.is_some();
+        let rejected = accepted.is_some();
         if let Some(stream) = accepted {
-            turn_away(stream, path);
+            reject(stream, path);
         }
-        self.fill();
-        anybody
+        self.refill();
+        rejected
     }
 
-    /// Somebody else in the process may have been faster to take what was given up.
-    fn fill(&mut self) {
+    fn refill(&mut self) {
         if self.file.is_none() {
             self.file = File::open("/dev/null").ok();
         }
     }
 
-    fn complain(&mut self, error: &io::Error) {
-        if self.complained.is_due(Instant::now()) {
+    fn log(&mut self, error: &io::Error) {
+        if self.log.is_due(Instant::now()) {
             tracing::error!(
                 %error,
-                "connections are shed since no more can be opened; raise the limit of open files"
+                "out of file descriptors, connections are shed; raise the limit of open files"
             );
         }
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, open: Open, limits: Limits) {
-    let life = &open.place.life;
-    match connection::serve(stream, peer, &open.path, life, limits).await {
+async fn serve(stream: TcpStream, peer: SocketAddr, counted: CountedConnection, limits: Limits) {
+    let state = &counted.guard.state;
+    match connection::serve(stream, peer, &counted.path, state, limits).await {
         Ok(()) => {}
-        Err(Ended::Refused(refusal)) => open.path.metrics().refused(refusal),
-        Err(Ended::Idle) => {}
-        Err(Ended::MadeRoom) => open.path.metrics().shed(Shed::IdleConnection),
+        Err(CloseReason::Refused(refusal)) => counted.path.metrics().refused(refusal),
+        Err(CloseReason::Idle) => {}
+        Err(CloseReason::Evicted) => counted.path.metrics().shed(Shed::IdleConnection),
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Open {
-    place: Place,
+/// Counts a connection in the metrics for as long as it is open.
+struct CountedConnection {
+    guard: ConnectionGuard,
     path: Rc<ClickPath>,
 }
 
-impl Open {
-    fn new(place: Place, path: Rc<ClickPath>) -> Self {
+impl CountedConnection {
+    fn new(guard: ConnectionGuard, path: Rc<ClickPath>) -> Self {
         path.metrics().connections.inc();
-        Self { place, path }
+        Self { guard, path }
     }
 }
 
-impl Drop for Open {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.path.metrics().connections.dec();
     }
@@ -243,10 +242,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_on_is_said_now_and_then() {
-        let (mut complained, start) = (Complained::default(), Instant::now());
+    fn recurring_problem_is_logged_once_an_interval() {
+        let (mut log, start) = (RateLimitedLog::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let said: Vec<u64> = (0..25).filter(|it| complained.is_due(at(*it))).collect();
-        assert_eq!(said, [0, 10, 20]);
+        let logged: Vec<u64> = (0..25).filter(|it| log.is_due(at(*it))).collect();
+        assert_eq!(logged, [0, 10, 20]);
     }
 }

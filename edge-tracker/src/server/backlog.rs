@@ -1,12 +1,11 @@
-//! What the system turned away because nobody accepted it in time, as far as the system says so.
+//! Connections that the kernel dropped because an accept queue was full.
 
 use std::fs;
 
-/// Connections that found the queue of a listening socket full, since the machine (or the container,
-/// which counts for itself) was started; nothing where the system does not tell. Most of them try
-/// again by themselves.
+/// Connections dropped at a full accept queue since the machine or container was started (`ListenDrops`); nothing
+/// where the kernel does not count them. Most clients retry the handshake.
 #[must_use]
-pub fn turned_away_by_the_system() -> Option<u64> {
+pub fn listen_drops() -> Option<u64> {
     value(
         &fs::read_to_string("/proc/net/netstat").ok()?,
         "TcpExt:",
@@ -14,8 +13,7 @@ pub fn turned_away_by_the_system() -> Option<u64> {
     )
 }
 
-/// The value of `name` where a line of names is followed by one of values, as proc_net_netstat(5)
-/// has it.
+/// The value of `name` where a line of names is followed by a line of values (proc_net_netstat(5)).
 fn value(text: &str, group: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with(group));
     let (names, values) = (lines.next()?, lines.next()?);
@@ -28,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_stands_below_its_name() {
+    fn value_is_found_below_its_name() {
         let text = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 22 333\n\
                     IpExt: InNoRoutes\nIpExt: 4\n";
         assert_eq!(value(text, "TcpExt:", "ListenDrops"), Some(333));

@@ -1,10 +1,10 @@
-//! One connection: who is at the other end, which protocol, time-outs, who answers, and why it ended.
+//! Serves one connection: detects its protocol, routes its requests, and returns why it was closed.
 
-use super::answering::{self, Answering};
-use super::lives::{Conversation, Ended, Life};
-use super::streams::{StreamTasks, Streams, TrackedAnswering, TrackedBody};
-use super::watched::Watched;
-use super::{Limits, prelude};
+use super::activity::ActivityTrackingStream;
+use super::connections::{CloseReason, ConnectionState, GracefulShutdown};
+use super::response_future::{self, ResponseFuture};
+use super::streams::{StreamTasks, Streams, TrackedBody, TrackedResponseFuture};
+use super::{Limits, protocol_detect};
 use crate::click_path::ClickPath;
 use crate::refusal::Refusal;
 use crate::settings::Http2;
@@ -21,9 +21,9 @@ use std::rc::Rc;
 use std::time::Instant;
 use tokio::net::TcpStream;
 
-const HTTP2_STREAMS: u32 = 64;
-const HTTP2_WINDOW: u32 = 64 << 10;
-const HTTP2_RESETS: usize = 20;
+const MAX_HTTP2_STREAMS: u32 = 64;
+const HTTP2_WINDOW_BYTES: u32 = 64 << 10;
+const MAX_HTTP2_RESETS: usize = 20;
 /// Empty settings, then GOAWAY with HTTP_1_1_REQUIRED (RFC 9113, sections 6.5, 6.8 and 7).
 const HTTP1_REQUIRED: &[u8] = &[
     0, 0, 0, 4, 0, 0, 0, 0, 0, //
@@ -33,49 +33,56 @@ const HTTP1_REQUIRED: &[u8] = &[
 /// Serves a connection until it ends.
 ///
 /// # Errors
-/// The reason, when it ended otherwise than by the client's orderly leave.
+/// The reason, unless the client closed the connection in order.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     path: &Rc<ClickPath>,
-    life: &Rc<Life>,
+    state: &Rc<ConnectionState>,
     limits: Limits,
-) -> Result<(), Ended> {
-    let mut stream = Watched::new(stream, life.clone());
+) -> Result<(), CloseReason> {
+    let mut stream = ActivityTrackingStream::new(stream, state.clone());
     let expects_proxy_header = limits.proxy_protocol && path.trusts(peer.ip());
     let first = {
-        let reading = pin!(prelude::read(&mut stream, peer, expects_proxy_header));
-        life.limit_or_leave(reading).await?
+        let reading = pin!(protocol_detect::read(
+            &mut stream,
+            peer,
+            expects_proxy_header
+        ));
+        state.run_until_shutdown(reading).await?
     };
-    // Nothing has been asked yet, so there is nothing to finish when stopping.
-    let Some(prelude) = first.transpose()?.flatten() else {
+    // Without a request there is nothing to drain at shutdown.
+    let Some(detected) = first.transpose()?.flatten() else {
         return Ok(());
     };
-    let clicks = Clicks {
+    let clicks = ClickService {
         path: path.clone(),
-        life: life.clone(),
-        peer: prelude.peer,
+        state: state.clone(),
+        peer: detected.peer,
         bodies: Rc::default(),
     };
-    let served = if prelude.http2 {
+    let served = if detected.http2 {
         if !serves_http2(limits.http2, path, peer.ip()) {
-            stream.send_last(HTTP1_REQUIRED);
+            stream.send_before_close(HTTP1_REQUIRED);
             return Err(Refusal::Http2NotServed.into());
         }
-        // Its own pings tell whether somebody is there.
-        life.exempt();
-        let streams = Streams::new(path.clone(), life.clone(), limits.write_timeout);
-        stream.as_http2(prelude.rest, streams.clone());
-        life.limit(pin!(http2(stream, streams, clicks, limits)))
+        // Pings detect whether the client is still there.
+        state.disable_idle_timeout();
+        let streams = Streams::new(path.clone(), state.clone(), limits.write_timeout);
+        stream.as_http2(detected.rest, streams.clone());
+        state
+            .run_until_drained(pin!(http2(stream, streams, clicks, limits)))
             .await?
     } else {
-        stream.as_http1(prelude.rest, clicks.bodies.clone());
-        life.limit(pin!(http1(stream, clicks, limits))).await?
+        stream.as_http1(detected.rest, clicks.bodies.clone());
+        state
+            .run_until_drained(pin!(http1(stream, clicks, limits)))
+            .await?
     };
     served.map_err(|error| reason(&error).into())
 }
 
-/// Whether HTTP/2 is spoken with `peer`, the other end of the connection itself.
+/// Whether `peer`, the other end of the connection itself, may use HTTP/2.
 fn serves_http2(http2: Http2, path: &ClickPath, peer: IpAddr) -> bool {
     match http2 {
         Http2::Off => false,
@@ -84,109 +91,115 @@ fn serves_http2(http2: Http2, path: &ClickPath, peer: IpAddr) -> bool {
     }
 }
 
-/// Answers the requests of one connection.
-struct Clicks {
+/// Serves the requests of one connection.
+struct ClickService {
     path: Rc<ClickPath>,
-    life: Rc<Life>,
+    state: Rc<ConnectionState>,
     peer: IpAddr,
     /// Whether a request had a body.
     bodies: Rc<Cell<bool>>,
 }
 
-impl Clicks {
-    fn answer(&self, request: Request<Incoming>) -> Answering {
+impl ClickService {
+    fn answer(&self, request: Request<Incoming>) -> ResponseFuture {
         let parsed = Instant::now();
-        self.life.used(parsed);
+        self.state.touch(parsed);
         if !request.body().is_end_stream() {
             self.bodies.set(true);
         }
         match self.path.function(self.peer, &request) {
-            None => Answering::at_once(self.path.answer(self.peer, request, parsed)),
-            Some(Err(refusal)) => Answering::at_once(refusal.response()),
+            None => ResponseFuture::ready(self.path.answer(self.peer, request, parsed)),
+            Some(Err(refusal)) => ResponseFuture::ready(refusal.response()),
             Some(Ok(function)) => {
-                let called = self.path.call(function, self.peer, request);
-                Answering::later(called, self.life.awaits())
+                let future = self.path.call(function, self.peer, request);
+                ResponseFuture::pending(future, self.state.await_response())
             }
         }
     }
 }
 
-impl Service<Request<Incoming>> for Clicks {
-    type Response = Response<answering::Body>;
+impl Service<Request<Incoming>> for ClickService {
+    type Response = Response<response_future::Body>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = ResponseFuture;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.answer(request)
     }
 }
 
-/// Answers the requests of one HTTP/2 connection.
-struct StreamClicks {
-    clicks: Clicks,
+/// Serves the requests of one HTTP/2 connection.
+struct StreamService {
+    clicks: ClickService,
     streams: Rc<Streams>,
 }
 
-impl Service<Request<Incoming>> for StreamClicks {
+impl Service<Request<Incoming>> for StreamService {
     type Response = Response<TrackedBody>;
     type Error = Infallible;
-    type Future = TrackedAnswering;
+    type Future = TrackedResponseFuture;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        TrackedAnswering::new(self.clicks.answer(request), self.streams.clone())
+        TrackedResponseFuture::new(self.clicks.answer(request), self.streams.clone())
     }
 }
 
-type Http1Connection = http1::Connection<TokioIo<Watched>, Clicks>;
-type Http2Connection = http2::Connection<TokioIo<Watched>, StreamClicks, StreamTasks>;
+type Http1Connection = http1::Connection<TokioIo<ActivityTrackingStream>, ClickService>;
+type Http2Connection =
+    http2::Connection<TokioIo<ActivityTrackingStream>, StreamService, StreamTasks>;
 
-impl Conversation for Http1Connection {
-    fn finish(self: Pin<&mut Self>) {
+impl GracefulShutdown for Http1Connection {
+    fn start_drain(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 
-    fn take_leave(self: Pin<&mut Self>) {
-        // Closing an idle connection is all that there is to say (RFC 9112, section 9.5).
+    fn send_goaway(self: Pin<&mut Self>) {
+        // HTTP/1.1 has no such message: the connection is closed (RFC 9112, section 9.5).
     }
 }
 
-impl Conversation for Http2Connection {
-    fn finish(self: Pin<&mut Self>) {
+impl GracefulShutdown for Http2Connection {
+    fn start_drain(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 
-    fn take_leave(self: Pin<&mut Self>) {
+    fn send_goaway(self: Pin<&mut Self>) {
         // GOAWAY.
         self.graceful_shutdown();
     }
 }
 
-fn http1(stream: Watched, clicks: Clicks, limits: Limits) -> Http1Connection {
+fn http1(stream: ActivityTrackingStream, clicks: ClickService, limits: Limits) -> Http1Connection {
     http1::Builder::new()
-        // A client may close its side after its last request and still wants the answer.
+        // A client may close its side after its last request and still expects the response.
         .half_close(true)
         .max_buf_size(limits.head_bytes)
-        // Answers are short: one buffer costs less than a list of two.
+        // Responses are short: one buffer costs less than a list of two.
         .writev(false)
         .serve_connection(TokioIo::new(stream), clicks)
 }
 
-fn http2(stream: Watched, streams: Rc<Streams>, clicks: Clicks, limits: Limits) -> Http2Connection {
+fn http2(
+    stream: ActivityTrackingStream,
+    streams: Rc<Streams>,
+    clicks: ClickService,
+    limits: Limits,
+) -> Http2Connection {
     let tasks = StreamTasks(streams.clone());
     http2::Builder::new(tasks)
         .timer(TokioTimer::new())
-        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_concurrent_streams(MAX_HTTP2_STREAMS)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(HTTP2_WINDOW)
-        .initial_connection_window_size(HTTP2_WINDOW)
-        .max_send_buf_size(HTTP2_WINDOW as usize)
-        // Against floods of streams that are opened and reset at once (CVE-2023-44487), or made to
-        // be reset by us: beyond, the connection is closed.
-        .max_pending_accept_reset_streams(HTTP2_RESETS)
-        .max_local_error_reset_streams(HTTP2_RESETS)
+        .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES)
+        .max_send_buf_size(HTTP2_WINDOW_BYTES as usize)
+        // Against floods of streams that the client opens and resets at once (CVE-2023-44487), or makes the edge
+        // reset: beyond these limits the connection is closed.
+        .max_pending_accept_reset_streams(MAX_HTTP2_RESETS)
+        .max_local_error_reset_streams(MAX_HTTP2_RESETS)
         .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(limits.write_timeout)
-        .serve_connection(TokioIo::new(stream), StreamClicks { clicks, streams })
+        .serve_connection(TokioIo::new(stream), StreamService { clicks, streams })
 }
 
 fn reason(error: &hyper::Error) -> Refusal {

@@ -1,25 +1,25 @@
 //! The public port: one single-threaded runtime per worker, each with its own listening socket.
 //!
-//! Accepting, limits on connections and time, what is shed when there is no room, and the protocols
-//! belong here; what is answered never does.
+//! Accepting, limits on connections and time, shedding of connections, and the protocols belong here; the content
+//! of responses never does.
 
 mod accept;
-mod answering;
+mod activity;
 pub mod backlog;
 mod connection;
-pub mod descriptors;
-mod frames;
+mod connections;
+mod h2_frame_tracker;
 mod idle;
-mod lag;
-mod lives;
-mod prelude;
+mod protocol_detect;
+mod queue_delay;
 mod request_target;
+mod response_future;
+pub mod rlimit;
 mod streams;
-mod watched;
 
 use crate::click_path::ClickPath;
 use crate::settings::{Http2, HttpSettings};
-use lives::Lives;
+use connections::ConnectionTable;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -29,27 +29,27 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
-/// Connections that may wait to be accepted by a worker; the kernel may allow fewer.
-const BACKLOG: i32 = 4_096;
+/// The accept queue of a worker; the kernel may allow less.
+const MAX_BACKLOG: i32 = 4_096;
 
-/// What a connection may take.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// For a request's head, and between requests.
+    /// To receive a request's head, and between requests.
     pub header_timeout: Duration,
-    /// For the client to acknowledge what was sent, and to open its window for the next of it.
+    /// For the client to acknowledge what was sent, and to open its window for more.
     pub write_timeout: Duration,
-    /// For open connections to finish when stopping.
+    /// For open connections to drain at shutdown.
     pub stop_timeout: Duration,
-    /// Open connections of a worker; beyond, who has been idle the longest makes room.
+    /// Open connections of a worker; beyond, the one that has been idle the longest is evicted.
     pub connections: usize,
-    /// How late the worker may get round to what is ready before it sheds impressions.
+    /// The event-loop and accept-queue delay from which the worker sheds impressions.
     pub shed_lag: Duration,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Whether trusted peers send a PROXY protocol header first.
     pub proxy_protocol: bool,
-    /// With which peers HTTP/2 is spoken.
+    /// The peers that may use HTTP/2.
     pub http2: Http2,
 }
 
@@ -68,10 +68,10 @@ impl From<&HttpSettings> for Limits {
     }
 }
 
-/// One listening socket per worker on the same address; the kernel spreads connections over them.
+/// Binds one listening socket per worker to the same address; the kernel spreads connections over them.
 ///
-/// The first is bound without `SO_REUSEPORT`, so that another process that listens there, an edge
-/// perhaps, is found: the kernel would give it half of the connections.
+/// The first is bound without `SO_REUSEPORT`, so that another process on the address, perhaps an edge, is detected:
+/// the kernel would give it half of the connections.
 ///
 /// # Errors
 /// When the address can't be bound, or is in use.
@@ -89,7 +89,7 @@ pub fn bind(
     Ok((listeners, bound))
 }
 
-/// When a socket begins to share its address with the others of this process.
+/// When a socket begins to share its address with other sockets of this process.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
     WhileBinding,
@@ -107,22 +107,22 @@ fn listener(address: SocketAddr, limits: Limits, sharing: Sharing) -> io::Result
     socket.set_nonblocking(true)?;
     // Accepted connections inherit these (tcp(7)), which saves two system calls for each.
     socket.set_tcp_nodelay(true)?;
-    // A client that does not take what was sent is cut off by the kernel; no timer of ours per answer.
+    // The kernel cuts off a client that does not read; no timer of ours per response.
     socket.set_tcp_user_timeout(Some(limits.write_timeout))?;
-    // An answer fits into a segment or two, far below any window; what paces large transfers (BBR)
-    // would only cost. Where this one is not to be had the machine's own will do.
+    // A response fits into a segment or two, far below any window; pacing for large transfers (BBR) would only
+    // cost. Where Reno is unavailable the machine's default is good enough.
     let _ = socket.set_tcp_congestion(b"reno");
     socket.bind(&address.into())?;
-    // Before it listens, when the kernel forms the group that connections are spread over.
+    // Before `listen`, when the kernel forms the group that connections are spread over.
     socket.set_reuse_port(true)?;
-    socket.listen(BACKLOG)?;
+    socket.listen(MAX_BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Serves `listener` on this thread until `stop` turns true and connections have finished.
+/// Serves `listener` on this thread until `stop` turns true and connections are drained.
 ///
 /// # Errors
-/// When the runtime can't be made or the listener can't be used.
+/// When the runtime can't be made or the listener can't be touch.
 pub fn run(
     listener: TcpListener,
     path: ClickPath,
@@ -142,28 +142,32 @@ async fn serve_all(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (path, lives) = (Rc::new(path), Lives::new());
-    let waiting = Rc::<accept::Waiting>::default();
-    // Tasks like those that answer, so that they wait in the same queue.
-    let watching = spawn_local(lag::watch(path.clone(), waiting.clone(), limits.shed_lag));
+    let (path, table) = (Rc::new(path), ConnectionTable::new());
+    let backlog_timer = Rc::<accept::AcceptBacklogTimer>::default();
+    // Local tasks, so that they wait in the same queue as the tasks that serve requests.
+    let watching = spawn_local(queue_delay::watch(
+        path.clone(),
+        backlog_timer.clone(),
+        limits.shed_lag,
+    ));
     let mut accepting = spawn_local(accept::accept(
         listener,
         path,
-        lives.clone(),
-        waiting,
+        table.clone(),
+        backlog_timer,
         limits,
     ));
     tokio::select! {
         ended = &mut accepting => ended.map_err(io::Error::other)?,
-        () = end_idle(&lives, limits.header_timeout) => {}
-        // The sender lives as long as the node; without it there is nobody to serve for.
+        () = close_timed_out(&table, limits.header_timeout) => {}
+        // The sender lives as long as the node; without it the worker stops, too.
         _ = stop.wait_for(|stop| *stop) => {}
     }
     accepting.abort();
     watching.abort();
-    lives.stop();
+    table.shut_down();
     let finished = async {
-        while lives.count() > 0 {
+        while table.count() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -171,12 +175,12 @@ async fn serve_all(
     Ok(())
 }
 
-/// Looks for ever at who has been waiting too long, often enough to be late by a quarter at most.
-async fn end_idle(lives: &Lives, timeout: Duration) {
+/// Closes timed-out connections permanently, at most a quarter of `timeout` late.
+async fn close_timed_out(table: &ConnectionTable, timeout: Duration) {
     let mut every = tokio::time::interval((timeout / 4).min(Duration::from_secs(1)));
     loop {
         every.tick().await;
-        lives.end_idle(timeout);
+        table.close_timed_out(timeout);
     }
 }
 
@@ -186,7 +190,7 @@ mod tests {
     use socket2::SockRef;
 
     #[test]
-    fn accepted_connections_inherit_what_the_listener_was_told() {
+    fn accepted_connections_inherit_listener_options() {
         let limits = Limits {
             header_timeout: Duration::from_secs(1),
             write_timeout: Duration::from_secs(7),

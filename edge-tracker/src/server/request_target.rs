@@ -1,70 +1,70 @@
-//! Bytes of a request target that the parser of HTTP refuses although the line is clear: they are
-//! percent-encoded while they are read, as the client should have done.
+//! Percent-encodes bytes of a request target that the HTTP parser refuses although the request line is
+//! unambiguous, as the client should have done.
 //!
-//! Spaces and control characters stay refused: they end a target or a line, and another server on the way
-//! may have read the request otherwise (RFC 9112, section 3).
+//! Spaces and control characters stay refused: they end a target or a line, and another server on the path may
+//! parse the request differently (RFC 9112, section 3).
 
 use bytes::{BufMut as _, BytesMut};
 use std::ops::Range;
 
-/// How far the bytes that were read reach.
+/// The part of a request that was read last.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Part {
     #[default]
     Method,
     Target,
-    Behind,
+    After,
 }
 
 /// The target of the next request on a connection without bodies.
 #[derive(Debug, Default)]
 pub(super) struct RequestTarget {
-    place: Place,
+    part: Part,
 }
 
 impl RequestTarget {
-    /// The bytes read so far end with a whole head: the next ones begin a request.
+    /// The next bytes begin a request.
     pub(super) const fn begin(&mut self) {
-        self.place = Place::Method;
+        self.part = Part::Method;
     }
 
-    /// The next `bytes` with those of a target percent-encoded; nothing where they can stay. Of several
-    /// requests in them only the first is looked at: no client sends more at once.
-    pub(super) fn mend(&mut self, bytes: &[u8]) -> Option<BytesMut> {
+    /// The next `bytes` with the target percent-encoded; nothing when it needs no change. Of several requests in
+    /// `bytes` only the first is escaped: no client sends more at once.
+    pub(super) fn escape(&mut self, bytes: &[u8]) -> Option<BytesMut> {
         let target = self.find(bytes);
-        if !bytes[target.clone()].iter().copied().any(is_unfit) {
+        if !bytes[target.clone()].iter().copied().any(needs_escape) {
             return None;
         }
-        let mut mended = BytesMut::with_capacity(bytes.len() + 2 * target.len());
-        mended.extend_from_slice(&bytes[..target.start]);
+        let mut escaped = BytesMut::with_capacity(bytes.len() + 2 * target.len());
+        escaped.extend_from_slice(&bytes[..target.start]);
         for byte in &bytes[target.clone()] {
-            if is_unfit(*byte) {
-                mended.extend_from_slice(percent_encoding::percent_encode_byte(*byte).as_bytes());
+            if needs_escape(*byte) {
+                escaped.extend_from_slice(percent_encoding::percent_encode_byte(*byte).as_bytes());
             } else {
-                mended.put_u8(*byte);
+                escaped.put_u8(*byte);
             }
         }
-        mended.extend_from_slice(&bytes[target.end..]);
-        Some(mended)
+        escaped.extend_from_slice(&bytes[target.end..]);
+        Some(escaped)
     }
 
     /// Where in `bytes` the target is.
     fn find(&mut self, bytes: &[u8]) -> Range<usize> {
         let mut start = 0;
-        if self.place == Place::Method {
+        if self.part == Part::Method {
             let Some(space) = bytes.iter().position(|byte| *byte == b' ') else {
                 return 0..0;
             };
             start = space + 1;
-            self.place = Place::Target;
+            self.part = Part::Target;
         }
-        if self.place == Place::Behind {
+        if self.part == Part::After {
             return 0..0;
         }
         let ends = |byte: &u8| matches!(byte, b' ' | b'\n');
         match bytes[start..].iter().position(ends) {
             Some(length) => {
-                self.place = Place::Behind;
+                self.part = Part::After;
                 start..start + length
             }
             None => start..bytes.len(),
@@ -72,8 +72,8 @@ impl RequestTarget {
     }
 }
 
-/// Whether the parser refuses the byte, or does so in one part of a target or in some company.
-const fn is_unfit(byte: u8) -> bool {
+/// Whether the parser refuses the byte, always or in some part of a target.
+const fn needs_escape(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`' | 0x80..)
 }
 
@@ -81,13 +81,13 @@ const fn is_unfit(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// What becomes of requests that come in these pieces.
-    fn mended(pieces: &[&[u8]]) -> String {
+    /// Requests after escaping, read in these pieces.
+    fn escaped(pieces: &[&[u8]]) -> String {
         let mut target = RequestTarget::default();
         let mut out = Vec::new();
         for piece in pieces {
-            let mended = target.mend(piece);
-            out.extend_from_slice(mended.as_deref().unwrap_or(piece));
+            let escaped = target.escape(piece);
+            out.extend_from_slice(escaped.as_deref().unwrap_or(piece));
             if out.ends_with(b"\n\r\n") {
                 target.begin();
             }
@@ -96,17 +96,17 @@ mod tests {
     }
 
     #[test]
-    fn only_targets_are_encoded_however_they_are_split() {
+    fn only_targets_are_escaped_wherever_split() {
         const REQUEST: &[u8] =
             b"GET /c/a?x=\xe4\"<>`&y={|}^\\ HTTP/1.1\r\nX-\xe4: \"<\xe4>\"\r\n\r\n";
-        const MENDED: &str = "GET /c/a?x=%E4%22%3C%3E%60&y={|}^\\\\ HTTP/1.1\\r\\n\
+        const ESCAPED: &str = "GET /c/a?x=%E4%22%3C%3E%60&y={|}^\\\\ HTTP/1.1\\r\\n\
                               X-\\xe4: \\\"<\\xe4>\\\"\\r\\n\\r\\n";
         for at in 0..REQUEST.len() {
             let (start, end) = REQUEST.split_at(at);
-            assert_eq!(mended(&[start, end]), MENDED, "split at {at}");
+            assert_eq!(escaped(&[start, end]), ESCAPED, "split at {at}");
         }
-        assert_eq!(mended(&[REQUEST, REQUEST]), [MENDED, MENDED].concat());
-        let line_by_line = mended(&[b"\r\n", b"GET", b" ", b"\xe4", b"\r\n", b"\xe4"]);
+        assert_eq!(escaped(&[REQUEST, REQUEST]), [ESCAPED, ESCAPED].concat());
+        let line_by_line = escaped(&[b"\r\n", b"GET", b" ", b"\xe4", b"\r\n", b"\xe4"]);
         assert_eq!(line_by_line, "\\r\\nGET %E4\\r\\n\\xe4");
     }
 }

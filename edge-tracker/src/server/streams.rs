@@ -1,11 +1,11 @@
-//! The streams of one HTTP/2 connection: which of them the client blocks, and for how long it may.
+//! The streams of one HTTP/2 connection: which of them the client blocks, and for how long.
 //!
-//! hyper hands a body's data to its stream and forgets it, so nothing limits how long a closed window
-//! holds it back. Here each piece of data reports when it was written, a body ends only after its last
-//! piece was, and a stream whose client does not take a piece in time is reset.
+//! hyper hands a body's data to its stream without waiting until it is written, so nothing limits how long a
+//! closed window delays it. Here each chunk reports when it was written, a body ends only after its last chunk was
+//! written, and a stream is reset when its client does not read a chunk in time.
 
-use super::answering::{Answering, Body};
-use super::lives::Life;
+use super::connections::ConnectionState;
+use super::response_future::{Body, ResponseFuture};
 use crate::click_path::ClickPath;
 use crate::refusal::Refusal;
 use bytes::{Buf, Bytes};
@@ -22,50 +22,50 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The most of a body handed out at a time, and so what a client must take within the write time-out.
-const MAX_PIECE_BYTES: usize = 16 << 10;
+/// The longest chunk of a body, and so what a client must read within the write timeout.
+const MAX_CHUNK_BYTES: usize = 16 << 10;
 
 /// The open streams of a connection.
 pub(super) struct Streams {
     path: Rc<ClickPath>,
-    life: Rc<Life>,
+    state: Rc<ConnectionState>,
     write_timeout: Duration,
     open: Cell<usize>,
     blocked: Cell<usize>,
-    /// Whether no request's head has begun without having come whole.
+    /// Whether no request's head is incomplete.
     between_heads: Cell<bool>,
     /// The stream whose task is running.
     current: RefCell<Option<Rc<Stream>>>,
 }
 
-/// One stream, for as long as its task or a piece of its body exists.
+/// One stream, for as long as its task or a chunk of its body exists.
 struct Stream {
     streams: Rc<Streams>,
-    /// Since when a piece of the body waits to be written.
+    /// Since when a chunk of the body waits to be written.
     blocked_since: Cell<Option<Instant>>,
-    /// Wakes the task when the piece is written.
+    /// Wakes the task when the chunk is written.
     waker: RefCell<Waker>,
 }
 
-/// Runs streams where their connection runs.
+/// Runs streams on the thread of their connection.
 #[derive(Clone)]
 pub(super) struct StreamTasks(pub(super) Rc<Streams>);
 
 /// A response whose body is a [`TrackedBody`].
-pub(super) struct TrackedAnswering {
-    answering: Answering,
+pub(super) struct TrackedResponseFuture {
+    response_future: ResponseFuture,
     streams: Rc<Streams>,
 }
 
-/// A body that hands out a piece only when the one before was written.
+/// A body that yields a chunk only after the previous one was written.
 pub(super) struct TrackedBody {
     body: Body,
-    rest: Bytes,
+    remaining: Bytes,
     stream: Rc<Stream>,
 }
 
-/// A piece of a body; it is dropped once it was written or its stream has ended.
-pub(super) struct Piece {
+/// A chunk of a body; it is dropped once it was written or its stream has ended.
+pub(super) struct Chunk {
     bytes: Bytes,
     stream: Rc<Stream>,
 }
@@ -80,10 +80,14 @@ impl fmt::Debug for Streams {
 }
 
 impl Streams {
-    pub(super) fn new(path: Rc<ClickPath>, life: Rc<Life>, write_timeout: Duration) -> Rc<Self> {
+    pub(super) fn new(
+        path: Rc<ClickPath>,
+        state: Rc<ConnectionState>,
+        write_timeout: Duration,
+    ) -> Rc<Self> {
         Rc::new(Self {
             path,
-            life,
+            state,
             write_timeout,
             open: Cell::new(0),
             blocked: Cell::new(0),
@@ -92,22 +96,22 @@ impl Streams {
         })
     }
 
-    /// Notes whether the client is between the heads of two requests.
-    pub(super) fn read(&self, between_heads: bool) {
+    /// Records whether the client is between the heads of two requests.
+    pub(super) fn head_progressed(&self, between_heads: bool) {
         self.between_heads.set(between_heads);
-        self.look();
+        self.update_activity();
     }
 
-    /// Tells the connection's life whether it is idle: no stream waits for the edge.
-    pub(super) fn look(&self) {
+    /// Marks the connection idle when no stream waits for the edge, else busy.
+    pub(super) fn update_activity(&self) {
         if self.between_heads.get() && self.open == self.blocked {
-            self.life.rests();
+            self.state.mark_idle();
         } else {
-            self.life.works();
+            self.state.mark_busy();
         }
     }
 
-    fn begin(self: &Rc<Self>) -> Rc<Stream> {
+    fn open_stream(self: &Rc<Self>) -> Rc<Stream> {
         self.open.set(self.open.get() + 1);
         Rc::new(Stream {
             streams: self.clone(),
@@ -128,10 +132,10 @@ impl Stream {
     /// Runs the stream's task; ending it early resets the stream.
     async fn run(self: Rc<Self>, task: impl Future<Output = ()>) {
         let (mut task, mut deadline) = (pin!(task), pin!(None::<Sleep>));
-        let in_time = poll_fn(|cx| {
-            let outer = self.streams.current.replace(Some(self.clone()));
+        let finished_in_time = poll_fn(|cx| {
+            let previous = self.streams.current.replace(Some(self.clone()));
             let polled = task.as_mut().poll(cx);
-            self.streams.current.replace(outer);
+            self.streams.current.replace(previous);
             if polled.is_ready() {
                 return Poll::Ready(true);
             }
@@ -150,28 +154,28 @@ impl Stream {
             let elapsed = deadline.as_mut().as_pin_mut().expect("just set").poll(cx);
             elapsed.map(|()| false)
         });
-        if !in_time.await {
+        if !finished_in_time.await {
             self.streams.path.metrics().refused(Refusal::NotTaken);
         }
     }
 
-    fn hands_out(self: &Rc<Self>, bytes: Bytes) -> Piece {
+    fn start_chunk(self: &Rc<Self>, bytes: Bytes) -> Chunk {
         let streams = &self.streams;
         self.blocked_since.set(Some(Instant::now()));
         streams.blocked.set(streams.blocked.get() + 1);
-        streams.look();
-        Piece {
+        streams.update_activity();
+        Chunk {
             bytes,
             stream: self.clone(),
         }
     }
 
-    fn has_written(&self) {
+    fn finish_chunk(&self) {
         let streams = &self.streams;
         self.blocked_since.set(None);
         streams.blocked.set(streams.blocked.get() - 1);
-        // Its end, or the next piece, is still to be sent.
-        streams.look();
+        // The end of the body, or the next chunk, is still to be sent.
+        streams.update_activity();
         self.waker.borrow().wake_by_ref();
     }
 }
@@ -180,54 +184,57 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let streams = &self.streams;
         streams.open.set(streams.open.get() - 1);
-        streams.look();
+        streams.update_activity();
     }
 }
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for StreamTasks {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(self.0.begin().run(future));
+        tokio::task::spawn_local(self.0.open_stream().run(future));
     }
 }
 
-impl TrackedAnswering {
-    pub(super) const fn new(answering: Answering, streams: Rc<Streams>) -> Self {
-        Self { answering, streams }
+impl TrackedResponseFuture {
+    pub(super) const fn new(response_future: ResponseFuture, streams: Rc<Streams>) -> Self {
+        Self {
+            response_future,
+            streams,
+        }
     }
 }
 
-impl Future for TrackedAnswering {
+impl Future for TrackedResponseFuture {
     type Output = Result<Response<TrackedBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ok(response) = ready!(Pin::new(&mut self.answering).poll(cx));
+        let Ok(response) = ready!(Pin::new(&mut self.response_future).poll(cx));
         let stream = self.streams.current();
         Poll::Ready(Ok(response.map(|body| TrackedBody {
             body,
-            rest: Bytes::new(),
+            remaining: Bytes::new(),
             stream,
         })))
     }
 }
 
 impl http_body::Body for TrackedBody {
-    type Data = Piece;
+    type Data = Chunk;
     type Error = <Body as http_body::Body>::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, Self::Error>>> {
+    ) -> Poll<Option<Result<Frame<Chunk>, Self::Error>>> {
         if self.stream.blocked_since.get().is_some() {
             self.stream.waker.borrow_mut().clone_from(cx.waker());
             return Poll::Pending;
         }
-        while self.rest.is_empty() {
+        while self.remaining.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.rest = data,
+                    Ok(data) => self.remaining = data,
                     Err(other) => {
-                        let other = other.map_data(|data| self.stream.hands_out(data));
+                        let other = other.map_data(|data| self.stream.start_chunk(data));
                         return Poll::Ready(Some(Ok(other)));
                     }
                 },
@@ -235,28 +242,28 @@ impl http_body::Body for TrackedBody {
                 None => return Poll::Ready(None),
             }
         }
-        let length = self.rest.len().min(MAX_PIECE_BYTES);
-        let piece = self.rest.split_to(length);
-        Poll::Ready(Some(Ok(Frame::data(self.stream.hands_out(piece)))))
+        let length = self.remaining.len().min(MAX_CHUNK_BYTES);
+        let chunk = self.remaining.split_to(length);
+        Poll::Ready(Some(Ok(Frame::data(self.stream.start_chunk(chunk)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.remaining.is_empty()
             && self.stream.blocked_since.get().is_none()
             && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.body.size_hint();
-        let rest = self.rest.len() as u64;
+        let remaining = self.remaining.len() as u64;
         if let Some(exact) = hint.exact() {
-            hint.set_exact(exact + rest);
+            hint.set_exact(exact + remaining);
         }
         hint
     }
 }
 
-impl Buf for Piece {
+impl Buf for Chunk {
     fn remaining(&self) -> usize {
         self.bytes.remaining()
     }
@@ -270,8 +277,8 @@ impl Buf for Piece {
     }
 }
 
-impl Drop for Piece {
+impl Drop for Chunk {
     fn drop(&mut self) {
-        self.stream.has_written();
+        self.stream.finish_chunk();
     }
 }

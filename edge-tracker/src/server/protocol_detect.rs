@@ -1,17 +1,17 @@
 //! The first bytes of a connection: an optional PROXY protocol header, then HTTP/1.1 or HTTP/2.
 
-use super::frames::PREFACE;
-use super::watched::Watched;
+use super::activity::ActivityTrackingStream;
+use super::h2_frame_tracker::PREFACE;
 use crate::refusal::Refusal;
 use crate::visitor::address::proxy::{self, Parsed};
 use bytes::{Buf, BytesMut};
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::AsyncReadExt;
 
-/// What the first bytes said.
+/// The result of protocol detection.
 #[derive(Debug)]
-pub(super) struct Prelude {
-    /// Who is at the other end, as far as it can be believed.
+pub(super) struct DetectedProtocol {
+    /// The client's address, from a trusted PROXY header or the socket.
     pub(super) peer: IpAddr,
     /// Whether HTTP/2 follows.
     pub(super) http2: bool,
@@ -19,12 +19,12 @@ pub(super) struct Prelude {
     pub(super) rest: BytesMut,
 }
 
-/// Reads only as much as is needed to tell; `None` when the client left without a request.
+/// Reads only as many bytes as detection needs; `None` when the client closed without a request.
 pub(super) async fn read(
-    stream: &mut Watched,
+    stream: &mut ActivityTrackingStream,
     peer: SocketAddr,
     expects_proxy_header: bool,
-) -> Result<Option<Prelude>, Refusal> {
+) -> Result<Option<DetectedProtocol>, Refusal> {
     let mut rest = BytesMut::new();
     let mut client = peer.ip();
     if expects_proxy_header {
@@ -34,20 +34,20 @@ pub(super) async fn read(
             None => return Ok(None),
         }
         if rest.is_empty() {
-            stream.nothing_asked();
+            stream.await_first_request();
         }
     }
     loop {
         let seen = rest.len().min(PREFACE.len());
         let http2 = rest[..seen] == PREFACE[..seen];
         if !rest.is_empty() && (!http2 || seen == PREFACE.len()) {
-            return Ok(Some(Prelude {
+            return Ok(Some(DetectedProtocol {
                 peer: client,
                 http2,
                 rest,
             }));
         }
-        if !more(stream, &mut rest).await? {
+        if !read_more(stream, &mut rest).await? {
             return if rest.is_empty() {
                 Ok(None)
             } else {
@@ -58,7 +58,7 @@ pub(super) async fn read(
 }
 
 async fn read_proxy_header(
-    stream: &mut Watched,
+    stream: &mut ActivityTrackingStream,
     bytes: &mut BytesMut,
 ) -> Result<Option<Option<SocketAddr>>, Refusal> {
     loop {
@@ -67,15 +67,18 @@ async fn read_proxy_header(
                 bytes.advance(len);
                 return Ok(Some(source));
             }
-            Parsed::Incomplete if more(stream, bytes).await? => {}
-            // Load balancers probe by connecting and leaving.
+            Parsed::Incomplete if read_more(stream, bytes).await? => {}
+            // Load balancers probe by connecting and closing.
             Parsed::Incomplete if bytes.is_empty() => return Ok(None),
             Parsed::Incomplete => return Err(Refusal::BadProxyHeader),
         }
     }
 }
 
-async fn more(stream: &mut Watched, bytes: &mut BytesMut) -> Result<bool, Refusal> {
+async fn read_more(
+    stream: &mut ActivityTrackingStream,
+    bytes: &mut BytesMut,
+) -> Result<bool, Refusal> {
     bytes.reserve(1_024);
     match stream.read_buf(bytes).await {
         Ok(0) => Ok(false),

@@ -1,9 +1,9 @@
-//! A connection's stream, watched for whether it is in the middle of a request or an answer. What
-//! requests say never belongs here: heads are told by their last bytes, frames by their lengths; and
-//! targets are made readable for the parser.
+//! A connection's stream that tracks whether the connection is in the middle of a request or response. The end of
+//! an HTTP/1.1 head is recognised by its last bytes, HTTP/2 frames by their lengths; request targets are escaped
+//! for the parser. What requests mean never belongs here.
 
-use super::frames::Frames;
-use super::lives::Life;
+use super::connections::ConnectionState;
+use super::h2_frame_tracker::H2FrameTracker;
 use super::request_target::RequestTarget;
 use super::streams::Streams;
 use bytes::{Buf, BytesMut};
@@ -16,54 +16,54 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes read at a time by the last look at a socket before it is closed.
-const LAST_LOOK_BYTES: usize = 4_096;
+/// Buffer of the final read from a socket before it is closed.
+const FINAL_READ_BYTES: usize = 4_096;
 
-/// Yields what was read before it was known what follows, then what comes from the stream.
+/// Yields the bytes read during protocol detection, then those of the stream.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct ActivityTrackingStream {
     prefix: BytesMut,
     stream: TcpStream,
-    life: Rc<Life>,
-    read: Read,
+    state: Rc<ConnectionState>,
+    progress: Progress,
 }
 
 /// How far requests have been read.
 #[derive(Debug)]
-enum Read {
-    /// Not known yet which protocol it is.
+enum Progress {
+    /// The protocol is not known yet.
     Unknown,
-    /// The last bytes that were read, and whether all were looked at: heads end with an empty line.
     Http1 {
+        /// The last bytes that were read: heads end with an empty line.
         last: [u8; 4],
+        /// Whether the parser has seen all of them.
         all: bool,
         target: RequestTarget,
         /// Set once a request had a body: from then on an empty line may be in one.
         bodies: Rc<Cell<bool>>,
     },
     Http2 {
-        frames: Frames,
+        frames: H2FrameTracker,
         streams: Rc<Streams>,
     },
 }
 
-impl Watched {
-    /// Nothing has been read of it yet.
-    pub(super) fn new(stream: TcpStream, life: Rc<Life>) -> Self {
+impl ActivityTrackingStream {
+    pub(super) fn new(stream: TcpStream, state: Rc<ConnectionState>) -> Self {
         Self {
             prefix: BytesMut::new(),
             stream,
-            life,
-            read: Read::Unknown,
+            state,
+            progress: Progress::Unknown,
         }
     }
 
-    /// What was read of it so far belongs to HTTP/1.1 and is to be read again. The cell is set as soon as a
-    /// request has a body.
+    /// Parses what follows as HTTP/1.1, beginning with `prefix`, which was read before. `bodies` is set as soon as
+    /// a request has a body.
     pub(super) fn as_http1(&mut self, prefix: BytesMut, bodies: Rc<Cell<bool>>) {
         let mut target = RequestTarget::default();
-        self.prefix = target.mend(&prefix).unwrap_or(prefix);
-        self.read = Read::Http1 {
+        self.prefix = target.escape(&prefix).unwrap_or(prefix);
+        self.progress = Progress::Http1 {
             last: [0; 4],
             all: false,
             target,
@@ -71,34 +71,34 @@ impl Watched {
         };
     }
 
-    /// What was read of it so far belongs to HTTP/2 and is to be read again.
+    /// Parses what follows as HTTP/2, beginning with `prefix`, which was read before.
     pub(super) fn as_http2(&mut self, prefix: BytesMut, streams: Rc<Streams>) {
         self.prefix = prefix;
-        self.read = Read::Http2 {
-            frames: Frames::new(),
+        self.progress = Progress::Http2 {
+            frames: H2FrameTracker::new(),
             streams,
         };
     }
 
-    /// Sends `bytes` as far as there is room for them, before the connection is closed.
-    pub(super) fn send_last(&self, bytes: &[u8]) {
-        // The client may have gone.
+    /// Sends as many of `bytes` as fit into the socket's buffer, before the connection is closed.
+    pub(super) fn send_before_close(&self, bytes: &[u8]) {
+        // The client may have closed the connection.
         let _ = self.stream.try_write(bytes);
     }
 
-    /// Nothing of a request has been read yet.
-    pub(super) fn nothing_asked(&self) {
-        self.life.rests();
+    /// Marks the connection idle: only a PROXY header has been read.
+    pub(super) fn await_first_request(&self) {
+        self.state.mark_idle();
     }
 
-    /// Takes note of `bytes` that are given to who asked for them.
-    fn passed_on(&mut self, bytes: &[u8]) {
+    /// Follows `bytes` that are handed to the reader.
+    fn track(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
-        match &mut self.read {
-            Read::Unknown => self.life.works(),
-            Read::Http1 { last, all, .. } => {
+        match &mut self.progress {
+            Progress::Unknown => self.state.mark_busy(),
+            Progress::Http1 { last, all, .. } => {
                 *all = false;
                 match bytes.last_chunk() {
                     Some(chunk) => *last = *chunk,
@@ -107,53 +107,53 @@ impl Watched {
                         last[4 - bytes.len()..].copy_from_slice(bytes);
                     }
                 }
-                self.life.works();
+                self.state.mark_busy();
             }
-            Read::Http2 { frames, streams } => {
-                frames.pass(bytes);
-                streams.read(frames.between());
+            Progress::Http2 { frames, streams } => {
+                frames.advance(bytes);
+                streams.head_progressed(frames.is_between_heads());
             }
         }
     }
 
-    /// Tells the connection's life whether it is between requests.
-    fn look(&self) {
-        match &self.read {
-            Read::Unknown => {}
-            Read::Http1 { last, all, .. } => {
+    /// Marks the connection idle when it is between requests, else busy.
+    fn update_activity(&self) {
+        match &self.progress {
+            Progress::Unknown => {}
+            Progress::Http1 { last, all, .. } => {
                 if *all && ends_head(last) {
-                    self.life.rests();
+                    self.state.mark_idle();
                 } else {
-                    self.life.works();
+                    self.state.mark_busy();
                 }
             }
-            Read::Http2 { streams, .. } => streams.look(),
+            Progress::Http2 { streams, .. } => streams.update_activity(),
         }
     }
 
-    /// Makes what was read beyond `before` readable for the parser.
-    fn mend(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        if let Read::Http1 {
+    /// Escapes the target in what was read beyond `before`, where the parser would refuse it.
+    fn escape_target(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        if let Progress::Http1 {
             last,
             target,
             bodies,
             ..
-        } = &mut self.read
+        } = &mut self.progress
             && !bodies.get()
         {
             if ends_head(last) {
                 target.begin();
             }
-            if let Some(mended) = target.mend(&buf.filled()[before..]) {
+            if let Some(escaped) = target.escape(&buf.filled()[before..]) {
                 buf.set_filled(before);
-                self.prefix = mended;
+                self.prefix = escaped;
             }
         }
     }
 
-    /// Reads past the runtime, which only knows what the system told it at its last look.
-    fn last_look(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut bytes = [0; LAST_LOOK_BYTES];
+    /// Reads from the socket itself: the runtime only knows the readiness of its last poll.
+    fn final_read(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; FINAL_READ_BYTES];
         let room = buf.remaining().min(bytes.len());
         match (&*SockRef::from(&self.stream)).read(&mut bytes[..room]) {
             Ok(length) => {
@@ -171,7 +171,7 @@ fn ends_head(last: &[u8; 4]) -> bool {
     last.ends_with(b"\n\r\n") || last.ends_with(b"\n\n")
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for ActivityTrackingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -180,17 +180,17 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         if self.prefix.is_empty() {
             let mut polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-            if polled.is_pending() && self.life.is_leaving() {
-                polled = self.last_look(buf);
+            if polled.is_pending() && self.state.is_evicted() {
+                polled = self.final_read(buf);
             }
             if polled.is_pending() {
-                if let Read::Http1 { all, .. } = &mut self.read {
+                if let Progress::Http1 { all, .. } = &mut self.progress {
                     *all = true;
                 }
-                self.look();
+                self.update_activity();
             }
             ready!(polled)?;
-            self.mend(buf, before);
+            self.escape_target(buf, before);
         }
         if !self.prefix.is_empty() {
             let length = self.prefix.len().min(buf.remaining());
@@ -200,12 +200,12 @@ impl AsyncRead for Watched {
                 self.prefix = BytesMut::new();
             }
         }
-        self.passed_on(&buf.filled()[before..]);
+        self.track(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for ActivityTrackingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -217,9 +217,9 @@ impl AsyncWrite for Watched {
             Poll::Ready(Err(_)) => false,
             Poll::Pending => true,
         };
-        if blocked != self.life.is_blocked() {
-            self.life.blocks(blocked);
-            self.look();
+        if blocked != self.state.is_blocked() {
+            self.state.set_blocked(blocked);
+            self.update_activity();
         }
         polled
     }
@@ -229,7 +229,7 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection is dropped next, and closing it says the same to the client.
+        // The connection is dropped next, and closing the socket has the same effect for the client.
         Poll::Ready(Ok(()))
     }
 }
