@@ -1,10 +1,10 @@
-//! The way of a request through one worker: link, visitor, unique or repeated, id, journal, answer.
+//! The path of a click through one worker: link, visitor, uniqueness, click id, journal, response.
 //!
-//! Sockets never belong here, nor anything that waits: what is answered has been accepted.
+//! Sockets never belong here, nor anything that blocks: a response is sent only after its event was accepted.
 
-mod answer;
-mod asked;
 mod clock;
+mod resolved_target;
+mod response;
 mod root;
 
 pub use root::{Root, RootPageError};
@@ -14,22 +14,22 @@ use crate::links::{Destination, Table, Values};
 use crate::metrics::WorkerMetrics;
 use crate::query::{self, Query};
 use crate::refusal::Refusal;
-use crate::request::{self, Heads};
+use crate::request::{self, RequestHeaders};
 use crate::shed::{Level, Shed};
 use crate::unique::{Filters, Uniqueness, Use};
 use crate::visitor::address::{self, AddressStorage, ClientAddress, Network};
 use crate::visitor::agent::{Agent, Agents, Recent};
 use crate::visitor::geo::{Geo, Place};
 use crate::visitor::identity::Identity;
-use answer::Answer;
 use arc_swap::{ArcSwap, Cache};
-use asked::{Asked, Outcome};
 use bytes::{Bytes, BytesMut};
 use clock::{Clock, Now};
 use event_journal::LaneWriter;
 use function_host::{Failure, Matched};
 use http::{Request, Response, Uri};
 use http_body_util::Full;
+use resolved_target::{Outcome, ResolvedTarget};
+use response::ClickResponse;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
@@ -42,48 +42,53 @@ use tracking_events::{
 };
 use trusted_clock::{TimeSource, TrustedClock};
 
-/// Room for some locations, one after another.
-const LOCATION_BYTES: usize = 4 << 10;
+/// Capacity for a few locations, one after another.
+const LOCATION_BUFFER_BYTES: usize = 4 << 10;
 
-/// What all workers share.
+/// The state of an edge that all its workers share.
 #[derive(Debug)]
-pub struct Shared {
+pub struct EdgeState {
     /// This node.
     pub node: NodeId,
-    /// The links, swapped whole.
+    /// The links; each reload replaces the table.
     pub links: Arc<ArcSwap<Table>>,
-    /// Where addresses are.
+    /// Looks up countries, regions and autonomous systems.
     pub geo: Geo,
-    /// What user agents say.
+    /// Recognises user agents.
     pub agents: Agents,
-    /// Who visitors are; each worker has a copy.
+    /// Derives visitor ids; each worker has a copy.
     pub identity: Identity,
-    /// Who has been here before.
+    /// Remembers visitors for uniqueness.
     pub filters: Filters,
-    /// Signs click ids, swapped whole.
+    /// The keys that sign click ids; each reload replaces the ring.
     pub keys: Arc<ArcSwap<KeyRing>>,
-    /// The time of day, as far as it can be trusted.
+    /// The time of day and how far it can be trusted.
     pub clock: Arc<TrustedClock>,
-    /// Whose word about the client's address is believed.
+    /// Finds the client's address behind trusted proxies.
     pub client_address: ClientAddress,
     /// How much of an address is stored.
     pub address_storage: AddressStorage,
-    /// Hosts that are answered; empty means any.
+    /// Hosts that are served; empty means any.
     pub hosts: Vec<String>,
-    /// How much is kept of a parameter of ours, in bytes.
+    /// Bytes kept of each own parameter.
     pub max_parameter_bytes: usize,
     /// The longest request target, in bytes.
     pub max_url_bytes: usize,
-    /// What the bare domain answers.
+    /// The response of the bare domain.
     pub root: Root,
-    /// Functions, where there are any.
+    /// Functions, if there are any.
     pub functions: Option<Functions>,
 }
 
-impl Shared {
-    /// Whether requests to the host are answered, which is written into `host`.
-    fn serves(&self, uri: &Uri, heads: &Heads<'_>, host: &mut String) -> Result<(), Refusal> {
-        let named = request::host(uri, heads, host);
+impl EdgeState {
+    /// Writes the request's host into `host` and checks that it is served.
+    fn check_host(
+        &self,
+        uri: &Uri,
+        headers: &RequestHeaders<'_>,
+        host: &mut String,
+    ) -> Result<(), Refusal> {
+        let named = request::host(uri, headers, host);
         if self.hosts.is_empty() || (named && self.hosts.contains(host)) {
             Ok(())
         } else {
@@ -92,18 +97,18 @@ impl Shared {
     }
 }
 
-/// One worker's way of answering; it belongs to one thread.
+/// The click path of one worker; it belongs to one thread.
 #[derive(Debug)]
 pub struct ClickPath {
-    shared: Arc<Shared>,
+    shared: Arc<EdgeState>,
     metrics: WorkerMetrics,
     shed: Cell<Level>,
-    state: RefCell<State>,
+    state: RefCell<WorkerState>,
 }
 
-/// What is reused from request to request.
+/// Buffers and caches that requests reuse.
 #[derive(Debug)]
-struct State {
+struct WorkerState {
     lane: LaneWriter,
     clock: Clock,
     links: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
@@ -111,12 +116,12 @@ struct State {
     agents: Recent,
     identity: Identity,
     query: Query,
-    texts: Texts,
+    buffers: FormatBuffers,
     location: BytesMut,
 }
 
 #[derive(Debug, Default)]
-struct Texts {
+struct FormatBuffers {
     host: String,
     language: String,
     ip: String,
@@ -125,10 +130,10 @@ struct Texts {
 }
 
 impl ClickPath {
-    /// A way that logs to `lane`.
+    /// A click path that appends to `lane`.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, metrics: WorkerMetrics, lane: LaneWriter) -> Self {
-        let state = State {
+    pub fn new(shared: Arc<EdgeState>, metrics: WorkerMetrics, lane: LaneWriter) -> Self {
+        let state = WorkerState {
             lane,
             clock: Clock::new(shared.clock.clone()),
             links: Cache::new(shared.links.clone()),
@@ -136,8 +141,8 @@ impl ClickPath {
             agents: Recent::new(&shared.agents),
             identity: shared.identity.clone(),
             query: Query::default(),
-            texts: Texts::default(),
-            location: BytesMut::with_capacity(LOCATION_BYTES),
+            buffers: FormatBuffers::default(),
+            location: BytesMut::with_capacity(LOCATION_BUFFER_BYTES),
         };
         Self {
             shared,
@@ -153,86 +158,85 @@ impl ClickPath {
         &self.metrics
     }
 
-    /// Sheds so much from now on.
-    pub fn shed(&self, level: Level) {
+    /// Sets what is shed from now on.
+    pub fn set_shed_level(&self, level: Level) {
         self.shed.set(level);
     }
 
-    /// Whether `peer` is believed about the client's address.
+    /// Whether `peer` is a trusted proxy.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.shared.client_address.is_trusted(peer)
     }
 
-    /// Answers a request that came from `peer` and was whole at `parsed`; a redirect or pixel has
-    /// been accepted by the journal, or counted as lost with its reason.
+    /// Responds to a request from `peer` that was parsed at `parsed`. The event of a redirect or pixel has been
+    /// accepted by the journal, or counted as lost with its reason.
     #[must_use]
-    pub fn answer<B>(
+    pub fn respond<B>(
         &self,
         peer: IpAddr,
         mut request: Request<B>,
         parsed: Instant,
     ) -> Response<Full<Bytes>> {
-        if let Some(shed) = self.sheds(&request) {
+        if let Some(shed) = self.shed_kind(&request) {
             self.metrics.shed(shed);
             return Refusal::Overloaded.response();
         }
-        let answer = match self.accept(peer, &request, parsed) {
-            Ok(answer) => answer,
-            Err(Refusal::UnknownPath) if root::is_asked_for(&request) => {
-                Answer::Root(self.shared.root.clone())
+        let response = match self.process(peer, &request, parsed) {
+            Ok(response) => response,
+            Err(Refusal::UnknownPath) if root::is_requested(&request) => {
+                ClickResponse::Root(self.shared.root.clone())
             }
             Err(refusal) => {
                 self.metrics.refused(refusal);
                 return refusal.response();
             }
         };
-        // The request's own map of headers carries the answer's: none is allocated.
+        // The response reuses the request's header map: none is allocated.
         let mut headers = std::mem::take(request.headers_mut());
         drop(request);
         headers.clear();
-        answer.response(headers)
+        response.into_http(headers)
     }
 
-    /// The function that `request` from `peer` is for, or why it is not called; nothing when it is for
-    /// none.
+    /// The function that `request` from `peer` is routed to, or why it is refused; nothing when no function matches.
     #[must_use]
-    pub fn function<B>(
+    pub fn match_function<B>(
         &self,
         peer: IpAddr,
         request: &Request<B>,
     ) -> Option<Result<Matched, Refusal>> {
         let functions = self.shared.functions.as_ref()?;
         let path = request.uri().path();
-        // Links and pixels are asked for far more often, and are never a function's.
+        // Links and pixels are requested far more often, and never routed to a function.
         if matches!(path.as_bytes(), [b'/', b'c' | b'C' | b'i' | b'I', b'/', ..])
-            || root::is_asked_for(request)
+            || root::is_requested(request)
         {
             return None;
         }
         let function = functions.find(path)?;
-        let taken = self.takes(functions, peer, request);
-        let taken = taken.inspect_err(|refusal| self.metrics.refused(*refusal));
-        Some(taken.map(|()| function))
+        let checked = self.check_limits(functions, peer, request);
+        let checked = checked.inspect_err(|refusal| self.metrics.refused(*refusal));
+        Some(checked.map(|()| function))
     }
 
-    /// What holds for functions as for links, and how often a network may fail to authenticate.
-    fn takes<B>(
+    /// Checks common to links and functions, and the limit of failed authentications of a network.
+    fn check_limits<B>(
         &self,
         functions: &Functions,
         peer: IpAddr,
         request: &Request<B>,
     ) -> Result<(), Refusal> {
         let shared = &*self.shared;
-        // Signatures and clicks expire by the time, and what a function reports is paid by it.
+        // Signatures and clicks expire by the clock, and conversions are paid by their time.
         if shared.clock.read().source != TimeSource::System {
             return Err(Refusal::ClockWrong);
         }
-        request::fits(request.uri(), shared.max_url_bytes)?;
-        let heads = Heads::find(request.headers(), shared.client_address.header());
-        let host = &mut self.state.borrow_mut().texts.host;
-        shared.serves(request.uri(), &heads, host)?;
-        let client = shared.client_address.resolve(peer, heads.hops());
+        request::check_url_length(request.uri(), shared.max_url_bytes)?;
+        let headers = RequestHeaders::find(request.headers(), shared.client_address.header());
+        let host = &mut self.state.borrow_mut().buffers.host;
+        shared.check_host(request.uri(), &headers, host)?;
+        let client = shared.client_address.resolve(peer, headers.hops());
         if functions.admits(client) {
             Ok(())
         } else {
@@ -241,7 +245,7 @@ impl ClickPath {
     }
 
     /// Calls a function for the client behind `peer`.
-    pub fn call<B>(
+    pub fn call_function<B>(
         &self,
         function: Matched,
         peer: IpAddr,
@@ -252,8 +256,8 @@ impl ClickPath {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let shared = self.shared.clone();
-        let heads = Heads::find(request.headers(), shared.client_address.header());
-        let client = shared.client_address.resolve(peer, heads.hops());
+        let headers = RequestHeaders::find(request.headers(), shared.client_address.header());
+        let client = shared.client_address.resolve(peer, headers.hops());
         async move {
             match &shared.functions {
                 Some(functions) => functions.call(function, client, request).await,
@@ -262,24 +266,24 @@ impl ClickPath {
         }
     }
 
-    /// As what the request is shed, if it is.
-    fn sheds<B>(&self, request: &Request<B>) -> Option<Shed> {
+    /// What the request is shed as, if it is shed.
+    fn shed_kind<B>(&self, request: &Request<B>) -> Option<Shed> {
         let level = self.shed.get();
         if level == Level::default() {
             return None;
         }
-        let target = request::target(request, self.shared.max_url_bytes).ok()?;
+        let target = request::parse_target(request, self.shared.max_url_bytes).ok()?;
         Shed::of(target).filter(|shed| level.sheds(*shed))
     }
 
-    fn accept<B>(
+    fn process<B>(
         &self,
         peer: IpAddr,
         request: &Request<B>,
         parsed: Instant,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<ClickResponse, Refusal> {
         let shared = &*self.shared;
-        let State {
+        let WorkerState {
             lane,
             clock,
             links,
@@ -287,42 +291,43 @@ impl ClickPath {
             agents,
             identity,
             query,
-            texts,
+            buffers,
             location,
         } = &mut *self.state.borrow_mut();
-        let heads = Heads::find(request.headers(), shared.client_address.header());
-        let asked = Asked::read(shared, links.load(), request, &heads, query, texts)?;
-        let visitor = Visitor::of(shared, agents, peer, &heads);
+        let headers = RequestHeaders::find(request.headers(), shared.client_address.header());
+        let target =
+            ResolvedTarget::resolve(shared, links.load(), request, &headers, query, buffers)?;
+        let visitor = Visitor::of(shared, agents, peer, &headers);
         let now = clock.at(parsed);
-        texts.fill(&asked, shared, &visitor, now.estimate);
+        buffers.fill(&target, shared, &visitor, now.estimate);
         let id = keys.load().sign(ClickIdParts {
             time: now.estimate,
             node: shared.node,
             lane: LaneId(lane.lane()),
             seq: Seq(lane.next_seq()),
-            link: asked.link.id,
+            link: target.link.id,
         });
-        let mut visit = visitor.visit(shared, now, id, &asked, query, texts);
-        if let Some(destination) = asked.destination() {
-            expand(destination, &visit, &asked, query, texts, location)?;
+        let mut visit = visitor.visit(shared, now, id, &target, query, buffers);
+        if let Some(destination) = target.destination() {
+            expand(destination, &visit, &target, query, buffers, location)?;
         }
-        visitor.remember(shared, identity, asked.used(), now, &mut visit);
-        self.log(lane, &asked.event(visit), parsed);
-        match asked.outcome {
+        visitor.remember(shared, identity, target.link_use(), now, &mut visit);
+        self.append(lane, &target.event(visit), parsed);
+        match target.outcome {
             Outcome::Redirect { code, .. } => {
                 self.metrics.clicks.inc();
-                Ok(Answer::Redirect(code, location.split().freeze()))
+                Ok(ClickResponse::Redirect(code, location.split().freeze()))
             }
             Outcome::Pixel => {
                 self.metrics.impressions.inc();
-                Ok(Answer::Pixel)
+                Ok(ClickResponse::Pixel)
             }
             Outcome::Prefetch => Err(Refusal::Prefetch),
         }
     }
 
-    /// From here on the event is accepted, or counted as lost with its reason.
-    fn log(&self, lane: &mut LaneWriter, event: &Event<'_>, parsed: Instant) {
+    /// Appends the event to the journal, or counts it as lost with its reason.
+    fn append(&self, lane: &mut LaneWriter, event: &Event<'_>, parsed: Instant) {
         if let Event::Click(visit) | Event::Impression(visit) = event {
             self.metrics.marked(visit.flags);
         }
@@ -335,7 +340,7 @@ impl ClickPath {
     }
 }
 
-/// Who came, as far as one request tells.
+/// The attributes of a visitor in one request.
 struct Visitor<'r> {
     address: IpAddr,
     place: Place,
@@ -345,32 +350,37 @@ struct Visitor<'r> {
 }
 
 impl<'r> Visitor<'r> {
-    fn of(shared: &Shared, agents: &'r mut Recent, peer: IpAddr, heads: &Heads<'r>) -> Self {
-        let address = shared.client_address.resolve(peer, heads.hops());
-        let (agent, agent_cut) = agents.get(heads.agent(), heads.hints(), &shared.agents);
+    fn of(
+        shared: &EdgeState,
+        agents: &'r mut Recent,
+        peer: IpAddr,
+        headers: &RequestHeaders<'r>,
+    ) -> Self {
+        let address = shared.client_address.resolve(peer, headers.hops());
+        let (agent, agent_cut) = agents.get(headers.agent(), headers.hints(), &shared.agents);
         Self {
             address,
             place: shared.geo.lookup(address),
             agent,
             agent_cut,
-            referrer_header: heads.referrer(),
+            referrer_header: headers.referrer(),
         }
     }
 
     fn visit<'a>(
         &'a self,
-        shared: &Shared,
+        shared: &EdgeState,
         now: Now,
         id: ClickId,
-        asked: &Asked<'a>,
+        target: &ResolvedTarget<'a>,
         query: &'a Query,
-        texts: &'a Texts,
+        buffers: &'a FormatBuffers,
     ) -> Visit<'a> {
-        let mut flags = asked.flags;
+        let mut flags = target.flags;
         flags.insert(now.flags);
         flags.insert(self.agent.marks());
         let (referrer, referrer_cut) = match query.referrer() {
-            "" => request::cut(&self.referrer_header, request::MAX_REFERRER_BYTES),
+            "" => query::truncate(&self.referrer_header, query::MAX_REFERRER_BYTES),
             own => (own, false),
         };
         let cut = referrer_cut || self.agent_cut || query.truncated();
@@ -388,20 +398,20 @@ impl<'r> Visitor<'r> {
             id,
             time: now.time,
             link: EventLink {
-                id: asked.link.id,
-                slug: asked.target.slug(),
-                offer: &asked.link.offer,
-                campaign: &asked.link.campaign,
-                affiliate: &asked.link.affiliate,
+                id: target.link.id,
+                slug: target.target.slug(),
+                offer: &target.link.offer,
+                campaign: &target.link.campaign,
+                affiliate: &target.link.affiliate,
             },
             visitor: VisitorId::default(),
             flags,
-            status: asked.status().as_u16(),
+            status: target.status().as_u16(),
             address: address::store(self.address, shared.address_storage),
             geo: self.place.as_event(),
             agent: self.agent.as_event(),
-            language: &texts.language,
-            host: &texts.host,
+            language: &buffers.language,
+            host: &buffers.host,
             referrer,
             source: query.source(),
             external_id: query.external_id(),
@@ -410,11 +420,11 @@ impl<'r> Visitor<'r> {
         }
     }
 
-    /// Gives the visit its visitor, and marks it when that visitor used the link so before, or may have. What is
-    /// not counted is not remembered: a prefetch must not make the visit that follows a repeat.
+    /// Sets the visit's visitor id, and marks the visit as repeated or of unknown uniqueness. Visits that are not
+    /// counted are not remembered: a prefetch must not make the visit that follows a repeat.
     fn remember(
         &self,
-        shared: &Shared,
+        shared: &EdgeState,
         identity: &mut Identity,
         used: Use,
         now: Now,
@@ -435,10 +445,16 @@ impl<'r> Visitor<'r> {
     }
 }
 
-impl Texts {
-    /// Writes what the destination asks for and nothing else.
-    fn fill(&mut self, asked: &Asked<'_>, shared: &Shared, visitor: &Visitor<'_>, now: Micros) {
-        let needs = asked.destination().map(Destination::needs);
+impl FormatBuffers {
+    /// Formats the values that the destination needs and no others.
+    fn fill(
+        &mut self,
+        target: &ResolvedTarget<'_>,
+        shared: &EdgeState,
+        visitor: &Visitor<'_>,
+        now: Micros,
+    ) {
+        let needs = target.destination().map(Destination::needs);
         let needs = needs.unwrap_or_default();
         if needs.ip {
             let stored = address::store(visitor.address, shared.address_storage);
@@ -461,13 +477,13 @@ fn write_into(text: &mut String, value: impl std::fmt::Display) {
     write!(text, "{value}").expect("writing to a String can't fail");
 }
 
-/// Writes the destination of `visit` into `location`.
+/// Writes the destination of `visit`, with its macros expanded, into `location`.
 fn expand(
     destination: &Destination,
     visit: &Visit<'_>,
-    asked: &Asked<'_>,
+    target: &ResolvedTarget<'_>,
     query: &Query,
-    texts: &Texts,
+    buffers: &FormatBuffers,
     location: &mut BytesMut,
 ) -> Result<(), Refusal> {
     let click_id = visit.id.to_text();
@@ -483,18 +499,18 @@ fn expand(
             letters => std::str::from_utf8(letters).unwrap_or_default(),
         },
         region: visit.geo.region,
-        asn: &texts.asn,
+        asn: &buffers.asn,
         device: visit.agent.device.as_str(),
         os: visit.agent.os,
         browser: visit.agent.browser,
         language: visit.language,
-        ip: &texts.ip,
-        timestamp: &texts.timestamp,
+        ip: &buffers.ip,
+        timestamp: &buffers.timestamp,
         source: query.source_octets(),
         external_id: query.external_id_octets(),
     };
     location.clear();
-    let raw = asked.link.pass_query.then_some(asked.query);
+    let raw = target.link.pass_query.then_some(target.query);
     let passed_on = raw.into_iter().flat_map(query::passed_on);
     if destination.expand(&values, passed_on, location) {
         Ok(())

@@ -5,7 +5,7 @@ mod readiness;
 mod set_aside;
 mod upkeep;
 
-use crate::click_path::{ClickPath, Root, Shared};
+use crate::click_path::{ClickPath, EdgeState, Root};
 use crate::functions::token;
 use crate::functions::{Api, Functions, Ledger, Listener, NodeContext, RejectionLane};
 use crate::metrics::Metrics;
@@ -185,9 +185,9 @@ fn limits(settings: &Settings) -> server::Limits {
 
 /// What is made before anything is served.
 struct Parts {
-    shared: Arc<Shared>,
-    links_version: daemon::files::FileVersion,
-    secrets_version: Option<daemon::files::FileVersion>,
+    shared: Arc<EdgeState>,
+    links_version: daemon::files::Version,
+    secrets_version: Option<daemon::files::Version>,
     salt: Arc<VisitorSalt>,
     internal_api: Option<RemoteApi>,
     journal: OpenJournal,
@@ -222,7 +222,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
         );
     }
     let visitor = &settings.visitor;
-    let shared = Shared {
+    let shared = EdgeState {
         node: NodeId(settings.node.get()),
         links: Arc::new(ArcSwap::from_pointee(links.table)),
         geo: Geo::open(&settings.geo),
@@ -470,7 +470,7 @@ async fn serve_admin(
 type Worker = JoinHandle<std::io::Result<()>>;
 
 fn start_workers(
-    shared: &Arc<Shared>,
+    shared: &Arc<EdgeState>,
     metrics: &Metrics,
     listeners: Vec<TcpListener>,
     writers: Vec<LaneWriter>,

@@ -1,19 +1,28 @@
-//! The query of a link or pixel: parameters of ours decoded, the others as they were sent.
+//! The query of a link or pixel: own parameters are decoded, others are passed on as sent.
 //!
-//! Visitors did not write the query that they bring, so nothing in it refuses them: what is broken is
-//! read as well as it can be, and marked.
+//! Visitors did not write their query, so nothing in it is a reason for refusal: malformed parts are decoded as far
+//! as possible, and the visit is marked.
 
-use crate::request::{self, MAX_REFERRER_BYTES};
 use std::ops::Range;
 use tracking_events::{CostMicros, SUB_COUNT};
 
-/// One query, decoded; reused from request to request so that nothing is allocated for one.
+/// The longest `Referer` or `referrer` parameter kept.
+pub const MAX_REFERRER_BYTES: usize = 1_024;
+
+/// `text` truncated to at most `max` bytes at a character boundary, and whether that removed anything.
+#[must_use]
+pub fn truncate(text: &str, max: usize) -> (&str, bool) {
+    let end = text.floor_char_boundary(max);
+    (&text[..end], end < text.len())
+}
+
+/// A decoded query; requests reuse it so that none allocates.
 #[derive(Debug, Default)]
 pub struct Query {
     text: String,
-    named: [Option<Span>; NAMED],
-    /// The values that are not UTF-8, as they were sent.
-    foreign: Vec<(usize, Vec<u8>)>,
+    named: [Option<Span>; OWN_PARAMETERS],
+    /// The values that are not UTF-8, as sent.
+    not_utf8: Vec<(usize, Vec<u8>)>,
     scratch: Vec<u8>,
     malformed: bool,
     truncated: bool,
@@ -21,37 +30,37 @@ pub struct Query {
 
 type Span = (u32, u32);
 
-/// How many parameters have a meaning: the subs and four more.
-const NAMED: usize = SUB_COUNT + 4;
-const SOURCE: usize = SUB_COUNT;
-const EXTERNAL_ID: usize = SUB_COUNT + 1;
-const COST: usize = SUB_COUNT + 2;
-const REFERRER: usize = SUB_COUNT + 3;
-/// Bytes of `external_id`.
-const LONGEST_NAME: usize = 11;
+/// The number of own parameters: the subs and four more.
+const OWN_PARAMETERS: usize = SUB_COUNT + 4;
+const SOURCE_INDEX: usize = SUB_COUNT;
+const EXTERNAL_ID_INDEX: usize = SUB_COUNT + 1;
+const COST_INDEX: usize = SUB_COUNT + 2;
+const REFERRER_INDEX: usize = SUB_COUNT + 3;
+/// The bytes of `external_id`.
+const LONGEST_NAME_BYTES: usize = 11;
 
 impl Query {
-    /// Reads `raw`, the part of a request target after `?`, and keeps `value_bytes` of each value of
-    /// ours, of the referrer as much as of the header. The first of equal names counts.
+    /// Decodes `raw`, the part of a request target after `?`. Keeps `value_bytes` of each own parameter, and
+    /// [`MAX_REFERRER_BYTES`] of the referrer. The first of equal names counts.
     pub fn read(&mut self, raw: &str, value_bytes: usize) {
         self.text.clear();
-        self.named = [None; NAMED];
-        self.foreign.clear();
+        self.named = [None; OWN_PARAMETERS];
+        self.not_utf8.clear();
         (self.malformed, self.truncated) = (false, false);
         for sent in raw.split('&') {
             let parameter = without_entity(sent);
             self.malformed |= parameter.len() < sent.len();
-            let (name, value) = halves(parameter);
-            match own(name) {
+            let (name, value) = split_name_value(parameter);
+            match own_parameter(name) {
                 Some(known) if self.named[known].is_none() => {
                     let max = match known {
-                        REFERRER => MAX_REFERRER_BYTES,
+                        REFERRER_INDEX => MAX_REFERRER_BYTES,
                         _ => value_bytes,
                     };
                     self.named[known] = Some(self.decode(known, value, max));
                 }
                 Some(_) => {}
-                None => self.look_at(parameter),
+                None => self.check_foreign(parameter),
             }
         }
     }
@@ -65,18 +74,18 @@ impl Query {
             self.scratch.retain(|byte| !byte.is_ascii_control());
             match std::str::from_utf8(&self.scratch) {
                 Ok(text) => {
-                    let (text, cut) = request::cut(text, max);
+                    let (text, cut) = truncate(text, max);
                     self.text.push_str(text);
                     self.truncated |= cut;
                 }
-                Err(_) => self.decode_foreign(known, max),
+                Err(_) => self.decode_windows_1252(known, max),
             }
         }
-        (small(start), small(self.text.len()))
+        (as_u32(start), as_u32(self.text.len()))
     }
 
-    /// Takes what was unescaped for Windows-1252, and keeps it as it was sent as well.
-    fn decode_foreign(&mut self, known: usize, max: usize) {
+    /// Decodes the unescaped value as Windows-1252, and also keeps its bytes as sent.
+    fn decode_windows_1252(&mut self, known: usize, max: usize) {
         let start = self.text.len();
         for character in self.scratch.iter().copied().map(windows_1252) {
             if self.text.len() - start + character.len_utf8() > max {
@@ -87,18 +96,18 @@ impl Query {
         }
         let kept = self.scratch.len().min(max);
         self.truncated |= kept < self.scratch.len();
-        self.foreign.push((known, self.scratch[..kept].into()));
+        self.not_utf8.push((known, self.scratch[..kept].into()));
     }
 
-    /// Marks a parameter that means nothing to us when it is broken.
-    fn look_at(&mut self, parameter: &str) {
+    /// Marks the query when a foreign parameter is malformed.
+    fn check_foreign(&mut self, parameter: &str) {
         if !is_plain(parameter) {
             self.unescape(parameter);
             self.malformed |= std::str::from_utf8(&self.scratch).is_err();
         }
     }
 
-    /// Writes what `raw` stands for, and marks it when that is not what it should be.
+    /// Unescapes `raw` into the scratch buffer, and marks the query when the value is malformed.
     fn unescape(&mut self, raw: &str) {
         self.scratch.clear();
         self.scratch.extend(unescaped(raw));
@@ -112,8 +121,8 @@ impl Query {
     }
 
     fn octets(&self, known: usize) -> &[u8] {
-        let foreign = self.foreign.iter().find(|(number, _)| *number == known);
-        foreign.map_or_else(|| self.text(known).as_bytes(), |(_, octets)| octets)
+        let octets = self.not_utf8.iter().find(|(number, _)| *number == known);
+        octets.map_or_else(|| self.text(known).as_bytes(), |(_, octets)| octets)
     }
 
     /// `sub1` to `sub10`.
@@ -125,99 +134,99 @@ impl Query {
     /// The traffic source.
     #[must_use]
     pub fn source(&self) -> &str {
-        self.text(SOURCE)
+        self.text(SOURCE_INDEX)
     }
 
     /// The affiliate's own id.
     #[must_use]
     pub fn external_id(&self) -> &str {
-        self.text(EXTERNAL_ID)
+        self.text(EXTERNAL_ID_INDEX)
     }
 
     /// The `referrer` parameter.
     #[must_use]
     pub fn referrer(&self) -> &str {
-        self.text(REFERRER)
+        self.text(REFERRER_INDEX)
     }
 
-    /// `sub1` to `sub10` in the encoding that they were sent in.
+    /// `sub1` to `sub10` in their original encoding.
     #[must_use]
     pub fn sub_octets(&self) -> [&[u8]; SUB_COUNT] {
         std::array::from_fn(|number| self.octets(number))
     }
 
-    /// The traffic source in the encoding that it was sent in.
+    /// The traffic source in its original encoding.
     #[must_use]
     pub fn source_octets(&self) -> &[u8] {
-        self.octets(SOURCE)
+        self.octets(SOURCE_INDEX)
     }
 
-    /// The affiliate's own id in the encoding that it was sent in.
+    /// The affiliate's own id in its original encoding.
     #[must_use]
     pub fn external_id_octets(&self) -> &[u8] {
-        self.octets(EXTERNAL_ID)
+        self.octets(EXTERNAL_ID_INDEX)
     }
 
-    /// The cost: none given is 0, and `None` means that what was given is not a cost.
+    /// The cost: an absent one is 0, and `None` means that the value is not a cost.
     #[must_use]
     pub fn cost(&self) -> Option<CostMicros> {
-        match self.text(COST) {
+        match self.text(COST_INDEX) {
             "" => Some(CostMicros(0)),
             text => decimal_micros(text).map(CostMicros),
         }
     }
 
-    /// Whether something had to be read otherwise than it was sent, but for its length.
+    /// Whether a part was malformed; long values are [`truncated`](Self::truncated) instead.
     #[must_use]
     pub const fn malformed(&self) -> bool {
         self.malformed
     }
 
-    /// Whether a value of ours was longer than what is kept.
+    /// Whether an own parameter was longer than its limit.
     #[must_use]
     pub const fn truncated(&self) -> bool {
         self.truncated
     }
 }
 
-/// The parameters in `raw` that mean nothing to us, as they were sent and in their order.
+/// The foreign parameters in `raw`, as sent and in their order.
 pub fn passed_on(raw: &str) -> impl Iterator<Item = &str> {
-    raw.split('&')
-        .map(without_entity)
-        .filter(|parameter| !parameter.is_empty() && own(halves(parameter).0).is_none())
+    raw.split('&').map(without_entity).filter(|parameter| {
+        !parameter.is_empty() && own_parameter(split_name_value(parameter).0).is_none()
+    })
 }
 
-/// A parameter without what is left of `&amp;`: links are copied out of HTML with it.
+/// A parameter without the remainder of `&amp;`, with which links are copied out of HTML.
 fn without_entity(parameter: &str) -> &str {
     parameter.trim_start_matches("amp;")
 }
 
-fn halves(parameter: &str) -> (&str, &str) {
+fn split_name_value(parameter: &str) -> (&str, &str) {
     parameter.split_once('=').unwrap_or((parameter, ""))
 }
 
-/// Whether `raw` stands for itself: most do.
+/// Whether `raw` needs no decoding, as is true of most values.
 fn is_plain(raw: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%' && byte != b'+';
     raw.bytes().all(plain)
 }
 
-/// Which parameter of ours has this name, as it was sent.
-fn own(name: &str) -> Option<usize> {
+/// The own parameter with this name, as sent.
+fn own_parameter(name: &str) -> Option<usize> {
     if !name.contains('%') {
-        return named(name);
+        return parameter_named(name);
     }
-    let mut room = [0; LONGEST_NAME];
+    let mut room = [0; LONGEST_NAME_BYTES];
     let mut length = 0;
     for byte in unescaped(name) {
         *room.get_mut(length)? = byte;
         length += 1;
     }
-    named(std::str::from_utf8(&room[..length]).ok()?)
+    parameter_named(std::str::from_utf8(&room[..length]).ok()?)
 }
 
-/// Which parameter has this name, if it means something.
-fn named(name: &str) -> Option<usize> {
+/// The own parameter with this decoded name.
+fn parameter_named(name: &str) -> Option<usize> {
     Some(match name {
         "sub1" => 0,
         "sub2" => 1,
@@ -229,15 +238,15 @@ fn named(name: &str) -> Option<usize> {
         "sub8" => 7,
         "sub9" => 8,
         "sub10" => 9,
-        "source" => SOURCE,
-        "external_id" => EXTERNAL_ID,
-        "cost" => COST,
-        "referrer" => REFERRER,
+        "source" => SOURCE_INDEX,
+        "external_id" => EXTERNAL_ID_INDEX,
+        "cost" => COST_INDEX,
+        "referrer" => REFERRER_INDEX,
         _ => return None,
     })
 }
 
-/// The bytes that `raw` stands for; a broken escape stands for itself.
+/// The unescaped bytes of `raw`; a broken escape is kept as it is.
 fn unescaped(raw: &str) -> impl Iterator<Item = u8> {
     let mut bytes = raw.as_bytes();
     std::iter::from_fn(move || {
@@ -253,8 +262,7 @@ fn has_broken_escape(raw: &str) -> bool {
     percents.any(|(at, _)| escaped(&raw.as_bytes()[at + 1..]).is_none())
 }
 
-/// The character that a byte is in Windows-1252, or the replacement character for the five that are
-/// none.
+/// The character of a byte in Windows-1252, or the replacement character for the five undefined bytes.
 fn windows_1252(byte: u8) -> char {
     const FROM_80_TO_9F: [char; 32] = [
         '€', '\u{fffd}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{fffd}', 'Ž',
@@ -267,15 +275,15 @@ fn windows_1252(byte: u8) -> char {
     }
 }
 
-/// The byte that two hexadecimal digits at the start of `bytes` stand for.
+/// The byte of the two hexadecimal digits at the start of `bytes`.
 pub(crate) fn escaped(bytes: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);
     u8::try_from(digit(0)? << 4 | digit(1)?).ok()
 }
 
 /// A request target fits into 64 KiB and decoding triples it at most, so that 32 bits suffice.
-fn small(position: usize) -> u32 {
-    u32::try_from(position).expect("a query is far shorter than 4 GiB")
+fn as_u32(position: usize) -> u32 {
+    u32::try_from(position).expect("a decoded query is shorter than 4 GiB")
 }
 
 const fn range((start, end): Span) -> Range<usize> {
@@ -329,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn stray_parameters_are_passed_on_as_sent() {
+    fn foreign_parameters_are_passed_on_as_sent() {
         for (raw, expected) in [
             ("x=%c3%BC&sub1=a&y&sub1=b&z=", &["x=%c3%BC", "y", "z="][..]),
             ("_inputs_&n=200&&", &["_inputs_", "n=200"]),
@@ -343,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_values_are_read_and_marked() {
+    fn malformed_values_are_decoded_and_marked() {
         for (raw, sub1, octets) in [
             ("sub1=100%", "100%", &b"100%"[..]),
             ("sub1=%zz", "%zz", b"%zz"),
@@ -366,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn long_values_of_ours_are_cut_and_marked() {
+    fn long_own_values_are_truncated_and_marked() {
         let long = |name: &str, value: &str, times: usize| {
             let query = read(&format!("{name}={}", value.repeat(times)));
             let text = [query.subs()[0], query.referrer()].concat();
@@ -418,7 +426,7 @@ mod tests {
         }
 
         #[test]
-        fn no_query_makes_it_panic(raw in "[ -~ü]{0,200}") {
+        fn arbitrary_query_does_not_panic(raw in "[ -~ü]{0,200}") {
             let query = read(&raw);
             let _ = (query.subs(), query.sub_octets(), query.cost(), passed_on(&raw).count());
         }

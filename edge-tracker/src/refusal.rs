@@ -4,24 +4,23 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-/// How long who was shed should wait before another try, in seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
-/// How long a client should wait whose network failed to authenticate too often, in seconds.
-const RETRY_AFTER_FAILURES: HeaderValue = HeaderValue::from_static("60");
-/// How long a sender should wait while the node's clock is wrong, in seconds.
+/// Seconds after which a shed client should retry.
+const OVERLOAD_RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+/// Seconds after which a client should retry whose network failed to authenticate too often.
+const FAILURES_RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
+/// Seconds after which a sender should retry while the node's clock is wrong.
 const CLOCK_RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $status:ident, $message:literal;)*) => {
-        /// Why a request or connection was refused. Numbers are never given to another reason; 7, 8, 9 and
-        /// 24 were some.
+        /// Why a request or connection was refused. Numbers are never reused; 7, 8, 9 and 24 are retired.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Refusal {
             $($(#[$doc])* $variant = $code,)*
         }
 
         impl Refusal {
-            /// All of them.
+            /// All refusals.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// The name used in metrics.
@@ -30,7 +29,7 @@ macro_rules! refusals {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The status answered, where an answer is possible.
+            /// The status of the response, where a response is possible.
             #[must_use]
             pub const fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)* }
@@ -56,41 +55,41 @@ refusals! {
     UnknownHost = 5, "unknown_host", MISDIRECTED_REQUEST, "this host is not served here";
     /// The request target is too long.
     UrlTooLong = 6, "url_too_long", URI_TOO_LONG, "the address is too long";
-    /// The destination became too long with its macros filled in.
+    /// The destination is too long after macro expansion.
     LocationTooLong = 10, "location_too_long", URI_TOO_LONG, "the destination became too long";
     /// Not HTTP.
     MalformedRequest = 20, "malformed_request", BAD_REQUEST, "not an HTTP request";
     /// The request's head is too large.
     HeadTooLarge = 21, "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large";
-    /// The client was too slow in sending a request's head, or idle for too long.
+    /// The client took too long to send a request's head.
     TooSlow = 22, "too_slow", REQUEST_TIMEOUT, "the request took too long";
     /// The PROXY protocol header is missing or malformed.
     BadProxyHeader = 23, "bad_proxy_header", BAD_REQUEST, "the PROXY protocol header is missing or malformed";
-    /// The connection broke in the middle of a request or an answer.
+    /// The connection broke in the middle of a request or response.
     ConnectionBroken = 25, "connection_broken", BAD_REQUEST, "the connection broke";
-    /// The client did not take the response of an HTTP/2 stream in time.
+    /// The client did not read the response of an HTTP/2 stream in time.
     NotTaken = 27, "not_taken", REQUEST_TIMEOUT, "the response was not taken in time";
-    /// HTTP/2 from a peer with which it is not spoken.
+    /// HTTP/2 from a peer that may only use HTTP/1.1.
     Http2NotServed = 28, "http2_not_served", HTTP_VERSION_NOT_SUPPORTED, "HTTP/2 is not spoken with this peer, use HTTP/1.1";
-    /// Functions could not tell who sent what came from the client's network, too often.
+    /// Functions could not authenticate requests from the client's network too often.
     TooManyFailures = 29, "too_many_failures", TOO_MANY_REQUESTS, "too many requests from this network were not authentic, try again in a minute";
-    /// There is more to do than can be done; counted as shed, not as refused.
+    /// The worker is overloaded; counted as shed, not as refused.
     Overloaded = 26, "overloaded", SERVICE_UNAVAILABLE, "too busy at the moment, try again later";
-    /// The node's clock is wrong, so that functions can't say what is valid or when it happened.
+    /// The node's clock is wrong, so that functions can't validate signatures or date conversions.
     ClockWrong = 30, "clock_wrong", SERVICE_UNAVAILABLE, "the clock of this node is wrong at the moment, try again later or at another node";
-    /// A browser fetches a link ahead. Counted and logged, and answered so that the browser asks again when
-    /// its visitor comes: the click would be lost if it used the same answer then.
+    /// A browser prefetches a link. Counted and logged, and refused so that the browser sends the request again for
+    /// its visitor: a cached redirect would lose the click.
     Prefetch = 31, "prefetch", SERVICE_UNAVAILABLE, "links are not fetched ahead of the visitor";
 }
 
 impl Refusal {
-    /// The number told to clients.
+    /// The number in responses.
     #[must_use]
     pub const fn code(self) -> u16 {
         self as u16
     }
 
-    /// The answer: a short text that says what is wrong.
+    /// The response, with a short text that names the problem.
     #[must_use]
     pub fn response(self) -> Response<Full<Bytes>> {
         let text = format!("{} (reason {})\n", self.message(), self.code());
@@ -107,10 +106,10 @@ impl Refusal {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
             Self::Overloaded => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+                headers.insert(header::RETRY_AFTER, OVERLOAD_RETRY_AFTER);
             }
             Self::TooManyFailures => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER_FAILURES);
+                headers.insert(header::RETRY_AFTER, FAILURES_RETRY_AFTER);
             }
             Self::ClockWrong => {
                 headers.insert(header::RETRY_AFTER, CLOCK_RETRY_AFTER);

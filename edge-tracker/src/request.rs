@@ -1,10 +1,10 @@
-//! Reading a request: what is asked for, for whom, and how it should be marked.
+//! Reads a request: its target, its host, its headers and its marks.
 //!
-//! Everything here is a plain function of the request; nothing is logged or answered.
+//! Everything here is a pure function of the request; nothing is logged, and no response is sent.
 
 mod path;
 
-pub use path::MendedPath;
+pub use path::RepairedPath;
 
 use crate::refusal::Refusal;
 use crate::visitor::agent::SentHints;
@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Request, Uri};
 use std::borrow::Cow;
 use tracking_events::Flags;
 
-/// What a request is for.
+/// The target of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
     /// `/c/{slug}`.
@@ -23,7 +23,7 @@ pub enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// What `path` is for. All but the slug may be in capitals, which QR codes hold more of.
+    /// Parses `path`. All but the slug may be in capitals: QR codes hold more of those.
     fn of(path: &'a str) -> Option<Self> {
         let (directory, file) = path.split_at_checked(3)?;
         if directory.eq_ignore_ascii_case("/c/") {
@@ -41,7 +41,7 @@ impl<'a> Target<'a> {
         slug
     }
 
-    /// The same of the link `slug`.
+    /// The same kind of target for the link `slug`.
     #[must_use]
     pub const fn with_slug(self, slug: &str) -> Target<'_> {
         match self {
@@ -51,39 +51,37 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The longest `Referer` kept, in bytes.
-pub const MAX_REFERRER_BYTES: usize = 1_024;
 /// The longest host name (RFC 1035, section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 /// The longest language tag kept; RFC 5646 (section 4.4.1) calls for room for 35.
 const MAX_LANGUAGE_BYTES: usize = 35;
 
-/// Finds out what `request` is for.
+/// Parses the target of `request`.
 ///
 /// # Errors
-/// When it is neither a link nor a pixel, or not a method that either answers.
-pub fn target<B>(request: &Request<B>, max_url_bytes: usize) -> Result<Target<'_>, Refusal> {
-    fits(request.uri(), max_url_bytes)?;
+/// When it is neither a link nor a pixel, is too long, or has another method than GET and HEAD.
+pub fn parse_target<B>(request: &Request<B>, max_url_bytes: usize) -> Result<Target<'_>, Refusal> {
+    check_url_length(request.uri(), max_url_bytes)?;
     let target = Target::of(request.uri().path()).ok_or(Refusal::UnknownPath)?;
-    answers(request.method()).map(|()| target)
+    check_method(request.method()).map(|()| target)
 }
 
-/// Whether links and pixels answer `method`.
+/// Checks that links and pixels accept `method`.
 ///
 /// # Errors
 /// When they do not.
-pub fn answers(method: &Method) -> Result<(), Refusal> {
+pub fn check_method(method: &Method) -> Result<(), Refusal> {
     match *method {
         Method::GET | Method::HEAD => Ok(()),
         _ => Err(Refusal::MethodNotAllowed),
     }
 }
 
-/// Whether a request's target is not too long.
+/// Checks the length of a request's target.
 ///
 /// # Errors
-/// When it is.
-pub fn fits(uri: &Uri, max_url_bytes: usize) -> Result<(), Refusal> {
+/// When it is longer than `max_url_bytes`.
+pub fn check_url_length(uri: &Uri, max_url_bytes: usize) -> Result<(), Refusal> {
     let target = uri.path_and_query();
     if target.map_or(0, |target| target.as_str().len()) > max_url_bytes {
         return Err(Refusal::UrlTooLong);
@@ -91,9 +89,9 @@ pub fn fits(uri: &Uri, max_url_bytes: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The headers that matter, found in one pass; of several with the same name the first counts.
+/// The headers that the edge reads, found in one pass; of several with the same name the first counts.
 #[derive(Debug, Default)]
-pub struct Heads<'r> {
+pub struct RequestHeaders<'r> {
     host: Option<&'r HeaderValue>,
     agent: Option<&'r HeaderValue>,
     referrer: Option<&'r HeaderValue>,
@@ -103,47 +101,46 @@ pub struct Heads<'r> {
     platform: Option<&'r HeaderValue>,
     prefetch: bool,
     speculative: bool,
-    hops: Hops<'r>,
+    hops: ForwardedChain<'r>,
 }
 
-/// The lines of the header in which proxies write whom they were asked by, in their order: hardly
-/// ever more than one.
+/// The header lines in which proxies record their clients, in order: hardly ever more than one.
 #[derive(Debug, Default)]
-enum Hops<'r> {
+enum ForwardedChain<'r> {
     #[default]
     None,
     One(&'r HeaderValue),
     Several(GetAll<'r, HeaderValue>),
 }
 
-impl<'r> Heads<'r> {
-    /// Looks through `headers`, where proxies write into `hops`.
+impl<'r> RequestHeaders<'r> {
+    /// Reads `headers`; proxies record their clients in the header `hops`.
     #[must_use]
     pub fn find(headers: &'r HeaderMap, hops: &HeaderName) -> Self {
-        let mut heads = Self::default();
+        let mut found = Self::default();
         for (name, value) in headers {
             let place = match name.as_str() {
-                "host" => &mut heads.host,
-                "user-agent" => &mut heads.agent,
-                "referer" => &mut heads.referrer,
-                "accept-language" => &mut heads.language,
-                "sec-ch-ua" => &mut heads.brands,
-                "sec-ch-ua-mobile" => &mut heads.mobile,
-                "sec-ch-ua-platform" => &mut heads.platform,
-                // In the Fetch and Nav Speculation standards.
+                "host" => &mut found.host,
+                "user-agent" => &mut found.agent,
+                "referer" => &mut found.referrer,
+                "accept-language" => &mut found.language,
+                "sec-ch-ua" => &mut found.brands,
+                "sec-ch-ua-mobile" => &mut found.mobile,
+                "sec-ch-ua-platform" => &mut found.platform,
+                // From the Fetch and Nav Speculation standards.
                 "sec-purpose" => {
-                    heads.speculative |= announces_prefetch(value);
+                    found.speculative |= announces_prefetch(value);
                     continue;
                 }
-                // What older Chromium, Safari and Firefox versions send.
+                // From older versions of Chromium, Safari and Firefox.
                 "purpose" | "x-purpose" | "x-moz" => {
-                    heads.prefetch |= announces_prefetch(value);
+                    found.prefetch |= announces_prefetch(value);
                     continue;
                 }
                 _ if name == hops => {
-                    heads.hops = match heads.hops {
-                        Hops::None => Hops::One(value),
-                        _ => Hops::Several(headers.get_all(hops)),
+                    found.hops = match found.hops {
+                        ForwardedChain::None => ForwardedChain::One(value),
+                        _ => ForwardedChain::Several(headers.get_all(hops)),
                     };
                     continue;
                 }
@@ -151,21 +148,21 @@ impl<'r> Heads<'r> {
             };
             place.get_or_insert(value);
         }
-        heads
+        found
     }
 
-    /// Whether a browser fetches ahead that asks again when it is answered with an error.
+    /// Whether the request is a prefetch that the browser repeats after an error response.
     #[must_use]
     pub const fn is_speculative(&self) -> bool {
         self.speculative
     }
 
-    /// What proxies wrote, line by line; the last one first.
+    /// The lines of the forwarding header, last one first.
     pub fn hops(&self) -> impl Iterator<Item = &'r [u8]> {
         let (one, several) = match &self.hops {
-            Hops::None => (None, None),
-            Hops::One(line) => (Some(*line), None),
-            Hops::Several(lines) => (None, Some(lines.iter().rev())),
+            ForwardedChain::None => (None, None),
+            ForwardedChain::One(line) => (Some(*line), None),
+            ForwardedChain::Several(lines) => (None, Some(lines.iter().rev())),
         };
         let lines = one.into_iter().chain(several.into_iter().flatten());
         lines.map(HeaderValue::as_bytes)
@@ -194,14 +191,14 @@ impl<'r> Heads<'r> {
     }
 }
 
-/// The host asked for, in lower case and without port and the dot of a fully qualified name, written
-/// into `out`; false when there is none or it is too long to be one.
+/// Writes the requested host into `out`, in lower case, without port and without the dot of a fully qualified name.
+/// False when it is absent or too long.
 #[must_use]
-pub fn host(uri: &Uri, heads: &Heads<'_>, out: &mut String) -> bool {
+pub fn host(uri: &Uri, headers: &RequestHeaders<'_>, out: &mut String) -> bool {
     out.clear();
     let named = match uri.host() {
         Some(host) => Some(host),
-        None => heads.host.and_then(|host| host.to_str().ok()),
+        None => headers.host.and_then(|host| host.to_str().ok()),
     };
     let Some(named) = named else { return false };
     // The colon of a port comes after the bracket of an IPv6 address, if there is one.
@@ -220,14 +217,14 @@ pub fn host(uri: &Uri, heads: &Heads<'_>, out: &mut String) -> bool {
     fits
 }
 
-/// The marks that method and headers call for.
+/// The marks that follow from method and headers.
 #[must_use]
-pub fn marks(method: &Method, heads: &Heads<'_>) -> Flags {
+pub fn marks(method: &Method, headers: &RequestHeaders<'_>) -> Flags {
     let mut flags = Flags::default();
     if method == Method::HEAD {
         flags.insert(Flags::HEAD);
     }
-    if heads.prefetch || heads.speculative {
+    if headers.prefetch || headers.speculative {
         flags.insert(Flags::PREFETCH);
     }
     flags
@@ -256,24 +253,17 @@ fn text(value: Option<&HeaderValue>) -> Cow<'_, str> {
     let Some(value) = value else {
         return Cow::Borrowed("");
     };
-    // Checking is faster than replacing, and there is hardly ever anything to replace.
+    // Validation is faster than replacement, and nearly all values are valid.
     match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(value.as_bytes()),
     }
 }
 
-/// `text` cut at a character's border to at most `max` bytes, and whether that took something away.
-#[must_use]
-pub fn cut(text: &str, max: usize) -> (&str, bool) {
-    let end = text.floor_char_boundary(max);
-    (&text[..end], end < text.len())
-}
-
 /// The first language tag of `Accept-Language` in lower case, written into `out`.
-pub fn language(heads: &Heads<'_>, out: &mut String) {
+pub fn language(headers: &RequestHeaders<'_>, out: &mut String) {
     out.clear();
-    let accepted = heads.language.and_then(|value| value.to_str().ok());
+    let accepted = headers.language.and_then(|value| value.to_str().ok());
     let first = accepted
         .and_then(|list| list.split([',', ';']).next())
         .unwrap_or_default()
@@ -299,18 +289,18 @@ mod tests {
             .expect("valid")
     }
 
-    fn heads(request: &Request<()>) -> Heads<'_> {
-        Heads::find(request.headers(), &header::FORWARDED)
+    fn headers_of(request: &Request<()>) -> RequestHeaders<'_> {
+        RequestHeaders::find(request.headers(), &header::FORWARDED)
     }
 
     fn marks_of(request: &Request<()>) -> Flags {
-        marks(request.method(), &heads(request))
+        marks(request.method(), &headers_of(request))
     }
 
     #[test]
-    fn targets_are_told_apart() {
+    fn targets_are_parsed_or_refused() {
         let target =
-            |method, uri| target(&request(method, uri, &[]), 100).map(|t| format!("{t:?}"));
+            |method, uri| parse_target(&request(method, uri, &[]), 100).map(|t| format!("{t:?}"));
         assert_eq!(
             target("GET", "/c/spring?x=1"),
             Ok("Click(\"spring\")".into())
@@ -332,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn prefetches_and_heads_are_marked() {
+    fn prefetch_and_head_requests_are_marked() {
         for (name, value) in [
             ("Sec-Purpose", "prefetch;prerender"),
             ("Sec-Purpose", "prefetch;anonymous-client-ip"),
@@ -354,11 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn hops_come_from_the_right_line_by_line() {
+    fn hops_are_read_from_the_last_line() {
         let hops = |headers: &[(&str, &str)]| {
             let request = request("GET", "/c/a", headers);
-            let heads = heads(&request);
-            let lines = heads.hops().map(|line| String::from_utf8_lossy(line));
+            let headers = headers_of(&request);
+            let lines = headers.hops().map(|line| String::from_utf8_lossy(line));
             lines.collect::<Vec<_>>().join(" | ")
         };
         assert_eq!(hops(&[("X-Forwarded-For", "a")]), "");
@@ -368,11 +358,11 @@ mod tests {
     }
 
     #[test]
-    fn hosts_lose_case_port_and_final_dot() {
+    fn host_is_normalised_without_case_port_and_dot() {
         let host = |value: &str| {
             let mut out = String::new();
             let request = request("GET", "/c/a", &[("Host", value)]);
-            host(request.uri(), &heads(&request), &mut out).then_some(out)
+            host(request.uri(), &headers_of(&request), &mut out).then_some(out)
         };
         assert_eq!(host("Go.Example:8080").as_deref(), Some("go.example"));
         assert_eq!(host("[2001:DB8::1]:80").as_deref(), Some("[2001:db8::1]"));
@@ -385,11 +375,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_language_is_kept() {
+    fn first_language_is_kept() {
         let language = |value: &str| {
             let mut out = String::new();
             let request = request("GET", "/", &[("Accept-Language", value)]);
-            language(&heads(&request), &mut out);
+            language(&headers_of(&request), &mut out);
             out
         };
         assert_eq!(language("en-US,en;q=0.9"), "en-us");

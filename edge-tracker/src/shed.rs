@@ -1,23 +1,23 @@
-//! What is shed when there is more than can be done, and in which order.
+//! What is shed under overload, and in which order.
 //!
-//! Redirects are no part of it: a visitor waits for one, and it is answered as long as its
-//! connection is there. How much there is to do is measured elsewhere.
+//! Redirects are never shed: a visitor waits for each, and gets it as long as the connection is open. Load is
+//! measured elsewhere.
 
 use crate::request::Target;
 
-/// What was turned away for want of room or time.
+/// A kind of work that is shed under overload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
-    /// A connection between requests, closed to make room for another.
+    /// An idle connection, evicted for another.
     IdleConnection,
-    /// A new connection, closed since no other could be.
+    /// A new connection, closed because no other could be evicted.
     Connection,
-    /// A pixel, answered with 503.
+    /// A pixel, refused with 503.
     Impression,
 }
 
 impl Shed {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::IdleConnection, Self::Connection, Self::Impression];
 
     /// The name used in metrics.
@@ -30,7 +30,7 @@ impl Shed {
         }
     }
 
-    /// As what a request for `target` is shed; nothing for what never is.
+    /// The kind of a request for `target`; nothing for targets that are never shed.
     #[must_use]
     pub const fn of(target: Target<'_>) -> Option<Self> {
         match target {
@@ -40,16 +40,15 @@ impl Shed {
     }
 }
 
-/// Requests that can be shed, what goes first before what goes later, each with the lag that it
-/// takes, in percent of `http.shed_lag`.
+/// Kinds of requests in the order in which they are shed, each with its threshold in percent of `http.shed_lag`.
 pub const ORDER: &[(Shed, u32)] = &[(Shed::Impression, 100)];
 
-/// How many kinds of [`ORDER`] are shed at the moment.
+/// How many kinds of [`ORDER`] are shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Level(pub usize);
 
 impl Level {
-    /// Whether `kind` is among what is shed.
+    /// Whether `kind` is shed.
     #[must_use]
     pub fn sheds(self, kind: Shed) -> bool {
         ORDER.iter().take(self.0).any(|(shed, _)| *shed == kind)

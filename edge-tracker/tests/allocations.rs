@@ -4,7 +4,7 @@
 
 use arc_swap::ArcSwap;
 use dhat::HeapStats;
-use edge_tracker::click_path::{ClickPath, Root, Shared};
+use edge_tracker::click_path::{ClickPath, EdgeState, Root};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::server::{self, Limits};
 use edge_tracker::settings::Http2;
@@ -141,12 +141,12 @@ fn serve(dir: &Path) -> (SocketAddr, watch::Sender<bool>) {
     (address, stop)
 }
 
-fn shared(dir: &Path) -> Arc<Shared> {
+fn shared(dir: &Path) -> Arc<EdgeState> {
     let file = dir.join("links.toml");
     std::fs::write(&file, LINKS).expect("writable");
     let secrets = secrets::load_or_create(&dir.join("secrets.toml")).expect("secrets");
     let local = "127.0.0.0/8".parse().expect("a network");
-    Arc::new(Shared {
+    Arc::new(EdgeState {
         node: NodeId(1),
         links: Arc::new(ArcSwap::from_pointee(
             links::load(&file).expect("links").table,

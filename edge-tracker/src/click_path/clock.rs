@@ -1,15 +1,15 @@
-//! The trusted time of day, carried on between its readings by the monotonic clock, which has been read for
-//! the request anyway.
+//! The trusted time of day, extrapolated between readings by the monotonic clock, which is read for each request
+//! anyway.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracking_events::{Flags, Micros};
 use trusted_clock::{Reading, TimeSource, TrustedClock};
 
-/// A step of the system's clock is noticed within this.
+/// The interval of readings: a step of the system clock is detected within it.
 const READ_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What the trusted clock showed when it was last read.
+/// The last reading of the trusted clock.
 #[derive(Debug)]
 pub(super) struct Clock {
     source: Arc<TrustedClock>,
@@ -20,11 +20,11 @@ pub(super) struct Clock {
 /// The time of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Now {
-    /// What its event is recorded with.
+    /// The time stored in its event.
     pub(super) time: Micros,
-    /// The best estimate, for everything that compares times.
+    /// The best estimate, for all comparisons of times.
     pub(super) estimate: Micros,
-    /// What the event is marked with.
+    /// The event's marks.
     pub(super) flags: Flags,
 }
 
@@ -37,7 +37,7 @@ impl Clock {
         }
     }
 
-    /// The time of day at `now`, which is about now.
+    /// The time of day at `now`, a recent instant.
     pub(super) fn at(&mut self, now: Instant) -> Now {
         let mut since = now.saturating_duration_since(self.read);
         if since >= READ_INTERVAL {
@@ -73,7 +73,7 @@ mod tests {
     use trusted_clock::{EARLIEST_TIME, StepTolerance, SystemTimes};
 
     #[test]
-    fn time_goes_with_the_monotonic_clock_between_readings() {
+    fn time_follows_the_monotonic_clock_between_readings() {
         let source = Arc::new(TrustedClock::new(StepTolerance::default(), EARLIEST_TIME));
         let read = Instant::now();
         let mut clock = Clock {

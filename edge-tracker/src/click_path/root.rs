@@ -1,4 +1,4 @@
-//! What the bare domain answers: visitors try it, and load balancers ask it whether the edge is there.
+//! The response of the bare domain: visitors try it, and load balancers probe it.
 
 use crate::settings::HttpSettings;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use thiserror::Error;
 /// The longest page.
 const MAX_PAGE_BYTES: u64 = 256 << 10;
 
-/// The answer to `/`.
+/// The response to `/`.
 #[derive(Debug, Clone, Default)]
 pub enum Root {
     /// `200 ok`.
@@ -33,7 +33,7 @@ pub struct RootPageError {
 }
 
 impl Root {
-    /// What the settings ask for.
+    /// Reads the configured response.
     ///
     /// # Errors
     /// When the page can't be read or is too long.
@@ -50,8 +50,8 @@ impl Root {
         })
     }
 
-    /// Status and body; `headers` get the others that go with them.
-    pub(super) fn answer(self, headers: &mut HeaderMap) -> (StatusCode, Full<Bytes>) {
+    /// Returns status and body, and adds their headers to `headers`.
+    pub(super) fn respond(self, headers: &mut HeaderMap) -> (StatusCode, Full<Bytes>) {
         let typed = |text| (header::CONTENT_TYPE, HeaderValue::from_static(text));
         let ((name, value), status, body) = match self {
             Self::Healthy => (
@@ -77,9 +77,8 @@ fn read_page(path: &Path) -> io::Result<Root> {
     }
 }
 
-/// Whether a visitor or a load balancer asks for the bare domain. A query that names an advertiser is a
-/// postback.
-pub(super) fn is_asked_for<B>(request: &Request<B>) -> bool {
+/// Whether a visitor or a load balancer requests the bare domain. A query that names an advertiser is a postback.
+pub(super) fn is_requested<B>(request: &Request<B>) -> bool {
     let uri = request.uri();
     uri.path() == "/"
         && matches!(*request.method(), Method::GET | Method::HEAD)
@@ -91,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bare_domain_is_told_from_postbacks() {
+    fn bare_domain_is_distinguished_from_postbacks() {
         for (method, target, expected) in [
             ("GET", "/", true),
             ("HEAD", "/", true),
@@ -107,7 +106,7 @@ mod tests {
         ] {
             let request = Request::builder().method(method).uri(target);
             let request = request.body(()).expect("a request");
-            assert_eq!(is_asked_for(&request), expected, "{method} {target}");
+            assert_eq!(is_requested(&request), expected, "{method} {target}");
         }
     }
 }

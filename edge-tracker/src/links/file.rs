@@ -1,6 +1,6 @@
 //! `links.toml`: read whole, checked whole, refused whole with the line and the reason.
 
-use super::{Destination, Link, Name, Slug, State, Table};
+use super::{Destination, Link, LinkState, Name, Slug, Table};
 use ahash::AHashMap;
 use daemon::files::FileVersion;
 use daemon::settings::{self, SettingsError};
@@ -137,8 +137,8 @@ fn checked(entry: Entry) -> (Slug, Link) {
         entry.destination
     };
     let state = match entry.state {
-        Word::Active => State::Active,
-        Word::Paused => State::Paused {
+        Word::Active => LinkState::Active,
+        Word::Paused => LinkState::Paused {
             fallback: entry.fallback,
         },
     };

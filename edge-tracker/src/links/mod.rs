@@ -39,7 +39,7 @@ pub struct Link {
     /// How the visitor is sent: 301, 302, 303, 307 or 308.
     pub code: StatusCode,
     /// Whether it is in use.
-    pub state: State,
+    pub state: LinkState,
     /// Whether query parameters that mean nothing to us are passed on.
     pub pass_query: bool,
     /// The slug that its id had in an earlier file, where it is meant that it changed.
@@ -60,7 +60,7 @@ pub struct ReusedId {
 
 /// Whether a link is in use.
 #[derive(Debug)]
-pub enum State {
+pub enum LinkState {
     /// Visitors go to the destination.
     Active,
     /// Visitors go to the fallback, if there is one.

@@ -1,6 +1,6 @@
 //! What happens beside the serving: files reloaded, filters saved, levels reported.
 
-use crate::click_path::Shared;
+use crate::click_path::EdgeState;
 use crate::functions::{Api, Functions, token};
 use crate::metrics::Metrics;
 use crate::server::backlog;
@@ -26,7 +26,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything that is looked after.
 pub(super) struct Upkeep {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<EdgeState>,
     pub(super) metrics: Metrics,
     pub(super) progress: Arc<Progress>,
     pub(super) keeper: Arc<JournalStats>,
@@ -256,7 +256,7 @@ impl Upkeep {
     }
 
     fn report(&self) {
-        let Shared {
+        let EdgeState {
             links,
             agents,
             filters,

@@ -1,26 +1,26 @@
-//! Paths that people, mails and QR codes changed on the way: what they may have been before.
+//! Repairs paths that people, mail programs or QR codes changed.
 
 use super::Target;
 use crate::query;
 
-/// The longest path that is looked at, in bytes: a slug with all of it escaped and something around it.
+/// The longest path that is repaired: a slug with all of it escaped, and some bytes around it.
 const MAX_PATH_BYTES: usize = 256;
 
-/// What ends a sentence, a bracket or a quotation that a link stands in.
-const ENDS: [char; 9] = ['/', '.', ',', ';', ':', ')', ']', '"', '\''];
+/// Characters that end a sentence, a bracket or a quotation around a link.
+const TRAILING_PUNCTUATION: [char; 9] = ['/', '.', ',', ';', ':', ')', ']', '"', '\''];
 
-/// A path without escapes that say nothing and without doubled slashes.
+/// A path without unnecessary escapes and without doubled slashes.
 #[derive(Debug)]
-pub struct MendedPath(String);
+pub struct RepairedPath(String);
 
-impl MendedPath {
-    /// `path` mended, unless it is too long for a link's.
+impl RepairedPath {
+    /// Repairs `path`, unless it is too long for a link.
     #[must_use]
     pub fn of(path: &str) -> Option<Self> {
         if path.len() > MAX_PATH_BYTES {
             return None;
         }
-        let mut mended = String::with_capacity(path.len());
+        let mut repaired = String::with_capacity(path.len());
         let mut rest = path;
         while let Some(first) = rest.chars().next() {
             let escaped = if first == '%' {
@@ -29,17 +29,17 @@ impl MendedPath {
                 None
             };
             let (character, length) = escaped.map_or((first, first.len_utf8()), |it| (it, 3));
-            if character != '/' || !mended.ends_with('/') {
-                mended.push(character);
+            if character != '/' || !repaired.ends_with('/') {
+                repaired.push(character);
             }
             rest = &rest[length..];
         }
-        Some(Self(mended))
+        Some(Self(repaired))
     }
 
-    /// What it may be for: as it is, and without what ends a sentence.
+    /// The possible targets: the path itself, and the path without a trailing punctuation mark.
     pub fn targets(&self) -> impl Iterator<Item = Target<'_>> {
-        let paths = [Some(&*self.0), without_end(&self.0)];
+        let paths = [Some(&*self.0), without_punctuation(&self.0)];
         paths.into_iter().flatten().filter_map(Target::of)
     }
 }
@@ -51,13 +51,13 @@ fn unreserved(digits: &str) -> Option<char> {
     is_unreserved.then_some(character)
 }
 
-fn without_end(path: &str) -> Option<&str> {
-    if let Some(shorter) = path.strip_suffix(ENDS) {
+fn without_punctuation(path: &str) -> Option<&str> {
+    if let Some(shorter) = path.strip_suffix(TRAILING_PUNCTUATION) {
         return Some(shorter);
     }
     let (shorter, digits) = path.rsplit_once('%')?;
     let end = char::from(query::escaped(digits.as_bytes())?);
-    (digits.len() == 2 && ENDS.contains(&end)).then_some(shorter)
+    (digits.len() == 2 && TRAILING_PUNCTUATION.contains(&end)).then_some(shorter)
 }
 
 #[cfg(test)]
@@ -65,12 +65,12 @@ mod tests {
     use super::*;
 
     fn targets(path: &str) -> Vec<String> {
-        let mended = MendedPath::of(path).expect("short");
-        mended.targets().map(|it| format!("{it:?}")).collect()
+        let repaired = RepairedPath::of(path).expect("short");
+        repaired.targets().map(|it| format!("{it:?}")).collect()
     }
 
     #[test]
-    fn mended_paths_lose_one_end_and_nothing_else() {
+    fn repaired_paths_lose_one_punctuation_mark() {
         for (path, expected) in [
             ("/c/spring", &["Click(\"spring\")"][..]),
             ("/c/spring.", &["Click(\"spring.\")", "Click(\"spring\")"]),
@@ -92,6 +92,6 @@ mod tests {
         ] {
             assert_eq!(targets(path), expected, "{path}");
         }
-        assert!(MendedPath::of(&"x".repeat(257)).is_none());
+        assert!(RepairedPath::of(&"x".repeat(257)).is_none());
     }
 }

@@ -101,17 +101,17 @@ struct ClickService {
 }
 
 impl ClickService {
-    fn answer(&self, request: Request<Incoming>) -> ResponseFuture {
+    fn respond(&self, request: Request<Incoming>) -> ResponseFuture {
         let parsed = Instant::now();
         self.state.touch(parsed);
         if !request.body().is_end_stream() {
             self.bodies.set(true);
         }
-        match self.path.function(self.peer, &request) {
-            None => ResponseFuture::ready(self.path.answer(self.peer, request, parsed)),
+        match self.path.match_function(self.peer, &request) {
+            None => ResponseFuture::ready(self.path.respond(self.peer, request, parsed)),
             Some(Err(refusal)) => ResponseFuture::ready(refusal.response()),
             Some(Ok(function)) => {
-                let future = self.path.call(function, self.peer, request);
+                let future = self.path.call_function(function, self.peer, request);
                 ResponseFuture::pending(future, self.state.await_response())
             }
         }
@@ -124,7 +124,7 @@ impl Service<Request<Incoming>> for ClickService {
     type Future = ResponseFuture;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.answer(request)
+        self.respond(request)
     }
 }
 
@@ -140,7 +140,7 @@ impl Service<Request<Incoming>> for StreamService {
     type Future = TrackedResponseFuture;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        TrackedResponseFuture::new(self.clicks.answer(request), self.streams.clone())
+        TrackedResponseFuture::new(self.clicks.respond(request), self.streams.clone())
     }
 }
 

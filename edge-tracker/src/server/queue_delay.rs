@@ -28,7 +28,7 @@ pub(super) async fn watch(
         let now = Instant::now();
         let late = now.saturating_duration_since(due);
         if let Some(level) = delay.sample(now, late.max(backlog_timer.elapsed(now))) {
-            path.shed(level);
+            path.set_shed_level(level);
         }
         path.metrics().lag(delay.minimum_of_last_window);
     }

@@ -5,12 +5,12 @@ use crate::destinations::host_of;
 use crate::input::Input;
 use crate::temp_dir::temp_dir;
 use arc_swap::ArcSwap;
-use edge_tracker::click_path::{ClickPath, Root, Shared};
+use edge_tracker::click_path::{ClickPath, EdgeState, Root};
 use edge_tracker::links;
 use edge_tracker::metrics::Metrics;
-use edge_tracker::query::{Query, passed_on};
+use edge_tracker::query::{self, Query, passed_on};
 use edge_tracker::refusal::Refusal;
-use edge_tracker::request::{self, Heads, MendedPath, Target};
+use edge_tracker::request::{self, RepairedPath, RequestHeaders, Target};
 use edge_tracker::unique::{Filters, UniqueSettings};
 use edge_tracker::visitor::address::{self, AddressStorage, ClientAddress, ForwardedHeader};
 use edge_tracker::visitor::agent::Agents;
@@ -56,7 +56,7 @@ pub(crate) fn request(bytes: &[u8]) {
         return;
     };
     let path = request.uri().path();
-    match request::target(&request, MAX_URL_BYTES) {
+    match request::parse_target(&request, MAX_URL_BYTES) {
         Ok(target) => {
             assert!(matches!(*request.method(), Method::GET | Method::HEAD));
             let again = match target {
@@ -67,10 +67,10 @@ pub(crate) fn request(bytes: &[u8]) {
         }
         Err(refusal) => assert!(refusal.status().is_client_error()),
     }
-    let mended = MendedPath::of(path);
-    let targets = mended.iter().flat_map(MendedPath::targets);
+    let mended = RepairedPath::of(path);
+    let targets = mended.iter().flat_map(RepairedPath::targets);
     targets.for_each(|target| assert!(target.slug().len() < path.len()));
-    let heads = Heads::find(request.headers(), &header::FORWARDED);
+    let heads = RequestHeaders::find(request.headers(), &header::FORWARDED);
     let mut text = String::from("left from before");
     if request::host(request.uri(), &heads, &mut text) {
         assert!((1..=253).contains(&text.len()));
@@ -88,8 +88,8 @@ pub(crate) fn request(bytes: &[u8]) {
     assert_eq!(marks.any(Flags::HEAD), request.method() == Method::HEAD);
     assert_eq!(marks.0 & !(Flags::HEAD.0 | Flags::PREFETCH.0), 0);
     let referrer = heads.referrer();
-    let (cut, taken) = request::cut(&referrer, request::MAX_REFERRER_BYTES);
-    assert!(cut.len() <= request::MAX_REFERRER_BYTES && referrer.starts_with(cut));
+    let (cut, taken) = query::truncate(&referrer, query::MAX_REFERRER_BYTES);
+    assert!(cut.len() <= query::MAX_REFERRER_BYTES && referrer.starts_with(cut));
     assert_eq!(taken, cut.len() < referrer.len());
     let lines: Vec<_> = heads.hops().collect();
     let sent = request.headers().get_all(header::FORWARDED).iter();
@@ -127,7 +127,7 @@ pub(crate) fn query(bytes: &[u8]) {
         external_id.1,
         value_bytes,
     );
-    assert!(query.referrer().len() <= request::MAX_REFERRER_BYTES);
+    assert!(query.referrer().len() <= query::MAX_REFERRER_BYTES);
     assert!(passed_on(raw).eq(expected.rest.iter().map(|it| &**it)));
     assert_eq!(query.malformed(), expected.malformed);
     let cost = std::str::from_utf8(sent("cost"));
@@ -137,9 +137,7 @@ pub(crate) fn query(bytes: &[u8]) {
         assert_eq!(query.cost().map(|it| it.0), reference_cost(cost));
     }
     let longest = expected.named.values().map(Vec::len).max();
-    assert!(
-        query.truncated() || longest.is_none_or(|length| length <= request::MAX_REFERRER_BYTES)
-    );
+    assert!(query.truncated() || longest.is_none_or(|length| length <= query::MAX_REFERRER_BYTES));
     assert!(!query.truncated() || longest.is_some_and(|length| 3 * length > value_bytes));
 }
 
@@ -274,7 +272,7 @@ fallback = "https://shop.example?{_sub1}"
 /// A worker with its journal.
 struct Edge {
     path: ClickPath,
-    shared: Arc<Shared>,
+    shared: Arc<EdgeState>,
     reader: LaneReader<Disk>,
     _upkeep: JournalMaintenance<Disk>,
     _dir: TempDir,
@@ -291,7 +289,7 @@ impl Edge {
             expected_visits: 10_000,
             ..UniqueSettings::default()
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(EdgeState {
             node: NodeId(1),
             links: Arc::new(ArcSwap::from_pointee(
                 links::load(&file).expect("links").table,
@@ -340,7 +338,7 @@ impl Edge {
     fn check(&mut self, peer: IpAddr, request: Request<()>) {
         let method = request.method().clone();
         let is_bare_domain = request.uri().path() == "/";
-        let response = self.path.answer(peer, request, Instant::now());
+        let response = self.path.respond(peer, request, Instant::now());
         let mut bytes = Vec::new();
         let run = self.reader.read(1 << 20, &mut bytes).expect("readable");
         let status = response.status();
@@ -364,7 +362,7 @@ impl Edge {
         assert_eq!((parts.seq.0, parts.link), (frame.seq, visit.link.id));
         let texts = visit.subs.iter().chain([&visit.source, &visit.external_id]);
         texts.for_each(|text| assert!(text.len() <= MAX_PARAMETER_BYTES));
-        assert!(visit.referrer.len() <= request::MAX_REFERRER_BYTES);
+        assert!(visit.referrer.len() <= query::MAX_REFERRER_BYTES);
         assert!(visit.agent.raw.len() <= MAX_AGENT_BYTES);
         assert!(visit.host.len() <= 253 && visit.language.len() <= 35);
         if !self.path.trusts(peer) {

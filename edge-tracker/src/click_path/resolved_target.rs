@@ -1,17 +1,17 @@
-//! What a request asks for: which link, and whether its visitor is sent somewhere.
+//! Resolves a request to its link, and decides whether its visitor is redirected.
 
-use super::{Shared, Texts};
-use crate::links::{Destination, Link, State as LinkState, Table};
+use super::{EdgeState, FormatBuffers};
+use crate::links::{Destination, Link, LinkState, Table};
 use crate::query::Query;
 use crate::refusal::Refusal;
-use crate::request::{self, Heads, MendedPath, Target};
+use crate::request::{self, RepairedPath, RequestHeaders, Target};
 use crate::unique::Use;
 use http::{Request, StatusCode};
 use tracking_events::{Event, Flags, Visit};
 
-/// What is asked for, once nothing stands against it.
-pub(super) struct Asked<'a> {
-    /// What the request is for, with the link's name as the table keeps it.
+/// A request whose link was found and whose host and method were accepted.
+pub(super) struct ResolvedTarget<'a> {
+    /// The requested target, with the slug as the table spells it.
     pub(super) target: Target<'a>,
     pub(super) link: &'a Link,
     /// The query as it was sent.
@@ -20,33 +20,33 @@ pub(super) struct Asked<'a> {
     pub(super) flags: Flags,
 }
 
-/// What the visitor gets.
+/// The outcome for the visitor.
 pub(super) enum Outcome<'a> {
     Redirect {
         code: StatusCode,
         destination: &'a Destination,
     },
     Pixel,
-    /// A refusal: a browser that fetches ahead is no visitor yet.
+    /// A refusal: a prefetching browser is no visitor yet.
     Prefetch,
 }
 
-impl<'a> Asked<'a> {
-    pub(super) fn read<B>(
-        shared: &Shared,
+impl<'a> ResolvedTarget<'a> {
+    pub(super) fn resolve<B>(
+        shared: &EdgeState,
         links: &'a Table,
         request: &'a Request<B>,
-        heads: &Heads<'_>,
+        headers: &RequestHeaders<'_>,
         query: &mut Query,
-        texts: &mut Texts,
+        buffers: &mut FormatBuffers,
     ) -> Result<Self, Refusal> {
-        let (target, link) = sought(shared, links, request)?;
-        request::language(heads, &mut texts.language);
-        shared.serves(request.uri(), heads, &mut texts.host)?;
+        let (target, link) = find_link(shared, links, request)?;
+        request::language(headers, &mut buffers.language);
+        shared.check_host(request.uri(), headers, &mut buffers.host)?;
         let raw = request.uri().query().unwrap_or_default();
         query.read(raw, shared.max_parameter_bytes);
-        let mut flags = request::marks(request.method(), heads);
-        let outcome = outcome(target, link, heads, &mut flags)?;
+        let mut flags = request::marks(request.method(), headers);
+        let outcome = outcome(target, link, headers, &mut flags)?;
         Ok(Self {
             target,
             link,
@@ -71,7 +71,7 @@ impl<'a> Asked<'a> {
         }
     }
 
-    pub(super) const fn used(&self) -> Use {
+    pub(super) const fn link_use(&self) -> Use {
         match self.target {
             Target::Click(_) => Use::Click(self.link.id),
             Target::Pixel(_) => Use::Impression(self.link.id),
@@ -86,36 +86,36 @@ impl<'a> Asked<'a> {
     }
 }
 
-type Found<'a> = (Target<'a>, &'a Link);
+type TargetLink<'a> = (Target<'a>, &'a Link);
 
-/// The link that a request is for; one of exactly the name in its path goes before all others.
-fn sought<'a, B>(
-    shared: &Shared,
+/// The link of a request. A link whose slug is exactly the path's takes precedence.
+fn find_link<'a, B>(
+    shared: &EdgeState,
     links: &'a Table,
     request: &Request<B>,
-) -> Result<Found<'a>, Refusal> {
-    match request::target(request, shared.max_url_bytes) {
+) -> Result<TargetLink<'a>, Refusal> {
+    match request::parse_target(request, shared.max_url_bytes) {
         Ok(target) => find(links, target)
-            .or_else(|| mended(links, request))
+            .or_else(|| find_repaired(links, request))
             .ok_or(Refusal::UnknownLink),
         Err(Refusal::UnknownPath) => {
-            let found = mended(links, request).ok_or(Refusal::UnknownPath)?;
-            request::answers(request.method()).map(|()| found)
+            let found = find_repaired(links, request).ok_or(Refusal::UnknownPath)?;
+            request::check_method(request.method()).map(|()| found)
         }
         Err(refusal) => Err(refusal),
     }
 }
 
-fn find<'a>(links: &'a Table, target: Target<'_>) -> Option<Found<'a>> {
+fn find<'a>(links: &'a Table, target: Target<'_>) -> Option<TargetLink<'a>> {
     let (slug, link) = links.find(target.slug())?;
     Some((target.with_slug(slug), link))
 }
 
-/// The link that a path was for before it was changed on its way: one of exactly this name, else the only
-/// one of this name in other letters.
+/// The link of a path that mail programs, people or QR codes changed: one of exactly this slug, else the only one
+/// of this slug in another case.
 #[cold]
-fn mended<'a, B>(links: &'a Table, request: &Request<B>) -> Option<Found<'a>> {
-    let path = MendedPath::of(request.uri().path())?;
+fn find_repaired<'a, B>(links: &'a Table, request: &Request<B>) -> Option<TargetLink<'a>> {
+    let path = RepairedPath::of(request.uri().path())?;
     let in_any_case = |target: Target<'_>| {
         let (slug, link) = links.find_in_any_case(target.slug())?;
         Some((target.with_slug(slug), link))
@@ -128,7 +128,7 @@ fn mended<'a, B>(links: &'a Table, request: &Request<B>) -> Option<Found<'a>> {
 fn outcome<'a>(
     target: Target<'_>,
     link: &'a Link,
-    heads: &Heads<'_>,
+    headers: &RequestHeaders<'_>,
     flags: &mut Flags,
 ) -> Result<Outcome<'a>, Refusal> {
     let paused = match &link.state {
@@ -141,7 +141,7 @@ fn outcome<'a>(
     match (target, paused) {
         (Target::Pixel(_), _) => Ok(Outcome::Pixel),
         (Target::Click(_), Some(None)) => Err(Refusal::LinkPaused),
-        (Target::Click(_), _) if heads.is_speculative() => Ok(Outcome::Prefetch),
+        (Target::Click(_), _) if headers.is_speculative() => Ok(Outcome::Prefetch),
         (Target::Click(_), None) => Ok(Outcome::Redirect {
             code: link.code,
             destination: &link.destination,
