@@ -12,9 +12,9 @@
 use ahash::RandomState;
 use bloomfilter::Bloom;
 use daemon::settings::ByteSize;
-use edge_tracker::unique::{Filters, UniqueSettings, Uniqueness, Use};
+use edge_tracker::unique::{Filters, LinkUse, UniqueSettings, Uniqueness};
 use edge_tracker::visitor::address::Network;
-use edge_tracker::visitor::identity::{Ids, Previous};
+use edge_tracker::visitor::identity::{PreviousId, VisitorIds};
 use fastbloom::BloomFilter;
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -96,13 +96,13 @@ fn product(keys: u64) -> Line {
     let filters = Filters::new(&settings).expect("the settings are sound");
     let visit = |number| {
         let now = 20_000 * DAY + (u128::from(number) * u128::from(DAY) / u128::from(keys)) as u64;
-        let ids = Ids {
+        let ids = VisitorIds {
             current: VisitorId(key(number)),
-            previous: Previous::Made(VisitorId(key(!number))),
+            previous: PreviousId::Computed(VisitorId(key(!number))),
             since: Micros(now / DAY * DAY),
         };
         let network = Network::of(IpAddr::V4(Ipv4Addr::from((number as u32) << 8)));
-        let known = filters.check_and_set(Micros(now), Use::Click(LinkId(1)), &ids, network);
+        let known = filters.check_and_set(Micros(now), LinkUse::Click(LinkId(1)), &ids, network);
         known != Uniqueness::Unique
     };
     let (set_nanos, _) = timed(0..keys, visit);

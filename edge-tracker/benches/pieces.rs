@@ -6,12 +6,12 @@
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use edge_tracker::links::{self, Destination, Values};
-use edge_tracker::unique::{Filters, UniqueSettings, Uniqueness, Use};
+use edge_tracker::unique::{Filters, LinkUse, UniqueSettings, Uniqueness};
 use edge_tracker::visitor::VisitorSettings;
 use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::agent::{Agents, Recent, SentHints};
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
-use edge_tracker::visitor::identity::{AgentDigest, Identity, Ids, Previous};
+use edge_tracker::visitor::identity::{AgentDigest, Identity, PreviousId, VisitorIds};
 use edge_tracker::visitor::salt::{Ratchet, SaltState};
 use std::env;
 use std::fmt::Write as _;
@@ -187,14 +187,14 @@ impl Visits {
     /// Who visited before visits again; time stands still.
     fn visit(&self, visitor: u64) -> bool {
         let now = 20_000 * DAY + self.number * self.step;
-        let ids = Ids {
+        let ids = VisitorIds {
             current: VisitorId(mixed(visitor)),
-            previous: Previous::Made(VisitorId(mixed(!visitor))),
+            previous: PreviousId::Computed(VisitorId(mixed(!visitor))),
             since: Micros(now / DAY * DAY),
         };
         let network = Network::of(IpAddr::V4(Ipv4Addr::from((visitor as u32) << 8)));
         let filters = &self.filters;
-        let known = filters.check_and_set(Micros(now), Use::Click(LinkId(1)), &ids, network);
+        let known = filters.check_and_set(Micros(now), LinkUse::Click(LinkId(1)), &ids, network);
         known != Uniqueness::Unique
     }
 }

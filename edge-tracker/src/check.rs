@@ -1,4 +1,4 @@
-//! Everything that `serve` would read, read without serving, and all that is wrong with it at once.
+//! Checks all files that `serve` reads, without serving, and reports all errors at once.
 
 use crate::click_path::Root;
 use crate::functions::token::{self, TokensError};
@@ -10,7 +10,7 @@ use daemon::check_report::{CheckReport, usable};
 use event_shipping::tls::{self, IdentityFiles, Role, Subject, TlsError};
 use std::path::Path;
 
-/// Reads the settings file `config` and the files that it names.
+/// Checks the settings file `config` and the files that it names.
 #[must_use]
 pub fn check(config: &Path) -> CheckReport {
     let mut report = CheckReport::default();
@@ -51,14 +51,14 @@ pub fn check(config: &Path) -> CheckReport {
 
 fn check_secrets(file: &Path) -> Result<String, secrets::SecretsError> {
     if !file.exists() {
-        return Ok(format!("{}: made at the first start", file.display()));
+        return Ok(format!("{}: created at the first start", file.display()));
     }
     secrets::load(file).map(|_| usable(file, "click id keys"))
 }
 
 fn check_token(file: &Path) -> Result<String, TokensError> {
     if !file.exists() {
-        return Ok(format!("{}: made at the first start", file.display()));
+        return Ok(format!("{}: created at the first start", file.display()));
     }
     token::load(file).map(|_| usable(file, "token of the internal API"))
 }
@@ -68,7 +68,7 @@ fn check_certificates(settings: &Settings) -> Result<String, TlsError> {
     if settings.tls.development && !dir.exists() {
         let dir = dir.display();
         return Ok(format!(
-            "{dir}: development certificates are made at the first start"
+            "{dir}: development certificates are created at the first start"
         ));
     }
     let node = settings.node.get();

@@ -16,7 +16,7 @@ use crate::query::{self, Query};
 use crate::refusal::Refusal;
 use crate::request::{self, RequestHeaders};
 use crate::shed::{Level, Shed};
-use crate::unique::{Filters, Uniqueness, Use};
+use crate::unique::{Filters, LinkUse, Uniqueness};
 use crate::visitor::address::{self, AddressStorage, ClientAddress, Network};
 use crate::visitor::agent::{Agent, Agents, Recent};
 use crate::visitor::geo::{Geo, Place};
@@ -334,7 +334,7 @@ impl ClickPath {
         match lane.append(MAX_EVENT_BYTES, |room| {
             tracking_events::encode(event, room).ok()
         }) {
-            Ok(_) => self.metrics.logged_in(parsed.elapsed()),
+            Ok(_) => self.metrics.observe_click_log(parsed.elapsed()),
             Err(error) => self.metrics.lost(error.reason()),
         }
     }
@@ -426,7 +426,7 @@ impl<'r> Visitor<'r> {
         &self,
         shared: &EdgeState,
         identity: &mut Identity,
-        used: Use,
+        used: LinkUse,
         now: Now,
         visit: &mut Visit<'_>,
     ) {

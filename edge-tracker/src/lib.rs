@@ -1,7 +1,7 @@
-//! The edge node: answers links with redirects and impressions with pixels, logs each one before
-//! it answers, and ships what it logged to the aggregator.
+//! The edge node: serves redirects for links and pixels for impressions, journals each event before it responds, and
+//! ships the journal to the aggregator.
 //!
-//! ClickHouse and its schema never belong here.
+//! Invariant: no ClickHouse code here.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -9,7 +9,7 @@ pub mod click_path;
 pub mod functions;
 pub mod links;
 pub mod metrics;
-mod networks;
+mod network_quota;
 pub mod node;
 pub mod query;
 pub mod refusal;

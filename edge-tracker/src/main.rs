@@ -8,7 +8,7 @@ use edge_tracker::{node, settings};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Answers affiliate links and pixels, logs each one before it answers, and ships what it logged.
+/// Serves affiliate links and pixels, journals each event before the response, and ships the journal.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -24,29 +24,29 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check the settings and every file that serving would read; says all that is wrong.
+    /// Check the settings and every file that `serve` reads; reports all errors.
     Check {
         /// The settings, a TOML file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Write what functions need that run under Spin instead of in this edge: a runtime configuration with their
-    /// variables, and their key-value stores. To be run again whenever advertisers, links, variables, click id keys
-    /// or the token change. Ends with 0 when it is written, with 1 when anything is wrong, and then changes nothing.
+    /// Write the files for functions that run under Spin instead of in this edge: a runtime configuration with their
+    /// variables, and their key-value stores. Run it again whenever advertisers, links, variables, click id keys or
+    /// the token change. Exits with 0 when all is written; on an error it exits with 1 and changes nothing.
     ExportSpin {
         /// The settings, a TOML file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// The directory that it is written to; its files hold secrets.
+        /// The output directory; its files hold secrets.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
-        /// Where Spin's host reaches the internal API, without a path [default: internal_api.listen]
+        /// The URL of the internal API for Spin's host, without a path [default: internal_api.listen]
         #[arg(long, value_name = "URL")]
         tracker_url: Option<String>,
         /// The advertisers, a TOML file [default: functions.advertisers]
         #[arg(long, value_name = "FILE")]
         advertisers: Option<PathBuf>,
-        /// Values of variables, a TOML file [default: functions.variables]
+        /// The values of variables, a TOML file [default: functions.variables]
         #[arg(long, value_name = "FILE")]
         variables: Option<PathBuf>,
     },

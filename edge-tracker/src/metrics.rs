@@ -1,4 +1,9 @@
-//! What an edge node tells Prometheus. Each worker counts for itself: nothing hot is shared.
+//! Metrics of an edge node for Prometheus. Each worker has its own series, so that no counter of the click path is
+//! shared.
+
+mod background;
+
+pub use background::{BackgroundMetrics, raise_to};
 
 use crate::refusal::Refusal;
 use crate::shed::Shed;
@@ -11,13 +16,13 @@ use prometheus::{
 use std::time::Duration;
 use tracking_events::Flags;
 
-/// Bounds of the time from a parsed request to its event's acceptance in the journal, in seconds.
+/// Bucket bounds of the time from a parsed request to the acceptance of its event, in seconds.
 const CLICK_LOG_BUCKETS: &[f64] = &[
     1e-6, 2e-6, 3e-6, 5e-6, 7.5e-6, 1e-5, 1.5e-5, 2e-5, 3e-5, 5e-5, 7.5e-5, 1e-4, 1.5e-4, 2e-4,
     3e-4, 5e-4, 7.5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 1e-1, 1.0,
 ];
 
-/// The marks that are counted, with their names.
+/// The counted marks and their names.
 const MARKS: [(Flags, &str); 12] = [
     (Flags::REPEATED, "repeated"),
     (Flags::UNIQUENESS_UNKNOWN, "uniqueness_unknown"),
@@ -33,8 +38,8 @@ const MARKS: [(Flags, &str); 12] = [
     (Flags::MAIL_PROXY, "mail_proxy"),
 ];
 
-/// Files that are read again while the node runs, and how that ends.
-const RELOADED: [&str; 8] = [
+/// Files that are reloaded while the node runs.
+const RELOADED_FILES: [&str; 8] = [
     "advertisers",
     "agents",
     "certificates",
@@ -44,18 +49,9 @@ const RELOADED: [&str; 8] = [
     "links",
     "secrets",
 ];
-const OUTCOMES: [&str; 2] = ["loaded", "refused"];
+const RELOAD_OUTCOMES: [&str; 2] = ["loaded", "refused"];
 
-/// Levels that are alerted on.
-const ALERTED_LEVELS: [&str; 5] = [
-    "clock_wrong",
-    "filter_failed_saves",
-    "journal_failed_syncs",
-    "listen_drops",
-    "visitor_salt_provisional",
-];
-
-/// What `node::fleet` counts.
+/// Changes that `node::fleet` counts.
 const TRUST_CHANGES: [&str; 10] = [
     "clock_stepped",
     "clock_out_of_bounds",
@@ -69,7 +65,7 @@ const TRUST_CHANGES: [&str; 10] = [
     "salt_write_failed",
 ];
 
-/// Why the shipper's connections end.
+/// Reasons for which connections to the aggregator end.
 const DISCONNECTS: [&str; 13] = [
     "certificates",
     "connect",
@@ -98,42 +94,42 @@ pub struct Metrics {
     refused: IntCounterVec,
     shed: IntCounterVec,
     lost: IntCounterVec,
-    /// Messages to the internal API, by kind and by what became of them.
+    /// Messages to the internal API, by kind and outcome.
     pub reports: IntCounterVec,
     /// Open connections to the internal API's address.
     pub internal_api_connections: IntGauge,
-    /// Rejections of functions, by reason and by whether they were logged.
+    /// Reports rejected by functions, by reason and by whether they were logged.
     pub rejections: IntCounterVec,
     /// Links in the table.
     pub links: IntGauge,
     /// Reloads of files, by file and outcome.
     pub reloads: IntCounterVec,
-    /// What background work last read of journal, filters and caches.
-    pub levels: IntGaugeVec,
-    /// Changes of the clock's trust and of the visitor salt, by what changed.
+    /// The state of journal, filters, caches, clock and visitor salt.
+    pub background: BackgroundMetrics,
+    /// Changes of the clock's trust and of the visitor salt, by change.
     pub trust_changes: IntCounterVec,
     /// 1 while connected to the aggregator.
     pub connected: IntGauge,
     /// When this edge's certificate expires.
     pub certificate_expiry: IntGauge,
-    /// Batches sent, including those sent again.
+    /// Batches sent, retries included.
     pub batches: IntCounter,
     /// Bytes of batches sent, compressed.
     pub batch_bytes: IntCounter,
     /// Connections to the aggregator that ended, by reason.
     pub disconnects: IntCounterVec,
-    /// Lanes of which the aggregator's state contradicts the journal, by what it shows.
+    /// Lanes whose state at the aggregator contradicts the journal, by reason.
     pub journal_disputes: IntCounterVec,
-    /// Per lane: the last sequence accepted, sent and acknowledged.
+    /// Per lane: the last sequence sealed, sent and acknowledged.
     pub lanes: IntGaugeVec,
 }
 
-/// The metrics one worker writes, looked up once.
+/// The metrics of one worker, looked up once.
 #[derive(Debug)]
 pub struct WorkerMetrics {
     /// Clicks answered with a redirect.
     pub clicks: IntCounter,
-    /// Pixels answered.
+    /// Pixels served.
     pub impressions: IntCounter,
     /// Time from the parsed request to acceptance.
     pub click_log: Histogram,
@@ -147,7 +143,7 @@ pub struct WorkerMetrics {
 }
 
 impl Metrics {
-    /// Makes and registers all metrics.
+    /// Registers all metrics.
     ///
     /// # Panics
     /// Never: names and labels are constants.
@@ -158,13 +154,13 @@ impl Metrics {
             answered: counters(
                 &registry,
                 "edge_answered_total",
-                "Requests answered, by kind",
+                "Clicks and impressions served, by kind",
                 &["worker", "kind"],
             ),
             marked: counters(
                 &registry,
                 "edge_marked_total",
-                "Answered requests that carry a mark",
+                "Clicks and impressions with a mark, by mark",
                 &["worker", "mark"],
             ),
             click_log: histogram(&registry),
@@ -174,16 +170,16 @@ impl Metrics {
                 "Open connections of visitors",
                 &["worker"],
             ),
-            lag: seconds(
+            lag: gauges_f64(
                 &registry,
                 "edge_lag_seconds",
-                "How late a worker gets round to what is ready or waits to be accepted, at its least in 100 ms",
+                "Event-loop and accept-queue delay of a worker, the minimum of the last 100 ms",
                 &["worker"],
             ),
             shed: counters(
                 &registry,
                 "edge_shed_total",
-                "What was turned away for want of room or time, by what it was",
+                "Work shed under overload, by kind",
                 &["what"],
             ),
             refused: counters(
@@ -195,13 +191,13 @@ impl Metrics {
             lost: counters(
                 &registry,
                 "edge_lost_total",
-                "Events answered but not logged, by reason",
+                "Clicks and impressions served but not logged, by reason",
                 &["reason"],
             ),
             reports: counters(
                 &registry,
                 "edge_reports_total",
-                "What functions reported, by kind and by what became of it",
+                "Reports of functions, by kind and outcome",
                 &["kind", "outcome"],
             ),
             internal_api_connections: gauge(
@@ -212,7 +208,7 @@ impl Metrics {
             rejections: counters(
                 &registry,
                 "edge_rejections_total",
-                "Reports that functions refused, by reason and by whether they were logged",
+                "Reports rejected by functions, by reason and by whether they were logged",
                 &["reason", "outcome"],
             ),
             links: gauge(&registry, "edge_links", "Links in the table"),
@@ -222,16 +218,11 @@ impl Metrics {
                 "Reloads of files, by file and outcome",
                 &["file", "outcome"],
             ),
-            levels: gauges(
-                &registry,
-                "edge_level",
-                "Levels of journal, filters and caches",
-                &["of"],
-            ),
+            background: BackgroundMetrics::register(&registry),
             trust_changes: counters(
                 &registry,
                 "edge_trust_changes_total",
-                "Changes of the clock's trust and of the visitor salt, by what changed",
+                "Changes of the clock's trust and of the visitor salt, by change",
                 &["change"],
             ),
             connected: gauge(
@@ -247,7 +238,7 @@ impl Metrics {
             batches: counter(
                 &registry,
                 "edge_batches_sent_total",
-                "Batches sent, including those sent again",
+                "Batches sent, retries included",
             ),
             batch_bytes: counter(
                 &registry,
@@ -263,13 +254,13 @@ impl Metrics {
             journal_disputes: counters(
                 &registry,
                 "edge_journal_disputes_total",
-                "Lanes of which the aggregator's state contradicts the journal, by what it shows",
+                "Lanes whose state at the aggregator contradicts the journal, by reason",
                 &["reason"],
             ),
             lanes: gauges(
                 &registry,
                 "edge_lane_sequence",
-                "Per lane, the last sequence at each stage",
+                "Last sequence of a lane at each stage",
                 &["lane", "stage"],
             ),
             registry,
@@ -290,14 +281,11 @@ impl Metrics {
         for reason in event_journal::AppendError::REASONS {
             metrics.lost.with_label_values(&[reason]);
         }
-        for (file, outcome) in RELOADED
+        for (file, outcome) in RELOADED_FILES
             .iter()
-            .flat_map(|file| OUTCOMES.map(|it| (file, it)))
+            .flat_map(|file| RELOAD_OUTCOMES.map(|it| (file, it)))
         {
             metrics.reloads.with_label_values(&[*file, outcome]);
-        }
-        for level in ALERTED_LEVELS {
-            metrics.levels.with_label_values(&[level]);
         }
         for change in TRUST_CHANGES {
             metrics.trust_changes.with_label_values(&[change]);
@@ -308,7 +296,7 @@ impl Metrics {
         metrics
     }
 
-    /// Where the metrics are gathered from.
+    /// The registry of all metrics.
     #[must_use]
     pub fn registry(&self) -> Registry {
         self.registry.clone()
@@ -349,17 +337,17 @@ impl WorkerMetrics {
         self.shed.with_label_values(&[shed.name()]).inc();
     }
 
-    /// Notes how late the worker is.
-    pub fn lag(&self, lag: Duration) {
+    /// Sets the queue delay of the worker.
+    pub fn set_lag(&self, lag: Duration) {
         self.lag.set(lag.as_secs_f64());
     }
 
-    /// Counts an event that was answered but could not be logged.
+    /// Counts an event that was served but could not be logged.
     pub fn lost(&self, reason: &str) {
         self.lost.with_label_values(&[reason]).inc();
     }
 
-    /// Counts the marks of an answered request.
+    /// Counts the marks of an event.
     pub fn marked(&self, flags: Flags) {
         for ((flag, _), counter) in MARKS.iter().zip(&self.marked) {
             if flags.any(*flag) {
@@ -368,8 +356,8 @@ impl WorkerMetrics {
         }
     }
 
-    /// Notes how long acceptance took.
-    pub fn logged_in(&self, elapsed: Duration) {
+    /// Records how long acceptance took.
+    pub fn observe_click_log(&self, elapsed: Duration) {
         self.click_log.observe(elapsed.as_secs_f64());
     }
 }
@@ -403,11 +391,15 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGa
     )
 }
 
-fn seconds(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+fn gauges_f64(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
     registered(
         registry,
         GaugeVec::new(Opts::new(name, help), labels).expect(VALID),
     )
+}
+
+fn gauge_f64(registry: &Registry, name: &str, help: &str) -> Gauge {
+    registered(registry, Gauge::new(name, help).expect(VALID))
 }
 
 fn histogram(registry: &Registry) -> HistogramVec {

@@ -1,9 +1,9 @@
-//! Puts an edge node together, starts it, and stops it in an order that loses nothing.
+//! Assembles an edge node, starts it, and stops it in an order that loses no events.
 
 mod fleet;
+mod maintenance;
 mod readiness;
 mod set_aside;
-mod upkeep;
 
 use crate::click_path::{ClickPath, EdgeState, Root};
 use crate::functions::token;
@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::shipper::{Certificates, Credentials, FleetState, Progress, Quic, Shipper, Spool};
-use crate::unique::{Filters, Use};
+use crate::unique::{Filters, LinkUse};
 use crate::visitor::address::ClientAddress;
 use crate::visitor::agent::Agents;
 use crate::visitor::geo::Geo;
@@ -23,6 +23,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use event_journal::{JournalIds, LaneReader, LaneRecovery, LaneWriter, OpenJournal, SyncThread};
 use fleet::FleetWatch;
+use maintenance::{ApiToken, MaintenanceTask, UnsyncedAge};
 use readiness::Readiness;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -32,16 +33,15 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tracking_events::{Event, FORMAT_VERSION, Flags, Micros, NodeId};
-use trusted_clock::{StepTolerance, TrustedClock};
-use upkeep::{ApiToken, Upkeep};
+use trusted_clock::{Tolerance, TrustedClock};
 
-/// How much of the journal is read at once when filters are brought up to date.
+/// Bytes of the journal that are read at once during a replay into the filters.
 const REPLAY_BYTES: usize = 4 << 20;
 
 /// Runs a node until it is asked to stop.
 ///
 /// # Errors
-/// When it can't start; the message says what to do.
+/// When it can't start; the message names the remedy.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let contradictions = settings.contradictions();
     if !contradictions.is_empty() {
@@ -107,7 +107,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let admin = serve_admin(settings, &metrics, readiness).await?;
     let retention = set_aside::retention(settings, &metrics)?;
     let (stop_workers, workers_stop) = watch::channel(false);
-    let (stop_rest, rest_stop) = watch::channel(false);
+    let (stop_background, background_stop) = watch::channel(false);
     let mut workers = start_workers(&shared, &metrics, listeners, writers, limits, &workers_stop)?;
     let (api_token, api_address) = match internal_api {
         Some(RemoteApi { token, listener }) => {
@@ -125,23 +125,24 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         states,
     };
-    let upkeep = Upkeep {
+    let maintenance = MaintenanceTask {
         shared,
         metrics,
         progress,
-        keeper: sync_thread.stats(),
+        journal: sync_thread.stats(),
         links: settings.links.clone(),
         links_version: Some(links_version),
         secrets_file: settings.secrets_file(),
         secrets_version,
         api_token,
         filters_dir: filters_dir(settings),
+        unsynced: UnsyncedAge::default(),
     };
-    let fleet_watch = tokio::task::spawn_local(fleet_watch.run(rest_stop.clone()));
-    let upkeep = tokio::task::spawn_local(upkeep.run(rest_stop.clone()));
+    let fleet_watch = tokio::task::spawn_local(fleet_watch.run(background_stop.clone()));
+    let maintenance = tokio::task::spawn_local(maintenance.run(background_stop.clone()));
     tokio::task::spawn_local(retention.run());
-    let certificates = tokio::task::spawn_local(certificates.run(rest_stop.clone()));
-    let shipper = tokio::task::spawn_local(shipper.run(rest_stop));
+    let certificates = tokio::task::spawn_local(certificates.run(background_stop.clone()));
+    let shipper = tokio::task::spawn_local(shipper.run(background_stop));
     println!("{}", ready_line(listening, admin, api_address));
     let workers_count = settings.worker_count();
     tracing::info!(%listening, %admin, workers = workers_count, "ready");
@@ -151,10 +152,10 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     stopping.store(true, Ordering::Relaxed);
     stop_workers.send_replace(true);
     tokio::task::spawn_blocking(move || join(workers)).await??;
-    // Nothing is accepted any more: ship the rest, save the filters, then close the journal.
-    stop_rest.send_replace(true);
+    // No events are accepted any more: ship the remaining ones, save the filters, then close the journal.
+    stop_background.send_replace(true);
     shipper.await?;
-    upkeep.await?;
+    maintenance.await?;
     certificates.await?;
     fleet_watch.await?;
     close(sync_thread)
@@ -163,7 +164,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
 fn close(sync_thread: SyncThread) -> anyhow::Result<()> {
     sync_thread
         .stop()
-        .context("the journal could not be synced when stopping")
+        .context("failed to sync the journal at shutdown")
 }
 
 fn ready_line(
@@ -183,15 +184,15 @@ fn limits(settings: &Settings) -> server::Limits {
     limits
 }
 
-/// What is made before anything is served.
+/// The parts of a node that exist before it serves.
 struct Parts {
     shared: Arc<EdgeState>,
     links_version: daemon::files::Version,
     secrets_version: Option<daemon::files::Version>,
     salt: Arc<VisitorSalt>,
     internal_api: Option<RemoteApi>,
-    journal: OpenJournal,
-    /// Up to where the filters know each lane.
+    journal: Opened,
+    /// Per lane, the last sequence that the filters contain.
     covers: Vec<(u8, u64)>,
 }
 
@@ -258,7 +259,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
     })
 }
 
-/// The salt file also gives the time at which the estimate begins while the clock is wrong.
+/// The salt file also provides the start of the time estimate while the clock is wrong.
 fn open_clock_and_salt(
     settings: &Settings,
 ) -> anyhow::Result<(Arc<TrustedClock>, Arc<VisitorSalt>)> {
@@ -271,8 +272,8 @@ fn open_clock_and_salt(
     Ok((Arc::new(clock), Arc::new(salt)))
 }
 
-/// Where functions report, if there are any. Their reports go to two lanes behind those of the workers, the last one
-/// for rejections.
+/// The API for reports of functions, if there are any. Reports go to two lanes after those of the workers, the last
+/// one for rejections.
 fn api(
     settings: &Settings,
     clock: Arc<TrustedClock>,
@@ -351,24 +352,24 @@ fn open_journal(settings: &Settings) -> anyhow::Result<OpenJournal> {
         sync_interval: journal.sync_interval.get().0,
     };
     let opened = event_journal::open(&options)?;
-    let found_something = |lane: &&LaneRecovery| {
+    let is_notable = |lane: &&LaneRecovery| {
         lane.events + lane.torn_bytes + lane.damaged_bytes > 0 || !lane.set_aside.is_empty()
     };
-    for lane in opened.recovery.lanes.iter().filter(found_something) {
+    for lane in opened.recovery.lanes.iter().filter(is_notable) {
         tracing::info!(
             lane = lane.lane,
             events = lane.events,
             torn_bytes = lane.torn_bytes,
             damaged_bytes = lane.damaged_bytes,
             set_aside = lane.set_aside.len(),
-            "recovered what an earlier run left"
+            "recovered a lane of an earlier process"
         );
     }
     Ok(opened)
 }
 
-/// Loads the saved filters and replays what the journal accepted after they were saved, so that a
-/// crash makes nobody unique anew.
+/// Loads the saved filters and replays events accepted after they were saved, so that a crash makes no visitor
+/// unique again.
 fn open_filters(
     settings: &Settings,
     now: Micros,
@@ -396,14 +397,14 @@ fn open_filters(
     Ok((filters, covers))
 }
 
-/// An event that can't be decoded is the aggregator's to report; here it only can't be a repeat.
+/// Ignores events that can't be decoded: the aggregator reports those.
 fn replay(filters: &Filters, now: Micros, version: u16, payload: &[u8]) -> bool {
     let (used, visit) = match tracking_events::decode(version, payload) {
-        Ok(Event::Click(visit)) => (Use::Click(visit.link.id), visit),
-        Ok(Event::Impression(visit)) => (Use::Impression(visit.link.id), visit),
+        Ok(Event::Click(visit)) => (LinkUse::Click(visit.link.id), visit),
+        Ok(Event::Impression(visit)) => (LinkUse::Impression(visit.link.id), visit),
         Ok(_) | Err(_) => return false,
     };
-    // A visit of unknown uniqueness was not set, or changes little in filters that are too full.
+    // A visit of unknown uniqueness was not set, or hardly changes filters that are too full.
     let is_set = visit.counted() && !visit.flags.any(Flags::UNIQUENESS_UNKNOWN);
     if is_set {
         let is_known = !visit.flags.any(Flags::TIME_UNKNOWN);
@@ -464,7 +465,7 @@ async fn serve_admin(
         |_| None,
     )
     .await
-    .with_context(|| format!("can't listen on {address} for operators"))
+    .with_context(|| format!("can't listen on {address} (http.admin_listen)"))
 }
 
 type Worker = JoinHandle<std::io::Result<()>>;

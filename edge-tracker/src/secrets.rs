@@ -1,5 +1,5 @@
-//! The fleet's secrets: the keys of click ids. Made on first start when absent, and read again while the
-//! node runs.
+//! The fleet's secrets: the keys of click ids. Created at the first start when absent, and reloaded while the node
+//! runs.
 
 use daemon::files::{FileVersion, PrivateFileError, read_private};
 use daemon::private;
@@ -12,21 +12,21 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tracking_events::{KeyId, KeyRing, MacKey};
 
-/// Room for all keys there can be, and a page of remarks.
-const MAX_BYTES: u64 = 64 << 10;
+/// Enough for the maximum number of keys and a page of comments.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 const NOT_HEX: &str = "a secret is 64 hexadecimal digits, as `openssl rand -hex 32` prints";
-const EXPECTED: &str = "expected are [click_id] with active = NUMBER, and [click_id.keys] with lines of \
+const EXPECTED: &str = "expected [click_id] with active = NUMBER, and [click_id.keys] with lines of \
      NUMBER = \"64 hexadecimal digits\"";
 
-/// What the fleet keeps to itself.
+/// The secrets of the fleet.
 #[derive(Debug)]
 pub struct Secrets {
     /// Keys that sign click ids.
     pub click_ids: KeyRing,
     /// The same keys for functions, which verify: `1:HEX,2:HEX`.
     pub click_id_keys: KeysText,
-    /// Which state of the file was read.
-    pub version: Option<FileVersion>,
+    /// The version of the file that was read.
+    pub version: Option<Version>,
 }
 
 /// Keys as a function's variable; it has no other text form, so that it can't reach a log.
@@ -48,10 +48,10 @@ impl std::fmt::Debug for KeysText {
 /// Secrets that can't be used.
 #[derive(Debug, Error)]
 pub enum SecretsError {
-    /// Can't be read or made, or others can read it.
+    /// The file can't be read or created, or other users can read it.
     #[error(transparent)]
     File(#[from] PrivateFileError),
-    /// Not what is expected. The file's text is not shown: it is secret.
+    /// The file is malformed. Its text is not shown because it is secret.
     #[error("{}:{line}: {message}", path.display())]
     Wrong {
         /// The file.
@@ -67,7 +67,7 @@ pub enum SecretsError {
 #[serde(deny_unknown_fields)]
 struct File {
     click_id: ClickIdKeys,
-    /// What visitor ids were derived from in earlier builds.
+    /// The base of visitor ids in earlier builds.
     visitor: Option<IgnoredAny>,
 }
 
@@ -94,10 +94,10 @@ impl TryFrom<String> for Hex32 {
     }
 }
 
-/// Reads the secrets at `path`; makes them first when there are none.
+/// Reads the secrets at `path`; creates them when there are none.
 ///
 /// # Errors
-/// When the file can't be read or made, is readable by others, or is wrong.
+/// When the file can't be read or created, is readable by other users, or is malformed.
 pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
     if !path.exists() {
         create(path).map_err(|cause| PrivateFileError::Io {
@@ -111,11 +111,11 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
 /// Reads the secrets at `path`.
 ///
 /// # Errors
-/// When the file can't be read, is readable by others, or is wrong.
+/// When the file can't be read, is readable by other users, or is malformed.
 pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
-    // Before the text: a change meanwhile is then noticed the next time.
-    let version = FileVersion::of(path);
-    let text = read_private(path, MAX_BYTES)?;
+    // Before the text: a change in between is then detected at the next check.
+    let version = Version::of(path);
+    let text = read_private(path, MAX_FILE_BYTES)?;
     let wrong = |line, message: &str| SecretsError::Wrong {
         path: path.into(),
         line,
@@ -124,13 +124,13 @@ pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
     let file: File = toml::from_str(&text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         let line = text.get(..offset).unwrap_or_default().matches('\n').count() + 1;
-        wrong(line, shown(error.message()))
+        wrong(line, safe_message(error.message()))
     })?;
     if file.visitor.is_some() {
         tracing::warn!(file = %path.display(), "[visitor] in the secrets file is unused: remove it; visitor ids follow from the file visitor-salt");
     }
-    let as_text = |(id, key): (&String, &Hex32)| format!("{id}:{}", HEX.encode(&key.0));
-    let texts: Vec<String> = file.click_id.keys.iter().map(as_text).collect();
+    let key_text = |(id, key): (&String, &Hex32)| format!("{id}:{}", HEX.encode(&key.0));
+    let texts: Vec<String> = file.click_id.keys.iter().map(key_text).collect();
     let line_of = |start: &str| {
         let mut lines = text.lines();
         lines
@@ -154,8 +154,8 @@ pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
     })
 }
 
-/// What may be said of a mistake: the parser's own words may repeat a value.
-fn shown(message: &str) -> &str {
+/// A message without values of the file, which the parser's own messages may repeat.
+fn safe_message(message: &str) -> &str {
     if message == NOT_HEX || message.starts_with("missing field") {
         message
     } else {
@@ -172,7 +172,7 @@ fn create(path: &Path) -> io::Result<()> {
         random_key()?
     );
     if private::create(path, &text)? {
-        tracing::warn!(file = %path.display(), "made new secrets; give the same file to every edge of the fleet");
+        tracing::warn!(file = %path.display(), "created new secrets; copy the file to every edge of the fleet");
     }
     Ok(())
 }

@@ -17,38 +17,38 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
-/// Everything an edge node is told; see the README for each key.
+/// The settings of an edge node; the README describes each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// This node's number, unique in the fleet.
     pub node: NonZeroU16,
-    /// Where the journal, the filters and made secrets are kept.
+    /// The directory of the journal, the filters and created secrets.
     pub data_dir: PathBuf,
     /// Worker threads; 0 means one per core.
     #[serde(default)]
     pub workers: u8,
-    /// Keys of the fleet; made on first start when absent. Default: `secrets.toml` in `data_dir`.
+    /// Keys of the fleet; created at the first start when absent. Default: `secrets.toml` in `data_dir`.
     pub secrets: Option<PathBuf>,
-    /// The public port and the operators' port.
+    /// The public port and the admin port.
     pub http: HttpSettings,
     /// The links.
     pub links: LinksSettings,
-    /// Where addresses are.
+    /// Databases of countries, regions and autonomous systems.
     #[serde(default)]
     pub geo: GeoSettings,
-    /// Who a visitor is.
+    /// Visitor ids and attributes.
     #[serde(default)]
     pub visitor: VisitorSettings,
-    /// Unique or repeated.
+    /// Filters of unique visits.
     #[serde(default)]
     pub unique: UniqueSettings,
-    /// The log on disk.
+    /// The journal on disk.
     #[serde(default)]
     pub journal: JournalSettings,
-    /// Where events go.
+    /// The aggregator that events are shipped to.
     pub aggregator: AggregatorSettings,
-    /// Who we are to the aggregator.
+    /// Certificates for the connection to the aggregator.
     #[serde(default)]
     pub tls: TlsSettings,
     /// How long set-aside files are kept.
@@ -59,53 +59,52 @@ pub struct Settings {
     pub clock: ClockSettings,
     /// Functions for postbacks and webhooks; none when absent.
     pub functions: Option<FunctionsSettings>,
-    /// Where functions under Spin report; nowhere when absent.
+    /// The internal API for functions under Spin; none when absent.
     pub internal_api: Option<InternalApiSettings>,
 }
 
-/// The public port, the operators' port and their limits.
+/// The public port, the admin port and their limits.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
-    /// Where visitors come.
+    /// The address for visitors.
     pub listen: SocketAddr,
-    /// Where operators come: health, readiness, metrics.
+    /// The address for operators: health, readiness, metrics.
     pub admin_listen: SocketAddr,
-    /// Hosts that are answered; empty means any.
+    /// Hosts that are served; empty means any.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// Peers whose word about the client's address is believed.
+    /// Peers that are trusted to report the client's address.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
-    /// The header they say it in.
+    /// The header in which they report it.
     #[serde(default)]
     pub forwarded_header: ForwardedHeader,
     /// Whether trusted peers begin each connection with a PROXY protocol header.
     #[serde(default)]
     pub proxy_protocol: bool,
-    /// With which peers HTTP/2 is spoken; others are answered in HTTP/1.1 alone.
+    /// The peers that may use HTTP/2; others must use HTTP/1.1.
     #[serde(default)]
     pub http2: Http2,
-    /// Where the bare domain (`/`) redirects to.
+    /// The redirect target of the bare domain (`/`).
     pub root_redirect: Option<WebAddress>,
-    /// A page of HTML that the bare domain answers; read at start.
+    /// An HTML page for the bare domain; read at start.
     pub root_page: Option<PathBuf>,
     /// How long a client may take for a request's head, and may stay idle between requests.
     #[serde(default = "HttpSettings::header_timeout")]
-    pub header_timeout: Bounded<HumanDuration, 10, 600_000>,
-    /// How long a client may leave what was sent unacknowledged, or an HTTP/2 window closed for what is
-    /// to be sent.
+    pub header_timeout: Within<Period, 10, 600_000>,
+    /// How long a client may leave sent data unacknowledged, or an HTTP/2 window closed while data waits.
     #[serde(default = "HttpSettings::write_timeout")]
-    pub write_timeout: Bounded<HumanDuration, 10, 600_000>,
-    /// How long open connections may finish when the node stops.
+    pub write_timeout: Within<Period, 10, 600_000>,
+    /// How long open connections are drained at shutdown.
     #[serde(default = "HttpSettings::stop_timeout")]
-    pub stop_timeout: HumanDuration,
-    /// Connections a worker keeps open at once; beyond, the one that has been idle the longest makes
-    /// room. Lowered at start to what the limit of open files allows.
+    pub stop_timeout: Period,
+    /// Connections a worker keeps open at once; beyond, the one that has been idle the longest is evicted. Lowered at
+    /// start to what the limit of open files allows.
     #[serde(default = "HttpSettings::max_connections")]
-    pub max_connections: Bounded<usize, 1, 1_000_000>,
-    /// How late a worker may get round to what is ready, or to who waits to be accepted, at its least
-    /// within 100 ms, before it answers pixels with 503; it stops doing so below half of it.
+    pub max_connections: Within<usize, 1, 1_000_000>,
+    /// The event-loop or accept-queue delay, as the minimum of 100 ms, from which a worker refuses pixels with 503. It
+    /// stops doing so below half of this.
     #[serde(default = "HttpSettings::shed_lag")]
     pub shed_lag: Bounded<HumanDuration, 1, 60_000>,
     /// The longest request head, in bytes; at least 8 KiB.
@@ -113,15 +112,15 @@ pub struct HttpSettings {
     pub max_head_bytes: Bounded<ByteSize, 8_192, 1_048_576>,
     /// The longest request target.
     #[serde(default = "HttpSettings::max_url_bytes")]
-    pub max_url_bytes: Bounded<ByteSize, 256, 65_535>,
-    /// Retired and without effect; files that have it stay right.
+    pub max_url_bytes: Within<ByteSize, 256, 65_535>,
+    /// Retired and without effect; files that have it stay valid.
     pub max_parameters: Option<IgnoredAny>,
-    /// How much is kept of the decoded value of a parameter of ours; the rest is cut off.
+    /// Bytes kept of the decoded value of an own parameter; the remainder is cut off.
     #[serde(default = "HttpSettings::max_parameter_bytes")]
     pub max_parameter_bytes: Bounded<ByteSize, 16, 512>,
 }
 
-/// The address of a page.
+/// The absolute address of a web page.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct WebAddress(HeaderValue);
@@ -147,16 +146,16 @@ impl From<WebAddress> for HeaderValue {
     }
 }
 
-/// With which peers HTTP/2 without TLS is spoken.
+/// The peers that may use HTTP/2 without TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Http2 {
-    /// With none.
+    /// None.
     Off,
-    /// With those of `http.trusted_proxies`: a client can hold far more of an edge by it than by HTTP/1.1.
+    /// Those of `http.trusted_proxies`: a client can occupy far more of an edge with HTTP/2 than with HTTP/1.1.
     #[default]
     TrustedProxies,
-    /// With all.
+    /// All.
     Any,
 }
 
@@ -193,7 +192,7 @@ impl HttpSettings {
 pub struct LinksSettings {
     /// `links.toml`.
     pub file: PathBuf,
-    /// How often it is looked at for changes.
+    /// How often it is checked for changes.
     #[serde(default = "LinksSettings::check_every")]
     pub check_every: Bounded<HumanDuration, 10, 3_600_000>,
 }
@@ -204,16 +203,16 @@ impl LinksSettings {
     }
 }
 
-/// The log on disk.
+/// The journal on disk.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalSettings {
     /// The size of a segment file.
-    pub segment_bytes: Bounded<ByteSize, 1_048_576, 1_073_741_824>,
-    /// The most that all lanes together keep on disk.
+    pub segment_bytes: Within<ByteSize, 1_048_576, 1_073_741_824>,
+    /// The most bytes of all lanes together on disk.
     pub max_bytes: ByteSize,
-    /// How long an accepted event may wait until it also survives a power cut.
-    pub sync_interval: Bounded<HumanDuration, 1, 60_000>,
+    /// How long an accepted event may wait until it is durable.
+    pub sync_interval: Within<Period, 1, 60_000>,
 }
 
 impl Default for JournalSettings {
@@ -226,7 +225,7 @@ impl Default for JournalSettings {
     }
 }
 
-/// Where events go, and in which portions.
+/// The aggregator that events are shipped to, and the size of batches.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AggregatorSettings {
@@ -272,35 +271,34 @@ pub struct TlsSettings {
     /// The directory of `ca.pem`, `edge.pem`, `edge.key` and, if there is one, `revoked.txt`. When it
     /// does not exist, that is an error, unless `development` is set. Default: `tls` in `data_dir`.
     pub dir: Option<PathBuf>,
-    /// Whether the authority in the directory `authority` beside `dir`, made when absent, issues a
-    /// certificate for this node where there is none.
+    /// Whether the authority in the directory `authority` next to `dir`, created when absent, issues a certificate for
+    /// this node where there is none.
     pub development: bool,
 }
 
-/// Functions, and what each call of one may use.
+/// Functions and the limits of their calls.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionsSettings {
     /// `spin.toml`.
     pub manifest: PathBuf,
-    /// Values of the manifest's variables: lines of `name = "value"`, readable by nobody else.
+    /// Values of the manifest's variables: lines of `name = "value"`, readable by this user only.
     pub variables: Option<PathBuf>,
-    /// `advertisers.toml`, readable by nobody else.
+    /// `advertisers.toml`, readable by this user only.
     pub advertisers: Option<PathBuf>,
-    /// Threads that functions run on; clicks go before them.
+    /// Threads that functions run on; clicks take precedence.
     #[serde(default = "FunctionsSettings::threads")]
-    pub threads: Bounded<usize, 1, 64>,
-    /// Functions whose instances are used again, for one call at a time: what a call leaves in memory
-    /// the next one sees.
+    pub threads: Within<usize, 1, 64>,
+    /// Functions whose instances are reused, for one call at a time: they keep their memory between calls.
     #[serde(default)]
     pub reuse: Vec<String>,
     /// Failed authentications of one network (/24 of IPv4, /48 of IPv6) a minute; beyond, 429.
     #[serde(default = "FunctionsSettings::failures_per_minute")]
-    pub failures_per_minute: Bounded<usize, 1, 1_000_000_000>,
-    /// The most of the journal that rejected reports take, and that nothing else does; at least two
-    /// segments. Default: a twentieth of `journal.max_bytes`.
+    pub failures_per_minute: Within<usize, 1, 1_000_000_000>,
+    /// The part of the journal reserved for rejected reports; at least two segments. Default: a twentieth of
+    /// `journal.max_bytes`.
     pub rejections_max_bytes: Option<ByteSize>,
-    /// What each call may use.
+    /// Limits of each call.
     #[serde(default)]
     pub limits: FunctionLimits,
 }
@@ -314,21 +312,21 @@ impl FunctionsSettings {
     }
 }
 
-/// What a call of a function may use.
+/// Limits of a call of a function.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FunctionLimits {
     /// Memory of its instance.
     pub memory: Bounded<ByteSize, 1_048_576, 1_073_741_824>,
     /// Processor time.
-    pub cpu: Bounded<HumanDuration, 1, 60_000>,
-    /// Time from the call to the end of the answer.
-    pub wall: Bounded<HumanDuration, 1, 60_000>,
-    /// The longest body of a request. Above the limit of the functions themselves, so that they refuse a body
-    /// that is too long with a reason of their own, and record it.
-    pub request: Bounded<ByteSize, 0, 16_777_216>,
-    /// The longest body of an answer.
-    pub response: Bounded<ByteSize, 1_024, 16_777_216>,
+    pub cpu: Within<Period, 1, 60_000>,
+    /// Time from the call to the end of the response.
+    pub wall: Within<Period, 1, 60_000>,
+    /// The longest body of a request. Above the limit of the functions themselves, so that they reject and record a
+    /// body that is too long with a reason of their own.
+    pub request: Within<ByteSize, 0, 16_777_216>,
+    /// The longest body of a response.
+    pub response: Within<ByteSize, 1_024, 16_777_216>,
     /// Calls of all functions at once; beyond, 503.
     pub concurrency: Bounded<usize, 1, 4_096>,
 }
@@ -355,9 +353,9 @@ pub struct InternalApiSettings {
     /// Whether the address may be another one, such as one that a VPN or a proxy with TLS protects.
     #[serde(default)]
     pub allow_public: bool,
-    /// The file of tokens; made when absent. Default: `internal-api-token` in `data_dir`.
+    /// The token file; created when absent. Default: `internal-api-token` in `data_dir`.
     pub token: Option<PathBuf>,
-    /// How long a client may take for a request's head, for its body, and to take the response, and may stay idle.
+    /// How long a client may take to send a request's head or body or to read the response, and may stay idle.
     #[serde(default = "InternalApiSettings::timeout")]
     pub timeout: Bounded<HumanDuration, 10, 600_000>,
     /// Open connections; others wait to be accepted.
@@ -386,22 +384,22 @@ impl InternalApiSettings {
     }
 }
 
-/// Settings that are each right but can't be kept together.
+/// Settings that are valid alone but contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InconsistentSettings {
-    /// A visitor can't be known for as long as asked.
+    /// A visitor can't be recognised for the whole window.
     #[error(
         "unique.window is longer than visitor.period: ids are known for their own period and the \
          next only; shorten the one or lengthen the other"
     )]
     WindowBeyondPeriod,
-    /// Clicks would be lost for rejections.
+    /// Rejections would leave too little of the journal for clicks.
     #[error(
         "functions.rejections_max_bytes is more than half of journal.max_bytes: clicks and accepted \
          reports would be left with the smaller part; lower the one or raise the other"
     )]
     RejectionsBeyondHalf,
-    /// The bare domain can answer one thing.
+    /// The bare domain has one response.
     #[error("http.root_redirect and http.root_page are both set: keep one")]
     TwoRoots,
     /// A token would travel over the internet as plain text.
@@ -441,7 +439,7 @@ pub fn read(path: &Path) -> Result<Settings, SettingsError> {
 }
 
 impl Settings {
-    /// What no single key can tell: all settings that contradict each other.
+    /// All settings that contradict each other.
     #[must_use]
     pub fn contradictions(&self) -> Vec<InconsistentSettings> {
         let rejections = self
@@ -480,7 +478,7 @@ impl Settings {
             .unwrap_or_else(|| self.data_dir.join("secrets.toml"))
     }
 
-    /// The file of tokens of the internal API.
+    /// The token file of the internal API.
     #[must_use]
     pub fn token_file(&self, api: &InternalApiSettings) -> PathBuf {
         let default = || self.data_dir.join("internal-api-token");
@@ -493,7 +491,7 @@ impl Settings {
         self.functions.is_some() || self.internal_api.is_some()
     }
 
-    /// The most of the journal that rejections take.
+    /// The part of the journal reserved for rejections.
     #[must_use]
     pub fn rejections_max_bytes(&self) -> u64 {
         let twentieth = ByteSize(self.journal.max_bytes.0 / 20);
@@ -509,7 +507,7 @@ impl Settings {
         self.data_dir.join("visitor-salt")
     }
 
-    /// The folder of certificates.
+    /// The directory of certificates.
     #[must_use]
     pub fn tls_dir(&self) -> PathBuf {
         self.tls

@@ -37,7 +37,7 @@ fn step_is_not_followed_and_functions_wait() {
     assert_eq!(edge.admin_page("/readyz").0, 200);
     assert_eq!(edge.get("/c/spring").status, 302);
     clock.set(30 * DAY);
-    edge.await_metric("edge_level", "of=\"clock_wrong\"", 1);
+    edge.await_metric("edge_clock_wrong", "", 1);
     let (status, why) = edge.admin_page("/readyz");
     assert_eq!(status, 503);
     assert!(

@@ -90,11 +90,11 @@ fn bodies_that_look_like_requests_stay_as_sent() {
 #[test]
 fn reports_are_durable_before_they_are_answered() {
     let edge = edge("", "");
-    let syncs = || edge.metric("edge_level", "journal_syncs");
+    let syncs = || edge.metric("edge_journal_syncs_total", "");
     let before = syncs();
     let said = post(&edge, "/report?/v1/conversions", CONVERSION);
     assert_eq!(said, (200, "204".into()));
-    edge.await_metric("edge_level", "journal_syncs", before + 1);
+    edge.await_metric("edge_journal_syncs_total", "", before + 1);
     assert_eq!(edge.metric("edge_reports_total", "outcome=\"durable\""), 1);
     for (wrong, status) in [
         (CONVERSION.replace("\"sale\"", "\"gift\""), "400"),

@@ -131,7 +131,7 @@ fn outcome(edge: &Edge, kind: &str, outcome: &str) -> u64 {
 fn reports_of_other_hosts_are_durable_before_204() {
     let edge = edge("");
     let report = conversion(&click(&edge));
-    let syncs = edge.metric("edge_level", "journal_syncs");
+    let syncs = edge.metric("edge_journal_syncs_total", "");
     for (kind, path, body) in [
         ("conversion", "/v1/conversions", report.as_str()),
         ("kyc_update", "/v1/kyc-updates", &long_kyc_update()),
@@ -141,7 +141,7 @@ fn reports_of_other_hosts_are_durable_before_204() {
         assert_eq!((answer.status, answer.text()), (204, String::new()));
         assert_eq!(outcome(&edge, kind, "durable"), 1, "{kind}");
     }
-    edge.await_metric("edge_level", "journal_syncs", syncs + 1);
+    edge.await_metric("edge_journal_syncs_total", "", syncs + 1);
     // One connection serves many reports.
     let mut stream = connect(&edge);
     let request = request("POST", "/v1/conversions", TOKEN, &report);
@@ -206,7 +206,7 @@ fn wrong_messages_are_refused_with_their_number() {
         );
         assert!(!answer.text().contains(TOKEN));
     }
-    assert_eq!(outcome(&edge, "conversion", "not_ours"), 4);
+    assert_eq!(outcome(&edge, "conversion", "unauthorized"), 4);
     assert_eq!(outcome(&edge, "unknown", "unknown"), 3);
     assert_eq!(edge.metric("edge_reports_total", "\"durable\""), 0);
     assert!(!edge.log().contains(TOKEN));
@@ -297,7 +297,7 @@ fn wrong_clock_refuses_reports_until_it_is_right() {
     let report = request("POST", "/v1/rejections", TOKEN, &rejection(10));
     assert_eq!(send(&edge, report.as_bytes()).status, 204);
     clock.set(30 * 86_400);
-    edge.await_metric("edge_level", "of=\"clock_wrong\"", 1);
+    edge.await_metric("edge_clock_wrong", "", 1);
     let answer = send(&edge, report.as_bytes());
     assert_eq!((answer.status, number(&answer)), (503, 357));
     assert_eq!(outcome(&edge, "rejection", "clock_wrong"), 1);

@@ -35,15 +35,30 @@ fn series_to_alert_on_exist_from_the_start() {
         "edge_reports_total{kind=\"unknown\",outcome=\"unknown\"} 0",
         "edge_rejections_total{outcome=\"not_logged\",reason=\"not_authentic\"} 0",
         "function_errors_total{function=\"postback\",reason=\"function_trapped\"} 0",
-        "edge_level{of=\"filter_failed_saves\"} 0",
-        "edge_level{of=\"clock_wrong\"} 0",
+        "edge_agent_cache_entries 0",
+        "edge_agent_cache_misses_total ",
+        "edge_unique_filter_entries 0",
+        "edge_unique_filter_bytes ",
+        "edge_unique_filter_false_positive_ratio 0",
+        "edge_unique_filter_save_failures_total 0",
+        "edge_listen_drops_total ",
+        "edge_journal_bytes ",
+        "edge_journal_segments ",
+        "edge_journal_syncs_total ",
+        "edge_journal_sync_failures_total 0",
+        "edge_journal_last_sync_duration_seconds ",
+        "edge_journal_unsynced_seconds ",
+        "edge_clock_wrong 0",
+        "edge_clock_ahead_of_aggregator_seconds ",
+        "edge_visitor_salt_period ",
+        "edge_visitor_salt_provisional ",
     ] {
         assert!(
             text.contains(&format!("\n{series}")),
             "no {series} in {text}"
         );
     }
-    // What can never be counted has no series.
+    // Impossible combinations have no series.
     for series in [
         "edge_aggregator_disconnects_total{reason=\"stopping\"}",
         "edge_reports_total{kind=\"conversion\",outcome=\"counted\"}",

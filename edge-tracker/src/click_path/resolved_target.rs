@@ -5,7 +5,7 @@ use crate::links::{Destination, Link, LinkState, Table};
 use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::request::{self, RepairedPath, RequestHeaders, Target};
-use crate::unique::Use;
+use crate::unique::LinkUse;
 use http::{Request, StatusCode};
 use tracking_events::{Event, Flags, Visit};
 
@@ -71,10 +71,10 @@ impl<'a> ResolvedTarget<'a> {
         }
     }
 
-    pub(super) const fn link_use(&self) -> Use {
+    pub(super) const fn link_use(&self) -> LinkUse {
         match self.target {
-            Target::Click(_) => Use::Click(self.link.id),
-            Target::Pixel(_) => Use::Impression(self.link.id),
+            Target::Click(_) => LinkUse::Click(self.link.id),
+            Target::Pixel(_) => LinkUse::Impression(self.link.id),
         }
     }
 

@@ -60,9 +60,9 @@ pub(super) struct Refused {
 /// What becomes of messages of every kind.
 const OUTCOMES: [&str; 8] = [
     "durable",
-    "not_ours",
+    "unauthorized",
     "unknown",
-    "wrong",
+    "invalid",
     "not_durable",
     "too_slow",
     "busy",
@@ -87,7 +87,7 @@ impl Api {
         }
         for [kind, outcome] in [
             ["rejection", "counted"],
-            [UNKNOWN, "not_ours"],
+            [UNKNOWN, "unauthorized"],
             [UNKNOWN, "unknown"],
         ] {
             events.with_label_values(&[kind, outcome]);
@@ -398,9 +398,9 @@ impl From<NotDurable> for Refused {
 impl Refused {
     const fn word(&self) -> &'static str {
         match self.problem {
-            Problem::NotAuthorized => "not_ours",
+            Problem::NotAuthorized => "unauthorized",
             Problem::UnknownMessage => "unknown",
-            Problem::MalformedMessage | Problem::MessageTooLarge => "wrong",
+            Problem::MalformedMessage | Problem::MessageTooLarge => "invalid",
             Problem::NotDurable => "not_durable",
             Problem::MessageTooSlow => "too_slow",
             Problem::TooManyMessages => "busy",

@@ -1,7 +1,7 @@
 //! Failed authentications at functions: a network has so many a minute, then it is answered 429 and no
 //! function is called for it. So neither can secrets be guessed fast nor calls be had by guessing.
 
-use crate::networks::Networks;
+use crate::network_quota::NetworkQuota;
 use crate::visitor::address::Network;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) struct FailureLimit(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    networks: Networks,
+    networks: NetworkQuota,
     started: Instant,
 }
 
@@ -26,22 +26,22 @@ impl FailureLimit {
     /// At most `limit` failures of a network a minute.
     pub(super) fn new(limit: u32) -> Self {
         Self(Arc::new(Inner {
-            networks: Networks::new(limit),
+            networks: NetworkQuota::new(limit),
             started: Instant::now(),
         }))
     }
 
     /// Whether a function may be called for `client`.
     pub(super) fn admits(&self, client: IpAddr) -> bool {
-        let share = self.0.networks.share(Network::of(client));
-        self.0.networks.has_room(share, self.period())
+        let counters = self.0.networks.counters_of(Network::of(client));
+        self.0.networks.has_room(counters, self.period())
     }
 
     /// Counts a rejection of what `client` sent, if it is a failed authentication.
     pub(super) fn rejected(&self, client: IpAddr, reason: u16) {
         if REASONS.contains(&reason) {
-            let share = self.0.networks.share(Network::of(client));
-            self.0.networks.add(share, self.period());
+            let counters = self.0.networks.counters_of(Network::of(client));
+            self.0.networks.add(counters, self.period());
         }
     }
 

@@ -1,5 +1,4 @@
-//! What this node shares with its fleet: the time of day and the visitor salt. Both are watched here, and
-//! compared with the aggregator's at each welcome.
+//! Watches the clock and the visitor salt, and compares both with the aggregator's at each welcome.
 
 use crate::metrics::Metrics;
 use crate::shipper::FleetState;
@@ -59,15 +58,15 @@ impl FleetWatch {
         }
     }
 
-    /// A node whose clock is plausible keeps its own time: one wrong clock must not set all others.
+    /// Only warns: a node with a plausible clock keeps its own time, so that one wrong clock does not set all others.
     fn compare_time(&self, theirs: Micros, ours: Option<Micros>) {
         let Some(ours) = ours else {
             return;
         };
         let ahead =
             i64::try_from(ours.0).unwrap_or(i64::MAX) - i64::try_from(theirs.0).unwrap_or(i64::MAX);
-        self.set_level("clock_ahead_of_aggregator_micros", ahead);
-        if !self.clock.is_within_max_step(ours, theirs) {
+        self.metrics.background.set_clock_ahead(ahead);
+        if !self.clock.tolerates(ours, theirs) {
             let seconds = ahead as f64 / 1e6;
             tracing::warn!(
                 ahead_seconds = seconds,
@@ -77,7 +76,7 @@ impl FleetWatch {
     }
 
     async fn turn(&self) {
-        // Only by a trusted clock: a ratchet can't be turned back.
+        // Only with a trusted clock: a ratchet can't be turned back.
         let Some(now) = self.clock.read().trusted() else {
             return;
         };
@@ -89,10 +88,10 @@ impl FleetWatch {
                 self.count("salt_turned");
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "failed to write the visitor salt; trying again in a second, and the state before is not erased meanwhile");
+                tracing::error!(%error, "failed to write the visitor salt, retrying in a second; the previous state is erased only then");
                 self.count("salt_write_failed");
             }
-            Err(error) => tracing::error!(%error, "turning the visitor salt failed"),
+            Err(error) => tracing::error!(%error, "failed to turn the visitor salt"),
         }
     }
 
@@ -101,10 +100,10 @@ impl FleetWatch {
         match spawn_blocking(move || salt.adopt(&fleet, now)).await {
             Ok(Ok(adoption)) => self.note_adoption(adoption, &fleet),
             Ok(Err(error)) => {
-                tracing::error!(%error, "failed to write the fleet's visitor salt; trying again in a second");
+                tracing::error!(%error, "failed to write the fleet's visitor salt, retrying in a second");
                 self.count("salt_write_failed");
             }
-            Err(error) => tracing::error!(%error, "adopting the fleet's visitor salt failed"),
+            Err(error) => tracing::error!(%error, "failed to adopt the fleet's visitor salt"),
         }
     }
 
@@ -130,14 +129,14 @@ impl FleetWatch {
                 let micros = fleet.period_micros;
                 tracing::error!(
                     fleet_period_micros = micros,
-                    "visitor.period differs from the aggregator's; visitors are recognised at this node only: set both to the same value"
+                    "visitor.period differs from the aggregator's; visitors are recognised at this node only; set both to the same value"
                 );
                 self.count("salt_refused");
             }
             Adoption::OtherTime => {
                 tracing::error!(
                     period,
-                    "the fleet's visitor salt is of a time far from this node's; check both clocks"
+                    "the fleet's visitor salt belongs to a time far from this node's; check both clocks"
                 );
                 self.count("salt_refused");
             }
@@ -149,7 +148,7 @@ impl FleetWatch {
             return;
         };
         if change.is_fault() {
-            tracing::error!(%change, "clock is wrong: functions answer 503, clicks are marked");
+            tracing::error!(%change, "clock is wrong: functions respond with 503, clicks are marked");
         } else {
             tracing::info!(%change, "clock is trusted");
         }
@@ -158,12 +157,12 @@ impl FleetWatch {
 
     fn report(&self) {
         let (period, provisional) = self.salt.period();
-        self.set_level(
-            "visitor_salt_period",
-            i64::try_from(period).unwrap_or(i64::MAX),
-        );
-        self.set_level("visitor_salt_provisional", provisional.into());
-        self.set_level("clock_wrong", self.clock.problem().is_some().into());
+        let metrics = &self.metrics.background;
+        metrics
+            .salt_period
+            .set(i64::try_from(period).unwrap_or(i64::MAX));
+        metrics.set_salt_provisional(provisional);
+        metrics.set_clock_wrong(self.clock.problem().is_some());
     }
 
     fn count(&self, change: &str) {
@@ -171,9 +170,5 @@ impl FleetWatch {
             .trust_changes
             .with_label_values(&[change])
             .inc();
-    }
-
-    fn set_level(&self, of: &str, value: i64) {
-        self.metrics.levels.with_label_values(&[of]).set(value);
     }
 }

@@ -1,23 +1,23 @@
-//! What a node can't do at the moment, in words for operators.
+//! Readiness: the reasons for which a node can't do its work, as text for operators.
 
 use event_journal::JournalStats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use trusted_clock::TrustedClock;
 
-const SYNC_FAILED: &str = "journal: a sync failed, and what is accepted since would not survive a power cut; \
+const SYNC_FAILED: &str = "journal: a sync failed, and events accepted since would not survive a power loss; \
      check the disk, then restart";
-const NO_ROOM: &str = "journal: no room for another segment, so that clicks are answered and soon not logged; \
+const NO_ROOM: &str = "journal: no room for another segment, so that clicks are served but soon not logged; \
      bring the aggregator back, free the disk or raise journal.max_bytes";
 
-/// What readiness depends on.
+/// The state that readiness depends on.
 pub(super) struct Readiness {
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) clock: Arc<TrustedClock>,
     pub(super) journal: Arc<JournalStats>,
 }
 
-/// What is wrong at one moment.
+/// The faults at one moment.
 #[derive(Debug, Default)]
 struct Faults {
     is_stopping: bool,
@@ -27,7 +27,7 @@ struct Faults {
 }
 
 impl Readiness {
-    /// Every reason why the node is not ready, each in a line.
+    /// All reasons why the node is not ready, one a line.
     pub(super) fn check(&self) -> Result<(), String> {
         let faults = Faults {
             is_stopping: self.stopping.load(Ordering::Relaxed),
@@ -52,7 +52,7 @@ impl Faults {
         ];
         let plain = plain.into_iter().filter(|(applies, _)| *applies);
         let clock = self.clock.iter().map(|problem| {
-            format!("clock: {problem}; meanwhile functions answer 503 and clicks are marked")
+            format!("clock: {problem}; functions respond with 503 and clicks are marked")
         });
         plain
             .map(|(_, reason)| reason.to_owned())
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_name_each_fault_and_nothing_else() {
+    fn each_fault_has_one_reason() {
         assert_eq!(Faults::default().reasons(), [] as [String; 0]);
         let failed = Faults {
             sync_failed: true,
@@ -79,7 +79,7 @@ mod tests {
             is_full: true,
             clock: Some("it is wrong".into()),
         };
-        let clock = "clock: it is wrong; meanwhile functions answer 503 and clicks are marked";
+        let clock = "clock: it is wrong; functions respond with 503 and clicks are marked";
         assert_eq!(all.reasons(), ["stopping", SYNC_FAILED, NO_ROOM, clock]);
     }
 }

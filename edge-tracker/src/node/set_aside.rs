@@ -1,20 +1,20 @@
-//! Which files of the data directory were set aside for a person to look at, and so expire.
+//! Expiry of files that were set aside for inspection.
 
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use daemon::retention::{Retention, SetAsideFiles};
 
-/// Deletes segments, checkpoints and filters that were set aside long ago.
+/// A task that deletes segments and filters that were set aside long ago.
 pub(super) fn retention(settings: &Settings, metrics: &Metrics) -> prometheus::Result<Retention> {
-    let place = SetAsideFiles {
+    let files = SetAside {
         dir: settings.data_dir.clone(),
         matches: is_set_aside,
     };
     let registry = metrics.registry();
-    Retention::new(vec![place], &settings.retention, "edge", &registry)
+    Retention::new(vec![files], &settings.retention, "edge", &registry)
 }
 
-/// As the journal and the filters name them.
+/// Matches the names that the journal and the filters use.
 fn is_set_aside(name: &str) -> bool {
     name.ends_with(".corrupt") || name.ends_with(".foreign") || name.contains(".damaged-")
 }

@@ -30,7 +30,7 @@ pub(super) async fn watch(
         if let Some(level) = delay.sample(now, late.max(backlog_timer.elapsed(now))) {
             path.set_shed_level(level);
         }
-        path.metrics().lag(delay.minimum_of_last_window);
+        path.metrics().set_lag(delay.minimum_of_last_window);
     }
 }
 

@@ -1,57 +1,56 @@
-//! Unique or repeated: whether a visitor used a link before, within a window of time.
+//! Decides whether a visit is unique: whether its visitor used the link before, within a time window.
 //!
-//! Bloom filters in rotating generations, sharded, saved to files and brought up to date from the
-//! journal. They err on the side of "repeated" at a promised rate, so their word only flags;
-//! dropping or refusing anything because of it never belongs here.
+//! Bloom filters in rotating generations, sharded, saved to files and updated from the journal at start. They report
+//! new visits as repeated at a bounded rate, so that their result is only a mark; dropping or refusing visits because
+//! of it never belongs here.
 //!
 //! # Limits
-//! A filter with more entries than it was made for errs more often than promised: what it alone finds is
-//! unknown, not repeated. A network may add a share of a generation's entries; beyond it nothing is set,
-//! and what is not found is unknown, not unique. So a flood from one network makes no visitor of another
-//! repeated, and gains no unique visits.
+//! A filter with more entries than its capacity errs more often than the bound: a visit found only there is unknown,
+//! not repeated. A network may add a share of a generation's entries; beyond it nothing is set, and a visit that is
+//! not found is unknown, not unique. So a flood from one network makes no visitor of another repeated, and gains no
+//! unique visits.
 //!
 //! # Window
-//! Time is cut into generations of `window / generations`. A visit is set in the generation of its
-//! time and found in it and in the `generations` after it: for at least `window` and for at most
-//! `window + window / generations`. Every visit counts anew, so the window slides.
+//! Time is divided into generations of `window / generations`. A visit is set in the generation of its time and found
+//! in it and in the `generations` after it: for at least `window` and at most `window + window / generations`. Every
+//! visit restarts its window.
 //!
 //! # Salts
-//! A visitor's id changes with the period of [`Identity`](crate::visitor::identity::Identity), and
-//! the id before is known too. So nothing is found that is older than two periods; a window longer
-//! than one period is kept only in part.
+//! A visitor's id changes with the period of [`Identity`](crate::visitor::identity::Identity), and the previous id is
+//! known, too. So nothing older than two periods is found; a window longer than one period is kept only in part.
 
-mod clock;
+mod generation_clock;
 mod shard;
 mod sizing;
 mod snapshot;
 
 pub use sizing::{InvalidSettings, UniqueSettings};
-pub use snapshot::{Saved, Snapshot};
+pub use snapshot::{SaveStats, Snapshot};
 
-use crate::networks::Networks;
+use crate::network_quota::NetworkQuota;
 use crate::visitor::address::Network;
-use crate::visitor::identity::Ids;
-use clock::Clock;
-use shard::{Key, Seen, Shard};
+use crate::visitor::identity::VisitorIds;
+use generation_clock::GenerationClock;
+use shard::{Membership, Shard, VisitKey};
 use sizing::Plan;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracking_events::{LinkId, Micros, VisitorId};
 
-/// Who used which link within the window; shared by all workers.
+/// The visitors of each link within the window; shared by all workers.
 #[derive(Debug)]
 pub struct Filters {
     plan: Plan,
-    clock: Clock,
-    networks: Networks,
+    clock: GenerationClock,
+    networks: NetworkQuota,
     shards: Box<[Mutex<Shard>]>,
     saved: Mutex<snapshot::SavedState>,
 }
 
-/// A use of a link. Each kind is unique or repeated for itself: who saw a link's pixel has not
-/// clicked it yet.
+/// A use of a link. Clicks and impressions are unique independently: a visitor who saw a link's pixel has not clicked
+/// it yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum LinkUse {
     /// The link was followed.
     Click(LinkId),
     /// The link's pixel was shown.
@@ -63,31 +62,29 @@ pub enum Use {
 pub enum Uniqueness {
     /// Not within the window.
     Unique,
-    /// Within the window, as far as the filters promise.
+    /// Within the window, up to the filters' error rate.
     Repeated,
-    /// The filters can't tell: they have more entries than they were made for, or the visitor's network
-    /// has added its share.
+    /// Undecidable: the filters are above their capacity, or the visitor's network has used its share.
     Unknown,
 }
 
-/// How full the filters are.
+/// The fill of all filters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stats {
     /// Each generation held, oldest first.
     pub generations: Vec<GenerationStats>,
     /// The bytes of all bitmaps.
     pub memory_bytes: u64,
-    /// The share of new visits that would be flagged as repeated now, as far as can be estimated
-    /// from the entries.
+    /// The share of new visits that would be marked as repeated now, estimated from the entries.
     pub false_positive_rate: f64,
 }
 
-/// How full one generation is.
+/// The fill of one generation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerationStats {
-    /// When it began, by the clock of the visits.
+    /// Its start, by the clock of the visits.
     pub since: Micros,
-    /// How many visits were set that were not set before.
+    /// Visits that were new when they were set.
     pub entries: u64,
     /// The share of bits set, estimated.
     pub fill: f64,
@@ -101,73 +98,80 @@ impl Filters {
     pub fn new(settings: &UniqueSettings) -> Result<Self, InvalidSettings> {
         let plan = Plan::new(settings)?;
         Ok(Self {
-            clock: Clock::new(plan.span, plan.generations),
-            networks: Networks::new(plan.network_keys),
+            clock: GenerationClock::new(plan.span, plan.generations),
+            networks: NetworkQuota::new(plan.network_keys),
             shards: (0..plan.shards).map(|_| Mutex::default()).collect(),
             saved: Mutex::default(),
             plan,
         })
     }
 
-    /// Whether this visitor made the same use within the window before `now`, under either id; from now
-    /// on it did, unless its network has added its share.
+    /// Whether this visitor made the same use within the window before `now`, under either id. Then sets the visit,
+    /// unless its network has used its share.
     ///
-    /// Of visits at the same time on several threads exactly one is told that it is the first.
-    pub fn check_and_set(&self, now: Micros, used: Use, ids: &Ids, network: Network) -> Uniqueness {
+    /// Of simultaneous visits on several threads exactly one is unique.
+    pub fn check_and_set(
+        &self,
+        now: Micros,
+        used: LinkUse,
+        ids: &VisitorIds,
+        network: Network,
+    ) -> Uniqueness {
         let moment = self.clock.observe(now);
-        let share = self.networks.share(network);
-        let has_room = self.networks.has_room(share, moment.index);
-        // Ids are remembered in the generation of their time: those of this period in the
-        // generation in which it began and later, those of the one before in that one and earlier.
-        // So each generation is asked for one id, and only the one of the turn for both.
-        let turn = moment.shift(ids.since);
+        let counters = self.networks.counters_of(network);
+        let has_room = self.networks.has_room(counters, moment.index);
+        // Ids are set in the generation of their time: current ids in the generation in which their period began
+        // and later, previous ids in that one and earlier. So each generation is searched for one id, and only the
+        // one of the rotation for both.
+        let rotation = moment.shift(ids.since);
         let aligned = ids.since.0.is_multiple_of(self.plan.span);
-        let current = Key::new(used, ids.current);
+        let current = VisitKey::new(used, ids.current);
         let (mut seen, added) = if has_room {
-            self.shard(current).visit(&self.plan, moment, turn, current)
+            self.shard(current)
+                .set_and_find(&self.plan, moment, rotation, current)
         } else {
             (
                 self.shard(current)
-                    .look(&self.plan, moment, turn.., current),
+                    .find(&self.plan, moment, rotation.., current),
                 false,
             )
         };
         if added {
-            self.networks.add(share, moment.index);
+            self.networks.add(counters, moment.index);
         }
         let last = if aligned {
-            turn.checked_sub(1)
+            rotation.checked_sub(1)
         } else {
-            Some(turn)
+            Some(rotation)
         };
         if let Some(last) = last
             && last >= moment.oldest
-            && seen < Seen::Surely
+            && seen < Membership::Certain
         {
-            let previous = Key::new(used, ids.previous.get());
+            let previous = VisitKey::new(used, ids.previous.get());
             seen = seen.max(
                 self.shard(previous)
-                    .look(&self.plan, moment, ..=last, previous),
+                    .find(&self.plan, moment, ..=last, previous),
             );
         }
         match seen {
-            Seen::Surely => Uniqueness::Repeated,
-            Seen::Perhaps => Uniqueness::Unknown,
-            Seen::Never if has_room => Uniqueness::Unique,
-            Seen::Never => Uniqueness::Unknown,
+            Membership::Certain => Uniqueness::Repeated,
+            Membership::Possible => Uniqueness::Unknown,
+            Membership::Absent if has_room => Uniqueness::Unique,
+            Membership::Absent => Uniqueness::Unknown,
         }
     }
 
-    /// Brings a visit from the journal back that the snapshot did not see. One older than the
-    /// window is ignored; one from the future counts as of now.
-    pub fn replay(&self, time: Micros, used: Use, visitor: VisitorId) {
+    /// Sets a visit of the journal that the snapshot lacks. One older than the window is ignored; one from the future
+    /// counts as of now.
+    pub fn replay(&self, time: Micros, used: LinkUse, visitor: VisitorId) {
         if let Some(moment) = self.clock.recall(time) {
-            let key = Key::new(used, visitor);
+            let key = VisitKey::new(used, visitor);
             self.shard(key).set(&self.plan, moment, key);
         }
     }
 
-    /// How full the filters are; looks at every shard for a moment.
+    /// The fill of the filters; locks every shard briefly.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let moment = self.clock.newest();
@@ -201,7 +205,7 @@ impl Filters {
         }
     }
 
-    fn shard(&self, key: Key) -> MutexGuard<'_, Shard> {
+    fn shard(&self, key: VisitKey) -> MutexGuard<'_, Shard> {
         lock(&self.shards[key.shard(self.shards.len())])
     }
 }
@@ -213,7 +217,7 @@ struct Sum {
     false_positives: f64,
 }
 
-/// A panic while a lock was held can't leave a filter worse than with a visit too many or few.
+/// A panic under a lock leaves a filter with at most one visit too many or too few.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,26 +1,22 @@
-//! One shard: its part of every generation, and the keys set in them.
+//! One shard of the filters: its part of every generation, and the keys set in them.
 
-use super::Use;
-use super::clock::Moment;
+use super::LinkUse;
+use super::generation_clock::Moment;
 use super::sizing::Plan;
 use bloomfilter::Bloom;
 use std::ops::RangeBounds;
 use tracking_events::VisitorId;
 
-/// The filters' hash keys: fixed, so that a saved filter can be read after a restart. Nobody can
-/// aim at them, for a visitor's id is already a hash under the fleet's secret.
-pub(super) const SEED: [u8; 32] = *b"FanzFiliate unique visits seed 1";
-
 /// A visitor's use of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key(u64);
+pub(super) struct VisitKey(u64);
 
-impl Key {
-    /// Mixes both into 64 bits. Ids are uniform, so two pairs meet by chance once in 2^64.
-    pub(super) fn new(used: Use, visitor: VisitorId) -> Self {
+impl VisitKey {
+    /// Mixes both into 64 bits. Ids are uniform, so two pairs collide with a probability of 2^-64.
+    pub(super) fn new(used: LinkUse, visitor: VisitorId) -> Self {
         let used = match used {
-            Use::Click(link) => u64::from(link.0) << 1,
-            Use::Impression(link) => u64::from(link.0) << 1 | 1,
+            LinkUse::Click(link) => u64::from(link.0) << 1,
+            LinkUse::Impression(link) => u64::from(link.0) << 1 | 1,
         };
         let mut mixed = visitor.0 ^ used.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,8 +24,8 @@ impl Key {
         Self(mixed ^ mixed >> 31)
     }
 
-    /// The shard among `shards`, a power of two. The filter hashes the key with SipHash, so its
-    /// bits don't depend on these.
+    /// The shard among `shards`, a power of two. The filter hashes the key with SipHash, so its bits don't depend on
+    /// the shard's.
     pub(super) fn shard(self, shards: usize) -> usize {
         (self.0 >> 40) as usize & (shards - 1)
     }
@@ -39,28 +35,32 @@ impl Key {
 #[derive(Debug)]
 pub(super) struct Generation {
     pub(super) index: u64,
-    /// How many keys were set that seemed new. Bits change exactly when this does.
+    /// Keys that were new when they were set. Bits change exactly when this number does.
     pub(super) entries: u64,
     pub(super) bloom: Bloom<u64>,
 }
 
 impl Generation {
-    /// What it means when the filter finds a key.
-    const fn finds(&self, plan: &Plan) -> Seen {
+    /// The meaning of a hit in this filter.
+    const fn hit(&self, plan: &Plan) -> Membership {
         if self.entries > plan.keys {
-            Seen::Perhaps
+            Membership::Possible
         } else {
-            Seen::Surely
+            Membership::Certain
         }
     }
 }
 
-fn seen_in<'g>(plan: &Plan, generations: impl Iterator<Item = &'g Generation>, key: Key) -> Seen {
-    let mut seen = Seen::Never;
+fn find_in<'g>(
+    plan: &Plan,
+    generations: impl Iterator<Item = &'g Generation>,
+    key: VisitKey,
+) -> Membership {
+    let mut seen = Membership::Absent;
     for generation in generations {
         if generation.bloom.check(&key.0) {
-            seen = seen.max(generation.finds(plan));
-            if seen == Seen::Surely {
+            seen = seen.max(generation.hit(plan));
+            if seen == Membership::Certain {
                 break;
             }
         }
@@ -70,81 +70,80 @@ fn seen_in<'g>(plan: &Plan, generations: impl Iterator<Item = &'g Generation>, k
 
 /// Whether a key was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Seen {
-    Never,
-    /// Only filters with more entries than they were made for say so.
-    Perhaps,
-    /// As surely as a filter is made for.
-    Surely,
+pub(super) enum Membership {
+    Absent,
+    /// Only filters above their capacity contain it.
+    Possible,
+    /// A filter within its capacity contains it.
+    Certain,
 }
 
-/// One shard's generations, newest first; made when the first visit comes.
+/// One shard's generations, newest first; each is created by its first visit.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     generations: Vec<Generation>,
 }
 
 impl Shard {
-    /// Sets `key` at its moment: whether it was set there or in another generation since `turn`, and
-    /// whether it was added to that of its moment.
-    pub(super) fn visit(
+    /// Sets `key` at its moment. Returns whether it was set there or in another generation since `rotation`, and
+    /// whether it was added to the generation of its moment.
+    pub(super) fn set_and_find(
         &mut self,
         plan: &Plan,
         moment: Moment,
-        turn: u64,
-        key: Key,
-    ) -> (Seen, bool) {
+        rotation: u64,
+        key: VisitKey,
+    ) -> (Membership, bool) {
         let here = self.set(plan, moment, key);
-        if here == Seen::Surely {
+        if here == Membership::Certain {
             return (here, false);
         }
         let others = self
             .generations
             .iter()
-            .filter(|generation| generation.index != moment.index && generation.index >= turn);
-        (here.max(seen_in(plan, others, key)), here == Seen::Never)
+            .filter(|generation| generation.index != moment.index && generation.index >= rotation);
+        (
+            here.max(find_in(plan, others, key)),
+            here == Membership::Absent,
+        )
     }
 
-    /// Whether `key` is set in one of these generations.
-    pub(super) fn look(
+    /// Searches these generations for `key`.
+    pub(super) fn find(
         &mut self,
         plan: &Plan,
         moment: Moment,
         generations: impl RangeBounds<u64>,
-        key: Key,
-    ) -> Seen {
+        key: VisitKey,
+    ) -> Membership {
         self.expire(moment.oldest);
-        let asked = self.generations.iter();
-        seen_in(
-            plan,
-            asked.filter(|it| generations.contains(&it.index)),
-            key,
-        )
+        let all = self.generations.iter();
+        find_in(plan, all.filter(|it| generations.contains(&it.index)), key)
     }
 
-    /// Sets `key` at its moment; whether it was set there.
-    pub(super) fn set(&mut self, plan: &Plan, moment: Moment, key: Key) -> Seen {
+    /// Sets `key` at its moment; returns whether it was set there before.
+    pub(super) fn set(&mut self, plan: &Plan, moment: Moment, key: VisitKey) -> Membership {
         self.expire(moment.oldest);
-        let generation = self.at(plan, moment.index);
-        let found = generation.finds(plan);
+        let generation = self.get_or_insert(plan, moment.index);
+        let found = generation.hit(plan);
         if generation.bloom.check_and_set(&key.0) {
             return found;
         }
         generation.entries += 1;
-        Seen::Never
+        Membership::Absent
     }
 
-    /// The generations that count.
+    /// The generations within the window.
     pub(super) fn live(&self, oldest: u64) -> impl Iterator<Item = &Generation> {
         self.generations
             .iter()
             .filter(move |generation| generation.index >= oldest)
     }
 
-    /// Puts back a generation that was saved.
+    /// Restores a saved generation.
     pub(super) fn restore(&mut self, generation: Generation) {
-        let place = self.place(generation.index);
-        self.generations.insert(place, generation);
+        let position = self.position(generation.index);
+        self.generations.insert(position, generation);
     }
 
     fn expire(&mut self, oldest: u64) {
@@ -157,16 +156,16 @@ impl Shard {
         }
     }
 
-    fn at(&mut self, plan: &Plan, index: u64) -> &mut Generation {
-        let place = self.place(index);
+    fn get_or_insert(&mut self, plan: &Plan, index: u64) -> &mut Generation {
+        let position = self.position(index);
         if self
             .generations
-            .get(place)
+            .get(position)
             .is_none_or(|found| found.index != index)
         {
             let bloom = plan.filter();
             self.generations.insert(
-                place,
+                position,
                 Generation {
                     index,
                     entries: 0,
@@ -174,10 +173,10 @@ impl Shard {
                 },
             );
         }
-        &mut self.generations[place]
+        &mut self.generations[position]
     }
 
-    fn place(&self, index: u64) -> usize {
+    fn position(&self, index: u64) -> usize {
         self.generations
             .partition_point(|generation| generation.index > index)
     }

@@ -1,49 +1,51 @@
-//! Settings of the filters, and the arithmetic from what is promised to bits.
+//! Settings of the filters, and their sizes for the configured error rate.
 //!
-//! A key is flagged wrongly when any of the filters asked says so. A visit asks `generations + 1`
-//! of them, and the one in which the visitor ids turn twice, so with the promise `P` each may err
-//! at `p = P / (generations + 2)`. The smallest filter for that has `log2 1/p` hashes (Bloom, 1970);
-//! each costs a visit a look into memory that is seldom in a cache. With `k` fewer, a key needs
-//! `-k / ln(1 - p^(1/k))` bits: three eighths of the looks ([`HASHES`]) for half as much memory again.
+//! A visit is marked wrongly when any searched filter errs. A visit searches `generations + 1` filters, and the one in
+//! which the visitor ids rotate twice, so for the error rate `P` each may err at `p = P / (generations + 2)`. The
+//! smallest filter for that has `log2 1/p` hashes (Bloom, 1970); each costs a memory access that is seldom in a
+//! cache. With `k` fewer, a key needs `-k / ln(1 - p^(1/k))` bits: three eighths of the accesses ([`HASH_FACTOR`]) for
+//! half as much memory again.
 //!
-//! `n` is a shard's part of a generation's part of the expected visits, half as much again because
-//! days have peaks ([`PEAK`]), and three standard deviations more because hashing spreads unevenly.
+//! `n` is a shard's part of a generation's part of the expected visits, half as much again because days have peaks
+//! ([`PEAK_FACTOR`]), and three standard deviations more because hashing spreads unevenly.
 //! Ten million visits a day at 1e-4 in six generations and 64 shards: 7 × 64 filters of 179 kB, or
 //! 80 MB.
 
-use super::shard::SEED;
 use bloomfilter::Bloom;
 use daemon::settings::{ByteSize, HumanDuration};
 use serde::Deserialize;
 use std::time::Duration;
 use thiserror::Error;
 
-/// The busiest generation's visits over the average's.
-const PEAK: f64 = 1.5;
-/// Hashes over those of the smallest filter.
-const HASHES: f64 = 0.375;
+/// The filters' hash keys: fixed, so that a saved filter can be read after a restart. No client can aim at them: a
+/// visitor's id is already a hash under the fleet's secret.
+pub(super) const SEED: [u8; 32] = *b"FanzFiliate unique visits seed 1";
+
+/// Visits of the busiest generation relative to the average.
+const PEAK_FACTOR: f64 = 1.5;
+/// Hashes relative to those of the smallest filter.
+const HASH_FACTOR: f64 = 0.375;
 const MAX_GENERATIONS: u32 = 64;
 const MAX_SHARDS: u32 = 4096;
 
-/// How unique visits are told from repeated ones.
+/// Settings of the filters of unique visits.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UniqueSettings {
-    /// For how long a visit makes the next ones repeated; no longer than a period of visitor ids.
-    pub window: HumanDuration,
-    /// Into how many parts the window is cut, 1 to 64: more keep it more exactly and cost time.
+    /// How long a visit makes later ones repeated; no longer than a period of visitor ids.
+    pub window: Period,
+    /// The number of generations of a window, 1 to 64: more keep the window more exactly and cost time.
     pub generations: u32,
-    /// How many locks share the visits: a power of two up to 4096.
+    /// The number of locks that share the visits: a power of two up to 4096.
     pub shards: u32,
-    /// How many visits this node expects within a window. Beyond it visits are flagged as of unknown uniqueness.
+    /// Expected visits of this node within a window. Beyond it visits are marked as of unknown uniqueness.
     pub expected_visits: u64,
-    /// The share of new visits that may be flagged as repeated, between 0 and 0.5.
+    /// The share of new visits that may be marked as repeated, between 0 and 0.5.
     pub false_positive_rate: f64,
-    /// The share of a generation's entries that one network (/24 of IPv4, /48 of IPv6) may add, above 0 and
-    /// at most 1. Its visits beyond it are flagged as of unknown uniqueness, unless they are known to be
-    /// repeated.
+    /// The share of a generation's entries that one network (/24 of IPv4, /48 of IPv6) may add, above 0 and at most 1.
+    /// Its visits beyond it are marked as of unknown uniqueness, unless they are found to be repeated.
     pub network_share: f64,
-    /// The filters may not take more memory; settings that ask for more are refused.
+    /// The maximum memory of the filters; settings that need more are rejected.
     pub max_memory: ByteSize,
 }
 
@@ -61,7 +63,7 @@ impl Default for UniqueSettings {
     }
 }
 
-/// Settings that can't be kept.
+/// Why settings are rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidSettings {
     /// Out of range.
@@ -71,7 +73,7 @@ pub enum InvalidSettings {
     #[error("unique.shards must be a power of two between 1 and 4096")]
     Shards,
     /// Out of range.
-    #[error("unique.false_positive_rate must be between 0 and 0.5, without either")]
+    #[error("unique.false_positive_rate must be above 0 and below 0.5")]
     Rate,
     /// Out of range.
     #[error("unique.network_share must be above 0 and at most 1")]
@@ -85,20 +87,20 @@ pub enum InvalidSettings {
          raise that, or expect fewer visits, or allow a higher false_positive_rate"
     )]
     Memory {
-        /// What they would take, in bytes.
+        /// Bytes that the filters would need.
         needed: u64,
     },
 }
 
-/// What settings come to.
+/// The sizes that follow from the settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Plan {
     /// Microseconds of a generation.
     pub(super) span: u64,
-    /// Generations that count beside the newest.
+    /// Generations that count in addition to the newest.
     pub(super) generations: u64,
     pub(super) shards: usize,
-    /// Entries that a filter is made for: with more it errs more often than promised.
+    /// The capacity of a filter in entries: with more it errs more often than configured.
     pub(super) keys: u64,
     /// Entries that a network may add to a generation.
     pub(super) network_keys: u32,
@@ -129,10 +131,10 @@ impl Plan {
             return Err(InvalidSettings::Visits);
         }
         let filters = f64::from(generations) * f64::from(shards);
-        let mean = settings.expected_visits as f64 * PEAK / filters;
+        let mean = settings.expected_visits as f64 * PEAK_FACTOR / filters;
         let keys = (mean + 3.0 * mean.sqrt()).ceil();
         let each = rate / f64::from(generations + 2);
-        let hashes = (-each.log2() * HASHES).round().max(1.0);
+        let hashes = (-each.log2() * HASH_FACTOR).round().max(1.0);
         let bits = -hashes / (1.0 - each.powf(1.0 / hashes)).ln();
         let bytes = (keys * bits / 8.0).ceil();
         let needed = (bytes * f64::from(generations + 1) * f64::from(shards)) as u64;
@@ -152,36 +154,36 @@ impl Plan {
 
     /// An empty filter.
     pub(super) fn filter(&self) -> Bloom<u64> {
-        // The library chooses as many hashes as would be best for so many keys.
+        // The library derives the number of hashes from the number of keys.
         let bits = self.bytes as f64 * 8.0;
         let keys = bits * std::f64::consts::LN_2 / f64::from(self.hashes);
         Bloom::new_with_seed(self.bytes, keys as usize, &SEED)
             .expect("a fixed seed can't be refused")
     }
 
-    /// How many generations can be on disk.
+    /// The number of generations on disk.
     pub(super) fn slots(&self) -> u64 {
         self.generations + 1
     }
 
-    /// No generation's file is longer, in bytes.
+    /// The maximum size of a generation's file.
     pub(super) fn max_file_bytes(&self) -> u64 {
-        const AROUND: u64 = 64;
-        (self.bytes as u64 + AROUND) * self.shards as u64 + AROUND
+        const MAX_HEADER_BYTES: u64 = 64;
+        (self.bytes as u64 + MAX_HEADER_BYTES) * self.shards as u64 + MAX_HEADER_BYTES
     }
 
-    /// The share of bits set in a filter of so many entries, by expectation.
+    /// The expected share of set bits in a filter of `entries`.
     pub(super) fn fill(&self, entries: u64) -> f64 {
         let bits = self.bytes as f64 * 8.0;
         1.0 - (-f64::from(self.hashes) * entries as f64 / bits).exp()
     }
 
-    /// How often a filter so full errs.
+    /// The error rate of a filter with this fill.
     pub(super) fn false_positives(&self, fill: f64) -> f64 {
         fill.powf(self.hashes.into())
     }
 
-    /// A number that differs when saved filters can't be read under this plan.
+    /// A number that differs for plans whose saved filters are incompatible.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&SEED);
@@ -205,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_out_of_range_are_refused() {
+    fn settings_out_of_range_are_rejected() {
         let with = |change: fn(&mut UniqueSettings)| {
             let mut settings = UniqueSettings::default();
             change(&mut settings);
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_takes_what_the_header_says() {
+    fn default_plan_has_the_documented_size() {
         let plan = Plan::new(&UniqueSettings::default()).expect("the default is valid");
         let total = plan.bytes * plan.shards * 7;
         assert_eq!((plan.bytes / 1000, total / 1_000_000), (179, 80));
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn plans_that_differ_have_other_fingerprints() {
+    fn different_plans_have_different_fingerprints() {
         let print = |visits, generations| {
             let settings = UniqueSettings {
                 expected_visits: visits,

@@ -1,15 +1,15 @@
-//! The filters on disk: one file a generation and a manifest that vouches for them.
+//! The filters on disk: one file per generation, and a manifest that states what they cover.
 //!
-//! A generation's file is written beside and renamed, generations before the manifest. So after a
-//! crash between any two steps the files hold at least what the manifest says they do. What the
-//! journal holds beyond it is the caller's to replay.
+//! Each file is written under a temporary name and renamed, generations before the manifest. So after a crash between
+//! any two steps the files contain at least the visits that the manifest covers. The caller replays later events from
+//! the journal.
 
 mod format;
 
 use super::shard::Generation;
 use super::sizing::{InvalidSettings, Plan, UniqueSettings};
 use super::{Filters, lock};
-use format::{Manifest, Unreadable};
+use format::{FileError, Manifest};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -17,33 +17,33 @@ use std::path::{Path, PathBuf};
 use tracking_events::Micros;
 
 const MANIFEST: &str = "manifest";
-/// Files of other settings are looked for up to the most slots there can be.
+/// The maximum number of slots of any settings, so that files of earlier settings are found, too.
 const MAX_SLOTS: u64 = 65;
 
-/// What was written.
+/// The extent of a save.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Saved {
+pub struct SaveStats {
     /// Generations that had changed.
     pub generations: usize,
     /// The bytes of their files.
     pub bytes: u64,
 }
 
-/// What was found at start.
+/// The snapshot that was found at start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// For each lane its number and the sequence of the last event the filters have seen; later
-    /// ones are to be replayed. Empty when anything that still counts was lost: then all there is.
+    /// For each lane its number and the sequence of the last event in the filters; later ones are to be replayed.
+    /// Empty when a generation within the window was lost: then all events are to be replayed.
     pub covers: Vec<(u8, u64)>,
     /// Generations loaded.
     pub generations: usize,
     /// Visits in them.
     pub entries: u64,
-    /// Files that were no good and are now called `*.corrupt`.
+    /// Invalid files, renamed to `*.corrupt`.
     pub set_aside: usize,
 }
 
-/// What is known to be on disk, so that only what changed is written: entries by generation.
+/// The entries of each generation on disk, so that only changed generations are written.
 #[derive(Debug, Default)]
 pub(super) struct SavedState {
     dir: PathBuf,
@@ -51,17 +51,15 @@ pub(super) struct SavedState {
 }
 
 impl Filters {
-    /// Writes to `dir` the generations that changed since they were last written or loaded there.
-    /// `covers` says for each lane (its number) up to which sequence the filters have seen the
-    /// journal, and so must have been read before the call.
+    /// Writes to `dir` the generations that changed since they were last written or loaded there. `covers` holds for
+    /// each lane the last sequence whose event is in the filters, and so must have been read before the call.
     ///
-    /// Blocks on the disk, without any lock that visits need: a shard is locked while its part is
-    /// copied. Files of generations that are over are overwritten in time, so that their number is
-    /// bounded.
+    /// Blocks on the disk, but not visits: a shard is locked only while its part is copied. Files of expired
+    /// generations are overwritten, so that the number of files is bounded.
     ///
     /// # Errors
-    /// When the disk refuses; what was there before is then still good.
-    pub fn save(&self, dir: &Path, covers: &[(u8, u64)]) -> io::Result<Saved> {
+    /// When a write fails; the previous snapshot is then still valid.
+    pub fn save(&self, dir: &Path, covers: &[(u8, u64)]) -> io::Result<SaveStats> {
         let mut state = lock(&self.saved);
         fs::create_dir_all(dir)?;
         if state.dir != dir {
@@ -71,7 +69,7 @@ impl Filters {
             };
         }
         let present = self.entries_by_generation();
-        let mut saved = Saved::default();
+        let mut saved = SaveStats::default();
         for (index, entries) in &present {
             if state.generations.get(index) == Some(entries) {
                 continue;
@@ -95,10 +93,10 @@ impl Filters {
         Ok(saved)
     }
 
-    /// Filters with what was saved in `dir`, as of `now`; empty ones where nothing was.
+    /// Loads the snapshot in `dir`, as of `now`; without one the filters are empty.
     ///
-    /// A file that is damaged, foreign or of other settings is reported and set aside, and the
-    /// start goes on without it.
+    /// A file that is damaged, foreign or of other settings is logged and set aside, and the start continues without
+    /// it.
     ///
     /// # Errors
     /// When `settings` are out of range or ask for more memory than they allow.
@@ -125,11 +123,11 @@ impl Filters {
         filters.clock.resume(newest.unwrap_or_default());
         let oldest = filters.clock.observe(now).oldest;
         let live = found.split_off(&oldest);
-        let mut promised = manifest
+        let mut expected = manifest
             .generations
             .iter()
             .filter(|index| **index >= oldest);
-        let lost = promised.any(|index| !live.contains_key(index));
+        let lost = expected.any(|index| !live.contains_key(index));
         if lost {
             tracing::warn!(dir = %dir.display(), "saved unique visits are missing");
         }
@@ -165,7 +163,7 @@ impl Filters {
         entries
     }
 
-    /// Writes one generation, and says how many entries and bytes that were.
+    /// Writes one generation; returns its entries and bytes.
     fn write_generation(&self, dir: &Path, index: u64) -> io::Result<(u64, u64)> {
         let path = slot_path(dir, index % self.plan.slots());
         let mut total = 0;
@@ -199,36 +197,36 @@ fn slot_path(dir: &Path, slot: u64) -> PathBuf {
     dir.join(format!("generation-{slot:02}"))
 }
 
-fn read_generation(path: &Path, plan: &Plan, slot: u64) -> Result<(u64, Parts), Unreadable> {
+fn read_generation(path: &Path, plan: &Plan, slot: u64) -> Result<(u64, Parts), FileError> {
     let bytes = read_bounded(path, plan.max_file_bytes())?;
     let (index, parts) = format::generation(&bytes, plan)?;
     if index % plan.slots() == slot {
         Ok((index, parts))
     } else {
-        Err(Unreadable::Malformed)
+        Err(FileError::Malformed)
     }
 }
 
-fn read_manifest(path: &Path, plan: &Plan) -> Result<Manifest, Unreadable> {
+fn read_manifest(path: &Path, plan: &Plan) -> Result<Manifest, FileError> {
     format::manifest(
         &read_bounded(path, format::MAX_MANIFEST_BYTES)?,
         plan.fingerprint(),
     )
 }
 
-fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, Unreadable> {
-    let len = fs::metadata(path).map_err(Unreadable::Io)?.len();
+fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
+    let len = fs::metadata(path).map_err(FileError::Io)?.len();
     if len > max {
-        return Err(Unreadable::OtherSettings);
+        return Err(FileError::OtherSettings);
     }
-    fs::read(path).map_err(Unreadable::Io)
+    fs::read(path).map_err(FileError::Io)
 }
 
-/// What was read; a file that is no good is reported and set aside, one that is absent is nothing.
-fn accept<T>(path: &Path, read: Result<T, Unreadable>, snapshot: &mut Snapshot) -> Option<T> {
+/// The content of a file; an invalid file is logged and set aside, an absent one is ignored.
+fn accept<T>(path: &Path, read: Result<T, FileError>, snapshot: &mut Snapshot) -> Option<T> {
     let cause = match read {
         Ok(read) => return Some(read),
-        Err(Unreadable::Io(error)) if error.kind() == ErrorKind::NotFound => return None,
+        Err(FileError::Io(error)) if error.kind() == ErrorKind::NotFound => return None,
         Err(cause) => cause,
     };
     let mut aside = path.as_os_str().to_owned();
@@ -239,24 +237,24 @@ fn accept<T>(path: &Path, read: Result<T, Unreadable>, snapshot: &mut Snapshot) 
         path = %path.display(),
         %cause,
         set_aside = renamed.is_ok(),
-        "saved unique visits can't be used; visits of that time count as unique again"
+        "failed to load saved unique visits; visits of that time count as unique again"
     );
     None
 }
 
-/// Replaces a file so that after a power cut either the old or the new one is there, whole. Says
-/// how long the new one is.
+/// Replaces a file so that after a power loss either the old or the new one is there, complete. Returns the size of
+/// the new one.
 fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<u64> {
-    let beside = path.with_extension("tmp");
-    let written = File::create(&beside).and_then(|mut file| {
+    let temporary = path.with_extension("tmp");
+    let written = File::create(&temporary).and_then(|mut file| {
         write(&mut file)?;
         file.sync_all()?;
         let len = file.metadata()?.len();
-        fs::rename(&beside, path)?;
+        fs::rename(&temporary, path)?;
         Ok(len)
     });
-    // On a full disk the half of it would take room that others need more.
-    written.inspect_err(|_| drop(fs::remove_file(&beside)))
+    // On a full disk a partial file would take room that the journal needs.
+    written.inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

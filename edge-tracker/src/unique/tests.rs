@@ -1,19 +1,19 @@
-//! The window by a simulated clock, the promise on errors, threads.
+//! The window under a simulated clock, the error rate, threads.
 
 mod bytes;
 mod disk;
 
 use super::*;
-use crate::visitor::identity::Previous;
-use daemon::settings::HumanDuration;
+use crate::visitor::identity::PreviousId;
+use daemon::settings::Period;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const HOUR: u64 = 3_600_000_000;
-/// A day's beginning.
+/// The start of a day.
 const START: u64 = 480_000 * HOUR;
-const LINK: Use = Use::Click(LinkId(7));
+const LINK: LinkUse = LinkUse::Click(LinkId(7));
 
 /// A day in six generations of four hours.
 fn settings() -> UniqueSettings {
@@ -32,8 +32,8 @@ fn at(hours: u64) -> Micros {
     Micros(START + hours * HOUR)
 }
 
-/// A visitor whose ids turn at midnight, as those of a day's period do.
-fn ids(number: u64, now: Micros) -> Ids {
+/// A visitor whose ids rotate at midnight, as with a period of a day.
+fn ids(number: u64, now: Micros) -> VisitorIds {
     let day = now.0 / (24 * HOUR);
     let id = |day: u64| {
         VisitorId(
@@ -43,9 +43,9 @@ fn ids(number: u64, now: Micros) -> Ids {
                 ^ day,
         )
     };
-    Ids {
+    VisitorIds {
         current: id(day),
-        previous: Previous::Made(id(day - 1)),
+        previous: PreviousId::Computed(id(day - 1)),
         since: Micros(day * 24 * HOUR),
     }
 }
@@ -61,7 +61,7 @@ fn visit(filters: &Filters, number: u64, now: Micros) -> bool {
 }
 
 #[test]
-fn a_visit_is_repeated_for_the_window_and_a_generation_at_most() {
+fn visit_is_repeated_for_window_and_at_most_a_generation() {
     let last_found = |first: u64| {
         (first..first + 40)
             .filter(|hour| {
@@ -78,7 +78,7 @@ fn a_visit_is_repeated_for_the_window_and_a_generation_at_most() {
 }
 
 #[test]
-fn every_visit_counts_anew() {
+fn every_visit_restarts_the_window() {
     let filters = filters();
     assert!(!visit(&filters, 1, at(0)));
     for hour in (20..400).step_by(20) {
@@ -91,20 +91,23 @@ fn every_visit_counts_anew() {
 }
 
 #[test]
-fn visitors_and_links_are_told_apart() {
+fn visitors_and_links_are_distinguished() {
     let filters = filters();
     let id = ids(1, at(0));
     let visit = |used, id| filters.check_and_set(at(0), used, id, network(1));
-    assert_eq!(visit(Use::Click(LinkId(1)), &id), Uniqueness::Unique);
-    assert_eq!(visit(Use::Click(LinkId(2)), &id), Uniqueness::Unique);
+    assert_eq!(visit(LinkUse::Click(LinkId(1)), &id), Uniqueness::Unique);
+    assert_eq!(visit(LinkUse::Click(LinkId(2)), &id), Uniqueness::Unique);
     let other = ids(2, at(0));
-    assert_eq!(visit(Use::Click(LinkId(1)), &other), Uniqueness::Unique);
-    assert_eq!(visit(Use::Click(LinkId(1)), &id), Uniqueness::Repeated);
-    assert_eq!(visit(Use::Impression(LinkId(1)), &id), Uniqueness::Unique);
+    assert_eq!(visit(LinkUse::Click(LinkId(1)), &other), Uniqueness::Unique);
+    assert_eq!(visit(LinkUse::Click(LinkId(1)), &id), Uniqueness::Repeated);
+    assert_eq!(
+        visit(LinkUse::Impression(LinkId(1)), &id),
+        Uniqueness::Unique
+    );
 }
 
 #[test]
-fn a_turn_of_the_salt_within_a_generation_makes_nobody_new() {
+fn salt_rotation_within_a_generation_keeps_visitors_known() {
     let filters = Filters::new(&UniqueSettings {
         window: HumanDuration(Duration::from_secs(15 * 3600)),
         generations: 3,
@@ -126,7 +129,7 @@ fn a_turn_of_the_salt_within_a_generation_makes_nobody_new() {
 }
 
 #[test]
-fn a_clock_that_steps_wipes_nothing() {
+fn clock_steps_keep_visits_known() {
     let filters = filters();
     assert!(!visit(&filters, 1, at(100)));
     assert!(visit(&filters, 1, at(99)));
@@ -139,21 +142,21 @@ fn a_clock_that_steps_wipes_nothing() {
 }
 
 #[test]
-fn the_promise_on_errors_holds_with_a_peak_and_the_estimate_tells_the_rest() {
+fn error_rate_is_bounded_at_peak_and_estimated_beyond() {
     let settings = UniqueSettings {
         false_positive_rate: 1e-2,
         ..settings()
     };
     let filters = Filters::new(&settings).expect("valid settings");
     let measured = |now: Micros| {
-        // Looked up in a copy of the present, so that looking does not fill the filters.
+        // Searched without setting, so that probes do not fill the filters.
         let probes = 100_000;
         let moment = filters.clock.observe(now);
         let found = (0..probes)
             .filter(|number| {
-                let key = Key::new(LINK, ids(1 << 40 | number, now).current);
-                let seen = filters.shard(key).look(&filters.plan, moment, .., key);
-                seen != Seen::Never
+                let key = VisitKey::new(LINK, ids(1 << 40 | number, now).current);
+                let seen = filters.shard(key).find(&filters.plan, moment, .., key);
+                seen != Membership::Absent
             })
             .count();
         found as f64 / f64::from(probes as u32)
@@ -182,14 +185,14 @@ fn the_promise_on_errors_holds_with_a_peak_and_the_estimate_tells_the_rest() {
 }
 
 #[test]
-fn visits_beyond_the_expected_are_unknown_and_none_is_repeated_wrongly() {
+fn visits_beyond_capacity_are_unknown_not_repeated() {
     let filters = Filters::new(&UniqueSettings {
         expected_visits: 6_000,
         ..settings()
     })
     .expect("valid settings");
     let known = |number| filters.check_and_set(at(0), LINK, &ids(number, at(0)), network(number));
-    // Ten times what a generation is made for: that many are found by mistake that it is nearly full.
+    // Ten times the capacity of a generation: so many false hits that it is nearly full.
     let mut counts = [0; 3];
     for number in 0..20_000 {
         counts[known(number) as usize] += 1;
@@ -197,7 +200,7 @@ fn visits_beyond_the_expected_are_unknown_and_none_is_repeated_wrongly() {
     let [unique, repeated, unknown] = counts;
     assert!(unique > 10_000 && unknown > 1_000, "{counts:?}");
     assert!(repeated <= 2, "{counts:?}");
-    // Who comes again is found in full filters alone.
+    // A returning visitor is found in overfull filters only.
     assert_eq!(known(1), Uniqueness::Unknown);
     // The next generation is empty.
     let later = |number| filters.check_and_set(at(4), LINK, &ids(number, at(4)), network(number));
@@ -206,7 +209,7 @@ fn visits_beyond_the_expected_are_unknown_and_none_is_repeated_wrongly() {
 }
 
 #[test]
-fn a_network_beyond_its_share_sets_nothing() {
+fn network_beyond_its_share_sets_nothing() {
     let filters = filters();
     let flood = network(0);
     let known = |number, hour| filters.check_and_set(at(hour), LINK, &ids(number, at(hour)), flood);
@@ -219,14 +222,14 @@ fn a_network_beyond_its_share_sets_nothing() {
     }
     let entries = |filters: &Filters| filters.stats().generations[0].entries;
     assert_eq!(entries(&filters), share);
-    // What was set before is still known, and other networks are as if there were no flood.
+    // Visits set before are still known, and other networks are unaffected by the flood.
     assert_eq!(known(0, 0), Uniqueness::Repeated);
     assert!(!visit(&filters, 20_000, at(0)));
     assert_eq!(known(share, 4), Uniqueness::Unique);
 }
 
 #[test]
-fn stats_tell_generations_entries_and_memory() {
+fn stats_contain_generations_entries_and_memory() {
     let filters = filters();
     for number in 0..1000 {
         visit(&filters, number, at(u64::from(number >= 400) * 5));
@@ -249,7 +252,7 @@ fn stats_tell_generations_entries_and_memory() {
 }
 
 #[test]
-fn of_two_threads_exactly_one_is_first() {
+fn of_two_threads_exactly_one_visit_is_unique() {
     let filters = filters();
     let firsts = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -265,12 +268,12 @@ fn of_two_threads_exactly_one_is_first() {
     let firsts = firsts.into_inner();
     assert!(
         (19_990..=20_000).contains(&firsts),
-        "{firsts}: errors of the filters aside"
+        "{firsts}, apart from errors of the filters"
     );
 }
 
 #[test]
-fn replayed_visits_are_known_if_the_window_still_holds_them() {
+fn replayed_visits_are_known_within_the_window() {
     let filters = filters();
     visit(&filters, 1, at(100));
     let id = |number, hour| ids(number, at(hour)).current;

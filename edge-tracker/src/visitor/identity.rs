@@ -1,5 +1,5 @@
-//! The visitor id: SipHash-2-4 of address and user agent under a key that rotates. SipHash (Aumasson
-//! and Bernstein, 2012) tells nothing about what was hashed to who has not the key.
+//! The visitor id: SipHash-2-4 of address and user agent under a key that rotates. SipHash (Aumasson and Bernstein,
+//! 2012) reveals nothing about its input without the key.
 //!
 //! The key of a period follows from the [visitor salt](super::salt) and cannot be computed once the period
 //! after it has ended. Cookies never belong here.
@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tracking_events::{Micros, VisitorId};
 
-/// What a user agent string is hashed to before it is hashed with an address, once per distinct
-/// string: agents are long and few.
+/// The hash of a user agent, computed once per distinct string before it is hashed with addresses: agents are long
+/// and few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgentDigest([u8; 16]);
 
@@ -26,56 +26,55 @@ impl AgentDigest {
     }
 }
 
-/// A visitor under the salt of now and under the one before.
+/// A visitor's ids under the current and the previous salt.
 ///
-/// When the salt turns, a visitor of five minutes ago gets another id. Both are told, so that a
-/// visit found under either is known for a repeat and the turn makes nobody unique anew; only
-/// `current` is ever logged or remembered.
+/// When the salt rotates, a visitor of five minutes ago gets another id. A visit found under either id is a repeat,
+/// so that the rotation makes no visitor unique again; only `current` is ever logged or remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ids {
+pub struct VisitorIds {
     /// The id in the period of the visit.
     pub current: VisitorId,
-    /// The same visitor's id in the period before.
-    pub previous: Previous,
-    /// When the period of the visit began: before it only `previous` can have been remembered.
+    /// The same visitor's id in the previous period.
+    pub previous: PreviousId,
+    /// The start of the visit's period: before it only `previous` can have been remembered.
     pub since: Micros,
 }
 
-/// A visitor's id in the period before; made when asked for, which most visits don't.
+/// A visitor's id in the previous period; computed on demand, because most visits don't need it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Previous {
-    /// Made already.
-    Made(VisitorId),
-    /// To be made of these.
-    ToMake {
+pub enum PreviousId {
+    /// Computed already.
+    Computed(VisitorId),
+    /// To be computed.
+    Deferred {
         /// The period's key.
         key: [u8; 16],
-        /// What is hashed under it.
-        message: [u8; MESSAGE],
+        /// The input of the hash.
+        message: [u8; MESSAGE_BYTES],
     },
 }
 
-/// Address and agent's digest.
-const MESSAGE: usize = 16 + 16;
+/// The bytes of an address and an agent's digest.
+const MESSAGE_BYTES: usize = 16 + 16;
 
-impl Previous {
+impl PreviousId {
     /// The id.
     #[must_use]
     pub fn get(&self) -> VisitorId {
         match self {
-            Self::Made(id) => *id,
-            Self::ToMake { key, message } => id_of(key, message),
+            Self::Computed(id) => *id,
+            Self::Deferred { key, message } => id_of(key, message),
         }
     }
 }
 
-impl fmt::Debug for Previous {
+impl fmt::Debug for PreviousId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Previous").field(&self.get()).finish()
+        f.debug_tuple("PreviousId").field(&self.get()).finish()
     }
 }
 
-/// Makes visitor ids; each worker has its own, and all nodes with the same salt agree.
+/// Derives visitor ids; each worker has its own instance, and all nodes with the same salt agree.
 #[derive(Clone)]
 pub struct Identity {
     keys: Cache<Arc<ArcSwap<PeriodKeys>>, Arc<PeriodKeys>>,
@@ -95,7 +94,7 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Ids under the keys that are swapped in and out behind `keys`.
+    /// Derives ids with the keys in `keys`, which are replaced at each rotation.
     #[must_use]
     pub fn new(keys: Arc<ArcSwap<PeriodKeys>>) -> Self {
         Self {
@@ -103,31 +102,31 @@ impl Identity {
         }
     }
 
-    /// Ids under keys that never change.
+    /// Derives ids with keys that never change.
     #[must_use]
     pub fn fixed(keys: PeriodKeys) -> Self {
         Self::new(Arc::new(ArcSwap::from_pointee(keys)))
     }
 
-    /// Who visits from `address` with `agent`, cut to its limit, at `now`.
+    /// The ids of a visitor with `address` and `agent`, truncated to its limit, at `now`.
     #[must_use]
-    pub fn ids(&mut self, now: Micros, address: IpAddr, agent: &str) -> Ids {
+    pub fn ids(&mut self, now: Micros, address: IpAddr, agent: &str) -> VisitorIds {
         self.ids_of(now, address, &AgentDigest::of(agent))
     }
 
-    /// The same for an agent whose digest is at hand: a third of the time.
+    /// The same for a known digest of the agent: a third of the time.
     ///
-    /// A home's IPv6 addresses change by the hour within its /64, so only those 64 bits count; an
-    /// IPv4 address counts whole, written in IPv6 or not.
+    /// A household's IPv6 addresses change hourly within its /64, so only those 64 bits count; an IPv4 address counts
+    /// completely, also when it is mapped into IPv6.
     #[must_use]
-    pub fn ids_of(&mut self, now: Micros, address: IpAddr, agent: &AgentDigest) -> Ids {
+    pub fn ids_of(&mut self, now: Micros, address: IpAddr, agent: &AgentDigest) -> VisitorIds {
         let keys = KeysAt::of(self.keys.load(), now);
-        let mut message = [0; MESSAGE];
-        message[..16].copy_from_slice(&home_of(address));
+        let mut message = [0; MESSAGE_BYTES];
+        message[..16].copy_from_slice(&household_of(address));
         message[16..].copy_from_slice(&agent.0);
-        Ids {
+        VisitorIds {
             current: id_of(&keys.current, &message),
-            previous: Previous::ToMake {
+            previous: PreviousId::Deferred {
                 key: keys.previous,
                 message,
             },
@@ -137,9 +136,9 @@ impl Identity {
 }
 
 impl KeysAt {
-    /// The keys for `now`. The exact time decides, not the moment at which the keys are swapped: those of
-    /// the next period are there before it begins, and the one before is kept for clocks that are a little
-    /// behind. A time further away gets the nearest.
+    /// The keys for `now`. The time of the visit decides, not the moment at which the keys are replaced: keys of the
+    /// next period exist before it begins, and the previous one is kept for clocks that are slightly behind. A time
+    /// further away gets the nearest keys.
     fn of(keys: &PeriodKeys, now: Micros) -> Self {
         let index = now.0 / keys.period_micros;
         let before = keys.previous.unwrap_or(keys.current);
@@ -156,7 +155,7 @@ impl KeysAt {
     }
 }
 
-fn home_of(address: IpAddr) -> [u8; 16] {
+fn household_of(address: IpAddr) -> [u8; 16] {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => {
@@ -167,7 +166,7 @@ fn home_of(address: IpAddr) -> [u8; 16] {
     }
 }
 
-fn id_of(key: &[u8; 16], message: &[u8; MESSAGE]) -> VisitorId {
+fn id_of(key: &[u8; 16], message: &[u8; MESSAGE_BYTES]) -> VisitorId {
     VisitorId(SipHasher24::new_with_key(key).hash(message))
 }
 
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn id_holds_for_its_period_and_the_next() {
+    fn id_is_known_in_its_period_and_the_next() {
         let home = ip("192.0.2.7");
         let mut today = identity(1, 10);
         let morning = today.ids(Micros(240 * HOUR), home, AGENT);
@@ -211,7 +210,10 @@ mod tests {
         let midnight = today.ids(Micros(264 * HOUR), home, AGENT);
         let mut tomorrow = identity(1, 11);
         let next_day = tomorrow.ids(Micros(264 * HOUR), home, AGENT);
-        assert_eq!(midnight, next_day, "the turn does not wait for the swap");
+        assert_eq!(
+            midnight, next_day,
+            "the rotation does not wait for the replacement"
+        );
         assert_eq!(next_day.since, Micros(264 * HOUR));
         assert_eq!(next_day.previous.get(), morning.current);
         assert_ne!(next_day.current, morning.current);
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_agree_exactly_when_their_salts_do() {
+    fn nodes_agree_only_with_equal_salts() {
         let now = Micros(10 * DAY);
         let ids = |secret| identity(secret, 10).ids(now, ip("192.0.2.7"), AGENT);
         assert_eq!(ids(1), ids(1));
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn homes_and_agents_are_told_apart() {
+    fn households_and_agents_are_distinguished() {
         let mut identity = identity(1, 0);
         let mut id = |address, agent| identity.ids(Micros(HOUR), ip(address), agent).current;
         assert_eq!(

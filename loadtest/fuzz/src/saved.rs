@@ -3,9 +3,9 @@
 use crate::input::{Input, piece};
 use crate::temp_dir::{empty, temp_dir};
 use daemon::settings::Period;
-use edge_tracker::unique::{Filters, UniqueSettings, Uniqueness, Use};
+use edge_tracker::unique::{Filters, LinkUse, UniqueSettings, Uniqueness};
 use edge_tracker::visitor::address::Network;
-use edge_tracker::visitor::identity::{Ids, Previous};
+use edge_tracker::visitor::identity::{PreviousId, VisitorIds};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -125,14 +125,14 @@ fn small() -> UniqueSettings {
 }
 
 fn visit(filters: &Filters, visitor: u64, hour: u64) -> bool {
-    let ids = Ids {
+    let ids = VisitorIds {
         current: VisitorId(visitor),
-        previous: Previous::Made(VisitorId(!visitor)),
+        previous: PreviousId::Computed(VisitorId(!visitor)),
         since: Micros(DAY),
     };
     let network = Network::of(IpAddr::V4(Ipv4Addr::from((visitor as u32) << 8)));
     let now = Micros(DAY + hour * HOUR);
-    let known = filters.check_and_set(now, Use::Click(LinkId(1)), &ids, network);
+    let known = filters.check_and_set(now, LinkUse::Click(LinkId(1)), &ids, network);
     known != Uniqueness::Unique
 }
 

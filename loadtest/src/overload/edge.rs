@@ -119,7 +119,7 @@ impl Edge {
         let sum = |name: &str, label: &str| {
             let lines = text.lines().filter(|line| {
                 line.strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with('{'))
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
                     && line.contains(label)
             });
             lines
@@ -134,7 +134,7 @@ impl Edge {
             shed_connections: sum("edge_shed_total", "\"connection\""),
             cut_off: sum("edge_refused_total", ""),
             lost: sum("edge_lost_total", ""),
-            listen_drops: sum("edge_level", "\"listen_drops\"")
+            listen_drops: sum("edge_listen_drops_total", "")
                 .saturating_sub(self.listen_drops_at_start),
         })
     }

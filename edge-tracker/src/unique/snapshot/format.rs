@@ -1,4 +1,4 @@
-//! The bytes of the files: little-endian, each closed by a CRC32C over all before it.
+//! The format of the files: little-endian, each ends with a CRC32C of all bytes before it.
 //!
 //! | generation | manifest |
 //! |---|---|
@@ -8,8 +8,8 @@
 //! | per shard: entries u64, length u32 (0: none), filter | count u32 of lanes, lane u8 and sequence u64 of each |
 //! | CRC32C u32 | CRC32C u32 |
 
-use crate::unique::shard::{Generation, SEED};
-use crate::unique::sizing::Plan;
+use crate::unique::shard::Generation;
+use crate::unique::sizing::{Plan, SEED};
 use bloomfilter::Bloom;
 use std::io::{self, Write};
 use thiserror::Error;
@@ -19,34 +19,34 @@ const GENERATION_MAGIC: &[u8; 8] = b"FFUNIQG\n";
 const MANIFEST_MAGIC: &[u8; 8] = b"FFUNIQM\n";
 const CRC_BYTES: usize = 4;
 
-/// More than 65 generations and 256 lanes take.
+/// More than the size of a manifest of 65 generations and 256 lanes.
 pub(super) const MAX_MANIFEST_BYTES: u64 = 4096;
 
 /// Why a file can't be used.
 #[derive(Debug, Error)]
-pub(super) enum Unreadable {
-    #[error("it can't be read: {0}")]
+pub(super) enum FileError {
+    #[error("can't be read: {0}")]
     Io(io::Error),
-    #[error("it is not one of these files")]
+    #[error("not a file of unique visits")]
     Foreign,
-    #[error("it is of format version {0}, unknown here")]
+    #[error("unknown format version {0}")]
     Version(u16),
-    #[error("it was written under other settings")]
+    #[error("written under other settings")]
     OtherSettings,
-    #[error("its checksum does not hold")]
+    #[error("the checksum does not match")]
     Damaged,
-    #[error("its parts do not add up")]
+    #[error("the lengths of its parts contradict each other")]
     Malformed,
 }
 
-/// Which generations are on disk, and what they have seen.
+/// The generations on disk, and the events that they cover.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Manifest {
     pub(super) generations: Vec<u64>,
     pub(super) covers: Vec<(u8, u64)>,
 }
 
-/// Writes a generation and sums it up on the way.
+/// Writes a generation and computes its checksum.
 pub(super) struct Writer<W> {
     out: W,
     crc: u32,
@@ -82,19 +82,19 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Reads a generation: its index and its parts by shard.
+/// Parses a generation into its index and its parts by shard.
 pub(super) fn generation(
     bytes: &[u8],
     plan: &Plan,
-) -> Result<(u64, Vec<(usize, Generation)>), Unreadable> {
+) -> Result<(u64, Vec<(usize, Generation)>), FileError> {
     let mut rest = open(bytes, GENERATION_MAGIC, plan.fingerprint())?;
     let index = rest.u64()?;
     let mut parts = Vec::new();
     for shard in 0..plan.shards {
         let (entries, len) = (rest.u64()?, rest.u32()?);
-        // Each entry set one bit at least.
+        // Each entry has set at least one bit.
         if entries > plan.bytes as u64 * 8 {
-            return Err(Unreadable::Malformed);
+            return Err(FileError::Malformed);
         }
         if len > 0 {
             let filter = rest.take(len as usize)?.to_vec();
@@ -111,19 +111,19 @@ pub(super) fn generation(
     if rest.0.is_empty() {
         Ok((index, parts))
     } else {
-        Err(Unreadable::Malformed)
+        Err(FileError::Malformed)
     }
 }
 
-fn bloom(filter: Vec<u8>, plan: &Plan) -> Result<Bloom<u64>, Unreadable> {
-    let bloom = Bloom::from_bytes(filter).map_err(|_| Unreadable::Malformed)?;
+fn bloom(filter: Vec<u8>, plan: &Plan) -> Result<Bloom<u64>, FileError> {
+    let bloom = Bloom::from_bytes(filter).map_err(|_| FileError::Malformed)?;
     let as_planned = bloom.len() == plan.bytes as u64 * 8
         && bloom.number_of_hash_functions() == plan.hashes
         && bloom.seed() == SEED;
     if as_planned {
         Ok(bloom)
     } else {
-        Err(Unreadable::OtherSettings)
+        Err(FileError::OtherSettings)
     }
 }
 
@@ -152,68 +152,68 @@ fn count(len: usize) -> [u8; 4] {
         .to_le_bytes()
 }
 
-/// Reads a manifest.
-pub(super) fn manifest(bytes: &[u8], fingerprint: u64) -> Result<Manifest, Unreadable> {
+/// Parses a manifest.
+pub(super) fn manifest(bytes: &[u8], fingerprint: u64) -> Result<Manifest, FileError> {
     let mut rest = open(bytes, MANIFEST_MAGIC, fingerprint)?;
     let generations = (0..rest.u32()?)
         .map(|_| rest.u64())
         .collect::<Result<_, _>>()?;
     let covers = (0..rest.u32()?)
         .map(|_| Ok((rest.array::<1>()?[0], rest.u64()?)))
-        .collect::<Result<_, Unreadable>>()?;
+        .collect::<Result<_, FileError>>()?;
     if rest.0.is_empty() {
         Ok(Manifest {
             generations,
             covers,
         })
     } else {
-        Err(Unreadable::Malformed)
+        Err(FileError::Malformed)
     }
 }
 
-/// Checks what both kinds of files begin and end with, and gives what is between.
-fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], fingerprint: u64) -> Result<Rest<'a>, Unreadable> {
+/// Validates magic, version, fingerprint and checksum, and returns the bytes between.
+fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], fingerprint: u64) -> Result<Cursor<'a>, FileError> {
     let Some(body) = bytes.strip_prefix(magic) else {
-        return Err(Unreadable::Foreign);
+        return Err(FileError::Foreign);
     };
     let end = bytes
         .len()
         .checked_sub(CRC_BYTES)
-        .ok_or(Unreadable::Damaged)?;
-    let mut trailer = Rest(&bytes[end..]);
+        .ok_or(FileError::Damaged)?;
+    let mut trailer = Cursor(&bytes[end..]);
     if end < magic.len() || crc32c::crc32c(&bytes[..end]) != trailer.u32()? {
-        return Err(Unreadable::Damaged);
+        return Err(FileError::Damaged);
     }
-    let mut rest = Rest(&body[..body.len() - CRC_BYTES]);
+    let mut rest = Cursor(&body[..body.len() - CRC_BYTES]);
     match u16::from_le_bytes(rest.array()?) {
         VERSION => {}
-        other => return Err(Unreadable::Version(other)),
+        other => return Err(FileError::Version(other)),
     }
     if rest.u64()? == fingerprint {
         Ok(rest)
     } else {
-        Err(Unreadable::OtherSettings)
+        Err(FileError::OtherSettings)
     }
 }
 
-struct Rest<'a>(&'a [u8]);
+struct Cursor<'a>(&'a [u8]);
 
-impl<'a> Rest<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], Unreadable> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or(Unreadable::Malformed)?;
+impl<'a> Cursor<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], FileError> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(FileError::Malformed)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
-        self.take(N)?.try_into().map_err(|_| Unreadable::Malformed)
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], FileError> {
+        self.take(N)?.try_into().map_err(|_| FileError::Malformed)
     }
 
-    fn u32(&mut self) -> Result<u32, Unreadable> {
+    fn u32(&mut self) -> Result<u32, FileError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, Unreadable> {
+    fn u64(&mut self) -> Result<u64, FileError> {
         self.array().map(u64::from_le_bytes)
     }
 }

@@ -1,5 +1,5 @@
-//! Every bit and every length of what the filters save: a damaged file is set aside, the others count,
-//! and the journal is asked for all that there is.
+//! Flips every bit and tries every length of the saved files: a damaged file is set aside, the others count, and all
+//! events are to be replayed.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ fn saved(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         visit(&filters, hour, at(hour));
     }
     filters.save(dir, &COVERS).expect("saved");
-    let entries = fs::read_dir(dir).expect("a folder");
+    let entries = fs::read_dir(dir).expect("a directory");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths
         .map(|path| (path.clone(), fs::read(path).expect("readable")))
@@ -37,7 +37,7 @@ fn load(dir: &Path) -> (Filters, Snapshot) {
     Filters::load(&small(), dir, at(23)).expect("valid settings")
 }
 
-/// Which of the visitors of a generation that began at this hour are known.
+/// The number of known visitors of the generation that began at this hour.
 fn known(filters: &Filters, since: u64) -> usize {
     (since..since + 8)
         .filter(|number| visit(filters, *number, at(23)))
@@ -45,8 +45,8 @@ fn known(filters: &Filters, since: u64) -> usize {
 }
 
 #[test]
-fn every_flipped_bit_and_every_cut_costs_one_file() {
-    let dir = TempDir::new().expect("a folder");
+fn flipped_bit_or_truncation_costs_one_file() {
+    let dir = TempDir::new().expect("a directory");
     let files = saved(dir.path());
     assert_eq!(files.len(), 3 + 1);
     let mut trials = 0;
@@ -58,19 +58,19 @@ fn every_flipped_bit_and_every_cut_costs_one_file() {
         });
         let cut = (0..sound.len()).map(|len| (format!("cut to {len}"), sound[..len].to_vec()));
         for (damage, bytes) in flipped.chain(cut) {
-            let what = format!("{}, {damage}", path.display());
+            let case = format!("{}, {damage}", path.display());
             fs::write(path, &bytes).expect("writable");
             let (filters, snapshot) = load(dir.path());
-            assert_eq!(snapshot.set_aside, 1, "{what}");
-            assert!(snapshot.covers.is_empty(), "{what}");
-            let aside = PathBuf::from(format!("{}.corrupt", path.display()));
-            assert_eq!(fs::read(&aside).expect("kept"), bytes, "{what}");
+            assert_eq!(snapshot.set_aside, 1, "{case}");
+            assert!(snapshot.covers.is_empty(), "{case}");
+            let set_aside = PathBuf::from(format!("{}.corrupt", path.display()));
+            assert_eq!(fs::read(&set_aside).expect("kept"), bytes, "{case}");
             let manifest = path.ends_with("manifest");
-            assert_eq!(snapshot.generations, if manifest { 3 } else { 2 }, "{what}");
+            assert_eq!(snapshot.generations, if manifest { 3 } else { 2 }, "{case}");
             let whole = [0, 8, 16].map(|since| known(&filters, since) == 8);
             let lost = whole.iter().filter(|whole| !**whole).count();
-            assert_eq!(lost, usize::from(!manifest), "{what}");
-            fs::remove_file(aside).expect("removable");
+            assert_eq!(lost, usize::from(!manifest), "{case}");
+            fs::remove_file(set_aside).expect("removable");
             fs::write(path, sound).expect("writable");
             trials += 1;
         }
@@ -81,10 +81,10 @@ fn every_flipped_bit_and_every_cut_costs_one_file() {
 }
 
 #[test]
-fn more_visits_than_a_filter_has_bits_are_not_believed() {
+fn file_with_more_entries_than_bits_is_rejected() {
     /// Magic, version, fingerprint and index come before the entries of the first shard.
     const ENTRIES: usize = 8 + 2 + 8 + 8;
-    let dir = TempDir::new().expect("a folder");
+    let dir = TempDir::new().expect("a directory");
     let files = saved(dir.path());
     for (path, sound) in files.iter().filter(|(path, _)| !path.ends_with("manifest")) {
         let mut body = sound[..sound.len() - 4].to_vec();

@@ -1,12 +1,12 @@
-//! What is on disk after saves, crashes and damage.
+//! The files after saves, crashes and damage.
 
 use super::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-fn folder() -> TempDir {
-    TempDir::new().expect("a folder")
+fn directory() -> TempDir {
+    TempDir::new().expect("a directory")
 }
 
 fn covers(seq: u64) -> Vec<(u8, u64)> {
@@ -29,7 +29,7 @@ fn saved_day(dir: &Path) -> Filters {
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(dir)
-        .expect("a folder")
+        .expect("a directory")
         .map(|entry| entry.expect("an entry").path())
         .collect();
     files.sort();
@@ -43,8 +43,8 @@ fn known(filters: &Filters, hours: u64) -> Vec<u64> {
 }
 
 #[test]
-fn what_was_saved_is_loaded_and_only_changes_are_saved_again() {
-    let dir = folder();
+fn saved_filters_are_loaded_and_only_changes_saved_again() {
+    let dir = directory();
     saved_day(dir.path());
     let (filters, snapshot) = load(dir.path(), 23);
     let expected = Snapshot {
@@ -75,16 +75,16 @@ fn what_was_saved_is_loaded_and_only_changes_are_saved_again() {
 }
 
 #[test]
-fn nothing_saved_is_an_empty_start() {
-    let dir = folder();
+fn missing_snapshot_loads_empty_filters() {
+    let dir = directory();
     let (filters, snapshot) = load(&dir.path().join("absent"), 0);
     assert_eq!(snapshot, Snapshot::default());
     assert!(!visit(&filters, 1, at(0)));
 }
 
 #[test]
-fn what_is_over_by_the_time_of_the_start_is_not_loaded() {
-    let dir = folder();
+fn expired_generations_are_not_loaded() {
+    let dir = directory();
     saved_day(dir.path());
     let (filters, snapshot) = load(dir.path(), 41);
     assert_eq!((snapshot.generations, snapshot.covers), (2, covers(24)));
@@ -94,8 +94,8 @@ fn what_is_over_by_the_time_of_the_start_is_not_loaded() {
 }
 
 #[test]
-fn the_number_of_files_is_bounded() {
-    let dir = folder();
+fn number_of_files_is_bounded() {
+    let dir = directory();
     let filters = filters();
     for hour in 0..200 {
         visit(&filters, hour, at(hour));
@@ -106,8 +106,8 @@ fn the_number_of_files_is_bounded() {
 }
 
 #[test]
-fn a_crash_between_any_two_files_loses_nothing_that_is_covered() {
-    let (before, after) = (folder(), folder());
+fn crash_between_files_loses_no_covered_visit() {
+    let (before, after) = (directory(), directory());
     let filters = saved_day(before.path());
     for file in files(before.path()) {
         let name = file.file_name().expect("a name");
@@ -121,7 +121,7 @@ fn a_crash_between_any_two_files_loses_nothing_that_is_covered() {
         .expect("saved")
         .generations;
     assert!(changed >= 2, "{changed}");
-    // Generations come first and the manifest last; a half-written file may lie beside.
+    // Generations come first and the manifest last; a partial temporary file may exist.
     let mut names: Vec<_> = files(after.path());
     names.sort_by_key(|file| file.ends_with("manifest"));
     fs::write(before.path().join("generation-00.tmp"), b"half").expect("written");
@@ -145,17 +145,17 @@ fn a_crash_between_any_two_files_loses_nothing_that_is_covered() {
 }
 
 #[test]
-fn damaged_files_are_set_aside_and_everything_is_to_be_replayed() {
+fn damaged_file_is_set_aside_and_all_events_replayed() {
     let damage: [fn(&mut Vec<u8>); 5] = [
         |bytes| bytes.clear(),
         |bytes| bytes.truncate(bytes.len() / 2),
         |bytes| bytes[40] ^= 1,
         |bytes| bytes.extend_from_slice(b"more"),
-        |bytes| *bytes = b"somebody else's file".to_vec(),
+        |bytes| *bytes = b"a foreign file".to_vec(),
     ];
     for harm in damage {
         for victim in 0..7 {
-            let dir = folder();
+            let dir = directory();
             saved_day(dir.path());
             let path = &files(dir.path())[victim];
             let mut bytes = fs::read(path).expect("read");
@@ -177,8 +177,8 @@ fn damaged_files_are_set_aside_and_everything_is_to_be_replayed() {
 }
 
 #[test]
-fn a_missing_generation_is_noticed() {
-    let dir = folder();
+fn missing_generation_is_detected() {
+    let dir = directory();
     saved_day(dir.path());
     fs::remove_file(&files(dir.path())[2]).expect("removed");
     let (_, snapshot) = load(dir.path(), 23);
@@ -190,7 +190,7 @@ fn a_missing_generation_is_noticed() {
 
 #[test]
 fn files_of_other_settings_are_set_aside() {
-    let dir = folder();
+    let dir = directory();
     saved_day(dir.path());
     let other = UniqueSettings {
         expected_visits: 1000,
@@ -216,11 +216,11 @@ fn files_of_other_settings_are_set_aside() {
 }
 
 #[test]
-fn a_failed_save_leaves_the_change_to_be_saved() {
-    let dir = folder();
+fn failed_save_is_made_up_by_the_next() {
+    let dir = directory();
     let filters = saved_day(dir.path());
     visit(&filters, 99, at(23));
-    // A folder in the place of the file beside can't be written.
+    // A directory in the place of the temporary file can't be written.
     let slot = at(23).0 / (4 * HOUR) % 7;
     let blocker = dir.path().join(format!("generation-{slot:02}.tmp"));
     fs::create_dir(&blocker).expect("made");
@@ -240,8 +240,8 @@ fn a_failed_save_leaves_the_change_to_be_saved() {
 }
 
 #[test]
-fn saving_while_visits_go_on_keeps_at_least_what_was_covered() {
-    let dir = folder();
+fn save_during_visits_contains_all_covered_visits() {
+    let dir = directory();
     let filters = filters();
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {

@@ -1,17 +1,17 @@
-//! Which generation a time belongs to, while the system's clock may step either way.
+//! Maps times to generations, although the system clock may be set forward or back.
 //!
-//! Numbers in, numbers out; reading a clock never belongs here.
+//! A pure function of numbers; reading a clock never belongs here.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracking_events::Micros;
 
-/// Where a visit stands among the generations.
+/// The position of a visit among the generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment {
     /// The generation of the visit.
     pub(super) index: u64,
-    /// The newest generation there is.
+    /// The newest generation.
     pub(super) newest: u64,
     /// The oldest generation that still counts.
     pub(super) oldest: u64,
@@ -25,7 +25,7 @@ impl Moment {
         time.0 / self.span + self.offset
     }
 
-    /// When a generation began, by the clock of the visits.
+    /// The start of a generation, by the clock of the visits.
     pub(super) fn start_of(&self, index: u64, span: u64) -> Micros {
         Micros(index.saturating_sub(self.offset).saturating_mul(span))
     }
@@ -33,12 +33,11 @@ impl Moment {
 
 /// Numbers generations so that no step of the clock empties the filters or stops their rotation.
 ///
-/// A step back within the window is harmless: the generations of that time are still there. After
-/// one beyond it all generations lie in what is now the future; were they kept under their numbers,
-/// the newest would take every visit until that future has come. So the clock is read with an
-/// offset that makes its present the newest generation, until it comes back within the window.
+/// A step back within the window is harmless: the generations of that time still exist. After a longer step back,
+/// all generations lie in the future; with unchanged numbers the newest would receive every visit until that time
+/// has come. So an offset makes the present the newest generation, until the clock is back within the window.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct GenerationClock {
     span: u64,
     generations: u64,
     newest: AtomicU64,
@@ -46,8 +45,8 @@ pub(super) struct Clock {
     stepping: Mutex<()>,
 }
 
-impl Clock {
-    /// Generations of `span` microseconds, of which `generations` count beside the newest.
+impl GenerationClock {
+    /// Generations of `span` microseconds, of which `generations` count in addition to the newest.
     pub(super) fn new(span: u64, generations: u64) -> Self {
         Self {
             span,
@@ -58,7 +57,7 @@ impl Clock {
         }
     }
 
-    /// The moment of a visit now; the newest generation moves on with it.
+    /// The moment of a visit now; advances the newest generation.
     pub(super) fn observe(&self, now: Micros) -> Moment {
         let raw = now.0 / self.span;
         let offset = self.offset.load(Ordering::Relaxed);
@@ -70,7 +69,7 @@ impl Clock {
         self.step(raw)
     }
 
-    /// The moment of a visit in the past; none when it no longer counts. Never moves anything.
+    /// The moment of a visit in the past; none when it no longer counts. Changes nothing.
     pub(super) fn recall(&self, time: Micros) -> Option<Moment> {
         let newest = self.newest.load(Ordering::Relaxed);
         let offset = self.offset.load(Ordering::Relaxed);
@@ -78,26 +77,26 @@ impl Clock {
         (moment.index >= moment.oldest).then_some(moment)
     }
 
-    /// The beginning of what [`Clock::observe`] saw last.
+    /// The moment that [`GenerationClock::observe`] returned last.
     pub(super) fn newest(&self) -> Moment {
         let newest = self.newest.load(Ordering::Relaxed);
         self.moment(newest, newest, self.offset.load(Ordering::Relaxed))
     }
 
-    /// Lets generations up to `index` count, as after a restart.
+    /// Resumes at generation `index`, as after a restart.
     pub(super) fn resume(&self, index: u64) {
         self.newest.fetch_max(index, Ordering::Relaxed);
     }
 
     fn step(&self, raw: u64) -> Moment {
-        let _one_at_a_time = super::lock(&self.stepping);
+        let _guard = super::lock(&self.stepping);
         let newest = self.newest.load(Ordering::Relaxed);
         let mut offset = self.offset.load(Ordering::Relaxed);
         if raw.saturating_add(self.generations) >= newest {
             offset = 0;
         } else if (raw + offset).saturating_add(self.generations) < newest {
             tracing::warn!(
-                "the clock went back by more than the window of unique visits; they stay known"
+                "the clock was set back by more than unique.window; known visits are kept"
             );
             offset = newest - raw;
         }
@@ -124,14 +123,14 @@ impl Clock {
 mod tests {
     use super::*;
 
-    fn seen(clock: &Clock, raw: u64) -> (u64, u64) {
+    fn seen(clock: &GenerationClock, raw: u64) -> (u64, u64) {
         let moment = clock.observe(Micros(raw * 10 + 3));
         (moment.index, moment.newest)
     }
 
     #[test]
-    fn small_steps_back_keep_their_own_generations() {
-        let clock = Clock::new(10, 4);
+    fn small_step_back_keeps_its_generations() {
+        let clock = GenerationClock::new(10, 4);
         assert_eq!(seen(&clock, 100), (100, 100));
         assert_eq!(seen(&clock, 101), (101, 101));
         assert_eq!(seen(&clock, 97), (97, 101));
@@ -139,8 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn a_large_step_back_goes_on_from_the_newest_and_returns_without_a_jump() {
-        let clock = Clock::new(10, 4);
+    fn large_step_back_continues_from_the_newest_generation() {
+        let clock = GenerationClock::new(10, 4);
         assert_eq!(seen(&clock, 1000), (1000, 1000));
         assert_eq!(seen(&clock, 0), (1000, 1000));
         assert_eq!(seen(&clock, 3), (1003, 1003));
@@ -150,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn after_a_wrong_future_generations_still_rotate() {
-        let clock = Clock::new(10, 4);
+    fn generations_rotate_after_a_wrong_future() {
+        let clock = GenerationClock::new(10, 4);
         seen(&clock, 100);
         seen(&clock, 9000);
         assert_eq!(seen(&clock, 101), (9000, 9000));
@@ -159,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn the_past_is_recalled_within_the_window() {
-        let clock = Clock::new(10, 4);
+    fn past_is_recalled_within_the_window() {
+        let clock = GenerationClock::new(10, 4);
         seen(&clock, 100);
         let index = |raw: u64| clock.recall(Micros(raw * 10)).map(|moment| moment.index);
         assert_eq!(index(95), None);

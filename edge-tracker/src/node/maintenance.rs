@@ -1,8 +1,8 @@
-//! What happens beside the serving: files reloaded, filters saved, levels reported.
+//! Background work of a node: reloads files, saves filters, reports metrics.
 
 use crate::click_path::EdgeState;
 use crate::functions::{Api, Functions, token};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, raise_to};
 use crate::server::backlog;
 use crate::settings::LinksSettings;
 use crate::shipper::Progress;
@@ -10,7 +10,6 @@ use crate::visitor::geo::Refreshed;
 use crate::{links, secrets};
 use daemon::files::FileVersion;
 use event_journal::JournalStats;
-use prometheus::IntGauge;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,46 +17,75 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-const SAVE_FILTERS_EVERY: Duration = Duration::from_secs(60);
-/// While the journal needs room, since it keeps what the saved filters do not know.
-const SAVE_FILTERS_PRESSED_EVERY: Duration = Duration::from_secs(3);
-const LOOK_AT_GEO_EVERY: Duration = Duration::from_secs(5);
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+const SAVE_FILTERS_INTERVAL: Duration = Duration::from_secs(60);
+/// Used while the journal needs room, because it keeps events that the saved filters lack.
+const URGENT_SAVE_FILTERS_INTERVAL: Duration = Duration::from_secs(3);
+const CHECK_GEO_INTERVAL: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Everything that is looked after.
-pub(super) struct Upkeep {
+/// The task of a node's background work.
+pub(super) struct MaintenanceTask {
     pub(super) shared: Arc<EdgeState>,
     pub(super) metrics: Metrics,
     pub(super) progress: Arc<Progress>,
-    pub(super) keeper: Arc<JournalStats>,
+    pub(super) journal: Arc<JournalStats>,
     pub(super) links: LinksSettings,
     pub(super) links_version: Option<FileVersion>,
     pub(super) secrets_file: PathBuf,
     pub(super) secrets_version: Option<FileVersion>,
     pub(super) api_token: Option<ApiToken>,
     pub(super) filters_dir: PathBuf,
+    pub(super) unsynced: UnsyncedAge,
 }
 
-/// The file of tokens of the internal API.
+/// The age of the oldest event that may not be durable, and when it was measured.
+pub(super) struct UnsyncedAge {
+    measured: Instant,
+    age: Duration,
+}
+
+impl Default for UnsyncedAge {
+    fn default() -> Self {
+        Self {
+            measured: Instant::now(),
+            age: Duration::ZERO,
+        }
+    }
+}
+
+impl UnsyncedAge {
+    /// Measures the age; it grows with time once a sync failed, since nothing becomes durable any more.
+    fn update(&mut self, journal: &JournalStats) -> Duration {
+        let now = Instant::now();
+        self.age = match journal.unsynced_window_micros() {
+            u64::MAX => self.age + now.saturating_duration_since(self.measured),
+            micros => Duration::from_micros(micros),
+        };
+        self.measured = now;
+        self.age
+    }
+}
+
+/// The token file of the internal API.
 pub(super) struct ApiToken {
     pub(super) api: Api,
     pub(super) file: PathBuf,
     pub(super) version: Option<FileVersion>,
 }
 
-impl Upkeep {
-    /// Looks after things until `stop` turns true, then saves the filters a last time.
+impl MaintenanceTask {
+    /// Works until `stop` turns true, then saves the filters a last time.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.report();
-        let mut save = every(SAVE_FILTERS_EVERY);
-        let mut pressed = every(SAVE_FILTERS_PRESSED_EVERY);
-        let mut geo = every(LOOK_AT_GEO_EVERY);
-        let mut links = every(self.links.check_every.get().0);
-        let mut report = every(REPORT_EVERY);
+        let mut save = ticks(SAVE_FILTERS_INTERVAL);
+        let mut urgent = ticks(URGENT_SAVE_FILTERS_INTERVAL);
+        let mut geo = ticks(CHECK_GEO_INTERVAL);
+        let mut links = ticks(self.links.check_every.get().0);
+        let mut report = ticks(REPORT_INTERVAL);
         while !*stop.borrow() {
             tokio::select! {
                 _ = save.tick() => self.save_filters().await,
-                _ = pressed.tick(), if self.keeper.is_nearly_full() => self.save_filters().await,
+                _ = urgent.tick(), if self.journal.is_nearly_full() => self.save_filters().await,
                 _ = geo.tick() => self.refresh_geo().await,
                 _ = links.tick() => {
                     self.reload_links().await;
@@ -75,19 +103,19 @@ impl Upkeep {
         self.save_filters().await;
     }
 
-    /// A journal that needs room does not wait for filters that can't be saved: they may need that very
-    /// room. Without it clicks are lost, without them a crash makes some visits count as unique again.
+    /// A journal that needs room does not wait for filters that can't be saved: they may need the same room. Without
+    /// room clicks are lost; without saved filters a crash makes some visits count as unique again.
     async fn save_filters(&self) {
         let (shared, dir, progress) = (
             self.shared.clone(),
             self.filters_dir.clone(),
             self.progress.clone(),
         );
-        let keeper = self.keeper.clone();
+        let journal = self.journal.clone();
         let saved = spawn_blocking(move || {
             let marks = progress.sealed();
             let saved = shared.filters.save(&dir, &marks);
-            let waits = saved.is_err() && !keeper.is_nearly_full();
+            let waits = saved.is_err() && !journal.is_nearly_full();
             if !waits {
                 progress.covered(&marks);
             }
@@ -96,19 +124,14 @@ impl Upkeep {
         match saved.await {
             Ok((Ok(_), _)) => return,
             Ok((Err(error), true)) => {
-                tracing::error!(%error, "the filters can't be saved; trying again within a minute, and the journal is kept meanwhile");
+                tracing::error!(%error, "failed to save the filters, retrying within a minute; the journal is kept until then");
             }
             Ok((Err(error), false)) => {
-                tracing::error!(%error, "the filters can't be saved, and the journal needs room and can't wait for them: were this process to crash now, visits would count as unique again");
+                tracing::error!(%error, "failed to save the filters, and the journal needs room; after a crash visits count as unique again");
             }
-            Err(error) => tracing::error!(%error, "saving the filters failed"),
+            Err(error) => tracing::error!(%error, "failed to save the filters"),
         }
-        self.failed_saves().inc();
-    }
-
-    fn failed_saves(&self) -> IntGauge {
-        let levels = &self.metrics.levels;
-        levels.with_label_values(&["filter_failed_saves"])
+        self.metrics.background.filter_save_failures.inc();
     }
 
     async fn refresh_geo(&self) {
@@ -118,11 +141,11 @@ impl Upkeep {
                 self.count_reload("geo", "loaded", loaded as u64);
                 self.count_reload("geo", "refused", refused as u64);
             }
-            Err(error) => tracing::error!(%error, "reading the geo files failed"),
+            Err(error) => tracing::error!(%error, "failed to read the geo files"),
         }
     }
 
-    /// Bad files are refused and the rules in use stay, until a file changes again.
+    /// Invalid files are rejected and the active rules are kept, until a file changes again.
     async fn refresh_agents(&self) {
         let shared = self.shared.clone();
         match spawn_blocking(move || shared.agents.refresh()).await {
@@ -132,14 +155,14 @@ impl Upkeep {
                 self.count_reload("agents", "loaded", 1);
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "the agent rules are refused; those in use stay");
+                tracing::error!(%error, "rejected the agent rules, keeping the active ones");
                 self.count_reload("agents", "refused", 1);
             }
-            Err(error) => tracing::error!(%error, "reading the agent rules failed"),
+            Err(error) => tracing::error!(%error, "failed to read the agent rules"),
         }
     }
 
-    /// A bad file, or none, is refused and the links in use stay, until the file changes again.
+    /// An invalid or missing file is rejected and the active links are kept, until the file changes again.
     async fn reload_links(&mut self) {
         let version = FileVersion::of(&self.links.file);
         if version == self.links_version {
@@ -163,14 +186,14 @@ impl Upkeep {
                 self.count_reload("links", "loaded", 1);
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "the links file is refused; the links in use stay");
+                tracing::error!(%error, "rejected the links file, keeping the active links");
                 self.count_reload("links", "refused", 1);
             }
-            Err(error) => tracing::error!(%error, "reading the links file failed"),
+            Err(error) => tracing::error!(%error, "failed to read the links file"),
         }
     }
 
-    /// Functions get the keys before anything is signed with them. A bad file changes nothing.
+    /// Functions get the keys before anything is signed with them. An invalid file changes nothing.
     async fn reload_secrets(&mut self) {
         let version = FileVersion::of(&self.secrets_file);
         if version.is_none() || version == self.secrets_version {
@@ -192,15 +215,15 @@ impl Upkeep {
                 self.count_reload("secrets", "loaded", 1);
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "the secrets file is refused; the click id keys in use stay");
+                tracing::error!(%error, "rejected the secrets file, keeping the active click id keys");
                 self.secrets_version = version;
                 self.count_reload("secrets", "refused", 1);
             }
-            Err(error) => tracing::error!(%error, "reading the secrets file failed"),
+            Err(error) => tracing::error!(%error, "failed to read the secrets file"),
         }
     }
 
-    /// A bad file, or none, is refused and the tokens in use stay, until the file changes again.
+    /// An invalid or missing file is rejected and the active tokens are kept, until the file changes again.
     fn reload_api_token(&mut self) {
         let Some(ApiToken { api, file, version }) = &mut self.api_token else {
             return;
@@ -217,14 +240,14 @@ impl Upkeep {
                 "loaded"
             }
             Err(error) => {
-                tracing::error!(%error, "the token file of the internal API is refused; the tokens in use stay");
+                tracing::error!(%error, "rejected the token file of the internal API, keeping the active tokens");
                 "refused"
             }
         };
         self.count_reload("internal_api_token", outcome, 1);
     }
 
-    /// What is wrong is refused and what is in use stays, until the files change again.
+    /// Invalid files are rejected and the active versions are kept, until the files change again.
     async fn reload_functions(&self) {
         if self.shared.functions.is_none() {
             return;
@@ -234,15 +257,15 @@ impl Upkeep {
         let Ok(Some(outcomes)) = spawn_blocking(reload).await else {
             return;
         };
-        for (what, outcome) in outcomes {
+        for (file, outcome) in outcomes {
             match outcome {
                 Ok(()) => {
-                    tracing::info!(what, "reloaded");
-                    self.count_reload(what, "loaded", 1);
+                    tracing::info!(file, "reloaded");
+                    self.count_reload(file, "loaded", 1);
                 }
                 Err(error) => {
-                    tracing::error!(what, %error, "refused; what is in use stays");
-                    self.count_reload(what, "refused", 1);
+                    tracing::error!(file, %error, "rejected the file, keeping the active version");
+                    self.count_reload(file, "refused", 1);
                 }
             }
         }
@@ -255,7 +278,7 @@ impl Upkeep {
             .inc_by(count);
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let EdgeState {
             links,
             agents,
@@ -263,47 +286,34 @@ impl Upkeep {
             ..
         } = &*self.shared;
         let filters = filters.stats();
-        let entries = filters
-            .generations
-            .iter()
-            .map(|generation| generation.entries)
-            .sum();
-        self.metrics.links.set(level(links.load().len() as u64));
-        // Shown from the start.
-        self.failed_saves();
-        for (of, value) in [
-            ("agent_cache_entries", agents.entries() as u64),
-            ("agent_cache_misses", agents.misses()),
-            ("filter_entries", entries),
-            ("filter_bytes", filters.memory_bytes),
-            (
-                "filter_false_positives_per_billion",
-                (filters.false_positive_rate * 1e9) as u64,
-            ),
-            ("listen_drops", backlog::listen_drops().unwrap_or_default()),
-            ("journal_bytes", self.keeper.bytes()),
-            ("journal_segments", self.keeper.segments()),
-            ("journal_syncs", self.keeper.syncs()),
-            ("journal_failed_syncs", self.keeper.failed_syncs()),
-            ("journal_last_sync_micros", self.keeper.last_sync_micros()),
-            (
-                "journal_window_micros",
-                self.keeper.unsynced_window_micros(),
-            ),
-        ] {
-            self.metrics
-                .levels
-                .with_label_values(&[of])
-                .set(level(value));
-        }
+        let entries = filters.generations.iter().map(|it| it.entries).sum();
+        self.metrics.links.set(as_i64(links.load().len() as u64));
+        let (metrics, journal) = (&self.metrics.background, &*self.journal);
+        metrics
+            .agent_cache_entries
+            .set(as_i64(agents.entries() as u64));
+        raise_to(&metrics.agent_cache_misses, agents.misses());
+        metrics.filter_entries.set(as_i64(entries));
+        metrics.filter_bytes.set(as_i64(filters.memory_bytes));
+        metrics
+            .filter_false_positive_ratio
+            .set(filters.false_positive_rate);
+        let listen_drops = backlog::listen_drops().unwrap_or_default();
+        raise_to(&metrics.listen_drops, listen_drops);
+        metrics.journal_bytes.set(as_i64(journal.bytes()));
+        metrics.journal_segments.set(as_i64(journal.segments()));
+        raise_to(&metrics.journal_syncs, journal.syncs());
+        raise_to(&metrics.journal_sync_failures, journal.failed_syncs());
+        metrics.set_last_sync(Duration::from_micros(journal.last_sync_micros()));
+        metrics.set_unsynced(self.unsynced.update(journal));
     }
 }
 
-fn level(value: u64) -> i64 {
+fn as_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn every(period: Duration) -> tokio::time::Interval {
+fn ticks(period: Duration) -> tokio::time::Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
