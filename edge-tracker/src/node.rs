@@ -33,7 +33,7 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tracking_events::{Event, FORMAT_VERSION, Flags, Micros, NodeId};
-use trusted_clock::{Tolerance, TrustedClock};
+use trusted_clock::{StepTolerance, TrustedClock};
 
 /// Bytes of the journal that are read at once during a replay into the filters.
 const REPLAY_BYTES: usize = 4 << 20;
@@ -191,7 +191,7 @@ struct Parts {
     secrets_version: Option<daemon::files::Version>,
     salt: Arc<VisitorSalt>,
     internal_api: Option<RemoteApi>,
-    journal: Opened,
+    journal: OpenJournal,
     /// Per lane, the last sequence that the filters contain.
     covers: Vec<(u8, u64)>,
 }

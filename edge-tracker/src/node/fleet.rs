@@ -66,7 +66,7 @@ impl FleetWatch {
         let ahead =
             i64::try_from(ours.0).unwrap_or(i64::MAX) - i64::try_from(theirs.0).unwrap_or(i64::MAX);
         self.metrics.background.set_clock_ahead(ahead);
-        if !self.clock.tolerates(ours, theirs) {
+        if !self.clock.is_within_max_step(ours, theirs) {
             let seconds = ahead as f64 / 1e6;
             tracing::warn!(
                 ahead_seconds = seconds,
