@@ -7,7 +7,7 @@ mod set_aside;
 
 use crate::click_path::{ClickPath, EdgeState, Root};
 use crate::functions::token;
-use crate::functions::{Api, Functions, Ledger, Listener, NodeContext, RejectionLane};
+use crate::functions::{Api, DurableLane, Functions, Listener, NodeContext, RejectionLane};
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
@@ -287,9 +287,9 @@ fn api(
     let (rejections, reports) = (lane()?, lane()?);
     let quota = settings.rejections_max_bytes();
     let rejections = RejectionLane::new(rejections, quota, metrics.rejections.clone());
-    let ledger = Ledger::new(reports, rejections);
+    let lane = DurableLane::new(reports, rejections);
     let addresses = settings.visitor.address_storage;
-    Ok(Some(Api::new(addresses, clock, ledger, metrics)))
+    Ok(Some(Api::new(addresses, clock, lane, metrics)))
 }
 
 fn functions(

@@ -1,8 +1,8 @@
-//! What functions under Spin need of this edge, in the form that Spin reads: a runtime configuration with their
-//! variables, and the SQLite file of their key-value stores.
+//! Exports the files for functions under Spin: a runtime configuration with their variables, and the SQLite file of
+//! their key-value stores.
 //!
-//! Spin keeps its connection to that file, so that it is changed in place, in one transaction: calls see the entries
-//! as they were before or after it. Variables are read by Spin at its start.
+//! Spin keeps its connection to that file, so the file is changed in place, in one transaction: calls see the entries
+//! before or after it. Spin reads variables at its start.
 
 use crate::functions::token::{self, TokensError};
 use crate::functions::{self, AdvertisersError, VariablesError, advertisers, variables};
@@ -25,13 +25,13 @@ use thiserror::Error;
 const CONFIGURATION_FILE: &str = "runtime-config.toml";
 /// The key-value stores in that directory.
 const STORES_FILE: &str = "key-value.db";
-/// How long Spin may be reading before the export gives up.
+/// How long the export waits while Spin reads.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where an export goes, and what it takes from elsewhere than the settings.
+/// The target of an export, and inputs that differ from the settings.
 #[derive(Debug)]
 pub struct Options {
-    /// The directory; made when absent.
+    /// The output directory; created when absent.
     pub to: PathBuf,
     /// `http://HOST:PORT` at which Spin's host reaches the internal API. Default: `internal_api.listen`.
     pub tracker_url: Option<String>,
@@ -41,7 +41,7 @@ pub struct Options {
     pub variables: Option<PathBuf>,
 }
 
-/// What was exported.
+/// The result of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     /// The runtime configuration.
@@ -52,10 +52,10 @@ pub struct Exported {
     pub links: usize,
 }
 
-/// An export that is not made. What was exported before stays.
+/// Why an export failed. An earlier export is kept.
 #[derive(Debug, Error)]
 pub enum ExportError {
-    /// Spin would have nowhere to report to.
+    /// Functions under Spin would have no API to report to.
     #[error(
         "the settings have no [internal_api]: functions under Spin report to internal_api.listen"
     )]
@@ -71,7 +71,7 @@ pub enum ExportError {
     /// No advertisers are named.
     #[error("no advertisers: name their file by functions.advertisers or --advertisers")]
     NoAdvertisers,
-    /// Their file.
+    /// The advertisers file.
     #[error(transparent)]
     Advertisers(#[from] AdvertisersError),
     /// The file of variables.
@@ -124,14 +124,14 @@ struct Provider {
     values: BTreeMap<String, String>,
 }
 
-/// Exports what `settings` and `options` say.
+/// Exports the files according to `settings` and `options`.
 ///
 /// # Errors
-/// When a file can't be used, as an edge would refuse it, or can't be written.
+/// When a file would be rejected by an edge, or can't be written.
 pub async fn export(settings: &Settings, options: &Options) -> Result<Exported, ExportError> {
     let api = settings.internal_api.as_ref();
     let api = api.ok_or(ExportError::NoInternalApi)?;
-    // All is read before anything is written.
+    // All files are read before anything is written.
     let stores = read_stores(settings, options)?;
     let values = read_variables(settings, api, options)?;
     let [advertisers, links] = [&stores[0].1, &stores[1].1].map(BTreeMap::len);
@@ -154,7 +154,7 @@ pub async fn export(settings: &Settings, options: &Options) -> Result<Exported, 
     })
 }
 
-/// The stores as an edge fills them, with their names.
+/// The key-value stores of an edge, with their names.
 fn read_stores(
     settings: &Settings,
     options: &Options,
@@ -165,12 +165,12 @@ fn read_stores(
     let file = named.ok_or(ExportError::NoAdvertisers)?;
     let links: Table = links::load(&settings.links.file)?.table;
     Ok([
-        (functions::ADVERTISERS, advertisers::read(file)?),
-        (functions::LINKS, functions::offers(&links)),
+        (functions::ADVERTISERS_STORE, advertisers::read(file)?),
+        (functions::LINKS_STORE, functions::offers(&links)),
     ])
 }
 
-/// The operator's variables, and what an edge gives its own functions.
+/// The operator's variables, and those that an edge provides to its own functions.
 fn read_variables(
     settings: &Settings,
     api: &InternalApiSettings,
@@ -185,7 +185,7 @@ fn read_variables(
     };
     let tokens = token::load(&settings.token_file(api))?;
     let secrets = secrets::load(&settings.secrets_file())?;
-    values.extend(variables::offered(tokens.newest().to_owned(), &secrets));
+    values.extend(variables::provided(tokens.newest().to_owned(), &secrets));
     let url = tracker_url(api, options.tracker_url.as_deref())?;
     values.insert("tracker_url".into(), url);
     Ok(values)
@@ -214,15 +214,15 @@ fn tracker_url(api: &InternalApiSettings, named: Option<&str>) -> Result<String,
     }
 }
 
-/// Replaces the entries of `stores` in the file at `path`, which has the table that Spin's own stores have.
+/// Replaces the entries of `stores` in the file at `path`, which has the table of Spin's own stores.
 async fn write_stores(path: &Path, stores: &[(&str, Entries)]) -> Result<(), sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .busy_timeout(BUSY_TIMEOUT)
-        // As Spin leaves it: other modes need further files.
+        // Spin's own mode: others need additional files.
         .journal_mode(SqliteJournalMode::Delete)
-        // Secrets that were exchanged do not stay in unused pages.
+        // Rotated secrets must not remain in unused pages.
         .pragma("secure_delete", "ON");
     let mut connection = options.connect().await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -244,7 +244,7 @@ async fn write_stores(path: &Path, stores: &[(&str, Entries)]) -> Result<(), sql
 
 /// Writes the file in one step, readable by its owner only.
 fn write_configuration(path: &Path, values: BTreeMap<String, String>) -> io::Result<()> {
-    let stores = [functions::ADVERTISERS, functions::LINKS];
+    let stores = [functions::ADVERTISERS_STORE, functions::LINKS_STORE];
     let store = |name| {
         let (r#type, path) = ("spin", STORES_FILE);
         (name, Store { r#type, path })
@@ -261,7 +261,7 @@ fn write_configuration(path: &Path, values: BTreeMap<String, String>) -> io::Res
         "# Written by `edge-tracker export-spin`, which writes it again. It holds secrets.\n{text}"
     );
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    // An earlier run may have left one.
+    // An interrupted export may have left one.
     let _ = fs::remove_file(&temporary);
     private::create(&temporary, &text)?;
     fs::rename(&temporary, path)

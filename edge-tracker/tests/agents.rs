@@ -89,7 +89,7 @@ fn known_agents_are_recognised() {
 }
 
 #[test]
-fn an_answer_is_remembered() {
+fn recognition_is_cached() {
     let agents = agents();
     let first = agents.get("curl/8.14.1");
     let second = agents.get("curl/8.14.1");
@@ -101,7 +101,7 @@ fn an_answer_is_remembered() {
 }
 
 #[test]
-fn a_flood_of_new_agents_takes_no_more_room_and_spares_the_one_in_use() {
+fn flood_of_new_agents_keeps_cache_bound_and_active_agent() {
     let agents = agents();
     let used = agents.get("curl/8.14.1");
     for number in 0..1000 {
@@ -118,7 +118,7 @@ fn a_flood_of_new_agents_takes_no_more_room_and_spares_the_one_in_use() {
 }
 
 #[test]
-fn threads_together_keep_the_bound() {
+fn threads_keep_the_cache_bound_together() {
     let agents = Agents::new(64, 512);
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -135,7 +135,7 @@ fn threads_together_keep_the_bound() {
 }
 
 #[test]
-fn a_worker_s_own_memory_gives_the_same_answers() {
+fn worker_cache_returns_the_same_results() {
     let agents = agents();
     let mut recent = Recent::new(&agents);
     // Twice as many as it has places: some share one and take it from each other.
@@ -154,7 +154,7 @@ fn a_worker_s_own_memory_gives_the_same_answers() {
 }
 
 #[test]
-fn long_agents_are_cut_between_characters() {
+fn long_agents_are_truncated_at_characters() {
     let agents = Agents::new(64, 10);
     assert_eq!(agents.cut("123456789é"), "123456789");
     assert_eq!(agents.cut("12345678é"), "12345678é");
@@ -181,7 +181,7 @@ fn brands(brand: &str) -> String {
 }
 
 #[test]
-fn client_hints_tell_what_frozen_agents_hide() {
+fn client_hints_complete_frozen_agents() {
     let agents = agents();
     let mut recent = Recent::new(&agents);
     let plain = agents.get(LINUX_CHROME);
@@ -317,7 +317,7 @@ user_agent_parsers:\n  - regex: '(Nova)/(\\d+)'\n  - regex: 'Chrome/'\n    famil
 os_parsers:\n  - regex: '(Plan9)'\ndevice_parsers:\n  - regex: '(x)'\n    device_replacement: 'Spider'\n";
 
 #[test]
-fn changed_rule_files_are_used_and_bad_ones_refused() {
+fn changed_rule_files_are_used_and_invalid_ones_rejected() {
     let dir = tempfile::tempdir().expect("a directory");
     let crawlers = dir.path().join("crawlers.json");
     let browsers = dir.path().join("regexes.yaml");
@@ -434,7 +434,7 @@ fn words_alone_find_most_crawlers() {
 }
 
 #[test]
-fn image_proxies_of_mail_are_marked_and_count() {
+fn mail_image_proxies_are_marked_and_counted() {
     let agents = agents();
     for (agent, name) in [
         (

@@ -41,7 +41,7 @@ const WARM_UP: u32 = 3_000;
 const COUNTED: u32 = 2_000;
 
 #[test]
-fn a_click_allocates_nothing_but_names_of_unknown_headers() {
+fn click_allocates_only_names_of_unknown_headers() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (address, stop) = serve(dir.path());
     let mut client = TcpStream::connect(address).expect("connected");

@@ -56,7 +56,7 @@ fn post(edge: &Edge, target: &str, body: &str) -> (u16, String) {
 }
 
 #[test]
-fn functions_answer_beside_clicks() {
+fn functions_are_served_alongside_clicks() {
     let edge = edge("", "");
     let answer = edge.get("/hello");
     assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
@@ -88,7 +88,7 @@ fn bodies_that_look_like_requests_stay_as_sent() {
 }
 
 #[test]
-fn reports_are_durable_before_they_are_answered() {
+fn reports_are_durable_before_the_response() {
     let edge = edge("", "");
     let syncs = || edge.metric("edge_journal_syncs_total", "");
     let before = syncs();
@@ -137,7 +137,7 @@ fn health_checks_cost_no_function_call() {
 }
 
 #[test]
-fn refused_reports_displace_no_click_and_no_report() {
+fn rejected_reports_displace_no_click_and_no_report() {
     const FLOODS: usize = 4;
     const EACH: usize = 200;
     let journal = "[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"9MiB\"";
@@ -192,7 +192,7 @@ fn refused_reports_displace_no_click_and_no_report() {
 }
 
 #[test]
-fn waiting_for_a_function_is_not_being_idle() {
+fn connection_waiting_for_a_function_is_not_idle() {
     let http = "header_timeout = \"100ms\"";
     let edge = edge(http, "wall = \"1s\"");
     let mut stream = edge.connect();
@@ -218,7 +218,7 @@ fn waiting_for_a_function_is_not_being_idle() {
 }
 
 #[test]
-fn half_a_request_is_refused_in_time_and_keeps_nobody_waiting() {
+fn half_request_times_out_and_delays_no_other_request() {
     let edge = edge("", "concurrency = 2\nwall = \"500ms\"");
     let half = "POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf";
     let halves: Vec<_> = (0..8)
@@ -243,7 +243,7 @@ fn half_a_request_is_refused_in_time_and_keeps_nobody_waiting() {
 }
 
 #[test]
-fn hosts_and_lengths_hold_for_functions_as_for_links() {
+fn functions_share_host_and_length_limits_with_links() {
     let edge = edge("hosts = [\"go.example\"]\nmax_url_bytes = \"256B\"", "");
     assert_eq!(edge.get("/hello").status, 200);
     let elsewhere = edge.request("GET", "/hello", &[("Host", "other.example")]);
@@ -256,7 +256,7 @@ fn hosts_and_lengths_hold_for_functions_as_for_links() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_does_not_look_whole() {
+fn interrupted_response_does_not_look_complete() {
     let edge = edge("", "");
     let ask = |script: &str| {
         let ask = format!("GET /parts?{script} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -271,7 +271,7 @@ fn an_answer_that_breaks_off_does_not_look_whole() {
 }
 
 #[test]
-fn a_function_that_fails_says_a_number_and_logs_the_cause() {
+fn failed_function_returns_a_code_and_logs_the_cause() {
     let edge = edge("", "");
     let answer = edge.get("/panic");
     assert_eq!(
@@ -287,7 +287,7 @@ fn a_function_that_fails_says_a_number_and_logs_the_cause() {
 }
 
 #[test]
-fn functions_are_exchanged_while_the_edge_runs_and_bad_ones_refused() {
+fn functions_are_reloaded_and_invalid_ones_rejected() {
     let edge = edge("", "");
     let manifest = edge.dir.path().join("spin.toml");
     let text = std::fs::read_to_string(&manifest).expect("read");

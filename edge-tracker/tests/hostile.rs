@@ -13,7 +13,7 @@ fn status(edge: &Edge, target: &str) -> u16 {
 }
 
 #[test]
-fn only_the_length_of_a_target_refuses_its_query() {
+fn only_an_overlong_target_is_refused_for_its_query() {
     let edge = Edge::start();
     assert_eq!(
         status(&edge, &format!("/c/spring?{}", "a=1&".repeat(2_000))),
@@ -26,7 +26,7 @@ fn only_the_length_of_a_target_refuses_its_query() {
 }
 
 #[test]
-fn visitors_repeat_no_parameter_of_a_destination() {
+fn query_repeats_no_parameter_of_a_destination() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let links = "[[link]]\nid = 1\nslug = \"shop\"\noffer = \"o\"\ncampaign = \"c\"\naffiliate = \"a\"\n\
                  destination = \"https://shop.example/?cid={click_id}&p%5Fid={sub1}#end\"\npass_query = true\n\
@@ -74,7 +74,7 @@ fn visitors_repeat_no_parameter_of_a_destination() {
 }
 
 #[test]
-fn what_is_not_http_gets_a_400_or_nothing() {
+fn non_http_input_gets_400_or_no_response() {
     let edge = Edge::start();
     for bytes in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -96,7 +96,7 @@ fn what_is_not_http_gets_a_400_or_nothing() {
 }
 
 #[test]
-fn a_head_beyond_its_limit_is_refused() {
+fn overlong_head_is_refused() {
     let edge = Edge::start();
     let long = "x".repeat(20_000);
     assert_eq!(
@@ -108,7 +108,7 @@ fn a_head_beyond_its_limit_is_refused() {
 }
 
 #[test]
-fn stopping_does_not_wait_for_connections_that_ask_nothing() {
+fn shutdown_does_not_wait_for_idle_connections() {
     let mut edge = Edge::with("header_timeout = \"60s\"\nstop_timeout = \"60s\"");
     let silent = edge.connect();
     let mut answered = edge.connect();
@@ -126,7 +126,7 @@ fn stopping_does_not_wait_for_connections_that_ask_nothing() {
 }
 
 #[test]
-fn a_client_that_stalls_is_cut_off() {
+fn stalled_client_is_disconnected() {
     let edge = Edge::with("header_timeout = \"200ms\"");
     for sent in [
         &b""[..],
@@ -159,7 +159,7 @@ fn a_client_that_stalls_is_cut_off() {
 }
 
 #[test]
-fn a_half_open_connection_holds_nothing() {
+fn half_open_connection_is_released() {
     let edge = Edge::start();
     let stream = edge.connect();
     edge.await_metric("edge_connections", "", 1);
@@ -172,7 +172,7 @@ fn a_half_open_connection_holds_nothing() {
 }
 
 #[test]
-fn hosts_that_are_not_served_are_refused() {
+fn unknown_hosts_are_refused() {
     let edge = Edge::with("hosts = [\"go.example\"]");
     let host = |name| edge.request("GET", "/c/spring", &[("Host", name)]).status;
     assert_eq!(
@@ -186,7 +186,7 @@ fn hosts_that_are_not_served_are_refused() {
 }
 
 #[test]
-fn the_proxy_protocol_is_believed_from_trusted_peers_alone() {
+fn proxy_protocol_is_accepted_from_trusted_peers_only() {
     let edge = Edge::with("proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]");
     let request = "GET /c/spring HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answer =
@@ -197,7 +197,7 @@ fn the_proxy_protocol_is_believed_from_trusted_peers_alone() {
 }
 
 #[test]
-fn wrong_settings_are_refused_with_file_line_and_remedy() {
+fn invalid_settings_are_rejected_with_line_and_remedy() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("writable");
     let config = harness::configure(dir.path(), "hedder_timeout = \"1s\"");

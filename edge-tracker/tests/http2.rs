@@ -102,7 +102,7 @@ fn shed(edge: &Edge, what: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn many_streams_of_one_connection_are_answered() {
+async fn many_streams_of_one_connection_are_served() {
     let edge = Edge::with(TRUSTED);
     let stream = tokio::net::TcpStream::connect(&edge.listening)
         .await
@@ -130,7 +130,7 @@ async fn many_streams_of_one_connection_are_answered() {
 }
 
 #[test]
-fn http2_is_spoken_with_the_peers_that_settings_name() {
+fn http2_is_served_to_configured_peers_only() {
     const HTTP_1_1_REQUIRED: u8 = 0x0d;
     for (settings, is_spoken) in [
         ("", false),
@@ -158,7 +158,7 @@ fn http2_is_spoken_with_the_peers_that_settings_name() {
 }
 
 #[test]
-fn streams_with_closed_windows_make_room() {
+fn connection_with_closed_windows_is_evicted() {
     const PLACES: usize = 8;
     // Closed, or open for a part of the pixel.
     for window in [0, 10] {
@@ -180,7 +180,7 @@ fn streams_with_closed_windows_make_room() {
 }
 
 #[test]
-fn a_stream_that_is_not_taken_in_time_is_reset() {
+fn stream_that_is_not_read_in_time_is_reset() {
     let edge = Edge::with(&format!("{TRUSTED}\nwrite_timeout = \"300ms\""));
     for (number, window) in (1..).zip([0, 10]) {
         let mut client = RawClient::greet(&edge, window);
@@ -209,7 +209,7 @@ fn a_stream_that_is_not_taken_in_time_is_reset() {
 }
 
 #[test]
-fn a_connection_whose_client_does_not_read_makes_room() {
+fn connection_whose_client_does_not_read_is_evicted() {
     let edge = Edge::lone(&[], "max_connections = 1\nwrite_timeout = \"60s\"");
     let mut reader = edge.connect();
     let timeout = Some(std::time::Duration::from_millis(300));

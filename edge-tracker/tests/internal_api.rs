@@ -156,7 +156,7 @@ fn reports_of_other_hosts_are_durable_before_204() {
 }
 
 #[test]
-fn wrong_messages_are_refused_with_their_number() {
+fn invalid_messages_are_refused_with_their_number() {
     let edge = edge("");
     let good = conversion(&click(&edge));
     let long = rejection(70 << 10);
@@ -229,7 +229,7 @@ fn only_its_own_address_serves_the_api() {
 }
 
 #[test]
-fn slow_clients_are_left_in_time() {
+fn slow_clients_time_out() {
     let edge = edge("timeout = \"200ms\"\nmax_connections = 1\n");
     let whole = request("POST", "/v1/rejections", TOKEN, &rejection(10));
     let half_body = &whole[..whole.len() - 5];
@@ -247,7 +247,7 @@ fn slow_clients_are_left_in_time() {
 }
 
 #[test]
-fn messages_beyond_the_limit_are_sent_again_later() {
+fn messages_beyond_the_limit_are_refused_and_retried() {
     let edge = edge("max_requests = 1\n");
     let whole = request("POST", "/v1/rejections", TOKEN, &rejection(10));
     let first = HalfRequest::begin(&edge, &whole);
@@ -259,7 +259,7 @@ fn messages_beyond_the_limit_are_sent_again_later() {
 }
 
 #[test]
-fn message_under_way_is_taken_when_the_edge_stops() {
+fn message_in_progress_is_accepted_at_shutdown() {
     let mut edge = edge("");
     let whole = request("POST", "/v1/rejections", TOKEN, &rejection(10));
     let first = HalfRequest::begin(&edge, &whole);
@@ -304,7 +304,7 @@ fn wrong_clock_refuses_reports_until_it_is_right() {
 }
 
 #[test]
-fn tokens_are_exchanged_without_a_pause() {
+fn tokens_are_rotated_without_interruption() {
     let edge = edge("");
     let report_with = |token: &str| report(&edge, token, &conversion(&click(&edge))).status;
     let newer = "a-newer-token-of-32-characters-or-more";
@@ -341,7 +341,7 @@ fn tokens_are_exchanged_without_a_pause() {
 }
 
 #[test]
-fn token_is_made_at_the_first_start_for_its_owner_only() {
+fn token_is_created_at_first_start_readable_by_owner_only() {
     let dir = directory();
     std::fs::remove_file(token_file(dir.path())).expect("removed");
     let edge = Edge::lone_in(dir, &[], SECTION);
@@ -410,7 +410,7 @@ fn public_addresses_are_refused_unless_allowed() {
 }
 
 #[test]
-fn token_files_that_can_not_be_used_are_refused() {
+fn invalid_token_files_are_rejected() {
     let dir = directory();
     let file = token_file(dir.path());
     for (text, mode, why) in [

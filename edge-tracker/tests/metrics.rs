@@ -6,7 +6,7 @@ mod harness;
 use harness::directory::{Directory, reloads, replace, settings};
 
 #[test]
-fn series_to_alert_on_exist_from_the_start() {
+fn alerting_series_exist_from_the_start() {
     let edge = Directory::new().start();
     let (_, text) = edge.admin_page("/metrics");
     for series in [

@@ -69,7 +69,7 @@ fn wrong_advertisers() -> [(String, usize, &'static str); 9] {
 }
 
 #[test]
-fn wrong_advertisers_are_rejected_with_line_and_reason() {
+fn invalid_advertisers_are_rejected_with_line_and_reason() {
     let directory = Directory::new();
     for (text, line, reason) in wrong_advertisers() {
         directory.write("advertisers.toml", &text);
@@ -102,7 +102,7 @@ fn wrong_advertisers_are_rejected_with_line_and_reason() {
 }
 
 #[test]
-fn check_names_a_mistake_of_each_advertiser() {
+fn check_reports_an_error_of_each_advertiser() {
     let directory = Directory::new();
     let doge = SOUND.replace("USD", "DOGE");
     let text = format!(
@@ -126,7 +126,7 @@ fn check_names_a_mistake_of_each_advertiser() {
 }
 
 #[test]
-fn wrong_webhook_variables_are_rejected_with_line() {
+fn invalid_webhook_variables_are_rejected_with_line() {
     let wrong = [
         (
             "# keys\nkyc_keys = \"short\"\n",
@@ -181,7 +181,7 @@ fn wrong_webhook_variables_are_rejected_with_line() {
 }
 
 #[test]
-fn check_says_everything_that_is_wrong_at_once() {
+fn check_reports_all_errors_at_once() {
     let directory = Directory::new();
     let sound = directory.check();
     assert!(sound.status.success(), "{sound:?}");
@@ -257,7 +257,7 @@ fn aggregator_address_is_host_and_port() {
 }
 
 #[test]
-fn certificates_are_made_only_when_asked_for() {
+fn certificates_are_created_only_in_development_mode() {
     let directory = Directory::new();
     directory.write(
         "edge.toml",
@@ -312,7 +312,7 @@ fn second_edge_with_the_same_address_is_refused() {
 }
 
 #[test]
-fn doubtful_links_are_refused_and_the_last_good_ones_stay() {
+fn doubtful_links_are_rejected_and_the_active_ones_kept() {
     let edge = Directory::new().start();
     let file = edge.dir.path().join("links.toml");
     let renamed = LINKS.replace("\"spring\"", "\"summer\"");
@@ -349,7 +349,7 @@ fn doubtful_links_are_refused_and_the_last_good_ones_stay() {
 }
 
 #[test]
-fn bare_domain_answers_as_configured_without_functions() {
+fn bare_domain_responds_as_configured_without_functions() {
     let page = "<!doctype html><title>Fanz</title>";
     for (http, status, location, body) in [
         ("", 200, None, "ok\n"),
@@ -394,7 +394,7 @@ fn bare_domain_answers_as_configured_without_functions() {
 }
 
 #[test]
-fn two_answers_for_the_bare_domain_are_refused() {
+fn two_responses_for_the_bare_domain_are_rejected() {
     let directory = Directory::new();
     directory.write("index.html", "");
     let both = "root_redirect = \"https://www.example/\"\nroot_page = \"index.html\"";

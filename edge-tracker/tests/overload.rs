@@ -64,7 +64,7 @@ fn finish(stream: &mut TcpStream) {
 }
 
 #[test]
-fn who_has_been_idle_the_longest_makes_room() {
+fn evicts_longest_idle_connection() {
     let edge = Edge::lone(&[], "max_connections = 3");
     let mut streams: Vec<_> = (0..3).map(|_| edge.connect()).collect();
     // The order of their last requests, not of their coming, counts.
@@ -86,7 +86,7 @@ fn who_has_been_idle_the_longest_makes_room() {
 }
 
 #[test]
-fn who_never_sent_a_byte_makes_room() {
+fn evicts_connection_that_never_sent_a_byte() {
     let edge = Edge::lone(&[], "max_connections = 1");
     let mut streams: Vec<_> = (0..20).map(|_| edge.connect()).collect();
     let mut last = streams.pop().expect("one");
@@ -96,7 +96,7 @@ fn who_never_sent_a_byte_makes_room() {
 }
 
 #[test]
-fn nobody_is_cut_in_the_middle_of_a_request() {
+fn connection_in_the_middle_of_a_request_is_not_evicted() {
     let edge = Edge::lone(&[], "max_connections = 2");
     let mut working = [in_the_middle(&edge), in_the_middle(&edge)];
     for _ in 0..5 {
@@ -135,7 +135,7 @@ fn read_frame(stream: &mut TcpStream) -> Option<(u8, u8)> {
 }
 
 #[test]
-fn an_idle_http2_connection_is_told_and_one_with_half_a_head_stays() {
+fn idle_http2_gets_goaway_and_half_head_is_kept() {
     const GOAWAY: u8 = 7;
     let edge = Edge::lone(&[], "max_connections = 2\nhttp2 = \"any\"");
     let (mut idle, mut working) = (http2(&edge), http2(&edge));
@@ -160,7 +160,7 @@ fn an_idle_http2_connection_is_told_and_one_with_half_a_head_stays() {
 }
 
 #[test]
-fn floods_of_resets_and_pings_are_cut_off_or_held_back() {
+fn floods_of_resets_and_pings_are_limited() {
     const GOAWAY: u8 = 7;
     let edge = Edge::lone(&[], "write_timeout = \"500ms\"\nhttp2 = \"any\"");
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
@@ -226,7 +226,7 @@ fn visit(edge: &Edge) -> bool {
 }
 
 #[test]
-fn each_connection_is_answered_and_logged_or_counted_as_shed() {
+fn each_connection_is_served_or_counted_as_shed() {
     let edge = Edge::lone(&[], "max_connections = 4");
     // Two of four places are taken for good.
     let mut working = [in_the_middle(&edge), in_the_middle(&edge)];
@@ -276,7 +276,7 @@ fn descriptors(edge: &Edge) -> BTreeSet<usize> {
 }
 
 #[test]
-fn without_descriptors_it_sheds_and_goes_on() {
+fn edge_without_descriptors_sheds_and_recovers() {
     const ROOM: usize = 8;
     let edge = Edge::lone(&[], "max_connections = 100");
     // What the edge opens for its first visitor is open now.
@@ -330,7 +330,7 @@ fn without_descriptors_it_sheds_and_goes_on() {
 }
 
 #[test]
-fn more_connections_than_descriptors_allow_are_said_and_lowered() {
+fn max_connections_is_lowered_to_the_descriptor_limit() {
     // Without the privilege to raise it, also where tests run as root.
     let before = ["setpriv", "--bounding-set=-sys_resource", "prlimit"];
     let unprivileged = Command::new("id").arg("-u").output().expect("id runs");
@@ -371,7 +371,7 @@ fn pipeline(edge: &Edge, stop: &AtomicBool, answered: &AtomicU64) {
 }
 
 #[test]
-fn under_pressure_pixels_are_shed_and_redirects_are_not() {
+fn overload_sheds_pixels_and_no_redirects() {
     let edge = Edge::lone(&[], "shed_lag = \"3ms\"");
     let (stop, clicks) = (AtomicBool::new(false), AtomicU64::new(0));
     let (mut pixels, mut turned_away) = (0, 0);

@@ -12,7 +12,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 #[test]
-fn every_dialect_is_understood_and_durable() {
+fn every_dialect_is_accepted_and_durable() {
     let edge = edge();
     let id = click(&edge);
     let targets = [
@@ -58,7 +58,7 @@ fn every_dialect_is_understood_and_durable() {
 }
 
 #[test]
-fn habits_of_senders_are_accepted() {
+fn common_variants_of_senders_are_accepted() {
     let edge = edge();
     let id = click(&edge);
     let plain = "postback/plain?token=plain-secret-of-bytes";
@@ -103,7 +103,7 @@ fn edge_of_silent_api() -> (Edge, TcpListener) {
 }
 
 #[test]
-fn report_leaves_in_one_piece_with_its_length() {
+fn report_is_sent_in_one_piece_with_its_length() {
     let (edge, api) = edge_of_silent_api();
     let target = format!(
         "/postback/plain?token=plain-secret-of-bytes&click_id={}",
@@ -122,7 +122,7 @@ fn report_leaves_in_one_piece_with_its_length() {
 }
 
 #[test]
-fn silent_api_is_left_after_its_timeout() {
+fn silent_api_times_out() {
     let (edge, _silent) = edge_of_silent_api();
     let id = click(&edge);
     let begun = std::time::Instant::now();
@@ -162,7 +162,7 @@ fn forms_and_json_are_read_like_queries() {
 }
 
 #[test]
-fn broken_and_overlong_bodies_are_refused_with_their_number() {
+fn malformed_and_overlong_bodies_are_refused_by_number() {
     let edge = edge();
     let chunk = |bytes: usize| format!("{bytes:x}\r\n{}\r\n0\r\n\r\n", "&".repeat(bytes));
     // Above the limit of the functions, and above the edge's.
@@ -201,7 +201,7 @@ fn broken_and_overlong_bodies_are_refused_with_their_number() {
 }
 
 #[test]
-fn what_the_edge_does_not_take_is_not_answered_as_taken() {
+fn report_refused_by_the_edge_is_not_confirmed() {
     for replaced in [
         // Refused by the edge's own API, and not reached at all.
         [
@@ -226,7 +226,7 @@ fn what_the_edge_does_not_take_is_not_answered_as_taken() {
 }
 
 #[test]
-fn the_body_of_a_get_is_read_however_it_is_announced() {
+fn body_of_a_get_is_read_with_any_framing() {
     let edge = edge();
     let id = click(&edge);
     let body = "payout=2";
@@ -247,7 +247,7 @@ fn the_body_of_a_get_is_read_however_it_is_announced() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_with_its_number() {
+fn invalid_postbacks_are_refused_with_their_number() {
     let edge = edge();
     let id = click(&edge);
     let forged = format!(
@@ -346,7 +346,7 @@ fn advertisers_convert_clicks_of_their_own_offers_only() {
 }
 
 #[test]
-fn unknown_advertiser_and_wrong_secret_answer_alike() {
+fn unknown_advertiser_and_wrong_secret_are_indistinguishable() {
     let edge = edge();
     let id = click(&edge);
     let answers = ["nobody", "own"].map(|name| {
@@ -367,7 +367,7 @@ fn unknown_advertiser_and_wrong_secret_answer_alike() {
 }
 
 #[test]
-fn file_with_short_secret_is_refused_unseen() {
+fn short_secret_is_rejected_without_being_shown() {
     let edge = edge();
     let id = click(&edge);
     let advertisers = edge.dir.path().join("advertisers.toml");
@@ -422,7 +422,7 @@ fn holds_no_secret(text: &str) {
 }
 
 #[test]
-fn keys_are_exchanged_while_the_edge_runs() {
+fn keys_are_rotated_while_the_edge_runs() {
     let edge = edge();
     let variables = edge.dir.path().join("variables.toml");
     let (new, body) = ("a newer key of some length", r#"{"id":"d-1"}"#);
@@ -461,7 +461,7 @@ fn webhook(edge: &Edge, time: u64, signature: &str, body: &str) -> (u16, String)
 }
 
 #[test]
-fn identity_webhooks_are_taken_from_who_signed_them() {
+fn identity_webhooks_need_a_valid_signature() {
     let edge = edge();
     let now = now();
     let happened = jiff::Timestamp::from_second(now as i64 - 3_600).expect("a time");

@@ -133,7 +133,7 @@ fn documented_proxies_pass_the_visitor_on() {
 }
 
 #[test]
-fn private_peer_with_forwarding_header_is_noticed_once() {
+fn private_peer_with_forwarding_header_is_logged_once() {
     let headers = [("X-Forwarded-For", "203.0.113.5")];
     let edge = edge("");
     for _ in 0..3 {

@@ -52,7 +52,7 @@ fn behind_id(answer: &Answer) -> &str {
 }
 
 #[test]
-fn broken_queries_redirect_and_are_flagged() {
+fn malformed_queries_redirect_and_are_marked() {
     let long = "x".repeat(600);
     let kept = "x".repeat(512);
     let many = vec!["a=1"; 80].join("&");
@@ -169,7 +169,7 @@ fn broken_queries_redirect_and_are_flagged() {
 }
 
 #[test]
-fn referrers_are_kept_to_the_length_of_the_header() {
+fn referrer_parameter_is_truncated_like_the_header() {
     let edge = edge(&links(&["spring"]), "");
     for length in [580, 1_024, 1_025] {
         let target = format!("/c/spring?referrer={}", "x".repeat(length));
@@ -183,7 +183,7 @@ fn referrers_are_kept_to_the_length_of_the_header() {
 }
 
 #[test]
-fn changed_paths_lead_to_the_link_they_were() {
+fn changed_paths_lead_to_the_original_link() {
     let slugs = ["spring", "LaRge", "dot.", "dot", "both", "BOTH"];
     let edge = edge(&links(&slugs), "");
     let cases: [(&[u8], Option<&str>); 32] = [
@@ -252,7 +252,7 @@ fn spaces_and_control_characters_in_targets_are_refused() {
 }
 
 #[test]
-fn raw_bytes_are_encoded_in_every_request_of_a_connection() {
+fn raw_bytes_are_escaped_in_every_request_of_a_connection() {
     let edge = edge(&links(&["spring"]), "");
     let mut stream = edge.connect();
     let mut answers = Vec::new();
@@ -314,7 +314,7 @@ fn international_destinations_and_308_are_served() {
 }
 
 #[test]
-fn prefetches_are_refused_and_the_click_counts() {
+fn prefetch_is_refused_and_the_click_counts() {
     let edge = edge(&links(&["spring"]), "");
     for purpose in [
         "prefetch",

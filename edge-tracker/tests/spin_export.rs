@@ -100,7 +100,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn export_holds_stores_and_variables_as_an_edge_gives_them() {
+async fn export_contains_stores_and_variables_of_an_edge() {
     let directory = Directory::new(INTERNAL_API);
     let configuration = directory.exported(&[]);
     for name in ["advertisers", "links"] {
@@ -170,7 +170,7 @@ async fn open_stores_show_renewed_entries_and_keep_no_old_secret() {
 }
 
 #[tokio::test]
-async fn wrong_files_change_nothing_that_was_exported() {
+async fn invalid_files_leave_the_export_unchanged() {
     let directory = Directory::new(INTERNAL_API);
     directory.exported(&[]);
     let before = |name: &str| std::fs::read(directory.at("spin").join(name)).expect("readable");
@@ -234,7 +234,7 @@ fn tracker_url_is_a_base_that_spin_can_reach() {
 }
 
 #[test]
-fn export_without_what_it_needs_names_the_setting() {
+fn export_names_a_missing_setting() {
     for (internal_api, named, why) in [
         ("", true, "[internal_api]"),
         (

@@ -96,7 +96,7 @@ fn files_of_later_periods_reveal_no_visitor() {
 }
 
 #[test]
-fn edges_take_the_fleets_salt_and_recognise_its_visitors() {
+fn edges_adopt_the_fleets_salt_and_recognise_visitors() {
     let dir = tempfile::tempdir().expect("a directory");
     let period_micros = 86_400_000_000;
     let salt = VisitorSalt {

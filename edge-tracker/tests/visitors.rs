@@ -9,7 +9,7 @@ use std::path::Path;
 use tracking_events::CLICK_ID_CHARS;
 
 #[test]
-fn a_link_leads_to_its_destination_with_a_click_id() {
+fn link_redirects_to_its_destination_with_a_click_id() {
     let edge = Edge::start();
     let headers = [
         ("User-Agent", CHROME),
@@ -47,7 +47,7 @@ fn a_link_leads_to_its_destination_with_a_click_id() {
 }
 
 #[test]
-fn a_pixel_is_a_transparent_gif() {
+fn pixel_is_a_transparent_gif() {
     let edge = Edge::start();
     let answer = edge.get("/i/spring.gif");
     assert_eq!((answer.status, answer.body.len()), (200, 43));
@@ -61,7 +61,7 @@ fn a_pixel_is_a_transparent_gif() {
 }
 
 #[test]
-fn heads_and_prefetches_are_answered_and_marked() {
+fn head_and_prefetch_requests_are_served_and_marked() {
     let edge = Edge::start();
     let head = edge.request("HEAD", "/c/spring", &[("User-Agent", CHROME)]);
     assert_eq!((head.status, head.body.len()), (302, 0));
@@ -80,7 +80,7 @@ fn heads_and_prefetches_are_answered_and_marked() {
 }
 
 #[test]
-fn a_banner_seen_does_not_make_the_click_a_repeat() {
+fn impression_does_not_make_the_click_a_repeat() {
     let edge = Edge::start();
     assert_eq!(edge.get("/i/spring.gif").status, 200);
     assert_eq!(edge.get("/c/spring").status, 302);
@@ -90,7 +90,7 @@ fn a_banner_seen_does_not_make_the_click_a_repeat() {
 }
 
 #[test]
-fn what_can_not_be_answered_says_why() {
+fn refused_requests_get_a_reason() {
     let edge = Edge::start();
     for (method, target, status, reason) in [
         ("GET", "/c/nope", 404, "unknown_link"),
@@ -119,7 +119,7 @@ fn what_can_not_be_answered_says_why() {
 }
 
 #[test]
-fn a_visitor_survives_a_crash_of_the_edge_as_a_repeat() {
+fn visitor_stays_known_after_a_crash() {
     let edge = Edge::start();
     assert_eq!(edge.get("/c/spring").status, 302);
     let edge = Edge::start_in(edge.kill9(), "");
@@ -128,7 +128,7 @@ fn a_visitor_survives_a_crash_of_the_edge_as_a_repeat() {
 }
 
 #[test]
-fn links_are_reloaded_whole_and_a_bad_file_changes_nothing() {
+fn links_are_reloaded_and_an_invalid_file_changes_nothing() {
     let edge = Edge::start();
     let file = edge.dir.path().join("links.toml");
     // The edge may look at any moment: it finds the file as it was, or whole.
@@ -155,7 +155,7 @@ fn links_are_reloaded_whole_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
-fn the_forwarded_address_counts_only_from_trusted_proxies() {
+fn forwarded_address_counts_from_trusted_proxies_only() {
     let location = |edge: &Edge| {
         let headers = [("User-Agent", CHROME), ("X-Forwarded-For", "203.0.113.77")];
         edge.request("GET", "/c/spring", &headers)
@@ -196,7 +196,7 @@ fn click_from(edge: &Edge, slug: &str, addresses: impl Iterator<Item = String>) 
 }
 
 #[test]
-fn a_flood_from_one_network_repeats_no_new_visitor() {
+fn flood_from_one_network_makes_no_visitor_repeated() {
     let settings =
         "trusted_proxies = [\"127.0.0.0/8\"]\n[unique]\nexpected_visits = 2000\nshards = 4";
     let edge = Edge::with(settings);
@@ -222,14 +222,14 @@ fn a_flood_from_one_network_repeats_no_new_visitor() {
 }
 
 #[test]
-fn stopping_is_orderly() {
+fn shutdown_is_orderly() {
     let mut edge = Edge::start();
     assert_eq!(edge.get("/c/spring").status, 302);
     assert!(edge.stop(), "{}", edge.log());
 }
 
 #[test]
-fn visitors_are_redirected_when_the_journal_is_full_and_what_is_lost_is_counted() {
+fn full_journal_redirects_visitors_and_counts_lost_events() {
     const REQUESTS: u64 = 1_500;
     let edge = Edge::with("\n[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"4MiB\"");
     let sub = "x".repeat(500);

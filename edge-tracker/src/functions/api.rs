@@ -1,9 +1,9 @@
-//! The internal API: what functions report becomes events, durable before the response says so. Functions of this
-//! process reach it as `http://tracker.internal/`, those of other hosts through `listener`. Its messages are
-//! `tracker-api`'s.
+//! The internal API: reports of functions become events that are durable before the response. Functions of this
+//! process reach it as `http://tracker.internal/`, those of other hosts through `listener`. The crate `tracker-api`
+//! defines its messages.
 
+use super::durable_lane::{DurableLane, NotDurable, Recorded};
 use super::failures::FailureLimit;
-use super::ledger::{Ledger, NotDurable, Recorded};
 use super::token::Tokens;
 use crate::metrics::Metrics;
 use crate::visitor::address::{self, AddressStorage};
@@ -26,38 +26,38 @@ use tracking_events::{
 };
 use trusted_clock::{TimeSource, TrustedClock};
 
-/// Takes messages of one kind of caller.
+/// The API for one kind of caller.
 #[derive(Clone)]
 pub struct Api {
-    shared: Arc<Shared>,
+    shared: Arc<ApiState>,
     authorizations: Arc<ArcSwap<Vec<String>>>,
     caller: Caller,
 }
 
-struct Shared {
+struct ApiState {
     addresses: AddressStorage,
     clock: Arc<TrustedClock>,
-    ledger: Ledger,
+    lane: DurableLane,
     events: IntCounterVec,
 }
 
-/// Who sends messages.
+/// The origin of messages.
 #[derive(Clone)]
 enum Caller {
-    /// Functions of this process, whose host asks for each sync. Senders that they reject are counted here.
+    /// Functions of this process, whose host requests each sync. Senders that they reject are counted.
     Process(FailureLimit),
     /// Other hosts.
     Remote,
 }
 
-/// Why a message is not taken.
+/// Why a message is refused.
 #[derive(Debug)]
 pub(super) struct Refused {
     problem: Problem,
     why: String,
 }
 
-/// What becomes of messages of every kind.
+/// Outcomes of messages of every kind.
 const OUTCOMES: [&str; 8] = [
     "durable",
     "unauthorized",
@@ -70,12 +70,12 @@ const OUTCOMES: [&str; 8] = [
 ];
 
 impl Api {
-    /// The API for functions of other hosts; what they report goes to `ledger`.
+    /// The API for functions of other hosts; their reports go to `lane`.
     #[must_use]
     pub fn new(
         addresses: AddressStorage,
         clock: Arc<TrustedClock>,
-        ledger: Ledger,
+        lane: DurableLane,
         metrics: &Metrics,
     ) -> Self {
         let events = metrics.reports.clone();
@@ -93,10 +93,10 @@ impl Api {
             events.with_label_values(&[kind, outcome]);
         }
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ApiState {
                 addresses,
                 clock,
-                ledger,
+                lane,
                 events,
             }),
             authorizations: Arc::default(),
@@ -104,7 +104,7 @@ impl Api {
         }
     }
 
-    /// The same for functions of this process, which know `token`.
+    /// The same for functions of this process, which authenticate with `token`.
     pub(super) fn of_process(&self, token: String, failures: FailureLimit) -> Self {
         let api = Self {
             shared: self.shared.clone(),
@@ -115,33 +115,35 @@ impl Api {
         api
     }
 
-    /// Callers must have one of `tokens` from now on.
+    /// Requires one of `tokens` from now on.
     pub fn use_tokens(&self, tokens: &Tokens) {
         let authorizations = tokens.iter().map(|token| format!("Bearer {token}"));
         self.authorizations
             .store(Arc::new(authorizations.collect()));
     }
 
-    /// Takes a message, whose body is awaited only from a caller that is known.
-    pub(super) async fn take(
+    /// Accepts a message. Its body is read only after the caller is authenticated.
+    pub(super) async fn accept(
         &self,
         head: &Parts,
         body: impl Future<Output = Result<Bytes, Refused>>,
     ) -> Result<(), Refused> {
-        let outcome = self.take_uncounted(head, body).await;
-        let word = outcome.as_ref().map_or_else(Refused::word, |it| it.word());
+        let outcome = self.accept_uncounted(head, body).await;
+        let label = outcome
+            .as_ref()
+            .map_or_else(Refused::outcome, |it| it.outcome());
         let kind = kind(head.uri.path());
-        let counted = [kind, word];
+        let counted = [kind, label];
         self.shared.events.with_label_values(&counted).inc();
         outcome.map(|_| ())
     }
 
-    async fn take_uncounted(
+    async fn accept_uncounted(
         &self,
         head: &Parts,
         body: impl Future<Output = Result<Bytes, Refused>>,
     ) -> Result<Recorded, Refused> {
-        if !self.knows(head) {
+        if !self.is_authorized(head) {
             return Err(Problem::NotAuthorized.because("the token is not one of this edge's"));
         }
         let path = head.uri.path();
@@ -149,12 +151,12 @@ impl Api {
             return Err(Problem::UnknownMessage.because("there is no such message"));
         }
         let body = body.await?;
-        let (recorded, ()) = tokio::join!(self.record(path, &body), self.sync_soon());
+        let (recorded, ()) = tokio::join!(self.record(path, &body), self.request_shared_sync());
         recorded
     }
 
-    /// Compares in constant time, with all tokens whichever fits.
-    fn knows(&self, head: &Parts) -> bool {
+    /// Compares with all tokens in constant time.
+    fn is_authorized(&self, head: &Parts) -> bool {
         let given = head.headers.get(header::AUTHORIZATION);
         let given = given.map_or(&b""[..], |value| value.as_bytes());
         let authorizations = self.authorizations.load();
@@ -162,16 +164,16 @@ impl Api {
         fits.fold(Choice::from(0), |any, fits| any | fits).into()
     }
 
-    /// Asks for the sync that the message waits for, together with those that other connections have ready.
-    async fn sync_soon(&self) {
+    /// Requests the sync that the message waits for, together with messages that other connections have ready.
+    async fn request_shared_sync(&self) {
         if matches!(self.caller, Caller::Remote) {
             tokio::task::yield_now().await;
-            // Another message's request may be under way.
-            let _ = self.shared.ledger.sync();
+            // Another message may have requested it already.
+            let _ = self.shared.lane.request_sync();
         }
     }
 
-    /// Refuses while the time of a report can't be said.
+    /// Refuses reports while their time can't be determined.
     pub(super) fn require_clock(&self) -> Result<(), Refused> {
         match self.shared.clock.read().source {
             TimeSource::System => Ok(()),
@@ -182,23 +184,23 @@ impl Api {
     }
 
     async fn record(&self, path: &str, body: &[u8]) -> Result<Recorded, Refused> {
-        let Shared { clock, ledger, .. } = &*self.shared;
+        let ApiState { clock, lane, .. } = &*self.shared;
         let now = clock.read().estimate;
         let written = match path {
             messages::CONVERSIONS => {
                 let message = read(body)?;
                 let event = self.shared.conversion(&message, now)?;
-                ledger.write(&Event::Conversion(event)).await
+                lane.write(&Event::Conversion(event)).await
             }
             messages::KYC_UPDATES => {
                 let message = read(body)?;
                 let event = kyc_update(&message, now)?;
-                ledger.write(&Event::KycUpdate(event)).await
+                lane.write(&Event::KycUpdate(event)).await
             }
             _ => {
                 let message: messages::Rejection<'_> = read(body)?;
                 self.count_failure(&message);
-                return Ok(ledger.reject(self.shared.rejection(&message, now)).await?);
+                return Ok(lane.reject(self.shared.rejection(&message, now)).await?);
             }
         };
         written?;
@@ -228,14 +230,14 @@ impl Internal for Api {
         let api = self.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            let taken = api.take(&head, ready(Ok(body))).await;
+            let taken = api.accept(&head, ready(Ok(body))).await;
             respond(taken)
         })
     }
 
     fn settle(&self) {
-        // Often no message waits.
-        let _ = self.shared.ledger.sync();
+        // False when no message waits, as is often the case.
+        let _ = self.shared.lane.request_sync();
     }
 }
 
@@ -250,7 +252,7 @@ fn kind(path: &str) -> &'static str {
     }
 }
 
-impl Shared {
+impl ApiState {
     fn conversion<'a>(
         &self,
         message: &'a messages::Conversion<'_>,
@@ -297,7 +299,7 @@ impl Shared {
         }
     }
 
-    /// As much of an address as is stored; none is `::`.
+    /// The stored part of an address; an absent one is `::`.
     fn address(&self, text: &str) -> [u8; 16] {
         text.parse()
             .map_or(Ipv6Addr::UNSPECIFIED.octets(), |address| {
@@ -358,7 +360,7 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refused> {
 }
 
 impl Recorded {
-    const fn word(self) -> &'static str {
+    const fn outcome(self) -> &'static str {
         match self {
             Self::Logged => "durable",
             Self::Counted => "counted",
@@ -370,7 +372,7 @@ fn malformed(why: impl Into<String>) -> Refused {
     Problem::MalformedMessage.because(why)
 }
 
-/// A problem, with what exactly is wrong.
+/// Adds the exact cause to a problem.
 pub(super) trait Because {
     fn because(self, why: impl Into<String>) -> Refused;
 }
@@ -387,7 +389,7 @@ impl From<NotDurable> for Refused {
         let problem = match error {
             NotDurable::TooLong => Problem::MessageTooLarge,
             _ => {
-                tracing::error!(%error, "a report could not be made durable; its sender has to send it again");
+                tracing::error!(%error, "failed to make a report durable; its sender must retry");
                 Problem::NotDurable
             }
         };
@@ -396,7 +398,7 @@ impl From<NotDurable> for Refused {
 }
 
 impl Refused {
-    const fn word(&self) -> &'static str {
+    const fn outcome(&self) -> &'static str {
         match self.problem {
             Problem::NotAuthorized => "unauthorized",
             Problem::UnknownMessage => "unknown",

@@ -1,5 +1,5 @@
-//! Failed authentications at functions: a network has so many a minute, then it is answered 429 and no
-//! function is called for it. So neither can secrets be guessed fast nor calls be had by guessing.
+//! Limits failed authentications at functions: beyond a number a minute, a network gets 429 and no function is called
+//! for it. So secrets can't be guessed fast, and guessing causes no load.
 
 use crate::network_quota::NetworkQuota;
 use crate::visitor::address::Network;
@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const PERIOD: Duration = Duration::from_secs(60);
-/// Reasons of functions that say that a sender is not who it should be: `unknown_advertiser`,
-/// `not_authentic`, `kyc_bad_signature`.
-const REASONS: [u16; 3] = [101, 103, 202];
+/// Rejection reasons for failed authentication: `unknown_advertiser`, `not_authentic`, `kyc_bad_signature`.
+const AUTHENTICATION_REASONS: [u16; 3] = [101, 103, 202];
 
 /// Counts failures by network.
 #[derive(Debug, Clone)]
@@ -37,9 +36,9 @@ impl FailureLimit {
         self.0.networks.has_room(counters, self.period())
     }
 
-    /// Counts a rejection of what `client` sent, if it is a failed authentication.
+    /// Counts a rejection of a request from `client`, if its reason is a failed authentication.
     pub(super) fn rejected(&self, client: IpAddr, reason: u16) {
-        if REASONS.contains(&reason) {
+        if AUTHENTICATION_REASONS.contains(&reason) {
             let counters = self.0.networks.counters_of(Network::of(client));
             self.0.networks.add(counters, self.period());
         }

@@ -1,5 +1,5 @@
-//! The internal API on a socket, for functions that run under Spin on this or another host: HTTP/1.1 on a thread of
-//! its own, so that no click waits for it. What a message means is `api`'s.
+//! Serves the internal API on a socket, for functions under Spin on this or another host: HTTP/1.1 on a thread of its
+//! own, so that it delays no click. The meaning of messages belongs to `api`.
 
 use super::api::{Api, Because as _, Refused, respond};
 use crate::settings::InternalApiSettings;
@@ -24,9 +24,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracker_api::Problem;
 
-/// The pause after a connection could not be accepted.
+/// The pause after a failed accept.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// Much more than functions send.
+/// Far more than functions send.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// The bound socket of the internal API.
@@ -36,7 +36,7 @@ pub struct Listener {
     service: Service,
     connections: Arc<Semaphore>,
     open: IntGauge,
-    /// How long messages under way may take when the edge stops.
+    /// How long messages in progress may take at shutdown.
     stop_timeout: Duration,
 }
 
@@ -76,15 +76,15 @@ impl Listener {
         })
     }
 
-    /// The address that it is bound to.
+    /// The bound address.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system does not report it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Serves until `stop` turns true, then finishes what is under way.
+    /// Serves until `stop` turns true, then finishes messages in progress.
     ///
     /// # Errors
     /// When there is no runtime.
@@ -98,57 +98,57 @@ impl Listener {
     async fn serve(self, stop: watch::Receiver<bool>) -> io::Result<()> {
         let listener = TcpListener::from_std(self.socket)?;
         let mut stopping = stop.clone();
-        let mut conversations = JoinSet::new();
+        let mut connections = JoinSet::new();
         loop {
-            let (stream, place) = tokio::select! {
+            let (stream, permit) = tokio::select! {
                 accepted = accept(&listener, &self.connections) => accepted,
-                Some(_) = conversations.join_next() => continue,
+                Some(_) = connections.join_next() => continue,
                 _ = stopping.wait_for(|stops| *stops) => break,
             };
             self.open.inc();
             let (service, open, stop) = (self.service.clone(), self.open.clone(), stop.clone());
-            conversations.spawn(async move {
-                if let Err(error) = converse(stream, service, stop).await {
-                    tracing::debug!(%error, "a connection to the internal API ended early");
+            connections.spawn(async move {
+                if let Err(error) = serve_connection(stream, service, stop).await {
+                    tracing::debug!(%error, "internal API connection ended early");
                 }
                 open.dec();
-                drop(place);
+                drop(permit);
             });
         }
         drop(listener);
-        let rest = async { while conversations.join_next().await.is_some() {} };
-        if timeout(self.stop_timeout, rest).await.is_err() {
-            tracing::warn!("messages to the internal API were under way when the edge stopped");
+        let finished = async { while connections.join_next().await.is_some() {} };
+        if timeout(self.stop_timeout, finished).await.is_err() {
+            tracing::warn!("shutdown interrupted messages to the internal API");
         }
         Ok(())
     }
 }
 
-/// The next connection, once there is a place for it; others wait in the system's queue.
+/// The next connection, once a permit is free; others wait in the accept queue.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
 ) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = connections.clone().acquire_owned().await;
-    let place = place.expect("the semaphore is never closed");
+    let permit = connections.clone().acquire_owned().await;
+    let permit = permit.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, _)) => return (stream, permit),
             Err(error) => {
-                tracing::warn!(%error, "the internal API can't accept a connection");
+                tracing::warn!(%error, "failed to accept an internal API connection");
                 sleep(ACCEPT_RETRY_INTERVAL).await;
             }
         }
     }
 }
 
-async fn converse(
+async fn serve_connection(
     stream: TcpStream,
     service: Service,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
-    // A client that does not read what it is sent.
+    // Against clients that do not read the response.
     SockRef::from(&stream).set_tcp_user_timeout(Some(service.timeout))?;
     let mut http = http1::Builder::new();
     // Also limits how long a connection may be idle.
@@ -174,11 +174,11 @@ impl Service {
             self.api.require_clock()?;
             let permit = self.requests.try_acquire();
             held = Some(permit.map_err(|_| {
-                Problem::TooManyMessages.because("as many messages are received as may be at once")
+                Problem::TooManyMessages.because("the limit of simultaneous messages is reached")
             })?);
             self.read(body).await
         };
-        let taken = self.api.take(&head, message).await;
+        let taken = self.api.accept(&head, message).await;
         respond(taken).map(Full::new)
     }
 

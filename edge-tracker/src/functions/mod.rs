@@ -1,11 +1,10 @@
-//! Functions at this node: what they are told, where their advertisers come from, and how they are
-//! exchanged while the node runs. What they say of sales is taken in `api`, and through `listener` what functions
-//! under Spin say; how they are run is `function-host`'s.
+//! Functions at this node: their variables and key-value stores, and their reload while the node runs. `api` accepts
+//! their reports, `listener` those of functions under Spin. The crate `function-host` runs them.
 
 pub mod advertisers;
 mod api;
+mod durable_lane;
 mod failures;
-mod ledger;
 mod listener;
 mod rejections;
 pub mod token;
@@ -13,7 +12,7 @@ pub(crate) mod variables;
 
 pub use advertisers::AdvertisersError;
 pub use api::Api;
-pub use ledger::Ledger;
+pub use durable_lane::DurableLane;
 pub use listener::Listener;
 pub use rejections::RejectionLane;
 pub use variables::VariablesError;
@@ -33,10 +32,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
-/// The key-value store that advertisers are in.
-pub(crate) const ADVERTISERS: &str = "advertisers";
+/// The key-value store of advertisers.
+pub(crate) const ADVERTISERS_STORE: &str = "advertisers";
 /// The key-value store of each link's offer, by the link's number.
-pub(crate) const LINKS: &str = "links";
+pub(crate) const LINKS_STORE: &str = "links";
 
 /// The functions of this node.
 #[derive(Debug)]
@@ -45,34 +44,34 @@ pub struct Functions {
     settings: FunctionsSettings,
     failures: FailureLimit,
     token: String,
-    seen: Mutex<Seen>,
+    loaded: Mutex<LoadedVersions>,
 }
 
-/// What functions use of their node.
+/// The parts of a node that functions use.
 #[derive(Debug)]
 pub struct NodeContext<'a> {
-    /// Where compiled functions are kept.
+    /// The directory of the cache of compiled functions.
     pub data_dir: &'a Path,
     /// The click id keys.
     pub secrets: &'a Secrets,
     /// The links whose offers functions look up.
     pub links: &'a Table,
-    /// Where reports go.
+    /// The API that receives their reports.
     pub api: &'a Api,
 }
 
-/// What was loaded last.
+/// The versions of the files that were loaded last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Seen {
-    sources: Vec<Option<FileVersion>>,
-    variables: Option<FileVersion>,
-    advertisers: Option<FileVersion>,
+struct LoadedVersions {
+    sources: Vec<Option<Version>>,
+    variables: Option<Version>,
+    advertisers: Option<Version>,
 }
 
 /// Functions that can't be used.
 #[derive(Debug, Error)]
 pub enum FunctionsError {
-    /// The manifest or a component.
+    /// The manifest or a component can't be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The file of advertisers.
@@ -87,7 +86,7 @@ impl Functions {
     /// Loads the functions that `settings` names.
     ///
     /// # Errors
-    /// When anything that is named can't be used.
+    /// When a named file can't be used.
     pub fn load(
         settings: &FunctionsSettings,
         node: NodeContext<'_>,
@@ -108,7 +107,7 @@ impl Functions {
             function_host::Settings {
                 manifest: settings.manifest.clone(),
                 variables: read_variables(settings)?,
-                offered: variables::offered(token.clone(), secrets),
+                offered: variables::provided(token.clone(), secrets),
                 cache_dir: data_dir.join("compiled-functions"),
                 threads: settings.threads.get(),
                 limits: Limits {
@@ -129,37 +128,36 @@ impl Functions {
             settings: settings.clone(),
             failures,
             token,
-            seen: Mutex::default(),
+            loaded: Mutex::default(),
         };
-        let seen = Seen {
+        let loaded = LoadedVersions {
             variables,
-            ..functions.look()
+            ..functions.current_versions()
         };
         functions.load_advertisers()?;
         functions.use_links(links);
-        *functions.seen() = seen;
+        *functions.loaded() = loaded;
         Ok(functions)
     }
 
-    /// The function that `path` leads to.
+    /// The function that `path` is routed to.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<Matched> {
         self.host.find(path)
     }
 
-    /// Gives functions the offers of these links from now on.
+    /// Provides the offers of these links to functions from now on.
     pub fn use_links(&self, links: &Table) {
-        self.host.fill_store(LINKS, offers(links));
+        self.host.fill_store(LINKS_STORE, offers(links));
     }
 
-    /// Whether a function may be called for `client`, whose network has not failed to authenticate too
-    /// often.
+    /// Whether a function may be called for `client`: whether its network is below the limit of failed authentications.
     #[must_use]
     pub fn admits(&self, client: IpAddr) -> bool {
         self.failures.admits(client)
     }
 
-    /// Calls it.
+    /// Calls `function`.
     pub fn call<B>(
         &self,
         function: Matched,
@@ -173,12 +171,12 @@ impl Functions {
         self.host.call(function, client, request)
     }
 
-    /// Loads what has changed since it was loaded: each of functions, with their variables, and advertisers as a whole or not at
-    /// all. Tells what was looked at and how that went; nothing when nothing has changed.
+    /// Reloads changed files: functions with their variables, and advertisers, each completely or not at all. Returns
+    /// the outcome of each changed file.
     pub fn reload(&self) -> Vec<(&'static str, Result<(), FunctionsError>)> {
-        // Looked at before anything is read: what changes meanwhile is seen the next time.
-        let now = self.look();
-        let before = std::mem::replace(&mut *self.seen(), now.clone());
+        // Before anything is read: a change in between is then detected at the next check.
+        let now = self.current_versions();
+        let before = std::mem::replace(&mut *self.loaded(), now.clone());
         let mut outcomes = Vec::new();
         if (&now.sources, &now.variables) != (&before.sources, &before.variables) {
             outcomes.push(("functions", self.deploy()));
@@ -189,17 +187,17 @@ impl Functions {
         outcomes
     }
 
-    /// Gives functions the keys of click ids in `secrets`; calls that begin from now on have them.
+    /// Provides the click id keys in `secrets` to functions; calls that start from now on have them.
     ///
     /// # Errors
-    /// When the functions can't be deployed with them; those in use stay as they are.
+    /// When the functions can't be deployed with them; the active ones stay unchanged.
     pub fn offer_keys(&self, secrets: &Secrets) -> Result<(), FunctionsError> {
-        let offered = variables::offered(self.token.clone(), secrets);
-        Ok(self.host.deploy_offering(offered)?)
+        let provided = variables::provided(self.token.clone(), secrets);
+        Ok(self.host.deploy_offering(provided)?)
     }
 
-    fn look(&self) -> Seen {
-        Seen {
+    fn current_versions(&self) -> LoadedVersions {
+        LoadedVersions {
             sources: self
                 .host
                 .sources()
@@ -221,13 +219,14 @@ impl Functions {
 
     fn load_advertisers(&self) -> Result<(), FunctionsError> {
         if let Some(file) = &self.settings.advertisers {
-            self.host.fill_store(ADVERTISERS, advertisers::read(file)?);
+            self.host
+                .fill_store(ADVERTISERS_STORE, advertisers::read(file)?);
         }
         Ok(())
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn loaded(&self) -> std::sync::MutexGuard<'_, LoadedVersions> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -251,7 +250,7 @@ pub fn read_variables(
     file.map_or(Ok(BTreeMap::new()), |file| variables::read(file))
 }
 
-/// Reads manifest and components without running them, and says how many there are.
+/// Reads manifest and components without running them; returns the number of components.
 ///
 /// # Errors
 /// When one can't be used.

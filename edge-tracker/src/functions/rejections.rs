@@ -1,8 +1,8 @@
-//! The quota of rejections: which of them are logged, and that each is counted.
+//! The quota of rejections: each is counted, and the quota decides which are logged.
 //!
-//! Anyone can make an edge reject reports as fast as it answers. So rejections have a lane and a quota of
-//! their own, and never take room that a click or an accepted report needs: while more than half of the
-//! quota is used one in so many is logged, and once all of it is used none is.
+//! Any client can make an edge reject reports as fast as it responds. So rejections have their own lane and quota, and
+//! never use space that clicks or accepted reports need: above half of the quota only a sample is logged, and above
+//! the quota none is.
 
 use event_journal::LaneWriter;
 use prometheus::{IntCounter, IntCounterVec};
@@ -11,9 +11,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 use tracking_events::MAX_EVENT_BYTES;
 
-/// While more than half of the quota is used, one in so many is logged.
-const SAMPLED_ONE_IN: u64 = 16;
-/// Functions name the reasons: those of more than these are counted together.
+/// Above half of the quota, one in this many is logged.
+const SAMPLE_INTERVAL: u64 = 16;
+/// Functions define the reasons: reasons beyond this number are counted together.
 const MAX_REASONS: usize = 128;
 const OTHER_REASONS: &str = "other";
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ pub struct RejectionLane {
     counters: Counters,
 }
 
-/// Which rejections are logged, by how much of the lane waits to be shipped.
+/// Decides which rejections are logged, by the bytes of the lane that are not shipped yet.
 #[derive(Debug)]
 struct Quota {
     max_bytes: u64,
@@ -42,7 +42,7 @@ struct Counters {
 }
 
 impl RejectionLane {
-    /// Takes `max_bytes` of the journal for `lane`, which is for rejections alone, and counts in `metric`.
+    /// Reserves `max_bytes` of the journal for `lane`, which holds only rejections, and counts in `metric`.
     #[must_use]
     pub fn new(mut lane: LaneWriter, max_bytes: u64, metric: IntCounterVec) -> Self {
         lane.set_quota(max_bytes);
@@ -79,27 +79,26 @@ impl RejectionLane {
 impl Quota {
     fn admits(&mut self, held_bytes: u64) -> bool {
         if held_bytes + MAX_EVENT_BYTES as u64 > self.max_bytes {
-            self.warn("rejections are counted and not logged, since their quota is used up");
+            self.warn("rejections are counted but not logged: their quota is used up");
             return false;
         }
         if held_bytes <= self.max_bytes / 2 {
             self.above_half = 0;
             return true;
         }
-        self.warn("only some rejections are logged, since half of their quota is used");
+        self.warn("only some rejections are logged: half of their quota is used");
         self.above_half += 1;
-        self.above_half % SAMPLED_ONE_IN == 1
+        self.above_half % SAMPLE_INTERVAL == 1
     }
 
     fn warn(&mut self, message: &'static str) {
         let now = Instant::now();
-        let lately = |last| now.saturating_duration_since(last) < WARN_INTERVAL;
-        if !self.warned.is_some_and(lately) {
+        let recently = |last| now.saturating_duration_since(last) < WARN_INTERVAL;
+        if !self.warned.is_some_and(recently) {
             self.warned = Some(now);
             tracing::warn!(
                 max_bytes = self.max_bytes,
-                "{message}; edge_rejections_total has their number, \
-                 functions.rejections_max_bytes is the quota"
+                "{message}; see edge_rejections_total, or raise functions.rejections_max_bytes"
             );
         }
     }
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn above_half_a_quota_one_in_sixteen_is_logged() {
+    fn one_in_sixteen_is_logged_above_half_a_quota() {
         let max_bytes = 100 * MAX_EVENT_BYTES as u64;
         let mut quota = Quota {
             max_bytes,
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_beyond_a_number_are_counted_together() {
+    fn reasons_beyond_the_limit_are_counted_together() {
         let options = prometheus::Opts::new("rejections", "Rejections");
         let metric = IntCounterVec::new(options, &["reason", "outcome"]).expect("valid");
         let mut counters = Counters {

@@ -1,22 +1,22 @@
-//! The tokens by which the internal API knows hosts of functions: a file of one or two lines, made at the first
-//! start and read again when it changes.
+//! The tokens with which hosts of functions authenticate at the internal API: a file of one or two lines, created at
+//! the first start and reloaded when it changes.
 
 use daemon::files::{FileVersion, PrivateFileError, read_private};
 use daemon::private;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Room for two tokens and a page of remarks.
+/// Enough for two tokens and a page of comments.
 const MAX_FILE_BYTES: u64 = 16 << 10;
 const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 32..=256;
 const MAX_TOKENS: usize = 2;
 
-/// The tokens of a file, the one that is given to new hosts first.
+/// The tokens of a file; the first one is for new hosts.
 #[derive(Clone)]
 pub struct Tokens {
     tokens: Vec<String>,
-    /// Which state of the file was read.
-    pub version: Option<FileVersion>,
+    /// The version of the file that was read.
+    pub version: Option<Version>,
 }
 
 /// Without its content, which is secret.
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Tokens {
 /// A file of tokens that can't be used. Its text is not shown: it is secret.
 #[derive(Debug, Error)]
 pub enum TokensError {
-    /// It can't be read or made, or others can read it.
+    /// It can't be read or created, or other users can read it.
     #[error(transparent)]
     File(#[from] PrivateFileError),
     /// A line is no token.
@@ -44,7 +44,7 @@ pub enum TokensError {
         /// The line, from 1.
         line: usize,
     },
-    /// It has too few or too many.
+    /// It has too few or too many tokens.
     #[error(
         "{}: {found} tokens; one is expected, or two during an exchange, the new one first",
         path.display()
@@ -57,10 +57,10 @@ pub enum TokensError {
     },
 }
 
-/// Reads the tokens at `path`; makes one first when there is no file.
+/// Reads the tokens at `path`; creates the file when there is none.
 ///
 /// # Errors
-/// When the file can't be read or made, is readable by others, or is wrong.
+/// When the file can't be read or created, is readable by other users, or is malformed.
 pub fn load_or_create(path: &Path) -> Result<Tokens, TokensError> {
     if !path.exists() {
         let text = format!(
@@ -79,10 +79,10 @@ pub fn load_or_create(path: &Path) -> Result<Tokens, TokensError> {
 /// Reads the tokens at `path`.
 ///
 /// # Errors
-/// When the file can't be read, is readable by others, or is wrong.
+/// When the file can't be read, is readable by other users, or is malformed.
 pub fn load(path: &Path) -> Result<Tokens, TokensError> {
-    // Before the text: a change meanwhile is then noticed the next time.
-    let version = FileVersion::of(path);
+    // Before the text: a change in between is then detected at the next check.
+    let version = Version::of(path);
     let text = read_private(path, MAX_FILE_BYTES)?;
     let mut tokens = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -106,7 +106,7 @@ pub fn load(path: &Path) -> Result<Tokens, TokensError> {
 }
 
 impl Tokens {
-    /// One that only this process knows.
+    /// A single token that only this process knows.
     pub(super) fn only(token: String) -> Self {
         Self {
             tokens: vec![token],
@@ -120,7 +120,7 @@ impl Tokens {
         &self.tokens[0]
     }
 
-    /// All of them.
+    /// All tokens.
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
         self.tokens.iter().map(String::as_str)
     }

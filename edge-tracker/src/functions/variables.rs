@@ -1,4 +1,4 @@
-//! Values of functions' variables: from a file of the operator's, and what the node itself offers.
+//! Values of functions' variables: from the operator's file, and those that the node provides.
 
 use crate::secrets::Secrets;
 use daemon::files::{PrivateFileError, read_private};
@@ -9,28 +9,28 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use thiserror::Error;
 
-/// A file is not longer than this, in bytes.
-pub(super) const MAX_BYTES: u64 = 256 << 10;
+/// The maximum size of a file.
+pub(super) const MAX_FILE_BYTES: u64 = 256 << 10;
 
-/// The variables that a node offers.
+/// The variables that a node provides.
 const TOKEN: &str = "tracker_token";
 const CLICK_ID_KEYS: &str = "click_id_keys";
 
 /// A file of variables that can't be used. Its text is not shown: it is secret.
 #[derive(Debug, Error)]
 pub enum VariablesError {
-    /// It can't be read, or others can.
+    /// It can't be read, or other users can read it.
     #[error(transparent)]
     File(#[from] PrivateFileError),
-    /// It is not what it should be.
+    /// It is malformed.
     #[error(transparent)]
     Wrong(#[from] SettingsError),
 }
 
-/// Reads lines of `name = "value"`; those of identity webhooks are ones that the webhooks' function accepts.
+/// Reads lines of `name = "value"`; variables of identity webhooks are validated by the function's own rules.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, String>, VariablesError> {
-    let text = read_private(path, MAX_BYTES)?;
-    let wrong = |offset, message| redacted_error_at(path, &text, offset, message);
+    let text = read_private(path, MAX_FILE_BYTES)?;
+    let wrong = |offset, message| wrong_in_secrets(path, &text, offset, message);
     let values = toml::from_str(&text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         wrong(offset, "lines of name = 'value' are expected")
@@ -41,8 +41,8 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, String>, VariablesErr
     }
 }
 
-/// What a function may declare to be told.
-pub(crate) fn offered(token: String, secrets: &Secrets) -> BTreeMap<String, String> {
+/// The variables that a function may declare to receive.
+pub(crate) fn provided(token: String, secrets: &Secrets) -> BTreeMap<String, String> {
     [
         (TOKEN.into(), token),
         (CLICK_ID_KEYS.into(), secrets.click_id_keys.clone().into()),
@@ -50,16 +50,16 @@ pub(crate) fn offered(token: String, secrets: &Secrets) -> BTreeMap<String, Stri
     .into()
 }
 
-/// Values in the place of those that a running node offers.
+/// Placeholders for the variables that a running node provides.
 pub(super) fn placeholders() -> BTreeMap<String, String> {
     [TOKEN, CLICK_ID_KEYS]
         .map(|name| (name.into(), String::new()))
         .into()
 }
 
-/// The word by which functions of this run are known; new at each start.
+/// A random token by which functions of this process authenticate.
 pub(super) fn token() -> String {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    getrandom::fill(&mut bytes).expect("the system provides random bytes");
     HEXLOWER.encode(&bytes)
 }

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn macros_are_filled_in_encoded_or_raw() {
+    fn macros_are_expanded_encoded_or_raw() {
         let text = "https://shop.example/{_sub1}/x?c={click_id}&a={campaign}&s={sub1}&t={sub10}";
         assert_eq!(
             expanded(text, b"a/b c&d", &[]),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_click_id_and_passed_on_parameters_join_the_query_before_the_fragment() {
+    fn parameters_are_appended_to_the_query_before_the_fragment() {
         assert_eq!(
             expanded("https://shop.example/p#top", b"", &["a+b=%FC", "c"]),
             "https://shop.example/p?click_id=CLICK&a+b=%FC&c#top"
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_destinations_are_refused() {
+    fn invalid_destinations_are_rejected() {
         assert_eq!(refused("javascript:alert(1)"), MacroUrlError::Scheme);
         assert_eq!(refused("ftp://shop.example/"), MacroUrlError::Scheme);
         assert_eq!(refused("https:///path"), MacroUrlError::Host);
@@ -277,7 +277,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "https?://[ -~]{0,40}") {
+        fn arbitrary_destination_does_not_panic(text in "https?://[ -~]{0,40}") {
             let _ = Destination::try_from(text);
         }
     }

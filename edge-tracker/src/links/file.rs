@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_found_by_its_slug() {
+    fn link_is_found_by_its_slug() {
         let table = loaded(LINK).expect("right");
         let (slug, link) = table.find("a").expect("there");
         assert_eq!(
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn slugs_are_found_in_any_case_where_only_one_fits() {
+    fn slug_is_found_in_any_case_when_unambiguous() {
         let slugs = ["small", "Large", "both", "BOTH", "Two", "tWo"];
         let entries = slugs.iter().enumerate().map(|(id, slug)| {
             LINK.replace("id = 1", &format!("id = {id}"))
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_is_refused_with_line_and_reason() {
+    fn invalid_links_are_rejected_with_line_and_reason() {
         for (from, to, line, reason) in [
             ("id = 1", "id = -1", 2, "expected u32"),
             ("slug = \"a\"", "slug = \"a b\"", 3, "a slug is 1 to 64"),

@@ -163,7 +163,7 @@ fn events_skipped_for_the_aggregator_leave_no_gap() {
 }
 
 #[test]
-fn batches_sealed_before_a_restart_are_sealed_alike_after_it() {
+fn batches_sealed_before_a_restart_are_resealed_identically() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(dir.path());
     append(&mut journal, 500);
@@ -229,7 +229,7 @@ fn restored_directory_keeps_the_common_past_under_its_id() {
 }
 
 #[test]
-fn copy_of_a_running_process_lacks_later_events_alerted() {
+fn copy_that_lacks_later_events_is_reported() {
     let dir = tempfile::tempdir().expect("a directory");
     let OpenJournal {
         mut writers,
@@ -260,7 +260,7 @@ fn copy_of_a_running_process_lacks_later_events_alerted() {
 }
 
 #[test]
-fn sequences_never_given_out_move_the_lane_to_a_new_id() {
+fn unassigned_sequences_move_the_lane_to_a_new_id() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(dir.path());
     append(&mut journal, 100);
@@ -276,7 +276,7 @@ fn sequences_never_given_out_move_the_lane_to_a_new_id() {
 }
 
 #[test]
-fn restored_aggregator_gets_unacknowledged_events_under_a_new_id() {
+fn restored_aggregator_receives_events_under_a_new_id() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut journal = open(dir.path());
     append(&mut journal, 500);

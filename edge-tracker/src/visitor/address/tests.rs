@@ -67,7 +67,7 @@ fn x_forwarded_for() {
 
 /// A proxy that quotes the `Host` it was asked for, as RFC 7239 has it, whatever that holds.
 #[test]
-fn what_a_proxy_quotes_is_not_believed() {
+fn quoted_values_of_a_proxy_are_ignored() {
     let resolved = |line: &str| resolve(ForwardedHeader::Forwarded, PROXY, &[line]);
     for line in [
         r#"host="x;for=203.0.113.66;y";for=198.51.100.1"#,
@@ -121,7 +121,7 @@ fn forwarded() {
 }
 
 #[test]
-fn only_the_chosen_header_counts_and_nobody_is_trusted_without_ranges() {
+fn only_the_configured_header_of_trusted_proxies_counts() {
     let peer = PROXY.parse().expect("an address");
     let resolve = |chain: ClientAddress, line: &str| {
         let name = chain.header().as_str();
@@ -140,7 +140,7 @@ fn only_the_chosen_header_counts_and_nobody_is_trusted_without_ranges() {
 }
 
 #[test]
-fn the_walk_is_bounded_in_hops_and_bytes() {
+fn forwarded_chain_is_bounded_in_hops_and_bytes() {
     let hops = |count: usize| format!("198.51.100.1{}", ", 10.0.0.2".repeat(count));
     let walk = |line: &str| resolve(ForwardedHeader::XForwardedFor, PROXY, &[line]);
     assert_eq!(walk(&hops(MAX_HOPS - 1)), "198.51.100.1");
@@ -191,7 +191,7 @@ fn storage_keeps_the_network_or_everything() {
 
 proptest! {
     #[test]
-    fn any_header_gives_the_peer_or_an_address_written_in_it(line in "[ -~]{0,200}") {
+    fn any_header_yields_the_peer_or_one_of_its_addresses(line in "[ -~]{0,200}") {
         for header in [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded] {
             let found = resolve(header, PROXY, &[&line]);
             prop_assert!(found == PROXY || !line.is_empty());
@@ -200,7 +200,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_visitor_writes_never_hides_what_a_proxy_appends(forged in "[ -~]{0,80}") {
+    fn forged_header_never_hides_a_proxys_address(forged in "[ -~]{0,80}") {
         let line = format!("{forged}, 198.51.100.1, 10.0.0.2");
         prop_assert_eq!(resolve(ForwardedHeader::XForwardedFor, PROXY, &[&line]), "198.51.100.1");
         let line = format!("{forged}, for=198.51.100.1, for=10.0.0.2");

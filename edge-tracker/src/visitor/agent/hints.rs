@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_are_read_and_broken_ones_say_nothing() {
+    fn hints_are_read_and_malformed_ones_ignored() {
         let brands = br#""Not;A=Brand";v="99", "Chromium";v="139", "Brave";v="139""#;
         for (brands, mobile, platform, brand, is_mobile, system) in [
             (

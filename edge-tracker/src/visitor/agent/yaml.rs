@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_read_and_other_yaml_is_refused_by_line() {
+    fn lists_are_read_and_other_yaml_rejected_by_line() {
         let text = "# a\n\none:\n  # b\n  - regex: 'it''s \\d: ''x'''\n    flag: 'i' # c\n    none: null\n  - regex: ''\ntwo:\n";
         let read = lists(text).expect("lists");
         let regexes: Vec<&str> = read["one"].iter().map(|entry| &*entry["regex"]).collect();

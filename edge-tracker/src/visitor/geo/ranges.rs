@@ -173,14 +173,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_range_keeps_its_start_and_any_number(start: u16, number: u32) {
+        fn range_keeps_its_start_and_number(start: u16, number: u32) {
             let range = Range::new(start.into(), number);
             prop_assert_eq!((range.start, range.number()), (start, number as usize));
         }
 
         /// Networks as a tree has them: none within another, from single addresses to large parts.
         #[test]
-        fn an_address_is_where_its_network_is(seeds in proptest::collection::vec((any::<u32>(), 1_u8..=32), 0..60)) {
+        fn address_has_the_location_of_its_network(seeds in proptest::collection::vec((any::<u32>(), 1_u8..=32), 0..60)) {
             let mut networks: Vec<(u32, u32, u32)> = Vec::new();
             for (address, prefix) in seeds {
                 let host = u32::MAX.checked_shr(prefix.into()).unwrap_or_default();

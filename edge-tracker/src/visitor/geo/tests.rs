@@ -173,7 +173,7 @@ const fn outcomes(loaded: usize, refused: usize) -> Refreshed {
 }
 
 #[test]
-fn without_files_everything_is_unknown_after_one_warning() {
+fn missing_files_cause_one_warning_and_unknown_locations() {
     for settings in [GeoSettings::default(), Files::new().settings()] {
         let (geo, warned) = warnings(|| {
             let geo = Geo::open(&settings);
@@ -186,7 +186,7 @@ fn without_files_everything_is_unknown_after_one_warning() {
 }
 
 #[test]
-fn a_replaced_file_is_taken_up_once() {
+fn replaced_file_is_loaded_once() {
     let files = Files::new();
     let geo = Geo::open(&files.settings());
     assert_eq!(geo.refresh(), outcomes(0, 0));
@@ -203,7 +203,7 @@ fn a_replaced_file_is_taken_up_once() {
 }
 
 #[test]
-fn a_bad_file_is_refused_once_and_the_old_one_stays() {
+fn invalid_file_is_rejected_once_and_the_old_one_kept() {
     let files = Files::new();
     files.both();
     let geo = Geo::open(&files.settings());
@@ -231,7 +231,7 @@ fn a_bad_file_is_refused_once_and_the_old_one_stays() {
 }
 
 #[test]
-fn a_file_above_the_limit_is_refused() {
+fn file_above_the_limit_is_rejected() {
     let files = Files::new();
     files.both();
     let settings = GeoSettings {
@@ -244,7 +244,7 @@ fn a_file_above_the_limit_is_refused() {
 }
 
 #[test]
-fn a_copy_onto_the_file_does_not_disturb_lookups() {
+fn overwritten_file_does_not_affect_lookups() {
     let files = Files::new();
     files.both();
     let geo = Geo::open(&files.settings());
@@ -253,7 +253,7 @@ fn a_copy_onto_the_file_does_not_disturb_lookups() {
 }
 
 #[test]
-fn damaged_bytes_anywhere_never_panic() {
+fn damaged_bytes_never_panic() {
     let good = city_file();
     let files = Files::new();
     let settings = GeoSettings {
@@ -285,7 +285,7 @@ fn damaged_bytes_anywhere_never_panic() {
 }
 
 #[test]
-fn settings_name_the_file_by_either_word_and_refuse_others() {
+fn city_is_an_alias_of_country_and_other_keys_rejected() {
     let read = |text| toml::from_str::<GeoSettings>(text);
     assert_eq!(read("city = 'a.mmdb'"), read("country = 'a.mmdb'"));
     assert!(read("contry = 'a.mmdb'").is_err());

@@ -63,7 +63,7 @@ fn fleet_of(secret: u8, now: u64) -> FleetSalt {
 }
 
 #[test]
-fn nodes_agree_across_turns_restarts_and_joins() {
+fn nodes_agree_across_rotations_restarts_and_joins() {
     let now = 100 * DAY + 5;
     let (running, mut restarted) = (Node::start(now), Node::start(now));
     assert_ne!(
@@ -97,7 +97,7 @@ fn nodes_agree_across_turns_restarts_and_joins() {
 }
 
 #[test]
-fn exact_time_decides_while_turns_are_late() {
+fn time_of_the_visit_decides_while_rotations_are_late() {
     let midnight = 101 * DAY;
     let (early, late) = (Node::start(midnight - 5), Node::start(midnight - 5));
     for node in [&early, &late] {
@@ -130,7 +130,7 @@ fn another_salt_of_a_fleet_is_replaced() {
 }
 
 #[test]
-fn wrong_clock_does_not_part_a_node_for_ever() {
+fn wrong_clock_separates_no_node_permanently() {
     let now = 100 * DAY;
     let wrong = now + 50 * DAY;
     let node = Node::start(now);
@@ -156,7 +156,7 @@ fn wrong_clock_does_not_part_a_node_for_ever() {
 }
 
 #[test]
-fn file_of_a_time_without_trust_stays_as_it_is() {
+fn file_is_unchanged_without_a_trusted_time() {
     let now = 100 * DAY;
     let node = Node::start(now);
     node.welcome(&fleet(now), now);
@@ -175,7 +175,7 @@ fn file_of_a_time_without_trust_stays_as_it_is() {
 }
 
 #[test]
-fn other_period_length_is_refused() {
+fn other_period_length_is_rejected() {
     let now = 100 * DAY;
     let node = Node::start(now);
     let hourly = FleetSalt {

@@ -336,7 +336,7 @@ proptest! {
 }
 
 #[test]
-fn cloned_directory_loses_nothing_though_both_run() {
+fn cloned_directories_that_both_run_lose_no_event() {
     let mut world = World::new();
     let steps = [
         Step::Append {

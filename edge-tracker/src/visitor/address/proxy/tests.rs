@@ -54,7 +54,7 @@ fn headers() -> Vec<(Vec<u8>, Option<&'static str>)> {
 }
 
 #[test]
-fn whole_headers_name_their_source_and_leave_the_request() {
+fn complete_headers_yield_source_and_length() {
     for (header, source) in headers() {
         let source = source.map(|text| text.parse().expect("a socket address"));
         let expected = Ok(Parsed::Done {
@@ -68,7 +68,7 @@ fn whole_headers_name_their_source_and_leave_the_request() {
 }
 
 #[test]
-fn every_truncation_asks_for_more() {
+fn every_truncation_is_incomplete() {
     for (header, _) in headers() {
         for len in 0..header.len() {
             assert_eq!(
@@ -81,7 +81,7 @@ fn every_truncation_asks_for_more() {
 }
 
 #[test]
-fn other_bytes_are_refused() {
+fn invalid_headers_are_rejected() {
     let long_line = [b"PROXY TCP4 ".as_slice(), &[b'1'; 100]].concat();
     let cases: Vec<(Vec<u8>, ProxyError)> = vec![
         (b"GET / HTTP/1.1\r\n".to_vec(), ProxyError::NotProxy),

@@ -1,6 +1,7 @@
-//! The lane of accepted reports, and that of rejections: each entry is durable before it is answered; who come at once share one
-//! sync. Who writes does not ask for it: that comes when a thread that entries come from has nothing else to do
-//! for now, or else soon, by the clock. A sync for each would cost more than all else that an entry costs.
+//! The durable lanes of accepted reports and of rejections, with group commit: each entry is durable before its
+//! response, and simultaneous entries share one sync. A write does not request the sync: the sending thread does so
+//! when it has no more entries, or the journal's interval causes it. One sync per entry would dominate the cost of an
+//! entry.
 
 use super::rejections::RejectionLane;
 use event_journal::{AppendError, LaneWriter, SyncFailed, SyncRequest};
@@ -10,29 +11,29 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tracking_events::{Event, MAX_EVENT_BYTES, Rejection};
 
-/// A disk that takes longer is taken for broken.
-const SYNC_WITHIN: Duration = Duration::from_secs(3);
+/// A disk that takes longer is considered broken.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Takes events that must survive a power cut.
+/// Appends events that must survive a power loss.
 #[derive(Debug, Clone)]
-pub struct Ledger {
+pub struct DurableLane {
     lane: Arc<Mutex<LaneWriter>>,
     rejections: Arc<Mutex<RejectionLane>>,
     sync: SyncRequest,
 }
 
-/// What became of a rejection.
+/// How a rejection was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recorded {
-    /// It is counted and durable in the journal.
+    /// Counted, and durable in the journal.
     Logged,
-    /// It is counted: its quota of the journal leaves no room for it.
+    /// Counted only: the quota of rejections leaves no room for it.
     Counted,
 }
 
 type Synced = oneshot::Receiver<Result<(), SyncFailed>>;
 
-/// Why an event is not durable; who sent it is to send it again.
+/// Why an event is not durable; its sender must retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum NotDurable {
     #[error("the event is longer than an event may be")]
@@ -45,8 +46,8 @@ pub(super) enum NotDurable {
     TooSlow,
 }
 
-impl Ledger {
-    /// Writes accepted reports to `lane`, which is no one else's, and rejections to another.
+impl DurableLane {
+    /// Appends accepted reports to `lane`, which no other writer uses, and rejections to another lane.
     #[must_use]
     pub fn new(lane: LaneWriter, rejections: RejectionLane) -> Self {
         Self {
@@ -56,24 +57,25 @@ impl Ledger {
         }
     }
 
-    /// Asks for the sync that somebody waits for; false when nobody does. Waits for nobody.
-    pub(super) fn sync(&self) -> bool {
+    /// Requests the sync that writes wait for, without blocking; false when no write waits.
+    pub(super) fn request_sync(&self) -> bool {
         self.sync.send()
     }
 
-    /// Returns when the event is durable, after a [`Ledger::sync`]. It may be so although this returns an error.
+    /// Returns when the event is durable, after a [`DurableLane::request_sync`]. After an error the event may still be
+    /// durable.
     pub(super) async fn write(&self, event: &Event<'_>) -> Result<(), NotDurable> {
         let synced = {
             let mut lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
             append(&mut lane, event)?
         };
-        durable(synced).await
+        wait_until_durable(synced).await
     }
 
-    /// Counts a rejection, and returns when it is durable, too, unless the quota leaves it out.
+    /// Counts a rejection, and returns when it is durable unless the quota excludes it.
     pub(super) async fn reject(&self, rejection: Rejection<'_>) -> Result<Recorded, NotDurable> {
         match self.append_rejection(rejection)? {
-            Some(synced) => durable(synced).await.map(|()| Recorded::Logged),
+            Some(synced) => wait_until_durable(synced).await.map(|()| Recorded::Logged),
             None => Ok(Recorded::Counted),
         }
     }
@@ -90,7 +92,7 @@ impl Ledger {
             Ok(None)
         };
         let appended = match appended {
-            // The journal may be full before the quota is.
+            // The journal may be full before the quota is used up.
             Err(NotDurable::NoRoom(_)) => Ok(None),
             other => other,
         };
@@ -109,14 +111,14 @@ fn append(lane: &mut LaneWriter, event: &Event<'_>) -> Result<Synced, NotDurable
     })?;
     let (done, synced) = oneshot::channel();
     lane.when_durable(seq, |outcome| {
-        // Who waited may have gone.
+        // The waiting request may have been cancelled.
         let _ = done.send(outcome);
     });
     Ok(synced)
 }
 
-async fn durable(synced: Synced) -> Result<(), NotDurable> {
-    match tokio::time::timeout(SYNC_WITHIN, synced).await {
+async fn wait_until_durable(synced: Synced) -> Result<(), NotDurable> {
+    match tokio::time::timeout(SYNC_TIMEOUT, synced).await {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(_) => Err(NotDurable::SyncFailed),
         Err(_) => Err(NotDurable::TooSlow),
@@ -153,42 +155,42 @@ mod tests {
             format_version: FORMAT_VERSION,
             segment_bytes: 1 << 20,
             max_bytes: 4 << 20,
-            // So long that nothing is synced unless somebody asks.
+            // So long that only requests cause a sync.
             sync_interval: Duration::from_secs(60),
         }
     }
 
-    fn ledger(mut writers: Vec<LaneWriter>) -> Ledger {
+    fn lane(mut writers: Vec<LaneWriter>) -> DurableLane {
         let rejections = writers.pop().expect("two");
         let metric = Metrics::new().rejections;
         let rejections = RejectionLane::new(rejections, 2 << 20, metric);
-        Ledger::new(writers.pop().expect("one"), rejections)
+        DurableLane::new(writers.pop().expect("one"), rejections)
     }
 
-    /// Begins to write twice.
-    fn begin<'l>(
-        ledger: &'l Ledger,
+    /// Starts two writes.
+    fn start_writes<'l>(
+        lane: &'l DurableLane,
     ) -> [Pin<Box<impl Future<Output = Result<(), NotDurable>> + 'l>>; 2] {
         let mut cx = Context::from_waker(Waker::noop());
         [(); 2].map(|()| {
-            let mut writes = Box::pin(ledger.write(&EVENT));
+            let mut writes = Box::pin(lane.write(&EVENT));
             assert_eq!(writes.as_mut().poll(&mut cx), Poll::Pending);
             writes
         })
     }
 
     #[tokio::test]
-    async fn who_writes_waits_for_the_sync_that_all_share() {
-        let dir = tempfile::tempdir().expect("a folder");
-        // Nobody but this test syncs.
+    async fn writes_share_one_sync() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // Only this test syncs.
         let ManualJournal {
             writers,
             maintenance,
             ..
         } = open_manual(Disk, &options(dir.path())).expect("opened");
-        let ledger = ledger(writers);
+        let lane = lane(writers);
         let before = maintenance.stats().syncs();
-        let writes = begin(&ledger);
+        let writes = start_writes(&lane);
         maintenance.sync(false);
         for write in writes {
             assert_eq!(write.await, Ok(()));
@@ -197,18 +199,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sync_is_asked_for_when_nobody_more_comes() {
-        let dir = tempfile::tempdir().expect("a folder");
+    async fn sync_is_requested_when_no_more_writes_arrive() {
+        let dir = tempfile::tempdir().expect("a directory");
         let OpenJournal {
             writers,
             sync_thread: _sync_thread,
             ..
         } = open(&options(dir.path())).expect("opened");
-        let ledger = ledger(writers);
+        let lane = lane(writers);
         for _ in 0..3 {
-            let writes = begin(&ledger);
-            assert!(ledger.sync(), "who writes does not ask");
-            assert!(!ledger.sync(), "once is enough");
+            let writes = start_writes(&lane);
+            assert!(lane.request_sync(), "a write does not request the sync");
+            assert!(!lane.request_sync(), "one request is enough");
             for write in writes {
                 assert_eq!(write.await, Ok(()));
             }
