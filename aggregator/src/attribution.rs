@@ -1,9 +1,9 @@
 //! Looks up the clicks that conversions are due to, so that ClickHouse keeps what they belonged to (link, offer,
 //! campaign, affiliate) for longer than the clicks themselves.
 
-use crate::phase::Phase;
 use crate::metrics::Maker;
 use crate::outgoing::next_search;
+use crate::phase::Phase;
 use crate::settings;
 use crate::sink::Clicks;
 use crate::sink_error::SinkError;

@@ -1,8 +1,8 @@
 //! What the aggregator shares with its edges: its time and the visitor salt. It makes the first salt of the
 //! fleet, turns it with each period, and sends the current one in each welcome, never an earlier one.
 
-use crate::phase::Phase;
 use crate::metrics::Metrics;
+use crate::phase::Phase;
 use crate::settings::Settings;
 use event_shipping::{VisitorSalt, Welcome};
 use std::path::PathBuf;

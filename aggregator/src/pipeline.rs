@@ -4,14 +4,14 @@
 mod reports;
 
 use crate::blocks::{Block, Recovered, ReportFiles, Store, StoreError};
+use crate::fair_queue::BlockSize;
 use crate::fatal::FatalError;
 use crate::fence::{self, Decision};
 use crate::health::{Health, Need};
 use crate::history::SpoolClaim;
-use crate::fair_queue::BlockSize;
-use crate::phase::Phase;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
+use crate::phase::Phase;
 use crate::report_queue::ReportQueue;
 use crate::sink::{Columns, Database, Prepared, Preparer, Quarantine, Tables};
 use crate::sink_error::SinkError;

@@ -6,7 +6,6 @@ mod transport;
 pub use store_url::StoreUrlError;
 pub(crate) use transport::{Transport, is_loopback};
 
-use store_url::{check as check_url, has_password, resolve_files};
 use daemon::clock::ClockSettings;
 use daemon::files::{PrivateFileError, read_private, require_private};
 use daemon::retention::RetentionSettings;
@@ -20,6 +19,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use store_url::{check as check_url, has_password, resolve_files};
 use thiserror::Error;
 
 const KIB: u64 = 1 << 10;

@@ -1,8 +1,8 @@
 //! Looks now and then whether the store answers: reports may be rare, and an operator is to know before the next.
 
 use crate::health::{Health, Need};
-use crate::phase::Phase;
 use crate::metrics::Maker;
+use crate::phase::Phase;
 use crate::store::{Ledger, LedgerError};
 use prometheus::{IntGauge, Registry};
 use std::sync::Arc;

@@ -187,8 +187,8 @@ fn limits(settings: &Settings) -> server::Limits {
 /// The parts of a node that exist before it serves.
 struct Parts {
     shared: Arc<EdgeState>,
-    links_version: daemon::files::Version,
-    secrets_version: Option<daemon::files::Version>,
+    links_version: daemon::files::FileVersion,
+    secrets_version: Option<daemon::files::FileVersion>,
     salt: Arc<VisitorSalt>,
     internal_api: Option<RemoteApi>,
     journal: OpenJournal,

@@ -26,7 +26,7 @@ pub struct Secrets {
     /// The same keys for functions, which verify: `1:HEX,2:HEX`.
     pub click_id_keys: KeysText,
     /// The version of the file that was read.
-    pub version: Option<Version>,
+    pub version: Option<FileVersion>,
 }
 
 /// Keys as a function's variable; it has no other text form, so that it can't reach a log.
@@ -114,7 +114,7 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
 /// When the file can't be read, is readable by other users, or is malformed.
 pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
     // Before the text: a change in between is then detected at the next check.
-    let version = Version::of(path);
+    let version = FileVersion::of(path);
     let text = read_private(path, MAX_FILE_BYTES)?;
     let wrong = |line, message: &str| SecretsError::Wrong {
         path: path.into(),

@@ -92,17 +92,17 @@ pub struct HttpSettings {
     pub root_page: Option<PathBuf>,
     /// How long a client may take for a request's head, and may stay idle between requests.
     #[serde(default = "HttpSettings::header_timeout")]
-    pub header_timeout: Within<Period, 10, 600_000>,
+    pub header_timeout: Bounded<HumanDuration, 10, 600_000>,
     /// How long a client may leave sent data unacknowledged, or an HTTP/2 window closed while data waits.
     #[serde(default = "HttpSettings::write_timeout")]
-    pub write_timeout: Within<Period, 10, 600_000>,
+    pub write_timeout: Bounded<HumanDuration, 10, 600_000>,
     /// How long open connections are drained at shutdown.
     #[serde(default = "HttpSettings::stop_timeout")]
-    pub stop_timeout: Period,
+    pub stop_timeout: HumanDuration,
     /// Connections a worker keeps open at once; beyond, the one that has been idle the longest is evicted. Lowered at
     /// start to what the limit of open files allows.
     #[serde(default = "HttpSettings::max_connections")]
-    pub max_connections: Within<usize, 1, 1_000_000>,
+    pub max_connections: Bounded<usize, 1, 1_000_000>,
     /// The event-loop or accept-queue delay, as the minimum of 100 ms, from which a worker refuses pixels with 503. It
     /// stops doing so below half of this.
     #[serde(default = "HttpSettings::shed_lag")]
@@ -112,7 +112,7 @@ pub struct HttpSettings {
     pub max_head_bytes: Bounded<ByteSize, 8_192, 1_048_576>,
     /// The longest request target.
     #[serde(default = "HttpSettings::max_url_bytes")]
-    pub max_url_bytes: Within<ByteSize, 256, 65_535>,
+    pub max_url_bytes: Bounded<ByteSize, 256, 65_535>,
     /// Retired and without effect; files that have it stay valid.
     pub max_parameters: Option<IgnoredAny>,
     /// Bytes kept of the decoded value of an own parameter; the remainder is cut off.
@@ -208,11 +208,11 @@ impl LinksSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct JournalSettings {
     /// The size of a segment file.
-    pub segment_bytes: Within<ByteSize, 1_048_576, 1_073_741_824>,
+    pub segment_bytes: Bounded<ByteSize, 1_048_576, 1_073_741_824>,
     /// The most bytes of all lanes together on disk.
     pub max_bytes: ByteSize,
     /// How long an accepted event may wait until it is durable.
-    pub sync_interval: Within<Period, 1, 60_000>,
+    pub sync_interval: Bounded<HumanDuration, 1, 60_000>,
 }
 
 impl Default for JournalSettings {
@@ -288,13 +288,13 @@ pub struct FunctionsSettings {
     pub advertisers: Option<PathBuf>,
     /// Threads that functions run on; clicks take precedence.
     #[serde(default = "FunctionsSettings::threads")]
-    pub threads: Within<usize, 1, 64>,
+    pub threads: Bounded<usize, 1, 64>,
     /// Functions whose instances are reused, for one call at a time: they keep their memory between calls.
     #[serde(default)]
     pub reuse: Vec<String>,
     /// Failed authentications of one network (/24 of IPv4, /48 of IPv6) a minute; beyond, 429.
     #[serde(default = "FunctionsSettings::failures_per_minute")]
-    pub failures_per_minute: Within<usize, 1, 1_000_000_000>,
+    pub failures_per_minute: Bounded<usize, 1, 1_000_000_000>,
     /// The part of the journal reserved for rejected reports; at least two segments. Default: a twentieth of
     /// `journal.max_bytes`.
     pub rejections_max_bytes: Option<ByteSize>,
@@ -319,14 +319,14 @@ pub struct FunctionLimits {
     /// Memory of its instance.
     pub memory: Bounded<ByteSize, 1_048_576, 1_073_741_824>,
     /// Processor time.
-    pub cpu: Within<Period, 1, 60_000>,
+    pub cpu: Bounded<HumanDuration, 1, 60_000>,
     /// Time from the call to the end of the response.
-    pub wall: Within<Period, 1, 60_000>,
+    pub wall: Bounded<HumanDuration, 1, 60_000>,
     /// The longest body of a request. Above the limit of the functions themselves, so that they reject and record a
     /// body that is too long with a reason of their own.
-    pub request: Within<ByteSize, 0, 16_777_216>,
+    pub request: Bounded<ByteSize, 0, 16_777_216>,
     /// The longest body of a response.
-    pub response: Within<ByteSize, 1_024, 16_777_216>,
+    pub response: Bounded<ByteSize, 1_024, 16_777_216>,
     /// Calls of all functions at once; beyond, 503.
     pub concurrency: Bounded<usize, 1, 4_096>,
 }

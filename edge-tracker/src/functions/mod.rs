@@ -63,9 +63,9 @@ pub struct NodeContext<'a> {
 /// The versions of the files that were loaded last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct LoadedVersions {
-    sources: Vec<Option<Version>>,
-    variables: Option<Version>,
-    advertisers: Option<Version>,
+    sources: Vec<Option<FileVersion>>,
+    variables: Option<FileVersion>,
+    advertisers: Option<FileVersion>,
 }
 
 /// Functions that can't be used.

@@ -16,7 +16,7 @@ const MAX_TOKENS: usize = 2;
 pub struct Tokens {
     tokens: Vec<String>,
     /// The version of the file that was read.
-    pub version: Option<Version>,
+    pub version: Option<FileVersion>,
 }
 
 /// Without its content, which is secret.
@@ -82,7 +82,7 @@ pub fn load_or_create(path: &Path) -> Result<Tokens, TokensError> {
 /// When the file can't be read, is readable by other users, or is malformed.
 pub fn load(path: &Path) -> Result<Tokens, TokensError> {
     // Before the text: a change in between is then detected at the next check.
-    let version = Version::of(path);
+    let version = FileVersion::of(path);
     let text = read_private(path, MAX_FILE_BYTES)?;
     let mut tokens = Vec::new();
     for (at, line) in text.lines().enumerate() {

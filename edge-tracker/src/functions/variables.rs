@@ -30,7 +30,7 @@ pub enum VariablesError {
 /// Reads lines of `name = "value"`; variables of identity webhooks are validated by the function's own rules.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, String>, VariablesError> {
     let text = read_private(path, MAX_FILE_BYTES)?;
-    let wrong = |offset, message| wrong_in_secrets(path, &text, offset, message);
+    let wrong = |offset, message| redacted_error_at(path, &text, offset, message);
     let values = toml::from_str(&text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         wrong(offset, "lines of name = 'value' are expected")

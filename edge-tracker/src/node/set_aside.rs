@@ -6,7 +6,7 @@ use daemon::retention::{Retention, SetAsideFiles};
 
 /// A task that deletes segments and filters that were set aside long ago.
 pub(super) fn retention(settings: &Settings, metrics: &Metrics) -> prometheus::Result<Retention> {
-    let files = SetAside {
+    let files = SetAsideFiles {
         dir: settings.data_dir.clone(),
         matches: is_set_aside,
     };

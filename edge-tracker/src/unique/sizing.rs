@@ -33,7 +33,7 @@ const MAX_SHARDS: u32 = 4096;
 #[serde(deny_unknown_fields, default)]
 pub struct UniqueSettings {
     /// How long a visit makes later ones repeated; no longer than a period of visitor ids.
-    pub window: Period,
+    pub window: HumanDuration,
     /// The number of generations of a window, 1 to 64: more keep the window more exactly and cost time.
     pub generations: u32,
     /// The number of locks that share the visits: a power of two up to 4096.

@@ -5,7 +5,7 @@ mod disk;
 
 use super::*;
 use crate::visitor::identity::PreviousId;
-use daemon::settings::Period;
+use daemon::settings::HumanDuration;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
