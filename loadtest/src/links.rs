@@ -117,8 +117,8 @@ mod tests {
 
     #[test]
     fn sample_links_are_a_valid_file() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let file = folder.path().join("links.toml");
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("links.toml");
         std::fs::write(&file, sample_file()).expect("written");
         assert_eq!(slugs_of(&file).expect("readable"), sample_slugs());
     }

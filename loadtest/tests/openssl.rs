@@ -1,17 +1,17 @@
-//! The documented commands for certificates of one's own authority, run with the real openssl: an edge ships with them,
-//! and one that is revoked no longer does.
+//! The documented commands for certificates of an own authority, run with the real openssl: an edge ships with its
+//! certificate, and no longer does so once it is revoked.
 #![allow(missing_docs)]
 
 mod common;
 
-use common::{await_condition, click};
+use common::{click, wait_until};
 use loadtest::clickhouse::Analyst;
 use loadtest::stack::Stack;
 use loadtest::verify;
 use std::path::Path;
 use std::process::Command;
 
-/// The block of docs/operations.md that begins so.
+/// The code block of docs/operations.md with this start.
 fn documented(begins: &str) -> &'static str {
     let text = include_str!("../../docs/operations.md");
     let mut blocks = text.split("```sh\n").skip(1);
@@ -25,10 +25,10 @@ fn run(dir: &Path, commands: &str) {
     let mut shell = Command::new("sh");
     let output = shell.args(["-eu", "-c", commands]).current_dir(dir);
     let output = output.output().expect("a shell");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{said}; cargo xtask test installs openssl"
+        "{errors}; cargo xtask test installs openssl"
     );
 }
 
@@ -36,7 +36,7 @@ fn run(dir: &Path, commands: &str) {
 fn documented_openssl_certificates_connect_and_are_revoked() {
     let directory = tempfile::tempdir().expect("a directory");
     let tls = directory.path().join("tls");
-    std::fs::create_dir(&tls).expect("made");
+    std::fs::create_dir(&tls).expect("created");
     // The first edge of a stack is node 1.
     let commands = documented("umask 077").replace("node=7", "node=1");
     run(&tls, &commands);
@@ -47,7 +47,7 @@ fn documented_openssl_certificates_connect_and_are_revoked() {
     let stack = Stack::start(directory.path(), 1, None, |_| {}).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
     click(&stack, "openssl");
-    await_condition("the click in ClickHouse", || {
+    wait_until("the click in ClickHouse", || {
         let counts = analyst.counts("openssl");
         counts.is_ok_and(|counts| counts.flagged + counts.clicks == 1)
     });
@@ -57,7 +57,7 @@ fn documented_openssl_certificates_connect_and_are_revoked() {
         .replace("edge-7-tls", "edge-1")
         .replace("aggregator-tls", "aggregator");
     run(&tls, &revoke);
-    await_condition("the edge is refused", || {
+    wait_until("the edge is refused", || {
         let admin = &stack.aggregator_admin_url;
         let refused = "aggregator_refused_total";
         let count = verify::labelled_counter(admin, refused, "reason=\"revoked\"");

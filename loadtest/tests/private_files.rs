@@ -1,6 +1,9 @@
 //! The real programs under the usual umask: files in their data directories are accessible only to their own user.
 #![allow(missing_docs)]
 
+mod common;
+
+use common::{click, wait_until};
 use loadtest::affiliates::AffiliateTracker;
 use loadtest::clickhouse::Analyst;
 use loadtest::stack::{Stack, StackOptions};
@@ -10,15 +13,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 const PROGRAMS: [&str; 3] = ["edge-1", "aggregator", "clickhouse"];
-const TIMEOUT: Duration = Duration::from_secs(60);
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "timeout: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn mode(path: &Path) -> u32 {
     let metadata = fs::symlink_metadata(path).expect("there");
@@ -57,7 +51,7 @@ fn programs_create_only_private_files() {
     };
     let stack = Stack::start_with(root.path(), 1, None, &options, |_| {}).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
-    click(&stack);
+    click(&stack, "test");
     let log = root.path().join("aggregator.log");
     wait_until("the click in ClickHouse", || {
         analyst

@@ -152,7 +152,7 @@ fn build_release() -> anyhow::Result<()> {
     build_programs("release", name)
 }
 
-/// Every program that takes part in a demo or a trial.
+/// Builds all programs of a demo or a test run.
 fn build_programs(profile: &str, name: &str) -> anyhow::Result<()> {
     step(name, || {
         let mut build = cargo(["build", "--profile", profile]);

@@ -138,7 +138,7 @@ pub(crate) fn links(bytes: &[u8]) {
 
 /// An error names its line, with an excerpt that fits a terminal.
 fn check_error_position(error: &daemon::settings::SettingsError, bytes: &[u8]) {
-    if let daemon::settings::SettingsError::Wrong { line, text, .. } = error {
+    if let daemon::settings::SettingsError::Invalid { line, text, .. } = error {
         let lines = bytes.split(|byte| *byte == b'\n').count();
         assert!((1..=lines).contains(line), "line {line} of {lines}");
         assert!(text.chars().count() <= 120);

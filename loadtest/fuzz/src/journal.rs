@@ -2,7 +2,7 @@
 
 use crate::input::{Input, piece};
 use crate::temp_dir::{empty, temp_dir};
-use event_journal::{Frame, Options, Unkept, frames as whole_frames, open_on};
+use event_journal::{Frame, ManualJournal, Options, frames as whole_frames, open_manual};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -99,7 +99,7 @@ fn opened(dir: &Path) -> ManualJournal<Disk> {
         max_bytes: 1 << 20,
         sync_interval: Duration::from_secs(60),
     };
-    open_on(Disk, &options).expect("opens with any files")
+    open_manual(Disk, &options).expect("opens with any files")
 }
 
 fn read_all(journal: &mut ManualJournal<Disk>) -> Events {
@@ -245,23 +245,28 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
         let mut journal = opened(journal_dir.dir.path());
         let reader = &journal.readers[0];
         let (released, acknowledged) = (reader.released(), reader.acknowledged());
-        let seals = reader.batch_boundaries().to_vec();
+        let batch_boundaries = reader.batch_boundaries().to_vec();
         let aside = path.with_extension("corrupt");
         if aside.exists() {
-            assert!((released, acknowledged, seals.is_empty()) == (0, 0, true));
+            assert!((released, acknowledged, batch_boundaries.is_empty()) == (0, 0, true));
             assert_eq!(fs::read(&aside).expect("kept"), content);
         } else {
             // Only bytes in the written format are accepted.
-            assert_eq!(content.len(), 8 + 16 + seals.len() * 24 + 4);
-            let numbers = seals.iter().flat_map(|it| [it.after, it.first, it.last]);
+            assert_eq!(content.len(), 8 + 16 + batch_boundaries.len() * 24 + 4);
+            let numbers = batch_boundaries
+                .iter()
+                .flat_map(|it| [it.after, it.first, it.last]);
             let numbers = [released, acknowledged].into_iter().chain(numbers);
             let written: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
             assert_eq!(content[8..content.len() - 4], written);
-            let known = seals.iter().map(|it| it.last).fold(acknowledged, u64::max);
+            let known = batch_boundaries
+                .iter()
+                .map(|it| it.last)
+                .fold(acknowledged, u64::max);
             assert!(journal.writers[0].next_seq() > known);
         }
         let mut raw = Vec::new();
-        for seal in seals.iter().take(8) {
+        for seal in batch_boundaries.iter().take(8) {
             journal.readers[0]
                 .read_exact(seal, &mut raw)
                 .expect_err("there are no events");

@@ -2,7 +2,7 @@
 
 use crate::input::{Input, piece};
 use crate::temp_dir::{empty, temp_dir};
-use daemon::settings::Period;
+use daemon::settings::HumanDuration;
 use edge_tracker::unique::{Filters, LinkUse, UniqueSettings, Uniqueness};
 use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::identity::{PreviousId, VisitorIds};

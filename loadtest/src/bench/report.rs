@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_that_was_not_measured_is_neither_held_nor_missed() {
+    fn unmeasured_goal_is_neither_met_nor_missed() {
         assert!(Goal::new("x", 1.0, Some(1.1)).missed());
         assert!(!Goal::new("x", 1.0, Some(1.0)).missed());
         assert!(!Goal::new("x", 1.0, None).missed());

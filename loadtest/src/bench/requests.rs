@@ -98,7 +98,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn a_seed_gives_one_stream_of_requests_by_so_many_visitors() {
+    fn seed_determines_requests_and_visitors() {
         let stream = |seed, visitors| {
             let mut requests = ClickRequests::new(&["a".into(), "b".into()], visitors, false, seed);
             (0..2_000)

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_when_its_body_is() {
+    fn response_is_complete_with_its_body() {
         let whole = b"HTTP/1.1 302 Found\r\nServer: x\r\nContent-Length: 3\r\n\r\nabc";
         for length in 0..whole.len() {
             assert_eq!(

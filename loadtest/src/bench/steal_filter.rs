@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_answered_beside_a_slice_that_was_taken_does_not_count() {
+    fn neighbors_of_slices_with_steal_time_are_excluded() {
         // What came before the first is not known, nor what comes after the last.
         let latencies = latencies(&[false, false, false, true, false, false, false, false]);
         let calm = latencies.calm().iter_recorded();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn where_hardly_a_slice_was_calm_all_count() {
+    fn all_latencies_count_if_few_slices_pass() {
         let mut slices = [true; 20];
         slices[4..7].fill(false);
         let latencies = latencies(&slices);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_before_a_reset_does_not_count() {
+    fn reset_discards_earlier_latencies() {
         let mut latencies = latencies(&[false; 5]);
         latencies.reset();
         assert!(latencies.all().is_empty());

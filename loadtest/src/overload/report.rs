@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_of_one_is_a_fault() {
+    fn difference_of_one_is_a_fault() {
         assert_eq!(faults(|_| {}), 0);
         assert_eq!(faults(|it| it.visitors.redirects += 1), 1);
         assert_eq!(faults(|it| it.visitors.redirects -= 1), 1);

@@ -1,19 +1,19 @@
-//! What tests of real processes share.
+//! Shared by tests of real processes.
 
 use loadtest::stack::Stack;
 use std::time::{Duration, Instant};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(crate) fn await_condition(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "timeout: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// A visitor of the first edge; rows have the source.
+/// Sends a click to the first edge; its rows have this source.
 pub(crate) fn click(stack: &Stack, source: &str) {
     let config = ureq::Agent::config_builder()
         .max_redirects(0)

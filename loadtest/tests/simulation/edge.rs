@@ -2,7 +2,7 @@
 
 use crate::events::Events;
 use crate::network::{Network, SimulatedDial};
-use daemon::settings::{ByteSize, Period, Within};
+use daemon::settings::{ByteSize, HumanDuration, Within};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::settings::AggregatorSettings;
 use edge_tracker::shipper::{Progress, Shipper, Spool};
@@ -56,7 +56,10 @@ impl Edge {
         let released = readers.iter().map(|it| (it.lane(), it.released()));
         let progress = Arc::new(Progress::new(released));
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.clone().maintain(upkeep, disk.clone(), is_reliable));
+        tasks.spawn(
+            self.clone()
+                .maintain(maintenance, disk.clone(), is_reliable),
+        );
         tasks.spawn(save_filters(progress.clone()));
         let (_stop, stopped) = watch::channel(false);
         tasks.spawn(self.shipper(ids, readers, progress).run(stopped));
@@ -118,11 +121,16 @@ impl Edge {
         }
     }
 
-    async fn maintain(self, upkeep: Upkeep<Model>, disk: Model, is_reliable: Arc<AtomicBool>) {
+    async fn maintain(
+        self,
+        maintenance: JournalMaintenance<Model>,
+        disk: Model,
+        is_reliable: Arc<AtomicBool>,
+    ) {
         loop {
             let accepted = self.events.count(self.node);
-            upkeep.spare();
-            upkeep.sync(true);
+            maintenance.spare();
+            maintenance.sync(true);
             if is_reliable.load(Ordering::Relaxed) && !disk.has_stopped() {
                 self.events.synced(self.node, accepted);
             }

@@ -72,8 +72,8 @@ impl Edge {
         });
         let hello = EdgeMessage::Hello(sender.hello(node.0, "simulated"));
         write_message(&mut send, &hello).await?;
-        match read_message(&mut receive, MAX_CONTROL_MESSAGE).await? {
-            Some(ToEdge::Welcome(welcome)) => sender.welcome(&welcome)?,
+        match read_message(&mut receive, MAX_CONTROL_MESSAGE_BYTES).await? {
+            Some(AggregatorMessage::Welcome(welcome)) => sender.welcome(&welcome)?,
             other => bail!("expected Welcome, received {other:?}"),
         };
         Ok(Self {
@@ -174,7 +174,7 @@ impl SharedSender {
 
     /// Waits until `bytes` more may be unacknowledged.
     async fn wait_for_room(&self, bytes: usize) {
-        while !self.sender().has_room(bytes) {
+        while !self.sender().has_capacity(bytes) {
             self.acknowledged.notified().await;
         }
     }

@@ -46,7 +46,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// Opens the journal of a stopped edge.
-pub(super) fn open_journal(data: &Path) -> anyhow::Result<Opened> {
+pub(super) fn open_journal(data: &Path) -> anyhow::Result<OpenJournal> {
     let options = Options {
         dir: data.join("journal"),
         lanes: 1,

@@ -54,9 +54,9 @@ impl Intruder {
     }
 
     /// Sends a message and waits for the response.
-    async fn request(&mut self, message: EdgeMessage) -> anyhow::Result<ToEdge> {
+    async fn request(&mut self, message: EdgeMessage) -> anyhow::Result<AggregatorMessage> {
         write_message(&mut self.send, &message).await?;
-        let response = read_message(&mut self.receive, MAX_CONTROL_MESSAGE);
+        let response = read_message(&mut self.receive, MAX_CONTROL_MESSAGE_BYTES);
         let response = timeout(RESPONSE_TIMEOUT, response).await?;
         response?.context("the aggregator did not respond")
     }
@@ -67,14 +67,14 @@ impl Intruder {
         code: RefuseCode,
     ) -> anyhow::Result<()> {
         match self.request(message).await? {
-            ToEdge::Refuse(refuse) if refuse.code == code.number() => Ok(()),
+            AggregatorMessage::Refuse(refuse) if refuse.code == code.number() => Ok(()),
             other => bail!("not refused with {}: {other:?}", code.reason()),
         }
     }
 
     async fn expect_welcome(&mut self, hello: Hello) -> anyhow::Result<()> {
         match self.request(EdgeMessage::Hello(hello)).await? {
-            ToEdge::Welcome(_) => Ok(()),
+            AggregatorMessage::Welcome(_) => Ok(()),
             other => bail!("no Welcome: {other:?}"),
         }
     }
@@ -89,7 +89,7 @@ impl Drop for Intruder {
 impl Fleet<'_> {
     /// Makes the next of the intruder's attempts.
     pub(super) fn intrude(&self, random: &mut Random) -> anyhow::Result<FaultCounts> {
-        let files = Files::of(&self.stack.tls.join("edge-1"), Role::Edge);
+        let files = IdentityFiles::of(&self.stack.tls.join("edge-1"), Role::Edge);
         let config = load(&files)?.client_config()?;
         let runtime = tokio::runtime::Runtime::new()?;
         let forged = random.below(u64::MAX);

@@ -80,7 +80,7 @@ impl Reporter {
         let connection = timeout(RESPONSE_TIMEOUT, connecting).await??;
         let (mut send, mut receive) = connection.open_bi().await?;
         write_message(&mut send, &self.hello()).await?;
-        let ToEdge::Welcome(welcome) = response(&mut receive).await? else {
+        let AggregatorMessage::Welcome(welcome) = response(&mut receive).await? else {
             bail!("no Welcome");
         };
         let state = welcome.lanes.first().context("one lane")?;
@@ -91,7 +91,7 @@ impl Reporter {
         }
         while self.reader.acknowledged() + 1 < self.writer.next_seq() {
             match response(&mut receive).await? {
-                ToEdge::Ack(ack) => self.reader.acknowledge(ack.taken),
+                AggregatorMessage::Ack(ack) => self.reader.acknowledge(ack.taken),
                 other => bail!("no acknowledgement: {other:?}"),
             }
         }
@@ -131,8 +131,11 @@ impl Reporter {
     }
 }
 
-async fn response(receive: &mut RecvStream) -> anyhow::Result<ToEdge> {
-    let response = timeout(RESPONSE_TIMEOUT, read_message(receive, MAX_CONTROL_MESSAGE));
+async fn response(receive: &mut RecvStream) -> anyhow::Result<AggregatorMessage> {
+    let response = timeout(
+        RESPONSE_TIMEOUT,
+        read_message(receive, MAX_CONTROL_MESSAGE_BYTES),
+    );
     response
         .await??
         .context("the aggregator ended the connection")
