@@ -7,7 +7,7 @@ use crate::phase::Phase;
 use crate::settings;
 use crate::sink::Clicks;
 use crate::sink_error::SinkError;
-use crate::store::{AwaitedClick, ClickSearch, Ledger, LedgerError, within};
+use crate::store::{AwaitedClick, ClickSearch, ConversionStore, ConversionStoreError, within};
 use prometheus::{IntCounterVec, Registry};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Attributes conversions to campaigns until the aggregator stops.
 pub(crate) struct Attributor {
     clickhouse: settings::ClickHouse,
-    ledger: Arc<Ledger>,
+    conversion_store: Arc<ConversionStore>,
     searches: IntCounterVec,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Attributor {
 #[derive(Debug, Error)]
 enum AttributionError {
     #[error("store: {0}")]
-    Store(#[from] LedgerError),
+    Store(#[from] ConversionStoreError),
     #[error("clicks can't be looked up: {0}")]
     Clicks(#[from] SinkError),
 }
@@ -46,7 +46,7 @@ impl Attributor {
     /// When its metrics can't be registered.
     pub(crate) fn new(
         clickhouse: settings::ClickHouse,
-        ledger: Arc<Ledger>,
+        conversion_store: Arc<ConversionStore>,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
         let searches = Maker(registry).counters_of(
@@ -57,7 +57,7 @@ impl Attributor {
         )?;
         Ok(Self {
             clickhouse,
-            ledger,
+            conversion_store,
             searches,
         })
     }
@@ -92,7 +92,7 @@ impl Attributor {
     /// The number of clicks that were looked up.
     async fn search(&self) -> Result<usize, AttributionError> {
         let awaited = within(
-            self.ledger
+            self.conversion_store
                 .awaited_clicks(Micros::now(), MAX_CLICKS_AT_ONCE),
         )
         .await?;
@@ -106,7 +106,7 @@ impl Attributor {
             .iter()
             .map(|click| (click.id, outcome(click, &attributed, now)))
             .collect();
-        within(self.ledger.clicks_searched(now, &searches)).await?;
+        within(self.conversion_store.clicks_searched(now, &searches)).await?;
         for (_, search) in &searches {
             self.searches.with_label_values(&[word(*search)]).inc();
         }

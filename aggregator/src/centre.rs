@@ -15,7 +15,7 @@ use crate::report_queue::{self, ReportQueue};
 use crate::settings::Settings;
 use crate::sink::{Database, Quarantine};
 use crate::start_error::StartError;
-use crate::store::{Ledger, Place};
+use crate::store::{ConversionStore, Place};
 use crate::verification::Verification;
 use event_shipping::LaneBounds;
 use prometheus::Registry;
@@ -96,16 +96,17 @@ impl<S: Storage> Centre<S> {
         let intake = Arc::new(Intake::new(bounds(settings), &recovered));
         let verification = Verification::open(settings.reports.as_ref(), registry)?;
         let (phase, watched) = watch::channel(Phase::Serving);
-        let ledger = Ledger::new(Place::of(settings), settings.outgoing.is_some());
-        let ledger = Arc::new(ledger.verifying(verification));
-        registry.register(Box::new(ledger.place_conflicts().clone()))?;
+        let conversion_store =
+            ConversionStore::new(Place::of(settings), settings.outgoing.is_some());
+        let conversion_store = Arc::new(conversion_store.verifying(verification));
+        registry.register(Box::new(conversion_store.place_conflicts().clone()))?;
         let pipeline = Pipeline {
             instance: settings.instance.as_str().into(),
             intake: Arc::clone(&intake),
             store: Arc::new(Mutex::new(store)),
             report_files,
             reports,
-            ledger,
+            conversion_store,
             quarantine: Quarantine::new(storage, &settings.data_dir),
             metrics: metrics.clone(),
             health: Arc::clone(&health),
@@ -140,8 +141,8 @@ impl<S: Storage> Centre<S> {
     }
 
     /// What judges reports, and queues what affiliates are told.
-    pub(crate) fn ledger(&self) -> Arc<Ledger> {
-        self.pipeline.ledger.clone()
+    pub(crate) fn conversion_store(&self) -> Arc<ConversionStore> {
+        self.pipeline.conversion_store.clone()
     }
 
     /// Brings blocks into `database`, those of an earlier run first, for as long as the aggregator

@@ -7,7 +7,9 @@ use crate::lock::{self, DirectoryInUse};
 use crate::settings::Settings;
 use crate::sink::Database;
 use crate::sink_error::SinkError;
-use crate::store::{self, EstablishError, Ledger, LedgerError, Place, Rebuild, Rebuilt};
+use crate::store::{
+    self, ConversionStore, ConversionStoreError, EstablishError, Place, Rebuild, Rebuilt,
+};
 use copies::Copies;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,8 +60,8 @@ pub enum MaintenanceError {
     ClickHouse(#[from] SinkError),
 }
 
-impl From<LedgerError> for MaintenanceError {
-    fn from(error: LedgerError) -> Self {
+impl From<ConversionStoreError> for MaintenanceError {
+    fn from(error: ConversionStoreError) -> Self {
         Self::Store(error.to_string())
     }
 }
@@ -78,9 +80,9 @@ pub async fn rebuild_store(settings: &Settings) -> Result<Rebuilt, MaintenanceEr
     let _lock = lock::lock(&Disk, &settings.data_dir)?;
     make_dir(&settings.store_dir())?;
     let tables = settings.clickhouse.connect().await?;
-    let ledger = ledger(settings);
-    ledger.mark_for_rebuild().await?;
-    let established = ledger.establish(&tables, Rebuild::Asked).await?;
+    let conversion_store = conversion_store(settings);
+    conversion_store.mark_for_rebuild().await?;
+    let established = conversion_store.establish(&tables, Rebuild::Asked).await?;
     Ok(established.rebuilt.unwrap_or_default())
 }
 
@@ -185,7 +187,7 @@ pub async fn restore(settings: &Settings, from: &Path) -> Result<Vec<String>, Ma
             }
         }
         copies::copy(&copy, &file)?;
-        ledger(settings).mark_for_rebuild().await?;
+        conversion_store(settings).mark_for_rebuild().await?;
         done.push(format!("{} restored", file.display()));
     } else {
         done.push(
@@ -209,13 +211,13 @@ async fn back_up_store(settings: &Settings, to: &Path) -> Result<String, Mainten
             remedy: "there is no store yet, or [store] names another one",
         });
     }
-    ledger(settings).copy_to(to).await?;
+    conversion_store(settings).copy_to(to).await?;
     copies::sync(to)?;
     Ok(format!("{} copied", file.display()))
 }
 
-fn ledger(settings: &Settings) -> Ledger {
-    Ledger::new(Place::of(settings), settings.outgoing.is_some())
+fn conversion_store(settings: &Settings) -> ConversionStore {
+    ConversionStore::new(Place::of(settings), settings.outgoing.is_some())
 }
 
 /// Secrets and certificates.

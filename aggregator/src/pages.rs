@@ -1,7 +1,7 @@
 //! Pages of the operators' port, as JSON: postbacks to affiliates, newest first, and how affiliates stand; and
 //! the one request that changes something, to send a postback again.
 
-use crate::store::{Ledger, within};
+use crate::store::{ConversionStore, within};
 use daemon::admin::{Page, PageError, PageRequest};
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
@@ -10,7 +10,10 @@ use std::sync::Arc;
 const MOST: usize = 200;
 
 /// The page that is asked for, if there is one.
-pub(crate) fn page(ledger: &Arc<Ledger>, request: &PageRequest<'_>) -> Option<Page> {
+pub(crate) fn page(
+    conversion_store: &Arc<ConversionStore>,
+    request: &PageRequest<'_>,
+) -> Option<Page> {
     let value = |name: &str| {
         let pairs = request.query.split('&');
         let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
@@ -18,26 +21,26 @@ pub(crate) fn page(ledger: &Arc<Ledger>, request: &PageRequest<'_>) -> Option<Pa
         let value = value.map_or("", |(_, value)| value);
         percent_decode_str(value).decode_utf8_lossy().into_owned()
     };
-    let ledger = ledger.clone();
+    let conversion_store = conversion_store.clone();
     match (request.is_post, request.path) {
         (false, "/postbacks") => {
             let (receiver, state) = (value("receiver"), value("state"));
             Some(Box::pin(async move {
-                let shown = within(ledger.shown(&receiver, &state, MOST)).await;
+                let shown = within(conversion_store.shown(&receiver, &state, MOST)).await;
                 json(&shown.map_err(unavailable)?)
             }))
         }
         (false, "/affiliates") => {
             let name = value("name");
             Some(Box::pin(async move {
-                let shown = within(ledger.affiliates(&name, MOST)).await;
+                let shown = within(conversion_store.affiliates(&name, MOST)).await;
                 json(&shown.map_err(unavailable)?)
             }))
         }
         (true, "/postbacks/resend") => {
             let postback = value("postback");
             Some(Box::pin(async move {
-                match within(ledger.resend(&postback))
+                match within(conversion_store.resend(&postback))
                     .await
                     .map_err(unavailable)?
                 {

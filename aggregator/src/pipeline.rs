@@ -15,7 +15,7 @@ use crate::phase::Phase;
 use crate::report_queue::ReportQueue;
 use crate::sink::{Columns, Database, Prepared, Preparer, Quarantine, Tables};
 use crate::sink_error::SinkError;
-use crate::store::Ledger;
+use crate::store::ConversionStore;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -49,7 +49,7 @@ pub(crate) struct Pipeline<S: Storage> {
     pub(crate) store: Arc<Mutex<Store<S>>>,
     pub(crate) report_files: ReportFiles<S>,
     pub(crate) reports: Arc<ReportQueue>,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) conversion_store: Arc<ConversionStore>,
     pub(crate) quarantine: Quarantine<S>,
     pub(crate) metrics: Metrics,
     pub(crate) health: Arc<Health>,

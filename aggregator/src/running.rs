@@ -65,10 +65,23 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         .local_addr()
         .map_err(listen("listen", settings.listen))?;
     let health = Arc::clone(&centre.health);
-    let courier = Courier::new(&settings, centre.ledger(), Arc::clone(&clock), &registry)?;
-    let attributor = Attributor::new(settings.clickhouse.clone(), centre.ledger(), &registry)?;
-    let ledger = centre.ledger();
-    let store_watch = StoreWatch::new(centre.ledger(), Arc::clone(&centre.health), &registry)?;
+    let courier = Courier::new(
+        &settings,
+        centre.conversion_store(),
+        Arc::clone(&clock),
+        &registry,
+    )?;
+    let attributor = Attributor::new(
+        settings.clickhouse.clone(),
+        centre.conversion_store(),
+        &registry,
+    )?;
+    let conversion_store = centre.conversion_store();
+    let store_watch = StoreWatch::new(
+        centre.conversion_store(),
+        Arc::clone(&centre.health),
+        &registry,
+    )?;
     let admin = daemon::admin::serve(
         settings.admin_listen,
         registry,
@@ -76,7 +89,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             Some(problem) => Err(format!("clock: {problem}")),
             None => health.check(),
         },
-        move |request| pages::page(&ledger, request),
+        move |request| pages::page(&conversion_store, request),
     )
     .await
     .map_err(listen("admin_listen", settings.admin_listen))?;

@@ -47,7 +47,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// The store can't be used now.
 #[derive(Debug, Error)]
-pub(crate) enum LedgerError {
+pub(crate) enum ConversionStoreError {
     /// The URL's form; it may hold a password, so it is not repeated.
     #[error("[store] url must be postgres://user:password@host:port/database")]
     Url,
@@ -104,7 +104,7 @@ pub(crate) struct Evaluation {
 }
 
 /// Judges reports. Its database is opened when it is first used.
-pub(crate) struct Ledger {
+pub(crate) struct ConversionStore {
     place: Place,
     /// Whether affiliates are told of what is judged.
     announces: bool,
@@ -118,7 +118,7 @@ pub(crate) struct Ledger {
     place_conflicts: IntCounter,
 }
 
-impl Ledger {
+impl ConversionStore {
     pub(crate) fn new(place: Place, announces: bool) -> Self {
         let place_conflicts = IntCounter::new(
             "aggregator_place_conflicts_total",
@@ -147,9 +147,12 @@ impl Ledger {
         &self.place_conflicts
     }
 
-    /// The verdicts of [`Ledger::evaluate`] alone.
+    /// The verdicts of [`ConversionStore::evaluate`] alone.
     #[cfg(test)]
-    pub(crate) async fn judge(&self, reports: &[Placed<'_>]) -> Result<Vec<Verdict>, LedgerError> {
+    pub(crate) async fn judge(
+        &self,
+        reports: &[Placed<'_>],
+    ) -> Result<Vec<Verdict>, ConversionStoreError> {
         let evaluated = self.evaluate(reports).await?;
         Ok(evaluated.into_iter().map(|it| it.verdict).collect())
     }
@@ -158,7 +161,7 @@ impl Ledger {
     pub(crate) async fn evaluate(
         &self,
         reports: &[Placed<'_>],
-    ) -> Result<Vec<Evaluation>, LedgerError> {
+    ) -> Result<Vec<Evaluation>, ConversionStoreError> {
         if !reports.iter().any(Placed::needs_judgement) {
             let noted = reports.iter().map(|_| Evaluation {
                 verdict: Verdict::Noted,
@@ -168,10 +171,13 @@ impl Ledger {
         }
         let limit = BLOCK + REPORT * u32::try_from(reports.len()).unwrap_or(u32::MAX);
         let judged = timeout(limit, self.evaluate_all(reports)).await;
-        judged.map_err(|_| LedgerError::Silent(limit))?
+        judged.map_err(|_| ConversionStoreError::Silent(limit))?
     }
 
-    async fn evaluate_all(&self, reports: &[Placed<'_>]) -> Result<Vec<Evaluation>, LedgerError> {
+    async fn evaluate_all(
+        &self,
+        reports: &[Placed<'_>],
+    ) -> Result<Vec<Evaluation>, ConversionStoreError> {
         let evidence = match &self.verification {
             Some(verification) => Some(verification.current().await),
             None => None,
@@ -206,18 +212,18 @@ impl Ledger {
     }
 
     /// Copies SQLite's file to `to` as one moment has it, while others use it.
-    pub(crate) async fn copy_to(&self, to: &Path) -> Result<(), LedgerError> {
+    pub(crate) async fn copy_to(&self, to: &Path) -> Result<(), ConversionStoreError> {
         let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
         pool.await?.copy_to(to).await
     }
 
     /// Whether the database answers.
-    pub(crate) async fn ping(&self) -> Result<(), LedgerError> {
+    pub(crate) async fn ping(&self) -> Result<(), ConversionStoreError> {
         let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
         pool.await?.ping().await
     }
 
-    async fn begin(&self) -> Result<Tx, LedgerError> {
+    async fn begin(&self) -> Result<Tx, ConversionStoreError> {
         let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
         pool.await?.begin().await
     }
@@ -231,10 +237,10 @@ fn rfc3339(micros: i64) -> String {
 
 /// Gives up `work` on the store that takes too long: the way to it may have broken without a word.
 pub(crate) async fn within<T>(
-    work: impl Future<Output = Result<T, LedgerError>>,
-) -> Result<T, LedgerError> {
+    work: impl Future<Output = Result<T, ConversionStoreError>>,
+) -> Result<T, ConversionStoreError> {
     let done = timeout(ANSWER, work).await;
-    done.map_err(|_| LedgerError::Silent(ANSWER))?
+    done.map_err(|_| ConversionStoreError::Silent(ANSWER))?
 }
 
 /// What finds a row: a hash of what makes it one, each part with its length, so that parts can't be shifted

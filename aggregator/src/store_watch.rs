@@ -3,7 +3,7 @@
 use crate::health::{Health, Need};
 use crate::metrics::Maker;
 use crate::phase::Phase;
-use crate::store::{Ledger, LedgerError};
+use crate::store::{ConversionStore, ConversionStoreError};
 use prometheus::{IntGauge, Registry};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task that looks.
 pub(crate) struct StoreWatch {
-    ledger: Arc<Ledger>,
+    conversion_store: Arc<ConversionStore>,
     health: Arc<Health>,
     up: IntGauge,
 }
@@ -24,13 +24,17 @@ impl StoreWatch {
     /// # Errors
     /// When its metric can't be registered.
     pub(crate) fn new(
-        ledger: Arc<Ledger>,
+        conversion_store: Arc<ConversionStore>,
         health: Arc<Health>,
         registry: &Registry,
     ) -> prometheus::Result<Self> {
         let help = "1 when the store, which evaluates reports, answered the last time, else 0.";
         let up = Maker(registry).gauge("aggregator_store_up", help)?;
-        Ok(Self { ledger, health, up })
+        Ok(Self {
+            conversion_store,
+            health,
+            up,
+        })
     }
 
     /// Looks until the aggregator stops.
@@ -48,8 +52,8 @@ impl StoreWatch {
     }
 
     async fn look(&self) {
-        let answered = timeout(ANSWER_TIMEOUT, self.ledger.ping()).await;
-        let answered = answered.unwrap_or(Err(LedgerError::Silent(ANSWER_TIMEOUT)));
+        let answered = timeout(ANSWER_TIMEOUT, self.conversion_store.ping()).await;
+        let answered = answered.unwrap_or(Err(ConversionStoreError::Silent(ANSWER_TIMEOUT)));
         if let Err(error) = &answered
             && self.up.get() == 1
         {

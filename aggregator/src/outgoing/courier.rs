@@ -11,8 +11,8 @@ use crate::settings::{self, Settings};
 use crate::sink::Clicks;
 use crate::sink_error::SinkError;
 use crate::store::{
-    Attempt, Awaiting, Claimed, End, Key, Ledger, LedgerError, ReceiverIs, Search, SteadyClock,
-    within,
+    Attempt, Awaiting, Claimed, ConversionStore, ConversionStoreError, End, Key, ReceiverIs,
+    Search, SteadyClock, within,
 };
 use http::StatusCode;
 use prometheus::Registry;
@@ -55,7 +55,7 @@ pub(crate) struct Courier {
     subscriptions: Watched,
     clicks: Clicks,
     client: Client,
-    ledger: Arc<Ledger>,
+    conversion_store: Arc<ConversionStore>,
     clock: Arc<TrustedClock>,
     /// By which all times of the queue are; known once the store has answered.
     steady: Option<SteadyClock>,
@@ -79,7 +79,7 @@ struct UnderWay {
 #[derive(Debug, Error)]
 enum Trouble {
     #[error("store: {0}")]
-    Store(#[from] LedgerError),
+    Store(#[from] ConversionStoreError),
     #[error("clicks can't be looked for: {0}")]
     Clicks(#[from] SinkError),
 }
@@ -91,7 +91,7 @@ impl Courier {
     /// When the subscriptions, or what ClickHouse wants to know of us, can't be read.
     pub(crate) fn new(
         settings: &Settings,
-        ledger: Arc<Ledger>,
+        conversion_store: Arc<ConversionStore>,
         clock: Arc<TrustedClock>,
         registry: &Registry,
     ) -> Result<Option<Self>, OutgoingError> {
@@ -105,7 +105,7 @@ impl Courier {
             client: Client::new(&outgoing.allowed_networks, public_roots(), timeout),
             metrics: Metrics::new(registry)?,
             settings: outgoing.clone(),
-            ledger,
+            conversion_store,
             clock,
             steady: None,
             under_way: UnderWay::default(),
@@ -141,7 +141,7 @@ impl Courier {
     async fn turn(&mut self) -> Result<(), Trouble> {
         if self.steady.is_none() {
             let wall = self.clock.read().estimate;
-            self.steady = Some(within(self.ledger.steady_clock(wall)).await?);
+            self.steady = Some(within(self.conversion_store.steady_clock(wall)).await?);
         }
         self.keep().await?;
         self.look_at_subscriptions();
@@ -152,7 +152,7 @@ impl Courier {
             biased;
             () = self.under_way.one_ended() => {}
             () = std::future::ready(()), if is_more => {}
-            () = self.ledger.announced() => {}
+            () = self.conversion_store.announced() => {}
             () = sleep(TICK) => {}
         }
         Ok(())
@@ -170,7 +170,7 @@ impl Courier {
         let now = self.now();
         let ended = &mut self.under_way.ended;
         if !ended.is_empty() {
-            within(self.ledger.attempted(now, ended)).await?;
+            within(self.conversion_store.attempted(now, ended)).await?;
             ended.clear();
         }
         Ok(())
@@ -195,15 +195,15 @@ impl Courier {
             return Ok(());
         }
         self.chores = Some(Instant::now());
-        for (state, count) in within(self.ledger.unfinished()).await? {
+        for (state, count) in within(self.conversion_store.unfinished()).await? {
             self.metrics.waiting(&state, count);
         }
         let now = self.now();
-        within(self.ledger.keep_steady(now)).await?;
+        within(self.conversion_store.keep_steady(now)).await?;
         let tried_long = earlier(now, self.settings.give_up_after.get().0);
-        let given_up = within(self.ledger.give_up(now, tried_long)).await?;
+        let given_up = within(self.conversion_store.give_up(now, tried_long)).await?;
         self.metrics.ended_many("given_up", given_up);
-        within(self.ledger.forget(earlier(now, SHOWN_FOR))).await?;
+        within(self.conversion_store.forget(earlier(now, SHOWN_FOR))).await?;
         Ok(())
     }
 
@@ -220,7 +220,9 @@ impl Courier {
             let room = if failures > 0 { 1 } else { AT_A_RECEIVER };
             room.saturating_sub(under_way.of(receiver))
         };
-        let claim = self.ledger.claim(|| self.now(), lease, free, room);
+        let claim = self
+            .conversion_store
+            .claim(|| self.now(), lease, free, room);
         for postback in within(claim).await? {
             self.send(postback);
         }
@@ -291,7 +293,7 @@ impl Courier {
     /// Looks for clicks of conversions that have none yet.
     async fn search(&self) -> Result<bool, Trouble> {
         let now = self.now();
-        let awaiting = within(self.ledger.awaiting(now, SEARCHES)).await?;
+        let awaiting = within(self.conversion_store.awaiting(now, SEARCHES)).await?;
         if awaiting.is_empty() {
             return Ok(false);
         }
@@ -306,7 +308,7 @@ impl Courier {
                 (postback.key, search)
             })
             .collect();
-        within(self.ledger.searched(self.now(), &searches)).await?;
+        within(self.conversion_store.searched(self.now(), &searches)).await?;
         Ok(is_more)
     }
 }

@@ -71,7 +71,11 @@ impl<S: Storage> Pipeline<S> {
 
     /// Opens the store, and makes sure that it continues what ClickHouse has.
     pub(super) async fn establish(&self, history: &impl History) -> Result<Epoch, FatalError> {
-        let attempt = async || match self.ledger.establish(history, Rebuild::Refused).await {
+        let attempt = async || match self
+            .conversion_store
+            .establish(history, Rebuild::Refused)
+            .await
+        {
             Ok(established) => Ok(Ok(established.epoch)),
             Err(error @ EstablishError::Empty(_)) => {
                 Ok(Err(FatalError::EmptyStore(error.to_string())))
@@ -91,7 +95,7 @@ impl<S: Storage> Pipeline<S> {
         reports: &[Report],
     ) {
         let placed: Vec<Placed<'_>> = reports.iter().filter_map(Report::read).collect();
-        let evaluated = self.persist(Need::Store, || self.ledger.evaluate(&placed));
+        let evaluated = self.persist(Need::Store, || self.conversion_store.evaluate(&placed));
         let evaluated = evaluated.await;
         let stored = self.stored(tables, epoch, &placed, &evaluated).await;
         let fresh = placed.into_iter().zip(evaluated);

@@ -1,7 +1,7 @@
 //! Affiliates: what follows from all that identity services said of one, in whatever order it came.
 
 use super::sql::{Tx, Value};
-use super::{LedgerError, identity};
+use super::{ConversionStoreError, identity};
 use crate::report::Verdict;
 use std::cmp::Reverse;
 use tracking_events::{KycStatus, KycUpdate, TIERS};
@@ -25,7 +25,10 @@ struct Standing {
 }
 
 /// Says what a message does to its affiliate, and does it.
-pub(super) async fn judge(tx: &mut Tx, update: &KycUpdate<'_>) -> Result<Verdict, LedgerError> {
+pub(super) async fn judge(
+    tx: &mut Tx,
+    update: &KycUpdate<'_>,
+) -> Result<Verdict, ConversionStoreError> {
     let message = identity(&[update.provider, update.delivery]);
     let affiliate = identity(&[update.affiliate]);
     if is_known(tx, &message).await? {
@@ -45,7 +48,7 @@ pub(super) async fn judge(tx: &mut Tx, update: &KycUpdate<'_>) -> Result<Verdict
 
 /// Locks the affiliate's row, which is made if there is none: two aggregators that hear of one affiliate at
 /// once must not each settle on what it knows alone.
-async fn lock(tx: &mut Tx, affiliate: &str, name: &str) -> Result<(), LedgerError> {
+async fn lock(tx: &mut Tx, affiliate: &str, name: &str) -> Result<(), ConversionStoreError> {
     tx.execute(
         "INSERT INTO affiliates (identity, name, tier, kyc_status, kyc_happened, earning_limit) \
          VALUES ($1, $2, 0, $3, 0, $4) ON CONFLICT (identity) DO UPDATE SET name = excluded.name",
@@ -60,7 +63,7 @@ async fn lock(tx: &mut Tx, affiliate: &str, name: &str) -> Result<(), LedgerErro
     Ok(())
 }
 
-async fn is_known(tx: &mut Tx, message: &str) -> Result<bool, LedgerError> {
+async fn is_known(tx: &mut Tx, message: &str) -> Result<bool, ConversionStoreError> {
     let sql = "SELECT status FROM kyc_deliveries WHERE identity = $1";
     Ok(!tx.ask(sql, &[Value::Text(message)]).await?.is_empty())
 }
@@ -70,7 +73,7 @@ async fn keep(
     message: &str,
     affiliate: &str,
     update: &KycUpdate<'_>,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     // Nothing happens after it was told: a service with a wrong clock would have the last word for years.
     let happened = update.happened.min(update.time);
     tx.execute(
@@ -93,13 +96,13 @@ async fn keep(
 }
 
 /// All messages about an affiliate, the one that prevails last.
-async fn history(tx: &mut Tx, affiliate: &str) -> Result<Vec<Message>, LedgerError> {
+async fn history(tx: &mut Tx, affiliate: &str) -> Result<Vec<Message>, ConversionStoreError> {
     let sql = "SELECT identity, status, tier, happened FROM kyc_deliveries WHERE affiliate = $1";
     let lines = tx.ask(sql, &[Value::Text(affiliate)]).await?;
     let mut messages = Vec::with_capacity(lines.len());
     for line in lines {
         let word = line.text(1)?;
-        let status = KycStatus::from_word(&word).ok_or(LedgerError::Foreign(word))?;
+        let status = KycStatus::from_word(&word).ok_or(ConversionStoreError::Foreign(word))?;
         messages.push(Message {
             identity: line.text(0)?,
             status,
@@ -154,7 +157,7 @@ async fn settle(
     affiliate: &str,
     name: &str,
     standing: &Standing,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     // Of a tier that is none nobody knows a limit: the first one's.
     let tier = usize::try_from(standing.tier)
         .ok()

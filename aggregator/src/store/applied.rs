@@ -1,7 +1,7 @@
 //! What became of each event, by its place and its bytes: the same event gets the same verdict after a crash, and
 //! another event at the same place one of its own.
 
-use super::LedgerError;
+use super::ConversionStoreError;
 use super::sql::{Tx, Value};
 use crate::report::{BAD_TRANSITION, Placed, TOO_MANY_REPORTS, Verdict};
 
@@ -16,7 +16,10 @@ pub(super) enum Remembered {
 }
 
 /// Looks for an earlier verdict on the event.
-pub(super) async fn recall(tx: &mut Tx, report: &Placed<'_>) -> Result<Remembered, LedgerError> {
+pub(super) async fn recall(
+    tx: &mut Tx,
+    report: &Placed<'_>,
+) -> Result<Remembered, ConversionStoreError> {
     let known = tx
         .ask(
             "SELECT hash, verdict FROM applied_events \
@@ -29,7 +32,7 @@ pub(super) async fn recall(tx: &mut Tx, report: &Placed<'_>) -> Result<Remembere
         if line.text(0)? == hash {
             let verdict = line.text(1)?;
             let read = serde_json::from_str(&verdict);
-            let read = read.map_err(|_| LedgerError::Foreign(verdict))?;
+            let read = read.map_err(|_| ConversionStoreError::Foreign(verdict))?;
             return Ok(Remembered::Verdict(read));
         }
     }
@@ -45,7 +48,7 @@ pub(super) async fn remember(
     tx: &mut Tx,
     report: &Placed<'_>,
     verdict: &Verdict,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     let (outcome, reason) = match verdict {
         Verdict::Revised(_) => ("revision", 0),
         Verdict::Unchanged(it) if it.is_late => ("late", 0),

@@ -1,7 +1,7 @@
 //! Clicks that conversions are due to: which of them are still to be found in ClickHouse.
 
 use super::sql::{Tx, Value};
-use super::{Ledger, LedgerError};
+use super::{ConversionStore, ConversionStoreError};
 use tracking_events::{ClickId, Micros};
 
 /// A click that a conversion is due to, and that is to be looked up.
@@ -25,7 +25,11 @@ pub(crate) enum ClickSearch {
 
 /// Locks a click until the transaction ends: two aggregators that evaluate reports of one click at the same time must
 /// not each fold only the reports that it knows. A new click is to be looked up.
-pub(super) async fn lock(tx: &mut Tx, click: &str, now: Micros) -> Result<(), LedgerError> {
+pub(super) async fn lock(
+    tx: &mut Tx,
+    click: &str,
+    now: Micros,
+) -> Result<(), ConversionStoreError> {
     tx.execute(
         "INSERT INTO conversion_clicks (click_id, state, due, since) VALUES ($1, 'awaited', $2, $2) \
          ON CONFLICT (click_id) DO UPDATE SET click_id = excluded.click_id",
@@ -35,13 +39,13 @@ pub(super) async fn lock(tx: &mut Tx, click: &str, now: Micros) -> Result<(), Le
     Ok(())
 }
 
-impl Ledger {
+impl ConversionStore {
     /// Clicks that are to be looked up at `now`, at most so many.
     pub(crate) async fn awaited_clicks(
         &self,
         now: Micros,
         most: usize,
-    ) -> Result<Vec<AwaitedClick>, LedgerError> {
+    ) -> Result<Vec<AwaitedClick>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         let lines = tx
             .ask(
@@ -56,7 +60,7 @@ impl Ledger {
         let clicks = lines.iter().map(|line| {
             let id = line.text(0)?;
             Ok(AwaitedClick {
-                id: ClickId::parse(id.as_bytes()).map_err(|_| LedgerError::Foreign(id))?,
+                id: ClickId::parse(id.as_bytes()).map_err(|_| ConversionStoreError::Foreign(id))?,
                 since: Micros(line.number(1)?.cast_unsigned()),
             })
         });
@@ -68,7 +72,7 @@ impl Ledger {
         &self,
         now: Micros,
         searches: &[(ClickId, ClickSearch)],
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), ConversionStoreError> {
         let mut tx = self.begin().await?;
         for (click, search) in searches {
             let (state, at) = match search {

@@ -7,7 +7,7 @@ mod history;
 mod reports;
 
 use super::sql::{Line, Tx, Value};
-use super::{LedgerError, clicks, identity};
+use super::{ConversionStoreError, clicks, identity};
 use crate::report::{Placed, Refunds, Revision, Unchanged, Verdict};
 use history::{Fate, FoldedConversion, FoldedSale, SaleReport, State, fold, redundant_near};
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ pub(super) async fn judge(
     report: &Conversion<'_>,
     signature: Option<String>,
     now: Micros,
-) -> Result<Evaluated, LedgerError> {
+) -> Result<Evaluated, ConversionStoreError> {
     let mut sale = Sale::of(report);
     clicks::lock(tx, &sale.click, now).await?;
     if report.transaction.is_empty() && report.status.takes_back() {
@@ -140,7 +140,11 @@ impl<'a> Sale<'a> {
 
     /// Turns to the only sale of the click where the report that takes one back names no transaction: the only one of
     /// its kind, if it names that. Of several it can't be known which is meant.
-    async fn find(&mut self, tx: &mut Tx, report: &Conversion<'_>) -> Result<(), LedgerError> {
+    async fn find(
+        &mut self,
+        tx: &mut Tx,
+        report: &Conversion<'_>,
+    ) -> Result<(), ConversionStoreError> {
         let kind = match report.stated.contains(Stated::KIND) {
             true => report.kind.as_str(),
             false => "",
@@ -190,7 +194,7 @@ async fn adopt(
     sale: &Sale<'_>,
     standing: &Standing,
     history: &mut Vec<SaleReport>,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     let folded = fold(&*history);
     let newest = history.last().map_or(Micros(0), |it| it.order.time);
     for (identity, it) in standing.iter().filter(|(_, it)| !it.withdrawn) {
@@ -216,7 +220,7 @@ async fn keep(
     sale: &Sale<'_>,
     history: &[SaleReport],
     index: usize,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     let is_crowded = history.len() > MAX_REPORTS / 2;
     match redundant_near(history, index).filter(|_| is_crowded) {
         Some(redundant) if redundant == index => return Ok(()),
@@ -316,7 +320,7 @@ fn too_many(sale: &Sale<'_>) -> Verdict {
     ))
 }
 
-async fn standing(tx: &mut Tx, sale: &Sale<'_>) -> Result<Standing, LedgerError> {
+async fn standing(tx: &mut Tx, sale: &Sale<'_>) -> Result<Standing, ConversionStoreError> {
     let lines = tx
         .ask(
             "SELECT c.identity, c.kind, c.kind_name, c.revision, c.status, c.payout_minor, c.currency, c.withdrawn, \
@@ -332,14 +336,15 @@ async fn standing(tx: &mut Tx, sale: &Sale<'_>) -> Result<Standing, LedgerError>
 }
 
 impl StandingConversion {
-    fn read(line: &Line) -> Result<Self, LedgerError> {
+    fn read(line: &Line) -> Result<Self, ConversionStoreError> {
         let (kind, status) = (line.text(1)?, line.text(4)?);
         Ok(Self {
-            kind: ConversionKind::from_word(&kind).ok_or(LedgerError::Foreign(kind))?,
+            kind: ConversionKind::from_word(&kind).ok_or(ConversionStoreError::Foreign(kind))?,
             kind_name: line.text(2)?,
             revision: u32::try_from(line.number(3)?).unwrap_or(u32::MAX),
             state: State {
-                status: ConversionStatus::from_word(&status).ok_or(LedgerError::Foreign(status))?,
+                status: ConversionStatus::from_word(&status)
+                    .ok_or(ConversionStoreError::Foreign(status))?,
                 payout: money(line.number(5)?, &line.text(6)?),
             },
             refunds: Refunds {
@@ -353,7 +358,11 @@ impl StandingConversion {
 }
 
 /// Stores a revision as the conversion's newest and in the history.
-async fn revise(tx: &mut Tx, sale: &Sale<'_>, revised: &Revised) -> Result<(), LedgerError> {
+async fn revise(
+    tx: &mut Tx,
+    sale: &Sale<'_>,
+    revised: &Revised,
+) -> Result<(), ConversionStoreError> {
     let Revised { identity, revision } = revised;
     let kind_name = match revision.kind {
         ConversionKind::Custom => revision.kind_name.as_str(),

@@ -2,7 +2,7 @@
 //! behind is noticed here, too.
 
 use super::sql::Pool;
-use super::{LedgerError, Place};
+use super::{ConversionStoreError, Place};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, Row as _, SqlitePool, Transaction};
 use std::path::Path;
@@ -31,7 +31,7 @@ struct TableColumn {
 ///
 /// # Errors
 /// When it can't be read.
-pub(crate) async fn holds_state(path: &Path) -> Result<bool, LedgerError> {
+pub(crate) async fn holds_state(path: &Path) -> Result<bool, ConversionStoreError> {
     let options = SqliteConnectOptions::new().filename(path);
     let pool = SqlitePoolOptions::new().max_connections(1);
     let pool = pool.connect_with(options).await?;
@@ -51,14 +51,14 @@ pub(crate) async fn holds_state(path: &Path) -> Result<bool, LedgerError> {
 ///
 /// # Errors
 /// When either can't be used, or `to` holds a store.
-pub(crate) async fn copy(from: &Path, to: &Place) -> Result<Copied, LedgerError> {
+pub(crate) async fn copy(from: &Path, to: &Place) -> Result<Copied, ConversionStoreError> {
     // Both have the tables of this build then.
     let opened = (
         Pool::open(&Place::File(from.into())).await?,
         Pool::open(to).await?,
     );
     let (Pool::Sqlite(from), Pool::Postgres(to)) = opened else {
-        return Err(LedgerError::Url);
+        return Err(ConversionStoreError::Url);
     };
     let mut tx = to.begin().await?;
     for table in STATE {
@@ -67,7 +67,7 @@ pub(crate) async fn copy(from: &Path, to: &Place) -> Result<Copied, LedgerError>
         let sql = format!("SELECT 1 FROM {table} LIMIT 1");
         let found = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut *tx);
         if found.await?.is_some() {
-            return Err(LedgerError::Occupied);
+            return Err(ConversionStoreError::Occupied);
         }
     }
     let mut copied = Copied::new();
@@ -82,7 +82,7 @@ pub(crate) async fn copy(from: &Path, to: &Place) -> Result<Copied, LedgerError>
 }
 
 /// Our tables, without what the migrations note.
-async fn tables(pool: &SqlitePool) -> Result<Vec<String>, LedgerError> {
+async fn tables(pool: &SqlitePool) -> Result<Vec<String>, ConversionStoreError> {
     let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' \
                AND name NOT LIKE '\\_sqlx%' ESCAPE '\\' ORDER BY name";
     let rows = sqlx::query(sql).fetch_all(pool).await?;
@@ -90,7 +90,7 @@ async fn tables(pool: &SqlitePool) -> Result<Vec<String>, LedgerError> {
     Ok(names.collect::<Result<_, _>>()?)
 }
 
-async fn columns(pool: &SqlitePool, table: &str) -> Result<Vec<TableColumn>, LedgerError> {
+async fn columns(pool: &SqlitePool, table: &str) -> Result<Vec<TableColumn>, ConversionStoreError> {
     let sql = "SELECT name, type FROM pragma_table_info($1)";
     let rows = sqlx::query(sql)
         .bind(table.to_owned())
@@ -109,7 +109,7 @@ async fn copy_table(
     from: &SqlitePool,
     to: &mut Transaction<'_, Postgres>,
     table: &str,
-) -> Result<u64, LedgerError> {
+) -> Result<u64, ConversionStoreError> {
     let columns = columns(from, table).await?;
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let names = names.join(", ");

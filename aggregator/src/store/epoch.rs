@@ -3,7 +3,7 @@
 
 use super::rebuild::{self, Rebuilt};
 use super::sql::{Tx, Value};
-use super::{Ledger, LedgerError, within};
+use super::{ConversionStore, ConversionStoreError, within};
 use crate::history::{History, KnownCheck, KnownConversion, Recorded};
 use crate::sink_error::SinkError;
 use std::future::Future;
@@ -58,7 +58,7 @@ impl Epoch {
 #[derive(Debug, Error)]
 pub(crate) enum EstablishError {
     #[error(transparent)]
-    Store(#[from] LedgerError),
+    Store(#[from] ConversionStoreError),
     /// ClickHouse must say what earlier stores evaluated.
     #[error("ClickHouse can't say what earlier stores evaluated: {0}")]
     History(#[from] SinkError),
@@ -72,7 +72,7 @@ pub(crate) enum EstablishError {
     Empty(Recorded),
 }
 
-impl Ledger {
+impl ConversionStore {
     /// Makes sure that the store is the one that continues what ClickHouse has, and says its epoch. After the
     /// first time it costs nothing.
     pub(crate) async fn establish(
@@ -106,7 +106,7 @@ impl Ledger {
     }
 
     /// Has the store brought up to date from ClickHouse before it is used again.
-    pub(crate) async fn mark_for_rebuild(&self) -> Result<(), LedgerError> {
+    pub(crate) async fn mark_for_rebuild(&self) -> Result<(), ConversionStoreError> {
         let mut tx = self.begin().await?;
         tx.execute(
             "INSERT INTO store_epoch (id, epoch, follows) VALUES (1, 0, 1) \
@@ -118,7 +118,7 @@ impl Ledger {
     }
 
     /// The epoch in the store: 0 when it is to be rebuilt, none when it was never used.
-    pub(crate) async fn recorded_epoch(&self) -> Result<Option<Epoch>, LedgerError> {
+    pub(crate) async fn recorded_epoch(&self) -> Result<Option<Epoch>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         epoch_of(&mut tx).await
     }
@@ -166,7 +166,7 @@ fn next_epoch(now: Micros, highest: u64) -> u64 {
 
 /// Locks the row until the transaction ends: two aggregators with one store must not both begin an epoch. Gives
 /// the epoch that another one has begun.
-async fn lock(tx: &mut Tx) -> Result<Option<Epoch>, LedgerError> {
+async fn lock(tx: &mut Tx) -> Result<Option<Epoch>, ConversionStoreError> {
     tx.execute(
         "INSERT INTO store_epoch (id, epoch, follows) VALUES (1, 0, 0) ON CONFLICT (id) DO UPDATE SET id = excluded.id",
         &[],
@@ -175,7 +175,7 @@ async fn lock(tx: &mut Tx) -> Result<Option<Epoch>, LedgerError> {
     Ok(epoch_of(tx).await?.filter(|epoch| epoch.number > 0))
 }
 
-async fn epoch_of(tx: &mut Tx) -> Result<Option<Epoch>, LedgerError> {
+async fn epoch_of(tx: &mut Tx) -> Result<Option<Epoch>, ConversionStoreError> {
     let lines = tx
         .ask("SELECT epoch, follows FROM store_epoch", &[])
         .await?;
@@ -188,7 +188,7 @@ async fn epoch_of(tx: &mut Tx) -> Result<Option<Epoch>, LedgerError> {
     }))
 }
 
-async fn set(tx: &mut Tx, epoch: Epoch) -> Result<(), LedgerError> {
+async fn set(tx: &mut Tx, epoch: Epoch) -> Result<(), ConversionStoreError> {
     let number = Value::Number(epoch.number.cast_signed());
     let follows = Value::Number(epoch.follows.into());
     let sql = "UPDATE store_epoch SET epoch = $1, follows = $2";
@@ -228,7 +228,7 @@ async fn rebuild_from(
 
 async fn both(
     read: impl Future<Output = Result<(), SinkError>>,
-    apply: impl Future<Output = Result<(), LedgerError>>,
+    apply: impl Future<Output = Result<(), ConversionStoreError>>,
 ) -> Result<(), EstablishError> {
     let read = async { read.await.map_err(EstablishError::from) };
     let apply = async { apply.await.map_err(EstablishError::from) };

@@ -1,7 +1,7 @@
 //! What becomes of each report of one transaction: known, set aside, or evaluated.
 
 use super::sql::Tx;
-use super::{Evaluation, LedgerError, affiliates, applied, conversions, limits, outbox};
+use super::{ConversionStoreError, Evaluation, affiliates, applied, conversions, limits, outbox};
 use crate::report::{Placed, Verdict};
 use crate::unproven::{Unproven, UnprovenReason};
 use crate::verification::{Evidence, Proof, SetAside, Verification};
@@ -47,7 +47,7 @@ impl<'a> Evaluator<'a> {
         &mut self,
         tx: &mut Tx,
         report: &Placed<'_>,
-    ) -> Result<Evaluation, LedgerError> {
+    ) -> Result<Evaluation, ConversionStoreError> {
         let new = |verdict| Evaluation {
             verdict,
             is_repeated: false,
@@ -83,7 +83,11 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Verifies a report again, where the aggregator has what that takes.
-    async fn screen(&self, tx: &mut Tx, report: &Placed<'_>) -> Result<Screened, LedgerError> {
+    async fn screen(
+        &self,
+        tx: &mut Tx,
+        report: &Placed<'_>,
+    ) -> Result<Screened, ConversionStoreError> {
         let Some((verification, evidence)) = self.verification else {
             return Ok(Screened::Proven { signature: None });
         };
@@ -100,7 +104,7 @@ impl<'a> Evaluator<'a> {
             }
             (Proof::Complete | Proof::SharedSecret, _) => None,
             (Proof::UnknownClickKey(_), _) if verification.may_wait() => {
-                return Err(LedgerError::UnknownClickKey);
+                return Err(ConversionStoreError::UnknownClickKey);
             }
             (Proof::UnknownClickKey(unproven) | Proof::None(unproven), _) => Some(unproven),
         };
@@ -113,7 +117,7 @@ impl<'a> Evaluator<'a> {
         placed: &Placed<'_>,
         report: &Conversion<'_>,
         signature: Option<String>,
-    ) -> Result<Verdict, LedgerError> {
+    ) -> Result<Verdict, ConversionStoreError> {
         let evaluated = conversions::judge(tx, placed, report, signature, self.now).await?;
         if let Some(time) = self.announced_at {
             for (identity, revision) in &evaluated.revised {

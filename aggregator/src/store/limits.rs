@@ -1,6 +1,6 @@
 //! How much each node has reported that rests on a shared secret alone.
 
-use super::LedgerError;
+use super::ConversionStoreError;
 use super::sql::{Tx, Value};
 use crate::verification::{Limits, Proof};
 use tracking_events::{Conversion, Micros};
@@ -32,7 +32,7 @@ pub(super) async fn charge(
     report: &Conversion<'_>,
     limits: &Limits,
     now: Micros,
-) -> Result<Option<&'static str>, LedgerError> {
+) -> Result<Option<&'static str>, ConversionStoreError> {
     let currency = report.payout.currency();
     let minor = Proof::charged_minor(report);
     let most = limits.minor_per_day(currency);
@@ -78,7 +78,7 @@ impl Period<'_> {
     }
 }
 
-async fn total(tx: &mut Tx, node: u16, period: &Period<'_>) -> Result<i64, LedgerError> {
+async fn total(tx: &mut Tx, node: u16, period: &Period<'_>) -> Result<i64, ConversionStoreError> {
     let found = tx
         .ask(
             "SELECT total FROM unsigned_reports \
@@ -94,7 +94,7 @@ async fn total(tx: &mut Tx, node: u16, period: &Period<'_>) -> Result<i64, Ledge
     found.first().map_or(Ok(0), |row| row.number(0))
 }
 
-async fn add(tx: &mut Tx, node: u16, period: &Period<'_>) -> Result<(), LedgerError> {
+async fn add(tx: &mut Tx, node: u16, period: &Period<'_>) -> Result<(), ConversionStoreError> {
     tx.execute(
         "INSERT INTO unsigned_reports (node, period, number, currency, total) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (node, period, number, currency) \

@@ -4,7 +4,7 @@
 mod shown;
 
 use super::sql::{Line, Tx, Value};
-use super::{Ledger, LedgerError};
+use super::{ConversionStore, ConversionStoreError};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -137,7 +137,7 @@ impl Key {
         ]
     }
 
-    fn read(line: &Line, column: usize) -> Result<Self, LedgerError> {
+    fn read(line: &Line, column: usize) -> Result<Self, ConversionStoreError> {
         Ok(Self {
             identity: line.text(column)?,
             revision: u32::try_from(line.number(column + 1)?).unwrap_or(u32::MAX),
@@ -151,7 +151,7 @@ pub(super) async fn enqueue(
     identity: &str,
     revision: u32,
     time: Micros,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     tx.execute(
         "INSERT INTO outgoing_postbacks (identity, revision, state, due, since, attempts, receiver, \
          click, last_status, last_error, epoch) VALUES ($1, $2, 'awaits_click', $3, $3, 0, '', '', 0, '', \
@@ -173,7 +173,7 @@ pub(super) async fn enqueue_again(
     revision: u32,
     epoch: u64,
     time: Micros,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     tx.execute(
         "INSERT INTO outgoing_postbacks (identity, revision, state, due, since, attempts, receiver, \
          click, last_status, last_error, epoch) VALUES ($1, $2, 'awaits_click', $3, $3, 0, '', '', 0, '', $4) \
@@ -189,13 +189,13 @@ pub(super) async fn enqueue_again(
     Ok(())
 }
 
-impl Ledger {
+impl ConversionStore {
     /// Postbacks whose click is to be looked for at `now`, at most so many.
     pub(crate) async fn awaiting(
         &self,
         now: Micros,
         most: usize,
-    ) -> Result<Vec<Awaiting>, LedgerError> {
+    ) -> Result<Vec<Awaiting>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         let lines = tx
             .ask(
@@ -209,7 +209,8 @@ impl Ledger {
             let click = line.text(2)?;
             Ok(Awaiting {
                 key: Key::read(line, 0)?,
-                click: ClickId::parse(click.as_bytes()).map_err(|_| LedgerError::Foreign(click))?,
+                click: ClickId::parse(click.as_bytes())
+                    .map_err(|_| ConversionStoreError::Foreign(click))?,
                 since: time(line.number(3)?),
             })
         });
@@ -221,7 +222,7 @@ impl Ledger {
         &self,
         now: Micros,
         searches: &[(Key, Search)],
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), ConversionStoreError> {
         let mut tx = self.begin().await?;
         let mut receivers = BTreeSet::new();
         for (key, search) in searches {
@@ -248,7 +249,7 @@ impl Ledger {
         lease: Duration,
         most: usize,
         room: impl Fn(&str, u32) -> usize,
-    ) -> Result<Vec<Claimed>, LedgerError> {
+    ) -> Result<Vec<Claimed>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         // Only now: it may have taken a while to get a connection.
         let now = now();
@@ -277,7 +278,7 @@ impl Ledger {
         &self,
         now: Micros,
         attempts: &[Attempt],
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), ConversionStoreError> {
         let mut tx = self.begin().await?;
         let mut kept = Vec::with_capacity(attempts.len());
         for attempt in attempts {
@@ -297,7 +298,11 @@ impl Ledger {
 
     /// Gives up what has been due since before a time and is not being sent at `now`: a receiver that does
     /// not answer is tried too seldom for each of its postbacks to have a last attempt.
-    pub(crate) async fn give_up(&self, now: Micros, before: Micros) -> Result<u64, LedgerError> {
+    pub(crate) async fn give_up(
+        &self,
+        now: Micros,
+        before: Micros,
+    ) -> Result<u64, ConversionStoreError> {
         let mut tx = self.begin().await?;
         let given_up = tx
             .execute(
@@ -317,7 +322,7 @@ impl Ledger {
     }
 
     /// Forgets some of what ended before a time.
-    pub(crate) async fn forget(&self, before: Micros) -> Result<(), LedgerError> {
+    pub(crate) async fn forget(&self, before: Micros) -> Result<(), ConversionStoreError> {
         let mut tx = self.begin().await?;
         tx.execute(
             "DELETE FROM outgoing_postbacks WHERE (identity, revision) IN \
@@ -336,7 +341,7 @@ async fn found(
     key: &Key,
     receiver: &str,
     click: &str,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     let [identity, revision] = key.values();
     tx.execute(
         "UPDATE outgoing_postbacks SET state = 'due', due = $3, since = $3, receiver = $4, click = $5 \
@@ -360,7 +365,12 @@ async fn found(
 }
 
 /// Says what became of a search; nothing where another aggregator was faster.
-async fn searched(tx: &mut Tx, key: &Key, state: &str, at: Micros) -> Result<(), LedgerError> {
+async fn searched(
+    tx: &mut Tx,
+    key: &Key,
+    state: &str,
+    at: Micros,
+) -> Result<(), ConversionStoreError> {
     let [identity, revision] = key.values();
     tx.execute(
         "UPDATE outgoing_postbacks SET state = $3, due = $4, ended = $5 \
@@ -378,7 +388,10 @@ async fn searched(tx: &mut Tx, key: &Key, state: &str, at: Micros) -> Result<(),
 }
 
 /// Receivers with something to be sent, and how often they have failed in a row.
-async fn receivers_due(tx: &mut Tx, now: Micros) -> Result<Vec<(String, u32)>, LedgerError> {
+async fn receivers_due(
+    tx: &mut Tx,
+    now: Micros,
+) -> Result<Vec<(String, u32)>, ConversionStoreError> {
     let lines = tx
         .ask(
             "SELECT receiver, failures FROM outgoing_receivers WHERE next_due <= $1 \
@@ -401,7 +414,7 @@ async fn due(
     receiver: &str,
     failures: u32,
     most: usize,
-) -> Result<Vec<(i64, Claimed)>, LedgerError> {
+) -> Result<Vec<(i64, Claimed)>, ConversionStoreError> {
     let lines = tx
         .ask(
             "SELECT o.identity, o.revision, o.due, o.since, o.attempts, o.click, c.click_id, c.kind, \
@@ -444,7 +457,12 @@ async fn due(
 }
 
 /// False when another aggregator was faster.
-async fn lease_it(tx: &mut Tx, key: &Key, seen: i64, lease: Micros) -> Result<bool, LedgerError> {
+async fn lease_it(
+    tx: &mut Tx,
+    key: &Key,
+    seen: i64,
+    lease: Micros,
+) -> Result<bool, ConversionStoreError> {
     let [identity, revision] = key.values();
     let taken = tx
         .execute(
@@ -457,7 +475,7 @@ async fn lease_it(tx: &mut Tx, key: &Key, seen: i64, lease: Micros) -> Result<bo
 }
 
 /// Keeps an attempt; false when its lease had ended and another one has begun since.
-async fn keep(tx: &mut Tx, now: Micros, attempt: &Attempt) -> Result<bool, LedgerError> {
+async fn keep(tx: &mut Tx, now: Micros, attempt: &Attempt) -> Result<bool, ConversionStoreError> {
     let (state, at) = match attempt.end {
         End::Delivered => ("delivered", now),
         End::Refused => ("refused", now),
@@ -486,7 +504,7 @@ async fn keep(tx: &mut Tx, now: Micros, attempt: &Attempt) -> Result<bool, Ledge
 }
 
 /// What an attempt says of its receiver. One that began before the receiver was held says nothing new.
-async fn judge_receiver(tx: &mut Tx, attempt: &Attempt) -> Result<(), LedgerError> {
+async fn judge_receiver(tx: &mut Tx, attempt: &Attempt) -> Result<(), ConversionStoreError> {
     let receiver = Value::Text(&attempt.receiver);
     match attempt.receiver_is {
         ReceiverIs::Unknown => {}
@@ -517,7 +535,7 @@ async fn judge_receiver(tx: &mut Tx, attempt: &Attempt) -> Result<(), LedgerErro
 async fn refresh_all<'r>(
     tx: &mut Tx,
     receivers: impl Iterator<Item = &'r str>,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     for receiver in receivers {
         refresh(tx, receiver).await?;
     }
@@ -525,7 +543,7 @@ async fn refresh_all<'r>(
 }
 
 /// Says anew when the receiver's next postback is due; one that waits for an earlier revision is not.
-async fn refresh(tx: &mut Tx, receiver: &str) -> Result<(), LedgerError> {
+async fn refresh(tx: &mut Tx, receiver: &str) -> Result<(), ConversionStoreError> {
     // Its row is locked first: what others have just committed is seen only by a statement that begins
     // after that.
     let lock = "UPDATE outgoing_receivers SET next_due = next_due WHERE receiver = $1";

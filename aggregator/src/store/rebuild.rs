@@ -2,7 +2,7 @@
 //! affiliates. What it knows already, in the same state or a later one, stays as it is.
 
 use super::sql::{Tx, Value};
-use super::{LedgerError, affiliates, clicks, identity, outbox};
+use super::{ConversionStoreError, affiliates, clicks, identity, outbox};
 use crate::history::{KnownCheck, KnownConversion};
 use crate::report::Verdict;
 use tracking_events::{KycStatus, KycUpdate, Micros};
@@ -29,7 +29,7 @@ pub(super) async fn conversion(
     now: Micros,
     announces: bool,
     rebuilt: &mut Rebuilt,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     let conversion = identity(&[
         &known.advertiser,
         &known.click_id,
@@ -55,7 +55,7 @@ async fn advance(
     tx: &mut Tx,
     conversion: &str,
     known: &KnownConversion,
-) -> Result<bool, LedgerError> {
+) -> Result<bool, ConversionStoreError> {
     let sale = identity(&[&known.advertiser, &known.click_id, &known.transaction]);
     let changed = tx
         .execute(
@@ -90,7 +90,7 @@ async fn keep_revision(
     tx: &mut Tx,
     conversion: &str,
     known: &KnownConversion,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     tx.execute(
         "INSERT INTO conversion_revisions (identity, revision, status, payout_minor, currency, time) \
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (identity, revision) DO NOTHING",
@@ -112,7 +112,7 @@ pub(super) async fn check(
     tx: &mut Tx,
     known: &KnownCheck,
     rebuilt: &mut Rebuilt,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     let status = KycStatus::from_word(&known.status);
     let update = KycUpdate {
         time: Micros(known.time.cast_unsigned()),
@@ -120,7 +120,7 @@ pub(super) async fn check(
         provider: &known.provider,
         delivery: &known.delivery,
         affiliate: &known.affiliate,
-        status: status.ok_or_else(|| LedgerError::Foreign(known.status.clone()))?,
+        status: status.ok_or_else(|| ConversionStoreError::Foreign(known.status.clone()))?,
         tier: known.tier,
         signed: None,
     };

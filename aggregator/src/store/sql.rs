@@ -1,7 +1,7 @@
 //! SQLite and PostgreSQL behind one face: numbers and texts go in and come out, and statements are
 //! written so that both understand them.
 
-use super::{LedgerError, Place};
+use super::{ConversionStoreError, Place};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::Query;
@@ -88,7 +88,7 @@ pub(super) enum Line {
 
 impl Pool {
     /// Opens the database, and makes the tables or brings them up to date.
-    pub(super) async fn open(place: &Place) -> Result<Self, LedgerError> {
+    pub(super) async fn open(place: &Place) -> Result<Self, ConversionStoreError> {
         let pool = match place {
             Place::File(path) => Self::Sqlite(
                 // What ClickHouse is told must not be forgotten here: every commit is synced.
@@ -103,7 +103,8 @@ impl Pool {
                 .await?,
             ),
             Place::Url(url) => {
-                let options = PgConnectOptions::from_str(url).map_err(|_| LedgerError::Url)?;
+                let options =
+                    PgConnectOptions::from_str(url).map_err(|_| ConversionStoreError::Url)?;
                 // Whatever the server's default is: a commit that was answered must survive its crash.
                 let options = options
                     .application_name("aggregator")
@@ -124,9 +125,9 @@ impl Pool {
     }
 
     /// Writes a copy of SQLite's file, without what is deleted in it.
-    pub(super) async fn copy_to(&self, to: &Path) -> Result<(), LedgerError> {
+    pub(super) async fn copy_to(&self, to: &Path) -> Result<(), ConversionStoreError> {
         let Self::Sqlite(pool) = self else {
-            return Err(LedgerError::NoFile);
+            return Err(ConversionStoreError::NoFile);
         };
         let to = to.to_string_lossy().into_owned();
         sqlx::query("VACUUM INTO $1").bind(to).execute(pool).await?;
@@ -134,14 +135,14 @@ impl Pool {
     }
 
     /// Whether the server answers. A file that was opened does.
-    pub(super) async fn ping(&self) -> Result<(), LedgerError> {
+    pub(super) async fn ping(&self) -> Result<(), ConversionStoreError> {
         if let Self::Postgres(pool) = self {
             sqlx::query("SELECT 1").execute(pool).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn begin(&self) -> Result<Tx, LedgerError> {
+    pub(super) async fn begin(&self) -> Result<Tx, ConversionStoreError> {
         Ok(match self {
             Self::Sqlite(pool) => Tx::Sqlite(pool.begin().await?),
             Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
@@ -166,7 +167,7 @@ fn migrator() -> Migrator {
 }
 
 impl Tx {
-    pub(super) async fn commit(self) -> Result<(), LedgerError> {
+    pub(super) async fn commit(self) -> Result<(), ConversionStoreError> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
             Self::Postgres(tx) => tx.commit().await?,
@@ -179,7 +180,7 @@ impl Tx {
         &mut self,
         sql: &'static str,
         values: &[Value<'_>],
-    ) -> Result<u64, LedgerError> {
+    ) -> Result<u64, ConversionStoreError> {
         Ok(match self {
             Self::Sqlite(tx) => {
                 let done = for_sqlite(sql, values).execute(&mut **tx).await?;
@@ -197,7 +198,7 @@ impl Tx {
         &mut self,
         sql: &'static str,
         values: &[Value<'_>],
-    ) -> Result<Vec<Line>, LedgerError> {
+    ) -> Result<Vec<Line>, ConversionStoreError> {
         Ok(match self {
             Self::Sqlite(tx) => {
                 let rows = for_sqlite(sql, values).fetch_all(&mut **tx).await?;
@@ -240,7 +241,7 @@ fn storable(text: &str) -> Cow<'_, str> {
 
 impl Line {
     /// The number in a column, counted from 0.
-    pub(super) fn number(&self, column: usize) -> Result<i64, LedgerError> {
+    pub(super) fn number(&self, column: usize) -> Result<i64, ConversionStoreError> {
         Ok(match self {
             Self::Sqlite(row) => row.try_get(column)?,
             Self::Postgres(row) => row.try_get(column)?,
@@ -248,7 +249,7 @@ impl Line {
     }
 
     /// The text in a column, counted from 0.
-    pub(super) fn text(&self, column: usize) -> Result<String, LedgerError> {
+    pub(super) fn text(&self, column: usize) -> Result<String, ConversionStoreError> {
         Ok(match self {
             Self::Sqlite(row) => row.try_get(column)?,
             Self::Postgres(row) => row.try_get(column)?,

@@ -1,7 +1,7 @@
 //! How affiliates stand, as people are shown it.
 
 use super::sql::{Line, Value};
-use super::{Ledger, LedgerError, rfc3339};
+use super::{ConversionStore, ConversionStoreError, rfc3339};
 
 macro_rules! show {
     ($where:literal) => {
@@ -27,13 +27,13 @@ pub(crate) struct ShownAffiliate {
     pub(crate) earning_limit_cents: Option<i64>,
 }
 
-impl Ledger {
+impl ConversionStore {
     /// The affiliates whose standing changed last, or the one named.
     pub(crate) async fn affiliates(
         &self,
         name: &str,
         most: usize,
-    ) -> Result<Vec<ShownAffiliate>, LedgerError> {
+    ) -> Result<Vec<ShownAffiliate>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         let most = Value::Number(i64::try_from(most).unwrap_or(i64::MAX));
         let lines = match name {
@@ -45,7 +45,7 @@ impl Ledger {
 }
 
 impl ShownAffiliate {
-    fn read(line: &Line) -> Result<Self, LedgerError> {
+    fn read(line: &Line) -> Result<Self, ConversionStoreError> {
         Ok(Self {
             affiliate: line.text(0)?,
             tier: line.number(1)?,

@@ -3,7 +3,7 @@
 //! puts off one that is due.
 
 use super::sql::{Tx, Value};
-use super::{Ledger, LedgerError};
+use super::{ConversionStore, ConversionStoreError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracking_events::Micros;
@@ -26,7 +26,7 @@ impl SteadyClock {
     }
 
     /// Goes on from what was kept.
-    async fn resume(tx: &mut Tx, wall: Micros) -> Result<Self, LedgerError> {
+    async fn resume(tx: &mut Tx, wall: Micros) -> Result<Self, ConversionStoreError> {
         let sql = "SELECT steady FROM outgoing_clock WHERE id = 1";
         let lines = tx.ask(sql, &[]).await?;
         let kept = lines.first().map(|line| line.number(0)).transpose()?;
@@ -42,20 +42,23 @@ impl SteadyClock {
     }
 }
 
-impl Ledger {
+impl ConversionStore {
     /// The clock of the queue, which began at `wall` when there was none.
-    pub(crate) async fn steady_clock(&self, wall: Micros) -> Result<SteadyClock, LedgerError> {
+    pub(crate) async fn steady_clock(
+        &self,
+        wall: Micros,
+    ) -> Result<SteadyClock, ConversionStoreError> {
         let resume = async || {
             let mut tx = self.begin().await?;
             let clock = SteadyClock::resume(&mut tx, wall).await?;
             tx.commit().await?;
-            Ok::<_, LedgerError>(clock)
+            Ok::<_, ConversionStoreError>(clock)
         };
         self.steady.get_or_try_init(resume).await.copied()
     }
 
     /// Writes the time of the queue down.
-    pub(crate) async fn keep_steady(&self, now: Micros) -> Result<(), LedgerError> {
+    pub(crate) async fn keep_steady(&self, now: Micros) -> Result<(), ConversionStoreError> {
         let mut tx = self.begin().await?;
         tx.execute(
             "INSERT INTO outgoing_clock (id, steady) VALUES (1, $1) ON CONFLICT (id) DO UPDATE \

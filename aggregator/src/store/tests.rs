@@ -12,7 +12,7 @@ mod steady;
 
 use super::evaluation::Evaluator;
 use super::sql::Pool;
-use super::{Ledger, LedgerError, Place};
+use super::{ConversionStore, ConversionStoreError, Place};
 use crate::report::{EventHash, Placed, Verdict};
 use event_shipping::LaneKey;
 use postgres::Postgres;
@@ -48,13 +48,13 @@ impl Home {
     }
 
     /// What an aggregator that has just started uses.
-    fn ledger(&self) -> Ledger {
-        Ledger::new(self.place(), false)
+    fn store(&self) -> ConversionStore {
+        ConversionStore::new(self.place(), false)
     }
 
     /// … and tells affiliates what it judges.
-    fn announcing(&self) -> Ledger {
-        Ledger::new(self.place(), true)
+    fn announcing(&self) -> ConversionStore {
+        ConversionStore::new(self.place(), true)
     }
 
     async fn run(&self, sql: &'static str) {
@@ -75,8 +75,8 @@ impl Home {
 }
 
 /// What became of reports, in words.
-async fn judged(ledger: &Ledger, reports: &[Placed<'_>]) -> Vec<String> {
-    let verdicts = ledger.judge(reports).await.expect("judged");
+async fn judged(store: &ConversionStore, reports: &[Placed<'_>]) -> Vec<String> {
+    let verdicts = store.judge(reports).await.expect("judged");
     verdicts.iter().map(words).collect()
 }
 
@@ -214,9 +214,9 @@ async fn what_takes_a_sale_back_finds_it_whatever_its_kind_unless_there_are_seve
             "2 sale rejected 0",
             "1 rebill pending 5",
         ];
-        assert_eq!(judged(&home.ledger(), &reports).await, expected);
+        assert_eq!(judged(&home.store(), &reports).await, expected);
         // After a crash the same is said.
-        assert_eq!(judged(&home.ledger(), &reports).await, expected);
+        assert_eq!(judged(&home.store(), &reports).await, expected);
     }
 }
 
@@ -235,7 +235,7 @@ async fn conversions_are_new_repeated_revised_or_refused() {
             conversion("", Rejected, 0),
             conversion("", Hold, 0),
         ];
-        let verdicts = judged(&home.ledger(), &block(1, events)).await;
+        let verdicts = judged(&home.store(), &block(1, events)).await;
         let click = "-".repeat(36);
         let refused =
             |from, to| format!("refused: {from} can't become {to} (click {click}, sale \"t\")");
@@ -288,7 +288,7 @@ async fn the_advertisers_word_tells_only_custom_conversions_apart() {
             "1 quiz pending 1",
             "1 call pending 1",
         ];
-        assert_eq!(judged(&home.ledger(), &block(1, events)).await, expected);
+        assert_eq!(judged(&home.store(), &block(1, events)).await, expected);
     }
 }
 
@@ -305,14 +305,14 @@ async fn a_block_judged_again_gets_the_same_verdicts() {
                 check("a", 2, KycStatus::Approved, 1),
             ]
         };
-        let first = home.ledger().judge(&block(1, events())).await;
+        let first = home.store().judge(&block(1, events())).await;
         let first = first.expect("judged");
         // Something else happens to the same conversion before the block comes again.
         let later = [conversion("t", Chargeback, 1)];
-        let later = judged(&home.ledger(), &block(7, later)).await;
+        let later = judged(&home.store(), &block(7, later)).await;
         assert_eq!(later, ["2 sale chargeback 1"]);
         let (history, people) = (home.ask(REVISIONS).await, home.ask(PEOPLE).await);
-        let again = home.ledger().judge(&block(1, events())).await;
+        let again = home.store().judge(&block(1, events())).await;
         assert_eq!(again.expect("judged again"), first);
         assert_eq!(home.ask(REVISIONS).await, history);
         assert_eq!(home.ask(PEOPLE).await, people);
@@ -342,7 +342,7 @@ async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
             assert_eq!(home.ask(PEOPLE).await, [] as [&str; 0]);
         }
         let expected = ["1 sale approved 1", "2 sale approved 2", "applied"];
-        assert_eq!(judged(&home.ledger(), &reports).await, expected);
+        assert_eq!(judged(&home.store(), &reports).await, expected);
     }
 }
 
@@ -366,19 +366,19 @@ async fn checks_are_settled_by_when_they_happened() {
         "aff 3 approved no limit",
     ];
     for home in Home::both() {
-        let ledger = home.ledger();
+        let store = home.store();
         for (number, (event, state)) in (1..).zip(events.iter().zip(states)) {
-            let verdicts = ledger.judge(&block(number, [event.clone()])).await;
+            let verdicts = store.judge(&block(number, [event.clone()])).await;
             assert_eq!(verdicts.expect("judged"), [Verdict::Applied]);
             assert_eq!(home.ask(PEOPLE).await, [state]);
         }
         // Older than all of them, then one that was told before, then the end of it.
         let late = [check("z", 0, Revoked, 0), events[1].clone()];
-        let verdicts = ledger.judge(&block(10, late)).await.expect("judged");
+        let verdicts = store.judge(&block(10, late)).await.expect("judged");
         assert_eq!(verdicts, [Verdict::Late, Verdict::Again]);
         assert_eq!(home.ask(PEOPLE).await, [states[3]]);
         let end = [check("e", 5, Revoked, 0)];
-        let verdicts = ledger.judge(&block(20, end)).await.expect("judged");
+        let verdicts = store.judge(&block(20, end)).await.expect("judged");
         assert_eq!(verdicts, [Verdict::Applied]);
         assert_eq!(home.ask(PEOPLE).await, ["aff 0 revoked 10000"]);
         let kept = "SELECT delivery FROM kyc_deliveries ORDER BY delivery";
@@ -400,8 +400,8 @@ async fn checks_in_any_order_end_alike() {
     for (number, order) in orders(&[0, 1, 2, 3]).into_iter().enumerate() {
         let home = Place::File(folder.path().join(number.to_string()));
         let arriving = order.iter().map(|index| events[*index].clone());
-        let ledger = Ledger::new(home.clone(), false);
-        ledger.judge(&block(1, arriving)).await.expect("judged");
+        let store = ConversionStore::new(home.clone(), false);
+        store.judge(&block(1, arriving)).await.expect("judged");
         let pool = Pool::open(&home).await.expect("opened");
         let mut tx = pool.begin().await.expect("begun");
         let lines = tx.ask(PEOPLE, &[]).await.expect("asked");
@@ -430,7 +430,7 @@ async fn a_service_with_a_wrong_clock_does_not_have_the_last_word_for_years() {
             check("a", 400_000_000_000_000, KycStatus::Approved, 3),
             check("b", 100_000_000_000_000, KycStatus::Revoked, 0),
         ];
-        let verdicts = home.ledger().judge(&block(1, events)).await;
+        let verdicts = home.store().judge(&block(1, events)).await;
         assert_eq!(
             verdicts.expect("judged"),
             [Verdict::Applied, Verdict::Applied]
@@ -464,7 +464,7 @@ async fn no_text_stops_the_store() {
             };
             let reports = block(number * 10, [sale, check]);
             let expected = ["1 sale pending 0", "applied"];
-            assert_eq!(judged(&home.ledger(), &reports).await, expected);
+            assert_eq!(judged(&home.store(), &reports).await, expected);
         }
     }
 }
@@ -473,8 +473,8 @@ async fn no_text_stops_the_store() {
 async fn clicks_and_refusals_do_not_open_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.sqlite");
-    let ledger = Ledger::new(Place::File(path.clone()), false);
-    assert_eq!(ledger.judge(&[]).await.expect("nothing to do"), []);
+    let store = ConversionStore::new(Place::File(path.clone()), false);
+    assert_eq!(store.judge(&[]).await.expect("nothing to do"), []);
     assert!(!path.exists());
 }
 
@@ -485,7 +485,7 @@ async fn what_is_wrong_is_said_without_the_password() {
         "postgres://me:hush@127.0.0.1:1/db",
         "postgres://me:hush@127.0.0.1:port/db",
     ] {
-        let error = Ledger::new(Place::Url(url.to_owned()), false)
+        let error = ConversionStore::new(Place::Url(url.to_owned()), false)
             .judge(&reports)
             .await;
         let error = error.expect_err("nobody is there");
@@ -493,6 +493,9 @@ async fn what_is_wrong_is_said_without_the_password() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let nowhere = Place::File(folder.path().join("missing/store.sqlite"));
-    let error = Ledger::new(nowhere, false).judge(&reports).await;
-    assert!(matches!(error, Err(LedgerError::Sql(_))), "{error:?}");
+    let error = ConversionStore::new(nowhere, false).judge(&reports).await;
+    assert!(
+        matches!(error, Err(ConversionStoreError::Sql(_))),
+        "{error:?}"
+    );
 }

@@ -3,12 +3,12 @@
 use super::history::{ReportOrder, SaleReport, Statement};
 use super::money;
 use crate::report::Refunds;
-use crate::store::LedgerError;
+use crate::store::ConversionStoreError;
 use crate::store::sql::{Line, Tx, Value};
 use tracking_events::{ConversionKind, ConversionStatus, Micros, Stated};
 
 /// All reports of a sale that are kept, sorted.
-pub(super) async fn load(tx: &mut Tx, sale: &str) -> Result<Vec<SaleReport>, LedgerError> {
+pub(super) async fn load(tx: &mut Tx, sale: &str) -> Result<Vec<SaleReport>, ConversionStoreError> {
     let lines = tx
         .ask(
             "SELECT event, time, node, journal, lane, seq, kind, kind_name, status, payout_minor, currency, stated, \
@@ -22,7 +22,7 @@ pub(super) async fn load(tx: &mut Tx, sale: &str) -> Result<Vec<SaleReport>, Led
     Ok(reports)
 }
 
-fn read(line: &Line) -> Result<SaleReport, LedgerError> {
+fn read(line: &Line) -> Result<SaleReport, ConversionStoreError> {
     let (kind, status, signature) = (line.text(6)?, line.text(8)?, line.text(12)?);
     Ok(SaleReport {
         order: ReportOrder {
@@ -34,9 +34,10 @@ fn read(line: &Line) -> Result<SaleReport, LedgerError> {
             seq: line.number(5)?.cast_unsigned(),
         },
         statement: Statement {
-            kind: ConversionKind::from_word(&kind).ok_or(LedgerError::Foreign(kind))?,
+            kind: ConversionKind::from_word(&kind).ok_or(ConversionStoreError::Foreign(kind))?,
             kind_name: line.text(7)?,
-            status: ConversionStatus::from_word(&status).ok_or(LedgerError::Foreign(status))?,
+            status: ConversionStatus::from_word(&status)
+                .ok_or(ConversionStoreError::Foreign(status))?,
             payout: money(line.number(9)?, &line.text(10)?),
             stated: Stated(u8::try_from(line.number(11)?).unwrap_or(u8::MAX)),
         },
@@ -52,7 +53,7 @@ pub(super) async fn insert(
     tx: &mut Tx,
     sale: &str,
     report: &SaleReport,
-) -> Result<(), LedgerError> {
+) -> Result<(), ConversionStoreError> {
     let SaleReport {
         order,
         statement,
@@ -86,7 +87,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-pub(super) async fn forget(tx: &mut Tx, report: &SaleReport) -> Result<(), LedgerError> {
+pub(super) async fn forget(tx: &mut Tx, report: &SaleReport) -> Result<(), ConversionStoreError> {
     let sql = "DELETE FROM conversion_reports WHERE event = $1";
     tx.execute(sql, &[Value::Text(&report.order.event)]).await?;
     Ok(())

@@ -1,7 +1,7 @@
 //! The queue as people see it: how much waits, and the newest postbacks.
 
 use super::super::sql::{Line, Value};
-use super::super::{Ledger, LedgerError, rfc3339};
+use super::super::{ConversionStore, ConversionStoreError, rfc3339};
 use super::{Key, limit, number, refresh_all};
 use std::cmp::Reverse;
 use tracking_events::Micros;
@@ -49,9 +49,9 @@ pub(crate) struct Shown {
     pub(crate) last_error: String,
 }
 
-impl Ledger {
+impl ConversionStore {
     /// How many postbacks are in each state that is not their end.
-    pub(crate) async fn unfinished(&self) -> Result<Vec<(String, i64)>, LedgerError> {
+    pub(crate) async fn unfinished(&self) -> Result<Vec<(String, i64)>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         let mut counts = Vec::new();
         for state in ["awaits_click", "due"] {
@@ -69,7 +69,7 @@ impl Ledger {
         receiver: &str,
         state: &str,
         most: usize,
-    ) -> Result<Vec<Shown>, LedgerError> {
+    ) -> Result<Vec<Shown>, ConversionStoreError> {
         let wall = Micros::now();
         let steady = self.steady_clock(wall).await?.now();
         let ahead = wall.0.cast_signed() - steady.0.cast_signed();
@@ -101,10 +101,10 @@ impl Ledger {
     }
 }
 
-impl Ledger {
+impl ConversionStore {
     /// Has a postback sent now, in whichever state it is, under the id that it has. False when there is none of
     /// this name.
-    pub(crate) async fn resend(&self, postback: &str) -> Result<bool, LedgerError> {
+    pub(crate) async fn resend(&self, postback: &str) -> Result<bool, ConversionStoreError> {
         let Some((conversion, epoch, revision)) = parts(postback) else {
             return Ok(false);
         };
@@ -160,7 +160,7 @@ fn parts(postback: &str) -> Option<(&str, Value<'static>, Value<'static>)> {
 impl Shown {
     /// Reads a row; the time of day is so many microseconds ahead of the queue's now. How far it was when an earlier
     /// build ended a postback is not known.
-    fn read(line: &Line, ahead: i64) -> Result<Self, LedgerError> {
+    fn read(line: &Line, ahead: i64) -> Result<Self, ConversionStoreError> {
         let at = match line.number(13)? {
             0 => line.number(9)?.saturating_add(ahead),
             ended => ended,

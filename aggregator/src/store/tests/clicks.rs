@@ -8,28 +8,28 @@ use tracking_events::Micros;
 #[tokio::test]
 async fn click_is_awaited_until_attributed_or_given_up() {
     for home in Home::both() {
-        let ledger = home.ledger();
+        let store = home.store();
         let events = [conversion("t", Pending, 1), conversion("u", Approved, 1)];
-        judged(&ledger, &block(1, events)).await;
+        judged(&store, &block(1, events)).await;
         let soon = Micros(Micros::now().0 + 1_000_000);
-        let awaited = ledger.awaited_clicks(soon, 10).await.expect("asked");
+        let awaited = store.awaited_clicks(soon, 10).await.expect("asked");
         let [click] = &awaited[..] else {
             panic!("both conversions have one click: {awaited:?}")
         };
         let later = Micros(soon.0 + 60_000_000);
         let search = [(click.id, ClickSearch::Later(later))];
-        ledger.clicks_searched(soon, &search).await.expect("kept");
+        store.clicks_searched(soon, &search).await.expect("kept");
         let count = async |now| {
-            let awaited = ledger.awaited_clicks(now, 10).await.expect("asked");
+            let awaited = store.awaited_clicks(now, 10).await.expect("asked");
             awaited.len()
         };
         assert_eq!(count(soon).await, 0);
         assert_eq!(count(later).await, 1);
         let search = [(click.id, ClickSearch::Attributed)];
-        ledger.clicks_searched(later, &search).await.expect("kept");
+        store.clicks_searched(later, &search).await.expect("kept");
         assert_eq!(count(later).await, 0);
         // Another report of the click does not have it looked up again.
-        judged(&ledger, &block(9, [conversion("v", Pending, 1)])).await;
+        judged(&store, &block(9, [conversion("v", Pending, 1)])).await;
         assert_eq!(count(later).await, 0);
         let states = "SELECT state FROM conversion_clicks";
         assert_eq!(home.ask(states).await, ["attributed"]);

@@ -3,7 +3,7 @@
 
 use super::{Home, block, conversion, judged, of_kind, placed, words};
 use crate::report::{Placed, Revision, Verdict};
-use crate::store::{Ledger, Place};
+use crate::store::{ConversionStore, Place};
 use event_shipping::LaneKey;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -47,52 +47,52 @@ const STATES: &str = "SELECT transaction_id || ' ' || kind || kind_name || ' ' |
 #[tokio::test]
 async fn late_report_never_overturns_a_newer_one() {
     let home = Home::sqlite();
-    let ledger = home.ledger();
+    let store = home.store();
     let newer = block(1, [after(60, conversion("t", Rejected, 10))]);
-    assert_eq!(judged(&ledger, &newer).await, ["1 sale rejected 10"]);
+    assert_eq!(judged(&store, &newer).await, ["1 sale rejected 10"]);
     let older = [
         conversion("t", Approved, 10),
         after(10, conversion("t", Pending, 10)),
         after(20, conversion("t", Rejected, 10)),
     ];
     let older = block(10, older);
-    assert_eq!(judged(&ledger, &older).await, ["late after 1"; 3]);
+    assert_eq!(judged(&store, &older).await, ["late after 1"; 3]);
     assert_eq!(home.ask(STATES).await, ["t sale rejected 10 EUR"]);
 }
 
 #[tokio::test]
 async fn identical_reports_matter_when_others_part_them() {
     let home = Home::sqlite();
-    let ledger = home.ledger();
+    let store = home.store();
     let report = |seconds, status| after(seconds, conversion("t", status, 10));
     let identical = [report(2, Hold), report(4, Hold), report(6, Hold)];
     let before = std::iter::once(report(1, Approved)).chain(identical);
-    judged(&ledger, &block(1, before)).await;
+    judged(&store, &block(1, before)).await;
     assert_eq!(home.ask(STATES).await, ["t sale hold 10 EUR"]);
     let later = [report(3, Rejected), report(5, Chargeback)];
-    judged(&ledger, &block(10, later)).await;
+    judged(&store, &block(10, later)).await;
     assert_eq!(home.ask(STATES).await, ["t sale chargeback 10 EUR"]);
 }
 
 #[tokio::test]
 async fn late_amount_is_inherited_by_newer_status() {
     for home in Home::both() {
-        let ledger = home.ledger();
+        let store = home.store();
         let update = stating(STATUS_ONLY, after(60, conversion("t", Approved, 0)));
         assert_eq!(
-            judged(&ledger, &block(1, [update])).await,
+            judged(&store, &block(1, [update])).await,
             ["1 sale approved 0"]
         );
         let older = of_kind(conversion("t", Pending, 10), ConversionKind::Lead, "signup");
         // The update was about the lead: what was taken for a sale is withdrawn.
         assert_eq!(
-            judged(&ledger, &block(2, [older])).await,
+            judged(&store, &block(2, [older])).await,
             ["1 lead approved 10, 2 sale rejected 0 withdrawn"]
         );
         assert_eq!(home.ask(STATES).await, ["t lead approved 10 EUR"]);
         let sale = after(70, conversion("t", Pending, 3));
         assert_eq!(
-            judged(&ledger, &block(3, [sale])).await,
+            judged(&store, &block(3, [sale])).await,
             ["3 sale pending 3"]
         );
     }
@@ -130,7 +130,7 @@ async fn status_update_keeps_what_it_does_not_state() {
         "2 sale approved 15",
         "3 sale approved 1550",
     ];
-    assert_eq!(judged(&home.ledger(), &block(1, events)).await, expected);
+    assert_eq!(judged(&home.store(), &block(1, events)).await, expected);
     let states = [
         "t customstep chargeback 10 EUR",
         "u sale approved 0 EUR",
@@ -158,36 +158,36 @@ async fn update_without_kind_needs_a_single_conversion() {
         "1 sale approved 0",
         "2 sale hold 0",
     ];
-    assert_eq!(judged(&home.ledger(), &block(1, events)).await, expected);
+    assert_eq!(judged(&home.store(), &block(1, events)).await, expected);
 }
 
 #[tokio::test]
 async fn reports_from_the_future_have_the_last_word_for_minutes() {
     let home = Home::sqlite();
-    let ledger = home.ledger();
+    let store = home.store();
     let now = Micros::now().0;
     let at = |micros, event| edited(event, |it: &mut Conversion<'_>| it.time = Micros(micros));
     let years = 3 * 365 * 24 * 3_600 * 1_000_000;
     let ahead = block(1, [at(now + years, conversion("t", Approved, 10))]);
-    assert_eq!(judged(&ledger, &ahead).await, ["1 sale approved 10"]);
+    assert_eq!(judged(&store, &ahead).await, ["1 sale approved 10"]);
     let soon = block(2, [at(now + 600_000_000, conversion("t", Chargeback, 10))]);
-    assert_eq!(judged(&ledger, &soon).await, ["2 sale chargeback 10"]);
+    assert_eq!(judged(&store, &soon).await, ["2 sale chargeback 10"]);
 }
 
 #[tokio::test]
 async fn conversions_without_reports_count_as_one_report() {
     let home = Home::sqlite();
-    let ledger = home.ledger();
+    let store = home.store();
     let lead = |event| of_kind(event, ConversionKind::Lead, "");
     let first = block(1, [after(60, lead(conversion("t", Pending, 10)))]);
-    assert_eq!(judged(&ledger, &first).await, ["1 lead pending 10"]);
+    assert_eq!(judged(&store, &first).await, ["1 lead pending 10"]);
     home.run("DELETE FROM conversion_reports").await;
     let events = [
         lead(conversion("t", Pending, 7)),
         stating(STATUS_ONLY, after(90, conversion("t", Approved, 0))),
     ];
     assert_eq!(
-        judged(&ledger, &block(2, events)).await,
+        judged(&store, &block(2, events)).await,
         ["late after 1", "2 lead approved 10"]
     );
 }
@@ -195,9 +195,9 @@ async fn conversions_without_reports_count_as_one_report() {
 #[tokio::test]
 async fn conversions_ahead_of_their_reports_stay_as_they_are() {
     let home = Home::sqlite();
-    let ledger = home.ledger();
+    let store = home.store();
     let first = [conversion("t", Approved, 10), conversion("u", Rejected, 5)];
-    judged(&ledger, &block(1, first)).await;
+    judged(&store, &block(1, first)).await;
     // As after a restore from a copy, when ClickHouse had newer revisions; pending could not follow approved.
     home.run(
         "UPDATE conversions SET revision = 7, status = 'pending', payout_minor = 30 WHERE transaction_id = 't'",
@@ -214,7 +214,7 @@ async fn conversions_ahead_of_their_reports_stay_as_they_are() {
         after(90, conversion("u", Rejected, 5)),
     ];
     let expected = ["late after 7", "8 sale approved 30", "repeat of 1"];
-    assert_eq!(judged(&ledger, &block(10, events)).await, expected);
+    assert_eq!(judged(&store, &block(10, events)).await, expected);
 }
 
 #[tokio::test]
@@ -224,14 +224,14 @@ async fn unknown_stated_bits_force_no_transition() {
         conversion("t", Chargeback, 10),
         stating(Stated(u8::MAX), after(1, conversion("t", Approved, 10))),
     ];
-    let verdicts = judged(&home.ledger(), &block(1, events)).await;
+    let verdicts = judged(&home.store(), &block(1, events)).await;
     assert!(verdicts[1].starts_with("refused: "), "{verdicts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_aggregators_fold_all_reports() {
     let home = Home::Postgres(super::Postgres::start());
-    let (one, other) = (home.ledger(), home.ledger());
+    let (one, other) = (home.store(), home.store());
     for round in 0..10_u64 {
         let transaction = round.to_string();
         let update = after(20, conversion(&transaction, Approved, 0));
@@ -257,14 +257,14 @@ async fn concurrent_aggregators_fold_all_reports() {
 #[tokio::test]
 async fn endless_reports_of_a_sale_are_bounded() {
     let home = Home::sqlite();
-    let ledger = home.ledger();
+    let store = home.store();
     let same = (1..=150).map(|_| conversion("same", Approved, 1));
-    let verdicts = judged(&ledger, &block(1, same)).await;
+    let verdicts = judged(&store, &block(1, same)).await;
     assert_eq!(verdicts.last().expect("one"), "repeat of 1");
     let kept = "SELECT CAST(COUNT(*) AS TEXT) FROM conversion_reports";
     assert_eq!(home.ask(kept).await, ["100"]);
     let others = (1..=201).map(|number| conversion("other", Approved, number));
-    let verdicts = judged(&ledger, &block(100, others)).await;
+    let verdicts = judged(&store, &block(100, others)).await;
     assert_eq!(verdicts[199], "200 sale approved 200");
     assert_eq!(verdicts[200], "too many");
     assert_eq!(home.ask(kept).await, ["300"]);
@@ -352,7 +352,7 @@ impl Reported {
 
 /// How the conversions of a transaction stand in the store, and by the newest rows for ClickHouse.
 async fn judge_in(
-    ledger: &Ledger,
+    store: &ConversionStore,
     number: u64,
     reports: &[Reported],
     order: &[usize],
@@ -363,7 +363,7 @@ async fn judge_in(
         // Sequences of one transaction differ from those of another one.
         let seq = number * 100 + *index as u64;
         let report = reports[*index].placed(&transaction, seq);
-        let verdicts = ledger.judge(&[report]).await.expect("judged");
+        let verdicts = store.judge(&[report]).await.expect("judged");
         let [verdict] = &verdicts[..] else {
             panic!("one verdict: {verdicts:?}")
         };
@@ -389,11 +389,11 @@ async fn judge_in(
             it.payout.currency()
         )
     });
-    (states(ledger, &transaction).await, shown.collect())
+    (states(store, &transaction).await, shown.collect())
 }
 
-async fn states(ledger: &Ledger, transaction: &str) -> Vec<String> {
-    let mut tx = ledger.begin().await.expect("begun");
+async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
+    let mut tx = store.begin().await.expect("begun");
     let sql = "SELECT kind || kind_name || ' ' || status || ' ' || CAST(payout_minor AS TEXT) || ' ' || currency \
                FROM conversions WHERE withdrawn = 0 AND transaction_id = $1 ORDER BY kind, kind_name";
     let values = [super::super::sql::Value::Text(transaction)];
@@ -408,7 +408,7 @@ async fn states(ledger: &Ledger, transaction: &str) -> Vec<String> {
 fn all_orders_of_arrival_give_the_same_conversions() {
     let folder = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let ledger = Ledger::new(Place::File(folder.path().join("store.sqlite")), true);
+    let store = ConversionStore::new(Place::File(folder.path().join("store.sqlite")), true);
     let transactions = std::cell::Cell::new(0_u64);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(CASES));
     let held = runner.run(&arrivals(), |(mut reports, orders)| {
@@ -417,7 +417,7 @@ fn all_orders_of_arrival_give_the_same_conversions() {
         let mut first = None;
         for order in &orders {
             transactions.update(|number| number + 1);
-            let judged = judge_in(&ledger, transactions.get(), &reports, order);
+            let judged = judge_in(&store, transactions.get(), &reports, order);
             let (store, shown) = runtime.block_on(judged);
             prop_assert_eq!(&store, &shown, "rows for ClickHouse differ from the store");
             let first = first.get_or_insert_with(|| store.clone());

@@ -1,7 +1,7 @@
 //! The queue of what affiliates are told, on SQLite and on PostgreSQL alike.
 
 use super::{Home, block, conversion};
-use crate::store::{Attempt, Claimed, End, Key, Ledger, ReceiverIs, Search};
+use crate::store::{Attempt, Claimed, ConversionStore, End, Key, ReceiverIs, Search};
 use std::time::Duration;
 use tracking_events::ConversionStatus::{Approved, Pending};
 use tracking_events::Micros;
@@ -23,7 +23,7 @@ fn found(key: Key, receiver: &str) -> (Key, Search) {
 }
 
 /// Queues a first and a second revision of `t` and one of `u`, whose clicks are known: `u`'s is `other`'s.
-async fn three(ledger: &Ledger) {
+async fn three(store: &ConversionStore) {
     let events = [
         conversion("t", Pending, 100),
         conversion("t", Approved, 100),
@@ -31,8 +31,8 @@ async fn three(ledger: &Ledger) {
         // Nothing new.
         conversion("u", Approved, 5),
     ];
-    ledger.judge(&block(1, events)).await.expect("judged");
-    let awaiting = ledger.awaiting(NOW, 10).await.expect("asked");
+    store.judge(&block(1, events)).await.expect("judged");
+    let awaiting = store.awaiting(NOW, 10).await.expect("asked");
     assert_eq!(awaiting.len(), 3);
     let u = &awaiting
         .iter()
@@ -55,15 +55,12 @@ async fn three(ledger: &Ledger) {
             found(it.key.clone(), receiver)
         })
         .collect();
-    ledger.searched(NOW, &searches).await.expect("kept");
+    store.searched(NOW, &searches).await.expect("kept");
 }
 
-async fn claim(ledger: &Ledger, now: Micros) -> Vec<Claimed> {
+async fn claim(store: &ConversionStore, now: Micros) -> Vec<Claimed> {
     let room = |_: &str, failures| if failures > 0 { 1 } else { 8 };
-    ledger
-        .claim(|| now, LEASE, 10, room)
-        .await
-        .expect("claimed")
+    store.claim(|| now, LEASE, 10, room).await.expect("claimed")
 }
 
 fn names(claimed: &[Claimed]) -> Vec<String> {
@@ -99,9 +96,9 @@ fn failed(claimed: &Claimed, due: Micros, held_until: Micros) -> Attempt {
 #[tokio::test]
 async fn who_claims_a_postback_has_it_alone_until_the_lease_ends_and_revisions_come_in_order() {
     for home in Home::both() {
-        let ledger = home.announcing();
-        three(&ledger).await;
-        let first = claim(&ledger, at(1)).await;
+        let store = home.announcing();
+        three(&store).await;
+        let first = claim(&store, at(1)).await;
         assert_eq!(names(&first), ["other u approved", "spring t pending"]);
         assert!(first.iter().all(|it| it.attempts == 1));
         // Another aggregator, and the same one after a crash.
@@ -112,13 +109,13 @@ async fn who_claims_a_postback_has_it_alone_until_the_lease_ends_and_revisions_c
         assert!(again.iter().all(|it| it.attempts == 2));
         // What the first attempt led to comes too late: it is the second's.
         let late: Vec<_> = first.iter().map(|it| failed(it, at(90), at(90))).collect();
-        ledger
+        store
             .attempted(at(13), &late)
             .await
             .expect("nothing to keep");
         let taken: Vec<_> = again.iter().map(delivered).collect();
-        ledger.attempted(at(13), &taken).await.expect("kept");
-        let second = claim(&ledger, at(14)).await;
+        store.attempted(at(13), &taken).await.expect("kept");
+        let second = claim(&store, at(14)).await;
         assert_eq!(names(&second), ["spring t approved"]);
     }
 }
@@ -126,20 +123,20 @@ async fn who_claims_a_postback_has_it_alone_until_the_lease_ends_and_revisions_c
 #[tokio::test]
 async fn a_receiver_that_fails_waits_and_holds_up_no_other() {
     for home in Home::both() {
-        let ledger = home.announcing();
+        let store = home.announcing();
         let events = (0..6).map(|number| {
             let transaction = format!("t{number}");
             conversion(Box::leak(transaction.into_boxed_str()), Approved, 1)
         });
-        ledger.judge(&block(1, events)).await.expect("judged");
-        let awaiting = ledger.awaiting(NOW, 10).await.expect("asked");
+        store.judge(&block(1, events)).await.expect("judged");
+        let awaiting = store.awaiting(NOW, 10).await.expect("asked");
         let searches = awaiting
             .into_iter()
             .enumerate()
             .map(|(number, it)| found(it.key, if number < 3 { "broken" } else { "well" }));
         let searches: Vec<_> = searches.collect();
-        ledger.searched(NOW, &searches).await.expect("kept");
-        let claimed = claim(&ledger, at(1)).await;
+        store.searched(NOW, &searches).await.expect("kept");
+        let claimed = claim(&store, at(1)).await;
         let attempts: Vec<_> = claimed
             .iter()
             .map(|it| match it.receiver.as_str() {
@@ -147,23 +144,23 @@ async fn a_receiver_that_fails_waits_and_holds_up_no_other() {
                 _ => failed(it, at(5), at(20)),
             })
             .collect();
-        ledger.attempted(at(1), &attempts).await.expect("kept");
+        store.attempted(at(1), &attempts).await.expect("kept");
         // They are due, and their receiver is held.
-        assert!(claim(&ledger, at(10)).await.is_empty());
-        let probe = claim(&ledger, at(20)).await;
+        assert!(claim(&store, at(10)).await.is_empty());
+        let probe = claim(&store, at(20)).await;
         assert_eq!(probe.len(), 1, "it is tried with one alone");
         let well = [delivered(&probe[0])];
-        ledger.attempted(at(21), &well).await.expect("kept");
-        assert_eq!(claim(&ledger, at(21)).await.len(), 2);
+        store.attempted(at(21), &well).await.expect("kept");
+        assert_eq!(claim(&store, at(21)).await.len(), 2);
     }
 }
 
 #[tokio::test]
 async fn what_has_ended_is_shown_and_forgotten() {
     for home in Home::both() {
-        let ledger = home.announcing();
-        three(&ledger).await;
-        let claimed = claim(&ledger, at(1)).await;
+        let store = home.announcing();
+        three(&store).await;
+        let claimed = claim(&store, at(1)).await;
         let attempts: Vec<_> = claimed
             .iter()
             .map(|it| match it.receiver.as_str() {
@@ -171,8 +168,8 @@ async fn what_has_ended_is_shown_and_forgotten() {
                 _ => attempt(it, End::Refused, ReceiverIs::Well),
             })
             .collect();
-        ledger.attempted(at(2), &attempts).await.expect("kept");
-        let shown = ledger.shown("", "", 10).await.expect("shown");
+        store.attempted(at(2), &attempts).await.expect("kept");
+        let shown = store.shown("", "", 10).await.expect("shown");
         let states: Vec<_> = shown
             .iter()
             .map(|it| (it.receiver.as_str(), it.status.as_str(), it.state.as_str()))
@@ -181,14 +178,14 @@ async fn what_has_ended_is_shown_and_forgotten() {
         assert!(states.contains(&("spring", "pending", "refused")));
         assert!(states.contains(&("spring", "approved", "due")));
         assert!(states.contains(&("other", "approved", "unwanted")));
-        let due = ledger.shown("spring", "due", 10).await.expect("shown");
+        let due = store.shown("spring", "due", 10).await.expect("shown");
         assert_eq!(due.len(), 1);
-        let other = ledger.shown("other", "", 10).await.expect("shown");
+        let other = store.shown("other", "", 10).await.expect("shown");
         assert_eq!(other.len(), 1);
-        ledger.forget(at(3)).await.expect("forgotten");
-        let left = ledger.shown("", "", 10).await.expect("shown");
+        store.forget(at(3)).await.expect("forgotten");
+        let left = store.shown("", "", 10).await.expect("shown");
         assert_eq!(left.len(), 1);
-        let unfinished = ledger.unfinished().await.expect("counted");
+        let unfinished = store.unfinished().await.expect("counted");
         assert_eq!(
             unfinished,
             [("awaits_click".to_owned(), 0), ("due".to_owned(), 1)]
@@ -202,21 +199,21 @@ async fn ends_are_shown_by_the_time_of_day() {
     for home in Home::both() {
         home.run("INSERT INTO outgoing_clock (id, steady) VALUES (1, 1700000000000000)")
             .await;
-        let ledger = home.announcing();
-        three(&ledger).await;
-        let claimed = claim(&ledger, at(1)).await;
+        let store = home.announcing();
+        three(&store).await;
+        let claimed = claim(&store, at(1)).await;
         let attempts: Vec<_> = claimed.iter().map(delivered).collect();
-        ledger.attempted(at(2), &attempts).await.expect("kept");
-        ledger.give_up(at(3), at(3)).await.expect("done");
+        store.attempted(at(2), &attempts).await.expect("kept");
+        store.give_up(at(3), at(3)).await.expect("done");
         let events = [conversion("v", Approved, 7)];
-        ledger.judge(&block(9, events)).await.expect("judged");
-        let awaiting = ledger.awaiting(at(3), 10).await.expect("asked");
+        store.judge(&block(9, events)).await.expect("judged");
+        let awaiting = store.awaiting(at(3), 10).await.expect("asked");
         let unknown = [(awaiting[0].key.clone(), Search::GivenUp)];
-        ledger.searched(at(3), &unknown).await.expect("kept");
+        store.searched(at(3), &unknown).await.expect("kept");
 
         // After a restart.
-        let ledger = home.announcing();
-        let shown = ledger.shown("", "", 10).await.expect("shown");
+        let store = home.announcing();
+        let shown = store.shown("", "", 10).await.expect("shown");
         let mut states: Vec<_> = shown.iter().map(|it| it.state.as_str()).collect();
         states.sort_unstable();
         assert_eq!(
@@ -230,8 +227,8 @@ async fn ends_are_shown_by_the_time_of_day() {
             assert!((0..60).contains(&ago), "{it:?}");
         }
         // One that is sent again is due now.
-        assert!(ledger.resend(&shown[0].postback).await.expect("found"));
-        let due = ledger.shown("", "", 10).await.expect("shown");
+        assert!(store.resend(&shown[0].postback).await.expect("found"));
+        let due = store.shown("", "", 10).await.expect("shown");
         assert_eq!(due.len(), 4);
     }
 }
@@ -239,19 +236,19 @@ async fn ends_are_shown_by_the_time_of_day() {
 #[tokio::test]
 async fn a_click_that_does_not_come_is_looked_for_later_and_given_up() {
     for home in Home::both() {
-        let ledger = home.announcing();
+        let store = home.announcing();
         let events = [conversion("t", Pending, 100)];
-        ledger.judge(&block(1, events)).await.expect("judged");
-        let awaiting = ledger.awaiting(NOW, 10).await.expect("asked");
+        store.judge(&block(1, events)).await.expect("judged");
+        let awaiting = store.awaiting(NOW, 10).await.expect("asked");
         let key = awaiting[0].key.clone();
         let later = [(key.clone(), Search::Later(at(9)))];
-        ledger.searched(NOW, &later).await.expect("kept");
-        assert!(ledger.awaiting(at(8), 10).await.expect("asked").is_empty());
-        assert_eq!(ledger.awaiting(at(9), 10).await.expect("asked").len(), 1);
+        store.searched(NOW, &later).await.expect("kept");
+        assert!(store.awaiting(at(8), 10).await.expect("asked").is_empty());
+        assert_eq!(store.awaiting(at(9), 10).await.expect("asked").len(), 1);
         let given_up = [(key, Search::GivenUp)];
-        ledger.searched(at(9), &given_up).await.expect("kept");
-        assert!(ledger.awaiting(at(99), 10).await.expect("asked").is_empty());
-        let shown = ledger.shown("", "click_unknown", 10).await.expect("shown");
+        store.searched(at(9), &given_up).await.expect("kept");
+        assert!(store.awaiting(at(99), 10).await.expect("asked").is_empty());
+        let shown = store.shown("", "click_unknown", 10).await.expect("shown");
         assert_eq!(shown.len(), 1);
     }
 }
@@ -260,27 +257,27 @@ async fn a_click_that_does_not_come_is_looked_for_later_and_given_up() {
 async fn nothing_is_queued_where_nobody_is_told() {
     for home in Home::both() {
         let events = [conversion("t", Pending, 100)];
-        let silent = home.ledger();
+        let silent = home.store();
         silent
             .judge(&block(1, events.clone()))
             .await
             .expect("judged");
-        let ledger = home.announcing();
+        let store = home.announcing();
         // The same block again, judged before, is not news.
-        ledger.judge(&block(1, events)).await.expect("judged");
-        assert!(ledger.awaiting(NOW, 10).await.expect("asked").is_empty());
+        store.judge(&block(1, events)).await.expect("judged");
+        assert!(store.awaiting(NOW, 10).await.expect("asked").is_empty());
     }
 }
 
 #[tokio::test]
 async fn a_revision_that_waits_for_an_earlier_one_does_not_make_its_receiver_due() {
     for home in Home::both() {
-        let ledger = home.announcing();
-        three(&ledger).await;
-        let first = claim(&ledger, at(1)).await;
+        let store = home.announcing();
+        three(&store).await;
+        let first = claim(&store, at(1)).await;
         let spring = first.iter().find(|it| it.receiver == "spring");
         let again = [failed(spring.expect("claimed"), at(3_600), at(5))];
-        ledger.attempted(at(2), &again).await.expect("kept");
+        store.attempted(at(2), &again).await.expect("kept");
         let due = "SELECT CAST(next_due AS TEXT) FROM outgoing_receivers WHERE receiver = 'spring'";
         assert_eq!(home.ask(due).await, [at(3_600).0.to_string()]);
     }
@@ -289,39 +286,39 @@ async fn a_revision_that_waits_for_an_earlier_one_does_not_make_its_receiver_due
 #[tokio::test]
 async fn an_answer_to_what_was_sent_before_does_not_end_a_receiver_s_hold() {
     for home in Home::both() {
-        let ledger = home.announcing();
+        let store = home.announcing();
         let events = ["a", "b", "c"].map(|transaction| conversion(transaction, Approved, 1));
-        ledger.judge(&block(1, events)).await.expect("judged");
-        let awaiting = ledger.awaiting(NOW, 10).await.expect("asked");
+        store.judge(&block(1, events)).await.expect("judged");
+        let awaiting = store.awaiting(NOW, 10).await.expect("asked");
         let searches: Vec<_> = awaiting
             .into_iter()
             .map(|it| found(it.key, "spring"))
             .collect();
-        ledger.searched(NOW, &searches).await.expect("kept");
-        let two = ledger.claim(|| at(1), LEASE, 2, |_, _| 2).await;
+        store.searched(NOW, &searches).await.expect("kept");
+        let two = store.claim(|| at(1), LEASE, 2, |_, _| 2).await;
         let two = two.expect("claimed");
         let slow = [failed(&two[0], at(60), at(60))];
-        ledger.attempted(at(2), &slow).await.expect("kept");
-        ledger
+        store.attempted(at(2), &slow).await.expect("kept");
+        store
             .attempted(at(3), &[delivered(&two[1])])
             .await
             .expect("kept");
-        assert!(claim(&ledger, at(59)).await.is_empty());
-        assert_eq!(claim(&ledger, at(60)).await.len(), 1);
+        assert!(claim(&store, at(59)).await.is_empty());
+        assert_eq!(claim(&store, at(60)).await.len(), 1);
     }
 }
 
 #[tokio::test]
 async fn what_was_due_for_long_is_given_up_unless_it_is_being_sent() {
     for home in Home::both() {
-        let ledger = home.announcing();
-        three(&ledger).await;
-        assert_eq!(claim(&ledger, at(1)).await.len(), 2);
+        let store = home.announcing();
+        three(&store).await;
+        assert_eq!(claim(&store, at(1)).await.len(), 2);
         // Two are being sent, the third waits.
-        let given_up = ledger.give_up(at(2), at(2)).await.expect("done");
+        let given_up = store.give_up(at(2), at(2)).await.expect("done");
         assert_eq!(given_up, 1);
-        let shown = ledger.shown("", "given_up", 10).await.expect("shown");
+        let shown = store.shown("", "given_up", 10).await.expect("shown");
         assert_eq!(shown.len(), 1);
-        assert_eq!(ledger.give_up(at(2), at(2)).await.expect("done"), 0);
+        assert_eq!(store.give_up(at(2), at(2)).await.expect("done"), 0);
     }
 }

@@ -7,15 +7,15 @@ use tracking_events::KycStatus;
 #[tokio::test]
 async fn verdict_is_not_reused_for_other_bytes() {
     for home in Home::both() {
-        let ledger = home.ledger();
+        let store = home.store();
         let events = [
             conversion("t", Pending, 10),
             check("a", 1, KycStatus::Approved, 1),
         ];
         let first = block(1, events);
         let expected = ["1 sale pending 10", "applied"];
-        assert_eq!(judged(&ledger, &first).await, expected);
-        assert_eq!(ledger.place_conflicts().get(), 0);
+        assert_eq!(judged(&store, &first).await, expected);
+        assert_eq!(store.place_conflicts().get(), 0);
 
         // A copy of the edge reports something else from the same places.
         let events = [
@@ -24,25 +24,25 @@ async fn verdict_is_not_reused_for_other_bytes() {
         ];
         let second = block(1, events);
         let expected_of_copy = ["1 sale approved 20", "applied"];
-        assert_eq!(judged(&ledger, &second).await, expected_of_copy);
-        assert_eq!(ledger.place_conflicts().get(), 2);
+        assert_eq!(judged(&store, &second).await, expected_of_copy);
+        assert_eq!(store.place_conflicts().get(), 2);
 
         // Both blocks get the same verdicts again after a crash, and nothing is counted again.
-        let ledger = home.ledger();
-        assert_eq!(judged(&ledger, &first).await, expected);
-        assert_eq!(judged(&ledger, &second).await, expected_of_copy);
-        assert_eq!(ledger.place_conflicts().get(), 0);
+        let store = home.store();
+        assert_eq!(judged(&store, &first).await, expected);
+        assert_eq!(judged(&store, &second).await, expected_of_copy);
+        assert_eq!(store.place_conflicts().get(), 0);
     }
 }
 
 #[tokio::test]
 async fn reports_of_one_place_and_sale_are_both_kept() {
     let home = Home::sqlite();
-    let ledger = home.ledger();
+    let store = home.store();
     let first = block(1, [conversion("t", Pending, 10)]);
     let second = block(1, [conversion("t", Chargeback, 10)]);
-    judged(&ledger, &first).await;
-    judged(&ledger, &second).await;
+    judged(&store, &first).await;
+    judged(&store, &second).await;
     let kept = "SELECT status FROM conversion_reports ORDER BY status";
     assert_eq!(home.ask(kept).await, ["chargeback", "pending"]);
 }

@@ -7,7 +7,7 @@ use crate::history::{KnownConversion, Refunds};
 use crate::report::{Placed, Revision, Verdict};
 use crate::store::rebuild::{self, Rebuilt};
 use crate::store::sql::Value;
-use crate::store::{Ledger, Place};
+use crate::store::{ConversionStore, Place};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
@@ -24,9 +24,9 @@ struct Rows(BTreeMap<(&'static str, String), KnownConversion>);
 
 impl Rows {
     /// Evaluates reports one after another, and keeps their rows.
-    async fn judge(&mut self, ledger: &Ledger, reports: &[Placed<'_>]) {
+    async fn judge(&mut self, store: &ConversionStore, reports: &[Placed<'_>]) {
         for report in reports {
-            let verdicts = ledger.judge(std::slice::from_ref(report)).await;
+            let verdicts = store.judge(std::slice::from_ref(report)).await;
             if let Verdict::Revised(revisions) = &verdicts.expect("judged")[0] {
                 revisions.iter().for_each(|it| self.add(report, it));
             }
@@ -63,8 +63,8 @@ impl Rows {
         self.0.insert(key, known);
     }
 
-    async fn take_over(&self, ledger: &Ledger) {
-        let mut tx = ledger.begin().await.expect("begun");
+    async fn take_over(&self, store: &ConversionStore) {
+        let mut tx = store.begin().await.expect("begun");
         for known in self.0.values() {
             let now = Micros::now();
             let rebuilt = &mut Rebuilt::default();
@@ -75,8 +75,8 @@ impl Rows {
     }
 }
 
-async fn states(ledger: &Ledger, transaction: &str) -> Vec<String> {
-    let mut tx = ledger.begin().await.expect("begun");
+async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
+    let mut tx = store.begin().await.expect("begun");
     let sql = "SELECT kind || kind_name || ' ' || status || ' ' || CAST(payout_minor AS TEXT) || ' ' || currency \
                || ' refunded ' || CAST(refunded_minor AS TEXT) || ' last ' || last_refund \
                FROM conversions WHERE withdrawn = 0 AND transaction_id = $1 ORDER BY 1";
@@ -117,9 +117,9 @@ async fn rebuilt_store_knows_what_was_refunded() {
     let (known, later) = (block(1, known.to_vec()), block(10, later.to_vec()));
     for (is_known, expected) in [(true, knowing), (false, unknowing)] {
         for home in Home::both() {
-            let (lost, rebuilt) = (Home::sqlite(), home.ledger());
+            let (lost, rebuilt) = (Home::sqlite(), home.store());
             let mut rows = Rows::default();
-            rows.judge(&lost.ledger(), &known).await;
+            rows.judge(&lost.store(), &known).await;
             for row in rows.0.values_mut().filter(|_| !is_known) {
                 row.refunds = Refunds::unknown();
             }
@@ -141,13 +141,13 @@ async fn refund_that_changes_no_amount_survives() {
     ]);
     let arrival = [0, 1, 3, 2].map(|at: usize| events[at].clone());
     let (lost, rebuilt) = (Home::sqlite(), Home::sqlite());
-    let (lost, rebuilt) = (lost.ledger(), rebuilt.ledger());
+    let (lost, rebuilt) = (lost.store(), rebuilt.store());
     let mut rows = Rows::default();
     rows.judge(&lost, &block(1, arrival)).await;
     rows.take_over(&rebuilt).await;
     let last = block(10, [events[4].clone()]);
-    for ledger in [lost, rebuilt] {
-        assert_eq!(judged(&ledger, &last).await, ["5 sale approved 120"]);
+    for store in [lost, rebuilt] {
+        assert_eq!(judged(&store, &last).await, ["5 sale approved 120"]);
     }
 }
 
@@ -162,10 +162,10 @@ async fn upgraded_store_knows_what_was_refunded() {
         other_refund(100),
     ]);
     let (before, after) = events.split_at(2);
-    judged(&home.ledger(), &block(1, before.to_vec())).await;
+    judged(&home.store(), &block(1, before.to_vec())).await;
     home.run("UPDATE conversions SET refunded_minor = 0, last_refund = 'unknown'")
         .await;
-    let verdicts = judged(&home.ledger(), &block(10, after.to_vec())).await;
+    let verdicts = judged(&home.store(), &block(10, after.to_vec())).await;
     assert_eq!(verdicts, ["repeat of 2", "3 sale approved 250"]);
     let kept = "SELECT CAST(refunded_minor AS TEXT) || ' of ' || last_refund FROM conversions";
     assert_eq!(home.ask(kept).await, ["300 of 100 EUR sale 9 refunded"]);
@@ -185,7 +185,7 @@ fn lost_between() -> impl Strategy<Value = (Vec<Reported>, Vec<Reported>)> {
 fn rebuilt_store_goes_on_exactly_as_the_lost_one() {
     let directory = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let store = |name| Ledger::new(Place::File(directory.path().join(name)), false);
+    let store = |name| ConversionStore::new(Place::File(directory.path().join(name)), false);
     let (lost, rebuilt) = (store("lost.sqlite"), store("rebuilt.sqlite"));
     let transactions = std::cell::Cell::new(0_u64);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(CASES));

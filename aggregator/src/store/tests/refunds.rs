@@ -1,7 +1,7 @@
 //! Refunds: each takes back what it says, and the rest of the sale stays.
 
 use super::{Home, block, conversion, judged, of_kind};
-use crate::store::LedgerError;
+use crate::store::ConversionStoreError;
 use tracking_events::{Conversion, ConversionKind, ConversionStatus, Event, Micros, Stated};
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
@@ -145,7 +145,7 @@ async fn refund_takes_back_its_amount_and_the_rest_stays() {
     ] {
         let home = Home::sqlite();
         let events = in_order(events);
-        let judged = judged(&home.ledger(), &block(1, events)).await;
+        let judged = judged(&home.store(), &block(1, events)).await;
         assert_eq!(judged, verdicts, "{name}");
     }
 }
@@ -154,7 +154,7 @@ async fn refund_takes_back_its_amount_and_the_rest_stays() {
 async fn refund_of_a_rejected_sale_is_refused() {
     let home = Home::sqlite();
     let events = in_order(vec![sale(Rejected, 550), refund(200)]);
-    let judged = judged(&home.ledger(), &block(1, events)).await;
+    let judged = judged(&home.store(), &block(1, events)).await;
     assert!(
         judged[1].starts_with("refused: rejected can't become chargeback"),
         "{judged:?}"
@@ -171,27 +171,28 @@ async fn refunds_count_by_their_time_in_whatever_order_they_arrive() {
     ]);
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
         let home = Home::sqlite();
-        let ledger = home.ledger();
+        let store = home.store();
         for at in order {
-            judged(&ledger, &block(at as u64 + 1, [events[at].clone()])).await;
+            judged(&store, &block(at as u64 + 1, [events[at].clone()])).await;
         }
         assert_eq!(home.ask(STATES).await, ["t approved 250"], "{order:?}");
     }
 }
 
 #[tokio::test]
-async fn reversal_without_transaction_finds_the_click_s_only_sale() -> Result<(), LedgerError> {
+async fn reversal_without_transaction_finds_the_click_s_only_sale()
+-> Result<(), ConversionStoreError> {
     for home in Home::both() {
-        let ledger = home.ledger();
+        let store = home.store();
         let rebill = |event| of_kind(event, ConversionKind::Rebill, "");
-        let verdicts = judged(&ledger, &block(1, [sale(Approved, 550)])).await;
+        let verdicts = judged(&store, &block(1, [sale(Approved, 550)])).await;
         assert_eq!(verdicts, ["1 sale approved 550"]);
         // It names another kind than the sale's.
         let other = edited(rebill(update("", Rejected)), |it| {
             it.stated.insert(Stated::KIND);
         });
         assert_eq!(
-            judged(&ledger, &block(2, [other])).await,
+            judged(&store, &block(2, [other])).await,
             ["1 rebill rejected 0"]
         );
         home.run("DELETE FROM conversion_reports WHERE kind = 'rebill'")
@@ -199,9 +200,9 @@ async fn reversal_without_transaction_finds_the_click_s_only_sale() -> Result<()
         home.run("DELETE FROM conversions WHERE kind = 'rebill'")
             .await;
         let reversal = block(3, [update("", Chargeback), update("", Chargeback)]);
-        let verdicts = ledger.judge(&reversal).await?;
+        let verdicts = store.judge(&reversal).await?;
         assert_eq!(
-            judged(&ledger, &reversal).await,
+            judged(&store, &reversal).await,
             ["2 sale chargeback 550", "repeat of 2"]
         );
         let found = format!("{verdicts:?}");
@@ -213,7 +214,7 @@ async fn reversal_without_transaction_finds_the_click_s_only_sale() -> Result<()
         assert_eq!(home.ask(STATES).await, ["t chargeback 550"]);
         // Of two sales either may be meant.
         let second = [conversion("u", Approved, 10), update("", Chargeback)];
-        let verdicts = judged(&ledger, &block(10, second)).await;
+        let verdicts = judged(&store, &block(10, second)).await;
         assert_eq!(verdicts, ["1 sale approved 10", "1 sale chargeback 0"]);
     }
     Ok(())

@@ -11,13 +11,13 @@ async fn steady_clock_ignores_steps_across_restarts() {
     for home in Home::both() {
         let begun = 1_800_000_000_000_000;
         let steady = async |wall: u64| {
-            let ledger = home.ledger();
-            let clock = ledger
+            let store = home.store();
+            let clock = store
                 .steady_clock(Micros(wall))
                 .await
                 .expect("the store answers");
             let now = clock.now();
-            ledger.keep_steady(now).await.expect("kept");
+            store.keep_steady(now).await.expect("kept");
             now.0
         };
         let first = steady(begun).await;
