@@ -18,7 +18,7 @@ pub(crate) use places::Places;
 pub(crate) use table::ConnectionTable;
 
 use crate::fleet::Fleet;
-use crate::intake::Intake;
+use crate::ingest_queue::IngestQueue;
 use crate::metrics::Metrics;
 use crate::phase::Phase;
 use event_shipping::RefuseCode;
@@ -32,7 +32,7 @@ use tokio::time::{MissedTickBehavior, interval};
 /// What every connection needs.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) intake: Arc<Intake>,
+    pub(crate) ingest_queue: Arc<IngestQueue>,
     pub(crate) metrics: Metrics,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) places: Arc<Places>,

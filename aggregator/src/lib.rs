@@ -1,13 +1,13 @@
-//! The centre: takes batches from edges over QUIC and writes them to ClickHouse, each event once.
+//! The aggregator: takes batches from edges over QUIC and writes them to ClickHouse, each event once.
 //!
 //! `ingest` knows connections, `blocks` knows files, `sink` alone knows ClickHouse, `store` alone
-//! knows SQL, `intake` is what they share; `outgoing` alone speaks to the world: it tells affiliates of
+//! knows SQL, `ingest_queue` is what they share; `outgoing` alone speaks to the world: it tells affiliates of
 //! their conversions. What an edge does before it sends is not known here.
 #![forbid(unsafe_code)]
 
+mod aggregator;
 mod attribution;
 mod blocks;
-mod centre;
 mod check;
 mod click;
 mod currency;
@@ -21,7 +21,7 @@ mod history;
 #[doc(hidden)]
 pub mod hostile;
 mod ingest;
-mod intake;
+mod ingest_queue;
 mod lock;
 mod maintenance;
 mod metrics;
@@ -32,18 +32,18 @@ mod pipeline;
 mod report;
 mod report_queue;
 mod row_outcomes;
-mod running;
 mod set_aside;
 pub mod settings;
 mod sink;
 mod sink_error;
 mod start_error;
+mod startup;
 mod store;
 mod store_watch;
 mod unproven;
 mod verification;
 
-pub use centre::{Centre, Edges};
+pub use aggregator::{Aggregator, Edges};
 pub use check::check;
 pub use fatal::FatalError;
 pub use history::{
@@ -52,11 +52,11 @@ pub use history::{
 pub use lock::DirectoryInUse;
 pub use maintenance::{MaintenanceError, backup, copy_store, rebuild_store, restore};
 pub use outgoing::{OutgoingError, SubscriptionsError};
-pub use running::{Running, start};
 #[doc(hidden)]
 pub use sink::DecodedClicks;
 pub use sink::{ClickHouse, Columns, Database, Tables};
 pub use sink_error::SinkError;
 pub use start_error::StartError;
+pub use startup::{AggregatorHandle, start};
 pub use store::Rebuilt;
 pub use verification::ReportsError;

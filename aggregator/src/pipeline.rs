@@ -9,7 +9,7 @@ use crate::fatal::FatalError;
 use crate::fence::{self, Decision};
 use crate::health::{Health, Need};
 use crate::history::SpoolClaim;
-use crate::intake::Intake;
+use crate::ingest_queue::IngestQueue;
 use crate::metrics::Metrics;
 use crate::phase::Phase;
 use crate::report_queue::ReportQueue;
@@ -45,7 +45,7 @@ pub(crate) enum StoreOpening {
 #[derive(Clone)]
 pub(crate) struct Pipeline<S: Storage> {
     pub(crate) instance: Arc<str>,
-    pub(crate) intake: Arc<Intake>,
+    pub(crate) ingest_queue: Arc<IngestQueue>,
     pub(crate) store: Arc<Mutex<Store<S>>>,
     pub(crate) report_files: ReportFiles<S>,
     pub(crate) reports: Arc<ReportQueue>,
@@ -112,7 +112,7 @@ impl<S: Storage> Pipeline<S> {
                 let place = ready.reserve().await.ok()?;
                 Some((
                     place,
-                    self.intake
+                    self.ingest_queue
                         .next_entries(size, || self.clock.read().estimate)
                         .await,
                 ))
@@ -302,7 +302,7 @@ impl<S: Storage> Pipeline<S> {
         } = prepared;
         self.observe_freshness(&times);
         let rejected = Arc::new(rejected);
-        let checkpoint = Arc::new(self.intake.checkpoint_after(&block));
+        let checkpoint = Arc::new(self.ingest_queue.checkpoint_after(&block));
         let token = Arc::new(token);
         self.persist(Need::Disk, || {
             let (token, rejected) = (Arc::clone(&token), Arc::clone(&rejected));
@@ -317,9 +317,9 @@ impl<S: Storage> Pipeline<S> {
             })
         })
         .await;
-        self.intake.block_taken(&block);
+        self.ingest_queue.block_taken(&block);
         self.metrics.blocks.inc();
-        self.metrics.held(self.intake.held_bytes());
+        self.metrics.held(self.ingest_queue.held_bytes());
     }
 
     fn observe_freshness(&self, times: &[u64]) {

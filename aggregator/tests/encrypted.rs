@@ -39,14 +39,14 @@ fn encrypted_postgres(authority: &Authority) -> (Postgres, String) {
     (server, url)
 }
 
-async fn start(folder: &Path, clickhouse: &str, more: &str) -> aggregator::Running {
+async fn start(folder: &Path, clickhouse: &str, more: &str) -> aggregator::AggregatorHandle {
     let path = write_settings(folder, clickhouse, more);
     let settings = settings::read(&path).expect("sound settings");
     aggregator::start(settings).await.expect("started")
 }
 
 /// Why the aggregator is not ready, once it names `what`.
-async fn unready(aggregator: &aggregator::Running, what: &str) -> String {
+async fn unready(aggregator: &aggregator::AggregatorHandle, what: &str) -> String {
     let mut text = String::new();
     until(what, async || {
         let (status, body) = page(aggregator.admin(), "/readyz").await;

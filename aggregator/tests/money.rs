@@ -73,14 +73,14 @@ fn edited(event: Event<'static>, edit: impl FnOnce(&mut Conversion<'static>)) ->
 }
 
 /// An aggregator with its edges.
-struct Centre {
+struct Deployment {
     folder: tempfile::TempDir,
     engine: Engine,
     aggregator: Process,
     quic: ClientConfig,
 }
 
-impl Centre {
+impl Deployment {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a directory");
         let engine = Engine::start(folder.path());
@@ -135,106 +135,116 @@ async fn texts(reader: &Client, sql: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_of_a_cut_off_edge_changes_no_newer_state() {
-    let centre = Centre::start();
-    let (mut connected, mut cut_off) = (centre.edge(1), centre.edge(2));
-    centre.report(&mut connected, sale(20, Rejected, 500)).await;
-    centre.report(&mut cut_off, sale(10, Approved, 500)).await;
+    let deployment = Deployment::start();
+    let (mut connected, mut cut_off) = (deployment.edge(1), deployment.edge(2));
+    deployment
+        .report(&mut connected, sale(20, Rejected, 500))
+        .await;
+    deployment
+        .report(&mut cut_off, sale(10, Approved, 500))
+        .await;
     let current = "SELECT status, payout, revision FROM current_conversions";
-    assert_eq!(centre.ask(current).await, ["rejected|5|1"]);
+    assert_eq!(deployment.ask(current).await, ["rejected|5|1"]);
     let late = "SELECT outcome, status, payout, revision, node FROM conversion_repeats";
-    assert_eq!(centre.ask(late).await, ["late|approved|5|1|2"]);
+    assert_eq!(deployment.ask(late).await, ["late|approved|5|1|2"]);
     // A status alone keeps the amount.
-    centre.report(&mut connected, sale(30, Approved, 0)).await;
-    assert_eq!(centre.ask(current).await, ["approved|5|2"]);
+    deployment
+        .report(&mut connected, sale(30, Approved, 0))
+        .await;
+    assert_eq!(deployment.ask(current).await, ["approved|5|2"]);
     // An amount that was known too late for the rejection, and in time for the approval.
-    centre.report(&mut cut_off, sale(25, Pending, 700)).await;
-    assert_eq!(centre.ask(current).await, ["approved|5|2"]);
-    centre.report(&mut cut_off, sale(15, Approved, 900)).await;
-    centre.report(&mut cut_off, sale(26, Hold, 800)).await;
-    assert_eq!(centre.ask(current).await, ["approved|8|3"]);
+    deployment
+        .report(&mut cut_off, sale(25, Pending, 700))
+        .await;
+    assert_eq!(deployment.ask(current).await, ["approved|5|2"]);
+    deployment
+        .report(&mut cut_off, sale(15, Approved, 900))
+        .await;
+    deployment.report(&mut cut_off, sale(26, Hold, 800)).await;
+    assert_eq!(deployment.ask(current).await, ["approved|8|3"]);
     let row = "SELECT dateDiff('minute', fromUnixTimestamp64Micro(toInt64(CLICK)), time), \
                dateDiff('minute', fromUnixTimestamp64Micro(toInt64(CLICK)), state_time) \
                FROM conversions WHERE revision = 3";
     let row = row.replace("CLICK", &CLICKED.0.to_string());
-    assert_eq!(centre.ask(&row).await, ["26|30"]);
+    assert_eq!(deployment.ask(&row).await, ["26|30"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refund_leaves_analysts_the_rest_and_the_amount_as_sent() {
-    let centre = Centre::start();
-    let mut edge = centre.edge(1);
-    centre.report(&mut edge, sale(10, Approved, 550)).await;
+    let deployment = Deployment::start();
+    let mut edge = deployment.edge(1);
+    deployment.report(&mut edge, sale(10, Approved, 550)).await;
     let refund = edited(sale(20, Chargeback, 200), |it| {
         it.stated = Stated(Stated::STATUS.0 | Stated::PAYOUT.0);
         it.payout_as_sent = "-1.9999999999999998";
     });
-    centre.report(&mut edge, refund.clone()).await;
+    deployment.report(&mut edge, refund.clone()).await;
     let current = "SELECT transaction, status, payout, revision FROM current_conversions";
-    assert_eq!(centre.ask(current).await, ["t|approved|3.5|2"]);
-    assert_eq!(centre.by_campaign().await, ["unknown||EUR|1|1|3.5"]);
+    assert_eq!(deployment.ask(current).await, ["t|approved|3.5|2"]);
+    assert_eq!(deployment.by_campaign().await, ["unknown||EUR|1|1|3.5"]);
     // The advertiser sends both again, and then a reversal that names the click only.
-    centre.report(&mut edge, sale(30, Approved, 550)).await;
+    deployment.report(&mut edge, sale(30, Approved, 550)).await;
     let again = edited(refund, |it| it.time = Micros(it.time.0 + 1_800_000_000));
-    centre.report(&mut edge, again).await;
-    assert_eq!(centre.ask(current).await, ["t|approved|3.5|2"]);
+    deployment.report(&mut edge, again).await;
+    assert_eq!(deployment.ask(current).await, ["t|approved|3.5|2"]);
     let reversal = edited(sale(60, Chargeback, 0), |it| it.transaction = "");
-    centre.report(&mut edge, reversal).await;
-    assert_eq!(centre.ask(current).await, ["t|chargeback|3.5|3"]);
+    deployment.report(&mut edge, reversal).await;
+    assert_eq!(deployment.ask(current).await, ["t|chargeback|3.5|3"]);
     let sent = "SELECT revision, payout_as_sent FROM conversions ORDER BY revision";
     assert_eq!(
-        centre.ask(sent).await,
+        deployment.ask(sent).await,
         ["1|", "2|-1.9999999999999998", "3|"]
     );
     let repeats = "SELECT status, payout, payout_as_sent FROM conversion_repeats ORDER BY time";
     assert_eq!(
-        centre.ask(repeats).await,
+        deployment.ask(repeats).await,
         ["approved|5.5|", "chargeback|2|-1.9999999999999998"]
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_deleted_from_clickhouse_change_no_state() {
-    let centre = Centre::start();
-    let mut edge = centre.edge(1);
-    centre.report(&mut edge, sale(10, Approved, 500)).await;
+    let deployment = Deployment::start();
+    let mut edge = deployment.edge(1);
+    deployment.report(&mut edge, sale(10, Approved, 500)).await;
     let delete = "DELETE FROM conversions WHERE true";
-    let deleted = centre.engine.writer().query(delete).execute().await;
+    let deleted = deployment.engine.writer().query(delete).execute().await;
     deleted.expect("the aggregator's user may");
     // A repetition is not counted again, and what follows is the next revision.
-    centre.report(&mut edge, sale(20, Approved, 500)).await;
-    centre.report(&mut edge, sale(30, Rejected, 500)).await;
+    deployment.report(&mut edge, sale(20, Approved, 500)).await;
+    deployment.report(&mut edge, sale(30, Rejected, 500)).await;
     let repeats = "SELECT outcome, revision FROM conversion_repeats";
-    assert_eq!(centre.ask(repeats).await, ["repeat|1"]);
+    assert_eq!(deployment.ask(repeats).await, ["repeat|1"]);
     let current = "SELECT status, payout, revision FROM current_conversions";
-    assert_eq!(centre.ask(current).await, ["rejected|5|2"]);
+    assert_eq!(deployment.ask(current).await, ["rejected|5|2"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn campaign_outlives_the_click() {
-    let centre = Centre::start();
-    let mut edge = centre.edge(1);
-    centre.report(&mut edge, sale(10, Approved, 500)).await;
-    assert_eq!(centre.by_campaign().await, ["unknown||EUR|1|1|5"]);
+    let deployment = Deployment::start();
+    let mut edge = deployment.edge(1);
+    deployment.report(&mut edge, sale(10, Approved, 500)).await;
+    assert_eq!(deployment.by_campaign().await, ["unknown||EUR|1|1|5"]);
     // The click comes after its conversion.
-    centre.report(&mut edge, click(1)).await;
+    deployment.report(&mut edge, click(1)).await;
     let known = ["campaign-2|affiliate-3|EUR|1|1|5"];
-    assert_eq!(centre.by_campaign().await, known);
+    assert_eq!(deployment.by_campaign().await, known);
     until("attributed", async || {
         let name = "aggregator_attributions_total{outcome=\"attributed\"}";
-        metric(centre.aggregator.admin, name).await == Some(1.0)
+        metric(deployment.aggregator.admin, name).await == Some(1.0)
     })
     .await;
     let attribution = "SELECT link_id, link, offer, campaign, affiliate, country, device FROM conversion_attribution";
     assert_eq!(
-        centre.ask(attribution).await,
+        deployment.ask(attribution).await,
         ["7|spring|offer-1|campaign-2|affiliate-3|NL|phone"]
     );
     // Its time to live is over.
-    let tracker = centre.engine.writer();
+    let tracker = deployment.engine.writer();
     let gone = tracker.query("TRUNCATE TABLE clicks").execute().await;
     gone.expect("truncated");
-    assert_eq!(centre.ask("SELECT count() FROM clicks").await, ["0"]);
-    assert_eq!(centre.by_campaign().await, known);
+    assert_eq!(deployment.ask("SELECT count() FROM clicks").await, ["0"]);
+    assert_eq!(deployment.by_campaign().await, known);
     let link = "SELECT link, offer, country, click_known FROM conversions_with_clicks";
-    assert_eq!(centre.ask(link).await, ["spring|offer-1|NL|1"]);
+    assert_eq!(deployment.ask(link).await, ["spring|offer-1|NL|1"]);
 }

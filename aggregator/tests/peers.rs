@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 struct Aggregator {
     folder: tempfile::TempDir,
-    running: aggregator::Running,
+    running: aggregator::AggregatorHandle,
 }
 
 impl Aggregator {

@@ -221,7 +221,7 @@ async fn read_batches(
 ) -> End {
     loop {
         let next = async {
-            shared.intake.room(hello.node).await;
+            shared.ingest_queue.room(hello.node).await;
             read_message(receive, MAX_BATCH_MESSAGE_BYTES).await
         };
         let message = tokio::select! {
@@ -265,7 +265,7 @@ fn accept(
     }
     verify_checksum(&header, &batch.payload)?;
     let bytes = batch.payload.len() as u64;
-    let offered = shared.intake.offer(hello.node, welcomed, batch);
+    let offered = shared.ingest_queue.offer(hello.node, welcomed, batch);
     let verdict = match offered? {
         BatchDecision::Accept { skip_through } if skip_through >= header.first => "overlap",
         BatchDecision::Accept { .. } => "accepted",
@@ -274,10 +274,10 @@ fn accept(
     shared.metrics.batches.with_label_values(&[verdict]).inc();
     if verdict != "duplicate" {
         shared.metrics.batch_bytes.inc_by(bytes);
-        shared.metrics.held(shared.intake.held_bytes());
+        shared.metrics.held(shared.ingest_queue.held_bytes());
     }
-    if let Some(state) = shared.intake.lane(key) {
-        let waiting = shared.intake.held_events(key);
+    if let Some(state) = shared.ingest_queue.lane(key) {
+        let waiting = shared.ingest_queue.held_events(key);
         shared.metrics.lane(key, state, waiting);
     }
     Ok(())
@@ -291,14 +291,18 @@ async fn acknowledge(
     shared: &Shared,
 ) -> End {
     loop {
-        let taken = shared.intake.taken();
+        let taken = shared.ingest_queue.taken();
         let closing = *shared.phase.borrow() == Phase::Closing;
         for (key, before) in &mut acknowledged {
-            let Some(state) = shared.intake.lane(*key).filter(|lane| lane.taken > *before) else {
+            let Some(state) = shared
+                .ingest_queue
+                .lane(*key)
+                .filter(|lane| lane.taken > *before)
+            else {
                 continue;
             };
             *before = state.taken;
-            let waiting = shared.intake.held_events(*key);
+            let waiting = shared.ingest_queue.held_events(*key);
             shared.metrics.lane(*key, state, waiting);
             let ack = Ack {
                 lane: key.lane,

@@ -9,7 +9,7 @@ use event_shipping::{ClaimResult, Hello, LaneKey, TooManyLanes, Welcome};
 /// of a lane that is known it changes the answer neither. An edge whose acknowledged events this aggregator
 /// does not know (its directory was restored from an older copy) continues under another journal id.
 pub(super) fn welcome(hello: &Hello, shared: &Shared) -> Result<Welcome, TooManyLanes> {
-    let greeting = shared.intake.hello(hello)?;
+    let greeting = shared.ingest_queue.hello(hello)?;
     let metrics = &shared.metrics;
     for (lane, state, claim) in greeting.unconfirmed {
         let key = LaneKey {
@@ -43,7 +43,7 @@ pub(super) fn welcome(hello: &Hello, shared: &Shared) -> Result<Welcome, TooMany
             lane: lane.lane,
             journal: lane.journal,
         };
-        metrics.lane(key, *lane, shared.intake.held_events(key));
+        metrics.lane(key, *lane, shared.ingest_queue.held_events(key));
     }
     metrics.known_lanes(greeting.known_lanes);
     Ok(greeting.welcome)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 pub struct Aggregator {
     folder: tempfile::TempDir,
-    running: aggregator::Running,
+    running: aggregator::AggregatorHandle,
 }
 
 impl Aggregator {

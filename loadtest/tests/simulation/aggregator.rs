@@ -2,7 +2,7 @@
 
 use crate::database;
 use crate::network::Network;
-use aggregator::Centre;
+use aggregator::Aggregator;
 use aggregator::settings::Settings;
 use prometheus::Registry;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const SETTINGS: &str = r#"
 /// Runs until the task is aborted or the machine stops.
 pub(crate) async fn run(disk: Model, network: Network, database: database::Model) {
     let settings: Settings = toml::from_str(SETTINGS).expect("settings");
-    let Ok(centre) = Centre::open(disk.clone(), &settings, &Registry::new()) else {
+    let Ok(centre) = Aggregator::open(disk.clone(), &settings, &Registry::new()) else {
         return;
     };
     let mut arriving = network.listen();

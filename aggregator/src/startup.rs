@@ -1,7 +1,7 @@
 //! The aggregator as a whole: starting its parts in order, and stopping them in the other.
 
+use crate::aggregator::Aggregator;
 use crate::attribution::Attributor;
-use crate::centre::Centre;
 use crate::fatal::FatalError;
 use crate::fleet::Fleet;
 use crate::ingest::{self, Certificates};
@@ -24,11 +24,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// The block in flight, and the goodbyes after it, may each take this long.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An aggregator at work.
 #[derive(Debug)]
-pub struct Running {
+pub struct AggregatorHandle {
     listening: SocketAddr,
     admin: SocketAddr,
     phase: watch::Sender<Phase>,
@@ -44,42 +44,43 @@ pub struct Running {
 ///
 /// # Errors
 /// When the data folder, the certificates or a port can't be used.
-pub async fn start(settings: Settings) -> Result<Running, StartError> {
+pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
     daemon::private::restrict_directory(&settings.data_dir);
     let registry = Registry::new();
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     daemon::process_metrics::register(&registry, name, version)?;
     require_one_store(&settings).await?;
     let retention = set_aside::retention(&settings, &registry)?;
-    let mut centre = Centre::open(Disk, &settings, &registry)?;
-    let clock = Arc::clone(&centre.clock);
+    let mut aggregator = Aggregator::open(Disk, &settings, &registry)?;
+    let clock = Arc::clone(&aggregator.clock);
     let fleet = Arc::new(Fleet::open(&settings, Arc::clone(&clock))?);
-    centre.shared.fleet = Some(Arc::clone(&fleet));
+    aggregator.shared.fleet = Some(Arc::clone(&fleet));
     let (dir, development) = (&settings.tls.dir, settings.tls.development);
     tls::open(dir, &Subject::Aggregator, development)?;
     let files = IdentityFiles::of(&settings.tls.dir, Role::Aggregator);
-    let (certificates, identity) = Certificates::load(files, centre.shared.connections.clone())?;
+    let (certificates, identity) =
+        Certificates::load(files, aggregator.shared.connections.clone())?;
     let listen = |what, addr| move |cause| StartError::Listen { what, addr, cause };
     let endpoint = identity.listen(settings.listen)?;
     let listening = endpoint
         .local_addr()
         .map_err(listen("listen", settings.listen))?;
-    let health = Arc::clone(&centre.health);
+    let health = Arc::clone(&aggregator.health);
     let courier = Courier::new(
         &settings,
-        centre.conversion_store(),
+        aggregator.conversion_store(),
         Arc::clone(&clock),
         &registry,
     )?;
     let attributor = Attributor::new(
         settings.clickhouse.clone(),
-        centre.conversion_store(),
+        aggregator.conversion_store(),
         &registry,
     )?;
-    let conversion_store = centre.conversion_store();
+    let conversion_store = aggregator.conversion_store();
     let store_watch = StoreWatch::new(
-        centre.conversion_store(),
-        Arc::clone(&centre.health),
+        aggregator.conversion_store(),
+        Arc::clone(&aggregator.health),
         &registry,
     )?;
     let admin = daemon::admin::serve(
@@ -93,15 +94,19 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     )
     .await
     .map_err(listen("admin_listen", settings.admin_listen))?;
-    let phase = centre.phase.clone();
+    let phase = aggregator.phase.clone();
     let retention = tokio::spawn(retention.run());
     let courier = courier.map(|courier| tokio::spawn(courier.run(phase.subscribe())));
-    tokio::spawn(fleet.watch(centre.shared.metrics.clone(), phase.subscribe()));
+    tokio::spawn(fleet.watch(aggregator.shared.metrics.clone(), phase.subscribe()));
     let attributor = tokio::spawn(attributor.run(phase.subscribe()));
     tokio::spawn(store_watch.run(phase.subscribe()));
-    let ingest = tokio::spawn(ingest::serve(endpoint, centre.shared.clone(), certificates));
-    let pipeline = Some(tokio::spawn(centre.serve(settings.clickhouse)));
-    Ok(Running {
+    let ingest = tokio::spawn(ingest::serve(
+        endpoint,
+        aggregator.shared.clone(),
+        certificates,
+    ));
+    let pipeline = Some(tokio::spawn(aggregator.serve(settings.clickhouse)));
+    Ok(AggregatorHandle {
         listening,
         admin,
         phase,
@@ -126,7 +131,7 @@ pub(crate) async fn require_one_store(settings: &Settings) -> Result<(), StartEr
     }
 }
 
-impl Running {
+impl AggregatorHandle {
     /// Where edges connect.
     #[must_use]
     pub const fn listening(&self) -> SocketAddr {
@@ -155,7 +160,7 @@ impl Running {
     pub async fn stop(mut self) {
         self.phase.send_replace(Phase::Draining);
         if let Some(pipeline) = &mut self.pipeline
-            && timeout(DRAIN, &mut *pipeline).await.is_err()
+            && timeout(DRAIN_TIMEOUT, &mut *pipeline).await.is_err()
         {
             tracing::warn!(
                 "ClickHouse did not take the block in flight; it is taken after the next start"
@@ -163,18 +168,18 @@ impl Running {
             pipeline.abort();
         }
         if let Some(courier) = &mut self.courier
-            && timeout(DRAIN, &mut *courier).await.is_err()
+            && timeout(DRAIN_TIMEOUT, &mut *courier).await.is_err()
         {
             courier.abort();
         }
         self.phase.send_replace(Phase::Closing);
-        if timeout(DRAIN, &mut self.ingest).await.is_err() {
+        if timeout(DRAIN_TIMEOUT, &mut self.ingest).await.is_err() {
             self.ingest.abort();
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for AggregatorHandle {
     fn drop(&mut self) {
         if let Some(pipeline) = &self.pipeline {
             pipeline.abort();

@@ -37,7 +37,7 @@ pub(crate) struct Greeting {
     pub(crate) known_lanes: usize,
 }
 
-pub(crate) struct Intake {
+pub(crate) struct IngestQueue {
     state: Mutex<State>,
     bounds: Bounds,
     /// Something was queued.
@@ -58,7 +58,7 @@ struct State {
     held_events: BTreeMap<LaneKey, u64>,
 }
 
-impl Intake {
+impl IngestQueue {
     /// Starts from what an earlier run left on disk.
     pub(crate) fn new(bounds: Bounds, recovered: &Recovered) -> Self {
         let mut state = State {
@@ -231,7 +231,7 @@ impl Intake {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
-            .expect("nobody panics while holding the intake")
+            .expect("nobody panics while holding the ingest_queue")
     }
 }
 

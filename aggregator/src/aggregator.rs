@@ -6,7 +6,7 @@ use crate::fair_queue::BlockSize;
 use crate::fatal::FatalError;
 use crate::health::Health;
 use crate::ingest::{self, ConnectionMetrics, ConnectionTable, Places, Shared};
-use crate::intake::{Bounds, Intake};
+use crate::ingest_queue::{Bounds, IngestQueue};
 use crate::lock;
 use crate::metrics::Metrics;
 use crate::phase::Phase;
@@ -28,7 +28,7 @@ use tracking_events::Micros;
 use trusted_clock::{StepTolerance, TrustedClock};
 
 /// An aggregator that nobody has connected to yet.
-pub struct Centre<S: Storage> {
+pub struct Aggregator<S: Storage> {
     pub(crate) health: Arc<Health>,
     pub(crate) clock: Arc<TrustedClock>,
     pub(crate) phase: watch::Sender<Phase>,
@@ -40,13 +40,13 @@ pub struct Centre<S: Storage> {
     locks: [S::Lock; 2],
 }
 
-impl<S: Storage> fmt::Debug for Centre<S> {
+impl<S: Storage> fmt::Debug for Aggregator<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Centre").finish_non_exhaustive()
+        f.debug_struct("Aggregator").finish_non_exhaustive()
     }
 }
 
-/// Talks to edges for a [`Centre`].
+/// Talks to edges for a [`Aggregator`].
 #[derive(Clone)]
 pub struct Edges(Shared);
 
@@ -68,7 +68,7 @@ impl Edges {
     }
 }
 
-impl<S: Storage> Centre<S> {
+impl<S: Storage> Aggregator<S> {
     /// Reads what an earlier run left in the data folder.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl<S: Storage> Centre<S> {
         let health = Arc::new(Health::starting());
         let clock = TrustedClock::new(StepTolerance::from(&settings.clock), Micros(0));
         let clock = Arc::new(clock);
-        let intake = Arc::new(Intake::new(bounds(settings), &recovered));
+        let ingest_queue = Arc::new(IngestQueue::new(bounds(settings), &recovered));
         let verification = Verification::open(settings.reports.as_ref(), registry)?;
         let (phase, watched) = watch::channel(Phase::Serving);
         let conversion_store =
@@ -102,7 +102,7 @@ impl<S: Storage> Centre<S> {
         registry.register(Box::new(conversion_store.place_conflicts().clone()))?;
         let pipeline = Pipeline {
             instance: settings.instance.as_str().into(),
-            intake: Arc::clone(&intake),
+            ingest_queue: Arc::clone(&ingest_queue),
             store: Arc::new(Mutex::new(store)),
             report_files,
             reports,
@@ -114,7 +114,7 @@ impl<S: Storage> Centre<S> {
             phase: watched.clone(),
         };
         let shared = Shared {
-            intake,
+            ingest_queue,
             metrics,
             phase: watched,
             places: Places::new(settings.limits.max_edges.get()),
@@ -154,7 +154,7 @@ impl<S: Storage> Centre<S> {
         self.bring(database, StoreOpening::WithFirstReport).await
     }
 
-    /// As [`Centre::run`], and opens the store before there are reports.
+    /// As [`Aggregator::run`], and opens the store before there are reports.
     pub(crate) async fn serve(self, database: impl Database) -> Result<(), FatalError> {
         self.bring(database, StoreOpening::AtStart).await
     }
