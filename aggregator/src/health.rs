@@ -1,10 +1,10 @@
-//! Why the aggregator is not ready, if it is not. Who finds it out is not known here.
+//! The dependencies that are unavailable, so that the aggregator is not ready. Their checks are elsewhere.
 
 use std::sync::Mutex;
 
 /// A part that the aggregator depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum Dependency {
     /// The data directory.
     Disk,
     /// The database, for clicks and impressions.
@@ -20,37 +20,40 @@ pub(crate) enum Need {
 /// Clicks are stored meanwhile.
 const REPORTS_WAIT: &str = "reports wait for the store";
 
-/// The needs in the order they are reported in, each with its name.
-const NEEDS: [(Need, &str); 5] = [
-    (Need::Disk, "data_dir"),
-    (Need::ClickHouse, "ClickHouse"),
-    (Need::ReportTables, "ClickHouse, for reports"),
-    (Need::Store, REPORTS_WAIT),
-    (Need::StoreConnection, REPORTS_WAIT),
+/// The dependencies in the order that they are reported in, each with its name.
+const DEPENDENCIES: [(Dependency, &str); 5] = [
+    (Dependency::Disk, "data_dir"),
+    (Dependency::ClickHouse, "ClickHouse"),
+    (Dependency::ReportTables, "ClickHouse, for reports"),
+    (Dependency::Store, REPORTS_WAIT),
+    (Dependency::StoreConnection, REPORTS_WAIT),
 ];
 
-/// What is missing of each need.
+/// The reason why each dependency is unavailable.
 #[derive(Debug, Default)]
 pub(crate) struct Health([Mutex<Option<String>>; 5]);
 
 impl Health {
     pub(crate) fn starting() -> Self {
         let health = Self::default();
-        health.set(Need::ClickHouse, Some("it has not answered yet".to_owned()));
+        health.set(
+            Dependency::ClickHouse,
+            Some("it has not answered yet".to_owned()),
+        );
         health
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
-        for (need, name) in NEEDS {
-            let why = self.0[need as usize].lock();
+        for (dependency, name) in DEPENDENCIES {
+            let why = self.0[dependency as usize].lock();
             let why = why.expect("nobody panics while holding it").clone();
             why.map_or(Ok(()), |why| Err(format!("{name}: {why}")))?;
         }
         Ok(())
     }
 
-    pub(crate) fn set(&self, need: Need, why: Option<String>) {
-        *self.0[need as usize]
+    pub(crate) fn set(&self, dependency: Dependency, why: Option<String>) {
+        *self.0[dependency as usize]
             .lock()
             .expect("nobody panics while holding it") = why;
     }

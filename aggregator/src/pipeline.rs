@@ -7,7 +7,7 @@ use crate::blocks::{Block, Recovered, ReportFiles, Store, StoreError};
 use crate::fair_queue::BlockSize;
 use crate::fatal::FatalError;
 use crate::fence::{self, Decision};
-use crate::health::{Health, Need};
+use crate::health::{Dependency, Health};
 use crate::history::SpoolClaim;
 use crate::ingest_queue::IngestQueue;
 use crate::metrics::Metrics;
@@ -41,7 +41,7 @@ pub(crate) enum StoreOpening {
     WithFirstReport,
 }
 
-/// What the tasks need.
+/// What the tasks share.
 #[derive(Clone)]
 pub(crate) struct Pipeline<S: Storage> {
     pub(crate) instance: Arc<str>,
@@ -138,7 +138,7 @@ impl<S: Storage> Pipeline<S> {
 
     /// Keeps trying to write the block down: without its file it must not be inserted.
     async fn write(&self, block: &Arc<Block>) -> String {
-        self.persist(Need::Disk, || {
+        self.retry_until_ok(Dependency::Disk, || {
             let block = Arc::clone(block);
             self.with_store(move |store| store.write(&block))
         })
@@ -155,7 +155,7 @@ impl<S: Storage> Pipeline<S> {
     ) -> Option<Prepared> {
         let mut taken = std::mem::take(preparer);
         let (mut prepared, taken) =
-            aside::<S, _>(move || (taken.prepare(token, block), taken)).await;
+            run_blocking::<S, _>(move || (taken.prepare(token, block), taken)).await;
         *preparer = taken;
         for event in &prepared.rejected {
             self.metrics
@@ -185,8 +185,14 @@ impl<S: Storage> Pipeline<S> {
         };
         while let Some(prepared) = blocks.recv().await {
             for (table, columns) in &prepared.tables {
-                self.insert_table(Need::ClickHouse, tables, table, &prepared.token, columns)
-                    .await;
+                self.insert_table(
+                    Dependency::ClickHouse,
+                    tables,
+                    table,
+                    &prepared.token,
+                    columns,
+                )
+                .await;
             }
             self.taken(prepared).await;
             if *self.phase.borrow() >= Phase::Draining {
@@ -220,7 +226,9 @@ impl<S: Storage> Pipeline<S> {
     }
 
     async fn connect<D: Database>(&self, database: &D) -> Result<D::Tables, FatalError> {
-        let connected = self.persist(Need::ClickHouse, || database.connect()).await;
+        let connected = self
+            .retry_until_ok(Dependency::ClickHouse, || database.connect())
+            .await;
         tracing::info!("ClickHouse answers and its tables are up to date");
         self.claim(&connected).await?;
         Ok(connected)
@@ -235,12 +243,12 @@ impl<S: Storage> Pipeline<S> {
             Decision::Claim(generation) => {
                 let spool = state.spool;
                 let claim = SpoolClaim { generation, spool };
-                self.persist(Need::Disk, || {
+                self.retry_until_ok(Dependency::Disk, || {
                     self.with_store(move |store| store.set_generation(generation))
                 })
                 .await;
                 let made = || tables.claim(&self.instance, claim);
-                self.persist(Need::ClickHouse, made).await;
+                self.retry_until_ok(Dependency::ClickHouse, made).await;
                 // Another one may have claimed it in the same moment.
                 match self.latest_claim(tables).await {
                     Some(latest) if latest != claim => latest,
@@ -261,12 +269,12 @@ impl<S: Storage> Pipeline<S> {
 
     async fn latest_claim(&self, tables: &impl Tables) -> Option<SpoolClaim> {
         let latest = || tables.latest_claim(&self.instance);
-        self.persist(Need::ClickHouse, latest).await
+        self.retry_until_ok(Dependency::ClickHouse, latest).await
     }
 
     async fn insert_table(
         &self,
-        need: Need,
+        dependency: Dependency,
         tables: &impl Tables,
         table: &str,
         token: &str,
@@ -284,7 +292,8 @@ impl<S: Storage> Pipeline<S> {
             }
             done
         };
-        self.persist::<_, SinkError, _>(need, attempt).await;
+        self.retry_until_ok::<_, SinkError, _>(dependency, attempt)
+            .await;
         self.metrics
             .rows
             .with_label_values(&[table])
@@ -304,7 +313,7 @@ impl<S: Storage> Pipeline<S> {
         let rejected = Arc::new(rejected);
         let checkpoint = Arc::new(self.ingest_queue.checkpoint_after(&block));
         let token = Arc::new(token);
-        self.persist(Need::Disk, || {
+        self.retry_until_ok(Dependency::Disk, || {
             let (token, rejected) = (Arc::clone(&token), Arc::clone(&rejected));
             let (quarantine, checkpoint) = (self.quarantine.clone(), Arc::clone(&checkpoint));
             self.with_store(move |store| {
@@ -335,32 +344,35 @@ impl<S: Storage> Pipeline<S> {
         act: impl FnOnce(&mut Store<S>) -> T + Send + 'static,
     ) -> T {
         let store = Arc::clone(&self.store);
-        aside::<S, _>(move || {
+        run_blocking::<S, _>(move || {
             act(&mut store.lock().expect("nobody panics while holding the store"))
         })
         .await
     }
 
-    /// Does something until it succeeds, pausing longer and longer, and says meanwhile why not.
-    async fn persist<T, E: Display, F: Future<Output = Result<T, E>>>(
+    /// Repeats an attempt until it succeeds, with growing pauses, and reports the reason meanwhile.
+    async fn retry_until_ok<T, E: Display, F: Future<Output = Result<T, E>>>(
         &self,
-        need: Need,
+        dependency: Dependency,
         mut attempt: impl FnMut() -> F,
     ) -> T {
         let mut pause = FIRST_PAUSE;
         loop {
             let outcome = attempt().await;
-            if matches!(need, Need::ClickHouse | Need::ReportTables) {
+            if matches!(
+                dependency,
+                Dependency::ClickHouse | Dependency::ReportTables
+            ) {
                 self.metrics.clickhouse_up.set(i64::from(outcome.is_ok()));
             }
             match outcome {
                 Ok(done) => {
-                    self.health.set(need, None);
+                    self.health.set(dependency, None);
                     return done;
                 }
                 Err(error) => {
-                    tracing::warn!(?need, %error, retry_in = ?pause, "not possible now");
-                    self.health.set(need, Some(error.to_string()));
+                    tracing::warn!(?dependency, %error, retry_in = ?pause, "dependency is unavailable, retrying");
+                    self.health.set(dependency, Some(error.to_string()));
                 }
             }
             tokio::time::sleep(pause).await;
@@ -369,8 +381,10 @@ impl<S: Storage> Pipeline<S> {
     }
 }
 
-/// Does what takes a while on a thread for that, unless nothing on `S` ever waits.
-async fn aside<S: Storage, T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs `act` on a blocking thread, unless `S` never blocks.
+async fn run_blocking<S: Storage, T: Send + 'static>(
+    act: impl FnOnce() -> T + Send + 'static,
+) -> T {
     if S::IS_BLOCKING {
         let done = spawn_blocking(act).await;
         done.expect("it does not panic and is not cancelled")

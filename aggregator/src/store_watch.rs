@@ -1,6 +1,6 @@
 //! Looks now and then whether the store answers: reports may be rare, and an operator is to know before the next.
 
-use crate::health::{Health, Need};
+use crate::health::{Dependency, Health};
 use crate::metrics::Maker;
 use crate::phase::Phase;
 use crate::store::{ConversionStore, ConversionStoreError};
@@ -61,6 +61,6 @@ impl StoreWatch {
         }
         self.up.set(answered.is_ok().into());
         let why = answered.err().map(|error| error.to_string());
-        self.health.set(Need::StoreConnection, why);
+        self.health.set(Dependency::StoreConnection, why);
     }
 }

@@ -1,7 +1,7 @@
 //! The reports' own stream: kept durably when their block is built, then evaluated and inserted in the order
 //! of their blocks, for as long as that takes. Clicks wait for none of it.
 
-use super::{Need, Pipeline, aside};
+use super::{Dependency, Pipeline, run_blocking};
 use crate::blocks::PendingReports;
 use crate::fatal::FatalError;
 use crate::history::{EventPlace, History};
@@ -28,10 +28,10 @@ impl<S: Storage> Pipeline<S> {
         }
         self.reports.room().await;
         let (token, pending) = (Arc::new(prepared.token.clone()), Arc::new(pending));
-        let kept = self.persist(Need::Disk, || {
+        let kept = self.retry_until_ok(Dependency::Disk, || {
             let (files, token) = (self.report_files.clone(), Arc::clone(&token));
             let pending = Arc::clone(&pending);
-            aside::<S, _>(move || files.write(&token, &pending))
+            run_blocking::<S, _>(move || files.write(&token, &pending))
         });
         self.reports.add(kept.await);
     }
@@ -46,9 +46,9 @@ impl<S: Storage> Pipeline<S> {
                     .await;
             }
             let token = Arc::new(pending.token);
-            self.persist(Need::Disk, || {
+            self.retry_until_ok(Dependency::Disk, || {
                 let (files, token) = (self.report_files.clone(), Arc::clone(&token));
-                aside::<S, _>(move || files.remove(&token))
+                run_blocking::<S, _>(move || files.remove(&token))
             })
             .await;
             self.reports.remove(&token);
@@ -57,14 +57,14 @@ impl<S: Storage> Pipeline<S> {
 
     async fn read(&self, pending: &PendingReports) -> Option<Vec<Report>> {
         let token = Arc::new(pending.token.clone());
-        let read = self.persist(Need::Disk, || {
+        let read = self.retry_until_ok(Dependency::Disk, || {
             let (files, token) = (self.report_files.clone(), Arc::clone(&token));
-            aside::<S, _>(move || files.read(&token))
+            run_blocking::<S, _>(move || files.read(&token))
         });
         let read = read.await;
         if read.is_none() {
             self.metrics.set_aside.inc();
-            tracing::error!(block = %token, "a damaged file of reports was set aside; edges no longer have them");
+            tracing::error!(block = %token, "a damaged file of reports was set run_blocking; edges no longer have them");
         }
         read
     }
@@ -82,7 +82,7 @@ impl<S: Storage> Pipeline<S> {
             }
             Err(error) => Err(error),
         };
-        self.persist(Need::Store, attempt).await
+        self.retry_until_ok(Dependency::Store, attempt).await
     }
 
     /// The same reports always get the same verdicts, and their rows go by one token, so this may be begun
@@ -95,7 +95,9 @@ impl<S: Storage> Pipeline<S> {
         reports: &[Report],
     ) {
         let placed: Vec<Placed<'_>> = reports.iter().filter_map(Report::read).collect();
-        let evaluated = self.persist(Need::Store, || self.conversion_store.evaluate(&placed));
+        let evaluated = self.retry_until_ok(Dependency::Store, || {
+            self.conversion_store.evaluate(&placed)
+        });
         let evaluated = evaluated.await;
         let stored = self.stored(tables, epoch, &placed, &evaluated).await;
         let fresh = placed.into_iter().zip(evaluated);
@@ -105,7 +107,7 @@ impl<S: Storage> Pipeline<S> {
             .unzip();
         let token = format!("{token}-reports");
         for (table, columns) in &report_tables(&placed, &verdicts, epoch.number) {
-            self.insert_table(Need::ReportTables, tables, table, &token, columns)
+            self.insert_table(Dependency::ReportTables, tables, table, &token, columns)
                 .await;
         }
         let times: Vec<u64> = placed.iter().map(report_time).collect();
@@ -130,7 +132,7 @@ impl<S: Storage> Pipeline<S> {
         if doubtful.is_empty() {
             return BTreeSet::new();
         }
-        self.persist(Need::ReportTables, || history.stored(&doubtful))
+        self.retry_until_ok(Dependency::ReportTables, || history.stored(&doubtful))
             .await
     }
 }
