@@ -15,7 +15,7 @@ use crate::report_queue::{self, ReportQueue};
 use crate::settings::Settings;
 use crate::sink::{Database, Quarantine};
 use crate::start_error::StartError;
-use crate::store::{ConversionStore, Place};
+use crate::store::{ConversionStore, StoreLocation};
 use crate::verification::Verification;
 use event_shipping::LaneBounds;
 use prometheus::Registry;
@@ -97,7 +97,7 @@ impl<S: Storage> Aggregator<S> {
         let verification = Verification::open(settings.reports.as_ref(), registry)?;
         let (phase, watched) = watch::channel(Phase::Serving);
         let conversion_store =
-            ConversionStore::new(Place::of(settings), settings.outgoing.is_some());
+            ConversionStore::new(StoreLocation::of(settings), settings.outgoing.is_some());
         let conversion_store = Arc::new(conversion_store.verifying(verification));
         registry.register(Box::new(conversion_store.place_conflicts().clone()))?;
         let pipeline = Pipeline {

@@ -2,7 +2,7 @@
 //! Nothing else may use it.
 
 use crate::blocks::{Block, Entry, Store};
-use crate::report::{Placed, Refunds, Report, Revision, Verdict};
+use crate::report::{LocatedEvent, Refunds, Report, Revision, Verdict};
 use crate::sink::Preparer;
 use bytes::Bytes;
 use event_shipping::BatchHeader;
@@ -60,7 +60,7 @@ pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, u
     };
     let mut prepared = Preparer::default().prepare("token".to_owned(), block);
     let reports = std::mem::take(&mut prepared.reports);
-    let placed: Vec<Placed<'_>> = reports.iter().filter_map(Report::read).collect();
+    let placed: Vec<LocatedEvent<'_>> = reports.iter().filter_map(Report::read).collect();
     let verdict = Verdict::Revised(vec![Revision {
         kind: ConversionKind::Custom,
         kind_name: "word".to_owned(),

@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use crate::sink::Database;
 use crate::sink_error::SinkError;
 use crate::store::{
-    self, ConversionStore, ConversionStoreError, EstablishError, Place, Rebuild, Rebuilt,
+    self, ConversionStore, ConversionStoreError, EstablishError, Rebuild, Rebuilt, StoreLocation,
 };
 use copies::Copies;
 use std::io;
@@ -103,7 +103,7 @@ pub async fn copy_store(settings: &Settings) -> Result<Vec<String>, MaintenanceE
             remedy: "there is no store in SQLite that could be copied",
         });
     }
-    let copied = store::copy_store(&file, &Place::of(settings)).await?;
+    let copied = store::copy_store(&file, &StoreLocation::of(settings)).await?;
     let aside = file.with_extension("sqlite.copied");
     std::fs::rename(&file, &aside).map_err(|cause| MaintenanceError::File {
         path: file.clone(),
@@ -217,7 +217,7 @@ async fn back_up_store(settings: &Settings, to: &Path) -> Result<String, Mainten
 }
 
 fn conversion_store(settings: &Settings) -> ConversionStore {
-    ConversionStore::new(Place::of(settings), settings.outgoing.is_some())
+    ConversionStore::new(StoreLocation::of(settings), settings.outgoing.is_some())
 }
 
 /// Secrets and certificates.

@@ -23,7 +23,7 @@ pub(crate) struct Report {
 
 /// A decoded report with its place.
 #[derive(Debug, Clone)]
-pub(crate) struct Placed<'a> {
+pub(crate) struct LocatedEvent<'a> {
     pub(crate) key: LaneKey,
     pub(crate) seq: u64,
     pub(crate) hash: EventHash,
@@ -106,9 +106,9 @@ pub(crate) struct Unchanged {
 
 impl Report {
     /// Decodes it, as was done when it was found.
-    pub(crate) fn read(&self) -> Option<Placed<'_>> {
+    pub(crate) fn read(&self) -> Option<LocatedEvent<'_>> {
         let event = decode(self.format_version, &self.bytes).ok()?;
-        Some(Placed {
+        Some(LocatedEvent {
             key: self.key,
             seq: self.seq,
             hash: EventHash::of(&self.bytes),
@@ -162,7 +162,7 @@ impl fmt::Display for EventHash {
     }
 }
 
-impl Placed<'_> {
+impl LocatedEvent<'_> {
     /// Whether only the store can say what becomes of it.
     pub(crate) const fn needs_judgement(&self) -> bool {
         matches!(self.event, Event::Conversion(_) | Event::KycUpdate(_))

@@ -5,12 +5,12 @@
 //! takes over.
 
 mod affiliates;
-mod applied;
 mod clicks;
 mod conversions;
 mod copy;
 mod epoch;
 mod evaluation;
+mod idempotency;
 mod limits;
 mod outbox;
 mod rebuild;
@@ -23,10 +23,12 @@ mod tests;
 pub(crate) use clicks::{AwaitedClick, ClickSearch};
 pub(crate) use copy::{copy as copy_store, holds_state};
 pub(crate) use epoch::{Epoch, EstablishError, Rebuild};
-pub(crate) use outbox::{Attempt, Awaiting, Claimed, End, Key, ReceiverIs, Sale, Search};
+pub(crate) use outbox::{
+    Attempt, Awaiting, End, EndpointHealth, Key, LeasedPostback, Sale, Search,
+};
 pub use rebuild::Rebuilt;
 
-use crate::report::{Placed, Verdict};
+use crate::report::{LocatedEvent, Verdict};
 use crate::settings::Settings;
 use crate::verification::Verification;
 use evaluation::Evaluator;
@@ -39,11 +41,11 @@ use thiserror::Error;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::timeout;
 
-/// A block may take this long, and a report of it this long on top.
-const BLOCK: Duration = Duration::from_secs(60);
-const REPORT: Duration = Duration::from_millis(20);
-/// Anything else may take this long.
-const ANSWER: Duration = Duration::from_secs(30);
+/// The limit for a block without reports, and what each of its reports adds.
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
+const PER_REPORT_TIMEOUT: Duration = Duration::from_millis(20);
+/// The limit for everything else.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The store can't be used now.
 #[derive(Debug, Error)]
@@ -64,7 +66,7 @@ pub(crate) enum ConversionStoreError {
     #[error("migrations: {0}; if the store is newer than this aggregator, upgrade the aggregator")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// A word in the tables that no version of ours writes.
-    #[error("the store says {0:?}, which is no word of ours; restore it from a copy")]
+    #[error("unexpected value {0:?} in the store; restore it from a backup")]
     Foreign(String),
     /// A report waits for a key that is perhaps on its way here.
     #[error(
@@ -79,14 +81,14 @@ pub(crate) enum ConversionStoreError {
 
 /// Where the tables are.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum StoreLocation {
     /// A file of SQLite.
     File(PathBuf),
     /// A URL of PostgreSQL, with its password.
     Url(String),
 }
 
-impl Place {
+impl StoreLocation {
     pub(crate) fn of(settings: &Settings) -> Self {
         match &settings.store.url {
             Some(url) => Self::Url(url.reveal().to_owned()),
@@ -105,7 +107,7 @@ pub(crate) struct Evaluation {
 
 /// Judges reports. Its database is opened when it is first used.
 pub(crate) struct ConversionStore {
-    place: Place,
+    place: StoreLocation,
     /// Whether affiliates are told of what is judged.
     announces: bool,
     /// How reports are verified again, if they are.
@@ -119,7 +121,7 @@ pub(crate) struct ConversionStore {
 }
 
 impl ConversionStore {
-    pub(crate) fn new(place: Place, announces: bool) -> Self {
+    pub(crate) fn new(place: StoreLocation, announces: bool) -> Self {
         let place_conflicts = IntCounter::new(
             "aggregator_place_conflicts_total",
             "Reports from a place that another report came from before: a copied edge or a stolen certificate.",
@@ -151,7 +153,7 @@ impl ConversionStore {
     #[cfg(test)]
     pub(crate) async fn judge(
         &self,
-        reports: &[Placed<'_>],
+        reports: &[LocatedEvent<'_>],
     ) -> Result<Vec<Verdict>, ConversionStoreError> {
         let evaluated = self.evaluate(reports).await?;
         Ok(evaluated.into_iter().map(|it| it.verdict).collect())
@@ -160,23 +162,24 @@ impl ConversionStore {
     /// Says what becomes of each report of a block: all of it is kept, or nothing is.
     pub(crate) async fn evaluate(
         &self,
-        reports: &[Placed<'_>],
+        reports: &[LocatedEvent<'_>],
     ) -> Result<Vec<Evaluation>, ConversionStoreError> {
-        if !reports.iter().any(Placed::needs_judgement) {
+        if !reports.iter().any(LocatedEvent::needs_judgement) {
             let noted = reports.iter().map(|_| Evaluation {
                 verdict: Verdict::Noted,
                 is_repeated: false,
             });
             return Ok(noted.collect());
         }
-        let limit = BLOCK + REPORT * u32::try_from(reports.len()).unwrap_or(u32::MAX);
+        let limit =
+            BLOCK_TIMEOUT + PER_REPORT_TIMEOUT * u32::try_from(reports.len()).unwrap_or(u32::MAX);
         let judged = timeout(limit, self.evaluate_all(reports)).await;
         judged.map_err(|_| ConversionStoreError::Silent(limit))?
     }
 
     async fn evaluate_all(
         &self,
-        reports: &[Placed<'_>],
+        reports: &[LocatedEvent<'_>],
     ) -> Result<Vec<Evaluation>, ConversionStoreError> {
         let evidence = match &self.verification {
             Some(verification) => Some(verification.current().await),
@@ -239,8 +242,8 @@ fn rfc3339(micros: i64) -> String {
 pub(crate) async fn within<T>(
     work: impl Future<Output = Result<T, ConversionStoreError>>,
 ) -> Result<T, ConversionStoreError> {
-    let done = timeout(ANSWER, work).await;
-    done.map_err(|_| ConversionStoreError::Silent(ANSWER))?
+    let done = timeout(QUERY_TIMEOUT, work).await;
+    done.map_err(|_| ConversionStoreError::Silent(QUERY_TIMEOUT))?
 }
 
 /// What finds a row: a hash of what makes it one, each part with its length, so that parts can't be shifted

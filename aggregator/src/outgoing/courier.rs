@@ -11,8 +11,8 @@ use crate::settings::{self, Settings};
 use crate::sink::Clicks;
 use crate::sink_error::SinkError;
 use crate::store::{
-    Attempt, Awaiting, Claimed, ConversionStore, ConversionStoreError, End, Key, ReceiverIs,
-    Search, SteadyClock, within,
+    Attempt, Awaiting, ConversionStore, ConversionStoreError, End, EndpointHealth, Key,
+    LeasedPostback, Search, SteadyClock, within,
 };
 use http::StatusCode;
 use prometheus::Registry;
@@ -229,7 +229,7 @@ impl Courier {
         Ok(())
     }
 
-    fn send(&mut self, postback: Claimed) {
+    fn send(&mut self, postback: LeasedPostback) {
         let rules = Rules {
             first_retry: self.settings.first_retry.get().0,
             give_up_after: self.settings.give_up_after.get().0,
@@ -267,9 +267,9 @@ impl Courier {
         }
     }
 
-    fn end_unsent(&mut self, postback: Claimed, end: End, why: String) {
+    fn end_unsent(&mut self, postback: LeasedPostback, end: End, why: String) {
         self.metrics.ended(word(end));
-        let attempt = ended(postback, end, ReceiverIs::Unknown, 0, why);
+        let attempt = ended(postback, end, EndpointHealth::Unknown, 0, why);
         self.under_way.ended.push(attempt);
     }
 
@@ -388,7 +388,7 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn judge(
         self,
-        postback: Claimed,
+        postback: LeasedPostback,
         answer: Result<Answer, SendError>,
         now: Micros,
     ) -> Attempt {
@@ -402,7 +402,7 @@ impl Rules {
             return ended(
                 postback,
                 End::Delivered,
-                ReceiverIs::Well,
+                EndpointHealth::Healthy,
                 said,
                 String::new(),
             );
@@ -423,7 +423,7 @@ impl Rules {
         ended(
             postback,
             End::Refused,
-            ReceiverIs::Well,
+            EndpointHealth::Healthy,
             said,
             error.to_owned(),
         )
@@ -432,7 +432,7 @@ impl Rules {
     /// To be sent again, unless it has been tried for long enough.
     fn again(
         self,
-        postback: Claimed,
+        postback: LeasedPostback,
         now: Micros,
         status: u16,
         wish: Option<Duration>,
@@ -456,7 +456,7 @@ impl Rules {
         ended(
             postback,
             end,
-            ReceiverIs::Failing { held_until },
+            EndpointHealth::Failing { held_until },
             status,
             error,
         )
@@ -464,13 +464,13 @@ impl Rules {
 }
 
 fn ended(
-    postback: Claimed,
+    postback: LeasedPostback,
     end: End,
-    receiver_is: ReceiverIs,
+    endpoint_health: EndpointHealth,
     status: u16,
     error: String,
 ) -> Attempt {
-    let Claimed {
+    let LeasedPostback {
         key,
         receiver,
         attempts,
@@ -485,7 +485,7 @@ fn ended(
         error,
         attempts,
         failures,
-        receiver_is,
+        endpoint_health,
     }
 }
 

@@ -7,7 +7,7 @@ use super::address::{Address, Macro};
 use super::amount;
 use super::subscriptions::{Key, Subscription};
 use crate::click::ClickFacts;
-use crate::store::{Claimed, Sale};
+use crate::store::{LeasedPostback, Sale};
 use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64;
 use hmac::{Hmac, Mac as _};
@@ -82,7 +82,7 @@ impl Message {
     /// When its address can't be made.
     pub(super) fn new(
         subscription: &Subscription,
-        postback: &Claimed,
+        postback: &LeasedPostback,
         click: &ClickFacts,
         now: Micros,
     ) -> Result<Self, MessageError> {
@@ -134,10 +134,10 @@ impl Message {
 
 fn fill_in(
     address: &Address,
-    postback: &Claimed,
+    postback: &LeasedPostback,
     click: &ClickFacts,
 ) -> Result<String, MessageError> {
-    let Claimed {
+    let LeasedPostback {
         key, epoch, sale, ..
     } = postback;
     let named = sale.kind == "custom" && !sale.kind_name.is_empty();

@@ -6,7 +6,7 @@ use super::courier::Rules;
 use super::message::{self, Message};
 use super::subscriptions::Subscription;
 use crate::click::ClickFacts;
-use crate::store::{Attempt, Claimed, End, Key, ReceiverIs, Sale};
+use crate::store::{Attempt, End, EndpointHealth, Key, LeasedPostback, Sale};
 use data_encoding::BASE64;
 use hmac::{Hmac, Mac as _};
 use http::StatusCode;
@@ -399,8 +399,8 @@ async fn who_says_nothing_is_left_after_a_while() {
     assert!(matches!(sent, Err(SendError::Silent(_))), "{sent:?}");
 }
 
-fn claimed() -> Claimed {
-    Claimed {
+fn claimed() -> LeasedPostback {
+    LeasedPostback {
         key: Key {
             identity: "0123456789abcdef".repeat(4),
             revision: 2,
@@ -511,19 +511,19 @@ fn what_may_change_is_tried_again_later_and_later_and_the_rest_is_not() {
     let soon = Duration::from_secs(1);
     for taken in [200, 202, 204] {
         let attempt = judged(taken, soon, None);
-        let end = (attempt.end, attempt.receiver_is);
-        assert_eq!(end, (End::Delivered, ReceiverIs::Well), "{taken}");
+        let end = (attempt.end, attempt.endpoint_health);
+        assert_eq!(end, (End::Delivered, EndpointHealth::Healthy), "{taken}");
     }
     for refused in [301, 302, 400, 401, 404, 410, 422] {
         let attempt = judged(refused, soon, None);
-        let end = (attempt.end, attempt.receiver_is);
-        assert_eq!(end, (End::Refused, ReceiverIs::Well), "{refused}");
+        let end = (attempt.end, attempt.endpoint_health);
+        assert_eq!(end, (End::Refused, EndpointHealth::Healthy), "{refused}");
     }
     let now = claimed().since.0 + 1_000_000;
     for may_change in [408, 425, 429, 500, 502, 503, 504] {
         let attempt = judged(may_change, soon, None);
-        let (End::Again(due), ReceiverIs::Failing { held_until }) =
-            (attempt.end, attempt.receiver_is)
+        let (End::Again(due), EndpointHealth::Failing { held_until }) =
+            (attempt.end, attempt.endpoint_health)
         else {
             panic!("{may_change} is not tried again")
         };
@@ -533,11 +533,14 @@ fn what_may_change_is_tried_again_later_and_later_and_the_rest_is_not() {
         assert!((30_000_000..36_000_000).contains(&held), "{held}");
     }
     let held_until = Micros(now + 500_000_000);
-    let wish = judged(429, soon, Some(500)).receiver_is;
-    assert_eq!(wish, ReceiverIs::Failing { held_until });
+    let wish = judged(429, soon, Some(500)).endpoint_health;
+    assert_eq!(wish, EndpointHealth::Failing { held_until });
     let long = Duration::from_secs(1_000);
     let given_up = judged(503, long, None);
     assert_eq!(given_up.end, End::GivenUp);
-    assert!(matches!(given_up.receiver_is, ReceiverIs::Failing { .. }));
+    assert!(matches!(
+        given_up.endpoint_health,
+        EndpointHealth::Failing { .. }
+    ));
     assert_eq!(judged(200, long, None).end, End::Delivered);
 }

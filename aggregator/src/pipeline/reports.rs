@@ -5,7 +5,7 @@ use super::{Dependency, Pipeline, run_blocking};
 use crate::blocks::PendingReports;
 use crate::fatal::FatalError;
 use crate::history::{EventPlace, History};
-use crate::report::{Placed, Report, Verdict};
+use crate::report::{LocatedEvent, Report, Verdict};
 use crate::sink::{Prepared, Tables, report_tables, report_time};
 use crate::store::{Epoch, EstablishError, Evaluation, Rebuild};
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ impl<S: Storage> Pipeline<S> {
         let reports = std::mem::take(&mut prepared.reports);
         let (pending, noted): (Vec<_>, Vec<_>) =
             reports.into_iter().partition(Report::needs_judgement);
-        let placed: Vec<Placed<'_>> = noted.iter().filter_map(Report::read).collect();
+        let placed: Vec<LocatedEvent<'_>> = noted.iter().filter_map(Report::read).collect();
         if !placed.is_empty() {
             prepared.add_reports(&placed, &vec![Verdict::Noted; placed.len()]);
         }
@@ -94,7 +94,7 @@ impl<S: Storage> Pipeline<S> {
         token: &str,
         reports: &[Report],
     ) {
-        let placed: Vec<Placed<'_>> = reports.iter().filter_map(Report::read).collect();
+        let placed: Vec<LocatedEvent<'_>> = reports.iter().filter_map(Report::read).collect();
         let evaluated = self.retry_until_ok(Dependency::Store, || {
             self.conversion_store.evaluate(&placed)
         });
@@ -120,7 +120,7 @@ impl<S: Storage> Pipeline<S> {
         &self,
         history: &impl History,
         epoch: Epoch,
-        placed: &[Placed<'_>],
+        placed: &[LocatedEvent<'_>],
         evaluated: &[Evaluation],
     ) -> BTreeSet<EventPlace> {
         let doubtful: Vec<EventPlace> = placed
@@ -137,7 +137,7 @@ impl<S: Storage> Pipeline<S> {
     }
 }
 
-fn place_of(placed: &Placed<'_>) -> EventPlace {
+fn place_of(placed: &LocatedEvent<'_>) -> EventPlace {
     EventPlace {
         node: placed.key.node,
         lane: placed.key.lane,

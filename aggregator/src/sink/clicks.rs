@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tracking_events::ClickId;
 
-const ANSWER: Duration = Duration::from_secs(30);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Finds clicks.
 #[derive(Clone)]
@@ -112,9 +112,9 @@ impl Clicks {
             let query = self.0.query(ATTRIBUTED).bind(texts(ids));
             query.fetch_all::<String>().await
         };
-        let copied = tokio::time::timeout(ANSWER, work).await;
+        let copied = tokio::time::timeout(QUERY_TIMEOUT, work).await;
         let copied = copied
-            .map_err(|_| SinkError::Silent(ANSWER))?
+            .map_err(|_| SinkError::Silent(QUERY_TIMEOUT))?
             .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
         Ok(copied.into_iter().collect())
     }
@@ -145,9 +145,9 @@ fn texts(ids: &[ClickId]) -> Vec<String> {
 }
 
 async fn fetch(query: Query) -> Result<BTreeMap<String, ClickFacts>, SinkError> {
-    let found = tokio::time::timeout(ANSWER, query.fetch_all::<Found>()).await;
+    let found = tokio::time::timeout(QUERY_TIMEOUT, query.fetch_all::<Found>()).await;
     let found = found
-        .map_err(|_| SinkError::Silent(ANSWER))?
+        .map_err(|_| SinkError::Silent(QUERY_TIMEOUT))?
         .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
     Ok(found.into_iter().map(Found::facts).collect())
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Sending a chunk, and everything ClickHouse does until it answers, may each take this long.
-const SEND: Duration = Duration::from_secs(30);
-const ANSWER: Duration = Duration::from_secs(120);
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(120);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -43,9 +43,9 @@ impl Database for settings::ClickHouse {
     async fn connect(&self) -> Result<ClickHouse, SinkError> {
         let client = client(self)?;
         let migrating = clickhouse_schema::migrate(&client, &self.database);
-        let migrated = tokio::time::timeout(ANSWER, migrating).await;
+        let migrated = tokio::time::timeout(QUERY_TIMEOUT, migrating).await;
         migrated
-            .map_err(|_| SinkError::Silent(ANSWER))?
+            .map_err(|_| SinkError::Silent(QUERY_TIMEOUT))?
             .map_err(|error| SinkError::Migrate(explain(&error)))?;
         Ok(ClickHouse {
             client: client.with_database(&self.database),
@@ -55,7 +55,7 @@ impl Database for settings::ClickHouse {
 
 impl Tables for ClickHouse {
     async fn insert(&self, table: &str, token: &str, block: &Columns) -> Result<(), SinkError> {
-        let limit = SEND + ANSWER;
+        let limit = SEND_TIMEOUT + QUERY_TIMEOUT;
         let attempt = tokio::time::timeout(limit, self.insert_once(table, token, block));
         let answered = attempt.await.map_err(|_| SinkError::Silent(limit))?;
         answered.map_err(|error| SinkError::ClickHouse(explain(&error)))
@@ -74,7 +74,7 @@ impl ClickHouse {
         let mut insert = self
             .client
             .insert_formatted_with(format!("INSERT INTO {table} FORMAT Native"))
-            .with_timeouts(Some(SEND), Some(ANSWER))
+            .with_timeouts(Some(SEND_TIMEOUT), Some(QUERY_TIMEOUT))
             .with_setting("async_insert", "0")
             .with_setting("insert_deduplicate", "1")
             .with_setting("insert_deduplication_token", format!("{token}-{table}"))

@@ -4,7 +4,7 @@ use super::columns::{self, Columns};
 use super::decode::{Rejected, Row, Rows, unseal};
 use super::reports;
 use crate::blocks::Block;
-use crate::report::{Placed, Report, Verdict};
+use crate::report::{LocatedEvent, Report, Verdict};
 
 /// The epoch of rows that no store evaluated.
 const NO_EPOCH: u64 = 0;
@@ -23,7 +23,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Adds the rows of reports by what became of them. The same verdicts always give the same columns.
-    pub(crate) fn add_reports(&mut self, reports: &[Placed<'_>], verdicts: &[Verdict]) {
+    pub(crate) fn add_reports(&mut self, reports: &[LocatedEvent<'_>], verdicts: &[Verdict]) {
         self.tables
             .extend(reports::build(reports, verdicts, NO_EPOCH));
         self.times.extend(reports.iter().map(reports::time));

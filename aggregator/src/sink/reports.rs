@@ -3,7 +3,7 @@
 use super::columns::Columns;
 use super::native::Block;
 use crate::currency;
-use crate::report::{BAD_TRANSITION, Placed, Revision, TOO_MANY_REPORTS, Unchanged, Verdict};
+use crate::report::{BAD_TRANSITION, LocatedEvent, Revision, TOO_MANY_REPORTS, Unchanged, Verdict};
 use crate::unproven::Unproven;
 use event_shipping::LaneKey;
 use tracking_events::{
@@ -50,7 +50,7 @@ struct Rows<'a> {
 
 /// The tables that have rows of these reports, which the store of this epoch evaluated.
 pub(crate) fn build(
-    reports: &[Placed<'_>],
+    reports: &[LocatedEvent<'_>],
     verdicts: &[Verdict],
     epoch: u64,
 ) -> Vec<(&'static str, Columns)> {
@@ -71,7 +71,7 @@ pub(crate) fn build(
 }
 
 /// When a report came, in microseconds since 1970.
-pub(crate) const fn time(report: &Placed<'_>) -> u64 {
+pub(crate) const fn time(report: &LocatedEvent<'_>) -> u64 {
     match &report.event {
         Event::Click(visit) | Event::Impression(visit) => visit.time.0,
         Event::Conversion(it) => it.time.0,
@@ -81,7 +81,7 @@ pub(crate) const fn time(report: &Placed<'_>) -> u64 {
 }
 
 impl<'a> Rows<'a> {
-    fn add(&mut self, placed: &'a Placed<'a>, verdict: &'a Verdict) {
+    fn add(&mut self, placed: &'a LocatedEvent<'a>, verdict: &'a Verdict) {
         match &placed.event {
             Event::Conversion(report) => self.sale(placed, report, verdict),
             Event::KycUpdate(update) => {
@@ -105,7 +105,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn sale(&mut self, placed: &'a Placed<'a>, report: &'a Conversion<'a>, verdict: &'a Verdict) {
+    fn sale(
+        &mut self,
+        placed: &'a LocatedEvent<'a>,
+        report: &'a Conversion<'a>,
+        verdict: &'a Verdict,
+    ) {
         match verdict {
             Verdict::Revised(revisions) => {
                 let rows = revisions.iter().map(|it| Sale::revision(report, it));
@@ -138,7 +143,7 @@ impl<'a> Rows<'a> {
 
     fn refuse(
         &mut self,
-        placed: &Placed<'_>,
+        placed: &LocatedEvent<'_>,
         report: &'a Conversion<'a>,
         (reason, reason_name): (u16, &'a str),
         why: &'a str,
@@ -197,7 +202,7 @@ fn transaction<'a>(report: &'a Conversion<'_>, found: &'a Option<String>) -> &'a
 }
 
 impl<T> Row<T> {
-    const fn new(placed: &Placed<'_>, is: T) -> Self {
+    const fn new(placed: &LocatedEvent<'_>, is: T) -> Self {
         Self {
             key: placed.key,
             seq: placed.seq,

@@ -65,7 +65,7 @@ async fn lock(tx: &mut Tx, affiliate: &str, name: &str) -> Result<(), Conversion
 
 async fn is_known(tx: &mut Tx, message: &str) -> Result<bool, ConversionStoreError> {
     let sql = "SELECT status FROM kyc_deliveries WHERE identity = $1";
-    Ok(!tx.ask(sql, &[Value::Text(message)]).await?.is_empty())
+    Ok(!tx.fetch_all(sql, &[Value::Text(message)]).await?.is_empty())
 }
 
 async fn keep(
@@ -98,7 +98,7 @@ async fn keep(
 /// All messages about an affiliate, the one that prevails last.
 async fn history(tx: &mut Tx, affiliate: &str) -> Result<Vec<Message>, ConversionStoreError> {
     let sql = "SELECT identity, status, tier, happened FROM kyc_deliveries WHERE affiliate = $1";
-    let lines = tx.ask(sql, &[Value::Text(affiliate)]).await?;
+    let lines = tx.fetch_all(sql, &[Value::Text(affiliate)]).await?;
     let mut messages = Vec::with_capacity(lines.len());
     for line in lines {
         let word = line.text(1)?;

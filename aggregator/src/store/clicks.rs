@@ -48,7 +48,7 @@ impl ConversionStore {
     ) -> Result<Vec<AwaitedClick>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         let lines = tx
-            .ask(
+            .fetch_all(
                 "SELECT click_id, since FROM conversion_clicks WHERE state = 'awaited' AND due <= $1 \
                  ORDER BY due LIMIT $2",
                 &[

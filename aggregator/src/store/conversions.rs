@@ -6,9 +6,9 @@
 mod history;
 mod reports;
 
-use super::sql::{Line, Tx, Value};
+use super::sql::{Row, Tx, Value};
 use super::{ConversionStoreError, clicks, identity};
-use crate::report::{Placed, Refunds, Revision, Unchanged, Verdict};
+use crate::report::{LocatedEvent, Refunds, Revision, Unchanged, Verdict};
 use history::{Fate, FoldedConversion, FoldedSale, SaleReport, State, fold, redundant_near};
 use std::collections::BTreeMap;
 use tracking_events::{Conversion, ConversionKind, ConversionStatus, Micros, Money, Stated};
@@ -74,7 +74,7 @@ struct Revised {
 /// Adds a report to its sale, and brings the sale's conversions up to date.
 pub(super) async fn judge(
     tx: &mut Tx,
-    placed: &Placed<'_>,
+    placed: &LocatedEvent<'_>,
     report: &Conversion<'_>,
     signature: Option<String>,
     now: Micros,
@@ -150,7 +150,7 @@ impl<'a> Sale<'a> {
             false => "",
         };
         let known = tx
-            .ask(
+            .fetch_all(
                 "SELECT DISTINCT transaction_id, sale FROM conversions \
                  WHERE click_id = $1 AND advertiser = $2 AND withdrawn = 0 \
                  AND ($3 = '' OR (kind = $3 AND kind_name = $4))",
@@ -322,7 +322,7 @@ fn too_many(sale: &Sale<'_>) -> Verdict {
 
 async fn standing(tx: &mut Tx, sale: &Sale<'_>) -> Result<Standing, ConversionStoreError> {
     let lines = tx
-        .ask(
+        .fetch_all(
             "SELECT c.identity, c.kind, c.kind_name, c.revision, c.status, c.payout_minor, c.currency, c.withdrawn, \
              COALESCE(r.time, 0), c.refunded_minor, c.last_refund FROM conversions c LEFT JOIN conversion_revisions r \
              ON r.identity = c.identity AND r.revision = c.revision WHERE c.sale = $1",
@@ -336,7 +336,7 @@ async fn standing(tx: &mut Tx, sale: &Sale<'_>) -> Result<Standing, ConversionSt
 }
 
 impl StandingConversion {
-    fn read(line: &Line) -> Result<Self, ConversionStoreError> {
+    fn read(line: &Row) -> Result<Self, ConversionStoreError> {
         let (kind, status) = (line.text(1)?, line.text(4)?);
         Ok(Self {
             kind: ConversionKind::from_word(&kind).ok_or(ConversionStoreError::Foreign(kind))?,

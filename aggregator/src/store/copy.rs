@@ -2,7 +2,7 @@
 //! behind is noticed here, too.
 
 use super::sql::Pool;
-use super::{ConversionStoreError, Place};
+use super::{ConversionStoreError, StoreLocation};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, Row as _, SqlitePool, Transaction};
 use std::path::Path;
@@ -51,10 +51,10 @@ pub(crate) async fn holds_state(path: &Path) -> Result<bool, ConversionStoreErro
 ///
 /// # Errors
 /// When either can't be used, or `to` holds a store.
-pub(crate) async fn copy(from: &Path, to: &Place) -> Result<Copied, ConversionStoreError> {
+pub(crate) async fn copy(from: &Path, to: &StoreLocation) -> Result<Copied, ConversionStoreError> {
     // Both have the tables of this build then.
     let opened = (
-        Pool::open(&Place::File(from.into())).await?,
+        Pool::open(&StoreLocation::File(from.into())).await?,
         Pool::open(to).await?,
     );
     let (Pool::Sqlite(from), Pool::Postgres(to)) = opened else {

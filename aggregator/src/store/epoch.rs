@@ -177,7 +177,7 @@ async fn lock(tx: &mut Tx) -> Result<Option<Epoch>, ConversionStoreError> {
 
 async fn epoch_of(tx: &mut Tx) -> Result<Option<Epoch>, ConversionStoreError> {
     let lines = tx
-        .ask("SELECT epoch, follows FROM store_epoch", &[])
+        .fetch_all("SELECT epoch, follows FROM store_epoch", &[])
         .await?;
     let Some(line) = lines.first() else {
         return Ok(None);

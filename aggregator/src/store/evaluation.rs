@@ -1,11 +1,13 @@
 //! What becomes of each report of one transaction: known, set aside, or evaluated.
 
 use super::sql::Tx;
-use super::{ConversionStoreError, Evaluation, affiliates, applied, conversions, limits, outbox};
-use crate::report::{Placed, Verdict};
+use super::{
+    ConversionStoreError, Evaluation, affiliates, conversions, idempotency, limits, outbox,
+};
+use crate::report::{LocatedEvent, Verdict};
 use crate::unproven::{Unproven, UnprovenReason};
 use crate::verification::{Evidence, Proof, SetAside, Verification};
-use applied::Remembered;
+use idempotency::Remembered;
 use tracking_events::{Conversion, Event, Micros};
 
 /// Evaluates the reports of one transaction.
@@ -46,7 +48,7 @@ impl<'a> Evaluator<'a> {
     pub(super) async fn evaluate(
         &mut self,
         tx: &mut Tx,
-        report: &Placed<'_>,
+        report: &LocatedEvent<'_>,
     ) -> Result<Evaluation, ConversionStoreError> {
         let new = |verdict| Evaluation {
             verdict,
@@ -55,7 +57,7 @@ impl<'a> Evaluator<'a> {
         if !report.needs_judgement() {
             return Ok(new(Verdict::Noted));
         }
-        match applied::recall(tx, report).await? {
+        match idempotency::recall(tx, report).await? {
             Remembered::Verdict(verdict) => {
                 return Ok(Evaluation {
                     verdict,
@@ -78,7 +80,7 @@ impl<'a> Evaluator<'a> {
             }
             _ => Verdict::Noted,
         };
-        applied::remember(tx, report, &verdict).await?;
+        idempotency::remember(tx, report, &verdict).await?;
         Ok(new(verdict))
     }
 
@@ -86,7 +88,7 @@ impl<'a> Evaluator<'a> {
     async fn screen(
         &self,
         tx: &mut Tx,
-        report: &Placed<'_>,
+        report: &LocatedEvent<'_>,
     ) -> Result<Screened, ConversionStoreError> {
         let Some((verification, evidence)) = self.verification else {
             return Ok(Screened::Proven { signature: None });
@@ -114,7 +116,7 @@ impl<'a> Evaluator<'a> {
     async fn conversion(
         &self,
         tx: &mut Tx,
-        placed: &Placed<'_>,
+        placed: &LocatedEvent<'_>,
         report: &Conversion<'_>,
         signature: Option<String>,
     ) -> Result<Verdict, ConversionStoreError> {
@@ -127,7 +129,7 @@ impl<'a> Evaluator<'a> {
         Ok(evaluated.verdict)
     }
 
-    fn alert(&mut self, report: &Placed<'_>) {
+    fn alert(&mut self, report: &LocatedEvent<'_>) {
         self.place_conflicts += 1;
         tracing::error!(
             node = report.key.node,

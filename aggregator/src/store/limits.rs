@@ -80,7 +80,7 @@ impl Period<'_> {
 
 async fn total(tx: &mut Tx, node: u16, period: &Period<'_>) -> Result<i64, ConversionStoreError> {
     let found = tx
-        .ask(
+        .fetch_all(
             "SELECT total FROM unsigned_reports \
              WHERE node = $1 AND period = $2 AND number = $3 AND currency = $4",
             &[

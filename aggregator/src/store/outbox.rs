@@ -1,9 +1,9 @@
 //! What affiliates are to be told, queued in the transaction that judged it: which postbacks wait for their
 //! click, which are due, and what became of each. How one is made and sent is not known here.
 
-mod shown;
+mod list;
 
-use super::sql::{Line, Tx, Value};
+use super::sql::{Row, Tx, Value};
 use super::{ConversionStore, ConversionStoreError};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -54,7 +54,7 @@ pub(crate) enum Search {
 
 /// A postback that is to be sent now, and that nobody else sends until its lease ends.
 #[derive(Debug)]
-pub(crate) struct Claimed {
+pub(crate) struct LeasedPostback {
     pub(crate) key: Key,
     /// The epoch that its revision was made in.
     pub(crate) epoch: u64,
@@ -96,7 +96,7 @@ pub(crate) struct Attempt {
     pub(crate) attempts: u32,
     /// Attempts at the receiver that had failed in a row when it began.
     pub(crate) failures: u32,
-    pub(crate) receiver_is: ReceiverIs,
+    pub(crate) endpoint_health: EndpointHealth,
 }
 
 /// How an attempt left its postback.
@@ -113,9 +113,9 @@ pub(crate) enum End {
 
 /// What an attempt says of its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReceiverIs {
+pub(crate) enum EndpointHealth {
     /// It answers.
-    Well,
+    Healthy,
     /// It does not, or wants to be left alone, until then.
     Failing { held_until: Micros },
     /// It was not asked.
@@ -137,7 +137,7 @@ impl Key {
         ]
     }
 
-    fn read(line: &Line, column: usize) -> Result<Self, ConversionStoreError> {
+    fn read(line: &Row, column: usize) -> Result<Self, ConversionStoreError> {
         Ok(Self {
             identity: line.text(column)?,
             revision: u32::try_from(line.number(column + 1)?).unwrap_or(u32::MAX),
@@ -198,7 +198,7 @@ impl ConversionStore {
     ) -> Result<Vec<Awaiting>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         let lines = tx
-            .ask(
+            .fetch_all(
                 "SELECT o.identity, o.revision, c.click_id, o.since FROM outgoing_postbacks o \
                  JOIN conversions c ON c.identity = o.identity \
                  WHERE o.state = 'awaits_click' AND o.due <= $1 ORDER BY o.due LIMIT $2",
@@ -249,7 +249,7 @@ impl ConversionStore {
         lease: Duration,
         most: usize,
         room: impl Fn(&str, u32) -> usize,
-    ) -> Result<Vec<Claimed>, ConversionStoreError> {
+    ) -> Result<Vec<LeasedPostback>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         // Only now: it may have taken a while to get a connection.
         let now = now();
@@ -393,7 +393,7 @@ async fn receivers_due(
     now: Micros,
 ) -> Result<Vec<(String, u32)>, ConversionStoreError> {
     let lines = tx
-        .ask(
+        .fetch_all(
             "SELECT receiver, failures FROM outgoing_receivers WHERE next_due <= $1 \
              ORDER BY next_due LIMIT $2",
             &[number(now), limit(RECEIVERS)],
@@ -414,9 +414,9 @@ async fn due(
     receiver: &str,
     failures: u32,
     most: usize,
-) -> Result<Vec<(i64, Claimed)>, ConversionStoreError> {
+) -> Result<Vec<(i64, LeasedPostback)>, ConversionStoreError> {
     let lines = tx
-        .ask(
+        .fetch_all(
             "SELECT o.identity, o.revision, o.due, o.since, o.attempts, o.click, c.click_id, c.kind, \
              c.kind_name, c.transaction_id, r.status, r.payout_minor, r.currency, r.time, o.epoch \
              FROM outgoing_postbacks o \
@@ -430,7 +430,7 @@ async fn due(
         )
         .await?;
     let due = lines.iter().map(|line| {
-        let claimed = Claimed {
+        let claimed = LeasedPostback {
             key: Key::read(line, 0)?,
             epoch: line.number(14)?.cast_unsigned(),
             receiver: receiver.to_owned(),
@@ -506,9 +506,9 @@ async fn keep(tx: &mut Tx, now: Micros, attempt: &Attempt) -> Result<bool, Conve
 /// What an attempt says of its receiver. One that began before the receiver was held says nothing new.
 async fn judge_receiver(tx: &mut Tx, attempt: &Attempt) -> Result<(), ConversionStoreError> {
     let receiver = Value::Text(&attempt.receiver);
-    match attempt.receiver_is {
-        ReceiverIs::Unknown => {}
-        ReceiverIs::Well => {
+    match attempt.endpoint_health {
+        EndpointHealth::Unknown => {}
+        EndpointHealth::Healthy => {
             tx.execute(
                 "UPDATE outgoing_receivers SET failures = 0, held_until = 0 \
                  WHERE receiver = $1 AND failures <= $2",
@@ -516,7 +516,7 @@ async fn judge_receiver(tx: &mut Tx, attempt: &Attempt) -> Result<(), Conversion
             )
             .await?;
         }
-        ReceiverIs::Failing { held_until } => {
+        EndpointHealth::Failing { held_until } => {
             tx.execute(
                 "UPDATE outgoing_receivers SET failures = $2, held_until = $3 \
                  WHERE receiver = $1 AND failures <= $2 AND held_until < $3",

@@ -1,7 +1,7 @@
 //! SQLite and PostgreSQL behind one face: numbers and texts go in and come out, and statements are
 //! written so that both understand them.
 
-use super::{ConversionStoreError, Place};
+use super::{ConversionStoreError, StoreLocation};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::Query;
@@ -16,7 +16,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 /// A connection must be there, and another process be done with the file, within this.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Each is applied once; one that was released is never changed.
 const MIGRATIONS: [(i64, &str, &str); 9] = [
@@ -81,16 +81,16 @@ pub(super) enum Value<'a> {
 }
 
 /// A row of an answer.
-pub(super) enum Line {
+pub(super) enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
 
 impl Pool {
     /// Opens the database, and makes the tables or brings them up to date.
-    pub(super) async fn open(place: &Place) -> Result<Self, ConversionStoreError> {
+    pub(super) async fn open(place: &StoreLocation) -> Result<Self, ConversionStoreError> {
         let pool = match place {
-            Place::File(path) => Self::Sqlite(
+            StoreLocation::File(path) => Self::Sqlite(
                 // What ClickHouse is told must not be forgotten here: every commit is synced.
                 one_connection(
                     SqliteConnectOptions::new()
@@ -98,11 +98,11 @@ impl Pool {
                         .create_if_missing(true)
                         .journal_mode(SqliteJournalMode::Wal)
                         .synchronous(SqliteSynchronous::Full)
-                        .busy_timeout(PATIENCE),
+                        .busy_timeout(LOCK_TIMEOUT),
                 )
                 .await?,
             ),
-            Place::Url(url) => {
+            StoreLocation::Url(url) => {
                 let options =
                     PgConnectOptions::from_str(url).map_err(|_| ConversionStoreError::Url)?;
                 // Whatever the server's default is: a commit that was answered must survive its crash.
@@ -112,7 +112,7 @@ impl Pool {
                 let pool = PgPoolOptions::new()
                     // One evaluates, one sends postbacks, one asks whether the server answers.
                     .max_connections(3)
-                    .acquire_timeout(PATIENCE);
+                    .acquire_timeout(LOCK_TIMEOUT);
                 Self::Postgres(pool.connect_with(options).await?)
             }
         };
@@ -154,7 +154,7 @@ impl Pool {
 async fn one_connection(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
-        .acquire_timeout(PATIENCE);
+        .acquire_timeout(LOCK_TIMEOUT);
     pool.connect_with(options).await
 }
 
@@ -194,19 +194,19 @@ impl Tx {
     }
 
     /// The rows of a question.
-    pub(super) async fn ask(
+    pub(super) async fn fetch_all(
         &mut self,
         sql: &'static str,
         values: &[Value<'_>],
-    ) -> Result<Vec<Line>, ConversionStoreError> {
+    ) -> Result<Vec<Row>, ConversionStoreError> {
         Ok(match self {
             Self::Sqlite(tx) => {
                 let rows = for_sqlite(sql, values).fetch_all(&mut **tx).await?;
-                rows.into_iter().map(Line::Sqlite).collect()
+                rows.into_iter().map(Row::Sqlite).collect()
             }
             Self::Postgres(tx) => {
                 let rows = for_postgres(sql, values).fetch_all(&mut **tx).await?;
-                rows.into_iter().map(Line::Postgres).collect()
+                rows.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -239,7 +239,7 @@ fn storable(text: &str) -> Cow<'_, str> {
     }
 }
 
-impl Line {
+impl Row {
     /// The number in a column, counted from 0.
     pub(super) fn number(&self, column: usize) -> Result<i64, ConversionStoreError> {
         Ok(match self {

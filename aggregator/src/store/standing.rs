@@ -1,6 +1,6 @@
 //! How affiliates stand, as people are shown it.
 
-use super::sql::{Line, Value};
+use super::sql::{Row, Value};
 use super::{ConversionStore, ConversionStoreError, rfc3339};
 
 macro_rules! show {
@@ -37,15 +37,15 @@ impl ConversionStore {
         let mut tx = self.begin().await?;
         let most = Value::Number(i64::try_from(most).unwrap_or(i64::MAX));
         let lines = match name {
-            "" => tx.ask(SHOW_ALL, &[most]).await?,
-            name => tx.ask(SHOW_ONE, &[most, Value::Text(name)]).await?,
+            "" => tx.fetch_all(SHOW_ALL, &[most]).await?,
+            name => tx.fetch_all(SHOW_ONE, &[most, Value::Text(name)]).await?,
         };
         lines.iter().map(ShownAffiliate::read).collect()
     }
 }
 
 impl ShownAffiliate {
-    fn read(line: &Line) -> Result<Self, ConversionStoreError> {
+    fn read(line: &Row) -> Result<Self, ConversionStoreError> {
         Ok(Self {
             affiliate: line.text(0)?,
             tier: line.number(1)?,

@@ -28,7 +28,7 @@ impl SteadyClock {
     /// Goes on from what was kept.
     async fn resume(tx: &mut Tx, wall: Micros) -> Result<Self, ConversionStoreError> {
         let sql = "SELECT steady FROM outgoing_clock WHERE id = 1";
-        let lines = tx.ask(sql, &[]).await?;
+        let lines = tx.fetch_all(sql, &[]).await?;
         let kept = lines.first().map(|line| line.number(0)).transpose()?;
         let steady = kept.map_or(wall, |kept| {
             let kept = u64::try_from(kept).unwrap_or_default();

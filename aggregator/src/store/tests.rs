@@ -12,8 +12,8 @@ mod steady;
 
 use super::evaluation::Evaluator;
 use super::sql::Pool;
-use super::{ConversionStore, ConversionStoreError, Place};
-use crate::report::{EventHash, Placed, Verdict};
+use super::{ConversionStore, ConversionStoreError, StoreLocation};
+use crate::report::{EventHash, LocatedEvent, Verdict};
 use event_shipping::LaneKey;
 use postgres::Postgres;
 use tempfile::TempDir;
@@ -40,10 +40,10 @@ impl Home {
         Self::Sqlite(tempfile::tempdir().expect("a directory"))
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> StoreLocation {
         match self {
-            Self::Sqlite(folder) => Place::File(folder.path().join("store.sqlite")),
-            Self::Postgres(server) => Place::Url(server.url()),
+            Self::Sqlite(folder) => StoreLocation::File(folder.path().join("store.sqlite")),
+            Self::Postgres(server) => StoreLocation::Url(server.url()),
         }
     }
 
@@ -65,17 +65,17 @@ impl Home {
     }
 
     /// The texts that a question of one column gives.
-    async fn ask(&self, sql: &'static str) -> Vec<String> {
+    async fn fetch_all(&self, sql: &'static str) -> Vec<String> {
         let pool = Pool::open(&self.place()).await.expect("opened");
         let mut tx = pool.begin().await.expect("begun");
-        let lines = tx.ask(sql, &[]).await.expect(sql);
+        let lines = tx.fetch_all(sql, &[]).await.expect(sql);
         let texts = lines.iter().map(|line| line.text(0).expect("a text"));
         texts.collect()
     }
 }
 
 /// What became of reports, in words.
-async fn judged(store: &ConversionStore, reports: &[Placed<'_>]) -> Vec<String> {
+async fn judged(store: &ConversionStore, reports: &[LocatedEvent<'_>]) -> Vec<String> {
     let verdicts = store.judge(reports).await.expect("judged");
     verdicts.iter().map(words).collect()
 }
@@ -114,10 +114,10 @@ const LANE: LaneKey = LaneKey {
     journal: u64::MAX - 7,
 };
 
-fn placed(key: LaneKey, seq: u64, event: Event<'_>) -> Placed<'_> {
+fn placed(key: LaneKey, seq: u64, event: Event<'_>) -> LocatedEvent<'_> {
     let mut bytes = vec![0; 1 << 18];
     let length = encode(&event, &mut bytes).expect("it fits");
-    Placed {
+    LocatedEvent {
         key,
         seq,
         hash: EventHash::of(&bytes[..length]),
@@ -160,7 +160,7 @@ fn check(delivery: &str, happened: u64, status: KycStatus, tier: u8) -> Event<'_
 }
 
 /// The events, at sequences from `first`.
-fn block<'a>(first: u64, events: impl IntoIterator<Item = Event<'a>>) -> Vec<Placed<'a>> {
+fn block<'a>(first: u64, events: impl IntoIterator<Item = Event<'a>>) -> Vec<LocatedEvent<'a>> {
     let numbered = (first..).zip(events);
     numbered
         .map(|(seq, event)| placed(LANE, seq, event))
@@ -261,7 +261,7 @@ async fn conversions_are_new_repeated_revised_or_refused() {
             "t 4 chargeback 120",
             "u 1 approved 5",
         ];
-        assert_eq!(home.ask(REVISIONS).await, history);
+        assert_eq!(home.fetch_all(REVISIONS).await, history);
     }
 }
 
@@ -311,11 +311,14 @@ async fn a_block_judged_again_gets_the_same_verdicts() {
         let later = [conversion("t", Chargeback, 1)];
         let later = judged(&home.store(), &block(7, later)).await;
         assert_eq!(later, ["2 sale chargeback 1"]);
-        let (history, people) = (home.ask(REVISIONS).await, home.ask(PEOPLE).await);
+        let (history, people) = (
+            home.fetch_all(REVISIONS).await,
+            home.fetch_all(PEOPLE).await,
+        );
         let again = home.store().judge(&block(1, events())).await;
         assert_eq!(again.expect("judged again"), first);
-        assert_eq!(home.ask(REVISIONS).await, history);
-        assert_eq!(home.ask(PEOPLE).await, people);
+        assert_eq!(home.fetch_all(REVISIONS).await, history);
+        assert_eq!(home.fetch_all(PEOPLE).await, people);
     }
 }
 
@@ -338,8 +341,8 @@ async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
             }
             // Never committed.
             drop(tx);
-            assert_eq!(home.ask(REVISIONS).await, [] as [&str; 0]);
-            assert_eq!(home.ask(PEOPLE).await, [] as [&str; 0]);
+            assert_eq!(home.fetch_all(REVISIONS).await, [] as [&str; 0]);
+            assert_eq!(home.fetch_all(PEOPLE).await, [] as [&str; 0]);
         }
         let expected = ["1 sale approved 1", "2 sale approved 2", "applied"];
         assert_eq!(judged(&home.store(), &reports).await, expected);
@@ -370,19 +373,19 @@ async fn checks_are_settled_by_when_they_happened() {
         for (number, (event, state)) in (1..).zip(events.iter().zip(states)) {
             let verdicts = store.judge(&block(number, [event.clone()])).await;
             assert_eq!(verdicts.expect("judged"), [Verdict::Applied]);
-            assert_eq!(home.ask(PEOPLE).await, [state]);
+            assert_eq!(home.fetch_all(PEOPLE).await, [state]);
         }
         // Older than all of them, then one that was told before, then the end of it.
         let late = [check("z", 0, Revoked, 0), events[1].clone()];
         let verdicts = store.judge(&block(10, late)).await.expect("judged");
         assert_eq!(verdicts, [Verdict::Late, Verdict::Again]);
-        assert_eq!(home.ask(PEOPLE).await, [states[3]]);
+        assert_eq!(home.fetch_all(PEOPLE).await, [states[3]]);
         let end = [check("e", 5, Revoked, 0)];
         let verdicts = store.judge(&block(20, end)).await.expect("judged");
         assert_eq!(verdicts, [Verdict::Applied]);
-        assert_eq!(home.ask(PEOPLE).await, ["aff 0 revoked 10000"]);
+        assert_eq!(home.fetch_all(PEOPLE).await, ["aff 0 revoked 10000"]);
         let kept = "SELECT delivery FROM kyc_deliveries ORDER BY delivery";
-        assert_eq!(home.ask(kept).await, ["a", "b", "c", "d", "e", "z"]);
+        assert_eq!(home.fetch_all(kept).await, ["a", "b", "c", "d", "e", "z"]);
     }
 }
 
@@ -398,13 +401,13 @@ async fn checks_in_any_order_end_alike() {
     ];
     let folder = tempfile::tempdir().expect("a folder");
     for (number, order) in orders(&[0, 1, 2, 3]).into_iter().enumerate() {
-        let home = Place::File(folder.path().join(number.to_string()));
+        let home = StoreLocation::File(folder.path().join(number.to_string()));
         let arriving = order.iter().map(|index| events[*index].clone());
         let store = ConversionStore::new(home.clone(), false);
         store.judge(&block(1, arriving)).await.expect("judged");
         let pool = Pool::open(&home).await.expect("opened");
         let mut tx = pool.begin().await.expect("begun");
-        let lines = tx.ask(PEOPLE, &[]).await.expect("asked");
+        let lines = tx.fetch_all(PEOPLE, &[]).await.expect("asked");
         let state = lines[0].text(0).expect("a text");
         assert_eq!(state, "aff 1 approved 100000", "{order:?}");
     }
@@ -435,7 +438,7 @@ async fn a_service_with_a_wrong_clock_does_not_have_the_last_word_for_years() {
             verdicts.expect("judged"),
             [Verdict::Applied, Verdict::Applied]
         );
-        assert_eq!(home.ask(PEOPLE).await, ["aff 0 revoked 10000"]);
+        assert_eq!(home.fetch_all(PEOPLE).await, ["aff 0 revoked 10000"]);
     }
 }
 
@@ -473,7 +476,7 @@ async fn no_text_stops_the_store() {
 async fn clicks_and_refusals_do_not_open_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.sqlite");
-    let store = ConversionStore::new(Place::File(path.clone()), false);
+    let store = ConversionStore::new(StoreLocation::File(path.clone()), false);
     assert_eq!(store.judge(&[]).await.expect("nothing to do"), []);
     assert!(!path.exists());
 }
@@ -485,14 +488,14 @@ async fn what_is_wrong_is_said_without_the_password() {
         "postgres://me:hush@127.0.0.1:1/db",
         "postgres://me:hush@127.0.0.1:port/db",
     ] {
-        let error = ConversionStore::new(Place::Url(url.to_owned()), false)
+        let error = ConversionStore::new(StoreLocation::Url(url.to_owned()), false)
             .judge(&reports)
             .await;
         let error = error.expect_err("nobody is there");
         assert!(!error.to_string().contains("hush"), "{error}");
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let nowhere = Place::File(folder.path().join("missing/store.sqlite"));
+    let nowhere = StoreLocation::File(folder.path().join("missing/store.sqlite"));
     let error = ConversionStore::new(nowhere, false).judge(&reports).await;
     assert!(
         matches!(error, Err(ConversionStoreError::Sql(_))),

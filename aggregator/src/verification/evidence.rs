@@ -1,7 +1,7 @@
 //! What a report is verified by, and what comes of it. Neither files nor the store are known here.
 
 use crate::currency;
-use crate::report::Placed;
+use crate::report::LocatedEvent;
 use crate::unproven::{Unproven, UnprovenReason as Reason};
 use kyc_webhook::Scheme;
 use postback::{Advertiser, Decision, Keys, Postback, Refused, Request, Verified};
@@ -68,7 +68,7 @@ impl Evidence {
     }
 
     /// Verifies a report.
-    pub(crate) fn verify(&self, report: &Placed<'_>) -> Proof {
+    pub(crate) fn verify(&self, report: &LocatedEvent<'_>) -> Proof {
         match &report.event {
             Event::Conversion(conversion) => self.conversion(conversion),
             Event::KycUpdate(update) => self

@@ -3,7 +3,7 @@
 //! Invariant: the result depends on the set of reports only, never on the order in which they arrive. No SQL here.
 
 use crate::currency;
-use crate::report::{Placed, Refunds};
+use crate::report::{LocatedEvent, Refunds};
 use tracking_events::{Conversion, ConversionKind, ConversionStatus, Micros, Money, Stated};
 
 /// A report dated further ahead of our clock than this, in microseconds, is sorted as if it were dated this far
@@ -102,7 +102,7 @@ pub(super) struct FoldedSale {
 
 impl SaleReport {
     pub(super) fn of(
-        placed: &Placed<'_>,
+        placed: &LocatedEvent<'_>,
         report: &Conversion<'_>,
         signature: Option<String>,
         now: Micros,

@@ -4,13 +4,13 @@ use super::history::{ReportOrder, SaleReport, Statement};
 use super::money;
 use crate::report::Refunds;
 use crate::store::ConversionStoreError;
-use crate::store::sql::{Line, Tx, Value};
+use crate::store::sql::{Row, Tx, Value};
 use tracking_events::{ConversionKind, ConversionStatus, Micros, Stated};
 
 /// All reports of a sale that are kept, sorted.
 pub(super) async fn load(tx: &mut Tx, sale: &str) -> Result<Vec<SaleReport>, ConversionStoreError> {
     let lines = tx
-        .ask(
+        .fetch_all(
             "SELECT event, time, node, journal, lane, seq, kind, kind_name, status, payout_minor, currency, stated, \
              signature, refunded_minor, last_refund FROM conversion_reports WHERE sale = $1",
             &[Value::Text(sale)],
@@ -22,7 +22,7 @@ pub(super) async fn load(tx: &mut Tx, sale: &str) -> Result<Vec<SaleReport>, Con
     Ok(reports)
 }
 
-fn read(line: &Line) -> Result<SaleReport, ConversionStoreError> {
+fn read(line: &Row) -> Result<SaleReport, ConversionStoreError> {
     let (kind, status, signature) = (line.text(6)?, line.text(8)?, line.text(12)?);
     Ok(SaleReport {
         order: ReportOrder {

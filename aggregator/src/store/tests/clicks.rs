@@ -32,6 +32,6 @@ async fn click_is_awaited_until_attributed_or_given_up() {
         judged(&store, &block(9, [conversion("v", Pending, 1)])).await;
         assert_eq!(count(later).await, 0);
         let states = "SELECT state FROM conversion_clicks";
-        assert_eq!(home.ask(states).await, ["attributed"]);
+        assert_eq!(home.fetch_all(states).await, ["attributed"]);
     }
 }

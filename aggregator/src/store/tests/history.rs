@@ -2,8 +2,8 @@
 //! arrive.
 
 use super::{Home, block, conversion, judged, of_kind, placed, words};
-use crate::report::{Placed, Revision, Verdict};
-use crate::store::{ConversionStore, Place};
+use crate::report::{LocatedEvent, Revision, Verdict};
+use crate::store::{ConversionStore, StoreLocation};
 use event_shipping::LaneKey;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -57,7 +57,7 @@ async fn late_report_never_overturns_a_newer_one() {
     ];
     let older = block(10, older);
     assert_eq!(judged(&store, &older).await, ["late after 1"; 3]);
-    assert_eq!(home.ask(STATES).await, ["t sale rejected 10 EUR"]);
+    assert_eq!(home.fetch_all(STATES).await, ["t sale rejected 10 EUR"]);
 }
 
 #[tokio::test]
@@ -68,10 +68,10 @@ async fn identical_reports_matter_when_others_part_them() {
     let identical = [report(2, Hold), report(4, Hold), report(6, Hold)];
     let before = std::iter::once(report(1, Approved)).chain(identical);
     judged(&store, &block(1, before)).await;
-    assert_eq!(home.ask(STATES).await, ["t sale hold 10 EUR"]);
+    assert_eq!(home.fetch_all(STATES).await, ["t sale hold 10 EUR"]);
     let later = [report(3, Rejected), report(5, Chargeback)];
     judged(&store, &block(10, later)).await;
-    assert_eq!(home.ask(STATES).await, ["t sale chargeback 10 EUR"]);
+    assert_eq!(home.fetch_all(STATES).await, ["t sale chargeback 10 EUR"]);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn late_amount_is_inherited_by_newer_status() {
             judged(&store, &block(2, [older])).await,
             ["1 lead approved 10, 2 sale rejected 0 withdrawn"]
         );
-        assert_eq!(home.ask(STATES).await, ["t lead approved 10 EUR"]);
+        assert_eq!(home.fetch_all(STATES).await, ["t lead approved 10 EUR"]);
         let sale = after(70, conversion("t", Pending, 3));
         assert_eq!(
             judged(&store, &block(3, [sale])).await,
@@ -136,7 +136,7 @@ async fn status_update_keeps_what_it_does_not_state() {
         "u sale approved 0 EUR",
         "y sale approved 1550 EUR",
     ];
-    assert_eq!(home.ask(STATES).await, states);
+    assert_eq!(home.fetch_all(STATES).await, states);
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn concurrent_aggregators_fold_all_reports() {
     let states: Vec<_> = (0..10)
         .map(|it| format!("{it} sale approved 20 EUR"))
         .collect();
-    assert_eq!(home.ask(STATES).await, states);
+    assert_eq!(home.fetch_all(STATES).await, states);
 }
 
 #[tokio::test]
@@ -262,12 +262,12 @@ async fn endless_reports_of_a_sale_are_bounded() {
     let verdicts = judged(&store, &block(1, same)).await;
     assert_eq!(verdicts.last().expect("one"), "repeat of 1");
     let kept = "SELECT CAST(COUNT(*) AS TEXT) FROM conversion_reports";
-    assert_eq!(home.ask(kept).await, ["100"]);
+    assert_eq!(home.fetch_all(kept).await, ["100"]);
     let others = (1..=201).map(|number| conversion("other", Approved, number));
     let verdicts = judged(&store, &block(100, others)).await;
     assert_eq!(verdicts[199], "200 sale approved 200");
     assert_eq!(verdicts[200], "too many");
-    assert_eq!(home.ask(kept).await, ["300"]);
+    assert_eq!(home.fetch_all(kept).await, ["300"]);
 }
 
 /// A report of the property test; its place is its node's, in the order of time.
@@ -334,7 +334,7 @@ fn arrivals() -> impl Strategy<Value = (Vec<Reported>, Vec<Vec<usize>>)> {
 }
 
 impl Reported {
-    pub(super) fn placed<'a>(&self, transaction: &'a str, seq: u64) -> Placed<'a> {
+    pub(super) fn placed<'a>(&self, transaction: &'a str, seq: u64) -> LocatedEvent<'a> {
         let event = of_kind(
             conversion(transaction, self.status, self.minor),
             self.kind,
@@ -397,7 +397,7 @@ async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
     let sql = "SELECT kind || kind_name || ' ' || status || ' ' || CAST(payout_minor AS TEXT) || ' ' || currency \
                FROM conversions WHERE withdrawn = 0 AND transaction_id = $1 ORDER BY kind, kind_name";
     let values = [super::super::sql::Value::Text(transaction)];
-    let lines = tx.ask(sql, &values).await.expect("asked");
+    let lines = tx.fetch_all(sql, &values).await.expect("asked");
     lines
         .iter()
         .map(|line| line.text(0).expect("a text"))
@@ -408,7 +408,10 @@ async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
 fn all_orders_of_arrival_give_the_same_conversions() {
     let folder = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let store = ConversionStore::new(Place::File(folder.path().join("store.sqlite")), true);
+    let store = ConversionStore::new(
+        StoreLocation::File(folder.path().join("store.sqlite")),
+        true,
+    );
     let transactions = std::cell::Cell::new(0_u64);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(CASES));
     let held = runner.run(&arrivals(), |(mut reports, orders)| {

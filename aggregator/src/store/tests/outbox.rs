@@ -1,7 +1,7 @@
 //! The queue of what affiliates are told, on SQLite and on PostgreSQL alike.
 
 use super::{Home, block, conversion};
-use crate::store::{Attempt, Claimed, ConversionStore, End, Key, ReceiverIs, Search};
+use crate::store::{Attempt, ConversionStore, End, EndpointHealth, Key, LeasedPostback, Search};
 use std::time::Duration;
 use tracking_events::ConversionStatus::{Approved, Pending};
 use tracking_events::Micros;
@@ -58,12 +58,12 @@ async fn three(store: &ConversionStore) {
     store.searched(NOW, &searches).await.expect("kept");
 }
 
-async fn claim(store: &ConversionStore, now: Micros) -> Vec<Claimed> {
+async fn claim(store: &ConversionStore, now: Micros) -> Vec<LeasedPostback> {
     let room = |_: &str, failures| if failures > 0 { 1 } else { 8 };
     store.claim(|| now, LEASE, 10, room).await.expect("claimed")
 }
 
-fn names(claimed: &[Claimed]) -> Vec<String> {
+fn names(claimed: &[LeasedPostback]) -> Vec<String> {
     let mut names: Vec<String> = claimed
         .iter()
         .map(|it| format!("{} {} {}", it.receiver, it.sale.transaction, it.sale.status))
@@ -72,7 +72,7 @@ fn names(claimed: &[Claimed]) -> Vec<String> {
     names
 }
 
-fn attempt(claimed: &Claimed, end: End, receiver_is: ReceiverIs) -> Attempt {
+fn attempt(claimed: &LeasedPostback, end: End, endpoint_health: EndpointHealth) -> Attempt {
     Attempt {
         key: claimed.key.clone(),
         receiver: claimed.receiver.clone(),
@@ -81,16 +81,20 @@ fn attempt(claimed: &Claimed, end: End, receiver_is: ReceiverIs) -> Attempt {
         error: String::new(),
         attempts: claimed.attempts,
         failures: claimed.failures,
-        receiver_is,
+        endpoint_health,
     }
 }
 
-fn delivered(claimed: &Claimed) -> Attempt {
-    attempt(claimed, End::Delivered, ReceiverIs::Well)
+fn delivered(claimed: &LeasedPostback) -> Attempt {
+    attempt(claimed, End::Delivered, EndpointHealth::Healthy)
 }
 
-fn failed(claimed: &Claimed, due: Micros, held_until: Micros) -> Attempt {
-    attempt(claimed, End::Again(due), ReceiverIs::Failing { held_until })
+fn failed(claimed: &LeasedPostback, due: Micros, held_until: Micros) -> Attempt {
+    attempt(
+        claimed,
+        End::Again(due),
+        EndpointHealth::Failing { held_until },
+    )
 }
 
 #[tokio::test]
@@ -164,8 +168,8 @@ async fn what_has_ended_is_shown_and_forgotten() {
         let attempts: Vec<_> = claimed
             .iter()
             .map(|it| match it.receiver.as_str() {
-                "other" => attempt(it, End::Unwanted, ReceiverIs::Unknown),
-                _ => attempt(it, End::Refused, ReceiverIs::Well),
+                "other" => attempt(it, End::Unwanted, EndpointHealth::Unknown),
+                _ => attempt(it, End::Refused, EndpointHealth::Healthy),
             })
             .collect();
         store.attempted(at(2), &attempts).await.expect("kept");
@@ -279,7 +283,7 @@ async fn a_revision_that_waits_for_an_earlier_one_does_not_make_its_receiver_due
         let again = [failed(spring.expect("claimed"), at(3_600), at(5))];
         store.attempted(at(2), &again).await.expect("kept");
         let due = "SELECT CAST(next_due AS TEXT) FROM outgoing_receivers WHERE receiver = 'spring'";
-        assert_eq!(home.ask(due).await, [at(3_600).0.to_string()]);
+        assert_eq!(home.fetch_all(due).await, [at(3_600).0.to_string()]);
     }
 }
 

@@ -44,5 +44,5 @@ async fn reports_of_one_place_and_sale_are_both_kept() {
     judged(&store, &first).await;
     judged(&store, &second).await;
     let kept = "SELECT status FROM conversion_reports ORDER BY status";
-    assert_eq!(home.ask(kept).await, ["chargeback", "pending"]);
+    assert_eq!(home.fetch_all(kept).await, ["chargeback", "pending"]);
 }

@@ -4,10 +4,10 @@ use super::history::{Reported, reported};
 use super::refunds::{in_order, other_refund, refund, sale};
 use super::{Home, block, judged};
 use crate::history::{KnownConversion, Refunds};
-use crate::report::{Placed, Revision, Verdict};
+use crate::report::{LocatedEvent, Revision, Verdict};
 use crate::store::rebuild::{self, Rebuilt};
 use crate::store::sql::Value;
-use crate::store::{ConversionStore, Place};
+use crate::store::{ConversionStore, StoreLocation};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ struct Rows(BTreeMap<(&'static str, String), KnownConversion>);
 
 impl Rows {
     /// Evaluates reports one after another, and keeps their rows.
-    async fn judge(&mut self, store: &ConversionStore, reports: &[Placed<'_>]) {
+    async fn judge(&mut self, store: &ConversionStore, reports: &[LocatedEvent<'_>]) {
         for report in reports {
             let verdicts = store.judge(std::slice::from_ref(report)).await;
             if let Verdict::Revised(revisions) = &verdicts.expect("judged")[0] {
@@ -33,7 +33,7 @@ impl Rows {
         }
     }
 
-    fn add(&mut self, report: &Placed<'_>, revision: &Revision) {
+    fn add(&mut self, report: &LocatedEvent<'_>, revision: &Revision) {
         let Event::Conversion(conversion) = &report.event else {
             panic!("only conversions have revisions")
         };
@@ -80,7 +80,7 @@ async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
     let sql = "SELECT kind || kind_name || ' ' || status || ' ' || CAST(payout_minor AS TEXT) || ' ' || currency \
                || ' refunded ' || CAST(refunded_minor AS TEXT) || ' last ' || last_refund \
                FROM conversions WHERE withdrawn = 0 AND transaction_id = $1 ORDER BY 1";
-    let lines = tx.ask(sql, &[Value::Text(transaction)]).await;
+    let lines = tx.fetch_all(sql, &[Value::Text(transaction)]).await;
     let lines = lines.expect("asked");
     let texts = lines.iter().map(|line| line.text(0).expect("a text"));
     texts.collect()
@@ -168,7 +168,10 @@ async fn upgraded_store_knows_what_was_refunded() {
     let verdicts = judged(&home.store(), &block(10, after.to_vec())).await;
     assert_eq!(verdicts, ["repeat of 2", "3 sale approved 250"]);
     let kept = "SELECT CAST(refunded_minor AS TEXT) || ' of ' || last_refund FROM conversions";
-    assert_eq!(home.ask(kept).await, ["300 of 100 EUR sale 9 refunded"]);
+    assert_eq!(
+        home.fetch_all(kept).await,
+        ["300 of 100 EUR sale 9 refunded"]
+    );
 }
 
 /// Reports that one store evaluated, in the order of their arrival, and later ones.
@@ -185,7 +188,8 @@ fn lost_between() -> impl Strategy<Value = (Vec<Reported>, Vec<Reported>)> {
 fn rebuilt_store_goes_on_exactly_as_the_lost_one() {
     let directory = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let store = |name| ConversionStore::new(Place::File(directory.path().join(name)), false);
+    let store =
+        |name| ConversionStore::new(StoreLocation::File(directory.path().join(name)), false);
     let (lost, rebuilt) = (store("lost.sqlite"), store("rebuilt.sqlite"));
     let transactions = std::cell::Cell::new(0_u64);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(CASES));

@@ -175,7 +175,11 @@ async fn refunds_count_by_their_time_in_whatever_order_they_arrive() {
         for at in order {
             judged(&store, &block(at as u64 + 1, [events[at].clone()])).await;
         }
-        assert_eq!(home.ask(STATES).await, ["t approved 250"], "{order:?}");
+        assert_eq!(
+            home.fetch_all(STATES).await,
+            ["t approved 250"],
+            "{order:?}"
+        );
     }
 }
 
@@ -211,7 +215,7 @@ async fn reversal_without_transaction_finds_the_click_s_only_sale()
             2,
             "{found}"
         );
-        assert_eq!(home.ask(STATES).await, ["t chargeback 550"]);
+        assert_eq!(home.fetch_all(STATES).await, ["t chargeback 550"]);
         // Of two sales either may be meant.
         let second = [conversion("u", Approved, 10), update("", Chargeback)];
         let verdicts = judged(&store, &block(10, second)).await;

@@ -1,6 +1,6 @@
 //! The queue as people see it: how much waits, and the newest postbacks.
 
-use super::super::sql::{Line, Value};
+use super::super::sql::{Row, Value};
 use super::super::{ConversionStore, ConversionStoreError, rfc3339};
 use super::{Key, limit, number, refresh_all};
 use std::cmp::Reverse;
@@ -56,7 +56,7 @@ impl ConversionStore {
         let mut counts = Vec::new();
         for state in ["awaits_click", "due"] {
             let sql = "SELECT COUNT(*) FROM outgoing_postbacks WHERE state = $1";
-            let lines = tx.ask(sql, &[Value::Text(state)]).await?;
+            let lines = tx.fetch_all(sql, &[Value::Text(state)]).await?;
             let count = lines.first().map_or(Ok(0), |line| line.number(0))?;
             counts.push((state.to_owned(), count));
         }
@@ -91,7 +91,7 @@ impl ConversionStore {
             } else {
                 &values[..]
             };
-            for line in tx.ask(sql, asked).await? {
+            for line in tx.fetch_all(sql, asked).await? {
                 shown.push((line.number(9)?, Shown::read(&line, ahead)?));
             }
         }
@@ -112,7 +112,7 @@ impl ConversionStore {
         let mut tx = self.begin().await?;
         let end = format!("{conversion}g");
         let found = tx
-            .ask(
+            .fetch_all(
                 "SELECT identity, receiver FROM outgoing_postbacks \
                  WHERE identity >= $1 AND identity < $2 AND epoch = $3 AND revision = $4",
                 &[Value::Text(conversion), Value::Text(&end), epoch, revision],
@@ -160,7 +160,7 @@ fn parts(postback: &str) -> Option<(&str, Value<'static>, Value<'static>)> {
 impl Shown {
     /// Reads a row; the time of day is so many microseconds ahead of the queue's now. How far it was when an earlier
     /// build ended a postback is not known.
-    fn read(line: &Line, ahead: i64) -> Result<Self, ConversionStoreError> {
+    fn read(line: &Row, ahead: i64) -> Result<Self, ConversionStoreError> {
         let at = match line.number(13)? {
             0 => line.number(9)?.saturating_add(ahead),
             ended => ended,

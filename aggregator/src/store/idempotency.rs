@@ -3,7 +3,7 @@
 
 use super::ConversionStoreError;
 use super::sql::{Tx, Value};
-use crate::report::{BAD_TRANSITION, Placed, TOO_MANY_REPORTS, Verdict};
+use crate::report::{BAD_TRANSITION, LocatedEvent, TOO_MANY_REPORTS, Verdict};
 
 /// What is remembered of an event.
 #[derive(Debug)]
@@ -18,10 +18,10 @@ pub(super) enum Remembered {
 /// Looks for an earlier verdict on the event.
 pub(super) async fn recall(
     tx: &mut Tx,
-    report: &Placed<'_>,
+    report: &LocatedEvent<'_>,
 ) -> Result<Remembered, ConversionStoreError> {
     let known = tx
-        .ask(
+        .fetch_all(
             "SELECT hash, verdict FROM applied_events \
              WHERE journal = $1 AND node = $2 AND lane = $3 AND seq = $4",
             &place(report),
@@ -46,7 +46,7 @@ pub(super) async fn recall(
 /// Stores a verdict, once and permanently.
 pub(super) async fn remember(
     tx: &mut Tx,
-    report: &Placed<'_>,
+    report: &LocatedEvent<'_>,
     verdict: &Verdict,
 ) -> Result<(), ConversionStoreError> {
     let (outcome, reason) = match verdict {
@@ -82,7 +82,7 @@ pub(super) async fn remember(
 }
 
 /// Unsigned numbers of 64 bits keep their bits, not their sign.
-const fn place(report: &Placed<'_>) -> [Value<'static>; 4] {
+const fn place(report: &LocatedEvent<'_>) -> [Value<'static>; 4] {
     [
         Value::Number(report.key.journal.cast_signed()),
         Value::Number(report.key.node as i64),
