@@ -5,6 +5,7 @@
 //! their conversions. What an edge does before it sends is not known here.
 #![forbid(unsafe_code)]
 
+mod admin_api;
 mod aggregator;
 mod attribution;
 mod blocks;
@@ -26,7 +27,6 @@ mod lock;
 mod maintenance;
 mod metrics;
 mod outgoing;
-mod pages;
 mod phase;
 mod pipeline;
 mod report;

@@ -1,30 +1,30 @@
 //! Postbacks to affiliates: each revision of a conversion is told to whoever wants to know of its campaign, until it is
 //! taken or given up.
 //!
-//! The store queues them in the transaction that judges the conversion; `courier` takes them from there.
+//! The store queues them in the transaction that judges the conversion; `dispatcher` takes them from there.
 //! A receiver may be told twice (after a crash in between) and can tell by the postback's id.
 
 mod address;
 mod amount;
+mod backoff;
 mod client;
 mod connect;
-mod courier;
+mod dispatcher;
+mod egress_policy;
 mod message;
 mod metrics;
-mod pace;
-mod reach;
 mod redirect;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use courier::Courier;
-pub(crate) use pace::next_search;
+pub(crate) use backoff::next_search;
+pub(crate) use dispatcher::PostbackDispatcher;
 pub use subscriptions::SubscriptionsError;
 
 use crate::settings;
 use crate::sink_error::SinkError;
-use subscriptions::Watched;
+use subscriptions::SubscriptionFile;
 use thiserror::Error;
 
 /// Reads the file of subscriptions, and only that.
@@ -32,7 +32,7 @@ use thiserror::Error;
 /// # Errors
 /// When it can't be used.
 pub(crate) fn check(settings: &settings::Outgoing) -> Result<(), SubscriptionsError> {
-    Watched::read(&settings.postbacks).map(drop)
+    SubscriptionFile::read(&settings.postbacks).map(drop)
 }
 
 /// Affiliates can't be told of anything.

@@ -1,12 +1,12 @@
 //! The aggregator as a whole: starting its parts in order, and stopping them in the other.
 
+use crate::admin_api;
 use crate::aggregator::Aggregator;
 use crate::attribution::Attributor;
 use crate::fatal::FatalError;
 use crate::fleet::Fleet;
 use crate::ingest::{self, Certificates};
-use crate::outgoing::Courier;
-use crate::pages;
+use crate::outgoing::PostbackDispatcher;
 use crate::phase::Phase;
 use crate::set_aside;
 use crate::settings::Settings;
@@ -34,7 +34,7 @@ pub struct AggregatorHandle {
     phase: watch::Sender<Phase>,
     /// None once it has ended.
     pipeline: Option<JoinHandle<Result<(), FatalError>>>,
-    courier: Option<JoinHandle<()>>,
+    dispatcher: Option<JoinHandle<()>>,
     attributor: JoinHandle<()>,
     ingest: JoinHandle<()>,
     retention: JoinHandle<()>,
@@ -66,7 +66,7 @@ pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
         .local_addr()
         .map_err(listen("listen", settings.listen))?;
     let health = Arc::clone(&aggregator.health);
-    let courier = Courier::new(
+    let dispatcher = PostbackDispatcher::new(
         &settings,
         aggregator.conversion_store(),
         Arc::clone(&clock),
@@ -90,13 +90,13 @@ pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
             Some(problem) => Err(format!("clock: {problem}")),
             None => health.check(),
         },
-        move |request| pages::page(&conversion_store, request),
+        move |request| admin_api::page(&conversion_store, request),
     )
     .await
     .map_err(listen("admin_listen", settings.admin_listen))?;
     let phase = aggregator.phase.clone();
     let retention = tokio::spawn(retention.run());
-    let courier = courier.map(|courier| tokio::spawn(courier.run(phase.subscribe())));
+    let dispatcher = dispatcher.map(|dispatcher| tokio::spawn(dispatcher.run(phase.subscribe())));
     tokio::spawn(fleet.watch(aggregator.shared.metrics.clone(), phase.subscribe()));
     let attributor = tokio::spawn(attributor.run(phase.subscribe()));
     tokio::spawn(store_watch.run(phase.subscribe()));
@@ -111,7 +111,7 @@ pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
         admin,
         phase,
         pipeline,
-        courier,
+        dispatcher,
         attributor,
         ingest,
         retention,
@@ -167,10 +167,10 @@ impl AggregatorHandle {
             );
             pipeline.abort();
         }
-        if let Some(courier) = &mut self.courier
-            && timeout(DRAIN_TIMEOUT, &mut *courier).await.is_err()
+        if let Some(dispatcher) = &mut self.dispatcher
+            && timeout(DRAIN_TIMEOUT, &mut *dispatcher).await.is_err()
         {
-            courier.abort();
+            dispatcher.abort();
         }
         self.phase.send_replace(Phase::Closing);
         if timeout(DRAIN_TIMEOUT, &mut self.ingest).await.is_err() {
@@ -187,8 +187,8 @@ impl Drop for AggregatorHandle {
         self.ingest.abort();
         self.attributor.abort();
         self.retention.abort();
-        if let Some(courier) = &self.courier {
-            courier.abort();
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.abort();
         }
     }
 }

@@ -20,10 +20,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// The stream, and the `Hello` on it, may each take this long.
-const GREETING: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A goodbye may take this long to be confirmed.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(connection: Connection, trust: watch::Receiver<Trust>, shared: Shared) {
     let address = connection.remote_address();
@@ -59,7 +59,7 @@ async fn accept_stream(connection: &Connection, peer: &Peer, shared: &Shared) ->
         Ok(place) => place,
         Err(why) => return close(connection, End::refuse(RefuseCode::TooManyEdges, why)),
     };
-    let (mut send, receive) = match timeout(GREETING, connection.accept_bi()).await {
+    let (mut send, receive) = match timeout(HANDSHAKE_TIMEOUT, connection.accept_bi()).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(error)) => return End::Gone(error.to_string()),
         Err(_) => {
@@ -71,7 +71,8 @@ async fn accept_stream(connection: &Connection, peer: &Peer, shared: &Shared) ->
     if let Some((code, _)) = end.refusal() {
         // The edge is given time to read why before the connection goes.
         let finished = send.finish().is_ok();
-        let confirmed = finished && matches!(timeout(GOODBYE, send.stopped()).await, Ok(Ok(_)));
+        let confirmed =
+            finished && matches!(timeout(CLOSE_TIMEOUT, send.stopped()).await, Ok(Ok(_)));
         connection.close(u32::from(code.number()).into(), code.reason().as_bytes());
         if confirmed && let End::Superseded { node, newer } = &end {
             report_clash(*node, peer, newer, shared);
@@ -116,7 +117,7 @@ pub(crate) async fn converse(
     let end = talk(&mut send, &mut receive, peer, shared).await;
     if let Some((code, why)) = end.refusal() {
         let refuse = AggregatorMessage::Refuse(message(code, why));
-        let _ = timeout(GOODBYE, write_message(&mut send, &refuse)).await;
+        let _ = timeout(CLOSE_TIMEOUT, write_message(&mut send, &refuse)).await;
     }
     end
 }
@@ -134,7 +135,7 @@ async fn talk(
     peer: Option<&Peer>,
     shared: &Shared,
 ) -> End {
-    let hello = match timeout(GREETING, read_hello(receive)).await {
+    let hello = match timeout(HANDSHAKE_TIMEOUT, read_hello(receive)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(end)) => return end,
         Err(_) => return End::refuse(RefuseCode::Slow, "the Hello did not come in time"),

@@ -1,7 +1,7 @@
 //! Connects to affiliates' servers: names are looked up here, so that the address that is connected to is the one that
 //! was validated. Of several addresses one that answers is enough (Happy Eyeballs, RFC 8305).
 
-use super::reach::may_reach;
+use super::egress_policy::may_reach;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;

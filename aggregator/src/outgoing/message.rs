@@ -22,9 +22,9 @@ const AGENT: HeaderValue = HeaderValue::from_static("FanzFiliate-Postback/1");
 /// A postback that can't be made a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum MessageError {
-    #[error("the address is too long with its macros filled in")]
+    #[error("the URL is too long after macro expansion")]
     TooLong,
-    #[error("the address is none with its macros filled in")]
+    #[error("the URL is invalid after macro expansion")]
     NoAddress,
 }
 

@@ -80,7 +80,7 @@ pub enum SubscriptionsError {
 }
 
 /// The subscriptions of a file, read again when it changes.
-pub(super) struct Watched {
+pub(super) struct SubscriptionFile {
     path: PathBuf,
     /// Of what was read last.
     version: Option<FileVersion>,
@@ -89,7 +89,7 @@ pub(super) struct Watched {
     current: Subscriptions,
 }
 
-impl Watched {
+impl SubscriptionFile {
     /// Reads the file at `path`.
     pub(super) fn read(path: &Path) -> Result<Self, SubscriptionsError> {
         // The version is taken first: a change while we read is then noticed at the next look.
@@ -314,7 +314,7 @@ mod tests {
     fn a_bad_change_keeps_what_was_read_before() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         fs::write(file.path(), RIGHT).expect("writable");
-        let mut watched = Watched::read(file.path()).expect("right");
+        let mut watched = SubscriptionFile::read(file.path()).expect("right");
         let at_once = Duration::ZERO;
         assert!(watched.look(at_once).is_none());
         fs::write(file.path(), "[[postback]]\n").expect("writable");

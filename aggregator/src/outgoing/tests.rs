@@ -2,7 +2,7 @@
 
 use super::client::{Answer, Client, SendError};
 use super::connect::Names;
-use super::courier::Rules;
+use super::dispatcher::Rules;
 use super::message::{self, Message};
 use super::subscriptions::Subscription;
 use crate::click::ClickFacts;

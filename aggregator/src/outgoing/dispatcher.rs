@@ -3,8 +3,8 @@
 use super::client::{Answer, Client, SendError, public_roots};
 use super::message::Message;
 use super::metrics::Metrics;
-use super::subscriptions::{Subscription, Subscriptions, Watched};
-use super::{OutgoingError, pace};
+use super::subscriptions::{Subscription, SubscriptionFile, Subscriptions};
+use super::{OutgoingError, backoff};
 use crate::click::ClickFacts;
 use crate::phase::Phase;
 use crate::settings::{self, Settings};
@@ -27,32 +27,32 @@ use tracking_events::Micros;
 use trusted_clock::TrustedClock;
 
 /// Looks at the queue when nothing else happens.
-const TICK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Clicks looked for at once.
-const SEARCHES: usize = 500;
+const MAX_CLICKS_PER_SEARCH: usize = 500;
 /// Attempts at one receiver under way at once, while all goes well.
-const AT_A_RECEIVER: usize = 8;
+const MAX_IN_FLIGHT_PER_ENDPOINT: usize = 8;
 /// Between the end of an attempt and the end of its lease.
-const GRACE: Duration = Duration::from_secs(10);
+const LEASE_GRACE: Duration = Duration::from_secs(10);
 /// A click that has not come by then will not come.
-const CLICK_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
+const CLICK_WAIT_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// What has ended is shown for so long.
-const SHOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+const HISTORY_RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// A receiver that fails is tried again after this long at the latest, to see when it is back.
-const LONGEST_HOLD: Duration = Duration::from_secs(300);
+const MAX_ENDPOINT_HOLD: Duration = Duration::from_secs(300);
 /// A changed file that stays so for this long has been written to its end.
-const SETTLED: Duration = Duration::from_secs(1);
+const FILE_SETTLE_TIME: Duration = Duration::from_secs(1);
 /// Chores that may wait are done this often.
-const CHORES: Duration = Duration::from_secs(15);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(15);
 /// After a failure of ours.
-const PAUSE: Duration = Duration::from_secs(2);
+const FAILURE_PAUSE: Duration = Duration::from_secs(2);
 /// Attempts under way may take this long when stopping.
-const LAST: Duration = Duration::from_secs(4);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Tells affiliates of their conversions.
-pub(crate) struct Courier {
+pub(crate) struct PostbackDispatcher {
     settings: settings::Outgoing,
-    subscriptions: Watched,
+    subscriptions: SubscriptionFile,
     clicks: Clicks,
     client: Client,
     conversion_store: Arc<ConversionStore>,
@@ -61,7 +61,7 @@ pub(crate) struct Courier {
     steady: Option<SteadyClock>,
     metrics: Metrics,
     under_way: UnderWay,
-    chores: Option<Instant>,
+    last_housekeeping: Option<Instant>,
     searches_failed: Option<Instant>,
 }
 
@@ -77,14 +77,14 @@ struct UnderWay {
 
 /// Our own part failed; the queue is as it was.
 #[derive(Debug, Error)]
-enum Trouble {
+enum DispatchError {
     #[error("store: {0}")]
     Store(#[from] ConversionStoreError),
     #[error("clicks can't be looked for: {0}")]
     Clicks(#[from] SinkError),
 }
 
-impl Courier {
+impl PostbackDispatcher {
     /// Reads the subscriptions; none when `settings` want nobody told.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Courier {
         };
         let timeout = outgoing.timeout.get().0;
         Ok(Some(Self {
-            subscriptions: Watched::read(&outgoing.postbacks)?,
+            subscriptions: SubscriptionFile::read(&outgoing.postbacks)?,
             clicks: Clicks::of(&settings.clickhouse)?,
             client: Client::new(&outgoing.allowed_networks, public_roots(), timeout),
             metrics: Metrics::new(registry)?,
@@ -109,7 +109,7 @@ impl Courier {
             clock,
             steady: None,
             under_way: UnderWay::default(),
-            chores: None,
+            last_housekeeping: None,
             searches_failed: None,
         }))
     }
@@ -126,26 +126,26 @@ impl Courier {
                 tracing::warn!(%trouble, "affiliates can't be told of conversions now; trying again");
                 tokio::select! {
                     _ = phase.wait_for(|phase| *phase >= Phase::Draining) => break,
-                    () = sleep(PAUSE) => {}
+                    () = sleep(FAILURE_PAUSE) => {}
                 }
             }
         }
         // What does not end by then is sent again after the next start, when its lease has ended.
-        let _ = timeout(LAST, self.under_way.all_ended()).await;
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.under_way.all_ended()).await;
         if let Err(trouble) = self.keep().await {
             tracing::warn!(%trouble, "what affiliates were told last is not kept; they will be told again");
         }
     }
 
     /// Whatever is to be done now, and then a wait for more.
-    async fn turn(&mut self) -> Result<(), Trouble> {
+    async fn turn(&mut self) -> Result<(), DispatchError> {
         if self.steady.is_none() {
             let wall = self.clock.read().estimate;
             self.steady = Some(within(self.conversion_store.steady_clock(wall)).await?);
         }
         self.keep().await?;
         self.look_at_subscriptions();
-        self.do_chores().await?;
+        self.do_housekeeping().await?;
         self.send_due().await?;
         let is_more = self.search_unless_in_vain().await? || !self.under_way.ended.is_empty();
         tokio::select! {
@@ -153,7 +153,7 @@ impl Courier {
             () = self.under_way.one_ended() => {}
             () = std::future::ready(()), if is_more => {}
             () = self.conversion_store.announced() => {}
-            () = sleep(TICK) => {}
+            () = sleep(POLL_INTERVAL) => {}
         }
         Ok(())
     }
@@ -165,7 +165,7 @@ impl Courier {
     }
 
     /// Keeps what became of attempts that have ended.
-    async fn keep(&mut self) -> Result<(), Trouble> {
+    async fn keep(&mut self) -> Result<(), DispatchError> {
         self.under_way.collect();
         let now = self.now();
         let ended = &mut self.under_way.ended;
@@ -177,7 +177,7 @@ impl Courier {
     }
 
     fn look_at_subscriptions(&mut self) {
-        match self.subscriptions.look(SETTLED) {
+        match self.subscriptions.look(FILE_SETTLE_TIME) {
             None => {}
             Some(Ok(())) => {
                 let postbacks = self.subscriptions.current().len();
@@ -190,11 +190,14 @@ impl Courier {
     }
 
     /// Counts what waits, and forgets what ended long ago.
-    async fn do_chores(&mut self) -> Result<(), Trouble> {
-        if self.chores.is_some_and(|last| last.elapsed() < CHORES) {
+    async fn do_housekeeping(&mut self) -> Result<(), DispatchError> {
+        if self
+            .last_housekeeping
+            .is_some_and(|last| last.elapsed() < HOUSEKEEPING_INTERVAL)
+        {
             return Ok(());
         }
-        self.chores = Some(Instant::now());
+        self.last_housekeeping = Some(Instant::now());
         for (state, count) in within(self.conversion_store.unfinished()).await? {
             self.metrics.waiting(&state, count);
         }
@@ -203,21 +206,29 @@ impl Courier {
         let tried_long = earlier(now, self.settings.give_up_after.get().0);
         let given_up = within(self.conversion_store.give_up(now, tried_long)).await?;
         self.metrics.ended_many("given_up", given_up);
-        within(self.conversion_store.forget(earlier(now, SHOWN_FOR))).await?;
+        within(
+            self.conversion_store
+                .forget(earlier(now, HISTORY_RETENTION)),
+        )
+        .await?;
         Ok(())
     }
 
     /// Begins attempts at postbacks that are due, as far as there is room.
-    async fn send_due(&mut self) -> Result<(), Trouble> {
+    async fn send_due(&mut self) -> Result<(), DispatchError> {
         let free = self.settings.concurrency.get() - self.under_way.attempts.len();
         if free == 0 {
             return Ok(());
         }
-        let lease = self.settings.timeout.get().0 + GRACE;
+        let lease = self.settings.timeout.get().0 + LEASE_GRACE;
         let under_way = &self.under_way;
         // One that fails is tried alone until it does not.
         let room = |receiver: &str, failures: u32| {
-            let room = if failures > 0 { 1 } else { AT_A_RECEIVER };
+            let room = if failures > 0 {
+                1
+            } else {
+                MAX_IN_FLIGHT_PER_ENDPOINT
+            };
             room.saturating_sub(under_way.of(receiver))
         };
         let claim = self
@@ -275,13 +286,16 @@ impl Courier {
 
     /// Looks for clicks, unless that failed a moment ago: what is due is sent all the same. Says whether more
     /// are to be looked for at once.
-    async fn search_unless_in_vain(&mut self) -> Result<bool, Trouble> {
-        if self.searches_failed.is_some_and(|at| at.elapsed() < PAUSE) {
+    async fn search_unless_in_vain(&mut self) -> Result<bool, DispatchError> {
+        if self
+            .searches_failed
+            .is_some_and(|at| at.elapsed() < FAILURE_PAUSE)
+        {
             return Ok(false);
         }
         self.searches_failed = None;
         match self.search().await {
-            Err(Trouble::Clicks(error)) => {
+            Err(DispatchError::Clicks(error)) => {
                 tracing::warn!(%error, "clicks of conversions can't be looked for now; trying again");
                 self.searches_failed = Some(Instant::now());
                 Ok(false)
@@ -291,13 +305,13 @@ impl Courier {
     }
 
     /// Looks for clicks of conversions that have none yet.
-    async fn search(&self) -> Result<bool, Trouble> {
+    async fn search(&self) -> Result<bool, DispatchError> {
         let now = self.now();
-        let awaiting = within(self.conversion_store.awaiting(now, SEARCHES)).await?;
+        let awaiting = within(self.conversion_store.awaiting(now, MAX_CLICKS_PER_SEARCH)).await?;
         if awaiting.is_empty() {
             return Ok(false);
         }
-        let is_more = awaiting.len() == SEARCHES;
+        let is_more = awaiting.len() == MAX_CLICKS_PER_SEARCH;
         let ids: Vec<_> = awaiting.iter().map(|postback| postback.click).collect();
         let clicks = self.clicks.find(&ids).await?;
         let subscriptions = self.subscriptions.current();
@@ -330,8 +344,8 @@ fn found(
             receiver: format!("{}/{}", click.campaign, click.affiliate),
             click: serde_json::to_string(click).expect("texts become JSON"),
         },
-        None if waited >= CLICK_WITHIN => Search::GivenUp,
-        None => Search::Later(later(now, pace::next_search(waited))),
+        None if waited >= CLICK_WAIT_TIMEOUT => Search::GivenUp,
+        None => Search::Later(later(now, backoff::next_search(waited))),
     }
 }
 
@@ -440,7 +454,7 @@ impl Rules {
     ) -> Attempt {
         let tried = Duration::from_micros(now.0.saturating_sub(postback.since.0));
         let wish = wish.unwrap_or_default();
-        let pause = pace::pause(
+        let pause = backoff::pause(
             self.first_retry,
             postback.attempts,
             &postback.key.name(postback.epoch),
@@ -451,8 +465,8 @@ impl Rules {
             End::Again(later(now, pause.max(wish)))
         };
         let failures = postback.failures.saturating_add(1);
-        let held = pace::pause(self.first_retry, failures, &postback.receiver);
-        let held_until = later(now, held.min(LONGEST_HOLD).max(wish));
+        let held = backoff::pause(self.first_retry, failures, &postback.receiver);
+        let held_until = later(now, held.min(MAX_ENDPOINT_HOLD).max(wish));
         ended(
             postback,
             end,
