@@ -12,15 +12,15 @@ mod blocks;
 mod check;
 mod click;
 mod currency;
-mod explain;
+mod error_chain;
 mod fair_queue;
 mod fatal;
 mod fence;
 mod fleet;
+#[doc(hidden)]
+pub mod fuzz_support;
 mod health;
 mod history;
-#[doc(hidden)]
-pub mod hostile;
 mod ingest;
 mod ingest_queue;
 mod lock;

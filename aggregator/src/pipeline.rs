@@ -13,7 +13,7 @@ use crate::ingest_queue::IngestQueue;
 use crate::metrics::Metrics;
 use crate::phase::Phase;
 use crate::report_queue::ReportQueue;
-use crate::sink::{Columns, Database, Prepared, Preparer, Quarantine, Tables};
+use crate::sink::{BlockDecoder, Columns, Database, Prepared, Quarantine, Tables};
 use crate::sink_error::SinkError;
 use crate::store::ConversionStore;
 use std::fmt::Display;
@@ -96,12 +96,12 @@ impl<S: Storage> Pipeline<S> {
     }
 
     async fn build(&self, recovered: Recovered, size: BlockSize, ready: mpsc::Sender<Prepared>) {
-        let mut preparer = Preparer::default();
+        let mut decoder = BlockDecoder::default();
         for (token, block) in recovered.blocks {
             let Ok(place) = ready.reserve().await else {
                 return;
             };
-            let Some(prepared) = self.prepare(&mut preparer, token, block).await else {
+            let Some(prepared) = self.prepare(&mut decoder, token, block).await else {
                 return;
             };
             place.send(prepared);
@@ -129,7 +129,7 @@ impl<S: Storage> Pipeline<S> {
             let block = Arc::new(Block { number, entries });
             let token = self.write(&block).await;
             let block = Arc::unwrap_or_clone(block);
-            let Some(prepared) = self.prepare(&mut preparer, token, block).await else {
+            let Some(prepared) = self.prepare(&mut decoder, token, block).await else {
                 return;
             };
             place.send(prepared);
@@ -149,14 +149,14 @@ impl<S: Storage> Pipeline<S> {
     /// already, so after a crash it comes here again.
     async fn prepare(
         &self,
-        preparer: &mut Preparer,
+        decoder: &mut BlockDecoder,
         token: String,
         block: Block,
     ) -> Option<Prepared> {
-        let mut taken = std::mem::take(preparer);
+        let mut taken = std::mem::take(decoder);
         let (mut prepared, taken) =
             run_blocking::<S, _>(move || (taken.prepare(token, block), taken)).await;
-        *preparer = taken;
+        *decoder = taken;
         for event in &prepared.rejected {
             self.metrics
                 .quarantined

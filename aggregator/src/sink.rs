@@ -1,23 +1,23 @@
 //! The one place that knows ClickHouse: turns blocks into columns and inserts them.
 
+mod bench_support;
+mod block_decoder;
 mod clicks;
 mod columns;
 mod connection;
 mod database;
 mod decode;
 mod history;
-mod measured;
 mod native;
-mod prepared;
 mod quarantine;
 mod reports;
 
+#[doc(hidden)]
+pub use bench_support::DecodedClicks;
+pub(crate) use block_decoder::{BlockDecoder, Prepared};
 pub(crate) use clicks::Clicks;
 pub use columns::Columns;
 pub use connection::ClickHouse;
 pub use database::{Database, Tables};
-#[doc(hidden)]
-pub use measured::DecodedClicks;
-pub(crate) use prepared::{Prepared, Preparer};
 pub(crate) use quarantine::Quarantine;
 pub(crate) use reports::{build as report_tables, time as report_time};

@@ -3,7 +3,7 @@
 use super::connect::{Connector, Names};
 use super::message::Message;
 use super::redirect;
-use crate::explain::explain;
+use crate::error_chain::explain;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};

@@ -2,7 +2,7 @@
 
 use super::connection::client;
 use crate::click::ClickFacts;
-use crate::explain::explain;
+use crate::error_chain::explain;
 use crate::settings;
 use crate::sink_error::SinkError;
 use clickhouse::query::Query;

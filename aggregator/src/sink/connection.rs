@@ -3,7 +3,7 @@
 
 use super::columns::Columns;
 use super::database::{Database, Tables};
-use crate::explain::explain;
+use crate::error_chain::explain;
 use crate::settings::{self, Transport};
 use crate::sink_error::SinkError;
 use clickhouse::{Client, Compression};

@@ -1,7 +1,7 @@
 //! Reading what earlier aggregators and stores left in ClickHouse.
 
 use super::connection::ClickHouse;
-use crate::explain::explain;
+use crate::error_chain::explain;
 use crate::history::{
     EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, Refunds, SpoolClaim,
 };

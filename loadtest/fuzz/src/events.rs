@@ -137,8 +137,9 @@ pub(crate) fn rows(bytes: &[u8]) {
     open(&batch.header, &batch.payload, &mut opened).expect("just sealed");
     assert_eq!(opened, raw);
     let skip = u64::from(skip);
-    let (rows, rejected, columns) = aggregator::hostile::rows(batch.header, batch.payload, skip);
-    // Every event becomes a row, is quarantined, or was in an earlier block; missing events are reported once.
+    let (rows, rejected, columns) =
+        aggregator::fuzz_support::rows(batch.header, batch.payload, skip);
+    // Every event is a row or in quarantine or was in a block before; what is missing is told once.
     let whole = frames(&raw).map_while(Result::ok);
     let mut before = 0;
     let (mut fit, mut unfit) = (0, 0);
@@ -156,7 +157,7 @@ pub(crate) fn rows(bytes: &[u8]) {
     assert_eq!(rows + rejected, fit + unfit + incomplete);
     assert_eq!(rows == 0, columns == 0);
     let torn = Bytes::from(raw);
-    let (rows, rejected, _) = aggregator::hostile::rows(batch.header, torn, skip);
+    let (rows, rejected, _) = aggregator::fuzz_support::rows(batch.header, torn, skip);
     assert_eq!(
         (rows, rejected),
         (0, 1),

@@ -3,7 +3,7 @@
 
 use crate::blocks::{Block, Entry, Store};
 use crate::report::{LocatedEvent, Refunds, Report, Revision, Verdict};
-use crate::sink::Preparer;
+use crate::sink::BlockDecoder;
 use bytes::Bytes;
 use event_shipping::BatchHeader;
 use std::path::Path;
@@ -58,7 +58,7 @@ pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, u
         number: 1,
         entries: vec![entry],
     };
-    let mut prepared = Preparer::default().prepare("token".to_owned(), block);
+    let mut prepared = BlockDecoder::default().prepare("token".to_owned(), block);
     let reports = std::mem::take(&mut prepared.reports);
     let placed: Vec<LocatedEvent<'_>> = reports.iter().filter_map(Report::read).collect();
     let verdict = Verdict::Revised(vec![Revision {

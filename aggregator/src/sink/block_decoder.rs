@@ -33,13 +33,13 @@ impl Prepared {
 /// Decodes blocks, each in the memory of the one before: to ask the system for as much anew each time
 /// would cost a seventh of what the aggregator does.
 #[derive(Default)]
-pub(crate) struct Preparer {
+pub(crate) struct BlockDecoder {
     raws: Vec<Vec<u8>>,
     clicks: Vec<Row<'static>>,
     impressions: Vec<Row<'static>>,
 }
 
-impl Preparer {
+impl BlockDecoder {
     /// Decodes a block. The same block always gives the same columns.
     pub(crate) fn prepare(&mut self, token: String, block: Block) -> Prepared {
         let entries = &block.entries;
