@@ -1,7 +1,7 @@
 //! Everything that `serve` would read, read without serving, and all that is wrong with it at once.
 
-use crate::running::require_one_store;
 use crate::settings::{self, Settings};
+use crate::startup::require_one_store;
 use crate::{outgoing, verification};
 use daemon::check_report::{CheckReport, usable};
 use std::path::Path;

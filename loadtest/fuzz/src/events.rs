@@ -139,7 +139,7 @@ pub(crate) fn rows(bytes: &[u8]) {
     let skip = u64::from(skip);
     let (rows, rejected, columns) =
         aggregator::fuzz_support::rows(batch.header, batch.payload, skip);
-    // Every event is a row or in quarantine or was in a block before; what is missing is told once.
+    // Every event becomes a row, is quarantined, or was in an earlier block; missing events are reported once.
     let whole = frames(&raw).map_while(Result::ok);
     let mut before = 0;
     let (mut fit, mut unfit) = (0, 0);

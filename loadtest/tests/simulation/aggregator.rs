@@ -23,7 +23,7 @@ const SETTINGS: &str = r#"
 "#;
 
 /// Runs until the task is aborted or the machine stops.
-pub(crate) async fn run(disk: Model, network: Network, database: database::Model) {
+pub(crate) async fn run(disk: ModelDisk, network: Network, database: database::Model) {
     let settings: Settings = toml::from_str(SETTINGS).expect("settings");
     let Ok(centre) = Aggregator::open(disk.clone(), &settings, &Registry::new()) else {
         return;

@@ -2,7 +2,7 @@
 
 use crate::events::Events;
 use crate::network::{Network, SimulatedDial};
-use daemon::settings::{ByteSize, HumanDuration, Within};
+use daemon::settings::{Bounded, ByteSize, HumanDuration};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::settings::AggregatorSettings;
 use edge_tracker::shipper::{Progress, Shipper, Spool};
@@ -34,7 +34,7 @@ pub(crate) struct Edge {
 impl Edge {
     /// Runs until the task is aborted or the machine stops. `is_reliable` is true while no operation on `disk` has
     /// failed, so that a successful sync is reliable.
-    pub(crate) async fn run(self, disk: Model, seed: u64, is_reliable: Arc<AtomicBool>) {
+    pub(crate) async fn run(self, disk: ModelDisk, seed: u64, is_reliable: Arc<AtomicBool>) {
         let options = Options {
             dir: "/edge/journal".into(),
             lanes: self.lanes,
@@ -71,7 +71,7 @@ impl Edge {
         ids: JournalIds<ModelDisk>,
         readers: Vec<LaneReader<ModelDisk>>,
         progress: Arc<Progress>,
-    ) -> Shipper<Model, SimulatedDial> {
+    ) -> Shipper<ModelDisk, SimulatedDial> {
         let settings = AggregatorSettings {
             address: String::new(),
             batch_bytes: Bounded::new(ByteSize(4_096)),
@@ -123,13 +123,13 @@ impl Edge {
 
     async fn maintain(
         self,
-        maintenance: JournalMaintenance<Model>,
-        disk: Model,
+        maintenance: JournalMaintenance<ModelDisk>,
+        disk: ModelDisk,
         is_reliable: Arc<AtomicBool>,
     ) {
         loop {
             let accepted = self.events.count(self.node);
-            maintenance.spare();
+            maintenance.preallocate_segments();
             maintenance.sync(true);
             if is_reliable.load(Ordering::Relaxed) && !disk.has_stopped() {
                 self.events.synced(self.node, accepted);

@@ -99,7 +99,7 @@ struct Process {
 
 impl Process {
     fn new(
-        disk: Model,
+        disk: ModelDisk,
         is_reliable: Arc<AtomicBool>,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
@@ -110,11 +110,11 @@ impl Process {
         }
     }
 
-    fn fail(&self, fault: Fault, next_disk: u64) {
+    fn fail(&self, fault: Fault, operations: u64) {
         self.is_reliable
             .fetch_and(fault == Fault::Stop, Ordering::Relaxed);
         self.disk
-            .fault_at(self.disk.operations() + next_disk, fault);
+            .inject_fault_at(self.disk.operations() + operations, fault);
     }
 }
 
@@ -136,7 +136,7 @@ impl Simulation {
         let mut random = Random::new(seed);
         let network = Network::new(random.next(), EDGES);
         let database = database::Model::new(random.next());
-        let disk = Model::new(random.next());
+        let disk = ModelDisk::new(random.next());
         let running = aggregator::run(disk.clone(), network.clone(), database.clone());
         let mut simulation = Self {
             verbose,
@@ -151,7 +151,7 @@ impl Simulation {
             random,
         };
         for node in 1..=EDGES {
-            let disk = Model::new(simulation.random.next());
+            let disk = ModelDisk::new(simulation.random.next());
             let edge = simulation.start_edge(node, disk);
             simulation.edges.push(edge);
         }
@@ -217,14 +217,14 @@ impl Simulation {
             }
             8 | 9 => {
                 let is_edge = self.random.one_in(2);
-                let next_disk = self.random.below(20);
+                let operations = self.random.below(20);
                 let fault =
-                    [Fault::Stop, Fault::Full, Fault::Broken][self.random.below(3) as usize];
+                    [Fault::Stop, Fault::NoSpace, Fault::IoError][self.random.below(3) as usize];
                 let process = match is_edge {
                     true => &self.edges[usize::from(node - 1)],
                     false => &self.aggregator,
                 };
-                process.fail(fault, next_disk);
+                process.fail(fault, operations);
                 self.stats.disk_faults += 1;
                 let target = if is_edge {
                     format!("edge {node}")
@@ -232,7 +232,7 @@ impl Simulation {
                     "aggregator".into()
                 };
                 self.log(&format!(
-                    "{target}: disk {fault:?} in {next_disk} operations"
+                    "{target}: disk {fault:?} in {operations} operations"
                 ));
             }
             _ => {}
@@ -288,10 +288,10 @@ impl Simulation {
     }
 
     /// The disk of the next process. The previous one may run for a moment longer, but can't change it.
-    fn next_disk(&mut self, disk: &Model, power: bool) -> Model {
+    fn next_disk(&mut self, disk: &ModelDisk, power: bool) -> ModelDisk {
         if !power {
             self.stats.crashes += 1;
-            let next_disk = disk.crash();
+            let next_disk = disk.after_crash();
             disk.stop();
             return next_disk;
         }
@@ -301,7 +301,7 @@ impl Simulation {
             1 => Loss::Nothing,
             _ => Loss::Random(self.random.next()),
         };
-        let next_disk = disk.cut_power(loss);
+        let next_disk = disk.after_power_loss(loss);
         disk.stop();
         next_disk
     }
