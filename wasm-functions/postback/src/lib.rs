@@ -26,6 +26,6 @@ pub use decide::{NeedsOffer, Postback, Step, Verified};
 #[cfg(not(target_arch = "wasm32"))]
 pub use file::{Mistake, entries};
 pub use functions_shared::{Decision, Reason, Refusal, Refused, Request};
-#[cfg(not(target_arch = "wasm32"))]
 pub use keys::Keys;
+#[cfg(not(target_arch = "wasm32"))]
 pub use route::names_advertiser;
