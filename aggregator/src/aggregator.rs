@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tracking_events::Micros;
 use trusted_clock::{StepTolerance, TrustedClock};
 
-/// An aggregator that nobody has connected to yet.
+/// An aggregator without open ports: it has no connections yet.
 pub struct Aggregator<S: Storage> {
     pub(crate) health: Arc<Health>,
     pub(crate) clock: Arc<TrustedClock>,
@@ -46,7 +46,7 @@ impl<S: Storage> fmt::Debug for Aggregator<S> {
     }
 }
 
-/// Talks to edges for a [`Aggregator`].
+/// Talks to edges for an [`Aggregator`].
 #[derive(Clone)]
 pub struct Edges(Shared);
 
@@ -69,10 +69,10 @@ impl Edges {
 }
 
 impl<S: Storage> Aggregator<S> {
-    /// Reads what an earlier run left in the data folder.
+    /// Reads what an earlier run left in the data directory.
     ///
     /// # Errors
-    /// When the folder can't be used.
+    /// When the directory can't be used.
     pub fn open(storage: S, settings: &Settings, registry: &Registry) -> Result<Self, StartError> {
         let metrics = Metrics::new(registry)?;
         let locks = [
@@ -165,7 +165,7 @@ impl<S: Storage> Aggregator<S> {
             recovered,
             size,
             locks: _locks,
-            // Without it the phase could not change, and nobody would be told.
+            // Dropping the sender would end every subscription to the phase.
             phase: _phase,
             ..
         } = self;
@@ -186,7 +186,7 @@ fn report(recovered: &Recovered, reports: &RecoveredReports, metrics: &Metrics) 
         lanes = recovered.checkpoint.taken.len(),
         blocks = recovered.blocks.len(),
         report_files = reports.pending.len(),
-        "recovered from the data folder"
+        "recovered from the data directory"
     );
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use storage::Disk;
 use tracking_events::{ConversionKind, ConversionStatus, Micros, Money};
 
-/// What an earlier run left in a data folder.
+/// What an earlier run left in a data directory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
     /// The number of the last block that ClickHouse has.
@@ -24,7 +24,7 @@ pub struct Found {
 /// Reads the block files and the checkpoint below `data_dir`.
 ///
 /// # Errors
-/// When the folder can't be used; what is in its files is no error.
+/// When the directory can't be used; what is in its files is no error.
 pub fn found(data_dir: &Path) -> Result<Found, String> {
     let (_, recovered) = Store::open(Disk, data_dir).map_err(|error| error.to_string())?;
     let blocks = recovered.blocks.into_iter();
@@ -38,7 +38,7 @@ pub fn found(data_dir: &Path) -> Result<Found, String> {
     })
 }
 
-/// The block that `body` is, written anew; none when it is none.
+/// The block that `body` is, encoded again; none when it is not a block.
 #[must_use]
 pub fn block(body: Vec<u8>) -> Option<Vec<u8>> {
     Block::from_body(body)?.to_body().ok()

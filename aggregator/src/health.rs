@@ -46,7 +46,9 @@ impl Health {
     pub(crate) fn check(&self) -> Result<(), String> {
         for (dependency, name) in DEPENDENCIES {
             let why = self.0[dependency as usize].lock();
-            let why = why.expect("nobody panics while holding it").clone();
+            let why = why
+                .expect("no thread panics while it holds the lock")
+                .clone();
             why.map_or(Ok(()), |why| Err(format!("{name}: {why}")))?;
         }
         Ok(())
@@ -55,6 +57,6 @@ impl Health {
     pub(crate) fn set(&self, dependency: Dependency, why: Option<String>) {
         *self.0[dependency as usize]
             .lock()
-            .expect("nobody panics while holding it") = why;
+            .expect("no thread panics while it holds the lock") = why;
     }
 }

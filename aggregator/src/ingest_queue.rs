@@ -231,7 +231,7 @@ impl IngestQueue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
-            .expect("nobody panics while holding the ingest_queue")
+            .expect("no thread panics while it holds the queue")
     }
 }
 

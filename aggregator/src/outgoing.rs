@@ -1,5 +1,5 @@
-//! Postbacks to affiliates: each revision of a conversion is told to whoever wants to know of its campaign, until it is
-//! taken or given up.
+//! Postbacks to affiliates: each revision of a conversion is sent to the subscriber of its campaign, until it is
+//! accepted or given up.
 //!
 //! The store queues them in the transaction that judges the conversion; `dispatcher` takes them from there.
 //! A receiver may be told twice (after a crash in between) and can tell by the postback's id.

@@ -345,7 +345,9 @@ impl<S: Storage> Pipeline<S> {
     ) -> T {
         let store = Arc::clone(&self.store);
         run_blocking::<S, _>(move || {
-            act(&mut store.lock().expect("nobody panics while holding the store"))
+            act(&mut store
+                .lock()
+                .expect("no thread panics while it holds the store"))
         })
         .await
     }

@@ -99,7 +99,7 @@ impl ReportQueue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
-            .expect("nobody panics while holding the queue")
+            .expect("no thread panics while it holds the queue")
     }
 }
 

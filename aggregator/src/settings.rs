@@ -251,7 +251,7 @@ impl Default for Limits {
 }
 
 impl Secret {
-    /// The text itself, for whoever must use it.
+    /// The text itself, for connecting.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }

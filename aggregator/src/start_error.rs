@@ -11,10 +11,10 @@ use thiserror::Error;
 /// The aggregator can't start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The data folder can't be used.
+    /// The data directory can't be used.
     #[error("[data_dir] {0}")]
     Data(String),
-    /// Another aggregator has the data folder.
+    /// Another aggregator has the data directory.
     #[error("[data_dir] {0}")]
     InUse(#[from] DirectoryInUse),
     /// The certificates or the port for edges can't be used.

@@ -43,7 +43,7 @@ pub struct AggregatorHandle {
 /// Starts on the current tokio runtime and returns when edges can connect, ClickHouse or not.
 ///
 /// # Errors
-/// When the data folder, the certificates or a port can't be used.
+/// When the data directory, the certificates or a port can't be used.
 pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
     daemon::private::restrict_directory(&settings.data_dir);
     let registry = Registry::new();

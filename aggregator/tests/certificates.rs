@@ -5,30 +5,30 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn run(folder: &Path, arguments: &str) -> Output {
+fn run(directory: &Path, arguments: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_aggregator"))
-        .current_dir(folder)
+        .current_dir(directory)
         .args(arguments.split(' '))
         .output()
         .expect("the program runs")
 }
 
-fn succeed(folder: &Path, arguments: &str) -> String {
-    let output = run(folder, arguments);
+fn succeed(directory: &Path, arguments: &str) -> String {
+    let output = run(directory, arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn fail(folder: &Path, arguments: &str) -> String {
-    let output = run(folder, arguments);
+fn fail(directory: &Path, arguments: &str) -> String {
+    let output = run(directory, arguments);
     assert!(!output.status.success(), "{output:?}");
     String::from_utf8(output.stderr).expect("text")
 }
 
 #[test]
 fn issued_certificates_name_their_node_and_fit() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let dir = folder.path();
+    let directory = tempfile::tempdir().expect("a directory");
+    let dir = directory.path();
     succeed(dir, "create-authority --out tls/authority");
     let said = succeed(
         dir,
@@ -62,8 +62,8 @@ fn issued_certificates_name_their_node_and_fit() {
 
 #[test]
 fn existing_files_are_never_overwritten() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let dir = folder.path();
+    let directory = tempfile::tempdir().expect("a directory");
+    let dir = directory.path();
     succeed(dir, "create-authority --out authority");
     let key = std::fs::read(dir.join("authority/ca.key")).expect("made");
     let said = fail(dir, "create-authority --out authority");
@@ -85,17 +85,17 @@ fn existing_files_are_never_overwritten() {
 
 #[test]
 fn missing_authority_and_wrong_arguments_are_named() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let said = fail(
-        folder.path(),
+        directory.path(),
         "issue-edge-certificate --node 7 --out edge-7",
     );
     assert!(said.contains("aggregator create-authority"), "{said}");
     let said = fail(
-        folder.path(),
+        directory.path(),
         "issue-edge-certificate --node 0 --out edge-0",
     );
     assert!(said.contains("--node"), "{said}");
-    let said = fail(folder.path(), "create-authority --out a --days 4000");
+    let said = fail(directory.path(), "create-authority --out a --days 4000");
     assert!(said.contains("1..=3650"), "{said}");
 }

@@ -39,8 +39,8 @@ fn encrypted_postgres(authority: &Authority) -> (Postgres, String) {
     (server, url)
 }
 
-async fn start(folder: &Path, clickhouse: &str, more: &str) -> aggregator::AggregatorHandle {
-    let path = write_settings(folder, clickhouse, more);
+async fn start(directory: &Path, clickhouse: &str, more: &str) -> aggregator::AggregatorHandle {
+    let path = write_settings(directory, clickhouse, more);
     let settings = settings::read(&path).expect("sound settings");
     aggregator::start(settings).await.expect("started")
 }
@@ -59,10 +59,10 @@ async fn unready(aggregator: &aggregator::AggregatorHandle, what: &str) -> Strin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_reach_both_databases_over_tls() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let authority = Authority::new();
-    let ca = authority.write(folder.path().join("databases.pem"));
-    let engine = Engine::start(folder.path());
+    let ca = authority.write(directory.path().join("databases.pem"));
+    let engine = Engine::start(directory.path());
     let endpoint = authority.issue().terminate(engine.port()).await;
     let url = format!("https://localhost:{}", endpoint.port());
     let clickhouse = format!("{}\nca_file = {ca:?}", engine.settings_at(&url));
@@ -71,10 +71,10 @@ async fn reports_reach_both_databases_over_tls() {
         "[store]\nurl = \"{url}?sslmode=verify-full&sslrootcert={}\"\n[blocks]\nmax_age = \"30ms\"",
         ca.display()
     );
-    let aggregator = start(folder.path(), &clickhouse, &store).await;
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let aggregator = start(directory.path(), &clickhouse, &store).await;
+    let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append_each(CYCLE, report);
-    edge.ship_all(aggregator.listening(), &client(folder.path()))
+    edge.ship_all(aggregator.listening(), &client(directory.path()))
         .await;
     // The edge keeps nothing of what the aggregator has on disk, which is evaluated later.
     until("all conversions in ClickHouse", async || {
@@ -86,15 +86,15 @@ async fn reports_reach_both_databases_over_tls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn databases_of_another_authority_are_refused() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let (right, wrong) = (Authority::new(), Authority::new());
-    let ca = wrong.write(folder.path().join("wrong.pem"));
-    let engine = Engine::start(folder.path());
+    let ca = wrong.write(directory.path().join("wrong.pem"));
+    let engine = Engine::start(directory.path());
     let endpoint = right.issue().terminate(engine.port()).await;
     let url = format!("https://localhost:{}", endpoint.port());
 
     let clickhouse = format!("{}\nca_file = {ca:?}", engine.settings_at(&url));
-    let aggregator = start(folder.path(), &clickhouse, "").await;
+    let aggregator = start(directory.path(), &clickhouse, "").await;
     let text = unready(&aggregator, "certificate").await;
     assert!(
         text.contains("ClickHouse") && text.contains("invalid peer certificate"),
@@ -103,7 +103,7 @@ async fn databases_of_another_authority_are_refused() {
     aggregator.stop().await;
 
     // No authority of ours is among those of browsers.
-    let aggregator = start(folder.path(), &engine.settings_at(&url), "").await;
+    let aggregator = start(directory.path(), &engine.settings_at(&url), "").await;
     let text = unready(&aggregator, "certificate").await;
     assert!(
         text.contains("ClickHouse") && text.contains("invalid peer certificate"),
@@ -116,10 +116,10 @@ async fn databases_of_another_authority_are_refused() {
         "[store]\nurl = \"{url}?sslmode=verify-full&sslrootcert={}\"\n[blocks]\nmax_age = \"30ms\"",
         ca.display()
     );
-    let aggregator = start(folder.path(), &engine.settings(), &store).await;
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let aggregator = start(directory.path(), &engine.settings(), &store).await;
+    let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append_each(CYCLE, report);
-    let (address, quic) = (aggregator.listening(), client(folder.path()));
+    let (address, quic) = (aggregator.listening(), client(directory.path()));
     let shipping = tokio::spawn(async move { edge.ship(address, quic).await });
     let text = unready(&aggregator, "certificate").await;
     assert!(
@@ -131,9 +131,9 @@ async fn databases_of_another_authority_are_refused() {
 
 #[test]
 fn plain_text_over_a_network_must_be_allowed() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let read = |clickhouse: &str, more: &str| {
-        let path = write_settings(folder.path(), clickhouse, more);
+        let path = write_settings(directory.path(), clickhouse, more);
         let mode = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&path, mode).expect("settable");
         settings::read(&path)
@@ -179,14 +179,14 @@ fn plain_text_over_a_network_must_be_allowed() {
 
 #[test]
 fn urls_with_passwords_are_never_shown() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     for url in [
         "http://me:hush@127.0.0.1:8123",
         "https://db.example/?user=me&password=hush",
         "ftp://me:hush@db.example",
         "hush",
     ] {
-        let path = write_settings(folder.path(), &format!("url = \"{url}\""), "");
+        let path = write_settings(directory.path(), &format!("url = \"{url}\""), "");
         let error = settings::read(&path).expect_err("refused").to_string();
         assert!(
             error.contains("[clickhouse] url") && !error.contains("hush"),

@@ -27,18 +27,18 @@ async fn stored(reader: &Client, table: &str) -> Vec<(u16, u8, u64)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_event_is_stored_once_whatever_is_killed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut engine = Engine::start(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut engine = Engine::start(directory.path());
     let more = "[blocks]\nmax_rows = 2000\nmax_age = \"30ms\"";
-    let config = write_settings(folder.path(), &engine.settings(), more);
+    let config = write_settings(directory.path(), &engine.settings(), more);
     let mut aggregator = Process::start(&config);
     let address = Arc::new(Mutex::new(aggregator.listening));
-    let quic = client(folder.path());
+    let quic = client(directory.path());
 
     let edges: Vec<_> = NODES
         .into_iter()
         .map(|node| {
-            let dir = folder.path().join(format!("spool-{node}"));
+            let dir = directory.path().join(format!("spool-{node}"));
             let (address, quic) = (Arc::clone(&address), quic.clone());
             tokio::spawn(async move {
                 let mut edge = Edge::open(&dir, node, LANES);
@@ -107,13 +107,13 @@ async fn every_event_is_stored_once_whatever_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_field_arrives_and_the_numbers_are_shown() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::start(folder.path());
-    let config = write_settings(folder.path(), &engine.settings(), "");
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(directory.path());
+    let config = write_settings(directory.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append(4);
-    edge.ship_all(aggregator.listening, &client(folder.path()))
+    edge.ship_all(aggregator.listening, &client(directory.path()))
         .await;
     let columns = "id, toString(time) != '', link_id, link, offer, campaign, affiliate, \
         18446744073709551615 - visitor, flags, status, toString(ip), country, region, asn, device, \
@@ -173,11 +173,12 @@ async fn every_field_arrives_and_the_numbers_are_shown() {
 /// A batch whose checksum holds but which holds no events, and a sound one after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::start(folder.path());
-    let config = write_settings(folder.path(), &engine.settings(), "");
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(directory.path());
+    let config = write_settings(directory.path(), &engine.settings(), "");
     let aggregator = Process::start(&config);
-    let (mut talk, _) = Conversation::welcomed(aggregator.listening, client(folder.path())).await;
+    let (mut talk, _) =
+        Conversation::welcomed(aggregator.listening, client(directory.path())).await;
     let mut sealer = Sealer::new().expect("a compressor");
     let span = BatchSpan {
         lane: 0,
@@ -198,7 +199,7 @@ async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
     }
     let name = "aggregator_quarantined_total{reason=\"frame\"}";
     assert_eq!(metric(aggregator.admin, name).await, Some(1.0));
-    let kept: Vec<_> = std::fs::read_dir(folder.path().join("data/quarantine"))
+    let kept: Vec<_> = std::fs::read_dir(directory.path().join("data/quarantine"))
         .expect("a quarantine")
         .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("text"))
         .collect();
@@ -215,9 +216,9 @@ async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
         data_encoding::HEXLOWER.encode(b"these are no frames at all")
     );
 
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append(10);
-    edge.ship_all(aggregator.listening, &client(folder.path()))
+    edge.ship_all(aggregator.listening, &client(directory.path()))
         .await;
     assert_eq!(stored(&engine.reader(), "impressions").await.len(), 2);
 }

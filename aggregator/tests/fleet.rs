@@ -13,14 +13,14 @@ use tracking_events::Micros;
 
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
-async fn welcome(address: SocketAddr, folder: &Path) -> Welcome {
-    Conversation::welcomed(address, client(folder)).await.1
+async fn welcome(address: SocketAddr, directory: &Path) -> Welcome {
+    Conversation::welcomed(address, client(directory)).await.1
 }
 
-async fn welcome_of_a_new_start(folder: &Path) -> Welcome {
-    let settings = without_clickhouse(folder, "[visitor]\nperiod = \"1h\"");
+async fn welcome_of_a_new_start(directory: &Path) -> Welcome {
+    let settings = without_clickhouse(directory, "[visitor]\nperiod = \"1h\"");
     let running = aggregator::start(settings).await.expect("started");
-    let welcome = welcome(running.listening(), folder).await;
+    let welcome = welcome(running.listening(), directory).await;
     running.stop().await;
     welcome
 }
@@ -31,18 +31,18 @@ fn salt(welcome: &Welcome) -> VisitorSalt {
 
 #[tokio::test]
 async fn welcomes_carry_time_and_the_same_salt_after_a_restart() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let before = Micros::now().0;
-    let first = welcome_of_a_new_start(folder.path()).await;
+    let first = welcome_of_a_new_start(directory.path()).await;
     assert!((before..=Micros::now().0).contains(&first.time_micros));
-    let second = welcome_of_a_new_start(folder.path()).await;
+    let second = welcome_of_a_new_start(directory.path()).await;
     let (first, second) = (salt(&first), salt(&second));
     let hour = Micros::now().0 / first.period_micros;
     assert_eq!(first.period_micros, 3_600_000_000);
     assert!(second.period <= hour && first.period <= second.period);
     // At the turn of an hour both have turned.
     assert!(first.period != second.period || first == second);
-    let file = folder.path().join("data/visitor-salt");
+    let file = directory.path().join("data/visitor-salt");
     let mode = std::fs::metadata(file).expect("there").permissions();
     assert_eq!(
         std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
@@ -65,9 +65,9 @@ async fn aggregator_with_an_impossible_clock_is_not_ready() {
         eprintln!("skipped: libfaketime is needed; install it: apt-get install faketime");
         return;
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = write_settings(folder.path(), r#"url = "http://127.0.0.1:9""#, "");
-    let clock = folder.path().join("clock");
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = write_settings(directory.path(), r#"url = "http://127.0.0.1:9""#, "");
+    let clock = directory.path().join("clock");
     std::fs::write(&clock, "-900000000\n").expect("written");
     let mut child = Command::new(env!("CARGO_BIN_EXE_aggregator"))
         .args(["serve", "--config"])
@@ -96,7 +96,7 @@ async fn aggregator_with_an_impossible_clock_is_not_ready() {
     let (status, why) = page(admin, "/readyz").await;
     assert_eq!(status, 503);
     assert!(why.contains("clock: the system clock shows 199"), "{why}");
-    let shared = welcome(listening, folder.path()).await;
+    let shared = welcome(listening, directory.path()).await;
     assert_eq!((shared.time_micros, shared.visitor_salt), (0, None));
 
     let aside = clock.with_extension("tmp");
@@ -107,7 +107,7 @@ async fn aggregator_with_an_impossible_clock_is_not_ready() {
     })
     .await;
     until("there is a salt", async || {
-        let shared = welcome(listening, folder.path()).await;
+        let shared = welcome(listening, directory.path()).await;
         shared.time_micros > 0 && shared.visitor_salt.is_some()
     })
     .await;

@@ -18,7 +18,7 @@ const REFUSED: &str = "aggregator_certificate_reloads_total{outcome=\"refused\"}
 
 /// The configuration of the edge with this node number.
 fn edge(aggregator: &Aggregator, node: u16) -> ClientConfig {
-    client_of(aggregator.folder(), &format!("edge-{node}"), &[node])
+    client_of(aggregator.directory(), &format!("edge-{node}"), &[node])
 }
 
 async fn welcomed(aggregator: &Aggregator, node: u16) -> Conversation {
@@ -68,7 +68,7 @@ async fn hello_for_another_node_is_refused() {
 #[tokio::test]
 async fn certificate_without_a_node_is_refused() {
     let aggregator = Aggregator::start("").await;
-    let config = client_of(aggregator.folder(), "nameless", &[]);
+    let config = client_of(aggregator.directory(), "nameless", &[]);
     let (code, message) = refusal(&aggregator, config).await;
     assert_eq!(code, Some(RefuseCode::NodeMismatch), "{message}");
     assert!(message.contains("names no node"), "{message}");
@@ -127,7 +127,7 @@ async fn revoked_certificate_loses_its_connection_at_once() {
     let aggregator = Aggregator::start("").await;
     let mut stolen = welcomed(&aggregator, NODE).await;
     let mut other = welcomed(&aggregator, OTHER_NODE).await;
-    let identity = identity_of(aggregator.folder(), "edge-21", &[NODE]);
+    let identity = identity_of(aggregator.directory(), "edge-21", &[NODE]);
     let fingerprint = identity.certificate().fingerprint();
     fs::write(
         aggregator.tls_file("revoked.txt"),
@@ -177,7 +177,7 @@ async fn authorities_and_certificates_are_replaced_while_running() {
     aggregator.reaches(LOADED, 1.0).await;
 
     // A new authority, trusted beside the old one.
-    let new = aggregator.folder().join("new");
+    let new = aggregator.directory().join("new");
     Authority::create(&new.join("authority"), 30).expect("made");
     let authority = Authority::open(&new.join("authority")).expect("made");
     append(&authority_file, &new.join("authority/ca.pem"));

@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_secs(60);
 const OF_A_CYCLE: f64 = 7.0;
 
 struct World {
-    folder: TempDir,
+    directory: TempDir,
     engine: Engine,
     config: PathBuf,
     edge: Edge,
@@ -38,12 +38,12 @@ impl World {
 
     /// With more settings of the aggregator.
     fn with(more: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let engine = Engine::start(folder.path());
-        let config = write_settings(folder.path(), &engine.settings(), more);
-        let edge = Edge::open(&folder.path().join("spool"), 21, 1);
+        let directory = tempfile::tempdir().expect("a directory");
+        let engine = Engine::start(directory.path());
+        let config = write_settings(directory.path(), &engine.settings(), more);
+        let edge = Edge::open(&directory.path().join("spool"), 21, 1);
         Self {
-            folder,
+            directory,
             engine,
             config,
             edge,
@@ -51,12 +51,12 @@ impl World {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Ships until ClickHouse has everything, and everything is evaluated.
     async fn ship(&mut self, aggregator: &Process) {
-        let quic = client(self.folder.path());
+        let quic = client(self.directory.path());
         self.edge.ship_all(aggregator.listening, &quic).await;
         until("evaluated", async || {
             metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
@@ -74,7 +74,7 @@ impl World {
 
     /// Ships until a metric is as wanted.
     async fn ship_until(&mut self, aggregator: &Process, name: &str, wanted: impl Fn(f64) -> bool) {
-        let quic = client(self.folder.path());
+        let quic = client(self.directory.path());
         until("received", async || {
             self.edge.ship(aggregator.listening, quic.clone()).await;
             metric(aggregator.admin, name).await.is_some_and(&wanted)

@@ -74,7 +74,7 @@ fn edited(event: Event<'static>, edit: impl FnOnce(&mut Conversion<'static>)) ->
 
 /// An aggregator with its edges.
 struct Deployment {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     engine: Engine,
     aggregator: Process,
     quic: ClientConfig,
@@ -82,14 +82,14 @@ struct Deployment {
 
 impl Deployment {
     fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a directory");
-        let engine = Engine::start(folder.path());
+        let directory = tempfile::tempdir().expect("a directory");
+        let engine = Engine::start(directory.path());
         let more = "[blocks]\nmax_age = \"30ms\"\n";
-        let config = write_settings(folder.path(), &engine.settings(), more);
+        let config = write_settings(directory.path(), &engine.settings(), more);
         let aggregator = Process::start(&config);
-        let quic = client(folder.path());
+        let quic = client(directory.path());
         Self {
-            folder,
+            directory,
             engine,
             aggregator,
             quic,
@@ -97,7 +97,7 @@ impl Deployment {
     }
 
     fn edge(&self, node: u16) -> Edge {
-        let spool: &Path = &self.folder.path().join(format!("spool-{node}"));
+        let spool: &Path = &self.directory.path().join(format!("spool-{node}"));
         Edge::open(spool, node, 1)
     }
 

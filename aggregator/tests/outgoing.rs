@@ -1,5 +1,5 @@
-//! What affiliates are told of their conversions: every revision, in order, whatever is killed; nobody but
-//! whom the operator allows; and when a click is late, later.
+//! Postbacks to affiliates: every revision is sent in order despite crashes, only to addresses that the operator
+//! allows, and after a late click.
 #![allow(missing_docs)]
 
 mod common;
@@ -44,8 +44,8 @@ fn click(number: u64, node: u16) -> Event<'static> {
 }
 
 /// Settings of an aggregator that tells the receiver at `address`, retrying soon.
-fn settings(address: SocketAddr, allowed: &str, folder: &Path) -> String {
-    let postbacks = folder.join("postbacks.toml");
+fn settings(address: SocketAddr, allowed: &str, directory: &Path) -> String {
+    let postbacks = directory.join("postbacks.toml");
     let target = "/pb?tx={transaction_id}&status={status}&sum={payout}&cur={currency}&sub={sub1}\
                   &cid={click_id}&e={event}";
     let text = format!(
@@ -126,15 +126,15 @@ fn signature_is_right(told: &Told) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn affiliates_are_told_of_every_revision_in_order_whatever_is_killed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::start(folder.path());
+async fn kills_preserve_delivery_of_every_revision_in_order() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(directory.path());
     let receiver = Receiver::start(answer);
-    let more = settings(receiver.address, "\"127.0.0.0/8\"", folder.path());
-    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let more = settings(receiver.address, "\"127.0.0.0/8\"", directory.path());
+    let config = write_settings(directory.path(), &engine.settings(), &more);
     let mut aggregator = Process::start(&config);
-    let quic = client(folder.path());
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let quic = client(directory.path());
+    let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append_each(2 * SALES + 1, click_and_sales);
     for least in [5, 30] {
         until("some were told", async || {
@@ -192,15 +192,15 @@ async fn affiliates_are_told_of_every_revision_in_order_whatever_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn private_addresses_are_not_asked_unless_that_is_allowed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::start(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(directory.path());
     let receiver = Receiver::start(|_, _| 200);
-    let more = settings(receiver.address, "", folder.path());
-    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let more = settings(receiver.address, "", directory.path());
+    let config = write_settings(directory.path(), &engine.settings(), &more);
     let aggregator = Process::start(&config);
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append_each(2, click_and_sales);
-    let quic = client(folder.path());
+    let quic = client(directory.path());
     until("it was tried", async || {
         ship(&mut edge, aggregator.listening, &quic).await;
         let due = shown(aggregator.admin, "due").await;
@@ -215,15 +215,15 @@ async fn private_addresses_are_not_asked_unless_that_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conversion_that_comes_before_its_click_is_told_when_the_click_is_there() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::start(folder.path());
+async fn postback_of_early_conversion_is_sent_after_its_click() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(directory.path());
     let receiver = Receiver::start(|_, _| 200);
-    let more = settings(receiver.address, "\"127.0.0.0/8\"", folder.path());
-    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let more = settings(receiver.address, "\"127.0.0.0/8\"", directory.path());
+    let config = write_settings(directory.path(), &engine.settings(), &more);
     let aggregator = Process::start(&config);
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
-    let quic = client(folder.path());
+    let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
+    let quic = client(directory.path());
     let late = click_id(2);
     edge.append_each(1, |_, _, _| sale(late, 1, ConversionStatus::Approved));
     until("it waits", async || {

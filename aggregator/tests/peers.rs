@@ -11,16 +11,16 @@ use event_shipping::{
 use std::net::SocketAddr;
 
 struct Aggregator {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     running: aggregator::AggregatorHandle,
 }
 
 impl Aggregator {
     async fn start(more: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let settings = without_clickhouse(folder.path(), more);
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = without_clickhouse(directory.path(), more);
         let running = aggregator::start(settings).await.expect("started");
-        Self { folder, running }
+        Self { directory, running }
     }
 
     fn address(&self) -> SocketAddr {
@@ -28,13 +28,13 @@ impl Aggregator {
     }
 
     async fn welcomed(&self) -> Conversation {
-        Conversation::welcomed(self.address(), client(self.folder.path()))
+        Conversation::welcomed(self.address(), client(self.directory.path()))
             .await
             .0
     }
 
     async fn open(&self) -> Conversation {
-        Conversation::open(self.address(), client(self.folder.path()))
+        Conversation::open(self.address(), client(self.directory.path()))
             .await
             .expect("connected")
     }
@@ -101,7 +101,7 @@ async fn edges_are_served_while_clickhouse_is_away() {
     .await;
     drop(first);
     // What was received is remembered across connections, and nothing is said to be taken.
-    let config = client(aggregator.folder.path());
+    let config = client(aggregator.directory.path());
     let (_second, welcome) = Conversation::welcomed(aggregator.address(), config).await;
     let expected = LaneState {
         lane: 0,
@@ -190,7 +190,7 @@ async fn a_gap_is_refused_and_the_lane_stays_where_it_was() {
     edge.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
     edge.say(&EdgeMessage::Batch(batch(4, 5, 6))).await;
     aggregator.refuses(&mut edge, RefuseCode::Gap).await;
-    let config = client(aggregator.folder.path());
+    let config = client(aggregator.directory.path());
     let (_edge, welcome) = Conversation::welcomed(aggregator.address(), config).await;
     assert_eq!(welcome.lanes[0].received, 3);
 }
@@ -216,7 +216,8 @@ async fn events_of_a_newer_format_stay_with_the_edge() {
 async fn one_edge_too_many_is_turned_away() {
     let aggregator = Aggregator::start("[limits]\nmax_edges = 1").await;
     let first = aggregator.welcomed().await;
-    let second = Conversation::open(aggregator.address(), client(aggregator.folder.path())).await;
+    let second =
+        Conversation::open(aggregator.address(), client(aggregator.directory.path())).await;
     if let Ok(second) = second {
         second.connection.closed().await;
     }
@@ -226,7 +227,7 @@ async fn one_edge_too_many_is_turned_away() {
     drop((first.send, first.receive));
     // Its place is free again.
     until("welcomed", async || {
-        let config = client(aggregator.folder.path());
+        let config = client(aggregator.directory.path());
         let Ok(mut third) = Conversation::open(aggregator.address(), config).await else {
             return false;
         };
@@ -257,11 +258,11 @@ async fn lanes_above_the_limit_are_refused() {
 #[tokio::test]
 async fn a_foreign_certificate_is_refused() {
     let aggregator = Aggregator::start("").await;
-    let foreign = tempfile::tempdir().expect("a folder");
+    let foreign = tempfile::tempdir().expect("a directory");
     client(foreign.path());
     // It trusts the aggregator, but the aggregator does not know it.
     std::fs::copy(
-        aggregator.folder.path().join("tls/ca.pem"),
+        aggregator.directory.path().join("tls/ca.pem"),
         foreign.path().join("fleet/ca.pem"),
     )
     .expect("copied");
@@ -340,7 +341,7 @@ async fn claim_of_another_edge_moves_no_known_lane() {
     let mut victim = aggregator.welcomed().await;
     victim.say(&EdgeMessage::Batch(batch(3, 4, 6))).await;
     aggregator.received(6.0).await;
-    let config = client(aggregator.folder.path());
+    let config = client(aggregator.directory.path());
     let (_, welcome) = Conversation::welcomed(aggregator.address(), config).await;
     assert_eq!((welcome.lanes[0].received, welcome.lanes[0].taken), (6, 0));
 }
@@ -414,9 +415,9 @@ async fn made_up_journals_do_not_lock_out_a_new_edge() {
 #[tokio::test]
 async fn data_directory_in_use_is_refused_by_name() {
     let aggregator = Aggregator::start("").await;
-    let settings = without_clickhouse(aggregator.folder.path(), "");
+    let settings = without_clickhouse(aggregator.directory.path(), "");
     let error = aggregator::start(settings).await.expect_err("refused");
-    let path = aggregator.folder.path().join("data");
+    let path = aggregator.directory.path().join("data");
     assert!(
         error.to_string().contains(&*path.to_string_lossy()),
         "{error}"

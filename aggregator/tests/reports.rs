@@ -24,7 +24,7 @@ const ROUNDS: u64 = 30;
 /// So many cycles in each round.
 const CYCLES: u64 = 6;
 const FAULTS: u64 = 10;
-/// The store's file below a test's folder.
+/// The store's file below a test's directory.
 const STORE_FILE: &str = "data/store/store.sqlite";
 
 /// Waits until no report is pending: edges are told before that.
@@ -49,25 +49,25 @@ async fn every_report_is_judged_and_stored_once_whatever_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_report_is_judged_and_stored_once_with_postgresql_that_is_killed_too() {
+async fn killed_postgresql_evaluates_and_stores_each_report_once() {
     reports_through_faults(Some(Postgres::start())).await;
 }
 
 async fn reports_through_faults(mut postgres: Option<Postgres>) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut engine = Engine::start(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut engine = Engine::start(directory.path());
     let store = postgres.as_ref().map_or_else(String::new, |server| {
         format!("[store]\nurl = \"{}\"\n", server.url())
     });
     let more = format!("{store}[blocks]\nmax_rows = 100\nmax_age = \"30ms\"");
-    let config = write_settings(folder.path(), &engine.settings(), &more);
+    let config = write_settings(directory.path(), &engine.settings(), &more);
     let mut aggregator = Process::start(&config);
     let address = Arc::new(Mutex::new(aggregator.listening));
-    let quic = client(folder.path());
+    let quic = client(directory.path());
     let edges: Vec<_> = NODES
         .into_iter()
         .map(|node| {
-            let dir = folder.path().join(format!("spool-{node}"));
+            let dir = directory.path().join(format!("spool-{node}"));
             let (address, quic) = (Arc::clone(&address), quic.clone());
             tokio::spawn(async move {
                 let mut edge = Edge::open(&dir, node, LANES);
@@ -133,13 +133,13 @@ async fn reports_through_faults(mut postgres: Option<Postgres>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_field_of_a_report_arrives() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::start(folder.path());
-    let config = write_settings(folder.path(), &engine.settings(), "");
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(directory.path());
+    let config = write_settings(directory.path(), &engine.settings(), "");
     let aggregator = Process::start(&config);
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append_each(CYCLE, report);
-    edge.ship_all(aggregator.listening, &client(folder.path()))
+    edge.ship_all(aggregator.listening, &client(directory.path()))
         .await;
     evaluated(&aggregator).await;
     let reader = engine.reader();
@@ -196,8 +196,8 @@ async fn every_field_of_a_report_arrives() {
 }
 
 /// How many reports the store has judged, seen from another process.
-async fn judged(folder: &Path) -> i64 {
-    let file = SqliteConnectOptions::new().filename(folder.join(STORE_FILE));
+async fn judged(directory: &Path) -> i64 {
+    let file = SqliteConnectOptions::new().filename(directory.join(STORE_FILE));
     let mut connection = file.connect().await.expect("the store's file");
     let count = sqlx::query_scalar("SELECT COUNT(*) FROM applied_events");
     count.fetch_one(&mut connection).await.expect("a number")
@@ -205,30 +205,30 @@ async fn judged(folder: &Path) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_between_the_store_and_clickhouse_changes_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut engine = Engine::start(folder.path());
-    let config = write_settings(folder.path(), &engine.settings(), "");
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut engine = Engine::start(directory.path());
+    let config = write_settings(directory.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
-    let quic = client(folder.path());
-    let mut edge = Edge::open(&folder.path().join("spool"), NODE, 1);
+    let quic = client(directory.path());
+    let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append_each(CYCLE, report);
     edge.ship_all(aggregator.listening, &quic).await;
     evaluated(&aggregator).await;
-    let of_a_cycle = judged(folder.path()).await;
+    let of_a_cycle = judged(directory.path()).await;
     for cycles in 2..=4 {
         // The store takes the block, ClickHouse can't, and then the aggregator is gone.
         engine.kill();
         edge.append_each(CYCLE, report);
         until("judged", async || {
             edge.ship(aggregator.listening, quic.clone()).await;
-            judged(folder.path()).await > (cycles - 1) * of_a_cycle
+            judged(directory.path()).await > (cycles - 1) * of_a_cycle
         })
         .await;
         aggregator.kill_and_restart();
         engine.up();
         edge.ship_all(aggregator.listening, &quic).await;
         evaluated(&aggregator).await;
-        assert_eq!(judged(folder.path()).await, cycles * of_a_cycle);
+        assert_eq!(judged(directory.path()).await, cycles * of_a_cycle);
         for (table, rows) in OUTCOMES {
             let found = number(&engine.reader(), &format!("SELECT count() FROM {table}")).await;
             assert_eq!(found, cycles as u64 * rows, "{table}");
@@ -241,37 +241,38 @@ async fn ship_visits(
     edge: &mut Edge,
     visits: u64,
     aggregator: &Process,
-    folder: &Path,
+    directory: &Path,
 ) -> Duration {
     edge.append(visits);
     let begun = Instant::now();
-    edge.ship_all(aggregator.listening, &client(folder)).await;
+    edge.ship_all(aggregator.listening, &client(directory))
+        .await;
     begun.elapsed()
 }
 
 /// One report waits for the store, which can't be opened; 10,000 visits pass it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unavailable_store_delays_reports_but_no_clicks() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let engine = Engine::start(folder.path());
-    let in_the_way = folder.path().join(STORE_FILE);
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = Engine::start(directory.path());
+    let in_the_way = directory.path().join(STORE_FILE);
     std::fs::create_dir_all(&in_the_way).expect("made");
-    let config = write_settings(folder.path(), &engine.settings(), "");
+    let config = write_settings(directory.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
-    let mut visits = Edge::open(&folder.path().join("spool-1"), 1, 1);
-    let idle = ship_visits(&mut visits, 10_000, &aggregator, folder.path()).await;
+    let mut visits = Edge::open(&directory.path().join("spool-1"), 1, 1);
+    let idle = ship_visits(&mut visits, 10_000, &aggregator, directory.path()).await;
 
-    let mut reports = Edge::open(&folder.path().join("spool-2"), 2, 1);
+    let mut reports = Edge::open(&directory.path().join("spool-2"), 2, 1);
     reports.append_each(CYCLE, report);
     let received = "aggregator_lane_received{lane=\"0\",node=\"2\"}";
     until("reports received", async || {
         reports
-            .ship(aggregator.listening, client(folder.path()))
+            .ship(aggregator.listening, client(directory.path()))
             .await;
         metric(aggregator.admin, received).await == Some(10.0)
     })
     .await;
-    let delayed = ship_visits(&mut visits, 10_000, &aggregator, folder.path()).await;
+    let delayed = ship_visits(&mut visits, 10_000, &aggregator, directory.path()).await;
     assert!(
         delayed < idle * 3 + Duration::from_secs(3),
         "{delayed:?} with a report waiting, {idle:?} without"
@@ -280,7 +281,7 @@ async fn unavailable_store_delays_reports_but_no_clicks() {
     let stored = "SELECT count() FROM clicks WHERE node = 1";
     assert_eq!(number(&reader, stored).await, 15_000);
     reports
-        .ship_all(aggregator.listening, &client(folder.path()))
+        .ship_all(aggregator.listening, &client(directory.path()))
         .await;
     let (status, why) = page(aggregator.admin, "/readyz").await;
     assert!(status == 503 && why.contains("store: "), "{status} {why}");

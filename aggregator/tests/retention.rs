@@ -18,8 +18,8 @@ fn write(path: &Path, days: u32) {
 
 #[tokio::test]
 async fn quarantined_and_set_aside_files_expire() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let data = folder.path().join("data");
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
     let old = [
         "quarantine/1.jsonl",
         "blocks/1.block.corrupt",
@@ -32,7 +32,7 @@ async fn quarantined_and_set_aside_files_expire() {
     for name in kept {
         write(&data.join(name), 29);
     }
-    let settings = without_clickhouse(folder.path(), "[retention]\nset_aside = \"30d\"");
+    let settings = without_clickhouse(directory.path(), "[retention]\nset_aside = \"30d\"");
     let running = aggregator::start(settings).await.expect("started");
     let admin = running.admin();
     until("expired", async || {
@@ -50,9 +50,9 @@ async fn quarantined_and_set_aside_files_expire() {
 
 #[test]
 fn retention_below_a_day_is_refused() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let more = "[retention]\nset_aside = \"1h\"";
-    let path = write_settings(folder.path(), r#"url = "http://127.0.0.1:9""#, more);
+    let path = write_settings(directory.path(), r#"url = "http://127.0.0.1:9""#, more);
     let error = aggregator::settings::read(&path).expect_err("too short");
     assert!(error.to_string().contains("at least \"1d\""), "{error}");
 }

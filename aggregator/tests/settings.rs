@@ -15,25 +15,25 @@ fn check(path: &Path) -> Output {
 }
 
 fn mistake(clickhouse: &str, more: &str) -> String {
-    let folder = tempfile::tempdir().expect("a folder");
-    let output = check(&write_settings(folder.path(), clickhouse, more));
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = check(&write_settings(directory.path(), clickhouse, more));
     assert!(!output.status.success());
     String::from_utf8(output.stderr).expect("text")
 }
 
 #[test]
 fn sound_settings_are_accepted_and_nothing_is_made() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let more = "[blocks]\nmax_rows = 10\nmax_bytes = \"1MiB\"\nmax_age = \"50ms\"\n\
                 [limits]\nmax_edges = 3\npending_bytes = \"8MiB\"";
     let output = check(&write_settings(
-        folder.path(),
+        directory.path(),
         r#"url = "http://127.0.0.1:8123""#,
         more,
     ));
     assert!(output.status.success(), "{output:?}");
-    assert!(!folder.path().join("data").exists());
-    assert!(!folder.path().join("tls").exists());
+    assert!(!directory.path().join("data").exists());
+    assert!(!directory.path().join("tls").exists());
 }
 
 #[test]
@@ -52,10 +52,10 @@ fn mistakes_are_named_with_their_line() {
 
 #[test]
 fn certificates_that_can_not_be_used_are_named() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = write_settings(folder.path(), r#"url = "http://127.0.0.1:8123""#, "");
-    std::fs::create_dir(folder.path().join("tls")).expect("made");
-    std::fs::write(folder.path().join("tls/ca.pem"), "no certificate").expect("written");
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = write_settings(directory.path(), r#"url = "http://127.0.0.1:8123""#, "");
+    std::fs::create_dir(directory.path().join("tls")).expect("made");
+    std::fs::write(directory.path().join("tls/ca.pem"), "no certificate").expect("written");
     let output = check(&config);
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).expect("text");
@@ -80,16 +80,16 @@ fn one_place_for_the_password_and_it_is_never_shown() {
 }
 
 #[test]
-fn the_store_is_postgresql_or_a_file_and_its_password_is_never_shown() {
+fn store_is_postgresql_or_file_and_password_is_hidden() {
     let url = r#"url = "http://127.0.0.1:8123""#;
     let said = mistake(url, "[store]\nurl = \"mysql://me:hush@db/tracking\"");
     assert!(
         said.contains("[store] url must be postgres://") && !said.contains("hush"),
         "{said}"
     );
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let more = "[store]\nurl = \"postgres://me:hush@db/tracking?sslmode=verify-full\"";
-    let config = write_settings(folder.path(), url, more);
+    let config = write_settings(directory.path(), url, more);
     let output = check(&config);
     let said = String::from_utf8(output.stderr).expect("text");
     assert!(
@@ -107,8 +107,8 @@ fn set_mode(path: &Path, mode: u32) {
 
 #[test]
 fn secret_files_that_others_can_read_are_refused() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name);
     let url = "url = \"http://127.0.0.1:8123\"";
     let credentials = r#"{"tracker": {"user": "tracker", "password": "hush"}}"#;
     for (name, text, settings) in [
@@ -132,7 +132,7 @@ fn secret_files_that_others_can_read_are_refused() {
         } else {
             std::fs::write(&file, text).expect("written");
         }
-        let config = write_settings(folder.path(), &settings, "");
+        let config = write_settings(directory.path(), &settings, "");
         set_mode(&config, 0o600);
         set_mode(&file, 0o640);
         let output = check(&config);
@@ -151,10 +151,10 @@ fn secret_files_that_others_can_read_are_refused() {
 #[test]
 fn affiliates_postbacks_are_checked_and_their_keys_never_shown() {
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("postbacks.toml");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("postbacks.toml");
     let more = format!("[outgoing]\npostbacks = {file:?}");
-    let config = write_settings(folder.path(), r#"url = "http://127.0.0.1:8123""#, &more);
+    let config = write_settings(directory.path(), r#"url = "http://127.0.0.1:8123""#, &more);
     let said = |text: &str, mode: u32| {
         std::fs::write(&file, text).expect("written");
         let mode = std::fs::Permissions::from_mode(mode);
@@ -176,8 +176,8 @@ fn affiliates_postbacks_are_checked_and_their_keys_never_shown() {
 
 #[test]
 fn relative_paths_start_from_the_settings_directory() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name);
     let text = "data_dir = \"data\"\n[tls]\ndir = \"tls\"\ndevelopment = true\n[clickhouse]\n\
                 url = \"http://127.0.0.1:9\"\npassword_file = \"secrets/password\"\n\
                 [store]\ndir = \"../store\"\n[outgoing]\npostbacks = \"postbacks.toml\"\n";
@@ -202,8 +202,8 @@ fn relative_paths_start_from_the_settings_directory() {
 
 #[test]
 fn check_says_everything_that_is_wrong_at_once() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name);
     let text = "instance = \"a b\"\ndata_dir = \"data\"\n[tls]\ndir = \"tls\"\n[clickhouse]\n\
                 url = \"http://db.example:8123\"\npassword_file = \"absent\"\n\
                 [store]\nurl = \"mysql://db\"\n[outgoing]\npostbacks = \"postbacks.toml\"\n\

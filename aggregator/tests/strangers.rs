@@ -21,7 +21,7 @@ const STALLED: usize = 400;
 
 /// Connects as node 21, trying again as an edge does, and ships one batch.
 async fn ship_one_batch(aggregator: &Aggregator) -> Conversation {
-    let config = client(aggregator.folder());
+    let config = client(aggregator.directory());
     let opening = async {
         loop {
             let attempt = Conversation::open(aggregator.address(), config.clone());
@@ -63,11 +63,11 @@ fn stranger_endpoint(config: &ClientConfig) -> Endpoint {
 }
 
 /// Certificates of another authority, which trusts the aggregator's.
-fn foreign_config(aggregator: &Aggregator, folder: &std::path::Path) -> ClientConfig {
-    client(folder);
-    let authority = folder.join("fleet/ca.pem");
+fn foreign_config(aggregator: &Aggregator, directory: &std::path::Path) -> ClientConfig {
+    client(directory);
+    let authority = directory.join("fleet/ca.pem");
     std::fs::copy(aggregator.tls_file("ca.pem"), authority).expect("copied");
-    client(folder)
+    client(directory)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,14 +83,14 @@ fn secrets(ids: &[u8]) -> String {
 }
 
 /// The files of `[reports]`, and the section that names them.
-fn reports_settings(folder: &Path, more: &str) -> String {
-    write_private(&folder.join("advertisers.toml"), ADVERTISERS);
+fn reports_settings(directory: &Path, more: &str) -> String {
+    write_private(&directory.join("advertisers.toml"), ADVERTISERS);
     write_private(
-        &folder.join("variables.toml"),
+        &directory.join("variables.toml"),
         &format!("kyc_keys = \"{KYC_KEY}\"\n"),
     );
-    std::fs::write(folder.join("links.toml"), LINKS).expect("written");
-    let at = |name: &str| format!("{:?}", folder.join(name));
+    std::fs::write(directory.join("links.toml"), LINKS).expect("written");
+    let at = |name: &str| format!("{:?}", directory.join(name));
     format!(
         "[reports]\nadvertisers = {}\nsecrets = {}\nvariables = {}\nlinks = {}\n{more}",
         at("advertisers.toml"),
@@ -209,13 +209,13 @@ fn check(delivery: &'static str, key: &str) -> KycUpdate<'static> {
 }
 
 /// Ships events from a journal of its own.
-async fn ship(folder: &Path, aggregator: &Process, events: &[Event<'static>]) {
-    let mut edge = Edge::open(&folder.join("spool"), NODE, 1);
+async fn ship(directory: &Path, aggregator: &Process, events: &[Event<'static>]) {
+    let mut edge = Edge::open(&directory.join("spool"), NODE, 1);
     let events = events.to_vec();
     edge.append_each(events.len() as u64, |seq, _, _| {
         events[(seq - 1) as usize].clone()
     });
-    let quic = client(folder);
+    let quic = client(directory);
     edge.ship_all(aggregator.listening, &quic).await;
     evaluated(aggregator).await;
 }
@@ -256,7 +256,7 @@ fn reports() -> Vec<Event<'static>> {
         paying(sale("shares", click(8), "foreign"), 9_999_900),
         paying(sale("shares", click(7), "too-much"), 9_999_900),
         sale("shares", click_of(1, 2, 7), "forged-click"),
-        sale("nobody", click(7), "nobody"),
+        sale("unknown", click(7), "unknown"),
         paying(sale("shares", click(7), "negative"), -1),
     ];
     let checks = [
@@ -275,12 +275,12 @@ use ConversionStatus::{Approved, Rejected};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unproven_reports_are_set_aside_and_alerted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let engine = Engine::start(folder);
-    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
-    let settings = reports_settings(folder, "");
-    let config = write_settings(folder, &engine.settings(), &settings);
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    let engine = Engine::start(directory);
+    write_private(&directory.join("secrets.toml"), &secrets(&[1]));
+    let settings = reports_settings(directory, "");
+    let config = write_settings(directory, &engine.settings(), &settings);
     let aggregator = Process::start(&config);
     for reason in [
         "not_proven",
@@ -295,7 +295,7 @@ async fn unproven_reports_are_set_aside_and_alerted() {
         let series = format!("aggregator_reports_unproven_total{{reason=\"{reason}\"}}");
         assert_eq!(metric(aggregator.admin, &series).await, Some(0.0));
     }
-    ship(folder, &aggregator, &reports()).await;
+    ship(directory, &aggregator, &reports()).await;
     let verified = metric(aggregator.admin, "aggregator_reports_verified").await;
     assert_eq!(verified, Some(1.0));
     let conversions = "SELECT transaction FROM conversions ORDER BY transaction";
@@ -348,12 +348,12 @@ fn click_text(detail: &str) -> &str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_reports_section_edges_are_believed_and_it_shows() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let engine = Engine::start(folder);
-    let config = write_settings(folder, &engine.settings(), "");
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    let engine = Engine::start(directory);
+    let config = write_settings(directory, &engine.settings(), "");
     let aggregator = Process::start(&config);
-    ship(folder, &aggregator, &reports()).await;
+    ship(directory, &aggregator, &reports()).await;
     let verified = metric(aggregator.admin, "aggregator_reports_verified").await;
     assert_eq!(verified, Some(0.0));
     let count = "SELECT toString(count()) FROM conversions";
@@ -362,13 +362,13 @@ async fn without_reports_section_edges_are_believed_and_it_shows() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unsigned_reports_beyond_limits_are_set_aside_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let engine = Engine::start(folder);
-    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    let engine = Engine::start(directory);
+    write_private(&directory.join("secrets.toml"), &secrets(&[1]));
     let limits = "unsigned_per_minute = 6\nunsigned_amount_per_day = 60\n";
-    let settings = reports_settings(folder, limits);
-    let config = write_settings(folder, &engine.settings(), &settings);
+    let settings = reports_settings(directory, limits);
+    let config = write_settings(directory, &engine.settings(), &settings);
     let mut aggregator = Process::start(&config);
     // All of one minute; 19.99 three times is within the amount, and what takes money back adds nothing to it.
     let time = Micros(Micros::now().0 - 60_000_000);
@@ -386,7 +386,7 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
     events.extend((4..8).map(|number| of(ConversionStatus::Rejected, format!("t{number}"))));
     // A signed report is not counted.
     events.push(Event::Conversion(signed("signed", HMAC_KEY)));
-    ship(folder, &aggregator, &events).await;
+    ship(directory, &aggregator, &events).await;
     let expected = ["t3 164", "t7 164"];
     let set_aside = "SELECT concat(extract(detail, 'transaction_id=\"(t.)\"'), ' ', toString(reason)) \
                      FROM rejections ORDER BY seq";
@@ -396,10 +396,11 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
     // Another start counts on.
     aggregator.kill_and_restart();
     let more = [of(ConversionStatus::Approved, "t8".into())];
-    let spool = folder.join("second");
+    let spool = directory.join("second");
     let mut edge = Edge::open(&spool, NODE, 1);
     edge.append_each(1, |_, _, _| more[0].clone());
-    edge.ship_all(aggregator.listening, &client(folder)).await;
+    edge.ship_all(aggregator.listening, &client(directory))
+        .await;
     evaluated(&aggregator).await;
     assert_eq!(texts(&engine, count).await, ["7"]);
     let rows = "SELECT toString(count()) FROM rejections WHERE reason = 164";
@@ -408,25 +409,25 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conversions_wait_for_click_keys_then_are_set_aside() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let engine = Engine::start(folder);
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    let engine = Engine::start(directory);
     // No edge has made the keys yet.
-    let settings = reports_settings(folder, "unknown_key_wait = \"3s\"\n");
-    let config = write_settings(folder, &engine.settings(), &settings);
+    let settings = reports_settings(directory, "unknown_key_wait = \"3s\"\n");
+    let config = write_settings(directory, &engine.settings(), &settings);
     let aggregator = Process::start(&config);
-    let mut edge = Edge::open(&folder.join("spool"), NODE, 1);
+    let mut edge = Edge::open(&directory.join("spool"), NODE, 1);
     edge.append_each(1, |_, _, _| {
         Event::Conversion(sale("shares", click(7), "early"))
     });
-    let quic = client(folder);
+    let quic = client(directory);
     until("said", async || {
         edge.ship(aggregator.listening, quic.clone()).await;
         let (status, why) = page(aggregator.admin, "/readyz").await;
         status == 503 && why.contains("[reports] secrets")
     })
     .await;
-    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
+    write_private(&directory.join("secrets.toml"), &secrets(&[1]));
     edge.ship_all(aggregator.listening, &quic).await;
     evaluated(&aggregator).await;
     let transactions = "SELECT transaction FROM conversions";
@@ -480,12 +481,12 @@ fn reported_at(seconds: u64, report: Conversion<'static>) -> Event<'static> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replayed_signed_report_is_a_repeat() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let engine = Engine::start(folder);
-    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
-    let settings = reports_settings(folder, "");
-    let config = write_settings(folder, &engine.settings(), &settings);
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    let engine = Engine::start(directory);
+    write_private(&directory.join("secrets.toml"), &secrets(&[1]));
+    let settings = reports_settings(directory, "");
+    let config = write_settings(directory, &engine.settings(), &settings);
     let aggregator = Process::start(&config);
     let now = Micros::now().0 / 1_000_000;
     let click = click(7);
@@ -504,7 +505,7 @@ async fn replayed_signed_report_is_a_repeat() {
         reported_at(now - 2, timed("t2", Rejected, now - 2)),
         reported_at(now - 3, approved("t2")),
     ];
-    ship(folder, &aggregator, &events).await;
+    ship(directory, &aggregator, &events).await;
     let states = |transaction| {
         format!(
             "SELECT concat(toString(revision), ' ', status) FROM conversions \
@@ -528,12 +529,12 @@ async fn replayed_signed_report_is_a_repeat() {
 
 #[test]
 fn wrong_report_files_are_refused_without_their_values() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    write_private(&folder.join("secrets.toml"), &secrets(&[1]));
-    let section = reports_settings(folder, "");
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    write_private(&directory.join("secrets.toml"), &secrets(&[1]));
+    let section = reports_settings(directory, "");
     let check = |section: &str| {
-        let config = write_settings(folder, r#"url = "http://127.0.0.1:9""#, section);
+        let config = write_settings(directory, r#"url = "http://127.0.0.1:9""#, section);
         let mut program = Command::new(env!("CARGO_BIN_EXE_aggregator"));
         let output = program.args(["check", "--config"]).arg(config).output();
         String::from_utf8(output.expect("the program runs").stderr).expect("text")
@@ -563,7 +564,7 @@ fn wrong_report_files_are_refused_without_their_values() {
             "lines of name = \"value\"",
         ),
     ] {
-        let path = folder.join(file);
+        let path = directory.join(file);
         let before = std::fs::read_to_string(&path).expect("read");
         write_private(&path, text);
         let refused = check(&section);
@@ -572,6 +573,6 @@ fn wrong_report_files_are_refused_without_their_values() {
         write_private(&path, &before);
     }
     let readable = std::fs::Permissions::from_mode(0o644);
-    std::fs::set_permissions(folder.join("secrets.toml"), readable).expect("set");
+    std::fs::set_permissions(directory.join("secrets.toml"), readable).expect("set");
     assert!(check(&section).contains("chmod 600"));
 }

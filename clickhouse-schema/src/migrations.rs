@@ -8,7 +8,7 @@ pub struct Migration {
     /// Its name.
     pub name: &'static str,
     /// Statements, each ended by `;` at the end of a line. `${database}` stands for the database; one
-    /// with `${events}` is meant for `clicks` and for `impressions`, which are alike.
+    /// with `${events}` is meant for `clicks` and for `impressions`, which have the same columns.
     pub sql: &'static str,
 }
 
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn migrations_are_numbered_without_gaps_and_named_after_their_files() {
+    fn migrations_have_consecutive_numbers_and_file_names() {
         for (migration, number) in MIGRATIONS.iter().zip(1..) {
             assert_eq!(migration.version, number);
             assert!(

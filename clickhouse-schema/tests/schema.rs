@@ -36,7 +36,7 @@ async fn count(client: &Client, sql: &str) -> u64 {
 
 #[tokio::test]
 async fn migrations_apply_once_and_refuse_what_they_do_not_know() {
-    let data = tempfile::tempdir().expect("a folder");
+    let data = tempfile::tempdir().expect("a directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     let first = migrate(&client, "tracking").await.expect("migrates");
@@ -98,7 +98,7 @@ struct SmallDisk(TempDir);
 
 impl SmallDisk {
     fn mount(mib: u32) -> Option<Self> {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={mib}M"), "tmpfs"]);
         let mounted = mount.arg(dir.path()).status();
@@ -139,8 +139,8 @@ async fn nothing_is_made_without_room_and_all_of_it_once_there_is() {
 }
 
 #[tokio::test]
-async fn a_block_inserted_again_with_its_token_is_there_once_even_after_a_crash() {
-    let data = tempfile::tempdir().expect("a folder");
+async fn repeated_block_insert_is_stored_once_despite_crash() {
+    let data = tempfile::tempdir().expect("a directory");
     let mut engine = start(data.path(), 0);
     let port = engine.port();
     migrate(&client(&engine), "tracking")
@@ -208,7 +208,7 @@ fn question(name: &str) -> &'static str {
 
 #[tokio::test]
 async fn the_latest_revision_counts_and_currencies_are_never_added() {
-    let data = tempfile::tempdir().expect("a folder");
+    let data = tempfile::tempdir().expect("a directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -262,7 +262,7 @@ async fn the_latest_revision_counts_and_currencies_are_never_added() {
 /// The first revision of a store that replaced a lost one counts, whatever number the lost one reached.
 #[tokio::test]
 async fn later_epoch_supersedes_higher_revision() {
-    let data = tempfile::tempdir().expect("a folder");
+    let data = tempfile::tempdir().expect("a directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -369,7 +369,7 @@ async fn withdrawn_conversion_is_not_counted() {
 
 #[tokio::test]
 async fn refusals_are_counted_by_reason() {
-    let data = tempfile::tempdir().expect("a folder");
+    let data = tempfile::tempdir().expect("a directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");

@@ -61,7 +61,7 @@ impl Checkpoint {
             _ => {}
         }
         storage.rename(&beside, &current)?;
-        sealed::sync_folder_of(storage, &current)
+        sealed::sync_directory_of(storage, &current)
     }
 
     /// The current checkpoint, else the previous one, else that of a new aggregator. The block

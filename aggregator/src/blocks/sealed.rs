@@ -35,7 +35,7 @@ pub(crate) fn write(
     let beside = path.with_extension("tmp");
     write_beside(storage, &beside, magic, body)?;
     storage.rename(&beside, path)?;
-    sync_folder_of(storage, path)
+    sync_directory_of(storage, path)
 }
 
 /// The first half of [`write`]: all but the rename.
@@ -55,8 +55,8 @@ pub(crate) fn write_beside(
     file.sync()
 }
 
-/// Makes renames in the folder of `path` survive a power cut.
-pub(crate) fn sync_folder_of(storage: &impl Storage, path: &Path) -> io::Result<()> {
+/// Makes renames in the directory of `path` survive a power cut.
+pub(crate) fn sync_directory_of(storage: &impl Storage, path: &Path) -> io::Result<()> {
     storage.sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
 }
 

@@ -1,4 +1,4 @@
-//! The folder of block files and the checkpoint, and what is found there on start.
+//! The directory of block files and the checkpoint, and what is found there on start.
 
 use super::block::{self, Block};
 use super::checkpoint::Checkpoint;
@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use storage::Storage;
 use thiserror::Error;
 
-/// The data folder can't be used.
+/// The data directory can't be used.
 #[derive(Debug, Error)]
 #[error("{}: {cause}; blocks can't be kept there", path.display())]
 pub(crate) struct StoreError {
@@ -45,7 +45,7 @@ pub(crate) struct Store<S> {
 }
 
 impl<S: Storage> Store<S> {
-    /// Opens or makes the folder and reads what is in it.
+    /// Opens or makes the directory and reads what is in it.
     pub(crate) fn open(storage: S, spool_dir: &Path) -> Result<(Self, Recovered), StoreError> {
         let dir = spool_dir.join("blocks");
         let failed = |cause| StoreError {

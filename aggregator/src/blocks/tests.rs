@@ -44,7 +44,7 @@ fn entry(lane: u8, after: u64, raw: &[u8]) -> Entry {
 }
 
 fn open(dir: &Path) -> (Store<Disk>, super::Recovered) {
-    Store::open(Disk, dir).expect("a usable folder")
+    Store::open(Disk, dir).expect("a usable directory")
 }
 
 fn checkpoint(block: &Block, taken: u64) -> Checkpoint {
@@ -72,7 +72,7 @@ fn two_blocks(dir: &Path) -> [(String, Block); 2] {
 }
 
 fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir.join("blocks")).expect("a folder");
+    let entries = fs::read_dir(dir.join("blocks")).expect("a directory");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths
         .filter(|path| path.extension().is_some_and(|found| found == extension))
@@ -86,22 +86,22 @@ proptest! {
     fn a_block_comes_back_as_it_was_written(
         batches in prop::collection::vec((0..9_u8, 0..1_000_u64, prop::collection::vec(any::<u8>(), 1..300)), 1..8)
     ) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (mut store, _) = open(folder.path());
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut store, _) = open(directory.path());
         let entries = batches.iter().map(|(lane, after, raw)| entry(*lane, *after, raw)).collect();
         let block = Block { number: store.next_number(), entries };
         let token = store.write(&block).expect("written");
         drop(store);
-        let (_, recovered) = open(folder.path());
+        let (_, recovered) = open(directory.path());
         prop_assert_eq!(recovered.blocks, vec![(token, block)]);
     }
 }
 
 #[test]
 fn only_what_was_not_taken_is_recovered() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let [first, second] = two_blocks(folder.path());
-    let (mut store, recovered) = open(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let [first, second] = two_blocks(directory.path());
+    let (mut store, recovered) = open(directory.path());
     assert_eq!(recovered.blocks, vec![second.clone()]);
     assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
     assert!(store.next_number() > second.1.number);
@@ -109,31 +109,34 @@ fn only_what_was_not_taken_is_recovered() {
         .taken(&second.0, &checkpoint(&second.1, 10))
         .expect("written");
     // The last block taken stays for the sake of the previous checkpoint, and no other.
-    assert_eq!(files(folder.path(), "block").len(), 1);
-    assert!(open(folder.path()).1.blocks.is_empty());
+    assert_eq!(files(directory.path(), "block").len(), 1);
+    assert!(open(directory.path()).1.blocks.is_empty());
 }
 
 #[test]
 fn every_flipped_bit_and_every_truncation_of_a_block_is_noticed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let [first, second] = two_blocks(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let [first, second] = two_blocks(directory.path());
     // The block that was taken stays beside for the sake of the checkpoint before.
     for (token, left) in [
         (&second.0, &[][..]),
         (&first.0, std::slice::from_ref(&second)),
     ] {
-        let path = folder.path().join("blocks").join(format!("{token}.block"));
+        let path = directory
+            .path()
+            .join("blocks")
+            .join(format!("{token}.block"));
         let sound = fs::read(&path).expect("written");
         for damaged in damages(&sound) {
             fs::write(&path, &damaged).expect("written");
-            let (_, recovered) = open(folder.path());
+            let (_, recovered) = open(directory.path());
             assert_eq!(recovered.blocks, left);
             assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
             assert_eq!(recovered.set_aside.len(), 1);
             assert_eq!(fs::read(&recovered.set_aside[0]).expect("kept"), damaged);
         }
         fs::write(&path, sound).expect("written");
-        assert_eq!(open(folder.path()).1.blocks, vec![second.clone()]);
+        assert_eq!(open(directory.path()).1.blocks, vec![second.clone()]);
     }
 }
 
@@ -149,47 +152,47 @@ fn damages(sound: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 
 #[test]
 fn a_block_under_another_name_is_not_believed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let [_, second] = two_blocks(folder.path());
-    let dir = folder.path().join("blocks");
+    let directory = tempfile::tempdir().expect("a directory");
+    let [_, second] = two_blocks(directory.path());
+    let dir = directory.path().join("blocks");
     let other = second.0.replace('-', "-0");
     fs::rename(
         dir.join(format!("{}.block", second.0)),
         dir.join(format!("{other}.block")),
     )
     .expect("renamed");
-    let (_, recovered) = open(folder.path());
+    let (_, recovered) = open(directory.path());
     assert!(recovered.blocks.is_empty());
     assert_eq!(recovered.set_aside.len(), 1);
 }
 
 #[test]
 fn a_damaged_checkpoint_costs_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let [first, second] = two_blocks(folder.path());
-    let (mut store, _) = open(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let [first, second] = two_blocks(directory.path());
+    let (mut store, _) = open(directory.path());
     store
         .taken(&second.0, &checkpoint(&second.1, 10))
         .expect("written");
     drop(store);
-    let path = folder.path().join("blocks/checkpoint");
+    let path = directory.path().join("blocks/checkpoint");
     let sound = fs::read(&path).expect("written");
     for damaged in damages(&sound) {
         fs::write(&path, &damaged).expect("written");
-        let (_, recovered) = open(folder.path());
-        let aside = folder.path().join("blocks/checkpoint.corrupt");
+        let (_, recovered) = open(directory.path());
+        let aside = directory.path().join("blocks/checkpoint.corrupt");
         assert_eq!(fs::read(&aside).expect("kept"), damaged);
         assert_eq!(recovered.set_aside, [aside]);
         // The one before, and the block between the two, say the same together.
         assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
         assert_eq!(recovered.blocks, vec![second.clone()]);
     }
-    // Nobody asks the one before while the current one is whole.
+    // The previous checkpoint is not read while the current one is valid.
     fs::write(&path, &sound).expect("written");
-    let path = folder.path().join("blocks/checkpoint.prev");
+    let path = directory.path().join("blocks/checkpoint.prev");
     for damaged in damages(&fs::read(&path).expect("written")) {
         fs::write(&path, damaged).expect("written");
-        let (_, recovered) = open(folder.path());
+        let (_, recovered) = open(directory.path());
         assert_eq!(recovered.checkpoint, checkpoint(&second.1, 10));
         assert!(recovered.set_aside.is_empty() && recovered.blocks.is_empty());
     }
@@ -197,8 +200,8 @@ fn a_damaged_checkpoint_costs_nothing() {
 
 #[test]
 fn what_follows_a_damaged_block_is_asked_for_again_too() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (mut store, _) = open(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut store, _) = open(directory.path());
     let tokens = [0, 5, 10].map(|after| {
         let block = Block {
             number: store.next_number(),
@@ -206,12 +209,12 @@ fn what_follows_a_damaged_block_is_asked_for_again_too() {
         };
         store.write(&block).expect("written")
     });
-    let path = folder
+    let path = directory
         .path()
         .join("blocks")
         .join(format!("{}.block", tokens[1]));
     fs::write(&path, b"FZBLOCK1 and nothing sensible").expect("written");
-    let (_, recovered) = open(folder.path());
+    let (_, recovered) = open(directory.path());
     let left: Vec<_> = recovered.blocks.iter().map(|(token, _)| token).collect();
     assert_eq!(left, [&tokens[0]]);
     assert_eq!(recovered.set_aside.len(), 2);
@@ -221,13 +224,13 @@ fn what_follows_a_damaged_block_is_asked_for_again_too() {
 
 #[test]
 fn a_block_begun_and_not_finished_leaves_no_trace() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let [_, second] = two_blocks(folder.path());
-    fs::write(folder.path().join("blocks/half.tmp"), b"FZBLOCK1").expect("written");
-    let (_, recovered) = open(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let [_, second] = two_blocks(directory.path());
+    fs::write(directory.path().join("blocks/half.tmp"), b"FZBLOCK1").expect("written");
+    let (_, recovered) = open(directory.path());
     assert_eq!(recovered.blocks, vec![second]);
     assert!(recovered.set_aside.is_empty());
-    assert!(files(folder.path(), "tmp").is_empty());
+    assert!(files(directory.path(), "tmp").is_empty());
 }
 
 #[test]
@@ -248,7 +251,7 @@ fn equal_batches_in_another_block_get_another_token() {
 }
 
 #[test]
-fn what_one_start_finds_the_next_finds_too_whatever_fails_between() {
+fn recovered_blocks_survive_failures_between_starts() {
     let data = Path::new("/data");
     let open = |disk: &ModelDisk| Store::open(disk.clone(), data).expect("opens");
     let tokens = |disk: &ModelDisk| -> Vec<String> {

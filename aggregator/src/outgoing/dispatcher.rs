@@ -85,7 +85,7 @@ enum DispatchError {
 }
 
 impl PostbackDispatcher {
-    /// Reads the subscriptions; none when `settings` want nobody told.
+    /// Reads the subscriptions; none when `settings` has no subscriptions.
     ///
     /// # Errors
     /// When the subscriptions, or what ClickHouse wants to know of us, can't be read.

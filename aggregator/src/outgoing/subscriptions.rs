@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_affiliate_s_own_goes_before_the_campaign_s_and_is_nobody_else_s() {
+    fn affiliate_subscription_overrides_campaign_subscription() {
         let own = RIGHT.replace("/pb", "/own") + "affiliate = \"ann\"\n";
         let url = |all: &Subscriptions, affiliate: &str| {
             let found = all.of("spring", affiliate);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_is_refused_with_line_and_reason_and_no_key_is_shown() {
+    fn invalid_file_is_rejected_with_line_and_without_keys() {
         for (more, line, reason) in [
             ("keys = 1", 4, "unknown field `keys`"),
             ("key = \"short-secret\"", 4, "at least 16 bytes"),

@@ -96,7 +96,7 @@ fn client(allowed: &[IpNet], roots: RootCertStore) -> Client {
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 #[tokio::test]
-async fn nobody_at_a_private_address_is_connected_to_by_whatever_name() {
+async fn rejects_private_ip_targets() {
     let server = Server::start(OK, false).await;
     let port = server.address.port();
     let client = client(&[], RootCertStore::empty());
@@ -131,7 +131,7 @@ async fn certificates_are_checked() {
     let url = format!("https://localhost:{}/", server.address.port());
     let stranger = client(&here(), super::client::public_roots());
     let Err(SendError::Broken(why)) = stranger.send(&get(&url)).await else {
-        panic!("a certificate of nobody's was believed")
+        panic!("an untrusted certificate was accepted")
     };
     assert!(why.contains("certificate"), "{why}");
     let friend = client(&here(), server.root.clone());
@@ -463,7 +463,7 @@ fn macros_are_filled_in_and_the_request_is_signed() {
 }
 
 #[test]
-fn without_a_key_nothing_is_signed_and_what_can_t_be_made_is_said() {
+fn message_without_key_is_unsigned_and_errors_are_reported() {
     let plain = subscription("https://t.example/{_sub1}", "");
     let now = Micros(0);
     let message = Message::new(&plain, &claimed(), &click(CLICK), now);
@@ -507,7 +507,7 @@ fn judged(status: u16, tried: Duration, retry_after: Option<u64>) -> Attempt {
 }
 
 #[test]
-fn what_may_change_is_tried_again_later_and_later_and_the_rest_is_not() {
+fn transient_failures_are_retried_with_backoff() {
     let soon = Duration::from_secs(1);
     for taken in [200, 202, 204] {
         let attempt = judged(taken, soon, None);

@@ -64,7 +64,7 @@ impl<S: Storage> Pipeline<S> {
         let read = read.await;
         if read.is_none() {
             self.metrics.set_aside.inc();
-            tracing::error!(block = %token, "a damaged file of reports was set run_blocking; edges no longer have them");
+            tracing::error!(block = %token, "a damaged file of reports was set aside; edges no longer have them");
         }
         read
     }

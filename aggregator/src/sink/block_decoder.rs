@@ -30,7 +30,7 @@ impl Prepared {
     }
 }
 
-/// Decodes blocks, each in the memory of the one before: to ask the system for as much anew each time
+/// Decodes blocks, each in the memory of the one before: to allocate as much again each time
 /// would cost a seventh of what the aggregator does.
 #[derive(Default)]
 pub(crate) struct BlockDecoder {

@@ -1,4 +1,4 @@
-//! Batches to events. What can't be decoded is named with its reason and stands in nobody's way.
+//! Decodes batches to events. Undecodable events are quarantined with a reason and skipped.
 
 use crate::blocks::Entry;
 use crate::report::Report;

@@ -9,7 +9,7 @@ use storage::Storage;
 /// No more files are kept; what comes after is only counted.
 const MAX_FILES: usize = 10_000;
 
-/// The folder of such files.
+/// The directory of such files.
 #[derive(Debug, Clone)]
 pub(crate) struct Quarantine<S> {
     storage: S,
@@ -43,7 +43,7 @@ impl<S: Storage> Quarantine<S> {
         }
         storage::create_dir_all(&self.storage, &self.dir)?;
         if self.storage.list(&self.dir)?.len() >= MAX_FILES {
-            tracing::error!(folder = %self.dir.display(), "the quarantine is full; look at it and empty it");
+            tracing::error!(directory = %self.dir.display(), "the quarantine is full; look at it and empty it");
             return Ok(());
         }
         let mut text = Vec::new();

@@ -133,12 +133,12 @@ const fn distrust(status: KycStatus) -> u8 {
 
 /// Goes through the messages in their order: a check that has only begun takes no tier away.
 fn standing(history: &[Message]) -> Standing {
-    let nobody = Standing {
+    let initial = Standing {
         status: KycStatus::Pending,
         tier: 0,
         happened: 0,
     };
-    history.iter().fold(nobody, |before, message| {
+    history.iter().fold(initial, |before, message| {
         let tier = match message.status {
             KycStatus::Pending => before.tier,
             KycStatus::Approved => message.tier,
@@ -158,7 +158,7 @@ async fn settle(
     name: &str,
     standing: &Standing,
 ) -> Result<(), ConversionStoreError> {
-    // Of a tier that is none nobody knows a limit: the first one's.
+    // An unknown tier has the limit of the first one.
     let tier = usize::try_from(standing.tier)
         .ok()
         .and_then(|tier| TIERS.get(tier));

@@ -44,7 +44,7 @@ pub(crate) enum Search {
         /// What may be told of it (JSON).
         click: String,
     },
-    /// It is known, and nobody wants to be told.
+    /// The click is known and has no subscriber.
     Unwanted,
     /// Look again at this time.
     Later(Micros),
@@ -52,7 +52,7 @@ pub(crate) enum Search {
     GivenUp,
 }
 
-/// A postback that is to be sent now, and that nobody else sends until its lease ends.
+/// A postback that is due. It is leased: no other dispatcher sends it until the lease ends.
 #[derive(Debug)]
 pub(crate) struct LeasedPostback {
     pub(crate) key: Key,
@@ -105,7 +105,7 @@ pub(crate) enum End {
     Delivered,
     Refused,
     GivenUp,
-    /// Nobody wants to be told of it.
+    /// It has no subscriber.
     Unwanted,
     /// To be sent again at this time.
     Again(Micros),
@@ -240,7 +240,7 @@ impl ConversionStore {
         tx.commit().await
     }
 
-    /// Takes postbacks that are due for whoever asks, at most so many: no other is given them before `lease`
+    /// Leases due postbacks, at most so many: no other dispatcher receives them before `lease`
     /// is over. `room` says how many more a receiver, with so many failures in a row, may be sent. The
     /// revisions of a conversion come one after the other.
     pub(crate) async fn claim(
@@ -542,7 +542,7 @@ async fn refresh_all<'r>(
     Ok(())
 }
 
-/// Says anew when the receiver's next postback is due; one that waits for an earlier revision is not.
+/// Recomputes the endpoint's next due time; a postback that waits for an earlier revision is not due.
 async fn refresh(tx: &mut Tx, receiver: &str) -> Result<(), ConversionStoreError> {
     // Its row is locked first: what others have just committed is seen only by a statement that begins
     // after that.

@@ -1,4 +1,4 @@
-//! What the store promises, on SQLite and on PostgreSQL alike.
+//! The guarantees of the store, on SQLite and on PostgreSQL.
 
 mod clicks;
 mod history;
@@ -32,8 +32,8 @@ enum Home {
 
 impl Home {
     fn both() -> [Self; 2] {
-        let folder = tempfile::tempdir().expect("a folder");
-        [Self::Sqlite(folder), Self::Postgres(Postgres::start())]
+        let directory = tempfile::tempdir().expect("a directory");
+        [Self::Sqlite(directory), Self::Postgres(Postgres::start())]
     }
 
     fn sqlite() -> Self {
@@ -42,7 +42,7 @@ impl Home {
 
     fn place(&self) -> StoreLocation {
         match self {
-            Self::Sqlite(folder) => StoreLocation::File(folder.path().join("store.sqlite")),
+            Self::Sqlite(directory) => StoreLocation::File(directory.path().join("store.sqlite")),
             Self::Postgres(server) => StoreLocation::Url(server.url()),
         }
     }
@@ -183,7 +183,7 @@ fn of_kind<'a>(event: Event<'a>, kind: ConversionKind, kind_name: &'a str) -> Ev
 }
 
 #[tokio::test]
-async fn what_takes_a_sale_back_finds_it_whatever_its_kind_unless_there_are_several() {
+async fn reversal_matches_single_conversion_of_any_kind() {
     use ConversionKind::{Custom, Rebill, Sale};
     for home in Home::both() {
         let events = [
@@ -399,9 +399,9 @@ async fn checks_in_any_order_end_alike() {
         check("c", 3, Approved, 1),
         check("d", 3, Pending, 3),
     ];
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     for (number, order) in orders(&[0, 1, 2, 3]).into_iter().enumerate() {
-        let home = StoreLocation::File(folder.path().join(number.to_string()));
+        let home = StoreLocation::File(directory.path().join(number.to_string()));
         let arriving = order.iter().map(|index| events[*index].clone());
         let store = ConversionStore::new(home.clone(), false);
         store.judge(&block(1, arriving)).await.expect("judged");
@@ -427,7 +427,7 @@ fn orders(of: &[usize]) -> Vec<Vec<usize>> {
 }
 
 #[tokio::test]
-async fn a_service_with_a_wrong_clock_does_not_have_the_last_word_for_years() {
+async fn identity_message_from_the_future_is_superseded() {
     for home in Home::both() {
         let events = [
             check("a", 400_000_000_000_000, KycStatus::Approved, 3),
@@ -474,8 +474,8 @@ async fn no_text_stops_the_store() {
 
 #[tokio::test]
 async fn clicks_and_refusals_do_not_open_it() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("store.sqlite");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store.sqlite");
     let store = ConversionStore::new(StoreLocation::File(path.clone()), false);
     assert_eq!(store.judge(&[]).await.expect("nothing to do"), []);
     assert!(!path.exists());
@@ -491,11 +491,11 @@ async fn what_is_wrong_is_said_without_the_password() {
         let error = ConversionStore::new(StoreLocation::Url(url.to_owned()), false)
             .judge(&reports)
             .await;
-        let error = error.expect_err("nobody is there");
+        let error = error.expect_err("no server is there");
         assert!(!error.to_string().contains("hush"), "{error}");
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    let nowhere = StoreLocation::File(folder.path().join("missing/store.sqlite"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let nowhere = StoreLocation::File(directory.path().join("missing/store.sqlite"));
     let error = ConversionStore::new(nowhere, false).judge(&reports).await;
     assert!(
         matches!(error, Err(ConversionStoreError::Sql(_))),

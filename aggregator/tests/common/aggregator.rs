@@ -5,30 +5,30 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub struct Aggregator {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     running: aggregator::AggregatorHandle,
 }
 
 impl Aggregator {
     /// Starts one with further sections of settings.
     pub async fn start(more: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a directory");
-        let settings = without_clickhouse(folder.path(), more);
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = without_clickhouse(directory.path(), more);
         let running = aggregator::start(settings).await.expect("started");
-        Self { folder, running }
+        Self { directory, running }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.running.listening()
     }
 
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// A file of its certificates.
     pub fn tls_file(&self, name: &str) -> PathBuf {
-        self.folder().join("tls").join(name)
+        self.directory().join("tls").join(name)
     }
 
     pub async fn metric(&self, name: &str) -> Option<f64> {

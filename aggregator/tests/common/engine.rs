@@ -1,4 +1,4 @@
-//! The real ClickHouse on a folder of its own, on the same port whenever it is started again.
+//! The real ClickHouse on a directory of its own, on the same port whenever it is started again.
 
 use super::PORTS;
 use clickhouse::Client;
@@ -13,11 +13,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn start(folder: &Path) -> Self {
+    pub fn start(directory: &Path) -> Self {
         let _alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let launch = Launch {
-            data_dir: folder.join("clickhouse"),
+            data_dir: directory.join("clickhouse"),
             http_port: free.local_addr().expect("bound").port(),
             launcher: launcher_exe().expect("`cargo build -p clickhouse-embedded` was run"),
         };

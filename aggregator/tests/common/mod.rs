@@ -30,11 +30,11 @@ use tokio::net::TcpStream;
 pub const NODE: u16 = 21;
 pub const JOURNAL: u64 = 77;
 
-/// Held while a port is chosen that is bound only later: nobody else here takes it meanwhile.
+/// Held while a port is chosen that is bound only later: no other test here can take it meanwhile.
 pub static PORTS: Mutex<()> = Mutex::new(());
 
 /// Writes a settings file and returns its path.
-pub fn write_settings(folder: &Path, clickhouse: &str, more: &str) -> PathBuf {
+pub fn write_settings(directory: &Path, clickhouse: &str, more: &str) -> PathBuf {
     let text = format!(
         r#"
         data_dir = "{0}/data"
@@ -47,35 +47,35 @@ pub fn write_settings(folder: &Path, clickhouse: &str, more: &str) -> PathBuf {
         {clickhouse}
         {more}
         "#,
-        folder.display()
+        directory.display()
     );
-    let path = folder.join("aggregator.toml");
+    let path = directory.join("aggregator.toml");
     std::fs::write(&path, text).expect("written");
     path
 }
 
 /// Settings of an aggregator whose ClickHouse never answers.
-pub fn without_clickhouse(folder: &Path, more: &str) -> Settings {
-    let path = write_settings(folder, r#"url = "http://127.0.0.1:9""#, more);
+pub fn without_clickhouse(directory: &Path, more: &str) -> Settings {
+    let path = write_settings(directory, r#"url = "http://127.0.0.1:9""#, more);
     settings::read(&path).expect("sound settings")
 }
 
 /// The configuration of QUIC for simulated edges: their certificate names the nodes 1 to 32.
-pub fn client(folder: &Path) -> ClientConfig {
+pub fn client(directory: &Path) -> ClientConfig {
     let nodes: Vec<u16> = (1..=32).collect();
-    client_of(folder, "fleet", &nodes)
+    client_of(directory, "fleet", &nodes)
 }
 
 /// The configuration of QUIC for an edge whose certificate names `nodes`; it lies in the directory
-/// `name` beside that of the aggregator in `folder`.
-pub fn client_of(folder: &Path, name: &str, nodes: &[u16]) -> ClientConfig {
-    let config = identity_of(folder, name, nodes).client_config();
+/// `name` beside that of the aggregator in `directory`.
+pub fn client_of(directory: &Path, name: &str, nodes: &[u16]) -> ClientConfig {
+    let config = identity_of(directory, name, nodes).client_config();
     config.expect("usable")
 }
 
-pub fn identity_of(folder: &Path, name: &str, nodes: &[u16]) -> Identity {
+pub fn identity_of(directory: &Path, name: &str, nodes: &[u16]) -> Identity {
     let subject = Subject::Edge(nodes.to_vec());
-    tls::load_or_create(&folder.join(name), &subject).expect("certificates")
+    tls::load_or_create(&directory.join(name), &subject).expect("certificates")
 }
 
 /// One connection with its stream.

@@ -23,7 +23,7 @@ impl Process {
         }
     }
 
-    /// `kill -9`, then a new one with the same folder.
+    /// `kill -9`, then a new one with the same directory.
     pub fn kill_and_restart(&mut self) {
         self.child.kill().expect("alive");
         self.restart();

@@ -406,10 +406,10 @@ async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
 
 #[test]
 fn all_orders_of_arrival_give_the_same_conversions() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let store = ConversionStore::new(
-        StoreLocation::File(folder.path().join("store.sqlite")),
+        StoreLocation::File(directory.path().join("store.sqlite")),
         true,
     );
     let transactions = std::cell::Cell::new(0_u64);

@@ -1,4 +1,4 @@
-//! The queue of what affiliates are told, on SQLite and on PostgreSQL alike.
+//! The queue of postbacks, on SQLite and on PostgreSQL.
 
 use super::{Home, block, conversion};
 use crate::store::{Attempt, ConversionStore, End, EndpointHealth, Key, LeasedPostback, Search};
@@ -98,7 +98,7 @@ fn failed(claimed: &LeasedPostback, due: Micros, held_until: Micros) -> Attempt 
 }
 
 #[tokio::test]
-async fn who_claims_a_postback_has_it_alone_until_the_lease_ends_and_revisions_come_in_order() {
+async fn lease_is_exclusive_and_revisions_are_delivered_in_order() {
     for home in Home::both() {
         let store = home.announcing();
         three(&store).await;
@@ -274,7 +274,7 @@ async fn nothing_is_queued_where_nobody_is_told() {
 }
 
 #[tokio::test]
-async fn a_revision_that_waits_for_an_earlier_one_does_not_make_its_receiver_due() {
+async fn revision_behind_an_earlier_one_leaves_endpoint_not_due() {
     for home in Home::both() {
         let store = home.announcing();
         three(&store).await;
@@ -288,7 +288,7 @@ async fn a_revision_that_waits_for_an_earlier_one_does_not_make_its_receiver_due
 }
 
 #[tokio::test]
-async fn an_answer_to_what_was_sent_before_does_not_end_a_receiver_s_hold() {
+async fn response_to_earlier_attempt_keeps_endpoint_hold() {
     for home in Home::both() {
         let store = home.announcing();
         let events = ["a", "b", "c"].map(|transaction| conversion(transaction, Approved, 1));

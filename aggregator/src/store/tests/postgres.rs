@@ -1,4 +1,4 @@
-//! A PostgreSQL of the test's own: a fresh cluster in a temporary folder, reached by a socket there.
+//! A PostgreSQL of the test's own: a fresh cluster in a temporary directory, reached by a socket there.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 /// A running server; stopped and removed when dropped.
 pub(super) struct Postgres {
-    folder: TempDir,
+    directory: TempDir,
     options: Vec<String>,
     server: Child,
 }
@@ -22,12 +22,12 @@ impl Postgres {
     #[allow(dead_code, reason = "not all tests do")]
     /// A server with these settings; `prepare` may add files to the directory of its data before it starts.
     pub(super) fn start_with(options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         if is_root() {
             // PostgreSQL refuses to run as root.
-            run(Command::new("chown").arg("postgres:").arg(folder.path()));
+            run(Command::new("chown").arg("postgres:").arg(directory.path()));
         }
-        let data = folder.path().join("data");
+        let data = directory.path().join("data");
         let mut initdb = tool("initdb");
         initdb
             .arg("-D")
@@ -40,9 +40,9 @@ impl Postgres {
             run(Command::new("chown").args(["-R", "postgres:"]).arg(&data));
         }
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let server = spawn(folder.path(), &options);
+        let server = spawn(directory.path(), &options);
         let this = Self {
-            folder,
+            directory,
             options,
             server,
         };
@@ -52,8 +52,8 @@ impl Postgres {
 
     #[allow(dead_code, reason = "not all tests do")]
     pub(super) fn url(&self) -> String {
-        let folder = self.folder.path().display();
-        format!("postgres://postgres@localhost/postgres?host={folder}")
+        let directory = self.directory.path().display();
+        format!("postgres://postgres@localhost/postgres?host={directory}")
     }
 
     /// Runs statements as the owner of everything.
@@ -73,7 +73,7 @@ impl Postgres {
     /// Starts it again after it has ended.
     #[allow(dead_code, reason = "not all tests do")]
     pub(super) fn restart(&mut self) {
-        self.server = spawn(self.folder.path(), &self.options);
+        self.server = spawn(self.directory.path(), &self.options);
         self.wait();
     }
 
@@ -87,7 +87,7 @@ impl Postgres {
     fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut ready = tool("pg_isready");
-        ready.arg("-q").arg("-h").arg(self.folder.path());
+        ready.arg("-q").arg("-h").arg(self.directory.path());
         let port = self.options.iter().find_map(|it| it.strip_prefix("port="));
         ready.args(["-p", port.unwrap_or("5432")]);
         while !ready.status().expect("it runs").success() {
@@ -103,12 +103,12 @@ impl Drop for Postgres {
     }
 }
 
-fn spawn(folder: &Path, options: &[String]) -> Child {
+fn spawn(directory: &Path, options: &[String]) -> Child {
     tool("postgres")
         .arg("-D")
-        .arg(folder.join("data"))
+        .arg(directory.join("data"))
         .arg("-k")
-        .arg(folder)
+        .arg(directory)
         .args(["-c", "fsync=off"])
         .args(options.iter().flat_map(|option| ["-c", option]))
         .stderr(Stdio::null())
@@ -140,8 +140,10 @@ fn bin() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten();
-    let folders = versions.flatten().map(|version| version.path().join("bin"));
-    let mut usable: Vec<_> = folders.filter(|bin| bin.join("initdb").exists()).collect();
+    let directories = versions.flatten().map(|version| version.path().join("bin"));
+    let mut usable: Vec<_> = directories
+        .filter(|bin| bin.join("initdb").exists())
+        .collect();
     usable.sort();
     let newest = usable.pop();
     newest.expect("PostgreSQL is needed and not installed; run: apt-get install postgresql")
