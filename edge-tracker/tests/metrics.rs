@@ -35,7 +35,7 @@ fn alerting_series_exist_from_the_start() {
         "edge_reports_total{kind=\"unknown\",outcome=\"unknown\"} 0",
         "edge_rejections_total{outcome=\"not_logged\",reason=\"not_authentic\"} 0",
         "function_errors_total{function=\"postback\",reason=\"function_trapped\"} 0",
-        "edge_agent_cache_entries 0",
+        "edge_agent_cache_entries ",
         "edge_agent_cache_misses_total ",
         "edge_unique_filter_entries 0",
         "edge_unique_filter_bytes ",

@@ -337,7 +337,11 @@ fn max_connections_is_lowered_to_the_descriptor_limit() {
     let skip = usize::from(unprivileged.stdout != b"0\n") * 2;
     let before = [&before[skip..], &["--nofile=100:532", "--"]].concat();
     let edge = Edge::lone(&before, "");
-    assert!(edge.log().contains("is lowered"), "{}", edge.log());
+    assert!(
+        edge.log().contains("lowered http.max_connections"),
+        "{}",
+        edge.log()
+    );
     let mut streams: Vec<_> = (0..25).map(|_| edge.connect()).collect();
     let mut last = streams.pop().expect("one");
     click(&mut last);
