@@ -13,8 +13,9 @@ const WORDS: [(&str, &str); 6] = [
 
 /// The words in a text, with their replacements.
 pub(super) fn faults(text: &Text) -> Vec<Fault> {
-    // This list is the only place where they may occur.
-    if text.path.ends_with(file!()) {
+    // This list, and migrations, which never change once they are released.
+    let is_migration = text.path.iter().any(|it| it == "migrations");
+    if text.path.ends_with(file!()) || is_migration {
         return Vec::new();
     }
     let mut faults = Vec::new();
