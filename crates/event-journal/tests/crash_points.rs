@@ -246,6 +246,7 @@ fn needs_syncs(script: &[Step], syncs: &[usize]) -> bool {
     (0..=operations(script)).any(|stop| {
         let outcome = catch_unwind(|| {
             let mut harness = JournalHarness::new(0, 1, MAX_SEGMENTS);
+            harness.disk.record_syncs();
             syncs.iter().for_each(|it| harness.disk.skip_sync(*it));
             harness.disk.inject_fault_at(stop, Fault::Stop);
             run(&mut harness, script);
@@ -264,6 +265,7 @@ fn every_kind_of_sync_is_needed() {
     let mut needed: BTreeMap<String, bool> = BTreeMap::new();
     for script in scripts() {
         let mut harness = JournalHarness::new(0, 1, MAX_SEGMENTS);
+        harness.disk.record_syncs();
         run(&mut harness, &script);
         let mut kinds: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (number, path) in harness.disk.syncs().iter().enumerate() {

@@ -61,7 +61,8 @@ struct State {
     stopped: bool,
     operations: u64,
     faults: BTreeMap<u64, Fault>,
-    syncs: Vec<PathBuf>,
+    /// The syncs so far, if they are recorded.
+    syncs: Option<Vec<PathBuf>>,
     skipped_syncs: BTreeSet<usize>,
     random: Random,
     clock: Duration,
@@ -79,7 +80,7 @@ impl ModelDisk {
             stopped: false,
             operations: 0,
             faults: BTreeMap::new(),
-            syncs: Vec::new(),
+            syncs: None,
             skipped_syncs: BTreeSet::new(),
             random: Random::new(seed),
             clock: Duration::ZERO,
@@ -108,10 +109,15 @@ impl ModelDisk {
         self.lock().faults.insert(operation, fault);
     }
 
-    /// The files and directories that this process has synced so far, in order.
+    /// Records from now on which files and directories this process syncs.
+    pub fn record_syncs(&self) {
+        self.lock().syncs.get_or_insert_default();
+    }
+
+    /// The files and directories that this process has synced since [`ModelDisk::record_syncs`], in order.
     #[must_use]
     pub fn syncs(&self) -> Vec<PathBuf> {
-        self.lock().syncs.clone()
+        self.lock().syncs.clone().unwrap_or_default()
     }
 
     /// Lets the sync of this number, counted as in [`ModelDisk::syncs`], succeed without any effect, as if
@@ -259,7 +265,7 @@ impl State {
             stopped: false,
             operations: 0,
             faults: BTreeMap::new(),
-            syncs: Vec::new(),
+            syncs: None,
             skipped_syncs: BTreeSet::new(),
             random: self.random.clone(),
             clock: self.clock,
@@ -270,10 +276,15 @@ impl State {
         }
     }
 
-    /// Records a sync and returns whether it is to have no effect.
-    fn record_sync(&mut self, path: PathBuf) -> bool {
-        self.syncs.push(path);
-        self.skipped_syncs.contains(&(self.syncs.len() - 1))
+    /// Records a sync, if syncs are recorded, and returns whether it is to have no effect.
+    fn record_sync(&mut self, path: impl FnOnce(&Self) -> PathBuf) -> bool {
+        let Some(mut syncs) = self.syncs.take() else {
+            return false;
+        };
+        let is_skipped = self.skipped_syncs.contains(&syncs.len());
+        syncs.push(path(self));
+        self.syncs = Some(syncs);
+        is_skipped
     }
 
     /// The name of a file; empty if it has none.
@@ -416,7 +427,7 @@ impl Storage for ModelDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.begin_without_space()?;
-        let is_skipped = state.record_sync(dir.to_owned());
+        let is_skipped = state.record_sync(|_| dir.to_owned());
         let directory = state
             .directories
             .get_mut(dir)

@@ -251,11 +251,9 @@ impl File for ModelFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let is_skipped = {
-            let mut state = self.model.read_state()?;
-            let path = state.path_of(self.inode);
-            state.record_sync(path)
-        };
+        let mut state = self.model.read_state()?;
+        let is_skipped = state.record_sync(|state| state.path_of(self.inode));
+        drop(state);
         // A sync for which the disk has no space is a failed sync.
         self.apply_change(true, |content, fault_random| match fault_random {
             None if is_skipped => {}
