@@ -55,9 +55,8 @@ impl Default for UnsyncedAge {
 
 impl UnsyncedAge {
     /// Measures the age; it grows with time once a sync failed, since nothing becomes durable any more.
-    fn update(&mut self, journal: &JournalStats) -> Duration {
-        let now = Instant::now();
-        self.age = match journal.unsynced_window_micros() {
+    fn update(&mut self, window_micros: u64, now: Instant) -> Duration {
+        self.age = match window_micros {
             u64::MAX => self.age + now.saturating_duration_since(self.measured),
             micros => Duration::from_micros(micros),
         };
@@ -305,7 +304,8 @@ impl MaintenanceTask {
         raise_to(&metrics.journal_syncs, journal.syncs());
         raise_to(&metrics.journal_sync_failures, journal.failed_syncs());
         metrics.set_last_sync(Duration::from_micros(journal.last_sync_micros()));
-        metrics.set_unsynced(self.unsynced.update(journal));
+        let window = journal.unsynced_window_micros();
+        metrics.set_unsynced(self.unsynced.update(window, Instant::now()));
     }
 }
 
@@ -317,4 +317,25 @@ fn ticks(period: Duration) -> tokio::time::Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsynced_age_grows_after_a_failed_sync() {
+        let mut unsynced = UnsyncedAge::default();
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert_eq!(unsynced.update(5_000, at(0)), Duration::from_millis(5));
+        assert_eq!(
+            unsynced.update(u64::MAX, at(2)),
+            Duration::from_millis(2_005)
+        );
+        assert_eq!(
+            unsynced.update(u64::MAX, at(3)),
+            Duration::from_millis(3_005)
+        );
+    }
 }
