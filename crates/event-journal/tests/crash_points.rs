@@ -7,7 +7,6 @@ mod harness;
 use harness::{JournalHarness, Step};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::thread;
 use storage::model::{Fault, Loss, Random};
 
@@ -235,19 +234,12 @@ fn disk_error_at_every_op_preserves_acknowledged_data() {
     println!("{points} points, {ends} ends");
 }
 
-/// The name of a synced path without the digits that number segments and lanes.
-fn kind(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.replace(|c: char| c.is_ascii_digit(), "")
-}
-
-/// Whether a script without these syncs breaks a promise when it stops at some operation.
-fn needs_syncs(script: &[Step], syncs: &[usize]) -> bool {
+/// Whether a script breaks a guarantee when it stops at some operation and syncs of this kind do nothing.
+fn needs_syncs_of(kind: &str, script: &[Step]) -> bool {
     (0..=operations(script)).any(|stop| {
         let outcome = catch_unwind(|| {
             let mut harness = JournalHarness::new(0, 1, MAX_SEGMENTS);
-            harness.disk.record_syncs();
-            syncs.iter().for_each(|it| harness.disk.skip_sync(*it));
+            harness.disk.skip_syncs_of(kind);
             harness.disk.inject_fault_at(stop, Fault::Stop);
             run(&mut harness, script);
             check_every_end(&harness)
@@ -255,9 +247,6 @@ fn needs_syncs(script: &[Step], syncs: &[usize]) -> bool {
         outcome.is_err()
     })
 }
-
-/// The file of the spool's id is synced although every segment has the id as well.
-const REDUNDANT_SYNC: &str = "spool.tmp";
 
 /// A sync that the code leaves out makes other tests here fail.
 #[test]
@@ -267,14 +256,9 @@ fn every_kind_of_sync_is_needed() {
         let mut harness = JournalHarness::new(0, 1, MAX_SEGMENTS);
         harness.disk.record_syncs();
         run(&mut harness, &script);
-        let mut kinds: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (number, path) in harness.disk.syncs().iter().enumerate() {
-            kinds.entry(kind(path)).or_default().push(number);
-        }
-        kinds.remove(REDUNDANT_SYNC);
-        for (kind, syncs) in kinds {
-            let needed = needed.entry(kind).or_default();
-            *needed = *needed || needs_syncs(&script, &syncs);
+        for kind in harness.disk.synced_kinds() {
+            let is_needed = needed.get(&kind) == Some(&true) || needs_syncs_of(&kind, &script);
+            needed.insert(kind, is_needed);
         }
     }
     assert!(

@@ -61,9 +61,9 @@ struct State {
     stopped: bool,
     operations: u64,
     faults: BTreeMap<u64, Fault>,
-    /// The syncs so far, if they are recorded.
-    syncs: Option<Vec<PathBuf>>,
-    skipped_syncs: BTreeSet<usize>,
+    /// The kinds of files and directories synced so far, if they are recorded.
+    synced_kinds: Option<BTreeSet<String>>,
+    skipped_kind: Option<String>,
     random: Random,
     clock: Duration,
     next_inode: Inode,
@@ -80,8 +80,8 @@ impl ModelDisk {
             stopped: false,
             operations: 0,
             faults: BTreeMap::new(),
-            syncs: None,
-            skipped_syncs: BTreeSet::new(),
+            synced_kinds: None,
+            skipped_kind: None,
             random: Random::new(seed),
             clock: Duration::ZERO,
             next_inode: 0,
@@ -109,21 +109,22 @@ impl ModelDisk {
         self.lock().faults.insert(operation, fault);
     }
 
-    /// Records from now on which files and directories this process syncs.
+    /// Records from now on which kinds of files and directories are synced. A kind is a name without its digits,
+    /// which number segments and lanes.
     pub fn record_syncs(&self) {
-        self.lock().syncs.get_or_insert_default();
+        self.lock().synced_kinds.get_or_insert_default();
     }
 
-    /// The files and directories that this process has synced since [`ModelDisk::record_syncs`], in order.
+    /// The kinds synced since [`ModelDisk::record_syncs`].
     #[must_use]
-    pub fn syncs(&self) -> Vec<PathBuf> {
-        self.lock().syncs.clone().unwrap_or_default()
+    pub fn synced_kinds(&self) -> BTreeSet<String> {
+        self.lock().synced_kinds.clone().unwrap_or_default()
     }
 
-    /// Lets the sync of this number, counted as in [`ModelDisk::syncs`], succeed without any effect, as if
-    /// the program had left it out.
-    pub fn skip_sync(&self, number: usize) {
-        self.lock().skipped_syncs.insert(number);
+    /// Lets every sync of a kind succeed without any effect, in later processes as well, as if the program had left
+    /// it out.
+    pub fn skip_syncs_of(&self, kind: &str) {
+        self.lock().skipped_kind = Some(kind.to_owned());
     }
 
     /// Stops the machine: every later operation fails.
@@ -265,8 +266,8 @@ impl State {
             stopped: false,
             operations: 0,
             faults: BTreeMap::new(),
-            syncs: None,
-            skipped_syncs: BTreeSet::new(),
+            synced_kinds: None,
+            skipped_kind: self.skipped_kind.clone(),
             random: self.random.clone(),
             clock: self.clock,
             next_inode: self.next_inode,
@@ -278,12 +279,16 @@ impl State {
 
     /// Records a sync, if syncs are recorded, and returns whether it is to have no effect.
     fn record_sync(&mut self, path: impl FnOnce(&Self) -> PathBuf) -> bool {
-        let Some(mut syncs) = self.syncs.take() else {
+        if self.synced_kinds.is_none() && self.skipped_kind.is_none() {
             return false;
-        };
-        let is_skipped = self.skipped_syncs.contains(&syncs.len());
-        syncs.push(path(self));
-        self.syncs = Some(syncs);
+        }
+        let path = path(self);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let kind = name.replace(|c: char| c.is_ascii_digit(), "");
+        let is_skipped = self.skipped_kind.as_ref() == Some(&kind);
+        if let Some(kinds) = &mut self.synced_kinds {
+            kinds.insert(kind);
+        }
         is_skipped
     }
 

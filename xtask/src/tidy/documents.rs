@@ -1,4 +1,4 @@
-//! Names in documents must exist in the sources: tests, metrics, settings, columns.
+//! Names in documents must exist: tests, metrics, settings, columns, source files.
 
 use std::collections::BTreeSet;
 
@@ -26,9 +26,21 @@ pub(super) fn faults(texts: &[Text]) -> Vec<Fault> {
                 let message = format!("`{name}` is in no source; correct the name or the document");
                 faults.push(document.fault(number + 1, message));
             }
+            let exists = |file: &str| texts.iter().any(|it| it.path.ends_with(file));
+            for file in source_files(line).filter(|file| !exists(file)) {
+                let message = format!("there is no file `{file}`; correct the path");
+                faults.push(document.fault(number + 1, message));
+            }
         }
     }
     faults
+}
+
+/// Code spans that are the path of a Rust file, or the end of one.
+fn source_files(line: &str) -> impl Iterator<Item = &str> {
+    let spans = line.split('`').skip(1).step_by(2);
+    let is_path = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    spans.filter(move |span| span.ends_with(".rs") && span.chars().all(is_path))
 }
 
 /// Names in code spans that can hardly be anything else: at least three words with underscores.
@@ -67,6 +79,11 @@ mod tests {
         let expected =
             "docs/a.md:1: `no_such_test_here` is in no source; correct the name or the document";
         assert_eq!(found.len(), 1);
+        assert_eq!(found[0].to_string(), expected);
+        let source = text("a/src/lib.rs", "");
+        let found = faults(&[source, text("docs/a.md", "`src/lib.rs`, `src/gone.rs`")]);
+        assert_eq!(found.len(), 1);
+        let expected = "docs/a.md:1: there is no file `src/gone.rs`; correct the path";
         assert_eq!(found[0].to_string(), expected);
     }
 }
