@@ -9,7 +9,7 @@ use edge_tracker::links::{self, Destination, Values};
 use edge_tracker::unique::{Filters, LinkUse, UniqueSettings, Uniqueness};
 use edge_tracker::visitor::VisitorSettings;
 use edge_tracker::visitor::address::Network;
-use edge_tracker::visitor::agent::{Agents, Recent, SentHints};
+use edge_tracker::visitor::agent::{Agents, SentHints, WorkerCache};
 use edge_tracker::visitor::geo::{Geo, GeoSettings};
 use edge_tracker::visitor::identity::{AgentDigest, Identity, PreviousId, VisitorIds};
 use edge_tracker::visitor::salt::{Ratchet, SaltState};
@@ -70,7 +70,7 @@ fn agents(criterion: &mut Criterion) {
     let settings = VisitorSettings::default();
     let agents = Agents::new(settings.agent_cache_entries, settings.max_agent_bytes);
     let known: Vec<_> = (0..INPUTS).map(agent).collect();
-    let mut recent = Recent::new(&agents);
+    let mut recent = WorkerCache::new(&agents);
     for agent in &known {
         let _ = recent.get(agent.as_bytes(), SentHints::default(), &agents);
     }
@@ -174,12 +174,12 @@ impl Visits {
             number: 0,
         };
         (0..settings.expected_visits).for_each(|_| {
-            visits.visit_anew();
+            visits.visit_new();
         });
         visits
     }
 
-    fn visit_anew(&mut self) -> bool {
+    fn visit_new(&mut self) -> bool {
         self.number += 1;
         self.visit(self.number)
     }
@@ -202,7 +202,7 @@ impl Visits {
 fn repeats(criterion: &mut Criterion) {
     let mut visits = Visits::after_a_day();
     let mut group = criterion.benchmark_group("dedup");
-    group.bench_function("new", |b| b.iter(|| visits.visit_anew()));
+    group.bench_function("new", |b| b.iter(|| visits.visit_new()));
     let known: Vec<_> = (0..INPUTS).map(|back| visits.number - back).collect();
     let mut next = known.into_iter().cycle();
     group.bench_function("repeated", |b| {

@@ -18,8 +18,8 @@ use crate::request::{self, RequestHeaders};
 use crate::shed::{Level, Shed};
 use crate::unique::{Filters, LinkUse, Uniqueness};
 use crate::visitor::address::{self, AddressStorage, ClientAddress, Network};
-use crate::visitor::agent::{Agent, Agents, Recent};
-use crate::visitor::geo::{Geo, Place};
+use crate::visitor::agent::{Agent, Agents, WorkerCache};
+use crate::visitor::geo::{Geo, Location};
 use crate::visitor::identity::Identity;
 use arc_swap::{ArcSwap, Cache};
 use bytes::{Bytes, BytesMut};
@@ -113,7 +113,7 @@ struct WorkerState {
     clock: Clock,
     links: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
     keys: Cache<Arc<ArcSwap<KeyRing>>, Arc<KeyRing>>,
-    agents: Recent,
+    agents: WorkerCache,
     identity: Identity,
     query: Query,
     buffers: FormatBuffers,
@@ -138,7 +138,7 @@ impl ClickPath {
             clock: Clock::new(shared.clock.clone()),
             links: Cache::new(shared.links.clone()),
             keys: Cache::new(shared.keys.clone()),
-            agents: Recent::new(&shared.agents),
+            agents: WorkerCache::new(&shared.agents),
             identity: shared.identity.clone(),
             query: Query::default(),
             buffers: FormatBuffers::default(),
@@ -343,7 +343,7 @@ impl ClickPath {
 /// The attributes of a visitor in one request.
 struct Visitor<'r> {
     address: IpAddr,
-    place: Place,
+    place: Location,
     agent: &'r Agent,
     agent_cut: bool,
     referrer_header: Cow<'r, str>,
@@ -352,7 +352,7 @@ struct Visitor<'r> {
 impl<'r> Visitor<'r> {
     fn of(
         shared: &EdgeState,
-        agents: &'r mut Recent,
+        agents: &'r mut WorkerCache,
         peer: IpAddr,
         headers: &RequestHeaders<'r>,
     ) -> Self {

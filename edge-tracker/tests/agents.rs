@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 use edge_tracker::visitor::VisitorSettings;
-use edge_tracker::visitor::agent::{Agents, Recent, RuleFiles, SentHints};
+use edge_tracker::visitor::agent::{Agents, RuleFiles, SentHints, WorkerCache};
 use edge_tracker::visitor::identity::AgentDigest;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -137,7 +137,7 @@ fn threads_keep_the_cache_bound_together() {
 #[test]
 fn worker_cache_returns_the_same_results() {
     let agents = agents();
-    let mut recent = Recent::new(&agents);
+    let mut recent = WorkerCache::new(&agents);
     // Twice as many as it has places: some share one and take it from each other.
     let names: Vec<String> = (0..2_048).map(|number| format!("tool/{number}")).collect();
     for name in names.iter().chain(&names) {
@@ -163,7 +163,7 @@ fn long_agents_are_truncated_at_characters() {
         Arc::ptr_eq(&first, &agents.get("curl/8.14.9")),
         "both are curl/8.14."
     );
-    let mut recent = Recent::new(&agents);
+    let mut recent = WorkerCache::new(&agents);
     for _ in 0..2 {
         let (agent, cut) = recent.get(b"curl/8.14.9", SentHints::default(), &agents);
         assert_eq!((agent.raw(), cut), ("curl/8.14.", true));
@@ -183,7 +183,7 @@ fn brands(brand: &str) -> String {
 #[test]
 fn client_hints_complete_frozen_agents() {
     let agents = agents();
-    let mut recent = Recent::new(&agents);
+    let mut recent = WorkerCache::new(&agents);
     let plain = agents.get(LINUX_CHROME);
     for (agent, brand, mobile, platform, expected) in [
         (LINUX_CHROME, "", "", "", "desktop Linux Chrome"),
@@ -333,7 +333,7 @@ fn changed_rule_files_are_used_and_invalid_ones_rejected() {
     );
     write(&browsers, BROWSERS);
     let agents = Agents::open(&settings(dir.path()));
-    let mut recent = Recent::new(&agents);
+    let mut recent = WorkerCache::new(&agents);
     let visitor = "Mozilla/5.0 (Plan9) Nova/7 Comet/1";
     let mut seen = || {
         let (found, _) = recent.get(visitor.as_bytes(), SentHints::default(), &agents);

@@ -42,7 +42,7 @@ const COUNTED: u32 = 2_000;
 
 #[test]
 fn click_allocates_only_names_of_unknown_headers() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let (address, stop) = serve(dir.path());
     let mut client = TcpStream::connect(address).expect("connected");
     client.set_nodelay(true).expect("settable");

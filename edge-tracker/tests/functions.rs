@@ -28,7 +28,7 @@ fn edge(http: &str, limits: &str) -> Edge {
 }
 
 fn edge_with_route(route: &str, http: &str, limits: &str) -> Edge {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let manifest = dir.path().join("spin.toml");
     let text = format!(
         "spin_manifest_version = 2\n[application]\nname = \"tests\"\n\

@@ -198,7 +198,7 @@ fn proxy_protocol_is_accepted_from_trusted_peers_only() {
 
 #[test]
 fn invalid_settings_are_rejected_with_line_and_remedy() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("writable");
     let config = harness::configure(dir.path(), "hedder_timeout = \"1s\"");
     let refused = || {

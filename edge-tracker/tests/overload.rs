@@ -178,7 +178,7 @@ fn floods_of_resets_and_pings_are_limited() {
     let _ = resetting.write_all(&resets.collect::<Vec<_>>());
     let frames: Vec<_> = std::iter::from_fn(|| read_frame(&mut resetting)).collect();
     assert!(frames.iter().any(|(kind, _)| *kind == GOAWAY), "{frames:?}");
-    // Whoever does not read the answers to his pings is not read on, and cut off in the end.
+    // A client that does not read the responses to its pings is read no further, and disconnected in the end.
     let mut pinging = http2(&edge);
     let bounded = pinging.set_write_timeout(Some(WITHIN));
     bounded.expect("a socket has one");
@@ -269,8 +269,8 @@ fn await_none_connected(edge: &Edge) {
 
 /// The numbers of the descriptors that the edge has open.
 fn descriptors(edge: &Edge) -> BTreeSet<usize> {
-    let folder = format!("/proc/{}/fd", edge.pid());
-    let open = std::fs::read_dir(folder).expect("readable").flatten();
+    let directory = format!("/proc/{}/fd", edge.pid());
+    let open = std::fs::read_dir(directory).expect("readable").flatten();
     let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     open.filter_map(number).collect()
 }

@@ -257,7 +257,7 @@ fn invalid_postbacks_are_refused_with_their_number() {
     );
     let good = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}");
     let cases = [
-        (format!("/postback/nobody?click_id={id}"), 403, 103),
+        (format!("/postback/unknown?click_id={id}"), 403, 103),
         (format!("/postback/plain?click_id={id}"), 403, 103),
         (
             format!("/postback/plain?token=plain-secreT&click_id={id}"),
@@ -349,7 +349,7 @@ fn advertisers_convert_clicks_of_their_own_offers_only() {
 fn unknown_advertiser_and_wrong_secret_are_indistinguishable() {
     let edge = edge();
     let id = click(&edge);
-    let answers = ["nobody", "own"].map(|name| {
+    let answers = ["unknown", "own"].map(|name| {
         let answer = edge.get(&format!(
             "/postback/{name}/a-guess-of-sixteen?click_id={id}"
         ));

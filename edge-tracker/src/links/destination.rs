@@ -1,13 +1,13 @@
-//! Destinations: where links lead, with the macros that may stand in them.
+//! Destinations of links, with their macros.
 //!
-//! Destinations come from links alone: a visitor's parameters can never choose where they lead.
+//! Invariant: a destination's host comes from the links file only; no parameter of a visitor can change it.
 
 use bytes::BytesMut;
 use macro_url::{MacroUrl, MacroUrlError};
 use serde::Deserialize;
 use tracking_events::SUB_COUNT;
 
-/// Where a link leads.
+/// The destination of a link.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Destination {
@@ -15,7 +15,7 @@ pub struct Destination {
     needs: Needs,
 }
 
-/// Values that are made only for destinations that ask for them.
+/// Values that are formatted only for destinations that use them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Needs {
     /// The address as text.
@@ -26,7 +26,7 @@ pub struct Needs {
     pub timestamp: bool,
 }
 
-/// What macros stand for; an unknown value is empty.
+/// The values of macros; an unknown value is empty.
 #[derive(Debug, Clone, Copy)]
 pub struct Values<'a> {
     /// The click's id.
@@ -39,7 +39,7 @@ pub struct Values<'a> {
     pub offer: &'a str,
     /// The affiliate's name.
     pub affiliate: &'a str,
-    /// `sub1` to `sub10`, in the encoding that they were sent in.
+    /// `sub1` to `sub10`, in their original encoding.
     pub subs: &'a [&'a [u8]; SUB_COUNT],
     /// Two capitals.
     pub country: &'a str,
@@ -80,7 +80,7 @@ macro_rules! macros {
                 }
             }
 
-            /// It is in every destination.
+            /// The click id is in every destination.
             fn is_url_safe(self) -> bool {
                 self == Self::ClickId
             }
@@ -133,7 +133,7 @@ impl TryFrom<String> for Destination {
 }
 
 impl Destination {
-    /// The same with `click_id={click_id}` added to its query, unless it has the click's id already.
+    /// Appends `click_id={click_id}` to the query, unless the destination contains the click id already.
     #[must_use]
     pub fn with_click_id(mut self) -> Self {
         if !self.url.contains(Macro::ClickId) {
@@ -142,14 +142,14 @@ impl Destination {
         self
     }
 
-    /// Which values it asks for that are not at hand anyway.
+    /// The values that must be formatted for it.
     #[must_use]
     pub const fn needs(&self) -> Needs {
         self.needs
     }
 
-    /// Writes the address with its macros filled in and `passed_on`, parameters as they were sent,
-    /// added to its query; false when it became too long.
+    /// Writes the URL with its macros expanded and the parameters `passed_on` appended as sent; false when it is too
+    /// long.
     #[must_use]
     pub fn expand<'a>(
         &self,

@@ -1,4 +1,4 @@
-//! `links.toml`: read whole, checked whole, refused whole with the line and the reason.
+//! Reads `links.toml`. A file is accepted or rejected as a whole, with the line and the reason of the error.
 
 use super::{Destination, Link, LinkState, Name, Slug, Table};
 use ahash::AHashMap;
@@ -10,13 +10,13 @@ use std::path::Path;
 use toml::Spanned;
 use tracking_events::LinkId;
 
-/// A table and the version of the file it came from.
+/// A table and the version of its file.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedLinks {
     /// The links.
     pub table: Table,
-    /// Tells whether the file has changed since.
-    pub version: FileVersion,
+    /// The version of the file, to detect changes.
+    pub version: Version,
 }
 
 #[derive(Deserialize)]
@@ -24,7 +24,7 @@ pub struct Loaded {
 struct File {
     #[serde(default)]
     link: Vec<Entry>,
-    /// Whether it is meant that there are no links.
+    /// Confirms that the file has no links on purpose.
     #[serde(default)]
     empty: bool,
 }
@@ -41,13 +41,13 @@ struct Entry {
     #[serde(default)]
     code: Code,
     #[serde(default)]
-    state: Word,
+    state: StateName,
     fallback: Option<Destination>,
     #[serde(default)]
     pass_query: bool,
     #[serde(default = "yes")]
     append_click_id: bool,
-    /// The slug that its id had before.
+    /// The previous slug of its id.
     renamed_from: Option<Slug>,
 }
 
@@ -57,7 +57,7 @@ const fn yes() -> bool {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Word {
+enum StateName {
     #[default]
     Active,
     Paused,
@@ -94,14 +94,14 @@ const EMPTY: &str = "a file without [[link]] says empty = true, and no other doe
 /// Reads and checks the links file at `path`.
 ///
 /// # Errors
-/// When it can't be read, or anything in it is wrong: nothing of it is used then.
-pub fn load(path: &Path) -> Result<Loaded, SettingsError> {
+/// When it can't be read or contains any error.
+pub fn load(path: &Path) -> Result<LoadedLinks, SettingsError> {
     let unreadable = |cause| SettingsError::Unreadable {
         path: path.into(),
         cause,
     };
-    // The version is taken first: a change while we read is then noticed at the next look.
-    let version = FileVersion::of(path);
+    // The version first: a change in between is then detected at the next check.
+    let version = Version::of(path);
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let wrong = |at: usize, message: &str| settings::error_at(path, &text, at, message);
     let file: File = toml::from_str(&text)
@@ -118,27 +118,27 @@ pub fn load(path: &Path) -> Result<Loaded, SettingsError> {
             let message = format!("id {id} is already used by the link {:?}", &*first);
             return Err(wrong(id_at, &message));
         }
-        let (slug, link) = checked(entry);
+        let (slug, link) = link_of(entry);
         if by_slug.insert(slug.into_inner(), link).is_some() {
             return Err(wrong(slug_at, "another link above has the same slug"));
         }
     }
     let version = version.ok_or_else(|| unreadable(std::io::ErrorKind::NotFound.into()))?;
-    Ok(Loaded {
+    Ok(LoadedLinks {
         table: Table::new(by_slug),
         version,
     })
 }
 
-fn checked(entry: Entry) -> (Slug, Link) {
+fn link_of(entry: Entry) -> (Slug, Link) {
     let destination = if entry.append_click_id {
         entry.destination.with_click_id()
     } else {
         entry.destination
     };
     let state = match entry.state {
-        Word::Active => LinkState::Active,
-        Word::Paused => LinkState::Paused {
+        StateName::Active => LinkState::Active,
+        StateName::Paused => LinkState::Paused {
             fallback: entry.fallback,
         },
     };

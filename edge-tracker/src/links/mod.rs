@@ -1,13 +1,13 @@
-//! Links: an immutable table behind an atomic pointer, swapped whole.
+//! Links: an immutable table behind an atomic pointer, replaced at each reload.
 //!
-//! What a link is and where its destination leads belongs here; requests and visitors never do.
+//! Links and their destinations belong here; requests and visitors never do.
 
 mod destination;
 mod file;
 mod name;
 
 pub use destination::{Destination, Needs, Values};
-pub use file::{Loaded, load};
+pub use file::{LoadedLinks, load};
 pub use name::{Name, NameError, Slug};
 
 use ahash::AHashMap;
@@ -19,34 +19,34 @@ use tracking_events::LinkId;
 #[derive(Debug, Default)]
 pub struct Table {
     by_slug: AHashMap<Box<str>, Link>,
-    /// The slugs with capitals, by their form without; none where that is the form of several.
+    /// The slugs with capitals, by their lower-case form; none where several have the same form.
     with_capitals: AHashMap<Box<str>, Option<Box<str>>>,
 }
 
-/// A short path and where it leads.
+/// A short path and its destination.
 #[derive(Debug)]
 pub struct Link {
-    /// Its number.
+    /// The link's id.
     pub id: LinkId,
-    /// What is promoted.
+    /// The promoted offer.
     pub offer: Name,
-    /// The affiliate's use of it.
+    /// The affiliate's campaign.
     pub campaign: Name,
-    /// Who promotes.
+    /// The promoting affiliate.
     pub affiliate: Name,
-    /// Where the visitor goes.
+    /// The redirect target.
     pub destination: Destination,
-    /// How the visitor is sent: 301, 302, 303, 307 or 308.
+    /// The redirect's status: 301, 302, 303, 307 or 308.
     pub code: StatusCode,
     /// Whether it is in use.
     pub state: LinkState,
-    /// Whether query parameters that mean nothing to us are passed on.
+    /// Whether foreign query parameters are passed on.
     pub pass_query: bool,
-    /// The slug that its id had in an earlier file, where it is meant that it changed.
+    /// The slug of its id in an earlier file, if it was renamed on purpose.
     pub renamed_from: Option<Slug>,
 }
 
-/// A link's number stands for another link than before: clicks would be credited to the wrong one.
+/// An id that was reused for another link: clicks would be credited to the wrong one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "id {id} was the link {before:?} and is {after:?} now: give the new link a number of its own, or, where \
@@ -61,11 +61,11 @@ pub struct ReusedId {
 /// Whether a link is in use.
 #[derive(Debug)]
 pub enum LinkState {
-    /// Visitors go to the destination.
+    /// Visitors are redirected to the destination.
     Active,
-    /// Visitors go to the fallback, if there is one.
+    /// Visitors are redirected to the fallback, if there is one.
     Paused {
-        /// Where to.
+        /// The fallback destination.
         fallback: Option<Destination>,
     },
 }
@@ -87,7 +87,7 @@ impl Table {
         }
     }
 
-    /// The link named `slug`, with the name as the table keeps it.
+    /// The link of `slug`, with the slug as the table stores it.
     #[must_use]
     pub fn find(&self, slug: &str) -> Option<(&str, &Link)> {
         self.by_slug
@@ -95,7 +95,7 @@ impl Table {
             .map(|(slug, link)| (&**slug, link))
     }
 
-    /// The only link whose slug is `slug` but for capitals, with the name as the table keeps it.
+    /// The only link whose slug equals `slug` apart from case, with the slug as the table stores it.
     #[must_use]
     pub fn find_in_any_case(&self, slug: &str) -> Option<(&str, &Link)> {
         let small = slug.to_ascii_lowercase();
@@ -106,10 +106,10 @@ impl Table {
         }
     }
 
-    /// Whether each link's number that `before` had, too, stands for the same link.
+    /// Checks that each id in `before` still belongs to the same link.
     ///
     /// # Errors
-    /// When one stands for another, and the file does not say that it was renamed.
+    /// When an id belongs to another link, and the file does not declare a rename.
     pub fn keeps_ids_of(&self, before: &Self) -> Result<(), ReusedId> {
         let slugs = before.by_slug.iter();
         let slugs: AHashMap<LinkId, &str> = slugs.map(|(slug, link)| (link.id, &**slug)).collect();
@@ -126,7 +126,7 @@ impl Table {
         reused.map_or(Ok(()), Err)
     }
 
-    /// All of them, in no order.
+    /// All links, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
         self.by_slug.values()
     }

@@ -169,7 +169,7 @@ impl MaintenanceTask {
         }
         self.links_version = version;
         let (file, shared) = (self.links.file.clone(), self.shared.clone());
-        let load = move || -> anyhow::Result<links::Loaded> {
+        let load = move || -> anyhow::Result<links::LoadedLinks> {
             let loaded = links::load(&file)?;
             loaded.table.keeps_ids_of(&shared.links.load())?;
             if let Some(functions) = &shared.functions {

@@ -1,5 +1,5 @@
-//! The certificates that this edge authenticates itself with: when a file changes the next connection uses them, and
-//! is opened at once.
+//! The certificates with which this edge authenticates: after a file changes, the edge reconnects with the new ones at
+//! once.
 
 use crate::metrics::Metrics;
 use event_shipping::tls::{
@@ -10,7 +10,7 @@ use std::path::Path;
 use tokio::sync::watch;
 use tracking_events::NodeId;
 
-/// What a connection to the aggregator is opened with.
+/// The credentials of a connection to the aggregator.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// This edge's certificate, and the authorities of the aggregator.
@@ -19,7 +19,7 @@ pub struct Credentials {
     pub revoked: RevocationList,
 }
 
-/// The files of certificates, and the credentials made of them.
+/// The certificate files, and the credentials that follow from them.
 #[derive(Debug)]
 pub struct Certificates {
     watched: WatchedIdentity,
@@ -29,7 +29,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Reads the certificates in `dir`; where there are none, it gets some for `development`.
+    /// Reads the certificates in `dir`; issues some where there are none and `development` is set.
     ///
     /// # Errors
     /// When they are absent, can't be used or do not name `node`.
@@ -55,13 +55,13 @@ impl Certificates {
         })
     }
 
-    /// The credentials in use, now and after each reload.
+    /// The active credentials, now and after each reload.
     #[must_use]
     pub fn credentials(&self) -> watch::Receiver<Credentials> {
         self.credentials.subscribe()
     }
 
-    /// Follows the files until `stop` turns true.
+    /// Watches the files until `stop` turns true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {

@@ -1,5 +1,5 @@
-//! One lane on its way to the aggregator: which of its sequences go under which journal id, what is read
-//! next, and up to where everything was acknowledged. Sends nothing itself.
+//! The shipping state of one lane: the journal id of each of its sequences, the position of the next read, and the
+//! last acknowledged sequence. Sends nothing itself.
 
 use event_journal::{BatchBoundary, FrameRun, IdRange, LaneReader, ReadError};
 use event_shipping::{BatchSpan, HeldSequences, SentLane};
@@ -7,47 +7,47 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use storage::Storage;
 
-/// Sequences that go under one journal id.
+/// The sequences of one journal id.
 #[derive(Debug, Clone, Copy)]
-struct Range {
+struct JournalRange {
     first: u64,
-    /// The last sequence; `u64::MAX` in the range that new events go to.
+    /// The last sequence; `u64::MAX` in the range of new events.
     last: u64,
     journal: u64,
-    /// Up to where it was acknowledged, 0 for nothing.
+    /// The last acknowledged sequence, 0 for none.
     acknowledged: u64,
 }
 
-impl Range {
+impl JournalRange {
     fn is_complete(&self, pushed: impl Fn(u64) -> u64) -> bool {
         pushed(self.journal).min(self.last) <= self.acknowledged
     }
 }
 
-/// A lane that is shipped.
+/// The shipping state of a lane.
 #[derive(Debug)]
 pub(super) struct ShippedLane<S: Storage> {
     reader: LaneReader<S>,
-    /// In order; those that are complete are gone.
-    ranges: Vec<Range>,
-    /// Which range is being read.
+    /// In order, without completed ranges.
+    ranges: Vec<JournalRange>,
+    /// The index of the range that is read.
     reading: usize,
-    /// Everything up to here was sealed or is to be left out.
+    /// Everything up to this sequence was sealed or skipped.
     position: u64,
-    /// Boundaries sealed before a restart, to be sealed identically.
+    /// Batch boundaries from before a restart, to be sealed identically.
     remembered: VecDeque<BatchBoundary>,
     waiting_since: Option<Instant>,
 }
 
-/// What [`ShippedLane::read`] did.
+/// The result of [`ShippedLane::read`].
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum ReadStep {
     /// The frames of a batch were read.
     Read(BatchSpan, FrameRun),
-    /// Something else is to be read next.
-    Again,
+    /// The position changed; read again.
+    Continue,
     /// There is nothing to read.
-    Nothing,
+    Empty,
 }
 
 impl<S: Storage> ShippedLane<S> {
@@ -64,7 +64,7 @@ impl<S: Storage> ShippedLane<S> {
         lane
     }
 
-    /// Begins after what was acknowledged, as after a restart, with these ids.
+    /// Starts after the last acknowledged sequence, as after a restart, with these ids.
     pub(super) fn start(&mut self, ids: &[IdRange]) {
         let acknowledged = self.reader.acknowledged();
         let lasts = ids.iter().skip(1).map(|next| next.first - 1);
@@ -75,7 +75,7 @@ impl<S: Storage> ShippedLane<S> {
             } else {
                 0
             };
-            Range {
+            JournalRange {
                 first: id.first,
                 last,
                 journal: id.journal,
@@ -83,7 +83,7 @@ impl<S: Storage> ShippedLane<S> {
             }
         });
         let start = self.reader.start();
-        let holds_events = |range: &Range| {
+        let holds_events = |range: &JournalRange| {
             range.last >= start.first_own || start.last_found >= range.first.max(acknowledged + 1)
         };
         let ranges = ranges.filter(|range| range.last > acknowledged && holds_events(range));
@@ -92,7 +92,7 @@ impl<S: Storage> ShippedLane<S> {
         self.position = acknowledged;
         self.reader.seek(acknowledged);
         let whole = |seal: &&BatchBoundary| {
-            let holds = |range: &Range| range.first <= seal.first && seal.last <= range.last;
+            let holds = |range: &JournalRange| range.first <= seal.first && seal.last <= range.last;
             self.ranges.iter().any(holds)
         };
         let seals = self.reader.batch_boundaries().iter();
@@ -105,12 +105,12 @@ impl<S: Storage> ShippedLane<S> {
         self.reader.lane()
     }
 
-    /// Up to where everything was acknowledged.
+    /// The sequence up to which everything was acknowledged.
     pub(super) const fn acknowledged(&self) -> u64 {
         self.reader.acknowledged()
     }
 
-    /// What a sender must know of each journal id of this lane.
+    /// The sender's state for each journal id of this lane.
     pub(super) fn sent_lanes(&self) -> impl Iterator<Item = SentLane> + '_ {
         self.ranges.iter().map(|range| SentLane {
             lane: self.number(),
@@ -120,8 +120,8 @@ impl<S: Storage> ShippedLane<S> {
         })
     }
 
-    /// What the journal holds under this id. Of the last earlier process that is known exactly; of those before
-    /// it, only where the next one began.
+    /// The sequences that the journal holds under this id. For the last earlier process they are known exactly; for
+    /// those before it, only the start of the next one is known.
     pub(super) fn held(&self, journal: u64) -> HeldSequences {
         let of = |highest_assigned, last| HeldSequences {
             highest_assigned,
@@ -132,7 +132,7 @@ impl<S: Storage> ShippedLane<S> {
         };
         let (range, start) = (&self.ranges[at], self.reader.start());
         if range.last == u64::MAX {
-            // Not only what was sent: a clone of this directory may have sent the same events before.
+            // Not only sent events: a clone of this directory may have sent the same events before.
             let committed = self.reader.last_committed();
             of(committed, committed)
         } else if range.last + 1 == start.first_own {
@@ -142,12 +142,12 @@ impl<S: Storage> ShippedLane<S> {
         }
     }
 
-    /// Whether new events go under this id.
+    /// Whether new events get this id.
     pub(super) fn is_current(&self, journal: u64) -> bool {
         self.ranges.last().is_some_and(|it| it.journal == journal)
     }
 
-    /// From where on a journal needs another id, so that nothing is lost that was not acknowledged.
+    /// The first sequence that needs another journal id, so that no unacknowledged event is lost.
     pub(super) fn split_of(&self, journal: u64) -> Option<u64> {
         let range = self.ranges.iter().find(|it| it.journal == journal)?;
         let first = range.first.max(range.acknowledged + 1);
@@ -158,9 +158,9 @@ impl<S: Storage> ShippedLane<S> {
         self.reader.backlog() == 0 && self.reading + 1 == self.ranges.len()
     }
 
-    /// Whether a batch is to be sealed now.
+    /// Whether a batch is due.
     pub(super) fn is_due(&mut self, bytes: u64, age: Duration, now: Instant) -> bool {
-        // Older ranges grow no more.
+        // Older ranges no longer grow.
         if !self.remembered.is_empty() || self.reading + 1 < self.ranges.len() {
             return true;
         }
@@ -174,23 +174,27 @@ impl<S: Storage> ShippedLane<S> {
     }
 
     /// Appends the next batch's frames to `frames`; no batch has events of two ranges.
-    pub(super) fn read(&mut self, bytes: usize, frames: &mut Vec<u8>) -> Result<Step, ReadError> {
+    pub(super) fn read(
+        &mut self,
+        bytes: usize,
+        frames: &mut Vec<u8>,
+    ) -> Result<ReadStep, ReadError> {
         let range = self.ranges[self.reading];
         let last = self.reading + 1 == self.ranges.len();
         let run = match self.remembered.front().copied() {
             Some(seal) if seal.first <= range.last => {
                 self.remembered.pop_front();
-                // What the aggregator had taken was passed over before the restart.
+                // Events that the aggregator had were skipped before the restart.
                 if self.position < seal.after {
                     self.remembered.clear();
-                    return Ok(Step::Again);
+                    return Ok(ReadStep::Continue);
                 }
                 match self.reader.read_exact(&seal, frames) {
                     Ok(run) => Some(run),
                     Err(error) => {
-                        tracing::warn!(lane = self.number(), %error, "batches sealed before the restart can't be sealed identically; sealing again");
+                        tracing::warn!(lane = self.number(), %error, "failed to reseal batches identically after the restart; sealing new ones");
                         self.remembered.clear();
-                        return Ok(Step::Again);
+                        return Ok(ReadStep::Continue);
                     }
                 }
             }
@@ -198,24 +202,24 @@ impl<S: Storage> ShippedLane<S> {
         };
         let Some(run) = run else {
             return Ok(if last {
-                Step::Nothing
+                ReadStep::Empty
             } else {
                 self.next_range()
             });
         };
         self.waiting_since = None;
-        Ok(Step::Read(span(self.number(), &range, &run), run))
+        Ok(ReadStep::Read(span(self.number(), &range, &run), run))
     }
 
-    fn next_range(&mut self) -> Step {
+    fn next_range(&mut self) -> ReadStep {
         self.reading += 1;
         let range = self.ranges[self.reading];
-        // Its beginning may have been acknowledged while older ranges were not.
+        // Its start may have been acknowledged while older ranges were not.
         if range.acknowledged > self.position {
             self.position = range.acknowledged;
             self.reader.seek(range.acknowledged);
         }
-        Step::Again
+        ReadStep::Continue
     }
 
     /// The batch of `run` was sealed.
@@ -226,17 +230,17 @@ impl<S: Storage> ShippedLane<S> {
             .record_boundary(BatchBoundary { after, first, last });
     }
 
-    /// The batch was not sealed: the same events are read again.
-    pub(super) fn read_again(&mut self) {
+    /// The batch was not sealed: reads the same events again.
+    pub(super) fn rewind(&mut self) {
         self.reader.seek(self.position);
     }
 
-    /// Up to where everything was sealed.
+    /// The sequence up to which everything was sealed.
     pub(super) const fn position(&self) -> u64 {
         self.position
     }
 
-    /// The aggregator has a journal up to `through`; with `skip` that was not read yet.
+    /// The aggregator has a journal up to `through`; with `skip` it was not read yet.
     pub(super) fn acknowledge(&mut self, journal: u64, through: u64, skip: bool) {
         let Some(number) = self.ranges.iter().position(|it| it.journal == journal) else {
             return;
@@ -251,9 +255,9 @@ impl<S: Storage> ShippedLane<S> {
         }
     }
 
-    /// Drops ranges of which everything was acknowledged and returns their journals. `pushed` tells up to
-    /// where each journal was given to the sender.
-    pub(super) fn settle(&mut self, pushed: impl Fn(u64) -> u64) -> Vec<u64> {
+    /// Drops completely acknowledged ranges and returns their journals. `pushed` returns the last sequence of a journal
+    /// that the sender has.
+    pub(super) fn drop_completed(&mut self, pushed: impl Fn(u64) -> u64) -> Vec<u64> {
         let mut complete = Vec::new();
         let mut acknowledged = 0;
         while self.reading > 0 && self.ranges[0].is_complete(&pushed) {
@@ -267,8 +271,7 @@ impl<S: Storage> ShippedLane<S> {
         complete
     }
 
-    /// Lets the journal delete what was acknowledged and lies within `covered`; false when that is nothing
-    /// new.
+    /// Releases acknowledged events up to `covered` for deletion; false when there are no more of them.
     pub(super) fn release(&mut self, covered: u64) -> bool {
         let through = self.reader.acknowledged().min(covered);
         let more = through > self.reader.released();
@@ -279,8 +282,8 @@ impl<S: Storage> ShippedLane<S> {
     }
 }
 
-/// The first batch under an id follows on nothing.
-fn span(lane: u8, range: &Range, run: &FrameRun) -> BatchSpan {
+/// The first batch of an id has no predecessor.
+fn span(lane: u8, range: &JournalRange, run: &FrameRun) -> BatchSpan {
     BatchSpan {
         lane,
         journal: range.journal,

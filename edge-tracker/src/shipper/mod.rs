@@ -1,12 +1,12 @@
-//! Ships what the journal holds to the aggregator, and lets the journal delete what ClickHouse has.
+//! Ships the journal's events to the aggregator, and releases events that are in ClickHouse.
 //!
-//! Sealing, connecting and answering acknowledgements belong here; what an event says never does.
+//! Sealing, connecting and handling acknowledgements belong here; the content of events never does.
 
 mod certificates;
-mod conversation;
 mod lane;
 mod progress;
 mod quic;
+mod session;
 mod spool;
 
 pub use certificates::{Certificates, Credentials};
@@ -15,8 +15,8 @@ pub use quic::Quic;
 pub use spool::Spool;
 
 use crate::metrics::Metrics;
-use conversation::Ended;
 use event_shipping::{Refuse, RefuseCode, VisitorSalt, Welcome};
+use session::SessionEnd;
 use std::future::Future;
 use std::time::Duration;
 use storage::{Disk, Storage};
@@ -25,39 +25,39 @@ use tokio::sync::watch;
 use tracking_events::{Micros, NodeId};
 use trusted_clock::SystemTimes;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MIN_RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_RECONNECT_INTERVAL: Duration = Duration::from_secs(5);
 /// Another process ships the same journal: reconnecting soon would only end its connection in turn.
 const SUPERSEDED: &str = "superseded";
 
-/// Everything the shipper works with.
+/// The shipper of a node.
 #[derive(Debug)]
 pub struct Shipper<S: Storage = Disk, D = Quic> {
     /// This node.
     pub node: NodeId,
-    /// How the aggregator is reached.
+    /// Opens connections to the aggregator.
     pub dial: D,
-    /// What is to be shipped.
+    /// The events to be shipped.
     pub spool: Spool<S>,
-    /// What operators see.
+    /// The node's metrics.
     pub metrics: Metrics,
-    /// Where the fleet's state goes with each welcome.
+    /// Receives the fleet's state with each welcome.
     pub fleet: watch::Sender<Option<FleetState>>,
 }
 
-/// What an aggregator says of the fleet when it welcomes a node.
+/// The state of the fleet in a welcome.
 #[derive(Debug, Clone, Copy)]
 pub struct FleetState {
     /// The aggregator's time, if it trusts its clock.
     pub time: Option<Micros>,
-    /// When that arrived.
+    /// When it was received.
     pub received: SystemTimes,
     /// The visitor salt of the current period.
     pub visitor_salt: Option<VisitorSalt>,
 }
 
 impl FleetState {
-    /// What a welcome says that arrives now.
+    /// The state in a welcome that is received now.
     #[must_use]
     pub fn of(welcome: &Welcome) -> Self {
         Self {
@@ -68,35 +68,35 @@ impl FleetState {
     }
 }
 
-/// Reaches the aggregator.
+/// Opens connections to the aggregator.
 pub trait Dial: Send {
-    /// What is said.
+    /// The outgoing stream.
     type Send: AsyncWrite + Unpin + Send + 'static;
-    /// What is heard.
+    /// The incoming stream.
     type Receive: AsyncRead + Unpin + Send + 'static;
 
-    /// Who is reached, for the log.
+    /// The aggregator's address, for the log.
     fn peer(&self) -> &str;
 
     /// Opens a stream in each direction.
     fn dial(&mut self) -> impl Future<Output = Result<(Self::Send, Self::Receive), Reason>> + Send;
 
-    /// Resolves when the connection opened last is to be replaced by a new one.
+    /// Resolves when the last connection is to be replaced by a new one.
     fn replaced(&self) -> impl Future<Output = ()> + Send + use<Self> {
         std::future::pending()
     }
 
-    /// Gives up what was opened last, whatever is still under way.
-    fn hang_up(&mut self);
+    /// Closes the last connection, even with messages in progress.
+    fn close(&mut self);
 
-    /// Waits until the other side has heard of it.
+    /// Waits until the aggregator was notified.
     fn finish(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 impl<S: Storage, D: Dial> Shipper<S, D> {
     /// Ships until `stop` turns true, reconnecting with growing pauses whenever it must.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_RECONNECT_INTERVAL;
         while !*stop.borrow() {
             let dialled = tokio::select! {
                 biased;
@@ -108,17 +108,17 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
                     let replaced = self.dial.replaced();
                     let ended = tokio::select! {
                         biased;
-                        ended = conversation::hold(&mut self, streams, stop.clone()) => ended,
-                        () = replaced => Ended {
+                        ended = session::run(&mut self, streams, stop.clone()) => ended,
+                        () = replaced => SessionEnd {
                             welcomed: true,
                             reason: Reason::new("certificates", "certificates were replaced; reconnecting"),
                         },
                     };
                     self.metrics.connected.set(0);
                     self.spool.disconnected();
-                    self.dial.hang_up();
-                    if let Ended { welcomed: true, .. } = ended {
-                        pause = FIRST_PAUSE;
+                    self.dial.close();
+                    if let SessionEnd { welcomed: true, .. } = ended {
+                        pause = MIN_RECONNECT_INTERVAL;
                     }
                     ended.reason
                 }
@@ -128,7 +128,7 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
                 break;
             }
             if reason.label == SUPERSEDED {
-                pause = LONGEST_PAUSE;
+                pause = MAX_RECONNECT_INTERVAL;
             }
             self.metrics
                 .disconnects
@@ -140,13 +140,13 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
                 _ = stop.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_RECONNECT_INTERVAL);
         }
         self.dial.finish().await;
     }
 }
 
-/// Why a connection could not be had or ended.
+/// Why a connection failed or ended.
 #[derive(Debug)]
 pub struct Reason {
     label: &'static str,

@@ -1,8 +1,8 @@
-//! How far each lane has come, as those who save the filters must know it.
+//! The progress of each lane, shared with the task that saves the filters.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far each lane has come, shared with those who save the filters.
+/// The progress of each lane.
 #[derive(Debug)]
 pub struct Progress {
     lanes: Vec<LaneProgress>,
@@ -16,7 +16,7 @@ struct LaneProgress {
 }
 
 impl Progress {
-    /// `covered` tells up to where the saved filters know each lane.
+    /// `lanes` holds for each lane the last sequence that the saved filters contain.
     #[must_use]
     pub fn new(lanes: impl Iterator<Item = (u8, u64)>) -> Self {
         let progress = |(lane, covered)| LaneProgress {
@@ -29,8 +29,8 @@ impl Progress {
         }
     }
 
-    /// Up to where each lane was sealed. Filters that are saved after this call hold at least
-    /// this much: an event enters the filters before it enters the journal.
+    /// The last sealed sequence of each lane. Filters that are saved after this call contain at least these events: an
+    /// event enters the filters before it enters the journal.
     #[must_use]
     pub fn sealed(&self) -> Vec<(u8, u64)> {
         self.lanes
@@ -39,8 +39,7 @@ impl Progress {
             .collect()
     }
 
-    /// Filters that know the lanes up to `marks` are saved: the journal need not keep those events
-    /// for them any longer.
+    /// Filters that contain the lanes up to `marks` are saved: the journal need not keep those events for them.
     pub fn covered(&self, marks: &[(u8, u64)]) {
         for (lane, through) in marks {
             if let Some(known) = self.find(*lane) {
@@ -49,14 +48,14 @@ impl Progress {
         }
     }
 
-    /// The lane was sealed up to `through`, or need not be.
+    /// The lane was sealed up to `through`, or need not be sealed that far.
     pub(super) fn sealed_through(&self, lane: u8, through: u64) {
         if let Some(known) = self.find(lane) {
             known.sealed.fetch_max(through, Ordering::AcqRel);
         }
     }
 
-    /// Up to where the saved filters know the lane; everything where they do not matter.
+    /// The last sequence of the lane in the saved filters; `u64::MAX` for lanes without visits.
     pub(super) fn covered_through(&self, lane: u8) -> u64 {
         let covered = |known: &LaneProgress| known.covered.load(Ordering::Acquire);
         self.find(lane).map_or(u64::MAX, covered)

@@ -1,4 +1,4 @@
-//! The way to the aggregator: QUIC with mutual TLS, one stream in each direction.
+//! Connections to the aggregator: QUIC with mutual TLS, one stream in each direction.
 
 use super::{Credentials, Dial, Reason};
 use event_shipping::tls::{self, Certificate};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reaches an aggregator over QUIC.
+/// Opens QUIC connections to an aggregator.
 #[derive(Debug)]
 pub struct Quic {
     endpoint: Endpoint,
@@ -21,11 +21,11 @@ pub struct Quic {
 }
 
 impl Quic {
-    /// For the aggregator at `address` (`host:port`, looked up at each attempt), with the newest
-    /// `credentials` at each attempt. Runs in the current tokio runtime.
+    /// For the aggregator at `address` (`host:port`, resolved at each attempt), with the newest `credentials` at each
+    /// attempt. Runs in the current tokio runtime.
     ///
     /// # Errors
-    /// When no UDP socket can be had at all.
+    /// When no UDP socket can be created.
     pub fn new(address: String, credentials: watch::Receiver<Credentials>) -> io::Result<Self> {
         Ok(Self {
             endpoint: endpoint()?,
@@ -45,7 +45,7 @@ impl Quic {
         let connection = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(Reason::new("connect", error)),
-            Err(_) => return Err(Reason::new("connect_timeout", "no answer")),
+            Err(_) => return Err(Reason::new("connect_timeout", "no response")),
         };
         let certificate =
             Certificate::of_peer(&connection).map_err(|error| Reason::new("connect", error))?;
@@ -78,13 +78,13 @@ impl Dial for Quic {
         let mut credentials = self.credentials.clone();
         async move {
             if credentials.changed().await.is_err() {
-                // Certificates are not followed any more: the edge is stopping.
+                // The certificates task has ended: the edge is shutting down.
                 std::future::pending().await
             }
         }
     }
 
-    fn hang_up(&mut self) {
+    fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.close(0_u32.into(), b"");
         }
@@ -95,7 +95,7 @@ impl Dial for Quic {
     }
 }
 
-/// A socket for both families, or for IPv4 alone where the system has no IPv6.
+/// A socket for both families, or for IPv4 only where the system has no IPv6.
 fn endpoint() -> io::Result<Endpoint> {
     Endpoint::client(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))
         .or_else(|_| Endpoint::client(SocketAddr::from(([0, 0, 0, 0], 0))))

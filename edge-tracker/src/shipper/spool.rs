@@ -1,11 +1,11 @@
-//! What is to be shipped: the lanes' journals, sealed into batches and released when ClickHouse
-//! has them. A lane that the aggregator disputes continues under another journal id.
+//! The events to be shipped: the lanes' journals, sealed into batches and released when they are in ClickHouse. A lane
+//! that the aggregator disputes continues under another journal id.
 
 #[cfg(test)]
 mod tests;
 
 use super::Reason;
-use super::lane::{ShippedLane, Step};
+use super::lane::{ReadStep, ShippedLane};
 use super::progress::Progress;
 use crate::metrics::Metrics;
 use crate::settings::AggregatorSettings;
@@ -25,7 +25,7 @@ use tracking_events::{Micros, NodeId};
 #[derive(Debug)]
 pub struct Spool<S: Storage = Disk> {
     ids: JournalIds<S>,
-    /// Journals of earlier processes that another process goes on with, once noticed.
+    /// Journals of earlier processes that another process continues, as far as detected.
     shared: BTreeSet<u64>,
     lanes: Vec<ShippedLane<S>>,
     sender: Sender,
@@ -38,10 +38,10 @@ pub struct Spool<S: Storage = Disk> {
 }
 
 impl<S: Storage> Spool<S> {
-    /// Takes over the readers of a journal, to go on where each was acknowledged.
+    /// Starts each reader of a journal after its last acknowledged sequence.
     ///
     /// # Errors
-    /// When there is no memory for a compressor.
+    /// When a compressor can't be allocated.
     pub fn new(
         mut ids: JournalIds<S>,
         mut readers: Vec<LaneReader<S>>,
@@ -54,7 +54,7 @@ impl<S: Storage> Spool<S> {
         }
         let starts: Vec<LaneStart> = readers.iter().map(LaneReader::start).collect();
         if let Err(error) = ids.assign_new_ids(&starts) {
-            tracing::error!(%error, "a new journal id can't be written down; going on under that of the process before");
+            tracing::error!(%error, "failed to save a new journal id; continuing with the previous process's");
         }
         let lanes = readers.into_iter().map(|reader| {
             let ids = ids.ranges(reader.lane());
@@ -91,17 +91,17 @@ impl<S: Storage> Spool<S> {
             .hello(node.0, concat!("edge-tracker ", env!("CARGO_PKG_VERSION")))
     }
 
-    /// Takes the answer to the `Hello`. Lanes that can't go on under their journal ids get others, and the
-    /// connection must begin again.
+    /// Handles the welcome. Lanes that can't continue under their journal ids get new ones, and the edge must
+    /// reconnect.
     pub(super) fn welcome(&mut self, welcome: &Welcome) -> Result<(), Reason> {
         let unsound = |error: ProtocolViolation| Reason::new("unsound", error);
-        let everything = HeldSequences {
+        let unlimited = HeldSequences {
             highest_assigned: u64::MAX,
             last: u64::MAX,
         };
         let held = |number, journal| {
             let lane = self.lanes.iter().find(|lane| lane.number() == number);
-            lane.map_or(everything, |lane| lane.held(journal))
+            lane.map_or(unlimited, |lane| lane.held(journal))
         };
         let disputes = self.sender.disputes(welcome, held).map_err(unsound)?;
         let changed = self
@@ -117,8 +117,8 @@ impl<S: Storage> Spool<S> {
         Ok(())
     }
 
-    /// False when all lanes can go on as they are: of a journal of an earlier process, which nothing is added
-    /// to, another process may send more.
+    /// False when all lanes can continue unchanged: another process may send more events of an earlier process's
+    /// journal, to which this process adds nothing.
     fn change_ids(&mut self, disputes: &[Dispute]) -> io::Result<bool> {
         let mut splits = Vec::new();
         for dispute in disputes {
@@ -186,12 +186,12 @@ impl<S: Storage> Spool<S> {
         Some(batch)
     }
 
-    /// Whether everything that was accepted has been acknowledged.
+    /// Whether all accepted events were acknowledged.
     pub(super) fn is_drained(&self) -> bool {
         self.sender.in_flight().batches == 0 && self.lanes.iter().all(ShippedLane::is_drained)
     }
 
-    /// Seals every batch that is large or old enough, as long as there is room in flight.
+    /// Seals every batch that is large or old enough, within the in-flight limits.
     pub(super) fn seal_due(&mut self, now: Instant) {
         let (bytes, age) = (self.batch_bytes as u64, self.batch_age);
         for number in 0..self.lanes.len() {
@@ -203,7 +203,7 @@ impl<S: Storage> Spool<S> {
                     Ok(false) => break,
                     Err(error) => {
                         let lane = self.lanes[number].number();
-                        tracing::error!(lane, %error, "a lane's journal can't be read; trying again");
+                        tracing::error!(lane, %error, "failed to read a lane's journal, retrying");
                         break;
                     }
                 }
@@ -215,21 +215,21 @@ impl<S: Storage> Spool<S> {
         self.frames.clear();
         let lane = &mut self.lanes[number];
         let (span, run) = match lane.read(self.batch_bytes, &mut self.frames)? {
-            Step::Read(span, run) => (span, run),
-            Step::Again => {
-                self.settle(number);
+            ReadStep::Read(span, run) => (span, run),
+            ReadStep::Continue => {
+                self.drop_completed(number);
                 return Ok(true);
             }
-            Step::Nothing => return Ok(false),
+            ReadStep::Empty => return Ok(false),
         };
         let sealed = self.sealer.seal(&span, &self.frames, Micros::now().0);
         let pushed = sealed
             .map_err(|error| error.to_string())
             .and_then(|batch| self.sender.push(batch).map_err(|error| error.to_string()));
         if let Err(error) = pushed {
-            tracing::error!(lane = span.lane, %error, first = run.first, last = run.last, "a batch was not sealed");
-            // Nothing may be passed over: the same events are tried again.
-            lane.read_again();
+            tracing::error!(lane = span.lane, %error, first = run.first, last = run.last, "failed to seal a batch");
+            // No event may be skipped: the same events are retried.
+            lane.rewind();
             return Ok(false);
         }
         lane.sealed(&run);
@@ -249,23 +249,23 @@ impl<S: Storage> Spool<S> {
         let lane = &mut self.lanes[number];
         lane.acknowledge(release.journal, release.through, release.skip);
         self.progress.sealed_through(release.lane, lane.position());
-        self.settle(number);
+        self.drop_completed(number);
         let acknowledged = self.lanes[number].acknowledged();
         self.mark(release.lane, "acknowledged", acknowledged);
         self.release_covered();
     }
 
-    /// Journal ids of which everything was acknowledged are not named to the aggregator any more.
-    fn settle(&mut self, number: usize) {
+    /// Stops announcing completely acknowledged journal ids to the aggregator.
+    fn drop_completed(&mut self, number: usize) {
         let (lane, sender) = (&mut self.lanes[number], &mut self.sender);
         let lane_number = lane.number();
         let pushed = |journal| sender.pushed(lane_number, journal).unwrap_or(0);
-        for journal in lane.settle(pushed) {
+        for journal in lane.drop_completed(pushed) {
             sender.finish_lane(lane_number, journal);
         }
     }
 
-    /// Lets the journal delete what ClickHouse has and the saved filters know.
+    /// Releases events that are in ClickHouse and in the saved filters.
     pub(super) fn release_covered(&mut self) {
         for lane in &mut self.lanes {
             if lane.release(self.progress.covered_through(lane.number())) {

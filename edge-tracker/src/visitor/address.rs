@@ -1,7 +1,7 @@
-//! Whose address counts, and how much of it is stored.
+//! Finds the client's address, and truncates it for storage.
 //!
-//! Headers are believed only as far as trusted proxies wrote them. What an address means (place,
-//! visitor) never belongs here.
+//! Headers count only as far as trusted proxies wrote them. The meaning of an address (location, visitor) never belongs
+//! here.
 
 pub mod proxy;
 
@@ -11,9 +11,9 @@ use serde::Deserialize;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// No more hops than this are walked back.
+/// The maximum number of hops that are followed.
 const MAX_HOPS: usize = 32;
-/// No more bytes of headers than this are looked at.
+/// The maximum number of header bytes that are parsed.
 const MAX_HEADER_BYTES: usize = 4 * 1024;
 
 /// How much of an address is stored with an event.
@@ -44,7 +44,7 @@ pub enum ForwardedHeader {
 pub struct ClientAddress {
     trusted: Vec<IpNet>,
     header: ForwardedHeader,
-    /// Whether an operator was told of a proxy that is not trusted.
+    /// Whether an untrusted proxy was logged.
     warned: AtomicBool,
 }
 
@@ -74,8 +74,8 @@ pub fn store(address: IpAddr, storage: AddressStorage) -> [u8; 16] {
     octets
 }
 
-/// How many bytes of an address are its network. Where an IPv4 address is part of it, that one's last
-/// byte and all that follows is a host's.
+/// The number of network bytes of an address. For an embedded IPv4 address, its last byte and all that follows belong
+/// to the host.
 fn network_bytes(octets: &[u8; 16]) -> usize {
     const IPV4: usize = 3;
     match octets {
@@ -92,7 +92,7 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED: HeaderName = header::FORWARDED;
 
 impl ClientAddress {
-    /// Believes what peers within `trusted` write into `header`; with no ranges, nobody.
+    /// Accepts `header` from peers within `trusted`; without ranges, from no peer.
     #[must_use]
     pub fn new(trusted: Vec<IpNet>, header: ForwardedHeader) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl ClientAddress {
         self.trusted.iter().any(|range| range.contains(&address))
     }
 
-    /// The header that is looked at.
+    /// The forwarding header.
     #[must_use]
     pub fn header(&self) -> &'static HeaderName {
         match self.header {
@@ -121,9 +121,9 @@ impl ClientAddress {
     /// The client's address: the right-most one that is not a trusted proxy's, starting from
     /// `peer`; `lines` are those of [`header`](Self::header), the last one first.
     ///
-    /// Each proxy appends whom it was asked by, so the walk goes from the right and from the last
-    /// header line, and ends at whatever is not an address (`unknown`, `_hidden`, garbage): left of
-    /// it anything may be the visitor's invention. The last good address is then the answer.
+    /// Each proxy appends its client, so the header is read from the right and from the last line, and ends at anything
+    /// that is not an address (`unknown`, `_hidden`, garbage): everything left of it may be forged by the visitor. The
+    /// result is then the last valid address.
     #[must_use]
     pub fn resolve<'l>(&self, peer: IpAddr, mut lines: impl Iterator<Item = &'l [u8]>) -> IpAddr {
         let mut client = peer.to_canonical();
@@ -151,15 +151,15 @@ impl ClientAddress {
         client
     }
 
-    /// A private peer that says whom it was asked by is a proxy, most likely: without a word about it all
-    /// visitors would have its address, and be one visitor.
+    /// A private peer with a forwarding header is most likely a proxy: without a warning all its visitors would have its
+    /// address, and count as one.
     fn warn_of_proxy(&self, peer: IpAddr) {
         if is_internal(peer) && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 %peer,
                 header = %self.header(),
-                "a private address sends a forwarding header and http.trusted_proxies is empty, so that all its \
-                 visitors count as one; if it is a proxy of yours, name it in http.trusted_proxies (docs/proxies.md)"
+                "a private peer sends a forwarding header, but http.trusted_proxies is empty: all its visitors count as \
+                 one; if it is a proxy of yours, name it in http.trusted_proxies (docs/proxies.md)"
             );
         }
     }
@@ -173,7 +173,7 @@ impl ClientAddress {
     }
 }
 
-/// Whether no visitor from outside has this address.
+/// Whether the address is internal, so that no external visitor has it.
 pub(crate) fn is_internal(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(it) => it.is_private() || it.is_loopback() || it.is_link_local(),
@@ -191,8 +191,8 @@ impl<'a> Iterator for Elements<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let line = self.rest?;
-        // From the right, a quote that the visitor left open can't swallow what a proxy appended.
-        // No further than the limit, so that a long line costs no more than a short one.
+        // From the right, so that a quote left open by the visitor can't hide a proxy's addition. Only up to the limit,
+        // so that a long line costs no more than a short one.
         let mut quoted = false;
         let from = line.len().saturating_sub(MAX_HEADER_BYTES + 1);
         for (at, byte) in line.iter().enumerate().skip(from).rev() {
@@ -210,7 +210,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// Whether an odd number of backslashes stands before a quote: it is part of a quoted text then.
+/// Whether a quote is escaped: whether an odd number of backslashes precedes it.
 fn is_escaped(before: &[u8]) -> bool {
     let slashes = before.iter().rev().take_while(|byte| **byte == b'\\');
     slashes.count() % 2 == 1
@@ -218,7 +218,7 @@ fn is_escaped(before: &[u8]) -> bool {
 
 /// The value of `for` in an element of `Forwarded`, without quotes; none when a quote is left open.
 ///
-/// Proxies quote what visitors sent (`host="…"`), so nothing within quotes may be taken for a pair.
+/// Proxies quote values of visitors (`host="…"`), so nothing within quotes may be parsed as a pair.
 fn forwarded_for(element: &str) -> Option<&str> {
     let (mut rest, mut found) = (Some(element), None);
     while let Some(text) = rest {
@@ -238,8 +238,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
     found
 }
 
-/// `text` up to the first semicolon outside of quotes, and what follows that; none when a quote is
-/// left open.
+/// `text` up to the first semicolon outside of quotes, and the remainder; none when a quote is left open.
 fn first_pair(text: &str) -> Option<(&str, Option<&str>)> {
     let (mut quoted, mut escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {

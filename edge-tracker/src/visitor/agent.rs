@@ -1,19 +1,19 @@
-//! What a user agent and client hints say: device, system, browser, and whether a person or a program fetches.
+//! Recognises user agents and client hints: device, operating system, browser, and whether the client is a program.
 //!
-//! Rules are read from files and replaced while serving; answers are remembered within a fixed number
-//! of entries. What is done with a program's visit never belongs here.
+//! Rules are read from files and reloaded while serving; results are cached in a fixed number of entries. Decisions
+//! about programs' visits never belong here.
 
 mod files;
 mod hints;
-mod recent;
 mod rules;
 mod words;
+mod worker_cache;
 mod yaml;
 
 pub use files::{RuleFiles, RuleFilesError};
 pub use hints::{Hints, SentHints};
-pub use recent::Recent;
 pub use rules::RulesError;
+pub use worker_cache::WorkerCache;
 
 use super::VisitorSettings;
 use super::identity::AgentDigest;
@@ -27,10 +27,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tracking_events::{Device, Flags, UserAgent};
 
-/// What a user agent string and client hints say.
+/// A recognised user agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
-    /// The string, cut to the limit, and behind it what the hints say.
+    /// The truncated string, followed by the content of the hints.
     key: Arc<str>,
     /// The length of the string.
     raw_bytes: usize,
@@ -44,18 +44,18 @@ pub struct Agent {
     pub bot: bool,
     /// A mail service's image proxy, for a person who opens a mail.
     pub mail_proxy: bool,
-    /// The string as visitor ids take it.
+    /// The string's digest for visitor ids.
     pub digest: AgentDigest,
 }
 
 impl Agent {
-    /// The string itself, cut to the limit.
+    /// The string itself, truncated to the limit.
     #[must_use]
     pub fn raw(&self) -> &str {
         &self.key[..self.raw_bytes]
     }
 
-    /// This answer as an event holds it.
+    /// The agent as events store it.
     #[must_use]
     pub fn as_event(&self) -> UserAgent<'_> {
         UserAgent {
@@ -77,31 +77,30 @@ impl Agent {
     }
 }
 
-/// Recognises user agents and remembers the answers; shared by all workers.
+/// Recognises user agents and caches the results; shared by all workers.
 ///
-/// Recognition costs tens of microseconds, so answers are kept in two generations. New ones and
-/// those used again go to the young one; when that holds half of the entries allowed it becomes the
-/// old one and the former old one is dropped. A flood of ever-new strings thus costs recognition
-/// for the flood, but neither memory nor the answers for agents in steady use. In front of it each
-/// worker has a [`Recent`] of its own, so that most visits touch nothing shared.
+/// Recognition costs tens of microseconds, so results are cached in two generations. New and reused entries go to the
+/// young one; when it holds half of the allowed entries it becomes the old one, and the former old one is dropped. So a
+/// flood of new strings costs their recognition, but neither memory nor the entries of agents in steady use. Each worker
+/// has a [`WorkerCache`] in front of it, so that most visits touch nothing shared.
 pub struct Agents {
     files: RuleFiles,
     watched: Mutex<WatchedFiles>,
     max_bytes: usize,
     half: usize,
     generations: ArcSwap<Generations>,
-    /// Counts the rules there have been, for workers to drop answers of earlier ones.
+    /// The number of the rules' version, so that workers drop results of earlier ones.
     edition: AtomicU64,
     misses: AtomicU64,
 }
 
-type Answers = DashMap<Arc<str>, Arc<Agent>, RandomState>;
+type CachedAgents = DashMap<Arc<str>, Arc<Agent>, RandomState>;
 
-/// The answers of one set of rules.
+/// The cached results of one set of rules.
 struct Generations {
     rules: Arc<Rules>,
-    young: Arc<Answers>,
-    old: Arc<Answers>,
+    young: Arc<CachedAgents>,
+    old: Arc<CachedAgents>,
 }
 
 impl Generations {
@@ -123,23 +122,22 @@ impl fmt::Debug for Agents {
 }
 
 impl Agents {
-    /// At most `entries` answers (2 at least) for agents of at most `max_bytes` bytes are kept, by the
-    /// shipped rules.
+    /// Uses the shipped rules, caches at most `entries` results (at least 2), and truncates agents to `max_bytes`.
     #[must_use]
     pub fn new(entries: usize, max_bytes: usize) -> Self {
         Self::with_rules(entries, max_bytes, RuleFiles::shipped())
     }
 
-    /// The same by the rules of `settings`; takes some tenths of a second, since patterns are compiled.
+    /// Uses the rules of `settings`; takes some tenths of a second to compile patterns.
     ///
-    /// Files that are no good do not stop the start: the shipped rules are used and the error is logged.
+    /// Invalid files do not prevent the start: the shipped rules are used, and the error is logged.
     #[must_use]
     pub fn open(settings: &VisitorSettings) -> Self {
         let files = settings.agents.clone();
-        // Before they are read, or a change may be missed.
+        // Before the files are read, or a change may be missed.
         let watched = files.watched();
         let rules = files.load().unwrap_or_else(|error| {
-            tracing::error!(%error, "the agent rules are refused; the shipped ones are used");
+            tracing::error!(%error, "rejected the agent rules, using the shipped ones");
             RuleFiles::shipped()
         });
         let (entries, max_bytes) = (settings.agent_cache_entries, settings.max_agent_bytes);
@@ -163,11 +161,11 @@ impl Agents {
         }
     }
 
-    /// Takes up rules whose files were changed, and says whether there are any. To be called every few
-    /// seconds from a thread that may block; costs a `stat` per file when nothing changed.
+    /// Reloads rules whose files have changed; returns whether any have. To be called every few seconds from a thread
+    /// that may block; costs a `stat` per file when nothing changed.
     ///
     /// # Errors
-    /// When the changed files are no good: the rules in use stay.
+    /// When the changed files are invalid: the active rules are kept.
     pub fn refresh(&self) -> Result<bool, RuleFilesError> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if !watched.changed() {
@@ -179,25 +177,24 @@ impl Agents {
         Ok(true)
     }
 
-    /// `agent` cut to the limit, at a character's border; what is logged and hashed of it.
+    /// `agent` truncated to the limit at a character boundary, as it is logged and hashed.
     #[must_use]
     pub fn cut<'a>(&self, agent: &'a str) -> &'a str {
         &agent[..agent.floor_char_boundary(self.max_bytes)]
     }
 
-    /// What `agent` (the header, or empty without one) says without hints. An answer that is remembered
-    /// costs no allocation.
+    /// Recognises `agent` (the header, or empty without one) without hints. A cached result costs no allocation.
     #[must_use]
     pub fn get(&self, agent: &str) -> Arc<Agent> {
         let agent = self.cut(agent);
         self.get_by_key(agent, agent.len(), &Hints::default())
     }
 
-    /// What the agent at the start of `key` says with the hints that are behind it.
+    /// Recognises the agent at the start of `key` with the hints after it.
     fn get_by_key(&self, key: &str, raw_bytes: usize, hints: &Hints<'_>) -> Arc<Agent> {
         let generations = self.generations.load();
-        if let Some(answer) = generations.young.get(key) {
-            return answer.clone();
+        if let Some(cached) = generations.young.get(key) {
+            return cached.clone();
         }
         let answer = match generations.old.get(key) {
             Some(answer) => answer.clone(),
@@ -208,31 +205,31 @@ impl Agents {
         };
         generations.young.insert(answer.key.clone(), answer.clone());
         if generations.young.len() >= self.half {
-            self.turn(&generations);
+            self.rotate(&generations);
         }
         answer
     }
 
-    /// How many times an agent had to be recognised.
+    /// Lookups that had to recognise an agent.
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// How many answers are remembered; each worker may add one beyond the limit for a moment.
+    /// The number of cached results; each worker may briefly add one beyond the limit.
     #[must_use]
     pub fn entries(&self) -> usize {
         let generations = self.generations.load();
         generations.young.len() + generations.old.len()
     }
 
-    fn turn(&self, full: &Arc<Generations>) {
+    fn rotate(&self, full: &Arc<Generations>) {
         let next = Arc::new(Generations {
             rules: full.rules.clone(),
             young: Arc::default(),
             old: full.young.clone(),
         });
-        // Of several workers that saw it full, one wins; the others' turn would be one too many.
+        // If several workers find it full, only one rotates it.
         self.generations.compare_and_swap(full, next);
     }
 }

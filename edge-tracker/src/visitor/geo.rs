@@ -1,7 +1,7 @@
-//! Where an address is: country, region and autonomous system, from MaxMind-format files.
+//! Locates addresses: country, region and autonomous system, from MaxMind-format files.
 //!
-//! Files are read whole, laid out for looking up, looked up without allocation and replaced while
-//! serving. Fetching or updating them belongs to the operator, never here.
+//! Files are read completely, indexed, queried without allocation and reloaded while serving. Downloads never belong
+//! here: the operator updates the files.
 
 mod database;
 mod ranges;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-/// Which files say where an address is. Each may be absent; what it would say is then unknown.
+/// The files for locating addresses. Each may be absent; its fields are then unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GeoSettings {
@@ -21,7 +21,7 @@ pub struct GeoSettings {
     pub country: Option<PathBuf>,
     /// A file of autonomous systems.
     pub asn: Option<PathBuf>,
-    /// A larger file is refused: it is held in memory, twice while it is replaced.
+    /// The maximum size of a file: it is held in memory, twice during a reload.
     pub max_file_bytes: ByteSize,
 }
 
@@ -35,9 +35,9 @@ impl Default for GeoSettings {
     }
 }
 
-/// Where an address is. Small and owned, so that looking it up allocates nothing and holds no file.
+/// The location of an address. Small and owned, so that a lookup allocates nothing and holds no file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct Location {
     /// ISO 3166-1 alpha-2 code in capitals, or two NUL bytes when unknown.
     pub country: [u8; 2],
     /// Autonomous system number, or 0.
@@ -53,14 +53,14 @@ pub struct Geo {
     asn: Option<Database>,
 }
 
-impl Place {
+impl Location {
     /// ISO 3166-2 subdivision code without the country (one to three characters), or empty.
     #[must_use]
     pub fn region(&self) -> &str {
         std::str::from_utf8(&self.region[..usize::from(self.region_len)]).unwrap_or_default()
     }
 
-    /// This place as an event holds it.
+    /// The location as events store it.
     #[must_use]
     pub fn as_event(&self) -> tracking_events::Geo<'_> {
         tracking_events::Geo {
@@ -70,8 +70,8 @@ impl Place {
         }
     }
 
-    /// Takes over what `found` knows.
-    fn add(&mut self, found: Self) {
+    /// Adds the known fields of `found`.
+    fn merge(&mut self, found: Self) {
         if found.country != [0; 2] {
             self.country = found.country;
         }
@@ -101,16 +101,16 @@ impl Place {
     }
 }
 
-/// How many changed files were taken up, and how many refused.
+/// The numbers of reloaded and of rejected files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refreshed {
-    /// In use from now on.
+    /// Active from now on.
     pub loaded: usize,
-    /// Of these the last good ones stay.
+    /// Rejected; the active versions are kept.
     pub refused: usize,
 }
 
-/// Reads the files of `settings`; says of each whether it can be used.
+/// Reads the files of `settings`, and returns for each whether it is valid.
 #[must_use]
 pub fn check(settings: &GeoSettings) -> Vec<Result<String, String>> {
     let check = |path: &Option<PathBuf>, field: Field| {
@@ -127,10 +127,10 @@ pub fn check(settings: &GeoSettings) -> Vec<Result<String, String>> {
 }
 
 impl Geo {
-    /// Reads the files of `settings`; blocks for as long as that takes.
+    /// Reads the files of `settings`; blocks until they are loaded.
     ///
-    /// A file that is absent or no good does not stop the start: the visitor is redirected whatever
-    /// is known of the place. All that will be unknown is said in one warning.
+    /// A missing or invalid file does not prevent the start: visitors are redirected without a location, too. One
+    /// warning names all unknown fields.
     #[must_use]
     pub fn open(settings: &GeoSettings) -> Self {
         let mut missing = Vec::new();
@@ -154,21 +154,21 @@ impl Geo {
         Self { country, asn }
     }
 
-    /// Where `address` is; what no file knows is unknown.
+    /// The location of `address`; fields that no file has are unknown.
     #[must_use]
-    pub fn lookup(&self, address: IpAddr) -> Place {
+    pub fn lookup(&self, address: IpAddr) -> Location {
         let address = address.to_canonical();
-        let mut place = Place::default();
+        let mut place = Location::default();
         for database in self.country.iter().chain(&self.asn) {
             database.fill(address, &mut place);
         }
         place
     }
 
-    /// Takes up files that were replaced. To be called every few seconds from a thread that may
-    /// block; costs a `stat` per file when nothing changed.
+    /// Reloads replaced files. To be called every few seconds from a thread that may block; costs a `stat` per file when
+    /// nothing changed.
     ///
-    /// A bad new file is refused with one warning and the old one stays in use.
+    /// An invalid new file is rejected with one warning, and the active one is kept.
     #[must_use]
     pub fn refresh(&self) -> Refreshed {
         let databases = self.country.iter().chain(&self.asn);
@@ -180,8 +180,7 @@ impl Geo {
         }
     }
 
-    /// When the loaded files were built: country or city file, then autonomous systems, in seconds
-    /// since 1970.
+    /// The build times of the loaded files: country or city file, then autonomous systems, in seconds since 1970.
     #[must_use]
     pub fn built(&self) -> [Option<u64>; 2] {
         [&self.country, &self.asn].map(|database| database.as_ref().and_then(Database::built))

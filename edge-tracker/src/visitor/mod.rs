@@ -1,7 +1,6 @@
-//! What is known of a visitor from one request: address, place, agent and id.
+//! Attributes of a visitor from one request: address, location, agent and id.
 //!
-//! Each file answers one question and keeps no record of anybody; what is counted, logged or
-//! flagged because of an answer never belongs here.
+//! Nothing here stores visitors; counting, logging and marking never belong here.
 
 pub mod address;
 pub mod agent;
@@ -15,20 +14,20 @@ use daemon::settings::{Bounded, HumanDuration};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// How visitors are told apart and what of them is kept.
+/// How visitors are distinguished, and which attributes are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VisitorSettings {
-    /// How long one salt of the visitor ids lasts, the same on every node and the aggregator; a visitor
-    /// is recognised for two periods at most.
-    pub period: Bounded<HumanDuration, 1_000, 31_536_000_000>,
+    /// The rotation period of the visitor salt, the same on every node and the aggregator; a visitor is recognised for
+    /// at most two periods.
+    pub period: Within<Period, 1_000, 31_536_000_000>,
     /// How much of an address is stored.
     pub address_storage: AddressStorage,
-    /// How many distinct user agents are remembered, in about 1 KiB each at worst.
+    /// The number of cached user agents, each of about 1 KiB at worst.
     pub agent_cache_entries: usize,
-    /// A user agent is cut to this many bytes before anything looks at it.
+    /// A user agent is truncated to this many bytes before it is used.
     pub max_agent_bytes: usize,
-    /// Files with rules to recognise agents by.
+    /// Files with rules for the recognition of agents.
     pub agents: RuleFiles,
 }
 

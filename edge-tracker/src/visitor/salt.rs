@@ -1,7 +1,7 @@
-//! The visitor salt of this node: kept in a file of its own, turned with each period, and replaced by the
-//! fleet's when the aggregator sends another one.
+//! The visitor salt of this node: stored in its own file, advanced with each period, and replaced by the fleet's when
+//! the aggregator sends another one.
 //!
-//! Workers read the keys behind an atomic pointer. What happens on the disk happens on other threads.
+//! Workers read the keys behind an atomic pointer; other threads access the disk.
 
 use arc_swap::ArcSwap;
 use event_shipping::VisitorSalt as FleetSalt;
@@ -24,22 +24,22 @@ pub struct VisitorSalt {
 #[derive(Debug)]
 struct State {
     ratchet: Ratchet,
-    /// What the file holds; another ratchet while it could not be written.
+    /// The ratchet in the file; it differs while the file could not be written.
     saved: Option<Ratchet>,
 }
 
-/// What became of a salt that the aggregator sent.
+/// The outcome of a salt that the aggregator sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adoption {
-    /// It is the one in use.
+    /// It equals the active one.
     Agreed,
-    /// It replaced one that was this node's own.
+    /// It replaced this node's provisional salt.
     Adopted,
-    /// It replaced another one of a fleet.
+    /// It replaced another salt of a fleet.
     Replaced,
     /// Its periods have another length than the node's; nothing was changed.
     OtherLength,
-    /// It is of a period that this node's clock is too far from; nothing was changed.
+    /// Its period is too far from this node's clock; nothing was changed.
     OtherTime,
 }
 
@@ -89,13 +89,13 @@ impl VisitorSalt {
         Micros(load(path).ok().flatten().map_or(0, begin))
     }
 
-    /// The keys, swapped whole at each turn.
+    /// The keys, replaced at each rotation.
     #[must_use]
     pub fn keys(&self) -> Arc<ArcSwap<PeriodKeys>> {
         self.keys.clone()
     }
 
-    /// The number of the period, and whether the salt is one that no other node knows.
+    /// The number of the period, and whether the salt is provisional: known to no other node.
     #[must_use]
     pub fn period(&self) -> (u64, bool) {
         let state = self.lock();

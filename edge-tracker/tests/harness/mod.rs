@@ -99,14 +99,14 @@ impl Edge {
 
     /// An edge with more lines in `[http]`.
     pub fn with(http: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("links.toml"), LINKS).expect("writable");
         Self::start_in(dir, http)
     }
 
     /// An edge of one worker, with more lines in `[http]`; the words before it start it.
     pub fn lone(before: &[&str], http: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("links.toml"), LINKS).expect("writable");
         Self::lone_in(dir, before, http)
     }
@@ -272,7 +272,7 @@ impl Edge {
     pub fn kill9(mut self) -> tempfile::TempDir {
         self.child.kill().expect("killable");
         self.child.wait().expect("waitable");
-        let replacement = tempfile::tempdir().expect("a temporary folder");
+        let replacement = tempfile::tempdir().expect("a temporary directory");
         std::mem::replace(&mut self.dir, replacement)
     }
 

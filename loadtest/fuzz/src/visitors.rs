@@ -3,7 +3,7 @@
 use crate::input::Input;
 use edge_tracker::visitor::address::proxy::{self, MAX_HEADER_BYTES, Parsed};
 use edge_tracker::visitor::address::{ClientAddress, ForwardedHeader};
-use edge_tracker::visitor::agent::{Agents, Recent, SentHints};
+use edge_tracker::visitor::agent::{Agents, SentHints, WorkerCache};
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ const MAX_NAME_BYTES: usize = 64;
 static AGENTS: LazyLock<Agents> = LazyLock::new(|| Agents::new(1_000, MAX_AGENT_BYTES));
 
 thread_local! {
-    static RECENT: RefCell<Recent> = RefCell::new(Recent::new(&AGENTS));
+    static RECENT: RefCell<WorkerCache> = RefCell::new(WorkerCache::new(&AGENTS));
 }
 
 /// The User-Agent header, then the lines of three client hints.

@@ -166,8 +166,8 @@ impl Dial for SimulatedDial {
         Ok((up, down_end))
     }
 
-    /// Bytes in flight still arrive.
-    fn hang_up(&mut self) {}
+    /// What is under way still arrives.
+    fn close(&mut self) {}
 
     async fn finish(&mut self) {}
 }

@@ -1,4 +1,4 @@
-//! Spools on real journals, against aggregators that answer as they like.
+//! Spools on real journals, against simulated aggregators.
 
 mod copies;
 
@@ -50,8 +50,8 @@ fn unconnected(ids: JournalIds, readers: Vec<LaneReader>, bytes: u64) -> Spool {
     spool.expect("there is memory")
 }
 
-/// An aggregator's answer that has each lane of the `Hello` up to `received`.
-fn answer(spool: &Spool, received: impl Fn(u64) -> u64) -> Welcome {
+/// The welcome of an aggregator that has each lane of the `Hello` up to `received`.
+fn welcome_for(spool: &Spool, received: impl Fn(u64) -> u64) -> Welcome {
     let lanes = spool.hello(NodeId(1)).lanes.into_iter();
     let states = lanes.map(|lane| LaneState {
         lane: lane.lane,
@@ -73,7 +73,7 @@ fn opened(journal: OpenJournal, bytes: u64) -> Spool {
 fn spool(journal: OpenJournal, bytes: u64, taken: u64) -> Spool {
     let mut spool = opened(journal, bytes);
     let lane = &spool.lanes[0];
-    let welcome = answer(&spool, |id| if lane.is_current(id) { 0 } else { taken });
+    let welcome = welcome_for(&spool, |id| if lane.is_current(id) { 0 } else { taken });
     spool.welcome(&welcome).expect("sound");
     spool
 }
@@ -205,7 +205,9 @@ fn restored_directory_keeps_the_common_past_under_its_id() {
     assert!(lanes.iter().any(|lane| lane.journal == old));
     // Another process went on under the old id where the copy was made.
     let received = |id| if id == old { first_own + 10 } else { 0 };
-    spool.welcome(&answer(&spool, received)).expect("sound");
+    spool
+        .welcome(&welcome_for(&spool, received))
+        .expect("sound");
     assert_eq!(spool.journal_disputes("other_writer"), 1);
     let batches = seal_all(&mut spool);
     assert_eq!(events(&batches), 50);
@@ -253,7 +255,7 @@ fn copy_that_lacks_later_events_is_reported() {
     let mut restored = opened(restored, 4_096);
     let received = |id| if id == old { last } else { 0 };
     restored
-        .welcome(&answer(&restored, received))
+        .welcome(&welcome_for(&restored, received))
         .expect("sound");
     assert_eq!(restored.journal_disputes("events_missing"), 1);
     assert_eq!(restored.journal_disputes("other_writer"), 0);
@@ -266,11 +268,11 @@ fn unassigned_sequences_move_the_lane_to_a_new_id() {
     append(&mut journal, 100);
     let mut spool = opened(journal, 4_096);
     let old = spool.hello(NodeId(1)).lanes[0].journal;
-    assert!(spool.welcome(&answer(&spool, |_| 1 << 61)).is_err());
+    assert!(spool.welcome(&welcome_for(&spool, |_| 1 << 61)).is_err());
     assert_eq!(spool.journal_disputes("other_writer"), 1);
     let lanes = spool.hello(NodeId(1)).lanes;
     assert!(lanes.len() == 1 && lanes[0].journal != old);
-    spool.welcome(&answer(&spool, |_| 0)).expect("sound");
+    spool.welcome(&welcome_for(&spool, |_| 0)).expect("sound");
     let batches = seal_all(&mut spool);
     assert!(follow(&batches, 0) && events(&batches) == 100);
 }
@@ -291,10 +293,10 @@ fn restored_aggregator_receives_events_under_a_new_id() {
     };
     spool.acknowledge(&ack).expect("sound");
     spool.disconnected();
-    let welcome = answer(&spool, |_| taken - 20);
+    let welcome = welcome_for(&spool, |_| taken - 20);
     assert!(spool.welcome(&welcome).is_err());
     assert_eq!(spool.journal_disputes("aggregator_restored"), 1);
-    let welcome = answer(&spool, |id| if id == old { taken - 20 } else { 0 });
+    let welcome = welcome_for(&spool, |id| if id == old { taken - 20 } else { 0 });
     spool.welcome(&welcome).expect("sound");
     let batches = seal_all(&mut spool);
     assert!(follow(&batches, 0) && batches[0].header.first == taken + 1);

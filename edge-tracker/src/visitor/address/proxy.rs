@@ -1,11 +1,11 @@
-//! The PROXY protocol, versions 1 and 2: how a TCP load balancer says whom it speaks for.
+//! Parses the PROXY protocol, versions 1 and 2, with which a TCP load balancer reports its client.
 //!
-//! Bytes in, an address out; sockets and the question whom to believe never belong here.
+//! A pure function of bytes; sockets and trust in peers never belong here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use thiserror::Error;
 
-/// The longest header that is read, in bytes: address and extensions of version 2.
+/// The longest accepted header: address and extensions of version 2.
 pub const MAX_HEADER_BYTES: usize = 1024;
 
 /// The longest line of version 1 the protocol allows, CR LF included.
@@ -14,38 +14,38 @@ const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED: usize = 16;
 
-/// What the first bytes of a connection say.
+/// The result of parsing the first bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
-    /// A header may have begun; ask again with more bytes.
+    /// A possible start of a header; parse again with more bytes.
     Incomplete,
-    /// A whole header.
+    /// A complete header.
     Done {
         /// The client, or none for the balancer's own checks and unknown protocols.
         source: Option<SocketAddr>,
-        /// How many bytes the header took; the request follows.
+        /// The length of the header; the request follows.
         len: usize,
     },
 }
 
-/// Why the first bytes are no header; the connection can only be closed.
+/// Why the first bytes are no header; the connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ProxyError {
     /// Neither version's signature.
     #[error("no PROXY header; enable the PROXY protocol on the load balancer or disable it here")]
     NotProxy,
     /// Above [`MAX_HEADER_BYTES`], or a line of version 1 above 107 bytes.
-    #[error("the PROXY header is longer than is read here")]
+    #[error("the PROXY header is too long")]
     TooLong,
-    /// The signature is there and the rest is wrong.
+    /// The signature is valid, the remainder is not.
     #[error("the PROXY header is malformed")]
     Malformed,
 }
 
-/// Reads the header at the start of `bytes`, of either version.
+/// Parses the header at the start of `bytes`, of either version.
 ///
 /// # Errors
-/// When `bytes` can't be or become a header.
+/// When `bytes` is neither a header nor the start of one.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, ProxyError> {
     let begins = |signature: &[u8]| {
         let common = bytes.len().min(signature.len());

@@ -1,4 +1,4 @@
-//! Whom a chain of proxies speaks for, with honest and dishonest headers.
+//! The client behind a chain of proxies, with honest and forged headers.
 
 use super::*;
 use proptest::prelude::*;
@@ -65,7 +65,7 @@ fn x_forwarded_for() {
     }
 }
 
-/// A proxy that quotes the `Host` it was asked for, as RFC 7239 has it, whatever that holds.
+/// A proxy that quotes the requested `Host` (RFC 7239), with arbitrary content.
 #[test]
 fn quoted_values_of_a_proxy_are_ignored() {
     let resolved = |line: &str| resolve(ForwardedHeader::Forwarded, PROXY, &[line]);
@@ -78,7 +78,7 @@ fn quoted_values_of_a_proxy_are_ignored() {
     ] {
         assert_eq!(resolved(line), "198.51.100.1", "{line}");
     }
-    // An open quote may have been anybody's.
+    // An open quote may come from the visitor.
     assert_eq!(
         resolved(r#"for=203.0.113.66;x=, for=198.51.100.1;host="a"#),
         PROXY
@@ -135,8 +135,11 @@ fn only_the_configured_header_of_trusted_proxies_counts() {
         resolve(chain(ForwardedHeader::XForwardedFor), "203.0.113.9"),
         "x-forwarded-for 203.0.113.9"
     );
-    let nobody = ClientAddress::default();
-    assert_eq!(nobody.resolve(peer, once(b"203.0.113.9".as_slice())), peer);
+    let trusts_no_peer = ClientAddress::default();
+    assert_eq!(
+        trusts_no_peer.resolve(peer, once(b"203.0.113.9".as_slice())),
+        peer
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The files of the rules: which there are, their shipped copies, and whether one was changed.
+//! The rule files: their shipped copies, their content, and the detection of changes.
 
 use super::rules::{Rules, RulesError, Texts};
 use daemon::files::WatchedFiles;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use thiserror::Error;
 
-/// A longer file is refused; the published ones have a tenth of that.
+/// The maximum size of a file; the published ones have a tenth of that.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
 static SHIPPED: LazyLock<Arc<Rules>> = LazyLock::new(|| {
@@ -22,7 +22,7 @@ static SHIPPED: LazyLock<Arc<Rules>> = LazyLock::new(|| {
     Arc::new(rules.expect("tests compile the shipped rules"))
 });
 
-/// Files with rules to recognise agents by; the shipped copy is used in place of an absent one.
+/// Files with rules for the recognition of agents; the shipped copy replaces an absent one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleFiles {
@@ -30,7 +30,7 @@ pub struct RuleFiles {
     pub browsers: Option<PathBuf>,
     /// Crawlers: `crawler-user-agents.json`.
     pub crawlers: Option<PathBuf>,
-    /// What those two don't know.
+    /// Additions to those two.
     pub words: Option<PathBuf>,
 }
 
@@ -40,12 +40,12 @@ pub enum RuleFilesError {
     /// A file can't be read.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
-    /// What is in a file is wrong.
+    /// A file is malformed.
     #[error(transparent)]
     Rules(#[from] RulesError),
 }
@@ -56,7 +56,7 @@ impl RuleFiles {
         SHIPPED.clone()
     }
 
-    /// These files, to be asked whether one was changed.
+    /// Watches these files for changes.
     pub(super) fn watched(&self) -> WatchedFiles {
         WatchedFiles::new(
             [&self.browsers, &self.crawlers, &self.words]
@@ -65,7 +65,7 @@ impl RuleFiles {
         )
     }
 
-    /// The rules of these files; takes some tenths of a second.
+    /// Compiles the rules of these files; takes some tenths of a second.
     ///
     /// # Errors
     /// When a file can't be read or used.

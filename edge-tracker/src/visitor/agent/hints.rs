@@ -1,7 +1,7 @@
-//! Client hints: what a browser says in `Sec-CH-UA`, `Sec-CH-UA-Mobile` and `Sec-CH-UA-Platform`.
+//! Client hints: the headers `Sec-CH-UA`, `Sec-CH-UA-Mobile` and `Sec-CH-UA-Platform`.
 //!
-//! <https://wicg.github.io/ua-client-hints/>. Browsers freeze their agents; the hints still tell brand,
-//! system and form.
+//! <https://wicg.github.io/ua-client-hints/>. Browsers freeze their user agents; the hints still contain brand, system
+//! and form factor.
 
 /// The headers as sent; empty ones are absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,10 +14,10 @@ pub struct SentHints<'r> {
     pub platform: &'r [u8],
 }
 
-/// What the headers say.
+/// The content of the headers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hints<'r> {
-    /// The brand that is neither the engine nor a made-up one.
+    /// The brand that is neither the engine nor invented.
     pub brand: Option<&'r str>,
     /// Whether the browser wants pages for phones.
     pub mobile: Option<bool>,
@@ -25,7 +25,7 @@ pub struct Hints<'r> {
     pub platform: Option<&'r str>,
 }
 
-/// The most that is looked at of each header, in bytes.
+/// The maximum length parsed of each header.
 const MAX_HEADER_BYTES: usize = 256;
 
 impl<'r> SentHints<'r> {
@@ -35,13 +35,13 @@ impl<'r> SentHints<'r> {
         self.brands.is_empty() && self.mobile.is_empty() && self.platform.is_empty()
     }
 
-    /// The headers, each as far as it is looked at.
+    /// The headers, each truncated to the parsed length.
     pub(super) fn parts(&self) -> [&'r [u8]; 3] {
         [self.brands, self.mobile, self.platform]
             .map(|header| &header[..header.len().min(MAX_HEADER_BYTES)])
     }
 
-    /// What the headers say; what is not as the standard has it says nothing.
+    /// Parses the headers; parts that deviate from the standard are ignored.
     #[must_use]
     pub fn read(&self) -> Hints<'r> {
         let [brands, mobile, platform] = self.parts();
@@ -63,12 +63,12 @@ fn strings(header: &[u8]) -> impl Iterator<Item = &str> {
     text.split('"').skip(1).step_by(2)
 }
 
-/// The engine is in every list, and so is a brand that is made up of changing words such as
-/// `Not;A=Brand`, so that sites don't rely on the list. Versions are strings as well.
+/// Every list contains the engine and an invented brand of changing words such as `Not;A=Brand`, so that sites don't
+/// rely on the list. Versions are strings, too.
 fn is_brand(name: &str) -> bool {
-    let is_made_up = name.contains("Not") && name.contains("Brand");
+    let is_invented = name.contains("Not") && name.contains("Brand");
     let is_version = name.starts_with(|first: char| first.is_ascii_digit());
-    !is_made_up && !is_version && !matches!(name, "" | "Chromium")
+    !is_invented && !is_version && !matches!(name, "" | "Chromium")
 }
 
 #[cfg(test)]

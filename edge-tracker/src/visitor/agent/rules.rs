@@ -1,7 +1,6 @@
-//! The rules by which an agent is recognised: published lists of browsers and crawlers, and words of
-//! ours where those have gaps.
+//! The rules that recognise agents: published lists of browsers and crawlers, and our own words where those have gaps.
 //!
-//! Invariant: nothing here remembers an agent, and no name is longer than [`MAX_NAME_BYTES`].
+//! Invariant: nothing here caches agents, and no name is longer than [`MAX_NAME_BYTES`].
 
 use super::hints::Hints;
 use super::words::{Words, contains_any, name_in};
@@ -19,11 +18,11 @@ use ua_parser::{device, os, user_agent};
 const MAX_NAME_BYTES: usize = 64;
 /// The most patterns of each list; the published ones have a tenth of that.
 const MAX_PATTERNS: usize = 10_000;
-/// What the browser list calls every program that it knows.
+/// The browser list's name of every program.
 const SPIDER: &str = "Spider";
-/// The name under which a browser with another brand hides.
+/// The name that browsers of other brands use.
 const CHROME: &str = "Chrome";
-/// What proxies and scripts send that name no system at all.
+/// Comments of proxies and scripts that name no system.
 const BARE: [&str; 4] = ["", "compatible", "compatible;", "compatible; "];
 
 /// The texts of the three files.
@@ -42,7 +41,7 @@ pub struct Rules {
     words: Words,
 }
 
-/// What the rules say of an agent.
+/// The result of the rules for an agent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Recognition {
     pub(super) device: Device,
@@ -51,7 +50,7 @@ pub(super) struct Recognition {
     pub(super) kind: Kind,
 }
 
-/// Who fetches.
+/// The kind of client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Person,
@@ -98,18 +97,18 @@ impl Rules {
         let wrong = |error: ua_parser::Error| RulesError::Browsers(error.to_string());
         let built = |error: regex_filtered::BuildError| RulesError::Browsers(error.to_string());
         let parsed = |error: regex_filtered::ParseError| RulesError::Browsers(error.to_string());
-        // Versions and the makes of phones are not stored, and patterns of makes are by far the most.
+        // Versions and phone makes are not stored; most patterns are for makes.
         let browsers = entries(&mut lists, "user_agent_parsers")?.into_iter();
         let browsers =
             user_agent::Builder::new().push_all(browsers.map(|mut it| user_agent::Parser {
-                regex: taken(&mut it, "regex").unwrap_or_default(),
-                family_replacement: taken(&mut it, "family_replacement"),
+                regex: take_key(&mut it, "regex").unwrap_or_default(),
+                family_replacement: take_key(&mut it, "family_replacement"),
                 ..Default::default()
             }));
         let systems = entries(&mut lists, "os_parsers")?.into_iter();
         let systems = os::Builder::new().push_all(systems.map(|mut it| os::Parser {
-            regex: taken(&mut it, "regex").unwrap_or_default(),
-            os_replacement: taken(&mut it, "os_replacement"),
+            regex: take_key(&mut it, "regex").unwrap_or_default(),
+            os_replacement: take_key(&mut it, "os_replacement"),
             ..Default::default()
         }));
         let spiders = entries(&mut lists, "device_parsers")?.into_iter();
@@ -120,8 +119,8 @@ impl Rules {
                 regex_flag: it
                     .contains_key("regex_flag")
                     .then_some(device::Flag::IgnoreCase),
-                regex: taken(&mut it, "regex").unwrap_or_default(),
-                device_replacement: taken(&mut it, "device_replacement"),
+                regex: take_key(&mut it, "regex").unwrap_or_default(),
+                device_replacement: take_key(&mut it, "device_replacement"),
                 ..Default::default()
             }
         }));
@@ -134,7 +133,7 @@ impl Rules {
         })
     }
 
-    /// What `agent` and the client hints say.
+    /// Recognises `agent` with its client hints.
     pub(super) fn recognise(&self, agent: &str, hints: &Hints<'_>) -> Recognition {
         let lower = agent.to_ascii_lowercase();
         if let Some(name) = name_in(&lower, &self.words.mail_proxies) {
@@ -162,7 +161,7 @@ impl Rules {
         }
     }
 
-    /// The name of the program that calls itself so, if it is one.
+    /// The name of the program, if the agent is one.
     fn program<'a>(&'a self, agent: &'a str, lower: &str, hints: &Hints<'a>) -> Option<&'a str> {
         if matches!(agent.trim(), "" | "-") {
             return Some("");
@@ -256,7 +255,7 @@ impl Rules {
         }
     }
 
-    /// The browser's name in the list. The model of a phone such as `M bot 60` reads like a program there.
+    /// The browser's name in the list, where phone models such as `M bot 60` look like programs.
     fn listed_browser(&self, agent: &str) -> Option<Box<str>> {
         let family = match self.browsers.extract(agent)?.family {
             family if family.to_ascii_lowercase().contains("bot") => {
@@ -285,7 +284,7 @@ fn entries<'a>(
 }
 
 /// The text of a key.
-fn taken(entry: &mut Entry<'_>, key: &str) -> Option<Cow<'static, str>> {
+fn take_key(entry: &mut Entry<'_>, key: &str) -> Option<Cow<'static, str>> {
     entry.remove(key).map(Cow::Owned)
 }
 
@@ -303,8 +302,8 @@ fn crawlers(text: &str, ignored: &[String]) -> Result<Patterns, RulesError> {
     builder.build().map_err(|error| wrong(&error))
 }
 
-/// Whether an agent without a link to its maker's page comes from a phone, the make or model of which may
-/// read like a program's name: `M bot 60`, `CUBOT`.
+/// Whether an agent without a link to its maker's page comes from a phone, whose make or model may look like a
+/// program's name: `M bot 60`, `CUBOT`.
 fn is_phone(lower: &str) -> bool {
     lower.contains("android") && !lower.contains("http")
 }
@@ -325,7 +324,7 @@ fn is_bare(lower: &str) -> bool {
     })
 }
 
-/// The program's name: what a pattern found of it, else what it calls itself.
+/// The program's name: the match of the pattern, else the agent's first product.
 fn program_name<'a>(agent: &'a str, found: &'a str) -> &'a str {
     let name = found.trim_matches(|c: char| !c.is_alphanumeric());
     let is_name =

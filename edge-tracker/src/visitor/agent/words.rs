@@ -1,4 +1,4 @@
-//! Words and names that the published lists of browsers and crawlers don't have.
+//! Words and names that the published lists of browsers and crawlers lack.
 
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ pub(super) struct Words {
     pub(super) ignored_crawlers: Vec<String>,
     /// Words of programs.
     pub(super) programs: Vec<String>,
-    /// How browsers begin.
+    /// Prefixes of browsers' agents.
     pub(super) beginnings: Vec<String>,
     /// Words of mail services' image proxies, with their names.
     pub(super) mail_proxies: Vec<(String, Box<str>)>,

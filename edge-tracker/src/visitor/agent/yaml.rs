@@ -1,5 +1,5 @@
-//! The part of YAML that uap-core's `regexes.yaml` is written in: lists of entries, each a few keys with
-//! texts in single quotes, or a comment.
+//! Parses the subset of YAML that uap-core's `regexes.yaml` uses: lists of entries with keys and texts in single
+//! quotes, and comments.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ pub(super) type Entry<'a> = BTreeMap<&'a str, String>;
 /// The lists of `text` by their names.
 ///
 /// # Errors
-/// When a line is something else: its number and what is expected.
+/// When a line is something else: its number and the expected syntax.
 pub(super) fn lists(text: &str) -> Result<BTreeMap<&str, Vec<Entry<'_>>>, String> {
     let mut lists = BTreeMap::new();
     let mut list: Option<&mut Vec<Entry<'_>>> = None;
@@ -54,7 +54,7 @@ fn is_key(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// A text in single quotes, in which a doubled quote is one, or `null`.
+/// A text in single quotes, in which a doubled quote stands for one, or `null`.
 fn quoted(value: &str) -> Option<Option<String>> {
     if value == "null" {
         return Some(None);
@@ -62,7 +62,7 @@ fn quoted(value: &str) -> Option<Option<String>> {
     let mut parts = value.strip_prefix('\'')?.split('\'');
     let mut text = parts.next()?.to_owned();
     loop {
-        // Behind a quote: another one, or the end of the text.
+        // After a quote: another one, or the end of the text.
         match (parts.next()?, parts.next()) {
             ("", Some(more)) => {
                 text.push('\'');

@@ -1,6 +1,6 @@
-//! One MaxMind-format file: its shape, the fields read from it, and its replacement.
+//! One MaxMind-format file: its record layout, the fields read from it, and its reload.
 
-use super::Place;
+use super::Location;
 use super::ranges::Ranges;
 use arc_swap::ArcSwapOption;
 use maxminddb::{MaxMindDbError, PathElement, Reader};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
-/// How many networks of a new file are looked at before it is said to lack its field.
+/// The number of networks of a new file that are searched for its field.
 const PROBED_NETWORKS: usize = 10_000;
 
 const NESTED_COUNTRY: &[PathElement<'_>] =
@@ -26,7 +26,7 @@ const NESTED_REGION: &[PathElement<'_>] = &[
 const FLAT_COUNTRY: &[PathElement<'_>] = &[PathElement::Key("country_code")];
 const ASN: &[PathElement<'_>] = &[PathElement::Key("autonomous_system_number")];
 
-/// What a file is asked for.
+/// The field that a file provides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     /// Country, and region where the file has it.
@@ -44,7 +44,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// How a file's records are laid out; found out once, when it is loaded.
+/// The layout of a file's records; determined when it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     /// `country.iso_code` and `subdivisions[0].iso_code`: GeoLite2, GeoIP2, DB-IP.
@@ -55,22 +55,22 @@ enum Shape {
     Asn,
 }
 
-/// Why a file is not used.
+/// Why a file is rejected.
 #[derive(Debug, Error)]
-pub(super) enum Refusal {
+pub(super) enum DatabaseError {
     #[error("{0} can't be read: {1}")]
     Unreadable(PathBuf, io::Error),
     #[error("{0} has {1} bytes, more than max_file_bytes")]
     TooLarge(PathBuf, u64),
-    #[error("{0} changed while it was read; write beside it and rename")]
+    #[error("{0} changed while it was read; write a temporary file and rename it")]
     Changing(PathBuf),
-    #[error("{0} is not a whole MaxMind-format file: {1}")]
+    #[error("{0} is not a complete MaxMind-format file: {1}")]
     Malformed(PathBuf, MaxMindDbError),
-    #[error("{0} (of type {1}) says nothing about the {2}; is it the right file?")]
+    #[error("{0} (of type {1}) has no {2}; is it the right file?")]
     WrongKind(PathBuf, String, Field),
 }
 
-/// A file's identity: any of these differs after a replacement.
+/// A file's identity: at least one of these differs after a replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -90,28 +90,27 @@ impl Stamp {
 
 #[derive(Debug)]
 struct Loaded {
-    // In memory and not mapped: an operator who copies a new file onto the old one truncates the
-    // mapping under us, and the SIGBUS would take the whole edge down.
+    // In memory and not mapped: overwriting the file in place would truncate the mapping, and the SIGBUS would end
+    // the whole edge.
     reader: Reader<Vec<u8>>,
     shape: Shape,
     ipv4: Ranges,
 }
 
-/// A file that can be replaced while it is looked up.
+/// A file that can be replaced during lookups.
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
     field: Field,
     max_bytes: u64,
     loaded: ArcSwapOption<Loaded>,
-    /// What was last tried, loaded or refused; `None` when there was no file.
+    /// The file that was last loaded or rejected; `None` when there was none.
     tried: Mutex<Option<Stamp>>,
 }
 
 impl Database {
-    /// Reads the file if it is there and good, else says what is wrong; a later refresh may find
-    /// it.
-    pub(super) fn open(path: &Path, field: Field, max_bytes: u64) -> (Self, Option<Refusal>) {
+    /// Reads the file, or returns the error; a later refresh may load it.
+    pub(super) fn open(path: &Path, field: Field, max_bytes: u64) -> (Self, Option<DatabaseError>) {
         let database = Self {
             path: path.into(),
             field,
@@ -130,7 +129,7 @@ impl Database {
         )
     }
 
-    /// Whether a replaced file was taken up; none if nothing changed.
+    /// Whether a replaced file was loaded; none if nothing changed.
     pub(super) fn refresh(&self) -> Option<bool> {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let present = fs::metadata(&self.path).ok().as_ref().map(Stamp::of);
@@ -139,17 +138,17 @@ impl Database {
         }
         Some(match self.load(&mut tried) {
             Ok(()) => {
-                tracing::info!(path = %self.path.display(), "took up a new geo file");
+                tracing::info!(path = %self.path.display(), "geo file reloaded");
                 true
             }
-            Err(refusal) => {
-                tracing::warn!(%refusal, "a new geo file is refused, the last good one stays");
+            Err(error) => {
+                tracing::warn!(%error, "rejected a new geo file, keeping the active one");
                 false
             }
         })
     }
 
-    /// When the loaded file was built, in seconds since 1970.
+    /// The build time of the loaded file, in seconds since 1970.
     pub(super) fn built(&self) -> Option<u64> {
         self.loaded
             .load()
@@ -157,22 +156,22 @@ impl Database {
             .map(|loaded| loaded.reader.metadata().build_epoch)
     }
 
-    /// Writes what the file says of `address` into `place`.
-    pub(super) fn fill(&self, address: IpAddr, place: &mut Place) {
+    /// Adds the file's fields for `address` to `place`.
+    pub(super) fn fill(&self, address: IpAddr, place: &mut Location) {
         if let Some(loaded) = self.loaded.load().as_ref() {
-            // A damaged record in a file that was good at first sight: unknown, like no record.
+            // A damaged record in a file that passed validation: unknown, like a missing record.
             let _ = loaded.fill(address, place);
         }
     }
 
-    fn load(&self, tried: &mut Option<Stamp>) -> Result<(), Refusal> {
+    fn load(&self, tried: &mut Option<Stamp>) -> Result<(), DatabaseError> {
         *tried = None;
-        let unreadable = |error| Refusal::Unreadable(self.path.clone(), error);
+        let unreadable = |error| DatabaseError::Unreadable(self.path.clone(), error);
         let mut file = File::open(&self.path).map_err(unreadable)?;
         let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
         *tried = Some(stamp);
         if stamp.len > self.max_bytes {
-            return Err(Refusal::TooLarge(self.path.clone(), stamp.len));
+            return Err(DatabaseError::TooLarge(self.path.clone(), stamp.len));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(stamp.len).unwrap_or_default());
         (&mut file)
@@ -180,18 +179,18 @@ impl Database {
             .read_to_end(&mut bytes)
             .map_err(unreadable)?;
         if Stamp::of(&file.metadata().map_err(unreadable)?) != stamp {
-            return Err(Refusal::Changing(self.path.clone()));
+            return Err(DatabaseError::Changing(self.path.clone()));
         }
         let reader = Reader::from_source(bytes)
-            .map_err(|error| Refusal::Malformed(self.path.clone(), error))?;
+            .map_err(|error| DatabaseError::Malformed(self.path.clone(), error))?;
         let shape = shape_of(&reader, self.field)
-            .map_err(|error| Refusal::Malformed(self.path.clone(), error))?
+            .map_err(|error| DatabaseError::Malformed(self.path.clone(), error))?
             .ok_or_else(|| {
                 let kind = reader.metadata().database_type.clone();
-                Refusal::WrongKind(self.path.clone(), kind, self.field)
+                DatabaseError::WrongKind(self.path.clone(), kind, self.field)
             })?;
         let ipv4 = Ranges::of(&reader, |address| {
-            let mut place = Place::default();
+            let mut place = Location::default();
             let _ = shape.fill(&reader, address, &mut place);
             place
         });
@@ -205,10 +204,10 @@ impl Database {
 }
 
 impl Loaded {
-    fn fill(&self, address: IpAddr, place: &mut Place) -> Result<(), MaxMindDbError> {
+    fn fill(&self, address: IpAddr, place: &mut Location) -> Result<(), MaxMindDbError> {
         match address {
             IpAddr::V4(address) => {
-                place.add(self.ipv4.lookup(address));
+                place.merge(self.ipv4.lookup(address));
                 Ok(())
             }
             IpAddr::V6(_) if self.reader.metadata().ip_version == 4 => Ok(()),
@@ -222,7 +221,7 @@ impl Shape {
         self,
         reader: &Reader<Vec<u8>>,
         address: IpAddr,
-        place: &mut Place,
+        place: &mut Location,
     ) -> Result<(), MaxMindDbError> {
         let record = reader.lookup(address)?;
         match self {
@@ -250,7 +249,7 @@ fn shape_of(reader: &Reader<Vec<u8>>, field: Field) -> Result<Option<Shape>, Max
             Field::Country if record.decode_path::<&str>(FLAT_COUNTRY)?.is_some() => {
                 return Ok(Some(Shape::Flat));
             }
-            // Asked last: a flat file may have a text under `country`, where a path can't go.
+            // Checked last: a flat file may have a text under `country`, which has no nested path.
             Field::Country => {
                 if let Ok(Some(_)) = record.decode_path::<&str>(NESTED_COUNTRY) {
                     return Ok(Some(Shape::Nested));

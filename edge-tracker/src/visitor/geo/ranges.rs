@@ -1,9 +1,9 @@
-//! A file's IPv4 half laid out for looking up: two or three places in memory instead of the two
-//! dozen of a walk down the file's tree, nearly all of which miss the caches while serving.
+//! An index of a file's IPv4 networks: a lookup takes two or three memory accesses instead of the two dozen of a walk
+//! down the file's tree, nearly all of which miss the caches while serving.
 //!
-//! Made once when a file is loaded. IPv6 is looked up in the file itself.
+//! Built once when a file is loaded. IPv6 is looked up in the file itself.
 
-use super::Place;
+use super::Location;
 use ahash::AHashMap;
 use maxminddb::Reader;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,22 +11,22 @@ use std::net::{IpAddr, Ipv4Addr};
 /// Addresses with the same upper half share a bucket.
 const BUCKETS: usize = 1 << 16;
 
-/// Places by ranges of addresses.
+/// Locations by ranges of addresses.
 pub(super) struct Ranges {
-    /// Where each bucket's ranges begin, and after the last one the end.
+    /// The index of each bucket's first range, and the end of the last one.
     first: Box<[u32]>,
     ranges: Box<[Range]>,
-    /// Each different place once; unknown first.
-    places: Box<[Place]>,
+    /// The distinct locations; unknown first.
+    places: Box<[Location]>,
 }
 
-/// A range of a bucket; it ends where the next one begins. Six bytes, so that a bucket's ranges are
-/// mostly in one line of the cache.
+/// A range of a bucket; it ends where the next one starts. Six bytes, so that a bucket's ranges are mostly in one cache
+/// line.
 #[derive(Clone, Copy)]
 struct Range {
     /// The lower half of the first address.
     start: u16,
-    /// The place's number in `places`, little end first.
+    /// The index in `places`, low half first.
     number: [u16; 2],
 }
 
@@ -40,13 +40,13 @@ impl std::fmt::Debug for Ranges {
 }
 
 impl Ranges {
-    /// Reads every IPv4 network of `reader`; `place_of` tells the place of an address in one.
-    pub(super) fn of(reader: &Reader<Vec<u8>>, place_of: impl Fn(IpAddr) -> Place) -> Self {
+    /// Indexes every IPv4 network of `reader`; `place_of` returns the location of an address.
+    pub(super) fn of(reader: &Reader<Vec<u8>>, place_of: impl Fn(IpAddr) -> Location) -> Self {
         let mut places = Places::default();
         let mut networks = Vec::new();
         let all = "0.0.0.0/0".parse().expect("a network");
         let within = reader.within(all, Default::default());
-        // A damaged part of a file that was good at first sight is unknown, like no record.
+        // A damaged part of a file that passed validation is unknown, like a missing record.
         for found in within.into_iter().flatten().flatten() {
             let (Some(offset), Ok(network)) = (found.offset(), found.network()) else {
                 continue;
@@ -59,10 +59,10 @@ impl Ranges {
             }
         }
         networks.sort_unstable();
-        Self::laid_out(&networks, places.list.into())
+        Self::index(&networks, places.list.into())
     }
 
-    fn laid_out(networks: &[(u32, u32, u32)], places: Box<[Place]>) -> Self {
+    fn index(networks: &[(u32, u32, u32)], places: Box<[Location]>) -> Self {
         let mut first = Vec::with_capacity(BUCKETS + 1);
         let mut ranges = Vec::new();
         let mut networks = networks.iter().peekable();
@@ -70,7 +70,7 @@ impl Ranges {
             let (begin, end) = (bucket << 16, bucket << 16 | 0xffff);
             first.push(ranges.len() as u32);
             let mut add = |start: u32, number: u32| ranges.push(Range::new(start, number));
-            // Everything from here on is unknown until a network says otherwise.
+            // Addresses from here on are unknown up to the next network.
             let mut next = u64::from(begin);
             while let Some((from, to, number)) = networks.peek().filter(|it| it.0 <= end) {
                 let from = (*from).max(begin);
@@ -98,15 +98,15 @@ impl Ranges {
         }
     }
 
-    /// The place of `address`.
-    pub(super) fn lookup(&self, address: Ipv4Addr) -> Place {
+    /// The location of `address`.
+    pub(super) fn lookup(&self, address: Ipv4Addr) -> Location {
         let address = u32::from(address);
         let bucket = (address >> 16) as usize;
         let (from, to) = (self.first[bucket] as usize, self.first[bucket + 1] as usize);
         let low = (address & 0xffff) as u16;
         let ranges = &self.ranges[from..to];
         let after = ranges.partition_point(|range| range.start <= low);
-        // Each bucket has a range that begins with its first address.
+        // Each bucket has a range that starts with its first address.
         self.places[ranges[after - 1].number()]
     }
 }
@@ -124,16 +124,16 @@ impl Range {
     }
 }
 
-/// Places as they are found, each with its number.
+/// Assigns numbers to distinct locations.
 struct Places {
-    list: Vec<Place>,
+    list: Vec<Location>,
     by_offset: AHashMap<usize, u32>,
-    by_place: AHashMap<Place, u32>,
+    by_place: AHashMap<Location, u32>,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        let unknown = Place::default();
+        let unknown = Location::default();
         Self {
             list: vec![unknown],
             by_offset: AHashMap::new(),
@@ -143,8 +143,8 @@ impl Default for Places {
 }
 
 impl Places {
-    /// The number of the place in the record at `offset`, which is read once.
-    fn number(&mut self, offset: usize, place: impl FnOnce() -> Place) -> u32 {
+    /// The number of the location in the record at `offset`, which is read once.
+    fn number(&mut self, offset: usize, place: impl FnOnce() -> Location) -> u32 {
         let Self {
             list,
             by_offset,
@@ -164,10 +164,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn place(asn: u32) -> Place {
-        Place {
+    fn place(asn: u32) -> Location {
+        Location {
             asn,
-            ..Place::default()
+            ..Location::default()
         }
     }
 
@@ -178,7 +178,7 @@ mod tests {
             prop_assert_eq!((range.start, range.number()), (start, number as usize));
         }
 
-        /// Networks as a tree has them: none within another, from single addresses to large parts.
+        /// Disjoint networks as in a tree, from single addresses to large parts.
         #[test]
         fn address_has_the_location_of_its_network(seeds in proptest::collection::vec((any::<u32>(), 1_u8..=32), 0..60)) {
             let mut networks: Vec<(u32, u32, u32)> = Vec::new();
@@ -191,7 +191,7 @@ mod tests {
             }
             networks.sort_unstable();
             let places = (0..=networks.len() as u32).map(place).collect();
-            let ranges = Ranges::laid_out(&networks, places);
+            let ranges = Ranges::index(&networks, places);
             let edges = networks.iter().flat_map(|(first, last, _)| {
                 [*first, *last, first.wrapping_sub(1), last.wrapping_add(1), first / 2 + last / 2]
             });

@@ -1,4 +1,4 @@
-//! Both shapes of files, what is missing in them, and their replacement.
+//! Both record layouts, missing fields, and the reload of files.
 
 use super::mmdb::{Record, Value, file};
 use super::*;
@@ -70,7 +70,7 @@ struct Files {
 impl Files {
     fn new() -> Self {
         Self {
-            dir: TempDir::new().expect("a folder"),
+            dir: TempDir::new().expect("a directory"),
         }
     }
 
@@ -82,11 +82,11 @@ impl Files {
         }
     }
 
-    /// Replaces a file as an operator should: written beside, then renamed.
+    /// Replaces a file as an operator should: writes a temporary file and renames it.
     fn put(&self, name: &str, bytes: &[u8]) {
-        let beside = self.dir.path().join("beside");
-        fs::write(&beside, bytes).expect("written");
-        fs::rename(&beside, self.dir.path().join(name)).expect("renamed");
+        let temporary = self.dir.path().join("temporary");
+        fs::write(&temporary, bytes).expect("written");
+        fs::rename(&temporary, self.dir.path().join(name)).expect("renamed");
     }
 
     fn both(&self) {
@@ -181,7 +181,7 @@ fn missing_files_cause_one_warning_and_unknown_locations() {
             geo
         });
         assert_eq!(warned, 1);
-        assert_eq!(geo.lookup([192, 0, 2, 1].into()), Place::default());
+        assert_eq!(geo.lookup([192, 0, 2, 1].into()), Location::default());
     }
 }
 

@@ -1,4 +1,4 @@
-//! One worker's own memory of agents: no lock and no count that other cores change.
+//! One worker's own cache of agents, without locks or counters that other cores change.
 
 use super::{Agent, Agents, Hints, SentHints};
 use ahash::RandomState;
@@ -6,54 +6,54 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How many answers it holds.
-const PLACES: usize = 1_024;
+/// The number of cached results.
+const SLOTS: usize = 1_024;
 
-/// The longest character of UTF-8; so many bytes beyond the limit decide where an agent is cut.
+/// The longest character of UTF-8; this many bytes beyond the limit decide where an agent is truncated.
 const MAX_CHAR_BYTES: usize = 4;
 
-/// The answers for agents that one worker saw last, each in the place its hash says; another agent
-/// of the same place takes it.
+/// The results for agents that one worker saw last, each in the slot of its hash; another agent of the same slot
+/// replaces it.
 #[derive(Debug)]
-pub struct Recent {
+pub struct WorkerCache {
     hasher: RandomState,
-    places: Box<[Place]>,
-    /// The rules that the answers are from.
+    slots: Box<[Slot]>,
+    /// The version of the rules that the results are from.
     edition: u64,
-    /// What was sent with the request at hand, and the key that follows from it.
+    /// The headers of the current request, and the key that follows from them.
     sent: Vec<u8>,
     key: String,
 }
 
 #[derive(Debug, Clone)]
-struct Place {
+struct Slot {
     /// The headers as sent.
     sent: Vec<u8>,
     agent: Arc<Agent>,
     cut: bool,
 }
 
-impl Recent {
-    /// Remembers what an empty header says and nothing else.
+impl WorkerCache {
+    /// Contains only the result for an empty header.
     #[must_use]
     pub fn new(agents: &Agents) -> Self {
         let edition = agents.edition.load(Ordering::Acquire);
-        let nothing = Place {
+        let empty = Slot {
             sent: Vec::new(),
             agent: agents.get(""),
             cut: false,
         };
         Self {
             hasher: RandomState::new(),
-            places: vec![nothing; PLACES].into(),
+            slots: vec![empty; SLOTS].into(),
             edition,
             sent: Vec::new(),
             key: String::new(),
         }
     }
 
-    /// What `header` and `hints` say, from here or from `agents`, and whether the agent had to be cut;
-    /// bytes that are not UTF-8 become replacement characters.
+    /// The result for `header` and `hints`, from this cache or from `agents`, and whether the agent was truncated.
+    /// Bytes that are not UTF-8 become replacement characters.
     pub fn get(&mut self, header: &[u8], hints: SentHints<'_>, agents: &Agents) -> (&Agent, bool) {
         let edition = agents.edition.load(Ordering::Acquire);
         if self.edition != edition {
@@ -61,17 +61,17 @@ impl Recent {
         }
         let header = &header[..header.len().min(agents.max_bytes + MAX_CHAR_BYTES)];
         let sent = joined(&mut self.sent, header, hints);
-        let place = &mut self.places[self.hasher.hash_one(sent) as usize % PLACES];
-        if place.sent != sent {
+        let slot = &mut self.slots[self.hasher.hash_one(sent) as usize % SLOTS];
+        if slot.sent != sent {
             let text = String::from_utf8_lossy(header);
             let raw = agents.cut(&text);
             let hints = hints.read();
-            place.cut = raw.len() < text.len();
-            place.agent = agents.get_by_key(key(&mut self.key, raw, &hints), raw.len(), &hints);
-            place.sent.clear();
-            place.sent.extend_from_slice(sent);
+            slot.cut = raw.len() < text.len();
+            slot.agent = agents.get_by_key(key(&mut self.key, raw, &hints), raw.len(), &hints);
+            slot.sent.clear();
+            slot.sent.extend_from_slice(sent);
         }
-        (&place.agent, place.cut)
+        (&slot.agent, slot.cut)
     }
 }
 
@@ -89,7 +89,7 @@ fn joined<'s>(room: &'s mut Vec<u8>, header: &'s [u8], hints: SentHints<'_>) -> 
     room
 }
 
-/// The agent and what the hints say, not how: lists of brands hold made-up ones in changing order.
+/// The agent and the content of the hints, not their text: lists of brands contain invented ones in changing order.
 fn key<'k>(room: &'k mut String, raw: &'k str, hints: &Hints<'_>) -> &'k str {
     if *hints == Hints::default() {
         return raw;

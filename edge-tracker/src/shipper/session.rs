@@ -1,4 +1,4 @@
-//! One connection to the aggregator, from the `Hello` to its end.
+//! One session with the aggregator, from the `Hello` to the end of the connection.
 
 use super::{Dial, FleetState, Reason, Shipper};
 use event_shipping::{
@@ -12,30 +12,30 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often lanes are looked at for batches that have become due.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long the last batches may take to be acknowledged when stopping.
+/// How often lanes are checked for batches that are due.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// How long the last batches may take to be acknowledged at shutdown.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How a conversation ended.
-pub(super) struct Ended {
+/// The end of a session.
+pub(super) struct SessionEnd {
     pub(super) welcomed: bool,
     pub(super) reason: Reason,
 }
 
-/// Talks until the connection ends or `stop` turns true.
-pub(super) async fn hold<S: Storage, D: Dial>(
+/// Runs a session until the connection ends or `stop` turns true.
+pub(super) async fn run<S: Storage, D: Dial>(
     shipper: &mut Shipper<S, D>,
     (mut send, mut receive): (D::Send, D::Receive),
     mut stop: watch::Receiver<bool>,
-) -> Ended {
-    let greeted = tokio::select! {
+) -> SessionEnd {
+    let welcomed = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => Err(Reason::new("stopping", "asked to stop")),
-        greeted = greet(shipper, &mut send, &mut receive) => greeted,
+        welcomed = handshake(shipper, &mut send, &mut receive) => welcomed,
     };
-    if let Err(reason) = greeted {
-        return Ended {
+    if let Err(reason) = welcomed {
+        return SessionEnd {
             welcomed: false,
             reason,
         };
@@ -43,13 +43,13 @@ pub(super) async fn hold<S: Storage, D: Dial>(
     shipper.metrics.connected.set(1);
     tracing::info!(aggregator = shipper.dial.peer(), "shipping");
     let reason = ship(shipper, send, receive, stop).await;
-    Ended {
+    SessionEnd {
         welcomed: true,
         reason,
     }
 }
 
-async fn greet<S: Storage, D: Dial>(
+async fn handshake<S: Storage, D: Dial>(
     shipper: &mut Shipper<S, D>,
     send: &mut D::Send,
     receive: &mut D::Receive,
@@ -58,8 +58,8 @@ async fn greet<S: Storage, D: Dial>(
     write_message(send, &hello)
         .await
         .map_err(|error| Reason::new("write", error))?;
-    let answer = read_message::<AggregatorMessage>(receive, MAX_CONTROL_MESSAGE_BYTES);
-    match tokio::time::timeout(WELCOME_TIMEOUT, answer).await {
+    let response = read_message::<AggregatorMessage>(receive, MAX_CONTROL_MESSAGE_BYTES);
+    match tokio::time::timeout(WELCOME_TIMEOUT, response).await {
         Ok(Ok(Some(AggregatorMessage::Welcome(welcome)))) => {
             shipper.fleet.send_replace(Some(FleetState::of(&welcome)));
             shipper.spool.welcome(&welcome)
@@ -74,7 +74,7 @@ async fn greet<S: Storage, D: Dial>(
     }
 }
 
-/// A task that is ended with its owner.
+/// A task that is aborted with its owner.
 struct Task(JoinHandle<()>);
 
 impl Drop for Task {
@@ -89,14 +89,18 @@ async fn ship<S: Storage, D: Dial>(
     receive: D::Receive,
     mut stop: watch::Receiver<bool>,
 ) -> Reason {
-    let (answers, mut answered) = mpsc::channel(16);
+    let (message_sender, mut messages) = mpsc::channel(16);
     let (batches, to_write) = mpsc::channel(1);
     let (failed, mut failure) = mpsc::channel(2);
-    // Neither reading nor writing a message may be interrupted, so each has a task.
-    let _reading = Task(tokio::spawn(read_answers(receive, answers, failed.clone())));
+    // Neither reading nor writing a message may be cancelled, so each has a task.
+    let _reading = Task(tokio::spawn(read_messages(
+        receive,
+        message_sender,
+        failed.clone(),
+    )));
     let _writing = Task(tokio::spawn(write_batches(send, to_write, failed)));
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut check = tokio::time::interval(CHECK_INTERVAL);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stop_at = None;
     loop {
         tokio::select! {
@@ -104,19 +108,19 @@ async fn ship<S: Storage, D: Dial>(
             _ = stop.wait_for(|stop| *stop), if stop_at.is_none() => {
                 stop_at = Some(Instant::now() + STOP_TIMEOUT);
             }
-            Some(answer) = answered.recv() => {
-                if let Err(reason) = take(shipper, answer) {
+            Some(message) = messages.recv() => {
+                if let Err(reason) = handle(shipper, message) {
                     return reason;
                 }
             }
             Some(reason) = failure.recv() => return reason,
-            _ = look.tick() => {}
+            _ = check.tick() => {}
         }
         shipper.spool.seal_due(Instant::now().into_std());
         shipper.spool.release_covered();
-        while let Ok(place) = batches.try_reserve() {
+        while let Ok(slot) = batches.try_reserve() {
             match shipper.spool.next_batch() {
-                Some(batch) => place.send(EdgeMessage::Batch(batch)),
+                Some(batch) => slot.send(EdgeMessage::Batch(batch)),
                 None => break,
             }
         }
@@ -127,11 +131,11 @@ async fn ship<S: Storage, D: Dial>(
     }
 }
 
-fn take<S: Storage, D: Dial>(
+fn handle<S: Storage, D: Dial>(
     shipper: &mut Shipper<S, D>,
-    answer: AggregatorMessage,
+    message: AggregatorMessage,
 ) -> Result<(), Reason> {
-    match answer {
+    match message {
         AggregatorMessage::Ack(ack) => shipper
             .spool
             .acknowledge(&ack)
@@ -141,15 +145,15 @@ fn take<S: Storage, D: Dial>(
     }
 }
 
-async fn read_answers(
+async fn read_messages(
     mut receive: impl AsyncRead + Unpin,
-    answers: mpsc::Sender<AggregatorMessage>,
+    messages: mpsc::Sender<AggregatorMessage>,
     failed: mpsc::Sender<Reason>,
 ) {
     let reason = loop {
         match read_message::<AggregatorMessage>(&mut receive, MAX_CONTROL_MESSAGE_BYTES).await {
-            Ok(Some(answer)) => {
-                if answers.send(answer).await.is_err() {
+            Ok(Some(message)) => {
+                if messages.send(message).await.is_err() {
                     return;
                 }
             }
