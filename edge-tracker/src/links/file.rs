@@ -16,7 +16,7 @@ pub struct LoadedLinks {
     /// The links.
     pub table: Table,
     /// The version of the file, to detect changes.
-    pub version: Version,
+    pub version: FileVersion,
 }
 
 #[derive(Deserialize)]
@@ -101,7 +101,7 @@ pub fn load(path: &Path) -> Result<LoadedLinks, SettingsError> {
         cause,
     };
     // The version first: a change in between is then detected at the next check.
-    let version = Version::of(path);
+    let version = FileVersion::of(path);
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let wrong = |at: usize, message: &str| settings::error_at(path, &text, at, message);
     let file: File = toml::from_str(&text)

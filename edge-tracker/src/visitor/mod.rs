@@ -20,7 +20,7 @@ use std::time::Duration;
 pub struct VisitorSettings {
     /// The rotation period of the visitor salt, the same on every node and the aggregator; a visitor is recognised for
     /// at most two periods.
-    pub period: Within<Period, 1_000, 31_536_000_000>,
+    pub period: Bounded<HumanDuration, 1_000, 31_536_000_000>,
     /// How much of an address is stored.
     pub address_storage: AddressStorage,
     /// The number of cached user agents, each of about 1 KiB at worst.
