@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const SECTION: &str = "[internal_api]\nlisten = \"127.0.0.1:0\"\n";
@@ -244,6 +244,27 @@ fn slow_clients_time_out() {
         assert_eq!(answer.status, 204, "after {sent:?}");
     }
     assert_eq!(outcome(&edge, "rejection", "too_slow"), 1);
+}
+
+/// A client with Nagle's algorithm sends a body only after its head was acknowledged. Delayed acknowledgements come after
+/// 40 ms on Linux.
+#[test]
+fn body_sent_after_its_head_is_not_delayed() {
+    const REQUESTS: usize = 40;
+    let edge = edge("");
+    let request = request("POST", "/v1/conversions", TOKEN, "not JSON");
+    let request = request.replace("Connection: close\r\n", "");
+    let (head, body) = request.split_at(request.len() - "not JSON".len());
+    let mut stream = connect(&edge);
+    let mut prompt = 0;
+    for _ in 0..REQUESTS {
+        let start = Instant::now();
+        stream.write_all(head.as_bytes()).expect("sent");
+        stream.write_all(body.as_bytes()).expect("sent");
+        assert!(stream.read(&mut [0; 1 << 10]).expect("a response") > 0);
+        prompt += usize::from(start.elapsed() < Duration::from_millis(30));
+    }
+    assert!(prompt > REQUESTS / 2, "{prompt} of {REQUESTS}");
 }
 
 #[test]

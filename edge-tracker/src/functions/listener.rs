@@ -2,6 +2,7 @@
 //! own, so that it delays no click. The meaning of messages belongs to `api`.
 
 use super::api::{Api, Because as _, Refused, respond};
+use super::prompt_ack::PromptAckStream;
 use crate::settings::InternalApiSettings;
 use bytes::Bytes;
 use http::Request;
@@ -156,7 +157,7 @@ async fn serve_connection(
         .header_read_timeout(service.timeout)
         .max_buf_size(MAX_HEAD_BYTES);
     let respond = service_fn(async |request| Ok::<_, Infallible>(service.respond(request).await));
-    let mut served = pin!(http.serve_connection(TokioIo::new(stream), respond));
+    let mut served = pin!(http.serve_connection(TokioIo::new(PromptAckStream(stream)), respond));
     tokio::select! {
         served = served.as_mut() => return Ok(served?),
         _ = stop.wait_for(|stops| *stops) => {}

@@ -6,6 +6,7 @@ mod api;
 mod durable_lane;
 mod failures;
 mod listener;
+mod prompt_ack;
 mod rejections;
 pub mod token;
 pub(crate) mod variables;
