@@ -25,7 +25,7 @@ use arc_swap::{ArcSwap, Cache};
 use bytes::{Bytes, BytesMut};
 use clock::{Clock, Now};
 use event_journal::LaneWriter;
-use function_host::{Failure, Matched};
+use function_host::{Failure, MatchedFunction};
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use resolved_target::{Outcome, ResolvedTarget};
@@ -205,7 +205,7 @@ impl ClickPath {
         &self,
         peer: IpAddr,
         request: &Request<B>,
-    ) -> Option<Result<Matched, Refusal>> {
+    ) -> Option<Result<MatchedFunction, Refusal>> {
         let functions = self.shared.functions.as_ref()?;
         let path = request.uri().path();
         // Links and pixels are requested far more often, and never routed to a function.
@@ -247,7 +247,7 @@ impl ClickPath {
     /// Calls a function for the client behind `peer`.
     pub fn call_function<B>(
         &self,
-        function: Matched,
+        function: MatchedFunction,
         peer: IpAddr,
         request: Request<B>,
     ) -> impl Future<Output = Response<function_host::Body>> + use<B>

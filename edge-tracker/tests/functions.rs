@@ -1,4 +1,4 @@
-//! Functions in a real edge: called over HTTP, beside clicks, with what they report made durable.
+//! Functions in a real edge: called over HTTP, alongside clicks; their reports are durable.
 #![allow(missing_docs)]
 
 mod harness;
@@ -114,7 +114,7 @@ fn reports_are_durable_before_the_response() {
     }
     assert_eq!(post(&edge, "/report?/v1/nothing", CONVERSION).1, "404");
     let unsigned = edge
-        .get("/ask?http://tracker.internal/v1/conversions")
+        .get("/fetch?http://tracker.internal/v1/conversions")
         .text();
     assert!(unsigned.starts_with("401"), "{unsigned}");
 }
@@ -279,9 +279,9 @@ fn failed_function_returns_a_code_and_logs_the_cause() {
         (500, "302 function_trapped\n")
     );
     let log = edge.log();
-    assert!(log.contains("as asked"), "{log}");
+    assert!(log.contains("panic requested"), "{log}");
     assert_eq!(edge.get("/print?10000").status, 200);
-    let log = edge.await_log("a function complained");
+    let log = edge.await_log("function wrote to stderr");
     assert!(log.contains("print print"), "{log}");
     assert!(log.len() < 20_000, "only the beginning is logged: {log}");
 }

@@ -12,9 +12,6 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
-/// Directories and documents that do not follow the rules for words, test names and imports yet.
-const PENDING: [&str; 1] = ["crates/function-host"];
-
 /// A tracked text file.
 struct Text {
     /// Path relative to the repository's root.
@@ -61,7 +58,6 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     let mut faults: Vec<Fault> = texts.iter().flat_map(words::faults).collect();
     faults.extend(sources.iter().flat_map(|it| sources::long_test_names(it)));
     faults.extend(imports::faults(&sources));
-    faults.retain(|fault| !PENDING.iter().any(|it| fault.path.starts_with(it)));
     faults.extend(sources.iter().flat_map(|it| sources::faults(it)));
     faults.extend(documents::faults(&texts));
     for fault in &faults {

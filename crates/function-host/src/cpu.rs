@@ -1,6 +1,5 @@
-//! What a call costs of the processor: the time of its thread while it is polled.
+//! Measures and limits the processor time of calls: the time of the thread that polls them, while it polls them.
 
-use crate::engine::TICK;
 use rustix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
 use std::pin::Pin;
@@ -9,43 +8,45 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// For so long after a look at the thread's time, the wall's is taken for it: a look is a system call, and
-/// short polls would cost more by being looked at than by what they do.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
-/// Between two looks no more is charged: who computes is looked at with each tick, and what is beyond that
-/// was taken from the thread without its knowledge, such as by the host of a virtual machine.
-const CHARGED_AT_MOST: Duration = TICK.saturating_mul(2);
+/// How often a computing guest is interrupted, to check its budget and to run other calls.
+pub(crate) const TICK_INTERVAL: Duration = Duration::from_millis(2);
+/// The age up to which a reading of the thread's time is extrapolated by wall time. A reading is a system call: short
+/// polls would cost less than their measurement.
+const MAX_READING_AGE: Duration = Duration::from_millis(1);
+/// The most that is charged between two readings. A computing guest is charged at each tick; what exceeds two ticks was
+/// taken from the thread by others, such as the host of a virtual machine.
+const MAX_CHARGE: Duration = TICK_INTERVAL.saturating_mul(2);
 
 thread_local! {
-    /// The last look: when, and what the thread's time was.
-    static LOOKED: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
+    /// When this thread's time was last read, and the time in nanoseconds.
+    static LAST_READING: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
 }
 
-/// A budget and what is spent of it, in nanoseconds of processor time.
+/// A call's budget of processor time, in nanoseconds.
 #[derive(Debug)]
-pub(crate) struct Budget {
-    allowed: u64,
+pub(crate) struct CpuBudget {
+    limit: u64,
     spent: AtomicU64,
-    /// The thread's time when it was last charged, or polled after that.
-    since: AtomicU64,
+    /// The thread's time up to which the call is charged, or when its present poll started.
+    charged_until: AtomicU64,
 }
 
-impl Budget {
-    pub(crate) fn new(allowed: Duration) -> Arc<Self> {
+impl CpuBudget {
+    pub(crate) fn new(limit: Duration) -> Arc<Self> {
         Arc::new(Self {
-            allowed: nanos(allowed),
+            limit: nanos(limit),
             spent: AtomicU64::new(0),
             // Nothing is charged before the first poll.
-            since: AtomicU64::new(u64::MAX),
+            charged_until: AtomicU64::new(u64::MAX),
         })
     }
 
-    /// Charges what was computed since the last look, in the middle of a poll; true once all is spent.
+    /// Charges the time since the last charge, during a poll; true once the budget is exceeded.
     pub(crate) fn charge(&self) -> bool {
-        self.charge_until(look())
+        self.charge_until(read_thread_time())
     }
 
-    /// What is spent, asked between polls.
+    /// The time spent up to the end of the last poll.
     pub(crate) fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent.load(Ordering::Relaxed))
     }
@@ -55,60 +56,60 @@ impl Budget {
         self.spent.fetch_add(nanos(time), Ordering::Relaxed);
     }
 
-    fn begin(&self) {
-        self.begin_at(about_thread_time());
+    fn start_poll(&self) {
+        self.start_poll_at(estimated_thread_time());
     }
 
-    fn begin_at(&self, now: u64) {
-        self.since.store(now, Ordering::Relaxed);
+    fn start_poll_at(&self, now: u64) {
+        self.charged_until.store(now, Ordering::Relaxed);
     }
 
-    /// True once all is spent.
+    /// True once the budget is exceeded.
     fn charge_until(&self, now: u64) -> bool {
-        let lately = now.saturating_sub(self.since.swap(now, Ordering::Relaxed));
-        let charged = lately.min(nanos(CHARGED_AT_MOST));
-        self.spent.fetch_add(charged, Ordering::Relaxed) + charged > self.allowed
+        let elapsed = now.saturating_sub(self.charged_until.swap(now, Ordering::Relaxed));
+        let charge = elapsed.min(nanos(MAX_CHARGE));
+        self.spent.fetch_add(charge, Ordering::Relaxed) + charge > self.limit
     }
 }
 
 /// Charges each poll of a future to a budget.
-pub(crate) struct Charged<F> {
-    pub(crate) budget: Arc<Budget>,
+pub(crate) struct MeteredFuture<F> {
+    pub(crate) budget: Arc<CpuBudget>,
     pub(crate) future: Pin<Box<F>>,
 }
 
-impl<F: Future> Future for Charged<F> {
+impl<F: Future> Future for MeteredFuture<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.budget.begin();
+        self.budget.start_poll();
         let polled = self.future.as_mut().poll(cx);
-        self.budget.charge_until(about_thread_time());
+        self.budget.charge_until(estimated_thread_time());
         polled
     }
 }
 
-/// This thread's time, too late by at most what it was kept from running since the last look.
-fn about_thread_time() -> u64 {
-    if let Some((at, time)) = LOOKED.get() {
-        let since = at.elapsed();
-        if since < BETWEEN_LOOKS {
-            return time + nanos(since);
+/// This thread's time in nanoseconds; too high by at most the time that the thread did not run since the last reading.
+fn estimated_thread_time() -> u64 {
+    if let Some((at, time)) = LAST_READING.get() {
+        let age = at.elapsed();
+        if age < MAX_READING_AGE {
+            return time + nanos(age);
         }
     }
-    look()
+    read_thread_time()
 }
 
-fn look() -> u64 {
+fn read_thread_time() -> u64 {
     let time = thread_time();
-    LOOKED.set(Some((Instant::now(), time)));
+    LAST_READING.set(Some((Instant::now(), time)));
     time
 }
 
 fn thread_time() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    let part = |part: i64| u64::try_from(part).unwrap_or(0);
-    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
+    let unsigned = |part: i64| u64::try_from(part).unwrap_or(0);
+    unsigned(time.tv_sec) * 1_000_000_000 + unsigned(time.tv_nsec)
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -120,22 +121,22 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
 
-    /// Computes for so long of its thread's time.
+    /// Computes until the thread's time has advanced by `time`.
     fn compute(time: Duration) {
         let until = thread_time() + nanos(time);
         while thread_time() < until {}
     }
 
     #[test]
-    fn short_polls_are_charged_as_long_ones_are() {
-        let budget = Budget::new(Duration::from_secs(60));
-        let mut left = 400;
-        let mut charged = Charged {
+    fn short_polls_are_charged() {
+        let budget = CpuBudget::new(Duration::from_secs(60));
+        let mut remaining_polls = 400;
+        let mut metered = MeteredFuture {
             budget: budget.clone(),
             future: Box::pin(poll_fn(move |_| {
                 compute(Duration::from_micros(50));
-                left -= 1;
-                if left == 0 {
+                remaining_polls -= 1;
+                if remaining_polls == 0 {
                     Poll::Ready(())
                 } else {
                     Poll::Pending
@@ -143,42 +144,41 @@ mod tests {
             })),
         };
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        while Pin::new(&mut charged).poll(&mut cx).is_pending() {}
+        while Pin::new(&mut metered).poll(&mut cx).is_pending() {}
         let spent = budget.spent();
         assert!(spent > Duration::from_millis(15), "{spent:?} of 20 ms");
     }
 
     #[test]
-    fn waiting_costs_nothing() {
-        let budget = Budget::new(CHARGED_AT_MOST * 10);
-        budget.begin();
-        // By the wall's time the budget would be spent twice; of a thread that is about to wait or has just
-        // waited the host of a virtual machine may take something, and rarely so each time.
+    fn waiting_is_not_charged() {
+        let budget = CpuBudget::new(MAX_CHARGE * 10);
+        budget.start_poll();
+        // Charged by wall time, the waits would spend the budget twice. The host of a virtual machine may run others
+        // shortly before or after a wait, but rarely each time.
         for _ in 0..20 {
-            std::thread::park_timeout(CHARGED_AT_MOST);
+            std::thread::park_timeout(MAX_CHARGE);
             assert!(!budget.charge(), "{:?}", budget.spent());
         }
     }
 
     #[test]
-    fn all_is_spent_once_more_was_computed_than_is_allowed() {
-        let budget = Budget::new(TICK * 3);
-        budget.begin_at(0);
+    fn charge_above_the_limit_exceeds_the_budget() {
+        let budget = CpuBudget::new(TICK_INTERVAL * 3);
+        budget.start_poll_at(0);
         for ticks in 1..=3 {
-            assert!(
-                !budget.charge_until(nanos(TICK * ticks)),
-                "after {ticks} ticks"
-            );
+            let exceeded = budget.charge_until(nanos(TICK_INTERVAL * ticks));
+            assert!(!exceeded, "after {ticks} ticks");
         }
-        assert!(budget.charge_until(nanos(TICK * 3) + 1));
-        assert_eq!(budget.spent(), TICK * 3 + Duration::from_nanos(1));
+        assert!(budget.charge_until(nanos(TICK_INTERVAL * 3) + 1));
+        let expected = TICK_INTERVAL * 3 + Duration::from_nanos(1);
+        assert_eq!(budget.spent(), expected);
     }
 
     #[test]
-    fn what_was_taken_from_the_thread_is_not_charged() {
-        let budget = Budget::new(Duration::from_millis(20));
-        budget.begin();
-        // As a virtual machine sees it when its host runs others meanwhile.
+    fn stolen_time_is_not_charged() {
+        let budget = CpuBudget::new(Duration::from_millis(20));
+        budget.start_poll();
+        // Without a tick in between, as when the host of a virtual machine runs others.
         compute(Duration::from_millis(40));
         assert!(!budget.charge());
     }

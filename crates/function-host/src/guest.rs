@@ -1,8 +1,8 @@
-//! What belongs to one instance of a component: its view of WASI, its memory's limit, its way out.
+//! The state of one instance of a component: its WASI context, memory limit, outbound requests and processor budget.
 
-use crate::cpu::Budget;
-use crate::offered::{Stores, View};
-use crate::outbound::Outbound;
+use crate::cpu::CpuBudget;
+use crate::host_imports::{ImportsView, Stores};
+use crate::outbound::OutboundRequests;
 use crate::stderr::Stderr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,47 +11,47 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-/// Entries of a function's tables.
+/// Entries of each WebAssembly table of a function.
 const MAX_TABLE_ENTRIES: usize = 20_000;
-/// What the host keeps for a function, such as headers, bodies and requests.
+/// Resources that the host keeps for a function, such as headers, bodies and requests.
 const MAX_RESOURCES: usize = 512;
-/// Headers of one request or answer, in bytes: twice what a head from outside may have, since here the
-/// memory counts that they take.
+/// Headers of one request or response, in bytes: twice the limit of a head from outside, because wasmtime counts
+/// the memory that they occupy.
 const MAX_HEADER_BYTES: usize = 32 << 10;
-/// Random bytes that can be had at once.
+/// Random bytes per host call.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
-/// The data of a store.
+/// The data of an instance's `wasmtime::Store`.
 pub(crate) struct Guest {
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     stderr: Stderr,
-    outbound: Outbound,
+    outbound: OutboundRequests,
     variables: Arc<BTreeMap<String, String>>,
     stores: Arc<Stores>,
-    pub(crate) memory: Memory,
-    pub(crate) budget: Arc<Budget>,
-    /// Whether it was stopped since its budget was spent.
+    pub(crate) memory: MemoryLimit,
+    pub(crate) budget: Arc<CpuBudget>,
+    /// Whether the call was interrupted because its budget was spent.
     pub(crate) cpu_exhausted: bool,
 }
 
-/// Limits what an instance's memories take together.
+/// Limits the total size of an instance's memories.
 #[derive(Debug)]
-pub(crate) struct Memory {
-    allowed: usize,
-    taken: usize,
-    /// Whether more was wanted.
+pub(crate) struct MemoryLimit {
+    max_bytes: usize,
+    used_bytes: usize,
+    /// Whether the instance requested more than the limit.
     pub(crate) exhausted: bool,
 }
 
 impl Guest {
     pub(crate) fn new(
-        outbound: Outbound,
+        outbound: OutboundRequests,
         variables: Arc<BTreeMap<String, String>>,
         stores: Arc<Stores>,
         memory_bytes: usize,
-        budget: Arc<Budget>,
+        budget: Arc<CpuBudget>,
     ) -> Self {
         let stderr = Stderr::default();
         let mut table = ResourceTable::new();
@@ -69,9 +69,9 @@ impl Guest {
             outbound,
             variables,
             stores,
-            memory: Memory {
-                allowed: memory_bytes,
-                taken: 0,
+            memory: MemoryLimit {
+                max_bytes: memory_bytes,
+                used_bytes: 0,
                 exhausted: false,
             },
             budget,
@@ -79,19 +79,19 @@ impl Guest {
         }
     }
 
-    /// Ready for another call.
-    pub(crate) fn begin(&mut self, budget: Arc<Budget>) {
+    /// Prepares for another call.
+    pub(crate) fn start_call(&mut self, budget: Arc<CpuBudget>) {
         self.budget = budget;
-        self.outbound.asked = 0;
+        self.outbound.sent = 0;
     }
 
-    /// Takes what the function wrote to its error output, such as why it panicked.
-    pub(crate) fn stderr(&self) -> String {
+    /// Takes the text that the function wrote to its error output, such as a panic message.
+    pub(crate) fn take_stderr(&self) -> String {
         self.stderr.take()
     }
 
-    pub(crate) fn offered(&mut self) -> View<'_> {
-        View {
+    pub(crate) fn imports(&mut self) -> ImportsView<'_> {
+        ImportsView {
             variables: &self.variables,
             stores: &self.stores,
             table: &mut self.table,
@@ -118,20 +118,23 @@ impl WasiHttpView for Guest {
     }
 }
 
-impl ResourceLimiter for Memory {
+impl ResourceLimiter for MemoryLimit {
     fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let taken = self.taken + desired.saturating_sub(current);
-        if taken > self.allowed {
+        let used = self.used_bytes + desired.saturating_sub(current);
+        if used > self.max_bytes {
             self.exhausted = true;
-            // To be told that there is none, a function might try for ever.
-            return Err(wasmtime::format_err!("more memory than allowed"));
+            // A trap ends the call; after a failed growth, a function might retry endlessly.
+            return Err(wasmtime::format_err!(
+                "the instance requested {used} bytes of memory; its limit is {}",
+                self.max_bytes
+            ));
         }
-        self.taken = taken;
+        self.used_bytes = used;
         Ok(true)
     }
 

@@ -1,29 +1,41 @@
-//! Runs Spin components in this process: which there are, their limits, what they may reach, and what
-//! is said when one fails.
+//! Runs Spin components in this process: loads them from a manifest, calls them within limits, and reports failures
+//! by number.
 //!
-//! Only this crate knows wasmtime. Who calls a function, and what its calls to `tracker.internal` do,
-//! never belongs here.
+//! Invariant: only this crate uses wasmtime. The purpose of a function, and the effect of its requests to
+//! `tracker.internal`, belong to the caller.
 #![forbid(unsafe_code)]
 
-mod answer;
-mod body;
 mod call;
 mod cpu;
+mod deployment;
+mod dispatch;
 mod engine;
+mod epoch_clock;
 mod failure;
+mod function;
 mod guest;
 mod host;
+mod host_imports;
+mod host_state;
+mod instance;
+mod lock;
 mod manifest;
 mod metrics;
-mod offered;
 mod outbound;
-mod request;
+mod request_body;
+mod response_body;
+mod response_sender;
 mod route;
+mod scheduling;
+mod settings;
+mod spin_headers;
 mod stderr;
 mod threads;
 
-pub use body::{Body, BodyError};
+pub use deployment::MatchedFunction;
 pub use failure::Failure;
-pub use host::{Host, Limits, Matched, Settings};
+pub use host::Host;
 pub use manifest::{LoadError, Manifest};
-pub use outbound::{Internal, InternalAnswer};
+pub use outbound::{InternalResponse, InternalService};
+pub use response_body::{Body, BodyError};
+pub use settings::{Limits, Settings};

@@ -1,8 +1,7 @@
-//! `spin.toml`, manifest version 2 (<https://spinframework.dev/v3/manifest-reference>): what is read of
-//! it, and what is wrong with one.
+//! Reads and validates `spin.toml`, manifest version 2 (<https://spinframework.dev/v3/manifest-reference>).
 
-use crate::outbound::Allowed;
-use crate::route::Pattern;
+use crate::outbound::AllowedHost;
+use crate::route::RoutePattern;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,32 +9,31 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// A manifest is not longer than this, in bytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
-/// What a manifest says, checked.
+/// A valid manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// Components by their names.
+    /// Components by name.
     pub(crate) components: BTreeMap<String, Component>,
-    /// Which path leads to which component.
-    pub(crate) routes: Vec<(Pattern, String)>,
+    /// Routes and the components they lead to, in order of precedence.
+    pub(crate) routes: Vec<(RoutePattern, String)>,
 }
 
 /// One component.
 #[derive(Clone)]
 pub(crate) struct Component {
-    /// The file of its code.
+    /// The path of its WebAssembly file.
     pub(crate) source: PathBuf,
-    /// Hosts that it may ask.
-    pub(crate) allowed: Vec<Allowed>,
-    /// Its variables, with values.
+    /// The hosts it may send requests to.
+    pub(crate) allowed_hosts: Vec<AllowedHost>,
+    /// The values of its variables.
     pub(crate) variables: BTreeMap<String, String>,
-    /// Stores that it may open.
+    /// The labels of the stores it may open.
     pub(crate) stores: Vec<String>,
 }
 
-/// Without values of variables, which may be secrets wherever they were filled in.
+/// Omits everything that values of variables were inserted in: they may be secrets.
 impl fmt::Debug for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Component")
@@ -45,83 +43,86 @@ impl fmt::Debug for Component {
     }
 }
 
-/// Magic number, version and layer of components, as opposed to core modules.
-const COMPONENT_HEAD: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+/// The first bytes of a component: magic number, version and layer. The layer of core modules differs.
+const COMPONENT_HEADER: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 
-/// Functions that can't be loaded.
+/// Why functions could not be loaded.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// A file can't be read.
+    /// A file could not be read.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         cause: std::io::Error,
     },
-    /// The manifest is wrong.
+    /// The manifest is invalid.
     #[error("{}: {message}", path.display())]
     Manifest {
-        /// Which.
+        /// The manifest's path.
         path: PathBuf,
-        /// What would be right.
+        /// The fault and its correction.
         message: String,
     },
-    /// A component is no component, or wants what this host does not offer.
+    /// A file is not a component, or the component imports an interface that this host lacks.
     #[error("function {name}: {message}")]
     Component {
-        /// Which.
+        /// The component's name.
         name: String,
-        /// Why.
+        /// The fault.
         message: String,
     },
-    /// The engine, its threads or its metrics can't be set up.
-    #[error("functions can't be run here: {0}")]
+    /// The engine, its threads or its metrics could not be set up.
+    #[error("failed to set up the function host: {0}")]
     Engine(String),
 }
 
 #[derive(Deserialize)]
-struct File {
+struct ManifestFile {
     spin_manifest_version: u32,
     #[serde(default)]
-    variables: BTreeMap<String, Variable>,
+    variables: BTreeMap<String, VariableDeclaration>,
     #[serde(default)]
-    trigger: Triggers,
+    trigger: TriggerTables,
     #[serde(default)]
-    component: BTreeMap<String, ComponentFile>,
+    component: BTreeMap<String, ComponentTable>,
 }
 
 #[derive(Deserialize)]
-struct Variable {
+struct VariableDeclaration {
     default: Option<String>,
     #[serde(default)]
     required: bool,
 }
 
 #[derive(Default, Deserialize)]
-struct Triggers {
+struct TriggerTables {
     #[serde(default)]
     http: Vec<HttpTrigger>,
 }
 
 #[derive(Deserialize)]
 struct HttpTrigger {
-    route: Route,
+    route: TriggerRoute,
     component: String,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Route {
+enum TriggerRoute {
     Path(String),
     Private {
-        #[expect(dead_code, reason = "its presence says that there is no path")]
+        #[expect(
+            dead_code,
+            reason = "its presence means that the component has no path"
+        )]
         private: bool,
     },
 }
 
 #[derive(Deserialize)]
-struct ComponentFile {
+struct ComponentTable {
     source: String,
     #[serde(default)]
     allowed_outbound_hosts: Vec<String>,
@@ -132,48 +133,54 @@ struct ComponentFile {
 }
 
 impl Manifest {
-    /// Reads the manifest at `path`; `given` are values of the application's variables, which go before
-    /// defaults, `offered` go before those where such a variable is declared.
+    /// Reads the manifest at `path`. A declared variable has its value in `given`, else that in `provided`, else its
+    /// default.
     ///
     /// # Errors
-    /// When it can't be read, is wrong, or a variable that is required has no value.
+    /// When the manifest can't be read or is invalid, `given` has a variable that is not declared, or a required
+    /// variable has no value.
     pub fn read(
         path: &Path,
         given: &BTreeMap<String, String>,
-        offered: &BTreeMap<String, String>,
+        provided: &BTreeMap<String, String>,
     ) -> Result<Self, LoadError> {
         let io = |cause| LoadError::Io {
             path: path.into(),
             cause,
         };
-        let wrong = |message: String| LoadError::Manifest {
+        let invalid = |message: String| LoadError::Manifest {
             path: path.into(),
             message,
         };
         if std::fs::metadata(path).map_err(io)?.len() > MAX_MANIFEST_BYTES {
-            return Err(wrong(format!("is longer than {MAX_MANIFEST_BYTES} bytes")));
+            return Err(invalid(format!(
+                "the manifest exceeds {MAX_MANIFEST_BYTES} bytes"
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(io)?;
-        let file: File = toml::from_str(&text).map_err(|error| wrong(at_line(&text, &error)))?;
+        let file: ManifestFile =
+            toml::from_str(&text).map_err(|error| invalid(at_line(&text, &error)))?;
         if file.spin_manifest_version != 2 {
-            return Err(wrong("spin_manifest_version = 2 is understood".into()));
+            return Err(invalid(
+                "unsupported spin_manifest_version; write spin_manifest_version = 2".into(),
+            ));
         }
-        let values = application_variables(&file.variables, given, offered).map_err(wrong)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let values = application_variables(&file.variables, given, provided).map_err(invalid)?;
+        let directory = path.parent().unwrap_or(Path::new("."));
         let mut components = BTreeMap::new();
         for (name, component) in &file.component {
-            let read = Component::of(component, folder, &values);
-            let read = read.map_err(|message| wrong(format!("[component.{name}] {message}")))?;
+            let read = Component::from_table(component, directory, &values);
+            let read = read.map_err(|message| invalid(format!("[component.{name}] {message}")))?;
             components.insert(name.clone(), read);
         }
-        let routes = routes(file.trigger.http, &components).map_err(wrong)?;
+        let routes = routes(file.trigger.http, &components).map_err(invalid)?;
         Ok(Self { components, routes })
     }
 
-    /// Whether each component's file begins as a component of WebAssembly does.
+    /// Checks that each component's file starts with the header of a WebAssembly component.
     ///
     /// # Errors
-    /// When one can't be read or is none.
+    /// When a file can't be read or is not a component.
     pub fn check_sources(&self) -> Result<(), LoadError> {
         for (name, component) in &self.components {
             let path = &component.source;
@@ -181,22 +188,22 @@ impl Manifest {
                 path: path.clone(),
                 cause,
             };
-            let mut head = Vec::new();
+            let mut header = Vec::new();
             let file = std::fs::File::open(path).map_err(io)?;
-            file.take(COMPONENT_HEAD.len() as u64)
-                .read_to_end(&mut head)
+            file.take(COMPONENT_HEADER.len() as u64)
+                .read_to_end(&mut header)
                 .map_err(io)?;
-            if head != COMPONENT_HEAD {
+            if header != COMPONENT_HEADER {
                 return Err(LoadError::Component {
                     name: name.clone(),
-                    message: format!("{} is no component of WebAssembly", path.display()),
+                    message: format!("{} is not a WebAssembly component", path.display()),
                 });
             }
         }
         Ok(())
     }
 
-    /// The files that make up the application: who looks at them sees every change.
+    /// The components' files; together with the manifest they make up the application.
     #[must_use]
     pub fn sources(&self) -> Vec<PathBuf> {
         let sources = self.components.values().map(|it| it.source.clone());
@@ -211,23 +218,25 @@ fn at_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn application_variables(
-    declared: &BTreeMap<String, Variable>,
+    declared: &BTreeMap<String, VariableDeclaration>,
     given: &BTreeMap<String, String>,
-    offered: &BTreeMap<String, String>,
+    provided: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, String> {
     let mut values = BTreeMap::new();
     for (name, variable) in declared {
-        let value = given.get(name).or(offered.get(name));
+        let value = given.get(name).or(provided.get(name));
         match value.or(variable.default.as_ref()) {
             Some(value) => drop(values.insert(name.clone(), value.clone())),
             None if variable.required => {
-                return Err(format!("variable {name} is required and has no value"));
+                return Err(format!("variable {name} is required but has no value"));
             }
             None => {}
         }
     }
     match given.keys().find(|name| !declared.contains_key(*name)) {
-        Some(name) => Err(format!("variable {name} is given a value and not declared")),
+        Some(name) => Err(format!(
+            "variable {name} has a value but is not declared in [variables]"
+        )),
         None => Ok(values),
     }
 }
@@ -235,58 +244,55 @@ fn application_variables(
 fn routes(
     triggers: Vec<HttpTrigger>,
     components: &BTreeMap<String, Component>,
-) -> Result<Vec<(Pattern, String)>, String> {
+) -> Result<Vec<(RoutePattern, String)>, String> {
     let mut routes = Vec::new();
     for HttpTrigger { route, component } in triggers {
         if !components.contains_key(&component) {
             return Err(format!(
-                "a trigger names component {component}, which there is not"
+                "a trigger names component {component}, but there is no [component.{component}]"
             ));
         }
-        if let Route::Path(path) = route {
-            routes.push((Pattern::parse(&path)?, component));
+        if let TriggerRoute::Path(path) = route {
+            routes.push((RoutePattern::parse(&path)?, component));
         }
     }
-    // The most particular first.
+    // The most specific first.
     routes.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.rank()));
     Ok(routes)
 }
 
 impl Component {
-    fn of(
-        file: &ComponentFile,
-        folder: &Path,
+    fn from_table(
+        table: &ComponentTable,
+        directory: &Path,
         values: &BTreeMap<String, String>,
     ) -> Result<Self, String> {
-        let allowed = file.allowed_outbound_hosts.iter();
-        // What was filled in may be a secret: the template is shown.
-        let wrong = |host: &String| format!("{host:?} in allowed_outbound_hosts is no host");
+        let allowed = table.allowed_outbound_hosts.iter();
+        // The error shows the template: inserted values may be secrets.
+        let invalid = |host: &String| {
+            format!("{host:?} in allowed_outbound_hosts is not scheme://host[:port]")
+        };
         let allowed = allowed.map(|host| {
-            let filled_in = expand(host, values)?;
-            Allowed::parse(&filled_in).map_err(|text| match filled_in == *host {
-                true => text,
-                false => wrong(host),
-            })
+            let expanded = expand(host, values)?;
+            AllowedHost::parse(&expanded).ok_or_else(|| invalid(host))
         });
-        let variables = file.variables.iter();
+        let variables = table.variables.iter();
         let variables = variables.map(|(name, value)| Ok((name.clone(), expand(value, values)?)));
         Ok(Self {
-            source: folder.join(&file.source),
-            allowed: allowed.collect::<Result<_, String>>()?,
+            source: directory.join(&table.source),
+            allowed_hosts: allowed.collect::<Result<_, String>>()?,
             variables: variables.collect::<Result<_, String>>()?,
-            stores: file.key_value_stores.clone(),
+            stores: table.key_value_stores.clone(),
         })
     }
 }
 
-/// Puts the application's variables where `{{ name }}` stands.
+/// Replaces each `{{ name }}` by the value of the application's variable.
 fn expand(template: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
     let mut text = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
-        let (name, after) = after
-            .split_once("}}")
-            .ok_or("a {{ has no }} that ends it")?;
+        let (name, after) = after.split_once("}}").ok_or("a {{ lacks its closing }}")?;
         let name = name.trim();
         let value = values.get(name);
         text.push_str(before);
@@ -295,4 +301,30 @@ fn expand(template: &str, values: &BTreeMap<String, String>) -> Result<String, S
     }
     text.push_str(rest);
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_variables_are_not_shown() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let manifest = directory.path().join("spin.toml");
+        let text = "spin_manifest_version = 2\n[variables]\nkey = { required = true }\n\
+             [component.guest]\nsource = \"guest.wasm\"\n\
+             allowed_outbound_hosts = [\"https://{{ key }}\"]\n\
+             [component.guest.variables]\nkey = \"{{ key }}\"\n";
+        std::fs::write(&manifest, text).expect("file written");
+        let with = |value: &str| BTreeMap::from([("key".to_owned(), value.to_owned())]);
+        let valid = Manifest::read(&manifest, &with("s3cret"), &with("s3cret"));
+        let shown = format!("{:?}", valid.expect("valid manifest"));
+        assert!(!shown.contains("s3cret"), "{shown}");
+        let invalid = Manifest::read(&manifest, &with("s3cret@"), &BTreeMap::new());
+        let shown = invalid.expect_err("not a host").to_string();
+        assert!(
+            shown.contains("key") && !shown.contains("s3cret"),
+            "{shown}"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! What operators see of functions.
+//! Metrics of functions.
 
 use crate::Failure;
 use prometheus::{
@@ -6,13 +6,13 @@ use prometheus::{
     Registry,
 };
 
-/// From 100 µs to about 3 s.
-const BUCKETS: [f64; 16] = [
+/// Upper bounds of the call duration's buckets: 100 µs to about 3 s.
+const SECONDS_BUCKETS: [f64; 16] = [
     0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_5, 0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.2, 0.4,
     0.8, 1.6, 3.2,
 ];
 
-/// Counters of all functions, by function.
+/// The metric families, labelled by function.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     calls: IntCounterVec,
@@ -22,9 +22,9 @@ pub(crate) struct Metrics {
     running: IntGaugeVec,
 }
 
-/// Those of one function.
+/// The metrics of one function.
 #[derive(Debug, Clone)]
-pub(crate) struct Counted {
+pub(crate) struct FunctionMetrics {
     pub(crate) calls: IntCounter,
     pub(crate) cold_starts: IntCounter,
     pub(crate) seconds: Histogram,
@@ -38,27 +38,30 @@ impl Metrics {
         let function = &["function"];
         let metrics = Self {
             calls: IntCounterVec::new(
-                Opts::new("function_calls_total", "Calls of functions"),
+                Opts::new("function_calls_total", "Calls of functions."),
                 function,
             )?,
             errors: IntCounterVec::new(
-                Opts::new("function_errors_total", "Calls that failed, by reason"),
+                Opts::new("function_errors_total", "Failed calls, by reason."),
                 &["function", "reason"],
             )?,
             cold_starts: IntCounterVec::new(
-                Opts::new("function_cold_starts_total", "Instances made for a call"),
+                Opts::new(
+                    "function_cold_starts_total",
+                    "Instances created for a call.",
+                ),
                 function,
             )?,
             seconds: HistogramVec::new(
                 HistogramOpts::new(
                     "function_seconds",
-                    "From the call to the head of the answer",
+                    "Time from the start of a call to the head of its response.",
                 )
-                .buckets(BUCKETS.to_vec()),
+                .buckets(SECONDS_BUCKETS.to_vec()),
                 function,
             )?,
             running: IntGaugeVec::new(
-                Opts::new("functions_running", "Calls being answered"),
+                Opts::new("functions_running", "Calls in progress."),
                 function,
             )?,
         };
@@ -70,13 +73,13 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub(crate) fn of(&self, function: &str) -> Counted {
+    pub(crate) fn of_function(&self, function: &str) -> FunctionMetrics {
         let labels = &[function];
-        // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
+        // Every series exists from the start: alerts do not see the step to 1 of a series that is created with it.
         for failure in Failure::ALL {
             self.errors.with_label_values(&[function, failure.name()]);
         }
-        Counted {
+        FunctionMetrics {
             calls: self.calls.with_label_values(labels),
             cold_starts: self.cold_starts.with_label_values(labels),
             seconds: self.seconds.with_label_values(labels),
@@ -87,8 +90,8 @@ impl Metrics {
     }
 }
 
-impl Counted {
-    pub(crate) fn failed(&self, failure: Failure) {
+impl FunctionMetrics {
+    pub(crate) fn count_failure(&self, failure: Failure) {
         let labels = [self.name.as_str(), failure.name()];
         self.errors.with_label_values(&labels).inc();
     }

@@ -1,5 +1,5 @@
-//! What functions may ask of others: the hosts that the manifest allows, and `tracker.internal`, which
-//! is answered in this process without a socket.
+//! HTTP requests of functions: to hosts that the manifest allows, and to the internal service (`tracker.internal`),
+//! which runs in this process and uses no socket.
 
 use bytes::Bytes;
 use http::uri::Scheme;
@@ -9,161 +9,168 @@ use std::pin::Pin;
 use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// The longest message to `tracker.internal`, in bytes.
-const MAX_INTERNAL_BYTES: usize = 64 << 10;
-/// Requests that a function may make while it answers one.
-const MAX_REQUESTS: u32 = 32;
+/// Length of a request's body to the internal service, in bytes.
+const MAX_INTERNAL_REQUEST_BYTES: usize = 64 << 10;
+/// Requests that a function may send during one call.
+const MAX_REQUESTS_PER_CALL: u32 = 32;
 
-/// The answer to an internal request.
-pub type InternalAnswer = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
+/// The response of an internal service, when it is ready.
+pub type InternalResponse = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
 
-/// Who answers `http://tracker.internal/`.
-pub trait Internal: Send + Sync + 'static {
-    /// The name of its host.
+/// The service that functions reach at `http://tracker.internal/`.
+pub trait InternalService: Send + Sync + 'static {
+    /// The service's host name.
     fn host(&self) -> &str;
 
-    /// Answers a request, whose body is all there.
-    fn answer(&self, request: Request<Bytes>) -> InternalAnswer;
+    /// Handles a request with its complete body.
+    fn respond(&self, request: Request<Bytes>) -> InternalResponse;
 
-    /// Does what was put off so that more could share it, without waiting for anybody. Called when a thread that
-    /// functions run on has nothing else to do for now, and every two milliseconds while any call runs and a while
-    /// after.
-    fn settle(&self);
+    /// Starts work that was deferred so that several requests share it; must not block. Called when a thread of
+    /// functions becomes idle, and every two milliseconds during calls and shortly after them.
+    fn flush_deferred(&self);
 }
 
-/// A host that may be asked, as `allowed_outbound_hosts` names it.
+/// An entry of `allowed_outbound_hosts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Allowed {
-    /// Any without one.
+pub(crate) struct AllowedHost {
+    /// `None` allows every scheme.
     scheme: Option<String>,
-    host: Host,
-    /// The scheme's own without one.
-    port: Port,
+    host: HostPattern,
+    port: PortPattern,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Host {
+enum HostPattern {
     Any,
     Exact(String),
-    /// With its dot.
-    Below(String),
+    /// Subdomains of a domain, stored with its leading dot.
+    SubdomainOf(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Port {
+enum PortPattern {
     Any,
-    OfScheme,
+    /// 443 of `https`, 80 of all others.
+    DefaultOfScheme,
     Exact(u16),
 }
 
-impl Allowed {
-    /// Reads `scheme://host[:port]`, where `*` stands for any scheme, host or port, and `*.example.com`
-    /// for all hosts below.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} in allowed_outbound_hosts is not scheme://host[:port]");
-        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+impl AllowedHost {
+    /// Parses `scheme://host[:port]`, where `*` stands for any scheme, host or port, and `*.example.com` for every
+    /// subdomain.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let bracketed = rest.rfind(']').unwrap_or(0);
-        let (host, port) = match rest[bracketed..].rfind(':') {
+        let closing_bracket = rest.rfind(']').unwrap_or(0);
+        let (host, port) = match rest[closing_bracket..].rfind(':') {
             Some(colon) => (
-                &rest[..bracketed + colon],
-                Some(&rest[bracketed + colon + 1..]),
+                &rest[..closing_bracket + colon],
+                Some(&rest[closing_bracket + colon + 1..]),
             ),
             None => (rest, None),
         };
         if host.is_empty() || host.contains(['/', '@', '?']) {
-            return Err(wrong());
+            return None;
         }
         let port = match port {
-            None => Port::OfScheme,
-            Some("*") => Port::Any,
-            Some(number) => Port::Exact(number.parse().map_err(|_| wrong())?),
+            None => PortPattern::DefaultOfScheme,
+            Some("*") => PortPattern::Any,
+            Some(number) => PortPattern::Exact(number.parse().ok()?),
         };
         let host = match host.strip_prefix('*') {
-            Some("") => Host::Any,
-            Some(below) if below.starts_with('.') => Host::Below(below.to_ascii_lowercase()),
-            Some(_) => return Err(wrong()),
-            None => Host::Exact(host.to_ascii_lowercase()),
+            Some("") => HostPattern::Any,
+            Some(domain) if domain.starts_with('.') => {
+                HostPattern::SubdomainOf(domain.to_ascii_lowercase())
+            }
+            Some(_) => return None,
+            None => HostPattern::Exact(host.to_ascii_lowercase()),
         };
-        Ok(Self {
+        Some(Self {
             scheme: (scheme != "*").then(|| scheme.to_ascii_lowercase()),
             host,
             port,
         })
     }
 
-    fn fits(&self, uri: &Uri) -> bool {
+    fn matches(&self, uri: &Uri) -> bool {
         let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
             return false;
         };
         let host = host.to_ascii_lowercase();
-        let own = if uri.scheme() == Some(&Scheme::HTTPS) {
+        let default_port = if uri.scheme() == Some(&Scheme::HTTPS) {
             443
         } else {
             80
         };
-        let port = uri.port_u16().unwrap_or(own);
+        let port = uri.port_u16().unwrap_or(default_port);
         self.scheme.as_deref().is_none_or(|it| it == scheme)
             && match &self.host {
-                Host::Any => true,
-                Host::Exact(exact) => *exact == host,
-                Host::Below(below) => host.ends_with(below),
+                HostPattern::Any => true,
+                HostPattern::Exact(exact) => *exact == host,
+                HostPattern::SubdomainOf(domain) => host.ends_with(domain),
             }
             && match self.port {
-                Port::Any => true,
-                Port::OfScheme => port == own,
-                Port::Exact(exact) => exact == port,
+                PortPattern::Any => true,
+                PortPattern::DefaultOfScheme => port == default_port,
+                PortPattern::Exact(exact) => exact == port,
             }
     }
 }
 
-/// The way out of one component.
-pub(crate) struct Outbound {
-    pub(crate) allowed: Arc<[Allowed]>,
-    pub(crate) internal: Arc<dyn Internal>,
-    /// Requests made in this call.
-    pub(crate) asked: u32,
+/// Sends the HTTP requests of one instance.
+pub(crate) struct OutboundRequests {
+    pub(crate) allowed_hosts: Arc<[AllowedHost]>,
+    pub(crate) internal: Arc<dyn InternalService>,
+    /// Requests sent during the present call.
+    pub(crate) sent: u32,
 }
 
-type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
-type Sent = Box<dyn Future<Output = Result<(Response<WasiBody>, Io), Error>> + Send>;
+type BodyTransfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type ResponseFuture =
+    Box<dyn Future<Output = Result<(Response<WasiBody>, BodyTransfer), Error>> + Send>;
 
-impl WasiHttpHooks for Outbound {
+impl WasiHttpHooks for OutboundRequests {
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
-        _io: Io,
-    ) -> Sent {
+        _io: BodyTransfer,
+    ) -> ResponseFuture {
         let uri = request.uri();
-        if !self.allowed.iter().any(|allowed| allowed.fits(uri)) {
+        if !self.allowed_hosts.iter().any(|it| it.matches(uri)) {
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
-        self.asked += 1;
-        if self.asked > MAX_REQUESTS {
+        self.sent += 1;
+        if self.sent > MAX_REQUESTS_PER_CALL {
             return Box::new(async { Err(Error::ConnectionLimitReached) });
         }
-        // As `fits` compares: with a name that differs in case only, the token would go to whom DNS says.
+        // Compared without case, as in `matches`: otherwise a request to `Tracker.Internal`, with its token, would go to
+        // the host that DNS returns.
         let host = uri.host().unwrap_or_default().trim_end_matches('.');
         if host.eq_ignore_ascii_case(self.internal.host()) {
-            return Box::new(internal(self.internal.clone(), request));
+            return Box::new(send_internally(self.internal.clone(), request));
         }
         Box::new(async move {
             let (response, io) = wasmtime_wasi_http::default_send_request(request, options).await?;
-            Ok((response.map(BodyExt::boxed_unsync), Box::new(io) as Io))
+            Ok((
+                response.map(BodyExt::boxed_unsync),
+                Box::new(io) as BodyTransfer,
+            ))
         })
     }
 }
 
-async fn internal(
-    internal: Arc<dyn Internal>,
+async fn send_internally(
+    internal: Arc<dyn InternalService>,
     request: Request<WasiBody>,
-) -> Result<(Response<WasiBody>, Io), Error> {
+) -> Result<(Response<WasiBody>, BodyTransfer), Error> {
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, MAX_INTERNAL_BYTES).collect().await;
+    let body = Limited::new(body, MAX_INTERNAL_REQUEST_BYTES)
+        .collect()
+        .await;
     let body = body.map_err(|_| Error::HttpRequestBodySize(None))?;
     let request = Request::from_parts(parts, body.to_bytes());
-    let response = internal.answer(request).await;
+    let response = internal.respond(request).await;
     let response = response.map(|bytes| {
         let body = Full::new(bytes).map_err(|never| match never {});
         BodyExt::boxed_unsync(body)
@@ -175,47 +182,56 @@ async fn internal(
 mod tests {
     use super::*;
 
-    fn fits(allowed: &str, uri: &str) -> bool {
-        let allowed = Allowed::parse(allowed).expect("a host");
-        allowed.fits(&uri.parse().expect("a URI"))
+    fn is_allowed(allowed: &str, uri: &str) -> bool {
+        let allowed = AllowedHost::parse(allowed).expect("valid host");
+        allowed.matches(&uri.parse().expect("valid URI"))
     }
 
     #[test]
-    fn only_what_was_allowed_fits() {
-        assert!(fits(
-            "http://tracker.internal",
-            "http://tracker.internal/v1"
-        ));
-        assert!(fits(
-            "http://tracker.internal",
-            "http://tracker.internal:80/v1"
-        ));
-        assert!(!fits(
-            "http://tracker.internal",
-            "https://tracker.internal/"
-        ));
-        assert!(!fits(
-            "http://tracker.internal",
-            "http://tracker.internal:81/"
-        ));
-        assert!(!fits(
-            "http://tracker.internal",
-            "http://tracker.internal.evil.example/"
-        ));
-        assert!(fits("https://*.example.com", "https://a.example.com/"));
-        assert!(!fits("https://*.example.com", "https://example.com/"));
-        assert!(!fits("https://*.example.com", "https://evilexample.com/"));
-        assert!(fits("*://example.com:*", "http://EXAMPLE.com:8080/"));
-        assert!(fits("http://[::1]:8080", "http://[::1]:8080/"));
-        assert!(!fits("postgres://example.com", "http://example.com/"));
-        for wrong in [
+    fn allowed_hosts_match_scheme_host_and_port() {
+        for (allowed, uri, expected) in [
+            (
+                "http://tracker.internal",
+                "http://tracker.internal/v1",
+                true,
+            ),
+            (
+                "http://tracker.internal",
+                "http://tracker.internal:80/v1",
+                true,
+            ),
+            (
+                "http://tracker.internal",
+                "https://tracker.internal/",
+                false,
+            ),
+            (
+                "http://tracker.internal",
+                "http://tracker.internal:81/",
+                false,
+            ),
+            (
+                "http://tracker.internal",
+                "http://tracker.internal.evil.example/",
+                false,
+            ),
+            ("https://*.example.com", "https://a.example.com/", true),
+            ("https://*.example.com", "https://example.com/", false),
+            ("https://*.example.com", "https://evilexample.com/", false),
+            ("*://example.com:*", "http://EXAMPLE.com:8080/", true),
+            ("http://[::1]:8080", "http://[::1]:8080/", true),
+            ("postgres://example.com", "http://example.com/", false),
+        ] {
+            assert_eq!(is_allowed(allowed, uri), expected, "{allowed} {uri}");
+        }
+        for invalid in [
             "example.com",
             "http://",
             "http://a:b",
             "http://*x",
             "http://u@h",
         ] {
-            assert!(Allowed::parse(wrong).is_err(), "{wrong}");
+            assert_eq!(AllowedHost::parse(invalid), None, "{invalid}");
         }
     }
 }

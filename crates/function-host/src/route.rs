@@ -1,12 +1,12 @@
-//! Paths of HTTP triggers: exact, with `:name` for any one segment, with `/...` for all below.
+//! Routes of HTTP triggers: `:name` matches any one segment, a final `/...` every path below.
 
-/// A path that leads to a component.
+/// A route that leads to a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pattern {
+pub(crate) struct RoutePattern {
     text: String,
     segments: Vec<Segment>,
-    /// Whether all that is below matches, too.
-    below: bool,
+    /// Whether the route ends with `/...`.
+    is_wildcard: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,16 +15,20 @@ enum Segment {
     Any,
 }
 
-impl Pattern {
+impl RoutePattern {
     pub(crate) fn parse(route: &str) -> Result<Self, String> {
         let path = route
             .strip_prefix('/')
             .ok_or_else(|| format!("route {route:?} does not begin with /"))?;
-        let (path, below) = match path.strip_suffix("...") {
+        let (path, is_wildcard) = match path.strip_suffix("...") {
             Some(before) if before.is_empty() || before.ends_with('/') => {
                 (before.trim_end_matches('/'), true)
             }
-            Some(_) => return Err(format!("in route {route:?} only /... may be at the end")),
+            Some(_) => {
+                return Err(format!(
+                    "route {route:?} ends with ... but lacks a / before it"
+                ));
+            }
             None => (path, false),
         };
         let segment = |text: &str| match text.strip_prefix(':') {
@@ -35,42 +39,44 @@ impl Pattern {
         Ok(Self {
             text: route.to_owned(),
             segments: segments.collect(),
-            below,
+            is_wildcard,
         })
     }
 
-    /// Which goes before another that matches as well: exact segments count for most.
+    /// The precedence: of several matching routes, the highest rank wins. The number of exact segments counts first.
     pub(crate) fn rank(&self) -> (usize, usize, bool) {
         let exact = |segment: &&Segment| matches!(segment, Segment::Exact(_));
         let exact = self.segments.iter().filter(exact).count();
-        (exact, self.segments.len(), !self.below)
+        (exact, self.segments.len(), !self.is_wildcard)
     }
 
-    /// As it is written in the manifest.
+    /// The route as written in the manifest.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What of `path` is left to `/...` (empty without), if it matches. Slashes around the path say nothing, as in
-    /// Spin.
+    /// If `path` matches, the part of it that `/...` matched (empty without one). Leading and trailing slashes are
+    /// ignored, as in Spin.
     pub(crate) fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
-        // All but one of those before it, so that each segment has one before it.
-        let doubled = path.len() - path.trim_start_matches('/').len();
-        let mut rest = path.get(doubled.checked_sub(1)?..)?.trim_end_matches('/');
+        // One slash is kept, so that a slash precedes each segment.
+        let leading_slashes = path.len() - path.trim_start_matches('/').len();
+        let mut rest = path
+            .get(leading_slashes.checked_sub(1)?..)?
+            .trim_end_matches('/');
         for segment in &self.segments {
             let inner = rest.strip_prefix('/')?;
             let end = inner.find('/').unwrap_or(inner.len());
             let (text, after) = inner.split_at(end);
-            let fits = match segment {
+            let matches = match segment {
                 Segment::Exact(exact) => exact == text,
                 Segment::Any => !text.is_empty(),
             };
-            if !fits {
+            if !matches {
                 return None;
             }
             rest = after;
         }
-        (self.below || rest.is_empty()).then_some(rest)
+        (self.is_wildcard || rest.is_empty()).then_some(rest)
     }
 }
 
@@ -79,11 +85,11 @@ mod tests {
     use super::*;
 
     fn rest<'p>(route: &str, path: &'p str) -> Option<&'p str> {
-        Pattern::parse(route).expect("a route").rest(path)
+        RoutePattern::parse(route).expect("valid route").rest(path)
     }
 
     #[test]
-    fn paths_match_as_spin_says() {
+    fn paths_match_as_in_spin() {
         assert_eq!(rest("/a/b", "/a/b"), Some(""));
         assert_eq!(rest("/a/b", "/a/b/"), Some(""));
         assert_eq!(rest("/a/b", "/a/b/c"), None);
@@ -103,13 +109,13 @@ mod tests {
         assert_eq!(rest("/", "//"), Some(""));
         assert_eq!(rest("/", "/a"), None);
         assert_eq!(rest("/a", "a"), None);
-        assert!(Pattern::parse("a").is_err());
-        assert!(Pattern::parse("/a...").is_err());
+        assert!(RoutePattern::parse("a").is_err());
+        assert!(RoutePattern::parse("/a...").is_err());
     }
 
     #[test]
-    fn the_most_particular_goes_first() {
-        let rank = |route| Pattern::parse(route).expect("a route").rank();
+    fn most_specific_route_ranks_first() {
+        let rank = |route| RoutePattern::parse(route).expect("valid route").rank();
         assert!(rank("/a/b") > rank("/a/..."));
         assert!(rank("/a/:b") > rank("/a/..."));
         assert!(rank("/a/b") > rank("/a/:b"));

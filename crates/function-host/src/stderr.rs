@@ -1,27 +1,28 @@
-//! A function's error output: its beginning is kept for the log. The rest is taken and forgotten: a function
-//! must not fail for what it has to say.
+//! A function's error output: its beginning is kept for the log, the rest is discarded. Writes always succeed, so that
+//! no function fails because of its output.
 
+use crate::lock::lock;
 use bytes::Bytes;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// What is kept, in bytes.
-const KEPT: usize = 2 << 10;
-/// What is taken at once, in bytes.
-const AT_ONCE: usize = 4 << 10;
+/// Output kept for the log, in bytes.
+const MAX_KEPT_BYTES: usize = 2 << 10;
+/// Output accepted per write, in bytes.
+const MAX_WRITE_BYTES: usize = 4 << 10;
 
-/// Takes what a function writes.
+/// Receives the output of one instance.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stderr(Arc<Mutex<Vec<u8>>>);
 
 impl Stderr {
-    /// What was written, from its beginning; nothing of it is kept.
+    /// Takes the kept output.
     pub(crate) fn take(&self) -> String {
         let kept = std::mem::take(&mut *self.kept());
         String::from_utf8_lossy(&kept).into_owned()
@@ -29,12 +30,12 @@ impl Stderr {
 
     fn add(&self, bytes: &[u8]) {
         let mut kept = self.kept();
-        let room = KEPT.saturating_sub(kept.len());
+        let room = MAX_KEPT_BYTES.saturating_sub(kept.len());
         kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Vec<u8>> {
+        lock(&self.0)
     }
 }
 
@@ -65,7 +66,7 @@ impl OutputStream for Stderr {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(AT_ONCE)
+        Ok(MAX_WRITE_BYTES)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::visitor::address::{self, AddressStorage};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use function_host::{Internal, InternalAnswer};
+use function_host::{InternalResponse, InternalService};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use prometheus::IntCounterVec;
@@ -221,12 +221,12 @@ impl fmt::Debug for Api {
     }
 }
 
-impl Internal for Api {
+impl InternalService for Api {
     fn host(&self) -> &str {
         messages::HOST
     }
 
-    fn answer(&self, request: Request<Bytes>) -> InternalAnswer {
+    fn respond(&self, request: Request<Bytes>) -> InternalResponse {
         let api = self.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
@@ -235,7 +235,7 @@ impl Internal for Api {
         })
     }
 
-    fn settle(&self) {
+    fn flush_deferred(&self) {
         // False when no message waits, as is often the case.
         let _ = self.shared.lane.request_sync();
     }
@@ -258,7 +258,7 @@ impl ApiState {
         message: &'a messages::Conversion<'_>,
         time: Micros,
     ) -> Result<Conversion<'a>, Refused> {
-        let wrong = |field: &str| malformed(format!("{field} is not one that is known"));
+        let wrong = |field: &str| malformed(format!("unknown {field}"));
         let click = ClickId::parse(message.click_id.as_bytes());
         let currency = message.currency.as_bytes().try_into();
         let currency: [u8; 3] = currency.map_err(|_| wrong("currency"))?;
@@ -348,8 +348,7 @@ fn kyc_update<'a>(
         provider: &message.provider,
         delivery: &message.delivery,
         affiliate: &message.affiliate,
-        status: KycStatus::from_word(&message.status)
-            .ok_or_else(|| wrong("status is not one that is known"))?,
+        status: KycStatus::from_word(&message.status).ok_or_else(|| wrong("unknown status"))?,
         tier: message.tier,
         signed: Some(signed(&message.signed)),
     })

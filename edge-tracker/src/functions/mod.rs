@@ -24,7 +24,7 @@ use crate::settings::FunctionsSettings;
 use bytes::Bytes;
 use daemon::files::FileVersion;
 use failures::FailureLimit;
-use function_host::{Body, Host, Limits, LoadError, Manifest, Matched};
+use function_host::{Body, Host, Limits, LoadError, Manifest, MatchedFunction};
 use http::{Request, Response};
 use prometheus::Registry;
 use std::collections::BTreeMap;
@@ -108,7 +108,7 @@ impl Functions {
             function_host::Settings {
                 manifest: settings.manifest.clone(),
                 variables: read_variables(settings)?,
-                offered: variables::provided(token.clone(), secrets),
+                provided: variables::provided(token.clone(), secrets),
                 cache_dir: data_dir.join("compiled-functions"),
                 threads: settings.threads.get(),
                 limits: Limits {
@@ -143,7 +143,7 @@ impl Functions {
 
     /// The function that `path` is routed to.
     #[must_use]
-    pub fn find(&self, path: &str) -> Option<Matched> {
+    pub fn find(&self, path: &str) -> Option<MatchedFunction> {
         self.host.find(path)
     }
 
@@ -161,7 +161,7 @@ impl Functions {
     /// Calls `function`.
     pub fn call<B>(
         &self,
-        function: Matched,
+        function: MatchedFunction,
         client: IpAddr,
         request: Request<B>,
     ) -> impl Future<Output = Response<Body>> + Send + use<B>
@@ -194,7 +194,7 @@ impl Functions {
     /// When the functions can't be deployed with them; the active ones stay unchanged.
     pub fn offer_keys(&self, secrets: &Secrets) -> Result<(), FunctionsError> {
         let provided = variables::provided(self.token.clone(), secrets);
-        Ok(self.host.deploy_offering(provided)?)
+        Ok(self.host.deploy_providing(provided)?)
     }
 
     fn current_versions(&self) -> LoadedVersions {

@@ -1,9 +1,9 @@
-//! A component that does what its path says, good or bad, for tests and measurements of the host.
+//! A component whose behaviour, good or bad, the request's path selects; for tests and measurements of the host.
 #![forbid(unsafe_code)]
 #![cfg(target_arch = "wasm32")]
 #![allow(missing_docs, unreachable_pub, reason = "its only interface is HTTP")]
 
-mod parts;
+mod scripted_body;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -14,24 +14,24 @@ use spin_sdk::key_value::Store;
 use spin_sdk::wasip3::http::types::Fields;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a call must not see of another.
+/// Calls to `/calls` of this instance.
 static CALLS: AtomicU32 = AtomicU32::new(0);
-/// Work that was done after the answer.
-static DONE: AtomicU32 = AtomicU32::new(0);
+/// Background tasks of this instance that have ended.
+static ENDED_TASKS: AtomicU32 = AtomicU32::new(0);
 
 #[http_service]
-async fn answer(request: Request) -> Response<BoxBody> {
+async fn respond(request: Request) -> Response<BoxBody> {
     let path = request.uri().path().to_owned();
     let argument = request.uri().query().unwrap_or_default().to_owned();
     let text = match path.as_str() {
-        "/" => begin().await,
+        "/" => start().await,
         "/hello" => "hello".into(),
         "/calls" => CALLS.fetch_add(1, Ordering::Relaxed).to_string(),
         "/echo" => {
             let body = request.into_body();
             return Response::new(box_body(body));
         }
-        "/parts" => return Response::new(box_body(parts::Parts::of(&argument))),
+        "/parts" => return Response::new(box_body(scripted_body::ScriptedBody::new(&argument))),
         "/length" => match request.into_body().bytes().await {
             Ok(body) => body.len().to_string(),
             Err(error) => format!("{error:?}"),
@@ -42,39 +42,39 @@ async fn answer(request: Request) -> Response<BoxBody> {
         }
         "/spin" => spin(),
         "/allocate" => allocate(),
-        "/hoard" => hoard(&argument),
-        "/swell" => swell(),
-        "/panic" => panic!("as asked"),
+        "/create-headers" => create_headers(&argument),
+        "/grow-headers" => grow_headers(),
+        "/panic" => panic!("panic requested"),
         "/wait" => wait().await,
         "/print" => {
             eprint!("{}", "print ".repeat(argument.parse().unwrap_or(0)));
             "printed".into()
         }
-        "/later" => {
-            spin_sdk::wit_bindgen::spawn(later(argument.parse().unwrap_or(0)));
-            "soon".into()
+        "/background" => {
+            spin_sdk::wit_bindgen::spawn(background(argument.parse().unwrap_or(0)));
+            "started".into()
         }
-        "/done" => DONE.load(Ordering::Relaxed).to_string(),
+        "/ended-tasks" => ENDED_TASKS.load(Ordering::Relaxed).to_string(),
         "/large" => "x".repeat(argument.parse().unwrap_or(0)),
         "/variable" => format!("{:?}", spin_sdk::variables::get(&argument).await),
         "/stored" => stored(&argument).await,
         "/keys" => keys().await,
         "/write" => write(&argument).await,
-        "/ask" => ask(&argument).await,
-        "/ask-on" => ask_on(&argument).await,
+        "/fetch" => fetch(&argument).await,
+        "/fetch-until-error" => fetch_until_error(&argument).await,
         "/report" => match request.into_body().bytes().await {
             Ok(body) => report(&argument, body).await,
             Err(error) => format!("{error:?}"),
         },
-        other => format!("nothing at {other}"),
+        other => format!("no behaviour at {other}"),
     };
     Response::new(box_body(FullBody::new(Bytes::from(text))))
 }
 
-/// What a host may try before it calls.
-async fn begin() -> String {
+/// The path of the host's smoke test.
+async fn start() -> String {
     match spin_sdk::variables::get("greeting").await.as_deref() {
-        Ok("panic at once") => panic!("as told"),
+        Ok("panic at once") => panic!("panic requested"),
         Ok("spin at once") => spin(),
         _ => String::new(),
     }
@@ -94,15 +94,15 @@ fn allocate() -> String {
     }
 }
 
-/// Wants so many headers' worth of what the host keeps for it.
-fn hoard(number: &str) -> String {
+/// Creates that many header resources, which the host keeps.
+fn create_headers(number: &str) -> String {
     let number = number.parse().unwrap_or(0);
     let all: Vec<Fields> = (0..number).map(|_| Fields::new()).collect();
     all.len().to_string()
 }
 
-/// Headers without end.
-fn swell() -> String {
+/// Appends to one header resource until the host refuses.
+fn grow_headers() -> String {
     let fields = Fields::new();
     loop {
         if let Err(error) = fields.append("x-more", &[b'x'; 1_000]) {
@@ -111,13 +111,13 @@ fn swell() -> String {
     }
 }
 
-/// Goes on working when the answer is out.
-async fn later(milliseconds: u64) {
+/// Continues after the response is sent.
+async fn background(milliseconds: u64) {
     spin_sdk::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
-    DONE.fetch_add(1, Ordering::Relaxed);
+    ENDED_TASKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Waits for longer than any call may take.
+/// Waits for longer than the wall time of any call.
 async fn wait() -> String {
     spin_sdk::time::sleep(std::time::Duration::from_secs(60)).await;
     String::new()
@@ -148,12 +148,12 @@ async fn keys() -> String {
 
 async fn write(key: &str) -> String {
     match Store::open("facts").await {
-        Ok(store) => format!("{:?}", store.set(key, b"mine").await),
+        Ok(store) => format!("{:?}", store.set(key, b"value").await),
         Err(error) => format!("{error:?}"),
     }
 }
 
-async fn ask(url: &str) -> String {
+async fn fetch(url: &str) -> String {
     match spin_sdk::http::post(url, "question").await {
         Ok(response) => {
             let status = response.status();
@@ -165,25 +165,25 @@ async fn ask(url: &str) -> String {
     }
 }
 
-/// Asks until it is not answered; tells how often it was, and the error.
-async fn ask_on(url: &str) -> String {
-    let mut answers = 0;
+/// Sends requests until one fails; returns the number of responses, and the error.
+async fn fetch_until_error(url: &str) -> String {
+    let mut responses = 0;
     loop {
         match spin_sdk::http::get(url).await {
-            Ok(_) => answers += 1,
-            Err(error) => return format!("{answers} {error:?}"),
+            Ok(_) => responses += 1,
+            Err(error) => return format!("{responses} {error:?}"),
         }
     }
 }
 
-/// Passes a message on to the edge, with the token it was given.
+/// Sends a message to the edge, with the token from its variables.
 async fn report(path: &str, message: Bytes) -> String {
     let token = spin_sdk::variables::get("token").await.unwrap_or_default();
     let request = spin_sdk::http::Request::post(format!("http://tracker.internal{path}"))
         .header("authorization", format!("Bearer {token}"))
         .body(FullBody::new(message));
     let Ok(request) = request else {
-        return "not a request".into();
+        return "invalid request".into();
     };
     match spin_sdk::http::send(request).await {
         Ok(response) => response.status().as_u16().to_string(),

@@ -1,15 +1,16 @@
-//! A host with the guest for tests, which `cargo xtask functions` builds.
-#![allow(dead_code, reason = "each test uses a part of it")]
+//! A host that runs the test guest, which `cargo xtask functions` builds.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use bytes::Bytes;
 use function_host::{
-    Body, Failure, Host, Internal, InternalAnswer, Limits, LoadError, Matched, Settings,
+    Body, Failure, Host, InternalResponse, InternalService, Limits, LoadError, MatchedFunction,
+    Settings,
 };
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use prometheus::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,35 +22,35 @@ use tokio::sync::Notify;
 pub(crate) struct Functions {
     host: Host,
     registry: Registry,
-    folder: TempDir,
+    directory: TempDir,
 }
 
-/// What is answered for a failure.
-pub(crate) fn failed(failure: Failure) -> Said {
-    Said {
+/// The response to a call that failed.
+pub(crate) fn failed(failure: Failure) -> TextResponse {
+    TextResponse {
         status: failure.status(),
         text: format!("{} {}\n", failure.number(), failure.name()),
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct TextResponse {
     pub(crate) status: StatusCode,
     pub(crate) text: String,
 }
 
-/// Answers with what it was asked, once it is to settle.
+/// Responds with the request's method, path and body, at the next flush of deferred work.
 #[derive(Default)]
-struct Mirror {
-    settles: Arc<Notify>,
+struct EchoService {
+    flushed: Arc<Notify>,
 }
 
-impl Internal for Mirror {
+impl InternalService for EchoService {
     fn host(&self) -> &str {
         "tracker.internal"
     }
 
-    fn answer(&self, request: Request<Bytes>) -> InternalAnswer {
+    fn respond(&self, request: Request<Bytes>) -> InternalResponse {
         let (parts, body) = request.into_parts();
         let text = format!(
             "{} {} {}",
@@ -57,15 +58,15 @@ impl Internal for Mirror {
             parts.uri.path(),
             String::from_utf8_lossy(&body)
         );
-        let settled = self.settles.clone().notified_owned();
+        let flushed = self.flushed.clone().notified_owned();
         Box::pin(async move {
-            settled.await;
+            flushed.await;
             Response::new(Bytes::from(text))
         })
     }
 
-    fn settle(&self) {
-        self.settles.notify_waiters();
+    fn flush_deferred(&self) {
+        self.flushed.notify_waiters();
     }
 }
 
@@ -83,70 +84,77 @@ fn guest() -> PathBuf {
 }
 
 impl Functions {
-    pub(crate) fn load(limits: &Limits, reuse: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::copy(guest(), folder.path().join("guest.wasm")).expect("copied");
+    pub(crate) fn load(limits: &Limits) -> Self {
+        Self::load_with(limits, BTreeSet::new())
+    }
+
+    fn load_with(limits: &Limits, reuse: BTreeSet<String>) -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        fs::copy(guest(), directory.path().join("guest.wasm")).expect("file copied");
         let registry = Registry::new();
-        write_manifest(folder.path(), "good day");
+        write_manifest(directory.path(), "good day");
         let settings = Settings {
-            manifest: folder.path().join("spin.toml"),
+            manifest: directory.path().join("spin.toml"),
             variables: BTreeMap::new(),
-            offered: BTreeMap::new(),
-            // Shared by all tests: compiling takes longer than they do.
+            provided: BTreeMap::new(),
+            // Shared by all tests: compiling takes longer than the tests.
             cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions"),
             threads: 1,
             limits: limits.clone(),
-            reuse: reuse.split_whitespace().map(Into::into).collect(),
+            reuse,
         };
-        let host = Host::load(settings, Arc::new(Mirror::default()), &registry).expect("loaded");
+        let host = Host::load(settings, Arc::new(EchoService::default()), &registry)
+            .expect("functions load");
         Self {
             host,
             registry,
-            folder,
+            directory,
         }
     }
 
-    pub(crate) fn load_reusing(limits: &Limits, _: &str) -> Self {
-        Self::load(limits, "guest")
+    /// Reuses instances.
+    pub(crate) fn load_reusing(limits: &Limits) -> Self {
+        Self::load_with(limits, ["guest".to_owned()].into())
     }
 
-    pub(crate) async fn get(&self, target: &str) -> Said {
+    pub(crate) async fn get(&self, target: &str) -> TextResponse {
         self.call(Request::get(target), "").await
     }
 
-    pub(crate) async fn call(&self, request: http::request::Builder, body: &str) -> Said {
+    pub(crate) async fn call(&self, request: http::request::Builder, body: &str) -> TextResponse {
         let body = Full::new(Bytes::from(body.to_owned()));
-        self.send(request.body(body).expect("a request")).await
+        self.send(request.body(body).expect("valid request")).await
     }
 
-    /// With a body whose length is not told before.
-    pub(crate) async fn call_in_parts(&self, target: &str, body: &str) -> Said {
-        let part = Bytes::from(body.to_owned());
-        let parts = [Ok::<_, Infallible>(Frame::data(part))];
-        self.call_with(target, futures::stream::iter(parts)).await
+    /// Posts a body without a content length.
+    pub(crate) async fn post_chunked(&self, target: &str, body: &str) -> TextResponse {
+        let data = Bytes::from(body.to_owned());
+        let frames = [Ok::<_, Infallible>(Frame::data(data))];
+        self.post_frames(target, futures::stream::iter(frames))
+            .await
     }
 
-    /// With a body of such frames as `parts` gives.
-    pub(crate) async fn call_with<E>(
+    /// Posts a body of these frames.
+    pub(crate) async fn post_frames<E>(
         &self,
         target: &str,
-        parts: impl futures::Stream<Item = Result<Frame<Bytes>, E>> + Send + 'static,
-    ) -> Said
+        frames: impl futures::Stream<Item = Result<Frame<Bytes>, E>> + Send + 'static,
+    ) -> TextResponse
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        let request = Request::post(target).body(StreamBody::new(parts));
-        self.send(request.expect("a request")).await
+        let request = Request::post(target).body(StreamBody::new(frames));
+        self.send(request.expect("valid request")).await
     }
 
-    /// A body's text is the error where it broke off.
-    async fn send<B>(&self, request: Request<B>) -> Said
+    /// The text of an interrupted body is its error.
+    async fn send<B>(&self, request: Request<B>) -> TextResponse
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let Some(matched) = self.host.find(request.uri().path()) else {
-            return Said {
+            return TextResponse {
                 status: StatusCode::NOT_FOUND,
                 text: String::new(),
             };
@@ -158,23 +166,26 @@ impl Functions {
             |error| error.to_string(),
             |body| String::from_utf8_lossy(&body.to_bytes()).into_owned(),
         );
-        Said { status, text }
+        TextResponse { status, text }
     }
 
-    /// An answer of which no more than the head is read.
+    /// Gets a response without reading its body.
     pub(crate) async fn head(&self, target: &str) -> Response<Body> {
         let request = Request::get(target).body(Full::<Bytes>::default());
-        let request = request.expect("a request");
-        let matched = self.host.find(request.uri().path()).expect("a function");
+        let request = request.expect("valid request");
+        let matched = self
+            .host
+            .find(request.uri().path())
+            .expect("matching route");
         self.call_matched(matched, request).await
     }
 
-    async fn call_matched<B>(&self, matched: Matched, request: Request<B>) -> Response<Body>
+    async fn call_matched<B>(&self, matched: MatchedFunction, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let client = "203.0.113.7".parse().expect("an address");
+        let client = "203.0.113.7".parse().expect("valid address");
         self.host.call(matched, client, request).await
     }
 
@@ -184,57 +195,56 @@ impl Functions {
     }
 
     pub(crate) fn write_manifest(&self, greeting: &str) {
-        write_manifest(self.folder.path(), greeting);
+        write_manifest(self.directory.path(), greeting);
     }
 
     pub(crate) fn break_component(&self) {
-        fs::write(self.folder.path().join("guest.wasm"), "no component").expect("written");
+        fs::write(self.directory.path().join("guest.wasm"), "not a component")
+            .expect("file written");
+    }
+
+    pub(crate) fn restore_component(&self) {
+        fs::copy(guest(), self.directory.path().join("guest.wasm")).expect("file copied");
     }
 
     pub(crate) fn deploy(&self) -> Result<(), LoadError> {
-        self.host.deploy()
+        self.host.deploy_with(BTreeMap::new())
     }
 
-    pub(crate) fn roll_back(&self) -> bool {
-        self.host.roll_back()
-    }
-
-    /// Returns when so many calls have ended for `failure`, and fails if that takes long.
+    /// Waits until `calls` calls have failed with `failure`, for at most 20 seconds.
     pub(crate) async fn await_failures(&self, failure: Failure, calls: u32) {
         let line = format!(
             "function_errors_total{{function=\"guest\",reason=\"{}\"}} {calls}\n",
             failure.name()
         );
-        let counted = async {
-            while !self.metrics().contains(&line) {
-                tokio::task::yield_now().await;
-            }
-        };
-        let counted = tokio::time::timeout(Duration::from_secs(20), counted).await;
-        assert!(counted.is_ok(), "{line} not in\n{}", self.metrics());
+        self.await_metric(&line).await;
     }
 
-    /// Returns when so many calls are being answered, and fails if that takes long.
+    /// Waits until `calls` calls are running, for at most 20 seconds.
     pub(crate) async fn await_running(&self, calls: u32) {
         let line = format!("functions_running{{function=\"guest\"}} {calls}\n");
-        let running = async {
-            while !self.metrics().contains(&line) {
+        self.await_metric(&line).await;
+    }
+
+    async fn await_metric(&self, line: &str) {
+        let shown = async {
+            while !self.metrics().contains(line) {
                 tokio::task::yield_now().await;
             }
         };
-        let running = tokio::time::timeout(Duration::from_secs(20), running).await;
-        assert!(running.is_ok(), "{line} not in\n{}", self.metrics());
+        let shown = tokio::time::timeout(Duration::from_secs(20), shown).await;
+        assert!(shown.is_ok(), "{line} not in\n{}", self.metrics());
     }
 
     pub(crate) fn metrics(&self) -> String {
         let encoder = prometheus::TextEncoder::new();
         encoder
             .encode_to_string(&self.registry.gather())
-            .expect("encoded")
+            .expect("encodable metrics")
     }
 }
 
-fn write_manifest(folder: &Path, greeting: &str) {
+fn write_manifest(directory: &Path, greeting: &str) {
     let text = format!(
         r#"spin_manifest_version = 2
 [application]
@@ -242,7 +252,7 @@ name = "tests"
 [variables]
 phrase = {{ default = "{greeting}" }}
 [[trigger.http]]
-route = "/:what"
+route = "/:path"
 component = "guest"
 [component.guest]
 source = "guest.wasm"
@@ -252,5 +262,5 @@ key_value_stores = ["facts"]
 greeting = "{{{{ phrase }}}}"
 "#
     );
-    fs::write(folder.join("spin.toml"), text).expect("written");
+    fs::write(directory.join("spin.toml"), text).expect("file written");
 }

@@ -1,8 +1,6 @@
-//! The bodies of requests, read to their end before anything is made for a call: who sends half of one takes
-//! nobody's room.
+//! Reads request bodies to their end before a call takes any capacity, so that incomplete requests block no function.
 
-use crate::Failure;
-use crate::host::Limits;
+use crate::{Failure, Limits};
 use bytes::Bytes;
 use http::Request;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -17,95 +15,105 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-/// Bodies that are not there at once may take together as much as so many whole ones.
-const BODIES: usize = 512;
-/// What a request takes while its body is awaited, beside the body, in bytes.
-const HEAD_BYTES: u32 = 4 << 10;
-/// How often a body is asked for before it counts as one that is not there at once: a connection hands over
-/// only when asked what came together with the head.
-const TURNS: usize = 3;
+/// Bodies that are not ready at once may use together the memory of this many maximal ones.
+const MAX_SLOW_BODIES: usize = 512;
+/// Estimated memory of a request without its body while the body is awaited, in bytes.
+const SLOW_REQUEST_BYTES: u32 = 4 << 10;
+/// Rounds of polling before a body counts as slow: an HTTP connection delivers bytes that arrived together with the
+/// head only after a poll.
+const POLL_ROUNDS: usize = 3;
 
-/// Reads requests.
-pub(crate) struct Reader {
-    /// For bodies that are not there at once, in bytes.
-    room: Arc<Semaphore>,
-    longest: usize,
-    within: Duration,
+/// Reads requests with their bodies, within limits.
+pub(crate) struct RequestReader {
+    /// Memory for slow bodies, in bytes.
+    slow_bytes: Arc<Semaphore>,
+    max_body_bytes: usize,
+    timeout: Duration,
 }
 
-impl Reader {
+impl RequestReader {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let room = limits.request_bytes.max(HEAD_BYTES as usize);
-        let room = room.saturating_mul(BODIES).min(Semaphore::MAX_PERMITS);
+        let per_body = limits.request_bytes.max(SLOW_REQUEST_BYTES as usize);
+        let slow_bytes = per_body
+            .saturating_mul(MAX_SLOW_BODIES)
+            .min(Semaphore::MAX_PERMITS);
         Self {
-            room: Arc::new(Semaphore::new(room)),
-            longest: limits.request_bytes,
-            within: limits.wall,
+            slow_bytes: Arc::new(Semaphore::new(slow_bytes)),
+            max_body_bytes: limits.request_bytes,
+            timeout: limits.wall,
         }
     }
 
-    /// The request with its body, which is all there, or broke off.
+    /// Returns the request with its body, complete or interrupted.
     pub(crate) async fn read<B>(&self, request: Request<B>) -> Result<Request<WasiBody>, Failure>
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
         let (mut parts, body) = request.into_parts();
-        if body.size_hint().lower() > self.longest as u64 {
+        if body.size_hint().lower() > self.max_body_bytes as u64 {
             return Err(Failure::RequestTooLarge);
         }
-        let mut taken = Taken::default();
+        let mut buffered = BufferedBody::default();
         if !body.is_end_stream() {
-            self.take(pin!(body), &mut taken).await?;
+            self.buffer(pin!(body), &mut buffered).await?;
         }
-        // How its parts were told apart on the way here is over; a function need not ask whether there is one.
+        // The encoding of this connection does not apply to the buffered body; its length is known instead.
         parts.headers.remove(TRANSFER_ENCODING);
-        if !taken.is_end_stream() && !parts.headers.contains_key(CONTENT_LENGTH) {
-            let length = taken.bytes.len().into();
+        if !buffered.is_end_stream() && !parts.headers.contains_key(CONTENT_LENGTH) {
+            let length = buffered.bytes.len().into();
             parts.headers.insert(CONTENT_LENGTH, length);
         }
-        Ok(Request::from_parts(parts, taken.boxed_unsync()))
+        Ok(Request::from_parts(parts, buffered.boxed_unsync()))
     }
 
-    async fn take<B>(&self, mut body: Pin<&mut B>, taken: &mut Taken) -> Result<(), Failure>
+    async fn buffer<B>(
+        &self,
+        mut body: Pin<&mut B>,
+        buffered: &mut BufferedBody,
+    ) -> Result<(), Failure>
     where
         B: Body<Data = Bytes>,
     {
-        for _ in 0..TURNS {
-            while let Some(frame) = at_once(body.as_mut()).await {
-                if taken.ends_with(frame, self.longest)? || body.is_end_stream() {
+        for _ in 0..POLL_ROUNDS {
+            while let Some(frame) = poll_once(body.as_mut()).await {
+                if buffered.ends_with(frame, self.max_body_bytes)? || body.is_end_stream() {
                     return Ok(());
                 }
             }
             tokio::task::yield_now().await;
         }
-        let slow = self.take_slowly(body, taken);
-        let taken = timeout(self.within, slow).await;
-        taken.unwrap_or(Err(Failure::RequestTooSlow))
+        let slow = self.buffer_slow(body, buffered);
+        let done = timeout(self.timeout, slow).await;
+        done.unwrap_or(Err(Failure::RequestTooSlow))
     }
 
-    async fn take_slowly<B>(&self, mut body: Pin<&mut B>, taken: &mut Taken) -> Result<(), Failure>
+    async fn buffer_slow<B>(
+        &self,
+        mut body: Pin<&mut B>,
+        buffered: &mut BufferedBody,
+    ) -> Result<(), Failure>
     where
         B: Body<Data = Bytes>,
     {
-        let room = |bytes: usize| {
+        let reserve = |bytes: usize| {
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            let permit = self.room.try_acquire_many(bytes);
+            let permit = self.slow_bytes.try_acquire_many(bytes);
             permit.map_err(|_| Failure::Busy)
         };
-        let mut held = room(HEAD_BYTES as usize + taken.bytes.len())?;
+        let mut reserved = reserve(SLOW_REQUEST_BYTES as usize + buffered.bytes.len())?;
         loop {
-            let before = taken.bytes.len();
+            let before = buffered.bytes.len();
             let frame = body.frame().await;
-            if taken.ends_with(frame, self.longest)? || body.is_end_stream() {
+            if buffered.ends_with(frame, self.max_body_bytes)? || body.is_end_stream() {
                 return Ok(());
             }
-            held.merge(room(taken.bytes.len() - before)?);
+            reserved.merge(reserve(buffered.bytes.len() - before)?);
         }
     }
 }
 
-/// What the body has to say now; none when it has to be waited for.
-async fn at_once<B: Body>(
+/// The next frame, or the end; `None` when neither is ready.
+async fn poll_once<B: Body>(
     mut body: Pin<&mut B>,
 ) -> Option<Option<Result<Frame<B::Data>, B::Error>>> {
     poll_fn(|cx| match body.as_mut().poll_frame(cx) {
@@ -115,29 +123,29 @@ async fn at_once<B: Body>(
     .await
 }
 
-/// What was read of a body, as the body that a function gets.
+/// The bytes that were read, as the body that a function receives.
 #[derive(Debug, Default)]
-struct Taken {
+struct BufferedBody {
     bytes: Vec<u8>,
-    /// Whether it broke off, or was not written as HTTP says.
-    broken: bool,
+    /// Whether the body was interrupted or violated HTTP.
+    is_broken: bool,
 }
 
-impl Taken {
-    /// Adds a frame; true when there are no more. Trailers are left out.
+impl BufferedBody {
+    /// Adds a frame; returns whether the body has ended. Trailers are dropped.
     fn ends_with<E>(
         &mut self,
         frame: Option<Result<Frame<Bytes>, E>>,
-        longest: usize,
+        max_bytes: usize,
     ) -> Result<bool, Failure> {
         match frame.map(|frame| frame.map(Frame::into_data)) {
             None => return Ok(true),
             Some(Err(_)) => {
-                self.broken = true;
+                self.is_broken = true;
                 return Ok(true);
             }
             Some(Ok(Err(_))) => {}
-            Some(Ok(Ok(data))) if self.bytes.len() + data.len() > longest => {
+            Some(Ok(Ok(data))) if self.bytes.len() + data.len() > max_bytes => {
                 return Err(Failure::RequestTooLarge);
             }
             Some(Ok(Ok(data))) => self.bytes.extend_from_slice(&data),
@@ -146,7 +154,7 @@ impl Taken {
     }
 }
 
-impl Body for Taken {
+impl Body for BufferedBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -157,7 +165,7 @@ impl Body for Taken {
         let bytes = std::mem::take(&mut self.bytes);
         Poll::Ready(if !bytes.is_empty() {
             Some(Ok(Frame::data(bytes.into())))
-        } else if std::mem::take(&mut self.broken) {
+        } else if std::mem::take(&mut self.is_broken) {
             Some(Err(Error::ConnectionTerminated))
         } else {
             None
@@ -165,11 +173,11 @@ impl Body for Taken {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty() && !self.broken
+        self.bytes.is_empty() && !self.is_broken
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.broken {
+        match self.is_broken {
             true => SizeHint::default(),
             false => SizeHint::with_exact(self.bytes.len() as u64),
         }
@@ -189,12 +197,12 @@ mod tests {
         let mut request = Request::new(body);
         let chunked = http::HeaderValue::from_static("chunked");
         request.headers_mut().insert(TRANSFER_ENCODING, chunked);
-        let reader = Reader::new(&Limits::default());
-        reader.read(request).await.expect("read")
+        let reader = RequestReader::new(&Limits::default());
+        reader.read(request).await.expect("request within limits")
     }
 
     #[tokio::test]
-    async fn functions_are_told_how_long_a_body_is_if_there_is_one() {
+    async fn buffered_bodies_have_a_content_length() {
         let parts = ["ab", "cde"].map(|part| Ok::<_, Infallible>(Frame::data(part.into())));
         let request = read(StreamBody::new(futures::stream::iter(parts))).await;
         assert_eq!(request.headers()[CONTENT_LENGTH], "5");

@@ -1,7 +1,6 @@
-//! What functions may import beside WASI: variables and key-value stores, read only. Stores are filled by
-//! who runs the host; functions keep no state of their own.
+//! The interfaces that functions may import in addition to WASI: variables and key-value stores, both read-only. The
+//! program that runs the host fills the stores; functions keep no state of their own.
 
-use crate::guest::Guest;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,52 +12,56 @@ mod wit {
     #![allow(missing_docs, unreachable_pub, clippy::all)]
     wasmtime::component::bindgen!({
         path: "wit",
-        world: "offered",
+        world: "host-imports",
         imports: {
             default: trappable,
         },
-        with: { "spin:key-value/key-value.store": crate::offered::Opened },
+        with: { "spin:key-value/key-value.store": crate::host_imports::StoreSnapshot },
     });
 }
 
 use wit::spin::key_value::key_value::{self, Error as StoreError};
 use wit::spin::variables::variables::{self, Error as VariableError};
 
-/// Why a store is not written to.
-const READ_ONLY: &str = "stores are read only here; functions keep no state";
+/// The error of every write to a store.
+const READ_ONLY: &str = "stores are read-only; functions keep no state";
 
-/// Values by their keys.
+/// Values by key.
 pub(crate) type Entries = BTreeMap<String, Vec<u8>>;
-/// Stores by their labels; each is exchanged whole.
+/// Stores by label; the entries of a store are replaced all at once.
 pub(crate) type Stores = BTreeMap<String, Arc<ArcSwap<Entries>>>;
 
-/// A store as it was when it was opened.
+/// A store's entries at the time it was opened.
 #[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated bindings pass it on as such")]
-pub struct Opened(Arc<Entries>);
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct StoreSnapshot(Arc<Entries>);
 
-/// Tells the bindings what they work on.
-struct Offered;
+/// Selects [`ImportsView`] as the data of the generated bindings.
+struct HostImports;
 
-impl HasData for Offered {
-    type Data<'a> = View<'a>;
+impl HasData for HostImports {
+    type Data<'a> = ImportsView<'a>;
 }
 
-/// What one component may see.
-pub(crate) struct View<'a> {
+/// The variables and stores of one component.
+pub(crate) struct ImportsView<'a> {
     pub(crate) variables: &'a BTreeMap<String, String>,
     pub(crate) stores: &'a Stores,
     pub(crate) table: &'a mut ResourceTable,
 }
 
-pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    variables::add_to_linker::<_, Offered>(linker, Guest::offered)?;
-    key_value::add_to_linker::<_, Offered>(linker, Guest::offered)
+/// Links the interfaces; `view` finds a component's variables and stores in its data.
+pub(crate) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> ImportsView<'_>,
+) -> wasmtime::Result<()> {
+    variables::add_to_linker::<_, HostImports>(linker, view)?;
+    key_value::add_to_linker::<_, HostImports>(linker, view)
 }
 
-impl variables::Host for View<'_> {}
+impl variables::Host for ImportsView<'_> {}
 
-impl<T: Send + 'static> variables::HostWithStore<T> for Offered {
+impl<T: Send + 'static> variables::HostWithStore<T> for HostImports {
     async fn get(
         host: &Accessor<T, Self>,
         name: String,
@@ -68,41 +71,41 @@ impl<T: Send + 'static> variables::HostWithStore<T> for Offered {
     }
 }
 
-impl key_value::Host for View<'_> {}
+impl key_value::Host for ImportsView<'_> {}
 
-impl View<'_> {
-    fn entries(&self, store: &Resource<Opened>) -> wasmtime::Result<&Entries> {
+impl ImportsView<'_> {
+    fn entries(&self, store: &Resource<StoreSnapshot>) -> wasmtime::Result<&Entries> {
         Ok(&self.table.get(store)?.0)
     }
 }
 
-impl key_value::HostStore for View<'_> {
-    fn drop(&mut self, store: Resource<Opened>) -> wasmtime::Result<()> {
+impl key_value::HostStore for ImportsView<'_> {
+    fn drop(&mut self, store: Resource<StoreSnapshot>) -> wasmtime::Result<()> {
         self.table.delete(store)?;
         Ok(())
     }
 }
 
-type Keys = (StreamReader<String>, FutureReader<Result<(), StoreError>>);
+type KeysStream = (StreamReader<String>, FutureReader<Result<(), StoreError>>);
 
-impl<T: Send + 'static> key_value::HostStoreWithStore<T> for Offered {
+impl<T: Send + 'static> key_value::HostStoreWithStore<T> for HostImports {
     async fn open(
         host: &Accessor<T, Self>,
         label: String,
-    ) -> wasmtime::Result<Result<Resource<Opened>, StoreError>> {
+    ) -> wasmtime::Result<Result<Resource<StoreSnapshot>, StoreError>> {
         host.with(|mut host| {
             let view = host.get();
             let Some(store) = view.stores.get(&label) else {
                 return Ok(Err(StoreError::AccessDenied));
             };
-            let opened = Opened(store.load_full());
-            Ok(Ok(view.table.push(opened)?))
+            let snapshot = StoreSnapshot(store.load_full());
+            Ok(Ok(view.table.push(snapshot)?))
         })
     }
 
     async fn get(
         host: &Accessor<T, Self>,
-        store: Resource<Opened>,
+        store: Resource<StoreSnapshot>,
         key: String,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, StoreError>> {
         host.with(|mut host| Ok(Ok(host.get().entries(&store)?.get(&key).cloned())))
@@ -110,7 +113,7 @@ impl<T: Send + 'static> key_value::HostStoreWithStore<T> for Offered {
 
     async fn set(
         _host: &Accessor<T, Self>,
-        _store: Resource<Opened>,
+        _store: Resource<StoreSnapshot>,
         _key: String,
         _value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), StoreError>> {
@@ -119,7 +122,7 @@ impl<T: Send + 'static> key_value::HostStoreWithStore<T> for Offered {
 
     async fn delete(
         _host: &Accessor<T, Self>,
-        _store: Resource<Opened>,
+        _store: Resource<StoreSnapshot>,
         _key: String,
     ) -> wasmtime::Result<Result<(), StoreError>> {
         Ok(Err(StoreError::Other(READ_ONLY.into())))
@@ -127,13 +130,16 @@ impl<T: Send + 'static> key_value::HostStoreWithStore<T> for Offered {
 
     async fn exists(
         host: &Accessor<T, Self>,
-        store: Resource<Opened>,
+        store: Resource<StoreSnapshot>,
         key: String,
     ) -> wasmtime::Result<Result<bool, StoreError>> {
         host.with(|mut host| Ok(Ok(host.get().entries(&store)?.contains_key(&key))))
     }
 
-    async fn get_keys(host: &Accessor<T, Self>, store: Resource<Opened>) -> wasmtime::Result<Keys> {
+    async fn get_keys(
+        host: &Accessor<T, Self>,
+        store: Resource<StoreSnapshot>,
+    ) -> wasmtime::Result<KeysStream> {
         host.with(|mut host| {
             let keys: Vec<String> = host.get().entries(&store)?.keys().cloned().collect();
             let stream = StreamReader::new(&mut host, keys)?;
