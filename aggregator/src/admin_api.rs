@@ -1,15 +1,15 @@
-//! Pages of the operators' port, as JSON: postbacks to affiliates, newest first, and how affiliates stand; and
-//! the one request that changes something, to send a postback again.
+//! JSON pages of the admin port: postbacks, newest first, and states of affiliates. One request changes something: it
+//! sends a postback again.
 
 use crate::store::{ConversionStore, within};
 use daemon::admin::{Page, PageError, PageRequest};
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
-/// Rows shown at most.
-const MOST: usize = 200;
+/// Rows on one page.
+const MAX_ROWS: usize = 200;
 
-/// The page that is asked for, if there is one.
+/// The requested page, if it exists.
 pub(crate) fn page(
     conversion_store: &Arc<ConversionStore>,
     request: &PageRequest<'_>,
@@ -26,14 +26,14 @@ pub(crate) fn page(
         (false, "/postbacks") => {
             let (receiver, state) = (value("receiver"), value("state"));
             Some(Box::pin(async move {
-                let shown = within(conversion_store.shown(&receiver, &state, MOST)).await;
+                let shown = within(conversion_store.shown(&receiver, &state, MAX_ROWS)).await;
                 json(&shown.map_err(unavailable)?)
             }))
         }
         (false, "/affiliates") => {
             let name = value("name");
             Some(Box::pin(async move {
-                let shown = within(conversion_store.affiliates(&name, MOST)).await;
+                let shown = within(conversion_store.affiliates(&name, MAX_ROWS)).await;
                 json(&shown.map_err(unavailable)?)
             }))
         }

@@ -1,11 +1,11 @@
-//! The aggregator without its ports: what an earlier run left, what edges say, and the way of blocks
-//! into the database.
+//! The aggregator without open ports: it recovers the state of an earlier run, serves edges over given streams, and
+//! runs the pipeline into the database.
 
-use crate::blocks::{Recovered, RecoveredReports, ReportFiles, Store, StoreError};
+use crate::blocks::{DataDirError, Recovered, RecoveredReports, ReportFiles, Spool};
 use crate::fair_queue::BlockSize;
 use crate::fatal::FatalError;
 use crate::health::Health;
-use crate::ingest::{self, ConnectionMetrics, ConnectionTable, Places, Shared};
+use crate::ingest::{self, ConnectionMetrics, ConnectionSlots, ConnectionTable, Shared};
 use crate::ingest_queue::{Bounds, IngestQueue};
 use crate::lock;
 use crate::metrics::Metrics;
@@ -36,7 +36,7 @@ pub struct Aggregator<S: Storage> {
     pipeline: Pipeline<S>,
     recovered: Recovered,
     size: BlockSize,
-    /// Of data directory and store's directory; held for as long as anything may be written.
+    /// Locks of the data directory and the store's directory, held for as long as anything may be written.
     locks: [S::Lock; 2],
 }
 
@@ -46,7 +46,7 @@ impl<S: Storage> fmt::Debug for Aggregator<S> {
     }
 }
 
-/// Talks to edges for an [`Aggregator`].
+/// Serves edges on behalf of an [`Aggregator`].
 #[derive(Clone)]
 pub struct Edges(Shared);
 
@@ -57,8 +57,8 @@ impl fmt::Debug for Edges {
 }
 
 impl Edges {
-    /// Talks to one edge over a stream in each direction until it goes or is refused. The streams
-    /// are believed about the node: with QUIC, certificates are compared with it.
+    /// Serves one edge, over a stream in each direction, until it disconnects or is refused. The node number in its
+    /// `Hello` is trusted; over QUIC it is compared with the certificate.
     pub async fn converse(
         &self,
         send: impl AsyncWrite + Unpin + Send,
@@ -69,7 +69,7 @@ impl Edges {
 }
 
 impl<S: Storage> Aggregator<S> {
-    /// Reads what an earlier run left in the data directory.
+    /// Recovers the state that an earlier run left in the data directory.
     ///
     /// # Errors
     /// When the directory can't be used.
@@ -79,9 +79,9 @@ impl<S: Storage> Aggregator<S> {
             lock::lock(&storage, &settings.data_dir)?,
             lock::lock(&storage, &settings.store_dir())?,
         ];
-        let unusable = |error: StoreError| StartError::Data(error.to_string());
-        let (store, recovered) =
-            Store::open(storage.clone(), &settings.spool_dir()).map_err(unusable)?;
+        let unusable = |error: DataDirError| StartError::Data(error.to_string());
+        let (spool, recovered) =
+            Spool::open(storage.clone(), &settings.spool_dir()).map_err(unusable)?;
         let (report_files, recovered_reports) =
             ReportFiles::open(storage.clone(), &settings.store_dir()).map_err(unusable)?;
         report(&recovered, &recovered_reports, &metrics);
@@ -103,7 +103,7 @@ impl<S: Storage> Aggregator<S> {
         let pipeline = Pipeline {
             instance: settings.instance.as_str().into(),
             ingest_queue: Arc::clone(&ingest_queue),
-            store: Arc::new(Mutex::new(store)),
+            spool: Arc::new(Mutex::new(spool)),
             report_files,
             reports,
             conversion_store,
@@ -117,7 +117,7 @@ impl<S: Storage> Aggregator<S> {
             ingest_queue,
             metrics,
             phase: watched,
-            places: Places::new(settings.limits.max_edges.get()),
+            slots: ConnectionSlots::new(settings.limits.max_edges.get()),
             table: Arc::new(ConnectionTable::default()),
             connections: ConnectionMetrics::new(registry)?,
             fleet: None,
@@ -134,32 +134,35 @@ impl<S: Storage> Aggregator<S> {
         })
     }
 
-    /// Who talks to edges.
+    /// The handle that serves edges.
     #[must_use]
     pub fn edges(&self) -> Edges {
         Edges(self.shared.clone())
     }
 
-    /// What judges reports, and queues what affiliates are told.
+    /// The store that evaluates reports and queues postbacks.
     pub(crate) fn conversion_store(&self) -> Arc<ConversionStore> {
         self.pipeline.conversion_store.clone()
     }
 
-    /// Brings blocks into `database`, those of an earlier run first, for as long as the aggregator
-    /// serves.
+    /// Inserts blocks into `database`, those of an earlier run first, until the aggregator stops.
     ///
     /// # Errors
-    /// When an operator has to decide how to go on.
+    /// When only an operator can decide how to continue.
     pub async fn run(self, database: impl Database) -> Result<(), FatalError> {
-        self.bring(database, StoreOpening::WithFirstReport).await
+        self.run_with(database, StoreOpening::WithFirstReport).await
     }
 
-    /// As [`Aggregator::run`], and opens the store before there are reports.
+    /// As [`Aggregator::run`], but opens the store at the start, not with the first report.
     pub(crate) async fn serve(self, database: impl Database) -> Result<(), FatalError> {
-        self.bring(database, StoreOpening::AtStart).await
+        self.run_with(database, StoreOpening::AtStart).await
     }
 
-    async fn bring(self, database: impl Database, store: StoreOpening) -> Result<(), FatalError> {
+    async fn run_with(
+        self,
+        database: impl Database,
+        store: StoreOpening,
+    ) -> Result<(), FatalError> {
         let Self {
             pipeline,
             recovered,
@@ -176,11 +179,11 @@ impl<S: Storage> Aggregator<S> {
 fn report(recovered: &Recovered, reports: &RecoveredReports, metrics: &Metrics) {
     for path in &reports.set_aside {
         metrics.set_aside.inc();
-        tracing::error!(path = %path.display(), "a damaged file of reports was set aside; edges no longer have them");
+        tracing::error!(path = %path.display(), "set aside a damaged report file; edges no longer have its reports");
     }
     for path in &recovered.set_aside {
         metrics.set_aside.inc();
-        tracing::error!(path = %path.display(), "a damaged file was set aside; edges send again what it held");
+        tracing::error!(path = %path.display(), "set aside a damaged file; edges will send its events again");
     }
     tracing::info!(
         lanes = recovered.checkpoint.taken.len(),

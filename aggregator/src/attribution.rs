@@ -1,5 +1,5 @@
-//! Looks up the clicks that conversions are due to, so that ClickHouse keeps what they belonged to (link, offer,
-//! campaign, affiliate) for longer than the clicks themselves.
+//! Looks up the clicks of conversions, so that ClickHouse keeps their link, offer, campaign and affiliate for longer
+//! than the clicks themselves.
 
 use crate::metrics::Maker;
 use crate::outgoing::next_search;
@@ -17,27 +17,27 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracking_events::{ClickId, Micros};
 
-/// Between two looks for clicks that are due.
+/// The pause between two searches.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
-/// After a failure.
+/// The pause after a failed search.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_CLICKS_AT_ONCE: usize = 500;
-/// A click that has not come by then will not come: its edge was away for longer than any spool lasts.
+/// Clicks that arrive later than this are not searched: no spool of an edge lasts longer.
 const MAX_WAIT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Attributes conversions to campaigns until the aggregator stops.
 pub(crate) struct Attributor {
-    clickhouse: settings::ClickHouse,
+    clickhouse: settings::ClickHouseSettings,
     conversion_store: Arc<ConversionStore>,
     searches: IntCounterVec,
 }
 
-/// Nothing is lost: the clicks are looked up again.
+/// The error of one search. Its clicks are searched again.
 #[derive(Debug, Error)]
 enum AttributionError {
     #[error("store: {0}")]
     Store(#[from] ConversionStoreError),
-    #[error("clicks can't be looked up: {0}")]
+    #[error("failed to look up clicks: {0}")]
     Clicks(#[from] SinkError),
 }
 
@@ -45,13 +45,13 @@ impl Attributor {
     /// # Errors
     /// When its metrics can't be registered.
     pub(crate) fn new(
-        clickhouse: settings::ClickHouse,
+        clickhouse: settings::ClickHouseSettings,
         conversion_store: Arc<ConversionStore>,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
         let searches = Maker(registry).counters_of(
             "aggregator_attributions_total",
-            "Look-ups of clicks that conversions are due to, by outcome.",
+            "Look-ups of clicks of conversions, by outcome.",
             "outcome",
             ["attributed", "not_found", "given_up"],
         )?;
@@ -77,7 +77,7 @@ impl Attributor {
         }
     }
 
-    /// Looks up the clicks that are due, and says when to go on.
+    /// Searches once, and returns the pause until the next search.
     async fn turn(&self) -> Duration {
         match self.search().await {
             Ok(MAX_CLICKS_AT_ONCE) => Duration::ZERO,
@@ -89,7 +89,7 @@ impl Attributor {
         }
     }
 
-    /// The number of clicks that were looked up.
+    /// Returns the number of clicks that were looked up.
     async fn search(&self) -> Result<usize, AttributionError> {
         let awaited = within(
             self.conversion_store
@@ -140,8 +140,8 @@ mod tests {
     use std::iter;
 
     #[test]
-    fn click_that_does_not_come_is_given_up_at_last() {
-        let id = ClickId::parse(&[b'-'; 36]).expect("an id");
+    fn missing_click_is_given_up_after_the_maximal_wait() {
+        let id = ClickId::parse(&[b'-'; 36]).expect("valid click id");
         let since = Micros(1_750_000_000_000_000);
         let click = AwaitedClick { id, since };
         let after = |days: u64| Micros(since.0 + days * 24 * 3_600 * 1_000_000);

@@ -1,6 +1,7 @@
-//! Blocks on disk: which batches make which insert, up to where ClickHouse has each lane, and which
-//! reports are not evaluated yet.
-//! What an event is, and ClickHouse, are not known here.
+//! Files on disk: blocks, the checkpoint that states which of them ClickHouse has, and reports that are not evaluated
+//! yet.
+//!
+//! Invariant: nothing here interprets events or connects to ClickHouse.
 
 mod block;
 mod checkpoint;
@@ -8,11 +9,11 @@ mod damaged;
 mod identity;
 mod reports;
 mod sealed;
-mod store;
+mod spool;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use block::{Block, Entry};
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use reports::{PendingReports, RecoveredReports, ReportFiles};
-pub(crate) use store::{Recovered, Store, StoreError};
+pub(crate) use spool::{DataDirError, Recovered, Spool};

@@ -1,4 +1,4 @@
-//! Everything that `serve` would read, read without serving, and all that is wrong with it at once.
+//! Checks every file that `serve` would read, and reports all errors at once.
 
 use crate::settings::{self, Settings};
 use crate::startup::require_one_store;
@@ -6,7 +6,7 @@ use crate::{outgoing, verification};
 use daemon::check_report::{CheckReport, usable};
 use std::path::Path;
 
-/// Reads the settings file `config` and the files that it names.
+/// Checks the settings file `config` and the files that it names.
 #[must_use]
 pub async fn check(config: &Path) -> CheckReport {
     let mut report = CheckReport::default();

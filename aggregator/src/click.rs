@@ -1,11 +1,10 @@
-//! What is known of a click when somebody asks for it by its id: who it belongs to, and what its affiliate
-//! sent along.
+//! The facts of a click that postbacks may contain: its campaign and affiliate, and the affiliate's own parameters.
 
 use serde::{Deserialize, Serialize};
 
-/// A click, as far as its affiliate may be told of it.
+/// The facts of a click that its affiliate may receive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-// What an earlier version kept lacks what was added since.
+// Facts stored by an earlier version lack fields that were added later.
 #[serde(default)]
 pub(crate) struct ClickFacts {
     pub(crate) link: String,

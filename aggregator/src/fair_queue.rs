@@ -1,6 +1,6 @@
 //! Batches that wait for a block, in one queue per edge: no edge delays another by more than its share.
 //!
-//! Invariant: batches of one edge leave in the order in which they came, and with them each lane.
+//! Invariant: batches of one edge, and so of each lane, leave in the order of their arrival.
 
 use crate::blocks::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,31 +8,31 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracking_events::Micros;
 
-/// The limits of a block: it is full at the first that it reaches.
+/// The limits of a block; the first one reached closes it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockSize {
     pub(crate) rows: usize,
-    /// Of frames, before compression: what decoding takes in memory.
+    /// Bytes of frames before compression: the memory that decoding needs.
     pub(crate) bytes: usize,
     pub(crate) age: Duration,
 }
 
-/// Parts of a block that an edge's share is counted in.
+/// The units in which an edge's share of a block is counted.
 const SHARE_UNITS: u64 = 1 << 20;
 
-/// Batches that wait, by edge.
+/// Waiting batches by edge.
 #[derive(Default)]
 pub(crate) struct FairQueue {
     edges: BTreeMap<u16, VecDeque<(Entry, Instant)>>,
     rows: usize,
-    /// Of frames, before compression.
+    /// Bytes of frames before compression.
     bytes: usize,
-    /// Among edges with equal parts this one and those after it come first.
+    /// Among edges with equal shares, the nodes from this one upwards come first.
     next: u16,
 }
 
 impl FairQueue {
-    /// Puts a batch behind the others of its edge.
+    /// Appends a batch to the queue of its edge.
     pub(crate) fn push(&mut self, entry: Entry) {
         self.rows += entry.header.events as usize;
         self.bytes += entry.header.raw_bytes as usize;
@@ -40,21 +40,21 @@ impl FairQueue {
         queue.push_back((entry, Instant::now()));
     }
 
-    /// How long the batch has waited that came first.
+    /// The age of the oldest waiting batch.
     pub(crate) fn oldest_age(&self) -> Option<Duration> {
         let first = |queue: &VecDeque<(Entry, Instant)>| queue.front().map(|(_, since)| *since);
         let oldest = self.edges.values().filter_map(first).min()?;
         Some(oldest.elapsed())
     }
 
-    /// Whether what waits fills a block.
+    /// Whether the waiting batches fill a block.
     pub(crate) const fn fills(&self, size: BlockSize) -> bool {
         self.rows >= size.rows || self.bytes >= size.bytes
     }
 
-    /// Takes at least one batch, and no more than fill the block: always from the edge that has the
-    /// smallest part of the block so far. An edge whose next batch does not fit begins the next block.
-    /// `now` is the trusted time, by which the time of reception is told: when a batch came there may have been none.
+    /// Takes at least one batch, and at most a full block, always from the edge with the smallest share of the block so
+    /// far. An edge whose next batch does not fit starts the next block. `now` is the trusted time, from which times of
+    /// reception are computed: when a batch arrived, there may have been no trusted time.
     pub(crate) fn drain(&mut self, size: BlockSize, now: Micros) -> Vec<Entry> {
         let (mut rows, mut bytes) = (0, 0);
         let mut shares = BTreeMap::<u16, u64>::new();
@@ -113,7 +113,7 @@ impl FairQueue {
     }
 }
 
-/// How much of a block the batch takes: of its rows or of its bytes, whichever is more.
+/// The batch's share of a block: of its rows or of its bytes, whichever is larger.
 fn share(entry: &Entry, size: BlockSize) -> u64 {
     let part = |taken: u32, of: usize| u64::from(taken) * SHARE_UNITS / (of.max(1) as u64);
     let header = &entry.header;
@@ -171,7 +171,7 @@ mod tests {
                 queue.push(entry(node, last, 10));
             }
         }
-        // The edge that floods had its turn at the first block at the latest.
+        // The flooding edge had its turn in the first block at the latest.
         let first = drained(&mut queue);
         let second = drained(&mut queue);
         let others = first.iter().chain(&second).filter(|(node, _)| *node != 7);

@@ -1,25 +1,25 @@
-//! Why an aggregator ends by itself: going on would store something twice or out of order.
+//! Errors that end the aggregator, because continuing would store events twice or out of order.
 
 use thiserror::Error;
 
-/// What only an operator can decide.
+/// A situation that only an operator can resolve.
 #[derive(Debug, Error)]
 pub enum FatalError {
-    /// Another aggregator works in this one's place.
+    /// Another aggregator has taken over from this one.
     #[error(
-        "{spool}: another spool has taken over as generation {generation} of instance {instance:?}; what is in this \
-         one was sent again to that aggregator, so it must not be inserted. If this aggregator is to take over, remove \
-         {spool} and start again: edges have all that is missing. If both are to work, give each its own `instance`"
+        "{spool}: another spool has taken over as generation {generation} of instance {instance:?}. Edges sent the \
+         events of this spool to that aggregator again, so they must not be inserted. To take over with this aggregator, \
+         remove {spool} and start again: edges have all missing events. To run both, give each its own `instance`"
     )]
     Superseded {
-        /// The directory.
+        /// The spool's directory.
         spool: String,
         /// The name in the settings.
         instance: String,
         /// The generation of the spool that took over.
         generation: u64,
     },
-    /// An empty store where one with reports is expected.
+    /// The store is empty, although ClickHouse has evaluated reports.
     #[error("[store] {0}")]
     EmptyStore(String),
 }

@@ -1,27 +1,27 @@
-//! Which spool of an aggregator may insert blocks. One that another has taken over must not: edges sent the
-//! other one again what it has left.
+//! Decides which spool may insert blocks. A spool that another one has superseded must not: edges sent its events to
+//! the other one again.
 
 use crate::history::SpoolClaim;
 
-/// A spool as its directory has it.
+/// The state of a spool, from its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SpoolState {
-    /// Its random id.
+    /// The spool's random id.
     pub(crate) spool: u64,
-    /// The generation that it claimed last; 0 before it has.
+    /// The generation that it claimed last, or 0.
     pub(crate) generation: u64,
-    /// Whether an earlier run left blocks.
+    /// Whether an earlier run left blocks in it.
     pub(crate) has_blocks: bool,
 }
 
-/// What follows from a spool's state and the newest claim.
+/// The result of comparing a spool with the newest claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The newest claim is its own.
+    /// The newest claim is this spool's.
     Keep,
-    /// It is to claim this generation.
+    /// This spool must claim this generation.
     Claim(u64),
-    /// The newest claim is another spool's, made after its own.
+    /// Another spool made the newest claim, after this one's.
     Superseded(SpoolClaim),
 }
 
@@ -29,9 +29,9 @@ pub(crate) fn decide(state: SpoolState, latest: Option<SpoolClaim>) -> Decision 
     match latest {
         None => Decision::Claim(state.generation.max(1)),
         Some(latest) if latest.spool == state.spool => Decision::Keep,
-        // It wrote its claim down and was stopped before ClickHouse had it.
+        // The claim was saved, but the process ended before ClickHouse had it.
         Some(latest) if state.generation > latest.generation => Decision::Claim(state.generation),
-        // New, and nothing was accepted into it yet: it takes over.
+        // A new spool that has accepted nothing takes over.
         Some(latest) if state.generation == 0 && !state.has_blocks => {
             Decision::Claim(latest.generation.saturating_add(1))
         }
@@ -66,14 +66,14 @@ mod tests {
     #[test]
     fn restarted_spool_keeps_its_claim() {
         assert_eq!(decide(state(3, true), claim(3, 7)), Decision::Keep);
-        // The claim was made and not written down.
+        // ClickHouse had the claim, but the process ended before it was saved.
         assert_eq!(decide(state(0, true), claim(1, 7)), Decision::Keep);
     }
 
     #[test]
     fn empty_new_spool_takes_over() {
         assert_eq!(decide(state(0, false), claim(3, 8)), Decision::Claim(4));
-        // It was stopped before ClickHouse had the claim.
+        // The process ended before ClickHouse had the claim.
         assert_eq!(decide(state(4, true), claim(3, 8)), Decision::Claim(4));
     }
 

@@ -1,5 +1,5 @@
-//! What the aggregator shares with its edges: its time and the visitor salt. It makes the first salt of the
-//! fleet, turns it with each period, and sends the current one in each welcome, never an earlier one.
+//! The state that the aggregator shares with its edges: time and visitor salt. It creates the fleet's first salt,
+//! advances it with each period, and sends the present one in each `Welcome`, never an earlier one.
 
 use crate::metrics::Metrics;
 use crate::phase::Phase;
@@ -28,14 +28,14 @@ pub(crate) struct Fleet {
 
 #[derive(Debug, Default)]
 struct Salt {
-    /// None until there is a trusted time.
+    /// `None` until there is a trusted time.
     ratchet: Option<Ratchet>,
-    /// What the file holds.
+    /// The salt in the file.
     saved: Option<Ratchet>,
 }
 
 impl Fleet {
-    /// Reads the visitor salt, or makes the first one when there is a trusted time.
+    /// Reads the visitor salt, or creates the first one once there is a trusted time.
     ///
     /// # Errors
     /// When the file can't be used.
@@ -55,25 +55,25 @@ impl Fleet {
                 saved: found,
             }),
         };
-        fleet.turn()?;
+        fleet.advance()?;
         Ok(fleet)
     }
 
-    /// Adds to a welcome what is shared. The salt is turned first: an edge must never get an earlier one.
+    /// Adds time and salt to a `Welcome`. The salt is advanced first: an edge must never get an earlier one.
     pub(crate) fn complete(&self, welcome: &mut Welcome) {
         let Some(now) = self.clock.read().trusted() else {
             return;
         };
         welcome.time_micros = now.0;
         let mut salt = self.lock();
-        welcome.visitor_salt = self.turned(&mut salt, now).map(|ratchet| VisitorSalt {
+        welcome.visitor_salt = self.advanced(&mut salt, now).map(|ratchet| VisitorSalt {
             period_micros: ratchet.period_micros(),
             period: ratchet.period(),
             state: ratchet.state().0,
         });
     }
 
-    /// Watches clock and salt for as long as the aggregator serves.
+    /// Checks the clock and advances the salt every second until the aggregator closes.
     pub(crate) async fn watch(
         self: Arc<Self>,
         metrics: Metrics,
@@ -89,7 +89,7 @@ impl Fleet {
             }
             match self.clock.observe_system_clock() {
                 Some(change) if change.is_fault() => {
-                    tracing::error!(%change, "clock is wrong");
+                    tracing::error!(%change, "clock is not trusted");
                 }
                 Some(change) => tracing::info!(%change, "clock is trusted"),
                 None => {}
@@ -98,23 +98,23 @@ impl Fleet {
                 .clock_wrong
                 .set(self.clock.problem().is_some().into());
             let fleet = self.clone();
-            match spawn_blocking(move || fleet.turn()).await {
+            match spawn_blocking(move || fleet.advance()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "failed to write the visitor salt; trying again in a second, and the state before is not erased meanwhile");
+                    tracing::error!(%error, "failed to save the visitor salt, retrying in a second; the earlier salt stays on disk meanwhile");
                 }
-                Err(error) => tracing::error!(%error, "turning the visitor salt failed"),
+                Err(error) => tracing::error!(%error, "failed to advance the visitor salt"),
             }
         }
     }
 
-    /// Turns the salt to the present period, if that is certain, and writes it down.
-    fn turn(&self) -> Result<(), SaltFileError> {
+    /// Advances the salt to the present period, if there is a trusted time, and saves it.
+    fn advance(&self) -> Result<(), SaltFileError> {
         let Some(now) = self.clock.read().trusted() else {
             return Ok(());
         };
         let mut salt = self.lock();
-        self.turned(&mut salt, now);
+        self.advanced(&mut salt, now);
         if salt.saved != salt.ratchet
             && let Some(ratchet) = &salt.ratchet
         {
@@ -124,8 +124,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// The salt of the period of `now`; a random one where there is none that leads there.
-    fn turned<'s>(&self, salt: &'s mut Salt, now: Micros) -> Option<&'s Ratchet> {
+    /// The salt of the period that contains `now`; a random one if the present salt can't be advanced to it.
+    fn advanced<'s>(&self, salt: &'s mut Salt, now: Micros) -> Option<&'s Ratchet> {
         let period = now.0 / self.period_micros;
         let fits = salt.ratchet.as_mut().is_some_and(|ratchet| {
             ratchet.period_micros() == self.period_micros
@@ -138,11 +138,11 @@ impl Fleet {
             match Ratchet::random(self.period_micros, period) {
                 Ok(random) => {
                     tracing::warn!(
-                        "new visitor salt; visitors of this period count as unique once more"
+                        "created a random visitor salt; visitors of this period are counted as unique again"
                     );
                     salt.ratchet = Some(random);
                 }
-                Err(error) => tracing::error!(%error, "failed to make a visitor salt"),
+                Err(error) => tracing::error!(%error, "failed to create a visitor salt"),
             }
         }
         salt.ratchet.as_ref()

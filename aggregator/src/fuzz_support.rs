@@ -1,7 +1,6 @@
-//! What tests with hostile bytes see of the aggregator: files read at start, and batches made rows.
-//! Nothing else may use it.
+//! Entry points for fuzz targets: reading files at the start, and decoding batches into rows. Nothing else may use it.
 
-use crate::blocks::{Block, Entry, Store};
+use crate::blocks::{Block, Entry, Spool};
 use crate::report::{LocatedEvent, Refunds, Report, Revision, Verdict};
 use crate::sink::BlockDecoder;
 use bytes::Bytes;
@@ -10,26 +9,26 @@ use std::path::Path;
 use storage::Disk;
 use tracking_events::{ConversionKind, ConversionStatus, Micros, Money};
 
-/// What an earlier run left in a data directory.
+/// The files that an earlier run left in a data directory.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The number of the last block that ClickHouse has.
+pub struct RecoveredFiles {
+    /// The number of the last block that was inserted.
     pub taken: u64,
-    /// The bodies of the blocks that it may not have, by their tokens.
+    /// The bodies of blocks that may not be inserted yet, by token.
     pub blocks: Vec<(String, Vec<u8>)>,
-    /// Damaged files that were renamed.
+    /// The number of damaged files, which were renamed.
     pub set_aside: usize,
 }
 
 /// Reads the block files and the checkpoint below `data_dir`.
 ///
 /// # Errors
-/// When the directory can't be used; what is in its files is no error.
-pub fn found(data_dir: &Path) -> Result<Found, String> {
-    let (_, recovered) = Store::open(Disk, data_dir).map_err(|error| error.to_string())?;
+/// When the directory can't be used. No content of its files is an error.
+pub fn found(data_dir: &Path) -> Result<RecoveredFiles, String> {
+    let (_, recovered) = Spool::open(Disk, data_dir).map_err(|error| error.to_string())?;
     let blocks = recovered.blocks.into_iter();
     let bodies = blocks.map(|(token, block)| block.to_body().map(|body| (token, body)));
-    Ok(Found {
+    Ok(RecoveredFiles {
         taken: recovered.checkpoint.block,
         blocks: bodies
             .collect::<Result<_, _>>()
@@ -38,13 +37,13 @@ pub fn found(data_dir: &Path) -> Result<Found, String> {
     })
 }
 
-/// The block that `body` is, encoded again; none when it is not a block.
+/// The block in `body`, encoded again; `None` when `body` is not a block.
 #[must_use]
 pub fn block(body: Vec<u8>) -> Option<Vec<u8>> {
     Block::from_body(body)?.to_body().ok()
 }
 
-/// What a batch becomes: rows, events in quarantine, and the bytes of the columns.
+/// Decodes a batch; returns the number of rows, of quarantined events, and of the columns' bytes.
 #[must_use]
 pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, usize, usize) {
     let entry = Entry {

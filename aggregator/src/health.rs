@@ -13,14 +13,14 @@ pub(crate) enum Dependency {
     ReportTables,
     /// The SQL store that evaluates conversions and identity checks.
     Store,
-    /// The way to that store.
+    /// The connection to that store.
     StoreConnection,
 }
 
-/// Clicks are stored meanwhile.
+/// Clicks are inserted meanwhile.
 const REPORTS_WAIT: &str = "reports wait for the store";
 
-/// The dependencies in the order that they are reported in, each with its name.
+/// The dependencies with their names, in the order of reporting.
 const DEPENDENCIES: [(Dependency, &str); 5] = [
     (Dependency::Disk, "data_dir"),
     (Dependency::ClickHouse, "ClickHouse"),

@@ -1,5 +1,5 @@
-//! What ClickHouse knows of times before this process and its store: which aggregator wrote last, which
-//! reports are there, and how conversions and affiliates stand.
+//! Reads the state that earlier processes and stores left in ClickHouse: the aggregator that wrote last, the reports
+//! that have rows, and the states of conversions and affiliates.
 
 pub use crate::report::Refunds;
 use crate::sink_error::SinkError;
@@ -7,142 +7,142 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use tokio::sync::mpsc;
 
-/// Rows that travel together.
+/// The channel for pages of rows.
 pub type Page<T> = mpsc::Sender<Vec<T>>;
 
-/// How much was reported so far.
+/// The extent of the recorded reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// Revisions of conversions.
     pub conversions: u64,
-    /// Messages of identity services.
+    /// Messages of identity providers.
     pub checks: u64,
     /// The highest epoch of a store that evaluated a conversion.
     pub highest_epoch: u64,
 }
 
-/// A conversion as its latest revision has it.
+/// A conversion in its latest revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownConversion {
-    /// Who pays for it.
+    /// The advertiser that pays for it.
     pub advertiser: String,
-    /// The click it is due to.
+    /// The id of its click.
     pub click_id: String,
     /// Its kind.
     pub kind: String,
-    /// The advertiser's word where the kind is custom, else empty.
+    /// The advertiser's name of a custom kind, else empty.
     pub custom_kind: String,
-    /// The advertiser's number; may be empty.
+    /// The advertiser's transaction id; may be empty.
     pub transaction: String,
     /// The epoch of the store that made the revision.
     pub epoch: u64,
-    /// From 1.
+    /// Counted from 1.
     pub revision: u32,
-    /// Its status.
+    /// The status.
     pub status: String,
-    /// In the smallest unit of the currency.
+    /// The payout, in the smallest unit of the currency.
     pub payout_minor: i64,
-    /// Three letters, or empty.
+    /// The code of ISO 4217, or empty.
     pub currency: String,
-    /// What refunds have taken back.
+    /// The refunds so far.
     pub refunds: Refunds,
-    /// When it was reported, in microseconds since 1970.
+    /// The time of the report, in microseconds since 1970.
     pub time: i64,
 }
 
-/// A message of an identity service.
+/// A message of an identity provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownCheck {
-    /// The service.
+    /// The provider.
     pub provider: String,
-    /// Its number of the message.
+    /// The provider's id of the message.
     pub delivery: String,
-    /// The person.
+    /// The affiliate.
     pub affiliate: String,
-    /// What it says.
+    /// The status.
     pub status: String,
     /// The tier that was checked.
     pub tier: u8,
-    /// When it happened, in microseconds since 1970.
+    /// The time of the check, in microseconds since 1970.
     pub happened: i64,
-    /// When it arrived, in microseconds since 1970.
+    /// The time of the message, in microseconds since 1970.
     pub time: i64,
 }
 
-/// Where and when an event was logged: two events that share a place, on a copied edge for example, differ in
-/// their time.
+/// Where and when an event was logged. Two events with the same place, for example of a copied edge, differ in their
+/// time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventPlace {
-    /// The edge.
+    /// The node number of the edge.
     pub node: u16,
-    /// Its lane.
+    /// The lane.
     pub lane: u8,
-    /// Its journal.
+    /// The journal id of the lane.
     pub journal: u64,
     /// The event's sequence.
     pub seq: u64,
-    /// In microseconds since 1970.
+    /// The time, in microseconds since 1970.
     pub time: u64,
 }
 
-/// Which spool may insert blocks.
+/// The claim of a spool to insert blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolClaim {
-    /// Grows with each spool that takes over.
+    /// Increases with each spool that takes over.
     pub generation: u64,
     /// The spool's random id.
     pub spool: u64,
 }
 
-/// The part of the database that is read.
+/// The queries of a database.
 pub trait History: Send + Sync {
     /// The newest claim of an instance, if there is one.
     ///
     /// # Errors
-    /// When that can't be told now.
+    /// When ClickHouse can't answer now.
     fn latest_claim(
         &self,
         instance: &str,
     ) -> impl Future<Output = Result<Option<SpoolClaim>, SinkError>> + Send;
 
-    /// Adds a claim; doing so again changes nothing.
+    /// Adds a claim. Repeating it changes nothing.
     ///
     /// # Errors
-    /// When that is not possible now. It may have been added all the same.
+    /// When ClickHouse can't confirm it now. The claim may have been added anyway.
     fn claim(
         &self,
         instance: &str,
         claim: SpoolClaim,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// How much was reported so far.
+    /// The extent of the recorded reports.
     ///
     /// # Errors
-    /// When that can't be told now.
+    /// When ClickHouse can't answer now.
     fn recorded(&self) -> impl Future<Output = Result<Recorded, SinkError>> + Send;
 
-    /// Those of `places` that have a row.
+    /// The places among `places` that have a row.
     ///
     /// # Errors
-    /// When that can't be told now.
+    /// When ClickHouse can't answer now.
     fn stored(
         &self,
         places: &[EventPlace],
     ) -> impl Future<Output = Result<BTreeSet<EventPlace>, SinkError>> + Send;
 
-    /// Sends all conversions; ends early when the receiver is gone.
+    /// Sends all conversions; ends early if the receiver is dropped.
     ///
     /// # Errors
-    /// When they can't be read to their end.
+    /// When the query fails before its end.
     fn conversions(
         &self,
         pages: Page<KnownConversion>,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// Sends all messages of identity services; ends early when the receiver is gone.
+    /// Sends all messages of identity providers; ends early if the receiver is dropped.
     ///
     /// # Errors
-    /// When they can't be read to their end.
+    /// When the query fails before its end.
     fn checks(&self, pages: Page<KnownCheck>)
     -> impl Future<Output = Result<(), SinkError>> + Send;
 }

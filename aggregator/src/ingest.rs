@@ -1,20 +1,20 @@
-//! The QUIC side: accepts edges, one task per connection. What becomes of batches is not known here.
+//! Accepts edges over QUIC, with one task per connection. Invariant: nothing here depends on the processing of batches.
 
 mod certificates;
 mod claims;
 mod connection;
+mod connection_slots;
 mod greeting;
 mod handshake;
 mod metrics;
 mod peer;
-mod places;
 mod refusal;
 mod table;
 
 pub(crate) use certificates::Certificates;
 pub(crate) use connection::converse;
+pub(crate) use connection_slots::ConnectionSlots;
 pub(crate) use metrics::ConnectionMetrics;
-pub(crate) use places::Places;
 pub(crate) use table::ConnectionTable;
 
 use crate::fleet::Fleet;
@@ -29,32 +29,32 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// What every connection needs.
+/// The state that connections share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) ingest_queue: Arc<IngestQueue>,
     pub(crate) metrics: Metrics,
     pub(crate) phase: watch::Receiver<Phase>,
-    pub(crate) places: Arc<Places>,
+    pub(crate) slots: Arc<ConnectionSlots>,
     pub(crate) table: Arc<ConnectionTable>,
     pub(crate) connections: ConnectionMetrics,
-    /// What welcomes say of the fleet, where there is one.
+    /// Time and visitor salt for `Welcome` messages, if there are any.
     pub(crate) fleet: Option<Arc<Fleet>>,
 }
 
 impl Shared {
     async fn phase(&self, wanted: Phase) {
         let mut phase = self.phase.clone();
-        // An error means that the whole process is going away.
+        // An error means that the process is ending.
         let _ = phase.wait_for(|phase| *phase >= wanted).await;
     }
 }
 
-/// Accepts edges until the phase is no longer serving, then waits for their goodbyes.
+/// Accepts edges until the aggregator stops, then waits until their connections are closed.
 pub(crate) async fn serve(endpoint: Endpoint, shared: Shared, certificates: Certificates) {
     let handshakes = Handshakes::new(shared.metrics.clone(), shared.connections.clone());
     let trust = certificates.trust();
-    // Ends with this function.
+    // The task ends with this function.
     let mut reloading = JoinSet::new();
     reloading.spawn(certificates.run(endpoint.clone()));
     let mut log_failures = interval(FAILURE_LOG_INTERVAL);
@@ -66,11 +66,11 @@ pub(crate) async fn serve(endpoint: Endpoint, shared: Shared, certificates: Cert
             _ = log_failures.tick() => handshakes.log_failures(),
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
-                let Some((incoming, place)) = handshakes.admit(incoming) else { continue };
+                let Some((incoming, slot)) = handshakes.admit(incoming) else { continue };
                 let (handshakes, shared) = (Arc::clone(&handshakes), shared.clone());
                 let trust = trust.clone();
                 connections.spawn(async move {
-                    if let Some(connection) = handshakes.complete(incoming, place).await {
+                    if let Some(connection) = handshakes.complete(incoming, slot).await {
                         connection::run(connection, trust, shared).await;
                     }
                 });

@@ -1,5 +1,5 @@
-//! What connections, the block builder and the sink share: where lanes stand, which batches wait,
-//! how much is held. Batches are judged and queued in one step, so their order is the lanes' order.
+//! The state that connections, the block builder and the inserter share: positions of lanes, waiting batches, and held
+//! bytes. A batch is validated and queued in one step, so that the order of the queue is that of each lane.
 
 use crate::blocks::{Block, Checkpoint, Entry, Recovered};
 use crate::fair_queue::{BlockSize, FairQueue};
@@ -16,54 +16,54 @@ use tracking_events::Micros;
 
 const SECONDS_PER_DAY: u64 = 24 * 3_600;
 
-/// Events have not been seen to compress any further; runs of one byte do, by thousands.
+/// The assumed limit of compression. Events were never seen to compress better; runs of one byte compress by thousands.
 const MAX_COMPRESSION: usize = 16;
 
-/// What keeping a batch takes beside its payload: its entry in a queue and an allocation.
+/// Memory of a batch in addition to its payload: its entry in a queue and an allocation.
 const ENTRY_BYTES: usize = 512;
 
-/// What may be held.
+/// The limits of held batches and lanes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) pending_bytes: usize,
     pub(crate) lanes: LaneBounds,
 }
 
-/// What the edge's claims in its `Hello` came to, lane by lane, beside the answer.
+/// The response to a `Hello`, and the result of the claims in it, lane by lane.
 pub(crate) struct Greeting {
     pub(crate) welcome: Welcome,
-    /// Lanes whose claim was not confirmed by what is known here.
+    /// Lanes whose claim contradicts the state here, or is not confirmed by it.
     pub(crate) unconfirmed: Vec<(LaneHello, LaneState, ClaimResult)>,
     pub(crate) known_lanes: usize,
 }
 
 pub(crate) struct IngestQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     bounds: Bounds,
-    /// Something was queued.
+    /// Notified when a batch is queued.
     queued: Notify,
-    /// Something was taken by ClickHouse.
+    /// Notified when a block is inserted.
     taken: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     lanes: LaneTable,
     waiting: FairQueue,
-    /// Charged for batches that wait, and that are in blocks which ClickHouse does not have yet…
+    /// Bytes charged for batches that are not inserted yet: waiting, or in a block.
     held_bytes: usize,
-    /// …how many of these there are of each edge…
+    /// The number of these batches, by edge.
     held_batches: BTreeMap<u16, usize>,
-    /// …and how many events of each lane they have.
+    /// The number of their events, by lane.
     held_events: BTreeMap<LaneKey, u64>,
 }
 
 impl IngestQueue {
-    /// Starts from what an earlier run left on disk.
+    /// Starts from the state that an earlier run left on disk.
     pub(crate) fn new(bounds: Bounds, recovered: &Recovered) -> Self {
-        let mut state = State {
+        let mut state = QueueState {
             lanes: LaneTable::new(bounds.lanes, recovered.checkpoint.day),
-            ..State::default()
+            ..QueueState::default()
         };
         for lane in recovered.checkpoint.lanes() {
             state.lanes.restore(&lane);
@@ -83,7 +83,7 @@ impl IngestQueue {
         }
     }
 
-    /// Says where the lanes of an edge stand. Nothing is remembered of them yet.
+    /// The positions of an edge's lanes. Nothing about them is remembered yet.
     pub(crate) fn hello(&self, hello: &Hello) -> Result<Greeting, TooManyLanes> {
         let mut state = self.lock();
         state.observe_day();
@@ -106,7 +106,7 @@ impl IngestQueue {
         Ok(greeting)
     }
 
-    /// Judges a batch that came after `welcomed`, and queues it when it is new.
+    /// Validates a batch that came after `welcomed`, and queues it if it is new.
     pub(crate) fn offer(
         &self,
         node: u16,
@@ -132,8 +132,8 @@ impl IngestQueue {
         Ok(verdict)
     }
 
-    /// Waits until less is held than the limit, or nothing of this edge: so an edge that fills the limit
-    /// can't keep another one from having a batch in each block.
+    /// Waits until fewer bytes are held than the limit, or none of this edge. So an edge that fills the limit can't
+    /// prevent another one from having a batch in each block.
     pub(crate) async fn room(&self, node: u16) {
         loop {
             let taken = self.taken();
@@ -149,8 +149,8 @@ impl IngestQueue {
         state.held_bytes < self.bounds.pending_bytes || !state.held_batches.contains_key(&node)
     }
 
-    /// Waits until a block is full or its oldest batch old enough, and takes its batches.
-    /// `now` is the trusted time.
+    /// Waits until a block is full or its oldest batch is old enough, and takes the block's batches. `now` is the
+    /// trusted time.
     pub(crate) async fn next_entries(
         &self,
         size: BlockSize,
@@ -171,7 +171,7 @@ impl IngestQueue {
         }
     }
 
-    /// ClickHouse has the block; what is to be written down as the checkpoint.
+    /// The checkpoint to save, now that ClickHouse has the block.
     pub(crate) fn checkpoint_after(&self, block: &Block) -> Checkpoint {
         let mut state = self.lock();
         state.observe_day();
@@ -193,7 +193,7 @@ impl IngestQueue {
         Checkpoint::new(block.number, day, lanes.into_values())
     }
 
-    /// The checkpoint is on disk: edges may be told.
+    /// Records that the checkpoint is saved, so that edges may be acknowledged.
     pub(crate) fn block_taken(&self, block: &Block) {
         let mut state = self.lock();
         for (key, last) in block.reaches() {
@@ -204,12 +204,12 @@ impl IngestQueue {
         self.taken.notify_waiters();
     }
 
-    /// Where a lane stands.
+    /// The position of a lane.
     pub(crate) fn lane(&self, key: LaneKey) -> Option<LaneState> {
         self.lock().lanes.state(key)
     }
 
-    /// Events of a lane that were accepted and that ClickHouse does not have.
+    /// Events of a lane that were accepted but are not inserted yet.
     pub(crate) fn held_events(&self, key: LaneKey) -> u64 {
         self.lock()
             .held_events
@@ -218,24 +218,24 @@ impl IngestQueue {
             .unwrap_or_default()
     }
 
-    /// Waits until ClickHouse has taken another block than it had when this was called.
+    /// Waits for the next block that ClickHouse stores after this call.
     pub(crate) fn taken(&self) -> Notified<'_> {
         self.taken.notified()
     }
 
-    /// Bytes charged for batches that ClickHouse does not have.
+    /// Bytes charged for batches that are not inserted yet.
     pub(crate) fn held_bytes(&self) -> usize {
         self.lock().held_bytes
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state
             .lock()
             .expect("no thread panics while it holds the queue")
     }
 }
 
-impl State {
+impl QueueState {
     fn observe_day(&mut self) {
         let now = Duration::from_micros(Micros::now().0);
         let day = u32::try_from(now.as_secs() / SECONDS_PER_DAY).unwrap_or(u32::MAX);
@@ -272,15 +272,15 @@ impl State {
     }
 }
 
-/// The events of a batch, without those that an earlier one had.
+/// The events of a batch without those that an earlier batch had.
 fn events_of(entry: &Entry) -> u64 {
     let header = &entry.header;
     let skipped = (entry.skip_through + 1).saturating_sub(header.first);
     u64::from(header.events).saturating_sub(skipped)
 }
 
-/// What a batch is charged for: its payload, but no less than its frames could be compressed to if they were
-/// events, and what keeping it takes.
+/// The charge of a batch: its payload, but at least its frames at the assumed limit of compression, and the memory of
+/// keeping it.
 fn charge(entry: &Entry) -> usize {
     let least = entry.header.raw_bytes as usize / MAX_COMPRESSION;
     entry.payload.len().max(least) + ENTRY_BYTES

@@ -1,4 +1,4 @@
-//! The commands that make an authority and issue certificates.
+//! The commands that create an authority and issue certificates.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -8,16 +8,16 @@ use event_shipping::tls::{
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-/// The longest validity that can be asked for: ten years.
-const MAX_DAYS: i64 = 3_650;
+/// The longest validity: ten years.
+const MAX_VALIDITY_DAYS: i64 = 3_650;
 
 #[derive(Args)]
 pub(crate) struct CreateAuthority {
     /// The directory for ca.pem and ca.key; must not exist or be empty. Keep it from edges.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How long the authority is valid.
-    #[arg(long, default_value_t = AUTHORITY_VALIDITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
+    /// Days until the authority expires.
+    #[arg(long, default_value_t = AUTHORITY_VALIDITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_VALIDITY_DAYS))]
     days: u32,
 }
 
@@ -32,14 +32,14 @@ pub(crate) struct IssueEdge {
 
 #[derive(Args)]
 pub(crate) struct Issue {
-    /// The directory of ca.pem and ca.key [default: `authority` beside --out].
+    /// The directory of ca.pem and ca.key [default: `authority` next to --out].
     #[arg(long, value_name = "DIR")]
     authority: Option<PathBuf>,
     /// The directory for the certificate, its key and ca.pem; must not exist or be empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How long the certificate is valid.
-    #[arg(long, default_value_t = CERTIFICATE_VALIDITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
+    /// Days until the certificate expires.
+    #[arg(long, default_value_t = CERTIFICATE_VALIDITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_VALIDITY_DAYS))]
     days: u32,
 }
 
@@ -66,10 +66,10 @@ impl Issue {
     }
 
     fn run(&self, subject: &Subject) -> anyhow::Result<()> {
-        let beside_out = || development_authority(&self.out);
-        let dir = self.authority.clone().unwrap_or_else(beside_out);
+        let next_to_out = || development_authority(&self.out);
+        let dir = self.authority.clone().unwrap_or_else(next_to_out);
         let authority = Authority::open(&dir).context(
-            "no authority to issue with; name its directory with --authority, or make one: \
+            "no authority to issue the certificate; name its directory with --authority, or create one: \
              aggregator create-authority",
         )?;
         let certificate = authority.issue(subject, self.days, &self.out)?;

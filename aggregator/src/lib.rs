@@ -1,8 +1,10 @@
-//! The aggregator: takes batches from edges over QUIC and writes them to ClickHouse, each event once.
+//! The aggregator: receives batches from edges over QUIC and inserts each event into ClickHouse once.
 //!
-//! `ingest` knows connections, `blocks` knows files, `sink` alone knows ClickHouse, `store` alone
-//! knows SQL, `ingest_queue` is what they share; `outgoing` alone speaks to the world: it tells affiliates of
-//! their conversions. What an edge does before it sends is not known here.
+//! `ingest` manages connections, `blocks` files, and `ingest_queue` the state that both share. `outgoing` sends
+//! postbacks to affiliates.
+//!
+//! Invariants: only `sink` contains ClickHouse code, only `store` SQL, and only `outgoing` connects to servers of
+//! others. Nothing here depends on what an edge does before it sends.
 #![forbid(unsafe_code)]
 
 mod admin_api;

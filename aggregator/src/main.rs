@@ -1,4 +1,4 @@
-//! The aggregator's command line. What it does is in the library.
+//! The aggregator's command line.
 #![forbid(unsafe_code)]
 
 mod issue;
@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Takes batches of events from edges and writes them to ClickHouse, each event once.
+/// Receives batches of events from edges and inserts each event into ClickHouse once.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -19,21 +19,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs until asked to stop (SIGTERM or SIGINT); says on standard output where it listens.
+    /// Runs until SIGTERM or SIGINT; prints its addresses to standard output.
     Serve(Config),
-    /// Reads the settings and every file that serving would read, says all that is wrong, and ends.
+    /// Checks the settings and every file that `serve` would read, and prints all errors.
     Check(Config),
     /// Copies the store, reports that are not evaluated yet, the settings file, certificates, passwords and
     /// `postbacks.toml` to a new directory, while the aggregator runs.
     Backup {
         #[command(flatten)]
         config: Config,
-        /// The directory to be made.
+        /// The directory to create.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
-    /// Puts the store of a backup in the place of one that was lost; at the next start it takes over from ClickHouse
-    /// what it missed.
+    /// Restores the store from a backup; at the next start it loads from ClickHouse what the backup lacks.
     Restore {
         #[command(flatten)]
         config: Config,
@@ -41,22 +40,22 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
     },
-    /// Makes the store again from ClickHouse, or brings one up to date that was restored by other means.
+    /// Rebuilds the store from ClickHouse, or updates one that was restored by other means.
     RebuildStore(Config),
-    /// What is done with the store while no aggregator runs.
+    /// Maintains the store while no aggregator runs.
     #[command(subcommand)]
     Store(StoreCommand),
-    /// Makes a certificate authority: its certificate and its key.
+    /// Creates a certificate authority: certificate and key.
     CreateAuthority(issue::CreateAuthority),
-    /// Issues the certificate with which one edge node authenticates itself.
+    /// Issues the certificate of an edge node.
     IssueEdgeCertificate(issue::IssueEdge),
-    /// Issues the certificate with which an aggregator authenticates itself.
+    /// Issues the certificate of an aggregator.
     IssueAggregatorCertificate(issue::Issue),
 }
 
 #[derive(Subcommand)]
 enum StoreCommand {
-    /// Copies the store in SQLite's file to the empty PostgreSQL that `store.url` names, and sets the file aside.
+    /// Copies the store from SQLite's file to the empty PostgreSQL database at `store.url`, and renames the file.
     Copy(Config),
 }
 
@@ -89,8 +88,8 @@ fn main() -> anyhow::Result<()> {
         Command::RebuildStore(Config { config }) => {
             let rebuilt = block_on(aggregator::rebuild_store(&settings::read(&config)?))?;
             report(&[format!(
-                "a new epoch of the store began; taken over from ClickHouse: {} conversions, {} identity checks; \
-                 {} postbacks will be sent, perhaps again",
+                "started a new epoch of the store; loaded from ClickHouse: {} conversions, {} identity checks; \
+                 {} postbacks will be sent, possibly again",
                 rebuilt.conversions, rebuilt.checks, rebuilt.postbacks
             )])
         }
@@ -113,30 +112,30 @@ fn block_on<T, E: Into<anyhow::Error>>(
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime can't start")?;
+        .context("failed to start the runtime")?;
     runtime.block_on(work).map_err(Into::into)
 }
 
-/// Says what was done, and what is left to do.
+/// Prints what was done, and what remains to do.
 fn report(lines: &[String]) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout();
     for line in lines {
-        writeln!(stdout, "{line}").context("standard output is closed")?;
+        writeln!(stdout, "{line}").context("failed to write to standard output")?;
     }
     Ok(())
 }
 
 async fn serve(settings: settings::Settings) -> anyhow::Result<()> {
-    daemon::signals::ignore_hangups().context("signals can't be listened to")?;
+    daemon::signals::ignore_hangups().context("failed to listen for signals")?;
     let mut running = aggregator::start(settings).await?;
     let (listening, admin) = (running.listening(), running.admin());
     let mut stdout = std::io::stdout();
     writeln!(stdout, r#"{{"listening":"{listening}","admin":"{admin}"}}"#)
         .and_then(|()| stdout.flush())
-        .context("standard output is closed")?;
+        .context("failed to write to standard output")?;
     tracing::info!(%listening, %admin, "accepting edges");
     let ended = tokio::select! {
-        stop = daemon::signals::shutdown_signal() => stop.context("signals can't be listened to"),
+        stop = daemon::signals::shutdown_signal() => stop.context("failed to listen for signals"),
         error = running.failed() => Err(error.into()),
     };
     tracing::info!("stopping");

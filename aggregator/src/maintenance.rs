@@ -1,5 +1,5 @@
-//! What operators do with an aggregator that is not there: copy what can't be had again, put it back, and make
-//! a lost store again from ClickHouse.
+//! The operator's commands for an aggregator's data: back it up, restore it, copy the store, and rebuild a lost store
+//! from ClickHouse.
 
 mod copies;
 
@@ -19,43 +19,43 @@ use thiserror::Error;
 const STORE_FILE: &str = "store.sqlite";
 const REPORTS: &str = "reports";
 
-/// A command that could not be done.
+/// Why a command failed.
 #[derive(Debug, Error)]
 pub enum MaintenanceError {
-    /// A file or directory.
+    /// A file or directory can't be used.
     #[error("{}: {cause}", path.display())]
     File {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The error.
         cause: io::Error,
     },
-    /// An aggregator runs.
+    /// The aggregator is running.
     #[error(transparent)]
     InUse(#[from] DirectoryInUse),
-    /// Something is where nothing may be.
+    /// A file or directory that must not exist.
     #[error("{} exists; {remedy}", path.display())]
     Exists {
-        /// What.
+        /// The file or directory.
         path: PathBuf,
-        /// What to do about it.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// There is no store.
+    /// A file that must exist.
     #[error("{} does not exist: {remedy}", path.display())]
     Missing {
-        /// What.
+        /// The file.
         path: PathBuf,
-        /// What to do about it.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The list of a backup's files can't be read.
-    #[error("{}: not the list of a backup's files", .0.display())]
+    #[error("{}: not a list of a backup's files", .0.display())]
     Manifest(PathBuf),
-    /// The store.
+    /// The store failed.
     #[error("store: {0}")]
     Store(String),
-    /// ClickHouse.
+    /// ClickHouse failed.
     #[error("ClickHouse: {0}")]
     ClickHouse(#[from] SinkError),
 }
@@ -72,7 +72,7 @@ impl From<EstablishError> for MaintenanceError {
     }
 }
 
-/// Begins a new epoch of the store and takes over from ClickHouse what it does not know.
+/// Starts a new epoch of the store, and loads from ClickHouse what the store lacks.
 ///
 /// # Errors
 /// When the store or ClickHouse can't be used.
@@ -86,21 +86,22 @@ pub async fn rebuild_store(settings: &Settings) -> Result<Rebuilt, MaintenanceEr
     Ok(established.rebuilt.unwrap_or_default())
 }
 
-/// Moves the store from SQLite's file to the PostgreSQL that the settings name by now. Says what was copied.
+/// Copies the store from SQLite's file to the PostgreSQL database in the settings, and renames the file. Returns lines
+/// about what was done.
 ///
 /// # Errors
-/// When there is nothing to move, PostgreSQL holds a store already, or an aggregator runs.
+/// When there is no store to copy, PostgreSQL already holds one, or the aggregator is running.
 pub async fn copy_store(settings: &Settings) -> Result<Vec<String>, MaintenanceError> {
     let _lock = lock::lock(&Disk, &settings.data_dir)?;
     let file = settings.store_file();
     if settings.store.url.is_none() {
-        let why = "the store is copied to PostgreSQL: name it in [store] url";
+        let why = "copying needs a PostgreSQL database; name it in [store] url";
         return Err(MaintenanceError::Store(why.to_owned()));
     }
     if !file.exists() {
         return Err(MaintenanceError::Missing {
             path: file,
-            remedy: "there is no store in SQLite that could be copied",
+            remedy: "SQLite holds no store to copy",
         });
     }
     let copied = store::copy_store(&file, &StoreLocation::of(settings)).await?;
@@ -113,16 +114,16 @@ pub async fn copy_store(settings: &Settings) -> Result<Vec<String>, MaintenanceE
     let mut done: Vec<String> = rows
         .map(|(table, rows)| format!("{table}: {rows} rows"))
         .collect();
-    done.push(format!("{} is {} now", file.display(), aside.display()));
+    done.push(format!("renamed {} to {}", file.display(), aside.display()));
     Ok(done)
 }
 
-/// Copies to the new directory `to` what can't be had again: the store, reports that are not evaluated yet, the
-/// settings file, certificates, passwords and `postbacks.toml`. Neither the files of `[reports]`, which edges have as
-/// well, nor the visitor salt, which must not be kept. Says what was copied and what is left to do.
+/// Copies everything that exists nowhere else to the new directory `to`: the store, reports that are not evaluated yet,
+/// the settings file, certificates, passwords and `postbacks.toml`. Files of `[reports]` are on edges as well; the
+/// visitor salt must not be kept. Returns lines about what was copied and what remains to do.
 ///
 /// # Errors
-/// When something can't be copied; `to` is not a backup then.
+/// When a file can't be copied; then `to` is not a backup.
 pub async fn backup(
     settings: &Settings,
     config: &Path,
@@ -131,12 +132,12 @@ pub async fn backup(
     if to.exists() {
         return Err(MaintenanceError::Exists {
             path: to.to_owned(),
-            remedy: "a backup goes to a new directory",
+            remedy: "name a new directory for the backup",
         });
     }
     make_dir(to)?;
     let mut copies = Copies::new(to);
-    // Before the store: a report that is evaluated meanwhile is known to the copy of the store.
+    // Before the store: reports that are evaluated in between are in the copy of the store.
     for file in copies::files_in(&settings.store_dir().join(REPORTS))? {
         copies.add_to(REPORTS, &file)?;
     }
@@ -153,17 +154,17 @@ pub async fn backup(
     }
     done.extend(copies.finish()?);
     done.push(
-        "the spool is not copied: edges have what is in it, and a copy would be older than they are"
+        "the spool is not copied: edges have its events, and a copy would be older than their state"
             .to_owned(),
     );
     Ok(done)
 }
 
-/// Puts the store and the unevaluated reports of a backup where the settings want them, and the other files where
-/// none are. Says what was done.
+/// Restores the store and the unevaluated reports of a backup to the paths in the settings, and other files where none
+/// exist. Returns lines about what was done.
 ///
 /// # Errors
-/// When there is a store already, or something can't be copied.
+/// When a store exists already, or a file can't be copied.
 pub async fn restore(settings: &Settings, from: &Path) -> Result<Vec<String>, MaintenanceError> {
     let _lock = lock::lock(&Disk, &settings.data_dir)?;
     let mut done = Vec::new();
@@ -174,7 +175,7 @@ pub async fn restore(settings: &Settings, from: &Path) -> Result<Vec<String>, Ma
         if !copy.exists() {
             return Err(MaintenanceError::Missing {
                 path: copy,
-                remedy: "name a directory that `aggregator backup` made",
+                remedy: "name a directory that `aggregator backup` created",
             });
         }
         for name in [STORE_FILE, "store.sqlite-wal", "store.sqlite-shm"] {
@@ -208,7 +209,7 @@ async fn back_up_store(settings: &Settings, to: &Path) -> Result<String, Mainten
     if !file.exists() {
         return Err(MaintenanceError::Missing {
             path: file,
-            remedy: "there is no store yet, or [store] names another one",
+            remedy: "the store does not exist yet, or [store] names another directory",
         });
     }
     conversion_store(settings).copy_to(to).await?;
@@ -220,7 +221,7 @@ fn conversion_store(settings: &Settings) -> ConversionStore {
     ConversionStore::new(StoreLocation::of(settings), settings.outgoing.is_some())
 }
 
-/// Secrets and certificates.
+/// The files of secrets and certificates that the settings name.
 fn named_files(settings: &Settings) -> Result<Vec<PathBuf>, MaintenanceError> {
     let mut files = copies::files_in(&settings.tls.dir)?;
     files.extend(settings.clickhouse.password_file.clone());

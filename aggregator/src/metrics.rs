@@ -1,4 +1,4 @@
-//! Every number the aggregator shows, with its name and unit.
+//! The aggregator's metrics.
 
 use crate::row_outcomes::{QUARANTINE_REASONS, REPORT_TABLES};
 use event_shipping::{LaneKey, LaneState, RefuseCode};
@@ -7,7 +7,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-/// From 50 ms to 60 s, each about a quarter above the one before.
+/// Bucket bounds from 50 ms to 60 s, each about a quarter above the one before.
 const FRESHNESS_SECONDS: &[f64] = &[
     0.05, 0.0625, 0.08, 0.1, 0.125, 0.16, 0.2, 0.25, 0.32, 0.4, 0.5, 0.625, 0.8, 1.0, 1.25, 1.6,
     2.0, 2.5, 3.2, 4.0, 5.0, 6.25, 8.0, 10.0, 12.5, 16.0, 20.0, 25.0, 32.0, 40.0, 50.0, 60.0,
@@ -17,7 +17,7 @@ const INSERT_SECONDS: &[f64] = &[
     0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
 
-/// Handles to all metrics; cheap to clone.
+/// All metrics; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     pub(crate) edges: IntGaugeVec,
@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
     pub(crate) freshness: Histogram,
     pub(crate) refused: IntCounterVec,
     pub(crate) quarantined: IntCounterVec,
-    /// Of what edges say was acknowledged and is not known here.
+    /// Claims of edges that the state here does not confirm.
     pub(crate) claims: IntCounterVec,
     lanes: IntGauge,
     pending_bytes: IntGauge,
@@ -42,7 +42,7 @@ pub(crate) struct Metrics {
     pub(crate) clock_wrong: IntGauge,
 }
 
-/// Makes and registers metrics.
+/// Creates and registers metrics.
 pub(crate) struct Maker<'a>(pub(crate) &'a Registry);
 
 impl Maker<'_> {
@@ -81,8 +81,8 @@ impl Maker<'_> {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
-    /// Counters whose series are all there from the start: one that is absent until its first event hides the
-    /// step from 0 to 1 from alerts.
+    /// Counters whose series all exist from the start: alerts do not see the step to 1 of a series that is created with
+    /// it.
     pub(crate) fn counters_of<'a>(
         &self,
         name: &str,
@@ -116,48 +116,48 @@ impl Metrics {
             )?,
             taken: make.gauges(
                 "aggregator_lane_taken",
-                "Highest sequence of a lane that ClickHouse has.",
+                "Highest inserted sequence of a lane.",
                 lane,
             )?,
             lag: make.gauges(
                 "aggregator_lane_lag",
-                "Events of a lane accepted but not in ClickHouse yet.",
+                "Events of a lane accepted but not inserted yet.",
                 lane,
             )?,
             batches: make.counters_of(
                 "aggregator_batches_total",
-                "Batches by what became of them.",
+                "Batches by result.",
                 "verdict",
                 ["accepted", "duplicate", "overlap"],
             )?,
             batch_bytes: make.counter(
                 "aggregator_batch_bytes_total",
-                "Compressed bytes of batches accepted.",
+                "Compressed bytes of accepted batches.",
             )?,
             rows: make.counters_of(
                 "aggregator_rows_total",
-                "Rows that ClickHouse took, by table.",
+                "Inserted rows, by table.",
                 "table",
                 ["clicks", "impressions"].into_iter().chain(REPORT_TABLES),
             )?,
-            blocks: make.counter("aggregator_blocks_total", "Blocks that ClickHouse took.")?,
+            blocks: make.counter("aggregator_blocks_total", "Inserted blocks.")?,
             insert_retries: make.counter(
                 "aggregator_insert_retries_total",
-                "Inserts that failed and were tried again.",
+                "Failed inserts; each is retried.",
             )?,
             insert_seconds: make.histogram(
                 "aggregator_insert_seconds",
-                "Time of one successful insert into one table.",
+                "Duration of a successful insert into one table.",
                 INSERT_SECONDS,
             )?,
             freshness: make.histogram(
                 "aggregator_freshness_seconds",
-                "From an event's time to the moment ClickHouse had its block.",
+                "Time from an event to the insert of its block.",
                 FRESHNESS_SECONDS,
             )?,
             refused: make.counters_of(
                 "aggregator_refused_total",
-                "Connections refused or ended, by reason.",
+                "Connections refused or closed by the aggregator, by reason.",
                 "reason",
                 ["handshake", "handshake_busy"]
                     .into_iter()
@@ -165,24 +165,24 @@ impl Metrics {
             )?,
             quarantined: make.counters_of(
                 "aggregator_quarantined_total",
-                "Events or batches set aside because they can't be decoded, by reason.",
+                "Events or batches quarantined because they can't be decoded, by reason.",
                 "reason",
                 QUARANTINE_REASONS,
             )?,
             claims: make.counters_of(
                 "aggregator_lane_claims_total",
-                "Lanes of which an edge says that more was acknowledged than is known here: accepted of \
-                 unknown lanes, ignored of known ones.",
+                "Lanes for which an edge claims more acknowledged events than are known here: accepted for \
+                 unknown lanes, ignored for known ones.",
                 "outcome",
                 ["accepted", "ignored"],
             )?,
             lanes: make.register(IntGauge::new(
                 "aggregator_lanes",
-                "Lanes that are known, as of the last Hello.",
+                "Known lanes at the last Hello.",
             ))?,
             pending_bytes: make.register(IntGauge::new(
                 "aggregator_pending_bytes",
-                "Bytes charged for batches that ClickHouse does not have yet.",
+                "Bytes charged for batches that are not inserted yet.",
             ))?,
             set_aside: make.counter(
                 "aggregator_files_set_aside_total",
@@ -190,27 +190,27 @@ impl Metrics {
             )?,
             clickhouse_up: make.register(IntGauge::new(
                 "aggregator_clickhouse_up",
-                "1 when ClickHouse took the last thing it was asked, else 0.",
+                "1 if the last request to ClickHouse succeeded, else 0.",
             ))?,
             clock_wrong: make.register(IntGauge::new(
                 "aggregator_clock_wrong",
-                "1 while the system clock is not followed, else 0.",
+                "1 while the system clock is not trusted, else 0.",
             ))?,
         })
     }
 
-    /// Shows how much is held.
+    /// Shows the held bytes.
     pub(crate) fn held(&self, bytes: usize) {
         self.pending_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Shows how many lanes are known.
+    /// Shows the number of known lanes.
     pub(crate) fn known_lanes(&self, lanes: usize) {
         self.lanes.set(i64::try_from(lanes).unwrap_or(i64::MAX));
     }
 
-    /// Shows where a lane stands, of which so many events wait for ClickHouse.
+    /// Shows the position of a lane that has `waiting` events not inserted yet.
     pub(crate) fn lane(&self, key: LaneKey, state: LaneState, waiting: u64) {
         let (node, lane) = (key.node.to_string(), key.lane.to_string());
         let labels = [node.as_str(), lane.as_str()];

@@ -1,8 +1,8 @@
 //! Postbacks to affiliates: each revision of a conversion is sent to the subscriber of its campaign, until it is
 //! accepted or given up.
 //!
-//! The store queues them in the transaction that judges the conversion; `dispatcher` takes them from there.
-//! A receiver may be told twice (after a crash in between) and can tell by the postback's id.
+//! The store queues postbacks in the transaction that evaluates the conversion; `dispatcher` sends them from there. A
+//! receiver may get a postback twice, after a crash during its delivery, and recognises it by the postback's id.
 
 mod address;
 mod amount;
@@ -27,21 +27,21 @@ use crate::sink_error::SinkError;
 use subscriptions::SubscriptionFile;
 use thiserror::Error;
 
-/// Reads the file of subscriptions, and only that.
+/// Checks the subscriptions file and nothing else.
 ///
 /// # Errors
-/// When it can't be used.
+/// When the file can't be used.
 pub(crate) fn check(settings: &settings::Outgoing) -> Result<(), SubscriptionsError> {
     SubscriptionFile::read(&settings.postbacks).map(drop)
 }
 
-/// Affiliates can't be told of anything.
+/// Why postbacks can't be sent.
 #[derive(Debug, Error)]
 pub enum OutgoingError {
-    /// The file of subscriptions.
+    /// The subscriptions file is invalid.
     #[error(transparent)]
     Subscriptions(#[from] SubscriptionsError),
-    /// What ClickHouse wants to know of us.
+    /// The settings of ClickHouse are invalid.
     #[error(transparent)]
     ClickHouse(#[from] SinkError),
     /// Metrics can't be registered.

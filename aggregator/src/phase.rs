@@ -3,10 +3,10 @@
 /// The progress of a shutdown, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Reading and acknowledging.
+    /// Batches are read and acknowledged.
     Serving,
-    /// Acknowledging only.
+    /// Batches are only acknowledged.
     Draining,
-    /// Closing connections.
+    /// Connections are closed.
     Closing,
 }

@@ -1,9 +1,9 @@
-//! From batches that wait to rows in ClickHouse: one task builds and decodes the next block while
-//! another inserts the one before, in order, for as long as it takes; a third evaluates reports.
+//! From waiting batches to rows in ClickHouse. One task builds and decodes the next block, another inserts the block
+//! before, strictly in order; a third evaluates reports.
 
 mod reports;
 
-use crate::blocks::{Block, Recovered, ReportFiles, Store, StoreError};
+use crate::blocks::{Block, DataDirError, Recovered, ReportFiles, Spool};
 use crate::fair_queue::BlockSize;
 use crate::fatal::FatalError;
 use crate::fence::{self, Decision};
@@ -28,25 +28,25 @@ use tracking_events::Micros;
 use trusted_clock::TrustedClock;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// How often a clock that shows an impossible time is looked at.
+/// How often an untrusted clock is read.
 const CLOCK_INTERVAL: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// When the store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoreOpening {
-    /// Before there are reports, so that what is wrong with it shows.
+    /// At the start, so that its errors show early.
     AtStart,
-    /// When the first report comes.
+    /// With the first report.
     WithFirstReport,
 }
 
-/// What the tasks share.
+/// The state that the tasks share.
 #[derive(Clone)]
 pub(crate) struct Pipeline<S: Storage> {
     pub(crate) instance: Arc<str>,
     pub(crate) ingest_queue: Arc<IngestQueue>,
-    pub(crate) store: Arc<Mutex<Store<S>>>,
+    pub(crate) spool: Arc<Mutex<Spool<S>>>,
     pub(crate) report_files: ReportFiles<S>,
     pub(crate) reports: Arc<ReportQueue>,
     pub(crate) conversion_store: Arc<ConversionStore>,
@@ -58,8 +58,8 @@ pub(crate) struct Pipeline<S: Storage> {
 }
 
 impl<S: Storage> Pipeline<S> {
-    /// Runs until the phase is no longer serving and the block in flight is through. `recovered`
-    /// goes first. The store is opened with the first report, or before.
+    /// Inserts the blocks in `recovered`, then new ones, until the aggregator stops and the block in flight is
+    /// inserted.
     pub(crate) async fn run(
         self,
         recovered: Recovered,
@@ -81,8 +81,8 @@ impl<S: Storage> Pipeline<S> {
         tokio::try_join!(biased; builder, inserter, evaluation).map(drop)
     }
 
-    /// Waits until there has been a trusted time: without one nothing is corrected rightly or expires
-    /// rightly. False when it is time to stop.
+    /// Waits for the first trusted time: without one, times can't be corrected and lanes can't expire. False if the
+    /// aggregator stops before.
     async fn has_time(&self) -> bool {
         let mut phase = self.phase.clone();
         while self.clock.read().trusted().is_none() {
@@ -125,7 +125,7 @@ impl<S: Storage> Pipeline<S> {
                     None => return,
                 },
             };
-            let number = self.with_store(|store| store.next_number()).await;
+            let number = self.with_spool(|spool| spool.next_number()).await;
             let block = Arc::new(Block { number, entries });
             let token = self.write(&block).await;
             let block = Arc::unwrap_or_clone(block);
@@ -136,17 +136,17 @@ impl<S: Storage> Pipeline<S> {
         }
     }
 
-    /// Keeps trying to write the block down: without its file it must not be inserted.
+    /// Writes a block to disk, retrying until it succeeds: without its file it must not be inserted.
     async fn write(&self, block: &Arc<Block>) -> String {
         self.retry_until_ok(Dependency::Disk, || {
             let block = Arc::clone(block);
-            self.with_store(move |store| store.write(&block))
+            self.with_spool(move |spool| spool.write(&block))
         })
         .await
     }
 
-    /// Decodes a block and sets its reports apart; none when it is time to stop. The block's file is there
-    /// already, so after a crash it comes here again.
+    /// Decodes a block, and stores its reports separately. `None` if the aggregator stops. After a crash, the block's
+    /// file leads to the same step again.
     async fn prepare(
         &self,
         decoder: &mut BlockDecoder,
@@ -202,8 +202,7 @@ impl<S: Storage> Pipeline<S> {
         Ok(())
     }
 
-    /// Evaluates reports until the phase is no longer serving; what is broken off then is done again at the
-    /// next start.
+    /// Evaluates reports until the aggregator stops. An interrupted evaluation is repeated at the next start.
     async fn evaluate_while_serving<D: Database>(
         &self,
         database: &D,
@@ -229,14 +228,14 @@ impl<S: Storage> Pipeline<S> {
         let connected = self
             .retry_until_ok(Dependency::ClickHouse, || database.connect())
             .await;
-        tracing::info!("ClickHouse answers and its tables are up to date");
+        tracing::info!("connected to ClickHouse; its tables are up to date");
         self.claim(&connected).await?;
         Ok(connected)
     }
 
-    /// Makes sure that no other spool has taken over, before anything is inserted.
+    /// Claims the right to insert: no other spool may have taken over.
     async fn claim(&self, tables: &impl Tables) -> Result<(), FatalError> {
-        let state = self.with_store(|store| store.spool_state()).await;
+        let state = self.with_spool(|spool| spool.spool_state()).await;
         let superseded = match fence::decide(state, self.latest_claim(tables).await) {
             Decision::Keep => return Ok(()),
             Decision::Superseded(by) => by,
@@ -244,22 +243,22 @@ impl<S: Storage> Pipeline<S> {
                 let spool = state.spool;
                 let claim = SpoolClaim { generation, spool };
                 self.retry_until_ok(Dependency::Disk, || {
-                    self.with_store(move |store| store.set_generation(generation))
+                    self.with_spool(move |spool| spool.set_generation(generation))
                 })
                 .await;
                 let made = || tables.claim(&self.instance, claim);
                 self.retry_until_ok(Dependency::ClickHouse, made).await;
-                // Another one may have claimed it in the same moment.
+                // Another spool may have claimed the same generation at the same time.
                 match self.latest_claim(tables).await {
                     Some(latest) if latest != claim => latest,
                     _ => {
-                        tracing::info!(instance = %self.instance, generation, "the spool took over");
+                        tracing::info!(instance = %self.instance, generation, "spool took over");
                         return Ok(());
                     }
                 }
             }
         };
-        let spool = self.with_store(|store| store.dir().display().to_string());
+        let spool = self.with_spool(|spool| spool.dir().display().to_string());
         Err(FatalError::Superseded {
             spool: spool.await,
             instance: self.instance.to_string(),
@@ -300,7 +299,7 @@ impl<S: Storage> Pipeline<S> {
             .inc_by(columns.rows as u64);
     }
 
-    /// ClickHouse has the block: first the disk knows, then the edges.
+    /// Records that ClickHouse has the block: first on disk, then for edges.
     async fn taken(&self, prepared: Prepared) {
         let Prepared {
             token,
@@ -316,13 +315,13 @@ impl<S: Storage> Pipeline<S> {
         self.retry_until_ok(Dependency::Disk, || {
             let (token, rejected) = (Arc::clone(&token), Arc::clone(&rejected));
             let (quarantine, checkpoint) = (self.quarantine.clone(), Arc::clone(&checkpoint));
-            self.with_store(move |store| {
+            self.with_spool(move |spool| {
                 quarantine
                     .keep(&token, &rejected)
                     .map_err(|error| error.to_string())?;
-                store
+                spool
                     .taken(&token, &checkpoint)
-                    .map_err(|error: StoreError| error.to_string())
+                    .map_err(|error: DataDirError| error.to_string())
             })
         })
         .await;
@@ -339,20 +338,20 @@ impl<S: Storage> Pipeline<S> {
         }
     }
 
-    async fn with_store<T: Send + 'static>(
+    async fn with_spool<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut Store<S>) -> T + Send + 'static,
+        act: impl FnOnce(&mut Spool<S>) -> T + Send + 'static,
     ) -> T {
-        let store = Arc::clone(&self.store);
+        let spool = Arc::clone(&self.spool);
         run_blocking::<S, _>(move || {
-            act(&mut store
+            act(&mut spool
                 .lock()
-                .expect("no thread panics while it holds the store"))
+                .expect("no thread panics while it holds the spool"))
         })
         .await
     }
 
-    /// Repeats an attempt until it succeeds, with growing pauses, and reports the reason meanwhile.
+    /// Repeats an attempt until it succeeds, with growing pauses; meanwhile, health shows the error.
     async fn retry_until_ok<T, E: Display, F: Future<Output = Result<T, E>>>(
         &self,
         dependency: Dependency,
@@ -389,7 +388,7 @@ async fn run_blocking<S: Storage, T: Send + 'static>(
 ) -> T {
     if S::IS_BLOCKING {
         let done = spawn_blocking(act).await;
-        done.expect("it does not panic and is not cancelled")
+        done.expect("no panic and no cancellation")
     } else {
         act()
     }

@@ -1,5 +1,5 @@
-//! Events that report something instead of counting a visit: where they were logged, and what became of
-//! them. How that is found out, and which rows come of it, are not known here.
+//! Reports: events other than clicks and impressions, with the place where they were logged and their verdicts.
+//! Evaluating them and building their rows belongs elsewhere.
 
 use crate::unproven::Unproven;
 use event_shipping::LaneKey;
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tracking_events::{ConversionKind, ConversionStatus, Event, Micros, Money, decode};
 
-/// The reason's number for a status that can't follow the one before. Edges refuse with numbers below.
+/// The number of the reason that a status can't follow the one before. Numbers of refusals by edges are lower.
 pub(crate) const BAD_TRANSITION: u16 = 150;
-/// The reason's number for a sale that was reported too often, each time differently.
+/// The number of the reason that a sale was reported too often, each time differently.
 pub(crate) const TOO_MANY_REPORTS: u16 = 158;
 
-/// A report as it was logged; known to be an event.
+/// A report as it was logged. Its bytes are a valid event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) key: LaneKey,
@@ -30,82 +30,82 @@ pub(crate) struct LocatedEvent<'a> {
     pub(crate) event: Event<'a>,
 }
 
-/// Tells an event from another one that was logged at the same place, by a copy of the edge for example.
+/// Distinguishes events that were logged at the same place, for example by a copy of the edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EventHash([u8; 16]);
 
-/// What became of a report.
+/// The result of evaluating a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
-    /// It changed how conversions stand: the revisions that it added, its own conversion's first.
+    /// It changed conversions. Contains the added revisions, the report's own conversion first.
     Revised(Vec<Revision>),
     /// It changed no conversion.
     Unchanged(Unchanged),
-    /// Its status can't follow the one before; why, in words.
+    /// Its status can't follow the one before; contains the explanation.
     BadTransition(String),
-    /// Its sale was reported too often; how often, in words.
+    /// Its sale was reported too often; contains the explanation.
     TooManyReports(String),
-    /// It is an affiliate's newest state.
+    /// It is the affiliate's newest state.
     Applied,
-    /// Something newer was known of the affiliate.
+    /// A newer state of the affiliate was known.
     Late,
-    /// The message was known.
+    /// The same message was known.
     Again,
     /// It could not be verified, and is not evaluated.
     Unproven(Unproven),
-    /// It needs no judgement.
+    /// It needs no evaluation.
     Noted,
 }
 
-/// A conversion as it stands from a revision on, whatever the report itself said.
+/// The state of a conversion from one revision on, whatever the report itself states.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Revision {
     pub(crate) kind: ConversionKind,
-    /// The advertiser's word for the kind.
+    /// The advertiser's name of a custom kind.
     pub(crate) kind_name: String,
-    /// From 1.
+    /// Counted from 1.
     pub(crate) revision: u32,
     pub(crate) status: ConversionStatus,
     pub(crate) payout: Money,
     #[serde(default = "Refunds::unknown")]
     pub(crate) refunds: Refunds,
-    /// When the report was made that brought it into this state.
+    /// The time of the report that led to this state.
     pub(crate) state_time: Micros,
-    /// There is no such conversion any more: its reports belong to another one.
+    /// Whether the conversion was withdrawn: its reports belong to another one now.
     pub(crate) withdrawn: bool,
-    /// The conversion's transaction, where the report names none.
+    /// The conversion's transaction, if the report names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) found_transaction: Option<String>,
 }
 
-/// What refunds have taken back of a conversion. None unless stated otherwise.
+/// The refunds of a conversion.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refunds {
-    /// Taken back in parts, in the smallest unit of the currency.
+    /// The sum of partial refunds, in the smallest unit of the currency.
     pub minor: i64,
-    /// What the last refund stated, as far as the same refund states the same again; empty: there was none.
+    /// The content of the last refund, by which a repetition is recognised; empty if there was none.
     pub last: String,
 }
 
 /// A report that changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Unchanged {
-    /// A newer report of the conversion was known; otherwise it says what was known.
+    /// Whether a newer report of the conversion was known. Otherwise the report repeats the known state.
     pub(crate) is_late: bool,
     pub(crate) kind: ConversionKind,
     pub(crate) kind_name: String,
-    /// The conversion's newest revision.
+    /// The number of the conversion's newest revision.
     pub(crate) revision: u32,
-    /// What the report says, with what it left out filled in from those before it.
+    /// The status in the report; fields that it leaves out come from earlier reports.
     pub(crate) status: ConversionStatus,
     pub(crate) payout: Money,
-    /// The conversion's transaction, where the report names none.
+    /// The conversion's transaction, if the report names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) found_transaction: Option<String>,
 }
 
 impl Report {
-    /// Decodes it, as was done when it was found.
+    /// Decodes the event, as when it was received.
     pub(crate) fn read(&self) -> Option<LocatedEvent<'_>> {
         let event = decode(self.format_version, &self.bytes).ok()?;
         Some(LocatedEvent {
@@ -116,14 +116,14 @@ impl Report {
         })
     }
 
-    /// Whether only the store can say what becomes of it.
-    pub(crate) fn needs_judgement(&self) -> bool {
-        self.read().is_some_and(|placed| placed.needs_judgement())
+    /// Whether the store must evaluate it.
+    pub(crate) fn needs_evaluation(&self) -> bool {
+        self.read().is_some_and(|placed| placed.needs_evaluation())
     }
 }
 
 impl Refunds {
-    /// Those of a revision that an earlier build made.
+    /// The refunds of a revision from an earlier version, which did not record them.
     pub(crate) fn unknown() -> Self {
         Self {
             minor: 0,
@@ -135,7 +135,7 @@ impl Refunds {
         self.last == "unknown"
     }
 
-    /// Those that are unknown count as none.
+    /// The refunds, or none if they are unknown.
     pub(crate) fn if_known(self) -> Self {
         if self.is_unknown() {
             Self::default()
@@ -163,8 +163,8 @@ impl fmt::Display for EventHash {
 }
 
 impl LocatedEvent<'_> {
-    /// Whether only the store can say what becomes of it.
-    pub(crate) const fn needs_judgement(&self) -> bool {
+    /// Whether the store must evaluate it.
+    pub(crate) const fn needs_evaluation(&self) -> bool {
         matches!(self.event, Event::Conversion(_) | Event::KycUpdate(_))
     }
 }

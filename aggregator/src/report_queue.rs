@@ -1,5 +1,5 @@
-//! Which files of reports wait to be evaluated, in the order their blocks were made, how much that is, and
-//! for how long the first has waited.
+//! The queue of report files that are not evaluated yet, in the order of their blocks, with their size and the age of
+//! the first.
 
 use crate::blocks::PendingReports;
 use prometheus::core::{Collector, Desc};
@@ -11,18 +11,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracking_events::Micros;
 
-/// Shared by the block builder, which adds, and the evaluation, which removes.
+/// Shared by the block builder, which adds files, and the evaluation, which removes them.
 #[derive(Debug)]
 pub(crate) struct ReportQueue {
-    state: Mutex<State>,
+    state: Mutex<PendingFiles>,
     max_bytes: usize,
     added: Notify,
     removed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// By token: that is the order of the blocks.
+struct PendingFiles {
+    /// By token, which sorts as the blocks do.
     pending: BTreeMap<String, PendingReports>,
     bytes: usize,
     reports: usize,
@@ -42,7 +42,7 @@ impl ReportQueue {
         queue
     }
 
-    /// Waits until less than the limit is pending.
+    /// Waits until the pending files are below the limit.
     pub(crate) async fn room(&self) {
         loop {
             let removed = self.removed.notified();
@@ -53,7 +53,7 @@ impl ReportQueue {
         }
     }
 
-    /// Adds a file; a block that was built again adds nothing.
+    /// Adds a file. A block that is built again adds nothing.
     pub(crate) fn add(&self, pending: PendingReports) {
         let mut state = self.lock();
         if state.pending.contains_key(&pending.token) {
@@ -66,7 +66,7 @@ impl ReportQueue {
         self.added.notify_one();
     }
 
-    /// Waits for a file; it stays the first until it is removed.
+    /// Waits for a file. It stays the first until it is removed.
     pub(crate) async fn first(&self) -> PendingReports {
         loop {
             let added = self.added.notified();
@@ -96,14 +96,14 @@ impl ReportQueue {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PendingFiles> {
         self.state
             .lock()
             .expect("no thread panics while it holds the queue")
     }
 }
 
-/// Shows the queue as it is when the metrics are read.
+/// Shows the present queue when metrics are read.
 struct QueueMetrics {
     queue: Arc<ReportQueue>,
     reports: IntGauge,

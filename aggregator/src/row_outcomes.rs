@@ -1,5 +1,4 @@
-//! Where an event can end up: a table of reports, or the quarantine for one of its reasons. Metrics have a series
-//! for each.
+//! The tables of reports and the reasons of the quarantine. Metrics have a series for each.
 
 /// Tables with a row for each evaluated report.
 pub(crate) const REPORT_TABLES: [&str; 4] = [
@@ -9,7 +8,7 @@ pub(crate) const REPORT_TABLES: [&str; 4] = [
     "rejections",
 ];
 
-/// All reasons for which an event or batch is quarantined.
+/// The reasons for which events or batches are quarantined.
 pub(crate) const QUARANTINE_REASONS: [&str; 7] = [
     "batch",
     "sequence",

@@ -1,12 +1,13 @@
-//! Which files of the data directory were quarantined or set aside for a person to look at, and so expire.
+//! Selects the files of the data directory that expire: quarantined events, and damaged files set aside for
+//! examination.
 
 use crate::settings::Settings;
 use daemon::retention::{Retention, SetAsideFiles};
 use prometheus::Registry;
 
-/// Deletes quarantined events, blocks and checkpoints that were set aside long ago.
+/// Deletes such files after the configured time.
 pub(crate) fn retention(settings: &Settings, registry: &Registry) -> prometheus::Result<Retention> {
-    let places = vec![
+    let expiring = vec![
         SetAsideFiles {
             dir: settings.data_dir.join("quarantine"),
             matches: |_| true,
@@ -16,5 +17,5 @@ pub(crate) fn retention(settings: &Settings, registry: &Registry) -> prometheus:
             matches: |name| name.ends_with(".corrupt"),
         },
     ];
-    Retention::new(places, &settings.retention, "aggregator", registry)
+    Retention::new(expiring, &settings.retention, "aggregator", registry)
 }

@@ -1,4 +1,4 @@
-//! What an operator can set, with its bounds and defaults. How it is used is said elsewhere.
+//! The settings file: keys, bounds, defaults, and errors. Their effects belong elsewhere.
 
 mod store_url;
 mod transport;
@@ -25,48 +25,48 @@ use thiserror::Error;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// No file of a password, or of users with theirs, is longer.
+/// The longest file with a password, or with users and passwords.
 const MAX_SECRETS_BYTES: u64 = 64 * KIB;
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
-/// Everything in the settings file.
+/// The content of the settings file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where block files and the checkpoint (`spool`), the quarantine, and by default the store (`store`) lie;
-    /// made when missing.
+    /// The directory of block files and the checkpoint (`spool`), the quarantine, and by default the store (`store`);
+    /// created if it is missing.
     pub data_dir: PathBuf,
-    /// Aggregators that insert into the same database at the same time have different names here; one that takes
-    /// another's place has its name.
+    /// The name of this aggregator. Aggregators that insert into the same database at the same time have different
+    /// names; one that replaces another has its name.
     #[serde(default = "default_instance")]
     pub instance: String,
-    /// Where edges connect (QUIC, UDP); port 0 lets the system choose.
+    /// The address for edges (QUIC, UDP); port 0 lets the system choose.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Where operators look (HTTP): `/healthz`, `/readyz`, `/metrics`.
+    /// The address for operators (HTTP): `/healthz`, `/readyz`, `/metrics`.
     #[serde(default = "default_admin_listen")]
     pub admin_listen: SocketAddr,
     /// Certificates.
     pub tls: Tls,
     /// The database.
-    pub clickhouse: ClickHouse,
-    /// Where conversions and affiliates are judged.
+    pub clickhouse: ClickHouseSettings,
+    /// The store that evaluates conversions and identity checks.
     #[serde(default)]
     pub store: Store,
-    /// How reports are verified again; without it edges are believed.
+    /// The second verification of reports; without it, reports of edges are trusted.
     pub reports: Option<Reports>,
-    /// What affiliates are told of their conversions; without it nothing.
+    /// Postbacks to affiliates; without it, none are sent.
     pub outgoing: Option<Outgoing>,
-    /// How visitors are told apart.
+    /// Identification of visitors.
     #[serde(default)]
     pub visitor: Visitor,
-    /// How far the system clock is followed.
+    /// Which steps of the system clock are trusted.
     #[serde(default)]
     pub clock: ClockSettings,
-    /// When a block is full.
+    /// The limits of a block.
     #[serde(default)]
     pub blocks: Blocks,
-    /// What may be held.
+    /// The limits of held data.
     #[serde(default)]
     pub limits: Limits,
     /// How long quarantined and set-aside files are kept.
@@ -78,19 +78,18 @@ pub struct Settings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// The directory of `ca.pem`, `aggregator.pem`, `aggregator.key` and, if there is one,
-    /// `revoked.txt`.
+    /// The directory of `ca.pem`, `aggregator.pem`, `aggregator.key` and, optionally, `revoked.txt`.
     pub dir: PathBuf,
-    /// Whether the authority in the directory `authority` beside `dir`, made when absent, issues a
-    /// certificate where there is none.
+    /// Whether a missing certificate is issued by the authority in the directory `authority` next to `dir`, which is
+    /// created if it is missing.
     #[serde(default)]
     pub development: bool,
 }
 
-/// Where ClickHouse is and who we are there.
+/// The address of ClickHouse, and the credentials.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClickHouse {
+pub struct ClickHouseSettings {
     /// Its HTTP interface, such as `https://clickhouse.example:8443` or `http://127.0.0.1:8123`.
     pub url: String,
     /// PEM file of the authorities that sign the server's certificate; by default those of browsers.
@@ -98,88 +97,88 @@ pub struct ClickHouse {
     /// Whether an `http://` URL may lead to another machine.
     #[serde(default)]
     pub allow_plaintext: bool,
-    /// The database of the tables.
+    /// The database that contains the tables.
     #[serde(default = "default_database")]
     pub database: String,
     /// The user.
     #[serde(default = "default_user")]
     pub user: String,
-    /// The password itself; better name a file.
+    /// The password itself; a file is safer.
     pub password: Option<Secret>,
-    /// A file whose text, without the line's end, is the password.
+    /// A file that contains the password, except for its line end.
     pub password_file: Option<PathBuf>,
-    /// A file of users and passwords as the embedded engine writes it.
+    /// A file of users and passwords, as the embedded engine writes it.
     pub credentials: Option<PathBuf>,
 }
 
-/// Where conversions and affiliates are judged.
+/// The store that evaluates conversions and identity checks.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
-    /// The directory of SQLite's file `store.sqlite` and of reports that are not evaluated yet, which must never
-    /// be deleted; `store` in `data_dir` without it.
+    /// The directory of SQLite's file `store.sqlite` and of reports that are not evaluated yet; must never be deleted.
+    /// By default `store` in `data_dir`.
     pub dir: Option<PathBuf>,
-    /// `postgres://user:password@host:port/database?sslmode=verify-full`; without it SQLite's file.
+    /// `postgres://user:password@host:port/database?sslmode=verify-full`; by default SQLite's file is used.
     pub url: Option<Secret>,
-    /// Whether the URL may lead to another machine without a checked certificate.
+    /// Whether the URL may lead to another machine without a verified certificate.
     pub allow_plaintext: bool,
 }
 
-/// What affiliates are told of their conversions.
+/// Postbacks to affiliates.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outgoing {
-    /// Who wants to be told what, and where; looked at every second.
+    /// The subscriptions file, checked for changes every second.
     pub postbacks: PathBuf,
-    /// Networks that postbacks may go to although they are private.
+    /// Private networks that postbacks may be sent to.
     #[serde(default)]
     pub allowed_networks: Vec<IpNet>,
-    /// For one attempt, from the look-up of the name to the end of the answer.
+    /// The limit of one attempt, from the look-up of the name to the end of the response.
     #[serde(default = "default_timeout")]
     pub timeout: Bounded<HumanDuration, 100, 60_000>,
-    /// Before the second attempt; each later one waits three times as long, up to an hour.
+    /// The pause before the second attempt; each later pause is three times as long, up to an hour.
     #[serde(default = "default_first_retry")]
     pub first_retry: Bounded<HumanDuration, 10, 3_600_000>,
-    /// A postback that could not be delivered for this long is given up.
+    /// For how long delivery of a postback is attempted.
     #[serde(default = "default_give_up_after")]
     pub give_up_after: Bounded<HumanDuration, 1_000, { 30 * DAY_MS }>,
-    /// Attempts under way at once.
+    /// The limit of concurrent attempts.
     #[serde(default = "default_concurrency")]
     pub concurrency: Bounded<usize, 1, 1_024>,
 }
 
-/// How reports are verified again: the files by which functions decide, as edges have them. They are looked at
-/// before each block of reports.
+/// The second verification of reports: the files that functions use, with the same content as on edges. They are
+/// checked for changes before each file of reports.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reports {
     /// `advertisers.toml`.
     pub advertisers: PathBuf,
-    /// The fleet's `secrets.toml`, of which only the click id keys are read.
+    /// The fleet's `secrets.toml`, of which only the click id keys are used.
     pub secrets: PathBuf,
-    /// The functions' variables; without them no identity check is accepted.
+    /// The functions' variables; without them, no identity check is accepted.
     pub variables: Option<PathBuf>,
-    /// `links.toml`; needed where advertisers name offers.
+    /// `links.toml`; required if advertisers name offers.
     pub links: Option<PathBuf>,
-    /// How long reports wait for a click id key that is not known, until the files change.
+    /// How long reports wait for an unknown click id key, until the files change.
     #[serde(default = "default_unknown_key_wait")]
     pub unknown_key_wait: Bounded<HumanDuration, 0, DAY_MS>,
-    /// Reports that rest on a shared secret alone, of each node.
+    /// The limit of reports per minute and node that only a shared secret protects.
     #[serde(default = "default_unsigned_per_minute")]
     pub unsigned_per_minute: Bounded<usize, 1, 100_000_000>,
-    /// What such reports may pay in a day, of each node and currency, in its whole units.
+    /// The limit of the amounts in such reports per day, node and currency, in whole units.
     #[serde(default = "default_unsigned_amount_per_day")]
     pub unsigned_amount_per_day: u64,
-    /// The same for single currencies.
+    /// That limit for single currencies.
     #[serde(default)]
     pub unsigned_amounts_per_day: BTreeMap<String, u64>,
 }
 
-/// How visitors are told apart.
+/// Identification of visitors.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Visitor {
-    /// How long one salt of the visitor ids lasts; the same on every edge.
+    /// How long one salt of visitor ids is used; the same on every edge.
     pub period: Bounded<HumanDuration, 1_000, 31_536_000_000>,
 }
 
@@ -191,39 +190,39 @@ impl Default for Visitor {
     }
 }
 
-/// A text that never reaches a log.
+/// A text that is never logged.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
-/// When a block is full; whichever comes first.
+/// The limits of a block: the first one reached closes it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Blocks {
-    /// This many events.
+    /// The number of events.
     pub max_rows: Bounded<usize, 1, 1_000_000>,
-    /// This many bytes of events, before compression.
+    /// The size of events before compression.
     pub max_bytes: Bounded<ByteSize, { 64 * KIB }, { 256 * MIB }>,
-    /// The oldest batch waited this long.
+    /// The age of the oldest batch.
     pub max_age: Bounded<HumanDuration, 1, 60_000>,
 }
 
-/// What may be held.
+/// The limits of held data.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Edges connected at once. Each may have one batch of up to 8 MiB being read.
+    /// The limit of connected edges; each may send one batch of up to 8 MiB at a time.
     pub max_edges: Bounded<usize, 1, 10_000>,
-    /// Lanes known at once, over all edges.
+    /// The limit of known lanes, over all edges.
     pub max_lanes: Bounded<usize, 1, 1_000_000>,
-    /// Lanes known at once of one edge.
+    /// The limit of known lanes per edge.
     pub max_lanes_per_node: Bounded<usize, 1, 1_000_000>,
-    /// A lane of which ClickHouse has everything is forgotten when no edge mentioned it for so long, in days;
-    /// of an edge that comes back later its own word counts. Longer than any edge may be cut off.
+    /// After how many days a lane is forgotten if ClickHouse has all its events and no edge mentions it. After that,
+    /// the edge's own claim about the lane is accepted. Must be longer than any edge may be disconnected.
     pub forget_lanes_after: Bounded<HumanDuration, DAY_MS, { 3_650 * DAY_MS }>,
-    /// Bytes charged for batches that ClickHouse does not have yet; above, each edge may still have one batch.
+    /// The limit of bytes charged for batches that are not inserted yet; above it, each edge may still have one batch.
     pub pending_bytes: Bounded<ByteSize, { MIB }, { 64 * GIB }>,
-    /// Bytes on disk of reports that are not evaluated yet; above, blocks with reports wait, and all after them.
+    /// The limit of report files that are not evaluated yet; above it, blocks with reports and all later ones wait.
     pub pending_report_bytes: Bounded<ByteSize, { MIB }, { 64 * GIB }>,
 }
 
@@ -263,57 +262,57 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Settings that can't be used.
+/// Why settings can't be used.
 #[derive(Debug, Error)]
 pub enum InvalidSettings {
-    /// The file is wrong.
+    /// The file is invalid.
     #[error(transparent)]
     File(#[from] SettingsError),
-    /// More than one place for the password.
+    /// The password is named twice.
     #[error(
         "[clickhouse] names more than one of password, password_file and credentials; keep one"
     )]
     SeveralPasswords,
-    /// A URL the client can't use; it may hold a password, so it is not repeated.
+    /// The client can't use the URL. It is not repeated, because it may contain a password.
     #[error(
         "[clickhouse] url must be https://host:port or http://host:port and nothing more; user and \
          password have keys of their own"
     )]
     Url,
-    /// Others on the network could read or change what is sent.
+    /// Others on the network could read or change the data.
     #[error(
         "[clickhouse] url leads to another machine in plain text: use https:// (and ca_file = FILE for \
          an authority of your own), or set clickhouse.allow_plaintext = true if the network is trusted"
     )]
     Plaintext,
-    /// They would check nothing.
+    /// The certificates of `ca_file` would never be used.
     #[error(
-        "[clickhouse] ca_file is of no use with an http:// url; use https:// or remove ca_file"
+        "[clickhouse] ca_file has no effect with an http:// url; use https:// or remove ca_file"
     )]
     UnusedAuthorities,
-    /// The authorities of the server's certificate can't be used.
+    /// The authorities of the server's certificate can't be read.
     #[error("[clickhouse] ca_file = {path:?}: {cause}; it must be a PEM file of certificates")]
     Authorities {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The fault.
         cause: String,
     },
-    /// PostgreSQL's URL can't be used.
+    /// The URL of PostgreSQL can't be used.
     #[error(transparent)]
     StoreUrl(#[from] StoreUrlError),
-    /// A file of secrets can't be read, or others can read it.
+    /// A file of secrets can't be read, or other users can read it.
     #[error(transparent)]
     Private(#[from] PrivateFileError),
-    /// An instance without a name that can be written everywhere.
+    /// The name of the instance can't be used.
     #[error("instance = {0:?} must be 1 to 64 of A-Z a-z 0-9 - _")]
     Instance(String),
-    /// A file of secrets can't be used.
+    /// A file of secrets is invalid.
     #[error("{}: {cause}", path.display())]
     Secret {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why; never what is in it.
+        /// The fault, without content of the file.
         cause: String,
     },
 }
@@ -338,10 +337,11 @@ impl HasPaths for Settings {
     }
 }
 
-/// Reads and checks the settings file; relative paths in it start from its directory. Files of secrets are read later, by [`ClickHouse::login`].
+/// Reads and validates the settings file; relative paths in it start from its directory. [`ClickHouseSettings::login`]
+/// reads files of secrets later.
 ///
 /// # Errors
-/// When it can't be read, or holds an unknown key or a value out of bounds.
+/// When the file can't be read, has an unknown key or a value out of bounds, or its values contradict each other.
 pub fn read(path: &Path) -> Result<Settings, InvalidSettings> {
     let settings = load(path)?;
     match settings.mistakes(path).into_iter().next() {
@@ -350,7 +350,7 @@ pub fn read(path: &Path) -> Result<Settings, InvalidSettings> {
     }
 }
 
-/// As [`read`], without a look at what no single key can tell.
+/// As [`read`], without [`Settings::mistakes`].
 pub(crate) fn load(path: &Path) -> Result<Settings, SettingsError> {
     let mut settings: Settings = load_resolved(path)?;
     settings.store.resolve(&directory_of(path)?);
@@ -358,7 +358,7 @@ pub(crate) fn load(path: &Path) -> Result<Settings, SettingsError> {
 }
 
 impl Settings {
-    /// Everything that no single key of the file at `path` can tell.
+    /// All errors that concern more than one key of the file at `path`.
     pub(crate) fn mistakes(&self, path: &Path) -> Vec<InvalidSettings> {
         let is_exposed = || match self.holds_password() {
             true => require_private(path).map_err(Into::into),
@@ -382,28 +382,28 @@ impl Settings {
         }
     }
 
-    /// The directory of block files and the checkpoint. Edges can send again what is in it.
+    /// The directory of block files and the checkpoint. Edges can send its events again.
     pub(crate) fn spool_dir(&self) -> PathBuf {
         self.data_dir.join("spool")
     }
 
-    /// The directory of what can't be had from anywhere again.
+    /// The directory of data that exists nowhere else.
     pub(crate) fn store_dir(&self) -> PathBuf {
         let named = self.store.dir.clone();
         named.unwrap_or_else(|| self.data_dir.join("store"))
     }
 
-    /// SQLite's file, whether or not it is used.
+    /// SQLite's file, whether it is used or not.
     pub(crate) fn store_file(&self) -> PathBuf {
         self.store_dir().join("store.sqlite")
     }
 }
 
 impl Tls {
-    /// Reads the certificates, unless they are made at the first start.
+    /// Checks the certificates, unless they are created at the first start.
     ///
     /// # Errors
-    /// When they are absent or can't be used.
+    /// When a certificate is missing or can't be used.
     pub fn check(&self) -> Result<(), TlsError> {
         if self.development && !self.dir.exists() {
             return Ok(());
@@ -415,7 +415,7 @@ impl Tls {
 }
 
 impl Settings {
-    /// Whether the settings file is one of secrets.
+    /// Whether the settings file itself contains a password.
     fn holds_password(&self) -> bool {
         let in_url = |url: &Secret| has_password(url.reveal());
         self.clickhouse.password.is_some() || self.store.url.as_ref().is_some_and(in_url)
@@ -423,7 +423,7 @@ impl Settings {
 }
 
 impl Store {
-    /// The files that the URL names, too, start from `directory`.
+    /// Resolves relative paths, also in the URL, from `directory`.
     fn resolve(&mut self, directory: &Path) {
         if let Some(Secret(url)) = &mut self.url {
             *url = resolve_files(url, directory);
@@ -438,7 +438,7 @@ impl Store {
     }
 }
 
-impl ClickHouse {
+impl ClickHouseSettings {
     fn check(&self) -> Result<(), InvalidSettings> {
         let places = [
             self.password.is_some(),
@@ -451,10 +451,10 @@ impl ClickHouse {
         self.transport().map(drop)
     }
 
-    /// The password for [`ClickHouse::user`]; empty when none is named.
+    /// The password of [`ClickHouseSettings::user`]; empty if none is named.
     ///
     /// # Errors
-    /// When the file named can't be read, can be read by others, or does not know the user.
+    /// When the named file can't be read, can be read by other users, or lacks the user.
     pub fn login(&self) -> Result<String, InvalidSettings> {
         if let Some(path) = &self.credentials {
             let failed = |cause: String| InvalidSettings::Secret {
@@ -476,7 +476,7 @@ impl ClickHouse {
     }
 }
 
-/// Finds a user's password in `{"<user>": {"user": …, "password": …}, …}`.
+/// The password of `user` in `{"<user>": {"user": …, "password": …}, …}`.
 fn password_of(json: &str, user: &str) -> Result<String, String> {
     let users: serde_json::Value = serde_json::from_str(json).map_err(|_| "not JSON".to_owned())?;
     let password = users
@@ -484,7 +484,7 @@ fn password_of(json: &str, user: &str) -> Result<String, String> {
         .and_then(|entry| entry.get("password")?.as_str());
     password
         .map(ToOwned::to_owned)
-        .ok_or_else(|| format!("holds no password of user {user}"))
+        .ok_or_else(|| format!("lacks the password of user {user}"))
 }
 
 fn default_unknown_key_wait() -> Bounded<HumanDuration, 0, DAY_MS> {

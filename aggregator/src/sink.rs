@@ -1,4 +1,4 @@
-//! The one place that knows ClickHouse: turns blocks into columns and inserts them.
+//! Turns blocks into columns and inserts them into ClickHouse. Invariant: no other module contains ClickHouse code.
 
 mod bench_support;
 mod block_decoder;

@@ -1,22 +1,22 @@
-//! Why a request to ClickHouse failed.
+//! Errors of requests to ClickHouse.
 
 use crate::settings::InvalidSettings;
 use std::time::Duration;
 use thiserror::Error;
 
-/// An attempt that failed; it is made again.
+/// Why an attempt failed. It is retried.
 #[derive(Debug, Error)]
 pub enum SinkError {
-    /// The settings that say where the database is.
+    /// The settings of the database are invalid.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
-    /// The tables could not be made or brought up to date.
+    /// The tables could not be created or migrated.
     #[error("migrations: {0}")]
     Migrate(String),
-    /// The database said so, or the way to it broke. Whether the rows were taken is unknown.
+    /// The database returned an error, or the connection failed. Whether the rows were stored is unknown.
     #[error("{0}")]
     ClickHouse(String),
-    /// Nothing came back in time. Whether the rows were taken is unknown.
-    #[error("ClickHouse did not answer within {} s", .0.as_secs())]
+    /// The database did not respond in time. Whether the rows were stored is unknown.
+    #[error("ClickHouse did not respond within {} s", .0.as_secs())]
     Silent(Duration),
 }

@@ -1,4 +1,4 @@
-//! Why the aggregator can't start.
+//! Errors that prevent the aggregator from starting.
 
 use crate::lock::DirectoryInUse;
 use crate::outgoing::OutgoingError;
@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// The aggregator can't start.
+/// Why the aggregator can't start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The data directory can't be used.
     #[error("[data_dir] {0}")]
     Data(String),
-    /// Another aggregator has the data directory.
+    /// Another aggregator uses the data directory.
     #[error("[data_dir] {0}")]
     InUse(#[from] DirectoryInUse),
     /// The certificates or the port for edges can't be used.
@@ -23,17 +23,17 @@ pub enum StartError {
     /// A port can't be opened.
     #[error("{what} can't listen on {addr}: {cause}")]
     Listen {
-        /// Which setting.
+        /// The setting.
         what: &'static str,
-        /// Where.
+        /// The address.
         addr: SocketAddr,
-        /// Why.
+        /// The error.
         cause: std::io::Error,
     },
     /// The visitor salt can't be used.
     #[error("[data_dir] {0}")]
     VisitorSalt(#[from] visitor_salt::SaltFileError),
-    /// The store is elsewhere now, and the old one would be forgotten.
+    /// PostgreSQL is configured, but a file of SQLite holds a store that would be ignored.
     #[error(
         "[store] url names PostgreSQL, but {} holds a store: move it with `aggregator store copy`, or, if it \
          is not needed, move the file away", .0.display()
@@ -45,7 +45,7 @@ pub enum StartError {
     /// Reports can't be verified.
     #[error(transparent)]
     Reports(#[from] ReportsError),
-    /// Affiliates can't be told of conversions.
+    /// Postbacks can't be sent.
     #[error("[outgoing] {0}")]
     Outgoing(#[from] OutgoingError),
 }

@@ -1,4 +1,4 @@
-//! The aggregator as a whole: starting its parts in order, and stopping them in the other.
+//! Starts the aggregator's tasks in order, and stops them in reverse order.
 
 use crate::admin_api;
 use crate::aggregator::Aggregator;
@@ -23,16 +23,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// The block in flight, and the goodbyes after it, may each take this long.
+/// The limit of each: inserting the block in flight, ending postbacks, and closing connections.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An aggregator at work.
+/// A running aggregator.
 #[derive(Debug)]
 pub struct AggregatorHandle {
     listening: SocketAddr,
     admin: SocketAddr,
     phase: watch::Sender<Phase>,
-    /// None once it has ended.
+    /// `None` once the task has ended.
     pipeline: Option<JoinHandle<Result<(), FatalError>>>,
     dispatcher: Option<JoinHandle<()>>,
     attributor: JoinHandle<()>,
@@ -40,7 +40,7 @@ pub struct AggregatorHandle {
     retention: JoinHandle<()>,
 }
 
-/// Starts on the current tokio runtime and returns when edges can connect, ClickHouse or not.
+/// Starts on the present tokio runtime, and returns when edges can connect. ClickHouse may be unavailable.
 ///
 /// # Errors
 /// When the data directory, the certificates or a port can't be used.
@@ -118,7 +118,8 @@ pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
     })
 }
 
-/// Conversions, due postbacks and tiers in a file that PostgreSQL took the place of would be gone in silence.
+/// Refuses to start with PostgreSQL while a file of SQLite still holds state: its conversions, due postbacks and tiers
+/// would be ignored silently.
 pub(crate) async fn require_one_store(settings: &Settings) -> Result<(), StartError> {
     let file = settings.store_file();
     if settings.store.url.is_none() || !file.exists() {
@@ -132,19 +133,19 @@ pub(crate) async fn require_one_store(settings: &Settings) -> Result<(), StartEr
 }
 
 impl AggregatorHandle {
-    /// Where edges connect.
+    /// The address that edges connect to.
     #[must_use]
     pub const fn listening(&self) -> SocketAddr {
         self.listening
     }
 
-    /// Where operators look.
+    /// The address of the admin port.
     #[must_use]
     pub const fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Waits until the aggregator can't go on by itself.
+    /// Waits for an error that ends the aggregator.
     pub async fn failed(&mut self) -> FatalError {
         if let Some(pipeline) = &mut self.pipeline
             && let Ok(Err(error)) = pipeline.await
@@ -155,15 +156,15 @@ impl AggregatorHandle {
         std::future::pending().await
     }
 
-    /// Stops reading, gives the block in flight some seconds, acknowledges what ClickHouse took and
-    /// says goodbye. Everything else is sent again by the edges.
+    /// Stops reading, lets the block in flight end within some seconds, acknowledges inserted events, and closes
+    /// connections. Edges send all other events again.
     pub async fn stop(mut self) {
         self.phase.send_replace(Phase::Draining);
         if let Some(pipeline) = &mut self.pipeline
             && timeout(DRAIN_TIMEOUT, &mut *pipeline).await.is_err()
         {
             tracing::warn!(
-                "ClickHouse did not take the block in flight; it is taken after the next start"
+                "failed to insert the block in flight in time; it will be inserted after the next start"
             );
             pipeline.abort();
         }

@@ -164,7 +164,7 @@ impl ConversionStore {
         &self,
         reports: &[LocatedEvent<'_>],
     ) -> Result<Vec<Evaluation>, ConversionStoreError> {
-        if !reports.iter().any(LocatedEvent::needs_judgement) {
+        if !reports.iter().any(LocatedEvent::needs_evaluation) {
             let noted = reports.iter().map(|_| Evaluation {
                 verdict: Verdict::Noted,
                 is_repeated: false,

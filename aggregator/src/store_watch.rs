@@ -1,4 +1,4 @@
-//! Looks now and then whether the store answers: reports may be rare, and an operator is to know before the next.
+//! Checks periodically whether the store responds. Reports may be rare, and operators must know before the next one.
 
 use crate::health::{Dependency, Health};
 use crate::metrics::Maker;
@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The task that looks.
+/// The periodic check.
 pub(crate) struct StoreWatch {
     conversion_store: Arc<ConversionStore>,
     health: Arc<Health>,
@@ -28,7 +28,7 @@ impl StoreWatch {
         health: Arc<Health>,
         registry: &Registry,
     ) -> prometheus::Result<Self> {
-        let help = "1 when the store, which evaluates reports, answered the last time, else 0.";
+        let help = "1 if the store, which evaluates reports, responded to the last check, else 0.";
         let up = Maker(registry).gauge("aggregator_store_up", help)?;
         Ok(Self {
             conversion_store,
@@ -37,7 +37,7 @@ impl StoreWatch {
         })
     }
 
-    /// Looks until the aggregator stops.
+    /// Checks until the aggregator stops.
     pub(crate) async fn run(self, mut phase: watch::Receiver<Phase>) {
         let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -47,17 +47,17 @@ impl StoreWatch {
                 _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
                 _ = ticks.tick() => {}
             }
-            self.look().await;
+            self.check().await;
         }
     }
 
-    async fn look(&self) {
+    async fn check(&self) {
         let answered = timeout(ANSWER_TIMEOUT, self.conversion_store.ping()).await;
         let answered = answered.unwrap_or(Err(ConversionStoreError::Silent(ANSWER_TIMEOUT)));
         if let Err(error) = &answered
             && self.up.get() == 1
         {
-            tracing::error!(%error, "the store does not answer; clicks are stored, reports wait");
+            tracing::error!(%error, "the store does not respond; clicks are inserted, reports wait");
         }
         self.up.set(answered.is_ok().into());
         let why = answered.err().map(|error| error.to_string());

@@ -1,4 +1,4 @@
-//! Why a report is not evaluated: the numbered reasons of the aggregator.
+//! The numbered reasons why a report could not be verified and is not evaluated.
 
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -11,23 +11,23 @@ const MAX_DETAIL_CHARS: usize = 1_024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Unproven {
     pub(crate) reason: UnprovenReason,
-    /// Why, and for a conversion all that is needed to report it once more.
+    /// The explanation. For a conversion it contains all fields needed to report it again.
     pub(crate) detail: String,
 }
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
-        /// Why a report could not be verified. Numbers are never given to another reason.
+        /// Why a report could not be verified. A number is never reused for another reason.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub(crate) enum UnprovenReason {
             $($(#[$doc])* $variant = $number,)*
         }
 
         impl UnprovenReason {
-            /// All of them.
+            /// Every reason.
             pub(crate) const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// Its name in metrics and tables.
+            /// The name in metrics and tables.
             pub(crate) const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -36,15 +36,15 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// What the function checks does not hold here.
+    /// The function's checks fail here.
     NotProven = 160, "not_proven";
-    /// The event says something else than its signed request.
+    /// The event differs from its signed request.
     Altered = 161, "altered";
-    /// The advertiser signs its reports, and this one came without its signed request.
+    /// The advertiser signs its reports, but this one came without its signed request.
     NotSigned = 162, "not_signed";
-    /// The click id's key did not become known in time.
+    /// The key of the click id was not available in time.
     UnknownClickKey = 163, "click_key_unknown";
-    /// More reports that rest on a shared secret than a node may send.
+    /// The node sent more reports that only a shared secret protects than it may.
     UnsignedLimit = 164, "unsigned_limit";
     /// As 160, of an identity check.
     KycNotProven = 260, "kyc_not_proven";
@@ -68,7 +68,7 @@ impl Unproven {
         }
     }
 
-    /// A conversion that could not be verified, with all that it reports: it can be reported once more.
+    /// A conversion that could not be verified, with all its fields, so that it can be reported again.
     pub(crate) fn conversion(reason: UnprovenReason, why: &str, report: &Conversion<'_>) -> Self {
         let Conversion {
             click,
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn operators_find_every_reason_in_the_table() {
+    fn documented_reasons_are_complete() {
         let readme = include_str!("../../wasm-functions/README.md");
         for reason in UnprovenReason::ALL {
             let row = format!("| {} | `{}` | – | ", reason.number(), reason.name());

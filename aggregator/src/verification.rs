@@ -1,12 +1,12 @@
-//! Reports are verified again here: an edge's word is not enough for money. What a signed report says follows
-//! from its signed bytes, by the same code that the function used; other reports are limited for each node.
+//! The second verification of reports: an edge's word is not enough for money. Signed reports are derived again from
+//! their signed bytes, by the function's own code; the amounts of unsigned reports are limited for each node.
 //!
-//! Invariant: nothing of a signed request reaches a log, a table or an error.
+//! Invariant: no content of a signed request reaches a log, a table or an error.
 
 mod evidence;
 mod files;
 
-pub(crate) use evidence::{Evidence, Limits, Proof};
+pub(crate) use evidence::{Evidence, Proof, UnsignedLimits};
 pub use files::ReportsError;
 pub(crate) use files::mistakes;
 
@@ -21,25 +21,25 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-/// Verifies reports by the operator's files, which are read again when they change.
+/// Verifies reports with the operator's files, which are reloaded when they change.
 #[derive(Debug)]
 pub(crate) struct Verification {
     files: Arc<Files>,
     unknown_key_wait: Duration,
-    state: Mutex<State>,
+    state: Mutex<VerificationState>,
     unproven: IntCounterVec,
     reloads: IntCounterVec,
 }
 
 #[derive(Debug)]
-struct State {
+struct VerificationState {
     versions: Versions,
     evidence: Arc<Evidence>,
-    /// Since when a report waits for a click id key that is not known.
+    /// Since when a report waits for an unknown click id key.
     waiting_since: Option<Instant>,
 }
 
-/// Reports that were set aside, by node and reason.
+/// The number of reports that were set aside, by node and reason.
 #[derive(Debug, Default)]
 pub(crate) struct SetAside(BTreeMap<(u16, UnprovenReason), u64>);
 
@@ -50,8 +50,8 @@ impl SetAside {
 }
 
 impl Verification {
-    /// Reads the files that `settings` names; without settings nothing is verified, which is logged and shown
-    /// as a metric.
+    /// Reads the files that `settings` names. Without settings no report is verified, which is logged and shown as a
+    /// metric.
     ///
     /// # Errors
     /// When a file can't be used.
@@ -61,12 +61,12 @@ impl Verification {
     ) -> Result<Option<Self>, ReportsError> {
         let verified = IntGauge::new(
             "aggregator_reports_verified",
-            "1 when reports are verified again here ([reports]), else 0.",
+            "1 if this aggregator verifies reports again ([reports]), else 0.",
         )?;
         registry.register(Box::new(verified.clone()))?;
         let Some(settings) = settings else {
             tracing::warn!(
-                "reports are not verified again: a stolen certificate of an edge is enough to invent conversions and \
+                "reports are not verified again: a stolen certificate of an edge would suffice to invent conversions and \
                  identity checks; name advertisers, secrets, variables and links in [reports]"
             );
             return Ok(None);
@@ -78,28 +78,27 @@ impl Verification {
         Ok(Some(Self {
             files: Arc::new(files),
             unknown_key_wait: settings.unknown_key_wait.get().0,
-            state: Mutex::new(State {
+            state: Mutex::new(VerificationState {
                 versions,
                 evidence,
                 waiting_since: None,
             }),
             unproven: Maker(registry).counters_of(
                 "aggregator_reports_unproven_total",
-                "Reports that were set aside because they could not be verified, by reason.",
+                "Reports set aside because they could not be verified, by reason.",
                 "reason",
                 UnprovenReason::ALL.iter().map(|reason| reason.name()),
             )?,
             reloads: Maker(registry).counters_of(
                 "aggregator_reports_reloads_total",
-                "Files of [reports] read again, by outcome.",
+                "Reloads of the files of [reports], by outcome.",
                 "outcome",
                 ["loaded", "refused"],
             )?,
         }))
     }
 
-    /// What reports are verified by now. Files that have changed are read first; wrong ones are refused, and
-    /// those in use stay.
+    /// The present evidence. Changed files are reloaded first; if one is invalid, the evidence stays as it is.
     pub(crate) async fn current(&self) -> Arc<Evidence> {
         let versions = self.files.versions();
         {
@@ -112,30 +111,30 @@ impl Verification {
         let files = self.files.clone();
         let loaded = spawn_blocking(move || files.load()).await;
         let mut state = self.state();
-        match loaded.expect("it does not panic and is not cancelled") {
+        match loaded.expect("no panic and no cancellation") {
             Ok(evidence) => {
-                tracing::info!("the files of [reports] were read again");
+                tracing::info!("reloaded the files of [reports]");
                 self.reloads.with_label_values(&["loaded"]).inc();
                 state.evidence = Arc::new(evidence);
                 state.waiting_since = None;
             }
             Err(error) => {
-                tracing::error!(%error, "a file of [reports] is refused; those in use stay");
+                tracing::error!(%error, "failed to reload the files of [reports]; the earlier ones stay in use");
                 self.reloads.with_label_values(&["refused"]).inc();
             }
         }
         state.evidence.clone()
     }
 
-    /// Whether a report may wait for its click id key, which may be on its way here. All reports together wait
-    /// only so long until the files change: a forged key number must not block them permanently.
+    /// Whether a report may wait for its click id key, which an edge may send soon. All reports together wait for a
+    /// limited time until the files change: a forged key number must not block them permanently.
     pub(crate) fn may_wait(&self) -> bool {
         let now = Instant::now();
         let since = *self.state().waiting_since.get_or_insert(now);
         now.duration_since(since) < self.unknown_key_wait
     }
 
-    /// Counts and alerts.
+    /// Counts and logs reports that were set aside.
     pub(crate) fn report(&self, set_aside: &SetAside) {
         for ((node, reason), reports) in &set_aside.0 {
             let (reason, number) = (reason.name(), reason.number());
@@ -144,13 +143,13 @@ impl Verification {
                 number,
                 reason,
                 reports,
-                "reports of an edge were set aside: they could not be verified"
+                "set aside reports of an edge that could not be verified"
             );
             self.unproven.with_label_values(&[reason]).inc_by(*reports);
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, VerificationState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

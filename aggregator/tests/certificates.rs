@@ -1,4 +1,4 @@
-//! The commands that make an authority and issue certificates.
+//! The commands that create an authority and issue certificates.
 
 use event_shipping::tls::{self, IdentityFiles, Role};
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ fn run(directory: &Path, arguments: &str) -> Output {
         .current_dir(directory)
         .args(arguments.split(' '))
         .output()
-        .expect("the program runs")
+        .expect("program runs")
 }
 
 fn succeed(directory: &Path, arguments: &str) -> String {
@@ -26,22 +26,22 @@ fn fail(directory: &Path, arguments: &str) -> String {
 }
 
 #[test]
-fn issued_certificates_name_their_node_and_fit() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn issued_certificates_name_their_node() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let dir = directory.path();
     succeed(dir, "create-authority --out tls/authority");
-    let said = succeed(
+    let printed = succeed(
         dir,
         "issue-edge-certificate --node 7 --days 90 --authority tls/authority --out edge-7",
     );
     let identity =
         tls::load(&IdentityFiles::of(&dir.join("edge-7"), Role::Edge)).expect("readable");
-    identity.require_node(7).expect("its node");
+    identity.require_node(7).expect("certificate of the node");
     assert_eq!(identity.certificate().nodes(), [7]);
     let fingerprint = identity.certificate().fingerprint().to_string();
-    assert!(said.contains(&fingerprint), "{said}");
+    assert!(printed.contains(&fingerprint), "{printed}");
 
-    // The authority beside --out is the default.
+    // By default, the authority is in a directory next to --out.
     succeed(dir, "issue-aggregator-certificate --out tls/aggregator");
     let files = IdentityFiles::of(&dir.join("tls/aggregator"), Role::Aggregator);
     let aggregator = tls::load(&files).expect("readable");
@@ -49,32 +49,32 @@ fn issued_certificates_name_their_node_and_fit() {
     trust.check(identity.certificate()).expect("trusted");
 
     let mut names: Vec<_> = std::fs::read_dir(dir.join("edge-7"))
-        .expect("made")
+        .expect("directory created")
         .map(|entry| entry.expect("readable").file_name())
         .collect();
     names.sort();
     assert_eq!(names, ["ca.pem", "edge.key", "edge.pem"]);
     for (name, mode) in [("edge-7", 0o700), ("edge-7/edge.key", 0o600)] {
-        let metadata = std::fs::metadata(dir.join(name)).expect("made");
+        let metadata = std::fs::metadata(dir.join(name)).expect("directory created");
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");
     }
 }
 
 #[test]
 fn existing_files_are_never_overwritten() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let dir = directory.path();
     succeed(dir, "create-authority --out authority");
-    let key = std::fs::read(dir.join("authority/ca.key")).expect("made");
-    let said = fail(dir, "create-authority --out authority");
-    assert!(said.contains("name a new directory"), "{said}");
+    let key = std::fs::read(dir.join("authority/ca.key")).expect("directory created");
+    let printed = fail(dir, "create-authority --out authority");
+    assert!(printed.contains("name a new directory"), "{printed}");
     assert_eq!(
         std::fs::read(dir.join("authority/ca.key")).expect("kept"),
         key
     );
     succeed(dir, "issue-edge-certificate --node 7 --out edge-7");
-    let said = fail(dir, "issue-edge-certificate --node 8 --out edge-7");
-    assert!(said.contains("name a new directory"), "{said}");
+    let printed = fail(dir, "issue-edge-certificate --node 8 --out edge-7");
+    assert!(printed.contains("name a new directory"), "{printed}");
     let mut left: Vec<_> = std::fs::read_dir(dir)
         .expect("readable")
         .map(|entry| entry.expect("readable").file_name())
@@ -85,17 +85,17 @@ fn existing_files_are_never_overwritten() {
 
 #[test]
 fn missing_authority_and_wrong_arguments_are_named() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let said = fail(
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let printed = fail(
         directory.path(),
         "issue-edge-certificate --node 7 --out edge-7",
     );
-    assert!(said.contains("aggregator create-authority"), "{said}");
-    let said = fail(
+    assert!(printed.contains("aggregator create-authority"), "{printed}");
+    let printed = fail(
         directory.path(),
         "issue-edge-certificate --node 0 --out edge-0",
     );
-    assert!(said.contains("--node"), "{said}");
-    let said = fail(directory.path(), "create-authority --out a --days 4000");
-    assert!(said.contains("1..=3650"), "{said}");
+    assert!(printed.contains("--node"), "{printed}");
+    let printed = fail(directory.path(), "create-authority --out a --days 4000");
+    assert!(printed.contains("1..=3650"), "{printed}");
 }

@@ -1,5 +1,5 @@
-//! ClickHouse and PostgreSQL over TLS: what the right authority signed is used, anything else is refused, and
-//! plain text leaves this machine only where the operator allows it.
+//! ClickHouse and PostgreSQL over TLS: servers with a certificate of the right authority are used, all others refused,
+//! and plain text leaves this machine only if the operator allows it.
 
 mod common;
 #[path = "../src/store/tests/postgres.rs"]
@@ -17,10 +17,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::PoisonError;
 
-/// A server that refuses plain text over TCP, and its URL without parameters.
+/// A PostgreSQL server that refuses plain text over TCP, and its URL without parameters.
 fn encrypted_postgres(authority: &Authority) -> (Postgres, String) {
     let _alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
     let port = free.local_addr().expect("bound").port();
     drop(free);
     let options = [
@@ -41,11 +41,11 @@ fn encrypted_postgres(authority: &Authority) -> (Postgres, String) {
 
 async fn start(directory: &Path, clickhouse: &str, more: &str) -> aggregator::AggregatorHandle {
     let path = write_settings(directory, clickhouse, more);
-    let settings = settings::read(&path).expect("sound settings");
+    let settings = settings::read(&path).expect("valid settings");
     aggregator::start(settings).await.expect("started")
 }
 
-/// Why the aggregator is not ready, once it names `what`.
+/// The reason why the aggregator is not ready, once it contains `what`.
 async fn unready(aggregator: &aggregator::AggregatorHandle, what: &str) -> String {
     let mut text = String::new();
     until(what, async || {
@@ -59,7 +59,7 @@ async fn unready(aggregator: &aggregator::AggregatorHandle, what: &str) -> Strin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_reach_both_databases_over_tls() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let authority = Authority::new();
     let ca = authority.write(directory.path().join("databases.pem"));
     let engine = Engine::start(directory.path());
@@ -76,7 +76,7 @@ async fn reports_reach_both_databases_over_tls() {
     edge.append_each(CYCLE, report);
     edge.ship_all(aggregator.listening(), &client(directory.path()))
         .await;
-    // The edge keeps nothing of what the aggregator has on disk, which is evaluated later.
+    // The edge keeps nothing that the aggregator has on disk; it is evaluated later.
     until("all conversions in ClickHouse", async || {
         let rows = engine.reader().query("SELECT count() FROM conversions");
         rows.fetch_one::<u64>().await.expect("rows") == 2
@@ -86,7 +86,7 @@ async fn reports_reach_both_databases_over_tls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn databases_of_another_authority_are_refused() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let (right, wrong) = (Authority::new(), Authority::new());
     let ca = wrong.write(directory.path().join("wrong.pem"));
     let engine = Engine::start(directory.path());
@@ -102,7 +102,7 @@ async fn databases_of_another_authority_are_refused() {
     );
     aggregator.stop().await;
 
-    // No authority of ours is among those of browsers.
+    // Our test authority is not among those of browsers.
     let aggregator = start(directory.path(), &engine.settings_at(&url), "").await;
     let text = unready(&aggregator, "certificate").await;
     assert!(
@@ -131,7 +131,7 @@ async fn databases_of_another_authority_are_refused() {
 
 #[test]
 fn plain_text_over_a_network_must_be_allowed() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let read = |clickhouse: &str, more: &str| {
         let path = write_settings(directory.path(), clickhouse, more);
         let mode = std::fs::Permissions::from_mode(0o600);
@@ -179,7 +179,7 @@ fn plain_text_over_a_network_must_be_allowed() {
 
 #[test]
 fn urls_with_passwords_are_never_shown() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     for url in [
         "http://me:hush@127.0.0.1:8123",
         "https://db.example/?user=me&password=hush",

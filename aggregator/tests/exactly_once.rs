@@ -1,5 +1,5 @@
-//! Real QUIC, real files, the real engine: edges that repeat, overlap and reconnect, an aggregator
-//! and a ClickHouse killed in the middle. Every event is in its table exactly once.
+//! Exactly-once inserts with real QUIC, files and ClickHouse: edges repeat, overlap and reconnect; aggregator and
+//! ClickHouse are killed. Every event is in its table exactly once.
 
 mod common;
 
@@ -19,15 +19,15 @@ const ROUNDS: u64 = 14;
 const EVENTS_A_ROUND: u64 = 1_000;
 const FAULTS: u64 = 12;
 
-/// Everything in one of the tables: node, lane, sequence.
+/// Node, lane and sequence of all rows in a table.
 async fn stored(reader: &Client, table: &str) -> Vec<(u16, u8, u64)> {
     let query = format!("SELECT node, lane, seq FROM {table} ORDER BY node, lane, seq");
     reader.query(&query).fetch_all().await.expect("readable")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_event_is_stored_once_whatever_is_killed() {
-    let directory = tempfile::tempdir().expect("a directory");
+async fn events_are_stored_once_despite_kills() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let mut engine = Engine::start(directory.path());
     let more = "[blocks]\nmax_rows = 2000\nmax_age = \"30ms\"";
     let config = write_settings(directory.path(), &engine.settings(), more);
@@ -60,7 +60,7 @@ async fn every_event_is_stored_once_whatever_is_killed() {
         tokio::time::sleep(Duration::from_millis(200 + dice.roll(400))).await;
         assert!(
             !edges.iter().all(|edge| edge.is_finished()),
-            "faults must hit edges at work"
+            "faults must hit shipping edges"
         );
         match fault % 4 {
             0 | 2 => aggregator.kill_and_restart(),
@@ -106,8 +106,8 @@ async fn every_event_is_stored_once_whatever_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_field_arrives_and_the_numbers_are_shown() {
-    let directory = tempfile::tempdir().expect("a directory");
+async fn every_field_arrives_and_metrics_show_positions() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(directory.path());
     let config = write_settings(directory.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
@@ -170,16 +170,16 @@ async fn every_field_arrives_and_the_numbers_are_shown() {
     assert!(aggregator.stop().success());
 }
 
-/// A batch whose checksum holds but which holds no events, and a sound one after it.
+/// A batch with a valid checksum but without events, and a valid batch after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
-    let directory = tempfile::tempdir().expect("a directory");
+async fn undecodable_batch_is_quarantined_and_delays_nothing() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(directory.path());
     let config = write_settings(directory.path(), &engine.settings(), "");
     let aggregator = Process::start(&config);
     let (mut talk, _) =
         Conversation::welcomed(aggregator.listening, client(directory.path())).await;
-    let mut sealer = Sealer::new().expect("a compressor");
+    let mut sealer = Sealer::new().expect("compressor");
     let span = BatchSpan {
         lane: 0,
         journal: JOURNAL,
@@ -190,30 +190,30 @@ async fn what_can_not_be_decoded_is_kept_and_stands_in_nobodys_way() {
         events: 1,
     };
     let batch = sealer
-        .seal(&span, b"these are no frames at all", 1)
+        .seal(&span, b"not a single valid frame", 1)
         .expect("seals");
     talk.say(&EdgeMessage::Batch(batch)).await;
-    match talk.hear().await {
+    match talk.receive().await {
         Ok(Some(AggregatorMessage::Ack(ack))) => assert_eq!(ack.taken, 3),
-        other => panic!("no ack: {other:?}"),
+        other => panic!("not an ack: {other:?}"),
     }
     let name = "aggregator_quarantined_total{reason=\"frame\"}";
     assert_eq!(metric(aggregator.admin, name).await, Some(1.0));
     let kept: Vec<_> = std::fs::read_dir(directory.path().join("data/quarantine"))
-        .expect("a quarantine")
-        .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("text"))
+        .expect("quarantine directory")
+        .map(|entry| std::fs::read_to_string(entry.expect("directory entry").path()).expect("text"))
         .collect();
     let [line] = kept.as_slice() else {
         panic!("one file: {kept:?}")
     };
-    let line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+    let line: serde_json::Value = serde_json::from_str(line).expect("line of JSON");
     assert_eq!(
         (line["node"].as_u64(), line["seq"].as_u64()),
         (Some(u64::from(NODE)), Some(1))
     );
     assert_eq!(
         line["bytes"],
-        data_encoding::HEXLOWER.encode(b"these are no frames at all")
+        data_encoding::HEXLOWER.encode(b"not a single valid frame")
     );
 
     let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);

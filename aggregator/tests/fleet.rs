@@ -1,5 +1,5 @@
-//! What an aggregator shares with its edges: its time and the visitor salt of the present, and neither while
-//! its clock is certainly wrong.
+//! Time and visitor salt that an aggregator shares with its edges: the present ones, and none while its clock is
+//! certainly wrong.
 
 mod common;
 
@@ -26,12 +26,12 @@ async fn welcome_of_a_new_start(directory: &Path) -> Welcome {
 }
 
 fn salt(welcome: &Welcome) -> VisitorSalt {
-    welcome.visitor_salt.expect("there is a salt")
+    welcome.visitor_salt.expect("salt")
 }
 
 #[tokio::test]
 async fn welcomes_carry_time_and_the_same_salt_after_a_restart() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let before = Micros::now().0;
     let first = welcome_of_a_new_start(directory.path()).await;
     assert!((before..=Micros::now().0).contains(&first.time_micros));
@@ -40,7 +40,7 @@ async fn welcomes_carry_time_and_the_same_salt_after_a_restart() {
     let hour = Micros::now().0 / first.period_micros;
     assert_eq!(first.period_micros, 3_600_000_000);
     assert!(second.period <= hour && first.period <= second.period);
-    // At the turn of an hour both have turned.
+    // At the change of the hour both have advanced.
     assert!(first.period != second.period || first == second);
     let file = directory.path().join("data/visitor-salt");
     let mode = std::fs::metadata(file).expect("there").permissions();
@@ -65,7 +65,7 @@ async fn aggregator_with_an_impossible_clock_is_not_ready() {
         eprintln!("skipped: libfaketime is needed; install it: apt-get install faketime");
         return;
     }
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let config = write_settings(directory.path(), r#"url = "http://127.0.0.1:9""#, "");
     let clock = directory.path().join("clock");
     std::fs::write(&clock, "-900000000\n").expect("written");
@@ -79,18 +79,18 @@ async fn aggregator_with_an_impossible_clock_is_not_ready() {
         .env("FAKETIME_DONT_RESET", "1")
         .stdout(Stdio::piped())
         .spawn()
-        .expect("the program starts");
+        .expect("program starts");
     let mut line = String::new();
     let stdout = child.stdout.take().expect("piped");
     let _child = Faked(child);
     BufReader::new(stdout)
         .read_line(&mut line)
         .expect("readable");
-    let said: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
-    let address = |name: &str| said[name].as_str().and_then(|text| text.parse().ok());
+    let printed: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
+    let address = |name: &str| printed[name].as_str().and_then(|text| text.parse().ok());
     let (listening, admin): (SocketAddr, SocketAddr) = (
-        address("listening").expect("an address"),
-        address("admin").expect("an address"),
+        address("listening").expect("valid address"),
+        address("admin").expect("valid address"),
     );
 
     let (status, why) = page(admin, "/readyz").await;
@@ -102,7 +102,7 @@ async fn aggregator_with_an_impossible_clock_is_not_ready() {
     let aside = clock.with_extension("tmp");
     std::fs::write(&aside, "+0\n").expect("written");
     std::fs::rename(aside, &clock).expect("renamed");
-    until("the clock is right", async || {
+    until("clock trusted", async || {
         !page(admin, "/readyz").await.1.contains("clock:")
     })
     .await;

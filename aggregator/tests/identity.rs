@@ -1,5 +1,5 @@
-//! Certificates of edges: each speaks for its node only, one connection for each journal is live, and
-//! certificates are replaced and revoked while the aggregator runs.
+//! Certificates of edges: each is valid for its nodes only, each journal has one live connection, and certificates are
+//! replaced and revoked while the aggregator runs.
 
 mod common;
 
@@ -27,10 +27,10 @@ async fn welcomed(aggregator: &Aggregator, node: u16) -> Conversation {
     talk
 }
 
-/// What the aggregator answers to a `Hello` of node 21 under `config`.
+/// The response to a `Hello` of node 21 under `config`.
 async fn refusal(aggregator: &Aggregator, config: ClientConfig) -> (Option<RefuseCode>, String) {
     let opened = Conversation::open(aggregator.address(), config).await;
-    let mut talk = opened.expect("a member of the authority");
+    let mut talk = opened.expect("trusted certificate");
     talk.say(&hello(PROTOCOL_VERSION)).await;
     let (code, message) = talk.refusal().await;
     (RefuseCode::from_number(code), message)
@@ -40,12 +40,12 @@ async fn refusal(aggregator: &Aggregator, config: ClientConfig) -> (Option<Refus
 async fn hello_for_another_node_is_refused() {
     let aggregator = Aggregator::start("").await;
     let _victim = welcomed(&aggregator, NODE).await;
-    // It claims that the victim's journal was released, which would make its clicks vanish.
+    // The claim that the victim's journal was released would make its clicks vanish.
     let mut thief = Conversation::open(aggregator.address(), edge(&aggregator, OTHER_NODE))
         .await
-        .expect("a member of the authority");
+        .expect("trusted certificate");
     let event_shipping::EdgeMessage::Hello(mut claim) = hello(PROTOCOL_VERSION) else {
-        unreachable!("it is a Hello")
+        unreachable!("always a Hello")
     };
     claim.lanes[0].acknowledged = 1 << 40;
     claim.lanes[0].released = 1 << 40;
@@ -58,7 +58,7 @@ async fn hello_for_another_node_is_refused() {
         aggregator.refused("node_mismatch").await == 1.0
     })
     .await;
-    // The victim's connection is live, and its lane where it was.
+    // The victim's connection is live, and its lane unchanged.
     let node = "aggregator_edges{node=\"21\"}";
     assert_eq!(aggregator.metric(node).await, Some(1.0));
     let lane = "aggregator_lane_received{lane=\"0\",node=\"21\"}";
@@ -87,26 +87,26 @@ async fn newer_connection_supersedes_the_older() {
     let (code, message) = older.refusal().await;
     let code = RefuseCode::from_number(code);
     assert_eq!(code, Some(RefuseCode::Superseded), "{message}");
-    // The older one was alive, so two processes have the journal.
+    // The older connection was live, so two processes have the journal.
     aggregator.reaches(CLASHES, 1.0).await;
     assert_eq!(aggregator.refused("superseded").await, 1.0);
     aggregator
         .reaches("aggregator_edges{node=\"21\"}", 2.0)
         .await;
     let silent = std::time::Duration::from_millis(200);
-    let heard = tokio::time::timeout(silent, other_node.hear()).await;
-    assert!(heard.is_err(), "{heard:?}");
+    let received = tokio::time::timeout(silent, other_node.receive()).await;
+    assert!(received.is_err(), "{received:?}");
 }
 
 #[test]
 fn reconnect_after_a_lost_connection_is_no_clash() {
-    let here = tokio::runtime::Runtime::new().expect("a runtime");
-    let lost = tokio::runtime::Runtime::new().expect("a runtime");
+    let here = tokio::runtime::Runtime::new().expect("runtime");
+    let lost = tokio::runtime::Runtime::new().expect("runtime");
     let aggregator = here.block_on(Aggregator::start(""));
     let config = edge(&aggregator, NODE);
     let address = aggregator.address();
     let older = lost.block_on(Conversation::welcomed(address, config));
-    // Its socket is gone without a word, as after `kill -9`.
+    // The socket vanishes without a close, as after `kill -9`.
     lost.shutdown_timeout(std::time::Duration::from_secs(5));
     here.block_on(async {
         let _newer = welcomed(&aggregator, NODE).await;
@@ -140,13 +140,13 @@ async fn revoked_certificate_loses_its_connection_at_once() {
         Some(RefuseCode::Revoked),
         "{message}"
     );
-    // Nor is it let in again, and the other edge stays.
+    // It is not admitted again, and the other edge stays connected.
     let (code, message) = refusal(&aggregator, edge(&aggregator, NODE)).await;
     assert_eq!(code, Some(RefuseCode::Revoked), "{message}");
     let silent = std::time::Duration::from_millis(200);
-    let heard = tokio::time::timeout(silent, other.hear()).await;
-    assert!(heard.is_err(), "{heard:?}");
-    // A list that can't be read changes nothing.
+    let received = tokio::time::timeout(silent, other.receive()).await;
+    assert!(received.is_err(), "{received:?}");
+    // An unreadable list changes nothing.
     fs::write(aggregator.tls_file("revoked.txt"), "everyone\n").expect("written");
     aggregator.reaches(REFUSED, 1.0).await;
     let (code, _) = refusal(&aggregator, edge(&aggregator, NODE)).await;
@@ -167,7 +167,7 @@ async fn authorities_and_certificates_are_replaced_while_running() {
     let edge_expiry = "aggregator_edge_certificate_expiry_timestamp_seconds{node=\"21\"}";
     assert!(aggregator.metric(edge_expiry).await.is_some());
 
-    // A file that can't be used changes nothing.
+    // An invalid file changes nothing.
     let authority_file = aggregator.tls_file("ca.pem");
     let authority_pem = fs::read(&authority_file).expect("readable");
     fs::write(&authority_file, "no certificate").expect("written");
@@ -176,13 +176,13 @@ async fn authorities_and_certificates_are_replaced_while_running() {
     fs::write(&authority_file, authority_pem).expect("written");
     aggregator.reaches(LOADED, 1.0).await;
 
-    // A new authority, trusted beside the old one.
+    // A new authority is trusted in addition to the old one.
     let new = aggregator.directory().join("new");
-    Authority::create(&new.join("authority"), 30).expect("made");
-    let authority = Authority::open(&new.join("authority")).expect("made");
+    Authority::create(&new.join("authority"), 30).expect("directory created");
+    let authority = Authority::open(&new.join("authority")).expect("directory created");
     append(&authority_file, &new.join("authority/ca.pem"));
     aggregator.reaches(LOADED, 2.0).await;
-    // The aggregator's own certificate comes from the new one.
+    // The aggregator's own certificate is now from the new authority.
     let days = CERTIFICATE_VALIDITY_DAYS / 2;
     let issued = new.join("aggregator");
     authority
@@ -202,7 +202,7 @@ async fn authorities_and_certificates_are_replaced_while_running() {
     let (mut new_edge, _) =
         Conversation::welcomed_as(aggregator.address(), new_edge, 23, JOURNAL).await;
 
-    // Once the old authority is not trusted any more, its edge has to go and the new one stays.
+    // When the old authority is no longer trusted, its edge is disconnected, and the new one stays.
     fs::copy(new.join("authority/ca.pem"), &authority_file).expect("copied");
     let (code, message) = old_edge.refusal().await;
     assert_eq!(
@@ -211,12 +211,12 @@ async fn authorities_and_certificates_are_replaced_while_running() {
         "{message}"
     );
     let silent = std::time::Duration::from_millis(200);
-    let heard = tokio::time::timeout(silent, new_edge.hear()).await;
-    assert!(heard.is_err(), "{heard:?}");
+    let received = tokio::time::timeout(silent, new_edge.receive()).await;
+    assert!(received.is_err(), "{received:?}");
 }
 
 #[tokio::test]
-async fn one_certificate_takes_few_of_the_places() {
+async fn one_certificate_takes_few_of_the_slots() {
     let aggregator = Aggregator::start("").await;
     let config = edge(&aggregator, NODE);
     let mut held = Vec::new();
@@ -238,7 +238,7 @@ async fn one_certificate_takes_few_of_the_places() {
         .say(&hello_of(PROTOCOL_VERSION, OTHER_NODE, JOURNAL))
         .await;
     assert!(matches!(
-        other.hear().await,
+        other.receive().await,
         Ok(Some(AggregatorMessage::Welcome(_)))
     ));
 }

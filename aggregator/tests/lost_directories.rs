@@ -1,5 +1,5 @@
-//! Directories that are lost, deleted, restored from an older copy, or come back after another aggregator took
-//! their place: no report is lost or stored twice, and no conversion falls back to an earlier state.
+//! Directories that are lost, deleted, restored from an older copy, or return after another aggregator took over: no
+//! report is lost or stored twice, and no conversion returns to an earlier state.
 
 mod common;
 #[path = "../src/store/tests/postgres.rs"]
@@ -18,10 +18,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tracking_events::ConversionStatus;
 
-/// A start that is refused ends within this time.
+/// The limit for a refused start to end.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Reports of a cycle that are evaluated.
+/// The evaluated reports of a cycle.
 const OF_A_CYCLE: f64 = 7.0;
 
 struct World {
@@ -36,9 +36,9 @@ impl World {
         Self::with("")
     }
 
-    /// With more settings of the aggregator.
+    /// An aggregator with additional settings.
     fn with(more: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("temporary directory");
         let engine = Engine::start(directory.path());
         let config = write_settings(directory.path(), &engine.settings(), more);
         let edge = Edge::open(&directory.path().join("spool"), 21, 1);
@@ -54,7 +54,7 @@ impl World {
         self.directory.path().join(name)
     }
 
-    /// Ships until ClickHouse has everything, and everything is evaluated.
+    /// Ships until all events are inserted and evaluated.
     async fn ship(&mut self, aggregator: &Process) {
         let quic = client(self.directory.path());
         self.edge.ship_all(aggregator.listening, &quic).await;
@@ -64,7 +64,7 @@ impl World {
         .await;
     }
 
-    /// Ships as much as the aggregator accepts without ClickHouse, until `pending` reports wait there.
+    /// Ships what the aggregator accepts without ClickHouse, until `pending` reports wait there.
     async fn ship_pending(&mut self, aggregator: &Process, pending: f64) {
         self.ship_until(aggregator, "aggregator_pending_reports", |reports| {
             reports == pending
@@ -72,7 +72,7 @@ impl World {
         .await;
     }
 
-    /// Ships until a metric is as wanted.
+    /// Ships until a metric meets a condition.
     async fn ship_until(&mut self, aggregator: &Process, name: &str, wanted: impl Fn(f64) -> bool) {
         let quic = client(self.directory.path());
         until("received", async || {
@@ -82,7 +82,7 @@ impl World {
         .await;
     }
 
-    /// Rows of clicks and impressions.
+    /// The number of rows of clicks and impressions.
     async fn visits(&self) -> u64 {
         self.count("clicks").await + self.count("impressions").await
     }
@@ -95,10 +95,10 @@ impl World {
     async fn count(&self, table: &str) -> u64 {
         let sql = format!("SELECT count() FROM {table}");
         let reader = self.engine.reader();
-        reader.query(&sql).fetch_one().await.expect("a number")
+        reader.query(&sql).fetch_one().await.expect("number")
     }
 
-    /// Every table has the rows of so many cycles, once.
+    /// Asserts that every table has the rows of this many cycles, once.
     async fn has_cycles(&self, cycles: u64, more_conversions: u64) {
         for (table, rows) in OUTCOMES {
             let more = if table == "conversions" {
@@ -118,21 +118,21 @@ impl World {
 
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = self.command(arguments);
-        command.output().expect("the program runs")
+        command.output().expect("program runs")
     }
 
-    /// What a start that is refused says.
+    /// The output of a start that is refused.
     async fn refused(&self) -> String {
         let mut serve = tokio::process::Command::from(self.command(&["serve"]));
         let ended = tokio::time::timeout(SOON, serve.kill_on_drop(true).output()).await;
-        let output = ended.expect("the start is refused");
-        let output = output.expect("the program runs");
+        let output = ended.expect("start is refused");
+        let output = output.expect("program runs");
         assert!(!output.status.success(), "{output:?}");
         String::from_utf8(output.stderr).expect("text")
     }
 }
 
-/// The status and revision of each conversion, and whether its epoch is one of several.
+/// The status and revision of each conversion, and whether it has several epochs.
 const STANDING: &str = "SELECT concatWithSeparator('|', transaction, status, toString(revision)) \
      FROM current_conversions ORDER BY transaction";
 
@@ -168,7 +168,7 @@ async fn refused_until_rebuilt(mut world: World, lose: impl FnOnce()) {
     let rebuilt = world.run(&["rebuild-store"]);
     assert!(rebuilt.status.success(), "{rebuilt:?}");
 
-    // The conversion goes on from where it stood, and what is repeated is recognised.
+    // The conversion continues from its state, and repetitions are recognised.
     aggregator.restart();
     let again = |_, _, _| conversion("21-0-0", ConversionStatus::Approved);
     world.edge.append_each(1, again);
@@ -198,7 +198,7 @@ async fn older_backup_restored_loses_and_doubles_nothing() {
         "{copied}"
     );
 
-    // A later sale, and the first one is taken back, neither of which the copy knows.
+    // A later sale, and the reversal of the first one; the copy has neither.
     world.edge.append_each(CYCLE, report);
     let back = |_, _, _| conversion("21-0-0", ConversionStatus::Chargeback);
     world.edge.append_each(1, back);
@@ -215,7 +215,7 @@ async fn older_backup_restored_loses_and_doubles_nothing() {
     assert_eq!(world.texts(STANDING).await, standing);
     let later = |_, _, _| conversion("21-0-1", ConversionStatus::Chargeback);
     world.edge.append_each(1, later);
-    // The advertiser repeats what the copy did not know.
+    // The advertiser repeats reports that the copy lacks.
     world.edge.append_each(1, back);
     world.ship(&aggregator).await;
     let standing = ["21-0-0|chargeback|3", "21-0-1|chargeback|3"];
@@ -227,7 +227,7 @@ async fn older_backup_restored_loses_and_doubles_nothing() {
     assert_eq!(world.texts(revisions).await, ["0"]);
 }
 
-/// The store is rebuilt from ClickHouse alone, and restored from a copy that knows no refund.
+/// The store is rebuilt from ClickHouse alone, and restored from a copy without the refund.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partial_refunds_survive_lost_and_restored_stores() {
     for has_copy in [false, true] {
@@ -258,7 +258,7 @@ async fn partial_refunds_survive_lost_and_restored_stores() {
                        FROM current_conversions";
         assert_eq!(world.texts(current).await, ["approved|14.99|500"]);
         assert_eq!(world.count("conversion_repeats").await, 2);
-        // A refund of another amount is another one.
+        // A refund of another amount is a different one.
         world.edge.append_each(1, |_, _, _| refund("t", 499));
         world.ship(&aggregator).await;
         assert_eq!(world.texts(current).await, ["approved|10|999"]);
@@ -272,7 +272,7 @@ async fn deleted_spool_loses_and_doubles_no_report() {
     let mut aggregator = Process::start(&world.config);
     world.edge.append_each(CYCLE, report);
     world.ship(&aggregator).await;
-    // Reports are kept and evaluated, ClickHouse has none of them, and edges were told of nothing.
+    // Reports are stored and evaluated, but ClickHouse has none of them, and edges got no acknowledgement.
     world.engine.kill();
     world.edge.append_each(CYCLE, report);
     world.ship_pending(&aggregator, OF_A_CYCLE).await;
@@ -284,7 +284,7 @@ async fn deleted_spool_loses_and_doubles_no_report() {
     world.has_cycles(2, 0).await;
 }
 
-/// Edges are told what ClickHouse has, and keep only so many batches that they were not told of.
+/// Edges learn what ClickHouse has, and keep a limited number of batches without acknowledgement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_spool_doubles_only_clicks_not_acknowledged() {
     const EVENTS: u64 = 5_000;
@@ -292,7 +292,7 @@ async fn deleted_spool_doubles_only_clicks_not_acknowledged() {
     let mut aggregator = Process::start(&world.config);
     world.edge.append(EVENTS);
     world.ship(&aggregator).await;
-    // More than an edge sends without an acknowledgement, and ClickHouse has it before the edge is told.
+    // More than an edge sends without an acknowledgement; ClickHouse has it before the acknowledgement.
     world.engine.kill();
     world.edge.append(EVENTS);
     world
@@ -324,19 +324,19 @@ async fn returning_old_spool_inserts_nothing() {
     let mut aggregator = Process::start(&world.config);
     world.edge.append_each(CYCLE, report);
     world.ship(&aggregator).await;
-    // Blocks that were never inserted stay in the spool, and the machine goes away.
+    // Blocks that were never inserted stay in the spool, and the machine becomes unreachable.
     world.engine.kill();
     world.edge.append_each(CYCLE, report);
     world.ship_pending(&aggregator, OF_A_CYCLE).await;
     aggregator.kill();
     let (spool, away) = (world.path("data/spool"), world.path("away"));
     std::fs::rename(&spool, &away).expect("renamed");
-    // Its successor gets all of it again.
+    // The successor gets all events again.
     world.engine.up();
     aggregator.restart();
     world.ship(&aggregator).await;
     assert!(aggregator.stop().success());
-    // The old one comes back.
+    // The old machine returns.
     remove(&spool);
     std::fs::rename(&away, &spool).expect("renamed");
     let refusal = world.refused().await;
@@ -345,7 +345,7 @@ async fn returning_old_spool_inserts_nothing() {
         "{refusal}"
     );
     world.has_cycles(2, 0).await;
-    // As the refusal says:
+    // The remedy that the refusal names:
     remove(&spool);
     aggregator.restart();
     world.edge.append_each(CYCLE, report);

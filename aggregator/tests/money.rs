@@ -1,5 +1,5 @@
-//! What analysts see of conversions: late reports change nothing that newer ones decided, what a report left out is
-//! carried over, and campaigns stay known when the clicks are gone.
+//! Conversions as analysts query them: late reports don't override newer ones, fields that a report leaves out are
+//! carried over, and campaigns stay known after the clicks are deleted.
 #![allow(missing_docs)]
 
 mod common;
@@ -20,7 +20,7 @@ use tracking_events::{
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
 
-/// When the click was.
+/// The time of the click.
 static CLICKED: LazyLock<Micros> = LazyLock::new(|| Micros(Micros::now().0 - 3_600_000_000));
 
 fn click_id() -> ClickId {
@@ -29,7 +29,7 @@ fn click_id() -> ClickId {
 
 fn click(node: u16) -> Event<'static> {
     let Event::Click(visit) = event(1, node) else {
-        panic!("the first is a click")
+        panic!("the first event is a click")
     };
     Event::Click(Visit {
         id: click_id(),
@@ -38,7 +38,7 @@ fn click(node: u16) -> Event<'static> {
     })
 }
 
-/// A report made so many minutes after the click.
+/// A report of a sale, `minutes` after the click.
 fn sale(minutes: u64, status: ConversionStatus, minor: i64) -> Event<'static> {
     Event::Conversion(Conversion {
         time: Micros(CLICKED.0 + minutes * 60_000_000),
@@ -66,7 +66,7 @@ fn sale(minutes: u64, status: ConversionStatus, minor: i64) -> Event<'static> {
 
 fn edited(event: Event<'static>, edit: impl FnOnce(&mut Conversion<'static>)) -> Event<'static> {
     let Event::Conversion(mut conversion) = event else {
-        panic!("only conversions are edited")
+        panic!("only conversions are changed")
     };
     edit(&mut conversion);
     Event::Conversion(conversion)
@@ -82,7 +82,7 @@ struct Deployment {
 
 impl Deployment {
     fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("temporary directory");
         let engine = Engine::start(directory.path());
         let more = "[blocks]\nmax_age = \"30ms\"\n";
         let config = write_settings(directory.path(), &engine.settings(), more);
@@ -101,7 +101,7 @@ impl Deployment {
         Edge::open(spool, node, 1)
     }
 
-    /// Logs an event, and ships until ClickHouse has it.
+    /// Logs an event, and ships until it is inserted.
     async fn report(&self, edge: &mut Edge, event: Event<'static>) {
         edge.append_each(1, |_, _, _| event.clone());
         let address: SocketAddr = self.aggregator.listening;
@@ -116,7 +116,7 @@ impl Deployment {
         texts(&self.engine.reader(), sql).await
     }
 
-    /// The cookbook's rows: campaign, affiliate, currency, conversions, approved, revenue.
+    /// The rows of the cookbook's query: campaign, affiliate, currency, conversions, approved, revenue.
     async fn by_campaign(&self) -> Vec<String> {
         let query = COOKBOOK
             .iter()
@@ -134,7 +134,7 @@ async fn texts(reader: &Client, sql: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn report_of_a_cut_off_edge_changes_no_newer_state() {
+async fn report_of_a_disconnected_edge_changes_no_newer_state() {
     let deployment = Deployment::start();
     let (mut connected, mut cut_off) = (deployment.edge(1), deployment.edge(2));
     deployment
@@ -147,12 +147,12 @@ async fn report_of_a_cut_off_edge_changes_no_newer_state() {
     assert_eq!(deployment.ask(current).await, ["rejected|5|1"]);
     let late = "SELECT outcome, status, payout, revision, node FROM conversion_repeats";
     assert_eq!(deployment.ask(late).await, ["late|approved|5|1|2"]);
-    // A status alone keeps the amount.
+    // A status without an amount keeps the amount.
     deployment
         .report(&mut connected, sale(30, Approved, 0))
         .await;
     assert_eq!(deployment.ask(current).await, ["approved|5|2"]);
-    // An amount that was known too late for the rejection, and in time for the approval.
+    // An amount that arrives too late for the rejection, and in time for the approval.
     deployment
         .report(&mut cut_off, sale(25, Pending, 700))
         .await;
@@ -170,7 +170,7 @@ async fn report_of_a_cut_off_edge_changes_no_newer_state() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refund_leaves_analysts_the_rest_and_the_amount_as_sent() {
+async fn refund_reduces_the_amount_and_keeps_it_as_sent() {
     let deployment = Deployment::start();
     let mut edge = deployment.edge(1);
     deployment.report(&mut edge, sale(10, Approved, 550)).await;
@@ -182,7 +182,7 @@ async fn refund_leaves_analysts_the_rest_and_the_amount_as_sent() {
     let current = "SELECT transaction, status, payout, revision FROM current_conversions";
     assert_eq!(deployment.ask(current).await, ["t|approved|3.5|2"]);
     assert_eq!(deployment.by_campaign().await, ["unknown||EUR|1|1|3.5"]);
-    // The advertiser sends both again, and then a reversal that names the click only.
+    // The advertiser sends both again, and then a reversal that names only the click.
     deployment.report(&mut edge, sale(30, Approved, 550)).await;
     let again = edited(refund, |it| it.time = Micros(it.time.0 + 1_800_000_000));
     deployment.report(&mut edge, again).await;
@@ -210,7 +210,7 @@ async fn rows_deleted_from_clickhouse_change_no_state() {
     let delete = "DELETE FROM conversions WHERE true";
     let deleted = deployment.engine.writer().query(delete).execute().await;
     deleted.expect("the aggregator's user may");
-    // A repetition is not counted again, and what follows is the next revision.
+    // A repetition is not counted again, and the next report gets the next revision.
     deployment.report(&mut edge, sale(20, Approved, 500)).await;
     deployment.report(&mut edge, sale(30, Rejected, 500)).await;
     let repeats = "SELECT outcome, revision FROM conversion_repeats";
@@ -225,7 +225,7 @@ async fn campaign_outlives_the_click() {
     let mut edge = deployment.edge(1);
     deployment.report(&mut edge, sale(10, Approved, 500)).await;
     assert_eq!(deployment.by_campaign().await, ["unknown||EUR|1|1|5"]);
-    // The click comes after its conversion.
+    // The click arrives after its conversion.
     deployment.report(&mut edge, click(1)).await;
     let known = ["campaign-2|affiliate-3|EUR|1|1|5"];
     assert_eq!(deployment.by_campaign().await, known);
@@ -239,7 +239,7 @@ async fn campaign_outlives_the_click() {
         deployment.ask(attribution).await,
         ["7|spring|offer-1|campaign-2|affiliate-3|NL|phone"]
     );
-    // Its time to live is over.
+    // Its time to live has ended.
     let tracker = deployment.engine.writer();
     let gone = tracker.query("TRUNCATE TABLE clicks").execute().await;
     gone.expect("truncated");

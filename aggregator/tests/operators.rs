@@ -1,5 +1,5 @@
-//! What operators do to an aggregator: signals, directories, a store that moves or goes away, and what the
-//! operators' port shows.
+//! Operations on an aggregator: signals, directories, a store that moves or becomes unavailable, and pages of the admin
+//! port.
 
 mod common;
 #[path = "../src/store/tests/postgres.rs"]
@@ -31,48 +31,51 @@ fn run(arguments: &[&str], config: &Path) -> Output {
         .arg("--config")
         .arg(config)
         .output()
-        .expect("the program runs")
+        .expect("program runs")
 }
 
-/// What a command that fails says.
-fn mistake(arguments: &[&str], config: &Path) -> String {
+/// The output of a command that fails.
+fn error_output(arguments: &[&str], config: &Path) -> String {
     let output = run(arguments, config);
-    let said = String::from_utf8(output.stderr).expect("text");
-    assert!(!output.status.success(), "{said}");
-    said
+    let printed = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success(), "{printed}");
+    printed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hangups_do_not_end_an_aggregator() {
-    let dir = tempfile::tempdir().expect("a directory");
+async fn hangups_do_not_stop_an_aggregator() {
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut aggregator = Process::start(&write_settings(dir.path(), NO_CLICKHOUSE, ""));
     aggregator.signal("-HUP");
-    // Signals are delivered in order: one that ended it would be seen here.
+    // Signals are delivered in order: if the first ended the process, this shows it.
     assert_eq!(page(aggregator.admin, "/healthz").await.0, 200);
     assert!(aggregator.stop().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn directories_of_a_running_aggregator_are_refused() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let config = write_settings(dir.path(), NO_CLICKHOUSE, "");
     let _aggregator = Process::start(&config);
-    let said = mistake(&["serve"], &config);
-    assert!(said.contains("is in use by another aggregator"), "{said}");
+    let printed = error_output(&["serve"], &config);
+    assert!(
+        printed.contains("is in use by another aggregator"),
+        "{printed}"
+    );
     let store = dir.path().join("data/store");
-    let other = tempfile::tempdir().expect("a directory");
+    let other = tempfile::tempdir().expect("temporary directory");
     let more = format!("[store]\ndir = {store:?}\n");
     let config = write_settings(other.path(), NO_CLICKHOUSE, &more);
-    let said = mistake(&["serve"], &config);
+    let printed = error_output(&["serve"], &config);
     assert!(
-        said.contains("is in use by another aggregator") && said.contains("data/store"),
-        "{said}"
+        printed.contains("is in use by another aggregator") && printed.contains("data/store"),
+        "{printed}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn series_to_alert_on_exist_from_the_start() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let config = write_settings(dir.path(), NO_CLICKHOUSE, "");
     let aggregator = Process::start(&config);
     let (_, text) = page(aggregator.admin, "/metrics").await;
@@ -103,7 +106,7 @@ async fn series_to_alert_on_exist_from_the_start() {
     }
 }
 
-/// Ships everything and waits until it was evaluated.
+/// Ships everything and waits until it is evaluated.
 async fn ship_all(edge: &mut Edge, aggregator: &Process, dir: &Path) {
     edge.ship_all(aggregator.listening, &client(dir)).await;
     until("evaluated", async || {
@@ -113,8 +116,8 @@ async fn ship_all(edge: &mut Edge, aggregator: &Process, dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lag_counts_the_events_that_wait() {
-    let dir = tempfile::tempdir().expect("a directory");
+async fn lag_counts_waiting_events() {
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut engine = Engine::start(dir.path());
     let config = write_settings(dir.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
@@ -122,7 +125,7 @@ async fn lag_counts_the_events_that_wait() {
     edge.append(1_000);
     ship_all(&mut edge, &aggregator, dir.path()).await;
     assert_eq!(metric(aggregator.admin, LAG).await, Some(0.0));
-    // What it knew of the lane is lost, and ClickHouse takes nothing.
+    // The lane's state is lost, and ClickHouse is unavailable.
     engine.kill();
     aggregator.kill();
     std::fs::remove_dir_all(dir.path().join("data/spool")).expect("removable");
@@ -150,7 +153,7 @@ async fn lag_counts_the_events_that_wait() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn aggregator_without_postgresql_is_not_ready_for_reports() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(dir.path());
     let mut server = Postgres::start();
     let more = format!("[store]\nurl = \"{}\"\n", server.url());
@@ -162,7 +165,7 @@ async fn aggregator_without_postgresql_is_not_ready_for_reports() {
         ready().await.0 == 200 && up().await == Some(1.0)
     })
     .await;
-    // No report asks for it.
+    // No report needs the store.
     server.crash();
     until("not ready", async || {
         let (status, why) = ready().await;
@@ -179,7 +182,7 @@ async fn aggregator_without_postgresql_is_not_ready_for_reports() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_moves_to_postgresql_with_all_state() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(dir.path());
     let config = write_settings(dir.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
@@ -193,24 +196,27 @@ async fn store_moves_to_postgresql_with_all_state() {
     let more = format!("[store]\nurl = \"{}\"\n", server.url());
     let config = write_settings(dir.path(), &engine.settings(), &more);
     for command in ["serve", "check"] {
-        let said = mistake(&[command], &config);
-        assert!(said.contains("aggregator store copy"), "{command}: {said}");
+        let printed = error_output(&[command], &config);
+        assert!(
+            printed.contains("aggregator store copy"),
+            "{command}: {printed}"
+        );
     }
     let output = run(&["store", "copy"], &config);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{output:?}");
     for table in [
         "conversions: 3 rows",
         "affiliates: 3 rows",
         "store_epoch: 1 rows",
     ] {
-        assert!(said.contains(table), "{table}: {said}");
+        assert!(printed.contains(table), "{table}: {printed}");
     }
     assert!(dir.path().join("data/store/store.sqlite.copied").exists());
-    let said = mistake(&["store", "copy"], &config);
-    assert!(said.contains("there is no store in SQLite"), "{said}");
+    let printed = error_output(&["store", "copy"], &config);
+    assert!(printed.contains("SQLite holds no store"), "{printed}");
 
-    // The same reports again, and new ones: what the store knew is recognised.
+    // The same reports again, and new ones: reports in the store are recognised.
     aggregator.restart();
     assert_eq!(page(aggregator.admin, "/affiliates").await, affiliates);
     let mut twin = Edge::open(&dir.path().join("twin"), NODE, 1);
@@ -221,27 +227,27 @@ async fn store_moves_to_postgresql_with_all_state() {
     let reader = engine.reader();
     let count = async |table: &str| -> u64 {
         let sql = format!("SELECT count() FROM {table}");
-        reader.query(&sql).fetch_one().await.expect("a number")
+        reader.query(&sql).fetch_one().await.expect("number")
     };
     let (_, of_a_cycle) = OUTCOMES[2];
     assert_eq!(
         count("conversions").await,
         4 * of_a_cycle,
-        "none is counted twice"
+        "no report is counted twice"
     );
 
-    // A second store does not go into the first one.
+    // A store is not copied into another one.
     std::fs::rename(
         dir.path().join("data/store/store.sqlite.copied"),
         dir.path().join("data/store/store.sqlite"),
     )
     .expect("renamed");
     assert!(aggregator.stop().success());
-    let said = mistake(&["store", "copy"], &config);
-    assert!(said.contains("holds a store already"), "{said}");
+    let printed = error_output(&["store", "copy"], &config);
+    assert!(printed.contains("holds a store already"), "{printed}");
 }
 
-/// As [`report`], but of a click that was made just now: older ones are not looked for.
+/// As [`report`], but with a click of today: older clicks are not searched.
 fn report_of_today(seq: u64, node: u16, lane: u8) -> Event<'static> {
     static CLICKED: LazyLock<Micros> = LazyLock::new(Micros::now);
     let id = click_id_at(*CLICKED, 1);
@@ -259,22 +265,22 @@ fn report_of_today(seq: u64, node: u16, lane: u8) -> Event<'static> {
     }
 }
 
-/// A request to the operators' port, with further header lines.
+/// A request to the admin port, with additional header lines.
 async fn ask(admin: SocketAddr, request: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).await.expect("connected");
     let text =
         format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).await.expect("written");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
+    stream.read_to_string(&mut answer).await.expect("response");
     let status = answer.split(' ').nth(1).and_then(|it| it.parse().ok());
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-    (status.expect("a status"), body.to_owned())
+    let (_, body) = answer.split_once("\r\n\r\n").expect("response body");
+    (status.expect("status line"), body.to_owned())
 }
 
-/// Seconds since a time as it is shown.
+/// The seconds since a displayed time.
 fn seconds_ago(shown: &serde_json::Value) -> i64 {
-    let shown = shown.as_str().expect("a text");
+    let shown = shown.as_str().expect("text");
     assert!(
         shown.ends_with('Z') && shown.len() == "2026-01-01T00:00:00Z".len(),
         "{shown}"
@@ -283,12 +289,12 @@ fn seconds_ago(shown: &serde_json::Value) -> i64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("after 1970");
-    i64::try_from(now.as_secs()).expect("this century's") - time.as_second()
+    i64::try_from(now.as_secs()).expect("time of this century") - time.as_second()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn affiliates_and_postbacks_are_shown_and_sent_again() {
-    let dir = tempfile::tempdir().expect("a directory");
+async fn admin_pages_list_and_resend_postbacks() {
+    let dir = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(dir.path());
     let receiver = Receiver::start(|_, _| 200);
     let postbacks = dir.path().join("postbacks.toml");
@@ -309,9 +315,9 @@ async fn affiliates_and_postbacks_are_shown_and_sent_again() {
     let list = async |path: &str| -> Vec<serde_json::Value> {
         let (status, text) = page(admin, path).await;
         assert_eq!(status, 200, "{text}");
-        serde_json::from_str(&text).expect("a list")
+        serde_json::from_str(&text).expect("JSON list")
     };
-    until("told", async || {
+    until("received", async || {
         list("/postbacks?state=delivered").await.len() == 2
     })
     .await;
@@ -331,8 +337,8 @@ async fn affiliates_and_postbacks_are_shown_and_sent_again() {
         (-5..120).contains(&seconds_ago(&delivered[0]["at"])),
         "{delivered:?}"
     );
-    let told = receiver.told().len();
-    let id = delivered[0]["postback"].as_str().expect("an id");
+    let received = receiver.received().len();
+    let id = delivered[0]["postback"].as_str().expect("id");
     let resend = format!("POST /postbacks/resend?postback={id}");
     let from_page = ask(admin, &resend, "Origin: http://localhost\r\n").await;
     assert_eq!(from_page.0, 403, "{from_page:?}");
@@ -346,9 +352,12 @@ async fn affiliates_and_postbacks_are_shown_and_sent_again() {
         let answer = ask(admin, &request, "").await;
         assert_eq!(answer.0, status, "{request}: {answer:?}");
     }
-    assert_eq!(receiver.told().len(), told);
+    assert_eq!(receiver.received().len(), received);
     let answer = ask(admin, &resend, "").await;
     assert_eq!(answer.0, 200, "{answer:?}");
-    until("told again", async || receiver.told().len() == told + 1).await;
-    assert_eq!(receiver.told()[told].header("webhook-id"), id);
+    until("postback received again", async || {
+        receiver.received().len() == received + 1
+    })
+    .await;
+    assert_eq!(receiver.received()[received].header("webhook-id"), id);
 }

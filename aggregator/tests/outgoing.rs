@@ -1,5 +1,5 @@
-//! Postbacks to affiliates: every revision is sent in order despite crashes, only to addresses that the operator
-//! allows, and after a late click.
+//! Postbacks to affiliates: every revision is sent in order despite crashes, only to permitted addresses, and also
+//! after a late click.
 #![allow(missing_docs)]
 
 mod common;
@@ -7,7 +7,7 @@ mod common;
 use common::edge::{Edge, click_id_at, event};
 use common::engine::Engine;
 use common::process::Process;
-use common::receiver::{Receiver, Told};
+use common::receiver::{ReceivedPostback, Receiver};
 use common::{NODE, client, metric, page, until, write_settings};
 use data_encoding::BASE64;
 use hmac::{Hmac, Mac as _};
@@ -25,7 +25,7 @@ use tracking_events::{
 const KEY: &str = "a key of the affiliate's";
 const SALES: u64 = 40;
 
-/// When the clicks were.
+/// The time of the clicks.
 static CLICKED: LazyLock<Micros> = LazyLock::new(Micros::now);
 
 fn click_id(number: u64) -> ClickId {
@@ -34,7 +34,7 @@ fn click_id(number: u64) -> ClickId {
 
 fn click(number: u64, node: u16) -> Event<'static> {
     let Event::Click(visit) = event(1, node) else {
-        panic!("the first is a click")
+        panic!("the first event is a click")
     };
     Event::Click(Visit {
         id: click_id(number),
@@ -43,7 +43,7 @@ fn click(number: u64, node: u16) -> Event<'static> {
     })
 }
 
-/// Settings of an aggregator that tells the receiver at `address`, retrying soon.
+/// Settings of an aggregator that sends postbacks to `address`, with short pauses.
 fn settings(address: SocketAddr, allowed: &str, directory: &Path) -> String {
     let postbacks = directory.join("postbacks.toml");
     let target = "/pb?tx={transaction_id}&status={status}&sum={payout}&cur={currency}&sub={sub1}\
@@ -82,7 +82,7 @@ fn sale(click: ClickId, number: u64, status: ConversionStatus) -> Event<'static>
     })
 }
 
-/// The click, and then each sale twice: pending and approved.
+/// The click, and then two reports of each sale: pending and approved.
 fn click_and_sales(seq: u64, node: u16, _: u8) -> Event<'static> {
     let number = seq.saturating_sub(2) % SALES;
     match seq {
@@ -92,10 +92,10 @@ fn click_and_sales(seq: u64, node: u16, _: u8) -> Event<'static> {
     }
 }
 
-/// How the receiver answers: some sales it never takes, some only at the second time. These are few: each
-/// failure in a row has it left alone for longer.
-fn answer(told: &Told, before: usize) -> u16 {
-    let number: u64 = told.parameter("tx")[1..].parse().expect("a number");
+/// The status for a request: some sales are never accepted, some only at the second attempt. These are few, because
+/// each consecutive failure makes the pause longer.
+fn answer(received: &ReceivedPostback, before: usize) -> u16 {
+    let number: u64 = received.parameter("tx")[1..].parse().expect("number");
     match number {
         _ if number.is_multiple_of(5) => 404,
         1 | 21 if before == 0 => 503,
@@ -104,7 +104,7 @@ fn answer(told: &Told, before: usize) -> u16 {
     }
 }
 
-/// Ships what is left, if anything is.
+/// Ships the remaining events.
 async fn ship(edge: &mut Edge, aggregator: SocketAddr, quic: &ClientConfig) {
     if !edge.is_done() {
         edge.ship(aggregator, quic.clone()).await;
@@ -114,20 +114,23 @@ async fn ship(edge: &mut Edge, aggregator: SocketAddr, quic: &ClientConfig) {
 async fn shown(admin: SocketAddr, state: &str) -> Vec<serde_json::Value> {
     let (status, text) = page(admin, &format!("/postbacks?state={state}")).await;
     assert_eq!(status, 200, "{text}");
-    serde_json::from_str(&text).expect("a list")
+    serde_json::from_str(&text).expect("JSON list")
 }
 
-fn signature_is_right(told: &Told) -> bool {
-    let mut mac = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).expect("a key");
-    let (id, time) = (told.header("webhook-id"), told.header("webhook-timestamp"));
-    mac.update(format!("{id}.{time}.{}", told.target).as_bytes());
-    told.header("webhook-signature")
+fn signature_is_right(received: &ReceivedPostback) -> bool {
+    let mut mac = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).expect("key");
+    let (id, time) = (
+        received.header("webhook-id"),
+        received.header("webhook-timestamp"),
+    );
+    mac.update(format!("{id}.{time}.{}", received.target).as_bytes());
+    received.header("webhook-signature")
         == format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_preserve_delivery_of_every_revision_in_order() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(directory.path());
     let receiver = Receiver::start(answer);
     let more = settings(receiver.address, "\"127.0.0.0/8\"", directory.path());
@@ -137,15 +140,15 @@ async fn kills_preserve_delivery_of_every_revision_in_order() {
     let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append_each(2 * SALES + 1, click_and_sales);
     for least in [5, 30] {
-        until("some were told", async || {
+        until("some postbacks received", async || {
             ship(&mut edge, aggregator.listening, &quic).await;
-            receiver.told().len() >= least
+            receiver.received().len() >= least
         })
         .await;
         aggregator.kill_and_restart();
     }
     edge.ship_all(aggregator.listening, &quic).await;
-    until("all were told", async || {
+    until("all postbacks received", async || {
         let (taken, refused) = (
             shown(aggregator.admin, "delivered").await.len(),
             shown(aggregator.admin, "refused").await.len(),
@@ -153,21 +156,21 @@ async fn kills_preserve_delivery_of_every_revision_in_order() {
         (taken, refused) == (64, 16)
     })
     .await;
-    let told = receiver.told();
+    let received = receiver.received();
     let mut by_id: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for told in &told {
-        assert!(signature_is_right(told), "{told:?}");
+    for received in &received {
+        assert!(signature_is_right(received), "{received:?}");
         by_id
-            .entry(told.header("webhook-id"))
+            .entry(received.header("webhook-id"))
             .or_default()
-            .insert(&told.target);
+            .insert(&received.target);
     }
     assert_eq!(by_id.len() as u64, 2 * SALES, "one id for each revision");
     assert!(
         by_id.values().all(|targets| targets.len() == 1),
-        "the same is told under the same id: {by_id:?}"
+        "a repetition has the same id: {by_id:?}"
     );
-    let targets: BTreeSet<&str> = told.iter().map(|it| it.target.as_str()).collect();
+    let targets: BTreeSet<&str> = received.iter().map(|it| it.target.as_str()).collect();
     let click = click_id(1);
     for number in 0..SALES {
         let target = |status| {
@@ -177,7 +180,7 @@ async fn kills_preserve_delivery_of_every_revision_in_order() {
         };
         assert!(targets.contains(target("pending").as_str()), "{number}");
         assert!(targets.contains(target("approved").as_str()), "{number}");
-        let order: Vec<&str> = told
+        let order: Vec<&str> = received
             .iter()
             .filter(|it| it.parameter("tx") == format!("t{number}"))
             .map(|it| it.parameter("status"))
@@ -191,8 +194,8 @@ async fn kills_preserve_delivery_of_every_revision_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn private_addresses_are_not_asked_unless_that_is_allowed() {
-    let directory = tempfile::tempdir().expect("a directory");
+async fn private_addresses_are_refused_unless_allowed() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(directory.path());
     let receiver = Receiver::start(|_, _| 200);
     let more = settings(receiver.address, "", directory.path());
@@ -201,22 +204,22 @@ async fn private_addresses_are_not_asked_unless_that_is_allowed() {
     let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append_each(2, click_and_sales);
     let quic = client(directory.path());
-    until("it was tried", async || {
+    until("attempted", async || {
         ship(&mut edge, aggregator.listening, &quic).await;
         let due = shown(aggregator.admin, "due").await;
         let why = |it: &serde_json::Value| it["last_error"].to_string();
         due.iter()
-            .any(|it| why(it).contains("127.0.0.1 is not at a public address"))
+            .any(|it| why(it).contains("127.0.0.1 has no public address"))
     })
     .await;
-    assert_eq!(receiver.told(), []);
+    assert_eq!(receiver.received(), []);
     let name = "aggregator_postbacks_total{outcome=\"again\"}";
     assert!(metric(aggregator.admin, name).await >= Some(1.0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postback_of_early_conversion_is_sent_after_its_click() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(directory.path());
     let receiver = Receiver::start(|_, _| 200);
     let more = settings(receiver.address, "\"127.0.0.0/8\"", directory.path());
@@ -226,19 +229,19 @@ async fn postback_of_early_conversion_is_sent_after_its_click() {
     let quic = client(directory.path());
     let late = click_id(2);
     edge.append_each(1, |_, _, _| sale(late, 1, ConversionStatus::Approved));
-    until("it waits", async || {
+    until("waiting", async || {
         ship(&mut edge, aggregator.listening, &quic).await;
         shown(aggregator.admin, "awaits_click").await.len() == 1
     })
     .await;
     edge.append_each(1, |_, node, _| click(2, node));
-    until("it was told", async || {
+    until("postback received", async || {
         ship(&mut edge, aggregator.listening, &quic).await;
-        !receiver.told().is_empty()
+        !receiver.received().is_empty()
     })
     .await;
-    assert_eq!(receiver.told()[0].parameter("cid"), late.to_string());
-    until("that is known", async || {
+    assert_eq!(receiver.received()[0].parameter("cid"), late.to_string());
+    until("delivery recorded", async || {
         shown(aggregator.admin, "delivered").await.len() == 1
     })
     .await;

@@ -1,68 +1,19 @@
-//! Peers that are hostile, broken or too many, while ClickHouse is away: each is refused with a
-//! reason and counted, and the others are served.
+//! Hostile, broken or too many peers, while ClickHouse is unavailable: each is refused with a counted reason, and the
+//! others are served.
 
 mod common;
 
+use common::aggregator::Aggregator;
 use common::{Conversation, JOURNAL, client, hello, metric, page, until, without_clickhouse};
 use event_shipping::{
     AggregatorMessage, Batch, BatchHeader, BatchSpan, EdgeMessage, Hello, LaneState,
     MAX_BATCH_MESSAGE_BYTES, MAX_LANES, PROTOCOL_VERSION, RefuseCode, Sealer,
 };
-use std::net::SocketAddr;
-
-struct Aggregator {
-    directory: tempfile::TempDir,
-    running: aggregator::AggregatorHandle,
-}
-
-impl Aggregator {
-    async fn start(more: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let settings = without_clickhouse(directory.path(), more);
-        let running = aggregator::start(settings).await.expect("started");
-        Self { directory, running }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.running.listening()
-    }
-
-    async fn welcomed(&self) -> Conversation {
-        Conversation::welcomed(self.address(), client(self.directory.path()))
-            .await
-            .0
-    }
-
-    async fn open(&self) -> Conversation {
-        Conversation::open(self.address(), client(self.directory.path()))
-            .await
-            .expect("connected")
-    }
-
-    async fn refused(&self, reason: &str) -> f64 {
-        let name = format!("aggregator_refused_total{{reason=\"{reason}\"}}");
-        metric(self.running.admin(), &name).await.unwrap_or(0.0)
-    }
-
-    async fn received(&self, last: f64) {
-        let name = "aggregator_lane_received{lane=\"0\",node=\"21\"}";
-        let admin = self.running.admin();
-        until("received", async || metric(admin, name).await == Some(last)).await;
-    }
-
-    /// The conversation ends with this reason, which is counted once.
-    async fn refuses(&self, conversation: &mut Conversation, code: RefuseCode) -> String {
-        let (number, message) = conversation.refusal().await;
-        assert_eq!(RefuseCode::from_number(number), Some(code), "{message}");
-        until("counted", async || self.refused(code.reason()).await == 1.0).await;
-        message
-    }
-}
 
 fn introduction() -> Hello {
     match hello(PROTOCOL_VERSION) {
         EdgeMessage::Hello(hello) => hello,
-        EdgeMessage::Batch(_) => unreachable!("it is a Hello"),
+        EdgeMessage::Batch(_) => unreachable!("always a Hello"),
     }
 }
 
@@ -78,7 +29,7 @@ fn batch(after: u64, first: u64, last: u64) -> Batch {
         events,
     };
     Sealer::new()
-        .expect("a compressor")
+        .expect("compressor")
         .seal(&span, &[b'x'; 200], 1)
         .expect("seals")
 }
@@ -90,9 +41,9 @@ fn altered(alter: impl FnOnce(&mut BatchHeader)) -> EdgeMessage {
 }
 
 #[tokio::test]
-async fn edges_are_served_while_clickhouse_is_away() {
+async fn edges_are_served_while_clickhouse_is_unavailable() {
     let aggregator = Aggregator::start("").await;
-    let admin = aggregator.running.admin();
+    let admin = aggregator.admin();
     let mut first = aggregator.welcomed().await;
     first.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
     until("received", async || {
@@ -100,8 +51,8 @@ async fn edges_are_served_while_clickhouse_is_away() {
     })
     .await;
     drop(first);
-    // What was received is remembered across connections, and nothing is said to be taken.
-    let config = client(aggregator.directory.path());
+    // Received events are remembered across connections, and none is acknowledged.
+    let config = client(aggregator.directory());
     let (_second, welcome) = Conversation::welcomed(aggregator.address(), config).await;
     let expected = LaneState {
         lane: 0,
@@ -110,7 +61,7 @@ async fn edges_are_served_while_clickhouse_is_away() {
         taken: 0,
     };
     assert_eq!(welcome.lanes, [expected]);
-    until("the first is gone", async || {
+    until("first connection closed", async || {
         metric(admin, "aggregator_edges{node=\"21\"}").await == Some(1.0)
     })
     .await;
@@ -121,10 +72,10 @@ async fn edges_are_served_while_clickhouse_is_away() {
 }
 
 #[tokio::test]
-async fn a_stop_says_goodbye_and_does_not_wait_for_clickhouse() {
+async fn stop_closes_connections_without_waiting_for_clickhouse() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.welcomed().await;
-    let (stopped, (code, _)) = tokio::join!(aggregator.running.stop(), edge.refusal());
+    let (stopped, (code, _)) = tokio::join!(aggregator.stop(), edge.refusal());
     assert_eq!(
         (stopped, RefuseCode::from_number(code)),
         ((), Some(RefuseCode::Stopping))
@@ -141,7 +92,7 @@ async fn another_protocol_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_message_above_the_limit_is_refused_unread() {
+async fn message_above_the_limit_is_refused_unread() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.welcomed().await;
     let length = u32::try_from(MAX_BATCH_MESSAGE_BYTES + 1).expect("fits");
@@ -150,7 +101,7 @@ async fn a_message_above_the_limit_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn noise_is_refused() {
+async fn random_bytes_are_refused() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.open().await;
     edge.say_bytes(&[8, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4])
@@ -159,7 +110,7 @@ async fn noise_is_refused() {
 }
 
 #[tokio::test]
-async fn a_batch_before_the_hello_is_refused() {
+async fn batch_before_the_hello_is_refused() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.open().await;
     edge.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
@@ -167,7 +118,7 @@ async fn a_batch_before_the_hello_is_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_checksum_is_refused() {
+async fn wrong_checksum_is_refused() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.welcomed().await;
     edge.say(&altered(|header| header.crc ^= 1)).await;
@@ -175,7 +126,7 @@ async fn a_wrong_checksum_is_refused() {
 }
 
 #[tokio::test]
-async fn a_header_that_contradicts_itself_is_refused() {
+async fn contradictory_header_is_refused() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.welcomed().await;
     edge.say(&altered(|header| header.raw_bytes = u32::MAX))
@@ -184,19 +135,19 @@ async fn a_header_that_contradicts_itself_is_refused() {
 }
 
 #[tokio::test]
-async fn a_gap_is_refused_and_the_lane_stays_where_it_was() {
+async fn gap_is_refused_and_leaves_the_lane_unchanged() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.welcomed().await;
     edge.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
     edge.say(&EdgeMessage::Batch(batch(4, 5, 6))).await;
     aggregator.refuses(&mut edge, RefuseCode::Gap).await;
-    let config = client(aggregator.directory.path());
+    let config = client(aggregator.directory());
     let (_edge, welcome) = Conversation::welcomed(aggregator.address(), config).await;
     assert_eq!(welcome.lanes[0].received, 3);
 }
 
 #[tokio::test]
-async fn a_lane_that_was_not_introduced_is_refused() {
+async fn lane_missing_in_the_hello_is_refused() {
     let aggregator = Aggregator::start("").await;
     let mut edge = aggregator.welcomed().await;
     edge.say(&altered(|header| header.journal += 1)).await;
@@ -213,11 +164,10 @@ async fn events_of_a_newer_format_stay_with_the_edge() {
 }
 
 #[tokio::test]
-async fn one_edge_too_many_is_turned_away() {
+async fn edge_above_the_limit_is_refused() {
     let aggregator = Aggregator::start("[limits]\nmax_edges = 1").await;
     let first = aggregator.welcomed().await;
-    let second =
-        Conversation::open(aggregator.address(), client(aggregator.directory.path())).await;
+    let second = Conversation::open(aggregator.address(), client(aggregator.directory())).await;
     if let Ok(second) = second {
         second.connection.closed().await;
     }
@@ -225,15 +175,15 @@ async fn one_edge_too_many_is_turned_away() {
     until("counted", async || aggregator.refused(reason).await == 1.0).await;
     drop(first.connection);
     drop((first.send, first.receive));
-    // Its place is free again.
+    // Its slot is free again.
     until("welcomed", async || {
-        let config = client(aggregator.directory.path());
+        let config = client(aggregator.directory());
         let Ok(mut third) = Conversation::open(aggregator.address(), config).await else {
             return false;
         };
         third.say(&hello(PROTOCOL_VERSION)).await;
         matches!(
-            third.hear().await,
+            third.receive().await,
             Ok(Some(event_shipping::AggregatorMessage::Welcome(_)))
         )
     })
@@ -256,18 +206,18 @@ async fn lanes_above_the_limit_are_refused() {
 }
 
 #[tokio::test]
-async fn a_foreign_certificate_is_refused() {
+async fn foreign_certificate_is_refused() {
     let aggregator = Aggregator::start("").await;
-    let foreign = tempfile::tempdir().expect("a directory");
+    let foreign = tempfile::tempdir().expect("temporary directory");
     client(foreign.path());
-    // It trusts the aggregator, but the aggregator does not know it.
+    // It trusts the aggregator, but the aggregator does not trust it.
     std::fs::copy(
-        aggregator.directory.path().join("tls/ca.pem"),
+        aggregator.directory().join("tls/ca.pem"),
         foreign.path().join("fleet/ca.pem"),
     )
     .expect("copied");
     if let Ok(mut edge) = Conversation::open(aggregator.address(), client(foreign.path())).await {
-        assert!(edge.hear().await.is_err());
+        assert!(edge.receive().await.is_err());
     }
     until("counted", async || {
         aggregator.refused("handshake").await == 1.0
@@ -276,11 +226,11 @@ async fn a_foreign_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn an_edge_is_not_read_from_while_too_much_waits() {
+async fn edge_above_the_pending_limit_is_not_read() {
     let aggregator = Aggregator::start("[limits]\npending_bytes = \"1MiB\"").await;
-    let admin = aggregator.running.admin();
+    let admin = aggregator.admin();
     let mut edge = aggregator.welcomed().await;
-    let mut sealer = Sealer::new().expect("a compressor");
+    let mut sealer = Sealer::new().expect("compressor");
     let mut state = 7_u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
         state = state
@@ -311,7 +261,7 @@ async fn an_edge_is_not_read_from_while_too_much_waits() {
             .is_some_and(|held| held >= 1_048_576.0)
     })
     .await;
-    // Two batches fill the limit; the rest waits in QUIC's windows, and the edge with it.
+    // Two batches reach the limit; the others wait in QUIC's windows.
     assert_eq!(
         metric(admin, "aggregator_batches_total{verdict=\"accepted\"}").await,
         Some(2.0)
@@ -331,17 +281,17 @@ async fn claim_of_another_edge_moves_no_known_lane() {
     huge.lanes[0].acknowledged = 1 << 61;
     huge.lanes[0].released = 1 << 61;
     attacker.say(&EdgeMessage::Hello(huge)).await;
-    let Ok(Some(AggregatorMessage::Welcome(answer))) = attacker.hear().await else {
+    let Ok(Some(AggregatorMessage::Welcome(answer))) = attacker.receive().await else {
         panic!("no Welcome")
     };
     assert_eq!((answer.lanes[0].received, answer.lanes[0].taken), (3, 0));
     let name = "aggregator_lane_claims_total{outcome=\"ignored\"}";
-    assert_eq!(metric(aggregator.running.admin(), name).await, Some(1.0));
-    // The claim closed the victim's connection. What the victim sends next is new, not a repeat.
+    assert_eq!(metric(aggregator.admin(), name).await, Some(1.0));
+    // The claim closed the victim's connection. Its next batch is new, not a repetition.
     let mut victim = aggregator.welcomed().await;
     victim.say(&EdgeMessage::Batch(batch(3, 4, 6))).await;
     aggregator.received(6.0).await;
-    let config = client(aggregator.directory.path());
+    let config = client(aggregator.directory());
     let (_, welcome) = Conversation::welcomed(aggregator.address(), config).await;
     assert_eq!((welcome.lanes[0].received, welcome.lanes[0].taken), (6, 0));
 }
@@ -356,7 +306,7 @@ async fn welcome_names_only_the_lanes_of_the_hello() {
     guess.lanes[0].journal = JOURNAL + 1;
     let mut other = aggregator.open().await;
     other.say(&EdgeMessage::Hello(guess)).await;
-    let Ok(Some(AggregatorMessage::Welcome(answer))) = other.hear().await else {
+    let Ok(Some(AggregatorMessage::Welcome(answer))) = other.receive().await else {
         panic!("no Welcome")
     };
     let expected = LaneState {
@@ -386,13 +336,13 @@ async fn more_events_than_bytes_can_hold_are_refused() {
     .await;
     let message = aggregator.refuses(&mut edge, RefuseCode::Header).await;
     assert!(
-        message.contains("1000000 events can't lie in 200 bytes"),
+        message.contains("1000000 events don't fit into 200 bytes"),
         "{message}"
     );
 }
 
 #[tokio::test]
-async fn made_up_journals_do_not_lock_out_a_new_edge() {
+async fn invented_journals_do_not_lock_out_a_new_edge() {
     let aggregator = Aggregator::start("[limits]\nmax_lanes = 2000").await;
     for round in 1..=4 {
         let mut attacker = aggregator.open().await;
@@ -403,7 +353,7 @@ async fn made_up_journals_do_not_lock_out_a_new_edge() {
         }
         attacker.say(&EdgeMessage::Hello(many)).await;
         assert!(matches!(
-            attacker.hear().await,
+            attacker.receive().await,
             Ok(Some(AggregatorMessage::Welcome(_)))
         ));
     }
@@ -415,9 +365,9 @@ async fn made_up_journals_do_not_lock_out_a_new_edge() {
 #[tokio::test]
 async fn data_directory_in_use_is_refused_by_name() {
     let aggregator = Aggregator::start("").await;
-    let settings = without_clickhouse(aggregator.directory.path(), "");
+    let settings = without_clickhouse(aggregator.directory(), "");
     let error = aggregator::start(settings).await.expect_err("refused");
-    let path = aggregator.directory.path().join("data");
+    let path = aggregator.directory().join("data");
     assert!(
         error.to_string().contains(&*path.to_string_lossy()),
         "{error}"
@@ -427,7 +377,7 @@ async fn data_directory_in_use_is_refused_by_name() {
 #[tokio::test]
 async fn edge_holding_nothing_is_read_while_another_fills_the_limit() {
     let aggregator = Aggregator::start("[limits]\npending_bytes = \"1MiB\"").await;
-    let admin = aggregator.running.admin();
+    let admin = aggregator.admin();
     let mut flooding = aggregator.welcomed().await;
     let sending = tokio::spawn(async move {
         // Bytes that compress by thousands are charged as if they were events.
@@ -442,7 +392,7 @@ async fn edge_holding_nothing_is_read_while_another_fills_the_limit() {
                 events: 1,
             };
             let sealed = Sealer::new()
-                .expect("a compressor")
+                .expect("compressor")
                 .seal(&span, &[0; 4 << 20], 1);
             flooding
                 .say(&EdgeMessage::Batch(sealed.expect("seals")))
@@ -460,13 +410,13 @@ async fn edge_holding_nothing_is_read_while_another_fills_the_limit() {
     hello.node += 1;
     small.say(&EdgeMessage::Hello(hello)).await;
     assert!(matches!(
-        small.hear().await,
+        small.receive().await,
         Ok(Some(AggregatorMessage::Welcome(_)))
     ));
     small.say(&EdgeMessage::Batch(batch(0, 1, 3))).await;
     let name = "aggregator_lane_received{lane=\"0\",node=\"22\"}";
     until("received", async || metric(admin, name).await == Some(3.0)).await;
     let accepted = metric(admin, "aggregator_batches_total{verdict=\"accepted\"}").await;
-    assert_eq!(accepted, Some(5.0), "four of the edge that floods");
+    assert_eq!(accepted, Some(5.0), "four batches of the flooding edge");
     sending.abort();
 }

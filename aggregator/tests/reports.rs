@@ -1,5 +1,5 @@
-//! Conversions, checks and refusals from an edge's journal to ClickHouse: judged once, and each in its
-//! table exactly once, whatever is killed.
+//! Conversions, identity checks and rejections from an edge's journal to ClickHouse: each is evaluated once and
+//! inserted exactly once, even if processes are killed.
 
 mod common;
 #[path = "../src/store/tests/postgres.rs"]
@@ -21,13 +21,13 @@ use std::time::{Duration, Instant};
 const NODES: [u16; 2] = [1, 2];
 const LANES: u8 = 2;
 const ROUNDS: u64 = 30;
-/// So many cycles in each round.
+/// The number of cycles in each round.
 const CYCLES: u64 = 6;
 const FAULTS: u64 = 10;
-/// The store's file below a test's directory.
+/// The path of the store's file in a test's directory.
 const STORE_FILE: &str = "data/store/store.sqlite";
 
-/// Waits until no report is pending: edges are told before that.
+/// Waits until no report is pending: edges are acknowledged before.
 async fn evaluated(aggregator: &Process) {
     until("evaluated", async || {
         metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
@@ -44,7 +44,7 @@ async fn number(reader: &Client, sql: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_report_is_judged_and_stored_once_whatever_is_killed() {
+async fn reports_are_evaluated_and_stored_once_despite_kills() {
     reports_through_faults(None).await;
 }
 
@@ -54,7 +54,7 @@ async fn killed_postgresql_evaluates_and_stores_each_report_once() {
 }
 
 async fn reports_through_faults(mut postgres: Option<Postgres>) {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let mut engine = Engine::start(directory.path());
     let store = postgres.as_ref().map_or_else(String::new, |server| {
         format!("[store]\nurl = \"{}\"\n", server.url())
@@ -88,7 +88,7 @@ async fn reports_through_faults(mut postgres: Option<Postgres>) {
         tokio::time::sleep(Duration::from_millis(50 + dice.roll(250))).await;
         assert!(
             !edges.iter().all(|edge| edge.is_finished()),
-            "faults must hit edges at work"
+            "faults must hit shipping edges"
         );
         if let (1, Some(postgres)) = (fault % 4, &mut postgres) {
             postgres.crash_and_restart();
@@ -118,7 +118,7 @@ async fn reports_through_faults(mut postgres: Option<Postgres>) {
             "{table}"
         );
     }
-    // Each conversion went the same way, whichever blocks its reports came in.
+    // Each conversion has the same outcome, regardless of the blocks of its reports.
     let ways = "SELECT concatWithSeparator('|', toString(way), toString(count())) FROM \
         (SELECT arraySort(groupArray((revision, status))) AS way FROM conversions GROUP BY transaction) \
         GROUP BY way";
@@ -133,7 +133,7 @@ async fn reports_through_faults(mut postgres: Option<Postgres>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_field_of_a_report_arrives() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(directory.path());
     let config = write_settings(directory.path(), &engine.settings(), "");
     let aggregator = Process::start(&config);
@@ -195,17 +195,17 @@ async fn every_field_of_a_report_arrives() {
     );
 }
 
-/// How many reports the store has judged, seen from another process.
-async fn judged(directory: &Path) -> i64 {
+/// The number of reports that the store has evaluated, read from another process.
+async fn evaluated_reports(directory: &Path) -> i64 {
     let file = SqliteConnectOptions::new().filename(directory.join(STORE_FILE));
     let mut connection = file.connect().await.expect("the store's file");
     let count = sqlx::query_scalar("SELECT COUNT(*) FROM applied_events");
-    count.fetch_one(&mut connection).await.expect("a number")
+    count.fetch_one(&mut connection).await.expect("number")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_between_the_store_and_clickhouse_changes_nothing() {
-    let directory = tempfile::tempdir().expect("a directory");
+async fn crash_between_store_and_clickhouse_changes_nothing() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let mut engine = Engine::start(directory.path());
     let config = write_settings(directory.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
@@ -214,21 +214,24 @@ async fn a_crash_between_the_store_and_clickhouse_changes_nothing() {
     edge.append_each(CYCLE, report);
     edge.ship_all(aggregator.listening, &quic).await;
     evaluated(&aggregator).await;
-    let of_a_cycle = judged(directory.path()).await;
+    let of_a_cycle = evaluated_reports(directory.path()).await;
     for cycles in 2..=4 {
-        // The store takes the block, ClickHouse can't, and then the aggregator is gone.
+        // The store has evaluated the block, ClickHouse is unavailable, and then the aggregator is killed.
         engine.kill();
         edge.append_each(CYCLE, report);
-        until("judged", async || {
+        until("evaluated", async || {
             edge.ship(aggregator.listening, quic.clone()).await;
-            judged(directory.path()).await > (cycles - 1) * of_a_cycle
+            evaluated_reports(directory.path()).await > (cycles - 1) * of_a_cycle
         })
         .await;
         aggregator.kill_and_restart();
         engine.up();
         edge.ship_all(aggregator.listening, &quic).await;
         evaluated(&aggregator).await;
-        assert_eq!(judged(directory.path()).await, cycles * of_a_cycle);
+        assert_eq!(
+            evaluated_reports(directory.path()).await,
+            cycles * of_a_cycle
+        );
         for (table, rows) in OUTCOMES {
             let found = number(&engine.reader(), &format!("SELECT count() FROM {table}")).await;
             assert_eq!(found, cycles as u64 * rows, "{table}");
@@ -236,7 +239,7 @@ async fn a_crash_between_the_store_and_clickhouse_changes_nothing() {
     }
 }
 
-/// How long it takes until ClickHouse has so many new visits of an edge.
+/// The time until ClickHouse has this many new visits of an edge.
 async fn ship_visits(
     edge: &mut Edge,
     visits: u64,
@@ -253,10 +256,10 @@ async fn ship_visits(
 /// One report waits for the store, which can't be opened; 10,000 visits pass it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unavailable_store_delays_reports_but_no_clicks() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(directory.path());
     let in_the_way = directory.path().join(STORE_FILE);
-    std::fs::create_dir_all(&in_the_way).expect("made");
+    std::fs::create_dir_all(&in_the_way).expect("directory created");
     let config = write_settings(directory.path(), &engine.settings(), "");
     let mut aggregator = Process::start(&config);
     let mut visits = Edge::open(&directory.path().join("spool-1"), 1, 1);
@@ -294,7 +297,7 @@ async fn unavailable_store_delays_reports_but_no_clicks() {
     .await;
     assert!(age.is_some_and(|age| age > 0.0), "{age:?}");
 
-    // What waits survives the process, and is judged once the store is there.
+    // Waiting reports survive the process, and are evaluated once the store is available.
     aggregator.kill_and_restart();
     std::fs::remove_dir(&in_the_way).expect("removed");
     until("reports stored", async || {

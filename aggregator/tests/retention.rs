@@ -10,15 +10,15 @@ use std::time::{Duration, SystemTime};
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn write(path: &Path, days: u32) {
-    std::fs::create_dir_all(path.parent().expect("in a directory")).expect("made");
-    let file = File::create(path).expect("made");
+    std::fs::create_dir_all(path.parent().expect("in a directory")).expect("directory created");
+    let file = File::create(path).expect("directory created");
     file.set_modified(SystemTime::now() - DAY * days)
         .expect("settable");
 }
 
 #[tokio::test]
 async fn quarantined_and_set_aside_files_expire() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let data = directory.path().join("data");
     let old = [
         "quarantine/1.jsonl",
@@ -50,7 +50,7 @@ async fn quarantined_and_set_aside_files_expire() {
 
 #[test]
 fn retention_below_a_day_is_refused() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let more = "[retention]\nset_aside = \"1h\"";
     let path = write_settings(directory.path(), r#"url = "http://127.0.0.1:9""#, more);
     let error = aggregator::settings::read(&path).expect_err("too short");

@@ -1,4 +1,4 @@
-//! The command line's way into the settings: what is accepted, and what is said of mistakes.
+//! Settings on the command line: accepted values, and messages about invalid ones.
 
 mod common;
 
@@ -11,19 +11,19 @@ fn check(path: &Path) -> Output {
         .args(["check", "--config"])
         .arg(path)
         .output()
-        .expect("the program runs")
+        .expect("program runs")
 }
 
-fn mistake(clickhouse: &str, more: &str) -> String {
-    let directory = tempfile::tempdir().expect("a directory");
+fn settings_error(clickhouse: &str, more: &str) -> String {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let output = check(&write_settings(directory.path(), clickhouse, more));
     assert!(!output.status.success());
     String::from_utf8(output.stderr).expect("text")
 }
 
 #[test]
-fn sound_settings_are_accepted_and_nothing_is_made() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn valid_settings_are_accepted_without_side_effects() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let more = "[blocks]\nmax_rows = 10\nmax_bytes = \"1MiB\"\nmax_age = \"50ms\"\n\
                 [limits]\nmax_edges = 3\npending_bytes = \"8MiB\"";
     let output = check(&write_settings(
@@ -37,64 +37,64 @@ fn sound_settings_are_accepted_and_nothing_is_made() {
 }
 
 #[test]
-fn mistakes_are_named_with_their_line() {
+fn errors_name_their_line() {
     let url = r#"url = "http://127.0.0.1:8123""#;
-    let said = mistake(url, "[blocks]\nmax_rowss = 10");
+    let printed = settings_error(url, "[blocks]\nmax_rowss = 10");
     assert!(
-        said.contains("unknown field `max_rowss`") && said.contains("aggregator.toml:"),
-        "{said}"
+        printed.contains("unknown field `max_rowss`") && printed.contains("aggregator.toml:"),
+        "{printed}"
     );
-    let said = mistake(url, "[limits]\npending_bytes = \"1KiB\"");
-    assert!(said.contains("at least \"1MiB\""), "{said}");
-    let said = mistake("url = \"127.0.0.1:8123\"", "");
-    assert!(said.contains("must be https://host:port"), "{said}");
+    let printed = settings_error(url, "[limits]\npending_bytes = \"1KiB\"");
+    assert!(printed.contains("at least \"1MiB\""), "{printed}");
+    let printed = settings_error("url = \"127.0.0.1:8123\"", "");
+    assert!(printed.contains("must be https://host:port"), "{printed}");
 }
 
 #[test]
-fn certificates_that_can_not_be_used_are_named() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn unusable_certificates_are_named() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let config = write_settings(directory.path(), r#"url = "http://127.0.0.1:8123""#, "");
-    std::fs::create_dir(directory.path().join("tls")).expect("made");
+    std::fs::create_dir(directory.path().join("tls")).expect("directory created");
     std::fs::write(directory.path().join("tls/ca.pem"), "no certificate").expect("written");
     let output = check(&config);
     assert!(!output.status.success());
-    let said = String::from_utf8(output.stderr).expect("text");
-    assert!(said.contains("ca.pem"), "{said}");
+    let printed = String::from_utf8(output.stderr).expect("text");
+    assert!(printed.contains("ca.pem"), "{printed}");
 }
 
 #[test]
-fn one_place_for_the_password_and_it_is_never_shown() {
-    let said = mistake(
+fn second_password_is_refused_and_none_is_shown() {
+    let printed = settings_error(
         "url = \"http://127.0.0.1:8123\"\npassword = \"hush\"\npassword_file = \"/nowhere\"",
         "",
     );
     assert!(
-        said.contains("keep one") && !said.contains("hush"),
-        "{said}"
+        printed.contains("keep one") && !printed.contains("hush"),
+        "{printed}"
     );
-    let said = mistake(
+    let printed = settings_error(
         "url = \"http://127.0.0.1:8123\"\ncredentials = \"/nowhere.json\"",
         "",
     );
-    assert!(said.contains("/nowhere.json"), "{said}");
+    assert!(printed.contains("/nowhere.json"), "{printed}");
 }
 
 #[test]
 fn store_is_postgresql_or_file_and_password_is_hidden() {
     let url = r#"url = "http://127.0.0.1:8123""#;
-    let said = mistake(url, "[store]\nurl = \"mysql://me:hush@db/tracking\"");
+    let printed = settings_error(url, "[store]\nurl = \"mysql://me:hush@db/tracking\"");
     assert!(
-        said.contains("[store] url must be postgres://") && !said.contains("hush"),
-        "{said}"
+        printed.contains("[store] url must be postgres://") && !printed.contains("hush"),
+        "{printed}"
     );
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let more = "[store]\nurl = \"postgres://me:hush@db/tracking?sslmode=verify-full\"";
     let config = write_settings(directory.path(), url, more);
     let output = check(&config);
-    let said = String::from_utf8(output.stderr).expect("text");
+    let printed = String::from_utf8(output.stderr).expect("text");
     assert!(
-        !output.status.success() && said.contains("chmod 600"),
-        "{said}"
+        !output.status.success() && printed.contains("chmod 600"),
+        "{printed}"
     );
     set_mode(&config, 0o600);
     assert!(check(&config).status.success());
@@ -107,7 +107,7 @@ fn set_mode(path: &Path, mode: u32) {
 
 #[test]
 fn secret_files_that_others_can_read_are_refused() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let at = |name: &str| directory.path().join(name);
     let url = "url = \"http://127.0.0.1:8123\"";
     let credentials = r#"{"tracker": {"user": "tracker", "password": "hush"}}"#;
@@ -136,38 +136,38 @@ fn secret_files_that_others_can_read_are_refused() {
         set_mode(&config, 0o600);
         set_mode(&file, 0o640);
         let output = check(&config);
-        let said = String::from_utf8(output.stderr).expect("text");
+        let printed = String::from_utf8(output.stderr).expect("text");
         let remedy = format!("chmod 600 {}", file.display());
         assert!(
-            !output.status.success() && said.contains(&remedy),
-            "{name}: {said}"
+            !output.status.success() && printed.contains(&remedy),
+            "{name}: {printed}"
         );
-        assert!(!said.contains("hush"), "{said}");
+        assert!(!printed.contains("hush"), "{printed}");
         set_mode(&file, 0o600);
         assert!(check(&config).status.success(), "{name}");
     }
 }
 
 #[test]
-fn affiliates_postbacks_are_checked_and_their_keys_never_shown() {
+fn check_validates_postbacks_without_showing_keys() {
     use std::os::unix::fs::PermissionsExt as _;
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let file = directory.path().join("postbacks.toml");
     let more = format!("[outgoing]\npostbacks = {file:?}");
     let config = write_settings(directory.path(), r#"url = "http://127.0.0.1:8123""#, &more);
-    let said = |text: &str, mode: u32| {
+    let printed = |text: &str, mode: u32| {
         std::fs::write(&file, text).expect("written");
         let mode = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(&file, mode).expect("settable");
         let output = check(&config);
-        let said = String::from_utf8(output.stderr).expect("text");
-        output.status.success().then_some(()).ok_or(said)
+        let printed = String::from_utf8(output.stderr).expect("text");
+        output.status.success().then_some(()).ok_or(printed)
     };
     let right = "[[postback]]\ncampaign = \"c\"\nurl = \"https://t.example/{sub1}\"\n";
-    assert_eq!(said(right, 0o600), Ok(()));
-    let exposed = said(right, 0o644).expect_err("exposed");
+    assert_eq!(printed(right, 0o600), Ok(()));
+    let exposed = printed(right, 0o644).expect_err("exposed");
     assert!(exposed.contains("chmod 600"), "{exposed}");
-    let wrong = said(&format!("{right}key = \"hush\"\n"), 0o600).expect_err("short");
+    let wrong = printed(&format!("{right}key = \"hush\"\n"), 0o600).expect_err("short");
     assert!(
         wrong.contains("postbacks.toml:4: ") && !wrong.contains("hush"),
         "{wrong}"
@@ -176,18 +176,18 @@ fn affiliates_postbacks_are_checked_and_their_keys_never_shown() {
 
 #[test]
 fn relative_paths_start_from_the_settings_directory() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let at = |name: &str| directory.path().join(name);
     let text = "data_dir = \"data\"\n[tls]\ndir = \"tls\"\ndevelopment = true\n[clickhouse]\n\
                 url = \"http://127.0.0.1:9\"\npassword_file = \"secrets/password\"\n\
                 [store]\ndir = \"../store\"\n[outgoing]\npostbacks = \"postbacks.toml\"\n";
     std::fs::write(at("aggregator.toml"), text).expect("written");
-    std::fs::create_dir(at("secrets")).expect("made");
+    std::fs::create_dir(at("secrets")).expect("directory created");
     for (name, text) in [("secrets/password", "hush"), ("postbacks.toml", "")] {
         std::fs::write(at(name), text).expect("written");
         set_mode(&at(name), 0o600);
     }
-    // The tests' own directory is another one.
+    // The tests run in another directory.
     let output = check(&at("aggregator.toml"));
     assert!(output.status.success(), "{output:?}");
     let settings = aggregator::settings::read(&at("aggregator.toml")).expect("sound");
@@ -195,14 +195,14 @@ fn relative_paths_start_from_the_settings_directory() {
     assert_eq!(settings.tls.dir, at("tls"));
     assert_eq!(settings.store.dir, Some(at("../store")));
     std::fs::remove_file(at("postbacks.toml")).expect("removable");
-    let said = String::from_utf8(check(&at("aggregator.toml")).stderr).expect("text");
+    let printed = String::from_utf8(check(&at("aggregator.toml")).stderr).expect("text");
     let file = at("postbacks.toml").display().to_string();
-    assert!(said.contains(&file), "{said}");
+    assert!(printed.contains(&file), "{printed}");
 }
 
 #[test]
-fn check_says_everything_that_is_wrong_at_once() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn check_reports_all_errors_at_once() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let at = |name: &str| directory.path().join(name);
     let text = "instance = \"a b\"\ndata_dir = \"data\"\n[tls]\ndir = \"tls\"\n[clickhouse]\n\
                 url = \"http://db.example:8123\"\npassword_file = \"absent\"\n\
@@ -223,8 +223,8 @@ fn check_says_everything_that_is_wrong_at_once() {
         set_mode(&at(name), 0o600);
     }
     let output = check(&at("aggregator.toml"));
-    let said = String::from_utf8(output.stderr).expect("text");
-    assert!(!output.status.success(), "{said}");
+    let printed = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success(), "{printed}");
     for wrong in [
         "instance = \"a b\" must be",
         "leads to another machine in plain text",
@@ -233,10 +233,10 @@ fn check_says_everything_that_is_wrong_at_once() {
         "issue-aggregator-certificate --out",
         "postbacks.toml:2: unknown field `campain`",
         "advertisers.toml:2: unknown variant, expected one of",
-        "secrets.toml: a table [click_id.keys]",
+        "secrets.toml: expected a table [click_id.keys]",
         "variables.toml:2: kyc_keys: keys are at least 16 bytes long",
         "mistakes found: 9",
     ] {
-        assert!(said.contains(wrong), "{wrong}: {said}");
+        assert!(printed.contains(wrong), "{wrong}: {printed}");
     }
 }

@@ -13,13 +13,13 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
-/// So few that strangers who took edges' places would be noticed.
+/// So few slots that the test fails if strangers use them.
 const LIMITS: &str = "[limits]\nmax_edges = 2";
 const RECEIVED: &str = "aggregator_lane_received{lane=\"0\",node=\"21\"}";
 const STRANGERS: usize = 2_000;
 const STALLED: usize = 400;
 
-/// Connects as node 21, trying again as an edge does, and ships one batch.
+/// Connects as node 21, retrying as an edge does, and ships one batch.
 async fn ship_one_batch(aggregator: &Aggregator) -> Conversation {
     let config = client(aggregator.directory());
     let opening = async {
@@ -32,11 +32,11 @@ async fn ship_one_batch(aggregator: &Aggregator) -> Conversation {
         }
     };
     let opened = tokio::time::timeout(Duration::from_secs(20), opening).await;
-    let mut talk = opened.expect("connected in spite of strangers");
+    let mut talk = opened.expect("connected despite strangers");
     talk.say(&common::hello(event_shipping::PROTOCOL_VERSION))
         .await;
-    let heard = tokio::time::timeout(Duration::from_secs(10), talk.hear()).await;
-    heard.expect("a welcome in time").expect("a welcome");
+    let received = tokio::time::timeout(Duration::from_secs(10), talk.receive()).await;
+    received.expect("welcome in time").expect("welcome");
     let span = BatchSpan {
         lane: 0,
         journal: JOURNAL,
@@ -46,23 +46,23 @@ async fn ship_one_batch(aggregator: &Aggregator) -> Conversation {
         last: 3,
         events: 3,
     };
-    let mut sealer = Sealer::new().expect("a compressor");
-    // As long as three events are, and never decoded here.
+    let mut sealer = Sealer::new().expect("compressor");
+    // The length of three events; these bytes are never decoded.
     let batch = sealer.seal(&span, &[0; 600], 1).expect("seals");
     talk.say(&EdgeMessage::Batch(batch)).await;
     aggregator.reaches(RECEIVED, 3.0).await;
     talk
 }
 
-/// An endpoint of a host that is not the edge's.
+/// An endpoint on another address than the edge's.
 fn stranger_endpoint(config: &ClientConfig) -> Endpoint {
     let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
-    let mut endpoint = Endpoint::client(address).expect("a socket");
+    let mut endpoint = Endpoint::client(address).expect("socket");
     endpoint.set_default_client_config(config.clone());
     endpoint
 }
 
-/// Certificates of another authority, which trusts the aggregator's.
+/// Certificates of another authority, which trust the aggregator's.
 fn foreign_config(aggregator: &Aggregator, directory: &std::path::Path) -> ClientConfig {
     client(directory);
     let authority = directory.join("fleet/ca.pem");
@@ -73,7 +73,7 @@ fn foreign_config(aggregator: &Aggregator, directory: &std::path::Path) -> Clien
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_strangers_do_not_keep_an_edge_out() {
     let aggregator = Aggregator::start(LIMITS).await;
-    let foreign = tempfile::tempdir().expect("a directory");
+    let foreign = tempfile::tempdir().expect("temporary directory");
     let config = foreign_config(&aggregator, foreign.path());
     let address = aggregator.address();
     let mut strangers = JoinSet::new();
@@ -95,28 +95,28 @@ async fn two_thousand_strangers_do_not_keep_an_edge_out() {
     let edge = ship_one_batch(&aggregator).await;
     assert!(
         !strangers.is_empty() && edge.connection.close_reason().is_none(),
-        "strangers were still there, and the edge stays"
+        "strangers are still connecting, and the edge stays connected"
     );
     strangers.abort_all();
-    // None took an edge's place.
+    // No stranger used a slot of edges.
     assert_eq!(aggregator.refused("too_many_edges").await, 0.0);
 }
 
-/// The first packets of as many handshakes.
+/// The first packets of `count` handshakes.
 async fn first_packets(config: &ClientConfig, count: usize) -> Vec<Vec<u8>> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
         .await
-        .expect("a socket");
+        .expect("socket");
     let address = socket.local_addr().expect("bound");
     let endpoint = stranger_endpoint(config);
-    // A handshake that is dropped before it has sent anything sends only that it is closed.
+    // A handshake that is dropped before it has sent anything sends only a close.
     let mut handshakes = Vec::new();
     let mut packets = BTreeMap::new();
     let mut packet = vec![0; 2_048];
     while packets.len() < count {
         handshakes.push(endpoint.connect(address, SERVER_NAME).expect("valid"));
         while packets.len() < handshakes.len() {
-            let length = socket.recv(&mut packet).await.expect("a packet");
+            let length = socket.recv(&mut packet).await.expect("packet");
             // Byte 5 holds the length of the destination's connection id.
             let id = packet[6..6 + usize::from(packet[5])].to_vec();
             packets
@@ -130,18 +130,17 @@ async fn first_packets(config: &ClientConfig, count: usize) -> Vec<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_handshakes_do_not_keep_an_edge_out() {
     let aggregator = Aggregator::start(LIMITS).await;
-    let foreign = tempfile::tempdir().expect("a directory");
+    let foreign = tempfile::tempdir().expect("temporary directory");
     let config = foreign_config(&aggregator, foreign.path());
-    // The aggregator can't tell these packets from those of forged addresses: nothing that it
-    // answers is heeded.
+    // For the aggregator, these packets look like those of forged addresses: its responses are ignored.
     let mut strangers = Vec::new();
     for packet in first_packets(&config, STALLED).await {
         let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).await;
-        strangers.push((socket.expect("a socket"), packet));
+        strangers.push((socket.expect("socket"), packet));
     }
     let mut next = strangers.iter().cycle();
     until("addresses must be proven", async || {
-        // The system drops what a busy receiver's buffer can't hold: few at a time, and again.
+        // The kernel drops packets that a busy receiver's buffer can't hold: a few are sent at a time, repeatedly.
         for (socket, packet) in next.by_ref().take(STALLED / 8) {
             let sent = socket.send_to(packet, aggregator.address()).await;
             sent.expect("sent");

@@ -1,5 +1,5 @@
-//! Reports that an edge invents, alters or repeats beyond its limits are set aside with their reason, counted
-//! and alerted, and honest ones are evaluated: by real files, a real store and a real engine.
+//! Reports that an edge invents, changes or repeats beyond its limits are set aside with their reason, counted and
+//! alerted; honest reports are evaluated. With real files, store and ClickHouse.
 
 mod common;
 
@@ -68,7 +68,7 @@ fn write_private(path: &Path, text: &str) {
     std::fs::rename(aside, path).expect("renamed");
 }
 
-/// The click id keys numbered `ids`, each of bytes of its number.
+/// The click id keys numbered `ids`; the bytes of each are its number.
 fn secrets(ids: &[u8]) -> String {
     let keys = ids.iter().map(|id| {
         let secret = HEXLOWER.encode(&[*id; 32]);
@@ -82,7 +82,7 @@ fn secrets(ids: &[u8]) -> String {
     )
 }
 
-/// The files of `[reports]`, and the section that names them.
+/// Writes the files of `[reports]`, and returns their section of the settings.
 fn reports_settings(directory: &Path, more: &str) -> String {
     write_private(&directory.join("advertisers.toml"), ADVERTISERS);
     write_private(
@@ -102,7 +102,7 @@ fn reports_settings(directory: &Path, more: &str) -> String {
 
 fn click_of(key: u8, byte: u8, link: u32) -> ClickId {
     let id = KeyId::new(key).expect("below 32");
-    let ring = KeyRing::new(id, [(id, MacKey::new([byte; 32]))]).expect("its key is there");
+    let ring = KeyRing::new(id, [(id, MacKey::new([byte; 32]))]).expect("key in ring");
     ring.sign(ClickIdParts {
         time: Micros(Micros::now().0 - 3_600_000_000),
         node: NodeId(NODE),
@@ -154,7 +154,7 @@ fn sale(
     }
 }
 
-/// The same with the request that its advertiser signed with `key`.
+/// The same sale with a request that its advertiser signed with `key`.
 fn signed(transaction: &'static str, key: &str) -> Conversion<'static> {
     let report = sale("signs", click(7), transaction);
     let query = format!(
@@ -208,7 +208,7 @@ fn check(delivery: &'static str, key: &str) -> KycUpdate<'static> {
     }
 }
 
-/// Ships events from a journal of its own.
+/// Ships events from a new journal.
 async fn ship(directory: &Path, aggregator: &Process, events: &[Event<'static>]) {
     let mut edge = Edge::open(&directory.join("spool"), NODE, 1);
     let events = events.to_vec();
@@ -231,7 +231,7 @@ async fn texts(engine: &Engine, sql: &str) -> Vec<String> {
     engine.reader().query(sql).fetch_all().await.expect(sql)
 }
 
-/// What an edge sends that holds a stolen certificate, and what an honest one does.
+/// The reports of an edge with a stolen certificate, and those of an honest one.
 fn reports() -> Vec<Event<'static>> {
     let mut altered_check = check("d-altered", KYC_KEY);
     altered_check.tier = 3;
@@ -249,10 +249,10 @@ fn reports() -> Vec<Event<'static>> {
         signed("honest-signed", HMAC_KEY),
         sale("shares", click(7), "honest-shared"),
         paying(signed("altered", HMAC_KEY), 9_999_900),
-        signed("forged", "a key of somebody else"),
+        signed("forged", "another key"),
         of_another,
         unsigned_signer,
-        // A's secret books 99,999.00 on B's campaign.
+        // With advertiser A's secret, it reports 99,999.00 for B's campaign.
         paying(sale("shares", click(8), "foreign"), 9_999_900),
         paying(sale("shares", click(7), "too-much"), 9_999_900),
         sale("shares", click_of(1, 2, 7), "forged-click"),
@@ -261,7 +261,7 @@ fn reports() -> Vec<Event<'static>> {
     ];
     let checks = [
         check("d-honest", KYC_KEY),
-        check("d-forged", "a key of somebody else"),
+        check("d-forged", "another key"),
         altered_check,
         unsigned_check,
     ];
@@ -275,7 +275,7 @@ use ConversionStatus::{Approved, Rejected};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unproven_reports_are_set_aside_and_alerted() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let directory = directory.path();
     let engine = Engine::start(directory);
     write_private(&directory.join("secrets.toml"), &secrets(&[1]));
@@ -311,17 +311,17 @@ async fn unproven_reports_are_set_aside_and_alerted() {
                     WHERE source = 'verification' ORDER BY seq";
     let rejected = texts(&engine, rejected).await;
     let expected = [
-        "161|altered|the signed request says something else: payout; ",
+        "161|altered|the report differs from its signed request: payout; ",
         "160|not_proven|103 not_authentic: hmac does not hold; ",
-        "161|altered|the signed request says something else: advertiser; ",
+        "161|altered|the report differs from its signed request: advertiser; ",
         "162|not_signed|the advertiser signs its reports; ",
         "160|not_proven|121 foreign_click: link 8 is not one of the advertiser's links or offers; ",
         "160|not_proven|124 payout_above_maximum: ",
         "160|not_proven|106 forged_click_id: ",
-        "160|not_proven|no advertiser has this name here; ",
+        "160|not_proven|unknown advertiser; ",
         "160|not_proven|the payout is negative; ",
         "260|kyc_not_proven|202 kyc_bad_signature: ",
-        "261|kyc_altered|the signed webhook says something else: tier",
+        "261|kyc_altered|the identity check differs from its signed webhook: tier",
         "262|kyc_not_signed|",
     ];
     assert_eq!(rejected.len(), expected.len(), "{rejected:#?}");
@@ -330,7 +330,7 @@ async fn unproven_reports_are_set_aside_and_alerted() {
         let secrets = [HMAC_KEY, KYC_KEY, "a secret that edges know", "sig="];
         assert!(!secrets.iter().any(|it| found.contains(it)), "{found}");
     }
-    // It says all that is needed to report it once more.
+    // The detail has every field that is needed to report it again.
     let again = format!(
         "click_id={} kind=sale event=\"\" transaction_id=\"foreign\" status=approved payout_minor=9999900 \
          currency=USD",
@@ -342,13 +342,13 @@ async fn unproven_reports_are_set_aside_and_alerted() {
 }
 
 fn click_text(detail: &str) -> &str {
-    let (_, rest) = detail.split_once("click_id=").expect("a click id");
+    let (_, rest) = detail.split_once("click_id=").expect("click id");
     &rest[..tracking_events::CLICK_ID_CHARS]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_reports_section_edges_are_believed_and_it_shows() {
-    let directory = tempfile::tempdir().expect("a directory");
+async fn missing_reports_section_trusts_edges_and_shows_it() {
+    let directory = tempfile::tempdir().expect("temporary directory");
     let directory = directory.path();
     let engine = Engine::start(directory);
     let config = write_settings(directory, &engine.settings(), "");
@@ -362,7 +362,7 @@ async fn without_reports_section_edges_are_believed_and_it_shows() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unsigned_reports_beyond_limits_are_set_aside_once() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let directory = directory.path();
     let engine = Engine::start(directory);
     write_private(&directory.join("secrets.toml"), &secrets(&[1]));
@@ -370,7 +370,7 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
     let settings = reports_settings(directory, limits);
     let config = write_settings(directory, &engine.settings(), &settings);
     let mut aggregator = Process::start(&config);
-    // All of one minute; 19.99 three times is within the amount, and what takes money back adds nothing to it.
+    // The limit of one minute. 19.99 three times is within the amount; reversals add nothing to it.
     let time = Micros(Micros::now().0 - 60_000_000);
     let of = |status, transaction: String| {
         let report = sale("shares", click(7), leak(transaction));
@@ -384,7 +384,7 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
         .map(|number| of(ConversionStatus::Approved, format!("t{number}")))
         .collect();
     events.extend((4..8).map(|number| of(ConversionStatus::Rejected, format!("t{number}"))));
-    // A signed report is not counted.
+    // A signed report does not count.
     events.push(Event::Conversion(signed("signed", HMAC_KEY)));
     ship(directory, &aggregator, &events).await;
     let expected = ["t3 164", "t7 164"];
@@ -393,7 +393,7 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
     assert_eq!(texts(&engine, set_aside).await, expected);
     let count = "SELECT toString(count()) FROM conversions";
     assert_eq!(texts(&engine, count).await, ["7"]);
-    // Another start counts on.
+    // Counting continues after a restart.
     aggregator.kill_and_restart();
     let more = [of(ConversionStatus::Approved, "t8".into())];
     let spool = directory.join("second");
@@ -409,10 +409,10 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conversions_wait_for_click_keys_then_are_set_aside() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let directory = directory.path();
     let engine = Engine::start(directory);
-    // No edge has made the keys yet.
+    // The edges have not created the keys yet.
     let settings = reports_settings(directory, "unknown_key_wait = \"3s\"\n");
     let config = write_settings(directory, &engine.settings(), &settings);
     let aggregator = Process::start(&config);
@@ -421,7 +421,7 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
         Event::Conversion(sale("shares", click(7), "early"))
     });
     let quic = client(directory);
-    until("said", async || {
+    until("printed", async || {
         edge.ship(aggregator.listening, quic.clone()).await;
         let (status, why) = page(aggregator.admin, "/readyz").await;
         status == 503 && why.contains("[reports] secrets")
@@ -432,7 +432,7 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
     evaluated(&aggregator).await;
     let transactions = "SELECT transaction FROM conversions";
     assert_eq!(texts(&engine, transactions).await, ["early"]);
-    // A key that never comes blocks nothing for longer than that.
+    // A missing key blocks other reports for at most the configured wait.
     edge.append_each(1, |_, _, _| {
         Event::Conversion(sale("shares", click_of(9, 9, 7), "unknown"))
     });
@@ -447,7 +447,7 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
     assert_eq!(texts(&engine, reasons).await, ["163"]);
 }
 
-/// A report of a status, whose signed time makes it valid once.
+/// A report of a status; its signed time makes it valid only once.
 fn timed(
     click: ClickId,
     transaction: &'static str,
@@ -481,7 +481,7 @@ fn reported_at(seconds: u64, report: Conversion<'static>) -> Event<'static> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replayed_signed_report_is_a_repeat() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let directory = directory.path();
     let engine = Engine::start(directory);
     write_private(&directory.join("secrets.toml"), &secrets(&[1]));
@@ -495,12 +495,12 @@ async fn replayed_signed_report_is_a_repeat() {
     let events = [
         reported_at(now - 3, approved("t1")),
         reported_at(now - 2, timed("t1", Rejected, now - 2)),
-        // Somebody who saw the approval sends it again; and one that was kept for an hour.
+        // An observer of the approval sends it again, and again after an hour.
         reported_at(now - 1, approved("t1")),
         reported_at(now, timed("t1", Approved, now - 3_600)),
         // The advertiser approves again.
         reported_at(now, timed("t1", Approved, now)),
-        // The copy arrives before the original, from an edge that was cut off.
+        // The copy arrives before the original, from an edge that was disconnected.
         reported_at(now - 1, approved("t2")),
         reported_at(now - 2, timed("t2", Rejected, now - 2)),
         reported_at(now - 3, approved("t2")),
@@ -529,7 +529,7 @@ async fn replayed_signed_report_is_a_repeat() {
 
 #[test]
 fn wrong_report_files_are_refused_without_their_values() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let directory = directory.path();
     write_private(&directory.join("secrets.toml"), &secrets(&[1]));
     let section = reports_settings(directory, "");
@@ -537,7 +537,7 @@ fn wrong_report_files_are_refused_without_their_values() {
         let config = write_settings(directory, r#"url = "http://127.0.0.1:9""#, section);
         let mut program = Command::new(env!("CARGO_BIN_EXE_aggregator"));
         let output = program.args(["check", "--config"]).arg(config).output();
-        String::from_utf8(output.expect("the program runs").stderr).expect("text")
+        String::from_utf8(output.expect("program runs").stderr).expect("text")
     };
     assert_eq!(check(&section), "");
     let lines = section.lines().filter(|line| !line.starts_with("links"));

@@ -1,4 +1,4 @@
-//! A block: batches of many lanes that go into ClickHouse together, and its form as bytes.
+//! A block: batches of many lanes that are inserted together, and its encoding.
 
 use super::sealed::{self, Magic};
 use bytes::Bytes;
@@ -12,19 +12,19 @@ pub(super) const MAGIC: Magic = *b"FZBLOCK2";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) key: LaneKey,
-    /// Events up to and including this sequence are in an earlier block.
+    /// Events up to this sequence are in an earlier block.
     pub(crate) skip_through: u64,
     pub(crate) header: BatchHeader,
-    /// When it was received, in microseconds since 1970 by the aggregator's trusted time. Written down with
-    /// the block, so that times corrected by it are the same in each attempt.
+    /// When the batch was received, in microseconds since 1970 by the aggregator's trusted time. Stored with the block,
+    /// so that times corrected by it are the same in every attempt.
     pub(crate) received_at: u64,
     pub(crate) payload: Bytes,
 }
 
-/// Batches that were put together once and for all.
+/// Batches that are always inserted together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Block {
-    /// Grows from block to block on one aggregator.
+    /// Increases from block to block of one aggregator.
     pub(crate) number: u64,
     pub(crate) entries: Vec<Entry>,
 }
@@ -32,11 +32,11 @@ pub(crate) struct Block {
 #[derive(Serialize, Deserialize)]
 struct Manifest {
     number: u64,
-    entries: Vec<Line>,
+    entries: Vec<EntryHeader>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct EntryHeader {
     key: LaneKey,
     skip_through: u64,
     header: BatchHeader,
@@ -45,17 +45,17 @@ struct Line {
 }
 
 impl Block {
-    /// What names this block and no other: the hash of all that is in it.
+    /// The name of the block: its number and the hash of its content.
     pub(crate) fn token(&self, body: &[u8]) -> String {
         token_of(self.number, sealed::hash(MAGIC, body))
     }
 
-    /// Bytes of the batches' payloads.
+    /// The length of the batches' payloads.
     pub(crate) fn payload_bytes(&self) -> usize {
         self.entries.iter().map(|entry| entry.payload.len()).sum()
     }
 
-    /// Up to where this block brings each of its lanes.
+    /// The last sequence of each lane in this block.
     pub(crate) fn reaches(&self) -> BTreeMap<LaneKey, u64> {
         let mut reaches = BTreeMap::new();
         for entry in &self.entries {
@@ -65,9 +65,9 @@ impl Block {
         reaches
     }
 
-    /// The manifest's length, the manifest, the payloads.
+    /// Encodes the block: length of the manifest, manifest, payloads.
     pub(crate) fn to_body(&self) -> Result<Vec<u8>, postcard::Error> {
-        let lines = self.entries.iter().map(|entry| Line {
+        let headers = self.entries.iter().map(|entry| EntryHeader {
             key: entry.key,
             skip_through: entry.skip_through,
             header: entry.header,
@@ -76,7 +76,7 @@ impl Block {
         });
         let manifest = Manifest {
             number: self.number,
-            entries: lines.collect(),
+            entries: headers.collect(),
         };
         let manifest = postcard::to_stdvec(&manifest)?;
         let length =
@@ -90,7 +90,7 @@ impl Block {
         Ok(body)
     }
 
-    /// Reads what [`Block::to_body`] wrote; `None` when it is something else.
+    /// Decodes the output of [`Block::to_body`]; `None` if it is invalid.
     pub(crate) fn from_body(body: Vec<u8>) -> Option<Self> {
         let mut rest = Bytes::from(body);
         let length = rest.split_off_checked(4)?;
@@ -98,7 +98,7 @@ impl Block {
         let manifest = rest.split_off_checked(usize::try_from(length).ok()?)?;
         let manifest: Manifest = postcard::from_bytes(&manifest).ok()?;
         let mut entries = Vec::with_capacity(manifest.entries.len());
-        for Line {
+        for EntryHeader {
             key,
             skip_through,
             header,
@@ -127,7 +127,7 @@ pub(super) fn token_of(number: u64, hash: blake3::Hash) -> String {
 }
 
 trait SplitChecked: Sized {
-    /// Takes `length` bytes off the front, if there are as many.
+    /// Splits off the first `length` bytes, if there are that many.
     fn split_off_checked(&mut self, length: usize) -> Option<Self>;
 }
 

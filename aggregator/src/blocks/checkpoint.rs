@@ -1,4 +1,4 @@
-//! The checkpoint: up to where ClickHouse has each lane. The one before is kept beside it.
+//! The checkpoint: the position of each lane in ClickHouse. The previous checkpoint is kept as well.
 
 use super::damaged::set_aside;
 use super::sealed::{self, Magic, SealedError};
@@ -10,22 +10,22 @@ use storage::Storage;
 
 const MAGIC: Magic = *b"FZCHECK2";
 
-/// Where everything stood after a block was taken.
+/// The state after the insert of a block.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
-    /// The number of the last block taken.
+    /// The number of the last inserted block.
     pub(crate) block: u64,
-    /// The day of that, counted from 1970.
+    /// The day of that insert, counted from 1970.
     pub(crate) day: u32,
-    /// Per lane the highest sequence that ClickHouse has, and on how many days no edge mentioned it: one
-    /// byte more for a lane that is in use.
+    /// Per lane, the highest inserted sequence, and the number of days since an edge last mentioned the lane: one byte
+    /// more for a lane in use.
     pub(crate) taken: Vec<(LaneKey, u64, u16)>,
 }
 
-/// What was found on disk.
-pub(super) struct Found {
+/// The checkpoint on disk.
+pub(super) struct FoundCheckpoint {
     pub(super) checkpoint: Checkpoint,
-    /// Damaged files that were set aside.
+    /// Damaged files, which were renamed.
     pub(super) set_aside: Vec<PathBuf>,
 }
 
@@ -39,7 +39,7 @@ impl Checkpoint {
         }
     }
 
-    /// The lanes as they are remembered.
+    /// The state of each lane.
     pub(crate) fn lanes(&self) -> impl Iterator<Item = LaneCheckpoint> + '_ {
         self.taken
             .iter()
@@ -50,29 +50,29 @@ impl Checkpoint {
             })
     }
 
-    /// Makes this the current checkpoint and the current one the previous one, durably.
+    /// Makes this the present checkpoint and the present one the previous, durably.
     pub(super) fn write(&self, storage: &impl Storage, dir: &Path) -> io::Result<()> {
         let body = postcard::to_stdvec(self).map_err(io::Error::other)?;
         let (current, previous) = (dir.join("checkpoint"), dir.join("checkpoint.prev"));
-        let beside = dir.join("checkpoint.tmp");
-        sealed::write_beside(storage, &beside, MAGIC, &body)?;
+        let temporary = dir.join("checkpoint.tmp");
+        sealed::write_temporary(storage, &temporary, MAGIC, &body)?;
         match storage.rename(&current, &previous) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
         }
-        storage.rename(&beside, &current)?;
+        storage.rename(&temporary, &current)?;
         sealed::sync_directory_of(storage, &current)
     }
 
-    /// The current checkpoint, else the previous one, else that of a new aggregator. The block
-    /// between the two is still there as a file, so the previous one loses nothing.
-    pub(super) fn read(storage: &impl Storage, dir: &Path) -> io::Result<Found> {
+    /// Reads the present checkpoint, else the previous one, else returns that of a new aggregator. The file of the
+    /// block between the two still exists, so the previous checkpoint loses nothing.
+    pub(super) fn read(storage: &impl Storage, dir: &Path) -> io::Result<FoundCheckpoint> {
         let mut damaged = Vec::new();
         for name in ["checkpoint", "checkpoint.prev"] {
             let path = dir.join(name);
             match read_one(storage, &path) {
                 Ok(checkpoint) => {
-                    return Ok(Found {
+                    return Ok(FoundCheckpoint {
                         checkpoint,
                         set_aside: damaged,
                     });
@@ -84,7 +84,7 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(Found {
+        Ok(FoundCheckpoint {
             checkpoint: Self::default(),
             set_aside: damaged,
         })

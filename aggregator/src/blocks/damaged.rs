@@ -1,4 +1,4 @@
-//! What happens to a damaged file: it is renamed, so that an operator can examine it.
+//! Renames damaged files, so that an operator can examine them.
 
 use std::io;
 use std::path::{Path, PathBuf};

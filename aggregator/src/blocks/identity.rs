@@ -1,5 +1,5 @@
-//! The spool's random id and the generation that it claimed, so that a directory that was away can be told
-//! from the one that took its place.
+//! The spool's random id and its claimed generation. They distinguish a directory that returns from the one that
+//! superseded it.
 
 use super::damaged::set_aside;
 use super::sealed::{self, Magic, SealedError};
@@ -15,12 +15,12 @@ const NAME: &str = "identity";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     pub(super) spool: u64,
-    /// 0: none yet.
+    /// 0 before the first claim.
     pub(super) generation: u64,
 }
 
 impl Identity {
-    /// Reads it, or makes one; a damaged one is set aside.
+    /// Reads the identity, or creates one; a damaged file is set aside.
     pub(super) fn open(
         storage: &impl Storage,
         dir: &Path,
@@ -49,5 +49,5 @@ impl Identity {
 
 fn read(storage: &impl Storage, path: &Path) -> Result<Identity, SealedError> {
     let (body, _) = sealed::read(storage, path, MAGIC)?;
-    postcard::from_bytes(&body).map_err(|_| SealedError::Damaged("its content is no identity"))
+    postcard::from_bytes(&body).map_err(|_| SealedError::Damaged("its content is not an identity"))
 }

@@ -1,9 +1,9 @@
-//! Reports that edges no longer keep and that are not evaluated yet: one file for each block that held
-//! some, until their rows are in ClickHouse. What a report says is not known here.
+//! Files of reports that edges no longer keep and that are not evaluated yet: one for each block with reports, until
+//! their rows are inserted. Invariant: nothing here interprets reports.
 
 use super::damaged::set_aside;
 use super::sealed::{self, Magic, SealedError};
-use super::store::StoreError;
+use super::spool::DataDirError;
 use crate::report::Report;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,29 +13,29 @@ const MAGIC: Magic = *b"FZREPRT1";
 
 const EXTENSION: &str = "reports";
 
-/// What a file is charged with at least: the file system's block.
+/// The least charge of a file: one block of the file system.
 const MIN_FILE_BYTES: usize = 4096;
 
 /// A file of reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PendingReports {
-    /// The block's; tokens sort as their blocks do.
+    /// The block's token; tokens sort as their blocks do.
     pub(crate) token: String,
     pub(crate) reports: usize,
-    /// On disk.
+    /// The charged size on disk.
     pub(crate) bytes: usize,
 }
 
-/// What an earlier run left.
+/// The files that an earlier run left.
 #[derive(Debug, Default)]
 pub(crate) struct RecoveredReports {
     /// In the order of their blocks.
     pub(crate) pending: Vec<PendingReports>,
-    /// Damaged files that were renamed.
+    /// Damaged files, which were renamed.
     pub(crate) set_aside: Vec<PathBuf>,
 }
 
-/// The directory of these files. Unlike block files they can't be had from edges again.
+/// The directory of report files. Unlike block files, edges can't send their content again.
 #[derive(Debug, Clone)]
 pub(crate) struct ReportFiles<S> {
     storage: S,
@@ -43,18 +43,18 @@ pub(crate) struct ReportFiles<S> {
 }
 
 impl PendingReports {
-    /// When the block was made, in microseconds since 1970; none if the name is not a block's.
+    /// The time of the block, in microseconds since 1970; `None` if the name is not a token.
     pub(crate) fn since(&self) -> Option<u64> {
         u64::from_str_radix(self.token.get(..16)?, 16).ok()
     }
 }
 
 impl<S: Storage> ReportFiles<S> {
-    /// Opens or makes the directory and reads what is in it.
+    /// Opens or creates the directory, and reads its files.
     pub(crate) fn open(
         storage: S,
         store_dir: &Path,
-    ) -> Result<(Self, RecoveredReports), StoreError> {
+    ) -> Result<(Self, RecoveredReports), DataDirError> {
         let files = Self {
             storage,
             dir: store_dir.join("reports"),
@@ -65,7 +65,7 @@ impl<S: Storage> ReportFiles<S> {
 
     fn recover(&self) -> io::Result<RecoveredReports> {
         storage::create_dir_all(&self.storage, &self.dir)?;
-        // As for blocks: what is found is relied on, so a power cut must not take it any more.
+        // As for blocks: files that were found are relied upon, so a power loss must not remove them later.
         self.storage.sync_dir(&self.dir)?;
         let mut recovered = RecoveredReports::default();
         for path in self.storage.list(&self.dir)? {
@@ -77,7 +77,7 @@ impl<S: Storage> ReportFiles<S> {
                         recovered.set_aside.push(set_aside(&self.storage, &path)?);
                     }
                 },
-                // Begun and never renamed: its block was not acknowledged.
+                // An incomplete file: its block was not acknowledged.
                 Some("tmp") => self.storage.remove(&path)?,
                 _ => {}
             }
@@ -88,12 +88,12 @@ impl<S: Storage> ReportFiles<S> {
         Ok(recovered)
     }
 
-    /// Keeps the reports of a block, durably; doing so again changes nothing.
+    /// Stores the reports of a block durably. Repeating it changes nothing.
     pub(crate) fn write(
         &self,
         token: &str,
         reports: &[Report],
-    ) -> Result<PendingReports, StoreError> {
+    ) -> Result<PendingReports, DataDirError> {
         let body = postcard::to_stdvec(reports).map_err(io::Error::other);
         let body = body.map_err(|cause| self.failed(cause))?;
         sealed::write(&self.storage, &self.path(token), MAGIC, &body)
@@ -101,20 +101,20 @@ impl<S: Storage> ReportFiles<S> {
         Ok(pending(token.to_owned(), reports.len(), body.len()))
     }
 
-    /// The reports of a block; none when the file is damaged, which is renamed then.
-    pub(crate) fn read(&self, token: &str) -> Result<Option<Vec<Report>>, StoreError> {
+    /// The reports of a block; `None` if the file is damaged, which is then renamed.
+    pub(crate) fn read(&self, token: &str) -> Result<Option<Vec<Report>>, DataDirError> {
         let path = self.path(token);
         let read = match self.read_file(&path) {
             Ok((_, reports)) => Ok(Some(reports)),
             Err(SealedError::Io(cause)) => Err(cause),
             Err(SealedError::Damaged(_)) => set_aside(&self.storage, &path).map(|_| None),
         };
-        read.map_err(|cause| StoreError { path, cause })
+        read.map_err(|cause| DataDirError { path, cause })
     }
 
-    /// Removes the reports of a block, durably: once its token is out of ClickHouse's window nothing else
-    /// there would recognise its rows.
-    pub(crate) fn remove(&self, token: &str) -> Result<(), StoreError> {
+    /// Removes the reports of a block durably. Later, after ClickHouse forgot the token, a repetition would insert the
+    /// rows twice.
+    pub(crate) fn remove(&self, token: &str) -> Result<(), DataDirError> {
         let removed = match self.storage.remove(&self.path(token)) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
             _ => self.storage.sync_dir(&self.dir),
@@ -125,15 +125,15 @@ impl<S: Storage> ReportFiles<S> {
     fn read_file(&self, path: &Path) -> Result<(PendingReports, Vec<Report>), SealedError> {
         let (body, _) = sealed::read(&self.storage, path, MAGIC)?;
         let reports: Vec<Report> = postcard::from_bytes(&body)
-            .map_err(|_| SealedError::Damaged("its content is not reports"))?;
+            .map_err(|_| SealedError::Damaged("its content is not a list of reports"))?;
         let token = path.file_stem().and_then(|stem| stem.to_str());
-        let token = token.ok_or(SealedError::Damaged("its name is no block's"))?;
+        let token = token.ok_or(SealedError::Damaged("its name is not a block's token"))?;
         let found = pending(token.to_owned(), reports.len(), body.len());
         Ok((found, reports))
     }
 
-    fn failed(&self, cause: io::Error) -> StoreError {
-        StoreError {
+    fn failed(&self, cause: io::Error) -> DataDirError {
+        DataDirError {
             path: self.dir.clone(),
             cause,
         }

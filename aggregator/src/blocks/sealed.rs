@@ -1,5 +1,5 @@
-//! Files that are whole or recognisably not: a magic word, the content, and its BLAKE3 hash;
-//! written beside, flushed, then renamed.
+//! Files that are complete or recognisably damaged: a magic number, the content, and its BLAKE3 hash. A file is written
+//! under a temporary name, synced, then renamed.
 
 use std::io;
 use std::path::Path;
@@ -8,10 +8,10 @@ use thiserror::Error;
 
 const HASH_BYTES: usize = blake3::OUT_LEN;
 
-/// The first bytes of a file say what it is.
+/// The first bytes of a file, which identify its format.
 pub(crate) type Magic = [u8; 8];
 
-/// A file that can't be used.
+/// Why a file can't be used.
 #[derive(Debug, Error)]
 pub(crate) enum SealedError {
     #[error(transparent)]
@@ -25,27 +25,27 @@ pub(crate) fn hash(magic: Magic, body: &[u8]) -> blake3::Hash {
     blake3::Hasher::new().update(&magic).update(body).finalize()
 }
 
-/// Puts `body` at `path` so that after a power cut there is either all of it or what was before.
+/// Writes `body` to `path`. After a power loss the file has either the old or the new content.
 pub(crate) fn write(
     storage: &impl Storage,
     path: &Path,
     magic: Magic,
     body: &[u8],
 ) -> io::Result<()> {
-    let beside = path.with_extension("tmp");
-    write_beside(storage, &beside, magic, body)?;
-    storage.rename(&beside, path)?;
+    let temporary = path.with_extension("tmp");
+    write_temporary(storage, &temporary, magic, body)?;
+    storage.rename(&temporary, path)?;
     sync_directory_of(storage, path)
 }
 
-/// The first half of [`write`]: all but the rename.
-pub(crate) fn write_beside(
+/// The first half of [`write`]: everything except the rename.
+pub(crate) fn write_temporary(
     storage: &impl Storage,
-    beside: &Path,
+    temporary: &Path,
     magic: Magic,
     body: &[u8],
 ) -> io::Result<()> {
-    let file = storage.create(beside)?;
+    let file = storage.create(temporary)?;
     let hash = hash(magic, body);
     let mut at = 0;
     for part in [&magic[..], body, hash.as_bytes()] {
@@ -55,12 +55,12 @@ pub(crate) fn write_beside(
     file.sync()
 }
 
-/// Makes renames in the directory of `path` survive a power cut.
+/// Makes renames in the directory of `path` durable.
 pub(crate) fn sync_directory_of(storage: &impl Storage, path: &Path) -> io::Result<()> {
     storage.sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
 }
 
-/// Reads the content back; every altered or missing byte is noticed.
+/// Reads the content; detects every changed or missing byte.
 pub(crate) fn read(
     storage: &impl Storage,
     path: &Path,
@@ -71,13 +71,15 @@ pub(crate) fn read(
         .len()
         .checked_sub(HASH_BYTES)
         .filter(|end| *end >= magic.len())
-        .ok_or(SealedError::Damaged("too short"))?;
+        .ok_or(SealedError::Damaged("the file is too short"))?;
     if bytes[..magic.len()] != magic {
-        return Err(SealedError::Damaged("not a file of this kind or version"));
+        return Err(SealedError::Damaged(
+            "the magic number is that of another format or version",
+        ));
     }
     let found = blake3::hash(&bytes[..end]);
     if found.as_bytes()[..] != bytes[end..] {
-        return Err(SealedError::Damaged("its hash is wrong"));
+        return Err(SealedError::Damaged("the hash does not match the content"));
     }
     bytes.truncate(end);
     bytes.drain(..magic.len());

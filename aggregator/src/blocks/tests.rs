@@ -1,7 +1,7 @@
-//! Block files and checkpoints on a real disk: what was written comes back, what was damaged shows,
-//! and what it held is asked for again.
+//! Block files and checkpoints on a real disk: written files are read back, damaged ones are detected, and their events
+//! are requested again.
 
-use super::{Block, Checkpoint, Entry, Store};
+use super::{Block, Checkpoint, Entry, Spool};
 use event_shipping::{BatchSpan, LaneKey, Sealer};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ fn entry(lane: u8, after: u64, raw: &[u8]) -> Entry {
         events: 5,
     };
     let batch = Sealer::new()
-        .expect("a compressor")
+        .expect("compressor")
         .seal(&span, raw, 9)
         .expect("seals");
     let (header, payload) = (batch.header, batch.payload);
@@ -43,8 +43,8 @@ fn entry(lane: u8, after: u64, raw: &[u8]) -> Entry {
     }
 }
 
-fn open(dir: &Path) -> (Store<Disk>, super::Recovered) {
-    Store::open(Disk, dir).expect("a usable directory")
+fn open(dir: &Path) -> (Spool<Disk>, super::Recovered) {
+    Spool::open(Disk, dir).expect("usable directory")
 }
 
 fn checkpoint(block: &Block, taken: u64) -> Checkpoint {
@@ -55,25 +55,25 @@ fn checkpoint(block: &Block, taken: u64) -> Checkpoint {
     }
 }
 
-/// Two blocks, of which the first was taken.
+/// Two blocks, of which the first was inserted.
 fn two_blocks(dir: &Path) -> [(String, Block); 2] {
-    let (mut store, _) = open(dir);
+    let (mut spool, _) = open(dir);
     let blocks = [0, 5].map(|after| {
         let block = Block {
-            number: store.next_number(),
+            number: spool.next_number(),
             entries: vec![entry(0, after, b"frames")],
         };
-        (store.write(&block).expect("written"), block)
+        (spool.write(&block).expect("written"), block)
     });
-    store
+    spool
         .taken(&blocks[0].0, &checkpoint(&blocks[0].1, 5))
         .expect("written");
     blocks
 }
 
 fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir.join("blocks")).expect("a directory");
-    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let entries = fs::read_dir(dir.join("blocks")).expect("directory");
+    let paths = entries.map(|entry| entry.expect("entry").path());
     paths
         .filter(|path| path.extension().is_some_and(|found| found == extension))
         .collect()
@@ -83,41 +83,41 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_block_comes_back_as_it_was_written(
+    fn block_is_read_as_it_was_written(
         batches in prop::collection::vec((0..9_u8, 0..1_000_u64, prop::collection::vec(any::<u8>(), 1..300)), 1..8)
     ) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (mut store, _) = open(directory.path());
+        let directory = tempfile::tempdir().expect("directory");
+        let (mut spool, _) = open(directory.path());
         let entries = batches.iter().map(|(lane, after, raw)| entry(*lane, *after, raw)).collect();
-        let block = Block { number: store.next_number(), entries };
-        let token = store.write(&block).expect("written");
-        drop(store);
+        let block = Block { number: spool.next_number(), entries };
+        let token = spool.write(&block).expect("written");
+        drop(spool);
         let (_, recovered) = open(directory.path());
         prop_assert_eq!(recovered.blocks, vec![(token, block)]);
     }
 }
 
 #[test]
-fn only_what_was_not_taken_is_recovered() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn only_uninserted_blocks_are_recovered() {
+    let directory = tempfile::tempdir().expect("directory");
     let [first, second] = two_blocks(directory.path());
-    let (mut store, recovered) = open(directory.path());
+    let (mut spool, recovered) = open(directory.path());
     assert_eq!(recovered.blocks, vec![second.clone()]);
     assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
-    assert!(store.next_number() > second.1.number);
-    store
+    assert!(spool.next_number() > second.1.number);
+    spool
         .taken(&second.0, &checkpoint(&second.1, 10))
         .expect("written");
-    // The last block taken stays for the sake of the previous checkpoint, and no other.
+    // The last inserted block stays for the previous checkpoint, and no other.
     assert_eq!(files(directory.path(), "block").len(), 1);
     assert!(open(directory.path()).1.blocks.is_empty());
 }
 
 #[test]
-fn every_flipped_bit_and_every_truncation_of_a_block_is_noticed() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn flipped_bits_and_truncations_of_blocks_are_detected() {
+    let directory = tempfile::tempdir().expect("directory");
     let [first, second] = two_blocks(directory.path());
-    // The block that was taken stays beside for the sake of the checkpoint before.
+    // The inserted block stays for the previous checkpoint.
     for (token, left) in [
         (&second.0, &[][..]),
         (&first.0, std::slice::from_ref(&second)),
@@ -151,8 +151,8 @@ fn damages(sound: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[test]
-fn a_block_under_another_name_is_not_believed() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn block_under_another_name_is_set_aside() {
+    let directory = tempfile::tempdir().expect("directory");
     let [_, second] = two_blocks(directory.path());
     let dir = directory.path().join("blocks");
     let other = second.0.replace('-', "-0");
@@ -167,14 +167,14 @@ fn a_block_under_another_name_is_not_believed() {
 }
 
 #[test]
-fn a_damaged_checkpoint_costs_nothing() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn damaged_checkpoint_loses_nothing() {
+    let directory = tempfile::tempdir().expect("directory");
     let [first, second] = two_blocks(directory.path());
-    let (mut store, _) = open(directory.path());
-    store
+    let (mut spool, _) = open(directory.path());
+    spool
         .taken(&second.0, &checkpoint(&second.1, 10))
         .expect("written");
-    drop(store);
+    drop(spool);
     let path = directory.path().join("blocks/checkpoint");
     let sound = fs::read(&path).expect("written");
     for damaged in damages(&sound) {
@@ -183,11 +183,11 @@ fn a_damaged_checkpoint_costs_nothing() {
         let aside = directory.path().join("blocks/checkpoint.corrupt");
         assert_eq!(fs::read(&aside).expect("kept"), damaged);
         assert_eq!(recovered.set_aside, [aside]);
-        // The one before, and the block between the two, say the same together.
+        // The previous checkpoint, and the block between the two, have the same information.
         assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
         assert_eq!(recovered.blocks, vec![second.clone()]);
     }
-    // The previous checkpoint is not read while the current one is valid.
+    // The previous checkpoint is not read while the present one is valid.
     fs::write(&path, &sound).expect("written");
     let path = directory.path().join("blocks/checkpoint.prev");
     for damaged in damages(&fs::read(&path).expect("written")) {
@@ -199,21 +199,21 @@ fn a_damaged_checkpoint_costs_nothing() {
 }
 
 #[test]
-fn what_follows_a_damaged_block_is_asked_for_again_too() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let (mut store, _) = open(directory.path());
+fn blocks_after_a_damaged_one_are_requested_again() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (mut spool, _) = open(directory.path());
     let tokens = [0, 5, 10].map(|after| {
         let block = Block {
-            number: store.next_number(),
+            number: spool.next_number(),
             entries: vec![entry(0, after, b"frames")],
         };
-        store.write(&block).expect("written")
+        spool.write(&block).expect("written")
     });
     let path = directory
         .path()
         .join("blocks")
         .join(format!("{}.block", tokens[1]));
-    fs::write(&path, b"FZBLOCK1 and nothing sensible").expect("written");
+    fs::write(&path, b"FZBLOCK1 and random text").expect("written");
     let (_, recovered) = open(directory.path());
     let left: Vec<_> = recovered.blocks.iter().map(|(token, _)| token).collect();
     assert_eq!(left, [&tokens[0]]);
@@ -223,8 +223,8 @@ fn what_follows_a_damaged_block_is_asked_for_again_too() {
 }
 
 #[test]
-fn a_block_begun_and_not_finished_leaves_no_trace() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn incomplete_block_leaves_no_trace() {
+    let directory = tempfile::tempdir().expect("directory");
     let [_, second] = two_blocks(directory.path());
     fs::write(directory.path().join("blocks/half.tmp"), b"FZBLOCK1").expect("written");
     let (_, recovered) = open(directory.path());
@@ -245,7 +245,7 @@ fn equal_batches_in_another_block_get_another_token() {
             entries: vec![entry(0, 5, b"frames")],
         },
     );
-    let token = |block: &Block| block.token(&block.to_body().expect("a body"));
+    let token = |block: &Block| block.token(&block.to_body().expect("encodable block"));
     assert_ne!(token(&one), token(&other));
     assert_eq!(token(&one), token(&one.clone()));
 }
@@ -253,7 +253,7 @@ fn equal_batches_in_another_block_get_another_token() {
 #[test]
 fn recovered_blocks_survive_failures_between_starts() {
     let data = Path::new("/data");
-    let open = |disk: &ModelDisk| Store::open(disk.clone(), data).expect("opens");
+    let open = |disk: &ModelDisk| Spool::open(disk.clone(), data).expect("opens");
     let tokens = |disk: &ModelDisk| -> Vec<String> {
         let (_, recovered) = open(disk);
         let blocks = recovered.blocks.into_iter();
@@ -262,18 +262,18 @@ fn recovered_blocks_survive_failures_between_starts() {
     let mut found = [0, 0];
     for operation in 0.. {
         let disk = ModelDisk::new(1);
-        let (mut store, _) = open(&disk);
+        let (mut spool, _) = open(&disk);
         let block = Block {
-            number: store.next_number(),
+            number: spool.next_number(),
             entries: vec![entry(0, 0, b"five events")],
         };
         disk.inject_fault_at(disk.operations() + operation, Fault::Stop);
-        let written = store.write(&block);
+        let written = spool.write(&block);
         if let Ok(token) = &written {
             let after = disk.after_power_loss(Loss::Everything);
             assert_eq!(tokens(&after), std::slice::from_ref(token));
         }
-        // Killed there and started again, it relies on what it finds.
+        // If the process is killed here and restarted, it relies on the files it finds.
         let again = disk.after_crash();
         let before = tokens(&again);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The certificates in use: what decides on edges' certificates follows when files change.
+//! The certificates in use; connections follow when the files change.
 
 use super::metrics::ConnectionMetrics;
 use event_shipping::tls::{Identity, IdentityFiles, TlsError, Trust, WatchedIdentity};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
 
-/// Certificates of connected edges may expire.
+/// How often certificates of connected edges are checked for expiry.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// The certificates in use.
@@ -34,12 +34,12 @@ impl Certificates {
         Ok((certificates, identity))
     }
 
-    /// What decides on edges' certificates, now and after each reload.
+    /// The present authorities and revocation list, also after each reload.
     pub(super) fn trust(&self) -> watch::Receiver<Trust> {
         self.trust.subscribe()
     }
 
-    /// Follows the files for as long as it is polled.
+    /// Reloads changed files until it is dropped.
     pub(super) async fn run(mut self, endpoint: Endpoint) {
         let first = Instant::now() + EXPIRY_CHECK_INTERVAL;
         let mut expiry_check = interval_at(first, EXPIRY_CHECK_INTERVAL);

@@ -1,15 +1,15 @@
-//! What a batch claims about its events, against its bytes.
+//! Compares the claims of a batch's header with its bytes.
 
-use super::refusal::End;
+use super::refusal::ConnectionEnd;
 use event_journal::frame_bytes;
 use event_shipping::{BatchHeader, RefuseCode};
 use tracking_events::MIN_EVENT_BYTES;
 
-/// No event takes fewer bytes of a batch, before compression.
+/// The minimal size of an event in a batch, before compression.
 const MIN_FRAME_BYTES: u64 = frame_bytes(MIN_EVENT_BYTES) as u64;
 
-/// Refuses a batch that claims more events than its bytes can hold.
-pub(super) fn check(header: &BatchHeader) -> Result<(), End> {
+/// Refuses a batch that claims more events than its bytes can contain.
+pub(super) fn check(header: &BatchHeader) -> Result<(), ConnectionEnd> {
     let BatchHeader {
         events, raw_bytes, ..
     } = *header;
@@ -17,7 +17,7 @@ pub(super) fn check(header: &BatchHeader) -> Result<(), End> {
         return Ok(());
     }
     let why = format!(
-        "{events} events can't lie in {raw_bytes} bytes of frames: each takes {MIN_FRAME_BYTES} or more"
+        "{events} events don't fit into {raw_bytes} bytes of frames: each needs {MIN_FRAME_BYTES} or more"
     );
-    Err(End::refuse(RefuseCode::Header, why))
+    Err(ConnectionEnd::refuse(RefuseCode::Header, why))
 }

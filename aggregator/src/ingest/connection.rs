@@ -1,7 +1,7 @@
-//! One edge: its `Hello`, then its batches in and acknowledgements out, then a reasoned goodbye.
+//! One connection of an edge: `Hello`, batches in and acknowledgements out, and a close with its reason.
 
 use super::peer::Peer;
-use super::refusal::{End, message};
+use super::refusal::{ConnectionEnd, message};
 use super::table::Registration;
 use super::{Shared, claims, greeting};
 use crate::phase::Phase;
@@ -19,77 +19,85 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// The stream, and the `Hello` on it, may each take this long.
+/// The limit of each: opening the stream, and the `Hello` on it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A goodbye may take this long to be confirmed.
+/// The limit for an edge to confirm a refusal.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(connection: Connection, trust: watch::Receiver<Trust>, shared: Shared) {
     let address = connection.remote_address();
     let end = match Peer::of(&connection, trust) {
         Ok(peer) => accept_stream(&connection, &peer, &shared).await,
-        Err(error) => close(&connection, End::refuse(RefuseCode::NodeMismatch, error)),
+        Err(error) => close(
+            &connection,
+            ConnectionEnd::refuse(RefuseCode::NodeMismatch, error),
+        ),
     };
     if let Some((code, _)) = end.refusal() {
         let refused = &shared.metrics.refused;
         refused.with_label_values(&[code.reason()]).inc();
     }
     match end {
-        End::Gone(why) => tracing::info!(%address, why, "edge disconnected"),
-        End::Refused(code, why) => {
+        ConnectionEnd::Gone(why) => tracing::info!(%address, why, "edge disconnected"),
+        ConnectionEnd::Refused(code, why) => {
             tracing::warn!(%address, reason = code.reason(), why, "edge refused");
         }
-        End::Superseded { node, newer } => {
+        ConnectionEnd::Superseded { node, newer } => {
             tracing::info!(%address, node, newer, "a newer connection supersedes this one");
         }
     }
 }
 
-/// Closes a connection on which nothing was said yet.
-fn close(connection: &Connection, end: End) -> End {
+/// Closes a connection without a stream.
+fn close(connection: &Connection, end: ConnectionEnd) -> ConnectionEnd {
     if let Some((code, why)) = end.refusal() {
         connection.close(u32::from(code.number()).into(), why.as_bytes());
     }
     end
 }
 
-async fn accept_stream(connection: &Connection, peer: &Peer, shared: &Shared) -> End {
-    let _place = match shared.places.claim(peer.fingerprint()) {
-        Ok(place) => place,
-        Err(why) => return close(connection, End::refuse(RefuseCode::TooManyEdges, why)),
+async fn accept_stream(connection: &Connection, peer: &Peer, shared: &Shared) -> ConnectionEnd {
+    let _slot = match shared.slots.claim(peer.fingerprint()) {
+        Ok(slot) => slot,
+        Err(why) => {
+            return close(
+                connection,
+                ConnectionEnd::refuse(RefuseCode::TooManyEdges, why),
+            );
+        }
     };
     let (mut send, receive) = match timeout(HANDSHAKE_TIMEOUT, connection.accept_bi()).await {
         Ok(Ok(streams)) => streams,
-        Ok(Err(error)) => return End::Gone(error.to_string()),
+        Ok(Err(error)) => return ConnectionEnd::Gone(error.to_string()),
         Err(_) => {
-            let end = End::refuse(RefuseCode::Slow, "no stream was opened in time");
+            let end = ConnectionEnd::refuse(RefuseCode::Slow, "the edge opened no stream in time");
             return close(connection, end);
         }
     };
     let end = converse(&mut send, receive, Some(peer), shared).await;
     if let Some((code, _)) = end.refusal() {
-        // The edge is given time to read why before the connection goes.
+        // Lets the edge read the reason before the connection is closed.
         let finished = send.finish().is_ok();
         let confirmed =
             finished && matches!(timeout(CLOSE_TIMEOUT, send.stopped()).await, Ok(Ok(_)));
         connection.close(u32::from(code.number()).into(), code.reason().as_bytes());
-        if confirmed && let End::Superseded { node, newer } = &end {
+        if confirmed && let ConnectionEnd::Superseded { node, newer } = &end {
             report_clash(*node, peer, newer, shared);
         }
     }
     end
 }
 
-/// An edge that lost its connection does not answer on it any more: one that still does is another
-/// process with the same journal.
+/// Reports an edge that still responds on the older connection. An edge that lost a connection does not: so another
+/// process has the same journal.
 fn report_clash(node: u16, older: &Peer, newer: &str, shared: &Shared) {
     let clashes = &shared.connections.clashes;
     clashes.with_label_values(&[&node.to_string()]).inc();
-    tracing::error!(alert = true, node, %older, newer, "two live connections send the same journal; the older one was closed. Was an edge's directory or certificate copied?");
+    tracing::error!(alert = true, node, %older, newer, "closed the older of two live connections that send the same journal; was an edge's directory or certificate copied?");
 }
 
-/// Reports another live process with the node's certificate, once; never ends.
+/// Reports another live process with the node's certificate, once; never returns.
 async fn report_twin(
     registration: &Registration,
     peer: Option<&Peer>,
@@ -101,19 +109,19 @@ async fn report_twin(
     {
         let clashes = &shared.connections.clashes;
         clashes.with_label_values(&[&node.to_string()]).inc();
-        tracing::error!(alert = true, node, older, newer = %peer, "two live edges are the same node, with journals of their own. Was an edge's directory or certificate copied?");
+        tracing::error!(alert = true, node, older, newer = %peer, "two live edges with different journals have the same node number; was an edge's directory or certificate copied?");
     }
     std::future::pending().await
 }
 
-/// Talks to one edge until it goes or is refused, in which case it was told why. Without a `peer` the
-/// transport authenticates no one: only simulations have such a transport.
+/// Serves one edge until it disconnects or is refused; a refusal is sent to the edge. Without a `peer` the transport
+/// authenticates nothing: only simulations use such a transport.
 pub(crate) async fn converse(
     mut send: impl AsyncWrite + Unpin,
     mut receive: impl AsyncRead + Unpin,
     peer: Option<&Peer>,
     shared: &Shared,
-) -> End {
+) -> ConnectionEnd {
     let end = talk(&mut send, &mut receive, peer, shared).await;
     if let Some((code, why)) = end.refusal() {
         let refuse = AggregatorMessage::Refuse(message(code, why));
@@ -122,7 +130,7 @@ pub(crate) async fn converse(
     end
 }
 
-async fn distrusted(peer: Option<&Peer>) -> End {
+async fn distrusted(peer: Option<&Peer>) -> ConnectionEnd {
     match peer {
         Some(peer) => peer.distrusted().await,
         None => std::future::pending().await,
@@ -134,11 +142,11 @@ async fn talk(
     receive: &mut (impl AsyncRead + Unpin),
     peer: Option<&Peer>,
     shared: &Shared,
-) -> End {
+) -> ConnectionEnd {
     let hello = match timeout(HANDSHAKE_TIMEOUT, read_hello(receive)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(end)) => return end,
-        Err(_) => return End::refuse(RefuseCode::Slow, "the Hello did not come in time"),
+        Err(_) => return ConnectionEnd::refuse(RefuseCode::Slow, "the edge sent no Hello in time"),
     };
     if let Some(Err(end)) = peer.map(|peer| peer.authorize(hello.node)) {
         return end;
@@ -172,7 +180,7 @@ async fn talk(
     }
     tracing::info!(node = hello.node, software = %shorten(&hello.software), peer = description, "edge connected");
     if let Err(error) = write_message(send, &AggregatorMessage::Welcome(welcome)).await {
-        return End::Gone(error.to_string());
+        return ConnectionEnd::Gone(error.to_string());
     }
     let edges = shared
         .metrics
@@ -188,7 +196,7 @@ async fn talk(
         biased;
         end = distrusted(peer) => end,
         never = twin => match never {},
-        newer = registration.superseded() => End::Superseded { node: hello.node, newer },
+        newer = registration.superseded() => ConnectionEnd::Superseded { node: hello.node, newer },
         end = acknowledge(send, acknowledged.collect(), shared) => end,
         end = read_batches(receive, &hello, &welcomed, shared) => end,
     };
@@ -196,19 +204,19 @@ async fn talk(
     end
 }
 
-async fn read_hello(receive: &mut (impl AsyncRead + Unpin)) -> Result<Hello, End> {
+async fn read_hello(receive: &mut (impl AsyncRead + Unpin)) -> Result<Hello, ConnectionEnd> {
     match read_message(receive, MAX_CONTROL_MESSAGE_BYTES).await? {
         Some(EdgeMessage::Hello(hello)) if hello.protocol == PROTOCOL_VERSION => Ok(hello),
         Some(EdgeMessage::Hello(hello)) => {
             let other = hello.protocol;
-            let why = format!("protocol {other} is not spoken here, only {PROTOCOL_VERSION}");
-            Err(End::refuse(RefuseCode::Protocol, why))
+            let why = format!("protocol {other} is not supported, only {PROTOCOL_VERSION}");
+            Err(ConnectionEnd::refuse(RefuseCode::Protocol, why))
         }
-        Some(EdgeMessage::Batch(_)) => Err(End::refuse(
+        Some(EdgeMessage::Batch(_)) => Err(ConnectionEnd::refuse(
             RefuseCode::Malformed,
-            "a Hello must come first",
+            "the first message must be a Hello",
         )),
-        None => Err(End::Gone("closed before its Hello".to_owned())),
+        None => Err(ConnectionEnd::Gone("closed before the Hello".to_owned())),
     }
 }
 
@@ -219,7 +227,7 @@ async fn read_batches(
     hello: &Hello,
     welcomed: &BTreeMap<LaneKey, LaneState>,
     shared: &Shared,
-) -> End {
+) -> ConnectionEnd {
     loop {
         let next = async {
             shared.ingest_queue.room(hello.node).await;
@@ -232,10 +240,11 @@ async fn read_batches(
         };
         let accepted = match message {
             Ok(Some(EdgeMessage::Batch(batch))) => accept(batch, hello, welcomed, shared),
-            Ok(Some(EdgeMessage::Hello(_))) => {
-                Err(End::refuse(RefuseCode::Malformed, "a second Hello"))
-            }
-            Ok(None) => Err(End::Gone("finished".to_owned())),
+            Ok(Some(EdgeMessage::Hello(_))) => Err(ConnectionEnd::refuse(
+                RefuseCode::Malformed,
+                "second Hello on one connection",
+            )),
+            Ok(None) => Err(ConnectionEnd::Gone("finished".to_owned())),
             Err(error) => Err(error.into()),
         };
         if let Err(end) = accepted {
@@ -249,7 +258,7 @@ fn accept(
     hello: &Hello,
     welcomed: &BTreeMap<LaneKey, LaneState>,
     shared: &Shared,
-) -> Result<(), End> {
+) -> Result<(), ConnectionEnd> {
     let header = batch.header;
     let key = header.key(hello.node);
     header.validate()?;
@@ -259,10 +268,10 @@ fn accept(
         .ok_or(OfferError::from(UnknownLane(key)))?;
     if !(1..=tracking_events::FORMAT_VERSION).contains(&header.format_version) {
         let why = format!(
-            "event format {} is unknown; upgrade here first",
+            "event format {} is unknown; upgrade the aggregator first",
             header.format_version
         );
-        return Err(End::refuse(RefuseCode::Format, why));
+        return Err(ConnectionEnd::refuse(RefuseCode::Format, why));
     }
     verify_checksum(&header, &batch.payload)?;
     let bytes = batch.payload.len() as u64;
@@ -284,13 +293,13 @@ fn accept(
     Ok(())
 }
 
-/// Tells the edge whenever ClickHouse has more of its lanes. The stream keeps order and loses
-/// nothing, and the `Welcome` said what was taken before, so nothing is ever said twice.
+/// Acknowledges inserted events of the edge's lanes as they are inserted. The stream is ordered and reliable, and the
+/// `Welcome` contained the positions before, so no acknowledgement is repeated.
 async fn acknowledge(
     send: &mut (impl AsyncWrite + Unpin),
     mut acknowledged: BTreeMap<LaneKey, u64>,
     shared: &Shared,
-) -> End {
+) -> ConnectionEnd {
     loop {
         let taken = shared.ingest_queue.taken();
         let closing = *shared.phase.borrow() == Phase::Closing;
@@ -311,13 +320,13 @@ async fn acknowledge(
                 taken: state.taken,
             };
             if let Err(error) = write_message(send, &AggregatorMessage::Ack(ack)).await {
-                return End::Gone(error.to_string());
+                return ConnectionEnd::Gone(error.to_string());
             }
         }
         if closing {
-            return End::refuse(
+            return ConnectionEnd::refuse(
                 RefuseCode::Stopping,
-                "the aggregator is stopping; come back",
+                "the aggregator is stopping; connect again",
             );
         }
         tokio::select! {

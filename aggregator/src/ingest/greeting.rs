@@ -1,13 +1,13 @@
-//! What is answered to a `Hello`, and what operators learn of its claims.
+//! The response to a `Hello`, and metrics and logs about its claims.
 
 use super::Shared;
 use event_shipping::{ClaimResult, Hello, LaneKey, TooManyLanes, Welcome};
 
-/// Says where the lanes of an edge stand.
+/// The positions of an edge's lanes.
 ///
-/// A claim is never taken for more than the edge's own word: it changes nothing that is remembered here, and
-/// of a lane that is known it changes the answer neither. An edge whose acknowledged events this aggregator
-/// does not know (its directory was restored from an older copy) continues under another journal id.
+/// A claim is only the edge's own word. It changes no state here, nor the response about a known lane. An edge with
+/// acknowledged events that this aggregator does not know (its directory was restored from an older copy) continues
+/// with another journal id.
 pub(super) fn welcome(hello: &Hello, shared: &Shared) -> Result<Welcome, TooManyLanes> {
     let greeting = shared.ingest_queue.hello(hello)?;
     let metrics = &shared.metrics;
@@ -24,8 +24,8 @@ pub(super) fn welcome(hello: &Hello, shared: &Shared) -> Result<Welcome, TooMany
                 received = state.received,
                 claimed = lane.acknowledged,
                 released = lane.released,
-                "an edge claims that more of a lane was acknowledged than was received here; ignored. Was this \
-                 data directory restored from an older copy, or does an edge lie?"
+                "ignored an edge's claim that more of a lane was acknowledged than was received here; was this data \
+                 directory restored from an older copy, or is the edge compromised?"
             );
         } else {
             metrics.claims.with_label_values(&["accepted"]).inc();
@@ -33,7 +33,7 @@ pub(super) fn welcome(hello: &Hello, shared: &Shared) -> Result<Welcome, TooMany
                 lane = %key,
                 claimed = lane.acknowledged,
                 released = lane.released,
-                "a lane that is not known here continues after what its edge says was acknowledged"
+                "an unknown lane continues after the sequence that its edge claims was acknowledged"
             );
         }
     }

@@ -1,5 +1,5 @@
-//! Handshakes of peers that are not authenticated yet: bounded, with places of their own, so that
-//! strangers take none of the places of edges. Their failures are logged together.
+//! Limits handshakes of peers that are not authenticated yet. They have slots of their own, so that strangers use none
+//! of the edges' slots. Failures are logged together.
 
 use super::metrics::ConnectionMetrics;
 use crate::metrics::Metrics;
@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Handshakes in progress; beyond, new ones are refused.
+/// The limit of handshakes in progress.
 const MAX_HANDSHAKES: usize = 256;
 
-/// From here on an address must prove, by a QUIC Retry, that it receives what is sent to it: forged
-/// addresses take no more than half of the places.
+/// From this number on, an address must prove by a QUIC Retry that it receives packets: forged addresses use at most
+/// half of the slots.
 const RETRY_HANDSHAKES: usize = MAX_HANDSHAKES / 2;
 
-/// Handshakes in progress from proven addresses of one network (an IPv4 address or an IPv6 /64):
-/// together with forged addresses it leaves a quarter of the places to others.
+/// The limit of handshakes from proven addresses of one network (an IPv4 address or an IPv6 /64). Together with forged
+/// addresses, a network leaves a quarter of the slots to others.
 const MAX_NETWORK_HANDSHAKES: usize = MAX_HANDSHAKES / 4;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,21 +31,21 @@ const MAX_REASON_CHARS: usize = 200;
 
 /// All handshakes in progress.
 pub(super) struct Handshakes {
-    state: Mutex<State>,
+    state: Mutex<HandshakeState>,
     metrics: Metrics,
     connections: ConnectionMetrics,
 }
 
 #[derive(Default)]
-struct State {
+struct HandshakeState {
     in_progress: usize,
-    /// Those from proven addresses, by network.
+    /// Handshakes from proven addresses, by network.
     by_network: HashMap<IpAddr, usize>,
     failures: u64,
     last_failure: Option<(SocketAddr, String)>,
 }
 
-/// What is done with a new connection.
+/// The decision about a new connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Admission {
     Accept,
@@ -53,8 +53,8 @@ enum Admission {
     Refuse,
 }
 
-/// The place of one handshake; free again when dropped.
-pub(super) struct HandshakePlace {
+/// The slot of one handshake, released when dropped.
+pub(super) struct HandshakeSlot {
     handshakes: Arc<Handshakes>,
     network: Option<IpAddr>,
 }
@@ -68,11 +68,8 @@ impl Handshakes {
         })
     }
 
-    /// A place for a new connection; without one it was answered already.
-    pub(super) fn admit(
-        self: &Arc<Self>,
-        incoming: Incoming,
-    ) -> Option<(Incoming, HandshakePlace)> {
+    /// A slot for a new connection. Without one, the connection was already retried or refused.
+    pub(super) fn admit(self: &Arc<Self>, incoming: Incoming) -> Option<(Incoming, HandshakeSlot)> {
         let address = incoming.remote_address();
         let network = incoming
             .remote_address_validated()
@@ -83,7 +80,7 @@ impl Handshakes {
                 let handshakes = Arc::clone(self);
                 return Some((
                     incoming,
-                    HandshakePlace {
+                    HandshakeSlot {
                         handshakes,
                         network,
                     },
@@ -91,7 +88,7 @@ impl Handshakes {
             }
             Admission::Retry => {
                 self.connections.handshake_retries.inc();
-                // An address that is not proven may always be asked to prove itself.
+                // A retry is always possible for an unproven address.
                 let _ = incoming.retry();
             }
             Admission::Refuse => {
@@ -102,17 +99,21 @@ impl Handshakes {
         None
     }
 
-    /// Completes a handshake, or counts why not.
+    /// Completes a handshake; counts a failure.
     pub(super) async fn complete(
         &self,
         incoming: Incoming,
-        _place: HandshakePlace,
+        _slot: HandshakeSlot,
     ) -> Option<Connection> {
         let address = incoming.remote_address();
         match timeout(HANDSHAKE_TIMEOUT, incoming).await {
             Ok(Ok(connection)) => return Some(connection),
             Ok(Err(error)) => self.failed("handshake", address, &error.to_string()),
-            Err(_) => self.failed("handshake", address, "not completed in time"),
+            Err(_) => self.failed(
+                "handshake",
+                address,
+                "the handshake was not completed in time",
+            ),
         }
         None
     }
@@ -140,13 +141,15 @@ impl Handshakes {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while holding it")
+    fn lock(&self) -> MutexGuard<'_, HandshakeState> {
+        self.state
+            .lock()
+            .expect("no thread panics while it holds the lock")
     }
 }
 
-impl State {
-    /// Takes a place for a connection from `network`, which is `None` for an unproven address.
+impl HandshakeState {
+    /// Takes a slot for a connection from `network`, which is `None` for an unproven address.
     fn admit(&mut self, network: Option<IpAddr>) -> Admission {
         if self.in_progress >= MAX_HANDSHAKES {
             return Admission::Refuse;
@@ -179,13 +182,13 @@ impl State {
     }
 }
 
-impl Drop for HandshakePlace {
+impl Drop for HandshakeSlot {
     fn drop(&mut self) {
         self.handshakes.lock().release(self.network);
     }
 }
 
-/// What one host can choose its addresses from.
+/// The network whose addresses one host can choose freely.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -205,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn unproven_addresses_take_half_of_the_places() {
-        let mut state = State::default();
+    fn unproven_addresses_take_half_of_the_slots() {
+        let mut state = HandshakeState::default();
         for _ in 0..RETRY_HANDSHAKES {
             assert_eq!(state.admit(None), Admission::Accept);
         }
@@ -215,8 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn one_network_leaves_places_to_others() {
-        let mut state = State::default();
+    fn one_network_leaves_slots_to_others() {
+        let mut state = HandshakeState::default();
         while state.admit(None) == Admission::Accept {}
         for _ in 0..MAX_NETWORK_HANDSHAKES {
             assert_eq!(state.admit(address(1)), Admission::Accept);
@@ -226,8 +229,8 @@ mod tests {
     }
 
     #[test]
-    fn released_places_are_free_again() {
-        let mut state = State::default();
+    fn released_slots_are_free_again() {
+        let mut state = HandshakeState::default();
         for network in [None, address(1), address(2)] {
             assert_eq!(state.admit(network), Admission::Accept);
             state.release(network);
@@ -238,7 +241,7 @@ mod tests {
 
     #[test]
     fn addresses_of_an_ipv6_64_are_one_network() {
-        let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let parse = |text: &str| text.parse::<IpAddr>().expect("valid address");
         assert_eq!(network(parse("2001:db8::1")), network(parse("2001:db8::2")));
         assert_ne!(
             network(parse("2001:db8:0:1::1")),

@@ -3,7 +3,7 @@
 use crate::metrics::Maker;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-/// Handles to all of them; cheap to clone.
+/// All metrics of connections; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ConnectionMetrics {
     pub(super) clashes: IntCounterVec,
@@ -19,20 +19,20 @@ impl ConnectionMetrics {
         Ok(Self {
             clashes: make.counters(
                 "aggregator_clashes_total",
-                "Live edges found to share a journal or a node: a copied directory or certificate.",
+                "Detected pairs of live edges with the same journal or node: a copied directory or certificate.",
                 &["node"],
             )?,
             handshake_retries: make.counter(
                 "aggregator_handshake_retries_total",
-                "Connections asked to prove their address because many handshakes were in progress.",
+                "Connections that had to prove their address because many handshakes were in progress.",
             )?,
             certificate_expiry: make.gauge(
                 "aggregator_certificate_expiry_timestamp_seconds",
-                "When this aggregator's certificate expires.",
+                "Time when this aggregator's certificate expires.",
             )?,
             edge_certificate_expiry: make.gauges(
                 "aggregator_edge_certificate_expiry_timestamp_seconds",
-                "When the certificate that an edge last connected with expires.",
+                "Time when the certificate of an edge's last connection expires.",
                 &["node"],
             )?,
             certificate_reloads: make.counters_of(

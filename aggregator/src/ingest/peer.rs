@@ -1,7 +1,7 @@
-//! The authenticated peer of a connection: its certificate, the nodes it may speak for, and whether
-//! the certificate is still trusted.
+//! The authenticated peer of a connection: its certificate, the nodes it may represent, and whether the certificate is
+//! still trusted.
 
-use super::refusal::End;
+use super::refusal::ConnectionEnd;
 use event_shipping::RefuseCode;
 use event_shipping::tls::{Certificate, Fingerprint, TlsError, Trust};
 use quinn::Connection;
@@ -24,7 +24,7 @@ impl fmt::Display for Peer {
 }
 
 impl Peer {
-    /// The peer of `connection`, judged by what `trust` holds from time to time.
+    /// The peer of `connection`; `trust` follows changes of authorities and revocations.
     pub(super) fn of(
         connection: &Connection,
         trust: watch::Receiver<Trust>,
@@ -44,14 +44,14 @@ impl Peer {
         self.certificate.expires_at()
     }
 
-    /// Refuses a `Hello` of a certificate that is not trusted or does not name its node.
-    pub(super) fn authorize(&self, node: u16) -> Result<(), End> {
+    /// Refuses a `Hello` whose certificate is not trusted or does not name its node.
+    pub(super) fn authorize(&self, node: u16) -> Result<(), ConnectionEnd> {
         self.check_trust()?;
         let nodes = self.certificate.nodes();
         if nodes.contains(&node) {
             return Ok(());
         }
-        tracing::error!(alert = true, address = %self.address, claimed_node = node, certificate_nodes = ?nodes, fingerprint = %self.fingerprint(), "a certificate was used for a node that it does not name; if the edge is not misconfigured, add the fingerprint to revoked.txt");
+        tracing::error!(alert = true, address = %self.address, claimed_node = node, certificate_nodes = ?nodes, fingerprint = %self.fingerprint(), "an edge used a certificate that does not name its node; if the edge is configured correctly, add the fingerprint to revoked.txt");
         let named = if nodes.is_empty() {
             "no node".to_owned()
         } else {
@@ -60,11 +60,11 @@ impl Peer {
         let why = format!(
             "the certificate names {named}, not node {node}; issue one: aggregator issue-edge-certificate --node {node}"
         );
-        Err(End::refuse(RefuseCode::NodeMismatch, why))
+        Err(ConnectionEnd::refuse(RefuseCode::NodeMismatch, why))
     }
 
-    /// Waits until the certificate is not trusted any more.
-    pub(super) async fn distrusted(&self) -> End {
+    /// Waits until the certificate is no longer trusted.
+    pub(super) async fn distrusted(&self) -> ConnectionEnd {
         let mut trust = self.trust.clone();
         loop {
             trust.mark_unchanged();
@@ -72,17 +72,17 @@ impl Peer {
                 return end;
             }
             if trust.changed().await.is_err() {
-                // The aggregator is stopping, and says so to the edge.
+                // The aggregator is stopping, and sends that to the edge.
                 return std::future::pending().await;
             }
         }
     }
 
-    fn check_trust(&self) -> Result<(), End> {
+    fn check_trust(&self) -> Result<(), ConnectionEnd> {
         let checked = self.trust.borrow().check(&self.certificate);
         checked.map_err(|cause| {
-            tracing::error!(alert = true, address = %self.address, certificate_nodes = ?self.certificate.nodes(), fingerprint = %self.fingerprint(), %cause, "refused an edge whose certificate is not trusted");
-            End::refuse(RefuseCode::Revoked, cause)
+            tracing::error!(alert = true, address = %self.address, certificate_nodes = ?self.certificate.nodes(), fingerprint = %self.fingerprint(), %cause, "closed the connection of an edge whose certificate is no longer trusted");
+            ConnectionEnd::refuse(RefuseCode::Revoked, cause)
         })
     }
 }

@@ -1,31 +1,31 @@
-//! Why a connection is ended, in the terms of the protocol.
+//! Why a connection ended, and the message about it for the edge.
 
 use event_shipping::{
     InvalidHeader, OfferError, OpenError, ReadError, Refuse, RefuseCode, WireError,
 };
 
-/// The end of a conversation.
+/// Why a connection ended.
 #[derive(Debug)]
-pub(crate) enum End {
-    /// The edge went away, or the network did.
+pub(crate) enum ConnectionEnd {
+    /// The edge or the network closed it.
     Gone(String),
-    /// The edge is told why.
+    /// The aggregator refused the edge, which gets code and message.
     Refused(RefuseCode, String),
     /// A newer connection sends the same journal.
     Superseded {
-        /// The node of both.
+        /// The node of both connections.
         node: u16,
-        /// The newer one's description.
+        /// The description of the newer connection.
         newer: String,
     },
 }
 
-impl End {
+impl ConnectionEnd {
     pub(super) fn refuse(code: RefuseCode, message: impl ToString) -> Self {
         Self::Refused(code, message.to_string())
     }
 
-    /// What the edge is told, unless it has gone.
+    /// Code and message for the edge, unless the connection is lost.
     pub(super) fn refusal(&self) -> Option<(RefuseCode, &str)> {
         match self {
             Self::Gone(_) => None,
@@ -38,7 +38,7 @@ impl End {
     }
 }
 
-/// The message that tells the edge.
+/// The message for the edge.
 pub(super) fn message(code: RefuseCode, message: &str) -> Refuse {
     Refuse {
         code: code.number(),
@@ -46,7 +46,7 @@ pub(super) fn message(code: RefuseCode, message: &str) -> Refuse {
     }
 }
 
-impl From<ReadError> for End {
+impl From<ReadError> for ConnectionEnd {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Io(cause) => Self::Gone(cause.to_string()),
@@ -58,19 +58,19 @@ impl From<ReadError> for End {
     }
 }
 
-impl From<InvalidHeader> for End {
+impl From<InvalidHeader> for ConnectionEnd {
     fn from(error: InvalidHeader) -> Self {
         Self::refuse(RefuseCode::Header, error)
     }
 }
 
-impl From<OpenError> for End {
+impl From<OpenError> for ConnectionEnd {
     fn from(error: OpenError) -> Self {
         Self::refuse(RefuseCode::Checksum, error)
     }
 }
 
-impl From<OfferError> for End {
+impl From<OfferError> for ConnectionEnd {
     fn from(error: OfferError) -> Self {
         match error {
             OfferError::UnknownLane(cause) => Self::refuse(RefuseCode::UnknownLane, cause),

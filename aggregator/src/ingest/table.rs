@@ -1,6 +1,6 @@
-//! The connection table: one live connection for each journal of a node. A newer one supersedes the
-//! older, whose edge may have lost it without a word. Connections of one node with different journals stay,
-//! and are reported when they last.
+//! The connection table: one live connection for each journal of a node. A newer connection supersedes the older one,
+//! which the edge may have lost without a close. Connections of one node with different journals stay, and are reported
+//! if they last.
 
 use event_shipping::Hello;
 use event_shipping::tls::IDLE_TIMEOUT;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// A connection that its edge has lost, by a restart for example, is gone within the idle time-out. One that is
-/// still there after this belongs to another live process.
+/// A connection that its edge has lost, for example by a restart, ends within the idle timeout. A connection that is
+/// still live after this time belongs to another process.
 const TWIN_AFTER: Duration = IDLE_TIMEOUT.saturating_add(Duration::from_secs(5));
 
 /// A journal of a node.
 type JournalKey = (u16, u64);
 
-/// Tells a connection of the newer one that supersedes it.
+/// Sends a connection the description of the newer one that supersedes it.
 type Superseding = Arc<watch::Sender<Option<String>>>;
 
 #[derive(Default)]
@@ -31,7 +31,7 @@ struct Entries {
     last_number: u64,
 }
 
-/// A connection's entries in the table; removed when dropped, unless a newer one has taken them.
+/// A connection's entries in the table; removed when dropped, unless a newer connection has replaced them.
 pub(super) struct Registration {
     table: Arc<ConnectionTable>,
     node: u16,
@@ -41,8 +41,8 @@ pub(super) struct Registration {
 }
 
 impl ConnectionTable {
-    /// Registers the connection that sent `hello` and ends older ones for the same journals.
-    /// `description` names the new connection in their logs.
+    /// Registers the connection that sent `hello`, and ends older ones with the same journals, with `description` as
+    /// the reason.
     pub(super) fn register(self: &Arc<Self>, hello: &Hello, description: &str) -> Registration {
         let superseding: Superseding = Arc::new(watch::Sender::new(None));
         let journals: BTreeSet<_> = hello
@@ -72,7 +72,9 @@ impl ConnectionTable {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().expect("no code panics while holding it")
+        self.0
+            .lock()
+            .expect("no thread panics while it holds the lock")
     }
 }
 
@@ -87,8 +89,8 @@ impl Registration {
             .unwrap_or_default()
     }
 
-    /// Waits for as long as a lost connection can linger, and returns the description of an older connection of the
-    /// same node that is still live then: another process uses the node's certificate.
+    /// Waits for as long as a lost connection can stay open, then returns the description of an older connection of the
+    /// same node that is still live: another process uses the node's certificate.
     pub(super) async fn twin(&self) -> Option<String> {
         sleep(TWIN_AFTER).await;
         let entries = self.table.lock();
@@ -142,7 +144,11 @@ mod tests {
         let _other_node = table.register(&hello(2, 3), "other node");
         let copy = table.register(&hello(1, 2), "copy");
         assert_eq!(copy.twin().await.as_deref(), Some("original"));
-        assert_eq!(original.twin().await, None, "only the newer one reports");
+        assert_eq!(
+            original.twin().await,
+            None,
+            "only the newer connection reports"
+        );
         drop(original);
         assert_eq!(copy.twin().await, None);
     }

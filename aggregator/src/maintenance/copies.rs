@@ -1,5 +1,4 @@
-//! Copies of files that only their owner can read, and the list of where they came from. What is in them is not
-//! known here.
+//! Copies of files, readable by their owner only, and the list of their original paths.
 
 use super::{MaintenanceError, make_dir};
 use serde::{Deserialize, Serialize};
@@ -11,19 +10,19 @@ use std::path::{Path, PathBuf};
 const MANIFEST: &str = "files.json";
 const NAMED: &str = "files";
 
-/// Where a file of the settings came from.
+/// The original path of a file that the settings name.
 #[derive(Debug, Serialize, Deserialize)]
-struct Copied {
+struct CopiedFile {
     path: PathBuf,
-    /// Its name below `files`.
+    /// The name in the directory `files` of the backup.
     copy: String,
 }
 
-/// A backup that is being made.
+/// A backup in progress.
 #[derive(Debug)]
 pub(super) struct Copies {
     dir: PathBuf,
-    named: Vec<Copied>,
+    named: Vec<CopiedFile>,
 }
 
 impl Copies {
@@ -34,8 +33,8 @@ impl Copies {
         }
     }
 
-    /// Copies a file under its own name into a directory of the backup. One that has gone meanwhile is not
-    /// missed: it was evaluated.
+    /// Copies a file under its own name into a directory of the backup. A file that was deleted meanwhile is skipped:
+    /// its reports were evaluated.
     pub(super) fn add_to(&self, below: &str, file: &Path) -> Result<(), MaintenanceError> {
         let dir = self.dir.join(below);
         make_dir(&dir)?;
@@ -49,7 +48,7 @@ impl Copies {
         }
     }
 
-    /// Copies a file that is to come back to where it is.
+    /// Copies a file that must be restored to its original path.
     pub(super) fn add_named(&mut self, file: &Path) -> Result<(), MaintenanceError> {
         let dir = self.dir.join(NAMED);
         make_dir(&dir)?;
@@ -57,11 +56,11 @@ impl Copies {
         let name = format!("{}-{name}", self.named.len());
         copy(file, &dir.join(&name))?;
         let path = fs::canonicalize(file).map_err(failed(file))?;
-        self.named.push(Copied { path, copy: name });
+        self.named.push(CopiedFile { path, copy: name });
         Ok(())
     }
 
-    /// Writes the list, and says what was copied.
+    /// Writes the list, and returns a line about each copy.
     pub(super) fn finish(self) -> Result<Vec<String>, MaintenanceError> {
         let path = self.dir.join(MANIFEST);
         let text = serde_json::to_vec_pretty(&self.named).map_err(io::Error::other);
@@ -75,19 +74,19 @@ impl Copies {
     }
 }
 
-/// Puts files of a backup's list back where there are none, and says so of each.
+/// Restores the files of a backup's list where none exist, and returns a line about each.
 pub(super) fn put_back(from: &Path) -> Result<Vec<String>, MaintenanceError> {
     let path = from.join(MANIFEST);
     let text = fs::read(&path).map_err(failed(&path))?;
-    let named: Vec<Copied> =
+    let named: Vec<CopiedFile> =
         serde_json::from_slice(&text).map_err(|_| MaintenanceError::Manifest(path.clone()))?;
     let mut done = Vec::new();
-    for Copied { path, copy: name } in named {
+    for CopiedFile { path, copy: name } in named {
         if name.contains('/') {
             return Err(MaintenanceError::Manifest(from.join(MANIFEST)));
         }
         if path.exists() {
-            done.push(format!("{} is there and was kept", path.display()));
+            done.push(format!("{} exists and was kept", path.display()));
             continue;
         }
         if let Some(dir) = path.parent() {
@@ -99,7 +98,7 @@ pub(super) fn put_back(from: &Path) -> Result<Vec<String>, MaintenanceError> {
     Ok(done)
 }
 
-/// The files of a directory, sorted; none when there is no such directory.
+/// The files of a directory, sorted; empty if it does not exist.
 pub(super) fn files_in(dir: &Path) -> Result<Vec<PathBuf>, MaintenanceError> {
     let entries = match fs::read_dir(dir) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -116,22 +115,22 @@ pub(super) fn files_in(dir: &Path) -> Result<Vec<PathBuf>, MaintenanceError> {
     Ok(files)
 }
 
-/// Copies a file so that the copy is whole or absent after a crash, and its owner's alone.
+/// Copies a file so that the copy is complete or absent after a crash, and readable by its owner only.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), MaintenanceError> {
-    let mut beside = to.as_os_str().to_owned();
-    beside.push(".tmp");
-    let beside = PathBuf::from(beside);
+    let mut temporary = to.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
     let mut source = File::open(from).map_err(failed(from))?;
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(true).mode(0o600);
-    let mut target = options.open(&beside).map_err(failed(&beside))?;
-    io::copy(&mut source, &mut target).map_err(failed(&beside))?;
-    target.sync_all().map_err(failed(&beside))?;
-    fs::rename(&beside, to).map_err(failed(to))?;
+    let mut target = options.open(&temporary).map_err(failed(&temporary))?;
+    io::copy(&mut source, &mut target).map_err(failed(&temporary))?;
+    target.sync_all().map_err(failed(&temporary))?;
+    fs::rename(&temporary, to).map_err(failed(to))?;
     sync_dir_of(to)
 }
 
-/// Makes a file that something else wrote durable, and its owner's alone.
+/// Makes a file of another writer durable, and readable by its owner only.
 pub(super) fn sync(path: &Path) -> Result<(), MaintenanceError> {
     fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed(path))?;
     let file = File::open(path).map_err(failed(path))?;

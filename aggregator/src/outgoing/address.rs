@@ -1,9 +1,9 @@
-//! The address of a postback, with the macros that it may contain. Their values are not known here.
+//! The URL of a postback, with its macros. Their values belong elsewhere.
 
 use macro_url::{MacroUrl, MacroUrlError};
 use serde::Deserialize;
 
-/// An address with macros, where an affiliate receives postbacks.
+/// The URL with macros at which an affiliate receives postbacks.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Address(pub(super) MacroUrl<Macro>);
@@ -67,7 +67,7 @@ impl TryFrom<String> for Address {
     type Error = MacroUrlError;
 
     fn try_from(text: String) -> Result<Self, MacroUrlError> {
-        // A fragment is for browsers.
+        // A fragment is never sent to a server.
         MacroUrl::parse(text.split('#').next().unwrap_or_default()).map(Self)
     }
 }

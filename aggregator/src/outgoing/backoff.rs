@@ -1,12 +1,12 @@
-//! When to try again: each time later, never all at once.
+//! Pauses between attempts: growing, and spread so that attempts are not repeated all at once.
 
 use std::time::Duration;
 
 const FACTOR: u32 = 3;
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// The pause after so many attempts that failed, from `first` on. `seed` spreads those that failed
-/// together over a fifth of it.
+/// The pause after `failed` attempts; it starts with `first`. `seed` spreads attempts that failed together over a fifth
+/// of the pause.
 pub(super) fn pause(first: Duration, failed: u32, seed: &str) -> Duration {
     let factor = FACTOR.saturating_pow(failed.saturating_sub(1));
     let pause = first.saturating_mul(factor).min(LONGEST);
@@ -14,7 +14,7 @@ pub(super) fn pause(first: Duration, failed: u32, seed: &str) -> Duration {
     pause + pause * u32::from(draw) / (5 * 256)
 }
 
-/// The pause before a click is looked for again that has not come for `waited`: it grows with it.
+/// The pause before the next search for a click that was not found for `waited`.
 pub(crate) fn next_search(waited: Duration) -> Duration {
     const SHORTEST: Duration = Duration::from_secs(1);
     (waited / 2).clamp(SHORTEST, LONGEST)

@@ -1,7 +1,7 @@
-//! Sends one postback to an affiliate's server, and once more where it is redirected within its own domain.
+//! Sends a postback to an affiliate's server, and follows one redirect within the same domain.
 
 use super::connect::{Connector, Names};
-use super::message::Message;
+use super::message::PostbackRequest;
 use super::redirect;
 use crate::error_chain::explain;
 use bytes::Bytes;
@@ -18,41 +18,41 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// The longest head of an answer, and as much of its body as is read, within this time.
+/// The limits of a response: length of its head, length and time of its body.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 const MAX_BODY_BYTES: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
-const IDLE: Duration = Duration::from_secs(20);
-const IDLE_PER_HOST: usize = 4;
-/// A longer wish of the receiver's is not granted.
-const LONGEST_WISH: Duration = Duration::from_secs(3_600);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_IDLE_PER_HOST: usize = 4;
+/// The longest `Retry-After` that is respected.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
-/// Asks affiliates' servers.
+/// Sends requests to affiliates' servers.
 #[derive(Clone)]
 pub(super) struct Client {
     client: legacy::Client<HttpsConnector<Connector>, Empty<Bytes>>,
     timeout: Duration,
 }
 
-/// What a server answered.
+/// The response of a server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    /// For how long it wants to be left alone.
+    /// The pause that the server requests.
     pub(super) retry_after: Option<Duration>,
 }
 
-/// Why nothing was answered.
+/// Why there is no response.
 #[derive(Debug, Error)]
 pub(super) enum SendError {
     #[error("{0}")]
     Broken(String),
-    #[error("no answer within {} ms", .0.as_millis())]
+    #[error("no response within {} ms", .0.as_millis())]
     Silent(Duration),
 }
 
 impl Client {
-    /// A client that goes to public addresses and `allowed` ones, and believes certificates of `roots`.
+    /// A client that connects to public addresses and those in `allowed`, and trusts certificates of `roots`.
     pub(super) fn new(allowed: &[IpNet], roots: RootCertStore, timeout: Duration) -> Self {
         Self::with_names(allowed, roots, timeout, Names::System)
     }
@@ -66,7 +66,7 @@ impl Client {
         let tls =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
-                .expect("the provider knows the versions it comes with")
+                .expect("the provider supports its own versions")
                 .with_root_certificates(roots)
                 .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
@@ -79,19 +79,18 @@ impl Client {
             });
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .build(connector);
         Self { client, timeout }
     }
 
-    /// Sends `message`. The status of the response decides; its body is read only so that the connection can be used
-    /// again.
+    /// Sends `message`. The status of the response decides; its body is read only so that the connection can be reused.
     ///
     /// # Errors
     /// When there is no response in time.
-    pub(super) async fn send(&self, message: &Message) -> Result<Answer, SendError> {
+    pub(super) async fn send(&self, message: &PostbackRequest) -> Result<Answer, SendError> {
         let responded = timeout(self.timeout, self.follow(message)).await;
         let responded = responded.map_err(|_| SendError::Silent(self.timeout))??;
         let (head, body) = responded.into_parts();
@@ -103,8 +102,8 @@ impl Client {
         })
     }
 
-    /// The response where the message is redirected to, if it may go there; only the first redirect is followed.
-    async fn follow(&self, message: &Message) -> Result<Response<Incoming>, SendError> {
+    /// Sends the request, and follows the first redirect if its target is permitted.
+    async fn follow(&self, message: &PostbackRequest) -> Result<Response<Incoming>, SendError> {
         let response = self.request(message.request()).await?;
         match redirect::target(message.uri(), &response) {
             Some(target) => self.request(message.request_to(target)).await,
@@ -121,20 +120,20 @@ impl Client {
     }
 }
 
-/// The roots that browsers believe.
+/// The roots that browsers trust.
 pub(super) fn public_roots() -> RootCertStore {
     webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
 }
 
-/// For how long a server wants to be left alone: in seconds, or until a time by its own clock, which `Date` tells.
+/// The pause that the server requests: in seconds, or until a time of its own clock, which `Date` states.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| Some(headers.get(name)?.to_str().ok()?.trim());
-    let wish = text(header::RETRY_AFTER)?;
-    if let Ok(seconds) = wish.parse() {
-        return Some(Duration::from_secs(seconds).min(LONGEST_WISH));
+    let requested = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = requested.parse() {
+        return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     }
-    let until = httpdate::parse_http_date(wish).ok()?;
+    let until = httpdate::parse_http_date(requested).ok()?;
     let sent = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
-    let wish = until.duration_since(sent.unwrap_or_else(SystemTime::now));
-    Some(wish.unwrap_or_default().min(LONGEST_WISH))
+    let pause = until.duration_since(sent.unwrap_or_else(SystemTime::now));
+    Some(pause.unwrap_or_default().min(MAX_RETRY_AFTER))
 }

@@ -1,5 +1,5 @@
-//! Connects to affiliates' servers: names are looked up here, so that the address that is connected to is the one that
-//! was validated. Of several addresses one that answers is enough (Happy Eyeballs, RFC 8305).
+//! Connects to affiliates' servers. Names are resolved here, so that the address that was validated is the one
+//! connected to. Of several addresses, one that accepts suffices (Happy Eyeballs, RFC 8305).
 
 use super::egress_policy::may_reach;
 use http::Uri;
@@ -17,18 +17,18 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower_service::Service;
 
-/// After this time without a connection the next address is tried as well.
+/// The wait for a connection before the next address is tried as well.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// More addresses of a name are not tried.
+/// The number of a name's addresses that are tried.
 const MAX_ADDRESSES: usize = 8;
 
 #[derive(Debug, Error)]
 pub(super) enum ConnectError {
-    #[error("the address has no host")]
+    #[error("the URL has no host")]
     NoHost,
-    #[error("{host} can't be looked up: {cause}")]
+    #[error("failed to look up {host}: {cause}")]
     Unknown { host: String, cause: io::Error },
-    #[error("{host} is not at a public address, nor in allowed_networks")]
+    #[error("{host} has no public address and none in allowed_networks")]
     NotPublic { host: String },
     #[error("{address}: {cause}")]
     Refused {
@@ -37,17 +37,17 @@ pub(super) enum ConnectError {
     },
 }
 
-/// Where the addresses of names come from.
+/// The source of names' addresses.
 #[derive(Clone)]
 pub(super) enum Names {
     /// The system's resolver.
     System,
-    /// A test: these names, whatever the port.
+    /// A table for tests, with ports.
     #[cfg(test)]
     Fixed(Arc<std::collections::HashMap<&'static str, Vec<SocketAddr>>>),
 }
 
-/// Connects to what may be reached.
+/// Connects to permitted addresses.
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) allowed: Arc<[IpNet]>,
@@ -112,7 +112,7 @@ impl Names {
     }
 }
 
-/// The families by turns, beginning with that of the first address: one family may lead nowhere.
+/// Alternates between address families, starting with that of the first address: one family may be unreachable.
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =
@@ -129,7 +129,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Tries one address after the other, without waiting for one that is silent.
+/// Tries one address after the other; a silent one does not delay the next.
 async fn first_to_connect(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
     let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();

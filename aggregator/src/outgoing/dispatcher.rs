@@ -1,8 +1,8 @@
 //! Takes postbacks from the queue, finds their clicks, sends them, and keeps what became of each.
 
 use super::client::{Answer, Client, SendError, public_roots};
-use super::message::Message;
-use super::metrics::Metrics;
+use super::message::PostbackRequest;
+use super::metrics::DispatchMetrics;
 use super::subscriptions::{Subscription, SubscriptionFile, Subscriptions};
 use super::{OutgoingError, backoff};
 use crate::click::ClickFacts;
@@ -59,7 +59,7 @@ pub(crate) struct PostbackDispatcher {
     clock: Arc<TrustedClock>,
     /// By which all times of the queue are; known once the store has answered.
     steady: Option<SteadyClock>,
-    metrics: Metrics,
+    metrics: DispatchMetrics,
     under_way: UnderWay,
     last_housekeeping: Option<Instant>,
     searches_failed: Option<Instant>,
@@ -103,7 +103,7 @@ impl PostbackDispatcher {
             subscriptions: SubscriptionFile::read(&outgoing.postbacks)?,
             clicks: Clicks::of(&settings.clickhouse)?,
             client: Client::new(&outgoing.allowed_networks, public_roots(), timeout),
-            metrics: Metrics::new(registry)?,
+            metrics: DispatchMetrics::new(registry)?,
             settings: outgoing.clone(),
             conversion_store,
             clock,
@@ -260,7 +260,7 @@ impl PostbackDispatcher {
         };
         let steady = self.steady;
         let signed_at = self.clock.read().estimate;
-        match Message::new(subscription, &postback, &click, signed_at) {
+        match PostbackRequest::new(subscription, &postback, &click, signed_at) {
             Ok(message) => {
                 let (client, metrics) = (self.client.clone(), self.metrics.clone());
                 let receiver = postback.receiver.clone();

@@ -1,10 +1,10 @@
-//! Where postbacks may go: public addresses, and private ones that the operator names. Affiliates choose
-//! the addresses, so without this they could have our own network asked in our name.
+//! The SSRF guard: postbacks may go to public addresses, and to private networks that the operator allows. Affiliates
+//! choose the URLs; without the guard they could send requests into our own network.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The ranges of IANA's registry of special addresses that are not reachable by everybody
+/// The ranges of IANA's registry of special addresses that are not globally reachable
 /// (<https://www.iana.org/assignments/iana-ipv4-special-registry>), and multicast.
 const SPECIAL_V4: [Ipv4Net; 16] = [
     v4([0, 0, 0, 0], 8),
@@ -22,15 +22,14 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
     v4([198, 18, 0, 0], 15),
     v4([198, 51, 100, 0], 24),
     v4([203, 0, 113, 0], 24),
-    // Multicast, and all above.
+    // Multicast and everything above.
     v4([224, 0, 0, 0], 3),
 ];
 
-/// Of IPv6 only this is given to anybody for public use.
+/// The only part of IPv6 that is assigned for public use.
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
 
-/// … but for these: protocol assignments (Teredo among them), documentation, and 6to4, which holds an
-/// IPv4 address.
+/// Exceptions from it: protocol assignments (with Teredo), documentation, and 6to4, which contains an IPv4 address.
 const SPECIAL_V6: [Ipv6Net; 4] = [
     v6([0x2001, 0, 0], 23),
     v6([0x2001, 0xdb8, 0], 32),
@@ -48,7 +47,7 @@ const fn v6(groups: [u16; 3], bits: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), bits)
 }
 
-/// Whether a postback may go to `address`.
+/// Whether a postback may be sent to `address`.
 pub(super) fn may_reach(address: IpAddr, allowed: &[IpNet]) -> bool {
     let address = address.to_canonical();
     allowed.iter().any(|network| network.contains(&address)) || is_public(address)
@@ -70,9 +69,9 @@ mod tests {
     fn may(address: &str, allowed: &[&str]) -> bool {
         let allowed: Vec<IpNet> = allowed
             .iter()
-            .map(|network| network.parse().expect("a network"))
+            .map(|network| network.parse().expect("valid network"))
             .collect();
-        may_reach(address.parse().expect("an address"), &allowed)
+        may_reach(address.parse().expect("valid address"), &allowed)
     }
 
     #[test]
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_names_is_reached_too() {
+    fn allowed_networks_are_reached() {
         assert!(may("127.0.0.1", &["127.0.0.0/8"]));
         assert!(may("::ffff:127.0.0.1", &["127.0.0.0/8"]));
         assert!(!may("10.0.0.1", &["127.0.0.0/8"]));

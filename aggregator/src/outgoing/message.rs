@@ -1,11 +1,11 @@
-//! What an affiliate is told: the address with its macros filled in, and a signature.
+//! The request of a postback: the URL with expanded macros, and a signature.
 //!
-//! Signatures are those of Standard Webhooks (<https://www.standardwebhooks.com>), with the request's target,
-//! path and query, in the place of the body: a `GET` has none.
+//! Signatures follow Standard Webhooks (<https://www.standardwebhooks.com>), with the request's target, path and query,
+//! instead of the body: a `GET` has none.
 
 use super::address::{Address, Macro};
 use super::amount;
-use super::subscriptions::{Key, Subscription};
+use super::subscriptions::{SigningKey, Subscription};
 use crate::click::ClickFacts;
 use crate::store::{LeasedPostback, Sale};
 use bytes::{Bytes, BytesMut};
@@ -19,25 +19,25 @@ use tracking_events::Micros;
 
 const AGENT: HeaderValue = HeaderValue::from_static("FanzFiliate-Postback/1");
 
-/// A postback that can't be made a request.
+/// Why a postback can't be sent as a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(super) enum MessageError {
+pub(super) enum RequestError {
     #[error("the URL is too long after macro expansion")]
     TooLong,
     #[error("the URL is invalid after macro expansion")]
-    NoAddress,
+    InvalidUrl,
 }
 
-/// A postback that is to be sent.
+/// A postback, ready to be sent.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(super) struct PostbackRequest {
     uri: Uri,
-    /// The same in every attempt.
+    /// The id of the postback, the same in every attempt.
     name: String,
-    /// When it is sent, in seconds since 1970.
+    /// The time of sending, in seconds since 1970.
     seconds: u64,
-    /// What it is signed with.
-    key: Option<Key>,
+    /// The key of the signature.
+    key: Option<SigningKey>,
 }
 
 struct Values<'a> {
@@ -75,39 +75,39 @@ impl<'a> Values<'a> {
     }
 }
 
-impl Message {
-    /// The postback as a subscriber wants it, sent at `now`.
+impl PostbackRequest {
+    /// The request that `subscription` specifies for `postback`, sent at `now`.
     ///
     /// # Errors
-    /// When its address can't be made.
+    /// When the URL is invalid after macro expansion.
     pub(super) fn new(
         subscription: &Subscription,
         postback: &LeasedPostback,
         click: &ClickFacts,
         now: Micros,
-    ) -> Result<Self, MessageError> {
+    ) -> Result<Self, RequestError> {
         let address = fill_in(&subscription.url, postback, click)?;
         Ok(Self {
-            uri: address.parse().map_err(|_| MessageError::NoAddress)?,
+            uri: address.parse().map_err(|_| RequestError::InvalidUrl)?,
             name: postback.key.name(postback.epoch),
             seconds: now.0 / 1_000_000,
             key: subscription.key.clone(),
         })
     }
 
-    /// The subscriber's address.
+    /// The subscriber's URL.
     pub(super) const fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// The request to the subscriber's address.
+    /// The request to the subscriber's URL.
     pub(super) fn request(&self) -> Request<Empty<Bytes>> {
         self.request_to(self.uri.clone())
     }
 
-    /// The request to `uri`, signed for it.
+    /// The request to `uri`, with a signature for it.
     pub(super) fn request_to(&self, uri: Uri) -> Request<Empty<Bytes>> {
-        // As hyper writes it: a query without a path has `/` before it.
+        // As hyper sends it: a query without a path has `/` before it.
         let target = match uri.query() {
             Some(query) => format!("{}?{query}", uri.path()),
             None => uri.path().to_owned(),
@@ -136,7 +136,7 @@ fn fill_in(
     address: &Address,
     postback: &LeasedPostback,
     click: &ClickFacts,
-) -> Result<String, MessageError> {
+) -> Result<String, RequestError> {
     let LeasedPostback {
         key, epoch, sale, ..
     } = postback;
@@ -157,13 +157,13 @@ fn fill_in(
         .0
         .expand(|which| values.value(which).as_bytes(), nothing, &mut out)
     {
-        return Err(MessageError::TooLong);
+        return Err(RequestError::TooLong);
     }
-    // There is no fragment; a raw value must not begin one.
+    // A raw value must not start a fragment.
     Ok(String::from_utf8_lossy(&out).replace('#', "%23"))
 }
 
-fn sign(key: &Key, name: &str, seconds: u64, target: &str) -> String {
+fn sign(key: &SigningKey, name: &str, seconds: u64, target: &str) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(key.bytes()).expect("HMAC takes keys of any length");
     let mac = mac.chain_update(format!("{name}.{seconds}.{target}"));
     format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))

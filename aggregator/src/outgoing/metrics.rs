@@ -1,4 +1,4 @@
-//! What operators see of postbacks to affiliates.
+//! DispatchMetrics of postbacks.
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
 
@@ -6,27 +6,27 @@ const SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Handles; cheap to clone.
+/// All metrics of postbacks; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Metrics {
+pub(super) struct DispatchMetrics {
     attempts: IntCounterVec,
     waiting: IntGaugeVec,
     pub(super) seconds: Histogram,
 }
 
-impl Metrics {
+impl DispatchMetrics {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let attempts = Opts::new(
             "aggregator_postbacks_total",
-            "Attempts to tell affiliates, by what became of them.",
+            "Attempts to send postbacks, by outcome.",
         );
         let waiting = Opts::new(
             "aggregator_postbacks_waiting",
-            "Postbacks to affiliates that wait: for their click, or to be sent.",
+            "Waiting postbacks: for their click, or to be sent.",
         );
         let seconds = HistogramOpts::new(
             "aggregator_postback_seconds",
-            "From the look-up of an affiliate's server to the end of its answer.",
+            "Time from the look-up of an affiliate's server to the end of its response.",
         );
         let metrics = Self {
             attempts: IntCounterVec::new(attempts, &["outcome"])?,
@@ -50,12 +50,12 @@ impl Metrics {
         self.attempts.with_label_values(&[outcome]).inc();
     }
 
-    /// Counts postbacks that ended without one.
+    /// Counts postbacks that ended without an attempt.
     pub(super) fn ended_many(&self, outcome: &str, count: u64) {
         self.attempts.with_label_values(&[outcome]).inc_by(count);
     }
 
-    /// Shows how many wait in a state.
+    /// Shows the number of postbacks in a state.
     pub(super) fn waiting(&self, state: &str, count: i64) {
         self.waiting.with_label_values(&[state]).set(count);
     }

@@ -1,10 +1,10 @@
-//! Which redirects are followed: from `example.com` to `www.example.com`, for example, and never to another owner's
-//! domain, by the public suffix list.
+//! Decides which redirects are followed: for example from `example.com` to `www.example.com`, but never to a domain of
+//! another owner, by the public suffix list.
 
 use http::{Response, StatusCode, Uri, header};
 use url::{Host, Url};
 
-/// Where a `GET` of `from` is to be sent instead, if it may go there.
+/// The target of a redirect of a `GET` of `from`, if it may be followed.
 pub(super) fn target<B>(from: &Uri, response: &Response<B>) -> Option<Uri> {
     let same_method = [
         StatusCode::MOVED_PERMANENTLY,
@@ -28,7 +28,7 @@ fn is_as_safe(from: &Url, to: &Url) -> bool {
     to.scheme() == "https" || to.scheme() == "http" && from.scheme() == "http"
 }
 
-/// The same host, or one of the same registrable domain.
+/// Whether both have the same host or registrable domain.
 fn is_same_owner(from: &Url, to: &Url) -> bool {
     match (from.host(), to.host()) {
         (Some(Host::Domain(from)), Some(Host::Domain(to))) => {
@@ -65,7 +65,7 @@ mod tests {
             ("https://192.0.2.1/", 307, "https://192.0.2.2/", false),
             (from, 307, "https://192.0.2.1/", false),
             ("https://co.uk/", 307, "https://www.co.uk/", false),
-            // Without encryption, with a password, or as something else than it was sent.
+            // Without encryption, with a password, or with another method.
             (from, 307, "http://shop.example/", false),
             (from, 307, "https://a:b@shop.example/", false),
             (from, 307, "ftp://shop.example/", false),
@@ -76,19 +76,19 @@ mod tests {
             let response = Response::builder()
                 .status(status)
                 .header("location", location);
-            let response = response.body(()).expect("a response");
-            let target = target(&from.parse().expect("an address"), &response);
+            let response = response.body(()).expect("valid response");
+            let target = target(&from.parse().expect("valid URL"), &response);
             assert_eq!(target.is_some(), expected, "{from} to {location}");
         }
     }
 
     #[test]
-    fn redirects_lead_where_they_say() {
+    fn redirect_targets_are_resolved() {
         let response = Response::builder()
             .status(307)
             .header("location", "//www.shop.example/pb?a=%20b#top");
-        let response = response.body(()).expect("a response");
-        let from = "https://shop.example/".parse().expect("an address");
+        let response = response.body(()).expect("valid response");
+        let from = "https://shop.example/".parse().expect("valid URL");
         let to = target(&from, &response).expect("followed");
         assert_eq!(to.to_string(), "https://www.shop.example/pb?a=%20b");
     }

@@ -1,5 +1,5 @@
-//! `postbacks.toml`: who wants to be told what, and where. Read whole, checked whole, refused whole with the
-//! line and the reason.
+//! Reads and validates `postbacks.toml`: which conversions are reported to which URLs. An invalid file is refused
+//! completely, with the line and the reason.
 
 use super::address::Address;
 use daemon::files::{FileVersion, PrivateFileError, read_private};
@@ -12,14 +12,14 @@ use thiserror::Error;
 use toml::Spanned;
 use tracking_events::{ConversionKind, ConversionStatus};
 
-/// The file is at most so long, in bytes.
+/// The longest file, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
-/// A shorter key could be guessed.
-const LEAST_KEY_BYTES: usize = 16;
-/// Marks a key written in base64, by the convention of Standard Webhooks.
-const BASE64_KEY: &str = "whsec_";
+/// The shortest key, in bytes; shorter ones could be guessed.
+const MIN_KEY_BYTES: usize = 16;
+/// The prefix of a key in base64, as in Standard Webhooks.
+const BASE64_KEY_PREFIX: &str = "whsec_";
 
-/// All subscriptions, by campaign and affiliate; without the latter it is for all of the campaign's.
+/// Subscriptions by campaign and affiliate; one without an affiliate applies to all affiliates of the campaign.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions(BTreeMap<(String, Option<String>), Subscription>);
 
@@ -30,29 +30,29 @@ struct File {
     postback: Vec<Spanned<Subscription>>,
 }
 
-/// What somebody wants to be told of a campaign's conversions.
+/// The conversions of a campaign that are reported, and where.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Subscription {
     campaign: String,
-    /// Of theirs alone.
+    /// Limits the subscription to this affiliate.
     affiliate: Option<String>,
-    /// Where.
+    /// The URL of the receiver.
     pub(super) url: Address,
-    /// What the requests are signed with; without it they are not.
-    pub(super) key: Option<Key>,
-    /// All where none is named.
+    /// The key that signs requests. Without one they are not signed.
+    pub(super) key: Option<SigningKey>,
+    /// Empty for all statuses.
     #[serde(default)]
     statuses: Vec<Word<ConversionStatus>>,
-    /// All where none is named.
+    /// Empty for all kinds.
     #[serde(default)]
     events: Vec<Word<ConversionKind>>,
 }
 
-/// A key; never shown.
+/// A signing key, never shown.
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Key(Vec<u8>);
+pub(super) struct SigningKey(Vec<u8>);
 
 #[derive(Debug, Deserialize)]
 #[serde(
@@ -61,30 +61,30 @@ pub(super) struct Key(Vec<u8>);
 )]
 struct Word<T>(T);
 
-/// A file of subscriptions that can't be used. Its text is not shown: it holds keys.
+/// Why the subscriptions file can't be used. Its text is not shown: it contains keys.
 #[derive(Debug, Error)]
 pub enum SubscriptionsError {
-    /// It can't be read, or others can.
+    /// The file can't be read, or other users can read it.
     #[error(transparent)]
     File(#[from] PrivateFileError),
-    /// It is not what it should be.
+    /// The file is invalid.
     #[error("{}:{line}: {message}", path.display())]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What would be right.
+        /// The fault and its correction.
         message: String,
     },
 }
 
-/// The subscriptions of a file, read again when it changes.
+/// The subscriptions file, reloaded when it changes.
 pub(super) struct SubscriptionFile {
     path: PathBuf,
-    /// Of what was read last.
+    /// The version that was read last.
     version: Option<FileVersion>,
-    /// Of what was seen last, and when it was first seen so.
+    /// The version that was seen last, and since when it has been seen.
     seen: (Option<FileVersion>, Instant),
     current: Subscriptions,
 }
@@ -92,7 +92,7 @@ pub(super) struct SubscriptionFile {
 impl SubscriptionFile {
     /// Reads the file at `path`.
     pub(super) fn read(path: &Path) -> Result<Self, SubscriptionsError> {
-        // The version is taken first: a change while we read is then noticed at the next look.
+        // The version is read first: a change during the read is then detected at the next check.
         let version = FileVersion::of(path);
         Ok(Self {
             path: path.to_owned(),
@@ -102,8 +102,8 @@ impl SubscriptionFile {
         })
     }
 
-    /// Reads the file again if it has changed and has since stayed as it is for `settled`: one that is being
-    /// written may look whole and lack what comes. What is wrong changes nothing. None when nothing was read.
+    /// Reloads the file if it changed, and then stayed unchanged for `settled`: a partially written file may look
+    /// complete. An invalid file changes nothing. `None` if nothing was read.
     pub(super) fn look(&mut self, settled: Duration) -> Option<Result<(), SubscriptionsError>> {
         let version = FileVersion::of(&self.path);
         if version != self.seen.0 {
@@ -116,7 +116,7 @@ impl SubscriptionFile {
         Some(Subscriptions::read(&self.path).map(|read| self.current = read))
     }
 
-    /// The subscriptions as they were read last.
+    /// The subscriptions that were read last.
     pub(super) const fn current(&self) -> &Subscriptions {
         &self.current
     }
@@ -153,7 +153,7 @@ impl Subscriptions {
         Ok(Self(all))
     }
 
-    /// What is wanted of conversions through this campaign by this affiliate, if anything is.
+    /// The subscription for conversions of this affiliate through this campaign.
     pub(super) fn of(&self, campaign: &str, affiliate: &str) -> Option<&Subscription> {
         let theirs = (campaign.to_owned(), Some(affiliate.to_owned()));
         let all = (campaign.to_owned(), None);
@@ -166,7 +166,7 @@ impl Subscriptions {
 }
 
 impl Subscription {
-    /// Whether it wants to be told of a conversion of this kind that stands so.
+    /// Whether conversions of this kind and status are reported.
     pub(super) fn wants(&self, kind: &str, status: &str) -> bool {
         let statuses = &self.statuses;
         let events = &self.events;
@@ -175,30 +175,30 @@ impl Subscription {
     }
 }
 
-impl Key {
+impl SigningKey {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key(…)")
+        f.write_str("SigningKey(…)")
     }
 }
 
-impl TryFrom<String> for Key {
+impl TryFrom<String> for SigningKey {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let bytes = match text.strip_prefix(BASE64_KEY) {
+        let bytes = match text.strip_prefix(BASE64_KEY_PREFIX) {
             Some(encoded) => BASE64
                 .decode(encoded.as_bytes())
-                .map_err(|_| format!("after {BASE64_KEY} a key is in base64"))?,
+                .map_err(|_| format!("the key after {BASE64_KEY_PREFIX} must be base64"))?,
             None => text.into_bytes(),
         };
-        if bytes.len() < LEAST_KEY_BYTES {
-            return Err(format!("a key is at least {LEAST_KEY_BYTES} bytes long"));
+        if bytes.len() < MIN_KEY_BYTES {
+            return Err(format!("a key must have at least {MIN_KEY_BYTES} bytes"));
         }
         Ok(Self(bytes))
     }
@@ -232,24 +232,24 @@ mod tests {
     use super::*;
     use std::fs;
 
-    const RIGHT: &str =
+    const VALID_FILE: &str =
         "[[postback]]\ncampaign = \"spring\"\nurl = \"https://tracker.example/pb?cid={sub1}\"\n";
 
     fn read(text: &str) -> Result<Subscriptions, String> {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         fs::write(file.path(), text).expect("writable");
         Subscriptions::read(file.path()).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_subscription_is_for_what_it_names_or_all() {
-        let all = read(RIGHT).expect("right");
+    fn subscription_filters_statuses_and_events() {
+        let all = read(VALID_FILE).expect("valid file");
         let all = all.of("spring", "ann").expect("there");
         assert!(all.wants("sale", "pending") && all.wants("custom", "chargeback"));
         let some = read(&format!(
-            "{RIGHT}statuses = [\"approved\"]\nevents = [\"sale\", \"lead\"]\n"
+            "{VALID_FILE}statuses = [\"approved\"]\nevents = [\"sale\", \"lead\"]\n"
         ));
-        let some = some.expect("right");
+        let some = some.expect("valid file");
         let some = some.of("spring", "ann").expect("there");
         assert!(some.wants("lead", "approved"));
         assert!(!some.wants("lead", "pending") && !some.wants("rebill", "approved"));
@@ -257,15 +257,15 @@ mod tests {
 
     #[test]
     fn affiliate_subscription_overrides_campaign_subscription() {
-        let own = RIGHT.replace("/pb", "/own") + "affiliate = \"ann\"\n";
+        let own = VALID_FILE.replace("/pb", "/own") + "affiliate = \"ann\"\n";
         let url = |all: &Subscriptions, affiliate: &str| {
             let found = all.of("spring", affiliate);
             found.map(|it| format!("{:?}", it.url).contains("/own"))
         };
-        let both = read(&format!("{RIGHT}{own}")).expect("right");
+        let both = read(&format!("{VALID_FILE}{own}")).expect("valid file");
         assert_eq!(url(&both, "ann"), Some(true));
         assert_eq!(url(&both, "ben"), Some(false));
-        let alone = read(&own).expect("right");
+        let alone = read(&own).expect("valid file");
         assert_eq!(url(&alone, "ben"), None);
         assert!(alone.of("summer", "ann").is_none());
         let twice = read(&format!("{own}{own}")).expect_err("twice");
@@ -295,7 +295,7 @@ mod tests {
                 "must start with https://",
             ),
         ] {
-            let error = read(&format!("{RIGHT}{more}\n")).expect_err(more);
+            let error = read(&format!("{VALID_FILE}{more}\n")).expect_err(more);
             assert!(error.contains(&format!(":{line}: ")), "{error}");
             assert!(error.contains(reason), "{error}");
             assert!(!error.contains("short-secret"), "{error}");
@@ -304,25 +304,28 @@ mod tests {
 
     #[test]
     fn keys_are_texts_or_base64() {
-        let key = |text: &str| Key::try_from(text.to_owned()).map(|key| key.0);
+        let key = |text: &str| SigningKey::try_from(text.to_owned()).map(|key| key.0);
         assert_eq!(key("a key of the affiliate").expect("long").len(), 22);
         let encoded = format!("whsec_{}", BASE64.encode(&[7; 24]));
-        assert_eq!(key(&encoded).expect("right"), [7; 24]);
+        assert_eq!(key(&encoded).expect("valid file"), [7; 24]);
     }
 
     #[test]
-    fn a_bad_change_keeps_what_was_read_before() {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        fs::write(file.path(), RIGHT).expect("writable");
-        let mut watched = SubscriptionFile::read(file.path()).expect("right");
+    fn invalid_change_keeps_the_earlier_subscriptions() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        fs::write(file.path(), VALID_FILE).expect("writable");
+        let mut watched = SubscriptionFile::read(file.path()).expect("valid file");
         let at_once = Duration::ZERO;
         assert!(watched.look(at_once).is_none());
         fs::write(file.path(), "[[postback]]\n").expect("writable");
         let long = Duration::from_secs(3_600);
-        assert!(watched.look(long).is_none(), "it may still be written");
+        assert!(
+            watched.look(long).is_none(),
+            "the file may still be written"
+        );
         assert!(watched.look(at_once).expect("changed").is_err());
         assert_eq!(watched.current().len(), 1);
-        fs::write(file.path(), RIGHT.replace("spring", "summer")).expect("writable");
+        fs::write(file.path(), VALID_FILE.replace("spring", "summer")).expect("writable");
         assert!(watched.look(at_once).expect("changed").is_ok());
         assert!(watched.current().of("summer", "ann").is_some());
     }

@@ -1,9 +1,9 @@
-//! Requests to affiliates' servers over real sockets, what is in them, and what follows from the answers.
+//! Requests to affiliates' servers over real sockets: their content, and the outcome of each response.
 
 use super::client::{Answer, Client, SendError};
 use super::connect::Names;
 use super::dispatcher::Rules;
-use super::message::{self, Message};
+use super::message::{self, PostbackRequest};
 use super::subscriptions::Subscription;
 use crate::click::ClickFacts;
 use crate::store::{Attempt, End, EndpointHealth, Key, LeasedPostback, Sale};
@@ -24,9 +24,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracking_events::Micros;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A server that says the same to everybody, and counts who comes.
+/// A server that always sends the same response, and counts connections.
 struct Server {
     address: SocketAddr,
     met: Arc<AtomicUsize>,
@@ -34,14 +34,14 @@ struct Server {
 }
 
 impl Server {
-    /// Plain, or behind a certificate of its own for `localhost`.
+    /// Without TLS, or with a self-signed certificate for `localhost`.
     async fn start(answer: &'static str, tls: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
         let address = listener.local_addr().expect("bound");
         let met = Arc::new(AtomicUsize::new(0));
-        let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("made");
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("valid request");
         let mut root = RootCertStore::empty();
-        root.add(made.cert.der().clone()).expect("a certificate");
+        root.add(made.cert.der().clone()).expect("certificate");
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -74,23 +74,24 @@ async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
     let _ = stream.read(&mut head).await;
     let _ = stream.write_all(answer.as_bytes()).await;
     if answer.is_empty() {
-        // Says nothing, and stays.
+        // Sends nothing, and stays connected.
         let _ = stream.read(&mut head).await;
     }
 }
 
 /// An unsigned postback to `url`.
-fn get(url: &str) -> Message {
+fn get(url: &str) -> PostbackRequest {
     let subscription = subscription(url, "");
-    Message::new(&subscription, &claimed(), &click(CLICK), Micros(0)).expect("made")
+    PostbackRequest::new(&subscription, &claimed(), &click(CLICK), Micros(0))
+        .expect("valid request")
 }
 
 fn here() -> Vec<IpNet> {
-    vec!["127.0.0.0/8".parse().expect("a network")]
+    vec!["127.0.0.0/8".parse().expect("valid network")]
 }
 
 fn client(allowed: &[IpNet], roots: RootCertStore) -> Client {
-    Client::new(allowed, roots, PATIENCE)
+    Client::new(allowed, roots, TEST_TIMEOUT)
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -112,12 +113,12 @@ async fn rejects_private_ip_targets() {
             panic!("{host}: {sent:?}")
         };
         assert!(
-            why.contains("not at a public address") || why.contains("looked up"),
+            why.contains("no public address") || why.contains("look up"),
             "{host}: {why}"
         );
     }
     assert_eq!(server.met.load(Ordering::SeqCst), 0);
-    let allowed = Client::new(&here(), RootCertStore::empty(), PATIENCE);
+    let allowed = Client::new(&here(), RootCertStore::empty(), TEST_TIMEOUT);
     let answer = allowed
         .send(&get(&format!("http://localhost:{port}/")))
         .await;
@@ -131,7 +132,7 @@ async fn certificates_are_checked() {
     let url = format!("https://localhost:{}/", server.address.port());
     let stranger = client(&here(), super::client::public_roots());
     let Err(SendError::Broken(why)) = stranger.send(&get(&url)).await else {
-        panic!("an untrusted certificate was accepted")
+        panic!("accepted an untrusted certificate")
     };
     assert!(why.contains("certificate"), "{why}");
     let friend = client(&here(), server.root.clone());
@@ -140,8 +141,8 @@ async fn certificates_are_checked() {
 }
 
 #[tokio::test]
-async fn responses_are_read_as_far_as_they_matter() {
-    for (said, status, retry_after) in [
+async fn responses_contain_status_and_retry_after() {
+    for (response, status, retry_after) in [
         (OK, 200, None),
         (
             "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n",
@@ -158,7 +159,7 @@ async fn responses_are_read_as_far_as_they_matter() {
             503,
             Some(3_600),
         ),
-        // A date, by the server's own clock, which may be wrong; and by ours.
+        // A date of the server's clock, which may be wrong, and of ours.
         (
             "HTTP/1.1 503 No\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: Sun, 06 Nov 1994 08:50:37 GMT\r\ncontent-length: 0\r\n\r\n",
             503,
@@ -179,14 +180,14 @@ async fn responses_are_read_as_far_as_they_matter() {
             429,
             None,
         ),
-        // A body that breaks off.
+        // A body that is interrupted.
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\nx",
             200,
             None,
         ),
     ] {
-        let server = Server::start(said, false).await;
+        let server = Server::start(response, false).await;
         let client = client(&here(), RootCertStore::empty());
         let answer = client
             .send(&get(&format!("http://{}/", server.address)))
@@ -194,14 +195,14 @@ async fn responses_are_read_as_far_as_they_matter() {
         assert_eq!(
             answer.expect("answered"),
             Answer {
-                status: StatusCode::from_u16(status).expect("a status"),
+                status: StatusCode::from_u16(status).expect("valid status"),
                 retry_after: retry_after.map(Duration::from_secs),
             }
         );
     }
 }
 
-/// A client for which these names have these addresses.
+/// A client that resolves these names to these addresses.
 fn client_knowing(names: &[(&'static str, &[SocketAddr])], timeout: Duration) -> Client {
     let names = names.iter().map(|(name, found)| (*name, found.to_vec()));
     let names = Names::Fixed(Arc::new(names.collect()));
@@ -210,23 +211,23 @@ fn client_knowing(names: &[(&'static str, &[SocketAddr])], timeout: Duration) ->
 
 /// A server whose accept queue is full, so that packets of further clients are dropped; and the clients that fill it.
 async fn swallowing() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
-    let socket = TcpSocket::new_v4().expect("a socket");
+    let socket = TcpSocket::new_v4().expect("socket");
     socket
-        .bind("127.0.0.1:0".parse().expect("an address"))
-        .expect("a port");
+        .bind("127.0.0.1:0".parse().expect("valid address"))
+        .expect("free port");
     let listener = socket.listen(1).expect("listening");
     let address = listener.local_addr().expect("bound");
     let mut queued = Vec::new();
     let soon = Duration::from_millis(200);
     while let Ok(stream) = timeout(soon, TcpStream::connect(address)).await {
-        queued.push(stream.expect("it is accepted or silent"));
-        assert!(queued.len() < 100, "the queue has an end");
+        queued.push(stream.expect("the connection is accepted or pending"));
+        assert!(queued.len() < 100, "the accept queue is limited");
     }
     (address, listener, queued)
 }
 
 #[tokio::test]
-async fn addresses_that_swallow_packets_delay_no_postback() {
+async fn silent_addresses_delay_no_postback() {
     let server = Server::start(OK, false).await;
     let (silent, _listener, _queued) = swallowing().await;
     let client = client_knowing(
@@ -249,16 +250,16 @@ async fn addresses_that_swallow_packets_delay_no_postback() {
 }
 
 #[tokio::test]
-async fn refused_address_is_followed_by_the_next_at_once() {
+async fn refused_connection_tries_the_next_address_at_once() {
     let server = Server::start(OK, false).await;
-    // A port that is closed.
-    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    // A closed port.
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("free port");
     let closed = gone.local_addr().expect("bound");
     drop(gone);
-    let client = client_knowing(&[("two.example", &[closed, server.address])], PATIENCE);
+    let client = client_knowing(&[("two.example", &[closed, server.address])], TEST_TIMEOUT);
     let answer = client.send(&get("http://two.example/")).await;
     assert_eq!(answer.expect("answered").status, StatusCode::OK);
-    let client = client_knowing(&[("none.example", &[closed, closed])], PATIENCE);
+    let client = client_knowing(&[("none.example", &[closed, closed])], TEST_TIMEOUT);
     let Err(SendError::Broken(why)) = client.send(&get("http://none.example/")).await else {
         panic!("the port is closed")
     };
@@ -266,11 +267,11 @@ async fn refused_address_is_followed_by_the_next_at_once() {
 }
 
 #[tokio::test]
-async fn endless_body_is_no_reason_to_send_again() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+async fn endless_body_does_not_cause_a_retry() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.expect("a client");
+        let (mut stream, _) = listener.accept().await.expect("connection");
         let _ = stream.read(&mut [0; 4_096]).await;
         let head = "HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n";
         let mut written = stream.write_all(head.as_bytes()).await;
@@ -285,9 +286,9 @@ async fn endless_body_is_no_reason_to_send_again() {
     assert_eq!(answer.expect("answered").status, StatusCode::ACCEPTED);
 }
 
-/// A server that redirects by the path: `/307/HOST` leads to `/done` at the host. Keeps the heads of requests.
+/// A server that redirects by path: `/307/HOST` leads to `/done` at the host. Keeps the heads of requests.
 async fn redirecting() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
     let address = listener.local_addr().expect("bound");
     let heads: Arc<Mutex<Vec<String>>> = Arc::default();
     let kept = heads.clone();
@@ -316,21 +317,17 @@ async fn one_redirect_within_the_registrable_domain_is_followed() {
     for (target, status, requests) in [
         ("307/www.shop.example/done", Ok(200), 2),
         ("302/shop.example/done", Ok(200), 2),
-        // A second one.
+        // A second redirect.
         ("307/www.shop.example/307/shop.example/done", Ok(307), 2),
         // Another owner.
         ("307/other.example/done", Ok(307), 1),
         // A GET of another resource.
         ("303/www.shop.example/done", Ok(303), 1),
-        // Its own domain at an address that is not public.
-        (
-            "307/inside.shop.example/done",
-            Err("not at a public address"),
-            1,
-        ),
+        // The same domain at a private address.
+        ("307/inside.shop.example/done", Err("no public address"), 1),
     ] {
         let (server, heads) = redirecting().await;
-        let inside = "10.0.0.1:80".parse().expect("an address");
+        let inside = "10.0.0.1:80".parse().expect("valid address");
         let client = client_knowing(
             &[
                 ("shop.example", &[server]),
@@ -338,7 +335,7 @@ async fn one_redirect_within_the_registrable_domain_is_followed() {
                 ("other.example", &[server]),
                 ("inside.shop.example", &[inside]),
             ],
-            PATIENCE,
+            TEST_TIMEOUT,
         );
         let url = format!("http://shop.example/{target}");
         match (client.send(&get(&url)).await, status) {
@@ -359,16 +356,17 @@ async fn redirected_postback_is_signed_for_its_new_target() {
     let (server, heads) = redirecting().await;
     let client = client_knowing(
         &[("shop.example", &[server]), ("www.shop.example", &[server])],
-        PATIENCE,
+        TEST_TIMEOUT,
     );
     let key = "key = \"0123456789abcdef\"";
     let subscription = subscription("http://shop.example/307/www.shop.example/done", key);
     let now = Micros(1_800_000_123_000_000);
-    let message = Message::new(&subscription, &claimed(), &click(CLICK), now).expect("made");
+    let message =
+        PostbackRequest::new(&subscription, &claimed(), &click(CLICK), now).expect("valid request");
     assert_eq!(client.send(&message).await.expect("answered").status, 200);
     let heads = heads.lock().expect("unpoisoned");
     let signed = |target: &str| {
-        let mac = Hmac::<Sha256>::new_from_slice(b"0123456789abcdef").expect("a key");
+        let mac = Hmac::<Sha256>::new_from_slice(b"0123456789abcdef").expect("valid key");
         let id = "0123456789abcdef0123456789abcdef-abc-2";
         let mac = mac.chain_update(format!("{id}.1800000123.{target}"));
         let signature = BASE64.encode(&mac.finalize().into_bytes());
@@ -389,7 +387,7 @@ async fn redirected_postback_is_signed_for_its_new_target() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_left_after_a_while() {
+async fn silent_server_times_out() {
     let server = Server::start("", false).await;
     let patience = Duration::from_millis(100);
     let client = Client::new(&here(), RootCertStore::empty(), patience);
@@ -425,25 +423,26 @@ fn claimed() -> LeasedPostback {
 }
 
 fn subscription(url: &str, more: &str) -> Subscription {
-    toml::from_str(&format!("campaign = \"spring\"\nurl = {url:?}\n{more}")).expect("right")
+    toml::from_str(&format!("campaign = \"spring\"\nurl = {url:?}\n{more}"))
+        .expect("valid subscription")
 }
 
 fn click(text: &str) -> ClickFacts {
-    serde_json::from_str(text).expect("a click")
+    serde_json::from_str(text).expect("click facts")
 }
 
 const CLICK: &str = r#"{"link":"l","offer":"o","campaign":"spring","affiliate":"ann","country":"NO",
     "device":"phone","source":"s","external_id":"x y","subs":["one","","","","","","","","","ten"]}"#;
 
 #[test]
-fn macros_are_filled_in_and_the_request_is_signed() {
+fn macros_are_expanded_and_the_request_is_signed() {
     let address = "https://t.example/p?c={click_id}&e={event}&t={transaction_id}&s={status}&p={payout}\
                    &u={currency}&x={external_id}&a={sub1}&z={sub10}&i={conversion_id}&r={revision}\
                    &m={timestamp}#here";
     let subscription = subscription(address, "key = \"0123456789abcdef\"");
     let now = Micros(1_800_000_123_000_000);
-    let message = Message::new(&subscription, &claimed(), &click(CLICK), now);
-    let request = message.expect("made").request();
+    let message = PostbackRequest::new(&subscription, &claimed(), &click(CLICK), now);
+    let request = message.expect("valid request").request();
     let id = "0123456789abcdef0123456789abcdef";
     assert_eq!(
         request.uri().to_string(),
@@ -455,7 +454,7 @@ fn macros_are_filled_in_and_the_request_is_signed() {
     let header = |name: &str| request.headers()[name].to_str().expect("text").to_owned();
     assert_eq!(header("webhook-id"), format!("{id}-abc-2"));
     assert_eq!(header("webhook-timestamp"), "1800000123");
-    // As Python's hmac module makes it of `ID.TIME.TARGET`.
+    // Computed by Python's hmac module from `ID.TIME.TARGET`.
     assert_eq!(
         header("webhook-signature"),
         "v1,tHVF4xWobrTdeUUoq9INe/y0VmcaHQXWqmbMU1ju2XU="
@@ -466,25 +465,25 @@ fn macros_are_filled_in_and_the_request_is_signed() {
 fn message_without_key_is_unsigned_and_errors_are_reported() {
     let plain = subscription("https://t.example/{_sub1}", "");
     let now = Micros(0);
-    let message = Message::new(&plain, &claimed(), &click(CLICK), now);
-    let request = message.expect("made").request();
+    let message = PostbackRequest::new(&plain, &claimed(), &click(CLICK), now);
+    let request = message.expect("valid request").request();
     assert!(!request.headers().contains_key("webhook-signature"));
     let long = CLICK.replace("one", &"x".repeat(20_000));
     assert_eq!(
-        Message::new(&plain, &claimed(), &click(&long), now).expect_err("too long"),
-        message::MessageError::TooLong
+        PostbackRequest::new(&plain, &claimed(), &click(&long), now).expect_err("too long"),
+        message::RequestError::TooLong
     );
 }
 
 #[test]
-fn what_is_signed_is_what_is_sent_also_without_a_path() {
+fn signature_covers_the_sent_target_without_a_path() {
     let subscription = subscription("https://t.example?a={_sub1}", "key = \"0123456789abcdef\"");
     let now = Micros(1_800_000_123_000_000);
     let hash = click(&CLICK.replace("one", "x#y"));
-    let message = Message::new(&subscription, &claimed(), &hash, now);
-    let request = message.expect("made").request();
+    let message = PostbackRequest::new(&subscription, &claimed(), &hash, now);
+    let request = message.expect("valid request").request();
     assert_eq!(request.uri().to_string(), "https://t.example/?a=x%23y");
-    // As Python's hmac module makes it of `ID.TIME./?a=x%23y`.
+    // Computed by Python's hmac module from `ID.TIME./?a=x%23y`.
     let signature = request.headers()["webhook-signature"].to_str();
     assert_eq!(
         signature.expect("text"),
@@ -500,7 +499,7 @@ fn judged(status: u16, tried: Duration, retry_after: Option<u64>) -> Attempt {
     let postback = claimed();
     let now = Micros(postback.since.0 + u64::try_from(tried.as_micros()).expect("small"));
     let answer = Answer {
-        status: StatusCode::from_u16(status).expect("a status"),
+        status: StatusCode::from_u16(status).expect("valid status"),
         retry_after: retry_after.map(Duration::from_secs),
     };
     rules.judge(postback, Ok(answer), now)
@@ -525,10 +524,10 @@ fn transient_failures_are_retried_with_backoff() {
         let (End::Again(due), EndpointHealth::Failing { held_until }) =
             (attempt.end, attempt.endpoint_health)
         else {
-            panic!("{may_change} is not tried again")
+            panic!("{may_change} is not retried")
         };
         let (due, held) = (due.0 - now, held_until.0 - now);
-        // The third attempt of the postback, the second at the receiver in a row.
+        // The third attempt of the postback, the second consecutive one at the receiver.
         assert!((90_000_000..108_000_000).contains(&due), "{due}");
         assert!((30_000_000..36_000_000).contains(&held), "{held}");
     }

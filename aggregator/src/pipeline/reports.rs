@@ -1,5 +1,5 @@
-//! The reports' own stream: kept durably when their block is built, then evaluated and inserted in the order
-//! of their blocks, for as long as that takes. Clicks wait for none of it.
+//! The evaluation of reports: stored durably when their block is built, then evaluated and inserted in the order of
+//! their blocks. Clicks never wait for it.
 
 use super::{Dependency, Pipeline, run_blocking};
 use crate::blocks::PendingReports;
@@ -13,12 +13,12 @@ use std::sync::Arc;
 use storage::Storage;
 
 impl<S: Storage> Pipeline<S> {
-    /// Adds the rows of reports that need no evaluation, and keeps the others in a file of their own: then
-    /// edges need not keep them. Waits while too much is pending.
+    /// Adds the rows of reports that need no evaluation, and writes the others to a file, so that edges need not keep
+    /// them. Waits while too much is pending.
     pub(super) async fn set_reports_apart(&self, prepared: &mut Prepared) {
         let reports = std::mem::take(&mut prepared.reports);
         let (pending, noted): (Vec<_>, Vec<_>) =
-            reports.into_iter().partition(Report::needs_judgement);
+            reports.into_iter().partition(Report::needs_evaluation);
         let placed: Vec<LocatedEvent<'_>> = noted.iter().filter_map(Report::read).collect();
         if !placed.is_empty() {
             prepared.add_reports(&placed, &vec![Verdict::Noted; placed.len()]);
@@ -36,7 +36,7 @@ impl<S: Storage> Pipeline<S> {
         self.reports.add(kept.await);
     }
 
-    /// Brings pending reports into their tables, one file after another.
+    /// Evaluates pending reports and inserts their rows, one file after another.
     pub(super) async fn evaluate(&self, tables: &impl Tables) -> Result<(), FatalError> {
         loop {
             let pending = self.reports.first().await;
@@ -64,12 +64,12 @@ impl<S: Storage> Pipeline<S> {
         let read = read.await;
         if read.is_none() {
             self.metrics.set_aside.inc();
-            tracing::error!(block = %token, "a damaged file of reports was set aside; edges no longer have them");
+            tracing::error!(block = %token, "set aside a damaged report file; edges no longer have its reports");
         }
         read
     }
 
-    /// Opens the store, and makes sure that it continues what ClickHouse has.
+    /// Opens the store, and checks that it continues the state in ClickHouse.
     pub(super) async fn establish(&self, history: &impl History) -> Result<Epoch, FatalError> {
         let attempt = async || match self
             .conversion_store
@@ -85,8 +85,8 @@ impl<S: Storage> Pipeline<S> {
         self.retry_until_ok(Dependency::Store, attempt).await
     }
 
-    /// The same reports always get the same verdicts, and their rows go by one token, so this may be begun
-    /// again after any crash.
+    /// Evaluates a file and inserts its rows. May be repeated after a crash: the same reports always get the same
+    /// verdicts, and their rows have one token.
     async fn evaluate_block(
         &self,
         tables: &impl Tables,
@@ -114,8 +114,8 @@ impl<S: Storage> Pipeline<S> {
         self.observe_freshness(&times);
     }
 
-    /// The reports whose rows ClickHouse has already. Tokens alone don't tell: what edges sent again, since the
-    /// spool was lost for example, is in another block now.
+    /// The reports whose rows ClickHouse already has. Tokens don't suffice: an event that an edge sent again, for
+    /// example after the loss of the spool, is in another block.
     async fn stored(
         &self,
         history: &impl History,

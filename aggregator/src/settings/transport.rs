@@ -1,7 +1,7 @@
-//! Which connections to databases are safe: TLS with a checked certificate, this machine's loopback, and
-//! plain text only where the operator allows it. How connections are made is not known here.
+//! Decides which connections to databases are safe: TLS with a verified certificate, the loopback of this machine, and
+//! plain text only if the operator allows it.
 
-use super::{ClickHouse, InvalidSettings};
+use super::{ClickHouseSettings, InvalidSettings};
 use http::Uri;
 use http::uri::Scheme;
 use rustls::RootCertStore;
@@ -10,18 +10,18 @@ use rustls::pki_types::pem::PemObject as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-/// What a connection to a database is like.
+/// The transport of a database connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
-    /// Encrypted; the server's certificate is checked.
+    /// Encrypted, with verification of the server's certificate.
     Tls,
-    /// Plain text that stays on this machine.
+    /// Plain text on this machine.
     Loopback,
     /// Plain text over a network.
     Plaintext,
 }
 
-/// Whether a URL's host is this machine, seen from itself.
+/// Whether the host of a URL is this machine.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let address = bare.parse::<IpAddr>();
@@ -31,8 +31,8 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     )
 }
 
-impl ClickHouse {
-    /// What the connection is like.
+impl ClickHouseSettings {
+    /// The transport of the connection.
     ///
     /// # Errors
     /// When the URL can't be used, or leads over a network in plain text without permission.
@@ -63,11 +63,11 @@ impl ClickHouse {
         Err(InvalidSettings::Plaintext)
     }
 
-    /// The certificates that a server's certificate may be signed by: those of `ca_file` and no other, or
-    /// else the public ones that browsers trust.
+    /// The authorities of the server's certificate: those of `ca_file` and no others, or by default those that browsers
+    /// trust.
     ///
     /// # Errors
-    /// When the file can't be read or holds no certificates.
+    /// When the file can't be read or contains no certificates.
     pub fn authorities(&self) -> Result<RootCertStore, InvalidSettings> {
         match &self.ca_file {
             Some(path) => read_authorities(path),
@@ -90,7 +90,7 @@ fn read_authorities(path: &Path) -> Result<RootCertStore, InvalidSettings> {
         added.map_err(|error| failed(error.to_string()))?;
     }
     if store.is_empty() {
-        return Err(failed("holds no certificate".to_owned()));
+        return Err(failed("contains no certificate".to_owned()));
     }
     Ok(store)
 }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_hosts_are_told_from_others() {
+    fn loopback_hosts_are_recognised() {
         for host in [
             "127.0.0.1",
             "127.9.9.9",

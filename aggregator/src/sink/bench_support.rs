@@ -1,15 +1,14 @@
-//! What benchmarks see of the sink: decoded events, and the columns made of them. Nothing else may
-//! use it.
+//! Entry points for benchmarks: decoded events, and their columns. Nothing else may use it.
 
 use super::columns;
-use super::decode::Row;
+use super::decode::DecodedRow;
 use bytes::Bytes;
 use event_shipping::LaneKey;
 use tracking_events::Visit;
 
 /// Decoded clicks of one lane.
 #[doc(hidden)]
-pub struct DecodedClicks<'a>(Vec<Row<'a>>);
+pub struct DecodedClicks<'a>(Vec<DecodedRow<'a>>);
 
 impl std::fmt::Debug for DecodedClicks<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -18,7 +17,7 @@ impl std::fmt::Debug for DecodedClicks<'_> {
 }
 
 impl<'a> DecodedClicks<'a> {
-    /// Gives each click its place.
+    /// Adds a place to each click.
     #[must_use]
     pub fn new(clicks: impl IntoIterator<Item = Visit<'a>>) -> Self {
         let key = LaneKey {
@@ -26,7 +25,7 @@ impl<'a> DecodedClicks<'a> {
             lane: 0,
             journal: 1,
         };
-        let row = |(seq, visit)| Row { visit, key, seq };
+        let row = |(seq, visit)| DecodedRow { visit, key, seq };
         Self((1..).zip(clicks).map(row).collect())
     }
 
@@ -36,6 +35,6 @@ impl<'a> DecodedClicks<'a> {
     /// Without clicks.
     #[must_use]
     pub fn block(&self) -> Vec<Bytes> {
-        columns::build(&self.0).expect("there are clicks").parts
+        columns::build(&self.0).expect("at least one click").parts
     }
 }

@@ -1,7 +1,7 @@
-//! A block made ready for ClickHouse: decoded once, so that every attempt sends the same.
+//! Decodes a block into columns for ClickHouse, once, so that every attempt sends the same bytes.
 
 use super::columns::{self, Columns};
-use super::decode::{Rejected, Row, Rows, unseal};
+use super::decode::{DecodedRow, DecodedRows, Rejected, unseal};
 use super::reports;
 use crate::blocks::Block;
 use crate::report::{LocatedEvent, Report, Verdict};
@@ -9,20 +9,20 @@ use crate::report::{LocatedEvent, Report, Verdict};
 /// The epoch of rows that no store evaluated.
 const NO_EPOCH: u64 = 0;
 
-/// Columns per table, and what could not be made one of their rows.
+/// A decoded block: columns for each table, reports, and rejected events.
 pub(crate) struct Prepared {
     pub(crate) token: String,
     pub(crate) block: Block,
     pub(crate) tables: Vec<(&'static str, Columns)>,
-    /// What has to be judged before it has a table.
+    /// Reports; their evaluation decides on their tables.
     pub(crate) reports: Vec<Report>,
-    /// When each event happened, in microseconds since 1970.
+    /// The time of each event, in microseconds since 1970.
     pub(crate) times: Vec<u64>,
     pub(crate) rejected: Vec<Rejected>,
 }
 
 impl Prepared {
-    /// Adds the rows of reports by what became of them. The same verdicts always give the same columns.
+    /// Adds the rows of reports with these verdicts. The same verdicts always give the same columns.
     pub(crate) fn add_reports(&mut self, reports: &[LocatedEvent<'_>], verdicts: &[Verdict]) {
         self.tables
             .extend(reports::build(reports, verdicts, NO_EPOCH));
@@ -30,13 +30,13 @@ impl Prepared {
     }
 }
 
-/// Decodes blocks, each in the memory of the one before: to allocate as much again each time
-/// would cost a seventh of what the aggregator does.
+/// Decodes blocks, each in the memory of the one before: new allocations would cost a seventh of the aggregator's
+/// processor time.
 #[derive(Default)]
 pub(crate) struct BlockDecoder {
     raws: Vec<Vec<u8>>,
-    clicks: Vec<Row<'static>>,
-    impressions: Vec<Row<'static>>,
+    clicks: Vec<DecodedRow<'static>>,
+    impressions: Vec<DecodedRow<'static>>,
 }
 
 impl BlockDecoder {
@@ -46,7 +46,7 @@ impl BlockDecoder {
         if self.raws.len() < entries.len() {
             self.raws.resize_with(entries.len(), Vec::new);
         }
-        let mut rows = Rows {
+        let mut rows = DecodedRows {
             clicks: std::mem::take(&mut self.clicks),
             impressions: std::mem::take(&mut self.impressions),
             reports: Vec::new(),
@@ -58,7 +58,7 @@ impl BlockDecoder {
                 Err(rejected) => rows.rejected.push(rejected),
             }
         }
-        let Rows {
+        let DecodedRows {
             clicks,
             impressions,
             reports,
@@ -83,9 +83,11 @@ impl BlockDecoder {
     }
 }
 
-/// The memory of `rows`, for others.
-fn emptied(mut rows: Vec<Row<'_>>) -> Vec<Row<'static>> {
+/// Empties `rows`, and keeps the allocation.
+fn emptied(mut rows: Vec<DecodedRow<'_>>) -> Vec<DecodedRow<'static>> {
     rows.clear();
-    let none = rows.into_iter().map(|_| unreachable!("they were removed"));
+    let none = rows
+        .into_iter()
+        .map(|_| unreachable!("all rows were removed"));
     none.collect()
 }

@@ -1,4 +1,4 @@
-//! Looking up clicks by their ids.
+//! Looks up clicks by id.
 
 use super::connection::client;
 use crate::click::ClickFacts;
@@ -14,12 +14,12 @@ use tracking_events::ClickId;
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Finds clicks.
+/// Queries of clicks.
 #[derive(Clone)]
 pub(crate) struct Clicks(Client);
 
 #[derive(Row, Deserialize)]
-struct Found {
+struct ClickRow {
     id: String,
     link: String,
     offer: String,
@@ -32,7 +32,7 @@ struct Found {
     subs: Vec<String>,
 }
 
-/// Copies what clicks belong to, so that it outlives them. Copied again it is the same.
+/// Copies the campaign, offer and affiliate of clicks, so that they outlive the clicks. Repeating it changes nothing.
 const ATTRIBUTE: &str = "INSERT INTO conversion_attribution \
      (click_id, link_id, link, offer, campaign, affiliate, country, device) \
      SELECT id, link_id, link, offer, campaign, affiliate, country, device FROM clicks \
@@ -46,31 +46,31 @@ const ATTRIBUTE_CORRECTED: &str = "INSERT INTO conversion_attribution \
 
 const ATTRIBUTED: &str = "SELECT DISTINCT click_id FROM conversion_attribution WHERE click_id IN ?";
 
-/// The link and the month narrow the search down to some granules, in which the index of ids finds the rest.
+/// Link and month limit the search to some granules, in which the index of ids finds the rows.
 const QUERY: &str = "SELECT id, link, offer, campaign, affiliate, country, device, source, external_id, \
      [sub1, sub2, sub3, sub4, sub5, sub6, sub7, sub8, sub9, sub10] AS subs FROM clicks \
      WHERE link_id IN ? AND time >= fromUnixTimestamp64Milli(toInt64(?)) \
      AND time < fromUnixTimestamp64Milli(toInt64(?)) AND id IN ?";
 
-/// The rows whose time is not the one that their id was signed with, since an edge had none: few, so that the
-/// index of ids is looked at in every month.
+/// Searches rows whose time differs from the one in their id, because their edge had no time. They are few, so the
+/// index of ids is searched in every month.
 const QUERY_CORRECTED: &str = "SELECT id, link, offer, campaign, affiliate, country, device, source, external_id, \
      [sub1, sub2, sub3, sub4, sub5, sub6, sub7, sub8, sub9, sub10] AS subs FROM clicks \
      WHERE link_id IN ? AND bitTest(flags, 10) AND id IN ?";
 
 impl Clicks {
-    /// Finds clicks in the database that `settings` name.
+    /// A connection to the database that `settings` name.
     ///
     /// # Errors
     /// When the password can't be read.
-    pub(crate) fn of(settings: &settings::ClickHouse) -> Result<Self, SinkError> {
+    pub(crate) fn of(settings: &settings::ClickHouseSettings) -> Result<Self, SinkError> {
         Ok(Self(client(settings)?.with_database(&settings.database)))
     }
 
-    /// Those of `ids` that are there.
+    /// The clicks among `ids` that exist.
     ///
     /// # Errors
-    /// When ClickHouse can't say.
+    /// When ClickHouse can't answer.
     pub(crate) async fn find(
         &self,
         ids: &[ClickId],
@@ -87,10 +87,10 @@ impl Clicks {
         Ok(found)
     }
 
-    /// Keeps what clicks belong to permanently, and gives those of `ids` of which it is kept.
+    /// Copies the facts of clicks permanently; returns those of `ids` whose facts exist now.
     ///
     /// # Errors
-    /// When ClickHouse can't do it now; some may be kept all the same.
+    /// When ClickHouse can't confirm it. Some facts may have been copied anyway.
     pub(crate) async fn attribute(&self, ids: &[ClickId]) -> Result<BTreeSet<String>, SinkError> {
         let Some(copying) = self.about(ATTRIBUTE, ids) else {
             return Ok(BTreeSet::new());
@@ -105,7 +105,7 @@ impl Clicks {
         Ok(attributed)
     }
 
-    /// Copies clicks, and gives those of `ids` that are copied.
+    /// Copies the facts of clicks; returns those of `ids` whose facts exist.
     async fn copied(&self, copying: Query, ids: &[ClickId]) -> Result<BTreeSet<String>, SinkError> {
         let work = async {
             copying.execute().await?;
@@ -119,7 +119,7 @@ impl Clicks {
         Ok(copied.into_iter().collect())
     }
 
-    /// A statement about clicks whose time was corrected: their links and their ids.
+    /// A statement about clicks with a corrected time: their links and ids.
     fn corrected(&self, sql: &str, ids: &[ClickId]) -> Query {
         let links: BTreeSet<u32> = ids.iter().map(|id| id.parts().link.0).collect();
         let query = self.0.query(sql);
@@ -127,7 +127,7 @@ impl Clicks {
         query.bind(texts(ids))
     }
 
-    /// A statement about clicks: their links, the times of the first and of the last, and their ids.
+    /// A statement about clicks: their links, the range of their times, and their ids.
     fn about(&self, sql: &str, ids: &[ClickId]) -> Option<Query> {
         let times = || ids.iter().map(|id| id.parts().time.millis());
         let (first, last) = (times().min()?, times().max()?);
@@ -145,14 +145,14 @@ fn texts(ids: &[ClickId]) -> Vec<String> {
 }
 
 async fn fetch(query: Query) -> Result<BTreeMap<String, ClickFacts>, SinkError> {
-    let found = tokio::time::timeout(QUERY_TIMEOUT, query.fetch_all::<Found>()).await;
+    let found = tokio::time::timeout(QUERY_TIMEOUT, query.fetch_all::<ClickRow>()).await;
     let found = found
         .map_err(|_| SinkError::Silent(QUERY_TIMEOUT))?
         .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
-    Ok(found.into_iter().map(Found::facts).collect())
+    Ok(found.into_iter().map(ClickRow::facts).collect())
 }
 
-impl Found {
+impl ClickRow {
     fn facts(self) -> (String, ClickFacts) {
         let mut subs = self.subs.into_iter();
         let facts = ClickFacts {

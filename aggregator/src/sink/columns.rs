@@ -1,6 +1,6 @@
-//! Rows to the columns of a block: what is in each.
+//! The columns of clicks and impressions.
 
-use super::decode::Row;
+use super::decode::DecodedRow;
 use super::native;
 use bytes::Bytes;
 use std::net::Ipv6Addr;
@@ -9,17 +9,17 @@ use tracking_events::SUB_COUNT;
 /// Decimal(18, 6) has 18 digits.
 const LARGEST_DECIMAL: i64 = 999_999_999_999_999_999;
 
-/// A block of one table, ready to be sent, as often as need be.
+/// The rows of one table, encoded; may be sent repeatedly.
 #[derive(Debug, Clone)]
 pub struct Columns {
-    /// How many rows.
+    /// The number of rows.
     pub rows: usize,
-    /// The block in the Native format, in pieces that follow one another.
+    /// The Native block, in consecutive pieces.
     pub parts: Vec<Bytes>,
 }
 
-/// The columns of `rows`; none when there are no rows.
-pub(super) fn build(rows: &[Row<'_>]) -> Option<Columns> {
+/// The columns of `rows`; `None` without rows.
+pub(super) fn build(rows: &[DecodedRow<'_>]) -> Option<Columns> {
     if rows.is_empty() {
         return None;
     }
@@ -29,9 +29,9 @@ pub(super) fn build(rows: &[Row<'_>]) -> Option<Columns> {
     })
 }
 
-fn block<'r>() -> native::Block<'r, Row<'r>> {
-    let mut block = native::Block::new();
-    block.made_text("id", |row: &Row<'_>| row.visit.id.to_text());
+fn block<'r>() -> native::NativeBlock<'r, DecodedRow<'r>> {
+    let mut block = native::NativeBlock::new();
+    block.made_text("id", |row: &DecodedRow<'_>| row.visit.id.to_text());
     block.fixed("time", "DateTime64(6, 'UTC')", |row| {
         row.visit.time.0.to_le_bytes()
     });
@@ -60,7 +60,7 @@ fn block<'r>() -> native::Block<'r, Row<'r>> {
     block.text("external_id", |row| row.visit.external_id);
     block.fixed("cost", "Decimal(18, 6)", |row| {
         let cost = row.visit.cost.0;
-        // The codec allows more digits than the column holds.
+        // The encoding permits more digits than the column.
         cost.clamp(-LARGEST_DECIMAL, LARGEST_DECIMAL).to_le_bytes()
     });
     for index in 0..SUB_COUNT {
@@ -75,7 +75,7 @@ fn block<'r>() -> native::Block<'r, Row<'r>> {
     block
 }
 
-/// Two capitals or nothing: an edge may be older or newer than this program.
+/// A country code of two capitals, or empty: the edge's version may be older or newer than this program's.
 fn country(code: &[u8; 2]) -> &str {
     match std::str::from_utf8(code) {
         Ok(text) if code.iter().all(u8::is_ascii_uppercase) => text,

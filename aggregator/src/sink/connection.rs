@@ -1,5 +1,5 @@
-//! Talking to ClickHouse: migrations, then one insert per block and table, named by a token so that
-//! ClickHouse takes a repetition only once.
+//! Connects to ClickHouse: applies migrations, then inserts one block per table. Each insert has a token by which
+//! ClickHouse ignores a repetition.
 
 use super::columns::Columns;
 use super::database::{Database, Tables};
@@ -15,31 +15,31 @@ use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sending a chunk, and everything ClickHouse does until it answers, may each take this long.
+/// The limit of each: sending a chunk, and ClickHouse's processing until its response.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(120);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-/// Below the 3 s after which ClickHouse closes a connection that is idle.
+/// Below the 3 s after which ClickHouse closes an idle connection.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sent, and compressed if that is worth it, at once.
+/// The size of a chunk, which is compressed (if that is useful) and sent at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Rows, far above what the largest block can hold.
+/// A number of rows far above the largest block.
 const LARGEST_BLOCK: &str = "20000000";
 
-/// A database that is there and has our tables.
+/// A reachable database with our tables.
 #[derive(Debug)]
 pub struct ClickHouse {
     pub(super) client: Client,
 }
 
-impl Database for settings::ClickHouse {
+impl Database for settings::ClickHouseSettings {
     type Tables = ClickHouse;
 
-    /// Reads the password, applies migrations, and so finds out whether ClickHouse answers.
+    /// Reads the password and applies migrations, which checks the connection.
     async fn connect(&self) -> Result<ClickHouse, SinkError> {
         let client = client(self)?;
         let migrating = clickhouse_schema::migrate(&client, &self.database);
@@ -69,8 +69,8 @@ impl ClickHouse {
         token: &str,
         block: &Columns,
     ) -> clickhouse::error::Result<()> {
-        // The server must neither split the block nor wait for another to join it: the token names
-        // exactly these rows. A wrong clock on an edge may spread them over many partitions.
+        // The server must neither split the block nor merge it with another: the token stands for exactly these rows.
+        // An edge with a wrong clock may spread them over many partitions.
         let mut insert = self
             .client
             .insert_formatted_with(format!("INSERT INTO {table} FORMAT Native"))
@@ -83,7 +83,7 @@ impl ClickHouse {
             .with_setting("min_insert_block_size_rows", LARGEST_BLOCK)
             .with_setting("min_insert_block_size_bytes", "0")
             .with_setting("max_partitions_per_insert_block", "0")
-            // The roll-up's query lives for one block: compiling it costs more than it ever saves.
+            // The roll-up's query runs once per block: compiling it costs more than it saves.
             .with_setting("compile_expressions", "0")
             .with_setting("compile_aggregate_expressions", "0");
         for part in &block.parts {
@@ -96,11 +96,11 @@ impl ClickHouse {
     }
 }
 
-/// A client that knows who it is, and no database.
-pub(super) fn client(settings: &settings::ClickHouse) -> Result<Client, SinkError> {
+/// A client with credentials, but without a database.
+pub(super) fn client(settings: &settings::ClickHouseSettings) -> Result<Client, SinkError> {
     let (client, compression) = match settings.transport()? {
         Transport::Tls => (encrypted(settings.authorities()?), Compression::Lz4),
-        // Compressing for the same machine costs both sides and saves nothing.
+        // On the same machine, compression costs more than it saves.
         Transport::Loopback => (Client::default(), Compression::None),
         Transport::Plaintext => (Client::default(), Compression::Lz4),
     };
@@ -112,12 +112,12 @@ pub(super) fn client(settings: &settings::ClickHouse) -> Result<Client, SinkErro
     Ok(client.with_product_info("aggregator", env!("CARGO_PKG_VERSION")))
 }
 
-/// A client that sends nothing to a server without a certificate of one of `authorities`.
+/// A client that connects only to servers with a certificate of one of `authorities`.
 fn encrypted(authorities: RootCertStore) -> Client {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("the provider knows the versions it comes with")
+        .expect("the provider supports its own versions")
         .with_root_certificates(authorities)
         .with_no_client_auth();
     let mut tcp = HttpConnector::new();

@@ -1,29 +1,29 @@
-//! What the pipeline asks of a database. Which one it is, is not known here.
+//! The interface of a database, for the pipeline. Invariant: no ClickHouse code here.
 
 use super::columns::Columns;
 use crate::history::History;
 use crate::sink_error::SinkError;
 use std::future::Future;
 
-/// Where blocks go.
+/// A database that stores blocks.
 pub trait Database: Send + Sync {
-    /// What a connection gives.
+    /// The connected database.
     type Tables: Tables;
 
-    /// Finds out whether the database answers, and makes the tables or brings them up to date.
+    /// Connects, and creates or migrates the tables.
     ///
     /// # Errors
     /// When that is not possible now.
     fn connect(&self) -> impl Future<Output = Result<Self::Tables, SinkError>> + Send;
 }
 
-/// The tables that blocks are inserted into.
+/// The tables of a connected database.
 pub trait Tables: History {
-    /// Inserts `block` into `table` whole. Repeating it with the same token, which names exactly these
-    /// rows, is harmless.
+    /// Inserts all of `block` into `table`. Repeating it with the same token, which stands for exactly these rows,
+    /// changes nothing.
     ///
     /// # Errors
-    /// When that is not possible now. The rows may have been taken all the same.
+    /// When ClickHouse can't confirm it now. The rows may have been stored anyway.
     fn insert(
         &self,
         table: &str,

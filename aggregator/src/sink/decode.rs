@@ -5,52 +5,52 @@ use crate::report::Report;
 use event_shipping::{LaneKey, open};
 use tracking_events::{DecodeError, Event, Flags, Micros, Visit, decode};
 
-/// The times that can be stored, from 2020 up to 2100: beyond, ClickHouse's 32-bit seconds would wrap and
-/// its time to live delete the row. A click or impression beyond it gets another time; a report, whose
-/// time decides what it is worth, is quarantined, and no edge whose clock is known to be wrong makes one.
-const TIMES: std::ops::Range<u64> = 1_577_836_800_000_000..4_102_444_800_000_000;
-/// A batch sealed so shortly before it was received was sealed by a clock that was right.
-const SEALED_RIGHTLY_WITHIN: u64 = 3_600_000_000;
-/// An older event without a time was sealed after another step of its edge's clock: its age is not known either.
-const MAX_CORRECTED_AGE: u64 = 30 * 86_400_000_000;
+/// The range of times that can be stored, from 2020 to 2100: outside, ClickHouse's 32-bit seconds would wrap and its
+/// time to live delete the row. The time of a click or impression outside is corrected. A report, whose value depends
+/// on its time, is quarantined; edges with an impossible clock accept no reports.
+const STORABLE_TIMES: std::ops::Range<u64> = 1_577_836_800_000_000..4_102_444_800_000_000;
+/// A batch whose sealing time is within this of its reception was sealed by a correct clock.
+const MAX_SEALING_DIFFERENCE_MICROS: u64 = 3_600_000_000;
+/// An older event without a time was sealed after another step of the edge's clock, so its age is unknown as well.
+const MAX_CORRECTED_AGE_MICROS: u64 = 30 * 86_400_000_000;
 
-/// An event with its place.
-pub(super) struct Row<'a> {
+/// A decoded event with its place.
+pub(super) struct DecodedRow<'a> {
     pub(super) visit: Visit<'a>,
     pub(super) key: LaneKey,
     pub(super) seq: u64,
 }
 
-/// The rows of each table.
+/// Decoded events by table.
 #[derive(Default)]
-pub(super) struct Rows<'a> {
-    pub(super) clicks: Vec<Row<'a>>,
-    pub(super) impressions: Vec<Row<'a>>,
-    /// Their tables follow from what becomes of them.
+pub(super) struct DecodedRows<'a> {
+    pub(super) clicks: Vec<DecodedRow<'a>>,
+    pub(super) impressions: Vec<DecodedRow<'a>>,
+    /// Reports; their evaluation decides on their tables.
     pub(super) reports: Vec<Report>,
     pub(super) rejected: Vec<Rejected>,
 }
 
-/// Bytes that are no event, though they arrived as they were sent.
+/// Bytes that are not an event, although they arrived as they were sent.
 pub(crate) struct Rejected {
     pub(crate) key: LaneKey,
     pub(crate) format_version: u16,
-    /// The event's sequence, or that of the first event lost with it.
+    /// The sequence of the event, or of the first event lost with it.
     pub(crate) seq: u64,
     pub(crate) reason: &'static str,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Decompresses a batch into `raw`; one that can't be is rejected as a whole.
+/// Decompresses a batch into `raw`. A batch that can't be decompressed is rejected completely.
 pub(super) fn unseal(entry: &Entry, raw: &mut Vec<u8>) -> Result<(), Rejected> {
     open(&entry.header, &entry.payload, raw).map_err(|error| {
         let Entry { key, header, .. } = entry;
-        tracing::error!(%key, first = header.first, last = header.last, %error, "a batch can't be opened");
+        tracing::error!(%key, first = header.first, last = header.last, %error, "failed to open batch");
         reject(entry, header.first, "batch", &entry.payload)
     })
 }
 
-impl<'a> Rows<'a> {
+impl<'a> DecodedRows<'a> {
     /// Adds the events of a batch that are not in an earlier block.
     pub(super) fn add(&mut self, entry: &Entry, raw: &'a [u8]) {
         let mut before = entry.header.first.saturating_sub(1);
@@ -76,7 +76,7 @@ impl<'a> Rows<'a> {
     }
 
     fn event(&mut self, entry: &Entry, seq: u64, payload: &'a [u8]) {
-        let row = |visit| Row {
+        let row = |visit| DecodedRow {
             visit: corrected(visit, entry),
             key: entry.key,
             seq,
@@ -96,24 +96,24 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Frames end before the batch's last event: nothing behind that point can be found.
+    /// Rejects the rest of a batch whose frames end before its last event.
     fn lost(&mut self, entry: &Entry, before: u64, rest: &[u8]) {
         let first = before.max(entry.skip_through) + 1;
-        tracing::error!(key = %entry.key, first, last = entry.header.last, "a batch's frames are damaged");
+        tracing::error!(key = %entry.key, first, last = entry.header.last, "failed to decode the frames of a batch");
         self.rejected.push(reject(entry, first, "frame", rest));
     }
 }
 
-/// A visit with a time that it can have had. One that is not known to its edge is the time of reception
-/// less the event's age, which is known as far as the edge's wrong clock also sealed the batch.
+/// A visit with a possible time. If its edge had no time, it is the time of reception less the event's age, which is
+/// known if the edge's wrong clock also sealed the batch.
 fn corrected<'a>(mut visit: Visit<'a>, entry: &Entry) -> Visit<'a> {
-    if visit.flags.any(Flags::TIME_UNKNOWN) || !TIMES.contains(&visit.time.0) {
+    if visit.flags.any(Flags::TIME_UNKNOWN) || !STORABLE_TIMES.contains(&visit.time.0) {
         let (received, sealed) = (entry.received_at, entry.header.sealed_at);
         let age = sealed.saturating_sub(visit.time.0);
-        let is_sealed_rightly = received.abs_diff(sealed) <= SEALED_RIGHTLY_WITHIN;
-        let age_is_known = !is_sealed_rightly && age <= MAX_CORRECTED_AGE;
+        let is_sealed_rightly = received.abs_diff(sealed) <= MAX_SEALING_DIFFERENCE_MICROS;
+        let age_is_known = !is_sealed_rightly && age <= MAX_CORRECTED_AGE_MICROS;
         let time = received.saturating_sub(if age_is_known { age } else { 0 });
-        visit.time = Micros(time.clamp(TIMES.start, TIMES.end - 1));
+        visit.time = Micros(time.clamp(STORABLE_TIMES.start, STORABLE_TIMES.end - 1));
         visit.flags.insert(Flags::CLOCK_WRONG);
         visit.flags.insert(Flags::TIME_UNKNOWN);
     }
@@ -121,7 +121,7 @@ fn corrected<'a>(mut visit: Visit<'a>, entry: &Entry) -> Visit<'a> {
 }
 
 fn storable(event: &Event<'_>) -> bool {
-    let fits = |time: Micros| TIMES.contains(&time.0);
+    let fits = |time: Micros| STORABLE_TIMES.contains(&time.0);
     match event {
         Event::Click(_) | Event::Impression(_) => true,
         Event::Conversion(it) => fits(it.time) && fits(it.click.parts().time),
@@ -130,7 +130,7 @@ fn storable(event: &Event<'_>) -> bool {
     }
 }
 
-/// Reports are few, and live longer than the memory that batches are opened in.
+/// Copies a report: reports are few, and outlive the memory of their batch.
 fn report(entry: &Entry, seq: u64, payload: &[u8]) -> Report {
     Report {
         key: entry.key,
@@ -159,7 +159,7 @@ fn reject(entry: &Entry, seq: u64, reason: &'static str, bytes: &[u8]) -> Reject
     }
 }
 
-/// Where in `raw` the bytes after `part`, a part of it, begin.
+/// The offset in `raw` of the bytes after `part`.
 fn offset_after(raw: &[u8], part: &[u8]) -> usize {
     (part.as_ptr_range().end as usize)
         .saturating_sub(raw.as_ptr() as usize)

@@ -1,4 +1,4 @@
-//! Reading what earlier aggregators and stores left in ClickHouse.
+//! Reads the state that earlier aggregators and stores left in ClickHouse.
 
 use super::connection::ClickHouse;
 use crate::error_chain::explain;
@@ -15,7 +15,7 @@ use std::future::Future;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A query, or the next row of one, may take this long.
+/// The limit of a query, and of each next row.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 const PAGE_ROWS: usize = 1_000;
@@ -193,7 +193,7 @@ impl ClickHouse {
                 return Ok(());
             }
         }
-        // The receiver knows that they end when the channel does.
+        // The receiver notices the end of the rows by the end of the channel.
         let _ = pages.send(page).await;
         Ok(())
     }

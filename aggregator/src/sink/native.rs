@@ -1,22 +1,22 @@
 //! ClickHouse's Native format: a block is its columns one after another, each with name and type.
 //!
-//! The wire carries plain types; ClickHouse makes LowCardinality of them where the table wants it.
+//! The wire carries plain types; ClickHouse converts them to LowCardinality where the table has it.
 //! The format: <https://clickhouse.com/docs/interfaces/formats/Native>. The client library's own
-//! builder and writer keep every value apart and send each text by itself, which cost several times
+//! builder and writer keep every value separately and send each text by itself, which costs several times
 //! as much. Which columns there are never belongs here.
 
 use bytes::Bytes;
 
-/// Rows are taken so many at a time, so that they stay in the cache while each column reads them.
+/// The number of rows that each column encodes at once, so that they stay in the cache for the next column.
 const ROWS_AT_ONCE: usize = 128;
-/// Columns up to this size, in bytes, are sent together.
+/// Columns up to this size are sent together, in bytes.
 const PART_BYTES: usize = 256 << 10;
 
-/// No more room than this is made beforehand for a value, in bytes.
+/// The most memory reserved for a value in advance, in bytes.
 const ROOM_BYTES: usize = 256;
 
-/// The columns of a block; `R` is what a row is made of.
-pub(super) struct Block<'r, R> {
+/// A block of columns; `R` is the type of its rows.
+pub(super) struct NativeBlock<'r, R> {
     columns: Vec<Column<'r, R>>,
 }
 
@@ -25,17 +25,17 @@ struct Column<'r, R> {
     add: Add<'r, R>,
 }
 
-/// Writes rows' values to the end of a column.
+/// Appends the values of rows to a column.
 type Add<'r, R> = Box<dyn Fn(&'r [R], &mut Vec<u8>) + 'r>;
 
-impl<'r, R> Block<'r, R> {
+impl<'r, R> NativeBlock<'r, R> {
     pub(super) const fn new() -> Self {
         Self {
             columns: Vec::new(),
         }
     }
 
-    /// Adds a column whose values take `N` bytes each.
+    /// Adds a column with `N` bytes per value.
     pub(super) fn fixed<const N: usize>(
         &mut self,
         name: &str,
@@ -58,7 +58,7 @@ impl<'r, R> Block<'r, R> {
         });
     }
 
-    /// Adds a `String` column of texts that are made of a row.
+    /// Adds a `String` column of texts that are computed from a row.
     pub(super) fn made_text<T: AsRef<[u8]>>(
         &mut self,
         name: &str,
@@ -79,13 +79,13 @@ impl<'r, R> Block<'r, R> {
         self.columns.push(Column { out, add });
     }
 
-    /// The block of `rows`, as pieces to be sent one after another.
+    /// The encoded block of `rows`, in consecutive pieces.
     pub(super) fn write(mut self, rows: &'r [R]) -> Vec<Bytes> {
         for (number, some) in rows.chunks(ROWS_AT_ONCE).enumerate() {
             for Column { out, add } in &mut self.columns {
                 add(some, out);
                 if number == 0 {
-                    // About as much for the others: growing step by step copies twice over.
+                    // A similar size for the remaining rows: growing step by step copies everything twice.
                     let each = (out.len() / some.len() + 1).min(ROOM_BYTES);
                     out.reserve(each * (rows.len() - some.len()));
                 }
@@ -112,7 +112,7 @@ fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-/// A length as LEB128.
+/// Appends a length as LEB128.
 fn length(out: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);

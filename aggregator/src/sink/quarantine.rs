@@ -1,4 +1,4 @@
-//! What could not be decoded, kept for a person to look at: one file of JSON lines per block.
+//! The quarantine: events that could not be decoded, kept for examination in one file of JSON lines per block.
 
 use super::decode::Rejected;
 use serde::Serialize;
@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use storage::Storage;
 
-/// No more files are kept; what comes after is only counted.
+/// The limit of files; later events are only counted.
 const MAX_FILES: usize = 10_000;
 
-/// The directory of such files.
+/// The quarantine's directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Quarantine<S> {
     storage: S,
@@ -17,14 +17,14 @@ pub(crate) struct Quarantine<S> {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct QuarantinedEvent<'a> {
     node: u16,
     lane: u8,
     journal: String,
     seq: u64,
     format_version: u16,
     reason: &'a str,
-    /// In hexadecimal, for it may be anything.
+    /// In hexadecimal: the bytes may be anything.
     bytes: String,
 }
 
@@ -36,14 +36,14 @@ impl<S: Storage> Quarantine<S> {
         }
     }
 
-    /// Writes what was rejected of the block `token`; doing so again changes nothing.
+    /// Writes the rejected events of the block `token`. Repeating it changes nothing.
     pub(crate) fn keep(&self, token: &str, rejected: &[Rejected]) -> io::Result<()> {
         if rejected.is_empty() {
             return Ok(());
         }
         storage::create_dir_all(&self.storage, &self.dir)?;
         if self.storage.list(&self.dir)?.len() >= MAX_FILES {
-            tracing::error!(directory = %self.dir.display(), "the quarantine is full; look at it and empty it");
+            tracing::error!(directory = %self.dir.display(), "the quarantine is full; examine and delete its files");
             return Ok(());
         }
         let mut text = Vec::new();
@@ -56,8 +56,8 @@ impl<S: Storage> Quarantine<S> {
     }
 }
 
-fn line(event: &Rejected) -> Line<'_> {
-    Line {
+fn line(event: &Rejected) -> QuarantinedEvent<'_> {
+    QuarantinedEvent {
         node: event.key.node,
         lane: event.key.lane,
         journal: format!("{:016x}", event.key.journal),

@@ -1,7 +1,7 @@
-//! Judged reports to the columns of their tables: which table each goes to, and what is in it.
+//! The columns of evaluated reports: which table each report goes to, and its values.
 
 use super::columns::Columns;
-use super::native::Block;
+use super::native::NativeBlock;
 use crate::currency;
 use crate::report::{BAD_TRANSITION, LocatedEvent, Revision, TOO_MANY_REPORTS, Unchanged, Verdict};
 use crate::unproven::Unproven;
@@ -12,18 +12,18 @@ use tracking_events::{
 
 const TIME: &str = "DateTime64(6, 'UTC')";
 
-/// Digits after the point of `payout`: no currency has more.
+/// Digits after the point of `payout`; no currency has more.
 const DECIMALS: u16 = 4;
 
-/// A row with the place of the event that it comes of.
-struct Row<T> {
+/// A row with the place of its event.
+struct PlacedRow<T> {
     key: LaneKey,
     seq: u64,
     is: T,
 }
 
-/// A report, and what was concluded from it: the state of a conversion, or what it says itself.
-struct Sale<'a, T> {
+/// A report of a conversion with the result of its evaluation: the conversion's new state, or the report's own.
+struct EvaluatedConversion<'a, T> {
     report: &'a Conversion<'a>,
     kind: ConversionKind,
     kind_name: &'a str,
@@ -41,20 +41,20 @@ struct Check<'a> {
 
 /// The rows of each table.
 #[derive(Default)]
-struct Rows<'a> {
-    conversions: Vec<Row<Sale<'a, Revision>>>,
-    repeats: Vec<Row<Sale<'a, Unchanged>>>,
-    kyc: Vec<Row<Check<'a>>>,
-    rejections: Vec<Row<Rejection<'a>>>,
+struct ReportRows<'a> {
+    conversions: Vec<PlacedRow<EvaluatedConversion<'a, Revision>>>,
+    repeats: Vec<PlacedRow<EvaluatedConversion<'a, Unchanged>>>,
+    kyc: Vec<PlacedRow<Check<'a>>>,
+    rejections: Vec<PlacedRow<Rejection<'a>>>,
 }
 
-/// The tables that have rows of these reports, which the store of this epoch evaluated.
+/// The tables with rows of these reports, which the store of this epoch evaluated.
 pub(crate) fn build(
     reports: &[LocatedEvent<'_>],
     verdicts: &[Verdict],
     epoch: u64,
 ) -> Vec<(&'static str, Columns)> {
-    let mut rows = Rows::default();
+    let mut rows = ReportRows::default();
     for (report, verdict) in reports.iter().zip(verdicts) {
         rows.add(report, verdict);
     }
@@ -70,7 +70,7 @@ pub(crate) fn build(
         .collect()
 }
 
-/// When a report came, in microseconds since 1970.
+/// The time of a report, in microseconds since 1970.
 pub(crate) const fn time(report: &LocatedEvent<'_>) -> u64 {
     match &report.event {
         Event::Click(visit) | Event::Impression(visit) => visit.time.0,
@@ -80,7 +80,7 @@ pub(crate) const fn time(report: &LocatedEvent<'_>) -> u64 {
     }
 }
 
-impl<'a> Rows<'a> {
+impl<'a> ReportRows<'a> {
     fn add(&mut self, placed: &'a LocatedEvent<'a>, verdict: &'a Verdict) {
         match &placed.event {
             Event::Conversion(report) => self.sale(placed, report, verdict),
@@ -88,7 +88,7 @@ impl<'a> Rows<'a> {
                 if let Verdict::Unproven(unproven) = verdict {
                     let party = (update.time, update.provider, [0; 16]);
                     self.rejections
-                        .push(Row::new(placed, set_aside(party, unproven)));
+                        .push(PlacedRow::new(placed, set_aside(party, unproven)));
                     return;
                 }
                 let outcome = match verdict {
@@ -96,10 +96,12 @@ impl<'a> Rows<'a> {
                     Verdict::Again => "repeat",
                     _ => "applied",
                 };
-                self.kyc.push(Row::new(placed, Check { update, outcome }));
+                self.kyc
+                    .push(PlacedRow::new(placed, Check { update, outcome }));
             }
             Event::Rejection(rejection) => {
-                self.rejections.push(Row::new(placed, rejection.clone()));
+                self.rejections
+                    .push(PlacedRow::new(placed, rejection.clone()));
             }
             Event::Click(_) | Event::Impression(_) => {}
         }
@@ -113,13 +115,15 @@ impl<'a> Rows<'a> {
     ) {
         match verdict {
             Verdict::Revised(revisions) => {
-                let rows = revisions.iter().map(|it| Sale::revision(report, it));
-                let rows = rows.map(|it| Row::new(placed, it));
+                let rows = revisions
+                    .iter()
+                    .map(|it| EvaluatedConversion::revision(report, it));
+                let rows = rows.map(|it| PlacedRow::new(placed, it));
                 self.conversions.extend(rows);
             }
             Verdict::Unchanged(unchanged) => {
-                let row = Sale::unchanged(report, unchanged);
-                self.repeats.push(Row::new(placed, row));
+                let row = EvaluatedConversion::unchanged(report, unchanged);
+                self.repeats.push(PlacedRow::new(placed, row));
             }
             Verdict::BadTransition(why) => {
                 self.refuse(placed, report, (BAD_TRANSITION, "bad_transition"), why)
@@ -130,12 +134,12 @@ impl<'a> Rows<'a> {
             Verdict::Unproven(unproven) => {
                 let party = (report.time, report.advertiser, report.address);
                 self.rejections
-                    .push(Row::new(placed, set_aside(party, unproven)));
+                    .push(PlacedRow::new(placed, set_aside(party, unproven)));
             }
             Verdict::Applied | Verdict::Late | Verdict::Again | Verdict::Noted => {
                 tracing::error!(
                     ?verdict,
-                    "a conversion got a verdict of another kind of report; it has no row"
+                    "skipped a conversion whose verdict is for another kind of report"
                 );
             }
         }
@@ -148,7 +152,7 @@ impl<'a> Rows<'a> {
         (reason, reason_name): (u16, &'a str),
         why: &'a str,
     ) {
-        self.rejections.push(Row::new(
+        self.rejections.push(PlacedRow::new(
             placed,
             Rejection {
                 time: report.time,
@@ -157,7 +161,7 @@ impl<'a> Rows<'a> {
                 reason,
                 reason_name,
                 detail: why,
-                // The sender was answered long ago, by an edge that can't know what was reported before.
+                // The edge accepted the report without knowledge of earlier ones.
                 request: "",
                 status: 0,
                 address: report.address,
@@ -166,7 +170,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-impl<'a> Sale<'a, Revision> {
+impl<'a> EvaluatedConversion<'a, Revision> {
     fn revision(report: &'a Conversion<'a>, revision: &'a Revision) -> Self {
         Self {
             report,
@@ -181,7 +185,7 @@ impl<'a> Sale<'a, Revision> {
     }
 }
 
-impl<'a> Sale<'a, Unchanged> {
+impl<'a> EvaluatedConversion<'a, Unchanged> {
     fn unchanged(report: &'a Conversion<'a>, unchanged: &'a Unchanged) -> Self {
         Self {
             report,
@@ -196,12 +200,12 @@ impl<'a> Sale<'a, Unchanged> {
     }
 }
 
-/// The transaction of the conversion that a report is about.
+/// The transaction of the reported conversion.
 fn transaction<'a>(report: &'a Conversion<'_>, found: &'a Option<String>) -> &'a str {
     found.as_deref().unwrap_or(report.transaction)
 }
 
-impl<T> Row<T> {
+impl<T> PlacedRow<T> {
     const fn new(placed: &LocatedEvent<'_>, is: T) -> Self {
         Self {
             key: placed.key,
@@ -211,7 +215,7 @@ impl<T> Row<T> {
     }
 }
 
-/// A report that an edge accepted and that could not be verified again.
+/// A report that an edge accepted, but that could not be verified again.
 fn set_aside<'a>(
     (time, party, address): (Micros, &'a str, [u8; 16]),
     unproven: &'a Unproven,
@@ -229,7 +233,10 @@ fn set_aside<'a>(
     }
 }
 
-fn written<'r, T>(mut block: Block<'r, Row<T>>, rows: &'r [Row<T>]) -> Option<Columns> {
+fn written<'r, T>(
+    mut block: NativeBlock<'r, PlacedRow<T>>,
+    rows: &'r [PlacedRow<T>],
+) -> Option<Columns> {
     if rows.is_empty() {
         return None;
     }
@@ -243,11 +250,15 @@ fn written<'r, T>(mut block: Block<'r, Row<T>>, rows: &'r [Row<T>]) -> Option<Co
     })
 }
 
-fn revisions<'r>(epoch: u64) -> Block<'r, Row<Sale<'r, Revision>>> {
+fn revisions<'r>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r, Revision>>> {
     let mut block = sales(epoch);
-    block.fixed("state_time", TIME, |row: &Row<Sale<'_, Revision>>| {
-        row.is.conclusion.state_time.0.to_le_bytes()
-    });
+    block.fixed(
+        "state_time",
+        TIME,
+        |row: &PlacedRow<EvaluatedConversion<'_, Revision>>| {
+            row.is.conclusion.state_time.0.to_le_bytes()
+        },
+    );
     block.fixed("refunded_minor", "Int64", |row| {
         row.is.conclusion.refunds.minor.to_le_bytes()
     });
@@ -258,23 +269,28 @@ fn revisions<'r>(epoch: u64) -> Block<'r, Row<Sale<'r, Revision>>> {
     block
 }
 
-fn repeats<'r>(epoch: u64) -> Block<'r, Row<Sale<'r, Unchanged>>> {
+fn repeats<'r>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r, Unchanged>>> {
     let mut block = sales(epoch);
-    block.text("outcome", |row: &Row<Sale<'_, Unchanged>>| {
-        if row.is.conclusion.is_late {
-            "late"
-        } else {
-            "repeat"
-        }
-    });
+    block.text(
+        "outcome",
+        |row: &PlacedRow<EvaluatedConversion<'_, Unchanged>>| {
+            if row.is.conclusion.is_late {
+                "late"
+            } else {
+                "repeat"
+            }
+        },
+    );
     block
 }
 
-fn sales<'r, T>(epoch: u64) -> Block<'r, Row<Sale<'r, T>>> {
-    let mut block = Block::new();
-    block.fixed("time", TIME, |row: &Row<Sale<'_, T>>| {
-        row.is.report.time.0.to_le_bytes()
-    });
+fn sales<'r, T>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r, T>>> {
+    let mut block = NativeBlock::new();
+    block.fixed(
+        "time",
+        TIME,
+        |row: &PlacedRow<EvaluatedConversion<'_, T>>| row.is.report.time.0.to_le_bytes(),
+    );
     block.text("advertiser", |row| row.is.report.advertiser);
     block.made_text("click_id", |row| row.is.report.click.to_text());
     block.text("kind", |row| row.is.kind.as_str());
@@ -305,9 +321,9 @@ fn sales<'r, T>(epoch: u64) -> Block<'r, Row<Sale<'r, T>>> {
     block
 }
 
-fn checks<'r>() -> Block<'r, Row<Check<'r>>> {
-    let mut block = Block::new();
-    block.fixed("time", TIME, |row: &Row<Check<'_>>| {
+fn checks<'r>() -> NativeBlock<'r, PlacedRow<Check<'r>>> {
+    let mut block = NativeBlock::new();
+    block.fixed("time", TIME, |row: &PlacedRow<Check<'_>>| {
         row.is.update.time.0.to_le_bytes()
     });
     block.fixed("happened", TIME, |row| {
@@ -322,9 +338,9 @@ fn checks<'r>() -> Block<'r, Row<Check<'r>>> {
     block
 }
 
-fn rejections<'r>() -> Block<'r, Row<Rejection<'r>>> {
-    let mut block = Block::new();
-    block.fixed("time", TIME, |row: &Row<Rejection<'_>>| {
+fn rejections<'r>() -> NativeBlock<'r, PlacedRow<Rejection<'r>>> {
+    let mut block = NativeBlock::new();
+    block.fixed("time", TIME, |row: &PlacedRow<Rejection<'_>>| {
         row.is.time.0.to_le_bytes()
     });
     block.text("source", |row| row.is.source);
@@ -338,7 +354,7 @@ fn rejections<'r>() -> Block<'r, Row<Rejection<'r>>> {
     block
 }
 
-/// An amount as people write it, in ten-thousandths.
+/// A decimal amount, in ten-thousandths.
 fn decimal(money: &Money) -> i128 {
     let digits = currency::digits(money.currency());
     i128::from(money.minor) * 10_i128.pow(DECIMALS.saturating_sub(digits).into())

@@ -54,7 +54,7 @@ impl<'a> Evaluator<'a> {
             verdict,
             is_repeated: false,
         };
-        if !report.needs_judgement() {
+        if !report.needs_evaluation() {
             return Ok(new(Verdict::Noted));
         }
         match idempotency::recall(tx, report).await? {

@@ -2,7 +2,7 @@
 
 use super::ConversionStoreError;
 use super::sql::{Tx, Value};
-use crate::verification::{Limits, Proof};
+use crate::verification::{Proof, UnsignedLimits};
 use tracking_events::{Conversion, Micros};
 
 /// The name of the period in which reports are counted.
@@ -30,7 +30,7 @@ pub(super) async fn charge(
     tx: &mut Tx,
     node: u16,
     report: &Conversion<'_>,
-    limits: &Limits,
+    limits: &UnsignedLimits,
     now: Micros,
 ) -> Result<Option<&'static str>, ConversionStoreError> {
     let currency = report.payout.currency();

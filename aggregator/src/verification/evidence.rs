@@ -1,4 +1,4 @@
-//! What a report is verified by, and what comes of it. Neither files nor the store are known here.
+//! Verifies one report against the operator's files. Invariant: no files and no store here.
 
 use crate::currency;
 use crate::report::LocatedEvent;
@@ -11,49 +11,49 @@ use tracking_events::{
     Conversion, ConversionStatus, Event, KycUpdate, LinkId, Micros, SignedRequest, Stated,
 };
 
-/// An edge writes an event at most so long after the function looked at its clock, in seconds.
+/// The longest time between a function's clock reading and the event of the edge, in seconds.
 const CALL_SECONDS: u64 = 300;
 
-/// What reports are verified by.
+/// The content of the operator's files.
 #[derive(Debug)]
 pub(crate) struct Evidence {
-    /// Entries of advertisers and of path keys, as functions find them.
+    /// The entries of advertisers and path keys, in the format that functions read.
     pub(super) advertisers: BTreeMap<String, Vec<u8>>,
     /// The offer of each link.
     pub(super) offers: HashMap<u32, Box<str>>,
-    /// The fleet's click id keys, once they are there.
+    /// The click id keys of the fleet, once the file exists.
     pub(super) keys: Option<Keys>,
-    /// How webhooks are signed.
+    /// The signature scheme of webhooks.
     pub(super) scheme: Result<Scheme, &'static str>,
-    pub(super) limits: Limits,
+    pub(super) limits: UnsignedLimits,
 }
 
-/// What a node may report without signatures.
+/// The limits of unsigned reports of one node.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub(crate) struct UnsignedLimits {
     pub(crate) reports_per_minute: usize,
-    /// In whole units of a currency that `amounts_per_day` does not name.
+    /// In whole units, for currencies that `amounts_per_day` lacks.
     pub(crate) amount_per_day: u64,
     pub(crate) amounts_per_day: BTreeMap<String, u64>,
 }
 
-/// What is proven of a report.
+/// The result of a verification.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// Its signed request says what it says, or it needs no proof.
+    /// The report agrees with its signed request, or needs no proof.
     Complete,
-    /// As complete, and of its signed request, which this names, only the first counts.
+    /// As `Complete`, but only the first report with this signed request counts; contains the hash of the signed bytes.
     ValidOnce(String),
-    /// It rests on a shared secret alone, which an edge knows: it counts towards the node's limits.
+    /// Only a shared secret protects the report, and edges know it: it counts towards the node's limits.
     SharedSecret,
-    /// The click id's key is not known.
+    /// The click id's key is unknown.
     UnknownClickKey(Unproven),
-    /// None.
+    /// The report is not proven.
     None(Unproven),
 }
 
-impl Limits {
-    /// The most that a node may report in a day, in minor units of a currency.
+impl UnsignedLimits {
+    /// The highest amount that a node may report in a day, in minor units of the currency.
     pub(crate) fn minor_per_day(&self, code: &str) -> i64 {
         let units = self.amounts_per_day.get(code);
         let units = *units.unwrap_or(&self.amount_per_day);
@@ -63,7 +63,7 @@ impl Limits {
 }
 
 impl Evidence {
-    pub(crate) const fn limits(&self) -> &Limits {
+    pub(crate) const fn limits(&self) -> &UnsignedLimits {
         &self.limits
     }
 
@@ -81,20 +81,20 @@ impl Evidence {
     fn conversion(&self, report: &Conversion<'_>) -> Proof {
         let none = |reason, why: &str| Proof::None(Unproven::conversion(reason, why, report));
         let Some(keys) = &self.keys else {
-            return unknown_key("there are no click id keys here", report);
+            return unknown_key("the aggregator has no click id keys", report);
         };
         let reported = message(report);
         let Some(request) = &report.signed else {
             return self.unsigned(report, &reported, keys);
         };
-        match self.again(&request_of(request), keys, report.time) {
+        match self.derive(&request_of(request), keys, report.time) {
             Ok(proven) => match difference(&proven.conversion, &reported) {
                 None => proven.valid_once.map_or(Proof::Complete, |signed| {
                     Proof::ValidOnce(identity(report.advertiser, &signed))
                 }),
                 Some(field) => none(
                     Reason::Altered,
-                    &format!("the signed request says something else: {field}"),
+                    &format!("the report differs from its signed request: {field}"),
                 ),
             },
             Err(refused) if is_unknown_key(refused.rejection.reason) => {
@@ -104,8 +104,8 @@ impl Evidence {
         }
     }
 
-    /// What a signed request reports, as the function decides it.
-    fn again(
+    /// Derives the report from its signed request, as the function does.
+    fn derive(
         &self,
         request: &Request,
         keys: &Keys,
@@ -124,7 +124,7 @@ impl Evidence {
     ) -> Proof {
         let none = |reason, why: &str| Proof::None(Unproven::conversion(reason, why, report));
         let Some(entry) = self.advertisers.get(report.advertiser) else {
-            return none(Reason::NotProven, "no advertiser has this name here");
+            return none(Reason::NotProven, "unknown advertiser");
         };
         let advertiser = match Advertiser::read(entry) {
             Ok(advertiser) => advertiser,
@@ -149,7 +149,7 @@ impl Evidence {
         }
     }
 
-    /// The advertiser under a key of the store, and its entry.
+    /// The advertiser's name and entry for a key of the store.
     fn advertiser(&self, key: &str) -> (String, Option<&[u8]>) {
         let entry = |key: &str| self.advertisers.get(key).map(Vec::as_slice);
         if !key.starts_with("key/") {
@@ -170,7 +170,7 @@ impl Evidence {
 
     fn kyc_update(&self, update: &KycUpdate<'_>) -> Result<(), Unproven> {
         let Some(request) = &update.signed else {
-            let why = "identity checks come with the signed webhook";
+            let why = "the identity check lacks its signed webhook";
             return Err(Unproven::new(Reason::KycNotSigned, why));
         };
         let scheme = self.scheme.clone();
@@ -181,11 +181,11 @@ impl Evidence {
                 None => Ok(()),
                 Some(field) => Err(Unproven::new(
                     Reason::KycAltered,
-                    &format!("the signed webhook says something else: {field}"),
+                    &format!("the identity check differs from its signed webhook: {field}"),
                 )),
             },
             Decision::Acknowledge(_) => {
-                let why = "the signed webhook says nothing";
+                let why = "the signed webhook reports no identity check";
                 Err(Unproven::new(Reason::KycNotProven, why))
             }
             Decision::Refuse(refused) => Err(Unproven::new(Reason::KycNotProven, &why(&refused))),
@@ -194,7 +194,7 @@ impl Evidence {
 }
 
 impl Proof {
-    /// What a report adds to its node's amount of the day, in minor units: nothing that takes money back.
+    /// The amount that counts towards the node's daily limit, in minor units; 0 for reports that take money back.
     pub(crate) const fn charged_minor(report: &Conversion<'_>) -> i64 {
         match report.status {
             ConversionStatus::Rejected | ConversionStatus::Chargeback => 0,
@@ -203,7 +203,7 @@ impl Proof {
     }
 }
 
-/// Names what an advertiser signed.
+/// The hash that identifies an advertiser's signed bytes.
 fn identity(advertiser: &str, signed: &[u8]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(advertiser.len() as u64).to_le_bytes());
@@ -220,7 +220,7 @@ fn is_unknown_key(number: u16) -> bool {
     number == postback::Reason::UnknownClickKey.number()
 }
 
-/// What is recorded of a refusal: nothing of the request is in it.
+/// The recorded explanation of a refusal; it contains nothing of the request.
 fn why(refused: &Refused) -> String {
     let rejection = &refused.rejection;
     format!(
@@ -229,7 +229,7 @@ fn why(refused: &Refused) -> String {
     )
 }
 
-/// The request as the function saw it, but for where it came from.
+/// The request as the function received it, except for its source address.
 fn request_of(signed: &SignedRequest<'_>) -> Request {
     let headers = signed.headers.iter();
     Request {
@@ -244,7 +244,7 @@ fn request_of(signed: &SignedRequest<'_>) -> Request {
     }
 }
 
-/// What the function must have reported.
+/// The message that the function must have sent.
 fn message<'a>(report: &Conversion<'a>) -> messages::Conversion<'a> {
     let stated = |field| report.stated.contains(field);
     messages::Conversion {
@@ -269,7 +269,7 @@ fn message<'a>(report: &Conversion<'a>) -> messages::Conversion<'a> {
     }
 }
 
-/// The first field in which two reports differ, but for address and request.
+/// The first field in which two reports differ, apart from address and request.
 fn difference(
     proven: &messages::Conversion<'_>,
     reported: &messages::Conversion<'_>,
@@ -288,7 +288,7 @@ fn difference(
         ),
         ("currency", proven.currency == reported.currency),
         ("dialect", proven.dialect == reported.dialect),
-        ("what it states", proven.stated == reported.stated),
+        ("stated fields", proven.stated == reported.stated),
     ];
     differing(&same)
 }

@@ -1,7 +1,7 @@
-//! The operator's files by which reports are verified: advertisers, variables, click id keys and links, as
-//! edges have them.
+//! The operator's files for verification: advertisers, variables, click id keys and links, with the same content as on
+//! edges.
 
-use super::evidence::{Evidence, Limits};
+use super::evidence::{Evidence, UnsignedLimits};
 use crate::settings::Reports;
 use daemon::files::{FileVersion, PrivateFileError, read_private};
 use daemon::settings::{SettingsErrors, offset_of_key, redacted_error_at};
@@ -15,24 +15,24 @@ use thiserror::Error;
 /// The longest file of secrets, in bytes.
 const MAX_SECRET_FILE_BYTES: u64 = 256 << 10;
 
-/// Files of `[reports]` that can't be used.
+/// Why files of `[reports]` can't be used.
 #[derive(Debug, Error)]
 pub enum ReportsError {
-    /// A file can't be read, or others can read it.
+    /// A file can't be read, or other users can read it.
     #[error("[reports] {0}")]
     File(#[from] PrivateFileError),
-    /// A file is not what it should be. Its text is not shown: it may hold secrets.
+    /// A file is invalid. Its text is not shown: it may contain secrets.
     #[error("[reports] {}: {message}", path.display())]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// What would be right.
+        /// The fault, or the expected content.
         message: String,
     },
-    /// Advertisers or variables that the functions would refuse.
+    /// The functions would refuse the advertisers or variables.
     #[error("[reports] {0}")]
     Mistakes(#[from] SettingsErrors),
-    /// Clicks can't be attributed to offers.
+    /// An advertiser converts clicks by offers, but there is no links file.
     #[error(
         "[reports] links is missing: the advertiser {0} converts clicks by offers; name the edges' links file"
     )]
@@ -42,11 +42,11 @@ pub enum ReportsError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Where the files are.
+/// The paths of the files.
 #[derive(Debug)]
 pub(super) struct Files(Reports);
 
-/// Which versions of the files were read.
+/// The versions of the files that were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Versions([Option<FileVersion>; 4]);
 
@@ -72,7 +72,7 @@ struct Link {
     offer: Box<str>,
 }
 
-/// Everything that is wrong with the files that `settings` names.
+/// All errors in the files that `settings` names.
 pub(crate) fn mistakes(settings: &Reports) -> Vec<ReportsError> {
     let files = Files::new(settings);
     let (keys, scheme) = (files.keys().err(), files.scheme().err());
@@ -112,7 +112,7 @@ impl Files {
             advertisers,
             keys: self.keys()?,
             scheme: self.scheme()?,
-            limits: Limits {
+            limits: UnsignedLimits {
                 reports_per_minute: self.0.unsigned_per_minute.get(),
                 amount_per_day: self.0.unsigned_amount_per_day,
                 amounts_per_day: self.0.unsigned_amounts_per_day.clone(),
@@ -162,7 +162,7 @@ fn advertisers(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, ReportsError> {
     })
 }
 
-/// An advertiser that converts clicks by their links' offers.
+/// The name of an advertiser that converts clicks by their links' offers.
 fn by_offer(advertisers: &BTreeMap<String, Vec<u8>>) -> Option<String> {
     let mut entries = advertisers.iter();
     let named = |entry: &[u8]| Advertiser::read(entry).is_ok_and(|it| it.names_offers());
@@ -170,15 +170,15 @@ fn by_offer(advertisers: &BTreeMap<String, Vec<u8>>) -> Option<String> {
     Some(name.clone())
 }
 
-/// The click id keys; none while the file is not there: the first edge may not have made it yet.
+/// The click id keys; `None` while the file does not exist, because the first edge has not created it yet.
 fn keys(path: &Path) -> Result<Option<Keys>, ReportsError> {
     if !path.exists() {
-        tracing::warn!(file = %path.display(), "there are no click id keys yet: conversions wait for them");
+        tracing::warn!(file = %path.display(), "the file of click id keys does not exist yet; conversions wait for it");
         return Ok(None);
     }
     let text = read_private(path, MAX_SECRET_FILE_BYTES)?;
     let expected =
-        "a table [click_id.keys] with lines such as 1 = \"64 hexadecimal digits\" is expected";
+        "expected a table [click_id.keys] with lines such as 1 = \"64 hexadecimal digits\"";
     let file: SecretsFile = toml::from_str(&text).map_err(|_| wrong(path, expected))?;
     let each = file.click_id.keys.iter();
     let each: Vec<String> = each.map(|(id, secret)| format!("{id}:{secret}")).collect();
@@ -188,14 +188,14 @@ fn keys(path: &Path) -> Result<Option<Keys>, ReportsError> {
 
 fn scheme(path: Option<&Path>) -> Result<Result<Scheme, &'static str>, ReportsError> {
     let Some(path) = path else {
-        return Ok(Err("[reports] names no variables"));
+        return Ok(Err("[reports] lacks variables"));
     };
     let text = read_private(path, MAX_SECRET_FILE_BYTES)?;
-    let expected = "lines of name = \"value\" are expected";
+    let expected = "expected lines of name = \"value\"";
     let values: BTreeMap<String, String> =
         toml::from_str(&text).map_err(|_| wrong(path, expected))?;
     match Scheme::given(&values) {
-        None => Ok(Err("the variables have none of identity webhooks")),
+        None => Ok(Err("the variables lack those of identity webhooks")),
         Some(Ok(scheme)) => Ok(Ok(scheme)),
         Some(Err(message)) => {
             let offset = offset_of_key(&text, message);
@@ -207,7 +207,7 @@ fn scheme(path: Option<&Path>) -> Result<Result<Scheme, &'static str>, ReportsEr
 fn offers(path: &Path) -> Result<HashMap<u32, Box<str>>, ReportsError> {
     let text = std::fs::read_to_string(path).map_err(|cause| wrong(path, cause.to_string()))?;
     let file: LinksFile = toml::from_str(&text)
-        .map_err(|_| wrong(path, "tables [[link]] with id and offer are expected"))?;
+        .map_err(|_| wrong(path, "expected tables [[link]] with id and offer"))?;
     let links = file.link.into_iter();
     Ok(links.map(|link| (link.id, link.offer)).collect())
 }

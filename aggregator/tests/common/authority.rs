@@ -1,4 +1,4 @@
-//! Certificate authorities for tests, and a server that takes TLS off connections on their way elsewhere.
+//! Certificate authorities for tests, and a TLS-terminating proxy.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,7 +25,7 @@ pub struct ServerIdentity {
 
 impl Authority {
     pub fn new() -> Self {
-        let key = KeyPair::generate().expect("a key");
+        let key = KeyPair::generate().expect("key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -44,8 +44,8 @@ impl Authority {
     }
 
     pub fn issue(&self) -> ServerIdentity {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("key");
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("valid name");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed").pem();
         ServerIdentity {
             certificate,
@@ -66,20 +66,20 @@ impl ServerIdentity {
         }
     }
 
-    /// Accepts TLS and passes the plain text on to a port of this machine.
+    /// Accepts TLS connections, and passes their plain text to a port of this machine.
     pub async fn terminate(&self, port: u16) -> SocketAddr {
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
-        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("key");
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .expect("the provider's own")
+            .expect("versions of the provider")
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.expect("a certificate")], key)
-            .expect("they fit");
+            .with_single_cert(vec![certificate.expect("certificate")], key)
+            .expect("matching key");
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
-            .expect("a port");
+            .expect("free port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {

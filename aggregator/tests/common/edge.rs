@@ -1,4 +1,4 @@
-//! A simulated edge: a real journal, the real sender, real QUIC; and faults drawn from a seed.
+//! A simulated edge: a real journal, sender and QUIC connection, and faults drawn from a seed.
 
 use super::{Conversation, until};
 use event_journal::{LaneReader, LaneWriter, Options};
@@ -18,7 +18,7 @@ use tracking_events::{
     Visit, VisitorId, encode,
 };
 
-/// Numbers that look random and are the same in every run.
+/// Pseudorandom numbers, the same in every run.
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -31,7 +31,7 @@ impl Dice {
     }
 }
 
-/// The id of every click here, unless said otherwise: of 2025, on node 3, through link 7.
+/// The id of clicks, unless a test needs another: of 2025, node 3, link 7.
 pub fn click_id() -> ClickId {
     static ID: LazyLock<ClickId> = LazyLock::new(|| click_id_at(Micros(1_750_000_000_123_000), 1));
     *ID
@@ -40,7 +40,7 @@ pub fn click_id() -> ClickId {
 /// The id of another click.
 pub fn click_id_at(time: Micros, seq: u64) -> ClickId {
     let key = KeyId::new(0).expect("below 32");
-    let ring = KeyRing::new(key, [(key, MacKey::new([5; 32]))]).expect("its key is there");
+    let ring = KeyRing::new(key, [(key, MacKey::new([5; 32]))]).expect("key in ring");
     ring.sign(ClickIdParts {
         time,
         node: NodeId(3),
@@ -50,7 +50,7 @@ pub fn click_id_at(time: Micros, seq: u64) -> ClickId {
     })
 }
 
-/// A click (or, every fourth, an impression) that shows every field.
+/// A click (or, every fourth, an impression) with a value in every field.
 pub fn event(seq: u64, node: u16) -> Event<'static> {
     let visit = Visit {
         id: click_id(),
@@ -120,7 +120,7 @@ impl Edge {
             max_bytes: 1 << 28,
             sync_interval: Duration::from_millis(50),
         };
-        let opened = event_journal::open(&options).expect("a journal");
+        let opened = event_journal::open(&options).expect("journal");
         let readers = opened
             .readers
             .into_iter()
@@ -132,7 +132,7 @@ impl Edge {
             writers: opened.writers,
             readers,
             sender: Sender::new(LIMITS),
-            sealer: Sealer::new().expect("a compressor"),
+            sealer: Sealer::new().expect("compressor"),
             dice: Dice(u64::from(node)),
             _keeper: opened.sync_thread,
         };
@@ -145,7 +145,7 @@ impl Edge {
         self.append_each(events, |seq, node, _| event(seq, node));
     }
 
-    /// Appends this many events to every lane, made by sequence, node and lane.
+    /// Appends this many events to every lane; `make` gets sequence, node and lane.
     pub fn append_each(&mut self, events: u64, make: impl Fn(u64, u16, u8) -> Event<'static>) {
         for writer in &mut self.writers {
             for _ in 0..events {
@@ -158,7 +158,7 @@ impl Edge {
         }
     }
 
-    /// Whether ClickHouse has everything, as far as the edge was told.
+    /// Whether all events are acknowledged.
     pub fn is_done(&self) -> bool {
         let end = |writer: &LaneWriter| writer.next_seq() - 1;
         self.writers
@@ -166,7 +166,7 @@ impl Edge {
             .all(|writer| self.readers[&writer.lane()].released() >= end(writer))
     }
 
-    /// What the edge's process forgets when it restarts; batches get other boundaries afterwards.
+    /// Loses the state that a restart of the edge loses; later batches have other boundaries.
     fn forget(&mut self) {
         self.sender = Sender::new(LIMITS);
         for (lane, reader) in &mut self.readers {
@@ -181,7 +181,7 @@ impl Edge {
         }
     }
 
-    /// Sends until ClickHouse has everything, over as many connections as that takes.
+    /// Sends until all events are acknowledged, over as many connections as necessary.
     pub async fn ship_all(&mut self, address: SocketAddr, config: &ClientConfig) {
         until("shipped", async || {
             self.ship(address, config.clone()).await;
@@ -190,9 +190,9 @@ impl Edge {
         .await;
     }
 
-    /// Sends over one connection until something breaks (often on purpose) or all is done.
+    /// Sends over one connection until it breaks (often intentionally) or all events are acknowledged.
     pub async fn ship(&mut self, address: SocketAddr, config: ClientConfig) {
-        // The number of steps on this connection; not every connection lives to be useful.
+        // The number of steps on this connection, possibly too few for any progress.
         let mut steps = self.dice.roll(60);
         if self.dice.roll(4) == 0 {
             self.forget();
@@ -213,19 +213,19 @@ impl Edge {
         event_shipping::write_message(&mut talk.send, &hello)
             .await
             .ok()?;
-        let AggregatorMessage::Welcome(welcome) = talk.hear().await.ok()?? else {
+        let AggregatorMessage::Welcome(welcome) = talk.receive().await.ok()?? else {
             return None;
         };
-        for release in self.sender.welcome(&welcome).expect("a sound welcome") {
+        for release in self.sender.welcome(&welcome).expect("valid welcome") {
             self.release(release);
         }
         let (mut send, mut receive) = (talk.send, talk.receive);
-        let (heard, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        let (received, mut answers) = tokio::sync::mpsc::unbounded_channel();
         let listening = tokio::spawn(async move {
             while let Ok(Some(message)) =
                 event_shipping::read_message::<AggregatorMessage>(&mut receive, 65_536).await
             {
-                if heard.send(message).is_err() {
+                if received.send(message).is_err() {
                     return;
                 }
             }
@@ -245,7 +245,7 @@ impl Edge {
             let patience = Duration::from_millis(20);
             match tokio::time::timeout(patience, answers.recv()).await {
                 Ok(Some(AggregatorMessage::Ack(ack))) => {
-                    if let Some(release) = self.sender.ack(&ack).expect("a sound ack") {
+                    if let Some(release) = self.sender.ack(&ack).expect("valid ack") {
                         self.release(release);
                     }
                 }
@@ -262,19 +262,19 @@ impl Edge {
             }
         }
         listening.abort();
-        talk.connection.close(0_u8.into(), b"a fault on purpose");
+        talk.connection.close(0_u8.into(), b"injected fault");
         Some(())
     }
 
     fn release(&mut self, release: Release) {
-        let reader = self.readers.get_mut(&release.lane).expect("one of ours");
+        let reader = self.readers.get_mut(&release.lane).expect("known lane");
         reader.release(release.through);
         if release.skip {
             reader.seek(release.through);
         }
     }
 
-    /// Seals batches of odd sizes while there is room.
+    /// Seals batches of various sizes while there is room.
     fn fill(&mut self) {
         let lanes: Vec<u8> = self.readers.keys().copied().collect();
         for lane in lanes {
@@ -283,7 +283,7 @@ impl Edge {
                 let Some(batch) = self.seal(lane, bytes) else {
                     break;
                 };
-                self.sender.push(batch).expect("the lane's next");
+                self.sender.push(batch).expect("next batch of the lane");
             }
         }
     }

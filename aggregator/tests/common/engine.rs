@@ -1,4 +1,4 @@
-//! The real ClickHouse on a directory of its own, on the same port whenever it is started again.
+//! The real ClickHouse in a directory of its own, on the same port after each restart.
 
 use super::PORTS;
 use clickhouse::Client;
@@ -15,14 +15,14 @@ pub struct Engine {
 impl Engine {
     pub fn start(directory: &Path) -> Self {
         let _alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
         let launch = Launch {
             data_dir: directory.join("clickhouse"),
             http_port: free.local_addr().expect("bound").port(),
             launcher: launcher_exe().expect("`cargo build -p clickhouse-embedded` was run"),
         };
         drop(free);
-        let running = Some(launch.start().expect("the engine starts"));
+        let running = Some(launch.start().expect("engine starts"));
         Self { launch, running }
     }
 
@@ -35,7 +35,7 @@ impl Engine {
     }
 
     pub fn up(&mut self) {
-        self.running = Some(self.launch.start().expect("the engine starts again"));
+        self.running = Some(self.launch.start().expect("engine restarts"));
     }
 
     /// The keys of the aggregator's `[clickhouse]`.
@@ -43,16 +43,16 @@ impl Engine {
         self.settings_at(&self.url())
     }
 
-    /// As [`Engine::settings`], for an address that leads here.
+    /// As [`Engine::settings`], for another URL that leads to the engine.
     pub fn settings_at(&self, url: &str) -> String {
         let credentials = self.launch.data_dir.join("credentials.json");
         let credentials = credentials.display();
         format!("url = \"{url}\"\ncredentials = \"{credentials}\"")
     }
 
-    /// A client that may only read.
+    /// A read-only client.
     pub fn reader(&self) -> Client {
-        let credentials = Credentials::load(&self.launch.data_dir).expect("made at the start");
+        let credentials = Credentials::load(&self.launch.data_dir).expect("created at the start");
         Client::default()
             .with_url(self.url())
             .with_user("analyst")
@@ -60,9 +60,9 @@ impl Engine {
             .with_database("tracking")
     }
 
-    /// The aggregator's own client.
+    /// A client with the aggregator's credentials.
     pub fn writer(&self) -> Client {
-        let credentials = Credentials::load(&self.launch.data_dir).expect("made at the start");
+        let credentials = Credentials::load(&self.launch.data_dir).expect("created at the start");
         Client::default()
             .with_url(self.url())
             .with_user(credentials.tracker.user)

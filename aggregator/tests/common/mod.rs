@@ -1,4 +1,4 @@
-//! What the tests of a whole aggregator share: its settings, its admin port, a client's connection.
+//! Shared parts of the tests of a whole aggregator: settings, requests to the admin port, and a client's connection.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -30,7 +30,7 @@ use tokio::net::TcpStream;
 pub const NODE: u16 = 21;
 pub const JOURNAL: u64 = 77;
 
-/// Held while a port is chosen that is bound only later: no other test here can take it meanwhile.
+/// Held while a port is chosen that is bound only later, so that no other test takes it meanwhile.
 pub static PORTS: Mutex<()> = Mutex::new(());
 
 /// Writes a settings file and returns its path.
@@ -54,20 +54,20 @@ pub fn write_settings(directory: &Path, clickhouse: &str, more: &str) -> PathBuf
     path
 }
 
-/// Settings of an aggregator whose ClickHouse never answers.
+/// Settings of an aggregator without a reachable ClickHouse.
 pub fn without_clickhouse(directory: &Path, more: &str) -> Settings {
     let path = write_settings(directory, r#"url = "http://127.0.0.1:9""#, more);
-    settings::read(&path).expect("sound settings")
+    settings::read(&path).expect("valid settings")
 }
 
-/// The configuration of QUIC for simulated edges: their certificate names the nodes 1 to 32.
+/// The QUIC configuration of simulated edges: their certificate names the nodes 1 to 32.
 pub fn client(directory: &Path) -> ClientConfig {
     let nodes: Vec<u16> = (1..=32).collect();
     client_of(directory, "fleet", &nodes)
 }
 
-/// The configuration of QUIC for an edge whose certificate names `nodes`; it lies in the directory
-/// `name` beside that of the aggregator in `directory`.
+/// The QUIC configuration of an edge whose certificate names `nodes`, in the directory `name` next to that of the
+/// aggregator in `directory`.
 pub fn client_of(directory: &Path, name: &str, nodes: &[u16]) -> ClientConfig {
     let config = identity_of(directory, name, nodes).client_config();
     config.expect("usable")
@@ -78,7 +78,7 @@ pub fn identity_of(directory: &Path, name: &str, nodes: &[u16]) -> Identity {
     tls::load_or_create(&directory.join(name), &subject).expect("certificates")
 }
 
-/// One connection with its stream.
+/// A connection with its stream.
 pub struct Conversation {
     pub connection: Connection,
     pub send: SendStream,
@@ -87,7 +87,7 @@ pub struct Conversation {
 
 impl Conversation {
     pub async fn open(address: SocketAddr, config: ClientConfig) -> Result<Self, String> {
-        let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+        let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("socket");
         endpoint.set_default_client_config(config);
         let connecting = endpoint.connect(address, SERVER_NAME).expect("valid");
         let connection = connecting.await.map_err(|error| error.to_string())?;
@@ -102,12 +102,12 @@ impl Conversation {
         })
     }
 
-    /// Connects and says a proper `Hello` for lane 0.
+    /// Connects, and sends a valid `Hello` for lane 0.
     pub async fn welcomed(address: SocketAddr, config: ClientConfig) -> (Self, Welcome) {
         Self::welcomed_as(address, config, NODE, JOURNAL).await
     }
 
-    /// Connects and says a proper `Hello` for lane 0 of a node's journal.
+    /// Connects, and sends a valid `Hello` for lane 0 of a node's journal.
     pub async fn welcomed_as(
         address: SocketAddr,
         config: ClientConfig,
@@ -116,9 +116,9 @@ impl Conversation {
     ) -> (Self, Welcome) {
         let mut this = Self::open(address, config).await.expect("connected");
         this.say(&hello_of(PROTOCOL_VERSION, node, journal)).await;
-        match this.hear().await {
+        match this.receive().await {
             Ok(Some(AggregatorMessage::Welcome(welcome))) => (this, welcome),
-            other => panic!("no welcome: {other:?}"),
+            other => panic!("not a welcome: {other:?}"),
         }
     }
 
@@ -132,16 +132,16 @@ impl Conversation {
         self.send.write_all(bytes).await.expect("written");
     }
 
-    pub async fn hear(&mut self) -> Result<Option<AggregatorMessage>, ReadError> {
+    pub async fn receive(&mut self) -> Result<Option<AggregatorMessage>, ReadError> {
         read_message(&mut self.receive, MAX_CONTROL_MESSAGE_BYTES).await
     }
 
-    /// The code and message with which the aggregator ends this.
+    /// The code and message with which the aggregator closes the connection.
     pub async fn refusal(&mut self) -> (u16, String) {
-        let heard = tokio::time::timeout(Duration::from_secs(10), self.hear()).await;
-        match heard.expect("an answer in time") {
+        let received = tokio::time::timeout(Duration::from_secs(10), self.receive()).await;
+        match received.expect("response in time") {
             Ok(Some(AggregatorMessage::Refuse(refuse))) => (refuse.code, refuse.message),
-            other => panic!("no refusal: {other:?}"),
+            other => panic!("not a refusal: {other:?}"),
         }
     }
 }
@@ -171,29 +171,29 @@ pub async fn page(admin: SocketAddr, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
+    stream.read_to_string(&mut answer).await.expect("response");
     let status = answer
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-    (status.expect("a status"), body.to_owned())
+    let (_, body) = answer.split_once("\r\n\r\n").expect("response body");
+    (status.expect("status line"), body.to_owned())
 }
 
-/// The value of a metric, as the metrics page names it with its labels.
+/// The value of a metric; `name` includes its labels.
 pub async fn metric(admin: SocketAddr, name: &str) -> Option<f64> {
     let (_, text) = page(admin, "/metrics").await;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map(|value| value.parse().expect("a number"))
+    line.map(|value| value.parse().expect("number"))
 }
 
-/// Asks again and again until the answer is yes.
+/// Polls `condition` until it is true.
 pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "timed out: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

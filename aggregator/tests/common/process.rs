@@ -23,7 +23,7 @@ impl Process {
         }
     }
 
-    /// `kill -9`, then a new one with the same directory.
+    /// `kill -9`, then a new process with the same directory.
     pub fn kill_and_restart(&mut self) {
         self.child.kill().expect("alive");
         self.restart();
@@ -34,29 +34,29 @@ impl Process {
         self.child.kill().expect("alive");
     }
 
-    /// Asks it to stop and returns how it ended.
+    /// Sends SIGTERM and returns the exit status.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal("-TERM");
-        self.child.wait().expect("it ends")
+        self.child.wait().expect("process ends")
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status();
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Starts a new one after the old one has ended.
+    /// Starts a new process after the old one has ended.
     pub fn restart(&mut self) {
-        self.child.wait().expect("it has ended");
+        self.child.wait().expect("process has ended");
         (self.child, self.listening, self.admin) = spawn(&self.config);
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -68,18 +68,18 @@ fn spawn(config: &Path) -> (Child, SocketAddr, SocketAddr) {
         .arg(config)
         .stdout(Stdio::piped())
         .spawn()
-        .expect("the program starts");
+        .expect("program starts");
     let mut line = String::new();
     let stdout = child.stdout.take().expect("piped");
     BufReader::new(stdout)
         .read_line(&mut line)
         .expect("readable");
-    let said: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
-    let address = |name: &str| said[name].as_str().and_then(|text| text.parse().ok());
+    let printed: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
+    let address = |name: &str| printed[name].as_str().and_then(|text| text.parse().ok());
     let (listening, admin) = (address("listening"), address("admin"));
     (
         child,
-        listening.expect("an address"),
-        admin.expect("an address"),
+        listening.expect("valid address"),
+        admin.expect("valid address"),
     )
 }

@@ -1,26 +1,26 @@
-//! An affiliate's server: keeps what it is told, and answers as it is asked to.
+//! An affiliate's server: records postbacks, and responds with given statuses.
 
 use super::PORTS;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What was told in one request.
+/// A received postback.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct ReceivedPostback {
     /// Path and query.
     pub target: String,
     headers: Vec<(String, String)>,
 }
 
-type Answers = Arc<dyn Fn(&Told, usize) -> u16 + Send + Sync>;
+type Answers = Arc<dyn Fn(&ReceivedPostback, usize) -> u16 + Send + Sync>;
 
 pub struct Receiver {
     pub address: SocketAddr,
-    told: Arc<Mutex<Vec<Told>>>,
+    received: Arc<Mutex<Vec<ReceivedPostback>>>,
 }
 
-impl Told {
+impl ReceivedPostback {
     pub fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(key, _)| key == name);
         found.map_or("", |(_, value)| value)
@@ -37,30 +37,36 @@ impl Told {
 }
 
 impl Receiver {
-    /// Answers with the status that `answers` gives for a request and how often the same target has come
-    /// before.
-    pub fn start(answers: impl Fn(&Told, usize) -> u16 + Send + Sync + 'static) -> Self {
+    /// Starts a server. `answers` gives the status for a request and the number of earlier requests with the same
+    /// target.
+    pub fn start(
+        answers: impl Fn(&ReceivedPostback, usize) -> u16 + Send + Sync + 'static,
+    ) -> Self {
         let alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
         drop(alone);
         let address = listener.local_addr().expect("bound");
-        let told: Arc<Mutex<Vec<Told>>> = Arc::default();
-        let (keeps, answers): (_, Answers) = (told.clone(), Arc::new(answers));
+        let received: Arc<Mutex<Vec<ReceivedPostback>>> = Arc::default();
+        let (keeps, answers): (_, Answers) = (received.clone(), Arc::new(answers));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (keeps, answers) = (keeps.clone(), answers.clone());
                 std::thread::spawn(move || answer(stream, &keeps, &answers));
             }
         });
-        Self { address, told }
+        Self { address, received }
     }
 
-    pub fn told(&self) -> Vec<Told> {
-        self.told.lock().expect("unpoisoned").clone()
+    pub fn received(&self) -> Vec<ReceivedPostback> {
+        self.received.lock().expect("unpoisoned").clone()
     }
 }
 
-fn answer(mut stream: TcpStream, keeps: &Mutex<Vec<Told>>, answers: &Answers) -> Option<()> {
+fn answer(
+    mut stream: TcpStream,
+    keeps: &Mutex<Vec<ReceivedPostback>>,
+    answers: &Answers,
+) -> Option<()> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;
@@ -71,17 +77,17 @@ fn answer(mut stream: TcpStream, keeps: &Mutex<Vec<Told>>, answers: &Answers) ->
     let target = lines.next()?.split(' ').nth(1)?.to_owned();
     let headers = lines.filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-    let told = Told {
+    let received = ReceivedPostback {
         target,
         headers: headers.collect(),
     };
     let before = {
         let mut all = keeps.lock().expect("unpoisoned");
-        let before = all.iter().filter(|it| it.target == told.target).count();
-        all.push(told.clone());
+        let before = all.iter().filter(|it| it.target == received.target).count();
+        all.push(received.clone());
         before
     };
-    let status = answers(&told, before);
+    let status = answers(&received, before);
     let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
     stream.write_all(answer.as_bytes()).ok()
 }

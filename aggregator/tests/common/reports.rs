@@ -1,5 +1,5 @@
-//! What advertisers and identity services report, for an edge to ship: by its sequence, each conversion is
-//! new, repeated, revised or refused, each check new, late or repeated.
+//! Reports of advertisers and identity providers, by sequence: each conversion is new, repeated, revised or rejected;
+//! each identity check is new, late or repeated.
 
 use super::edge::{click_id, event};
 use std::net::Ipv4Addr;
@@ -8,10 +8,10 @@ use tracking_events::{
     Rejection, Stated,
 };
 
-/// Of so many events all kinds of outcomes come, the same for each run of as many.
+/// The number of events that together have every outcome, identically in each cycle.
 pub const CYCLE: u64 = 10;
 
-/// What becomes of the events of one cycle: rows in the table, by its name.
+/// The rows of one cycle, by table.
 pub const OUTCOMES: [(&str, u64); 6] = [
     ("clicks", 1),
     ("impressions", 1),
@@ -21,7 +21,7 @@ pub const OUTCOMES: [(&str, u64); 6] = [
     ("rejections", 2),
 ];
 
-/// The event at a sequence of a lane. Those of one cycle belong together.
+/// The event at a sequence of a lane. Events of one cycle belong together.
 pub fn report(seq: u64, node: u16, lane: u8) -> Event<'static> {
     let step = (seq - 1) % CYCLE;
     let name = format!("{node}-{lane}-{}", (seq - 1) / CYCLE);
@@ -32,7 +32,7 @@ pub fn report(seq: u64, node: u16, lane: u8) -> Event<'static> {
         1 => event(4, node),
         2 | 3 => conversion(name, ConversionStatus::Pending),
         4 => conversion(name, ConversionStatus::Approved),
-        // It has been judged.
+        // The conversion is final: this report is refused.
         5 => conversion(name, ConversionStatus::Pending),
         6 => check(name, "one", 20, KycStatus::Approved),
         7 => check(name, "two", 10, KycStatus::Pending),
@@ -70,7 +70,7 @@ pub fn conversion(transaction: &'static str, status: ConversionStatus) -> Event<
 /// A refund of a part of that conversion.
 pub fn refund(transaction: &'static str, minor: i64) -> Event<'static> {
     let Event::Conversion(sale) = conversion(transaction, ConversionStatus::Chargeback) else {
-        unreachable!("it is one")
+        unreachable!("always a conversion")
     };
     let payout = Money {
         minor,

@@ -1,4 +1,4 @@
-//! Times of events: kept when they can be right, else put where they belong.
+//! Times of events: possible ones are kept, others corrected.
 
 use super::*;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ const DAY: u64 = 86_400 * SECOND;
 
 fn visit(time: u64, flags: Flags) -> Visit<'static> {
     Visit {
-        id: ClickId::parse(&[b'-'; 36]).expect("a click id"),
+        id: ClickId::parse(&[b'-'; 36]).expect("valid click id"),
         time: Micros(time),
         link: Link {
             id: LinkId(7),
@@ -80,15 +80,15 @@ fn anchored_times_are_kept_and_unknown_ones_corrected() {
     for kept in [Flags(0), Flags::REPEATED, Flags::CLOCK_WRONG] {
         assert_eq!(stored(yesterday, kept, RECEIVED), (yesterday, kept));
     }
-    // Event and batch have the same wrong clock, which tells the event's age.
+    // Event and batch have the same wrong clock, which gives the event's age.
     for wrong in [5 * SECOND, 1_600_000_000 * SECOND, 5_000_000_000 * SECOND] {
         let expected = (RECEIVED - 40 * SECOND, unknown);
         assert_eq!(stored(wrong, unknown, wrong + 40 * SECOND), expected);
     }
-    // The clock was set between the two, or goes backwards: the age is not known.
+    // The clock was set in between, or runs backwards: the age is unknown.
     assert_eq!(stored(5, unknown, RECEIVED - SECOND), (RECEIVED, unknown));
     assert_eq!(stored(9, unknown, 5), (RECEIVED, unknown));
-    // The clock was set right and then wrong again before the batch was sealed; or an edge invents its times.
+    // The clock was set right and then wrong before the batch was sealed, or the edge invents its times.
     assert_eq!(
         stored(RECEIVED - SECOND, unknown, RECEIVED + 40 * 365 * DAY),
         (RECEIVED, unknown)
@@ -99,7 +99,7 @@ fn anchored_times_are_kept_and_unknown_ones_corrected() {
 #[test]
 fn impossible_times_of_older_edges_are_corrected_too() {
     let unknown = Flags(Flags::CLOCK_WRONG.0 | Flags::TIME_UNKNOWN.0);
-    for wrong in [0, TIMES.start - 1, TIMES.end, u64::MAX] {
+    for wrong in [0, STORABLE_TIMES.start - 1, STORABLE_TIMES.end, u64::MAX] {
         let sealed = wrong.saturating_add(3 * SECOND);
         let (time, flags) = stored(wrong, Flags(0), sealed);
         assert!(
@@ -108,6 +108,6 @@ fn impossible_times_of_older_edges_are_corrected_too() {
         );
         assert_eq!(flags, unknown);
         let event = Event::Click(visit(wrong, Flags(0)));
-        assert!(storable(&event), "nothing of it is quarantined");
+        assert!(storable(&event), "the event is not quarantined");
     }
 }

@@ -3,7 +3,7 @@
 use super::super::limits;
 use super::{Home, conversion};
 use crate::store::sql::Pool;
-use crate::verification::Limits;
+use crate::verification::UnsignedLimits;
 use tracking_events::{Conversion, ConversionStatus, Event, Micros};
 
 const DAY: u64 = 86_400_000_000;
@@ -20,7 +20,7 @@ fn report(minor: i64, status: ConversionStatus, time: Micros) -> Conversion<'sta
 #[tokio::test]
 async fn unsigned_reports_are_limited_by_node_and_period() {
     for home in Home::both() {
-        let limits = Limits {
+        let limits = UnsignedLimits {
             reports_per_minute: 3,
             // EUR has cents.
             amount_per_day: 10,

@@ -1,4 +1,4 @@
-//! The directory of block files and the checkpoint, and what is found there on start.
+//! The spool: the directory of block files and the checkpoint, and their recovery at the start.
 
 use super::block::{self, Block};
 use super::checkpoint::Checkpoint;
@@ -12,49 +12,49 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use storage::Storage;
 use thiserror::Error;
 
-/// The data directory can't be used.
+/// Why the data directory can't be used.
 #[derive(Debug, Error)]
-#[error("{}: {cause}; blocks can't be kept there", path.display())]
-pub(crate) struct StoreError {
+#[error("failed to use {}: {cause}", path.display())]
+pub(crate) struct DataDirError {
     pub(super) path: PathBuf,
     pub(super) cause: io::Error,
 }
 
-/// What an earlier run left.
+/// The state that an earlier run left.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     pub(crate) checkpoint: Checkpoint,
-    /// Blocks that ClickHouse may not have, in order.
+    /// Blocks that may not be inserted yet, in order.
     pub(crate) blocks: Vec<(String, Block)>,
-    /// Damaged files that were renamed.
+    /// Damaged files, which were renamed.
     pub(crate) set_aside: Vec<PathBuf>,
 }
 
-/// Where blocks and the checkpoint are kept.
+/// The directory of blocks and the checkpoint.
 #[derive(Debug)]
-pub(crate) struct Store<S> {
+pub(crate) struct Spool<S> {
     storage: S,
     dir: PathBuf,
     identity: Identity,
     /// Whether an earlier run left blocks.
     has_blocks: bool,
     last_number: u64,
-    /// The block taken last: its file stays until the next one is taken, so that the previous
-    /// checkpoint and the files together always know everything.
+    /// The block inserted last. Its file stays until the next one is inserted, so that the previous checkpoint and the
+    /// files together are complete.
     retained: Option<String>,
 }
 
-impl<S: Storage> Store<S> {
-    /// Opens or makes the directory and reads what is in it.
-    pub(crate) fn open(storage: S, spool_dir: &Path) -> Result<(Self, Recovered), StoreError> {
+impl<S: Storage> Spool<S> {
+    /// Opens or creates the directory, and reads its files.
+    pub(crate) fn open(storage: S, spool_dir: &Path) -> Result<(Self, Recovered), DataDirError> {
         let dir = spool_dir.join("blocks");
-        let failed = |cause| StoreError {
+        let failed = |cause| DataDirError {
             path: dir.clone(),
             cause,
         };
         storage::create_dir_all(&storage, &dir).map_err(failed)?;
-        // A process that was killed between renaming and syncing left names that a power cut can still
-        // take. What is found is relied on, so it must stay.
+        // A process that was killed between rename and sync left names that a power loss can still remove. Files that
+        // are found are relied upon, so they must stay.
         storage.sync_dir(&dir).map_err(failed)?;
         let found = Checkpoint::read(&storage, &dir).map_err(failed)?;
         let mut recovered = Recovered {
@@ -66,7 +66,7 @@ impl<S: Storage> Store<S> {
         read_blocks(&storage, &dir, &mut recovered).map_err(failed)?;
         let last = recovered.blocks.last().map_or(0, |(_, block)| block.number);
         let last_number = last.max(recovered.checkpoint.block);
-        let mut store = Self {
+        let mut spool = Self {
             storage,
             dir: dir.clone(),
             identity,
@@ -74,13 +74,13 @@ impl<S: Storage> Store<S> {
             last_number,
             retained: None,
         };
-        store.keep_untaken(&mut recovered)?;
-        store.has_blocks = !recovered.blocks.is_empty();
-        Ok((store, recovered))
+        spool.keep_uninserted(&mut recovered)?;
+        spool.has_blocks = !recovered.blocks.is_empty();
+        Ok((spool, recovered))
     }
 
-    /// Leaves only the blocks that ClickHouse may not have.
-    fn keep_untaken(&mut self, recovered: &mut Recovered) -> Result<(), StoreError> {
+    /// Keeps only the blocks that may not be inserted yet.
+    fn keep_uninserted(&mut self, recovered: &mut Recovered) -> Result<(), DataDirError> {
         let taken = recovered.checkpoint.block;
         let lost = first_lost(&recovered.set_aside, taken);
         for (token, block) in std::mem::take(&mut recovered.blocks) {
@@ -90,8 +90,8 @@ impl<S: Storage> Store<S> {
                 self.remove(&token)?;
             } else if block.number > lost {
                 let path = self.path(&token);
-                let aside =
-                    set_aside(&self.storage, &path).map_err(|cause| StoreError { path, cause })?;
+                let aside = set_aside(&self.storage, &path)
+                    .map_err(|cause| DataDirError { path, cause })?;
                 recovered.set_aside.push(aside);
             } else {
                 recovered.blocks.push((token, block));
@@ -100,7 +100,7 @@ impl<S: Storage> Store<S> {
         Ok(())
     }
 
-    /// What decides whether the spool's blocks may be inserted.
+    /// The state that decides whether the spool's blocks may be inserted.
     pub(crate) const fn spool_state(&self) -> SpoolState {
         SpoolState {
             spool: self.identity.spool,
@@ -109,14 +109,14 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    /// Writes down which generation the spool claims, before ClickHouse has the claim.
-    pub(crate) fn set_generation(&mut self, generation: u64) -> Result<(), StoreError> {
+    /// Saves the generation that the spool claims, before ClickHouse has the claim.
+    pub(crate) fn set_generation(&mut self, generation: u64) -> Result<(), DataDirError> {
         let identity = Identity {
             generation,
             ..self.identity
         };
         let written = identity.write(&self.storage, &self.dir);
-        written.map_err(|cause| StoreError {
+        written.map_err(|cause| DataDirError {
             path: self.dir.clone(),
             cause,
         })?;
@@ -129,7 +129,7 @@ impl<S: Storage> Store<S> {
         self.dir.parent().unwrap_or(&self.dir)
     }
 
-    /// A number above those of all blocks before, also those of earlier runs.
+    /// A number above those of all earlier blocks, also of earlier runs.
     pub(crate) fn next_number(&mut self) -> u64 {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -139,9 +139,9 @@ impl<S: Storage> Store<S> {
         self.last_number
     }
 
-    /// Writes a block down, durably, and returns its token.
-    pub(crate) fn write(&self, block: &Block) -> Result<String, StoreError> {
-        let failed = |cause| StoreError {
+    /// Writes a block durably, and returns its token.
+    pub(crate) fn write(&self, block: &Block) -> Result<String, DataDirError> {
+        let failed = |cause| DataDirError {
             path: self.dir.clone(),
             cause,
         };
@@ -151,9 +151,13 @@ impl<S: Storage> Store<S> {
         Ok(token)
     }
 
-    /// Writes down that ClickHouse has the block, then forgets the one before.
-    pub(crate) fn taken(&mut self, token: &str, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        let failed = |cause| StoreError {
+    /// Records that ClickHouse has the block, then deletes the file of the block before.
+    pub(crate) fn taken(
+        &mut self,
+        token: &str,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), DataDirError> {
+        let failed = |cause| DataDirError {
             path: self.dir.clone(),
             cause,
         };
@@ -164,11 +168,11 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    fn remove(&self, token: &str) -> Result<(), StoreError> {
+    fn remove(&self, token: &str) -> Result<(), DataDirError> {
         let path = self.path(token);
         match self.storage.remove(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError { path, cause })
+                Err(DataDirError { path, cause })
             }
             _ => Ok(()),
         }
@@ -189,7 +193,7 @@ fn read_blocks(storage: &impl Storage, dir: &Path, recovered: &mut Recovered) ->
                     recovered.set_aside.push(set_aside(storage, &path)?);
                 }
             },
-            // Begun and never renamed: its batches were never counted as received.
+            // An incomplete file: its batches were never counted as received.
             Some("tmp") => storage.remove(&path)?,
             _ => {}
         }
@@ -208,8 +212,8 @@ fn read_block(storage: &impl Storage, path: &Path) -> Result<(String, Block), Se
     Ok((token, block))
 }
 
-/// The first damaged block above `taken`. Blocks after it are given up too: they were never
-/// inserted (blocks go one after another), and edges must send again what was before them.
+/// The first damaged block above `taken`. Blocks after it are set aside too: none of them was inserted (blocks are
+/// inserted in order), and edges must send the events before them again.
 fn first_lost(set_aside: &[PathBuf], taken: u64) -> u64 {
     let number = |path: &PathBuf| {
         let name = path.file_name()?.to_str()?;
