@@ -38,7 +38,7 @@ migrations! {
 }
 
 impl Migration {
-    /// What tells a changed migration from the one that was applied.
+    /// The checksum that detects a migration changed after it was applied.
     #[must_use]
     pub fn checksum(&self) -> String {
         blake3::hash(self.sql.as_bytes()).to_hex().to_string()

@@ -259,7 +259,7 @@ async fn the_latest_revision_counts_and_currencies_are_never_added() {
     assert_eq!(by_campaign().await, joined);
 }
 
-/// The first revision of a store that replaced a lost one counts, whatever number the lost one reached.
+/// The first revision of a store that replaced a lost one counts, regardless of the number that the lost one reached.
 #[tokio::test]
 async fn later_epoch_supersedes_higher_revision() {
     let data = tempfile::tempdir().expect("a directory");
@@ -280,7 +280,7 @@ async fn later_epoch_supersedes_higher_revision() {
     assert_eq!(epoch, ["2000"]);
 }
 
-/// A row of a build before refunds were kept says so.
+/// A row of a version that did not record refunds has the refund `unknown`.
 #[tokio::test]
 async fn refunds_of_earlier_builds_are_unknown() {
     let data = tempfile::tempdir().expect("a directory");
@@ -386,7 +386,7 @@ async fn refusals_are_counted_by_reason() {
     assert_eq!(rows(&client, &sql).await, expected);
 }
 
-/// Every table, view and column says what it means. The views that fill roll-ups are not asked.
+/// Every table, view and column has a comment. Views that fill roll-ups are exempt.
 #[tokio::test]
 async fn every_table_and_column_has_a_comment() {
     let data = tempfile::tempdir().expect("a directory");

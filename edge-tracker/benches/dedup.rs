@@ -150,7 +150,7 @@ fn exact(keys: u64) -> Line {
     let mut set = HashSet::<u64, _>::with_hasher(hasher);
     let (set_nanos, _) = timed(0..keys, |number| !set.insert(key(number)));
     let (ask_nanos, wrong) = timed(keys..2 * keys, |number| set.contains(&key(number)));
-    // A table is filled to 7/8 and has one byte of control beside each entry.
+    // A table is filled to 7/8 and has one control byte per entry.
     let buckets = set.capacity() as u64 * 8 / 7;
     Line {
         name: "ahash::HashSet, exact",

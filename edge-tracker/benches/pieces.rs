@@ -29,7 +29,7 @@ const AGENTS: [&str; 4] = [
     "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/# Firefox/140.0",
 ];
 const DAY: u64 = 24 * 3_600_000_000;
-/// Inputs are taken in turn from lists of so many, that no single one is always in the cache.
+/// Length of the lists that inputs are taken from in turn, so that no single one is always in the cache.
 const INPUTS: u64 = 4_096;
 
 criterion_group! {

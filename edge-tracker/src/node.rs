@@ -11,7 +11,9 @@ use crate::functions::{Api, DurableLane, Functions, Listener, NodeContext, Rejec
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
-use crate::shipper::{Certificates, Credentials, FleetState, Progress, Quic, Shipper, Spool};
+use crate::shipper::{
+    Certificates, Credentials, FleetState, Quic, Shipper, ShippingProgress, Spool,
+};
 use crate::unique::{Filters, LinkUse};
 use crate::visitor::address::ClientAddress;
 use crate::visitor::agent::Agents;
@@ -61,7 +63,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     daemon::process_metrics::register(&metrics.registry(), name, version)?;
     let stopping = Arc::new(AtomicBool::new(false));
-    let Parts {
+    let AssembledNode {
         shared,
         links_version,
         secrets_version,
@@ -185,7 +187,7 @@ fn limits(settings: &Settings) -> server::Limits {
 }
 
 /// The parts of a node that exist before it serves.
-struct Parts {
+struct AssembledNode {
     shared: Arc<EdgeState>,
     links_version: daemon::files::FileVersion,
     secrets_version: Option<daemon::files::FileVersion>,
@@ -206,7 +208,7 @@ fn filters_dir(settings: &Settings) -> PathBuf {
     settings.data_dir.join("filters")
 }
 
-fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
+fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledNode> {
     let secrets = secrets::load_or_create(&settings.secrets_file())?;
     let links = links::load(&settings.links.file)?;
     let (clock, salt) = open_clock_and_salt(settings)?;
@@ -248,7 +250,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Parts> {
         root: Root::read(&settings.http)?,
         functions,
     };
-    Ok(Parts {
+    Ok(AssembledNode {
         shared: Arc::new(shared),
         links_version: links.version,
         secrets_version: secrets.version,
@@ -414,7 +416,7 @@ fn replay(filters: &Filters, now: Micros, version: u16, payload: &[u8]) -> bool 
     is_set
 }
 
-fn progress(readers: &[LaneReader], covers: &[(u8, u64)]) -> Arc<Progress> {
+fn progress(readers: &[LaneReader], covers: &[(u8, u64)]) -> Arc<ShippingProgress> {
     let covered = |reader: &LaneReader| {
         let lane = reader.lane();
         (
@@ -425,14 +427,14 @@ fn progress(readers: &[LaneReader], covers: &[(u8, u64)]) -> Arc<Progress> {
                 .map_or(0, |(_, seq)| *seq),
         )
     };
-    Arc::new(Progress::new(readers.iter().map(covered)))
+    Arc::new(ShippingProgress::new(readers.iter().map(covered)))
 }
 
 fn shipper(
     settings: &Settings,
     ids: JournalIds,
     readers: Vec<LaneReader>,
-    progress: Arc<Progress>,
+    progress: Arc<ShippingProgress>,
     credentials: watch::Receiver<Credentials>,
     fleet: watch::Sender<Option<FleetState>>,
     metrics: &Metrics,

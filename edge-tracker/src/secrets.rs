@@ -65,7 +65,7 @@ pub enum SecretsError {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct SecretsFile {
     click_id: ClickIdKeys,
     /// The base of visitor ids in earlier builds.
     visitor: Option<IgnoredAny>,
@@ -121,7 +121,7 @@ pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
         line,
         message: message.into(),
     };
-    let file: File = toml::from_str(&text).map_err(|error| {
+    let file: SecretsFile = toml::from_str(&text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         let line = text.get(..offset).unwrap_or_default().matches('\n').count() + 1;
         wrong(line, safe_message(error.message()))

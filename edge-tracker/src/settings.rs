@@ -350,7 +350,7 @@ impl Default for FunctionLimits {
 pub struct InternalApiSettings {
     /// A loopback or private address: messages and the token travel as plain text.
     pub listen: SocketAddr,
-    /// Whether the address may be another one, such as one that a VPN or a proxy with TLS protects.
+    /// Whether the address may be public, for example because a VPN or a proxy with TLS protects it.
     #[serde(default)]
     pub allow_public: bool,
     /// The token file; created when absent. Default: `internal-api-token` in `data_dir`.

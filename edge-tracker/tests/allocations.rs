@@ -62,15 +62,15 @@ fn click_allocates_only_names_of_unknown_headers() {
     let proxied = clicks(true, WARM_UP - COUNTED / 2..WARM_UP + COUNTED / 2);
     drop(profiler);
     stop.send_replace(true);
-    // What the worker does once a second, whatever its traffic, is not a click's.
-    let beside = started.elapsed().as_secs() + 1;
+    // Work that a worker does once a second, independently of traffic, is not part of a click.
+    let periodic = started.elapsed().as_secs() + 1;
     assert!(
-        direct <= beside,
+        direct <= periodic,
         "{direct} allocations during {COUNTED} clicks"
     );
     let names = u64::from(2 * COUNTED);
     assert!(
-        (names..=names + beside).contains(&proxied),
+        (names..=names + periodic).contains(&proxied),
         "{proxied} allocations during {COUNTED} clicks with two headers that the http crate does \
          not know"
     );
@@ -107,7 +107,7 @@ fn click(client: &mut TcpStream, request: &mut Vec<u8>, proxied: bool, visitor: 
     );
 }
 
-/// One worker as the node makes it, without what the node does beside it.
+/// One worker as the node creates it, without the node's other tasks.
 fn serve(dir: &Path) -> (SocketAddr, watch::Sender<bool>) {
     let limits = Limits {
         header_timeout: Duration::from_secs(60),

@@ -34,7 +34,7 @@ struct FakeAggregator {
 }
 
 impl FakeAggregator {
-    /// With a certificate of the authority beside the edge's directory in `data`.
+    /// With a certificate of the authority next to the edge's directory in `data`.
     fn start(data: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

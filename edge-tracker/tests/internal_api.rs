@@ -235,7 +235,7 @@ fn slow_clients_time_out() {
     let half_body = &whole[..whole.len() - 5];
     let answer = send(&edge, half_body.as_bytes());
     assert_eq!((answer.status, number(&answer)), (408, 355));
-    // Each holds the only place, and gives it back: a silent client, half a head, and one that is idle.
+    // Each uses the only slot and releases it: a silent client, half a head, and an idle client.
     let idle = whole.replace("Connection: close\r\n", "");
     for sent in ["", "POST /v1/rej", &idle] {
         let mut stream = connect(&edge);

@@ -325,14 +325,17 @@ fn doubtful_links_are_rejected_and_the_active_ones_kept() {
     edge.await_metric("edge_reloads_total", &refused, 1);
     edge.await_log("links.toml: No such file");
     for (count, (text, reason)) in (2..).zip([
-        ("", "says empty = true"),
-        ("# all gone\n", "says empty = true"),
+        ("", "must contain empty = true"),
+        ("# all gone\n", "must contain empty = true"),
         (
             &renamed,
             "id 1 was the link \"spring\" and is \"summer\" now",
         ),
         (&swapped, "give the new link a number of its own"),
-        (&format!("empty = true\n{LINKS}"), "says empty = true"),
+        (
+            &format!("empty = true\n{LINKS}"),
+            "must contain empty = true",
+        ),
     ]) {
         replace(&edge, "links.toml", text);
         edge.await_metric("edge_reloads_total", &refused, count);

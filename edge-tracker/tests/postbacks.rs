@@ -240,7 +240,7 @@ fn body_of_a_get_is_read_with_any_framing() {
         );
         let answer = parse(&edge.raw(request.as_bytes()));
         assert_eq!(answer.status, status, "{rest:?}: {answer:?}");
-        // It says another amount than the query.
+        // The body has another amount than the query.
         let refused = answer.text().starts_with("refused: 119 ");
         assert_eq!(refused, status == 400, "{rest:?}: {answer:?}");
     }

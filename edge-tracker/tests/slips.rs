@@ -1,5 +1,5 @@
 //! Slips of affiliates, mail programs and scripts in a link: its visitor is redirected all the same, and
-//! the row says what was mended.
+//! the row's flags state the correction.
 #![allow(missing_docs)]
 
 mod harness;
@@ -215,7 +215,7 @@ fn changed_paths_lead_to_the_original_link() {
         (b"/c/dot", Some("dot")),
         (b"/c/dot..", Some("dot.")),
         (b"/c/DOT.", Some("dot.")),
-        // Which of two is meant nothing says.
+        // Nothing decides between the two.
         (b"/c/both", Some("both")),
         (b"/c/BOTH", Some("BOTH")),
         (b"/c/BOTH/", Some("BOTH")),

@@ -15,9 +15,9 @@ const NEWER_TOKEN: &str = "a-newer-token-of-32-characters-or-more";
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const INTERNAL_API: &str = "[internal_api]\nlisten = \"127.0.0.1:8082\"\n";
 
-struct Directory(tempfile::TempDir);
+struct ExportDirectory(tempfile::TempDir);
 
-impl Directory {
+impl ExportDirectory {
     /// With all files that an export reads, and these more lines in `edge.toml`.
     fn new(more: &str) -> Self {
         let this = Self(tempfile::tempdir().expect("a directory"));
@@ -101,7 +101,7 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn export_contains_stores_and_variables_of_an_edge() {
-    let directory = Directory::new(INTERNAL_API);
+    let directory = ExportDirectory::new(INTERNAL_API);
     let configuration = directory.exported(&[]);
     for name in ["advertisers", "links"] {
         let store = &configuration["key_value_store"][name];
@@ -150,7 +150,7 @@ async fn export_contains_stores_and_variables_of_an_edge() {
 
 #[tokio::test]
 async fn open_stores_show_renewed_entries_and_keep_no_old_secret() {
-    let directory = Directory::new(INTERNAL_API);
+    let directory = ExportDirectory::new(INTERNAL_API);
     directory.exported(&[]);
     let mut stores = directory.stores().await;
     assert!(value(&mut stores, "advertisers", "vol").await.is_some());
@@ -171,7 +171,7 @@ async fn open_stores_show_renewed_entries_and_keep_no_old_secret() {
 
 #[tokio::test]
 async fn invalid_files_leave_the_export_unchanged() {
-    let directory = Directory::new(INTERNAL_API);
+    let directory = ExportDirectory::new(INTERNAL_API);
     directory.exported(&[]);
     let before = |name: &str| std::fs::read(directory.at("spin").join(name)).expect("readable");
     let exported = ["runtime-config.toml", "key-value.db"].map(before);
@@ -206,7 +206,7 @@ async fn invalid_files_leave_the_export_unchanged() {
 
 #[test]
 fn tracker_url_is_a_base_that_spin_can_reach() {
-    let directory = Directory::new(INTERNAL_API);
+    let directory = ExportDirectory::new(INTERNAL_API);
     for (url, expected) in [
         ("http://10.0.0.7:8082", Some("http://10.0.0.7:8082")),
         (
@@ -244,7 +244,7 @@ fn export_names_a_missing_setting() {
         ),
         (INTERNAL_API, false, "functions.advertisers"),
     ] {
-        let directory = Directory::new(internal_api);
+        let directory = ExportDirectory::new(internal_api);
         let named = match named {
             true => &directory.named()[..],
             false => &[],

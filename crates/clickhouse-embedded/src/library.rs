@@ -48,7 +48,7 @@ pub(crate) fn run(
         move || signals.wait().map(|_| stop.send(()))
     });
     if stop_at_stdin_end {
-        // The parent holds the other end of standard input, which closes in whatever way the parent ends.
+        // The parent holds the other end of standard input, which closes however the parent ends.
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
             stop.send(())

@@ -33,7 +33,7 @@ pub enum LocateError {
 /// Finds the engine: named by the variable, on PATH, or in the cache directory.
 ///
 /// # Errors
-/// When there is no engine; the message says how to get one.
+/// When there is no engine; the message names the command that installs one.
 pub fn locate() -> Result<Engine, LocateError> {
     if let Some(named) = std::env::var_os(ENGINE_VARIABLE).map(PathBuf::from) {
         return if named.is_file() {

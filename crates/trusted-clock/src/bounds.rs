@@ -17,7 +17,7 @@ const BUILD_SECONDS: u64 = match u64::from_str_radix(env!("BUILD_SECONDS"), 10) 
 pub const EARLIEST_TIME: Micros =
     Micros(BUILD_SECONDS.saturating_sub(BUILD_TIME_TOLERANCE_SECONDS) * MICROS_PER_SECOND);
 
-/// The latest plausible time: no build runs for so many years.
+/// The latest plausible time: no build is in use that long.
 pub const LATEST_TIME: Micros =
     Micros(EARLIEST_TIME.0 + MAX_AGE_YEARS * 366 * SECONDS_PER_DAY * MICROS_PER_SECOND);
 

@@ -21,9 +21,9 @@ pub struct LoadedLinks {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct LinksFile {
     #[serde(default)]
-    link: Vec<Entry>,
+    link: Vec<LinkEntry>,
     /// Confirms that the file has no links on purpose.
     #[serde(default)]
     empty: bool,
@@ -31,7 +31,7 @@ struct File {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct LinkEntry {
     id: Spanned<u32>,
     slug: Spanned<Slug>,
     offer: Name,
@@ -88,7 +88,7 @@ impl TryFrom<u16> for Code {
     }
 }
 
-const EMPTY: &str = "a file without [[link]] says empty = true, and no other does: an emptied file would \
+const EMPTY: &str = "a file without [[link]] must contain empty = true, and no other file may: an emptied file would \
      answer every visitor 404";
 
 /// Reads and checks the links file at `path`.
@@ -104,7 +104,7 @@ pub fn load(path: &Path) -> Result<LoadedLinks, SettingsError> {
     let version = FileVersion::of(path);
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let wrong = |at: usize, message: &str| settings::error_at(path, &text, at, message);
-    let file: File = toml::from_str(&text)
+    let file: LinksFile = toml::from_str(&text)
         .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
     if file.link.is_empty() != file.empty {
         return Err(wrong(0, EMPTY));
@@ -130,7 +130,7 @@ pub fn load(path: &Path) -> Result<LoadedLinks, SettingsError> {
     })
 }
 
-fn link_of(entry: Entry) -> (Slug, Link) {
+fn link_of(entry: LinkEntry) -> (Slug, Link) {
     let destination = if entry.append_click_id {
         entry.destination.with_click_id()
     } else {

@@ -114,14 +114,14 @@ impl FleetWatch {
             Adoption::Adopted => {
                 tracing::info!(
                     period,
-                    "visitor salt adopted from the aggregator; visitors of this period count as unique once more"
+                    "adopted the aggregator's visitor salt; visitors of this period are counted as unique again"
                 );
                 self.count("salt_adopted");
             }
             Adoption::Replaced => {
                 tracing::warn!(
                     period,
-                    "visitor salt differed from the fleet's and was replaced; visitors of this period count as unique once more"
+                    "replaced a visitor salt that differed from the fleet's; visitors of this period are counted as unique again"
                 );
                 self.count("salt_replaced");
             }

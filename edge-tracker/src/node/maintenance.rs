@@ -5,7 +5,7 @@ use crate::functions::{Api, Functions, token};
 use crate::metrics::{Metrics, raise_to};
 use crate::server::backlog;
 use crate::settings::LinksSettings;
-use crate::shipper::Progress;
+use crate::shipper::ShippingProgress;
 use crate::visitor::geo::Refreshed;
 use crate::{links, secrets};
 use daemon::files::FileVersion;
@@ -27,7 +27,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct MaintenanceTask {
     pub(super) shared: Arc<EdgeState>,
     pub(super) metrics: Metrics,
-    pub(super) progress: Arc<Progress>,
+    pub(super) progress: Arc<ShippingProgress>,
     pub(super) journal: Arc<JournalStats>,
     pub(super) links: LinksSettings,
     pub(super) links_version: Option<FileVersion>,

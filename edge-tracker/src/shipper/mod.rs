@@ -10,7 +10,7 @@ mod session;
 mod spool;
 
 pub use certificates::{Certificates, Credentials};
-pub use progress::Progress;
+pub use progress::ShippingProgress;
 pub use quic::Quic;
 pub use spool::Spool;
 

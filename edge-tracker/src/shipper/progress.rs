@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The progress of each lane.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ShippingProgress {
     lanes: Vec<LaneProgress>,
 }
 
@@ -15,7 +15,7 @@ struct LaneProgress {
     covered: AtomicU64,
 }
 
-impl Progress {
+impl ShippingProgress {
     /// `lanes` holds for each lane the last sequence that the saved filters contain.
     #[must_use]
     pub fn new(lanes: impl Iterator<Item = (u8, u64)>) -> Self {

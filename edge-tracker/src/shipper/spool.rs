@@ -6,7 +6,7 @@ mod tests;
 
 use super::Reason;
 use super::lane::{ReadStep, ShippedLane};
-use super::progress::Progress;
+use super::progress::ShippingProgress;
 use crate::metrics::Metrics;
 use crate::settings::AggregatorSettings;
 use event_journal::{IdSplit, JournalIds, LaneReader, LaneStart, ReadError};
@@ -30,7 +30,7 @@ pub struct Spool<S: Storage = Disk> {
     lanes: Vec<ShippedLane<S>>,
     sender: Sender,
     sealer: Sealer,
-    progress: Arc<Progress>,
+    progress: Arc<ShippingProgress>,
     metrics: Metrics,
     batch_bytes: usize,
     batch_age: Duration,
@@ -45,7 +45,7 @@ impl<S: Storage> Spool<S> {
     pub fn new(
         mut ids: JournalIds<S>,
         mut readers: Vec<LaneReader<S>>,
-        progress: Arc<Progress>,
+        progress: Arc<ShippingProgress>,
         settings: &AggregatorSettings,
         metrics: Metrics,
     ) -> io::Result<Self> {

@@ -138,7 +138,7 @@ impl Filters {
         Ok((filters, snapshot))
     }
 
-    fn restore(&self, dir: &Path, live: BTreeMap<u64, Parts>, snapshot: &mut Snapshot) {
+    fn restore(&self, dir: &Path, live: BTreeMap<u64, ShardGenerations>, snapshot: &mut Snapshot) {
         let mut state = lock(&self.saved);
         state.dir = dir.into();
         for (index, parts) in live {
@@ -191,13 +191,17 @@ impl Filters {
 }
 
 /// The parts of a generation by shard.
-type Parts = Vec<(usize, Generation)>;
+type ShardGenerations = Vec<(usize, Generation)>;
 
 fn slot_path(dir: &Path, slot: u64) -> PathBuf {
     dir.join(format!("generation-{slot:02}"))
 }
 
-fn read_generation(path: &Path, plan: &Plan, slot: u64) -> Result<(u64, Parts), FileError> {
+fn read_generation(
+    path: &Path,
+    plan: &Plan,
+    slot: u64,
+) -> Result<(u64, ShardGenerations), FileError> {
     let bytes = read_bounded(path, plan.max_file_bytes())?;
     let (index, parts) = format::generation(&bytes, plan)?;
     if index % plan.slots() == slot {

@@ -103,7 +103,7 @@ impl VisitorSalt {
     }
 
     /// Turns to the period of `now`, a trusted time, and erases the state before. Also writes the file
-    /// when that failed earlier. Says whether the period is another one.
+    /// when that failed earlier. Returns whether the period changed.
     ///
     /// # Errors
     /// When the file can't be written: the keys are turned, and the file is written by a later call.

@@ -53,7 +53,7 @@ impl Directory {
             .expect("the program runs")
     }
 
-    /// What `check` says is wrong.
+    /// The errors that `check` prints.
     pub fn mistakes(&self) -> String {
         let output = self.check();
         let said = String::from_utf8(output.stderr).expect("text");

@@ -9,14 +9,14 @@ const LIBRARIES: [&str; 3] = [
     "/usr/lib64/faketime/libfaketimeMT.so.1",
 ];
 
-/// A file that says how far ahead the clock is.
+/// A file with the offset of the clock.
 pub struct FakeClock {
     file: PathBuf,
     library: &'static str,
 }
 
 impl FakeClock {
-    /// A clock that is so many seconds ahead; none, and a message, without libfaketime.
+    /// A clock that is `seconds` ahead; `None`, with a message, without libfaketime.
     pub fn make(file: &Path, seconds: i64) -> Option<Self> {
         let library = LIBRARIES.into_iter().find(|path| Path::new(path).is_file());
         let Some(library) = library else {
@@ -43,7 +43,7 @@ impl FakeClock {
         ]
     }
 
-    /// Puts it so many seconds ahead, in one step.
+    /// Sets the clock `seconds` ahead, in one step.
     pub fn set(&self, seconds: i64) {
         let aside = self.file.with_extension("tmp");
         std::fs::write(&aside, format!("{seconds:+}\n")).expect("written");

@@ -176,7 +176,7 @@ impl Edge {
         log_of(self.dir.path())
     }
 
-    /// The log, once it says `text`.
+    /// The log, once it contains `text`.
     pub fn await_log(&self, text: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {

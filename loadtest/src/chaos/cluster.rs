@@ -85,7 +85,7 @@ impl FaultCluster {
         old: Option<&Path>,
     ) -> anyhow::Result<Self> {
         disks::unmount_stale();
-        let mut plan = Plan {
+        let mut plan = FaultPlan {
             scenario,
             faults: scenario.faults().to_vec(),
             skipped: Vec::new(),
@@ -319,13 +319,13 @@ impl FaultCluster {
 }
 
 /// A scenario's faults, without those that this machine does not support and that are optional.
-struct Plan {
+struct FaultPlan {
     scenario: Scenario,
     faults: Vec<Fault>,
     skipped: Vec<String>,
 }
 
-impl Plan {
+impl FaultPlan {
     /// Prepares the environment of `faults` if the scenario has them.
     fn prepare<T: Default>(
         &mut self,

@@ -37,7 +37,7 @@ pub(crate) struct Inserts {
 }
 
 #[derive(Debug)]
-struct State {
+struct DatabaseState {
     random: Random,
     faults: DatabaseFaults,
     /// The first block inserted with each token, by token and table.
@@ -51,11 +51,11 @@ struct State {
 
 /// A database in memory; clones share its state.
 #[derive(Debug, Clone)]
-pub(crate) struct Model(Arc<Mutex<State>>);
+pub(crate) struct Model(Arc<Mutex<DatabaseState>>);
 
 impl Model {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(DatabaseState {
             random: Random::new(seed),
             faults: DatabaseFaults::default(),
             tokens: BTreeMap::new(),
@@ -79,12 +79,12 @@ impl Model {
         read(&self.lock().rows)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DatabaseState> {
         self.0.lock().expect("no other task panicked")
     }
 }
 
-impl State {
+impl DatabaseState {
     fn below(&mut self, limit: Duration) -> Duration {
         Duration::from_micros(self.random.below(limit.as_micros() as u64 + 1))
     }

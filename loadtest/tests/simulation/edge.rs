@@ -5,7 +5,7 @@ use crate::network::{Network, SimulatedDial};
 use daemon::settings::{Bounded, ByteSize, HumanDuration};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::settings::AggregatorSettings;
-use edge_tracker::shipper::{Progress, Shipper, Spool};
+use edge_tracker::shipper::{Shipper, ShippingProgress, Spool};
 use event_journal::{
     JournalIds, JournalMaintenance, LaneReader, LaneWriter, ManualJournal, Options, open_manual,
 };
@@ -54,7 +54,7 @@ impl Edge {
             ..
         } = journal;
         let released = readers.iter().map(|it| (it.lane(), it.released()));
-        let progress = Arc::new(Progress::new(released));
+        let progress = Arc::new(ShippingProgress::new(released));
         let mut tasks = JoinSet::new();
         tasks.spawn(
             self.clone()
@@ -70,7 +70,7 @@ impl Edge {
         &self,
         ids: JournalIds<ModelDisk>,
         readers: Vec<LaneReader<ModelDisk>>,
-        progress: Arc<Progress>,
+        progress: Arc<ShippingProgress>,
     ) -> Shipper<ModelDisk, SimulatedDial> {
         let settings = AggregatorSettings {
             address: String::new(),
@@ -140,7 +140,7 @@ impl Edge {
 }
 
 /// Filters cover everything that was sealed; here only their saved position is modelled.
-async fn save_filters(progress: Arc<Progress>) {
+async fn save_filters(progress: Arc<ShippingProgress>) {
     loop {
         sleep(FILTER_SAVE_INTERVAL).await;
         progress.covered(&progress.sealed());

@@ -31,7 +31,7 @@ pub(crate) struct LinkFaults {
 }
 
 #[derive(Debug)]
-struct State {
+struct NetworkState {
     random: Random,
     links: BTreeMap<u16, LinkFaults>,
     aggregator: Option<mpsc::UnboundedSender<Arriving>>,
@@ -41,14 +41,14 @@ struct State {
 /// All links; clones share their state.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<NetworkState>>,
     /// Notified when a link's faults change.
     changed: Arc<Notify>,
 }
 
 impl Network {
     pub(crate) fn new(seed: u64, edges: u16) -> Self {
-        let state = State {
+        let state = NetworkState {
             random: Random::new(seed),
             links: (1..=edges)
                 .map(|node| (node, LinkFaults::default()))
@@ -98,7 +98,7 @@ impl Network {
         self.lock().random.below(limit)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, NetworkState> {
         self.state.lock().expect("no other task panicked")
     }
 

@@ -202,7 +202,7 @@ impl Advertiser {
 
     fn mistake_in_auth(&self) -> Option<&'static str> {
         if self.auth.is_empty() {
-            return Some("auth is empty: anybody could report sales");
+            return Some("auth is empty: anyone could report sales");
         }
         if !self.auth.iter().all(Auth::is_usable) {
             return Some(

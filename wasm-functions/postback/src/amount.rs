@@ -141,7 +141,7 @@ fn with_comma(text: &str) -> Result<Decimal<'_>, Refusal> {
     }
     match (grouped(text), text.matches('.').count()) {
         (Some(_), 1) => Err(bad(
-            "with decimal_comma this may be thousands or decimals; 1.234,00 or 1,234 says which",
+            "with decimal_comma this may be thousands or decimals; write 1.234,00 or 1,234",
         )),
         (Some(whole), _) => Ok(Decimal { whole, part: "" }),
         (None, _) => with_point(text).map_err(|_| expected()),

@@ -189,7 +189,7 @@ impl<'r> Postback<'r> {
             proven.check_window(all, reported, CALL_SECONDS)?;
             let meaning = self.meaning(name, &advertiser, &proven, keys, None)?;
             let Meaning::Found(found) = meaning else {
-                let why = "its sender says that this status means nothing";
+                let why = "the status map ignores this status";
                 return Err(Reason::UnknownStatus.because(why));
             };
             if found.permission == Permission::ByOffer {
@@ -252,8 +252,7 @@ impl<'r> Postback<'r> {
     ) -> Result<Meaning, Refusal> {
         // Signatures do not cover the path: a copy of a signed sale could be sent to this one.
         if self.named.reversal && !proven.signatures.is_empty() {
-            let why =
-                "the path is not signed: a signed status says that a conversion is taken back";
+            let why = "the path is not signed: only a signed status may take a conversion back";
             return Err(Reason::UnknownPath.because(why));
         }
         let report = Report {

@@ -185,7 +185,8 @@ impl Report<'_> {
         let notation = self.advertiser.notation();
         let Amount { minor, rounded } = amount::read(text.unwrap_or("0"), currency, notation)?;
         if minor < 0 && !status.takes_back() {
-            let why = "only what takes a sale back is negative: its event or status says so, such as refund";
+            let why =
+                "only a reversal may be negative: its event or status must be one, such as refund";
             return Err(Reason::BadAmount.because(why));
         }
         let minor = minor.abs();

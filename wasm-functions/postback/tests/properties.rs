@@ -73,7 +73,7 @@ proptest! {
         request.headers = vec![("content-type".into(), kind.into()), ("x-signature".into(), header)];
         request.body = body;
         let Decision::Refuse(refused) = decide(&request) else {
-            return Err(TestCaseError::fail("believed"));
+            return Err(TestCaseError::fail("accepted without proof"));
         };
         prop_assert!(refused.answer.len() <= 256);
         prop_assert!(refused.rejection.request.chars().count() <= 1_024);

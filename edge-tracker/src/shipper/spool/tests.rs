@@ -45,7 +45,7 @@ fn unconnected(ids: JournalIds, readers: Vec<LaneReader>, bytes: u64) -> Spool {
         batch_bytes: Bounded::new(ByteSize(bytes)),
         batch_age: Bounded::new(HumanDuration(Duration::from_millis(1))),
     };
-    let progress = Arc::new(Progress::new([(0, 0)].into_iter()));
+    let progress = Arc::new(ShippingProgress::new([(0, 0)].into_iter()));
     let spool = Spool::new(ids, readers, progress, &settings, Metrics::new());
     spool.expect("there is memory")
 }

@@ -4,7 +4,7 @@
 
 use super::hints::Hints;
 use super::words::{Words, contains_any, name_in};
-use super::yaml::{self, Entry};
+use super::yaml::{self, YamlEntry};
 use regex_filtered::Regexes as Patterns;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -271,9 +271,9 @@ impl Rules {
 
 /// The entries of one list of the file; entries without a pattern are none.
 fn entries<'a>(
-    lists: &mut BTreeMap<&str, Vec<Entry<'a>>>,
+    lists: &mut BTreeMap<&str, Vec<YamlEntry<'a>>>,
     name: &str,
-) -> Result<Vec<Entry<'a>>, RulesError> {
+) -> Result<Vec<YamlEntry<'a>>, RulesError> {
     let entries = lists.remove(name).unwrap_or_default();
     let complete = entries.iter().all(|entry| entry.contains_key("regex"));
     if complete && (1..=MAX_PATTERNS).contains(&entries.len()) {
@@ -284,7 +284,7 @@ fn entries<'a>(
 }
 
 /// The text of a key.
-fn take_key(entry: &mut Entry<'_>, key: &str) -> Option<Cow<'static, str>> {
+fn take_key(entry: &mut YamlEntry<'_>, key: &str) -> Option<Cow<'static, str>> {
     entry.remove(key).map(Cow::Owned)
 }
 

@@ -17,7 +17,7 @@ const MAX_CHAR_BYTES: usize = 4;
 #[derive(Debug)]
 pub struct WorkerCache {
     hasher: RandomState,
-    slots: Box<[Slot]>,
+    slots: Box<[CacheSlot]>,
     /// The version of the rules that the results are from.
     edition: u64,
     /// The headers of the current request, and the key that follows from them.
@@ -26,7 +26,7 @@ pub struct WorkerCache {
 }
 
 #[derive(Debug, Clone)]
-struct Slot {
+struct CacheSlot {
     /// The headers as sent.
     sent: Vec<u8>,
     agent: Arc<Agent>,
@@ -38,7 +38,7 @@ impl WorkerCache {
     #[must_use]
     pub fn new(agents: &Agents) -> Self {
         let edition = agents.edition.load(Ordering::Acquire);
-        let empty = Slot {
+        let empty = CacheSlot {
             sent: Vec::new(),
             agent: agents.get(""),
             cut: false,

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 
 /// An entry: its keys with their texts.
-pub(super) type Entry<'a> = BTreeMap<&'a str, String>;
+pub(super) type YamlEntry<'a> = BTreeMap<&'a str, String>;
 
 /// The lists of `text` by their names.
 ///
 /// # Errors
 /// When a line is something else: its number and the expected syntax.
-pub(super) fn lists(text: &str) -> Result<BTreeMap<&str, Vec<Entry<'_>>>, String> {
+pub(super) fn lists(text: &str) -> Result<BTreeMap<&str, Vec<YamlEntry<'_>>>, String> {
     let mut lists = BTreeMap::new();
-    let mut list: Option<&mut Vec<Entry<'_>>> = None;
+    let mut list: Option<&mut Vec<YamlEntry<'_>>> = None;
     for (line, number) in text.lines().zip(1..) {
         let content = line.trim();
         if content.is_empty() || content.starts_with('#') {
@@ -31,10 +31,10 @@ pub(super) fn lists(text: &str) -> Result<BTreeMap<&str, Vec<Entry<'_>>>, String
 }
 
 /// Adds a line to the last entry, or as the first one of another.
-fn add<'a>(entries: &mut Vec<Entry<'a>>, content: &'a str) -> Option<()> {
+fn add<'a>(entries: &mut Vec<YamlEntry<'a>>, content: &'a str) -> Option<()> {
     let content = match content.strip_prefix("- ") {
         Some(first) => {
-            entries.push(Entry::new());
+            entries.push(YamlEntry::new());
             first.trim_start()
         }
         None => content,

@@ -19,7 +19,7 @@ pub(super) type Record = Vec<(&'static str, Value)>;
 pub(super) fn file(version: u16, kind: &'static str, networks: Vec<(&str, Record)>) -> Vec<u8> {
     let mut data = Vec::new();
     let mut tree = Tree {
-        nodes: vec![[Slot::Empty; 2]],
+        nodes: vec![[TreeEntry::Empty; 2]],
     };
     for (network, record) in networks {
         let offset = data.len();
@@ -50,14 +50,14 @@ fn metadata(version: u16, kind: &'static str, nodes: u32) -> Value {
 }
 
 #[derive(Clone, Copy)]
-enum Slot {
+enum TreeEntry {
     Empty,
     Node(usize),
     Data(usize),
 }
 
 struct Tree {
-    nodes: Vec<[Slot; 2]>,
+    nodes: Vec<[TreeEntry; 2]>,
 }
 
 impl Tree {
@@ -67,24 +67,24 @@ impl Tree {
         for bit in path {
             let side = usize::from(*bit);
             node = match self.nodes[node][side] {
-                Slot::Node(next) => next,
+                TreeEntry::Node(next) => next,
                 _ => {
-                    self.nodes.push([Slot::Empty; 2]);
+                    self.nodes.push([TreeEntry::Empty; 2]);
                     let next = self.nodes.len() - 1;
-                    self.nodes[node][side] = Slot::Node(next);
+                    self.nodes[node][side] = TreeEntry::Node(next);
                     next
                 }
             };
         }
-        self.nodes[node][usize::from(*last)] = Slot::Data(offset);
+        self.nodes[node][usize::from(*last)] = TreeEntry::Data(offset);
     }
 
     fn bytes(&self) -> Vec<u8> {
         let count = self.nodes.len();
-        let record = |slot: &Slot| match slot {
-            Slot::Empty => count,
-            Slot::Node(node) => *node,
-            Slot::Data(offset) => count + 16 + offset,
+        let record = |slot: &TreeEntry| match slot {
+            TreeEntry::Empty => count,
+            TreeEntry::Node(node) => *node,
+            TreeEntry::Data(offset) => count + 16 + offset,
         };
         let slots = self.nodes.iter().flatten();
         slots

@@ -1,4 +1,4 @@
-//! Nodes of a fleet: they agree across turns, restarts and joins, and no wrong clock parts them for ever.
+//! Nodes of a fleet: they agree across turns, restarts and joins, and no wrong clock separates them permanently.
 
 use super::*;
 use crate::visitor::identity::Identity;

@@ -32,7 +32,7 @@ const FIRST_REPORT_AGE: Duration = Duration::from_secs(2 * 86_400);
 
 /// The part of a report that the model needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Report {
+struct SimulatedReport {
     // The order of reports: by these fields, in this order. Each node has one journal and one lane.
     time: u64,
     node: u16,
@@ -93,7 +93,7 @@ struct ConversionState {
 }
 
 impl ConversionState {
-    const fn first(report: Report) -> Self {
+    const fn first(report: SimulatedReport) -> Self {
         Self {
             status: report.status,
             minor: match report.minor {
@@ -105,7 +105,7 @@ impl ConversionState {
         }
     }
 
-    fn after(self, report: Report) -> Self {
+    fn after(self, report: SimulatedReport) -> Self {
         let changed = match (report.status, report.minor) {
             (Status::Chargeback, amount) => self.refund(amount.filter(|minor| *minor > 0)),
             (status, Some(minor)) => Self {
@@ -143,7 +143,7 @@ impl ConversionState {
 }
 
 /// The state of a conversion after `reports`, in any order.
-fn expected_state(reports: &[Report]) -> Option<(Status, i64)> {
+fn expected_state(reports: &[SimulatedReport]) -> Option<(Status, i64)> {
     let mut sorted = reports.to_vec();
     sorted.sort_unstable();
     let (first, later) = sorted.split_first()?;
@@ -161,9 +161,9 @@ pub(in crate::chaos) struct SimulatedSales {
     reporters: Vec<Reporter>,
     keys: KeyRing,
     /// Shipped reports by transaction.
-    shipped: BTreeMap<String, Vec<Report>>,
+    shipped: BTreeMap<String, Vec<SimulatedReport>>,
     /// Reports in each edge's journal that are not shipped yet.
-    pending: Vec<Vec<(String, Report)>>,
+    pending: Vec<Vec<(String, SimulatedReport)>>,
     /// Sales that further reports refer to.
     open: Vec<(String, ClickId)>,
     /// Time of the current set of reports.
@@ -217,7 +217,7 @@ impl SimulatedSales {
                 let status = Status::ALL[random.below(Status::ALL.len() as u64) as usize];
                 self.number += 1;
                 accepted.push((
-                    Report {
+                    SimulatedReport {
                         // Few distinct times, so that some are equal.
                         time: self.time + random.below(20) * 1_000_000,
                         node: NODES[random.below(NODES.len() as u64) as usize],
@@ -347,7 +347,7 @@ fn number(analyst: &Analyst, sql: &str) -> anyhow::Result<u64> {
     Ok(text.context("a number")?.parse()?)
 }
 
-fn event<'a>(report: &Report, transaction: &'a str, click: ClickId) -> Event<'a> {
+fn event<'a>(report: &SimulatedReport, transaction: &'a str, click: ClickId) -> Event<'a> {
     let mut stated = Stated(Stated::KIND.0 | Stated::STATUS.0);
     if report.minor.is_some() {
         stated.insert(Stated::PAYOUT);
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn model_sorts_reports_and_keeps_amounts() {
-        let report = |time, status, minor| Report {
+        let report = |time, status, minor| SimulatedReport {
             time,
             node: NODES[0],
             number: time,
@@ -419,7 +419,7 @@ mod tests {
     fn model_subtracts_refunds() {
         let after = |reports: &[(Status, Option<i64>)]| {
             let numbered = (1..).zip(reports);
-            let each = numbered.map(|(time, (status, minor))| Report {
+            let each = numbered.map(|(time, (status, minor))| SimulatedReport {
                 time,
                 node: NODES[0],
                 number: time,
