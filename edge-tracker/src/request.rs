@@ -217,6 +217,24 @@ pub fn host(uri: &Uri, headers: &RequestHeaders<'_>, out: &mut String) -> bool {
     fits
 }
 
+/// Writes the requested host into `out` and checks that it is one of `hosts`, of which none means any.
+///
+/// # Errors
+/// When it is another one.
+pub fn check_host(
+    uri: &Uri,
+    headers: &RequestHeaders<'_>,
+    hosts: &[String],
+    out: &mut String,
+) -> Result<(), Refusal> {
+    let named = host(uri, headers, out);
+    if hosts.is_empty() || (named && hosts.contains(out)) {
+        Ok(())
+    } else {
+        Err(Refusal::UnknownHost)
+    }
+}
+
 /// The marks that follow from method and headers.
 #[must_use]
 pub fn marks(method: &Method, headers: &RequestHeaders<'_>) -> Flags {

@@ -1,6 +1,7 @@
-//! The response to a visitor: a redirect, a pixel, or the page of the bare domain.
+//! The response to a visitor: a redirect, a pixel, the page of the bare domain, or a refusal.
 
 use super::Root;
+use crate::refusal::Refusal;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -8,12 +9,13 @@ use http_body_util::Full;
 /// The transparent GIF of one pixel.
 const PIXEL: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
-/// The response once the event is accepted.
+/// The response once the event, if there is one, is accepted.
 pub(super) enum ClickResponse {
     Redirect(StatusCode, Bytes),
     Pixel,
     /// To a request of the bare domain, which has no event.
     Root(Root),
+    Refused(Refusal),
 }
 
 impl ClickResponse {
@@ -33,6 +35,7 @@ impl ClickResponse {
                 (StatusCode::OK, Full::new(Bytes::from_static(PIXEL)))
             }
             Self::Root(root) => root.respond(&mut headers),
+            Self::Refused(refusal) => return refusal.response(),
         };
         headers.insert(header::CACHE_CONTROL, NO_STORE);
         let mut response = Response::new(body);
