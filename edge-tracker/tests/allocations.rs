@@ -2,18 +2,12 @@
 //! block that the `http` crate makes for the name of each header it does not know
 //! (`HeaderName::from_bytes`), such as `X-Forwarded-For`.
 
-use arc_swap::ArcSwap;
 use dhat::HeapStats;
-use edge_tracker::click_path::{ClickPath, EdgeState, Root};
+use edge_tracker::click_path::{ClickPath, EdgeState};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::server::{self, Limits};
 use edge_tracker::settings::Http2;
-use edge_tracker::unique::{Filters, UniqueSettings};
-use edge_tracker::visitor::address::{AddressStorage, ClientAddress, ForwardedHeader};
-use edge_tracker::visitor::agent::Agents;
-use edge_tracker::visitor::geo::{Geo, GeoSettings};
-use edge_tracker::visitor::identity::Identity;
-use edge_tracker::visitor::salt::{Ratchet, SaltState};
+use edge_tracker::visitor::address::{ClientAddress, ForwardedHeader};
 use edge_tracker::{links, secrets};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,8 +15,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tracking_events::NodeId;
-use trusted_clock::{EARLIEST_TIME, StepTolerance, TrustedClock};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -146,23 +138,9 @@ fn shared(dir: &Path) -> Arc<EdgeState> {
     std::fs::write(&file, LINKS).expect("writable");
     let secrets = secrets::load_or_create(&dir.join("secrets.toml")).expect("secrets");
     let local = "127.0.0.0/8".parse().expect("a network");
+    let table = links::load(&file).expect("links").table;
     Arc::new(EdgeState {
-        node: NodeId(1),
-        links: Arc::new(ArcSwap::from_pointee(
-            links::load(&file).expect("links").table,
-        )),
-        geo: Geo::open(&GeoSettings::default()),
-        agents: Agents::new(1_000, 1_024),
-        identity: Identity::fixed(Ratchet::new(86_400_000_000, 20_000, SaltState([7; 32])).keys()),
-        filters: Filters::new(&UniqueSettings::default()).expect("valid settings"),
-        keys: Arc::new(ArcSwap::from_pointee(secrets.click_ids)),
-        clock: Arc::new(TrustedClock::new(StepTolerance::default(), EARLIEST_TIME)),
         client_address: ClientAddress::new(vec![local], ForwardedHeader::default()),
-        address_storage: AddressStorage::Truncated,
-        hosts: Vec::new(),
-        max_parameter_bytes: 512,
-        max_url_bytes: 8 << 10,
-        root: Root::default(),
-        functions: None,
+        ..EdgeState::with_defaults(table, secrets.click_ids)
     })
 }

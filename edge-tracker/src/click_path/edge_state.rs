@@ -3,15 +3,16 @@
 use super::Root;
 use crate::functions::Functions;
 use crate::links::Table;
-use crate::unique::Filters;
+use crate::unique::{Filters, UniqueSettings};
 use crate::visitor::address::{AddressStorage, ClientAddress};
 use crate::visitor::agent::Agents;
-use crate::visitor::geo::Geo;
+use crate::visitor::geo::{Geo, GeoSettings};
 use crate::visitor::identity::Identity;
+use crate::visitor::salt::{Ratchet, SaltState};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tracking_events::{KeyRing, NodeId};
-use trusted_clock::TrustedClock;
+use trusted_clock::{EARLIEST_TIME, StepTolerance, TrustedClock};
 
 /// The state of an edge that all its workers share.
 #[derive(Debug)]
@@ -46,4 +47,32 @@ pub struct EdgeState {
     pub root: Root,
     /// Functions, if there are any.
     pub functions: Option<Functions>,
+}
+
+impl EdgeState {
+    /// The state of a node without files but these links, for tests and benchmarks. Its visitor salt is public.
+    ///
+    /// # Panics
+    /// Never: default settings are valid.
+    #[must_use]
+    pub fn with_defaults(links: Table, keys: KeyRing) -> Self {
+        let salt = Ratchet::new(86_400_000_000, 20_000, SaltState([7; 32]));
+        Self {
+            node: NodeId(1),
+            links: Arc::new(ArcSwap::from_pointee(links)),
+            geo: Geo::open(&GeoSettings::default()),
+            agents: Agents::new(1_000, 1_024),
+            identity: Identity::fixed(salt.keys()),
+            filters: Filters::new(&UniqueSettings::default()).expect("valid settings"),
+            keys: Arc::new(ArcSwap::from_pointee(keys)),
+            clock: Arc::new(TrustedClock::new(StepTolerance::default(), EARLIEST_TIME)),
+            client_address: ClientAddress::default(),
+            address_storage: AddressStorage::Truncated,
+            hosts: Vec::new(),
+            max_parameter_bytes: 512,
+            max_url_bytes: 8 << 10,
+            root: Root::default(),
+            functions: None,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! a new one is closed only when none is idle. Protocols never belong here.
 
 use super::connections::{Admission, CloseReason, ConnectionGuard, ConnectionTable};
+use super::socket::AcceptedSocket;
 use super::{Limits, connection};
 use crate::click_path::ClickPath;
 use crate::shed::Shed;
@@ -210,7 +211,8 @@ impl ReservedFd {
 
 async fn serve(stream: TcpStream, peer: SocketAddr, counted: CountedConnection, limits: Limits) {
     let state = &counted.guard.state;
-    match connection::serve(stream, peer, &counted.path, state, limits).await {
+    let socket = AcceptedSocket::new(stream, state.clone());
+    match connection::serve(socket, peer, &counted.path, state, limits).await {
         Ok(()) => {}
         Err(CloseReason::Refused(refusal)) => counted.path.metrics().refused(refusal),
         Err(CloseReason::Idle) => {}

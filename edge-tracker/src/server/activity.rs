@@ -1,29 +1,34 @@
 //! A connection's stream that tracks whether the connection is in the middle of a request or response. The end of
 //! an HTTP/1.1 head is recognised by its last bytes, HTTP/2 frames by their lengths; request targets are escaped
-//! for the parser. What requests mean never belongs here.
+//! for the parser.
+//!
+//! The stream below may be anything that reads and writes, a socket or TLS over one. Descriptors never belong here,
+//! nor what requests mean.
 
 use super::connections::ConnectionState;
 use super::h2_frame_tracker::H2FrameTracker;
 use super::request_target::RequestTarget;
 use super::streams::Streams;
 use bytes::{Buf, BytesMut};
-use socket2::SockRef;
 use std::cell::Cell;
-use std::io::{self, Read as _};
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::task::coop::unconstrained;
 
-/// Buffer of the final read from a socket before it is closed.
-const FINAL_READ_BYTES: usize = 4_096;
+/// A stream that a connection is served over.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Transport for S {}
 
 /// Yields the bytes read during protocol detection, then those of the stream.
 #[derive(Debug)]
-pub(super) struct ActivityTrackingStream {
+pub(super) struct ActivityTrackingStream<S> {
     prefix: BytesMut,
-    stream: TcpStream,
+    stream: S,
     state: Rc<ConnectionState>,
     progress: Progress,
 }
@@ -48,8 +53,8 @@ enum Progress {
     },
 }
 
-impl ActivityTrackingStream {
-    pub(super) fn new(stream: TcpStream, state: Rc<ConnectionState>) -> Self {
+impl<S: Transport> ActivityTrackingStream<S> {
+    pub(super) fn new(stream: S, state: Rc<ConnectionState>) -> Self {
         Self {
             prefix: BytesMut::new(),
             stream,
@@ -80,10 +85,15 @@ impl ActivityTrackingStream {
         };
     }
 
-    /// Sends as many of `bytes` as fit into the socket's buffer, before the connection is closed.
-    pub(super) fn send_before_close(&self, bytes: &[u8]) {
-        // The client may have closed the connection.
-        let _ = self.stream.try_write(bytes);
+    /// Sends as many of `bytes` as the stream accepts at once, before the connection is closed.
+    pub(super) async fn send_before_close(&mut self, bytes: &[u8]) {
+        let stream = &mut self.stream;
+        let mut sending = pin!(unconstrained(async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        }));
+        // The client may have closed the connection, or not read what was sent before.
+        let _: Poll<io::Result<()>> = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
     }
 
     /// Marks the connection idle: only a PROXY header has been read.
@@ -151,17 +161,11 @@ impl ActivityTrackingStream {
         }
     }
 
-    /// Reads from the socket itself: the runtime only knows the readiness of its last poll.
-    fn final_read(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut bytes = [0; FINAL_READ_BYTES];
-        let room = buf.remaining().min(bytes.len());
-        match (&*SockRef::from(&self.stream)).read(&mut bytes[..room]) {
-            Ok(length) => {
-                buf.put_slice(&bytes[..length]);
-                Poll::Ready(Ok(()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
+    /// Records whether the client keeps the edge from sending.
+    fn set_blocked(&self, blocked: bool) {
+        if blocked != self.state.is_blocked() {
+            self.state.set_blocked(blocked);
+            self.update_activity();
         }
     }
 }
@@ -171,7 +175,7 @@ fn ends_head(last: &[u8; 4]) -> bool {
     last.ends_with(b"\n\r\n") || last.ends_with(b"\n\n")
 }
 
-impl AsyncRead for ActivityTrackingStream {
+impl<S: Transport> AsyncRead for ActivityTrackingStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -179,10 +183,7 @@ impl AsyncRead for ActivityTrackingStream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if self.prefix.is_empty() {
-            let mut polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-            if polled.is_pending() && self.state.is_evicted() {
-                polled = self.final_read(buf);
-            }
+            let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
             if polled.is_pending() {
                 if let Progress::Http1 { all, .. } = &mut self.progress {
                     *all = true;
@@ -205,31 +206,29 @@ impl AsyncRead for ActivityTrackingStream {
     }
 }
 
-impl AsyncWrite for ActivityTrackingStream {
+impl<S: Transport> AsyncWrite for ActivityTrackingStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        let blocked = match &polled {
+        self.set_blocked(match &polled {
             Poll::Ready(Ok(length)) => *length < buf.len(),
             Poll::Ready(Err(_)) => false,
             Poll::Pending => true,
-        };
-        if blocked != self.state.is_blocked() {
-            self.state.set_blocked(blocked);
-            self.update_activity();
-        }
+        });
         polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Streams with a buffer of their own accept bytes that the client does not read.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.set_blocked(polled.is_pending());
+        polled
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection is dropped next, and closing the socket has the same effect for the client.
-        Poll::Ready(Ok(()))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

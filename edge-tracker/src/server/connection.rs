@@ -1,6 +1,6 @@
-//! Serves one connection: detects its protocol, routes its requests, and returns why it was closed.
+//! Serves one connection over any stream: detects its protocol, routes its requests, and returns why it was closed.
 
-use super::activity::ActivityTrackingStream;
+use super::activity::{ActivityTrackingStream, Transport};
 use super::connections::{CloseReason, ConnectionState, GracefulShutdown};
 use super::response_future::{self, ResponseFuture};
 use super::streams::{StreamTasks, Streams, TrackedBody, TrackedResponseFuture};
@@ -19,7 +19,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Instant;
-use tokio::net::TcpStream;
 
 const MAX_HTTP2_STREAMS: u32 = 64;
 const HTTP2_WINDOW_BYTES: u32 = 64 << 10;
@@ -34,8 +33,8 @@ const HTTP1_REQUIRED: &[u8] = &[
 ///
 /// # Errors
 /// The reason, unless the client closed the connection in order.
-pub(super) async fn serve(
-    stream: TcpStream,
+pub(super) async fn serve<S: Transport>(
+    stream: S,
     peer: SocketAddr,
     path: &Rc<ClickPath>,
     state: &Rc<ConnectionState>,
@@ -63,7 +62,7 @@ pub(super) async fn serve(
     };
     let served = if detected.http2 {
         if !serves_http2(limits.http2, path, peer.ip()) {
-            stream.send_before_close(HTTP1_REQUIRED);
+            stream.send_before_close(HTTP1_REQUIRED).await;
             return Err(Refusal::Http2NotServed.into());
         }
         // Pings detect whether the client is still there.
@@ -144,11 +143,11 @@ impl Service<Request<Incoming>> for StreamService {
     }
 }
 
-type Http1Connection = http1::Connection<TokioIo<ActivityTrackingStream>, ClickService>;
-type Http2Connection =
-    http2::Connection<TokioIo<ActivityTrackingStream>, StreamService, StreamTasks>;
+type Http1Connection<S> = http1::Connection<TokioIo<ActivityTrackingStream<S>>, ClickService>;
+type Http2Connection<S> =
+    http2::Connection<TokioIo<ActivityTrackingStream<S>>, StreamService, StreamTasks>;
 
-impl GracefulShutdown for Http1Connection {
+impl<S: Transport> GracefulShutdown for Http1Connection<S> {
     fn start_drain(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -158,7 +157,7 @@ impl GracefulShutdown for Http1Connection {
     }
 }
 
-impl GracefulShutdown for Http2Connection {
+impl<S: Transport> GracefulShutdown for Http2Connection<S> {
     fn start_drain(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -169,7 +168,11 @@ impl GracefulShutdown for Http2Connection {
     }
 }
 
-fn http1(stream: ActivityTrackingStream, clicks: ClickService, limits: Limits) -> Http1Connection {
+fn http1<S: Transport>(
+    stream: ActivityTrackingStream<S>,
+    clicks: ClickService,
+    limits: Limits,
+) -> Http1Connection<S> {
     http1::Builder::new()
         // A client may close its side after its last request and still expects the response.
         .half_close(true)
@@ -179,12 +182,12 @@ fn http1(stream: ActivityTrackingStream, clicks: ClickService, limits: Limits) -
         .serve_connection(TokioIo::new(stream), clicks)
 }
 
-fn http2(
-    stream: ActivityTrackingStream,
+fn http2<S: Transport>(
+    stream: ActivityTrackingStream<S>,
     streams: Rc<Streams>,
     clicks: ClickService,
     limits: Limits,
-) -> Http2Connection {
+) -> Http2Connection<S> {
     let tasks = StreamTasks(streams.clone());
     http2::Builder::new(tasks)
         .timer(TokioTimer::new())

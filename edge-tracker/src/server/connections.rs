@@ -222,6 +222,11 @@ impl ConnectionState {
         self.leave_idle_queue();
     }
 
+    /// Whether it may be evicted.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_idle.get()
+    }
+
     pub(super) fn set_blocked(&self, blocked: bool) {
         self.is_blocked.set(blocked);
     }
@@ -310,7 +315,7 @@ impl ConnectionState {
 
     /// A timeout between requests is no refusal.
     fn timeout_reason(&self) -> CloseReason {
-        if self.is_idle.get() && !self.is_blocked.get() {
+        if self.is_idle() && !self.is_blocked() {
             CloseReason::Idle
         } else {
             Refusal::TooSlow.into()
@@ -320,7 +325,7 @@ impl ConnectionState {
     /// Requests that arrived before the eviction have been read and served by now: a connection that is still
     /// idle closes.
     fn close_if_evicted<T>(&self, polled: Poll<T>) -> Poll<Result<T, CloseReason>> {
-        if polled.is_pending() && self.is_evicted.get() && self.is_idle.get() {
+        if polled.is_pending() && self.is_evicted() && self.is_idle() {
             return Poll::Ready(Err(CloseReason::Evicted));
         }
         polled.map(Ok)

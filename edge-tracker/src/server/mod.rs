@@ -15,6 +15,7 @@ mod queue_delay;
 mod request_target;
 mod response_future;
 pub mod rlimit;
+mod socket;
 mod streams;
 
 use crate::click_path::ClickPath;
@@ -185,36 +186,4 @@ async fn close_timed_out(table: &ConnectionTable, timeout: Duration) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use socket2::SockRef;
-
-    #[test]
-    fn accepted_connections_inherit_listener_options() {
-        let limits = Limits {
-            header_timeout: Duration::from_secs(1),
-            write_timeout: Duration::from_secs(7),
-            stop_timeout: Duration::from_secs(1),
-            connections: 1,
-            shed_lag: Duration::from_millis(50),
-            head_bytes: 8_192,
-            proxy_protocol: false,
-            http2: Http2::default(),
-        };
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (listeners, address) = bind(any, 1, limits).expect("bound");
-        let _client = std::net::TcpStream::connect(address).expect("connected");
-        let accepted = loop {
-            match listeners[0].accept() {
-                Ok((stream, _)) => break stream,
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-            }
-        };
-        let accepted = SockRef::from(&accepted);
-        assert!(accepted.tcp_nodelay().expect("readable"));
-        let timeout = accepted.tcp_user_timeout().expect("readable");
-        assert_eq!(timeout, Some(limits.write_timeout));
-        let congestion = accepted.tcp_congestion().expect("readable");
-        assert!(congestion.starts_with(b"reno\0"), "{congestion:?}");
-    }
-}
+mod tests;

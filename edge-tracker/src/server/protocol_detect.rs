@@ -1,6 +1,6 @@
 //! The first bytes of a connection: an optional PROXY protocol header, then HTTP/1.1 or HTTP/2.
 
-use super::activity::ActivityTrackingStream;
+use super::activity::{ActivityTrackingStream, Transport};
 use super::h2_frame_tracker::PREFACE;
 use crate::refusal::Refusal;
 use crate::visitor::address::proxy::{self, Parsed};
@@ -20,8 +20,8 @@ pub(super) struct DetectedProtocol {
 }
 
 /// Reads only as many bytes as detection needs; `None` when the client closed without a request.
-pub(super) async fn read(
-    stream: &mut ActivityTrackingStream,
+pub(super) async fn read<S: Transport>(
+    stream: &mut ActivityTrackingStream<S>,
     peer: SocketAddr,
     expects_proxy_header: bool,
 ) -> Result<Option<DetectedProtocol>, Refusal> {
@@ -57,8 +57,8 @@ pub(super) async fn read(
     }
 }
 
-async fn read_proxy_header(
-    stream: &mut ActivityTrackingStream,
+async fn read_proxy_header<S: Transport>(
+    stream: &mut ActivityTrackingStream<S>,
     bytes: &mut BytesMut,
 ) -> Result<Option<Option<SocketAddr>>, Refusal> {
     loop {
@@ -75,8 +75,8 @@ async fn read_proxy_header(
     }
 }
 
-async fn read_more(
-    stream: &mut ActivityTrackingStream,
+async fn read_more<S: Transport>(
+    stream: &mut ActivityTrackingStream<S>,
     bytes: &mut BytesMut,
 ) -> Result<bool, Refusal> {
     bytes.reserve(1_024);
