@@ -11,75 +11,47 @@ const FAILURES_RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
 /// Seconds after which a sender should retry while the node's clock is wrong.
 const CLOCK_RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
 
-macro_rules! refusals {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $status:ident, $message:literal;)*) => {
-        /// Why a request or connection was refused. Numbers are never reused; 7, 8, 9 and 24 are retired.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Refusal {
-            $($(#[$doc])* $variant = $code,)*
-        }
+tracker_api::numbered_reasons! {
+    /// Why a request or connection was refused. Numbers are never reused; 7, 8, 9 and 24 are retired.
+    pub enum Refusal: StatusCode;
 
-        impl Refusal {
-            /// All refusals.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name used in metrics.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// The status of the response, where a response is possible.
-            #[must_use]
-            pub const fn status(self) -> StatusCode {
-                match self { $(Self::$variant => StatusCode::$status,)* }
-            }
-
-            const fn message(self) -> &'static str {
-                match self { $(Self::$variant => $message,)* }
-            }
-        }
-    };
-}
-
-refusals! {
     /// The path is neither a link nor a pixel.
-    UnknownPath = 1, "unknown_path", NOT_FOUND, "there is nothing here; links are /c/NAME, pixels /i/NAME.gif";
+    UnknownPath = 1, "unknown_path", StatusCode::NOT_FOUND, "there is nothing here; links are /c/NAME, pixels /i/NAME.gif";
     /// No link has this name.
-    UnknownLink = 2, "unknown_link", NOT_FOUND, "there is no link of this name";
+    UnknownLink = 2, "unknown_link", StatusCode::NOT_FOUND, "there is no link of this name";
     /// The link is paused and has no fallback.
-    LinkPaused = 3, "link_paused", GONE, "this link is paused";
+    LinkPaused = 3, "link_paused", StatusCode::GONE, "this link is paused";
     /// Not GET or HEAD.
-    MethodNotAllowed = 4, "method_not_allowed", METHOD_NOT_ALLOWED, "only GET and HEAD are answered here";
+    MethodNotAllowed = 4, "method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here";
     /// A host that this node does not serve.
-    UnknownHost = 5, "unknown_host", MISDIRECTED_REQUEST, "this host is not served here";
+    UnknownHost = 5, "unknown_host", StatusCode::MISDIRECTED_REQUEST, "this host is not served here";
     /// The request target is too long.
-    UrlTooLong = 6, "url_too_long", URI_TOO_LONG, "the address is too long";
+    UrlTooLong = 6, "url_too_long", StatusCode::URI_TOO_LONG, "the address is too long";
     /// The destination is too long after macro expansion.
-    LocationTooLong = 10, "location_too_long", URI_TOO_LONG, "the destination became too long";
+    LocationTooLong = 10, "location_too_long", StatusCode::URI_TOO_LONG, "the destination became too long";
     /// Not HTTP.
-    MalformedRequest = 20, "malformed_request", BAD_REQUEST, "not an HTTP request";
+    MalformedRequest = 20, "malformed_request", StatusCode::BAD_REQUEST, "not an HTTP request";
     /// The request's head is too large.
-    HeadTooLarge = 21, "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large";
+    HeadTooLarge = 21, "head_too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large";
     /// The client took too long to send a request's head.
-    TooSlow = 22, "too_slow", REQUEST_TIMEOUT, "the request took too long";
+    TooSlow = 22, "too_slow", StatusCode::REQUEST_TIMEOUT, "the request took too long";
     /// The PROXY protocol header is missing or malformed.
-    BadProxyHeader = 23, "bad_proxy_header", BAD_REQUEST, "the PROXY protocol header is missing or malformed";
+    BadProxyHeader = 23, "bad_proxy_header", StatusCode::BAD_REQUEST, "the PROXY protocol header is missing or malformed";
     /// The connection broke in the middle of a request or response.
-    ConnectionBroken = 25, "connection_broken", BAD_REQUEST, "the connection broke";
+    ConnectionBroken = 25, "connection_broken", StatusCode::BAD_REQUEST, "the connection broke";
     /// The client did not read the response of an HTTP/2 stream in time.
-    NotTaken = 27, "not_taken", REQUEST_TIMEOUT, "the response was not taken in time";
+    NotTaken = 27, "not_taken", StatusCode::REQUEST_TIMEOUT, "the response was not taken in time";
     /// HTTP/2 from a peer that may only use HTTP/1.1.
-    Http2NotServed = 28, "http2_not_served", HTTP_VERSION_NOT_SUPPORTED, "HTTP/2 is not spoken with this peer, use HTTP/1.1";
+    Http2NotServed = 28, "http2_not_served", StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/2 is not spoken with this peer, use HTTP/1.1";
     /// Functions could not authenticate requests from the client's network too often.
-    TooManyFailures = 29, "too_many_failures", TOO_MANY_REQUESTS, "too many requests from this network were not authentic, try again in a minute";
+    TooManyFailures = 29, "too_many_failures", StatusCode::TOO_MANY_REQUESTS, "too many requests from this network were not authentic, try again in a minute";
     /// The worker is overloaded; counted as shed, not as refused.
-    Overloaded = 26, "overloaded", SERVICE_UNAVAILABLE, "too busy at the moment, try again later";
+    Overloaded = 26, "overloaded", StatusCode::SERVICE_UNAVAILABLE, "too busy at the moment, try again later";
     /// The node's clock is wrong, so that functions can't validate signatures or date conversions.
-    ClockWrong = 30, "clock_wrong", SERVICE_UNAVAILABLE, "the clock of this node is wrong at the moment, try again later or at another node";
+    ClockWrong = 30, "clock_wrong", StatusCode::SERVICE_UNAVAILABLE, "the clock of this node is wrong at the moment, try again later or at another node";
     /// A browser prefetches a link. Counted and logged, and refused so that the browser sends the request again for
     /// its visitor: a cached redirect would lose the click.
-    Prefetch = 31, "prefetch", SERVICE_UNAVAILABLE, "links are not fetched ahead of the visitor";
+    Prefetch = 31, "prefetch", StatusCode::SERVICE_UNAVAILABLE, "links are not fetched ahead of the visitor";
 }
 
 impl Refusal {

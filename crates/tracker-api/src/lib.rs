@@ -6,6 +6,7 @@
 //! that is when it survives a power cut; otherwise a [`Problem`], whose number the body begins with.
 #![forbid(unsafe_code)]
 
+mod numbered;
 mod problem;
 mod signed;
 

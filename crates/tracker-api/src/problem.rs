@@ -1,33 +1,9 @@
 //! The numbered reasons for which the internal API does not take a message.
 
-macro_rules! problems {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal, $status:literal;)*) => {
-        /// Why a message is not taken. Numbers are never given to another reason.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Problem {
-            $($(#[$doc])* $variant = $number,)*
-        }
+crate::numbered_reasons! {
+    /// Why a message is not taken. Numbers are never given to another reason.
+    pub enum Problem: u16;
 
-        impl Problem {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name in responses and metrics.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// The status of the response.
-            #[must_use]
-            pub const fn status(self) -> u16 {
-                match self { $(Self::$variant => $status,)* }
-            }
-        }
-    };
-}
-
-problems! {
     /// The request has no token, or one that is not the edge's.
     NotAuthorized = 350, "not_authorized", 401;
     /// The method is not POST, or the path is not one of a message.

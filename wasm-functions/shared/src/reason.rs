@@ -1,34 +1,10 @@
 //! The numbered reasons of functions' rejections: 100 to 199 for postbacks, 200 to 299 for KYC.
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal, $status:literal;)*) => {
-        /// Why a request is rejected. Retired numbers are never reused; 150 to 199 and 250 to 299 are assigned by
-        /// the aggregator.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Reason {
-            $($(#[$doc])* $variant = $number,)*
-        }
+tracker_api::numbered_reasons! {
+    /// Why a request is rejected. Retired numbers are never reused; 150 to 199 and 250 to 299 are assigned by
+    /// the aggregator.
+    pub enum Reason: u16;
 
-        impl Reason {
-            /// All reasons.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name in responses, metrics and tables.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// The HTTP status.
-            #[must_use]
-            pub const fn status(self) -> u16 {
-                match self { $(Self::$variant => $status,)* }
-            }
-        }
-    };
-}
-
-reasons! {
     /// Not a path of postbacks.
     UnknownPath = 100, "unknown_path", 404;
     /// No advertiser is named, or the name is invalid.
