@@ -1,11 +1,10 @@
 //! The engine's users and passwords, created at the first start.
 
 use daemon::files::{PrivateFileError, read_private};
+use daemon::private;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The maximum length of the credentials file, far more than two users need.
@@ -80,17 +79,13 @@ impl Credentials {
             tracker: user("tracker")?,
             analyst: user("analyst")?,
         };
-        let temporary = data.join("credentials.tmp");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(&credentials)?)?;
-        file.sync_all()?;
-        std::fs::rename(temporary, Self::file(data))?;
-        Ok(credentials)
+        let text = serde_json::to_string_pretty(&credentials)?;
+        if private::create(&Self::file(data), &text)? {
+            Ok(credentials)
+        } else {
+            // Another process was first.
+            Self::load(data)
+        }
     }
 }
 
