@@ -5,8 +5,9 @@ use crate::metrics::Metrics;
 use crate::phase::Phase;
 use crate::settings::Settings;
 use event_shipping::{VisitorSalt, Welcome};
+use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -65,7 +66,7 @@ impl Fleet {
             return;
         };
         welcome.time_micros = now.0;
-        let mut salt = self.lock();
+        let mut salt = self.salt.lock();
         welcome.visitor_salt = self.advanced(&mut salt, now).map(|ratchet| VisitorSalt {
             period_micros: ratchet.period_micros(),
             period: ratchet.period(),
@@ -113,7 +114,7 @@ impl Fleet {
         let Some(now) = self.clock.read().trusted() else {
             return Ok(());
         };
-        let mut salt = self.lock();
+        let mut salt = self.salt.lock();
         self.advanced(&mut salt, now);
         if salt.saved != salt.ratchet
             && let Some(ratchet) = &salt.ratchet
@@ -146,9 +147,5 @@ impl Fleet {
             }
         }
         salt.ratchet.as_ref()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Salt> {
-        self.salt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

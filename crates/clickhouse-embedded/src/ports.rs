@@ -4,12 +4,12 @@
 //! thousand: of a dozen servers that start concurrently some would find their port in use. These ports
 //! lie below the ephemeral range, and none is returned twice.
 
+use parking_lot::Mutex;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::Range;
-use std::sync::Mutex;
 
 /// Lower ports are used by well-known services.
 const FIRST_PORT: u16 = 10_000;
@@ -27,9 +27,7 @@ static LAST_PORT: Mutex<Option<u16>> = Mutex::new(None);
 /// # Errors
 /// When all ports are in use.
 pub fn free_port() -> io::Result<u16> {
-    let mut last = LAST_PORT
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut last = LAST_PORT.lock();
     let range = FIRST_PORT..ephemeral_start();
     if range.len() < MIN_RANGE_PORTS {
         return system_port();

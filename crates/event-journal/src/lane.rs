@@ -5,10 +5,11 @@ use crate::frame;
 use crate::segment::{self, Segment, SegmentHeader};
 use crate::stats::JournalStats;
 use crate::sync_signal::SyncSignal;
+use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use storage::Storage;
 
 /// Called once a sequence is durable, or with an error when it can't become durable.
@@ -97,9 +98,11 @@ impl<S: Storage> Lane<S> {
     /// Reserves `bytes` for the lane's segments and limits them to that.
     pub(crate) fn set_quota(&self, bytes: u64) {
         // Holding this lock prevents the creation of another segment.
-        let spare = lock(&self.spare);
+        let spare = self.spare.lock();
         let length = |segment: &Segment<S::File>| u64::from(segment.length);
-        let used = lock(&self.segments)
+        let used = self
+            .segments
+            .lock()
             .iter()
             .map(|it| length(it))
             .sum::<u64>();
@@ -138,7 +141,7 @@ impl<S: Storage> Lane<S> {
 
     /// Calls `done` once `seq` is durable, or with an error when it can't become durable.
     pub(crate) fn notify_when_durable(&self, seq: u64, done: DurableCallback) {
-        let mut waiters = lock(&self.waiters);
+        let mut waiters = self.waiters.lock();
         if self.closed.load(Ordering::Acquire) {
             drop(waiters);
             done(Err(SyncFailed));
@@ -151,7 +154,7 @@ impl<S: Storage> Lane<S> {
     pub(crate) fn close(&self) {
         self.sync();
         let waiters = {
-            let mut waiters = lock(&self.waiters);
+            let mut waiters = self.waiters.lock();
             self.closed.store(true, Ordering::Release);
             std::mem::take(&mut *waiters)
         };
@@ -211,7 +214,7 @@ impl<S: Storage> Lane<S> {
 
     /// Closes the active segment and makes `segment` the active one.
     pub(crate) fn activate(&self, segment: Arc<Segment<S::File>>) {
-        let mut segments = lock(&self.segments);
+        let mut segments = self.segments.lock();
         if let Some(last) = segments.last() {
             last.closed.store(true, Ordering::Release);
         }
@@ -220,9 +223,9 @@ impl<S: Storage> Lane<S> {
 
     /// Syncs every committed event and calls the waiting callbacks.
     pub(crate) fn sync(&self) {
-        let waiting = std::mem::take(&mut *lock(&self.waiters));
+        let waiting = std::mem::take(&mut *self.waiters.lock());
         let committed = self.committed.load(Ordering::Acquire);
-        let segments = lock(&self.segments).clone();
+        let segments = self.segments.lock().clone();
         for segment in &segments {
             let started = self.storage.now();
             match segment.sync() {
@@ -245,13 +248,8 @@ impl<S: Storage> Lane<S> {
             } else if seq <= committed {
                 done(Ok(()));
             } else {
-                lock(&self.waiters).push((seq, done));
+                self.waiters.lock().push((seq, done));
             }
         }
     }
-}
-
-/// Locks `mutex`. Poisoning is ignored: no code panics between two dependent changes under these locks.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! Periodic work of a journal: preallocated segments, syncs, and callbacks that wait for them.
 
 use crate::error::SyncFailed;
-use crate::lane::{Lane, lock};
+use crate::lane::Lane;
 use crate::stats::JournalStats;
 use crate::sync_signal::SyncSignal;
 use std::fmt;
@@ -39,7 +39,7 @@ impl<S: Storage> JournalMaintenance<S> {
         for lane in self.lanes.iter().filter(|lane| lane.is_written) {
             // The lock is held during the creation. Otherwise the writer could create a segment of its
             // own concurrently and use the two in another order than their numbers.
-            let mut spare = lock(&lane.spare);
+            let mut spare = lane.spare.lock();
             if spare.is_none() {
                 *spare = lane.prepare_segment().ok();
             }
@@ -49,7 +49,7 @@ impl<S: Storage> JournalMaintenance<S> {
     /// Syncs every lane if `all`, else only lanes with waiting callbacks.
     pub fn sync(&self, all: bool) {
         for lane in &self.lanes {
-            if all || !lock(&lane.waiters).is_empty() {
+            if all || !lane.waiters.lock().is_empty() {
                 lane.sync();
             }
         }

@@ -4,7 +4,7 @@ use crate::checkpoint::{BatchBoundary, Checkpoint, MAX_BOUNDARIES};
 use crate::error::ReadError;
 use crate::frame;
 use crate::ids::LaneStart;
-use crate::lane::{Lane, lock};
+use crate::lane::Lane;
 use crate::segment::{FRAMES_OFFSET, Segment};
 use std::fmt;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ impl<S: Storage> LaneReader<S> {
     /// passes them.
     #[must_use]
     pub fn backlog(&self) -> u64 {
-        let segments = lock(&self.lane.segments);
+        let segments = self.lane.segments.lock();
         let unread = |segment: &Arc<Segment<S::File>>| {
             let from = if segment.header.number == self.segment_number {
                 self.at
@@ -213,7 +213,7 @@ impl<S: Storage> LaneReader<S> {
 
     /// The segment to read from, and whether it was closed before the caller reads its end.
     fn current_segment(&mut self) -> Option<(Arc<Segment<S::File>>, bool)> {
-        let segments = lock(&self.lane.segments);
+        let segments = self.lane.segments.lock();
         let segment = segments
             .iter()
             .find(|segment| segment.header.number >= self.segment_number)?;
@@ -276,7 +276,7 @@ impl<S: Storage> LaneReader<S> {
     #[must_use]
     pub fn start(&self) -> LaneStart {
         let first_own = self.lane.first_own_seq();
-        let segments = lock(&self.lane.segments);
+        let segments = self.lane.segments.lock();
         let lasts = segments.iter().map(|segment| segment.last());
         LaneStart {
             lane: self.lane.number,
@@ -327,7 +327,7 @@ impl<S: Storage> LaneReader<S> {
         self.checkpoint.acknowledged = self.checkpoint.acknowledged.max(through);
         // The newest segment is kept because its header limits the assigned sequences. The checkpoint
         // holds them too, but a power loss may destroy it.
-        let Some(newest) = lock(&self.lane.segments).last().map(|it| it.header.number) else {
+        let Some(newest) = self.lane.segments.lock().last().map(|it| it.header.number) else {
             return;
         };
         let deletable = |segment: &Arc<Segment<S::File>>| {
@@ -335,11 +335,11 @@ impl<S: Storage> LaneReader<S> {
                 && segment.last() <= through
                 && segment.header.number < newest
         };
-        if !lock(&self.lane.segments).iter().any(deletable) {
+        if !self.lane.segments.lock().iter().any(deletable) {
             return;
         }
         self.store_checkpoint();
-        lock(&self.lane.segments).retain(|segment| {
+        self.lane.segments.lock().retain(|segment| {
             let deletable = deletable(segment);
             if deletable {
                 delete_segment(&self.lane, segment);

@@ -2,7 +2,7 @@
 
 use crate::error::{AppendError, SyncFailed};
 use crate::frame;
-use crate::lane::{Lane, PreparedSegment, lock};
+use crate::lane::{Lane, PreparedSegment};
 use crate::reader::MAX_PAYLOAD_BYTES;
 use crate::segment::FRAMES_OFFSET;
 use crate::sync_signal::SyncRequest;
@@ -68,7 +68,7 @@ impl<S: Storage> LaneWriter<S> {
     /// Bytes of segments with unreleased events, without the unused part of the active segment.
     #[must_use]
     pub fn unreleased_bytes(&self) -> u64 {
-        let segments = lock(&self.lane.segments);
+        let segments = self.lane.segments.lock();
         let closed = segments.iter().rev().skip(1);
         let closed = closed.map(|segment| u64::from(segment.length)).sum::<u64>();
         closed + self.offset as u64
@@ -162,7 +162,7 @@ impl<S: Storage> LaneWriter<S> {
         {
             return Err(error);
         }
-        let mut spare = lock(&self.lane.spare);
+        let mut spare = self.lane.spare.lock();
         let next = spare.take().map_or_else(|| self.lane.prepare_segment(), Ok);
         drop(spare);
         match next {

@@ -15,10 +15,11 @@ pub use random::Random;
 use crate::Storage;
 use directory::{Directory, NameChange};
 use file::Content;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// A fault injected into one operation.
@@ -101,46 +102,46 @@ impl ModelDisk {
     /// The number of operations of this process so far: changes and accesses to mapped bytes count.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.lock().operations
+        self.state.lock().operations
     }
 
     /// Injects `fault` into the operation of this number, counted as in [`ModelDisk::operations`].
     pub fn inject_fault_at(&self, operation: u64, fault: Fault) {
-        self.lock().faults.insert(operation, fault);
+        self.state.lock().faults.insert(operation, fault);
     }
 
     /// Records from now on which kinds of files and directories are synced. A kind is a name without its digits,
     /// which number segments and lanes.
     pub fn record_syncs(&self) {
-        self.lock().synced_kinds.get_or_insert_default();
+        self.state.lock().synced_kinds.get_or_insert_default();
     }
 
     /// The kinds synced since [`ModelDisk::record_syncs`].
     #[must_use]
     pub fn synced_kinds(&self) -> BTreeSet<String> {
-        self.lock().synced_kinds.clone().unwrap_or_default()
+        self.state.lock().synced_kinds.clone().unwrap_or_default()
     }
 
     /// Lets every sync of a kind succeed without any effect, in later processes as well, as if the program had left
     /// it out.
     pub fn skip_syncs_of(&self, kind: &str) {
-        self.lock().skipped_kind = Some(kind.to_owned());
+        self.state.lock().skipped_kind = Some(kind.to_owned());
     }
 
     /// Stops the machine: every later operation fails.
     pub fn stop(&self) {
-        self.lock().stopped = true;
+        self.state.lock().stopped = true;
     }
 
     /// Whether the machine was stopped, by [`ModelDisk::stop`] or by a fault.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
-        self.lock().stopped
+        self.state.lock().stopped
     }
 
     /// Advances the clock.
     pub fn advance(&self, by: Duration) {
-        self.lock().clock += by;
+        self.state.lock().clock += by;
     }
 
     /// The disk as another process finds it after this one was killed: every write is there.
@@ -149,20 +150,20 @@ impl ModelDisk {
     /// from the same moment.
     #[must_use]
     pub fn after_crash(&self) -> Self {
-        Self::from_state(self.lock().for_new_process())
+        Self::from_state(self.state.lock().for_new_process())
     }
 
     /// The disk after a power loss, which destroys unsynced changes according to `loss`; `self` does
     /// not change.
     #[must_use]
     pub fn after_power_loss(&self, loss: Loss) -> Self {
-        let mut state = self.lock().for_new_process();
+        let mut state = self.state.lock().for_new_process();
         let mut decider = LossDecider::new(loss);
         for directory in state.directories.values_mut() {
             directory.after_power_loss(&mut decider);
         }
         for content in state.files.values_mut() {
-            let after = file::lock(content).after_power_loss(&mut decider);
+            let after = content.lock().after_power_loss(&mut decider);
             *content = Arc::new(Mutex::new(after));
         }
         state.remove_unlinked();
@@ -172,7 +173,7 @@ impl ModelDisk {
     /// The number of pages and name changes that a power loss could destroy now.
     #[must_use]
     pub fn unsynced_changes(&self) -> usize {
-        let state = self.lock();
+        let state = self.state.lock();
         let names: usize = state
             .directories
             .values()
@@ -181,7 +182,7 @@ impl ModelDisk {
         let pages: usize = state
             .files
             .values()
-            .map(|content| file::lock(content).unsynced_changes())
+            .map(|content| content.lock().unsynced_changes())
             .sum();
         names + pages
     }
@@ -189,7 +190,7 @@ impl ModelDisk {
     /// The total length of all files below `dir`.
     #[must_use]
     pub fn bytes_below(&self, dir: &Path) -> u64 {
-        let state = self.lock();
+        let state = self.state.lock();
         let below = state
             .directories
             .iter()
@@ -197,17 +198,13 @@ impl ModelDisk {
         let inodes = below.flat_map(|(_, directory)| directory.names.values());
         inodes
             .filter_map(|inode| state.files.get(inode))
-            .map(|content| file::lock(content).length() as u64)
+            .map(|content| content.lock().length() as u64)
             .sum()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins an operation that changes nothing.
     fn read_state(&self) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.stopped {
             return Err(stopped_error());
         }
@@ -259,7 +256,7 @@ fn fault_error(fault: Fault) -> io::Error {
 impl State {
     fn for_new_process(&self) -> Self {
         let copy = |(inode, content): (&Inode, &Arc<Mutex<Content>>)| {
-            let content = file::lock(content).clone();
+            let content = content.lock().clone();
             (*inode, Arc::new(Mutex::new(content)))
         };
         Self {
@@ -394,7 +391,7 @@ impl Storage for ModelDisk {
         let inode = match state.inode(path)? {
             Some(inode) => {
                 let content = state.files.get(&inode).ok_or(io::ErrorKind::IsADirectory)?;
-                file::lock(content).set_length(0);
+                content.lock().set_length(0);
                 inode
             }
             None => state.new_file(path)?,
@@ -457,7 +454,7 @@ impl Storage for ModelDisk {
     }
 
     fn now(&self) -> Duration {
-        self.lock().clock
+        self.state.lock().clock
     }
 
     fn random(&self) -> io::Result<u64> {

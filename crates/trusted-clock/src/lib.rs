@@ -16,9 +16,9 @@ mod supervision;
 pub use bounds::{EARLIEST_TIME, LATEST_TIME};
 pub use supervision::ClockChange;
 
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use supervision::StepSupervision;
 use tracking_events::Micros;
@@ -180,12 +180,12 @@ impl TrustedClock {
 
     /// [`TrustedClock::observe_system_clock`] at the moment of `times`.
     pub fn observe_system_clock_at(&self, times: SystemTimes) -> Option<ClockChange> {
-        self.lock().observe_system_clock(self, times)
+        self.supervision.lock().observe_system_clock(self, times)
     }
 
     /// Compares the clocks with another node's `time` at the moment of `times` and returns a change.
     pub fn observe_peer_time(&self, time: Micros, times: SystemTimes) -> Option<ClockChange> {
-        self.lock().observe_peer_time(self, time, times)
+        self.supervision.lock().observe_peer_time(self, time, times)
     }
 
     /// The reason why the system clock is not followed, as text; `None` while it is followed.
@@ -230,12 +230,6 @@ impl TrustedClock {
 
     fn set_anchor(&self, offset: i64) {
         self.offset.store(offset, Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, StepSupervision> {
-        self.supervision
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,8 @@
 
 use super::rejections::RejectionLane;
 use event_journal::{AppendError, LaneWriter, SyncFailed, SyncRequest};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -66,7 +67,7 @@ impl DurableLane {
     /// durable.
     pub(super) async fn write(&self, event: &Event<'_>) -> Result<(), NotDurable> {
         let synced = {
-            let mut lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lane = self.lane.lock();
             append(&mut lane, event)?
         };
         wait_until_durable(synced).await
@@ -82,10 +83,7 @@ impl DurableLane {
 
     fn append_rejection(&self, rejection: Rejection<'_>) -> Result<Option<Synced>, NotDurable> {
         let reason = rejection.reason_name;
-        let rejections = &mut *self
-            .rejections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let rejections = &mut *self.rejections.lock();
         let appended = if rejections.admits() {
             append(&mut rejections.lane, &Event::Rejection(rejection)).map(Some)
         } else {

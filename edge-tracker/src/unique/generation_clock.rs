@@ -2,7 +2,7 @@
 //!
 //! A pure function of numbers; reading a clock never belongs here.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracking_events::Micros;
 
@@ -89,7 +89,7 @@ impl GenerationClock {
     }
 
     fn step(&self, raw: u64) -> Moment {
-        let _guard = super::lock(&self.stepping);
+        let _guard = self.stepping.lock();
         let newest = self.newest.load(Ordering::Relaxed);
         let mut offset = self.offset.load(Ordering::Relaxed);
         if raw.saturating_add(self.generations) >= newest {

@@ -31,10 +31,10 @@ use crate::network_quota::NetworkQuota;
 use crate::visitor::address::Network;
 use crate::visitor::identity::VisitorIds;
 use generation_clock::GenerationClock;
+use parking_lot::{Mutex, MutexGuard};
 use shard::{Membership, Shard, VisitKey};
 use sizing::Plan;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracking_events::{LinkId, Micros, VisitorId};
 
 /// The visitors of each link within the window; shared by all workers.
@@ -43,6 +43,7 @@ pub struct Filters {
     plan: Plan,
     clock: GenerationClock,
     networks: NetworkQuota,
+    /// A panic under a lock leaves a filter with at most one visit too many or too few.
     shards: Box<[Mutex<Shard>]>,
     saved: Mutex<snapshot::SavedState>,
 }
@@ -178,7 +179,7 @@ impl Filters {
         let mut sums = BTreeMap::<u64, Sum>::new();
         let mut memory_bytes = 0;
         for shard in &self.shards {
-            let shard = lock(shard);
+            let shard = shard.lock();
             for generation in shard.live(moment.oldest) {
                 let fill = self.plan.fill(generation.entries);
                 let sum = sums.entry(generation.index).or_default();
@@ -206,7 +207,7 @@ impl Filters {
     }
 
     fn shard(&self, key: VisitKey) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[key.shard(self.shards.len())])
+        self.shards[key.shard(self.shards.len())].lock()
     }
 }
 
@@ -215,11 +216,6 @@ struct Sum {
     entries: u64,
     fill: f64,
     false_positives: f64,
-}
-
-/// A panic under a lock leaves a filter with at most one visit too many or too few.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@
 
 mod format;
 
+use super::Filters;
 use super::shard::Generation;
 use super::sizing::{InvalidSettings, Plan, UniqueSettings};
-use super::{Filters, lock};
 use format::{FileError, Manifest};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -60,7 +60,7 @@ impl Filters {
     /// # Errors
     /// When a write fails; the previous snapshot is then still valid.
     pub fn save(&self, dir: &Path, covers: &[(u8, u64)]) -> io::Result<SaveStats> {
-        let mut state = lock(&self.saved);
+        let mut state = self.saved.lock();
         fs::create_dir_all(dir)?;
         if state.dir != dir {
             *state = SavedState {
@@ -139,12 +139,12 @@ impl Filters {
     }
 
     fn restore(&self, dir: &Path, live: BTreeMap<u64, ShardGenerations>, snapshot: &mut Snapshot) {
-        let mut state = lock(&self.saved);
+        let mut state = self.saved.lock();
         state.dir = dir.into();
         for (index, parts) in live {
             let entries = parts.iter().map(|(_, part)| part.entries).sum();
             for (shard, part) in parts {
-                lock(&self.shards[shard]).restore(part);
+                self.shards[shard].lock().restore(part);
             }
             state.generations.insert(index, entries);
             snapshot.generations += 1;
@@ -156,7 +156,7 @@ impl Filters {
         let oldest = self.clock.newest().oldest;
         let mut entries = BTreeMap::new();
         for shard in &self.shards {
-            for generation in lock(shard).live(oldest) {
+            for generation in shard.lock().live(oldest) {
                 *entries.entry(generation.index).or_default() += generation.entries;
             }
         }
@@ -174,7 +174,7 @@ impl Filters {
             for shard in &self.shards {
                 copy.clear();
                 let entries = {
-                    let shard = lock(shard);
+                    let shard = shard.lock();
                     let part = shard
                         .live(index)
                         .find(|generation| generation.index == index);

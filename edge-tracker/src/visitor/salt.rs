@@ -5,8 +5,9 @@
 
 use arc_swap::ArcSwap;
 use event_shipping::VisitorSalt as FleetSalt;
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tracking_events::Micros;
 use visitor_salt::{AdvanceResult, SaltFileError, load, save};
@@ -77,7 +78,7 @@ impl VisitorSalt {
             keys: Arc::new(ArcSwap::from_pointee(ratchet.keys())),
             state: Mutex::new(State { ratchet, saved }),
         };
-        salt.save(&mut salt.lock())?;
+        salt.save(&mut salt.state.lock())?;
         Ok(salt)
     }
 
@@ -98,7 +99,7 @@ impl VisitorSalt {
     /// The number of the period, and whether the salt is provisional: known to no other node.
     #[must_use]
     pub fn period(&self) -> (u64, bool) {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.ratchet.period(), state.ratchet.is_provisional())
     }
 
@@ -108,7 +109,7 @@ impl VisitorSalt {
     /// # Errors
     /// When the file can't be written: the keys are turned, and the file is written by a later call.
     pub fn turn(&self, now: Micros) -> Result<bool, SaltFileError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let period_micros = state.ratchet.period_micros();
         let index = now.0 / period_micros;
         let turned = match state.ratchet.advance_to(index) {
@@ -136,7 +137,7 @@ impl VisitorSalt {
     /// # Errors
     /// When the file can't be written: the keys are the fleet's, and the file is written by a later call.
     pub fn adopt(&self, fleet: &FleetSalt, now: Option<Micros>) -> Result<Adoption, SaltFileError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let ours = &mut state.ratchet;
         if fleet.period_micros != ours.period_micros() {
             return Ok(Adoption::OtherLength);
@@ -179,10 +180,6 @@ impl VisitorSalt {
             state.saved = Some(state.ratchet.clone());
         }
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::{Fault, Inode, LossDecider, ModelDisk, fault_error};
 use crate::{File, Map};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// The unit of kernel writeback.
 const PAGE_BYTES: usize = 4_096;
@@ -153,10 +154,6 @@ fn sector_of(bytes: &[u8], sector: usize) -> &[u8] {
     bytes.get(sector * SECTOR_BYTES..end).unwrap_or_default()
 }
 
-pub(super) fn lock(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
-    content.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// An open file on a [`ModelDisk`].
 #[derive(Debug, Clone)]
 pub struct ModelFile {
@@ -183,7 +180,7 @@ impl ModelFile {
 
     pub(super) fn map(&self, model: &ModelDisk, len: usize) -> io::Result<ModelMap> {
         let content = self.content()?;
-        if lock(&content).length() < len {
+        if content.lock().length() < len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(ModelMap {
@@ -204,14 +201,14 @@ impl ModelFile {
         let (mut state, fault) = self.model.begin_operation()?;
         let fault = fault.filter(|fault| needs_space || *fault != Fault::NoSpace);
         let random = fault.is_some().then_some(&mut state.random);
-        change(&mut lock(&content), random);
+        change(&mut content.lock(), random);
         fault.map_or(Ok(()), |fault| Err(fault_error(fault)))
     }
 }
 
 impl File for ModelFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(lock(&*self.content()?).length() as u64)
+        Ok(self.content()?.lock().length() as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -232,7 +229,7 @@ impl File for ModelFile {
 
     fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
         let content = self.content()?;
-        let content = lock(&content);
+        let content = content.lock();
         let at = at as usize;
         let found = content.visible.get(at..at + bytes.len());
         bytes.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -241,7 +238,7 @@ impl File for ModelFile {
 
     fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         // A write within the allocated length needs no more space.
-        let grows = (lock(&*self.content()?).length() as u64) < at + bytes.len() as u64;
+        let grows = (self.content()?.lock().length() as u64) < at + bytes.len() as u64;
         self.apply_change(grows, |content, fault_random| {
             let written = fault_random.map_or(bytes.len(), |random| {
                 random.below(bytes.len() as u64 + 1) as usize
@@ -277,7 +274,7 @@ impl Map for ModelMap {
     fn bytes(&mut self) -> impl DerefMut<Target = [u8]> {
         let alive = self.model.begin_operation().is_ok();
         if alive {
-            Bytes::Shared(lock(&self.content), self.len)
+            Bytes::Shared(self.content.lock(), self.len)
         } else {
             self.discarded.resize(self.len, 0);
             Bytes::Discarded(&mut self.discarded)
