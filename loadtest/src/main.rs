@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench::baseline::{self, Baseline};
 use loadtest::bench::click;
-use loadtest::bench::edges;
 use loadtest::bench::functions;
 use loadtest::bench::pipeline::{self, tail};
 use loadtest::{chaos, demo, hostile, links, overload, replay};
@@ -37,8 +36,6 @@ enum Task {
     BenchClick(click::Options),
     /// Measure the cost of a click from the visitor to a row in ClickHouse, compared with nginx.
     BenchPipeline(pipeline::Options),
-    /// Measure the aggregator's and ClickHouse's cost per click from one edge and from many.
-    BenchEdges(edges::Options),
     /// Measure the cost of a function call, of postbacks compared with native code, and the effect of functions
     /// that never return on clicks.
     BenchFunctions(functions::Options),
@@ -130,7 +127,6 @@ fn main() -> ExitCode {
         Task::Chaos(options) => chaos::run(&options),
         Task::BenchClick(options) => click::run(&options),
         Task::BenchPipeline(options) => pipeline::run(&options),
-        Task::BenchEdges(options) => edges::run(&options),
         Task::BenchFunctions(options) => functions::run(&options),
         Task::Overload(options) => overload::run(&options),
         Task::HostileReports(options) => hostile::run(&options),

@@ -34,21 +34,10 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Measure the cost and the freshness of the same clicks in aggregator and ClickHouse when they come from one
-    /// edge and from 200.
-    ///
-    /// Arguments are passed on to `loadtest bench-edges`: --edges 1,200, --rate N, --seconds S, --clicks N (at full
-    /// speed), …
-    Edges {
-        /// Passed on to `loadtest bench-edges`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
     /// Measure the cost of a function call, of postbacks compared with native code, and the effect of functions
     /// that never return on clicks.
     ///
-    /// Arguments are passed on to `loadtest bench-functions`: --rounds N, --seconds S, --connections N,
-    /// --postback-connections N, --spinning N, --clicks N, --strict, …
+    /// Arguments are passed on to `loadtest bench-functions`: --rounds N, --seconds S, --strict, …
     Functions {
         /// Passed on to `loadtest bench-functions`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -70,7 +59,6 @@ impl Bench {
         match self {
             Self::Click { args } => loadtest("bench-click", setup::with_geo(args)?),
             Self::Pipeline { args } => loadtest("bench-pipeline", setup::with_geo(args)?),
-            Self::Edges { args } => loadtest("bench-edges", args),
             Self::Functions { args } => {
                 functions::build()?;
                 loadtest("bench-functions", args)

@@ -3,7 +3,7 @@
 //! All servers run at once and are idle, except for the measured one. Each figure of a round is measured on all
 //! servers before the next figure, so that disturbances of the machine affect all of them equally.
 
-use super::client::{self, Arrivals, LoadMode, LoadResult, Plan};
+use super::client::{self, LoadMode, LoadResult, Plan};
 use super::machine::Machine;
 use super::report::{Goal, Rounds, Sheet};
 use super::requests::ClickRequests;
@@ -181,11 +181,10 @@ impl Bench<'_> {
                 .as_ref()
                 .map(|urls| Distribution::read(urls, CLICK_LOG))
                 .transpose()?;
-            let result =
-                self.measure(server, load, LoadMode::Open(rate, Arrivals::Poisson), round)?;
+            let result = self.measure(server, load, LoadMode::Open(rate), round)?;
             *answered += result.sent;
             let latencies = self.results.latencies.entry(server.kind).or_default();
-            let micros = |quantile| result.latency.all().value_at_quantile(quantile) as f64 / 1e3;
+            let micros = |quantile| result.latency.value_at_quantile(quantile) as f64 / 1e3;
             let sent = result.measured as f64 / result.elapsed.as_secs_f64();
             latencies.rate.0.push(sent);
             latencies.p50_micros.0.push(micros(0.5));
@@ -224,7 +223,6 @@ impl Bench<'_> {
             load_mode,
             warm_up: Duration::from_millis(500),
             measured: Duration::from_secs_f64(options.seconds),
-            cores: None,
         };
         client::run(&plan, &mut requests, &|| server.cpu_time())
             .with_context(|| format!("{}, {load}", server.kind))

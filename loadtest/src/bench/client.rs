@@ -1,24 +1,23 @@
 //! A load generator on one thread: keep-alive connections or one connection per request, in closed or open loop,
 //! with several concurrent streams. Servers don't belong here.
 
-use super::machine::Cores;
 use super::requests::RequestSource;
 use super::response::{self, Response};
-use super::steal_filter::{Latencies, StealSampler};
 use crate::traffic::Random;
 use anyhow::{Context as _, bail, ensure};
+use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Maximum time for outstanding responses after the last request.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Upper bound of recorded latencies.
+const MAX_LATENCY_NANOS: u64 = 60_000_000_000;
 
 /// What is sent to which server.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +38,6 @@ pub(super) struct Plan {
     pub(super) warm_up: Duration,
     /// Duration of the measurement.
     pub(super) measured: Duration,
-    /// Cores whose steal time is filtered out; `None` counts all latencies.
-    pub(super) cores: Option<Cores>,
 }
 
 /// When requests are sent.
@@ -48,39 +45,8 @@ pub(super) struct Plan {
 pub(super) enum LoadMode {
     /// Closed loop: the next request follows the previous response.
     Closed,
-    /// Open loop: this many requests per second, independent of responses.
-    Open(f64, Arrivals),
-}
-
-/// Distribution of the send times in open loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Arrivals {
-    /// Equal intervals.
-    #[serde(rename = "evenly")]
-    Uniform,
-    /// Like many independent senders (a Poisson process).
-    #[serde(rename = "at-random")]
-    Poisson,
-}
-
-impl Arrivals {
-    /// The interval until the next request.
-    pub(super) fn gap(self, random: &mut Random, rate: f64) -> Duration {
-        match self {
-            Self::Uniform => Duration::from_secs_f64(1.0 / rate),
-            Self::Poisson => random.poisson_gap(rate),
-        }
-    }
-}
-
-impl fmt::Display for Arrivals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Uniform => "evenly spaced",
-            Self::Poisson => "at random times",
-        })
-    }
+    /// Open loop: this many requests per second at random times (a Poisson process), independent of responses.
+    Open(f64),
 }
 
 /// Results of a stream.
@@ -94,8 +60,8 @@ pub(super) struct LoadResult {
     pub(super) elapsed: Duration,
     /// CPU time of the server during the measurement.
     pub(super) cpu: Duration,
-    /// From the scheduled send time to the complete response.
-    pub(super) latency: Latencies,
+    /// From the scheduled send time to the complete response, in nanoseconds.
+    pub(super) latency: Histogram<u64>,
 }
 
 /// Sends `requests` according to `plan`; `cpu` returns the server's CPU time so far.
@@ -145,7 +111,6 @@ pub(super) fn run_streams(
 
 struct Client<'p, 's> {
     spin: bool,
-    slices: Option<StealSampler>,
     poll: Poll,
     connections: Vec<Connection>,
     streams: Vec<Stream<'p, 's>>,
@@ -163,7 +128,7 @@ struct Stream<'p, 's> {
     gaps: Random,
     sent: u64,
     answered: u64,
-    latency: Latencies,
+    latency: Histogram<u64>,
 }
 
 struct Connection {
@@ -180,9 +145,6 @@ impl<'p, 's> Client<'p, 's> {
         let poll = Poll::new()?;
         let first = plans.first().map(|(plan, _)| **plan);
         let spin = first.is_some_and(|plan| plan.spin);
-        let slices = first
-            .and_then(|plan| plan.cores)
-            .map(StealSampler::from_now);
         let (mut connections, mut streams) = (Vec::new(), Vec::new());
         for (of, (plan, requests)) in plans.iter_mut().enumerate() {
             let from = connections.len();
@@ -194,7 +156,6 @@ impl<'p, 's> Client<'p, 's> {
         }
         Ok(Self {
             spin,
-            slices: slices.transpose()?,
             poll,
             connections,
             streams,
@@ -213,12 +174,6 @@ impl<'p, 's> Client<'p, 's> {
             let now = Instant::now();
             if now >= end {
                 return Ok(());
-            }
-            if let Some(slices) = &mut self.slices
-                && let Some(taken) = slices.ended(now)?
-            {
-                let streams = self.streams.iter_mut();
-                streams.for_each(|stream| stream.latency.end_slice(taken));
             }
             for stream in &mut self.streams {
                 stream.send_due(&mut self.connections, now)?;
@@ -261,7 +216,8 @@ impl<'p, 's> Client<'p, 's> {
         }
         connection.due = None;
         stream.answered += 1;
-        stream.latency.record(due.elapsed());
+        let nanos = u64::try_from(due.elapsed().as_nanos()).unwrap_or(MAX_LATENCY_NANOS);
+        stream.latency.saturating_record(nanos);
         stream.idle.push(number);
         if !stream.plan.keep_alive {
             let (target, of) = (stream.plan.target, connection.of);
@@ -309,7 +265,7 @@ impl<'p, 's> Stream<'p, 's> {
             gaps: Random::new(0x9a9 + salt),
             sent: 0,
             answered: 0,
-            latency: Latencies::new(plan.cores.is_some()),
+            latency: Histogram::new_with_max(MAX_LATENCY_NANOS, 3)?,
         })
     }
 
@@ -320,10 +276,10 @@ impl<'p, 's> Stream<'p, 's> {
                     self.send(&mut connections[number], Instant::now())?;
                 }
             }
-            LoadMode::Open(rate, arrivals) => {
+            LoadMode::Open(rate) => {
                 while self.next_due <= now {
                     self.waiting.push_back(self.next_due);
-                    self.next_due += arrivals.gap(&mut self.gaps, rate);
+                    self.next_due += self.gaps.poisson_gap(rate);
                 }
                 let free = self.idle.len().min(self.waiting.len());
                 for due in self.waiting.drain(..free).collect::<Vec<_>>() {

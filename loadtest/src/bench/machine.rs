@@ -1,12 +1,11 @@
-//! Properties of the machine: cores to pin to and to keep from halting, steal time, CPU time of processes, names.
+//! Properties of the machine: cores to pin to, CPU time and memory of processes, names.
 
 use anyhow::{Context as _, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::time::Duration;
 
 /// Two cores: one for servers, one for the load generator.
 #[derive(Debug, Clone, Copy)]
@@ -70,79 +69,6 @@ fn pin(core: usize) -> anyhow::Result<()> {
     set.set(core)?;
     sched_setaffinity(Pid::from_raw(0), &set)
         .with_context(|| format!("failed to pin this thread to core {core}"))
-}
-
-/// Keeps all cores from halting while it exists, as for latency-sensitive machines (`tuned` calls this
-/// `latency-performance`). The host of a virtual machine gives a halted core to others, and it returns late and
-/// with cold caches.
-#[derive(Debug)]
-pub(super) struct CpuLatencyGuard(
-    #[expect(dead_code, reason = "the kernel's wish lives as long")] File,
-);
-
-impl CpuLatencyGuard {
-    /// Starts now; `None` if that is not allowed. Root is allowed to.
-    pub(super) fn acquire() -> Option<Self> {
-        // Linux, Documentation/power/pm_qos_interface.rst: microseconds, as a binary number.
-        let mut file = File::options()
-            .write(true)
-            .open("/dev/cpu_dma_latency")
-            .ok()?;
-        file.write_all(&0_i32.to_ne_bytes()).ok()?;
-        Some(Self(file))
-    }
-}
-
-/// Unit of `/proc/stat`: `USER_HZ`, which is constant for programs whatever the kernel's own tick rate is.
-const TICKS_A_SECOND: f64 = 100.0;
-
-/// Measures the steal time of two cores from its creation on.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct StealTime {
-    since: Instant,
-    ticks: u64,
-    cores: Cores,
-}
-
-impl StealTime {
-    /// Starts now.
-    ///
-    /// # Errors
-    /// If the kernel does not report steal time.
-    pub(super) fn from_now(cores: Cores) -> anyhow::Result<Self> {
-        let (since, ticks) = (Instant::now(), stolen_ticks(cores)?);
-        Ok(Self {
-            since,
-            ticks,
-            cores,
-        })
-    }
-
-    /// The share of steal time in both cores' time until now.
-    ///
-    /// # Errors
-    /// If the kernel does not report steal time.
-    pub(super) fn share(self) -> anyhow::Result<f64> {
-        let ticks = stolen_ticks(self.cores)? - self.ticks;
-        Ok(ticks as f64 / TICKS_A_SECOND / self.since.elapsed().as_secs_f64() / 2.0)
-    }
-}
-
-/// Steal ticks of both cores, in hundredths of a second: the eighth number of a core's line in `/proc/stat`
-/// (proc_stat(5)).
-///
-/// # Errors
-/// If the kernel does not report steal time.
-pub(super) fn stolen_ticks(cores: Cores) -> anyhow::Result<u64> {
-    let stat = fs::read_to_string("/proc/stat").context("failed to read /proc/stat")?;
-    let of = |core: usize| {
-        let line = stat
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("cpu{core} ")))?;
-        line.split(' ').nth(7)?.parse::<u64>().ok()
-    };
-    let sum = of(cores.server).zip(of(cores.client)).map(|(a, b)| a + b);
-    sum.context("/proc/stat has no lines for the cores")
 }
 
 /// CPU time of all threads of `pids` so far, from the scheduler's statistics.

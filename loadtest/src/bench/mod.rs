@@ -6,7 +6,6 @@
 pub mod baseline;
 pub mod click;
 mod client;
-pub mod edges;
 pub mod functions;
 pub(crate) mod journal;
 pub(crate) mod machine;
@@ -17,7 +16,6 @@ mod response;
 mod rows;
 mod server;
 mod stages;
-mod steal_filter;
 
 use crate::links;
 use anyhow::{Context as _, ensure};

@@ -5,7 +5,7 @@ use anyhow::{Context as _, ensure};
 use std::time::{Duration, Instant};
 
 /// Maximum time until rows are visible after the last response.
-pub(super) const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until ClickHouse has `rows` clicks.
 ///

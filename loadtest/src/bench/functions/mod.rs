@@ -1,23 +1,21 @@
 //! Measures the cost of a function call, of a postback compared with native code, and the effect of functions that
-//! never return or allocate without limit on other traffic.
+//! never return on clicks.
 //!
 //! Servers use one core, the load generator the other. All servers run at once and are idle, except for the
-//! measured one. Each figure of a round is measured on all servers before the next figure. A measurement with much
-//! steal time is repeated. The cores are kept from halting, if that is allowed.
+//! measured one. Each figure of a round is measured on all servers before the next figure.
 
-mod disk;
 mod figures;
 mod requests;
 mod server;
 
-use super::client::{self, Arrivals, LoadMode, LoadResult, Plan};
-use super::machine::{Cores, CpuLatencyGuard, Machine, StealTime};
+use super::client::{self, LoadMode, LoadResult, Plan};
+use super::machine::{Cores, Machine};
 use super::requests::{ClickRequests, RequestSource};
 use super::{Findings, create_work_dir};
 use crate::interrupt::Interrupt;
 use crate::links;
 use anyhow::{Context as _, ensure};
-use figures::{LoadModeText, Results, SharedCore};
+use figures::{Results, SharedCore};
 use requests::{Postbacks, RepeatedRequest};
 use server::{Kind, Server};
 use std::fs;
@@ -25,14 +23,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const WARM_UP: Duration = Duration::from_millis(500);
-/// Maximum share of steal time during a measurement.
-const MAX_STEAL_SHARE: f64 = 0.02;
-/// Maximum number of attempts per measurement; the one with the least steal time counts.
-const MAX_ATTEMPTS: u32 = 5;
+/// Concurrent connections that call the hello function.
+const HELLO_CONNECTIONS: usize = 16;
+/// Concurrent connections that send postbacks.
+const POSTBACK_CONNECTIONS: usize = 64;
 /// Connections of clicks alongside functions.
 const CLICK_CONNECTIONS: usize = 4;
+/// Clicks per second alongside functions that never return.
+const CLICK_RATE: f64 = 5_000.0;
 /// Calls per second of a well-behaved function alongside those that never return.
 const HELLO_RATE: f64 = 20.0;
+/// Concurrent calls that never return.
+const SPINNING_CALLS: usize = 100;
 
 /// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,18 +45,6 @@ pub struct Options {
     /// Duration of each measurement in seconds.
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
-    /// Concurrent connections that call the hello function.
-    #[arg(long, default_value_t = 16)]
-    pub connections: usize,
-    /// Concurrent connections that send postbacks.
-    #[arg(long, default_value_t = 64)]
-    pub postback_connections: usize,
-    /// Clicks per second alongside functions that never return.
-    #[arg(long, default_value_t = 5_000.0)]
-    pub clicks: f64,
-    /// Concurrent connections that call a function that never returns.
-    #[arg(long, default_value_t = 100)]
-    pub spinning: usize,
     /// Seed of the clicks.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -74,10 +64,7 @@ struct Bench<'o> {
     cores: Cores,
     work: PathBuf,
     results: Results,
-    latency_guard: Option<CpuLatencyGuard>,
     interrupt: Interrupt,
-    /// Number of runs of postbacks; each uses other transactions.
-    postback_runs: u32,
 }
 
 /// Runs the benchmark, prints tables and writes them beside the figures.
@@ -95,13 +82,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         cores: Cores::find()?,
         work: create_work_dir(&options.out)?,
         results: Results::default(),
-        latency_guard: CpuLatencyGuard::acquire(),
         interrupt: Interrupt::listen()?,
-        postback_runs: 0,
     };
-    if bench.latency_guard.is_none() {
-        eprintln!("idle cores may halt, which increases latencies: preventing that needs root");
-    }
     for round in 0..options.rounds {
         bench.round(round)?;
     }
@@ -111,6 +93,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 impl Bench<'_> {
     fn round(&mut self, round: u32) -> anyhow::Result<()> {
+        eprintln!("round {} of {}", round + 1, self.options.rounds);
         let mut servers = Vec::new();
         for kind in [Kind::Fresh, Kind::Reused, Kind::Native] {
             servers.push(Server::start(kind, &self.work, self.cores)?);
@@ -122,141 +105,49 @@ impl Bench<'_> {
             self.hello(server)?;
         }
         for server in &mut servers {
-            self.max_postbacks(server)?;
-        }
-        for arrivals in [Arrivals::Uniform, Arrivals::Poisson] {
-            for server in &mut servers {
-                self.postbacks_at_half(server, arrivals)?;
-            }
-            self.disk_alone(arrivals)?;
+            self.postbacks(server)?;
         }
         let fresh = servers.iter_mut().find(|it| it.kind == Kind::Fresh);
-        let fresh = fresh.context("the first kind")?;
-        self.allocations(fresh)?;
-        self.neighbours(fresh, round)?;
+        self.shared_core(fresh.context("the first kind")?, round)?;
         for server in servers {
             server.stop()?;
         }
         Ok(())
     }
 
-    /// Repeats `measure` until there was little steal time.
-    fn with_little_steal<T>(
-        &mut self,
-        mut measure: impl FnMut(&mut Self) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        let mut calmest: Option<(f64, T)> = None;
-        for _ in 0..MAX_ATTEMPTS {
-            let stolen = StealTime::from_now(self.cores)?;
-            let found = measure(self)?;
-            let stolen = stolen.share()?;
-            if calmest.as_ref().is_none_or(|(least, _)| stolen < *least) {
-                calmest = Some((stolen, found));
-            }
-            if stolen <= MAX_STEAL_SHARE {
-                break;
-            }
-            let percent = stolen * 100.0;
-            eprintln!("  {percent:.1}% steal time during the measurement");
-        }
-        let (stolen, found) = calmest.context("no attempt")?;
-        self.results.stolen_percent.0.push(stolen * 100.0);
-        Ok(found)
-    }
-
     /// The fixed cost of a call.
     fn hello(&mut self, server: &Server) -> anyhow::Result<()> {
-        let result = self.with_little_steal(|bench| {
-            bench.progress(&format!("{}: hello", server.kind))?;
-            let plan = bench.plan(server, bench.options.connections, 200, LoadMode::Closed);
-            client::run(&plan, &mut RepeatedRequest::get("/hello"), &|| {
-                server.cpu_time()
-            })
-        })?;
+        self.progress(&format!("{}: hello", server.kind))?;
+        let plan = self.plan(server, HELLO_CONNECTIONS, 200, LoadMode::Closed);
+        let mut hello = RepeatedRequest::get("/hello");
+        let result = client::run(&plan, &mut hello, &|| server.cpu_time())?;
         let figures = self.results.hello.entry(server.kind).or_default();
         figures.add(&result);
         Ok(())
     }
 
-    fn max_postbacks(&mut self, server: &mut Server) -> anyhow::Result<()> {
-        let result = self.with_little_steal(|bench| bench.postbacks(server, LoadMode::Closed))?;
-        let figures = self.results.most.entry(server.kind).or_default();
+    fn postbacks(&mut self, server: &mut Server) -> anyhow::Result<()> {
+        self.progress(&format!("{}: postbacks", server.kind))?;
+        let plan = self.plan(server, POSTBACK_CONNECTIONS, 200, LoadMode::Closed);
+        let mut postbacks = Postbacks::new()?;
+        let result = client::run(&plan, &mut postbacks, &|| server.cpu_time())
+            .with_context(|| server.kind.to_string())?;
+        server.postbacks += result.sent;
+        let figures = self.results.postbacks.entry(server.kind).or_default();
         figures.add(&result);
         Ok(())
     }
 
-    /// Half of the edge's maximum.
-    fn half(&self) -> f64 {
-        self.results.most[&Kind::Fresh].per_second.median() / 2.0
-    }
-
-    /// All servers at the same rate.
-    fn postbacks_at_half(&mut self, server: &mut Server, arrivals: Arrivals) -> anyhow::Result<()> {
-        let rate = self.half();
-        let result = self
-            .with_little_steal(|bench| bench.postbacks(server, LoadMode::Open(rate, arrivals)))?;
-        let half = self.results.half.entry(arrivals).or_default();
-        half.servers.entry(server.kind).or_default().add(&result);
-        Ok(())
-    }
-
-    /// As many events as postbacks at half of the edge's maximum.
-    fn disk_alone(&mut self, arrivals: Arrivals) -> anyhow::Result<()> {
-        let (rate, duration) = (self.half(), Duration::from_secs_f64(self.options.seconds));
-        let result = self.with_little_steal(|bench| {
-            let load_mode = LoadModeText(LoadMode::Open(rate, arrivals));
-            bench.progress(&format!("no server: events, {load_mode}"))?;
-            disk::run(&bench.work, bench.cores, rate, arrivals, duration)
-        })?;
-        let half = self.results.half.entry(arrivals).or_default();
-        half.disk.add(&result);
-        Ok(())
-    }
-
-    fn postbacks(
-        &mut self,
-        server: &mut Server,
-        load_mode: LoadMode,
-    ) -> anyhow::Result<LoadResult> {
-        self.progress(&format!(
-            "{}: postbacks, {}",
-            server.kind,
-            LoadModeText(load_mode)
-        ))?;
-        let plan = self.plan(server, self.options.postback_connections, 200, load_mode);
-        self.postback_runs += 1;
-        let mut postbacks = Postbacks::new(format!("bench{}", self.postback_runs))?;
-        let result = client::run(&plan, &mut postbacks, &|| server.cpu_time())
-            .with_context(|| server.kind.to_string())?;
-        server.postbacks += result.sent;
-        Ok(result)
-    }
-
-    /// Functions that allocate without limit, one after another on an idle machine.
-    fn allocations(&mut self, server: &Server) -> anyhow::Result<()> {
-        let result = self.with_little_steal(|bench| {
-            bench.progress("a function that allocates without end")?;
-            let plan = bench.plan(server, 1, 500, LoadMode::Closed);
-            client::run(&plan, &mut RepeatedRequest::get("/allocate"), &|| {
-                server.cpu_time()
-            })
-        })?;
-        let slowest = result.latency.all().max() as f64 / 1e6;
-        self.results.allocations.add(&result);
-        self.results.slowest_allocation_millis.0.push(slowest);
-        Ok(())
-    }
-
     /// Clicks alone, and alongside functions that compute until they are stopped.
-    fn neighbours(&mut self, server: &mut Server, round: u32) -> anyhow::Result<()> {
-        let calm_first = round.is_multiple_of(2);
-        for alone in [calm_first, !calm_first] {
-            let found = self.with_little_steal(|bench| match alone {
-                true => bench.clicks_alone(server, round),
-                false => bench.clicks_beside(server, round),
-            })?;
+    fn shared_core(&mut self, server: &mut Server, round: u32) -> anyhow::Result<()> {
+        let alone_first = round.is_multiple_of(2);
+        for alone in [alone_first, !alone_first] {
+            let found = match alone {
+                true => self.clicks_alone(server, round)?,
+                false => self.clicks_beside(server, round)?,
+            };
             for (what, result) in &found {
-                let figures = self.results.neighbours.entry(*what).or_default();
+                let figures = self.results.shared_core.entry(*what).or_default();
                 figures.add(result);
             }
         }
@@ -280,19 +171,13 @@ impl Bench<'_> {
         server: &mut Server,
         round: u32,
     ) -> anyhow::Result<Vec<(SharedCore, LoadResult)>> {
-        let spinning = self.options.spinning;
         self.progress(&format!(
-            "clicks alongside {spinning} calls that never return"
+            "clicks alongside {SPINNING_CALLS} calls that never return"
         ))?;
         let failed = server.failed()?;
         let (plan, mut clicks) = self.clicks(server, round);
-        let hello = self.plan(
-            server,
-            1,
-            200,
-            LoadMode::Open(HELLO_RATE, Arrivals::Poisson),
-        );
-        let spin = self.plan(server, spinning, 500, LoadMode::Closed);
+        let hello = self.plan(server, 1, 200, LoadMode::Open(HELLO_RATE));
+        let spin = self.plan(server, SPINNING_CALLS, 500, LoadMode::Closed);
         let (mut hellos, mut spins) = (
             RepeatedRequest::get("/hello"),
             RepeatedRequest::get("/spin"),
@@ -320,7 +205,7 @@ impl Bench<'_> {
     }
 
     fn clicks(&self, server: &Server, round: u32) -> (Plan, ClickRequests) {
-        let load_mode = LoadMode::Open(self.options.clicks, Arrivals::Poisson);
+        let load_mode = LoadMode::Open(CLICK_RATE);
         let seed = self.options.seed.wrapping_add(u64::from(round) << 32);
         let clicks = ClickRequests::new(&links::sample_slugs(), 100_000, false, seed);
         (self.plan(server, CLICK_CONNECTIONS, 302, load_mode), clicks)
@@ -336,7 +221,6 @@ impl Bench<'_> {
             load_mode,
             warm_up: WARM_UP,
             measured: Duration::from_secs_f64(self.options.seconds),
-            cores: Some(self.cores),
         }
     }
 
@@ -352,11 +236,6 @@ impl Bench<'_> {
                 "machine": Machine::this(),
                 "rounds": options.rounds,
                 "seconds": options.seconds,
-                "connections": options.connections,
-                "postback_connections": options.postback_connections,
-                "clicks_per_second": options.clicks,
-                "spinning": options.spinning,
-                "cores_may_halt": self.latency_guard.is_none(),
                 "results": self.results,
             }),
             sheets: self.results.sheets(),

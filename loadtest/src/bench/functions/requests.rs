@@ -41,19 +41,16 @@ impl RequestSource for RepeatedRequest {
 #[derive(Debug)]
 pub(super) struct Postbacks {
     keys: KeyRing,
-    /// Distinguishes these transactions from those of other streams.
-    stream: String,
     number: u64,
     bytes: Vec<u8>,
 }
 
 impl Postbacks {
-    /// Postbacks of `stream`, which must be unique per server.
-    pub(super) fn new(stream: String) -> anyhow::Result<Self> {
+    /// Postbacks with transactions numbered from 1, so once per server.
+    pub(super) fn new() -> anyhow::Result<Self> {
         let id = KeyId::new(KEY_ID)?;
         Ok(Self {
             keys: KeyRing::new(id, [(id, MacKey::new(KEY_BYTES))])?,
-            stream,
             number: 0,
             bytes: Vec::with_capacity(512),
         })
@@ -70,12 +67,12 @@ impl RequestSource for Postbacks {
             seq: Seq(self.number),
             link: LinkId(1),
         });
-        let (stream, number) = (&self.stream, self.number);
+        let number = self.number;
         let cents = number % 100;
         self.bytes.clear();
         write!(
             self.bytes,
-            "GET /postback/{ADVERTISER}?click_id={click}&transaction_id={stream}-{number}&payout=19.{cents:02}\
+            "GET /postback/{ADVERTISER}?click_id={click}&transaction_id=bench-{number}&payout=19.{cents:02}\
              &currency=USD&status=approved&event=sale&token={} HTTP/1.1\r\nHost: go.fanz.example\r\n\
              User-Agent: an-advertiser/1.0\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n",
             TOKEN.replace(' ', "%20")
@@ -123,7 +120,7 @@ mod tests {
     fn every_postback_is_believed_and_another_sale() {
         let keys = Keys::parse(&click_id_keys()).expect("keys");
         let entry = entry().expect("an entry");
-        let mut postbacks = Postbacks::new("a".into()).expect("keys");
+        let mut postbacks = Postbacks::new().expect("keys");
         let mut transactions = BTreeSet::new();
         for _ in 0..300 {
             let text = String::from_utf8(postbacks.next_request().to_vec()).expect("text");

@@ -191,9 +191,6 @@ component = "hello"
 route = "/spin"
 component = "stray"
 [[trigger.http]]
-route = "/allocate"
-component = "stray"
-[[trigger.http]]
 route = "/postback/..."
 component = "postback"
 [component.hello]

@@ -141,7 +141,6 @@ impl Bench<'_> {
             load_mode,
             warm_up: Duration::ZERO,
             measured: Duration::from_secs_f64(self.options.seconds),
-            cores: None,
         };
         client::run(&plan, &mut requests, &|| Ok(Duration::ZERO))
     }

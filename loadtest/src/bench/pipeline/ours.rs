@@ -1,7 +1,7 @@
 //! Edge, aggregator and ClickHouse: the cost of each at full load and at fractions of it.
 
 use super::Bench;
-use crate::bench::client::{Arrivals, LoadMode};
+use crate::bench::client::LoadMode;
 use crate::bench::journal::JournalContents;
 use crate::bench::rows::{check_rows, count, wait_for_rows};
 use crate::bench::stages::{Figures, Stages, processes};
@@ -86,7 +86,7 @@ impl Bench<'_> {
         let before = Distribution::read(&aggregator, FRESHNESS)?;
         let cpu_spent = running.stages.cpu_spent()?;
         let salt = 1_000 + u64::from(round) * 100 + rate as u64;
-        let result = self.send(running.edge, LoadMode::Open(rate, Arrivals::Poisson), salt)?;
+        let result = self.send(running.edge, LoadMode::Open(rate), salt)?;
         running.answered += result.sent;
         wait_for_rows(&running.analyst, running.answered)?;
         let cpu_micros = running.stages.micros_since(&cpu_spent, result.sent)?;
