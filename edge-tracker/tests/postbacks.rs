@@ -4,12 +4,14 @@
 
 mod harness;
 
+use harness::journal;
 use harness::postbacks::{
     KYC_KEY, SECRETS, click, edge, edge_of, edge_with, hmac, said, write_secret,
 };
 use harness::{Edge, parse};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use tracking_events::Event;
 
 #[test]
 fn every_dialect_is_accepted_and_durable() {
@@ -55,6 +57,34 @@ fn every_dialect_is_accepted_and_durable() {
         edge.metric("edge_reports_total", durable),
         targets.len() as u64 + 1
     );
+    // Each is logged as its sender wrote it.
+    let dir = edge.kill9();
+    let logged = journal::events(dir.path(), 2, |event| match event {
+        Event::Conversion(it) => {
+            let code = String::from_utf8_lossy(&it.payout.currency);
+            let (status, kind) = (it.status.as_str(), it.kind.as_str());
+            let (name, minor) = (it.transaction, it.payout.minor);
+            assert_eq!(it.click.to_string(), id, "{name}");
+            Some(format!(
+                "{} {name} {minor} {code} {status} {kind}",
+                it.advertiser
+            ))
+        }
+        _ => None,
+    });
+    let expected = [
+        "plain a1 1050 USD pending lead",
+        "vol v1 1999 EUR approved sale",
+        "kei k1 500 USD approved sale",
+        "eve e1 2000 USD approved sale",
+        "tun t1 725 USD approved sale",
+        "aff f1 3000 EUR hold custom",
+        "bin  300 USD approved sale",
+        "red  1200 USD approved sale",
+        "cak c1 100 USD approved sale",
+        "sig  1500 JPY approved sale",
+    ];
+    assert_eq!(logged, expected);
 }
 
 #[test]
@@ -181,11 +211,14 @@ fn malformed_and_overlong_bodies_are_refused_by_number() {
             (longest.as_str(), "306 function_request_too_large\n".into()),
         ] {
             let request = format!(
-                "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                "POST {path} HTTP/1.1\r\nHost: x\r\n\
                  Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
             );
             let answer = parse(&edge.raw(request.as_bytes()));
             let shown = &body[..body.len().min(40)];
+            // The rest of a body that is too long is not read.
+            let closes = answer.header("connection") == Some("close");
+            assert!(closes || body != longest, "{path} {shown:?}: {answer:?}");
             assert!(
                 answer.text().starts_with(&begins),
                 "{path} {shown:?}: {answer:?}"
@@ -265,6 +298,17 @@ fn invalid_postbacks_are_refused_with_their_number() {
             103,
         ),
         (format!("/postback/far?click_id={id}"), 403, 103),
+        // A secret whose `/` or `&` was lost.
+        (
+            format!("/postback/volvoluum-secret-of-bytes?cid={id}"),
+            403,
+            103,
+        ),
+        (
+            format!("/postback/plain?click_id={id}token=plain-secret-of-bytes"),
+            403,
+            103,
+        ),
         (format!("/postback/vol/?cid={id}"), 403, 103),
         (format!("/postback/sig?click_id={id}&sig=00"), 403, 103),
         (
@@ -312,6 +356,16 @@ fn invalid_postbacks_are_refused_with_their_number() {
     );
     assert_eq!(edge.metric("edge_reports_total", "conversion"), 0);
     holds_no_secret(&edge.log());
+    let dir = edge.kill9();
+    let logged = journal::events(dir.path(), 2, |event| match event {
+        Event::Rejection(it) => {
+            holds_no_secret(&format!("{} {} {}", it.party, it.detail, it.request));
+            Some(it.reason)
+        }
+        _ => None,
+    });
+    let expected: Vec<u16> = cases.iter().map(|(.., number)| *number).collect();
+    assert_eq!(logged, expected);
 }
 
 #[test]

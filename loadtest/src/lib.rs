@@ -9,7 +9,6 @@ pub mod chaos;
 pub mod clickhouse;
 pub mod demo;
 pub mod function_files;
-pub mod hostile;
 pub mod interrupt;
 pub mod links;
 pub mod overload;

@@ -12,7 +12,7 @@ use loadtest::bench::baseline::{self, Baseline};
 use loadtest::bench::click;
 use loadtest::bench::functions;
 use loadtest::bench::pipeline::{self, tail};
-use loadtest::{chaos, demo, hostile, links, overload, replay};
+use loadtest::{chaos, demo, links, overload, replay};
 
 /// Load tests, benchmarks and the demo of FanzFiliate Edge.
 #[derive(Parser)]
@@ -42,9 +42,6 @@ enum Task {
     /// Load an edge beyond its capacity and compare the clients' results with its counters and its log. The last
     /// line is a JSON object.
     Overload(overload::Options),
-    /// Send forged, altered and malformed postbacks and webhooks among authentic ones, and compare the responses
-    /// with the expected ones, the edge's counters and the tables. The last line is a JSON object.
-    HostileReports(hostile::Options),
     /// Follow nginx's log and insert it: the pipeline that ours is compared with.
     #[command(hide = true)]
     Tail(tail::Options),
@@ -129,7 +126,6 @@ fn main() -> ExitCode {
         Task::BenchPipeline(options) => pipeline::run(&options),
         Task::BenchFunctions(options) => functions::run(&options),
         Task::Overload(options) => overload::run(&options),
-        Task::HostileReports(options) => hostile::run(&options),
         Task::Tail(options) => tail::run(&options),
         Task::Baseline { which, dir } => baseline::serve(which, dir.as_deref()),
     };

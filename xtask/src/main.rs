@@ -62,15 +62,6 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Send a million forged, altered, malformed and authentic postbacks and webhooks to a real edge, and compare
-    /// the responses with counters and tables.
-    ///
-    /// Arguments are passed on to `loadtest hostile-reports`: --requests N, --seed N, --first N, …
-    HostileReports {
-        /// Passed on to `loadtest hostile-reports`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
     /// Break the durability code in many ways, one at a time and in a copy, and report which no test notices.
     Mutants(mutants::Options),
     /// Run benchmarks and compare them with their budgets.
@@ -94,7 +85,6 @@ fn main() -> ExitCode {
         Task::Check => check::run_all(),
         Task::Chaos(options) => options.run(),
         Task::Overload { args } => overload(args),
-        Task::HostileReports { args } => hostile_reports(args),
         Task::Mutants(options) => mutants::run_all(&options),
         Task::Bench { what } => what.unwrap_or_default().run(),
         Task::Fuzz(fuzz) => fuzz.run(),
@@ -134,16 +124,6 @@ fn overload(args: Vec<OsString>) -> anyhow::Result<()> {
     overload.arg(target_dir().join("overload")).args(args);
     // Replaces this process, so that Ctrl-C and the exit code are the run's own.
     Err(overload.exec()).context("failed to start the run")
-}
-
-fn hostile_reports(args: Vec<OsString>) -> anyhow::Result<()> {
-    setup::run_all()?;
-    functions::build()?;
-    build_release()?;
-    let mut hostile = Command::new(target_dir().join("release/loadtest"));
-    hostile.arg("hostile-reports").args(args);
-    // Replaces this process, so that Ctrl-C and the exit code are the run's own.
-    Err(hostile.exec()).context("failed to start the run")
 }
 
 /// Builds every program with the release profile.

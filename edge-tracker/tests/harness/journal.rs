@@ -29,6 +29,14 @@ pub fn clicks(dir: &Path, lanes: u8) -> Vec<Click> {
 
 /// What `look` takes of every click in the journal below `dir`, by lane and in order.
 pub fn visits<T>(dir: &Path, lanes: u8, look: impl Fn(&Visit<'_>) -> T) -> Vec<T> {
+    events(dir, lanes, |event| match event {
+        Event::Click(visit) => Some(look(visit)),
+        _ => None,
+    })
+}
+
+/// What `look` takes of the events in the journal below `dir`, by lane and in order.
+pub fn events<T>(dir: &Path, lanes: u8, look: impl Fn(&Event<'_>) -> Option<T>) -> Vec<T> {
     let opened = event_journal::open(&event_journal::Options {
         dir: dir.join("data/journal"),
         lanes,
@@ -42,8 +50,8 @@ pub fn visits<T>(dir: &Path, lanes: u8, look: impl Fn(&Visit<'_>) -> T) -> Vec<T
         let mut frames = Vec::new();
         while let Some(run) = reader.read(1 << 20, &mut frames).expect("readable") {
             for frame in event_journal::frames(&frames).flatten() {
-                if let Ok(Event::Click(visit)) = decode(run.format_version, frame.payload) {
-                    taken.push(look(&visit));
+                if let Ok(event) = decode(run.format_version, frame.payload) {
+                    taken.extend(look(&event));
                 }
             }
             frames.clear();
