@@ -4,11 +4,12 @@
 
 mod harness;
 
-use harness::{Answer, CHROME, Edge, parse};
+use harness::{Answer, CHROME, Edge, journal, parse};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -188,24 +189,24 @@ fn floods_of_resets_and_pings_are_limited() {
         assert!(Instant::now() < deadline, "pings are taken without end");
     }
     edge.await_metric("edge_refused_total", "\"connection_broken\"", 2);
-    assert!(memory_mib(&edge) < 64, "{} MiB", memory_mib(&edge));
+    assert!(memory_kib(&edge) < 64 << 10, "{} KiB", memory_kib(&edge));
     click(&mut edge.connect());
 }
 
 /// Memory of the edge but for mapped files.
-fn memory_mib(edge: &Edge) -> u64 {
+fn memory_kib(edge: &Edge) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", edge.pid()));
     let status = status.expect("readable");
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-    kib.expect("a number") >> 10
+    kib.expect("a number")
 }
 
-/// Whether a visitor's one request was answered. It asks to be closed after the answer, so that it is
-/// not idle then, and either answered or shed.
-fn visit(edge: &Edge) -> bool {
+/// The click id of a visitor's one request, if it was answered. It asks to be closed after the answer, so that
+/// it is not idle then, and either answered or shed.
+fn visit(edge: &Edge) -> Option<String> {
     let mut stream = edge.connect();
     let mut answer = [0; 2_048];
     let (first, rest) = CLICK.split_at(CLICK.len() - 2);
@@ -213,40 +214,45 @@ fn visit(edge: &Edge) -> bool {
     let sent = stream.write_all(&request);
     match sent.and_then(|()| stream.read(&mut answer)) {
         Ok(length @ 1..) => {
-            assert_eq!(parse(&answer[..length]).status, 302);
-            true
+            let answer = parse(&answer[..length]);
+            assert_eq!(answer.status, 302);
+            Some(click_id(&answer))
         }
-        Ok(0) => false,
+        Ok(0) => None,
         Err(error) => {
             let gone = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
             assert!(gone.contains(&error.kind()), "{error}");
-            false
+            None
         }
     }
 }
 
+fn click_id(answer: &Answer) -> String {
+    let id = answer.location().split("cid=").nth(1).expect("a click id");
+    id[..tracking_events::CLICK_ID_CHARS].to_owned()
+}
+
 #[test]
 fn each_connection_is_served_or_counted_as_shed() {
-    let edge = Edge::lone(&[], "max_connections = 4");
+    let mut edge = Edge::lone(&[], "max_connections = 4");
     // Two of four places are taken for good.
     let mut working = [in_the_middle(&edge), in_the_middle(&edge)];
-    let (answered, turned_away) = (AtomicU64::new(2), AtomicU64::new(0));
+    let (answered, turned_away) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
                 for _ in 0..40 {
-                    let count = if visit(&edge) {
-                        &answered
-                    } else {
-                        &turned_away
-                    };
-                    count.fetch_add(1, Ordering::Relaxed);
+                    match visit(&edge) {
+                        Some(id) => drop(answered.lock().expect("sound").insert(id)),
+                        None => drop(turned_away.fetch_add(1, Ordering::Relaxed)),
+                    }
                 }
             });
         }
     });
     working.iter_mut().for_each(finish);
-    let answered = answered.into_inner() + 2;
+    let ids = answered.into_inner().expect("sound");
+    let answered = ids.len() as u64 + 4;
     let deadline = Instant::now() + WITHIN;
     while edge.metric("edge_connections", "") > 2 && Instant::now() < deadline {
         std::thread::yield_now();
@@ -256,6 +262,47 @@ fn each_connection_is_served_or_counted_as_shed() {
     assert_eq!(edge.metric("edge_lost_total", ""), 0);
     let shed = shed(&edge, "connection") + shed(&edge, "idle_connection");
     assert_eq!(shed, turned_away.into_inner());
+    // Each redirect is in the journal, and nothing else.
+    assert!(edge.stop());
+    let logged = journal::visits(edge.dir.path(), 1, |visit| visit.id.to_string());
+    assert_eq!(logged.len() as u64, answered);
+    let logged: BTreeSet<_> = logged.into_iter().collect();
+    assert!(ids.is_subset(&logged));
+}
+
+#[test]
+fn idle_connections_take_bounded_memory() {
+    const COUNT: usize = 600;
+    // Heads of 8 KiB, responses of as much, and 8 KiB for the rest.
+    const MAX_CONNECTION_KIB: u64 = 24;
+    let edge = Edge::lone(
+        &[],
+        "max_connections = 2000\nmax_head_bytes = \"8KiB\"\nhttp2 = \"any\"",
+    );
+    let idle_click = |edge: &Edge| {
+        let mut stream = edge.connect();
+        click(&mut stream);
+        stream
+    };
+    // What the first visitors fill stays.
+    drop((0..20).map(|_| idle_click(&edge)).collect::<Vec<_>>());
+    await_none_connected(&edge);
+    for (what, open) in [
+        (
+            "silent",
+            (&|edge: &Edge| edge.connect()) as &dyn Fn(&Edge) -> TcpStream,
+        ),
+        ("after a click", &idle_click),
+        ("HTTP/2", &http2),
+    ] {
+        let before = memory_kib(&edge);
+        let streams: Vec<_> = (0..COUNT).map(|_| open(&edge)).collect();
+        edge.await_metric("edge_connections", "", COUNT as u64);
+        let each = memory_kib(&edge).saturating_sub(before) / COUNT as u64;
+        assert!(each <= MAX_CONNECTION_KIB, "{what}: {each} KiB");
+        drop(streams);
+        await_none_connected(&edge);
+    }
 }
 
 /// Waits until the edge has seen that all visitors have gone.

@@ -11,7 +11,6 @@ pub mod demo;
 pub mod function_files;
 pub mod interrupt;
 pub mod links;
-pub mod overload;
 pub mod process;
 pub mod replay;
 pub mod sales;

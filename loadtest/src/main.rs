@@ -12,7 +12,7 @@ use loadtest::bench::baseline::{self, Baseline};
 use loadtest::bench::click;
 use loadtest::bench::functions;
 use loadtest::bench::pipeline::{self, tail};
-use loadtest::{chaos, demo, links, overload, replay};
+use loadtest::{chaos, demo, links, replay};
 
 /// Load tests, benchmarks and the demo of FanzFiliate Edge.
 #[derive(Parser)]
@@ -39,9 +39,6 @@ enum Task {
     /// Measure the cost of a function call, of postbacks compared with native code, and the effect of functions
     /// that never return on clicks.
     BenchFunctions(functions::Options),
-    /// Load an edge beyond its capacity and compare the clients' results with its counters and its log. The last
-    /// line is a JSON object.
-    Overload(overload::Options),
     /// Follow nginx's log and insert it: the pipeline that ours is compared with.
     #[command(hide = true)]
     Tail(tail::Options),
@@ -125,7 +122,6 @@ fn main() -> ExitCode {
         Task::BenchClick(options) => click::run(&options),
         Task::BenchPipeline(options) => pipeline::run(&options),
         Task::BenchFunctions(options) => functions::run(&options),
-        Task::Overload(options) => overload::run(&options),
         Task::Tail(options) => tail::run(&options),
         Task::Baseline { which, dir } => baseline::serve(which, dir.as_deref()),
     };

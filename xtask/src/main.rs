@@ -53,15 +53,6 @@ enum Task {
     Check,
     /// Inject faults under traffic and compare every answered click with ClickHouse.
     Chaos(chaos::Options),
-    /// Load an edge beyond its capacity and compare the clients' results with its counters and its log (about two
-    /// minutes).
-    ///
-    /// Arguments are passed on to `loadtest overload`: --seconds S, --idle N, --rate N, …
-    Overload {
-        /// Passed on to `loadtest overload`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
     /// Break the durability code in many ways, one at a time and in a copy, and report which no test notices.
     Mutants(mutants::Options),
     /// Run benchmarks and compare them with their budgets.
@@ -84,7 +75,6 @@ fn main() -> ExitCode {
         Task::Functions => functions::build(),
         Task::Check => check::run_all(),
         Task::Chaos(options) => options.run(),
-        Task::Overload { args } => overload(args),
         Task::Mutants(options) => mutants::run_all(&options),
         Task::Bench { what } => what.unwrap_or_default().run(),
         Task::Fuzz(fuzz) => fuzz.run(),
@@ -115,15 +105,6 @@ fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
     demo.arg("demo").args(setup::with_geo(args)?);
     // Replaces this process, so that Ctrl-C and the exit code are the demo's own.
     Err(demo.exec()).context("failed to start the demo")
-}
-
-fn overload(args: Vec<OsString>) -> anyhow::Result<()> {
-    build_release()?;
-    let mut overload = Command::new(target_dir().join("release/loadtest"));
-    overload.arg("overload").arg("--out");
-    overload.arg(target_dir().join("overload")).args(args);
-    // Replaces this process, so that Ctrl-C and the exit code are the run's own.
-    Err(overload.exec()).context("failed to start the run")
 }
 
 /// Builds every program with the release profile.
