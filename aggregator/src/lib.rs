@@ -31,6 +31,7 @@ mod metrics;
 mod outgoing;
 mod phase;
 mod pipeline;
+pub mod reference;
 mod report;
 mod report_queue;
 mod row_outcomes;

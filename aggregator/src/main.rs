@@ -23,6 +23,9 @@ enum Command {
     Serve(Config),
     /// Checks the settings and every file that `serve` would read, and prints all errors.
     Check(Config),
+    /// Prints settings, metrics and refusals as JSON, for `cargo xtask docs`.
+    #[command(hide = true)]
+    Reference,
     /// Copies the store, reports that are not evaluated yet, the settings file, certificates, passwords and
     /// `postbacks.toml` to a new directory, while the aggregator runs.
     Backup {
@@ -72,6 +75,10 @@ fn main() -> anyhow::Result<()> {
         Command::Serve(Config { config }) => {
             daemon::logs::init();
             block_on(serve(settings::read(&config)?))
+        }
+        Command::Reference => {
+            let reference = aggregator::reference::describe()?;
+            report(&[serde_json::to_string_pretty(&reference)?])
         }
         Command::Backup { config, to } => {
             let settings = settings::read(&config.config)?;

@@ -199,6 +199,14 @@ impl Metrics {
         })
     }
 
+    /// Creates the series of nodes and lanes for `label`, so that they can be listed.
+    pub(crate) fn describe(&self, label: &str) {
+        self.edges.with_label_values(&[label]);
+        for gauge in [&self.received, &self.taken, &self.lag] {
+            gauge.with_label_values(&[label, label]);
+        }
+    }
+
     /// Shows the held bytes.
     pub(crate) fn held(&self, bytes: usize) {
         self.pending_bytes

@@ -20,6 +20,7 @@ mod tests;
 
 pub(crate) use backoff::next_search;
 pub(crate) use dispatcher::PostbackDispatcher;
+pub(crate) use metrics::DispatchMetrics;
 pub use subscriptions::SubscriptionsError;
 
 use crate::settings;

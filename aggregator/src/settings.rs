@@ -14,6 +14,7 @@ use daemon::settings::{
 };
 use event_shipping::tls::{self, IdentityFiles, Role, Subject, TlsError};
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,44 +30,46 @@ const GIB: u64 = 1 << 30;
 const MAX_SECRETS_BYTES: u64 = 64 * KIB;
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
-/// The content of the settings file.
-#[derive(Debug, Clone, Deserialize)]
+/// The settings of an aggregator; docs/configuration.md is generated from its types.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The directory of block files and the checkpoint (`spool`), the quarantine, and by default the store (`store`);
-    /// created if it is missing.
+    /// The directory of block files and the checkpoint (`spool`), the quarantine, `visitor-salt` and, by default, the
+    /// store (`store`); created when absent.
     pub data_dir: PathBuf,
-    /// The name of this aggregator. Aggregators that insert into the same database at the same time have different
-    /// names; one that replaces another has its name.
+    /// The name of this aggregator, 1 to 64 of `A-Z a-z 0-9 - _`. Aggregators that insert into the same database at the
+    /// same time have different names; a successor has its predecessor's.
     #[serde(default = "default_instance")]
     pub instance: String,
-    /// The address for edges (QUIC, UDP); port 0 lets the system choose.
+    /// Where edges connect (QUIC over UDP); port 0 lets the system choose.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// The address for operators (HTTP): `/healthz`, `/readyz`, `/metrics`.
+    /// The address for operators (HTTP): `/healthz`, `/readyz`, `/metrics`, `/affiliates`, `/postbacks`. Keep it
+    /// private.
     #[serde(default = "default_admin_listen")]
     pub admin_listen: SocketAddr,
-    /// Certificates.
+    /// Certificates for mutual TLS with edges.
     pub tls: Tls,
-    /// The database.
+    /// The ClickHouse database.
     pub clickhouse: ClickHouseSettings,
-    /// The store that evaluates conversions and identity checks.
+    /// The SQL store that evaluates conversions and identity checks.
     #[serde(default)]
     pub store: Store,
-    /// The second verification of reports; without it, reports of edges are trusted.
+    /// How reports are verified a second time. Without this table edges are trusted, a warning is logged and
+    /// `aggregator_reports_verified` is 0.
     pub reports: Option<Reports>,
-    /// Postbacks to affiliates; without it, none are sent.
+    /// Postbacks to affiliates. Without this table none are sent.
     pub outgoing: Option<Outgoing>,
-    /// Identification of visitors.
+    /// The rotation of visitor ids.
     #[serde(default)]
     pub visitor: Visitor,
     /// Which steps of the system clock are trusted.
     #[serde(default)]
     pub clock: ClockSettings,
-    /// The limits of a block.
+    /// The size and age of blocks.
     #[serde(default)]
     pub blocks: Blocks,
-    /// The limits of held data.
+    /// Limits of memory, disk and connections.
     #[serde(default)]
     pub limits: Limits,
     /// How long quarantined and set-aside files are kept.
@@ -75,110 +78,119 @@ pub struct Settings {
 }
 
 /// Certificates.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// The directory of `ca.pem`, `aggregator.pem`, `aggregator.key` and, optionally, `revoked.txt`.
+    /// The directory of `ca.pem`, `aggregator.pem`, `aggregator.key` and optionally `revoked.txt`, reloaded when
+    /// changed.
     pub dir: PathBuf,
-    /// Whether a missing certificate is issued by the authority in the directory `authority` next to `dir`, which is
-    /// created if it is missing.
+    /// Whether a certificate is issued where `dir` does not exist, by the authority in the directory `authority` next
+    /// to `dir`, which is created when absent. Never set it in production.
     #[serde(default)]
     pub development: bool,
 }
 
-/// The address of ClickHouse, and the credentials.
-#[derive(Debug, Clone, Deserialize)]
+/// Where ClickHouse is and who we are there.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClickHouseSettings {
-    /// Its HTTP interface, such as `https://clickhouse.example:8443` or `http://127.0.0.1:8123`.
+    /// The URL of its HTTP interface: `https://host:port`, or `http://host:port` on this machine.
     pub url: String,
-    /// PEM file of the authorities that sign the server's certificate; by default those of browsers.
+    /// A PEM file of the authorities that sign the server's certificate; read at start. Default: the authorities that
+    /// browsers trust.
     pub ca_file: Option<PathBuf>,
-    /// Whether an `http://` URL may lead to another machine.
+    /// Whether an `http://` URL may lead to another machine: any host on that network can then read and change all
+    /// data.
     #[serde(default)]
     pub allow_plaintext: bool,
     /// The database that contains the tables.
     #[serde(default = "default_database")]
     pub database: String,
-    /// The user.
+    /// The user; docs/operations.md lists the grants it needs.
     #[serde(default = "default_user")]
     pub user: String,
-    /// The password itself; a file is safer.
+    /// The password. Prefer `password_file`. At most one of `password`, `password_file` and `credentials` may be set.
+    #[schemars(with = "Option<String>")]
     pub password: Option<Secret>,
-    /// A file that contains the password, except for its line end.
+    /// A file with the password, readable by this user only; its line ending is ignored.
     pub password_file: Option<PathBuf>,
-    /// A file of users and passwords, as the embedded engine writes it.
+    /// A JSON file of users and passwords, as the embedded engine writes it, readable by this user only.
     pub credentials: Option<PathBuf>,
 }
 
 /// The store that evaluates conversions and identity checks.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
-    /// The directory of SQLite's file `store.sqlite` and of reports that are not evaluated yet; must never be deleted.
-    /// By default `store` in `data_dir`.
+    /// The directory of SQLite's file `store.sqlite` and of reports that are not evaluated yet (`reports`), also with
+    /// PostgreSQL. Never delete it. Default: `store` in `data_dir`.
     pub dir: Option<PathBuf>,
-    /// `postgres://user:password@host:port/database?sslmode=verify-full`; by default SQLite's file is used.
+    /// PostgreSQL: `postgres://user:password@host:port/database`; to another machine with `?sslmode=verify-full`, and
+    /// `&sslrootcert=FILE` for a private authority. Default: SQLite, `store.sqlite` in `dir`.
+    #[schemars(with = "Option<String>")]
     pub url: Option<Secret>,
     /// Whether the URL may lead to another machine without a verified certificate.
     pub allow_plaintext: bool,
 }
 
-/// Postbacks to affiliates.
-#[derive(Debug, Clone, Deserialize)]
+/// What affiliates are told of their conversions.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outgoing {
-    /// The subscriptions file, checked for changes every second.
+    /// `postbacks.toml`, readable by this user only: which affiliate receives which postbacks; checked for changes
+    /// every second. Its keys are in docs/postbacks.md.
     pub postbacks: PathBuf,
-    /// Private networks that postbacks may be sent to.
+    /// Private networks to which postbacks may be sent.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub allowed_networks: Vec<IpNet>,
-    /// The limit of one attempt, from the look-up of the name to the end of the response.
+    /// The timeout of one attempt, from the DNS lookup to the end of the response.
     #[serde(default = "default_timeout")]
     pub timeout: Bounded<HumanDuration, 100, 60_000>,
-    /// The pause before the second attempt; each later pause is three times as long, up to an hour.
+    /// The delay before the second attempt; each later delay is three times as long, up to an hour.
     #[serde(default = "default_first_retry")]
     pub first_retry: Bounded<HumanDuration, 10, 3_600_000>,
-    /// For how long delivery of a postback is attempted.
+    /// How long a postback is retried, counted while an aggregator runs.
     #[serde(default = "default_give_up_after")]
     pub give_up_after: Bounded<HumanDuration, 1_000, { 30 * DAY_MS }>,
-    /// The limit of concurrent attempts.
+    /// Attempts in progress at once.
     #[serde(default = "default_concurrency")]
     pub concurrency: Bounded<usize, 1, 1_024>,
 }
 
-/// The second verification of reports: the files that functions use, with the same content as on edges. They are
-/// checked for changes before each file of reports.
-#[derive(Debug, Clone, Deserialize)]
+/// How reports are verified again: the files by which functions decide, as edges have them. They are looked at
+/// before each block of reports.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reports {
-    /// `advertisers.toml`.
+    /// A copy of the edges' `advertisers.toml`, readable by this user only. All files of this table are checked for
+    /// changes before each block of reports.
     pub advertisers: PathBuf,
-    /// The fleet's `secrets.toml`, of which only the click id keys are used.
+    /// A copy of the fleet's `secrets.toml`, readable by this user only; only its click id keys are read.
     pub secrets: PathBuf,
-    /// The functions' variables; without them, no identity check is accepted.
+    /// A copy of the functions' variables, readable by this user only; without it every identity check is set aside.
     pub variables: Option<PathBuf>,
-    /// `links.toml`; required if advertisers name offers.
+    /// A copy of the links file; required where advertisers name `offers`.
     pub links: Option<PathBuf>,
-    /// How long reports wait for an unknown click id key, until the files change.
+    /// How long reports wait for an unknown click id key.
     #[serde(default = "default_unknown_key_wait")]
     pub unknown_key_wait: Bounded<HumanDuration, 0, DAY_MS>,
-    /// The limit of reports per minute and node that only a shared secret protects.
+    /// Reports a minute of each node that are authenticated by a shared secret or address only.
     #[serde(default = "default_unsigned_per_minute")]
     pub unsigned_per_minute: Bounded<usize, 1, 100_000_000>,
-    /// The limit of the amounts in such reports per day, node and currency, in whole units.
+    /// The sum that such reports may pay in a day, for each node and currency, in whole units of the currency.
     #[serde(default = "default_unsigned_amount_per_day")]
     pub unsigned_amount_per_day: u64,
-    /// That limit for single currencies.
+    /// Other sums for single currencies, such as `{ JPY = 15000000 }`.
     #[serde(default)]
     pub unsigned_amounts_per_day: BTreeMap<String, u64>,
 }
 
-/// Identification of visitors.
-#[derive(Debug, Clone, Deserialize)]
+/// How visitors are told apart.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Visitor {
-    /// How long one salt of visitor ids is used; the same on every edge.
+    /// The rotation period of the visitor salt, the same as on every edge.
     pub period: Bounded<HumanDuration, 1_000, 31_536_000_000>,
 }
 
@@ -195,34 +207,34 @@ impl Default for Visitor {
 #[serde(transparent)]
 pub struct Secret(String);
 
-/// The limits of a block: the first one reached closes it.
-#[derive(Debug, Clone, Deserialize)]
+/// When a block is full; whichever comes first.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Blocks {
-    /// The number of events.
+    /// A block is full with this many events.
     pub max_rows: Bounded<usize, 1, 1_000_000>,
-    /// The size of events before compression.
+    /// A block is full with this many bytes of events, before compression.
     pub max_bytes: Bounded<ByteSize, { 64 * KIB }, { 256 * MIB }>,
-    /// The age of the oldest batch.
+    /// A block is full when its oldest batch has waited this long.
     pub max_age: Bounded<HumanDuration, 1, 60_000>,
 }
 
-/// The limits of held data.
-#[derive(Debug, Clone, Deserialize)]
+/// What may be held.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// The limit of connected edges; each may send one batch of up to 8 MiB at a time.
+    /// Edges connected at once; each may have one batch of up to 8 MiB in memory.
     pub max_edges: Bounded<usize, 1, 10_000>,
     /// The limit of known lanes, over all edges.
     pub max_lanes: Bounded<usize, 1, 1_000_000>,
-    /// The limit of known lanes per edge.
+    /// Lanes known at once of one node.
     pub max_lanes_per_node: Bounded<usize, 1, 1_000_000>,
-    /// After how many days a lane is forgotten if ClickHouse has all its events and no edge mentions it. After that,
-    /// the edge's own claim about the lane is accepted. Must be longer than any edge may be disconnected.
+    /// The time after which a lane that no edge mentioned and that ClickHouse has completely is forgotten, in days on
+    /// which the aggregator ran. Set it longer than an edge may be disconnected.
     pub forget_lanes_after: Bounded<HumanDuration, DAY_MS, { 3_650 * DAY_MS }>,
-    /// The limit of bytes charged for batches that are not inserted yet; above it, each edge may still have one batch.
+    /// Bytes charged for batches that ClickHouse does not have yet; above, each edge may have one more batch.
     pub pending_bytes: Bounded<ByteSize, { MIB }, { 64 * GIB }>,
-    /// The limit of report files that are not evaluated yet; above it, blocks with reports and all later ones wait.
+    /// Bytes on disk of reports that are not evaluated yet; above, blocks with reports wait, and all blocks after them.
     pub pending_report_bytes: Bounded<ByteSize, { MIB }, { 64 * GIB }>,
 }
 

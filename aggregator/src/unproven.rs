@@ -16,18 +16,23 @@ pub(crate) struct Unproven {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
-        /// Why a report could not be verified. A number is never reused for another reason.
+    ($($(#[doc = $doc:literal])* $variant:ident = $number:literal, $name:literal;)*) => {
+        /// Why a report could not be verified. Numbers are never given to another reason.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub(crate) enum UnprovenReason {
-            $($(#[$doc])* $variant = $number,)*
+            $($(#[doc = $doc])* $variant = $number,)*
         }
 
         impl UnprovenReason {
             /// Every reason.
             pub(crate) const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The name in metrics and tables.
+            /// What is wrong, and what would be right; for docs/refusals.md.
+            pub(crate) const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*),)* }
+            }
+
+            /// Its name in metrics and tables.
             pub(crate) const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -36,15 +41,16 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The function's checks fail here.
+    /// What the function checks does not hold at the aggregator; `detail` begins with the function's number.
     NotProven = 160, "not_proven";
-    /// The event differs from its signed request.
+    /// The event says something else than the signed request that came with it.
     Altered = 161, "altered";
     /// The advertiser signs its reports, but this one came without its signed request.
     NotSigned = 162, "not_signed";
-    /// The key of the click id was not available in time.
+    /// The click id's key did not become known within `reports.unknown_key_wait`. Copy the fleet's secrets file to the
+    /// aggregator before a new key becomes active.
     UnknownClickKey = 163, "click_key_unknown";
-    /// The node sent more reports that only a shared secret protects than it may.
+    /// The node sent more reports, or higher amounts, without signatures than `[reports]` allows.
     UnsignedLimit = 164, "unsigned_limit";
     /// As 160, of an identity check.
     KycNotProven = 260, "kyc_not_proven";
@@ -96,18 +102,4 @@ impl Unproven {
 fn bounded(text: &str) -> String {
     let plain = text.chars().filter(|c| !c.is_control());
     plain.take(MAX_DETAIL_CHARS).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn documented_reasons_are_complete() {
-        let readme = include_str!("../../wasm-functions/README.md");
-        for reason in UnprovenReason::ALL {
-            let row = format!("| {} | `{}` | – | ", reason.number(), reason.name());
-            assert!(readme.contains(&row), "{row}");
-        }
-    }
 }

@@ -49,6 +49,37 @@ impl SetAside {
     }
 }
 
+/// The metrics of the verification; all exist from the start, with or without `[reports]`.
+pub(crate) struct VerificationMetrics {
+    verified: IntGauge,
+    unproven: IntCounterVec,
+    reloads: IntCounterVec,
+}
+
+impl VerificationMetrics {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let make = Maker(registry);
+        Ok(Self {
+            verified: make.gauge(
+                "aggregator_reports_verified",
+                "1 when reports are verified again here ([reports]), else 0.",
+            )?,
+            unproven: make.counters_of(
+                "aggregator_reports_unproven_total",
+                "Reports that were set aside because they could not be verified, by reason.",
+                "reason",
+                UnprovenReason::ALL.iter().map(|reason| reason.name()),
+            )?,
+            reloads: make.counters_of(
+                "aggregator_reports_reloads_total",
+                "Files of [reports] read again, by outcome.",
+                "outcome",
+                ["loaded", "refused"],
+            )?,
+        })
+    }
+}
+
 impl Verification {
     /// Reads the files that `settings` names. Without settings no report is verified, which is logged and shown as a
     /// metric.
@@ -59,11 +90,11 @@ impl Verification {
         settings: Option<&Reports>,
         registry: &Registry,
     ) -> Result<Option<Self>, ReportsError> {
-        let verified = IntGauge::new(
-            "aggregator_reports_verified",
-            "1 if this aggregator verifies reports again ([reports]), else 0.",
-        )?;
-        registry.register(Box::new(verified.clone()))?;
+        let VerificationMetrics {
+            verified,
+            unproven,
+            reloads,
+        } = VerificationMetrics::new(registry)?;
         let Some(settings) = settings else {
             tracing::warn!(
                 "reports are not verified again: a stolen certificate of an edge would suffice to invent conversions and \
@@ -83,18 +114,8 @@ impl Verification {
                 evidence,
                 waiting_since: None,
             }),
-            unproven: Maker(registry).counters_of(
-                "aggregator_reports_unproven_total",
-                "Reports set aside because they could not be verified, by reason.",
-                "reason",
-                UnprovenReason::ALL.iter().map(|reason| reason.name()),
-            )?,
-            reloads: Maker(registry).counters_of(
-                "aggregator_reports_reloads_total",
-                "Reloads of the files of [reports], by outcome.",
-                "outcome",
-                ["loaded", "refused"],
-            )?,
+            unproven,
+            reloads,
         }))
     }
 

@@ -106,7 +106,21 @@ async fn series_to_alert_on_exist_from_the_start() {
     }
 }
 
-/// Ships everything and waits until it is evaluated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_metric_is_documented() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = write_settings(dir.path(), NO_CLICKHOUSE, "");
+    let aggregator = Process::start(&config);
+    let (_, text) = page(aggregator.admin, "/metrics").await;
+    let documented = include_str!("../../docs/metrics.md");
+    for line in text.lines().filter_map(|it| it.strip_prefix("# HELP ")) {
+        let name = line.split(' ').next().unwrap_or(line);
+        let row = format!("| `{name}` |");
+        assert!(documented.contains(&row), "{name}: add it to reference.rs");
+    }
+}
+
+/// Ships everything and waits until it was evaluated.
 async fn ship_all(edge: &mut Edge, aggregator: &Process, dir: &Path) {
     edge.ship_all(aggregator.listening, &client(dir)).await;
     until("evaluated", async || {

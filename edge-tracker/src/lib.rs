@@ -12,6 +12,7 @@ pub mod metrics;
 mod network_quota;
 pub mod node;
 pub mod query;
+pub mod reference;
 pub mod refusal;
 pub mod request;
 pub mod secrets;

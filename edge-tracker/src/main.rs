@@ -4,7 +4,7 @@
 use clap::{Parser, Subcommand};
 use edge_tracker::check::check;
 use edge_tracker::spin_export::{self, Options};
-use edge_tracker::{node, settings};
+use edge_tracker::{node, reference, settings};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,6 +30,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Print settings, metrics and refusals as JSON, for `cargo xtask docs`.
+    #[command(hide = true)]
+    Reference,
     /// Write the files for functions that run under Spin instead of in this edge: a runtime configuration with their
     /// variables, and their key-value stores. Run it again whenever advertisers, links, variables, click id keys or
     /// the token change. Exits with 0 when all is written; on an error it exits with 1 and changes nothing.
@@ -67,6 +70,11 @@ fn export_spin(config: &Path, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn print_reference() -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&reference::describe()?)?);
+    Ok(())
+}
+
 fn main() -> ExitCode {
     daemon::private::restrict_new_files();
     daemon::logs::init();
@@ -74,6 +82,7 @@ fn main() -> ExitCode {
         Command::Serve { config } => settings::read(&config)
             .map_err(anyhow::Error::from)
             .and_then(|settings| node::run(&settings)),
+        Command::Reference => print_reference(),
         Command::Check { config } => check(&config).report().map_err(Into::into),
         Command::ExportSpin {
             config,

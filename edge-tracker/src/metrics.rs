@@ -65,6 +65,9 @@ const TRUST_CHANGES: [&str; 10] = [
     "salt_write_failed",
 ];
 
+/// Stages of a lane's sequences.
+pub(crate) const LANE_STAGES: [&str; 3] = ["sealed", "sent", "acknowledged"];
+
 /// Reasons for which connections to the aggregator end.
 const DISCONNECTS: [&str; 13] = [
     "certificates",
@@ -305,14 +308,25 @@ impl Metrics {
     /// The metrics of worker `number`.
     #[must_use]
     pub fn worker(&self, number: u8) -> WorkerMetrics {
-        let worker = number.to_string();
+        self.labelled_worker(&number.to_string())
+    }
+
+    /// Creates the series of workers and lanes for `label`, so that they can be listed.
+    pub(crate) fn describe(&self, label: &str) {
+        self.labelled_worker(label);
+        for stage in LANE_STAGES {
+            self.lanes.with_label_values(&[label, stage]);
+        }
+    }
+
+    fn labelled_worker(&self, worker: &str) -> WorkerMetrics {
         WorkerMetrics {
-            clicks: self.answered.with_label_values(&[&*worker, "click"]),
-            impressions: self.answered.with_label_values(&[&*worker, "impression"]),
-            click_log: self.click_log.with_label_values(&[&*worker]),
-            connections: self.connections.with_label_values(&[&*worker]),
-            lag: self.lag.with_label_values(&[&*worker]),
-            marked: MARKS.map(|(_, name)| self.marked.with_label_values(&[&*worker, name])),
+            clicks: self.answered.with_label_values(&[worker, "click"]),
+            impressions: self.answered.with_label_values(&[worker, "impression"]),
+            click_log: self.click_log.with_label_values(&[worker]),
+            connections: self.connections.with_label_values(&[worker]),
+            lag: self.lag.with_label_values(&[worker]),
+            marked: MARKS.map(|(_, name)| self.marked.with_label_values(&[worker, name])),
             refused: self.refused.clone(),
             shed: self.shed.clone(),
             lost: self.lost.clone(),

@@ -9,26 +9,29 @@ use daemon::retention::RetentionSettings;
 use daemon::settings::{Bounded, ByteSize, HasPaths, HumanDuration, SettingsError, load_resolved};
 use http::{HeaderValue, Uri};
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::de::{Error as _, IgnoredAny};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
-/// The settings of an edge node; the README describes each key.
-#[derive(Debug, Clone, Deserialize)]
+/// The settings of an edge node; docs/configuration.md is generated from its types.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// This node's number, unique in the fleet.
+    /// This node's number, unique in the fleet. It is part of every click id.
     pub node: NonZeroU16,
-    /// The directory of the journal, the filters and created secrets.
+    /// The directory of the journal, the filters, `visitor-salt` and, by default, `secrets.toml`, `tls` and
+    /// `internal-api-token`; created when absent.
     pub data_dir: PathBuf,
-    /// Worker threads; 0 means one per core.
+    /// Worker threads; 0 means one per core, at most 64.
     #[serde(default)]
     pub workers: u8,
-    /// Keys of the fleet; created at the first start when absent. Default: `secrets.toml` in `data_dir`.
+    /// The fleet's click id keys, the same file on every edge; created at the first start when absent, reloaded when
+    /// changed. Default: `secrets.toml` in `data_dir`.
     pub secrets: Option<PathBuf>,
     /// The public port and the admin port.
     pub http: HttpSettings,
@@ -57,38 +60,42 @@ pub struct Settings {
     /// How far the system clock is followed.
     #[serde(default)]
     pub clock: ClockSettings,
-    /// Functions for postbacks and webhooks; none when absent.
+    /// Functions for postbacks and webhooks. Without this table no functions run.
     pub functions: Option<FunctionsSettings>,
-    /// The internal API for functions under Spin; none when absent.
+    /// The internal API for functions under Spin. Without this table no port is opened for it.
     pub internal_api: Option<InternalApiSettings>,
 }
 
 /// The public port, the admin port and their limits.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
-    /// The address for visitors.
+    /// The address for visitors (HTTP/1.1 and HTTP/2 without TLS).
     pub listen: SocketAddr,
-    /// The address for operators: health, readiness, metrics.
+    /// The address for operators: `/healthz`, `/readyz`, `/metrics`. Keep it private.
     pub admin_listen: SocketAddr,
-    /// Hosts that are served; empty means any.
+    /// Hosts that are served, with or without a dot at their end; other hosts are refused with 421. Empty means any
+    /// host.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// Peers that are trusted to report the client's address.
+    /// Networks of the proxies that are trusted to report the client's address; see docs/proxies.md.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
-    /// The header in which they report it.
+    /// The header in which trusted proxies report the client's address.
     #[serde(default)]
     pub forwarded_header: ForwardedHeader,
-    /// Whether trusted peers begin each connection with a PROXY protocol header.
+    /// Whether trusted peers begin each connection with a PROXY protocol header (v1 or v2).
     #[serde(default)]
     pub proxy_protocol: bool,
     /// The peers that may use HTTP/2; others must use HTTP/1.1.
     #[serde(default)]
     pub http2: Http2,
-    /// The redirect target of the bare domain (`/`).
+    /// The redirect target (302) of the bare domain (`/`). Without it and without `root_page` the bare domain responds
+    /// `200 ok`.
+    #[schemars(with = "Option<String>")]
     pub root_redirect: Option<WebAddress>,
-    /// An HTML page for the bare domain; read at start.
+    /// An HTML file of at most 256 KiB for the bare domain; read at start. Excludes `root_redirect`.
     pub root_page: Option<PathBuf>,
     /// How long a client may take for a request's head, and may stay idle between requests.
     #[serde(default = "HttpSettings::header_timeout")]
@@ -99,7 +106,7 @@ pub struct HttpSettings {
     /// How long open connections are drained at shutdown.
     #[serde(default = "HttpSettings::stop_timeout")]
     pub stop_timeout: HumanDuration,
-    /// Connections a worker keeps open at once; beyond, the one that has been idle the longest is evicted. Lowered at
+    /// Connections that a worker keeps open; beyond, the one that has been idle the longest is evicted. Lowered at
     /// start to what the limit of open files allows.
     #[serde(default = "HttpSettings::max_connections")]
     pub max_connections: Bounded<usize, 1, 1_000_000>,
@@ -107,15 +114,17 @@ pub struct HttpSettings {
     /// stops doing so below half of this.
     #[serde(default = "HttpSettings::shed_lag")]
     pub shed_lag: Bounded<HumanDuration, 1, 60_000>,
-    /// The longest request head, in bytes; at least 8 KiB.
+    /// The longest request head.
     #[serde(default = "HttpSettings::max_head_bytes")]
     pub max_head_bytes: Bounded<ByteSize, 8_192, 1_048_576>,
     /// The longest request target.
     #[serde(default = "HttpSettings::max_url_bytes")]
     pub max_url_bytes: Bounded<ByteSize, 256, 65_535>,
     /// Retired and without effect; files that have it stay valid.
+    #[schemars(skip)]
     pub max_parameters: Option<IgnoredAny>,
-    /// Bytes kept of the decoded value of an own parameter; the remainder is cut off.
+    /// Bytes kept of the decoded value of a parameter such as `sub1`; the remainder is cut off and the row marked.
+    /// `max_parameters` of earlier builds is accepted and has no effect.
     #[serde(default = "HttpSettings::max_parameter_bytes")]
     pub max_parameter_bytes: Bounded<ByteSize, 16, 512>,
 }
@@ -147,7 +156,7 @@ impl From<WebAddress> for HeaderValue {
 }
 
 /// The peers that may use HTTP/2 without TLS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Http2 {
     /// None.
@@ -187,12 +196,12 @@ impl HttpSettings {
 }
 
 /// The links file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinksSettings {
-    /// `links.toml`.
+    /// The links file, `links.toml`; its keys are in docs/links.md.
     pub file: PathBuf,
-    /// How often it is checked for changes.
+    /// How often links, functions, advertisers, variables and agent rules are checked for changes.
     #[serde(default = "LinksSettings::check_every")]
     pub check_every: Bounded<HumanDuration, 10, 3_600_000>,
 }
@@ -204,14 +213,15 @@ impl LinksSettings {
 }
 
 /// The journal on disk.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalSettings {
     /// The size of a segment file.
     pub segment_bytes: Bounded<ByteSize, 1_048_576, 1_073_741_824>,
-    /// The most bytes of all lanes together on disk.
+    /// The most bytes of all lanes together on disk. Beyond, redirects continue and their events are counted in
+    /// `edge_lost_total`.
     pub max_bytes: ByteSize,
-    /// How long an accepted event may wait until it is durable.
+    /// How long an accepted event may wait until it is durable, that is, until it survives a power loss.
     pub sync_interval: Bounded<HumanDuration, 1, 60_000>,
 }
 
@@ -226,16 +236,16 @@ impl Default for JournalSettings {
 }
 
 /// The aggregator that events are shipped to, and the size of batches.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AggregatorSettings {
-    /// `host:port` of the aggregator.
+    /// `host:port` of the aggregator (UDP).
     #[serde(deserialize_with = "host_and_port")]
     pub address: String,
-    /// A batch is sealed when it has this many bytes…
+    /// A batch is sealed when it has this many bytes, or when it is older than `batch_age`.
     #[serde(default = "AggregatorSettings::batch_bytes")]
     pub batch_bytes: Bounded<ByteSize, 4_096, 4_194_304>,
-    /// …or when its first event is this old.
+    /// A batch is sealed when its first event is this old.
     #[serde(default = "AggregatorSettings::batch_age")]
     pub batch_age: Bounded<HumanDuration, 1, 60_000>,
 }
@@ -265,38 +275,40 @@ impl AggregatorSettings {
 }
 
 /// Certificates for mutual TLS.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsSettings {
-    /// The directory of `ca.pem`, `edge.pem`, `edge.key` and, if there is one, `revoked.txt`. When it
-    /// does not exist, that is an error, unless `development` is set. Default: `tls` in `data_dir`.
+    /// The directory of `ca.pem`, `edge.pem`, `edge.key` and optionally `revoked.txt`, reloaded when changed. Default:
+    /// `tls` in `data_dir`.
     pub dir: Option<PathBuf>,
-    /// Whether the authority in the directory `authority` next to `dir`, created when absent, issues a certificate for
-    /// this node where there is none.
+    /// Whether a certificate for this node is issued where `dir` does not exist, by the authority in the directory
+    /// `authority` next to `dir`, which is created when absent. Never set it in production.
     pub development: bool,
 }
 
 /// Functions and the limits of their calls.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionsSettings {
-    /// `spin.toml`.
+    /// The manifest of the functions, `spin.toml`.
     pub manifest: PathBuf,
     /// Values of the manifest's variables: lines of `name = "value"`, readable by this user only.
     pub variables: Option<PathBuf>,
-    /// `advertisers.toml`, readable by this user only.
+    /// `advertisers.toml`, readable by this user only; its keys are in wasm-functions/README.md.
     pub advertisers: Option<PathBuf>,
-    /// Threads that functions run on; clicks take precedence.
+    /// Threads that functions run on, and as many again for functions that compute for long; clicks take precedence.
     #[serde(default = "FunctionsSettings::threads")]
     pub threads: Bounded<usize, 1, 64>,
     /// Functions whose instances are reused, for one call at a time: they keep their memory between calls.
     #[serde(default)]
     pub reuse: Vec<String>,
-    /// Failed authentications of one network (/24 of IPv4, /48 of IPv6) a minute; beyond, 429.
+    /// Failed authentications (101, 103, 202) of one network (/24 of IPv4, /48 of IPv6) a minute; beyond, its requests
+    /// to functions are refused with 429.
     #[serde(default = "FunctionsSettings::failures_per_minute")]
     pub failures_per_minute: Bounded<usize, 1, 1_000_000_000>,
-    /// The part of the journal reserved for rejected reports; at least two segments. Default: a twentieth of
-    /// `journal.max_bytes`.
+    /// The part of the journal reserved for rejected reports; at least two segments, at most half of
+    /// `journal.max_bytes`. Above half of it one rejection in 16 is logged, beyond it none; all are counted. Default: a
+    /// twentieth of `journal.max_bytes`.
     pub rejections_max_bytes: Option<ByteSize>,
     /// Limits of each call.
     #[serde(default)]
@@ -313,17 +325,18 @@ impl FunctionsSettings {
 }
 
 /// Limits of a call of a function.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FunctionLimits {
-    /// Memory of its instance.
+    /// Memory of a call's instance.
     pub memory: Bounded<ByteSize, 1_048_576, 1_073_741_824>,
-    /// Processor time.
+    /// Processor time of a call.
     pub cpu: Bounded<HumanDuration, 1, 60_000>,
-    /// Time from the call to the end of the response.
+    /// Time from the call to the end of the response. The body of a request is read before the call and may take as
+    /// long.
     pub wall: Bounded<HumanDuration, 1, 60_000>,
-    /// The longest body of a request. Above the limit of the functions themselves, so that they reject and record a
-    /// body that is too long with a reason of their own.
+    /// The longest body of a request; beyond, refused by the edge (306). The functions themselves reject and record
+    /// bodies above 64 KiB (116, 204).
     pub request: Bounded<ByteSize, 0, 16_777_216>,
     /// The longest body of a response.
     pub response: Bounded<ByteSize, 1_024, 16_777_216>,
@@ -345,15 +358,17 @@ impl Default for FunctionLimits {
 }
 
 /// The internal API's address and limits.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InternalApiSettings {
-    /// A loopback or private address: messages and the token travel as plain text.
+    /// Where functions under Spin report (HTTP/1.1 without TLS): a loopback or private address, since messages and the
+    /// token travel as plain text.
     pub listen: SocketAddr,
-    /// Whether the address may be public, for example because a VPN or a proxy with TLS protects it.
+    /// Whether `listen` may be another address, such as one that a VPN or a proxy with TLS protects.
     #[serde(default)]
     pub allow_public: bool,
-    /// The token file; created when absent. Default: `internal-api-token` in `data_dir`.
+    /// The token file: one token a line, two during a rotation; created when absent, reloaded when changed, readable by
+    /// this user only. Default: `internal-api-token` in `data_dir`.
     pub token: Option<PathBuf>,
     /// How long a client may take to send a request's head or body or to read the response, and may stay idle.
     #[serde(default = "InternalApiSettings::timeout")]
@@ -364,7 +379,7 @@ pub struct InternalApiSettings {
     /// Messages that are received and made durable at once; beyond, 503.
     #[serde(default = "InternalApiSettings::max_requests")]
     pub max_requests: Bounded<usize, 1, 256>,
-    /// The longest body.
+    /// The longest message.
     #[serde(default = "InternalApiSettings::max_message_bytes")]
     pub max_message_bytes: Bounded<ByteSize, 65_536, 1_048_576>,
 }

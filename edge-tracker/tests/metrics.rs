@@ -69,6 +69,18 @@ fn alerting_series_exist_from_the_start() {
 }
 
 #[test]
+fn every_metric_is_documented() {
+    let edge = Directory::new().start();
+    let (_, text) = edge.admin_page("/metrics");
+    let documented = include_str!("../../docs/metrics.md");
+    for line in text.lines().filter_map(|it| it.strip_prefix("# HELP ")) {
+        let name = line.split(' ').next().unwrap_or(line);
+        let row = format!("| `{name}` |");
+        assert!(documented.contains(&row), "{name}: add it to reference.rs");
+    }
+}
+
+#[test]
 fn refused_geo_file_is_counted() {
     let directory = Directory::new();
     directory.write(

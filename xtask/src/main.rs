@@ -4,6 +4,7 @@
 mod bench;
 mod chaos;
 mod check;
+mod docs;
 mod functions;
 mod fuzz;
 mod mutants;
@@ -49,6 +50,8 @@ enum Task {
     },
     /// Build the functions (WebAssembly) and install what the build needs.
     Functions,
+    /// Write the documents that are generated from the programs: docs/configuration.md, metrics.md, refusals.md.
+    Docs,
     /// Check house rules, format, clippy, documentation, licences and dependencies.
     Check,
     /// Inject faults under traffic and compare every answered click with ClickHouse.
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => demo(args),
         Task::Test { args } => test(args),
         Task::Functions => functions::build(),
+        Task::Docs => docs::write(),
         Task::Check => check::run_all(),
         Task::Chaos(options) => options.run(),
         Task::Mutants(options) => mutants::run_all(&options),

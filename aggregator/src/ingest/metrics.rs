@@ -43,4 +43,10 @@ impl ConnectionMetrics {
             )?,
         })
     }
+
+    /// Creates the series of nodes for `label`, so that they can be listed.
+    pub(crate) fn describe(&self, label: &str) {
+        self.clashes.with_label_values(&[label]);
+        self.edge_certificate_expiry.with_label_values(&[label]);
+    }
 }

@@ -8,14 +8,14 @@ const SECONDS: &[f64] = &[
 
 /// All metrics of postbacks; cheap to clone.
 #[derive(Clone)]
-pub(super) struct DispatchMetrics {
+pub(crate) struct DispatchMetrics {
     attempts: IntCounterVec,
     waiting: IntGaugeVec,
     pub(super) seconds: Histogram,
 }
 
 impl DispatchMetrics {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let attempts = Opts::new(
             "aggregator_postbacks_total",
             "Attempts to send postbacks, by outcome.",

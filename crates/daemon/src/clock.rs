@@ -1,11 +1,12 @@
 //! The settings of the trusted clock.
 
 use crate::settings::{Bounded, HumanDuration};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use trusted_clock::StepTolerance;
 
 /// Limits within which the system clock is followed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClockSettings {
     /// The maximum departure of the system clock from the elapsed time; a larger step is not followed.

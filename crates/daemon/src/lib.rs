@@ -11,6 +11,7 @@ pub mod files;
 pub mod logs;
 pub mod private;
 pub mod process_metrics;
+pub mod reference;
 pub mod retention;
 pub mod settings;
 pub mod signals;

@@ -3,6 +3,7 @@
 
 use crate::settings::{Bounded, HumanDuration};
 use prometheus::{IntCounter, Registry};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::fs;
 use std::io;
@@ -13,11 +14,11 @@ use tokio::time::{MissedTickBehavior, interval};
 const DAY_MS: u64 = 86_400_000;
 
 /// Retention of copies of personal data.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSettings {
-    /// The age at which quarantined and set-aside files are deleted. The default equals ClickHouse's
-    /// retention of addresses and user agents (the TTL of the columns `ip` and `user_agent`).
+    /// The age at which quarantined and set-aside files are deleted. The default equals ClickHouse's retention of
+    /// addresses and user agents (the TTL of the columns `ip` and `user_agent`).
     pub set_aside: Bounded<HumanDuration, DAY_MS, { 3_650 * DAY_MS }>,
 }
 

@@ -1,8 +1,10 @@
 //! Settings in TOML files. Unknown keys and invalid values are rejected with file, line and remedy.
 //! Possible secrets are never shown: values of keys that sound secret, and of misspelt keys.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -271,7 +273,10 @@ impl<'de> Deserialize<'de> for HumanDuration {
 }
 
 /// A [`ByteSize`], [`HumanDuration`] (in milliseconds) or number between `MIN` and `MAX`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+///
+/// The bounds are part of the type, so that its JSON schema contains them: docs/configuration.md is generated from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
 pub struct Bounded<T, const MIN: u64, const MAX: u64>(T);
 
 /// A value that [`Bounded`] can hold.
@@ -296,8 +301,7 @@ impl BoundedValue for HumanDuration {
         u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
     }
     fn format(number: u64) -> String {
-        let (unit, factor) = largest_unit(number, TIME_UNITS).unwrap_or(("ms", 1));
-        format!("\"{}{unit}\"", number / factor)
+        format!("\"{}\"", Self(Duration::from_millis(number)))
     }
 }
 
@@ -346,12 +350,77 @@ impl<'de, T: BoundedValue + Deserialize<'de>, const MIN: u64, const MAX: u64> De
     }
 }
 
+/// The schema keyword of a value's lower bound, in the notation of the settings.
+pub const MINIMUM: &str = "x-minimum";
+/// The schema keyword of a value's upper bound, in the notation of the settings.
+pub const MAXIMUM: &str = "x-maximum";
+
+impl<T: BoundedValue + JsonSchema, const MIN: u64, const MAX: u64> JsonSchema
+    for Bounded<T, MIN, MAX>
+{
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = T::json_schema(generator);
+        schema.insert(MINIMUM.into(), T::format(MIN).into());
+        schema.insert(MAXIMUM.into(), T::format(MAX).into());
+        schema
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "size".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "format": "size" })
+    }
+}
+
+impl JsonSchema for HumanDuration {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "duration".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "duration" })
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for HumanDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 fn largest_unit(number: u64, units: &[(&'static str, u64)]) -> Option<(&'static str, u64)> {
     units
         .iter()
         .rev()
         .find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor))
         .copied()
+}
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, factor) = largest_unit(self.to_number(), TIME_UNITS).unwrap_or(("ms", 1));
+        write!(f, "{}{unit}", self.to_number() / factor)
+    }
 }
 
 impl fmt::Display for ByteSize {

@@ -146,17 +146,23 @@ pub struct Refuse {
 }
 
 macro_rules! refuse_codes {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $reason:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $number:literal, $reason:literal;)*) => {
         /// The numbered reasons of a [`Refuse`]; also the code with which the connection is closed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u16)]
         pub enum RefuseCode {
-            $($(#[$doc])* $name = $number,)*
+            $($(#[doc = $doc])* $name = $number,)*
         }
 
         impl RefuseCode {
             /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// What is wrong, and what would be right; for docs/refusals.md.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*),)* }
+            }
 
             /// The number in the message.
             #[must_use]
@@ -180,7 +186,7 @@ macro_rules! refuse_codes {
 }
 
 refuse_codes! {
-    /// The aggregator needs another protocol version.
+    /// The aggregator needs another protocol version. Upgrade the aggregator first.
     Protocol = 1, "protocol";
     /// Not a message, or a message that is not allowed at this point.
     Malformed = 2, "malformed";
@@ -194,17 +200,18 @@ refuse_codes! {
     Gap = 6, "gap";
     /// A batch of a lane that the `Hello` did not name.
     UnknownLane = 7, "unknown_lane";
-    /// Events in a format that is newer than the aggregator.
+    /// Events in a format that is newer than the aggregator. Upgrade the aggregator first.
     Format = 8, "format";
-    /// The maximum number of edges is connected.
+    /// `limits.max_edges` edges are connected.
     TooManyEdges = 9, "too_many_edges";
-    /// The aggregator is shutting down; reconnect later.
+    /// The aggregator is shutting down; the edge reconnects later.
     Stopping = 10, "stopping";
     /// The `Hello` did not arrive in time.
     Slow = 11, "slow";
-    /// The maximum number of lanes is reached.
+    /// `limits.max_lanes` or `limits.max_lanes_per_node` is reached.
     TooManyLanes = 12, "too_many_lanes";
-    /// The certificate does not name the node of the `Hello`.
+    /// The certificate does not name the node of the `Hello`. Issue the edge its own certificate; otherwise treat it as
+    /// stolen.
     NodeMismatch = 20, "node_mismatch";
     /// A newer connection sends the same journal.
     Superseded = 21, "superseded";

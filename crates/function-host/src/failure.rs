@@ -8,18 +8,24 @@ use http::{HeaderValue, Response, StatusCode, header};
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 
 macro_rules! failures {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $status:ident;)*) => {
-        /// Why a call failed. A number is never reused for another reason.
+    ($($(#[doc = $doc:literal])* $variant:ident = $code:literal, $name:literal, $status:ident;)*) => {
+        /// Why a function did not answer. Numbers are never given to another reason.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Failure {
-            $($(#[$doc])* $variant = $code,)*
+            $($(#[doc = $doc])* $variant = $code,)*
         }
 
         impl Failure {
             /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The name in metrics, logs and responses.
+            /// What is wrong, and what would be right; for docs/refusals.md.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*),)* }
+            }
+
+            /// The name in metrics, logs and answers.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
@@ -35,27 +41,28 @@ macro_rules! failures {
 }
 
 failures! {
-    /// The limit of concurrent calls, or of slow request bodies, is reached.
+    /// `functions.limits.concurrency` calls are in progress, or slow request bodies take as much memory as 512 of the
+    /// longest. Sent with `Retry-After`.
     Busy = 301, "function_busy", SERVICE_UNAVAILABLE;
-    /// The function trapped: a panic, an access out of bounds, a division by zero.
+    /// The function ended abnormally: a panic, an access out of bounds, a division by zero. The log has the cause.
     Trapped = 302, "function_trapped", INTERNAL_SERVER_ERROR;
-    /// The call exceeded its wall time.
+    /// The call took longer than `functions.limits.wall`.
     TimedOut = 303, "function_timed_out", GATEWAY_TIMEOUT;
-    /// The call exceeded its processor time.
+    /// The call used more processor time than `functions.limits.cpu`.
     CpuExhausted = 304, "function_cpu_exhausted", INTERNAL_SERVER_ERROR;
-    /// The instance exceeded its memory limit.
+    /// The call needed more memory than `functions.limits.memory`.
     MemoryExhausted = 305, "function_memory_exhausted", INTERNAL_SERVER_ERROR;
-    /// The request's body exceeds its limit.
+    /// The request's body is longer than `functions.limits.request`.
     RequestTooLarge = 306, "function_request_too_large", PAYLOAD_TOO_LARGE;
-    /// The response's body exceeds its limit.
+    /// The function began a response longer than `functions.limits.response`.
     ResponseTooLarge = 307, "function_response_too_large", BAD_GATEWAY;
-    /// The function ended without a response, or returned an error.
+    /// The function ended without a response, or with an error instead of one. The log has the cause.
     NoResponse = 308, "function_gave_no_answer", BAD_GATEWAY;
-    /// No instance could be started.
+    /// The function could not be started. The log has the cause.
     NotStarted = 309, "function_not_started", INTERNAL_SERVER_ERROR;
-    /// The client closed the connection before the response was complete.
+    /// The client closed the connection before the response.
     ClientGone = 310, "function_client_gone", BAD_GATEWAY;
-    /// The request's body did not arrive in time.
+    /// The request's body took longer than `functions.limits.wall`.
     RequestTooSlow = 311, "function_request_too_slow", REQUEST_TIMEOUT;
 }
 

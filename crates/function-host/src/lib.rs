@@ -36,6 +36,7 @@ pub use deployment::MatchedFunction;
 pub use failure::Failure;
 pub use host::Host;
 pub use manifest::{LoadError, Manifest};
+pub use metrics::describe as describe_metrics;
 pub use outbound::{InternalResponse, InternalService};
 pub use response_body::{Body, BodyError};
 pub use settings::{Limits, Settings};

@@ -90,6 +90,15 @@ impl Metrics {
     }
 }
 
+/// Registers all metrics, with the series of one `function`, so that they can be listed.
+///
+/// # Errors
+/// When the registry already has metrics of these names.
+pub fn describe(registry: &Registry, function: &str) -> Result<(), prometheus::Error> {
+    Metrics::new(registry)?.of_function(function);
+    Ok(())
+}
+
 impl FunctionMetrics {
     pub(crate) fn count_failure(&self, failure: Failure) {
         let labels = [self.name.as_str(), failure.name()];

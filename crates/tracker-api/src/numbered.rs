@@ -1,6 +1,6 @@
 //! The definition of enums of numbered reasons: one table of variants, numbers, names and statuses.
 
-/// Defines an enum of numbered reasons, with `ALL`, `name` and `status`; with a fifth column also `message`.
+/// Defines an enum of numbered reasons, with `ALL`, `meaning` (its documentation), `name` and `status`; with a fifth column also `message`.
 ///
 /// ```
 /// tracker_api::numbered_reasons! {
@@ -29,18 +29,24 @@ macro_rules! numbered_reasons {
     };
     (
         $(#[$doc:meta])* pub enum $enum:ident: $status_type:ty;
-        $($(#[$variant_doc:meta])*
+        $($(#[doc = $variant_doc:literal])*
         $variant:ident = $number:literal, $name:literal, $status:expr $(, $message:literal)?;)*
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $enum {
-            $($(#[$variant_doc])* $variant = $number,)*
+            $($(#[doc = $variant_doc])* $variant = $number,)*
         }
 
         impl $enum {
-            /// All of them.
+            /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// What is wrong, and what would be right; for docs/refusals.md.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($variant_doc),*),)* }
+            }
 
             /// The name in responses, metrics and tables.
             #[must_use]

@@ -4,21 +4,22 @@ crate::numbered_reasons! {
     /// Why a message is not taken. Numbers are never given to another reason.
     pub enum Problem: u16;
 
-    /// The request has no token, or one that is not the edge's.
+    /// The request has no token, or not one of this edge's tokens. Use the present content of `internal_api.token`.
     NotAuthorized = 350, "not_authorized", 401;
-    /// The method is not POST, or the path is not one of a message.
+    /// The method is not POST, or the path is not that of a message.
     UnknownMessage = 351, "unknown_message", 404;
-    /// The body is not a message of this kind.
+    /// The body is not a message of this kind. Functions and edge are of different versions: update the older one.
     MalformedMessage = 352, "malformed_message", 400;
-    /// The body is longer than a message may be, or the event than an event may be.
+    /// The body is longer than `internal_api.max_message_bytes`, or its event longer than 16 KiB.
     MessageTooLarge = 353, "message_too_large", 413;
-    /// The journal could not make it durable; to be sent again.
+    /// The journal has no room, or the disk did not sync within 3 s. The sender retries.
     NotDurable = 354, "not_durable", 503;
-    /// The body was not received in time.
+    /// The body took longer than `internal_api.timeout`.
     MessageTooSlow = 355, "message_too_slow", 408;
-    /// As many messages are being received as may be at once; to be sent again.
+    /// More messages than `internal_api.max_requests` are being received. The sender retries.
     TooManyMessages = 356, "too_many_messages", 503;
-    /// The edge's clock is not trusted, so that it can't say when something happened; to be sent again.
+    /// The edge's clock is not trusted, so that it can't date the message. The sender retries; correct the node's
+    /// clock.
     ApiClockWrong = 357, "api_clock_wrong", 503;
 }
 
@@ -27,22 +28,5 @@ impl Problem {
     #[must_use]
     pub const fn number(self) -> u16 {
         self as u16
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn readme_lists_all_problems_in_order() {
-        let readme = include_str!("../../../README.md");
-        let mut rest = readme;
-        for problem in Problem::ALL {
-            let (number, name, status) = (problem.number(), problem.name(), problem.status());
-            let row = format!("| {number} | `{name}` | {status} | ");
-            let at = rest.find(&row).unwrap_or_else(|| panic!("{row}"));
-            rest = &rest[at..];
-        }
     }
 }

@@ -69,6 +69,22 @@ const OUTCOMES: [&str; 8] = [
     "clock_wrong",
 ];
 
+/// Creates all series: a counter that is absent until its first event hides the step from 0 to 1 from alerts.
+pub(crate) fn start_series(events: &IntCounterVec) {
+    for kind in ["conversion", "kyc_update", "rejection"] {
+        for outcome in OUTCOMES {
+            events.with_label_values(&[kind, outcome]);
+        }
+    }
+    for [kind, outcome] in [
+        ["rejection", "counted"],
+        [UNKNOWN, "unauthorized"],
+        [UNKNOWN, "unknown"],
+    ] {
+        events.with_label_values(&[kind, outcome]);
+    }
+}
+
 impl Api {
     /// The API for functions of other hosts; their reports go to `lane`.
     #[must_use]
@@ -79,19 +95,7 @@ impl Api {
         metrics: &Metrics,
     ) -> Self {
         let events = metrics.reports.clone();
-        // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
-        for kind in ["conversion", "kyc_update", "rejection"] {
-            for outcome in OUTCOMES {
-                events.with_label_values(&[kind, outcome]);
-            }
-        }
-        for [kind, outcome] in [
-            ["rejection", "counted"],
-            [UNKNOWN, "unauthorized"],
-            [UNKNOWN, "unknown"],
-        ] {
-            events.with_label_values(&[kind, outcome]);
-        }
+        start_series(&events);
         Self {
             shared: Arc::new(ApiState {
                 addresses,

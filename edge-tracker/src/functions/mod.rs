@@ -2,12 +2,12 @@
 //! their reports, `listener` those of functions under Spin. The crate `function-host` runs them.
 
 pub mod advertisers;
-mod api;
+pub(crate) mod api;
 mod durable_lane;
 mod failures;
 mod listener;
 mod prompt_ack;
-mod rejections;
+pub(crate) mod rejections;
 pub mod token;
 pub(crate) mod variables;
 

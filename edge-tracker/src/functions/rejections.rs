@@ -46,14 +46,6 @@ impl RejectionLane {
     #[must_use]
     pub fn new(mut lane: LaneWriter, max_bytes: u64, metric: IntCounterVec) -> Self {
         lane.set_quota(max_bytes);
-        let mut counters = Counters {
-            metric,
-            by_reason: HashMap::new(),
-        };
-        // A counter that is absent until its first event hides the step from 0 to 1 from alerts.
-        for reason in postback::Reason::ALL {
-            counters.of(reason.name());
-        }
         Self {
             lane,
             quota: Quota {
@@ -61,7 +53,7 @@ impl RejectionLane {
                 above_half: 0,
                 warned: None,
             },
-            counters,
+            counters: Counters::start(metric),
         }
     }
 
@@ -104,7 +96,24 @@ impl Quota {
     }
 }
 
+/// Creates the series of all known reasons.
+pub(crate) fn start_series(metric: &IntCounterVec) {
+    Counters::start(metric.clone());
+}
+
 impl Counters {
+    /// Creates all series: a counter that is absent until its first event hides the step from 0 to 1 from alerts.
+    fn start(metric: IntCounterVec) -> Self {
+        let mut counters = Self {
+            metric,
+            by_reason: HashMap::new(),
+        };
+        for reason in postback::Reason::ALL {
+            counters.of(reason.name());
+        }
+        counters
+    }
+
     fn of(&mut self, reason: &str) -> &[IntCounter; 2] {
         let has_room = self.by_reason.len() < MAX_REASONS;
         let reason = if has_room || self.by_reason.contains_key(reason) {

@@ -13,6 +13,7 @@
 
 use bloomfilter::Bloom;
 use daemon::settings::{ByteSize, HumanDuration};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 use thiserror::Error;
@@ -29,21 +30,22 @@ const MAX_GENERATIONS: u32 = 64;
 const MAX_SHARDS: u32 = 4096;
 
 /// Settings of the filters of unique visits.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UniqueSettings {
-    /// How long a visit makes later ones repeated; no longer than a period of visitor ids.
+    /// How long a visit makes later ones repeated; at least 1 s, no longer than `visitor.period`.
     pub window: HumanDuration,
     /// The number of generations of a window, 1 to 64: more keep the window more exactly and cost time.
     pub generations: u32,
     /// The number of locks that share the visits: a power of two up to 4096.
     pub shards: u32,
-    /// Expected visits of this node within a window. Beyond it visits are marked as of unknown uniqueness.
+    /// Expected visits of this node within a window, at least 1. Beyond it visits are marked `uniqueness_unknown`
+    /// instead of repeated.
     pub expected_visits: u64,
-    /// The share of new visits that may be marked as repeated, between 0 and 0.5.
+    /// The share of new visits that may be marked as repeated, above 0 and below 0.5.
     pub false_positive_rate: f64,
     /// The share of a generation's entries that one network (/24 of IPv4, /48 of IPv6) may add, above 0 and at most 1.
-    /// Its visits beyond it are marked as of unknown uniqueness, unless they are found to be repeated.
+    /// Its new visits beyond it are marked `uniqueness_unknown`.
     pub network_share: f64,
     /// The maximum memory of the filters; settings that need more are rejected.
     pub max_memory: ByteSize,

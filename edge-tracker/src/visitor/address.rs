@@ -7,7 +7,8 @@ pub mod proxy;
 
 use http::{HeaderName, header};
 use ipnet::IpNet;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +18,7 @@ const MAX_HOPS: usize = 32;
 const MAX_HEADER_BYTES: usize = 4 * 1024;
 
 /// How much of an address is stored with an event.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AddressStorage {
     /// The network: /24 of IPv4, /48 of IPv6; the rest is zero.
@@ -28,7 +29,7 @@ pub enum AddressStorage {
 }
 
 /// The header in which trusted proxies write the client's address.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For: client, proxy`.
     #[default]

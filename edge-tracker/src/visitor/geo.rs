@@ -8,18 +8,20 @@ mod ranges;
 
 use daemon::settings::ByteSize;
 use database::{Database, Field};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// The files for locating addresses. Each may be absent; its fields are then unknown.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GeoSettings {
-    /// A country or city file (GeoLite2, GeoIP2, DB-IP or flat with `country_code`).
+    /// A country or city file in MaxMind's format (GeoLite2, GeoIP2, DB-IP or flat with `country_code`); also accepted
+    /// under the key `city`. Checked for changes every 5 s.
     #[serde(alias = "city")]
     pub country: Option<PathBuf>,
-    /// A file of autonomous systems.
+    /// A file of autonomous systems in the same format.
     pub asn: Option<PathBuf>,
     /// The maximum size of a file: it is held in memory, twice during a reload.
     pub max_file_bytes: ByteSize,

@@ -11,17 +11,18 @@ pub mod salt;
 use address::AddressStorage;
 use agent::RuleFiles;
 use daemon::settings::{Bounded, HumanDuration};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 
 /// How visitors are distinguished, and which attributes are stored.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VisitorSettings {
     /// The rotation period of the visitor salt, the same on every node and the aggregator; a visitor is recognised for
     /// at most two periods.
     pub period: Bounded<HumanDuration, 1_000, 31_536_000_000>,
-    /// How much of an address is stored.
+    /// How much of a visitor's address is stored.
     pub address_storage: AddressStorage,
     /// The number of cached user agents, each of about 1 KiB at worst.
     pub agent_cache_entries: usize,

@@ -2,6 +2,7 @@
 
 use super::rules::{Rules, RulesError, Texts};
 use daemon::files::WatchedFiles;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::fs::File;
@@ -23,14 +24,14 @@ static SHIPPED: LazyLock<Arc<Rules>> = LazyLock::new(|| {
 });
 
 /// Files with rules for the recognition of agents; the shipped copy replaces an absent one.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleFiles {
-    /// Browsers and systems: `regexes.yaml` of uap-core.
+    /// Browsers and systems: `regexes.yaml` of uap-core. Default: the shipped copy.
     pub browsers: Option<PathBuf>,
-    /// Crawlers: `crawler-user-agents.json`.
+    /// Crawlers: `crawler-user-agents.json`. Default: the shipped copy.
     pub crawlers: Option<PathBuf>,
-    /// Additions to those two.
+    /// In-app browsers, mail proxies, devices, names and exceptions: `words.toml`. Default: the shipped copy.
     pub words: Option<PathBuf>,
 }
 

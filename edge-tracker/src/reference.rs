@@ -1,0 +1,105 @@
+//! The edge's description of itself for docs/: settings, metrics and refusals.
+
+use crate::functions::{api, rejections};
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+use crate::settings::Settings;
+use daemon::process_metrics;
+use daemon::reference::{ANY_VALUE, Reference, RefusalReference, RefusalTable};
+use daemon::retention::{Retention, RetentionSettings};
+use function_host::Failure;
+use postback::Reason;
+use tracker_api::Problem;
+
+/// Describes this program.
+///
+/// # Errors
+/// When two metrics have one name.
+pub fn describe() -> prometheus::Result<Reference> {
+    let metrics = Metrics::new();
+    let registry = metrics.registry();
+    metrics.describe(ANY_VALUE);
+    api::start_series(&metrics.reports);
+    rejections::start_series(&metrics.rejections);
+    function_host::describe_metrics(&registry, ANY_VALUE)?;
+    process_metrics::register(&registry, ANY_VALUE, ANY_VALUE)?;
+    Retention::new(Vec::new(), &RetentionSettings::default(), "edge", &registry)?;
+    let tables = vec![requests(), reports(), calls(), messages()];
+    Ok(Reference::new::<Settings>(&registry, tables))
+}
+
+fn requests() -> RefusalTable {
+    let refusals = Refusal::ALL.iter().map(|refusal| RefusalReference {
+        number: refusal.code(),
+        name: refusal.name(),
+        status: refusal.has_response().then(|| refusal.status().as_u16()),
+        meaning: refusal.meaning(),
+    });
+    RefusalTable {
+        title: "Requests and connections of an edge",
+        introduction: "The response's text ends with `(reason NUMBER)`. Counted in `edge_refused_total{reason}`.",
+        refusals: refusals.collect(),
+        retired: &[
+            (7, "too many parameters: parameters are cut off instead"),
+            (8, "a parameter too long: it is cut off instead"),
+            (
+                9,
+                "a control character in a parameter: it is removed instead",
+            ),
+            (
+                24,
+                "too many connections: counted in `edge_shed_total` instead",
+            ),
+        ],
+    }
+}
+
+fn calls() -> RefusalTable {
+    let refusals = Failure::ALL.iter().map(|failure| RefusalReference {
+        number: failure.number(),
+        name: failure.name(),
+        status: (*failure != Failure::ClientGone).then(|| failure.status().as_u16()),
+        meaning: failure.meaning(),
+    });
+    RefusalTable {
+        title: "Calls of functions",
+        introduction: "The edge responds in place of a function that fails, with number and name; the cause is in the \
+                       log. A response that has begun breaks off. Counted in `function_errors_total{function,reason}`.",
+        refusals: refusals.collect(),
+        retired: &[],
+    }
+}
+
+fn messages() -> RefusalTable {
+    let refusals = Problem::ALL.iter().map(|problem| RefusalReference {
+        number: problem.number(),
+        name: problem.name(),
+        status: Some(problem.status()),
+        meaning: problem.meaning(),
+    });
+    RefusalTable {
+        title: "Messages to the internal API",
+        introduction: "The internal API responds to a function with number and cause, and the function responds 503 to \
+                       its own sender. Counted in `edge_reports_total{kind,outcome}`.",
+        refusals: refusals.collect(),
+        retired: &[],
+    }
+}
+
+fn reports() -> RefusalTable {
+    let refusals = Reason::ALL.iter().map(|reason| RefusalReference {
+        number: reason.number(),
+        name: reason.name(),
+        status: Some(reason.status()),
+        meaning: reason.meaning(),
+    });
+    RefusalTable {
+        title: "Postbacks and webhooks",
+        introduction: "A function responds `refused: NUMBER NAME: CAUSE` to the sender. Each refusal is a row of the \
+                       table `rejections` with the masked request, and is counted in \
+                       `edge_rejections_total{reason,outcome}`. 100 to 149 are postbacks, 200 to 249 webhooks of the \
+                       identity service.",
+        refusals: refusals.collect(),
+        retired: &[],
+    }
+}
