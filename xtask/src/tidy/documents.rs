@@ -11,6 +11,9 @@ const FOREIGN: [&str; 3] = [
     "optimize_on_insert",
 ];
 
+/// The table of invariants with their tests.
+const INVARIANTS: &str = "docs/invariants.md";
+
 /// Names in documents that are in no source.
 pub(super) fn faults(texts: &[Text]) -> Vec<Fault> {
     let is_source = |text: &&Text| !text.has_extension("md") && !text.path.ends_with(file!());
@@ -31,6 +34,38 @@ pub(super) fn faults(texts: &[Text]) -> Vec<Fault> {
                 let message = format!("there is no file `{file}`; correct the path");
                 faults.push(document.fault(number + 1, message));
             }
+        }
+    }
+    for document in texts.iter().filter(|it| it.path.ends_with(INVARIANTS)) {
+        faults.extend(untested(document, &tests(texts)));
+    }
+    faults
+}
+
+/// The names of all functions in Rust files, tests among them.
+fn tests(texts: &[Text]) -> BTreeSet<&str> {
+    let end = |c: char| !c.is_alphanumeric() && c != '_';
+    let sources = texts.iter().filter(|it| it.has_extension("rs"));
+    let functions = sources.flat_map(|it| it.text.split("fn ").skip(1));
+    functions
+        .filter_map(|rest| rest.split(end).next())
+        .collect()
+}
+
+/// Rows of the table of invariants whose second column names no test, or one that does not exist.
+fn untested(document: &Text, tests: &BTreeSet<&str>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (number, line) in document.text.lines().enumerate() {
+        let mut cells = line.trim_matches('|').split(" | ");
+        let Some(named) = cells.nth(1).filter(|it| it.contains('`')) else {
+            continue;
+        };
+        let mut fault = |message| faults.push(document.fault(number + 1, message));
+        if names(named).next().is_none() && !named.contains("cargo xtask") {
+            fault("the row names no test; add one, or remove the invariant".to_owned());
+        }
+        for name in names(named).filter(|name| !tests.contains(name)) {
+            fault(format!("`{name}` is no test; correct the name"));
         }
     }
     faults
@@ -85,5 +120,24 @@ mod tests {
         assert_eq!(found.len(), 1);
         let expected = "docs/a.md:1: there is no file `src/gone.rs`; correct the path";
         assert_eq!(found[0].to_string(), expected);
+    }
+
+    #[test]
+    fn invariant_without_a_test_is_a_fault() {
+        let text = |path: &str, text: &str| Text {
+            path: path.into(),
+            text: text.to_owned(),
+        };
+        let source = text(
+            "a/src/lib.rs",
+            "fn clicks_are_counted_once() { let not_a_test = 1; }",
+        );
+        let rows = "| invariant | tests |\n|---|---|\n| A | `a` `clicks_are_counted_once` |\n| B | `a` |\n\
+                    | C | `not_a_test` |\n| D | `cargo xtask chaos` |\n";
+        let found = faults(&[source, text("docs/invariants.md", rows)]);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("docs/invariants.md:4: the row names no test"));
+        assert!(found[1].starts_with("docs/invariants.md:5: `not_a_test` is no test"));
     }
 }
