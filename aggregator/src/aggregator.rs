@@ -17,6 +17,7 @@ use crate::sink::{Database, Quarantine};
 use crate::start_error::StartError;
 use crate::store::{ConversionStore, StoreLocation};
 use crate::verification::Verification;
+use domain::Micros;
 use event_shipping::LaneBounds;
 use prometheus::Registry;
 use std::fmt;
@@ -24,7 +25,6 @@ use std::sync::{Arc, Mutex};
 use storage::Storage;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tracking_events::Micros;
 use trusted_clock::{StepTolerance, TrustedClock};
 
 /// An aggregator without open ports: it has no connections yet.

@@ -8,6 +8,7 @@ use crate::settings;
 use crate::sink::Clicks;
 use crate::sink_error::SinkError;
 use crate::store::{AwaitedClick, ClickSearch, ConversionStore, ConversionStoreError, within};
+use domain::Micros;
 use prometheus::{IntCounterVec, Registry};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracking_events::{ClickId, Micros};
+use tracking_events::ClickId;
 
 /// The pause between two searches.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);

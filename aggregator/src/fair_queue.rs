@@ -3,10 +3,10 @@
 //! Invariant: batches of one edge, and so of each lane, leave in the order of their arrival.
 
 use crate::blocks::Entry;
+use domain::Micros;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
-use tracking_events::Micros;
 
 /// The limits of a block; the first one reached closes it.
 #[derive(Debug, Clone, Copy)]

@@ -4,6 +4,7 @@
 use crate::metrics::Metrics;
 use crate::phase::Phase;
 use crate::settings::Settings;
+use domain::Micros;
 use event_shipping::{VisitorSalt, Welcome};
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -12,7 +13,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
-use tracking_events::Micros;
 use trusted_clock::TrustedClock;
 use visitor_salt::{AdvanceResult, Ratchet, SaltFileError, load, save};
 

@@ -4,10 +4,10 @@ use crate::blocks::{Block, Entry, Spool};
 use crate::report::{LocatedEvent, Refunds, Report, Revision, Verdict};
 use crate::sink::BlockDecoder;
 use bytes::Bytes;
+use domain::{ConversionKind, ConversionStatus, Micros, Money};
 use event_shipping::BatchHeader;
 use std::path::Path;
 use storage::Disk;
-use tracking_events::{ConversionKind, ConversionStatus, Micros, Money};
 
 /// The files that an earlier run left in a data directory.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 use crate::blocks::{Block, Checkpoint, Entry, Recovered};
 use crate::fair_queue::{BlockSize, FairQueue};
+use domain::Micros;
 use event_shipping::{
     Batch, BatchDecision, ClaimResult, Hello, LaneBounds, LaneCheckpoint, LaneHello, LaneKey,
     LaneState, LaneTable, OfferError, TooManyLanes, Welcome,
@@ -12,7 +13,6 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tracking_events::Micros;
 
 const SECONDS_PER_DAY: u64 = 24 * 3_600;
 

@@ -13,7 +13,6 @@ mod attribution;
 mod blocks;
 mod check;
 mod click;
-mod currency;
 mod error_chain;
 mod fair_queue;
 mod fatal;

@@ -5,7 +5,6 @@
 //! receiver may get a postback twice, after a crash during its delivery, and recognises it by the postback's id.
 
 mod address;
-mod amount;
 mod backoff;
 mod client;
 mod connect;

@@ -16,6 +16,7 @@ use crate::report_queue::ReportQueue;
 use crate::sink::{BlockDecoder, Columns, Database, Prepared, Quarantine, Tables};
 use crate::sink_error::SinkError;
 use crate::store::ConversionStore;
+use domain::Micros;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -24,7 +25,6 @@ use storage::Storage;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use tracking_events::Micros;
 use trusted_clock::TrustedClock;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -2,10 +2,11 @@
 //! Evaluating them and building their rows belongs elsewhere.
 
 use crate::unproven::Unproven;
+use domain::{ConversionKind, ConversionStatus, Micros, Money};
 use event_shipping::LaneKey;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use tracking_events::{ConversionKind, ConversionStatus, Event, Micros, Money, decode};
+use tracking_events::{Event, decode};
 
 /// The number of the reason that a status can't follow the one before. Numbers of refusals by edges are lower.
 pub(crate) const BAD_TRANSITION: u16 = 150;

@@ -2,6 +2,7 @@
 //! the first.
 
 use crate::blocks::PendingReports;
+use domain::Micros;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, IntGauge, Registry};
@@ -9,7 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tracking_events::Micros;
 
 /// Shared by the block builder, which adds files, and the evaluation, which removes them.
 #[derive(Debug)]

@@ -187,11 +187,7 @@ impl ConversionStore {
         };
         let verification = self.verification.as_ref().zip(evidence.as_deref());
         let announced_at = match self.announces {
-            true => Some(
-                self.steady_clock(tracking_events::Micros::now())
-                    .await?
-                    .now(),
-            ),
+            true => Some(self.steady_clock(domain::Micros::now()).await?.now()),
             false => None,
         };
         let mut tx = self.begin().await?;

@@ -88,7 +88,7 @@ impl Unproven {
              status={status}"
         );
         if report.stated.contains(Stated::PAYOUT) {
-            let (minor, currency) = (report.payout.minor, report.payout.currency());
+            let (minor, currency) = (report.payout.minor, report.payout.currency.code());
             // Writing to a string can't fail.
             let _ = write!(detail, " payout_minor={minor} currency={currency}");
         }

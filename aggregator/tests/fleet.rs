@@ -4,12 +4,12 @@
 mod common;
 
 use common::{Conversation, client, page, until, without_clickhouse, write_settings};
+use domain::Micros;
 use event_shipping::{VisitorSalt, Welcome};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use tracking_events::Micros;
 
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 

@@ -11,12 +11,12 @@ use common::engine::Engine;
 use common::process::Process;
 use common::reports::{CYCLE, OUTCOMES, conversion, refund, report};
 use common::{client, metric, until, write_settings};
+use domain::ConversionStatus;
 use postgres::Postgres;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 use tempfile::TempDir;
-use tracking_events::ConversionStatus;
 
 /// The limit for a refused start to end.
 const SOON: Duration = Duration::from_secs(60);

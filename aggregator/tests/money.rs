@@ -10,13 +10,12 @@ use common::edge::{Edge, click_id_at, event};
 use common::engine::Engine;
 use common::process::Process;
 use common::{client, metric, until, write_settings};
+use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
 use quinn::ClientConfig;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::LazyLock;
-use tracking_events::{
-    ClickId, Conversion, ConversionKind, ConversionStatus, Event, Micros, Money, Stated, Visit,
-};
+use tracking_events::{ClickId, Conversion, Event, Stated, Visit};
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
 
@@ -50,7 +49,7 @@ fn sale(minutes: u64, status: ConversionStatus, minor: i64) -> Event<'static> {
         status,
         payout: Money {
             minor,
-            currency: *b"EUR",
+            currency: Currency(*b"EUR"),
         },
         dialect: "generic",
         address: [0; 16],

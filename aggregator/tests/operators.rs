@@ -11,6 +11,7 @@ use common::process::Process;
 use common::receiver::Receiver;
 use common::reports::{CYCLE, OUTCOMES, report};
 use common::{NODE, client, metric, page, until, write_settings};
+use domain::Micros;
 use postgres::Postgres;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,7 +21,7 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tracking_events::{Conversion, Event, Micros, Visit};
+use tracking_events::{Conversion, Event, Visit};
 
 const NO_CLICKHOUSE: &str = "url = \"http://127.0.0.1:9\"";
 const LAG: &str = "aggregator_lane_lag{lane=\"0\",node=\"21\"}";

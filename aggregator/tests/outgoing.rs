@@ -10,6 +10,7 @@ use common::process::Process;
 use common::receiver::{ReceivedPostback, Receiver};
 use common::{NODE, client, metric, page, until, write_settings};
 use data_encoding::BASE64;
+use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
 use hmac::{Hmac, Mac as _};
 use quinn::ClientConfig;
 use sha2::Sha256;
@@ -18,9 +19,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::LazyLock;
-use tracking_events::{
-    ClickId, Conversion, ConversionKind, ConversionStatus, Event, Micros, Money, Stated, Visit,
-};
+use tracking_events::{ClickId, Conversion, Event, Stated, Visit};
 
 const KEY: &str = "a key of the affiliate's";
 const SALES: u64 = 40;
@@ -72,7 +71,7 @@ fn sale(click: ClickId, number: u64, status: ConversionStatus) -> Event<'static>
         status,
         payout: Money {
             minor: 1_000 + i64::try_from(number).expect("small"),
-            currency: *b"EUR",
+            currency: Currency(*b"EUR"),
         },
         dialect: "generic",
         address: [0; 16],

@@ -8,14 +8,17 @@ use common::engine::Engine;
 use common::process::Process;
 use common::{NODE, client, metric, page, until, write_settings};
 use data_encoding::HEXLOWER;
+use domain::{
+    ConversionKind, ConversionStatus, Currency, KycStatus, LaneId, LinkId, Micros, Money, NodeId,
+    Seq,
+};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use tracking_events::{
-    ClickId, ClickIdParts, Conversion, ConversionKind, ConversionStatus, Event, KeyId, KeyRing,
-    KycStatus, KycUpdate, LaneId, LinkId, MacKey, Micros, Money, NodeId, Seq, SignedRequest,
+    ClickId, ClickIdParts, Conversion, Event, KeyId, KeyRing, KycUpdate, MacKey, SignedRequest,
     Stated,
 };
 
@@ -144,7 +147,7 @@ fn sale(
         status: ConversionStatus::Approved,
         payout: Money {
             minor: 1_999,
-            currency: *b"USD",
+            currency: Currency(*b"USD"),
         },
         dialect: "generic",
         address: [0; 16],

@@ -12,6 +12,7 @@
 use ahash::RandomState;
 use bloomfilter::Bloom;
 use daemon::settings::ByteSize;
+use domain::{LinkId, Micros, VisitorId};
 use edge_tracker::unique::{Filters, LinkUse, UniqueSettings, Uniqueness};
 use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::identity::{PreviousId, VisitorIds};
@@ -20,7 +21,6 @@ use std::collections::HashSet;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
-use tracking_events::{LinkId, Micros, VisitorId};
 
 const PROMISE: f64 = 1e-4;
 const DAY: u64 = 24 * 3_600_000_000;

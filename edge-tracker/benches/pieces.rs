@@ -5,6 +5,7 @@
 
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use domain::{LinkId, Micros, VisitorId};
 use edge_tracker::links::{self, Destination, Values};
 use edge_tracker::unique::{Filters, LinkUse, UniqueSettings, Uniqueness};
 use edge_tracker::visitor::VisitorSettings;
@@ -19,7 +20,6 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
-use tracking_events::{LinkId, Micros, VisitorId};
 
 /// `#` stands for a number, that there are as many as are needed.
 const AGENTS: [&str; 4] = [

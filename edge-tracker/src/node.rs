@@ -23,6 +23,7 @@ use crate::visitor::salt::VisitorSalt;
 use crate::{links, secrets, server};
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use domain::{Micros, NodeId};
 use event_journal::{JournalIds, LaneReader, LaneRecovery, LaneWriter, OpenJournal, SyncThread};
 use fleet::FleetWatch;
 use maintenance::{ApiToken, MaintenanceTask, UnsyncedAge};
@@ -34,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tracking_events::{Event, FORMAT_VERSION, Flags, Micros, NodeId};
+use tracking_events::{Event, FORMAT_VERSION, Flags};
 use trusted_clock::{StepTolerance, TrustedClock};
 
 /// Bytes of the journal that are read at once during a replay into the filters.

@@ -3,8 +3,9 @@
 //! Visitors did not write their query, so nothing in it is a reason for refusal: malformed parts are decoded as far
 //! as possible, and the visit is marked.
 
+use domain::CostMicros;
 use std::ops::Range;
-use tracking_events::{CostMicros, SUB_COUNT};
+use tracking_events::SUB_COUNT;
 
 /// The longest `Referer` or `referrer` parameter kept.
 pub const MAX_REFERRER_BYTES: usize = 1_024;

@@ -3,13 +3,12 @@
 
 mod harness;
 
+use domain::{LaneId, LinkId, Micros, NodeId, Seq};
 use harness::{Answer, Edge};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use tracking_events::{
-    ClickId, ClickIdParts, KeyId, KeyRing, LaneId, LinkId, MacKey, Micros, NodeId, Seq,
-};
+use tracking_events::{ClickId, ClickIdParts, KeyId, KeyRing, MacKey};
 
 const ADVERTISERS: &str = "[plain]\ndialect = \"generic\"\ncurrency = \"USD\"\n\
      links = \"any\"\n\

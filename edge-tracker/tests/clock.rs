@@ -3,12 +3,13 @@
 
 mod harness;
 
+use domain::Micros;
 use harness::faketime::FakeClock;
 use harness::fleet::WelcomingAggregator;
 use harness::{Edge, journal};
 use std::path::Path;
 use std::time::Duration;
-use tracking_events::{ClickId, Flags, Micros};
+use tracking_events::{ClickId, Flags};
 use trusted_clock::EARLIEST_TIME;
 
 const DAY: i64 = 86_400;

@@ -61,7 +61,7 @@ fn every_dialect_is_accepted_and_durable() {
     let dir = edge.kill9();
     let logged = journal::events(dir.path(), 2, |event| match event {
         Event::Conversion(it) => {
-            let code = String::from_utf8_lossy(&it.payout.currency);
+            let code = it.payout.currency.code();
             let (status, kind) = (it.status.as_str(), it.kind.as_str());
             let (name, minor) = (it.transaction, it.payout.minor);
             assert_eq!(it.click.to_string(), id, "{name}");

@@ -4,6 +4,7 @@
 
 mod harness;
 
+use domain::Micros;
 use event_shipping::VisitorSalt;
 use harness::fleet::WelcomingAggregator;
 use harness::{CHROME, Edge, journal};
@@ -11,7 +12,6 @@ use siphasher::sip::SipHasher24;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
-use tracking_events::Micros;
 
 const PERIOD_MICROS: u64 = 1_000_000;
 const SHORT_PERIODS: &str = "[visitor]\nperiod = \"1s\"\n[unique]\nwindow = \"1s\"\n";

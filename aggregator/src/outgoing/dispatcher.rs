@@ -14,6 +14,7 @@ use crate::store::{
     Attempt, Awaiting, ConversionStore, ConversionStoreError, End, EndpointHealth, Key,
     LeasedPostback, Search, SteadyClock, within,
 };
+use domain::Micros;
 use http::StatusCode;
 use prometheus::Registry;
 use std::collections::{BTreeMap, HashMap};
@@ -23,7 +24,6 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tracking_events::Micros;
 use trusted_clock::TrustedClock;
 
 /// Looks at the queue when nothing else happens.

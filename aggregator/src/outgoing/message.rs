@@ -4,18 +4,17 @@
 //! instead of the body: a `GET` has none.
 
 use super::address::{Address, Macro};
-use super::amount;
 use super::subscriptions::{SigningKey, Subscription};
 use crate::click::ClickFacts;
 use crate::store::{LeasedPostback, Sale};
 use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64;
+use domain::Micros;
 use hmac::{Hmac, Mac as _};
 use http::{HeaderValue, Request, Uri, header};
 use http_body_util::Empty;
 use sha2::Sha256;
 use thiserror::Error;
-use tracking_events::Micros;
 
 const AGENT: HeaderValue = HeaderValue::from_static("FanzFiliate-Postback/1");
 
@@ -63,7 +62,7 @@ impl<'a> Values<'a> {
             Macro::Source => &self.click.source,
             Macro::ExternalId => &self.click.external_id,
             Macro::Payout => &self.payout,
-            Macro::Currency => &self.sale.currency,
+            Macro::Currency => self.sale.payout.currency.code(),
             Macro::Status => &self.sale.status,
             Macro::Event => self.event,
             Macro::TransactionId => &self.sale.transaction,
@@ -144,7 +143,7 @@ fn fill_in(
     let name = key.name(*epoch);
     let values = Values {
         event: if named { &sale.kind_name } else { &sale.kind },
-        payout: amount::decimal(sale.payout_minor, &sale.currency),
+        payout: sale.payout.decimal(),
         conversion: name.split('-').next().unwrap_or_default(),
         revision: key.revision.to_string(),
         timestamp: (sale.time.0 / 1_000_000).to_string(),

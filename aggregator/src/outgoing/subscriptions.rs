@@ -4,13 +4,13 @@
 use super::address::Address;
 use daemon::files::{FileVersion, PrivateFileError, read_private};
 use data_encoding::BASE64;
+use domain::{ConversionKind, ConversionStatus};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use toml::Spanned;
-use tracking_events::{ConversionKind, ConversionStatus};
 
 /// The longest file, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -214,7 +214,7 @@ macro_rules! words {
                     let words: Vec<&str> = <$type>::ALL.iter().map(|it| it.as_str()).collect();
                     words.join(", ")
                 };
-                <$type>::from_word(&word)
+                <$type>::from_name(&word)
                     .map(Self)
                     .ok_or_else(|| format!("{word:?} is no {}; they are {}", $what, known()))
             }

@@ -8,6 +8,7 @@ use super::subscriptions::Subscription;
 use crate::click::ClickFacts;
 use crate::store::{Attempt, End, EndpointHealth, Key, LeasedPostback, Sale};
 use data_encoding::BASE64;
+use domain::{Currency, Micros, Money};
 use hmac::{Hmac, Mac as _};
 use http::StatusCode;
 use ipnet::IpNet;
@@ -22,7 +23,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tracking_events::Micros;
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -415,8 +415,10 @@ fn claimed() -> LeasedPostback {
             kind_name: "step 2".into(),
             transaction: "a/b&c".into(),
             status: "approved".into(),
-            payout_minor: 1_999,
-            currency: "USD".into(),
+            payout: Money {
+                minor: 1_999,
+                currency: Currency(*b"USD"),
+            },
             time: Micros(1_800_000_000_000_000),
         },
     }

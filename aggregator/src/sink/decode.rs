@@ -2,8 +2,9 @@
 
 use crate::blocks::Entry;
 use crate::report::Report;
+use domain::Micros;
 use event_shipping::{LaneKey, open};
-use tracking_events::{DecodeError, Event, Flags, Micros, Visit, decode};
+use tracking_events::{DecodeError, Event, Flags, Visit, decode};
 
 /// The range of times that can be stored, from 2020 to 2100: outside, ClickHouse's 32-bit seconds would wrap and its
 /// time to live delete the row. The time of a click or impression outside is corrected. A report, whose value depends

@@ -2,18 +2,16 @@
 
 use super::columns::Columns;
 use super::native::NativeBlock;
-use crate::currency;
 use crate::report::{BAD_TRANSITION, LocatedEvent, Revision, TOO_MANY_REPORTS, Unchanged, Verdict};
 use crate::unproven::Unproven;
+use domain::{ConversionKind, ConversionStatus, Micros, Money};
 use event_shipping::LaneKey;
-use tracking_events::{
-    Conversion, ConversionKind, ConversionStatus, Event, KycUpdate, Micros, Money, Rejection,
-};
+use tracking_events::{Conversion, Event, KycUpdate, Rejection};
 
 const TIME: &str = "DateTime64(6, 'UTC')";
 
 /// Digits after the point of `payout`; no currency has more.
-const DECIMALS: u16 = 4;
+const DECIMALS: u32 = 4;
 
 /// A row with the place of its event.
 struct PlacedRow<T> {
@@ -302,7 +300,7 @@ fn sales<'r, T>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r,
     block.fixed("payout_minor", "Int64", |row| {
         row.is.payout.minor.to_le_bytes()
     });
-    block.text("currency", |row| row.is.payout.currency());
+    block.text("currency", |row| row.is.payout.currency.code());
     block.fixed("payout", "Decimal(38, 4)", |row| {
         decimal(&row.is.payout).to_le_bytes()
     });
@@ -356,18 +354,19 @@ fn rejections<'r>() -> NativeBlock<'r, PlacedRow<Rejection<'r>>> {
 
 /// A decimal amount, in ten-thousandths.
 fn decimal(money: &Money) -> i128 {
-    let digits = currency::digits(money.currency());
-    i128::from(money.minor) * 10_i128.pow(DECIMALS.saturating_sub(digits).into())
+    let digits = money.currency.digits();
+    i128::from(money.minor) * 10_i128.pow(DECIMALS.saturating_sub(digits))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::Currency;
 
     #[test]
     fn amounts_have_as_many_decimals_as_their_currency() {
         let of = |minor, currency: &[u8; 3]| {
-            let currency = *currency;
+            let currency = Currency(*currency);
             decimal(&Money { minor, currency })
         };
         assert_eq!(of(1999, b"USD"), 199_900);

@@ -3,8 +3,9 @@
 use super::sql::{Tx, Value};
 use super::{ConversionStoreError, identity};
 use crate::report::Verdict;
+use domain::{KycStanding, KycStatus, Micros};
 use std::cmp::Reverse;
-use tracking_events::{KycStatus, KycUpdate, TIERS};
+use tracking_events::KycUpdate;
 
 /// A message, as far as it settles anything. They go by when they happened; of one moment, the word that
 /// trusts less comes last and so prevails.
@@ -12,16 +13,8 @@ use tracking_events::{KycStatus, KycUpdate, TIERS};
 struct Message {
     identity: String,
     status: KycStatus,
-    tier: i64,
-    happened: i64,
-}
-
-/// How an affiliate stands.
-#[derive(Debug)]
-struct Standing {
-    status: KycStatus,
-    tier: i64,
-    happened: i64,
+    tier: u8,
+    happened: Micros,
 }
 
 /// Says what a message does to its affiliate, and does it.
@@ -56,7 +49,9 @@ async fn lock(tx: &mut Tx, affiliate: &str, name: &str) -> Result<(), Conversion
             Value::Text(affiliate),
             Value::Text(name),
             Value::Text(KycStatus::Pending.as_str()),
-            TIERS[0].limit_cents.map_or(Value::Nothing, Value::Number),
+            KycStanding::INITIAL
+                .limit_cents()
+                .map_or(Value::Nothing, Value::Number),
         ],
     )
     .await?;
@@ -102,12 +97,12 @@ async fn history(tx: &mut Tx, affiliate: &str) -> Result<Vec<Message>, Conversio
     let mut messages = Vec::with_capacity(lines.len());
     for line in lines {
         let word = line.text(1)?;
-        let status = KycStatus::from_word(&word).ok_or(ConversionStoreError::Foreign(word))?;
+        let status = KycStatus::from_name(&word).ok_or(ConversionStoreError::Foreign(word))?;
         messages.push(Message {
             identity: line.text(0)?,
             status,
-            tier: line.number(2)?,
-            happened: line.number(3)?,
+            tier: u8::try_from(line.number(2)?).unwrap_or(u8::MAX),
+            happened: Micros(line.number(3)?.cast_unsigned()),
         });
     }
     messages.sort_by(|one, other| one.order().cmp(&other.order()));
@@ -117,58 +112,31 @@ async fn history(tx: &mut Tx, affiliate: &str) -> Result<Vec<Message>, Conversio
 impl Message {
     fn order(&self) -> impl Ord + '_ {
         let trust = Reverse(self.tier);
-        (self.happened, distrust(self.status), trust, &self.identity)
+        (self.happened, self.status.distrust(), trust, &self.identity)
     }
 }
 
-const fn distrust(status: KycStatus) -> u8 {
-    match status {
-        KycStatus::Pending => 0,
-        KycStatus::Approved => 1,
-        KycStatus::Expired => 2,
-        KycStatus::Rejected => 3,
-        KycStatus::Revoked => 4,
-    }
-}
-
-/// Goes through the messages in their order: a check that has only begun takes no tier away.
-fn standing(history: &[Message]) -> Standing {
-    let initial = Standing {
-        status: KycStatus::Pending,
-        tier: 0,
-        happened: 0,
-    };
-    history.iter().fold(initial, |before, message| {
-        let tier = match message.status {
-            KycStatus::Pending => before.tier,
-            KycStatus::Approved => message.tier,
-            KycStatus::Rejected | KycStatus::Revoked | KycStatus::Expired => 0,
-        };
-        Standing {
-            status: message.status,
-            tier,
-            happened: message.happened,
-        }
-    })
+fn standing(history: &[Message]) -> KycStanding {
+    history
+        .iter()
+        .fold(KycStanding::INITIAL, |before, message| {
+            before.after(message.status, message.tier, message.happened)
+        })
 }
 
 async fn settle(
     tx: &mut Tx,
     affiliate: &str,
     name: &str,
-    standing: &Standing,
+    standing: &KycStanding,
 ) -> Result<(), ConversionStoreError> {
-    // An unknown tier has the limit of the first one.
-    let tier = usize::try_from(standing.tier)
-        .ok()
-        .and_then(|tier| TIERS.get(tier));
-    let limit = tier.unwrap_or(&TIERS[0]).limit_cents;
+    let limit = standing.limit_cents();
     let values = [
         Value::Text(affiliate),
         Value::Text(name),
-        Value::Number(standing.tier),
+        Value::Number(standing.tier.into()),
         Value::Text(standing.status.as_str()),
-        Value::Number(standing.happened),
+        Value::Number(standing.happened.0.cast_signed()),
         limit.map_or(Value::Nothing, Value::Number),
     ];
     tx.execute(

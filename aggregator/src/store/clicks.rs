@@ -2,7 +2,8 @@
 
 use super::sql::{Tx, Value};
 use super::{ConversionStore, ConversionStoreError};
-use tracking_events::{ClickId, Micros};
+use domain::Micros;
+use tracking_events::ClickId;
 
 /// A click that a conversion is due to, and that is to be looked up.
 #[derive(Debug)]

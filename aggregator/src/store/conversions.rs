@@ -9,9 +9,10 @@ mod reports;
 use super::sql::{Row, Tx, Value};
 use super::{ConversionStoreError, clicks, identity};
 use crate::report::{LocatedEvent, Refunds, Revision, Unchanged, Verdict};
+use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
 use history::{Fate, FoldedConversion, FoldedSale, SaleReport, State, fold, redundant_near};
 use std::collections::BTreeMap;
-use tracking_events::{Conversion, ConversionKind, ConversionStatus, Micros, Money, Stated};
+use tracking_events::{Conversion, Stated};
 
 /// Reports of one sale, identical ones in a row apart. Each is read again for the next one.
 const MAX_REPORTS: usize = 200;
@@ -339,11 +340,11 @@ impl StandingConversion {
     fn read(line: &Row) -> Result<Self, ConversionStoreError> {
         let (kind, status) = (line.text(1)?, line.text(4)?);
         Ok(Self {
-            kind: ConversionKind::from_word(&kind).ok_or(ConversionStoreError::Foreign(kind))?,
+            kind: ConversionKind::from_name(&kind).ok_or(ConversionStoreError::Foreign(kind))?,
             kind_name: line.text(2)?,
             revision: u32::try_from(line.number(3)?).unwrap_or(u32::MAX),
             state: State {
-                status: ConversionStatus::from_word(&status)
+                status: ConversionStatus::from_name(&status)
                     .ok_or(ConversionStoreError::Foreign(status))?,
                 payout: money(line.number(5)?, &line.text(6)?),
             },
@@ -386,7 +387,7 @@ async fn revise(
             Value::Number(revision.revision.into()),
             Value::Text(revision.status.as_str()),
             Value::Number(revision.payout.minor),
-            Value::Text(revision.payout.currency()),
+            Value::Text(revision.payout.currency.code()),
             Value::Number(revision.withdrawn.into()),
             Value::Number(revision.refunds.minor),
             Value::Text(&revision.refunds.last),
@@ -401,7 +402,7 @@ async fn revise(
             Value::Number(revision.revision.into()),
             Value::Text(revision.status.as_str()),
             Value::Number(revision.payout.minor),
-            Value::Text(revision.payout.currency()),
+            Value::Text(revision.payout.currency.code()),
             Value::Number(revision.state_time.0.cast_signed()),
         ],
     )
@@ -411,6 +412,6 @@ async fn revise(
 
 /// An amount as the tables keep it: a currency that is none has no letters.
 fn money(minor: i64, currency: &str) -> Money {
-    let currency = currency.as_bytes().try_into().unwrap_or_default();
+    let currency = Currency::from_stored(currency);
     Money { minor, currency }
 }

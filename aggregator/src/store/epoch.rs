@@ -6,11 +6,11 @@ use super::sql::{Tx, Value};
 use super::{ConversionStore, ConversionStoreError, within};
 use crate::history::{History, KnownCheck, KnownConversion, Recorded};
 use crate::sink_error::SinkError;
+use domain::Micros;
 use std::future::Future;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::try_join;
-use tracking_events::Micros;
 
 /// Pages of rows on their way from ClickHouse.
 const PAGES: usize = 2;

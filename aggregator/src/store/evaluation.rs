@@ -7,8 +7,9 @@ use super::{
 use crate::report::{LocatedEvent, Verdict};
 use crate::unproven::{Unproven, UnprovenReason};
 use crate::verification::{Evidence, Proof, SetAside, Verification};
+use domain::Micros;
 use idempotency::Remembered;
-use tracking_events::{Conversion, Event, Micros};
+use tracking_events::{Conversion, Event};
 
 /// Evaluates the reports of one transaction.
 pub(super) struct Evaluator<'a> {

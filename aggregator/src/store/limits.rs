@@ -3,7 +3,8 @@
 use super::ConversionStoreError;
 use super::sql::{Tx, Value};
 use crate::verification::{Proof, UnsignedLimits};
-use tracking_events::{Conversion, Micros};
+use domain::Micros;
+use tracking_events::Conversion;
 
 /// The name of the period in which reports are counted.
 const MINUTE: &str = "minute";
@@ -33,9 +34,9 @@ pub(super) async fn charge(
     limits: &UnsignedLimits,
     now: Micros,
 ) -> Result<Option<&'static str>, ConversionStoreError> {
-    let currency = report.payout.currency();
+    let currency = report.payout.currency.code();
     let minor = Proof::charged_minor(report);
-    let most = limits.minor_per_day(currency);
+    let most = limits.minor_per_day(report.payout.currency);
     let number = |time: Micros, length| i64::try_from(time.0 / length).unwrap_or(i64::MAX);
     let day = |name, time, most| Period {
         name,

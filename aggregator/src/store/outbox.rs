@@ -5,10 +5,11 @@ mod list;
 
 use super::sql::{Row, Tx, Value};
 use super::{ConversionStore, ConversionStoreError};
+use domain::{Currency, Micros, Money};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tracking_events::{ClickId, Micros};
+use tracking_events::ClickId;
 
 /// Later than any time.
 const NEVER: i64 = i64::MAX;
@@ -77,8 +78,7 @@ pub(crate) struct Sale {
     pub(crate) kind_name: String,
     pub(crate) transaction: String,
     pub(crate) status: String,
-    pub(crate) payout_minor: i64,
-    pub(crate) currency: String,
+    pub(crate) payout: Money,
     pub(crate) time: Micros,
 }
 
@@ -446,8 +446,10 @@ async fn due(
                 kind_name: line.text(8)?,
                 transaction: line.text(9)?,
                 status: line.text(10)?,
-                payout_minor: line.number(11)?,
-                currency: line.text(12)?,
+                payout: Money {
+                    minor: line.number(11)?,
+                    currency: Currency::from_stored(&line.text(12)?),
+                },
                 time: time(line.number(13)?),
             },
         };

@@ -5,7 +5,8 @@ use super::sql::{Tx, Value};
 use super::{ConversionStoreError, affiliates, clicks, identity, outbox};
 use crate::history::{KnownCheck, KnownConversion};
 use crate::report::Verdict;
-use tracking_events::{KycStatus, KycUpdate, Micros};
+use domain::{KycStatus, Micros};
+use tracking_events::KycUpdate;
 
 /// Affiliates are told again of revisions younger than this, in microseconds: whether they were told is not
 /// known. The postbacks have the ids they had, so receivers can tell.
@@ -113,7 +114,7 @@ pub(super) async fn check(
     known: &KnownCheck,
     rebuilt: &mut Rebuilt,
 ) -> Result<(), ConversionStoreError> {
-    let status = KycStatus::from_word(&known.status);
+    let status = KycStatus::from_name(&known.status);
     let update = KycUpdate {
         time: Micros(known.time.cast_unsigned()),
         happened: Micros(known.happened.cast_unsigned()),

@@ -4,9 +4,9 @@
 
 use super::sql::{Tx, Value};
 use super::{ConversionStore, ConversionStoreError};
+use domain::Micros;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracking_events::Micros;
 
 /// A restart counts at most this much of the time since the clock was kept: it may have been a step.
 const MAX_GAP: Duration = Duration::from_secs(3_600);

@@ -14,13 +14,11 @@ use super::evaluation::Evaluator;
 use super::sql::Pool;
 use super::{ConversionStore, ConversionStoreError, StoreLocation};
 use crate::report::{EventHash, LocatedEvent, Verdict};
+use domain::{ConversionKind, ConversionStatus, Currency, KycStatus, Micros, Money};
 use event_shipping::LaneKey;
 use postgres::Postgres;
 use tempfile::TempDir;
-use tracking_events::{
-    ClickId, Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros,
-    Money, Stated, encode,
-};
+use tracking_events::{ClickId, Conversion, Event, KycUpdate, Stated, encode};
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
 
@@ -136,7 +134,7 @@ fn conversion(transaction: &str, status: ConversionStatus, minor: i64) -> Event<
         status,
         payout: Money {
             minor,
-            currency: *b"EUR",
+            currency: Currency(*b"EUR"),
         },
         dialect: "s2s",
         address: [0; 16],

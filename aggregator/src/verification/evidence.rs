@@ -1,15 +1,13 @@
 //! Verifies one report against the operator's files. Invariant: no files and no store here.
 
-use crate::currency;
 use crate::report::LocatedEvent;
 use crate::unproven::{Unproven, UnprovenReason as Reason};
+use domain::{ConversionStatus, Currency, LinkId, Micros};
 use kyc_webhook::Scheme;
 use postback::{Advertiser, Decision, Keys, Postback, Refused, Request, Verified};
 use std::collections::{BTreeMap, HashMap};
 use tracker_api as messages;
-use tracking_events::{
-    Conversion, ConversionStatus, Event, KycUpdate, LinkId, Micros, SignedRequest, Stated,
-};
+use tracking_events::{Conversion, Event, KycUpdate, SignedRequest, Stated};
 
 /// The longest time between a function's clock reading and the event of the edge, in seconds.
 const CALL_SECONDS: u64 = 300;
@@ -54,11 +52,11 @@ pub(crate) enum Proof {
 
 impl UnsignedLimits {
     /// The highest amount that a node may report in a day, in minor units of the currency.
-    pub(crate) fn minor_per_day(&self, code: &str) -> i64 {
-        let units = self.amounts_per_day.get(code);
+    pub(crate) fn minor_per_day(&self, currency: Currency) -> i64 {
+        let units = self.amounts_per_day.get(currency.code());
         let units = *units.unwrap_or(&self.amount_per_day);
         let units = i64::try_from(units).unwrap_or(i64::MAX);
-        units.saturating_mul(10_i64.saturating_pow(currency::digits(code).into()))
+        units.saturating_mul(10_i64.saturating_pow(currency.digits()))
     }
 }
 
@@ -255,7 +253,7 @@ fn message<'a>(report: &Conversion<'a>) -> messages::Conversion<'a> {
         transaction: report.transaction.into(),
         status: report.status.as_str().into(),
         payout_minor: report.payout.minor,
-        currency: report.payout.currency().to_owned().into(),
+        currency: report.payout.currency.code().to_owned().into(),
         payout_as_sent: report.payout_as_sent.into(),
         dialect: report.dialect.into(),
         address: "".into(),

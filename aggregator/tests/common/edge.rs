@@ -1,6 +1,7 @@
 //! A simulated edge: a real journal, sender and QUIC connection, and faults drawn from a seed.
 
 use super::{Conversation, until};
+use domain::{CostMicros, LaneId, LinkId, Micros, NodeId, Seq, VisitorId};
 use event_journal::{LaneReader, LaneWriter, Options};
 use event_shipping::{
     AggregatorMessage, Batch, BatchSpan, EdgeMessage, InFlightLimits, Release, Sealer, Sender,
@@ -13,9 +14,8 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 use tracking_events::{
-    ClickId, ClickIdParts, CostMicros, Device, Event, FORMAT_VERSION, Flags, Geo, KeyId, KeyRing,
-    LaneId, Link, LinkId, MAX_EVENT_BYTES, MacKey, Micros, NodeId, SUB_COUNT, Seq, UserAgent,
-    Visit, VisitorId, encode,
+    ClickId, ClickIdParts, Device, Event, FORMAT_VERSION, Flags, Geo, KeyId, KeyRing, Link,
+    MAX_EVENT_BYTES, MacKey, SUB_COUNT, UserAgent, Visit, encode,
 };
 
 /// Pseudorandom numbers, the same in every run.

@@ -2,11 +2,9 @@
 //! each identity check is new, late or repeated.
 
 use super::edge::{click_id, event};
+use domain::{ConversionKind, ConversionStatus, Currency, KycStatus, Micros, Money};
 use std::net::Ipv4Addr;
-use tracking_events::{
-    Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros, Money,
-    Rejection, Stated,
-};
+use tracking_events::{Conversion, Event, KycUpdate, Rejection, Stated};
 
 /// The number of events that together have every outcome, identically in each cycle.
 pub const CYCLE: u64 = 10;
@@ -57,7 +55,7 @@ pub fn conversion(transaction: &'static str, status: ConversionStatus) -> Event<
         status,
         payout: Money {
             minor: 1999,
-            currency: *b"EUR",
+            currency: Currency(*b"EUR"),
         },
         dialect: "generic",
         address: address(),

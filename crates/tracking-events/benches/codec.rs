@@ -5,11 +5,11 @@
 mod sample;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use domain::{LaneId, LinkId, Micros, NodeId, Seq};
 use std::hint::black_box;
 use std::time::Duration;
 use tracking_events::{
-    ClickId, ClickIdParts, FORMAT_VERSION, KeyId, KeyRing, LaneId, LinkId, MAX_EVENT_BYTES, MacKey,
-    Micros, NodeId, Seq, decode, encode,
+    ClickId, ClickIdParts, FORMAT_VERSION, KeyId, KeyRing, MAX_EVENT_BYTES, MacKey, decode, encode,
 };
 
 const PARTS: ClickIdParts = ClickIdParts {

@@ -17,7 +17,7 @@ mod text;
 
 pub use text::{CLICK_ID_CHARS, ClickIdText, OLD_CLICK_ID_CHARS};
 
-use crate::{LaneId, LinkId, Micros, NodeId, Seq};
+use domain::{LaneId, LinkId, Micros, NodeId, Seq};
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 use std::fmt;

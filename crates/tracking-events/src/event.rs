@@ -1,6 +1,7 @@
 //! The events of a journal, and the fields of clicks and impressions.
 
-use crate::{ClickId, Conversion, CostMicros, KycUpdate, LinkId, Micros, Rejection, VisitorId};
+use crate::{ClickId, Conversion, KycUpdate, Rejection};
+use domain::{CostMicros, LinkId, Micros, VisitorId};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv6Addr};
 

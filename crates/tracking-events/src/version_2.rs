@@ -1,6 +1,7 @@
 //! Reports in format version 2, for reading only; their fields never change.
 
-use crate::{ClickId, ConversionKind, ConversionStatus, Event, KycStatus, Micros, Money, Stated};
+use crate::{ClickId, Event, Stated};
+use domain::{ConversionKind, ConversionStatus, KycStatus, Micros, Money};
 use serde::Deserialize;
 
 /// The first byte of a [`Conversion`]: its index among the kinds of events.

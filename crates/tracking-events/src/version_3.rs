@@ -1,8 +1,7 @@
 //! Conversions in format version 3, for reading only; their fields never change.
 
-use crate::{
-    ClickId, ConversionKind, ConversionStatus, Event, Micros, Money, SignedRequest, Stated,
-};
+use crate::{ClickId, Event, SignedRequest, Stated};
+use domain::{ConversionKind, ConversionStatus, Micros, Money};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -1,10 +1,10 @@
 //! The guarantees of the click id: unforgeable, time-ordered, letters and digits, at most 40 characters.
 #![allow(missing_docs)]
 
+use domain::{LaneId, LinkId, Micros, NodeId, Seq};
 use proptest::prelude::*;
 use tracking_events::{
-    CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, KeyId, KeyRing, LaneId, LinkId, MacKey,
-    Micros, NodeId, OLD_CLICK_ID_CHARS, Seq,
+    CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, KeyId, KeyRing, MacKey, OLD_CLICK_ID_CHARS,
 };
 
 fn ring(active: u8, keys: &[(u8, u8)]) -> KeyRing {

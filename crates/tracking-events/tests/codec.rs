@@ -1,12 +1,15 @@
 //! The binary format: encoded events are decoded, and other bytes are rejected.
 #![allow(missing_docs)]
 
+use domain::{
+    ConversionKind, ConversionStatus, CostMicros, Currency, KycStatus, LaneId, LinkId, Micros,
+    Money, NodeId, Seq, VisitorId,
+};
 use proptest::prelude::*;
 use tracking_events::{
-    ClickId, ClickIdParts, Conversion, ConversionKind, ConversionStatus, CostMicros, DecodeError,
-    Device, Event, FORMAT_VERSION, Flags, Geo, KeyId, KeyRing, KycStatus, KycUpdate, LaneId, Link,
-    LinkId, MAX_EVENT_BYTES, MIN_EVENT_BYTES, MacKey, Micros, Money, NodeId, Rejection, Seq,
-    SignedRequest, Stated, UserAgent, Visit, VisitorId, decode, encode,
+    ClickId, ClickIdParts, Conversion, DecodeError, Device, Event, FORMAT_VERSION, Flags, Geo,
+    KeyId, KeyRing, KycUpdate, Link, MAX_EVENT_BYTES, MIN_EVENT_BYTES, MacKey, Rejection,
+    SignedRequest, Stated, UserAgent, Visit, decode, encode,
 };
 
 /// The frozen events contain an id of the layout at that time.
@@ -85,7 +88,7 @@ fn conversion<'a>([a, b, c, d]: &'a [String; 4], number: u64) -> Conversion<'a> 
         status: statuses[number as usize % statuses.len()],
         payout: Money {
             minor: -(number as i32 as i64),
-            currency: *b"EUR",
+            currency: Currency(*b"EUR"),
         },
         dialect: d,
         address: [number as u8; 16],

@@ -1,6 +1,6 @@
 //! The range of plausible times.
 
-use tracking_events::Micros;
+use domain::Micros;
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;

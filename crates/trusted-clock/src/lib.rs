@@ -16,12 +16,12 @@ mod supervision;
 pub use bounds::{EARLIEST_TIME, LATEST_TIME};
 pub use supervision::ClockChange;
 
+use domain::Micros;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use supervision::StepSupervision;
-use tracking_events::Micros;
 
 /// The offset while no time is trusted.
 const UNANCHORED: i64 = i64::MIN;

@@ -1,8 +1,8 @@
 //! Decides when a step of the system clock is accepted; pure computation without clocks.
 
 use crate::{SystemTimes, TrustedClock, bounds, signed};
+use domain::Micros;
 use std::fmt;
-use tracking_events::Micros;
 
 /// Observations besides the anchor. Offsets are the time of day minus the time since boot.
 #[derive(Debug, Default)]

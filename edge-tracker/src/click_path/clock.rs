@@ -1,9 +1,10 @@
 //! The trusted time of day, extrapolated between readings by the monotonic clock, which is read for each request
 //! anyway.
 
+use domain::Micros;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracking_events::{Flags, Micros};
+use tracking_events::Flags;
 use trusted_clock::{Reading, TimeSource, TrustedClock};
 
 /// The interval of readings: a step of the system clock is detected within it.

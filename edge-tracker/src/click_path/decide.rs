@@ -9,8 +9,9 @@ use super::resolve::ResolvedLink;
 use crate::links::{Destination, LinkState};
 use crate::refusal::Refusal;
 use crate::request::Target;
+use domain::Micros;
 use http::StatusCode;
-use tracking_events::{Flags, Micros};
+use tracking_events::Flags;
 
 /// A decision, with the marks of the visit that follow from it.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,8 +84,8 @@ mod tests {
     use crate::visitor::agent::Agents;
     use crate::visitor::geo::Location;
     use crate::visitor::identity::{PreviousId, VisitorIds};
+    use domain::{CostMicros, LinkId, VisitorId};
     use std::net::Ipv4Addr;
-    use tracking_events::{CostMicros, LinkId, VisitorId};
 
     fn destination(url: &str) -> Destination {
         Destination::try_from(url.to_owned()).expect("a destination")

@@ -12,9 +12,10 @@ use crate::visitor::address;
 use crate::visitor::agent::{Agent, WorkerCache};
 use crate::visitor::geo::Location;
 use crate::visitor::identity::{Identity, VisitorIds};
+use domain::{CostMicros, Micros};
 use std::borrow::Cow;
 use std::net::IpAddr;
-use tracking_events::{CostMicros, Flags, Micros};
+use tracking_events::Flags;
 
 /// The worker's caches and buffers for visitors.
 #[derive(Debug)]

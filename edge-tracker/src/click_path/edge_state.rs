@@ -10,8 +10,9 @@ use crate::visitor::geo::{Geo, GeoSettings};
 use crate::visitor::identity::Identity;
 use crate::visitor::salt::{Ratchet, SaltState};
 use arc_swap::ArcSwap;
+use domain::NodeId;
 use std::sync::Arc;
-use tracking_events::{KeyRing, NodeId};
+use tracking_events::KeyRing;
 use trusted_clock::{EARLIEST_TIME, StepTolerance, TrustedClock};
 
 /// The state of an edge that all its workers share.

@@ -9,13 +9,11 @@ use crate::metrics::WorkerMetrics;
 use crate::unique::{Filters, Uniqueness};
 use crate::visitor::address::Network;
 use arc_swap::{ArcSwap, Cache};
+use domain::{LaneId, LinkId, Micros, NodeId, Seq};
 use event_journal::LaneWriter;
 use std::sync::Arc;
 use std::time::Instant;
-use tracking_events::{
-    ClickId, ClickIdParts, Event, Flags, KeyRing, LaneId, Link, LinkId, MAX_EVENT_BYTES, Micros,
-    NodeId, Seq, Visit,
-};
+use tracking_events::{ClickId, ClickIdParts, Event, Flags, KeyRing, Link, MAX_EVENT_BYTES, Visit};
 
 /// The worker's lane of the journal, and the keys of its click ids.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::visitor::address::{self, AddressStorage};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use domain::{ConversionKind, ConversionStatus, Currency, KycStatus, Micros, Money};
 use function_host::{InternalResponse, InternalService};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -20,10 +21,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use subtle::{Choice, ConstantTimeEq as _};
 use tracker_api::{self as messages, Problem};
-use tracking_events::{
-    ClickId, Conversion, ConversionKind, ConversionStatus, Event, KycStatus, KycUpdate, Micros,
-    Money, Rejection, SignedRequest, Stated,
-};
+use tracking_events::{ClickId, Conversion, Event, KycUpdate, Rejection, SignedRequest, Stated};
 use trusted_clock::{TimeSource, TrustedClock};
 
 /// The API for one kind of caller.
@@ -265,18 +263,18 @@ impl ApiState {
         let wrong = |field: &str| malformed(format!("unknown {field}"));
         let click = ClickId::parse(message.click_id.as_bytes());
         let currency = message.currency.as_bytes().try_into();
-        let currency: [u8; 3] = currency.map_err(|_| wrong("currency"))?;
-        if !currency.iter().all(u8::is_ascii_uppercase) {
+        let currency = Currency(currency.map_err(|_| wrong("currency"))?);
+        if currency.code().is_empty() {
             return Err(wrong("currency"));
         }
         Ok(Conversion {
             time,
             advertiser: &message.advertiser,
             click: click.map_err(|error| malformed(error.to_string()))?,
-            kind: ConversionKind::from_word(&message.kind).ok_or_else(|| wrong("kind"))?,
+            kind: ConversionKind::from_name(&message.kind).ok_or_else(|| wrong("kind"))?,
             kind_name: &message.kind_name,
             transaction: &message.transaction,
-            status: ConversionStatus::from_word(&message.status).ok_or_else(|| wrong("status"))?,
+            status: ConversionStatus::from_name(&message.status).ok_or_else(|| wrong("status"))?,
             payout: Money {
                 minor: message.payout_minor,
                 currency,
@@ -352,7 +350,7 @@ fn kyc_update<'a>(
         provider: &message.provider,
         delivery: &message.delivery,
         affiliate: &message.affiliate,
-        status: KycStatus::from_word(&message.status).ok_or_else(|| wrong("unknown status"))?,
+        status: KycStatus::from_name(&message.status).ok_or_else(|| wrong("unknown status"))?,
         tier: message.tier,
         signed: Some(signed(&message.signed)),
     })

@@ -127,12 +127,13 @@ async fn wait_until_durable(synced: Synced) -> Result<(), NotDurable> {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
+    use domain::Micros;
     use event_journal::{ManualJournal, OpenJournal, Options, open, open_manual};
     use std::path::Path;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
     use storage::Disk;
-    use tracking_events::{FORMAT_VERSION, Micros, Rejection};
+    use tracking_events::{FORMAT_VERSION, Rejection};
 
     const EVENT: Event<'_> = Event::Rejection(Rejection {
         time: Micros(1),

@@ -4,11 +4,11 @@ use super::{Destination, Link, LinkState, Name, Slug, Table};
 use ahash::AHashMap;
 use daemon::files::FileVersion;
 use daemon::settings::{self, SettingsError};
+use domain::LinkId;
 use http::StatusCode;
 use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
-use tracking_events::LinkId;
 
 /// A table and the version of its file.
 #[derive(Debug)]

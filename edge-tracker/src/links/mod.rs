@@ -11,9 +11,9 @@ pub use file::{LoadedLinks, load};
 pub use name::{Name, NameError, Slug};
 
 use ahash::AHashMap;
+use domain::LinkId;
 use http::StatusCode;
 use thiserror::Error;
-use tracking_events::LinkId;
 
 /// All links, by slug.
 #[derive(Debug, Default)]

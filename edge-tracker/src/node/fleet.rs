@@ -3,13 +3,13 @@
 use crate::metrics::Metrics;
 use crate::shipper::FleetState;
 use crate::visitor::salt::{Adoption, VisitorSalt};
+use domain::Micros;
 use event_shipping::VisitorSalt as FleetSalt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
-use tracking_events::Micros;
 use trusted_clock::{ClockChange, TrustedClock};
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);

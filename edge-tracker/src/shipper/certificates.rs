@@ -2,13 +2,13 @@
 //! once.
 
 use crate::metrics::Metrics;
+use domain::NodeId;
 use event_shipping::tls::{
     self, Identity, IdentityFiles, RevocationList, Role, Subject, TlsError, WatchedIdentity,
 };
 use quinn::ClientConfig;
 use std::path::Path;
 use tokio::sync::watch;
-use tracking_events::NodeId;
 
 /// The credentials of a connection to the aggregator.
 #[derive(Debug, Clone)]

@@ -15,6 +15,7 @@ pub use quic::Quic;
 pub use spool::Spool;
 
 use crate::metrics::Metrics;
+use domain::{Micros, NodeId};
 use event_shipping::{Refuse, RefuseCode, VisitorSalt, Welcome};
 use session::SessionEnd;
 use std::future::Future;
@@ -22,7 +23,6 @@ use std::time::Duration;
 use storage::{Disk, Storage};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tracking_events::{Micros, NodeId};
 use trusted_clock::SystemTimes;
 
 const MIN_RECONNECT_INTERVAL: Duration = Duration::from_millis(100);

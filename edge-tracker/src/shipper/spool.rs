@@ -9,6 +9,7 @@ use super::lane::{ReadStep, ShippedLane};
 use super::progress::ShippingProgress;
 use crate::metrics::Metrics;
 use crate::settings::AggregatorSettings;
+use domain::{Micros, NodeId};
 use event_journal::{IdSplit, JournalIds, LaneReader, LaneStart, ReadError};
 use event_shipping::{
     Ack, Batch, Dispute, DisputeKind, HeldSequences, Hello, IN_FLIGHT_LIMITS, ProtocolViolation,
@@ -19,7 +20,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::{Disk, Storage};
-use tracking_events::{Micros, NodeId};
 
 /// All lanes of this node's journal.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 //!
 //! A pure function of numbers; reading a clock never belongs here.
 
+use domain::Micros;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tracking_events::Micros;
 
 /// The position of a visit among the generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

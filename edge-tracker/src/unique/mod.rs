@@ -30,12 +30,12 @@ pub use snapshot::{SaveStats, Snapshot};
 use crate::network_quota::NetworkQuota;
 use crate::visitor::address::Network;
 use crate::visitor::identity::VisitorIds;
+use domain::{LinkId, Micros, VisitorId};
 use generation_clock::GenerationClock;
 use parking_lot::{Mutex, MutexGuard};
 use shard::{Membership, Shard, VisitKey};
 use sizing::Plan;
 use std::collections::BTreeMap;
-use tracking_events::{LinkId, Micros, VisitorId};
 
 /// The visitors of each link within the window; shared by all workers.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use super::LinkUse;
 use super::generation_clock::Moment;
 use super::sizing::Plan;
 use bloomfilter::Bloom;
+use domain::VisitorId;
 use std::ops::RangeBounds;
-use tracking_events::VisitorId;
 
 /// A visitor's use of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,12 +9,12 @@ mod format;
 use super::Filters;
 use super::shard::Generation;
 use super::sizing::{InvalidSettings, Plan, UniqueSettings};
+use domain::Micros;
 use format::{FileError, Manifest};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use tracking_events::Micros;
 
 const MANIFEST: &str = "manifest";
 /// The maximum number of slots of any settings, so that files of earlier settings are found, too.

@@ -6,12 +6,12 @@
 
 use super::salt::PeriodKeys;
 use arc_swap::{ArcSwap, Cache};
+use domain::{Micros, VisitorId};
 use siphasher::sip::SipHasher24;
 use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tracking_events::{Micros, VisitorId};
 
 /// The hash of a user agent, computed once per distinct string before it is hashed with addresses: agents are long
 /// and few.

@@ -4,12 +4,12 @@
 //! Workers read the keys behind an atomic pointer; other threads access the disk.
 
 use arc_swap::ArcSwap;
+use domain::Micros;
 use event_shipping::VisitorSalt as FleetSalt;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tracking_events::Micros;
 use visitor_salt::{AdvanceResult, SaltFileError, load, save};
 
 pub use visitor_salt::{PeriodKey, PeriodKeys, Ratchet, SaltState};

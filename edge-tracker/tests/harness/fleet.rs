@@ -1,5 +1,6 @@
 //! An aggregator as far as an edge asks it for the fleet's state: it welcomes, and takes nothing.
 
+use domain::Micros;
 use event_shipping::tls::{self, Subject};
 use event_shipping::{
     AggregatorMessage, EdgeMessage, LaneState, MAX_CONTROL_MESSAGE_BYTES, VisitorSalt, Welcome,
@@ -7,7 +8,6 @@ use event_shipping::{
 };
 use std::net::SocketAddr;
 use std::path::Path;
-use tracking_events::Micros;
 
 /// Welcomes edges from threads of its own, with a certificate of the authority in `dir`.
 pub struct WelcomingAggregator {

@@ -1,8 +1,9 @@
 //! What an edge that has ended left in its journal.
 
+use domain::Micros;
 use std::path::Path;
 use std::time::Duration;
-use tracking_events::{Event, Flags, Micros, Visit, decode};
+use tracking_events::{Event, Flags, Visit, decode};
 
 /// A click, as far as tests look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,12 +2,13 @@
 
 use crate::input::Input;
 use bytes::Bytes;
+use domain::{CostMicros, LaneId, LinkId, Micros, NodeId, Seq, VisitorId};
 use event_journal::{Frame, frames};
 use event_shipping::{BatchSpan, Sealer, open};
 use tracking_events::{
-    CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, CostMicros, DecodeError, Device, Event,
-    FORMAT_VERSION, Flags, Geo, KeyId, KeyRing, LaneId, Link, LinkId, MacKey, Micros, NodeId,
-    OLD_CLICK_ID_CHARS, Seq, UserAgent, Visit, VisitorId, decode, encode,
+    CLICK_ID_CHARS, ClickId, ClickIdError, ClickIdParts, DecodeError, Device, Event,
+    FORMAT_VERSION, Flags, Geo, KeyId, KeyRing, Link, MacKey, OLD_CLICK_ID_CHARS, UserAgent, Visit,
+    decode, encode,
 };
 
 fn ring(active: u8) -> KeyRing {

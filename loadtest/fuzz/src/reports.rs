@@ -3,16 +3,14 @@
 
 use crate::input::Input;
 use data_encoding::HEXLOWER;
+use domain::{ConversionKind, ConversionStatus, LaneId, LinkId, Micros, NodeId, Seq};
 use hmac::{Hmac, Mac as _};
 use postback::{Decision, Keys, Postback, Reason, Refused, Request};
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use tracker_api::{Conversion, SignedRequest};
-use tracking_events::{
-    ClickId, ClickIdParts, ConversionKind, ConversionStatus, KeyId, KeyRing, LaneId, LinkId,
-    MacKey, Micros, NodeId, Seq,
-};
+use tracking_events::{ClickId, ClickIdParts, KeyId, KeyRing, MacKey};
 
 pub(crate) const NOW: Micros = Micros(1_795_000_000_000_000);
 const DAY: u64 = 86_400_000_000;
@@ -194,8 +192,8 @@ fn check_accepted(request: &Request, conversion: &Conversion<'_>) {
         assert!(text.is_empty() || says(text), "{text:?} of {request:?}");
     }
     assert!(conversion.transaction.len() <= 128 && conversion.kind_name.len() <= 64);
-    assert!(ConversionKind::from_word(&conversion.kind).is_some());
-    assert!(ConversionStatus::from_word(&conversion.status).is_some());
+    assert!(ConversionKind::from_name(&conversion.kind).is_some());
+    assert!(ConversionStatus::from_name(&conversion.status).is_some());
     let code = &*conversion.currency;
     assert!(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()));
     let minor = u128::try_from(conversion.payout_minor).expect("never negative");

@@ -5,6 +5,7 @@ use crate::destinations::host_of;
 use crate::input::Input;
 use crate::temp_dir::temp_dir;
 use arc_swap::ArcSwap;
+use domain::NodeId;
 use edge_tracker::click_path::{ClickPath, EdgeState, Root};
 use edge_tracker::links;
 use edge_tracker::metrics::Metrics;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use storage::Disk;
 use tempfile::TempDir;
 use tracking_events::{
-    Event, FORMAT_VERSION, Flags, KeyId, KeyRing, MAX_EVENT_BYTES, MacKey, NodeId, decode,
+    Event, FORMAT_VERSION, Flags, KeyId, KeyRing, MAX_EVENT_BYTES, MacKey, decode,
 };
 use trusted_clock::{EARLIEST_TIME, StepTolerance, TrustedClock};
 

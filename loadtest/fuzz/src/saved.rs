@@ -3,6 +3,7 @@
 use crate::input::{Input, piece};
 use crate::temp_dir::{empty, temp_dir};
 use daemon::settings::HumanDuration;
+use domain::{LinkId, Micros, VisitorId};
 use edge_tracker::unique::{Filters, LinkUse, UniqueSettings, Uniqueness};
 use edge_tracker::visitor::address::Network;
 use edge_tracker::visitor::identity::{PreviousId, VisitorIds};
@@ -11,7 +12,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
-use tracking_events::{LinkId, Micros, VisitorId};
 
 thread_local! {
     static AGGREGATOR_DIR: TempDir = {

@@ -2,8 +2,8 @@
 //! the message.
 
 use crate::reports::{FUTURE, NOW, SIGN, check_rejection, hmac};
+use domain::{KycStatus, TIERS};
 use kyc_webhook::{Decision, Request, Scheme, Variables};
-use tracking_events::{KycStatus, TIERS};
 
 const SECONDS: u64 = NOW.0 / 1_000_000;
 
@@ -66,7 +66,7 @@ pub(crate) fn webhook(bytes: &[u8]) {
             assert_eq!(error["tier"], update.tier);
             assert!(error["id"].is_null() || error["id"] == *update.delivery);
             assert!(error["id"].is_string() || delivery == *update.delivery);
-            assert!(KycStatus::from_word(&update.status).is_some());
+            assert!(KycStatus::from_name(&update.status).is_some());
             assert!(usize::from(update.tier) < TIERS.len());
             assert!(update.happened_micros <= NOW.0 + FUTURE);
             for text in [&update.affiliate, &update.delivery] {

@@ -3,6 +3,7 @@
 use crate::events::Events;
 use crate::network::{Network, SimulatedDial};
 use daemon::settings::{Bounded, ByteSize, HumanDuration};
+use domain::NodeId;
 use edge_tracker::metrics::Metrics;
 use edge_tracker::settings::AggregatorSettings;
 use edge_tracker::shipper::{Shipper, ShippingProgress, Spool};
@@ -16,7 +17,7 @@ use storage::model::{ModelDisk, Random};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracking_events::{FORMAT_VERSION, NodeId};
+use tracking_events::FORMAT_VERSION;
 
 const SYNC_INTERVAL: Duration = Duration::from_millis(500);
 const FILTER_SAVE_INTERVAL: Duration = Duration::from_secs(1);

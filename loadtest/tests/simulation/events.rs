@@ -1,11 +1,11 @@
 //! Accepted events, and the check that each is in the table once and unaltered.
 
 use crate::rows::Row;
+use domain::{CostMicros, LaneId, LinkId, Micros, NodeId, Seq, VisitorId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tracking_events::{
-    ClickIdParts, CostMicros, Event, Flags, Geo, KeyId, KeyRing, LaneId, Link, LinkId, MacKey,
-    Micros, NodeId, Seq, UserAgent, Visit, VisitorId, encode,
+    ClickIdParts, Event, Flags, Geo, KeyId, KeyRing, Link, MacKey, UserAgent, Visit, encode,
 };
 
 /// Expected values of a row, by column.

@@ -1,9 +1,9 @@
 //! The component: connects the webhook, the settings and the edge's internal API. Invariant: no decisions here.
 
 use crate::{Scheme, Variables, decide};
+use domain::Micros;
 use functions_shared::Request;
 use functions_shared::io::{self, Answer};
-use tracking_events::Micros;
 
 functions_shared::component!(answer);
 

@@ -1,12 +1,12 @@
 //! Converts a webhook to an affiliate's KYC update or a rejection.
 
 use crate::Scheme;
+use domain::{KycStatus, Micros, TIERS};
 use functions_shared::{
     Decision, MAX_BODY_BYTES, Reason, Refusal, Request, without_byte_order_mark,
 };
 use serde::Deserialize;
 use tracker_api::{KycUpdate, MAX_SIGNED_BYTES};
-use tracking_events::{KycStatus, Micros, TIERS};
 
 /// The path of the webhook.
 pub const PATH: &str = "/api/webhooks/kyc/verifymy";
@@ -88,7 +88,7 @@ fn update(
     if !is_id(&message.affiliate_id) {
         return Err(Reason::KycBadAffiliate.because("affiliate_id is 1 to 128 bytes of text"));
     }
-    let status = KycStatus::from_word(&message.status).ok_or_else(|| {
+    let status = KycStatus::from_name(&message.status).ok_or_else(|| {
         let known = "pending, approved, rejected, revoked and expired are known";
         Reason::KycUnknownStatus.because(known)
     })?;

@@ -1,8 +1,8 @@
 //! The signature scheme of webhooks: its settings, and the verification of requests.
 
+use domain::Micros;
 use functions_shared::{Reason, Refusal, Request, Secret};
 use std::collections::BTreeMap;
-use tracking_events::Micros;
 
 /// Minimum length of a key in bytes.
 const LEAST_KEY_BYTES: usize = 16;

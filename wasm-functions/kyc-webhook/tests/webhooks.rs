@@ -2,13 +2,13 @@
 //! accepted.
 #![allow(missing_docs)]
 
+use domain::Micros;
+use domain::TIERS;
 use hmac::{Hmac, Mac as _};
 use kyc_webhook::{Decision, PATH, Reason, Request, Scheme, Variables, decide};
 use proptest::prelude::*;
 use sha2::Sha256;
 use tracker_api::{KycUpdate, MAX_SIGNED_BYTES, SignedRequest};
-use tracking_events::Micros;
-use tracking_events::TIERS;
 
 const NOW: Micros = Micros(1_795_000_000_000_000);
 const SECONDS: u64 = 1_795_000_000;

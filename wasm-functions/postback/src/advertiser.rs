@@ -4,12 +4,12 @@ use crate::amount::{Notation, Rounding};
 use crate::dialect::{Dialect, Field};
 use crate::link_list::LinkList;
 use crate::mask::Hidden;
+use domain::{ConversionKind, ConversionStatus};
 use functions_shared::Secret;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
-use tracking_events::{ConversionKind, ConversionStatus};
 
 /// Default maximum age of a click in days.
 const CLICK_AGE_DAYS: u32 = 90;
@@ -185,11 +185,11 @@ impl Advertiser {
             ),
             (!is_answer(answer), "answer is too long or not plain"),
             (
-                statuses.any(|it| ConversionStatus::from_word(it).is_none()),
+                statuses.any(|it| ConversionStatus::from_name(it).is_none()),
                 "status_words: pending, approved, rejected, hold and chargeback are known",
             ),
             (
-                kinds.any(|it| ConversionKind::from_word(it).is_none()),
+                kinds.any(|it| ConversionKind::from_name(it).is_none()),
                 "event_words: lead, sale, rebill, upsell, install and custom are known",
             ),
         ];
@@ -228,12 +228,12 @@ impl Advertiser {
 
     /// The status of a custom word.
     pub(crate) fn own_status(&self, word: &str) -> Option<ConversionStatus> {
-        ConversionStatus::from_word(meaning(&self.status_words, word)?)
+        ConversionStatus::from_name(meaning(&self.status_words, word)?)
     }
 
     /// The event of a custom word.
     pub(crate) fn own_event(&self, word: &str) -> Option<ConversionKind> {
-        ConversionKind::from_word(meaning(&self.event_words, word)?)
+        ConversionKind::from_name(meaning(&self.event_words, word)?)
     }
 
     /// The advertiser's notation of amounts.

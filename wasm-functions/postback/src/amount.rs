@@ -1,7 +1,7 @@
 //! Converts decimal amounts to minor units of ISO 4217, with the sender's notation and rounding.
 
+use domain::Currency;
 use functions_shared::{Reason, Refusal};
-use iso_currency::Currency;
 use serde::Deserialize;
 
 /// Maximum length of an amount in characters: a binary fraction in full length is long.
@@ -48,12 +48,7 @@ struct Decimal<'a> {
 /// A currency by its code in any case.
 pub(crate) fn currency(code: &str) -> Result<Currency, Refusal> {
     let unknown = || Reason::UnknownCurrency.because("not a currency of ISO 4217");
-    let currency = Currency::from_code(&code.to_ascii_uppercase()).ok_or_else(unknown)?;
-    // Codes without minor units, such as gold (XAU), are not paid out.
-    if currency.exponent().is_none() {
-        return Err(unknown());
-    }
-    Ok(currency)
+    Currency::payable(code).ok_or_else(unknown)
 }
 
 /// Converts `text`, such as `19.99`, exactly to minor units of `currency`.
@@ -85,8 +80,7 @@ pub(crate) fn read(text: &str, currency: Currency, notation: Notation) -> Result
         .parse()
         .map_err(|_| bad("too large"))?;
     let millionths = millionths + i128::from(is_rounded_up(dust, millionths % 2 == 1));
-    let places = u32::from(currency.exponent().unwrap_or(0));
-    let minor = 10_i128.pow((DECIMALS as u32).saturating_sub(places));
+    let minor = 10_i128.pow((DECIMALS as u32).saturating_sub(currency.digits()));
     let (units, rest) = (millionths / minor, millionths % minor);
     if rest != 0 && notation.rounding == Rounding::Refuse {
         return Err(bad("more decimals than the currency has"));

@@ -2,9 +2,9 @@
 
 use crate::advertiser::{Advertiser, Auth, AuthMode, Over, Signature};
 use crate::parameters::{Parameters, Place, unescaped};
+use domain::Micros;
 use functions_shared::{Reason, Refusal, Request};
 use std::borrow::Cow;
-use tracking_events::Micros;
 
 /// The authenticated parts of a request.
 pub(crate) struct Proven<'a> {

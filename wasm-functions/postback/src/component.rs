@@ -2,10 +2,10 @@
 //! here.
 
 use crate::{Decision, Keys, Postback, Step, alias};
+use domain::{LinkId, Micros};
 use functions_shared::Request;
 use functions_shared::io::{self, Answer};
 use spin_sdk::key_value::{Error, Store};
-use tracking_events::{LinkId, Micros};
 
 /// An advertiser's name and its entry, if any.
 type Found = (String, Option<Vec<u8>>);

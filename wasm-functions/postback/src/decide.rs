@@ -8,10 +8,10 @@ use crate::route::{self, Named};
 use crate::terms::Permission;
 use crate::{auth, mask};
 use auth::Proven;
+use domain::{LinkId, Micros};
 use functions_shared::{Decision, Reason, Refusal, Refused, Request};
 use std::fmt;
 use tracker_api::{Conversion, MAX_SIGNED_BYTES, SignedRequest, Stated};
-use tracking_events::{LinkId, Micros};
 
 /// Maximum time in seconds between the function's clock reading and the edge's journal entry.
 const CALL_SECONDS: u64 = 300;
@@ -275,7 +275,7 @@ impl<'r> Postback<'r> {
             transaction: report.transaction()?.to_owned().into(),
             status: outcome.status.as_str().into(),
             payout_minor: payout.minor,
-            currency: payout.currency.into(),
+            currency: payout.currency.code().to_owned().into(),
             payout_as_sent: payout.as_sent.to_owned().into(),
             dialect: advertiser.dialect.table().name.into(),
             address: self.request.client_text().into(),

@@ -1,8 +1,8 @@
 //! The dialects, one table each: parameter names, and words for statuses and events.
 
+use domain::ConversionKind as Kind;
+use domain::ConversionStatus as Status;
 use serde::Deserialize;
-use tracking_events::ConversionKind as Kind;
-use tracking_events::ConversionStatus as Status;
 
 /// The meaning of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

@@ -7,8 +7,9 @@ use crate::amount::{self, Amount};
 use crate::dialect::{Field, Table};
 use crate::keys::Keys;
 use crate::parameters::Parameters;
+use domain::{ConversionKind, ConversionStatus, Currency, LinkId, Micros};
 use functions_shared::{Reason, Refusal};
-use tracking_events::{ClickId, ConversionKind, ConversionStatus, LinkId, Micros};
+use tracking_events::ClickId;
 
 /// Maximum length of a transaction id in bytes.
 const MAX_TRANSACTION_BYTES: usize = 128;
@@ -30,7 +31,7 @@ pub(crate) struct Outcome<'a> {
 /// A payout, and whether the report states it.
 pub(crate) struct Payout<'a> {
     pub(crate) minor: i64,
-    pub(crate) currency: &'static str,
+    pub(crate) currency: Currency,
     pub(crate) stated: bool,
     pub(crate) currency_stated: bool,
     /// The amount as sent, if it was rounded.
@@ -196,7 +197,7 @@ impl Report<'_> {
         }
         Ok(Payout {
             minor,
-            currency: currency.code(),
+            currency,
             stated: text.is_some(),
             currency_stated: sent.is_some(),
             as_sent: text.filter(|_| rounded).unwrap_or_default(),

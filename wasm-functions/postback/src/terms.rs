@@ -4,9 +4,10 @@ use crate::advertiser::Advertiser;
 use crate::amount;
 use crate::keys::Keys;
 use crate::link_list::{AllLinks, LinkList};
+use domain::{ConversionStatus, LinkId};
 use functions_shared::{Reason, Refusal};
 use tracker_api::Conversion;
-use tracking_events::{ClickId, ConversionStatus, LinkId};
+use tracking_events::ClickId;
 
 /// Whether clicks of a link may be converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +110,7 @@ impl Advertiser {
         if self.permission(link)? == Permission::ByOffer {
             self.permission_by_offer(link, offers(link).as_deref())?;
         }
-        let status = ConversionStatus::from_word(&report.status);
+        let status = ConversionStatus::from_name(&report.status);
         let status =
             status.ok_or_else(|| Reason::UnknownStatus.because("the status is not known"))?;
         if report.stated.payout {

@@ -5,9 +5,9 @@
 mod common;
 
 use common::{DAY, HMAC_KEY, NOW, accepted, click, click_of, get, hmac, keys, offer, post};
+use domain::{LinkId, Micros};
 use postback::{Advertiser, Decision, Postback, Reason, Request, Verified};
 use tracker_api::{Conversion, MAX_SIGNED_BYTES, SignedRequest, Stated};
-use tracking_events::{LinkId, Micros};
 
 const SECRET: &str = "secret of advertiser";
 

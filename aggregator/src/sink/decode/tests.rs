@@ -2,10 +2,9 @@
 
 use super::*;
 use bytes::Bytes;
+use domain::{CostMicros, LinkId, VisitorId};
 use event_shipping::BatchHeader;
-use tracking_events::{
-    ClickId, CostMicros, Device, Geo, Link, LinkId, SUB_COUNT, UserAgent, VisitorId,
-};
+use tracking_events::{ClickId, Device, Geo, Link, SUB_COUNT, UserAgent};
 
 const RECEIVED: u64 = 1_800_000_000_000_000;
 const SECOND: u64 = 1_000_000;

@@ -2,9 +2,9 @@
 //!
 //! Invariant: the result depends on the set of reports only, never on the order in which they arrive. No SQL here.
 
-use crate::currency;
 use crate::report::{LocatedEvent, Refunds};
-use tracking_events::{Conversion, ConversionKind, ConversionStatus, Micros, Money, Stated};
+use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
+use tracking_events::{Conversion, Stated};
 
 /// A report dated further ahead of our clock than this, in microseconds, is sorted as if it were dated this far
 /// ahead: an edge with a wrong clock would have the last word for years.
@@ -126,7 +126,11 @@ impl SaleReport {
                 // As PostgreSQL can store it, so that it is the same when it is read back.
                 kind_name: report.kind_name.replace('\0', "\u{fffd}"),
                 status: report.status,
-                payout: super::money(report.payout.minor, report.payout.currency()),
+                payout: Money {
+                    minor: report.payout.minor,
+                    // As it is read back: without letters if it is no code.
+                    currency: Currency::from_stored(report.payout.currency.code()),
+                },
                 // No edge has a say in what was adopted.
                 stated: Stated(report.stated.0 & Stated::ALL.0),
             },
@@ -359,7 +363,7 @@ impl Statement {
     /// What tells a refund from others: all that it says. No other report has the text of a refund.
     fn refund_text(&self) -> String {
         let Money { minor, .. } = self.payout;
-        let (currency, kind) = (self.payout.currency(), self.kind.as_str());
+        let (currency, kind) = (self.payout.currency.code(), self.kind.as_str());
         let Stated(stated) = self.stated;
         format!("{minor} {currency} {kind} {stated} {}", self.kind_name)
     }
@@ -376,31 +380,16 @@ impl Statement {
             Some(before) if !states_amount => before.payout,
             Some(_) if self.stated.contains(Stated::CURRENCY) => self.payout,
             // An amount that the currency has not enough digits for must be in the advertiser's own.
-            Some(before) => same_amount(self.payout, before.payout.currency).unwrap_or(self.payout),
+            Some(before) => self
+                .payout
+                .relabelled(before.payout.currency)
+                .unwrap_or(self.payout),
         };
         State {
             status: self.status,
             payout,
         }
     }
-}
-
-/// The same decimal number in another currency, if that has as many digits.
-fn same_amount(money: Money, currency: [u8; 3]) -> Option<Money> {
-    let other = Money { minor: 0, currency };
-    let (from, to) = (
-        currency::digits(money.currency()),
-        currency::digits(other.currency()),
-    );
-    let factor = 10_i64.checked_pow(from.abs_diff(to).into())?;
-    let minor = if to >= from {
-        money.minor.checked_mul(factor)?
-    } else if money.minor % factor == 0 {
-        money.minor / factor
-    } else {
-        return None;
-    };
-    Some(Money { minor, currency })
 }
 
 #[cfg(test)]
@@ -411,18 +400,8 @@ mod tests {
     fn money(minor: i64, currency: &[u8; 3]) -> Money {
         Money {
             minor,
-            currency: *currency,
+            currency: Currency(*currency),
         }
-    }
-
-    #[test]
-    fn amounts_keep_their_value_in_another_currency() {
-        let same = |minor, from, to: &[u8; 3]| same_amount(money(minor, from), *to);
-        assert_eq!(same(1200, b"EUR", b"USD"), Some(money(1200, b"USD")));
-        assert_eq!(same(1200, b"EUR", b"JPY"), Some(money(12, b"JPY")));
-        assert_eq!(same(1250, b"EUR", b"JPY"), None);
-        assert_eq!(same(12, b"JPY", b"KWD"), Some(money(12_000, b"KWD")));
-        assert_eq!(same(i64::MAX, b"JPY", b"KWD"), None);
     }
 
     fn statement() -> impl Strategy<Value = Statement> {

@@ -5,7 +5,8 @@ use super::money;
 use crate::report::Refunds;
 use crate::store::ConversionStoreError;
 use crate::store::sql::{Row, Tx, Value};
-use tracking_events::{ConversionKind, ConversionStatus, Micros, Stated};
+use domain::{ConversionKind, ConversionStatus, Micros};
+use tracking_events::Stated;
 
 /// All reports of a sale that are kept, sorted.
 pub(super) async fn load(tx: &mut Tx, sale: &str) -> Result<Vec<SaleReport>, ConversionStoreError> {
@@ -34,9 +35,9 @@ fn read(line: &Row) -> Result<SaleReport, ConversionStoreError> {
             seq: line.number(5)?.cast_unsigned(),
         },
         statement: Statement {
-            kind: ConversionKind::from_word(&kind).ok_or(ConversionStoreError::Foreign(kind))?,
+            kind: ConversionKind::from_name(&kind).ok_or(ConversionStoreError::Foreign(kind))?,
             kind_name: line.text(7)?,
-            status: ConversionStatus::from_word(&status)
+            status: ConversionStatus::from_name(&status)
                 .ok_or(ConversionStoreError::Foreign(status))?,
             payout: money(line.number(9)?, &line.text(10)?),
             stated: Stated(u8::try_from(line.number(11)?).unwrap_or(u8::MAX)),
@@ -76,7 +77,7 @@ pub(super) async fn insert(
             Value::Text(&statement.kind_name),
             Value::Text(statement.status.as_str()),
             Value::Number(statement.payout.minor),
-            Value::Text(statement.payout.currency()),
+            Value::Text(statement.payout.currency.code()),
             Value::Number(statement.stated.0.into()),
             Value::Text(signature.as_deref().unwrap_or_default()),
             Value::Number(refunds.minor),

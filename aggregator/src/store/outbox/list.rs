@@ -3,8 +3,8 @@
 use super::super::sql::{Row, Value};
 use super::super::{ConversionStore, ConversionStoreError, rfc3339};
 use super::{Key, limit, number, refresh_all};
+use domain::Micros;
 use std::cmp::Reverse;
-use tracking_events::Micros;
 
 const STATES: [&str; 7] = [
     "awaits_click",

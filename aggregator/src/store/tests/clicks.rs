@@ -2,8 +2,8 @@
 
 use super::{Home, block, conversion, judged};
 use crate::store::ClickSearch;
-use tracking_events::ConversionStatus::{Approved, Pending};
-use tracking_events::Micros;
+use domain::ConversionStatus::{Approved, Pending};
+use domain::Micros;
 
 #[tokio::test]
 async fn click_is_awaited_until_attributed_or_given_up() {

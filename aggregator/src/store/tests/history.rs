@@ -4,11 +4,12 @@
 use super::{Home, block, conversion, judged, of_kind, placed, words};
 use crate::report::{LocatedEvent, Revision, Verdict};
 use crate::store::{ConversionStore, StoreLocation};
+use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
 use event_shipping::LaneKey;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
-use tracking_events::{Conversion, ConversionKind, ConversionStatus, Event, Micros, Money, Stated};
+use tracking_events::{Conversion, Event, Stated};
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
 
@@ -29,7 +30,7 @@ fn stating(stated: Stated, event: Event<'_>) -> Event<'_> {
 }
 
 fn in_currency<'a>(currency: &[u8; 3], event: Event<'a>) -> Event<'a> {
-    edited(event, |it| it.payout.currency = *currency)
+    edited(event, |it| it.payout.currency = Currency(*currency))
 }
 
 fn edited<'a>(event: Event<'a>, edit: impl FnOnce(&mut Conversion<'a>)) -> Event<'a> {
@@ -386,7 +387,7 @@ async fn judge_in(
         format!(
             "{kind}{name} {} {minor} {}",
             it.status.as_str(),
-            it.payout.currency()
+            it.payout.currency.code()
         )
     });
     (states(store, &transaction).await, shown.collect())

@@ -2,9 +2,9 @@
 
 use super::{Home, block, conversion};
 use crate::store::{Attempt, ConversionStore, End, EndpointHealth, Key, LeasedPostback, Search};
+use domain::ConversionStatus::{Approved, Pending};
+use domain::Micros;
 use std::time::Duration;
-use tracking_events::ConversionStatus::{Approved, Pending};
-use tracking_events::Micros;
 
 const LEASE: Duration = Duration::from_secs(10);
 /// After the conversions' own time.

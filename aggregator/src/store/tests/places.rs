@@ -1,8 +1,8 @@
 //! The place of an event alone does not identify it: edges can be restored, cloned and impersonated.
 
 use super::{Home, block, check, conversion, judged};
-use tracking_events::ConversionStatus::{Approved, Chargeback, Pending};
-use tracking_events::KycStatus;
+use domain::ConversionStatus::{Approved, Chargeback, Pending};
+use domain::KycStatus;
 
 #[tokio::test]
 async fn verdict_is_not_reused_for_other_bytes() {

@@ -4,7 +4,8 @@ use super::super::limits;
 use super::{Home, conversion};
 use crate::store::sql::Pool;
 use crate::verification::UnsignedLimits;
-use tracking_events::{Conversion, ConversionStatus, Event, Micros};
+use domain::{ConversionStatus, Micros};
+use tracking_events::{Conversion, Event};
 
 const DAY: u64 = 86_400_000_000;
 /// A report of each test event, and when it arrives unless said otherwise.

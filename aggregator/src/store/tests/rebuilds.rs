@@ -8,10 +8,11 @@ use crate::report::{LocatedEvent, Revision, Verdict};
 use crate::store::rebuild::{self, Rebuilt};
 use crate::store::sql::Value;
 use crate::store::{ConversionStore, StoreLocation};
+use domain::{ConversionKind, ConversionStatus, Micros};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
-use tracking_events::{ConversionKind, ConversionStatus, Event, Micros};
+use tracking_events::Event;
 
 use ConversionStatus::{Approved, Hold};
 
@@ -56,7 +57,7 @@ impl Rows {
             revision: revision.revision,
             status: revision.status.as_str().to_owned(),
             payout_minor: revision.payout.minor,
-            currency: revision.payout.currency().to_owned(),
+            currency: revision.payout.currency.code().to_owned(),
             refunds: revision.refunds.clone(),
             time: revision.state_time.0.cast_signed(),
         };

@@ -2,7 +2,8 @@
 
 use super::{Home, block, conversion, judged, of_kind};
 use crate::store::ConversionStoreError;
-use tracking_events::{Conversion, ConversionKind, ConversionStatus, Event, Micros, Stated};
+use domain::{ConversionKind, ConversionStatus, Currency, Micros};
+use tracking_events::{Conversion, Event, Stated};
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
 
@@ -52,7 +53,7 @@ pub(super) fn in_order(events: Vec<Event<'static>>) -> Vec<Event<'static>> {
 async fn refund_takes_back_its_amount_and_the_rest_stays() {
     let dollars = |event| {
         edited(event, |it| {
-            it.payout.currency = *b"USD";
+            it.payout.currency = Currency(*b"USD");
             it.stated = Stated::ALL;
         })
     };

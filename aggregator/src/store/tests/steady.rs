@@ -1,7 +1,7 @@
 //! The clock of the queue: what a step of the system clock, or a restart after one, does to it.
 
 use super::Home;
-use tracking_events::Micros;
+use domain::Micros;
 
 const HOUR: u64 = 3_600_000_000;
 const MINUTE: u64 = 60_000_000;

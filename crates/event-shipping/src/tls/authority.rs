@@ -6,6 +6,7 @@ use super::identity::MAX_KEY_BYTES;
 use super::private_files::{create_directory, write_certificate, write_key};
 use super::{Certificate, Role, SERVER_NAME, Subject, TlsError};
 use daemon::files::read_private;
+use domain::Micros;
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -16,7 +17,6 @@ use rustls::pki_types::pem::PemObject as _;
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use tracking_events::Micros;
 use trusted_clock::EARLIEST_TIME;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 

@@ -1,8 +1,8 @@
 //! Realistic clicks for the benchmarks of several crates. Measured code never belongs here.
 
+use domain::{CostMicros, LaneId, LinkId, Micros, NodeId, Seq, VisitorId};
 use tracking_events::{
-    ClickIdParts, CostMicros, Device, Event, Flags, Geo, KeyId, KeyRing, LaneId, Link, LinkId,
-    MacKey, Micros, NodeId, Seq, UserAgent, Visit, VisitorId, encode,
+    ClickIdParts, Device, Event, Flags, Geo, KeyId, KeyRing, Link, MacKey, UserAgent, Visit, encode,
 };
 
 type Agent = (Device, &'static str, &'static str, &'static str);

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::visitor::identity::Identity;
+use domain::VisitorId;
 use std::net::{IpAddr, Ipv4Addr};
-use tracking_events::VisitorId;
 
 const DAY: u64 = 86_400_000_000;
 const PERIOD: Duration = Duration::from_secs(86_400);

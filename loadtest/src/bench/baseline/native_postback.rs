@@ -3,6 +3,7 @@
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
 use event_journal::{LaneWriter, Options};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -20,10 +21,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tracker_api::Conversion;
-use tracking_events::{
-    ClickId, ConversionKind, ConversionStatus, Event, FORMAT_VERSION, MAX_EVENT_BYTES, Micros,
-    Money,
-};
+use tracking_events::{ClickId, Event, FORMAT_VERSION, MAX_EVENT_BYTES};
 
 /// File names in the server's directory: the advertiser, the click id keys, and the journal.
 pub(in crate::bench) const ADVERTISER: &str = "advertiser.json";
@@ -114,13 +112,13 @@ impl Native {
             time,
             advertiser: &sale.advertiser,
             click: ClickId::parse(sale.click_id.as_bytes()).ok()?,
-            kind: ConversionKind::from_word(&sale.kind)?,
+            kind: ConversionKind::from_name(&sale.kind)?,
             kind_name: &sale.kind_name,
             transaction: &sale.transaction,
-            status: ConversionStatus::from_word(&sale.status)?,
+            status: ConversionStatus::from_name(&sale.status)?,
             payout: Money {
                 minor: sale.payout_minor,
-                currency: sale.currency.as_bytes().try_into().ok()?,
+                currency: Currency(sale.currency.as_bytes().try_into().ok()?),
             },
             dialect: &sale.dialect,
             address: address.octets(),

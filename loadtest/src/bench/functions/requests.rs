@@ -4,8 +4,9 @@
 use super::super::requests::RequestSource;
 use anyhow::Context as _;
 use data_encoding::HEXLOWER;
+use domain::{LaneId, LinkId, Micros, NodeId, Seq};
 use std::io::Write as _;
-use tracking_events::{ClickIdParts, KeyId, KeyRing, LaneId, LinkId, MacKey, Micros, NodeId, Seq};
+use tracking_events::{ClickIdParts, KeyId, KeyRing, MacKey};
 
 /// The advertiser that sends postbacks.
 pub(crate) const ADVERTISER: &str = "acme";

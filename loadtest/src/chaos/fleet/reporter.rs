@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use domain::Micros;
 use event_journal::{LaneReader, LaneWriter, SyncThread};
 use event_shipping::tls::{SERVER_NAME, Subject, load_or_create};
 use event_shipping::{
@@ -13,7 +14,7 @@ use event_shipping::{
 };
 use quinn::{ClientConfig, Endpoint, RecvStream};
 use tokio::time::{sleep, timeout};
-use tracking_events::{Event, MAX_EVENT_BYTES, Micros, encode};
+use tracking_events::{Event, MAX_EVENT_BYTES, encode};
 
 use super::directory::open_journal;
 

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::runtime::Runtime;
-use tracking_events::{
-    ClickId, ClickIdParts, Conversion, ConversionKind, ConversionStatus, Event, KeyId, KeyRing,
-    LaneId, LinkId, MacKey, Micros, Money, NodeId, Seq, Stated,
+use domain::{
+    ConversionKind, ConversionStatus, Currency, LaneId, LinkId, Micros, Money, NodeId, Seq,
 };
+use tokio::runtime::Runtime;
+use tracking_events::{ClickId, ClickIdParts, Conversion, Event, KeyId, KeyRing, MacKey, Stated};
 
 use super::reporter::Reporter;
 use super::{EFFECT_TIMEOUT, Fleet, holds_within};
@@ -363,7 +363,7 @@ fn event<'a>(report: &SimulatedReport, transaction: &'a str, click: ClickId) -> 
         status: report.status.reported(),
         payout: Money {
             minor: report.minor.unwrap_or(0),
-            currency: *b"EUR",
+            currency: Currency(*b"EUR"),
         },
         dialect: "generic",
         address: Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(),

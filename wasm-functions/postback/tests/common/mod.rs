@@ -1,11 +1,12 @@
 //! Advertisers, keys and clicks for tests, and requests as their senders write them.
 #![allow(dead_code)]
 
+use domain::{LaneId, LinkId, Micros, NodeId, Seq};
 use hmac::{Hmac, Mac as _};
 use postback::{Decision, Keys, Postback, Refused, Request, alias};
 use sha2::Sha256;
 use tracker_api::Conversion;
-use tracking_events::{ClickIdParts, KeyId, KeyRing, LaneId, LinkId, MacKey, Micros, NodeId, Seq};
+use tracking_events::{ClickIdParts, KeyId, KeyRing, MacKey};
 
 pub(crate) const NOW: Micros = Micros(1_795_000_000_000_000);
 pub(crate) const DAY: u64 = 86_400_000_000;

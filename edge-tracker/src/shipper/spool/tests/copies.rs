@@ -3,6 +3,7 @@
 
 use super::{append_one, open, unconnected};
 use crate::shipper::spool::Spool;
+use domain::NodeId;
 use event_journal::{LaneWriter, OpenJournal, frames};
 use event_shipping::{
     Ack, Batch, BatchDecision, ClaimResult, LaneKey, LaneState, LaneTable, Welcome,
@@ -13,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tracking_events::NodeId;
 
 const NODE: u16 = 1;
 

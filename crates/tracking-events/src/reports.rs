@@ -1,6 +1,7 @@
-//! Events about money: conversions, identity checks of affiliates, and rejected reports.
+//! Reported events: conversions, identity checks of affiliates, and rejected reports.
 
-use crate::{ClickId, Micros};
+use crate::ClickId;
+use domain::{ConversionKind, ConversionStatus, KycStatus, Micros, Money};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -93,15 +94,6 @@ impl fmt::Debug for SignedRequest<'_> {
     }
 }
 
-/// An amount in the smallest unit of its currency: 1999 and `USD` are 19.99 US dollars.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Money {
-    /// The amount in minor units of ISO 4217: cents, or yen.
-    pub minor: i64,
-    /// The ISO 4217 code in capitals.
-    pub currency: [u8; 3],
-}
-
 /// An identity service's message about an affiliate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KycUpdate<'a> {
@@ -145,143 +137,4 @@ pub struct Rejection<'a> {
     pub status: u16,
     /// The sender's address, IPv4 mapped into IPv6.
     pub address: [u8; 16],
-}
-
-/// A level of an affiliate's identity check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tier {
-    /// The number of the tier, 0 to 3.
-    pub number: u8,
-    /// The earnings limit in US cents; `None` for no limit.
-    pub limit_cents: Option<i64>,
-}
-
-/// VerifyMy's tiers, indexed by their numbers.
-pub const TIERS: [Tier; 4] = [
-    Tier {
-        number: 0,
-        limit_cents: Some(10_000),
-    },
-    Tier {
-        number: 1,
-        limit_cents: Some(100_000),
-    },
-    Tier {
-        number: 2,
-        limit_cents: Some(1_000_000),
-    },
-    Tier {
-        number: 3,
-        limit_cents: None,
-    },
-];
-
-macro_rules! named_values {
-    ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$each])* $variant,)*
-        }
-
-        impl $name {
-            /// Every value.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name in messages and in ClickHouse.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)*
-                }
-            }
-
-            /// The value with this name.
-            #[must_use]
-            pub fn from_word(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|known| known.as_str() == word)
-            }
-        }
-    };
-}
-
-named_values! {
-    /// Kinds of conversions. Variants are only appended.
-    ConversionKind {
-        /// A customer signed up or left an address.
-        Lead = "lead",
-        /// A customer bought.
-        Sale = "sale",
-        /// A subscription was renewed.
-        Rebill = "rebill",
-        /// A customer bought more in the same visit.
-        Upsell = "upsell",
-        /// A customer installed an application.
-        Install = "install",
-        /// A kind defined by the advertiser.
-        Custom = "custom",
-    }
-}
-
-named_values! {
-    /// The status of a conversion. Variants are only appended.
-    ConversionStatus {
-        /// Reported, not decided yet.
-        Pending = "pending",
-        /// To be paid.
-        Approved = "approved",
-        /// Not to be paid.
-        Rejected = "rejected",
-        /// Held during an investigation.
-        Hold = "hold",
-        /// The payment was reversed; the final status.
-        Chargeback = "chargeback",
-    }
-}
-
-named_values! {
-    /// Outcomes of an identity check. Variants are only appended.
-    KycStatus {
-        /// Started, not decided yet.
-        Pending = "pending",
-        /// The tier is reached.
-        Approved = "approved",
-        /// The check failed.
-        Rejected = "rejected",
-        /// An approval was withdrawn.
-        Revoked = "revoked",
-        /// An approval has expired.
-        Expired = "expired",
-    }
-}
-
-impl ConversionStatus {
-    /// Whether the status reverses a sale completely or in part.
-    #[must_use]
-    pub const fn takes_back(self) -> bool {
-        matches!(self, Self::Rejected | Self::Chargeback)
-    }
-
-    /// Whether an advertiser may report `next` after this status: a decision may change but not become
-    /// pending again, and a chargeback is final.
-    #[must_use]
-    pub const fn may_become(self, next: Self) -> bool {
-        match (self, next) {
-            (Self::Chargeback, _) => matches!(next, Self::Chargeback),
-            (Self::Pending | Self::Hold, _) => true,
-            (Self::Approved, _) => !matches!(next, Self::Pending),
-            (Self::Rejected, _) => matches!(next, Self::Rejected | Self::Approved | Self::Hold),
-        }
-    }
-}
-
-impl Money {
-    /// The currency code as text; empty when it is not three capital letters.
-    #[must_use]
-    pub fn currency(&self) -> &str {
-        match std::str::from_utf8(&self.currency) {
-            Ok(text) if self.currency.iter().all(u8::is_ascii_uppercase) => text,
-            _ => "",
-        }
-    }
 }
