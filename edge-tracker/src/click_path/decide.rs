@@ -1,7 +1,7 @@
 //! Stage 4, decide.
 //!
-//! Input: a link, its visitor and the time. Output: where the visitor goes, or the refusal of a link without any
-//! destination for them. Invariant: a pure function: equal inputs give equal decisions, and nothing is read, counted
+//! Input: a link, its visitor and the time. Output: where the visitor goes, or the refusal of a link without a
+//! destination. Invariant: a pure function: equal inputs give equal decisions, and nothing is read, counted
 //! or stored.
 
 use super::derive::Visitor;

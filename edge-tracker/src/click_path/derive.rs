@@ -1,8 +1,8 @@
 //! Stage 3, derive visitor.
 //!
 //! Input: the peer, a parsed request and the time. Output: what the request reveals of its visitor: address, place,
-//! agent, language, ids and parameters. Invariant: nothing in a request of a visitor is a reason for refusal, nothing
-//! is remembered, and the link is neither known nor used.
+//! agent, language, ids and parameters. Invariant: nothing here is a reason for refusal, no visit is remembered, and
+//! the link is neither known nor used.
 
 use super::EdgeState;
 use super::parse::ParsedRequest;
