@@ -312,9 +312,12 @@ fn http2_over_any_stream_is_served_or_refused() {
         assert_eq!(response.status(), StatusCode::FOUND);
         assert!(response.headers().contains_key(header::LOCATION));
         worker.table.shut_down();
-        assert_eq!(served.await.expect("the task ended"), Ok(()));
         let ended = connection.await.expect("the task ended");
         ended.expect("drained");
+        // At GOAWAY the client closes a pipe, perhaps before the edge has flushed it.
+        let closed = served.await.expect("the task ended");
+        let broken = CloseReason::Refused(Refusal::ConnectionBroken);
+        assert!(closed == Ok(()) || closed == Err(broken), "{closed:?}");
     });
     let off = Limits {
         http2: Http2::Off,
