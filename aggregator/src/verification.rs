@@ -13,13 +13,15 @@ pub(crate) use files::mistakes;
 use crate::metrics::Maker;
 use crate::settings::Reports;
 use crate::unproven::UnprovenReason;
-use files::{Files, Versions};
+use daemon::files::WatchedFiles;
+use files::Files;
+use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge, Registry};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// Verifies reports with the operator's files, which are reloaded when they change.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(crate) struct Verification {
 
 #[derive(Debug)]
 struct VerificationState {
-    versions: Versions,
+    watched: WatchedFiles,
     evidence: Arc<Evidence>,
     /// Since when a report waits for an unknown click id key.
     waiting_since: Option<Instant>,
@@ -103,14 +105,14 @@ impl Verification {
             return Ok(None);
         };
         let files = Files::new(settings);
-        let versions = files.versions();
+        let watched = files.watch();
         let evidence = Arc::new(files.load()?);
         verified.set(1);
         Ok(Some(Self {
             files: Arc::new(files),
             unknown_key_wait: settings.unknown_key_wait.get().0,
             state: Mutex::new(VerificationState {
-                versions,
+                watched,
                 evidence,
                 waiting_since: None,
             }),
@@ -121,17 +123,12 @@ impl Verification {
 
     /// The present evidence. Changed files are reloaded first; if one is invalid, the evidence stays as it is.
     pub(crate) async fn current(&self) -> Arc<Evidence> {
-        let versions = self.files.versions();
-        {
-            let mut state = self.state();
-            if state.versions == versions {
-                return state.evidence.clone();
-            }
-            state.versions = versions;
+        if !self.files_changed().await {
+            return self.state.lock().evidence.clone();
         }
         let files = self.files.clone();
         let loaded = spawn_blocking(move || files.load()).await;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         match loaded.expect("no panic and no cancellation") {
             Ok(evidence) => {
                 tracing::info!("reloaded the files of [reports]");
@@ -147,11 +144,27 @@ impl Verification {
         state.evidence.clone()
     }
 
+    /// Whether files have changed. While a change may still be under way, reports wait for its end.
+    async fn files_changed(&self) -> bool {
+        let settles_in = {
+            let watched = &mut self.state.lock().watched;
+            if watched.changed() {
+                return true;
+            }
+            watched.settles_in()
+        };
+        let Some(rest) = settles_in else {
+            return false;
+        };
+        sleep(rest).await;
+        self.state.lock().watched.changed()
+    }
+
     /// Whether a report may wait for its click id key, which an edge may send soon. All reports together wait for a
     /// limited time until the files change: a forged key number must not block them permanently.
     pub(crate) fn may_wait(&self) -> bool {
         let now = Instant::now();
-        let since = *self.state().waiting_since.get_or_insert(now);
+        let since = *self.state.lock().waiting_since.get_or_insert(now);
         now.duration_since(since) < self.unknown_key_wait
     }
 
@@ -168,9 +181,5 @@ impl Verification {
             );
             self.unproven.with_label_values(&[reason]).inc_by(*reports);
         }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, VerificationState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -214,7 +214,7 @@ fn repeats(criterion: &mut Criterion) {
 fn links_by_slug(criterion: &mut Criterion) {
     let file = tempfile::NamedTempFile::new().expect("a file for a moment");
     std::fs::write(file.path(), links_toml()).expect("written");
-    let table = links::load(file.path()).expect("sound links").table;
+    let table = links::load(file.path()).expect("sound links");
     let mut group = criterion.benchmark_group("link");
     for (name, prefix) in [("hit", "slug"), ("miss", "none")] {
         let slugs: Vec<_> = (0..INPUTS).map(|n| format!("{prefix}-{n}")).collect();

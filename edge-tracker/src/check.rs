@@ -30,9 +30,7 @@ pub fn check(config: &Path) -> CheckReport {
     }
     report.record(check_secrets(&settings.secrets_file()));
     let file = &settings.links.file;
-    report.record(
-        links::load(file).map(|loaded| usable(file, format!("{} links", loaded.table.len()))),
-    );
+    report.record(links::load(file).map(|links| usable(file, format!("{} links", links.len()))));
     if let Some(page) = &settings.http.root_page {
         report.record(Root::read(&settings.http).map(|_| usable(page, "root page")));
     }

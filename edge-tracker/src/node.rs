@@ -23,6 +23,7 @@ use crate::visitor::salt::VisitorSalt;
 use crate::{links, secrets, server};
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use daemon::files::WatchedFiles;
 use domain::{Micros, NodeId};
 use event_journal::{JournalIds, LaneReader, LaneRecovery, LaneWriter, OpenJournal, SyncThread};
 use fleet::FleetWatch;
@@ -66,8 +67,8 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let stopping = Arc::new(AtomicBool::new(false));
     let AssembledNode {
         shared,
-        links_version,
-        secrets_version,
+        links_watch,
+        secrets_watch,
         salt,
         internal_api,
         journal,
@@ -134,9 +135,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         progress,
         journal: sync_thread.stats(),
         links: settings.links.clone(),
-        links_version: Some(links_version),
+        links_watch,
         secrets_file: settings.secrets_file(),
-        secrets_version,
+        secrets_watch,
         api_token,
         filters_dir: filters_dir(settings),
         unsynced: UnsyncedAge::default(),
@@ -190,8 +191,8 @@ fn limits(settings: &Settings) -> server::Limits {
 /// The parts of a node that exist before it serves.
 struct AssembledNode {
     shared: Arc<EdgeState>,
-    links_version: daemon::files::FileVersion,
-    secrets_version: Option<daemon::files::FileVersion>,
+    links_watch: WatchedFiles,
+    secrets_watch: WatchedFiles,
     salt: Arc<VisitorSalt>,
     internal_api: Option<RemoteApi>,
     journal: OpenJournal,
@@ -210,7 +211,11 @@ fn filters_dir(settings: &Settings) -> PathBuf {
 }
 
 fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledNode> {
-    let secrets = secrets::load_or_create(&settings.secrets_file())?;
+    let secrets_file = settings.secrets_file();
+    secrets::create_absent(&secrets_file)?;
+    let secrets_watch = WatchedFiles::new([&secrets_file]);
+    let secrets = secrets::load(&secrets_file)?;
+    let links_watch = WatchedFiles::new([&settings.links.file]);
     let links = links::load(&settings.links.file)?;
     let (clock, salt) = open_clock_and_salt(settings)?;
     let mut journal = open_journal(settings)?;
@@ -218,7 +223,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledN
     let (filters, covers) = open_filters(settings, now, &mut journal.readers)?;
     let writers = &mut journal.writers;
     let api = api(settings, clock.clone(), writers, metrics)?;
-    let functions = functions(settings, &secrets, &links.table, api.as_ref(), metrics)?;
+    let functions = functions(settings, &secrets, &links, api.as_ref(), metrics)?;
     let internal_api = remote_api(settings, api, metrics)?;
     if settings.http.max_parameters.is_some() {
         tracing::warn!(
@@ -228,7 +233,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledN
     let visitor = &settings.visitor;
     let shared = EdgeState {
         node: NodeId(settings.node.get()),
-        links: Arc::new(ArcSwap::from_pointee(links.table)),
+        links: Arc::new(ArcSwap::from_pointee(links)),
         geo: Geo::open(&settings.geo),
         agents: Agents::open(visitor),
         identity: Identity::new(salt.keys()),
@@ -253,8 +258,8 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledN
     };
     Ok(AssembledNode {
         shared: Arc::new(shared),
-        links_version: links.version,
-        secrets_version: secrets.version,
+        links_watch,
+        secrets_watch,
         salt,
         internal_api,
         journal,
@@ -325,13 +330,13 @@ fn remote_api(
         return Ok(None);
     };
     let file = settings.token_file(internal_api);
-    let tokens = token::load_or_create(&file)?;
-    api.use_tokens(&tokens);
-    let version = tokens.version;
+    token::create_absent(&file)?;
+    let watch = WatchedFiles::new([&file]);
+    api.use_tokens(&token::load(&file)?);
     let token = ApiToken {
         api: api.clone(),
         file,
-        version,
+        watch,
     };
     let open = metrics.internal_api_connections.clone();
     let stop_timeout = settings.http.stop_timeout.0;

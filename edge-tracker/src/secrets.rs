@@ -1,8 +1,9 @@
 //! The fleet's secrets: the keys of click ids. Created at the first start when absent, and reloaded while the node
 //! runs.
 
-use daemon::files::{FileVersion, PrivateFileError, read_private};
+use daemon::files::{PrivateFileError, read_private};
 use daemon::private;
+use daemon::settings::{line_at, offset_of};
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -25,8 +26,6 @@ pub struct Secrets {
     pub click_ids: KeyRing,
     /// The same keys for functions, which verify: `1:HEX,2:HEX`.
     pub click_id_keys: KeysText,
-    /// The version of the file that was read.
-    pub version: Option<FileVersion>,
 }
 
 /// Keys as a function's variable; it has no other text form, so that it can't reach a log.
@@ -94,18 +93,18 @@ impl TryFrom<String> for Hex32 {
     }
 }
 
-/// Reads the secrets at `path`; creates them when there are none.
+/// Creates new secrets at `path` unless there are some.
 ///
 /// # Errors
-/// When the file can't be read or created, is readable by other users, or is malformed.
-pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
+/// When the file can't be created.
+pub fn create_absent(path: &Path) -> Result<(), SecretsError> {
     if !path.exists() {
         create(path).map_err(|cause| PrivateFileError::Io {
             path: path.into(),
             cause,
         })?;
     }
-    load(path)
+    Ok(())
 }
 
 /// Reads the secrets at `path`.
@@ -113,8 +112,6 @@ pub fn load_or_create(path: &Path) -> Result<Secrets, SecretsError> {
 /// # Errors
 /// When the file can't be read, is readable by other users, or is malformed.
 pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
-    // Before the text: a change in between is then detected at the next check.
-    let version = FileVersion::of(path);
     let text = read_private(path, MAX_FILE_BYTES)?;
     let wrong = |line, message: &str| SecretsError::Wrong {
         path: path.into(),
@@ -122,8 +119,7 @@ pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
         message: message.into(),
     };
     let file: SecretsFile = toml::from_str(&text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        let line = text.get(..offset).unwrap_or_default().matches('\n').count() + 1;
+        let line = line_at(&text, offset_of(&error));
         wrong(line, safe_message(error.message()))
     })?;
     if file.visitor.is_some() {
@@ -150,7 +146,6 @@ pub fn load(path: &Path) -> Result<Secrets, SecretsError> {
     Ok(Secrets {
         click_ids,
         click_id_keys: KeysText(texts.join(",")),
-        version,
     })
 }
 

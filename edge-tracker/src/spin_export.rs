@@ -163,7 +163,7 @@ fn read_stores(
     let named = options.advertisers.as_ref();
     let named = named.or_else(|| functions?.advertisers.as_ref());
     let file = named.ok_or(ExportError::NoAdvertisers)?;
-    let links: Table = links::load(&settings.links.file)?.table;
+    let links: Table = links::load(&settings.links.file)?;
     Ok([
         (functions::ADVERTISERS_STORE, advertisers::read(file)?),
         (functions::LINKS_STORE, functions::offers(&links)),

@@ -1,10 +1,12 @@
 //! What agents say by the shipped rules and by files, measured on published lists, and the bounds of the memory.
 #![allow(missing_docs)]
 
+use daemon::files::SETTLE_TIME;
 use edge_tracker::visitor::VisitorSettings;
 use edge_tracker::visitor::agent::{Agents, RuleFiles, SentHints, WorkerCache};
 use edge_tracker::visitor::identity::AgentDigest;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 use tracking_events::{Device, Flags};
 
@@ -341,8 +343,18 @@ fn changed_rule_files_are_used_and_invalid_ones_rejected() {
     };
     assert_eq!(seen(), "unknown Plan9 Nova");
     assert!(!agents.refresh().expect("nothing changed"));
+    let refreshed = || {
+        let deadline = Instant::now() + 20 * SETTLE_TIME;
+        let mut outcome = agents.refresh();
+        assert!(!matches!(outcome, Ok(true)), "it may still be written");
+        while matches!(outcome, Ok(false)) && Instant::now() < deadline {
+            thread::sleep(SETTLE_TIME / 50);
+            outcome = agents.refresh();
+        }
+        outcome
+    };
     write(&crawlers, r#"[{"pattern": "Comet"}]"#);
-    assert!(agents.refresh().expect("good rules"));
+    assert!(refreshed().expect("good rules"));
     assert_eq!(seen(), "bot  Comet");
     for (file, text, named) in [
         (&crawlers, "[]", "list of crawlers"),
@@ -358,14 +370,14 @@ fn changed_rule_files_are_used_and_invalid_ones_rejected() {
     ] {
         let good = std::fs::read_to_string(file).expect("readable");
         write(file, text);
-        let error = agents.refresh().expect_err(text).to_string();
+        let error = refreshed().expect_err(text).to_string();
         assert!(error.contains(named), "{text}: {error}");
         assert_eq!(seen(), "bot  Comet", "the rules in use stay");
         write(file, &good);
-        assert!(agents.refresh().expect("good rules again"));
+        assert!(refreshed().expect("good rules again"));
     }
     std::fs::remove_file(&crawlers).expect("removable");
-    let error = agents.refresh().expect_err("gone").to_string();
+    let error = refreshed().expect_err("gone").to_string();
     assert!(error.contains("crawlers.json"), "{error}");
     // A node that starts without them uses the shipped ones.
     let shipped = Agents::open(&settings(dir.path()));

@@ -136,9 +136,11 @@ fn serve(dir: &Path) -> (SocketAddr, watch::Sender<bool>) {
 fn shared(dir: &Path) -> Arc<EdgeState> {
     let file = dir.join("links.toml");
     std::fs::write(&file, LINKS).expect("writable");
-    let secrets = secrets::load_or_create(&dir.join("secrets.toml")).expect("secrets");
+    let keys = dir.join("secrets.toml");
+    secrets::create_absent(&keys).expect("created");
+    let secrets = secrets::load(&keys).expect("secrets");
     let local = "127.0.0.0/8".parse().expect("a network");
-    let table = links::load(&file).expect("links").table;
+    let table = links::load(&file).expect("links");
     Arc::new(EdgeState {
         client_address: ClientAddress::new(vec![local], ForwardedHeader::default()),
         ..EdgeState::with_defaults(table, secrets.click_ids)

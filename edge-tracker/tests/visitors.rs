@@ -3,9 +3,11 @@
 
 mod harness;
 
+use daemon::files::SETTLE_TIME;
 use harness::{CHROME, Edge};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tracking_events::CLICK_ID_CHARS;
 
 #[test]
@@ -152,6 +154,33 @@ fn links_are_reloaded_and_an_invalid_file_changes_nothing() {
         edge.log()
     );
     assert!(edge.log().contains("links.toml:8"), "{}", edge.log());
+}
+
+#[test]
+fn links_file_that_is_being_written_is_not_loaded() {
+    let edge = Edge::start();
+    let mut file = std::fs::File::create(edge.dir.path().join("links.toml")).expect("writable");
+    // The start of the file is complete in itself, and lacks the link that is requested.
+    let (start, end) = harness::LINKS.split_at(harness::LINKS.rfind("[[link]]").expect("links"));
+    file.write_all(start.as_bytes()).expect("writable");
+    let (begun, mut written, mut longest_pause) = (Instant::now(), Instant::now(), Duration::ZERO);
+    while begun.elapsed() < 3 * SETTLE_TIME {
+        let status = edge.get("/c/resting").status;
+        longest_pause = longest_pause.max(written.elapsed());
+        // A machine that stops the test for long has settled the file.
+        assert!(status == 302 || longest_pause >= SETTLE_TIME, "{status}");
+        file.write_all(b"# more\n").expect("writable");
+        written = Instant::now();
+    }
+    let added = end.replace("id = 4", "id = 5").replace("resting", "added");
+    file.write_all([end, &added].concat().as_bytes())
+        .expect("writable");
+    let deadline = written + 40 * SETTLE_TIME;
+    while edge.get("/c/added").status != 302 {
+        assert!(Instant::now() < deadline, "{}", edge.log());
+        std::thread::sleep(SETTLE_TIME / 50);
+    }
+    assert_eq!(edge.get("/c/resting").status, 302);
 }
 
 #[test]

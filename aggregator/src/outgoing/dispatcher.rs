@@ -40,8 +40,6 @@ const CLICK_WAIT_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3_600);
 const HISTORY_RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// A receiver that fails is tried again after this long at the latest, to see when it is back.
 const MAX_ENDPOINT_HOLD: Duration = Duration::from_secs(300);
-/// A changed file that stays so for this long has been written to its end.
-const FILE_SETTLE_TIME: Duration = Duration::from_secs(1);
 /// Chores that may wait are done this often.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(15);
 /// After a failure of ours.
@@ -177,7 +175,7 @@ impl PostbackDispatcher {
     }
 
     fn look_at_subscriptions(&mut self) {
-        match self.subscriptions.look(FILE_SETTLE_TIME) {
+        match self.subscriptions.reload() {
             None => {}
             Some(Ok(())) => {
                 let postbacks = self.subscriptions.current().len();

@@ -2,13 +2,13 @@
 //! completely, with the line and the reason.
 
 use super::address::Address;
-use daemon::files::{FileVersion, PrivateFileError, read_private};
+use daemon::files::{PrivateFileError, WatchedFiles, read_private};
+use daemon::settings::{line_at, offset_of, without_values};
 use data_encoding::BASE64;
 use domain::{ConversionKind, ConversionStatus};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 use thiserror::Error;
 use toml::Spanned;
 
@@ -82,37 +82,26 @@ pub enum SubscriptionsError {
 /// The subscriptions file, reloaded when it changes.
 pub(super) struct SubscriptionFile {
     path: PathBuf,
-    /// The version that was read last.
-    version: Option<FileVersion>,
-    /// The version that was seen last, and since when it has been seen.
-    seen: (Option<FileVersion>, Instant),
+    watched: WatchedFiles,
     current: Subscriptions,
 }
 
 impl SubscriptionFile {
     /// Reads the file at `path`.
     pub(super) fn read(path: &Path) -> Result<Self, SubscriptionsError> {
-        // The version is read first: a change during the read is then detected at the next check.
-        let version = FileVersion::of(path);
         Ok(Self {
             path: path.to_owned(),
-            seen: (version, Instant::now()),
-            version,
+            // Before the file is read: a change in between is then detected at the next check.
+            watched: WatchedFiles::new([path]),
             current: Subscriptions::read(path)?,
         })
     }
 
-    /// Reloads the file if it changed, and then stayed unchanged for `settled`: a partially written file may look
-    /// complete. An invalid file changes nothing. `None` if nothing was read.
-    pub(super) fn look(&mut self, settled: Duration) -> Option<Result<(), SubscriptionsError>> {
-        let version = FileVersion::of(&self.path);
-        if version != self.seen.0 {
-            self.seen = (version, Instant::now());
-        }
-        if version == self.version || self.seen.1.elapsed() < settled {
+    /// Reads the file again if it has changed and settled. An invalid file changes nothing. `None` if nothing was read.
+    pub(super) fn reload(&mut self) -> Option<Result<(), SubscriptionsError>> {
+        if !self.watched.changed() {
             return None;
         }
-        self.version = version;
         Some(Subscriptions::read(&self.path).map(|read| self.current = read))
     }
 
@@ -125,18 +114,13 @@ impl SubscriptionFile {
 impl Subscriptions {
     fn read(path: &Path) -> Result<Self, SubscriptionsError> {
         let text = read_private(path, MAX_BYTES)?;
-        let wrong = |offset: usize, message: &str| {
-            let before = text.get(..offset).unwrap_or_default();
-            SubscriptionsError::Wrong {
-                path: path.to_owned(),
-                line: before.matches('\n').count() + 1,
-                message: message.to_owned(),
-            }
+        let wrong = |offset: usize, message: &str| SubscriptionsError::Wrong {
+            path: path.to_owned(),
+            line: line_at(&text, offset),
+            message: message.to_owned(),
         };
-        let file: File = toml::from_str(&text).map_err(|error| {
-            let offset = error.span().map_or(0, |it| it.start);
-            wrong(offset, &daemon::settings::without_values(error.message()))
-        })?;
+        let file: File = toml::from_str(&text)
+            .map_err(|error| wrong(offset_of(&error), &without_values(error.message())))?;
         let mut all = BTreeMap::new();
         for entry in file.postback {
             let at = entry.span().start;
@@ -230,7 +214,9 @@ words! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use daemon::files::SETTLE_TIME;
     use std::fs;
+    use std::thread;
 
     const VALID_FILE: &str =
         "[[postback]]\ncampaign = \"spring\"\nurl = \"https://tracker.example/pb?cid={sub1}\"\n";
@@ -315,18 +301,16 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         fs::write(file.path(), VALID_FILE).expect("writable");
         let mut watched = SubscriptionFile::read(file.path()).expect("valid file");
-        let at_once = Duration::ZERO;
-        assert!(watched.look(at_once).is_none());
+        assert!(watched.reload().is_none());
         fs::write(file.path(), "[[postback]]\n").expect("writable");
-        let long = Duration::from_secs(3_600);
-        assert!(
-            watched.look(long).is_none(),
-            "the file may still be written"
-        );
-        assert!(watched.look(at_once).expect("changed").is_err());
+        assert!(watched.reload().is_none(), "it may still be written");
+        thread::sleep(SETTLE_TIME);
+        assert!(watched.reload().expect("changed").is_err());
         assert_eq!(watched.current().len(), 1);
         fs::write(file.path(), VALID_FILE.replace("spring", "summer")).expect("writable");
-        assert!(watched.look(at_once).expect("changed").is_ok());
+        assert!(watched.reload().is_none(), "it may still be written");
+        thread::sleep(SETTLE_TIME);
+        assert!(watched.reload().expect("changed").is_ok());
         assert!(watched.current().of("summer", "ann").is_some());
     }
 }

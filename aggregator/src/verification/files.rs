@@ -3,7 +3,7 @@
 
 use super::evidence::{Evidence, UnsignedLimits};
 use crate::settings::Reports;
-use daemon::files::{FileVersion, PrivateFileError, read_private};
+use daemon::files::{PrivateFileError, WatchedFiles, read_private};
 use daemon::settings::{SettingsErrors, offset_of_key, redacted_error_at};
 use kyc_webhook::Scheme;
 use postback::{Advertiser, Keys};
@@ -46,10 +46,6 @@ pub enum ReportsError {
 #[derive(Debug)]
 pub(super) struct Files(Reports);
 
-/// The versions of the files that were read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Versions([Option<FileVersion>; 4]);
-
 #[derive(Deserialize)]
 struct SecretsFile {
     click_id: ClickIdKeys,
@@ -88,7 +84,8 @@ impl Files {
         Self(settings.clone())
     }
 
-    pub(super) fn versions(&self) -> Versions {
+    /// Watches the files; to be called before they are loaded.
+    pub(super) fn watch(&self) -> WatchedFiles {
         let Reports {
             advertisers,
             secrets,
@@ -96,13 +93,8 @@ impl Files {
             links,
             ..
         } = &self.0;
-        let optional = |path: &Option<PathBuf>| path.as_deref().and_then(FileVersion::of);
-        Versions([
-            FileVersion::of(advertisers),
-            FileVersion::of(secrets),
-            optional(variables),
-            optional(links),
-        ])
+        let optional = variables.iter().chain(links);
+        WatchedFiles::new([advertisers, secrets].into_iter().chain(optional))
     }
 
     pub(super) fn load(&self) -> Result<Evidence, ReportsError> {

@@ -4,8 +4,11 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 use thiserror::Error;
+
+/// A changed file that stays the same for this long has been written to its end.
+pub const SETTLE_TIME: Duration = Duration::from_millis(500);
 
 /// Metadata that changes with a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,12 +18,19 @@ pub struct FileVersion {
     inode: u64,
 }
 
-/// Files that are used together, with their last observed versions.
+/// Files that are used together. A change is reported once they have stayed the same for [`SETTLE_TIME`]: a file that
+/// is still being written may look complete.
 #[derive(Debug, Clone)]
 pub struct WatchedFiles {
     paths: Vec<PathBuf>,
-    versions: Vec<Option<FileVersion>>,
+    /// What was reported last; none when these paths never were.
+    reported: Option<Versions>,
+    observed: Versions,
+    /// Since when `observed` has been observed.
+    observed_since: Instant,
 }
+
+type Versions = Vec<Option<FileVersion>>;
 
 /// A secret file that can't be used.
 #[derive(Debug, Error)]
@@ -40,14 +50,18 @@ pub enum PrivateFileError {
 
 impl FileVersion {
     /// The present version of the file at `path`; `None` when it can't be accessed.
-    #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
+    fn of(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().as_ref().map(Self::from)
+    }
+}
+
+impl From<&Metadata> for FileVersion {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
             modified: metadata.modified().ok(),
             length: metadata.len(),
             inode: metadata.ino(),
-        })
+        }
     }
 }
 
@@ -55,17 +69,60 @@ impl WatchedFiles {
     /// Observes the files at `paths`. Read the files after this call, or a change may be missed.
     pub fn new<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Self {
         let paths: Vec<PathBuf> = paths.into_iter().map(Into::into).collect();
-        let versions = paths.iter().map(|path| FileVersion::of(path)).collect();
-        Self { paths, versions }
+        let observed = versions(&paths);
+        Self {
+            paths,
+            reported: Some(observed.clone()),
+            observed,
+            observed_since: Instant::now(),
+        }
     }
 
-    /// Whether any file was changed, created or removed since the last call.
+    /// Watches `paths` from now on. They count as changed when they differ from the paths before.
+    pub fn watch<P: Into<PathBuf>>(&mut self, paths: impl IntoIterator<Item = P>) {
+        let paths: Vec<PathBuf> = paths.into_iter().map(Into::into).collect();
+        if paths != self.paths {
+            *self = Self {
+                reported: None,
+                ..Self::new(paths)
+            };
+        }
+    }
+
+    /// Whether any file was changed, created or removed since the last reported change, and all have settled. Read the
+    /// files after this call.
     pub fn changed(&mut self) -> bool {
-        let now = Self::new(std::mem::take(&mut self.paths));
-        let changed = now.versions != self.versions;
-        *self = now;
+        self.changed_at(Instant::now())
+    }
+
+    /// How long the change that was observed last must stay to be reported; none without such a change.
+    #[must_use]
+    pub fn settles_in(&self) -> Option<Duration> {
+        self.is_pending()
+            .then(|| SETTLE_TIME.saturating_sub(self.observed_since.elapsed()))
+    }
+
+    fn changed_at(&mut self, now: Instant) -> bool {
+        let present = versions(&self.paths);
+        if present != self.observed {
+            (self.observed, self.observed_since) = (present, now);
+        }
+        let is_settled = now.saturating_duration_since(self.observed_since) >= SETTLE_TIME;
+        let changed = is_settled && self.is_pending();
+        if changed {
+            self.reported = Some(self.observed.clone());
+        }
         changed
     }
+
+    /// Whether the observed versions were not reported.
+    fn is_pending(&self) -> bool {
+        self.reported.as_ref() != Some(&self.observed)
+    }
+}
+
+fn versions(paths: &[PathBuf]) -> Versions {
+    paths.iter().map(|path| FileVersion::of(path)).collect()
 }
 
 /// Reads a secret file of at most `max_bytes`.
@@ -117,18 +174,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn watched_files_report_each_change_once() {
+    fn settled_change_is_reported_once() {
         let dir = tempfile::tempdir().expect("a directory");
         let paths = [dir.path().join("one"), dir.path().join("two")];
         fs::write(&paths[0], "1").expect("writable");
         let mut watched = WatchedFiles::new(&paths);
-        assert!(!watched.changed());
-        fs::write(&paths[1], "2").expect("writable");
-        assert!(watched.changed() && !watched.changed());
-        fs::write(&paths[0], "longer").expect("writable");
-        assert!(watched.changed() && !watched.changed());
-        fs::remove_file(&paths[1]).expect("removable");
-        assert!(watched.changed() && !watched.changed());
+        let mut now = Instant::now();
+        let mut reports = |change: &dyn Fn()| {
+            change();
+            [0, 1, 1].map(|times| {
+                now += SETTLE_TIME * times;
+                watched.changed_at(now)
+            })
+        };
+        let settled = [false, true, false];
+        assert_eq!(reports(&|| {}), [false; 3], "nothing has changed");
+        let write = |at: usize, text| fs::write(&paths[at], text).expect("writable");
+        assert_eq!(reports(&|| write(1, "2")), settled, "created");
+        assert_eq!(reports(&|| write(0, "longer")), settled, "written");
+        let remove = || fs::remove_file(&paths[1]).expect("removable");
+        assert_eq!(reports(&remove), settled, "removed");
+    }
+
+    #[test]
+    fn file_that_is_being_written_is_not_reported() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("links.toml");
+        let mut watched = WatchedFiles::new([&path]);
+        let start = Instant::now();
+        // Each part is complete in itself.
+        for part in 1..=20 {
+            fs::write(&path, "[[link]]\n".repeat(part)).expect("writable");
+            let now = start + SETTLE_TIME / 2 * u32::try_from(part).expect("few");
+            assert!(!watched.changed_at(now), "part {part}");
+        }
+        let written = start + SETTLE_TIME * 10;
+        assert!(!watched.changed_at(written + SETTLE_TIME * 9 / 10));
+        assert!(watched.changed_at(written + SETTLE_TIME));
+    }
+
+    #[test]
+    fn change_that_is_undone_is_not_reported() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("links.toml");
+        let mut watched = WatchedFiles::new([&path]);
+        let now = Instant::now();
+        fs::write(&path, "").expect("writable");
+        assert!(!watched.changed_at(now));
+        fs::remove_file(&path).expect("removable");
+        assert!(!watched.changed_at(now + SETTLE_TIME));
+        assert!(!watched.changed_at(now + SETTLE_TIME * 2));
+    }
+
+    #[test]
+    fn other_paths_are_reported() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let paths = [dir.path().join("one"), dir.path().join("two")];
+        let mut watched = WatchedFiles::new(&paths[..1]);
+        watched.watch(&paths[..1]);
+        let now = Instant::now() + SETTLE_TIME;
+        assert!(!watched.changed_at(now));
+        watched.watch(&paths);
+        let now = Instant::now() + SETTLE_TIME;
+        assert!(watched.changed_at(now) && !watched.changed_at(now));
     }
 
     #[test]

@@ -54,11 +54,31 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
         ))));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    toml::from_str(&text).map_err(|error| match error.span() {
-        Some(span) => error_at(path, &text, span.start, error.message()),
+    parse(path, &text)
+}
+
+/// Parses `text`, the content of the file at `path`, as TOML into `T`.
+///
+/// # Errors
+/// When it is not TOML or is not a `T`.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, SettingsError> {
+    toml::from_str(text).map_err(|error| match error.span() {
+        Some(span) => error_at(path, text, span.start, error.message()),
         // It is unknown which key's value the message contains.
-        None => error_at(path, &text, 0, &without_values(error.message())),
+        None => error_at(path, text, 0, &without_values(error.message())),
     })
+}
+
+/// The byte offset of `error` in its text; 0 when it is unknown.
+#[must_use]
+pub fn offset_of(error: &toml::de::Error) -> usize {
+    error.span().map_or(0, |span| span.start)
+}
+
+/// The line, from 1, of byte `offset` in `text`.
+#[must_use]
+pub fn line_at(text: &str, offset: usize) -> usize {
+    text.get(..offset).unwrap_or(text).matches('\n').count() + 1
 }
 
 /// Settings with paths.
@@ -98,7 +118,7 @@ pub fn directory_of(path: &Path) -> Result<PathBuf, SettingsError> {
 #[must_use]
 pub fn error_at(path: &Path, text: &str, offset: usize, message: &str) -> SettingsError {
     let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
+    let line = line_at(text, offset);
     let written = text.lines().nth(line - 1).unwrap_or_default().trim();
     let start = before.rfind('\n').map_or(0, |at| at + 1);
     let (shown, message) = if may_be_secret(&before[..start], written, message) {

@@ -22,15 +22,16 @@ use crate::links::Table;
 use crate::secrets::Secrets;
 use crate::settings::FunctionsSettings;
 use bytes::Bytes;
-use daemon::files::FileVersion;
+use daemon::files::WatchedFiles;
 use failures::FailureLimit;
 use function_host::{Body, Host, Limits, LoadError, Manifest, MatchedFunction};
 use http::{Request, Response};
+use parking_lot::Mutex;
 use prometheus::Registry;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The key-value store of advertisers.
@@ -45,7 +46,7 @@ pub struct Functions {
     settings: FunctionsSettings,
     failures: FailureLimit,
     token: String,
-    loaded: Mutex<LoadedVersions>,
+    watched: Mutex<FunctionFiles>,
 }
 
 /// The parts of a node that functions use.
@@ -61,12 +62,12 @@ pub struct NodeContext<'a> {
     pub api: &'a Api,
 }
 
-/// The versions of the files that were loaded last.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct LoadedVersions {
-    sources: Vec<Option<FileVersion>>,
-    variables: Option<FileVersion>,
-    advertisers: Option<FileVersion>,
+/// The files of functions that are reloaded.
+#[derive(Debug)]
+struct FunctionFiles {
+    /// Manifest, components and variables.
+    functions: WatchedFiles,
+    advertisers: WatchedFiles,
 }
 
 /// Functions that can't be used.
@@ -103,7 +104,11 @@ impl Functions {
         let failures = FailureLimit::new(settings.failures_per_minute.get() as u32);
         let api = api.of_process(token.clone(), failures.clone());
         let limits = &settings.limits;
-        let variables = settings.variables.as_deref().and_then(FileVersion::of);
+        // Before the files are loaded: a change in between is then detected at the next check.
+        let watched = FunctionFiles {
+            functions: WatchedFiles::new(function_files(settings, read_sources(settings)?)),
+            advertisers: WatchedFiles::new(&settings.advertisers),
+        };
         let host = Host::load(
             function_host::Settings {
                 manifest: settings.manifest.clone(),
@@ -129,15 +134,10 @@ impl Functions {
             settings: settings.clone(),
             failures,
             token,
-            loaded: Mutex::default(),
-        };
-        let loaded = LoadedVersions {
-            variables,
-            ..functions.current_versions()
+            watched: Mutex::new(watched),
         };
         functions.load_advertisers()?;
         functions.use_links(links);
-        *functions.loaded() = loaded;
         Ok(functions)
     }
 
@@ -175,14 +175,16 @@ impl Functions {
     /// Reloads changed files: functions with their variables, and advertisers, each completely or not at all. Returns
     /// the outcome of each changed file.
     pub fn reload(&self) -> Vec<(&'static str, Result<(), FunctionsError>)> {
-        // Before anything is read: a change in between is then detected at the next check.
-        let now = self.current_versions();
-        let before = std::mem::replace(&mut *self.loaded(), now.clone());
+        let mut watched = self.watched.lock();
         let mut outcomes = Vec::new();
-        if (&now.sources, &now.variables) != (&before.sources, &before.variables) {
+        let sources = self.host.sources();
+        watched
+            .functions
+            .watch(function_files(&self.settings, sources));
+        if watched.functions.changed() {
             outcomes.push(("functions", self.deploy()));
         }
-        if now.advertisers != before.advertisers {
+        if watched.advertisers.changed() {
             outcomes.push(("advertisers", self.load_advertisers()));
         }
         outcomes
@@ -197,23 +199,6 @@ impl Functions {
         Ok(self.host.deploy_providing(provided)?)
     }
 
-    fn current_versions(&self) -> LoadedVersions {
-        LoadedVersions {
-            sources: self
-                .host
-                .sources()
-                .iter()
-                .map(|it| FileVersion::of(it))
-                .collect(),
-            variables: self.settings.variables.as_deref().and_then(FileVersion::of),
-            advertisers: self
-                .settings
-                .advertisers
-                .as_deref()
-                .and_then(FileVersion::of),
-        }
-    }
-
     fn deploy(&self) -> Result<(), FunctionsError> {
         Ok(self.host.deploy_with(read_variables(&self.settings)?)?)
     }
@@ -225,10 +210,6 @@ impl Functions {
         }
         Ok(())
     }
-
-    fn loaded(&self) -> std::sync::MutexGuard<'_, LoadedVersions> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The offer of each link, by its number.
@@ -238,6 +219,22 @@ pub(crate) fn offers(links: &Table) -> BTreeMap<String, Vec<u8>> {
         (link.id.to_string(), offer.as_bytes().to_vec())
     });
     offers.collect()
+}
+
+/// The manifest and its components.
+fn read_sources(settings: &FunctionsSettings) -> Result<Vec<PathBuf>, FunctionsError> {
+    let variables = read_variables(settings)?;
+    let manifest = Manifest::read(&settings.manifest, &variables, &variables::placeholders())?;
+    let mut sources = vec![settings.manifest.clone()];
+    sources.extend(manifest.sources());
+    Ok(sources)
+}
+
+/// The files that functions are loaded from: `sources` and the variables.
+fn function_files(settings: &FunctionsSettings, sources: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut files = sources;
+    files.extend(settings.variables.clone());
+    files
 }
 
 /// The operator's values of variables.

@@ -1,7 +1,7 @@
 //! The tokens with which hosts of functions authenticate at the internal API: a file of one or two lines, created at
 //! the first start and reloaded when it changes.
 
-use daemon::files::{FileVersion, PrivateFileError, read_private};
+use daemon::files::{PrivateFileError, read_private};
 use daemon::private;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -13,16 +13,12 @@ const MAX_TOKENS: usize = 2;
 
 /// The tokens of a file; the first one is for new hosts.
 #[derive(Clone)]
-pub struct Tokens {
-    tokens: Vec<String>,
-    /// The version of the file that was read.
-    pub version: Option<FileVersion>,
-}
+pub struct Tokens(Vec<String>);
 
 /// Without its content, which is secret.
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tokens({})", self.tokens.len())
+        write!(f, "Tokens({})", self.0.len())
     }
 }
 
@@ -57,11 +53,11 @@ pub enum TokensError {
     },
 }
 
-/// Reads the tokens at `path`; creates the file when there is none.
+/// Creates a file with a new token at `path` unless there is one.
 ///
 /// # Errors
-/// When the file can't be read or created, is readable by other users, or is malformed.
-pub fn load_or_create(path: &Path) -> Result<Tokens, TokensError> {
+/// When the file can't be created.
+pub fn create_absent(path: &Path) -> Result<(), TokensError> {
     if !path.exists() {
         let text = format!(
             "# The token by which this edge's internal API knows hosts of functions. To exchange it, put a new one \
@@ -73,7 +69,7 @@ pub fn load_or_create(path: &Path) -> Result<Tokens, TokensError> {
             cause,
         })?;
     }
-    load(path)
+    Ok(())
 }
 
 /// Reads the tokens at `path`.
@@ -81,8 +77,6 @@ pub fn load_or_create(path: &Path) -> Result<Tokens, TokensError> {
 /// # Errors
 /// When the file can't be read, is readable by other users, or is malformed.
 pub fn load(path: &Path) -> Result<Tokens, TokensError> {
-    // Before the text: a change in between is then detected at the next check.
-    let version = FileVersion::of(path);
     let text = read_private(path, MAX_FILE_BYTES)?;
     let mut tokens = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -102,26 +96,23 @@ pub fn load(path: &Path) -> Result<Tokens, TokensError> {
         let (path, found) = (path.into(), tokens.len());
         return Err(TokensError::Number { path, found });
     }
-    Ok(Tokens { tokens, version })
+    Ok(Tokens(tokens))
 }
 
 impl Tokens {
     /// A single token that only this process knows.
     pub(super) fn only(token: String) -> Self {
-        Self {
-            tokens: vec![token],
-            version: None,
-        }
+        Self(vec![token])
     }
 
     /// The token for new hosts.
     #[must_use]
     pub fn newest(&self) -> &str {
-        &self.tokens[0]
+        &self.0[0]
     }
 
     /// All tokens.
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
-        self.tokens.iter().map(String::as_str)
+        self.0.iter().map(String::as_str)
     }
 }

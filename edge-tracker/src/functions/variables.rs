@@ -2,7 +2,7 @@
 
 use crate::secrets::Secrets;
 use daemon::files::{PrivateFileError, read_private};
-use daemon::settings::{SettingsError, offset_of_key, redacted_error_at};
+use daemon::settings::{SettingsError, offset_of, offset_of_key, redacted_error_at};
 use data_encoding::HEXLOWER;
 use kyc_webhook::Scheme;
 use std::collections::BTreeMap;
@@ -31,10 +31,8 @@ pub enum VariablesError {
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, String>, VariablesError> {
     let text = read_private(path, MAX_FILE_BYTES)?;
     let wrong = |offset, message| redacted_error_at(path, &text, offset, message);
-    let values = toml::from_str(&text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        wrong(offset, "lines of name = 'value' are expected")
-    })?;
+    let values = toml::from_str(&text)
+        .map_err(|error| wrong(offset_of(&error), "lines of name = 'value' are expected"))?;
     match Scheme::given(&values) {
         Some(Err(message)) => Err(wrong(offset_of_key(&text, message), message).into()),
         Some(Ok(_)) | None => Ok(values),

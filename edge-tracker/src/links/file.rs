@@ -2,22 +2,12 @@
 
 use super::{Destination, Link, LinkState, Name, Slug, Table};
 use ahash::AHashMap;
-use daemon::files::FileVersion;
 use daemon::settings::{self, SettingsError};
 use domain::LinkId;
 use http::StatusCode;
 use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
-
-/// A table and the version of its file.
-#[derive(Debug)]
-pub struct LoadedLinks {
-    /// The links.
-    pub table: Table,
-    /// The version of the file, to detect changes.
-    pub version: FileVersion,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,17 +85,14 @@ const EMPTY: &str = "a file without [[link]] must contain empty = true, and no o
 ///
 /// # Errors
 /// When it can't be read or contains any error.
-pub fn load(path: &Path) -> Result<LoadedLinks, SettingsError> {
+pub fn load(path: &Path) -> Result<Table, SettingsError> {
     let unreadable = |cause| SettingsError::Unreadable {
         path: path.into(),
         cause,
     };
-    // The version first: a change in between is then detected at the next check.
-    let version = FileVersion::of(path);
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let wrong = |at: usize, message: &str| settings::error_at(path, &text, at, message);
-    let file: LinksFile = toml::from_str(&text)
-        .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
+    let file: LinksFile = settings::parse(path, &text)?;
     if file.link.is_empty() != file.empty {
         return Err(wrong(0, EMPTY));
     }
@@ -123,11 +110,7 @@ pub fn load(path: &Path) -> Result<LoadedLinks, SettingsError> {
             return Err(wrong(slug_at, "another link above has the same slug"));
         }
     }
-    let version = version.ok_or_else(|| unreadable(std::io::ErrorKind::NotFound.into()))?;
-    Ok(LoadedLinks {
-        table: Table::new(by_slug),
-        version,
-    })
+    Ok(Table::new(by_slug))
 }
 
 fn link_of(entry: LinkEntry) -> (Slug, Link) {
@@ -165,9 +148,7 @@ mod tests {
     fn loaded(text: &str) -> Result<Table, String> {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), text).expect("writable");
-        load(file.path())
-            .map(|loaded| loaded.table)
-            .map_err(|error| error.to_string())
+        load(file.path()).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod file;
 mod name;
 
 pub use destination::{Destination, Needs, Values};
-pub use file::{LoadedLinks, load};
+pub use file::load;
 pub use name::{Name, NameError, Slug};
 
 use ahash::AHashMap;

@@ -8,7 +8,7 @@ use crate::settings::LinksSettings;
 use crate::shipper::ShippingProgress;
 use crate::visitor::geo::Refreshed;
 use crate::{links, secrets};
-use daemon::files::FileVersion;
+use daemon::files::WatchedFiles;
 use event_journal::JournalStats;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,9 +30,9 @@ pub(super) struct MaintenanceTask {
     pub(super) progress: Arc<ShippingProgress>,
     pub(super) journal: Arc<JournalStats>,
     pub(super) links: LinksSettings,
-    pub(super) links_version: Option<FileVersion>,
+    pub(super) links_watch: WatchedFiles,
     pub(super) secrets_file: PathBuf,
-    pub(super) secrets_version: Option<FileVersion>,
+    pub(super) secrets_watch: WatchedFiles,
     pub(super) api_token: Option<ApiToken>,
     pub(super) filters_dir: PathBuf,
     pub(super) unsynced: UnsyncedAge,
@@ -69,7 +69,7 @@ impl UnsyncedAge {
 pub(super) struct ApiToken {
     pub(super) api: Api,
     pub(super) file: PathBuf,
-    pub(super) version: Option<FileVersion>,
+    pub(super) watch: WatchedFiles,
 }
 
 impl MaintenanceTask {
@@ -163,25 +163,22 @@ impl MaintenanceTask {
 
     /// An invalid or missing file is rejected and the active links are kept, until the file changes again.
     async fn reload_links(&mut self) {
-        let version = FileVersion::of(&self.links.file);
-        if version == self.links_version {
+        if !self.links_watch.changed() {
             return;
         }
-        self.links_version = version;
         let (file, shared) = (self.links.file.clone(), self.shared.clone());
-        let load = move || -> anyhow::Result<links::LoadedLinks> {
-            let loaded = links::load(&file)?;
-            loaded.table.keeps_ids_of(&shared.links.load())?;
+        let load = move || -> anyhow::Result<links::Table> {
+            let table = links::load(&file)?;
+            table.keeps_ids_of(&shared.links.load())?;
             if let Some(functions) = &shared.functions {
-                functions.use_links(&loaded.table);
+                functions.use_links(&table);
             }
-            Ok(loaded)
+            Ok(table)
         };
         match spawn_blocking(load).await {
-            Ok(Ok(loaded)) => {
-                tracing::info!(links = loaded.table.len(), "links reloaded");
-                self.links_version = Some(loaded.version);
-                self.shared.links.store(Arc::new(loaded.table));
+            Ok(Ok(table)) => {
+                tracing::info!(links = table.len(), "links reloaded");
+                self.shared.links.store(Arc::new(table));
                 self.count_reload("links", "loaded", 1);
             }
             Ok(Err(error)) => {
@@ -194,28 +191,25 @@ impl MaintenanceTask {
 
     /// Functions get the keys before anything is signed with them. An invalid file changes nothing.
     async fn reload_secrets(&mut self) {
-        let version = FileVersion::of(&self.secrets_file);
-        if version.is_none() || version == self.secrets_version {
+        if !self.secrets_watch.changed() || !self.secrets_file.exists() {
             return;
         }
         let (file, shared) = (self.secrets_file.clone(), self.shared.clone());
-        let reload = move || -> anyhow::Result<Option<FileVersion>> {
+        let reload = move || -> anyhow::Result<()> {
             let secrets = secrets::load(&file)?;
             if let Some(functions) = &shared.functions {
                 functions.offer_keys(&secrets)?;
             }
             shared.keys.store(Arc::new(secrets.click_ids));
-            Ok(secrets.version)
+            Ok(())
         };
         match spawn_blocking(reload).await {
-            Ok(Ok(loaded)) => {
+            Ok(Ok(())) => {
                 tracing::info!("click id keys reloaded");
-                self.secrets_version = loaded;
                 self.count_reload("secrets", "loaded", 1);
             }
             Ok(Err(error)) => {
                 tracing::error!(%error, "rejected the secrets file, keeping the active click id keys");
-                self.secrets_version = version;
                 self.count_reload("secrets", "refused", 1);
             }
             Err(error) => tracing::error!(%error, "failed to read the secrets file"),
@@ -224,14 +218,12 @@ impl MaintenanceTask {
 
     /// An invalid or missing file is rejected and the active tokens are kept, until the file changes again.
     fn reload_api_token(&mut self) {
-        let Some(ApiToken { api, file, version }) = &mut self.api_token else {
+        let Some(ApiToken { api, file, watch }) = &mut self.api_token else {
             return;
         };
-        let now = FileVersion::of(file);
-        if now == *version {
+        if !watch.changed() {
             return;
         }
-        *version = now;
         let outcome = match token::load(file) {
             Ok(tokens) => {
                 tracing::info!("tokens of the internal API reloaded");

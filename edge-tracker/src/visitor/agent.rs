@@ -21,10 +21,11 @@ use ahash::RandomState;
 use arc_swap::ArcSwap;
 use daemon::files::WatchedFiles;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use rules::{Kind, Rules};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use tracking_events::{Device, Flags, UserAgent};
 
 /// A recognised user agent.
@@ -167,8 +168,7 @@ impl Agents {
     /// # Errors
     /// When the changed files are invalid: the active rules are kept.
     pub fn refresh(&self) -> Result<bool, RuleFilesError> {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if !watched.changed() {
+        if !self.watched.lock().changed() {
             return Ok(false);
         }
         let rules = self.files.load()?;

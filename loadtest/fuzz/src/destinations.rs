@@ -114,11 +114,11 @@ pub(crate) fn links(bytes: &[u8]) {
             let file: toml::Table = text.parse().expect("it was read");
             let entries = file.get("link").and_then(|it| it.as_array());
             let entries = entries.map_or(&[][..], Vec::as_slice);
-            assert_eq!(loaded.table.len(), entries.len());
+            assert_eq!(loaded.len(), entries.len());
             for entry in entries {
                 let slug = entry["slug"].as_str().expect("a text");
                 assert!(Slug::try_from(slug.to_owned()).is_ok());
-                let (found, link) = loaded.table.find(slug).expect("there");
+                let (found, link) = loaded.find(slug).expect("there");
                 assert_eq!(found, slug);
                 assert_eq!(
                     i64::from(link.id.0),

@@ -292,9 +292,7 @@ impl Edge {
         };
         let shared = Arc::new(EdgeState {
             node: NodeId(1),
-            links: Arc::new(ArcSwap::from_pointee(
-                links::load(&file).expect("links").table,
-            )),
+            links: Arc::new(ArcSwap::from_pointee(links::load(&file).expect("links"))),
             geo: Geo::open(&GeoSettings::default()),
             agents: Agents::new(1_000, MAX_AGENT_BYTES),
             identity: Identity::fixed(

@@ -73,8 +73,10 @@ impl Worker {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("links.toml");
         std::fs::write(&file, LINKS).expect("writable");
-        let table = links::load(&file).expect("links").table;
-        let secrets = secrets::load_or_create(&dir.path().join("secrets.toml")).expect("secrets");
+        let table = links::load(&file).expect("links");
+        let keys = dir.path().join("secrets.toml");
+        secrets::create_absent(&keys).expect("created");
+        let secrets = secrets::load(&keys).expect("secrets");
         let shared = EdgeState::with_defaults(table, secrets.click_ids);
         let journal = event_journal::open(&event_journal::Options {
             dir: dir.path().join("journal"),

@@ -3,14 +3,15 @@
 use super::Location;
 use super::ranges::Ranges;
 use arc_swap::ArcSwapOption;
+use daemon::files::{FileVersion, WatchedFiles};
 use maxminddb::{MaxMindDbError, PathElement, Reader};
+use parking_lot::Mutex;
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The number of networks of a new file that are searched for its field.
@@ -70,24 +71,6 @@ pub(super) enum DatabaseError {
     WrongKind(PathBuf, String, Field),
 }
 
-/// A file's identity: at least one of these differs after a replacement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            inode: metadata.ino(),
-            len: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Loaded {
     // In memory and not mapped: overwriting the file in place would truncate the mapping, and the SIGBUS would end
@@ -104,8 +87,7 @@ pub(super) struct Database {
     field: Field,
     max_bytes: u64,
     loaded: ArcSwapOption<Loaded>,
-    /// The file that was last loaded or rejected; `None` when there was none.
-    tried: Mutex<Option<Stamp>>,
+    watched: Mutex<WatchedFiles>,
 }
 
 impl Database {
@@ -116,27 +98,19 @@ impl Database {
             field,
             max_bytes,
             loaded: ArcSwapOption::empty(),
-            tried: Mutex::new(None),
+            // Before the file is read, or a change may be missed.
+            watched: Mutex::new(WatchedFiles::new([path])),
         };
-        let mut tried = None;
-        let problem = database.load(&mut tried).err();
-        (
-            Self {
-                tried: Mutex::new(tried),
-                ..database
-            },
-            problem,
-        )
+        let problem = database.load().err();
+        (database, problem)
     }
 
     /// Whether a replaced file was loaded; none if nothing changed.
     pub(super) fn refresh(&self) -> Option<bool> {
-        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = fs::metadata(&self.path).ok().as_ref().map(Stamp::of);
-        if present == *tried {
+        if !self.watched.lock().changed() {
             return None;
         }
-        Some(match self.load(&mut tried) {
+        Some(match self.load() {
             Ok(()) => {
                 tracing::info!(path = %self.path.display(), "geo file reloaded");
                 true
@@ -164,21 +138,20 @@ impl Database {
         }
     }
 
-    fn load(&self, tried: &mut Option<Stamp>) -> Result<(), DatabaseError> {
-        *tried = None;
+    fn load(&self) -> Result<(), DatabaseError> {
         let unreadable = |error| DatabaseError::Unreadable(self.path.clone(), error);
         let mut file = File::open(&self.path).map_err(unreadable)?;
-        let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
-        *tried = Some(stamp);
-        if stamp.len > self.max_bytes {
-            return Err(DatabaseError::TooLarge(self.path.clone(), stamp.len));
+        let metadata = file.metadata().map_err(unreadable)?;
+        let (version, length) = (FileVersion::from(&metadata), metadata.len());
+        if length > self.max_bytes {
+            return Err(DatabaseError::TooLarge(self.path.clone(), length));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(stamp.len).unwrap_or_default());
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         (&mut file)
             .take(self.max_bytes)
             .read_to_end(&mut bytes)
             .map_err(unreadable)?;
-        if Stamp::of(&file.metadata().map_err(unreadable)?) != stamp {
+        if FileVersion::from(&file.metadata().map_err(unreadable)?) != version {
             return Err(DatabaseError::Changing(self.path.clone()));
         }
         let reader = Reader::from_source(bytes)
