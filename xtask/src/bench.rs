@@ -15,8 +15,7 @@ use crate::{build_release, functions, setup, target_dir};
 /// The benchmark to run.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    /// Measure the cost of a click at the edge, compared with nginx (geoip2 and a JSON log), bare hyper and plain
-    /// sockets. This is the default of `cargo xtask bench`.
+    /// Measure the cost of a click at the edge, compared with nginx (geoip2 and a JSON log) and bare hyper. This is the default of `cargo xtask bench`.
     ///
     /// Arguments are passed on to `loadtest bench-click`: --rounds N, --links N, --visitors N, --before FILE (the
     /// edge-tracker of another build, measured in turn with this one), …

@@ -1,4 +1,4 @@
-//! Measures the cost of a click at the edge, compared with nginx and with servers that track nothing.
+//! Measures the cost of a click at the edge, compared with nginx and with bare hyper, which tracks nothing.
 //!
 //! All servers run at once and are idle, except for the measured one. Each figure of a round is measured on all
 //! servers before the next figure, so that disturbances of the machine affect all of them equally.
@@ -33,7 +33,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 512])]
     pub connections: Vec<usize>,
     /// Servers to compare with.
-    #[arg(long, value_delimiter = ',', default_values = ["nginx", "bare-hyper", "floor"])]
+    #[arg(long, value_delimiter = ',', default_values = ["nginx", "bare-hyper"])]
     beside: Vec<Kind>,
     /// The edge-tracker of another build, measured with the same settings.
     #[arg(long, value_name = "FILE")]

@@ -35,19 +35,11 @@ pub(super) enum Kind {
     Nginx,
     /// hyper with a fixed response.
     BareHyper,
-    /// System calls with a fixed response.
-    Floor,
 }
 
 impl Kind {
     /// All kinds, ours first.
-    pub(super) const ALL: [Self; 5] = [
-        Self::Edge,
-        Self::EarlierEdge,
-        Self::Nginx,
-        Self::BareHyper,
-        Self::Floor,
-    ];
+    pub(super) const ALL: [Self; 4] = [Self::Edge, Self::EarlierEdge, Self::Nginx, Self::BareHyper];
 
     /// The name in tables.
     #[must_use]
@@ -57,7 +49,6 @@ impl Kind {
             Self::EarlierEdge => "earlier edge",
             Self::Nginx => "nginx",
             Self::BareHyper => "bare hyper",
-            Self::Floor => "floor",
         }
     }
 
@@ -66,7 +57,7 @@ impl Kind {
     pub(super) fn missing_requirement(self) -> Option<String> {
         match self {
             Self::Nginx => nginx::missing_requirement(),
-            Self::Edge | Self::EarlierEdge | Self::BareHyper | Self::Floor => None,
+            Self::Edge | Self::EarlierEdge | Self::BareHyper => None,
         }
     }
 }
@@ -129,7 +120,6 @@ impl Server {
             }
             Kind::Nginx => nginx::start(&dir, setup),
             Kind::BareHyper => baseline(kind, Baseline::BareHyper, &dir, setup),
-            Kind::Floor => baseline(kind, Baseline::Floor, &dir, setup),
         }
     }
 

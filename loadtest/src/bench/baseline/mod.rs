@@ -3,7 +3,6 @@
 //! They exist for comparison and never serve visitors.
 
 mod bare_hyper;
-mod floor;
 pub(super) mod native_postback;
 
 use anyhow::Context as _;
@@ -18,8 +17,6 @@ const BACKLOG: i32 = 4_096;
 pub enum Baseline {
     /// hyper with a fixed response.
     BareHyper,
-    /// System calls and a fixed response, without an HTTP library.
-    Floor,
     /// Postbacks evaluated natively and made durable.
     NativePostback,
 }
@@ -46,7 +43,6 @@ pub fn serve(baseline: Baseline, dir: Option<&Path>) -> anyhow::Result<()> {
     println!(r#"{{"listening":"{}"}}"#, listener.local_addr()?);
     match baseline {
         Baseline::BareHyper => bare_hyper::serve(listener),
-        Baseline::Floor => floor::serve(listener),
         Baseline::NativePostback => {
             native_postback::serve(listener, dir.context("--dir is required")?)
         }
