@@ -1,11 +1,9 @@
 //! `cargo xtask fuzz`: builds the targets of `loadtest/fuzz` with coverage and runs libFuzzer on them, one after
-//! another or several at once. Invariant: no properties of targets here.
+//! another. Invariant: no properties of targets here.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -31,9 +29,6 @@ pub(crate) struct Fuzz {
     /// Seconds per target.
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Number of targets to run at once.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
-    jobs: u32,
     /// Print the targets and their inputs, and run none.
     #[arg(long)]
     list: bool,
@@ -77,19 +72,25 @@ impl Fuzz {
             let seeds = dir.join("seeds");
             run(hostile_bytes().arg("seeds").arg(seeds))
         })?;
-        let each = u64::from(self.seconds);
-        let rounds = names.len().div_ceil(self.jobs as usize) as u64;
-        eprintln!(
-            "==> {} targets, {each} s each, {} at once: about {} min",
-            names.len(),
-            self.jobs,
-            (rounds * each).div_ceil(60)
-        );
-        let outcomes = self.run_all(&program, &dir, names)?;
+        let (count, seconds) = (names.len(), u64::from(self.seconds));
+        let minutes = (count as u64 * seconds).div_ceil(60);
+        eprintln!("==> {count} targets, {seconds} s each: about {minutes} min");
+        let mut outcomes = Vec::new();
+        for (number, name) in names.iter().enumerate() {
+            let outcome = self.run_one(&program, &dir, name)?;
+            let executions = grouped(outcome.log.executions);
+            let found = outcome.finding.as_ref().map_or("", |_| ", FINDING");
+            eprintln!(
+                "    {}/{count} {name}: {executions} executions, {} edges{found}",
+                number + 1,
+                outcome.log.edges
+            );
+            outcomes.push(outcome);
+        }
         report(&outcomes)
     }
 
-    fn selected_targets(&self, known: &[(String, String)]) -> anyhow::Result<VecDeque<String>> {
+    fn selected_targets(&self, known: &[(String, String)]) -> anyhow::Result<Vec<String>> {
         let all = || known.iter().map(|(name, _)| name.clone());
         for name in &self.targets {
             ensure!(
@@ -103,49 +104,6 @@ impl Fuzz {
         } else {
             self.targets.iter().cloned().collect()
         })
-    }
-
-    fn run_all(
-        &self,
-        program: &Path,
-        dir: &Path,
-        names: VecDeque<String>,
-    ) -> anyhow::Result<Vec<Outcome>> {
-        let (count, left) = (names.len(), Mutex::new(names.clone()));
-        let outcomes = Mutex::new(Vec::new());
-        let next = || lock(&left).pop_front();
-        let work = || -> anyhow::Result<()> {
-            while let Some(name) = next() {
-                let outcome = self.run_one(program, dir, &name)?;
-                let mut outcomes = lock(&outcomes);
-                outcomes.push(outcome);
-                let (done, last) = (outcomes.len(), &outcomes[outcomes.len() - 1]);
-                let found = if last.finding.is_some() {
-                    ", FINDING"
-                } else {
-                    ""
-                };
-                let executions = grouped(last.log.executions);
-                eprintln!(
-                    "    {done}/{count} {name}: {executions} executions, {} edges{found}",
-                    last.log.edges
-                );
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.jobs).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().try_for_each(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|_| bail!("a worker of this command panicked"))
-            })
-        })?;
-        let mut outcomes = outcomes
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        outcomes.sort_by_key(|it| names.iter().position(|name| *name == it.target));
-        Ok(outcomes)
     }
 
     fn run_one(&self, program: &Path, dir: &Path, name: &str) -> anyhow::Result<Outcome> {
@@ -193,10 +151,6 @@ impl Fuzz {
             finding,
         })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn whole_seconds(elapsed: Duration) -> u64 {
