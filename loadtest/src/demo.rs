@@ -15,7 +15,6 @@ use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SAMPLE_LINES: u64 = 10_000;
@@ -49,7 +48,9 @@ pub struct Options {
 /// If a process does not start, or an answered request is missing or duplicated at the end.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
-    let dir = RunDir::create("demo")?;
+    let dir = tempfile::Builder::new()
+        .prefix("fanzfiliate-demo-")
+        .tempdir()?;
     let log = match &options.replay {
         Some(log) => log.clone(),
         None => sample(dir.path())?,
@@ -91,32 +92,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A directory for one run, removed at its end.
-pub(crate) struct RunDir(PathBuf);
-
-impl RunDir {
-    pub(crate) fn create(what: &str) -> anyhow::Result<Self> {
-        let name = format!(
-            "fanzfiliate-{what}-{:08x}",
-            getrandom::u32().context("no randomness")?
-        );
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path)
-            .with_context(|| format!("failed to create {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for RunDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn sample(dir: &Path) -> anyhow::Result<PathBuf> {
     let path = dir.join("sample.log");
     let mut out = BufWriter::new(File::create(&path)?);
@@ -156,17 +131,12 @@ fn replay(
         "\nReplaying {} at {rate:.0} requests per second.",
         log.display()
     );
+    let run = format!("demo-{:08x}", getrandom::u32().context("no randomness")?);
     let options = replay::Options {
-        log: log.into(),
-        targets: stack.edge_urls.clone(),
-        slugs: links::sample_slugs(),
         rate: Some(rate),
         connections: CONNECTIONS,
-        limit: None,
-        repeat: 1,
-        run: format!("demo-{:08x}", getrandom::u32().context("no randomness")?),
         progress: std::io::stderr().is_terminal(),
-        stop: Arc::default(),
+        ..replay::Options::new(log, &stack.edge_urls, &run)
     };
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {

@@ -5,6 +5,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
 
 /// The key of the demo's KYC provider.
 pub(crate) const DEMO_KYC_KEY: &str = "demo key of the identity service";
@@ -69,4 +71,12 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
         .open(path);
     let mut file = file.with_context(|| format!("failed to write {}", path.display()))?;
     Ok(file.write_all(text.as_bytes())?)
+}
+
+/// The HMAC-SHA256 of `text`, as KYC providers and affiliates' postbacks are signed.
+#[must_use]
+pub fn signature(key: &str, text: &str) -> Vec<u8> {
+    let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes());
+    let mac = mac.expect("HMAC takes keys of any length");
+    mac.chain_update(text).finalize().into_bytes().to_vec()
 }

@@ -4,7 +4,6 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -32,7 +31,7 @@ enum Task {
     /// Kill processes, fill disks and break networks and clocks under traffic, then compare every answered click
     /// with ClickHouse. The last line is a JSON object.
     Chaos(chaos::Options),
-    /// Measure the cost of a click at the edge, compared with nginx and with servers that track nothing.
+    /// Measure the cost of a click at the edge, compared with nginx and with bare hyper.
     BenchClick(click::Options),
     /// Measure the cost of a click from the visitor to a row in ClickHouse, compared with nginx.
     BenchPipeline(pipeline::Options),
@@ -94,9 +93,6 @@ struct Replay {
     /// Number of times the log is replayed.
     #[arg(long, default_value_t = 1)]
     repeat: u32,
-    /// Write the results of the run as JSON to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
     /// Name of the run, stored as the events' `source`; random if absent.
     #[arg(long)]
     run: Option<String>,
@@ -139,17 +135,15 @@ fn run_replay(arguments: Replay) -> anyhow::Result<()> {
         Some(file) => links::slugs_of(file)?,
         None => links::sample_slugs(),
     };
+    let run = arguments.run.map_or_else(random_name, Ok)?;
     let options = replay::Options {
-        log: arguments.log,
-        targets: arguments.targets,
         slugs,
         rate: arguments.rate,
         connections: arguments.connections,
         limit: arguments.limit,
         repeat: arguments.repeat,
-        run: arguments.run.map_or_else(random_name, Ok)?,
         progress: std::io::stderr().is_terminal(),
-        stop: Arc::default(),
+        ..replay::Options::new(&arguments.log, &arguments.targets, &run)
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -157,11 +151,6 @@ fn run_replay(arguments: Replay) -> anyhow::Result<()> {
     let outcome = runtime.block_on(replay::run(options))?;
     println!("run {}", outcome.run);
     print!("{}", outcome.table());
-    if let Some(file) = arguments.json {
-        let json = serde_json::to_string_pretty(&outcome.report())?;
-        std::fs::write(&file, json)
-            .with_context(|| format!("failed to write {}", file.display()))?;
-    }
     Ok(())
 }
 

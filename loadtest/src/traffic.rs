@@ -68,7 +68,7 @@ const HOURLY_SHARES: [u64; 24] = [
 /// # Errors
 /// If `out` can't be written.
 pub fn write(seed: u64, lines: u64, out: &mut impl Write) -> std::io::Result<()> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     // About one visitor in three returns, some of them often.
     let visitors = (lines / 3).max(1);
     let total: u64 = HOURLY_SHARES.iter().sum();
@@ -93,7 +93,7 @@ fn line(
     out: &mut impl Write,
 ) -> std::io::Result<()> {
     // A visitor's properties depend only on its number.
-    let mut visitor_random = Random(visitor.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
+    let mut visitor_random = Random::new(visitor);
     let agent = AGENTS[agent_of(visitor_random.below(100))].0;
     let [a, b, c] = [
         visitor_random.below(1 << 8),
@@ -134,30 +134,25 @@ pub fn agent_of(mut hundredth: u64) -> usize {
     0
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): short, and the same on every platform.
+/// Random numbers that follow from a seed.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random(fastrand::Rng);
 
 impl Random {
     /// The sequence of `seed`.
     #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
+    pub fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     /// A number from 0 up to and excluding `bound`.
-    pub const fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0.u64(..bound)
     }
 
     /// The time until the next event of a Poisson process with `rate` events per second.
     pub fn poisson_gap(&mut self, rate: f64) -> Duration {
-        let uniform = (self.below(1 << 52) + 1) as f64 / (1_u64 << 52) as f64;
-        Duration::from_secs_f64(-uniform.ln() / rate)
+        Duration::from_secs_f64(-(1.0 - self.0.f64()).ln() / rate)
     }
 }
 

@@ -3,11 +3,9 @@
 #![allow(missing_docs)]
 
 use data_encoding::HEXLOWER;
-use hmac::{Hmac, Mac as _};
 use loadtest::clickhouse::Analyst;
-use loadtest::function_files::FunctionFiles;
+use loadtest::function_files::{self, FunctionFiles};
 use loadtest::stack::{Stack, StackOptions};
-use sha2::Sha256;
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -82,9 +80,8 @@ fn webhook(edge: &str, key: &str, id: &str) -> String {
         "{{\"id\": \"{id}\", \"affiliate_id\": \"{MARKER}\", \"status\": \"approved\", \"tier\": 2, \
          \"occurred_at\": \"2026-11-18T03:00:00Z\"}}"
     );
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("any length");
-    mac.update(format!("{time}.{body}").as_bytes());
-    let signature = HEXLOWER.encode(&mac.finalize().into_bytes());
+    let signature = function_files::signature(key, &format!("{time}.{body}"));
+    let signature = HEXLOWER.encode(&signature);
     let headers = format!(
         "Content-Type: application/json\r\nX-VerifyMy-Timestamp: {time}\r\n\
          X-VerifyMy-Signature: {signature}\r\n"

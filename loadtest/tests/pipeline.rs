@@ -4,9 +4,8 @@
 use loadtest::clickhouse::Analyst;
 use loadtest::replay::{self, Outcome};
 use loadtest::stack::Stack;
-use loadtest::{links, traffic, verify};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use loadtest::{traffic, verify};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const LINES: u64 = 3_000;
@@ -38,24 +37,12 @@ fn pipeline() -> Pipeline {
     }
 }
 
-fn options(stack: &Stack, log: &Path) -> replay::Options {
-    replay::Options {
-        log: log.into(),
-        targets: stack.edge_urls.clone(),
-        slugs: links::sample_slugs(),
-        rate: Some(RATE),
-        connections: 4,
-        limit: None,
-        repeat: 1,
-        run: "test".into(),
-        progress: false,
-        stop: Arc::default(),
-    }
-}
-
 /// Replays the log and injects `fault` once a third of it is in ClickHouse.
 fn replay_with(pipeline: &mut Pipeline, fault: impl FnOnce(&mut Stack)) -> Outcome {
-    let options = options(&pipeline.stack, &pipeline.log);
+    let options = replay::Options {
+        rate: Some(RATE),
+        ..replay::Options::new(&pipeline.log, &pipeline.stack.edge_urls, "test")
+    };
     let replaying = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(replay::run(options)).expect("replays")

@@ -44,16 +44,9 @@ fn serve(mut stream: TcpStream, visitors: &Sender<String>) {
 fn replayed(log: &Path) -> Result<(Vec<String>, u64), String> {
     let (sender, receiver) = channel();
     let options = replay::Options {
-        log: log.to_owned(),
-        targets: vec![format!("http://{}", edge(sender))],
         slugs: vec!["spring".into()],
-        rate: None,
         connections: 1,
-        limit: None,
-        repeat: 1,
-        run: "formats".into(),
-        progress: false,
-        stop: std::sync::Arc::default(),
+        ..replay::Options::new(log, &[format!("http://{}", edge(sender))], "formats")
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let outcome = runtime.block_on(replay::run(options));

@@ -6,8 +6,7 @@ use loadtest::affiliates::AffiliateTracker;
 use loadtest::clickhouse::Analyst;
 use loadtest::replay::{self, Options};
 use loadtest::stack::{Stack, StackOptions};
-use loadtest::{demo, links, traffic, verify};
-use std::sync::Arc;
+use loadtest::{demo, traffic, verify};
 use std::time::Duration;
 
 const LINES: u64 = 1_500;
@@ -28,18 +27,7 @@ fn sales_are_counted_once_despite_kills() {
     let stack = Stack::start_with(dir.path(), 2, None, &options, |_| {});
     let mut stack = stack.expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
-    let options = Options {
-        log,
-        targets: stack.edge_urls.clone(),
-        slugs: links::sample_slugs(),
-        rate: None,
-        connections: 4,
-        limit: None,
-        repeat: 1,
-        run: "test".into(),
-        progress: false,
-        stop: Arc::default(),
-    };
+    let options = Options::new(&log, &stack.edge_urls, "test");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let outcome = runtime.block_on(replay::run(options)).expect("replays");
     let compare = || verify::verify(&analyst, &outcome, 0, ARRIVAL_TIMEOUT).expect("comparable");

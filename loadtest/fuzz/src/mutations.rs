@@ -4,7 +4,7 @@
 #[derive(Debug)]
 pub struct Mutations<'a> {
     seeds: &'a [Vec<u8>],
-    state: u64,
+    random: fastrand::Rng,
 }
 
 /// Bytes that are often special for parsers.
@@ -17,17 +17,13 @@ const MAX_INPUT_BYTES: usize = 4 << 10;
 impl<'a> Mutations<'a> {
     /// Mutations of `seeds`, which must not be empty.
     #[must_use]
-    pub const fn new(seeds: &'a [Vec<u8>], state: u64) -> Self {
-        Self { seeds, state }
+    pub fn new(seeds: &'a [Vec<u8>], seed: u64) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        Self { seeds, random }
     }
 
-    /// SplitMix64, below `below`.
     fn below(&mut self, below: usize) -> usize {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.state;
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ bits >> 31) % below.max(1) as u64) as usize
+        self.random.usize(..below.max(1))
     }
 
     fn mutate(&mut self, bytes: &mut Vec<u8>) {

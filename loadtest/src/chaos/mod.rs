@@ -28,7 +28,7 @@ use serde::Serialize;
 use crate::clickhouse::Analyst;
 use crate::interrupt::Interrupt;
 use crate::replay::{self, Outcome};
-use crate::{links, traffic, verify};
+use crate::{traffic, verify};
 use cluster::FaultCluster;
 
 /// Maximum time until everything has arrived once faults have ended.
@@ -127,7 +127,7 @@ pub fn run_scenario(options: &Options, interrupt: &Interrupt) -> anyhow::Result<
     let mut dir = DataDir::create(options.keep.as_deref())?;
     let result = run_scenario_in(&dir.path, options, interrupt);
     if must_keep(&result, interrupt) {
-        dir.keep = true;
+        dir.keep();
         eprintln!("data and logs are kept in {}", dir.path.display());
     }
     result
@@ -321,17 +321,14 @@ impl Round<'_> {
         cluster: &FaultCluster,
         stop: Arc<AtomicBool>,
     ) -> anyhow::Result<JoinHandle<anyhow::Result<Outcome>>> {
+        let run = format!("chaos-{}", self.number);
         let options = replay::Options {
-            log: self.log.into(),
-            targets: cluster.stack.edge_urls.clone(),
-            slugs: links::sample_slugs(),
             rate: Some(self.options.rate * self.options.scenario.rate_factor()),
             connections: CONNECTIONS,
-            limit: None,
             repeat: u32::MAX,
-            run: format!("chaos-{}", self.number),
             progress: std::io::stderr().is_terminal(),
             stop,
+            ..replay::Options::new(self.log, &cluster.stack.edge_urls, &run)
         };
         let runtime = tokio::runtime::Runtime::new()?;
         Ok(std::thread::spawn(move || {
@@ -364,31 +361,34 @@ fn wrong_times(analyst: &Analyst) -> anyhow::Result<u64> {
 /// The run's data directory; removed unless it was given by the user.
 struct DataDir {
     path: PathBuf,
-    keep: bool,
+    temporary: Option<tempfile::TempDir>,
 }
 
 impl DataDir {
     fn create(keep: Option<&Path>) -> anyhow::Result<Self> {
-        let path = match keep {
-            Some(path) => path.to_owned(),
+        let temporary = match keep {
+            Some(path) => {
+                std::fs::create_dir_all(path)
+                    .with_context(|| format!("failed to create {}", path.display()))?;
+                None
+            }
             None => {
-                let name = getrandom::u32().context("no randomness")?;
-                std::env::temp_dir().join(format!("fanzfiliate-chaos-{name:08x}"))
+                let named = tempfile::Builder::new()
+                    .prefix("fanzfiliate-chaos-")
+                    .tempdir();
+                Some(named.context("failed to create a temporary directory")?)
             }
         };
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("failed to create {}", path.display()))?;
+        let path = temporary.as_ref().map(tempfile::TempDir::path).or(keep);
         Ok(Self {
-            path: path.canonicalize()?,
-            keep: keep.is_some(),
+            path: path.context("one of them")?.canonicalize()?,
+            temporary,
         })
     }
-}
 
-impl Drop for DataDir {
-    fn drop(&mut self) {
-        if !self.keep {
-            let _ = std::fs::remove_dir_all(&self.path);
+    fn keep(&mut self) {
+        if let Some(temporary) = &mut self.temporary {
+            temporary.disable_cleanup(true);
         }
     }
 }

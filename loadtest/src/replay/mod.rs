@@ -6,7 +6,7 @@ mod source;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
 use tokio::sync::{Mutex, mpsc};
 
 use self::worker::{Tally, Worker};
+use crate::links;
 
 /// Options of a replay.
 #[derive(Debug, Clone)]
@@ -42,6 +42,25 @@ pub struct Options {
     pub progress: bool,
     /// Once true, no more requests are sent.
     pub stop: Arc<AtomicBool>,
+}
+
+impl Options {
+    /// One replay of `log` at full speed over a few connections, with the sample links and no progress bar.
+    #[must_use]
+    pub fn new(log: &Path, targets: &[String], run: &str) -> Self {
+        Self {
+            log: log.into(),
+            targets: targets.into(),
+            slugs: links::sample_slugs(),
+            rate: None,
+            connections: 4,
+            limit: None,
+            repeat: 1,
+            run: run.into(),
+            progress: false,
+            stop: Arc::default(),
+        }
+    }
 }
 
 /// The number of a request in the run; its `external_id` is `<run>-<number>`.
@@ -91,26 +110,6 @@ impl Outcome {
         self.responses() as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// The results for machines, with ids as inclusive ranges.
-    #[must_use]
-    pub fn report(&self) -> Report<'_> {
-        Report {
-            run: &self.run,
-            sent: self.sent,
-            unreadable: self.unreadable,
-            by_status: &self.by_status,
-            answered: ranges(&self.answered),
-            unanswered: ranges(&self.unanswered),
-            unsent: self.unsent,
-            seconds: self.elapsed.as_secs_f64(),
-            rate: self.rate(),
-            latency_us: LATENCIES
-                .iter()
-                .map(|q| (q.0, self.latency.value_at_quantile(q.1)))
-                .collect(),
-        }
-    }
-
     /// The results as an aligned table.
     #[must_use]
     pub fn table(&self) -> String {
@@ -141,32 +140,6 @@ const LATENCIES: [(&str, f64); 5] = [
     ("p99.9", 0.999),
     ("max", 1.0),
 ];
-
-/// [`Outcome`] in a serialisable form.
-#[derive(Debug, Serialize)]
-pub struct Report<'a> {
-    run: &'a str,
-    sent: u64,
-    unreadable: u64,
-    by_status: &'a BTreeMap<u16, u64>,
-    answered: Vec<(RequestNumber, RequestNumber)>,
-    unanswered: Vec<(RequestNumber, RequestNumber)>,
-    unsent: u64,
-    seconds: f64,
-    rate: f64,
-    latency_us: BTreeMap<&'static str, u64>,
-}
-
-fn ranges(sorted: &[RequestNumber]) -> Vec<(RequestNumber, RequestNumber)> {
-    let mut ranges: Vec<(RequestNumber, RequestNumber)> = Vec::new();
-    for number in sorted {
-        match ranges.last_mut() {
-            Some(last) if last.1 + 1 == *number => last.1 = *number,
-            _ => ranges.push((*number, *number)),
-        }
-    }
-    ranges
-}
 
 /// Replays the log and waits for the last response.
 ///
@@ -228,13 +201,4 @@ fn progress_bar(is_visible: bool) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn consecutive_numbers_form_inclusive_ranges() {
-        assert_eq!(super::ranges(&[0, 1, 2, 5, 7, 8]), [(0, 2), (5, 5), (7, 8)]);
-        assert!(super::ranges(&[]).is_empty());
-    }
 }

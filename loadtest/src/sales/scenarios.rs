@@ -2,11 +2,9 @@
 //! retries don't belong here.
 
 use crate::clickhouse::Analyst;
-use crate::function_files::DEMO_KYC_KEY;
+use crate::function_files::{DEMO_KYC_KEY, signature};
 use anyhow::Context as _;
 use data_encoding::HEXLOWER;
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Maximum number of clicks that convert.
@@ -180,11 +178,10 @@ impl ScenarioRequest {
             None => agent.get(&self.target).call()?,
             Some(body) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-                let mac = Hmac::<Sha256>::new_from_slice(self.key.as_bytes())?;
-                let mac = mac.chain_update(format!("{now}.{body}")).finalize();
+                let digest = signature(self.key, &format!("{now}.{body}"));
                 agent
                     .post(&self.target)
-                    .header("x-verifymy-signature", HEXLOWER.encode(&mac.into_bytes()))
+                    .header("x-verifymy-signature", HEXLOWER.encode(&digest))
                     .header("x-verifymy-timestamp", now.to_string())
                     .send(body.as_bytes())?
             }
