@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::{Instrument as _, Span, field};
 
 /// The limit of each: opening the stream, and the `Hello` on it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,8 +26,15 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The limit for an edge to confirm a refusal.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Serves one connection. All its log lines have the edge's `address` and, once it is known, its `node`.
 pub(super) async fn run(connection: Connection, trust: watch::Receiver<Trust>, shared: Shared) {
     let address = connection.remote_address();
+    // With the level of errors the span is there whatever `RUST_LOG` leaves out.
+    let span = tracing::error_span!("edge", %address, node = field::Empty);
+    serve(connection, trust, shared).instrument(span).await;
+}
+
+async fn serve(connection: Connection, trust: watch::Receiver<Trust>, shared: Shared) {
     let end = match Peer::of(&connection, trust) {
         Ok(peer) => accept_stream(&connection, &peer, &shared).await,
         Err(error) => close(
@@ -39,12 +47,12 @@ pub(super) async fn run(connection: Connection, trust: watch::Receiver<Trust>, s
         refused.with_label_values(&[code.reason()]).inc();
     }
     match end {
-        ConnectionEnd::Gone(why) => tracing::info!(%address, why, "edge disconnected"),
+        ConnectionEnd::Gone(why) => tracing::info!(why, "edge disconnected"),
         ConnectionEnd::Refused(code, why) => {
-            tracing::warn!(%address, reason = code.reason(), why, "edge refused");
+            tracing::warn!(reason = code.reason(), why, "edge refused");
         }
-        ConnectionEnd::Superseded { node, newer } => {
-            tracing::info!(%address, node, newer, "a newer connection supersedes this one");
+        ConnectionEnd::Superseded { newer, .. } => {
+            tracing::info!(newer, "a newer connection supersedes this one");
         }
     }
 }
@@ -94,7 +102,7 @@ async fn accept_stream(connection: &Connection, peer: &Peer, shared: &Shared) ->
 fn report_clash(node: u16, older: &Peer, newer: &str, shared: &Shared) {
     let clashes = &shared.connections.clashes;
     clashes.with_label_values(&[&node.to_string()]).inc();
-    tracing::error!(alert = true, node, %older, newer, "closed the older of two live connections that send the same journal; was an edge's directory or certificate copied?");
+    tracing::error!(alert = true, %older, newer, "closed the older of two live connections that send the same journal; was an edge's directory or certificate copied?");
 }
 
 /// Reports another live process with the node's certificate, once; never returns.
@@ -109,7 +117,7 @@ async fn report_twin(
     {
         let clashes = &shared.connections.clashes;
         clashes.with_label_values(&[&node.to_string()]).inc();
-        tracing::error!(alert = true, node, older, newer = %peer, "two live edges with different journals have the same node number; was an edge's directory or certificate copied?");
+        tracing::error!(alert = true, older, newer = %peer, "two live edges with different journals have the same node number; was an edge's directory or certificate copied?");
     }
     std::future::pending().await
 }
@@ -148,6 +156,7 @@ async fn talk(
         Ok(Err(end)) => return end,
         Err(_) => return ConnectionEnd::refuse(RefuseCode::Slow, "the edge sent no Hello in time"),
     };
+    Span::current().record("node", hello.node);
     if let Some(Err(end)) = peer.map(|peer| peer.authorize(hello.node)) {
         return end;
     }
@@ -178,7 +187,7 @@ async fn talk(
         let node = hello.node.to_string();
         expiry.with_label_values(&[&node]).set(peer.expires_at());
     }
-    tracing::info!(node = hello.node, software = %shorten(&hello.software), peer = description, "edge connected");
+    tracing::info!(software = %shorten(&hello.software), peer = description, "edge connected");
     if let Err(error) = write_message(send, &AggregatorMessage::Welcome(welcome)).await {
         return ConnectionEnd::Gone(error.to_string());
     }

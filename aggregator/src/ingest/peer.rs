@@ -51,7 +51,7 @@ impl Peer {
         if nodes.contains(&node) {
             return Ok(());
         }
-        tracing::error!(alert = true, address = %self.address, claimed_node = node, certificate_nodes = ?nodes, fingerprint = %self.fingerprint(), "an edge used a certificate that does not name its node; if the edge is configured correctly, add the fingerprint to revoked.txt");
+        tracing::error!(alert = true, certificate_nodes = ?nodes, fingerprint = %self.fingerprint(), "an edge used a certificate that does not name its node; if the edge is configured correctly, add the fingerprint to revoked.txt");
         let named = if nodes.is_empty() {
             "no node".to_owned()
         } else {
@@ -81,7 +81,7 @@ impl Peer {
     fn check_trust(&self) -> Result<(), ConnectionEnd> {
         let checked = self.trust.borrow().check(&self.certificate);
         checked.map_err(|cause| {
-            tracing::error!(alert = true, address = %self.address, certificate_nodes = ?self.certificate.nodes(), fingerprint = %self.fingerprint(), %cause, "closed the connection of an edge whose certificate is no longer trusted");
+            tracing::error!(alert = true, certificate_nodes = ?self.certificate.nodes(), fingerprint = %self.fingerprint(), %cause, "closed the connection of an edge whose certificate is no longer trusted");
             ConnectionEnd::refuse(RefuseCode::Revoked, cause)
         })
     }
