@@ -76,10 +76,9 @@ impl Host {
     /// Reloads manifest and components, with new values of [`Settings::variables`]. Running calls end unchanged.
     ///
     /// # Errors
-    /// As [`Host::load`]. The active functions then stay, but the next deployment uses the new values.
+    /// As [`Host::load`]. The active functions and the values before then stay.
     pub fn deploy_with(&self, variables: BTreeMap<String, String>) -> Result<(), LoadError> {
-        *lock(&self.variables) = variables;
-        self.deploy()
+        self.deploy_replacing(&self.variables, variables)
     }
 
     /// Reloads manifest and components, with new values of [`Settings::provided`]. Running calls end unchanged.
@@ -87,9 +86,17 @@ impl Host {
     /// # Errors
     /// As [`Host::load`]. The active functions and the values before then stay.
     pub fn deploy_providing(&self, provided: BTreeMap<String, String>) -> Result<(), LoadError> {
-        let before = std::mem::replace(&mut *lock(&self.provided), provided);
+        self.deploy_replacing(&self.provided, provided)
+    }
+
+    fn deploy_replacing(
+        &self,
+        values: &Mutex<BTreeMap<String, String>>,
+        new: BTreeMap<String, String>,
+    ) -> Result<(), LoadError> {
+        let before = std::mem::replace(&mut *lock(values), new);
         let deployed = self.deploy();
-        deployed.inspect_err(|_| *lock(&self.provided) = before)
+        deployed.inspect_err(|_| *lock(values) = before)
     }
 
     fn deploy(&self) -> Result<(), LoadError> {

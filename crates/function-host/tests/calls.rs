@@ -325,6 +325,16 @@ async fn call_that_awaits_a_silent_host_times_out() {
 }
 
 #[tokio::test]
+async fn rejected_variables_do_not_affect_later_deployments() {
+    let functions = Functions::load(&Limits::default());
+    let undeclared = [("undeclared".to_owned(), "value".to_owned())];
+    let error = functions.deploy_with(undeclared.into());
+    let error = error.expect_err("undeclared variable").to_string();
+    assert!(error.contains("variable undeclared"), "{error}");
+    functions.redeploy().expect("the variables before");
+}
+
+#[tokio::test]
 async fn deployments_succeed_completely_or_change_nothing() {
     let functions = Functions::load(&Limits::default());
     let greeting = async || functions.get("/variable?greeting").await.text;

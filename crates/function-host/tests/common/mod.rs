@@ -208,7 +208,16 @@ impl Functions {
     }
 
     pub(crate) fn deploy(&self) -> Result<(), LoadError> {
-        self.host.deploy_with(BTreeMap::new())
+        self.deploy_with(BTreeMap::new())
+    }
+
+    pub(crate) fn deploy_with(&self, variables: BTreeMap<String, String>) -> Result<(), LoadError> {
+        self.host.deploy_with(variables)
+    }
+
+    /// Deploys with the present variables.
+    pub(crate) fn redeploy(&self) -> Result<(), LoadError> {
+        self.host.deploy_providing(BTreeMap::new())
     }
 
     /// Waits until `calls` calls have failed with `failure`, for at most 20 seconds.
