@@ -142,7 +142,7 @@ fn invalid_webhook_variables_are_rejected_with_line() {
         (
             "kyc_keys = \"a key of some length\"\nkyc_keyz = \"x\"\n",
             0,
-            "kyc_keyz is given a value and not declared",
+            "kyc_keyz has a value but is not declared",
         ),
         (
             "kyc_keys = S3CRET\n",
@@ -218,13 +218,13 @@ fn check_reports_all_errors_at_once() {
     );
     let said = directory.mistakes();
     assert!(
-        said.contains("kyc_keys is given a value and not declared"),
+        said.contains("kyc_keys has a value but is not declared"),
         "{said}"
     );
     directory.write("variables.toml", "");
     let said = directory.mistakes();
     assert!(
-        said.contains("edge.toml is no component of WebAssembly"),
+        said.contains("edge.toml is not a WebAssembly component"),
         "{said}"
     );
 }
