@@ -102,7 +102,7 @@ impl Fuzz {
         Ok(if self.targets.is_empty() {
             all().collect()
         } else {
-            self.targets.iter().cloned().collect()
+            self.targets.to_vec()
         })
     }
 
