@@ -24,13 +24,16 @@ fn append_all(journal: &mut OpenJournal) -> Vec<u64> {
         .expect("the journal has space")
 }
 
-/// A copy of the directory, as another process finds it after a crash.
+/// A copy of the directory, as another process finds it after a crash. Copied again where the live journal renamed a
+/// file meanwhile.
 fn after_crash(dir: &Path) -> TempDir {
-    let copy = tempfile::tempdir().expect("a directory");
-    let mut cp = Command::new("cp");
-    let copied = cp.arg("-r").arg(dir.join(".")).arg(copy.path()).status();
-    assert!(copied.expect("started").success());
-    copy
+    let copy = || {
+        let copy = tempfile::tempdir().expect("a directory");
+        let mut cp = Command::new("cp");
+        let copied = cp.arg("-r").arg(dir.join(".")).arg(copy.path()).status();
+        copied.expect("started").success().then_some(copy)
+    };
+    (0..10).find_map(|_| copy()).expect("a complete copy")
 }
 
 fn boundary(seqs: &[u64], from: usize, to: usize) -> BatchBoundary {
