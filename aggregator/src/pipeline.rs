@@ -16,6 +16,7 @@ use crate::report_queue::ReportQueue;
 use crate::sink::{BlockDecoder, Columns, Database, Prepared, Quarantine, Tables};
 use crate::sink_error::SinkError;
 use crate::store::ConversionStore;
+use daemon::backoff::Backoff;
 use domain::Micros;
 use std::fmt::Display;
 use std::future::Future;
@@ -27,10 +28,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use trusted_clock::TrustedClock;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const RETRY: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_secs(5));
 /// How often an untrusted clock is read.
 const CLOCK_INTERVAL: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// When the store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,7 +357,7 @@ impl<S: Storage> Pipeline<S> {
         dependency: Dependency,
         mut attempt: impl FnMut() -> F,
     ) -> T {
-        let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         loop {
             let outcome = attempt().await;
             if matches!(
@@ -372,12 +372,13 @@ impl<S: Storage> Pipeline<S> {
                     return done;
                 }
                 Err(error) => {
+                    failures += 1;
+                    let pause = RETRY.pause(failures);
                     tracing::warn!(?dependency, %error, retry_in = ?pause, "dependency is unavailable, retrying");
                     self.health.set(dependency, Some(error.to_string()));
                 }
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(RETRY.pause(failures)).await;
         }
     }
 }

@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod backoff;
 pub mod check_report;
 pub mod clock;
 pub mod files;
+pub mod hosts;
 pub mod logs;
 pub mod private;
 pub mod process_metrics;

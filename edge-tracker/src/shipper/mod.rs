@@ -15,6 +15,7 @@ pub use quic::Quic;
 pub use spool::Spool;
 
 use crate::metrics::Metrics;
+use daemon::backoff::Backoff;
 use domain::{Micros, NodeId};
 use event_shipping::{Refuse, RefuseCode, VisitorSalt, Welcome};
 use session::SessionEnd;
@@ -25,8 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use trusted_clock::SystemTimes;
 
-const MIN_RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
-const MAX_RECONNECT_INTERVAL: Duration = Duration::from_secs(5);
+const RECONNECT: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_secs(5));
 /// Another process ships the same journal: reconnecting soon would only end its connection in turn.
 const SUPERSEDED: &str = "superseded";
 
@@ -96,7 +96,7 @@ pub trait Dial: Send {
 impl<S: Storage, D: Dial> Shipper<S, D> {
     /// Ships until `stop` turns true, reconnecting with growing pauses whenever it must.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut pause = MIN_RECONNECT_INTERVAL;
+        let mut failures = 0_u32;
         while !*stop.borrow() {
             let dialled = tokio::select! {
                 biased;
@@ -118,7 +118,7 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
                     self.spool.disconnected();
                     self.dial.close();
                     if let SessionEnd { welcomed: true, .. } = ended {
-                        pause = MIN_RECONNECT_INTERVAL;
+                        failures = 0;
                     }
                     ended.reason
                 }
@@ -127,9 +127,11 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
             if *stop.borrow() {
                 break;
             }
-            if reason.label == SUPERSEDED {
-                pause = MAX_RECONNECT_INTERVAL;
-            }
+            failures = match reason.label {
+                SUPERSEDED => u32::MAX,
+                _ => failures.saturating_add(1),
+            };
+            let pause = RECONNECT.pause(failures);
             self.metrics
                 .disconnects
                 .with_label_values(&[reason.label])
@@ -140,7 +142,6 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
                 _ = stop.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = (pause * 2).min(MAX_RECONNECT_INTERVAL);
         }
         self.dial.finish().await;
     }
