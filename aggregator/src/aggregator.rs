@@ -15,7 +15,7 @@ use crate::report_queue::{self, ReportQueue};
 use crate::settings::Settings;
 use crate::sink::{Database, Quarantine};
 use crate::start_error::StartError;
-use crate::store::{ConversionStore, StoreLocation};
+use crate::store::{self, ConversionStore};
 use crate::verification::Verification;
 use domain::Micros;
 use event_shipping::LaneBounds;
@@ -97,7 +97,7 @@ impl<S: Storage> Aggregator<S> {
         let verification = Verification::open(settings.reports.as_ref(), registry)?;
         let (phase, watched) = watch::channel(Phase::Serving);
         let conversion_store =
-            ConversionStore::new(StoreLocation::of(settings), settings.outgoing.is_some());
+            ConversionStore::new(store::location(settings), settings.outgoing.is_some());
         let conversion_store = Arc::new(conversion_store.verifying(verification));
         registry.register(Box::new(conversion_store.place_conflicts().clone()))?;
         let pipeline = Pipeline {

@@ -1,8 +1,8 @@
 //! Looks up the clicks of conversions, so that ClickHouse keeps their link, offer, campaign and affiliate for longer
 //! than the clicks themselves.
 
+use crate::click::search_pause;
 use crate::metrics::Maker;
-use crate::outgoing::next_search;
 use crate::phase::Phase;
 use crate::settings;
 use crate::sink::Clicks;
@@ -122,8 +122,7 @@ fn outcome(click: &AwaitedClick, attributed: &BTreeSet<String>, now: Micros) -> 
     } else if waited >= MAX_WAIT {
         ClickSearch::GivenUp
     } else {
-        let pause = u64::try_from(next_search(waited).as_micros()).unwrap_or(u64::MAX);
-        ClickSearch::Later(Micros(now.0.saturating_add(pause)))
+        ClickSearch::Later(now.saturating_add(search_pause(waited)))
     }
 }
 

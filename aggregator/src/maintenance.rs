@@ -7,10 +7,9 @@ use crate::lock::{self, DirectoryInUse};
 use crate::settings::Settings;
 use crate::sink::Database;
 use crate::sink_error::SinkError;
-use crate::store::{
-    self, ConversionStore, ConversionStoreError, EstablishError, Rebuild, Rebuilt, StoreLocation,
-};
+use crate::store::{self, ConversionStore, ConversionStoreError, EstablishError, Rebuild, Rebuilt};
 use copies::Copies;
+use sql_store::SqlError;
 use std::io;
 use std::path::{Path, PathBuf};
 use storage::Disk;
@@ -66,6 +65,12 @@ impl From<ConversionStoreError> for MaintenanceError {
     }
 }
 
+impl From<SqlError> for MaintenanceError {
+    fn from(error: SqlError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
 impl From<EstablishError> for MaintenanceError {
     fn from(error: EstablishError) -> Self {
         Self::Store(error.to_string())
@@ -104,7 +109,7 @@ pub async fn copy_store(settings: &Settings) -> Result<Vec<String>, MaintenanceE
             remedy: "SQLite holds no store to copy",
         });
     }
-    let copied = store::copy_store(&file, &StoreLocation::of(settings)).await?;
+    let copied = store::copy_store(&file, &store::location(settings)).await?;
     let aside = file.with_extension("sqlite.copied");
     std::fs::rename(&file, &aside).map_err(|cause| MaintenanceError::File {
         path: file.clone(),
@@ -112,7 +117,7 @@ pub async fn copy_store(settings: &Settings) -> Result<Vec<String>, MaintenanceE
     })?;
     let rows = copied.into_iter();
     let mut done: Vec<String> = rows
-        .map(|(table, rows)| format!("{table}: {rows} rows"))
+        .map(|table| format!("{}: {} rows", table.name, table.rows))
         .collect();
     done.push(format!("renamed {} to {}", file.display(), aside.display()));
     Ok(done)
@@ -218,7 +223,7 @@ async fn back_up_store(settings: &Settings, to: &Path) -> Result<String, Mainten
 }
 
 fn conversion_store(settings: &Settings) -> ConversionStore {
-    ConversionStore::new(StoreLocation::of(settings), settings.outgoing.is_some())
+    ConversionStore::new(store::location(settings), settings.outgoing.is_some())
 }
 
 /// The files of secrets and certificates that the settings name.

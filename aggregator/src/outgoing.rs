@@ -5,7 +5,6 @@
 //! receiver may get a postback twice, after a crash during its delivery, and recognises it by the postback's id.
 
 mod address;
-mod backoff;
 mod client;
 mod connect;
 mod dispatcher;
@@ -17,7 +16,6 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use backoff::next_search;
 pub(crate) use dispatcher::PostbackDispatcher;
 pub(crate) use metrics::DispatchMetrics;
 pub use subscriptions::SubscriptionsError;

@@ -8,7 +8,7 @@ use crate::outgoing::DispatchMetrics;
 use crate::report::{BAD_TRANSITION, TOO_MANY_REPORTS};
 use crate::report_queue::{self, ReportQueue};
 use crate::settings::Settings;
-use crate::store::{ConversionStore, StoreLocation};
+use crate::store::ConversionStore;
 use crate::store_watch::StoreWatch;
 use crate::unproven::UnprovenReason;
 use crate::verification::VerificationMetrics;
@@ -16,6 +16,7 @@ use daemon::process_metrics;
 use daemon::reference::{ANY_VALUE, Reference, RefusalReference, RefusalTable};
 use event_shipping::RefuseCode;
 use prometheus::Registry;
+use sql_store::Location;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ fn register_metrics(registry: &Registry) -> anyhow::Result<()> {
     VerificationMetrics::new(registry)?;
     report_queue::register(&Arc::new(ReportQueue::new(0, Vec::new())), registry)?;
     crate::set_aside::retention(&settings, registry)?;
-    let store = StoreLocation::File(PathBuf::new());
+    let store = Location::File(PathBuf::new());
     let store = Arc::new(ConversionStore::new(store, false));
     registry.register(Box::new(store.place_conflicts().clone()))?;
     Attributor::new(settings.clickhouse, Arc::clone(&store), registry)?;

@@ -1,10 +1,8 @@
 //! The settings file: keys, bounds, defaults, and errors. Their effects belong elsewhere.
 
-mod store_url;
 mod transport;
 
-pub use store_url::StoreUrlError;
-pub(crate) use transport::{Transport, is_loopback};
+pub(crate) use transport::Transport;
 
 use daemon::clock::ClockSettings;
 use daemon::files::{PrivateFileError, read_private, require_private};
@@ -16,11 +14,11 @@ use event_shipping::tls::{self, IdentityFiles, Role, Subject, TlsError};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use sql_store::url::{self, UrlError};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use store_url::{check as check_url, has_password, resolve_files};
 use thiserror::Error;
 
 const KIB: u64 = 1 << 10;
@@ -312,7 +310,7 @@ pub enum InvalidSettings {
     },
     /// The URL of PostgreSQL can't be used.
     #[error(transparent)]
-    StoreUrl(#[from] StoreUrlError),
+    StoreUrl(#[from] UrlError),
     /// A file of secrets can't be read, or other users can read it.
     #[error(transparent)]
     Private(#[from] PrivateFileError),
@@ -429,7 +427,7 @@ impl Tls {
 impl Settings {
     /// Whether the settings file itself contains a password.
     fn holds_password(&self) -> bool {
-        let in_url = |url: &Secret| has_password(url.reveal());
+        let in_url = |url: &Secret| url::has_password(url.reveal());
         self.clickhouse.password.is_some() || self.store.url.as_ref().is_some_and(in_url)
     }
 }
@@ -438,13 +436,13 @@ impl Store {
     /// Resolves relative paths, also in the URL, from `directory`.
     fn resolve(&mut self, directory: &Path) {
         if let Some(Secret(url)) = &mut self.url {
-            *url = resolve_files(url, directory);
+            *url = url::resolve_files(url, directory);
         }
     }
 
     fn check(&self) -> Result<(), InvalidSettings> {
         match &self.url {
-            Some(url) => Ok(check_url(url.reveal(), self.allow_plaintext)?),
+            Some(url) => Ok(url::check(url.reveal(), self.allow_plaintext)?),
             None => Ok(()),
         }
     }

@@ -1,45 +1,52 @@
-//! The one place that knows SQL: how conversions and affiliates stand, in SQLite or PostgreSQL.
+//! The store of conversions and affiliates, in SQLite or PostgreSQL.
 //!
-//! A block's reports are judged in one transaction, and each verdict is remembered with the event's place and hash:
-//! the same block always gets the same verdicts. ClickHouse is known only as the history that a new store
-//! takes over.
+//! Reports of a block are evaluated in one transaction, and each verdict is stored with the event's place and hash: the
+//! same block always gets the same verdicts. Invariant: all SQL of the aggregator is here; ClickHouse is known only as the
+//! history from which a new store is rebuilt.
 
 mod affiliates;
 mod clicks;
 mod conversions;
-mod copy;
 mod epoch;
 mod evaluation;
 mod idempotency;
 mod limits;
+mod migrations;
 mod outbox;
 mod rebuild;
-mod sql;
 mod standing;
 mod steady;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use clicks::{AwaitedClick, ClickSearch};
-pub(crate) use copy::{copy as copy_store, holds_state};
 pub(crate) use epoch::{Epoch, EstablishError, Rebuild};
+#[cfg(test)]
+pub(crate) use outbox::PostbackKey;
 pub(crate) use outbox::{
-    Attempt, Awaiting, End, EndpointHealth, Key, LeasedPostback, Sale, Search,
+    Attempt, AttemptOutcome, AwaitingPostback, EndpointHealth, LeasedPostback, PostbackSale,
+    SubscriberSearch,
 };
 pub use rebuild::Rebuilt;
 
 use crate::report::{LocatedEvent, Verdict};
 use crate::settings::Settings;
 use crate::verification::Verification;
+use domain::Micros;
 use evaluation::Evaluator;
+use migrations::MIGRATIONS;
 use prometheus::IntCounter;
-use sql::{Pool, Tx};
-use std::path::{Path, PathBuf};
+use sql_store::{
+    Access, CopiedTable, Database, IsConflict, Isolation, Location, SqlError, Statement,
+    Transaction, TransactionAttempts,
+};
+use std::path::Path;
 use std::time::Duration;
 pub(crate) use steady::SteadyClock;
 use thiserror::Error;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::timeout;
+use tracking_events::ClickId;
 
 /// The limit for a block without reports, and what each of its reports adds.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -47,57 +54,67 @@ const PER_REPORT_TIMEOUT: Duration = Duration::from_millis(20);
 /// The limit for everything else.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
+const ACCESS: Access = Access {
+    application_name: "aggregator",
+    // For evaluation, postbacks and the check of the connection.
+    max_connections: 3,
+};
+
+/// Tables of which at least one has rows in a store that was used.
+const STATE_TABLES: [&str; 5] = [
+    "conversions",
+    "kyc_deliveries",
+    "applied_events",
+    "outgoing_postbacks",
+    "store_epoch",
+];
+
 /// The store can't be used now.
 #[derive(Debug, Error)]
 pub(crate) enum ConversionStoreError {
-    /// The URL's form; it may hold a password, so it is not repeated.
-    #[error("[store] url must be postgres://user:password@host:port/database")]
-    Url,
-    /// The database said so, or the way to it broke.
-    #[error("{0}")]
-    Sql(#[from] sqlx::Error),
-    /// Only a file can be copied.
-    #[error("PostgreSQL's tables are copied with pg_dump")]
-    NoFile,
-    /// A store is copied to where none is.
-    #[error("the database of [store] url holds a store already; name an empty one")]
-    Occupied,
-    /// Its tables could not be made or brought up to date.
-    #[error("migrations: {0}; if the store is newer than this aggregator, upgrade the aggregator")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// A word in the tables that no version of ours writes.
-    #[error("unexpected value {0:?} in the store; restore it from a backup")]
-    Foreign(String),
-    /// A report waits for a key that is perhaps on its way here.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// A report waits for a key that may be provided later.
     #[error(
         "a conversion's click id has a key that is not known here: copy the edges' secrets to the file that \
          [reports] secrets names; the report waits for unknown_key_wait"
     )]
     UnknownClickKey,
-    /// Nothing came back in time.
     #[error("no answer within {} s", .0.as_secs())]
     Silent(Duration),
 }
 
-/// Where the tables are.
-#[derive(Clone)]
-pub(crate) enum StoreLocation {
-    /// A file of SQLite.
-    File(PathBuf),
-    /// A URL of PostgreSQL, with its password.
-    Url(String),
-}
-
-impl StoreLocation {
-    pub(crate) fn of(settings: &Settings) -> Self {
-        match &settings.store.url {
-            Some(url) => Self::Url(url.reveal().to_owned()),
-            None => Self::File(settings.store_file()),
-        }
+impl IsConflict for ConversionStoreError {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.is_conflict())
     }
 }
 
-/// What became of a report.
+/// The location that the settings name.
+pub(crate) fn location(settings: &Settings) -> Location {
+    match &settings.store.url {
+        Some(url) => Location::Url(url.reveal().to_owned()),
+        None => Location::File(settings.store_file()),
+    }
+}
+
+/// Whether the file at `path` is a store that was used.
+///
+/// # Errors
+/// When it can't be read.
+pub(crate) async fn holds_state(path: &Path) -> Result<bool, SqlError> {
+    sql_store::has_rows(path, &STATE_TABLES).await
+}
+
+/// Copies the store in the file `from` to PostgreSQL at `to`, which must have none: all of it or nothing.
+///
+/// # Errors
+/// When either can't be used, or `to` has a store.
+pub(crate) async fn copy_store(from: &Path, to: &Location) -> Result<Vec<CopiedTable>, SqlError> {
+    sql_store::copy_to_postgres(from, to, ACCESS, MIGRATIONS, &STATE_TABLES).await
+}
+
+/// The result of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Evaluation {
     pub(crate) verdict: Verdict,
@@ -105,14 +122,14 @@ pub(crate) struct Evaluation {
     pub(crate) is_repeated: bool,
 }
 
-/// Judges reports. Its database is opened when it is first used.
+/// Evaluates reports. Its database is opened when it is first used.
 pub(crate) struct ConversionStore {
-    place: StoreLocation,
-    /// Whether affiliates are told of what is judged.
+    location: Location,
+    /// Whether affiliates are notified of conversions.
     announces: bool,
     /// How reports are verified again, if they are.
     verification: Option<Verification>,
-    pool: OnceCell<Pool>,
+    database: OnceCell<Database>,
     /// Known once the store was established.
     epoch: OnceCell<Epoch>,
     steady: OnceCell<SteadyClock>,
@@ -121,16 +138,16 @@ pub(crate) struct ConversionStore {
 }
 
 impl ConversionStore {
-    pub(crate) fn new(place: StoreLocation, announces: bool) -> Self {
+    pub(crate) fn new(location: Location, announces: bool) -> Self {
         let place_conflicts = IntCounter::new(
             "aggregator_place_conflicts_total",
             "Reports from a place that another report came from before: a copied edge or a stolen certificate.",
         );
         Self {
-            place,
+            location,
             announces,
             verification: None,
-            pool: OnceCell::const_new(),
+            database: OnceCell::const_new(),
             epoch: OnceCell::const_new(),
             steady: OnceCell::const_new(),
             announced: Notify::const_new(),
@@ -159,7 +176,7 @@ impl ConversionStore {
         Ok(evaluated.into_iter().map(|it| it.verdict).collect())
     }
 
-    /// Says what becomes of each report of a block: all of it is kept, or nothing is.
+    /// Evaluates each report of a block: all results are stored, or none.
     pub(crate) async fn evaluate(
         &self,
         reports: &[LocatedEvent<'_>],
@@ -187,16 +204,18 @@ impl ConversionStore {
         };
         let verification = self.verification.as_ref().zip(evidence.as_deref());
         let announced_at = match self.announces {
-            true => Some(self.steady_clock(domain::Micros::now()).await?.now()),
+            true => Some(self.steady_clock(Micros::now()).await?.now()),
             false => None,
         };
-        let mut tx = self.begin().await?;
-        let mut evaluator = Evaluator::new(announced_at, verification);
-        let mut evaluated = Vec::with_capacity(reports.len());
-        for report in reports {
-            evaluated.push(evaluator.evaluate(&mut tx, report).await?);
-        }
-        tx.commit().await?;
+        let mut attempts = self.attempts().await?;
+        let (evaluated, evaluator) = loop {
+            let mut tx = attempts.begin().await?;
+            let mut evaluator = Evaluator::new(announced_at, verification);
+            let evaluated = evaluator.evaluate_all(&mut tx, reports).await;
+            if let Some(evaluated) = attempts.finish(tx, evaluated).await {
+                break (evaluated?, evaluator);
+            }
+        };
         self.place_conflicts.inc_by(evaluator.place_conflicts);
         if let Some((verification, _)) = verification {
             verification.report(&evaluator.set_aside);
@@ -205,45 +224,80 @@ impl ConversionStore {
         Ok(evaluated)
     }
 
-    /// Returns when something was judged since the last time.
+    /// Returns when reports were evaluated since the last time.
     pub(crate) async fn announced(&self) {
         self.announced.notified().await;
     }
 
-    /// Copies SQLite's file to `to` as one moment has it, while others use it.
-    pub(crate) async fn copy_to(&self, to: &Path) -> Result<(), ConversionStoreError> {
-        let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
-        pool.await?.copy_to(to).await
+    /// Copies SQLite's file to `path` as of one moment, during use.
+    pub(crate) async fn copy_to(&self, path: &Path) -> Result<(), ConversionStoreError> {
+        Ok(self.database().await?.copy_to(path).await?)
     }
 
     /// Whether the database answers.
     pub(crate) async fn ping(&self) -> Result<(), ConversionStoreError> {
-        let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
-        pool.await?.ping().await
+        Ok(self.database().await?.ping().await?)
     }
 
-    async fn begin(&self) -> Result<Tx, ConversionStoreError> {
-        let pool = self.pool.get_or_try_init(|| Pool::open(&self.place));
-        pool.await?.begin().await
+    async fn database(&self) -> Result<&Database, SqlError> {
+        let open = || Database::open(&self.location, ACCESS, MIGRATIONS);
+        self.database.get_or_try_init(open).await
+    }
+
+    /// Begins a transaction that reads.
+    async fn begin(&self) -> Result<Transaction, SqlError> {
+        self.database().await?.begin().await
+    }
+
+    /// Prepares a transaction that writes.
+    async fn attempts(&self) -> Result<TransactionAttempts<'_>, SqlError> {
+        let database = self.database().await?;
+        Ok(database.attempts(Isolation::ReadCommitted))
+    }
+
+    /// Runs one statement in a transaction of its own and returns the number of rows that it changed.
+    async fn execute(&self, statement: Statement) -> Result<u64, ConversionStoreError> {
+        let mut attempts = self.attempts().await?;
+        loop {
+            let mut tx = attempts.begin().await?;
+            let changed = tx.execute(statement.clone()).await;
+            if let Some(changed) = attempts.finish(tx, changed).await {
+                return Ok(changed?);
+            }
+        }
     }
 }
 
-/// Microseconds since 1970 as people write a time (RFC 3339, UTC, whole seconds).
+/// A value in the tables that no released version writes.
+fn unexpected(value: &str) -> ConversionStoreError {
+    SqlError::UnexpectedValue(format!("{value:?}")).into()
+}
+
+fn click_id(text: String) -> Result<ClickId, ConversionStoreError> {
+    ClickId::parse(text.as_bytes()).map_err(|_| unexpected(&text))
+}
+
+/// Microseconds since 1970 as RFC 3339 in UTC, with whole seconds.
 fn rfc3339(micros: i64) -> String {
     let seconds = micros.div_euclid(1_000_000);
     jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
-/// Gives up `work` on the store that takes too long: the way to it may have broken without a word.
-pub(crate) async fn within<T>(
-    work: impl Future<Output = Result<T, ConversionStoreError>>,
-) -> Result<T, ConversionStoreError> {
-    let done = timeout(QUERY_TIMEOUT, work).await;
-    done.map_err(|_| ConversionStoreError::Silent(QUERY_TIMEOUT))?
+/// Limits the time of `work` on the store: a connection may break without an error.
+pub(crate) async fn within<T, E>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, ConversionStoreError>
+where
+    ConversionStoreError: From<E>,
+{
+    match timeout(QUERY_TIMEOUT, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(ConversionStoreError::Silent(QUERY_TIMEOUT)),
+    }
 }
 
-/// What finds a row: a hash of what makes it one, each part with its length, so that parts can't be shifted
-/// into one another.
+/// The key of a row: a hash of the parts that identify it, each with its length, so that different parts never give the
+/// same text.
 fn identity(parts: &[&str]) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in parts {

@@ -2,8 +2,6 @@
 //! and plain text leaves this machine only if the operator allows it.
 
 mod common;
-#[path = "../src/store/tests/postgres.rs"]
-mod postgres;
 
 use aggregator::settings;
 use common::authority::Authority;
@@ -11,14 +9,14 @@ use common::edge::Edge;
 use common::engine::Engine;
 use common::reports::{CYCLE, report};
 use common::{NODE, PORTS, client, page, until, write_settings};
-use postgres::Postgres;
+use sql_store::test_server::TestServer;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::PoisonError;
 
 /// A PostgreSQL server that refuses plain text over TCP, and its URL without parameters.
-fn encrypted_postgres(authority: &Authority) -> (Postgres, String) {
+fn encrypted_postgres(authority: &Authority) -> (TestServer, String) {
     let _alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
     let port = free.local_addr().expect("bound").port();
@@ -30,7 +28,7 @@ fn encrypted_postgres(authority: &Authority) -> (Postgres, String) {
         "ssl_cert_file=server.crt",
         "ssl_key_file=server.key",
     ];
-    let server = Postgres::start_with(&options, |data| {
+    let server = TestServer::start_with(&options, |data| {
         authority.issue().write(data);
         let access = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
         std::fs::write(data.join("pg_hba.conf"), access).expect("written");

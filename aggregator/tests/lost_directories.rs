@@ -2,8 +2,6 @@
 //! report is lost or stored twice, and no conversion returns to an earlier state.
 
 mod common;
-#[path = "../src/store/tests/postgres.rs"]
-mod postgres;
 
 use clickhouse::Client;
 use common::edge::Edge;
@@ -12,7 +10,7 @@ use common::process::Process;
 use common::reports::{CYCLE, OUTCOMES, conversion, refund, report};
 use common::{client, metric, until, write_settings};
 use domain::ConversionStatus;
-use postgres::Postgres;
+use sql_store::test_server::TestServer;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -149,7 +147,7 @@ async fn lost_store_is_refused_until_rebuilt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_postgresql_store_is_refused_until_rebuilt() {
-    let server = Postgres::start();
+    let server = TestServer::start();
     let world = World::with(&format!("[store]\nurl = \"{}\"\n", server.url()));
     let lose = || server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
     refused_until_rebuilt(world, lose).await;

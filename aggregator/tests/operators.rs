@@ -2,8 +2,6 @@
 //! port.
 
 mod common;
-#[path = "../src/store/tests/postgres.rs"]
-mod postgres;
 
 use common::edge::{Edge, click_id_at};
 use common::engine::Engine;
@@ -12,7 +10,7 @@ use common::receiver::Receiver;
 use common::reports::{CYCLE, OUTCOMES, report};
 use common::{NODE, client, metric, page, until, write_settings};
 use domain::Micros;
-use postgres::Postgres;
+use sql_store::test_server::TestServer;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -170,7 +168,7 @@ async fn lag_counts_waiting_events() {
 async fn aggregator_without_postgresql_is_not_ready_for_reports() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(dir.path());
-    let mut server = Postgres::start();
+    let mut server = TestServer::start();
     let more = format!("[store]\nurl = \"{}\"\n", server.url());
     let config = write_settings(dir.path(), &engine.settings(), &more);
     let aggregator = Process::start(&config);
@@ -207,7 +205,7 @@ async fn store_moves_to_postgresql_with_all_state() {
     let affiliates = page(aggregator.admin, "/affiliates").await;
     assert!(aggregator.stop().success());
 
-    let server = Postgres::start();
+    let server = TestServer::start();
     let more = format!("[store]\nurl = \"{}\"\n", server.url());
     let config = write_settings(dir.path(), &engine.settings(), &more);
     for command in ["serve", "check"] {

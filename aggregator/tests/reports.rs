@@ -2,8 +2,6 @@
 //! inserted exactly once, even if processes are killed.
 
 mod common;
-#[path = "../src/store/tests/postgres.rs"]
-mod postgres;
 
 use clickhouse::Client;
 use common::edge::{Dice, Edge, click_id};
@@ -11,7 +9,7 @@ use common::engine::Engine;
 use common::process::Process;
 use common::reports::{CYCLE, OUTCOMES, report};
 use common::{NODE, client, metric, page, until, write_settings};
-use postgres::Postgres;
+use sql_store::test_server::TestServer;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use std::path::Path;
@@ -50,10 +48,10 @@ async fn reports_are_evaluated_and_stored_once_despite_kills() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_postgresql_evaluates_and_stores_each_report_once() {
-    reports_through_faults(Some(Postgres::start())).await;
+    reports_through_faults(Some(TestServer::start())).await;
 }
 
-async fn reports_through_faults(mut postgres: Option<Postgres>) {
+async fn reports_through_faults(mut postgres: Option<TestServer>) {
     let directory = tempfile::tempdir().expect("temporary directory");
     let mut engine = Engine::start(directory.path());
     let store = postgres.as_ref().map_or_else(String::new, |server| {

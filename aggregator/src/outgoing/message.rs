@@ -6,7 +6,7 @@
 use super::address::{Address, Macro};
 use super::subscriptions::{SigningKey, Subscription};
 use crate::click::ClickFacts;
-use crate::store::{LeasedPostback, Sale};
+use crate::store::{LeasedPostback, PostbackSale};
 use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64;
 use domain::Micros;
@@ -40,7 +40,7 @@ pub(super) struct PostbackRequest {
 }
 
 struct Values<'a> {
-    sale: &'a Sale,
+    sale: &'a PostbackSale,
     click: &'a ClickFacts,
     event: &'a str,
     payout: String,
@@ -65,7 +65,7 @@ impl<'a> Values<'a> {
             Macro::Currency => self.sale.payout.currency.code(),
             Macro::Status => &self.sale.status,
             Macro::Event => self.event,
-            Macro::TransactionId => &self.sale.transaction,
+            Macro::TransactionId => &self.sale.transaction_id,
             Macro::ConversionId => self.conversion,
             Macro::Revision => &self.revision,
             Macro::Timestamp => &self.timestamp,

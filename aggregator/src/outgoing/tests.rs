@@ -2,11 +2,13 @@
 
 use super::client::{Answer, Client, SendError};
 use super::connect::Names;
-use super::dispatcher::Rules;
+use super::dispatcher::RetryPolicy;
 use super::message::{self, PostbackRequest};
 use super::subscriptions::Subscription;
 use crate::click::ClickFacts;
-use crate::store::{Attempt, End, EndpointHealth, Key, LeasedPostback, Sale};
+use crate::store::{
+    Attempt, AttemptOutcome, EndpointHealth, LeasedPostback, PostbackKey, PostbackSale,
+};
 use data_encoding::BASE64;
 use domain::{Currency, Micros, Money};
 use hmac::{Hmac, Mac as _};
@@ -399,7 +401,7 @@ async fn silent_server_times_out() {
 
 fn claimed() -> LeasedPostback {
     LeasedPostback {
-        key: Key {
+        key: PostbackKey {
             identity: "0123456789abcdef".repeat(4),
             revision: 2,
         },
@@ -409,11 +411,11 @@ fn claimed() -> LeasedPostback {
         since: Micros(1_000_000_000_000),
         attempts: 3,
         failures: 1,
-        sale: Sale {
+        sale: PostbackSale {
             click_id: "CLICK".into(),
             kind: "custom".into(),
             kind_name: "step 2".into(),
-            transaction: "a/b&c".into(),
+            transaction_id: "a/b&c".into(),
             status: "approved".into(),
             payout: Money {
                 minor: 1_999,
@@ -494,7 +496,7 @@ fn signature_covers_the_sent_target_without_a_path() {
 }
 
 fn judged(status: u16, tried: Duration, retry_after: Option<u64>) -> Attempt {
-    let rules = Rules {
+    let policy = RetryPolicy {
         first_retry: Duration::from_secs(10),
         give_up_after: Duration::from_secs(1_000),
     };
@@ -504,7 +506,7 @@ fn judged(status: u16, tried: Duration, retry_after: Option<u64>) -> Attempt {
         status: StatusCode::from_u16(status).expect("valid status"),
         retry_after: retry_after.map(Duration::from_secs),
     };
-    rules.judge(postback, Ok(answer), now)
+    policy.evaluate(postback, Ok(answer), now)
 }
 
 #[test]
@@ -512,19 +514,27 @@ fn transient_failures_are_retried_with_backoff() {
     let soon = Duration::from_secs(1);
     for taken in [200, 202, 204] {
         let attempt = judged(taken, soon, None);
-        let end = (attempt.end, attempt.endpoint_health);
-        assert_eq!(end, (End::Delivered, EndpointHealth::Healthy), "{taken}");
+        let end = (attempt.outcome, attempt.endpoint_health);
+        assert_eq!(
+            end,
+            (AttemptOutcome::Delivered, EndpointHealth::Healthy),
+            "{taken}"
+        );
     }
     for refused in [301, 302, 400, 401, 404, 410, 422] {
         let attempt = judged(refused, soon, None);
-        let end = (attempt.end, attempt.endpoint_health);
-        assert_eq!(end, (End::Refused, EndpointHealth::Healthy), "{refused}");
+        let end = (attempt.outcome, attempt.endpoint_health);
+        assert_eq!(
+            end,
+            (AttemptOutcome::Refused, EndpointHealth::Healthy),
+            "{refused}"
+        );
     }
     let now = claimed().since.0 + 1_000_000;
     for may_change in [408, 425, 429, 500, 502, 503, 504] {
         let attempt = judged(may_change, soon, None);
-        let (End::Again(due), EndpointHealth::Failing { held_until }) =
-            (attempt.end, attempt.endpoint_health)
+        let (AttemptOutcome::Again(due), EndpointHealth::Failing { held_until }) =
+            (attempt.outcome, attempt.endpoint_health)
         else {
             panic!("{may_change} is not retried")
         };
@@ -538,10 +548,10 @@ fn transient_failures_are_retried_with_backoff() {
     assert_eq!(wish, EndpointHealth::Failing { held_until });
     let long = Duration::from_secs(1_000);
     let given_up = judged(503, long, None);
-    assert_eq!(given_up.end, End::GivenUp);
+    assert_eq!(given_up.outcome, AttemptOutcome::GivenUp);
     assert!(matches!(
         given_up.endpoint_health,
         EndpointHealth::Failing { .. }
     ));
-    assert_eq!(judged(200, long, None).end, End::Delivered);
+    assert_eq!(judged(200, long, None).outcome, AttemptOutcome::Delivered);
 }

@@ -2,12 +2,12 @@
 //! plain text only if the operator allows it.
 
 use super::{ClickHouseSettings, InvalidSettings};
+use daemon::hosts::is_loopback;
 use http::Uri;
 use http::uri::Scheme;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use std::net::IpAddr;
 use std::path::Path;
 
 /// The transport of a database connection.
@@ -19,16 +19,6 @@ pub(crate) enum Transport {
     Loopback,
     /// Plain text over a network.
     Plaintext,
-}
-
-/// Whether the host of a URL is this machine.
-pub(crate) fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let address = bare.parse::<IpAddr>();
-    address.map_or_else(
-        |_| bare.eq_ignore_ascii_case("localhost"),
-        |address| address.to_canonical().is_loopback(),
-    )
 }
 
 impl ClickHouseSettings {
@@ -93,34 +83,4 @@ fn read_authorities(path: &Path) -> Result<RootCertStore, InvalidSettings> {
         return Err(failed("contains no certificate".to_owned()));
     }
     Ok(store)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_hosts_are_recognised() {
-        for host in [
-            "127.0.0.1",
-            "127.9.9.9",
-            "[::1]",
-            "::1",
-            "localhost",
-            "LocalHost",
-            "[::ffff:127.0.0.1]",
-        ] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in [
-            "10.0.0.1",
-            "0.0.0.0",
-            "[::]",
-            "localhost.example",
-            "127.0.0.1.example",
-            "",
-        ] {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
 }

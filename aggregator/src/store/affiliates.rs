@@ -1,25 +1,27 @@
-//! Affiliates: what follows from all that identity services said of one, in whatever order it came.
+//! Affiliates: how each stands after all messages of identity services about it, in whatever order they arrived.
 
-use super::sql::{Tx, Value};
 use super::{ConversionStoreError, identity};
 use crate::report::Verdict;
 use domain::{KycStanding, KycStatus, Micros};
+use sql_store::{Statement, Transaction, typed_row};
 use std::cmp::Reverse;
 use tracking_events::KycUpdate;
 
-/// A message, as far as it settles anything. They go by when they happened; of one moment, the word that
-/// trusts less comes last and so prevails.
-#[derive(Debug)]
-struct Message {
-    identity: String,
-    status: KycStatus,
-    tier: u8,
-    happened: Micros,
+typed_row! {
+    /// A message of an identity service. Messages are sorted by when their checks happened; of checks at the same moment,
+    /// the one that trusts the affiliate less comes last and prevails.
+    #[derive(Debug)]
+    struct KycMessage {
+        identity: String,
+        status: KycStatus,
+        tier: u8,
+        happened: Micros,
+    }
 }
 
-/// Says what a message does to its affiliate, and does it.
+/// Stores a message and brings its affiliate up to date.
 pub(super) async fn judge(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     update: &KycUpdate<'_>,
 ) -> Result<Verdict, ConversionStoreError> {
     let message = identity(&[update.provider, update.delivery]);
@@ -28,124 +30,111 @@ pub(super) async fn judge(
         return Ok(Verdict::Again);
     }
     lock(tx, &affiliate, update.affiliate).await?;
-    keep(tx, &message, &affiliate, update).await?;
+    insert(tx, &message, &affiliate, update).await?;
     let history = history(tx, &affiliate).await?;
-    let newest = history.last().is_some_and(|last| last.identity == message);
-    settle(tx, &affiliate, update.affiliate, &standing(&history)).await?;
-    Ok(if newest {
+    let is_newest = history.last().is_some_and(|last| last.identity == message);
+    update_affiliate(tx, &affiliate, standing(&history)).await?;
+    Ok(if is_newest {
         Verdict::Applied
     } else {
         Verdict::Late
     })
 }
 
-/// Locks the affiliate's row, which is made if there is none: two aggregators that hear of one affiliate at
-/// once must not each settle on what it knows alone.
-async fn lock(tx: &mut Tx, affiliate: &str, name: &str) -> Result<(), ConversionStoreError> {
-    tx.execute(
-        "INSERT INTO affiliates (identity, name, tier, kyc_status, kyc_happened, earning_limit) \
-         VALUES ($1, $2, 0, $3, 0, $4) ON CONFLICT (identity) DO UPDATE SET name = excluded.name",
-        &[
-            Value::Text(affiliate),
-            Value::Text(name),
-            Value::Text(KycStatus::Pending.as_str()),
-            KycStanding::INITIAL
-                .limit_cents()
-                .map_or(Value::Nothing, Value::Number),
+/// Locks the affiliate's row, which is inserted if there is none: two aggregators that evaluate messages about one
+/// affiliate at the same time must each see both.
+async fn lock(
+    tx: &mut Transaction,
+    affiliate: &str,
+    name: &str,
+) -> Result<(), ConversionStoreError> {
+    let insert = Statement::insert(
+        "affiliates",
+        [
+            ("identity", affiliate.into()),
+            ("name", name.into()),
+            ("tier", KycStanding::INITIAL.tier.into()),
+            ("kyc_status", KycStanding::INITIAL.status.into()),
+            ("kyc_happened", KycStanding::INITIAL.happened.into()),
+            ("earning_limit", KycStanding::INITIAL.limit_cents().into()),
         ],
-    )
-    .await?;
+    );
+    let lock = insert.push(" ON CONFLICT (identity) DO UPDATE SET name = excluded.name");
+    tx.execute(lock).await?;
     Ok(())
 }
 
-async fn is_known(tx: &mut Tx, message: &str) -> Result<bool, ConversionStoreError> {
-    let sql = "SELECT status FROM kyc_deliveries WHERE identity = $1";
-    Ok(!tx.fetch_all(sql, &[Value::Text(message)]).await?.is_empty())
+async fn is_known(tx: &mut Transaction, message: &str) -> Result<bool, ConversionStoreError> {
+    let select = Statement::new("SELECT 1 FROM kyc_deliveries WHERE identity = $1").bind(message);
+    Ok(tx.exists(select).await?)
 }
 
-async fn keep(
-    tx: &mut Tx,
+async fn insert(
+    tx: &mut Transaction,
     message: &str,
     affiliate: &str,
     update: &KycUpdate<'_>,
 ) -> Result<(), ConversionStoreError> {
-    // Nothing happens after it was told: a service with a wrong clock would have the last word for years.
+    // A check can't have happened after its report: a service with a wrong clock would have the last word for years.
     let happened = update.happened.min(update.time);
-    tx.execute(
-        "INSERT INTO kyc_deliveries \
-         (identity, affiliate, provider, delivery, status, tier, happened, received) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        &[
-            Value::Text(message),
-            Value::Text(affiliate),
-            Value::Text(update.provider),
-            Value::Text(update.delivery),
-            Value::Text(update.status.as_str()),
-            Value::Number(update.tier.into()),
-            Value::Number(happened.0.cast_signed()),
-            Value::Number(update.time.0.cast_signed()),
+    tx.execute(Statement::insert(
+        "kyc_deliveries",
+        [
+            ("identity", message.into()),
+            ("affiliate", affiliate.into()),
+            ("provider", update.provider.into()),
+            ("delivery", update.delivery.into()),
+            ("status", update.status.into()),
+            ("tier", update.tier.into()),
+            ("happened", happened.into()),
+            ("received", update.time.into()),
         ],
-    )
+    ))
     .await?;
     Ok(())
 }
 
-/// All messages about an affiliate, the one that prevails last.
-async fn history(tx: &mut Tx, affiliate: &str) -> Result<Vec<Message>, ConversionStoreError> {
+/// All messages about an affiliate, the prevailing one last.
+async fn history(
+    tx: &mut Transaction,
+    affiliate: &str,
+) -> Result<Vec<KycMessage>, ConversionStoreError> {
     let sql = "SELECT identity, status, tier, happened FROM kyc_deliveries WHERE affiliate = $1";
-    let lines = tx.fetch_all(sql, &[Value::Text(affiliate)]).await?;
-    let mut messages = Vec::with_capacity(lines.len());
-    for line in lines {
-        let word = line.text(1)?;
-        let status = KycStatus::from_name(&word).ok_or(ConversionStoreError::Foreign(word))?;
-        messages.push(Message {
-            identity: line.text(0)?,
-            status,
-            tier: u8::try_from(line.number(2)?).unwrap_or(u8::MAX),
-            happened: Micros(line.number(3)?.cast_unsigned()),
-        });
-    }
+    let select = Statement::new(sql).bind(affiliate);
+    let mut messages: Vec<KycMessage> = tx.fetch_all(select).await?;
     messages.sort_by(|one, other| one.order().cmp(&other.order()));
     Ok(messages)
 }
 
-impl Message {
+impl KycMessage {
     fn order(&self) -> impl Ord + '_ {
-        let trust = Reverse(self.tier);
-        (self.happened, self.status.distrust(), trust, &self.identity)
+        let (distrust, trust) = (self.status.distrust(), Reverse(self.tier));
+        (self.happened, distrust, trust, &self.identity)
     }
 }
 
-fn standing(history: &[Message]) -> KycStanding {
-    history
-        .iter()
-        .fold(KycStanding::INITIAL, |before, message| {
-            before.after(message.status, message.tier, message.happened)
-        })
+fn standing(history: &[KycMessage]) -> KycStanding {
+    let messages = history.iter();
+    messages.fold(KycStanding::INITIAL, |before, message| {
+        before.after(message.status, message.tier, message.happened)
+    })
 }
 
-async fn settle(
-    tx: &mut Tx,
+async fn update_affiliate(
+    tx: &mut Transaction,
     affiliate: &str,
-    name: &str,
-    standing: &KycStanding,
+    standing: KycStanding,
 ) -> Result<(), ConversionStoreError> {
-    let limit = standing.limit_cents();
-    let values = [
-        Value::Text(affiliate),
-        Value::Text(name),
-        Value::Number(standing.tier.into()),
-        Value::Text(standing.status.as_str()),
-        Value::Number(standing.happened.0.cast_signed()),
-        limit.map_or(Value::Nothing, Value::Number),
-    ];
-    tx.execute(
-        "INSERT INTO affiliates (identity, name, tier, kyc_status, kyc_happened, earning_limit) \
-         VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (identity) DO UPDATE SET tier = excluded.tier, kyc_status = excluded.kyc_status, \
-         kyc_happened = excluded.kyc_happened, earning_limit = excluded.earning_limit",
-        &values,
-    )
-    .await?;
+    let update = Statement::new(
+        "UPDATE affiliates SET tier = $2, kyc_status = $3, kyc_happened = $4, earning_limit = $5 \
+         WHERE identity = $1",
+    );
+    let update = update
+        .bind(affiliate)
+        .bind(standing.tier)
+        .bind(standing.status)
+        .bind(standing.happened)
+        .bind(standing.limit_cents());
+    tx.execute(update).await?;
     Ok(())
 }

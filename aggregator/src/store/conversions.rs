@@ -6,25 +6,25 @@
 mod history;
 mod reports;
 
-use super::sql::{Row, Tx, Value};
 use super::{ConversionStoreError, clicks, identity};
 use crate::report::{LocatedEvent, Refunds, Revision, Unchanged, Verdict};
-use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
+use domain::{ConversionKind, ConversionStatus, Micros, Money};
 use history::{Fate, FoldedConversion, FoldedSale, SaleReport, State, fold, redundant_near};
+use sql_store::{Field, Row, SqlError, Statement, Transaction, typed_row};
 use std::collections::BTreeMap;
 use tracking_events::{Conversion, Stated};
 
 /// Reports of one sale, identical ones in a row apart. Each is read again for the next one.
 const MAX_REPORTS: usize = 200;
 
-/// The verdict on a report, and which revisions of which conversions it added.
+/// The verdict on a report, and the revisions that it added, each with its conversion.
 #[derive(Debug)]
-pub(super) struct Evaluated {
+pub(super) struct ReportOutcome {
     pub(super) verdict: Verdict,
     pub(super) revised: Vec<(String, u32)>,
 }
 
-impl Evaluated {
+impl ReportOutcome {
     const fn unchanged(verdict: Verdict) -> Self {
         Self {
             verdict,
@@ -43,16 +43,36 @@ struct Sale<'a> {
     hash: String,
 }
 
-/// A conversion as it stood before the report.
-struct StandingConversion {
-    kind: ConversionKind,
-    kind_name: String,
-    revision: u32,
-    state: State,
-    refunds: Refunds,
-    withdrawn: bool,
-    /// When the report was made that brought it into its state.
-    state_time: Micros,
+typed_row! {
+    /// A sale of a click.
+    struct KnownSale {
+        transaction_id: String,
+        sale: String,
+    }
+}
+
+typed_row! {
+    /// A conversion as it stood before the report.
+    struct StandingConversion {
+        identity: String,
+        kind: ConversionKind,
+        kind_name: String,
+        revision: u32,
+        state: State,
+        refunds: Refunds,
+        withdrawn: bool,
+        /// The time of the report that brought it into its state.
+        state_time: Micros,
+    }
+}
+
+impl Field for Refunds {
+    fn read(row: &Row, _: &str) -> Result<Self, SqlError> {
+        Ok(Self {
+            minor: Field::read(row, "refunded_minor")?,
+            last: Field::read(row, "last_refund")?,
+        })
+    }
 }
 
 /// Conversions of a sale by their identity.
@@ -74,12 +94,12 @@ struct Revised {
 
 /// Adds a report to its sale, and brings the sale's conversions up to date.
 pub(super) async fn judge(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     placed: &LocatedEvent<'_>,
     report: &Conversion<'_>,
     signature: Option<String>,
     now: Micros,
-) -> Result<Evaluated, ConversionStoreError> {
+) -> Result<ReportOutcome, ConversionStoreError> {
     let mut sale = Sale::of(report);
     clicks::lock(tx, &sale.click, now).await?;
     if report.transaction.is_empty() && report.status.takes_back() {
@@ -93,13 +113,13 @@ pub(super) async fn judge(
         if history[index].order < added.order {
             let folded = fold(&history);
             let repeat = said(&sale, &folded, index, &standing, false);
-            return Ok(Evaluated::unchanged(Verdict::Unchanged(repeat)));
+            return Ok(ReportOutcome::unchanged(Verdict::Unchanged(repeat)));
         }
         // The copy arrived first: it counts no longer.
         reports::forget(tx, &history.remove(index)).await?;
     }
     if history.len() >= MAX_REPORTS {
-        return Ok(Evaluated::unchanged(too_many(&sale)));
+        return Ok(ReportOutcome::unchanged(too_many(&sale)));
     }
     let index = history.partition_point(|it| it.order < added.order);
     history.insert(index, added);
@@ -117,7 +137,7 @@ pub(super) async fn judge(
         .iter()
         .map(|it| (it.identity.clone(), it.revision.revision));
     let numbers: Vec<_> = numbers.collect();
-    Ok(Evaluated {
+    Ok(ReportOutcome {
         verdict: if revised.is_empty() {
             verdict_if_unchanged
         } else {
@@ -143,29 +163,24 @@ impl<'a> Sale<'a> {
     /// its kind, if it names that. Of several it can't be known which is meant.
     async fn find(
         &mut self,
-        tx: &mut Tx,
+        tx: &mut Transaction,
         report: &Conversion<'_>,
     ) -> Result<(), ConversionStoreError> {
-        let kind = match report.stated.contains(Stated::KIND) {
-            true => report.kind.as_str(),
-            false => "",
-        };
-        let known = tx
-            .fetch_all(
-                "SELECT DISTINCT transaction_id, sale FROM conversions \
-                 WHERE click_id = $1 AND advertiser = $2 AND withdrawn = 0 \
-                 AND ($3 = '' OR (kind = $3 AND kind_name = $4))",
-                &[
-                    Value::Text(&self.click),
-                    Value::Text(self.advertiser),
-                    Value::Text(kind),
-                    Value::Text(history::custom_name(report.kind, report.kind_name)),
-                ],
-            )
-            .await?;
-        if let [only] = &known[..] {
-            self.hash = only.text(1)?;
-            self.found_transaction = Some(only.text(0)?);
+        let select = Statement::new(
+            "SELECT DISTINCT transaction_id, sale FROM conversions \
+             WHERE click_id = $1 AND advertiser = $2 AND withdrawn = 0",
+        );
+        let mut select = select.bind(&self.click).bind(self.advertiser);
+        if report.stated.contains(Stated::KIND) {
+            let name = history::custom_name(report.kind, report.kind_name);
+            select = select.push(" AND kind = ").push_bind(report.kind);
+            select = select.push(" AND kind_name = ").push_bind(name);
+        }
+        let mut known: Vec<KnownSale> = tx.fetch_all(select).await?;
+        if known.len() == 1 {
+            let only = known.remove(0);
+            self.hash = only.sale;
+            self.found_transaction = Some(only.transaction_id);
         }
         Ok(())
     }
@@ -191,7 +206,7 @@ impl<'a> Sale<'a> {
 /// Makes the history lead to the conversions that stand. In a store that was rebuilt from ClickHouse, or restored from a
 /// copy and then brought up to date, reports are missing: what they led to counts as one more report.
 async fn adopt(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     sale: &Sale<'_>,
     standing: &Standing,
     history: &mut Vec<SaleReport>,
@@ -217,7 +232,7 @@ async fn adopt(
 /// Stores the report at `index`. In a crowded sale identical reports in a row give way but for the first and the last:
 /// that one in between matters only if other reports arrive both before and after it.
 async fn keep(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     sale: &Sale<'_>,
     history: &[SaleReport],
     index: usize,
@@ -321,97 +336,64 @@ fn too_many(sale: &Sale<'_>) -> Verdict {
     ))
 }
 
-async fn standing(tx: &mut Tx, sale: &Sale<'_>) -> Result<Standing, ConversionStoreError> {
-    let lines = tx
-        .fetch_all(
-            "SELECT c.identity, c.kind, c.kind_name, c.revision, c.status, c.payout_minor, c.currency, c.withdrawn, \
-             COALESCE(r.time, 0), c.refunded_minor, c.last_refund FROM conversions c LEFT JOIN conversion_revisions r \
-             ON r.identity = c.identity AND r.revision = c.revision WHERE c.sale = $1",
-            &[Value::Text(&sale.hash)],
-        )
-        .await?;
-    let conversions = lines.iter();
-    conversions
-        .map(|line| Ok((line.text(0)?, StandingConversion::read(line)?)))
-        .collect()
-}
-
-impl StandingConversion {
-    fn read(line: &Row) -> Result<Self, ConversionStoreError> {
-        let (kind, status) = (line.text(1)?, line.text(4)?);
-        Ok(Self {
-            kind: ConversionKind::from_name(&kind).ok_or(ConversionStoreError::Foreign(kind))?,
-            kind_name: line.text(2)?,
-            revision: u32::try_from(line.number(3)?).unwrap_or(u32::MAX),
-            state: State {
-                status: ConversionStatus::from_name(&status)
-                    .ok_or(ConversionStoreError::Foreign(status))?,
-                payout: money(line.number(5)?, &line.text(6)?),
-            },
-            refunds: Refunds {
-                minor: line.number(9)?,
-                last: line.text(10)?,
-            },
-            withdrawn: line.number(7)? != 0,
-            state_time: Micros(line.number(8)?.cast_unsigned()),
-        })
-    }
+async fn standing(tx: &mut Transaction, sale: &Sale<'_>) -> Result<Standing, ConversionStoreError> {
+    let select = Statement::new(
+        "SELECT c.identity, c.kind, c.kind_name, c.revision, c.status, c.payout_minor, c.currency, c.withdrawn, \
+         COALESCE(r.time, 0) AS state_time, c.refunded_minor, c.last_refund \
+         FROM conversions c LEFT JOIN conversion_revisions r \
+         ON r.identity = c.identity AND r.revision = c.revision WHERE c.sale = $1",
+    );
+    let conversions: Vec<StandingConversion> = tx.fetch_all(select.bind(&sale.hash)).await?;
+    let conversions = conversions.into_iter();
+    Ok(conversions.map(|it| (it.identity.clone(), it)).collect())
 }
 
 /// Stores a revision as the conversion's newest and in the history.
 async fn revise(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     sale: &Sale<'_>,
     revised: &Revised,
 ) -> Result<(), ConversionStoreError> {
     let Revised { identity, revision } = revised;
-    let kind_name = match revision.kind {
-        ConversionKind::Custom => revision.kind_name.as_str(),
-        _ => "",
-    };
-    tx.execute(
-        "INSERT INTO conversions (identity, advertiser, click_id, kind, kind_name, transaction_id, sale, revision, \
-         status, payout_minor, currency, withdrawn, refunded_minor, last_refund) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
-         ON CONFLICT (identity) DO UPDATE SET revision = excluded.revision, status = excluded.status, \
+    let insert = Statement::insert(
+        "conversions",
+        [
+            ("identity", identity.into()),
+            ("advertiser", sale.advertiser.into()),
+            ("click_id", (&sale.click).into()),
+            ("kind", revision.kind.into()),
+            (
+                "kind_name",
+                history::custom_name(revision.kind, &revision.kind_name).into(),
+            ),
+            ("transaction_id", sale.transaction().into()),
+            ("sale", (&sale.hash).into()),
+            ("revision", revision.revision.into()),
+            ("status", revision.status.into()),
+            ("payout_minor", revision.payout.minor.into()),
+            ("currency", revision.payout.currency.into()),
+            ("withdrawn", revision.withdrawn.into()),
+            ("refunded_minor", revision.refunds.minor.into()),
+            ("last_refund", (&revision.refunds.last).into()),
+        ],
+    );
+    let upsert = insert.push(
+        " ON CONFLICT (identity) DO UPDATE SET revision = excluded.revision, status = excluded.status, \
          payout_minor = excluded.payout_minor, currency = excluded.currency, withdrawn = excluded.withdrawn, \
          refunded_minor = excluded.refunded_minor, last_refund = excluded.last_refund",
-        &[
-            Value::Text(identity),
-            Value::Text(sale.advertiser),
-            Value::Text(&sale.click),
-            Value::Text(revision.kind.as_str()),
-            Value::Text(kind_name),
-            Value::Text(sale.transaction()),
-            Value::Text(&sale.hash),
-            Value::Number(revision.revision.into()),
-            Value::Text(revision.status.as_str()),
-            Value::Number(revision.payout.minor),
-            Value::Text(revision.payout.currency.code()),
-            Value::Number(revision.withdrawn.into()),
-            Value::Number(revision.refunds.minor),
-            Value::Text(&revision.refunds.last),
+    );
+    tx.execute(upsert).await?;
+    tx.execute(Statement::insert(
+        "conversion_revisions",
+        [
+            ("identity", identity.into()),
+            ("revision", revision.revision.into()),
+            ("status", revision.status.into()),
+            ("payout_minor", revision.payout.minor.into()),
+            ("currency", revision.payout.currency.into()),
+            ("time", revision.state_time.into()),
         ],
-    )
-    .await?;
-    tx.execute(
-        "INSERT INTO conversion_revisions (identity, revision, status, payout_minor, currency, time) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
-        &[
-            Value::Text(identity),
-            Value::Number(revision.revision.into()),
-            Value::Text(revision.status.as_str()),
-            Value::Number(revision.payout.minor),
-            Value::Text(revision.payout.currency.code()),
-            Value::Number(revision.state_time.0.cast_signed()),
-        ],
-    )
+    ))
     .await?;
     Ok(())
-}
-
-/// An amount as the tables keep it: a currency that is none has no letters.
-fn money(minor: i64, currency: &str) -> Money {
-    let currency = Currency::from_stored(currency);
-    Money { minor, currency }
 }

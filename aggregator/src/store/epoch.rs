@@ -1,18 +1,18 @@
-//! Which store this is. An empty one that takes the place of another learns from ClickHouse first how
-//! conversions and affiliates stand, and one restored from a copy what it missed.
+//! The epoch of a store. An empty store that replaces another one is first rebuilt from ClickHouse, and one that was
+//! restored from a copy is brought up to date.
 
 use super::rebuild::{self, Rebuilt};
-use super::sql::{Tx, Value};
 use super::{ConversionStore, ConversionStoreError, within};
 use crate::history::{History, KnownCheck, KnownConversion, Recorded};
 use crate::sink_error::SinkError;
 use domain::Micros;
+use sql_store::{Statement, Transaction, typed_row};
 use std::future::Future;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::try_join;
 
-/// Pages of rows on their way from ClickHouse.
+/// The maximum number of pages of rows in transit from ClickHouse.
 const PAGES: usize = 2;
 
 /// An edge's clock may be this far ahead of ours, in microseconds.
@@ -21,29 +21,31 @@ const CLOCK_LEAD_MICROS: u64 = 3_600 * 1_000_000;
 /// Low bits of an epoch that are random: two stores made in the same moment differ.
 const RANDOM_BITS: u32 = 12;
 
-/// What an empty store may be used for although ClickHouse has reports.
+/// Whether an empty store may be used although ClickHouse has reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rebuild {
-    /// Nothing: it may be there by mistake.
+    /// It may not: it may be empty by mistake.
     Refused,
-    /// An operator asked for it: it takes the place of one that was lost.
+    /// It may, at an operator's request: it replaces one that was lost.
     Asked,
 }
 
-/// The epoch of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Epoch {
-    /// Microseconds since 1970 when it began, or more.
-    pub(crate) number: u64,
-    /// Whether ClickHouse had reports that earlier stores evaluated.
-    follows: bool,
+typed_row! {
+    /// The epoch of a store.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Epoch {
+        /// Microseconds since 1970 when it began, or more.
+        pub(crate) number: u64,
+        /// Whether ClickHouse had reports that earlier stores evaluated.
+        follows: bool,
+    }
 }
 
 /// A store that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Established {
     pub(crate) epoch: Epoch,
-    /// What it took over from ClickHouse just now, if it had to.
+    /// What was taken over from ClickHouse now, if that was necessary.
     pub(crate) rebuilt: Option<Rebuilt>,
 }
 
@@ -73,8 +75,8 @@ pub(crate) enum EstablishError {
 }
 
 impl ConversionStore {
-    /// Makes sure that the store is the one that continues what ClickHouse has, and says its epoch. After the
-    /// first time it costs nothing.
+    /// Ensures that the store continues what ClickHouse has, and returns its epoch. After the first time it costs
+    /// nothing.
     pub(crate) async fn establish(
         &self,
         history: &impl History,
@@ -107,14 +109,12 @@ impl ConversionStore {
 
     /// Has the store brought up to date from ClickHouse before it is used again.
     pub(crate) async fn mark_for_rebuild(&self) -> Result<(), ConversionStoreError> {
-        let mut tx = self.begin().await?;
-        tx.execute(
+        self.execute(Statement::new(
             "INSERT INTO store_epoch (id, epoch, follows) VALUES (1, 0, 1) \
              ON CONFLICT (id) DO UPDATE SET epoch = 0",
-            &[],
-        )
+        ))
         .await?;
-        tx.commit().await
+        Ok(())
     }
 
     /// The epoch in the store: 0 when it is to be rebuilt, none when it was never used.
@@ -166,38 +166,28 @@ fn next_epoch(now: Micros, highest: u64) -> u64 {
 
 /// Locks the row until the transaction ends: two aggregators with one store must not both begin an epoch. Gives
 /// the epoch that another one has begun.
-async fn lock(tx: &mut Tx) -> Result<Option<Epoch>, ConversionStoreError> {
-    tx.execute(
+async fn lock(tx: &mut Transaction) -> Result<Option<Epoch>, ConversionStoreError> {
+    tx.execute(Statement::new(
         "INSERT INTO store_epoch (id, epoch, follows) VALUES (1, 0, 0) ON CONFLICT (id) DO UPDATE SET id = excluded.id",
-        &[],
-    )
+    ))
     .await?;
     Ok(epoch_of(tx).await?.filter(|epoch| epoch.number > 0))
 }
 
-async fn epoch_of(tx: &mut Tx) -> Result<Option<Epoch>, ConversionStoreError> {
-    let lines = tx
-        .fetch_all("SELECT epoch, follows FROM store_epoch", &[])
-        .await?;
-    let Some(line) = lines.first() else {
-        return Ok(None);
-    };
-    Ok(Some(Epoch {
-        number: line.number(0)?.cast_unsigned(),
-        follows: line.number(1)? != 0,
-    }))
+async fn epoch_of(tx: &mut Transaction) -> Result<Option<Epoch>, ConversionStoreError> {
+    let select = Statement::new("SELECT epoch AS number, follows FROM store_epoch");
+    Ok(tx.fetch_optional(select).await?)
 }
 
-async fn set(tx: &mut Tx, epoch: Epoch) -> Result<(), ConversionStoreError> {
-    let number = Value::Number(epoch.number.cast_signed());
-    let follows = Value::Number(epoch.follows.into());
-    let sql = "UPDATE store_epoch SET epoch = $1, follows = $2";
-    tx.execute(sql, &[number, follows]).await?;
+async fn set(tx: &mut Transaction, epoch: Epoch) -> Result<(), ConversionStoreError> {
+    let update = Statement::new("UPDATE store_epoch SET epoch = $1, follows = $2");
+    tx.execute(update.bind(epoch.number).bind(epoch.follows))
+        .await?;
     Ok(())
 }
 
 async fn rebuild_from(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     history: &impl History,
     now: Micros,
     announces: bool,

@@ -1,6 +1,5 @@
-//! What becomes of each report of one transaction: known, set aside, or evaluated.
+//! The evaluation of the reports of one transaction: each is known, set aside, or evaluated.
 
-use super::sql::Tx;
 use super::{
     ConversionStoreError, Evaluation, affiliates, conversions, idempotency, limits, outbox,
 };
@@ -8,13 +7,14 @@ use crate::report::{LocatedEvent, Verdict};
 use crate::unproven::{Unproven, UnprovenReason};
 use crate::verification::{Evidence, Proof, SetAside, Verification};
 use domain::Micros;
-use idempotency::Remembered;
+use idempotency::EarlierVerdict;
+use sql_store::Transaction;
 use tracking_events::{Conversion, Event};
 
 /// Evaluates the reports of one transaction.
 pub(super) struct Evaluator<'a> {
     now: Micros,
-    /// The time of the outbox, where affiliates are told.
+    /// The time of the outbox, if affiliates are notified.
     announced_at: Option<Micros>,
     verification: Option<(&'a Verification, &'a Evidence)>,
     /// Reports that could not be verified.
@@ -24,8 +24,8 @@ pub(super) struct Evaluator<'a> {
 }
 
 /// Whether a report may be evaluated.
-enum Screened {
-    /// It may. The signature names a request of which only the first report counts.
+enum ScreeningResult {
+    /// It may be. The signature names a request of which only the first report counts.
     Proven {
         signature: Option<String>,
     },
@@ -46,9 +46,21 @@ impl<'a> Evaluator<'a> {
         }
     }
 
+    pub(super) async fn evaluate_all(
+        &mut self,
+        tx: &mut Transaction,
+        reports: &[LocatedEvent<'_>],
+    ) -> Result<Vec<Evaluation>, ConversionStoreError> {
+        let mut evaluated = Vec::with_capacity(reports.len());
+        for report in reports {
+            evaluated.push(self.evaluate(tx, report).await?);
+        }
+        Ok(evaluated)
+    }
+
     pub(super) async fn evaluate(
         &mut self,
-        tx: &mut Tx,
+        tx: &mut Transaction,
         report: &LocatedEvent<'_>,
     ) -> Result<Evaluation, ConversionStoreError> {
         let new = |verdict| Evaluation {
@@ -59,24 +71,24 @@ impl<'a> Evaluator<'a> {
             return Ok(new(Verdict::Noted));
         }
         match idempotency::recall(tx, report).await? {
-            Remembered::Verdict(verdict) => {
+            EarlierVerdict::OfSameEvent(verdict) => {
                 return Ok(Evaluation {
                     verdict,
                     is_repeated: true,
                 });
             }
-            Remembered::OtherEvent => self.alert(report),
-            Remembered::Nothing => {}
+            EarlierVerdict::OfOtherEvent => self.alert(report),
+            EarlierVerdict::None => {}
         }
         let verdict = match (self.screen(tx, report).await?, &report.event) {
-            (Screened::Unproven(unproven), _) => {
+            (ScreeningResult::Unproven(unproven), _) => {
                 self.set_aside.add(report.key.node, unproven.reason);
                 Verdict::Unproven(unproven)
             }
-            (Screened::Proven { signature }, Event::Conversion(conversion)) => {
+            (ScreeningResult::Proven { signature }, Event::Conversion(conversion)) => {
                 self.conversion(tx, report, conversion, signature).await?
             }
-            (Screened::Proven { .. }, Event::KycUpdate(update)) => {
+            (ScreeningResult::Proven { .. }, Event::KycUpdate(update)) => {
                 affiliates::judge(tx, update).await?
             }
             _ => Verdict::Noted,
@@ -88,16 +100,16 @@ impl<'a> Evaluator<'a> {
     /// Verifies a report again, where the aggregator has what that takes.
     async fn screen(
         &self,
-        tx: &mut Tx,
+        tx: &mut Transaction,
         report: &LocatedEvent<'_>,
-    ) -> Result<Screened, ConversionStoreError> {
+    ) -> Result<ScreeningResult, ConversionStoreError> {
         let Some((verification, evidence)) = self.verification else {
-            return Ok(Screened::Proven { signature: None });
+            return Ok(ScreeningResult::Proven { signature: None });
         };
         let unproven = match (evidence.verify(report), &report.event) {
             (Proof::ValidOnce(signature), _) => {
                 let signature = Some(signature);
-                return Ok(Screened::Proven { signature });
+                return Ok(ScreeningResult::Proven { signature });
             }
             (Proof::SharedSecret, Event::Conversion(conversion)) => {
                 let (node, limits) = (report.key.node, evidence.limits());
@@ -111,12 +123,15 @@ impl<'a> Evaluator<'a> {
             }
             (Proof::UnknownClickKey(unproven) | Proof::None(unproven), _) => Some(unproven),
         };
-        Ok(unproven.map_or(Screened::Proven { signature: None }, Screened::Unproven))
+        Ok(unproven.map_or(
+            ScreeningResult::Proven { signature: None },
+            ScreeningResult::Unproven,
+        ))
     }
 
     async fn conversion(
         &self,
-        tx: &mut Tx,
+        tx: &mut Transaction,
         placed: &LocatedEvent<'_>,
         report: &Conversion<'_>,
         signature: Option<String>,

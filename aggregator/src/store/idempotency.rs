@@ -1,51 +1,56 @@
-//! What became of each event, by its place and its bytes: the same event gets the same verdict after a crash, and
-//! another event at the same place one of its own.
+//! The verdict on each event by its place and its bytes: the same event gets the same verdict after a crash, and another
+//! event at the same place a verdict of its own.
 
-use super::ConversionStoreError;
-use super::sql::{Tx, Value};
+use super::{ConversionStoreError, unexpected};
 use crate::report::{BAD_TRANSITION, LocatedEvent, TOO_MANY_REPORTS, Verdict};
+use sql_store::{Statement, Transaction, typed_row};
 
-/// What is remembered of an event.
+/// What the store knows of an event.
 #[derive(Debug)]
-pub(super) enum Remembered {
-    Nothing,
+pub(super) enum EarlierVerdict {
+    None,
     /// The verdict on the same event.
-    Verdict(Verdict),
+    OfSameEvent(Verdict),
     /// Another event was evaluated at its place.
-    OtherEvent,
+    OfOtherEvent,
+}
+
+typed_row! {
+    struct AppliedEvent {
+        hash: String,
+        verdict: String,
+    }
 }
 
 /// Looks for an earlier verdict on the event.
 pub(super) async fn recall(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     report: &LocatedEvent<'_>,
-) -> Result<Remembered, ConversionStoreError> {
-    let known = tx
-        .fetch_all(
-            "SELECT hash, verdict FROM applied_events \
-             WHERE journal = $1 AND node = $2 AND lane = $3 AND seq = $4",
-            &place(report),
-        )
-        .await?;
-    let hash = report.hash.to_string();
-    for line in &known {
-        if line.text(0)? == hash {
-            let verdict = line.text(1)?;
-            let read = serde_json::from_str(&verdict);
-            let read = read.map_err(|_| ConversionStoreError::Foreign(verdict))?;
-            return Ok(Remembered::Verdict(read));
-        }
+) -> Result<EarlierVerdict, ConversionStoreError> {
+    let select = Statement::new(
+        "SELECT hash, verdict FROM applied_events WHERE journal = $1 AND node = $2 AND lane = $3 AND seq = $4",
+    );
+    let select = select
+        .bind(report.key.journal)
+        .bind(report.key.node)
+        .bind(report.key.lane)
+        .bind(report.seq);
+    let known: Vec<AppliedEvent> = tx.fetch_all(select).await?;
+    if known.is_empty() {
+        return Ok(EarlierVerdict::None);
     }
-    Ok(if known.is_empty() {
-        Remembered::Nothing
-    } else {
-        Remembered::OtherEvent
-    })
+    let hash = report.hash.to_string();
+    let Some(same) = known.into_iter().find(|it| it.hash == hash) else {
+        return Ok(EarlierVerdict::OfOtherEvent);
+    };
+    let verdict = serde_json::from_str(&same.verdict);
+    let verdict = verdict.map_err(|_| unexpected(&same.verdict))?;
+    Ok(EarlierVerdict::OfSameEvent(verdict))
 }
 
 /// Stores a verdict, once and permanently.
 pub(super) async fn remember(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     report: &LocatedEvent<'_>,
     verdict: &Verdict,
 ) -> Result<(), ConversionStoreError> {
@@ -61,32 +66,20 @@ pub(super) async fn remember(
         Verdict::Unproven(it) => ("unproven", it.reason.number()),
         Verdict::Noted => return Ok(()),
     };
-    let [journal, node, lane, seq] = place(report);
     let json = serde_json::to_string(verdict).expect("a verdict becomes JSON");
-    tx.execute(
-        "INSERT INTO applied_events (journal, node, lane, seq, hash, outcome, reason, verdict) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        &[
-            journal,
-            node,
-            lane,
-            seq,
-            Value::Text(&report.hash.to_string()),
-            Value::Text(outcome),
-            Value::Number(reason.into()),
-            Value::Text(&json),
+    tx.execute(Statement::insert(
+        "applied_events",
+        [
+            ("journal", report.key.journal.into()),
+            ("node", report.key.node.into()),
+            ("lane", report.key.lane.into()),
+            ("seq", report.seq.into()),
+            ("hash", report.hash.to_string().into()),
+            ("outcome", outcome.into()),
+            ("reason", reason.into()),
+            ("verdict", json.into()),
         ],
-    )
+    ))
     .await?;
     Ok(())
-}
-
-/// Unsigned numbers of 64 bits keep their bits, not their sign.
-const fn place(report: &LocatedEvent<'_>) -> [Value<'static>; 4] {
-    [
-        Value::Number(report.key.journal.cast_signed()),
-        Value::Number(report.key.node as i64),
-        Value::Number(report.key.lane as i64),
-        Value::Number(report.seq.cast_signed()),
-    ]
 }

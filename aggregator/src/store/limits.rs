@@ -1,18 +1,18 @@
-//! How much each node has reported that rests on a shared secret alone.
+//! Limits for the reports of each node that are proven by a shared secret alone.
 
 use super::ConversionStoreError;
-use super::sql::{Tx, Value};
 use crate::verification::{Proof, UnsignedLimits};
 use domain::Micros;
+use sql_store::{Statement, Transaction};
 use tracking_events::Conversion;
 
 /// The name of the period in which reports are counted.
 const MINUTE: &str = "minute";
 const MINUTE_MICROS: u64 = 60_000_000;
 const DAY_MICROS: u64 = 86_400_000_000;
-/// An edge that was cut off reports days of sales at once: in one day at most those of so many days are taken.
+/// An edge that was cut off reports days of sales at once: one day accepts those of at most this many days.
 const BACKLOG_DAYS: i64 = 7;
-/// Periods are remembered this long: minutes by when a report was made, days also by when it arrived.
+/// Periods are kept this long: minutes by when a report was made, days also by when it arrived.
 const MINUTES_KEPT: i64 = 10 * 24 * 60;
 const DAYS_KEPT: i64 = 400;
 
@@ -22,46 +22,23 @@ struct Period<'a> {
     number: i64,
     currency: &'a str,
     adds: i64,
-    most: i64,
+    limit: i64,
     kept: i64,
 }
 
-/// Counts a report, unless it is beyond the node's limits; says which limit it is beyond.
+/// Counts a report, unless it exceeds a limit of its node; returns the exceeded limit.
 pub(super) async fn charge(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     node: u16,
     report: &Conversion<'_>,
     limits: &UnsignedLimits,
     now: Micros,
 ) -> Result<Option<&'static str>, ConversionStoreError> {
-    let currency = report.payout.currency.code();
-    let minor = Proof::charged_minor(report);
-    let most = limits.minor_per_day(report.payout.currency);
-    let number = |time: Micros, length| i64::try_from(time.0 / length).unwrap_or(i64::MAX);
-    let day = |name, time, most| Period {
-        name,
-        number: number(time, DAY_MICROS),
-        currency,
-        adds: minor,
-        most,
-        kept: DAYS_KEPT,
-    };
-    let periods = [
-        Period {
-            name: MINUTE,
-            number: number(report.time, MINUTE_MICROS),
-            currency: "",
-            adds: 1,
-            most: i64::try_from(limits.reports_per_minute).unwrap_or(i64::MAX),
-            kept: MINUTES_KEPT,
-        },
-        day("day", report.time, most),
-        day("arrival day", now, most.saturating_mul(BACKLOG_DAYS)),
-    ];
+    let periods = periods(report, limits, now);
     for period in &periods {
         let total = total(tx, node, period).await?;
-        if total.saturating_add(period.adds) > period.most {
-            return Ok(Some(period.limit()));
+        if total.saturating_add(period.adds) > period.limit {
+            return Ok(Some(period.limit_text()));
         }
     }
     for period in &periods {
@@ -70,8 +47,41 @@ pub(super) async fn charge(
     Ok(None)
 }
 
+fn periods<'a>(
+    report: &'a Conversion<'_>,
+    limits: &UnsignedLimits,
+    now: Micros,
+) -> [Period<'a>; 3] {
+    let minor_per_day = limits.minor_per_day(report.payout.currency);
+    let number = |time: Micros, length| i64::try_from(time.0 / length).unwrap_or(i64::MAX);
+    let day = |name, time, limit| Period {
+        name,
+        number: number(time, DAY_MICROS),
+        currency: report.payout.currency.code(),
+        adds: Proof::charged_minor(report),
+        limit,
+        kept: DAYS_KEPT,
+    };
+    [
+        Period {
+            name: MINUTE,
+            number: number(report.time, MINUTE_MICROS),
+            currency: "",
+            adds: 1,
+            limit: i64::try_from(limits.reports_per_minute).unwrap_or(i64::MAX),
+            kept: MINUTES_KEPT,
+        },
+        day("day", report.time, minor_per_day),
+        day(
+            "arrival day",
+            now,
+            minor_per_day.saturating_mul(BACKLOG_DAYS),
+        ),
+    ]
+}
+
 impl Period<'_> {
-    fn limit(&self) -> &'static str {
+    fn limit_text(&self) -> &'static str {
         match self.name {
             MINUTE => "more reports without a signature in a minute than unsigned_per_minute",
             _ => "a higher amount without a signature in a day than unsigned_amount_per_day",
@@ -79,44 +89,42 @@ impl Period<'_> {
     }
 }
 
-async fn total(tx: &mut Tx, node: u16, period: &Period<'_>) -> Result<i64, ConversionStoreError> {
-    let found = tx
-        .fetch_all(
-            "SELECT total FROM unsigned_reports \
-             WHERE node = $1 AND period = $2 AND number = $3 AND currency = $4",
-            &[
-                Value::Number(node.into()),
-                Value::Text(period.name),
-                Value::Number(period.number),
-                Value::Text(period.currency),
-            ],
-        )
-        .await?;
-    found.first().map_or(Ok(0), |row| row.number(0))
+async fn total(
+    tx: &mut Transaction,
+    node: u16,
+    period: &Period<'_>,
+) -> Result<i64, ConversionStoreError> {
+    let select = Statement::new(
+        "SELECT total FROM unsigned_reports WHERE node = $1 AND period = $2 AND number = $3 AND currency = $4",
+    );
+    let select = select.bind(node).bind(period.name).bind(period.number);
+    let total: Option<i64> = tx.fetch_optional(select.bind(period.currency)).await?;
+    Ok(total.unwrap_or(0))
 }
 
-async fn add(tx: &mut Tx, node: u16, period: &Period<'_>) -> Result<(), ConversionStoreError> {
-    tx.execute(
-        "INSERT INTO unsigned_reports (node, period, number, currency, total) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (node, period, number, currency) \
+async fn add(
+    tx: &mut Transaction,
+    node: u16,
+    period: &Period<'_>,
+) -> Result<(), ConversionStoreError> {
+    let insert = Statement::insert(
+        "unsigned_reports",
+        [
+            ("node", node.into()),
+            ("period", period.name.into()),
+            ("number", period.number.into()),
+            ("currency", period.currency.into()),
+            ("total", period.adds.into()),
+        ],
+    );
+    let add = insert.push(
+        " ON CONFLICT (node, period, number, currency) \
          DO UPDATE SET total = unsigned_reports.total + excluded.total",
-        &[
-            Value::Number(node.into()),
-            Value::Text(period.name),
-            Value::Number(period.number),
-            Value::Text(period.currency),
-            Value::Number(period.adds),
-        ],
-    )
-    .await?;
-    tx.execute(
-        "DELETE FROM unsigned_reports WHERE node = $1 AND period = $2 AND number < $3",
-        &[
-            Value::Number(node.into()),
-            Value::Text(period.name),
-            Value::Number(period.number.saturating_sub(period.kept)),
-        ],
-    )
-    .await?;
+    );
+    tx.execute(add).await?;
+    let delete = "DELETE FROM unsigned_reports WHERE node = $1 AND period = $2 AND number < $3";
+    let delete = Statement::new(delete).bind(node).bind(period.name);
+    let oldest = period.number.saturating_sub(period.kept);
+    tx.execute(delete.bind(oldest)).await?;
     Ok(())
 }

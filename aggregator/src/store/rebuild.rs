@@ -1,31 +1,31 @@
-//! What a store takes over from ClickHouse: the latest revision of each conversion and the messages about
-//! affiliates. What it knows already, in the same state or a later one, stays as it is.
+//! The rebuilding of a store from ClickHouse: the latest revision of each conversion and the messages about affiliates.
+//! What the store has already, in the same state or a later one, does not change.
 
-use super::sql::{Tx, Value};
-use super::{ConversionStoreError, affiliates, clicks, identity, outbox};
+use super::{ConversionStoreError, affiliates, clicks, identity, outbox, unexpected};
 use crate::history::{KnownCheck, KnownConversion};
 use crate::report::Verdict;
 use domain::{KycStatus, Micros};
+use sql_store::{Statement, Transaction};
 use tracking_events::KycUpdate;
 
-/// Affiliates are told again of revisions younger than this, in microseconds: whether they were told is not
-/// known. The postbacks have the ids they had, so receivers can tell.
+/// Affiliates are notified again of revisions younger than this, in microseconds: whether they were is not known. The
+/// postbacks have the same ids as before, so that receivers can ignore repetitions.
 const ANNOUNCED_AGAIN_MICROS: u64 = 3 * 24 * 3_600 * 1_000_000;
 
 /// What was taken over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// Conversions that the store did not know as they stand.
+    /// Conversions that were missing or in an earlier state.
     pub conversions: u64,
-    /// Messages of identity services that it did not know.
+    /// Messages of identity services that were missing.
     pub checks: u64,
-    /// Postbacks that are sent, perhaps again.
+    /// Postbacks that are sent, possibly again.
     pub postbacks: u64,
 }
 
-/// Takes over a conversion, and announces it where affiliates are told.
+/// Takes over a conversion, and queues its postback if affiliates are notified.
 pub(super) async fn conversion(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     known: &KnownConversion,
     now: Micros,
     announces: bool,
@@ -43,7 +43,7 @@ pub(super) async fn conversion(
     }
     rebuilt.conversions += 1;
     clicks::lock(tx, &known.click_id, now).await?;
-    keep_revision(tx, &conversion, known).await?;
+    insert_revision(tx, &conversion, known).await?;
     if announces && known.time.cast_unsigned() > now.0.saturating_sub(ANNOUNCED_AGAIN_MICROS) {
         outbox::enqueue_again(tx, &conversion, known.revision, known.epoch, now).await?;
         rebuilt.postbacks += 1;
@@ -53,64 +53,62 @@ pub(super) async fn conversion(
 
 /// Makes the revision the conversion's newest; false when the store has it, or a later one.
 async fn advance(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     conversion: &str,
     known: &KnownConversion,
 ) -> Result<bool, ConversionStoreError> {
     let sale = identity(&[&known.advertiser, &known.click_id, &known.transaction]);
-    let changed = tx
-        .execute(
-            "INSERT INTO conversions (identity, advertiser, click_id, kind, kind_name, transaction_id, sale, \
-             revision, status, payout_minor, currency, refunded_minor, last_refund) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
-             ON CONFLICT (identity) DO UPDATE SET revision = excluded.revision, status = excluded.status, \
-             payout_minor = excluded.payout_minor, currency = excluded.currency, withdrawn = 0, \
-             refunded_minor = excluded.refunded_minor, last_refund = excluded.last_refund \
-             WHERE conversions.revision < excluded.revision",
-            &[
-                Value::Text(conversion),
-                Value::Text(&known.advertiser),
-                Value::Text(&known.click_id),
-                Value::Text(&known.kind),
-                Value::Text(&known.custom_kind),
-                Value::Text(&known.transaction),
-                Value::Text(&sale),
-                Value::Number(known.revision.into()),
-                Value::Text(&known.status),
-                Value::Number(known.payout_minor),
-                Value::Text(&known.currency),
-                Value::Number(known.refunds.minor),
-                Value::Text(&known.refunds.last),
-            ],
-        )
-        .await?;
-    Ok(changed > 0)
+    let insert = Statement::insert(
+        "conversions",
+        [
+            ("identity", conversion.into()),
+            ("advertiser", (&known.advertiser).into()),
+            ("click_id", (&known.click_id).into()),
+            ("kind", (&known.kind).into()),
+            ("kind_name", (&known.custom_kind).into()),
+            ("transaction_id", (&known.transaction).into()),
+            ("sale", sale.into()),
+            ("revision", known.revision.into()),
+            ("status", (&known.status).into()),
+            ("payout_minor", known.payout_minor.into()),
+            ("currency", (&known.currency).into()),
+            ("refunded_minor", known.refunds.minor.into()),
+            ("last_refund", (&known.refunds.last).into()),
+        ],
+    );
+    let upsert = insert.push(
+        " ON CONFLICT (identity) DO UPDATE SET revision = excluded.revision, status = excluded.status, \
+         payout_minor = excluded.payout_minor, currency = excluded.currency, withdrawn = 0, \
+         refunded_minor = excluded.refunded_minor, last_refund = excluded.last_refund \
+         WHERE conversions.revision < excluded.revision",
+    );
+    Ok(tx.execute(upsert).await? > 0)
 }
 
-async fn keep_revision(
-    tx: &mut Tx,
+async fn insert_revision(
+    tx: &mut Transaction,
     conversion: &str,
     known: &KnownConversion,
 ) -> Result<(), ConversionStoreError> {
-    tx.execute(
-        "INSERT INTO conversion_revisions (identity, revision, status, payout_minor, currency, time) \
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (identity, revision) DO NOTHING",
-        &[
-            Value::Text(conversion),
-            Value::Number(known.revision.into()),
-            Value::Text(&known.status),
-            Value::Number(known.payout_minor),
-            Value::Text(&known.currency),
-            Value::Number(known.time),
+    let insert = Statement::insert(
+        "conversion_revisions",
+        [
+            ("identity", conversion.into()),
+            ("revision", known.revision.into()),
+            ("status", (&known.status).into()),
+            ("payout_minor", known.payout_minor.into()),
+            ("currency", (&known.currency).into()),
+            ("time", known.time.into()),
         ],
-    )
-    .await?;
+    );
+    let insert = insert.push(" ON CONFLICT (identity, revision) DO NOTHING");
+    tx.execute(insert).await?;
     Ok(())
 }
 
 /// Takes over a message of an identity service.
 pub(super) async fn check(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     known: &KnownCheck,
     rebuilt: &mut Rebuilt,
 ) -> Result<(), ConversionStoreError> {
@@ -121,7 +119,7 @@ pub(super) async fn check(
         provider: &known.provider,
         delivery: &known.delivery,
         affiliate: &known.affiliate,
-        status: status.ok_or_else(|| ConversionStoreError::Foreign(known.status.clone()))?,
+        status: status.ok_or_else(|| unexpected(&known.status))?,
         tier: known.tier,
         signed: None,
     };

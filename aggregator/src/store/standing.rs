@@ -1,19 +1,7 @@
-//! How affiliates stand, as people are shown it.
+//! The list of affiliates for operators.
 
-use super::sql::{Row, Value};
 use super::{ConversionStore, ConversionStoreError, rfc3339};
-
-macro_rules! show {
-    ($where:literal) => {
-        concat!(
-            "SELECT name, tier, kyc_status, kyc_happened, COALESCE(earning_limit, -1) FROM affiliates ",
-            $where,
-            "ORDER BY kyc_happened DESC LIMIT $1"
-        )
-    };
-}
-const SHOW_ALL: &str = show!("");
-const SHOW_ONE: &str = show!("WHERE name = $2 ");
+use sql_store::{Statement, typed_row};
 
 /// An affiliate as the identity services' messages leave it.
 #[derive(Debug, serde::Serialize)]
@@ -21,37 +9,50 @@ pub(crate) struct ShownAffiliate {
     pub(crate) affiliate: String,
     pub(crate) tier: i64,
     pub(crate) kyc_status: String,
-    /// When what decided it happened.
+    /// The time of the check that decided it.
     pub(crate) since: String,
     /// What it may earn, in US cents; none without a limit.
     pub(crate) earning_limit_cents: Option<i64>,
 }
 
-impl ConversionStore {
-    /// The affiliates whose standing changed last, or the one named.
-    pub(crate) async fn affiliates(
-        &self,
-        name: &str,
-        most: usize,
-    ) -> Result<Vec<ShownAffiliate>, ConversionStoreError> {
-        let mut tx = self.begin().await?;
-        let most = Value::Number(i64::try_from(most).unwrap_or(i64::MAX));
-        let lines = match name {
-            "" => tx.fetch_all(SHOW_ALL, &[most]).await?,
-            name => tx.fetch_all(SHOW_ONE, &[most, Value::Text(name)]).await?,
-        };
-        lines.iter().map(ShownAffiliate::read).collect()
+typed_row! {
+    struct AffiliateRow {
+        name: String,
+        tier: i64,
+        kyc_status: String,
+        kyc_happened: i64,
+        earning_limit: Option<i64>,
     }
 }
 
-impl ShownAffiliate {
-    fn read(line: &Row) -> Result<Self, ConversionStoreError> {
-        Ok(Self {
-            affiliate: line.text(0)?,
-            tier: line.number(1)?,
-            kyc_status: line.text(2)?,
-            since: rfc3339(line.number(3)?),
-            earning_limit_cents: Some(line.number(4)?).filter(|limit| *limit >= 0),
-        })
+impl ConversionStore {
+    /// The affiliates whose standing changed last, at most `limit`; only the one with this name unless it is empty.
+    pub(crate) async fn affiliates(
+        &self,
+        name: &str,
+        limit: usize,
+    ) -> Result<Vec<ShownAffiliate>, ConversionStoreError> {
+        let mut tx = self.begin().await?;
+        let mut select = Statement::new(
+            "SELECT name, tier, kyc_status, kyc_happened, earning_limit FROM affiliates",
+        );
+        if !name.is_empty() {
+            select = select.push(" WHERE name = ").push_bind(name);
+        }
+        let select = select.push(" ORDER BY kyc_happened DESC LIMIT ");
+        let rows: Vec<AffiliateRow> = tx.fetch_all(select.push_bind(limit)).await?;
+        Ok(rows.into_iter().map(ShownAffiliate::from).collect())
+    }
+}
+
+impl From<AffiliateRow> for ShownAffiliate {
+    fn from(row: AffiliateRow) -> Self {
+        Self {
+            affiliate: row.name,
+            tier: row.tier,
+            kyc_status: row.kyc_status,
+            since: rfc3339(row.kyc_happened),
+            earning_limit_cents: row.earning_limit,
+        }
     }
 }

@@ -4,75 +4,79 @@ mod clicks;
 mod history;
 mod outbox;
 mod places;
-mod postgres;
 mod proofs;
 mod rebuilds;
 mod refunds;
 mod steady;
 
 use super::evaluation::Evaluator;
-use super::sql::Pool;
-use super::{ConversionStore, ConversionStoreError, StoreLocation};
+use super::{ACCESS, ConversionStore, ConversionStoreError, MIGRATIONS};
 use crate::report::{EventHash, LocatedEvent, Verdict};
 use domain::{ConversionKind, ConversionStatus, Currency, KycStatus, Micros, Money};
 use event_shipping::LaneKey;
-use postgres::Postgres;
+use sql_store::test_server::TestServer;
+use sql_store::{Database, Location, Statement, Transaction};
 use tempfile::TempDir;
 use tracking_events::{ClickId, Conversion, Event, KycUpdate, Stated, encode};
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
 
-/// A database that is there until it is dropped.
+/// A database that is removed when this is dropped.
 enum Home {
     Sqlite(TempDir),
-    Postgres(Postgres),
+    Postgres(TestServer),
 }
 
 impl Home {
     fn both() -> [Self; 2] {
         let directory = tempfile::tempdir().expect("a directory");
-        [Self::Sqlite(directory), Self::Postgres(Postgres::start())]
+        [Self::Sqlite(directory), Self::Postgres(TestServer::start())]
     }
 
     fn sqlite() -> Self {
         Self::Sqlite(tempfile::tempdir().expect("a directory"))
     }
 
-    fn place(&self) -> StoreLocation {
+    fn location(&self) -> Location {
         match self {
-            Self::Sqlite(directory) => StoreLocation::File(directory.path().join("store.sqlite")),
-            Self::Postgres(server) => StoreLocation::Url(server.url()),
+            Self::Sqlite(directory) => Location::File(directory.path().join("store.sqlite")),
+            Self::Postgres(server) => Location::Url(server.url()),
         }
     }
 
-    /// What an aggregator that has just started uses.
+    /// The store of an aggregator that has just started.
     fn store(&self) -> ConversionStore {
-        ConversionStore::new(self.place(), false)
+        ConversionStore::new(self.location(), false)
     }
 
-    /// … and tells affiliates what it judges.
+    /// The same, and it notifies affiliates.
     fn announcing(&self) -> ConversionStore {
-        ConversionStore::new(self.place(), true)
+        ConversionStore::new(self.location(), true)
     }
 
     async fn run(&self, sql: &'static str) {
-        let pool = Pool::open(&self.place()).await.expect("opened");
-        let mut tx = pool.begin().await.expect("begun");
-        tx.execute(sql, &[]).await.expect(sql);
+        let mut tx = begin(&self.location()).await;
+        tx.execute(Statement::new(sql)).await.expect(sql);
         tx.commit().await.expect("committed");
     }
 
-    /// The texts that a question of one column gives.
+    /// The texts of a query with one column.
     async fn fetch_all(&self, sql: &'static str) -> Vec<String> {
-        let pool = Pool::open(&self.place()).await.expect("opened");
-        let mut tx = pool.begin().await.expect("begun");
-        let lines = tx.fetch_all(sql, &[]).await.expect(sql);
-        let texts = lines.iter().map(|line| line.text(0).expect("a text"));
-        texts.collect()
+        texts(&mut begin(&self.location()).await, Statement::new(sql)).await
     }
 }
 
-/// What became of reports, in words.
+/// Begins a transaction on connections of its own.
+async fn begin(location: &Location) -> Transaction {
+    let database = Database::open(location, ACCESS, MIGRATIONS).await;
+    database.expect("opened").begin().await.expect("begun")
+}
+
+async fn texts(tx: &mut Transaction, select: Statement) -> Vec<String> {
+    tx.fetch_all(select).await.expect("read")
+}
+
+/// The verdicts on reports as texts.
 async fn judged(store: &ConversionStore, reports: &[LocatedEvent<'_>]) -> Vec<String> {
     let verdicts = store.judge(reports).await.expect("judged");
     verdicts.iter().map(words).collect()
@@ -264,7 +268,7 @@ async fn conversions_are_new_repeated_revised_or_refused() {
 }
 
 #[tokio::test]
-async fn the_advertisers_word_tells_only_custom_conversions_apart() {
+async fn only_custom_conversions_are_told_apart_by_name() {
     for home in Home::both() {
         let named = |kind, kind_name| match conversion("t", Pending, 1) {
             Event::Conversion(report) => Event::Conversion(Conversion {
@@ -291,7 +295,7 @@ async fn the_advertisers_word_tells_only_custom_conversions_apart() {
 }
 
 #[tokio::test]
-async fn a_block_judged_again_gets_the_same_verdicts() {
+async fn repeated_block_gets_the_same_verdicts() {
     for home in Home::both() {
         let events = || {
             [
@@ -321,7 +325,7 @@ async fn a_block_judged_again_gets_the_same_verdicts() {
 }
 
 #[tokio::test]
-async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
+async fn crash_within_a_block_leaves_nothing_of_it() {
     for home in Home::both() {
         let events = [
             conversion("t", Approved, 1),
@@ -330,8 +334,7 @@ async fn a_crash_in_the_middle_of_a_block_leaves_nothing_of_it() {
         ];
         let reports = block(1, events);
         for count in 0..=reports.len() {
-            let pool = Pool::open(&home.place()).await.expect("opened");
-            let mut tx = pool.begin().await.expect("begun");
+            let mut tx = begin(&home.location()).await;
             let mut evaluator = Evaluator::new(None, None);
             for report in &reports[..count] {
                 let verdict = evaluator.evaluate(&mut tx, report).await;
@@ -388,7 +391,7 @@ async fn checks_are_settled_by_when_they_happened() {
 }
 
 #[tokio::test]
-async fn checks_in_any_order_end_alike() {
+async fn checks_in_any_order_have_the_same_result() {
     use KycStatus::{Approved, Pending, Revoked};
     let events = [
         check("a", 1, Approved, 2),
@@ -399,15 +402,12 @@ async fn checks_in_any_order_end_alike() {
     ];
     let directory = tempfile::tempdir().expect("a directory");
     for (number, order) in orders(&[0, 1, 2, 3]).into_iter().enumerate() {
-        let home = StoreLocation::File(directory.path().join(number.to_string()));
+        let home = Location::File(directory.path().join(number.to_string()));
         let arriving = order.iter().map(|index| events[*index].clone());
         let store = ConversionStore::new(home.clone(), false);
         store.judge(&block(1, arriving)).await.expect("judged");
-        let pool = Pool::open(&home).await.expect("opened");
-        let mut tx = pool.begin().await.expect("begun");
-        let lines = tx.fetch_all(PEOPLE, &[]).await.expect("asked");
-        let state = lines[0].text(0).expect("a text");
-        assert_eq!(state, "aff 1 approved 100000", "{order:?}");
+        let states = texts(&mut begin(&home).await, Statement::new(PEOPLE)).await;
+        assert_eq!(states, ["aff 1 approved 100000"], "{order:?}");
     }
 }
 
@@ -440,9 +440,9 @@ async fn identity_message_from_the_future_is_superseded() {
     }
 }
 
-/// One report that the database can't take would hold up all that come after it.
+/// A report that the database can't store would block all later ones.
 #[tokio::test]
-async fn no_text_stops_the_store() {
+async fn hostile_texts_are_stored() {
     for home in Home::both() {
         let long = "ü\u{1}".repeat(5_000);
         for (number, text) in (1..).zip(["nul\0nul", "'; DROP TABLE x --", "$1?", &long]) {
@@ -471,29 +471,29 @@ async fn no_text_stops_the_store() {
 }
 
 #[tokio::test]
-async fn clicks_and_refusals_do_not_open_it() {
+async fn blocks_without_reports_do_not_open_the_store() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("store.sqlite");
-    let store = ConversionStore::new(StoreLocation::File(path.clone()), false);
+    let store = ConversionStore::new(Location::File(path.clone()), false);
     assert_eq!(store.judge(&[]).await.expect("nothing to do"), []);
     assert!(!path.exists());
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_without_the_password() {
+async fn errors_do_not_contain_the_password() {
     let reports = block(1, [conversion("t", Pending, 1)]);
     for url in [
         "postgres://me:hush@127.0.0.1:1/db",
         "postgres://me:hush@127.0.0.1:port/db",
     ] {
-        let error = ConversionStore::new(StoreLocation::Url(url.to_owned()), false)
+        let error = ConversionStore::new(Location::Url(url.to_owned()), false)
             .judge(&reports)
             .await;
         let error = error.expect_err("no server is there");
         assert!(!error.to_string().contains("hush"), "{error}");
     }
     let directory = tempfile::tempdir().expect("a directory");
-    let nowhere = StoreLocation::File(directory.path().join("missing/store.sqlite"));
+    let nowhere = Location::File(directory.path().join("missing/store.sqlite"));
     let error = ConversionStore::new(nowhere, false).judge(&reports).await;
     assert!(
         matches!(error, Err(ConversionStoreError::Sql(_))),

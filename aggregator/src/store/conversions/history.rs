@@ -1,9 +1,10 @@
 //! How the conversions of one sale follow from all of its reports, sorted by when they were reported.
 //!
-//! Invariant: the result depends on the set of reports only, never on the order in which they arrive. No SQL here.
+//! Invariant: the result depends on the set of reports only, never on the order in which they arrive. No statements here.
 
 use crate::report::{LocatedEvent, Refunds};
 use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
+use sql_store::typed_row;
 use tracking_events::{Conversion, Stated};
 
 /// A report dated further ahead of our clock than this, in microseconds, is sorted as if it were dated this far
@@ -17,28 +18,30 @@ const ADOPTED: Stated = Stated(1 << 7 | Stated::ALL.0);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SaleReport {
     pub(super) order: ReportOrder,
-    pub(super) statement: Statement,
+    pub(super) statement: ReportStatement,
     /// Names its signed request, if only the first report of that counts.
     pub(super) signature: Option<String>,
     /// What refunds had taken back of an adopted conversion.
     pub(super) refunds: Refunds,
 }
 
-/// What sorts the reports of a sale.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ReportOrder {
-    pub(super) time: Micros,
-    pub(super) node: u16,
-    pub(super) journal: u64,
-    pub(super) lane: u8,
-    pub(super) seq: u64,
-    /// Tells apart what the place alone does not.
-    pub(super) event: String,
+typed_row! {
+    /// What sorts the reports of a sale.
+    #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+    pub(super) struct ReportOrder {
+        pub(super) time: Micros,
+        pub(super) node: u16,
+        pub(super) journal: u64,
+        pub(super) lane: u8,
+        pub(super) seq: u64,
+        /// Tells apart what the place alone does not.
+        pub(super) event: String,
+    }
 }
 
 /// What a report says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Statement {
+pub(super) struct ReportStatement {
     pub(super) kind: ConversionKind,
     pub(super) kind_name: String,
     pub(super) status: ConversionStatus,
@@ -46,11 +49,13 @@ pub(super) struct Statement {
     pub(super) stated: Stated,
 }
 
-/// How a conversion stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct State {
-    pub(super) status: ConversionStatus,
-    pub(super) payout: Money,
+typed_row! {
+    /// How a conversion stands.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(super) struct State {
+        pub(super) status: ConversionStatus,
+        pub(super) payout: Money,
+    }
 }
 
 /// A conversion after all reports.
@@ -121,7 +126,7 @@ impl SaleReport {
                     key.node, key.journal, key.lane, placed.seq, placed.hash
                 ),
             },
-            statement: Statement {
+            statement: ReportStatement {
                 kind: report.kind,
                 // As PostgreSQL can store it, so that it is the same when it is read back.
                 kind_name: report.kind_name.replace('\0', "\u{fffd}"),
@@ -157,7 +162,7 @@ impl SaleReport {
                 seq: u64::MAX,
                 event: format!("{identity}-{}", time.0),
             },
-            statement: Statement {
+            statement: ReportStatement {
                 kind,
                 kind_name: kind_name.to_owned(),
                 status: state.status,
@@ -252,7 +257,7 @@ impl FoldedSale {
     /// The conversion that a report is about: the one it names, or else, where it need not name its kind, the only
     /// one there is. Advertisers who take a sale back name the transaction, and seldom what kind of conversion it was. Of
     /// several it can't be known which is meant.
-    fn target(&self, said: &Statement) -> Option<usize> {
+    fn target(&self, said: &ReportStatement) -> Option<usize> {
         let own = self.conversions.iter().position(|it| it.is_named_by(said));
         let names_its_kind = said.stated.contains(Stated::KIND) && !said.status.takes_back();
         let names_its_kind = names_its_kind || said.is_adopted();
@@ -294,7 +299,7 @@ impl FoldedConversion {
     }
 
     /// A refund of a part leaves the rest as it stands; any other takes back all that is left.
-    fn taken_back(&self, said: &Statement, taken: Money) -> (State, Refunds) {
+    fn taken_back(&self, said: &ReportStatement, taken: Money) -> (State, Refunds) {
         let State { status, payout } = self.state;
         let mut refunds = self.refunds.clone();
         if status == said.status || refunds.last == said.refund_text() {
@@ -335,7 +340,7 @@ impl FoldedConversion {
         (State { payout, ..stated }, refunds)
     }
 
-    fn is_named_by(&self, said: &Statement) -> bool {
+    fn is_named_by(&self, said: &ReportStatement) -> bool {
         self.kind == said.kind && self.custom_name() == custom_name(said.kind, &said.kind_name)
     }
 }
@@ -348,7 +353,7 @@ pub(super) fn custom_name(kind: ConversionKind, kind_name: &str) -> &str {
     }
 }
 
-impl Statement {
+impl ReportStatement {
     const fn is_adopted(&self) -> bool {
         self.stated.contains(ADOPTED)
     }
@@ -404,19 +409,21 @@ mod tests {
         }
     }
 
-    fn statement() -> impl Strategy<Value = Statement> {
+    fn statement() -> impl Strategy<Value = ReportStatement> {
         let kind = prop_oneof![Just(ConversionKind::Sale), Just(ConversionKind::Rebill)];
         let status = proptest::sample::select(ConversionStatus::ALL);
-        (kind, status, 0..2_i64, 0..16_u8).prop_map(|(kind, status, minor, stated)| Statement {
-            kind,
-            kind_name: String::new(),
-            status,
-            payout: money(minor, b"EUR"),
-            stated: Stated(stated),
+        (kind, status, 0..2_i64, 0..16_u8).prop_map(|(kind, status, minor, stated)| {
+            ReportStatement {
+                kind,
+                kind_name: String::new(),
+                status,
+                payout: money(minor, b"EUR"),
+                stated: Stated(stated),
+            }
         })
     }
 
-    fn at(seq: u64, statement: Statement) -> SaleReport {
+    fn at(seq: u64, statement: ReportStatement) -> SaleReport {
         SaleReport {
             order: ReportOrder {
                 time: Micros(seq),

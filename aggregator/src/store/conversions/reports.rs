@@ -1,57 +1,59 @@
 //! The reports of each sale in SQL, sorted by when they were reported.
 
-use super::history::{ReportOrder, SaleReport, Statement};
-use super::money;
+use super::history::{ReportOrder, ReportStatement, SaleReport, State};
 use crate::report::Refunds;
 use crate::store::ConversionStoreError;
-use crate::store::sql::{Row, Tx, Value};
-use domain::{ConversionKind, ConversionStatus, Micros};
+use domain::ConversionKind;
+use sql_store::{Statement, Transaction, typed_row};
 use tracking_events::Stated;
 
-/// All reports of a sale that are kept, sorted.
-pub(super) async fn load(tx: &mut Tx, sale: &str) -> Result<Vec<SaleReport>, ConversionStoreError> {
-    let lines = tx
-        .fetch_all(
-            "SELECT event, time, node, journal, lane, seq, kind, kind_name, status, payout_minor, currency, stated, \
-             signature, refunded_minor, last_refund FROM conversion_reports WHERE sale = $1",
-            &[Value::Text(sale)],
-        )
-        .await?;
-    let reports: Result<Vec<_>, _> = lines.iter().map(read).collect();
-    let mut reports = reports?;
+typed_row! {
+    struct ReportRow {
+        order: ReportOrder,
+        kind: ConversionKind,
+        kind_name: String,
+        state: State,
+        stated: u8,
+        signature: String,
+        refunds: Refunds,
+    }
+}
+
+/// All stored reports of a sale, sorted.
+pub(super) async fn load(
+    tx: &mut Transaction,
+    sale: &str,
+) -> Result<Vec<SaleReport>, ConversionStoreError> {
+    let select = Statement::new(
+        "SELECT event, time, node, journal, lane, seq, kind, kind_name, status, payout_minor, currency, stated, \
+         signature, refunded_minor, last_refund FROM conversion_reports WHERE sale = $1",
+    );
+    let rows: Vec<ReportRow> = tx.fetch_all(select.bind(sale)).await?;
+    let mut reports: Vec<_> = rows.into_iter().map(SaleReport::from).collect();
     reports.sort_by(|one, other| one.order.cmp(&other.order));
     Ok(reports)
 }
 
-fn read(line: &Row) -> Result<SaleReport, ConversionStoreError> {
-    let (kind, status, signature) = (line.text(6)?, line.text(8)?, line.text(12)?);
-    Ok(SaleReport {
-        order: ReportOrder {
-            event: line.text(0)?,
-            time: Micros(line.number(1)?.cast_unsigned()),
-            node: u16::try_from(line.number(2)?).unwrap_or(u16::MAX),
-            journal: line.number(3)?.cast_unsigned(),
-            lane: u8::try_from(line.number(4)?).unwrap_or(u8::MAX),
-            seq: line.number(5)?.cast_unsigned(),
-        },
-        statement: Statement {
-            kind: ConversionKind::from_name(&kind).ok_or(ConversionStoreError::Foreign(kind))?,
-            kind_name: line.text(7)?,
-            status: ConversionStatus::from_name(&status)
-                .ok_or(ConversionStoreError::Foreign(status))?,
-            payout: money(line.number(9)?, &line.text(10)?),
-            stated: Stated(u8::try_from(line.number(11)?).unwrap_or(u8::MAX)),
-        },
-        signature: (!signature.is_empty()).then_some(signature),
-        refunds: Refunds {
-            minor: line.number(13)?,
-            last: line.text(14)?,
-        },
-    })
+impl From<ReportRow> for SaleReport {
+    fn from(row: ReportRow) -> Self {
+        let State { status, payout } = row.state;
+        Self {
+            order: row.order,
+            statement: ReportStatement {
+                kind: row.kind,
+                kind_name: row.kind_name,
+                status,
+                payout,
+                stated: Stated(row.stated),
+            },
+            signature: (!row.signature.is_empty()).then_some(row.signature),
+            refunds: row.refunds,
+        }
+    }
 }
 
 pub(super) async fn insert(
-    tx: &mut Tx,
+    tx: &mut Transaction,
     sale: &str,
     report: &SaleReport,
 ) -> Result<(), ConversionStoreError> {
@@ -61,35 +63,36 @@ pub(super) async fn insert(
         signature,
         refunds,
     } = report;
-    tx.execute(
-        "INSERT INTO conversion_reports (event, sale, time, node, journal, lane, seq, kind, kind_name, status, \
-         payout_minor, currency, stated, signature, refunded_minor, last_refund) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-        &[
-            Value::Text(&order.event),
-            Value::Text(sale),
-            Value::Number(order.time.0.cast_signed()),
-            Value::Number(order.node.into()),
-            Value::Number(order.journal.cast_signed()),
-            Value::Number(order.lane.into()),
-            Value::Number(order.seq.cast_signed()),
-            Value::Text(statement.kind.as_str()),
-            Value::Text(&statement.kind_name),
-            Value::Text(statement.status.as_str()),
-            Value::Number(statement.payout.minor),
-            Value::Text(statement.payout.currency.code()),
-            Value::Number(statement.stated.0.into()),
-            Value::Text(signature.as_deref().unwrap_or_default()),
-            Value::Number(refunds.minor),
-            Value::Text(&refunds.last),
+    tx.execute(Statement::insert(
+        "conversion_reports",
+        [
+            ("event", (&order.event).into()),
+            ("sale", sale.into()),
+            ("time", order.time.into()),
+            ("node", order.node.into()),
+            ("journal", order.journal.into()),
+            ("lane", order.lane.into()),
+            ("seq", order.seq.into()),
+            ("kind", statement.kind.into()),
+            ("kind_name", (&statement.kind_name).into()),
+            ("status", statement.status.into()),
+            ("payout_minor", statement.payout.minor.into()),
+            ("currency", statement.payout.currency.into()),
+            ("stated", statement.stated.0.into()),
+            ("signature", signature.as_deref().unwrap_or_default().into()),
+            ("refunded_minor", refunds.minor.into()),
+            ("last_refund", (&refunds.last).into()),
         ],
-    )
+    ))
     .await?;
     Ok(())
 }
 
-pub(super) async fn forget(tx: &mut Tx, report: &SaleReport) -> Result<(), ConversionStoreError> {
-    let sql = "DELETE FROM conversion_reports WHERE event = $1";
-    tx.execute(sql, &[Value::Text(&report.order.event)]).await?;
+pub(super) async fn forget(
+    tx: &mut Transaction,
+    report: &SaleReport,
+) -> Result<(), ConversionStoreError> {
+    let delete = Statement::new("DELETE FROM conversion_reports WHERE event = $1");
+    tx.execute(delete.bind(&report.order.event)).await?;
     Ok(())
 }

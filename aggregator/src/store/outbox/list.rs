@@ -1,9 +1,9 @@
-//! The queue as people see it: how much waits, and the newest postbacks.
+//! The queue for operators: the numbers of waiting postbacks, the newest postbacks, and sending one again.
 
-use super::super::sql::{Row, Value};
-use super::super::{ConversionStore, ConversionStoreError, rfc3339};
-use super::{Key, limit, number, refresh_all};
+use super::{PostbackKey, receivers};
+use crate::store::{ConversionStore, ConversionStoreError, rfc3339};
 use domain::Micros;
+use sql_store::{Statement, Transaction, typed_row};
 use std::cmp::Reverse;
 
 const STATES: [&str; 7] = [
@@ -16,25 +16,9 @@ const STATES: [&str; 7] = [
     "unwanted",
 ];
 
-macro_rules! show {
-    ($and:literal) => {
-        concat!(
-            "SELECT o.identity, o.revision, o.receiver, c.click_id, c.kind, c.transaction_id, r.status, \
-             o.state, o.attempts, o.due, o.last_status, o.last_error, o.epoch, o.ended FROM outgoing_postbacks o \
-             JOIN conversions c ON c.identity = o.identity \
-             JOIN conversion_revisions r ON r.identity = o.identity AND r.revision = o.revision \
-             WHERE o.state = $1",
-            $and,
-            " ORDER BY o.due DESC LIMIT $2"
-        )
-    };
-}
-const SHOW_ALL: &str = show!("");
-const SHOW_RECEIVER: &str = show!(" AND o.receiver = $3");
-
-/// A postback as people are shown it.
+/// A postback in the list.
 #[derive(Debug, serde::Serialize)]
-pub(crate) struct Shown {
+pub(crate) struct ListedPostback {
     pub(crate) postback: String,
     pub(crate) receiver: String,
     pub(crate) click_id: String,
@@ -43,140 +27,186 @@ pub(crate) struct Shown {
     pub(crate) status: String,
     pub(crate) state: String,
     pub(crate) attempts: i64,
-    /// When it is due, as far as the aggregator works until then, or when it ended.
+    /// When it is due, if the aggregator runs until then, or when it ended.
     pub(crate) at: String,
     pub(crate) last_status: i64,
     pub(crate) last_error: String,
 }
 
+typed_row! {
+    struct PostbackRow {
+        key: PostbackKey,
+        receiver: String,
+        click_id: String,
+        kind: String,
+        transaction_id: String,
+        status: String,
+        state: String,
+        attempts: i64,
+        due: i64,
+        last_status: i64,
+        last_error: String,
+        epoch: u64,
+        ended: i64,
+    }
+}
+
+/// A postback's id, taken apart.
+struct PostbackId<'a> {
+    /// The beginning of the conversion's identity.
+    conversion: &'a str,
+    epoch: u64,
+    revision: u32,
+}
+
+typed_row! {
+    struct IdentifiedPostback {
+        key: PostbackKey,
+        receiver: String,
+    }
+}
+
 impl ConversionStore {
-    /// How many postbacks are in each state that is not their end.
+    /// The number of postbacks in each state that is not final.
     pub(crate) async fn unfinished(&self) -> Result<Vec<(String, i64)>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         let mut counts = Vec::new();
         for state in ["awaits_click", "due"] {
-            let sql = "SELECT COUNT(*) FROM outgoing_postbacks WHERE state = $1";
-            let lines = tx.fetch_all(sql, &[Value::Text(state)]).await?;
-            let count = lines.first().map_or(Ok(0), |line| line.number(0))?;
-            counts.push((state.to_owned(), count));
+            let select =
+                Statement::new("SELECT COUNT(*) AS count FROM outgoing_postbacks WHERE state = $1");
+            let count: Option<i64> = tx.fetch_optional(select.bind(state)).await?;
+            counts.push((state.to_owned(), count.unwrap_or(0)));
         }
         Ok(counts)
     }
 
-    /// The newest postbacks, to all receivers and in all states where these are empty.
+    /// The newest postbacks, at most `limit`; to all receivers and in all states if these are empty.
     pub(crate) async fn shown(
         &self,
         receiver: &str,
         state: &str,
-        most: usize,
-    ) -> Result<Vec<Shown>, ConversionStoreError> {
+        limit: usize,
+    ) -> Result<Vec<ListedPostback>, ConversionStoreError> {
         let wall = Micros::now();
         let steady = self.steady_clock(wall).await?.now();
         let ahead = wall.0.cast_signed() - steady.0.cast_signed();
         let mut tx = self.begin().await?;
-        let mut shown = Vec::new();
+        let mut rows = Vec::new();
         // State by state, so that an index finds the newest of each.
-        for each in STATES
-            .into_iter()
-            .filter(|it| state.is_empty() || *it == state)
-        {
-            let sql = if receiver.is_empty() {
-                SHOW_ALL
-            } else {
-                SHOW_RECEIVER
-            };
-            let values = [Value::Text(each), limit(most), Value::Text(receiver)];
-            let asked = if receiver.is_empty() {
-                &values[..2]
-            } else {
-                &values[..]
-            };
-            for line in tx.fetch_all(sql, asked).await? {
-                shown.push((line.number(9)?, Shown::read(&line, ahead)?));
+        for each in STATES {
+            if state.is_empty() || each == state {
+                rows.append(&mut newest(&mut tx, each, receiver, limit).await?);
             }
         }
-        shown.sort_by_key(|(due, _)| Reverse(*due));
-        shown.truncate(most);
-        Ok(shown.into_iter().map(|(_, shown)| shown).collect())
+        rows.sort_by_key(|row| Reverse(row.due));
+        rows.truncate(limit);
+        Ok(rows.into_iter().map(|row| row.listed(ahead)).collect())
     }
-}
 
-impl ConversionStore {
-    /// Has a postback sent now, in whichever state it is, under the id that it has. False when there is none of
-    /// this name.
+    /// Has a postback sent now, in whichever state it is, under the id that it has. False if no postback has this id.
     pub(crate) async fn resend(&self, postback: &str) -> Result<bool, ConversionStoreError> {
-        let Some((conversion, epoch, revision)) = parts(postback) else {
+        let Some(id) = PostbackId::parse(postback) else {
             return Ok(false);
         };
         let now = self.steady_clock(Micros::now()).await?.now();
-        let mut tx = self.begin().await?;
-        let end = format!("{conversion}g");
-        let found = tx
-            .fetch_all(
-                "SELECT identity, receiver FROM outgoing_postbacks \
-                 WHERE identity >= $1 AND identity < $2 AND epoch = $3 AND revision = $4",
-                &[Value::Text(conversion), Value::Text(&end), epoch, revision],
-            )
-            .await?;
-        let Some(line) = found.first() else {
-            return Ok(false);
+        let mut attempts = self.attempts().await?;
+        let is_known = loop {
+            let mut tx = attempts.begin().await?;
+            let queued = queue_again(&mut tx, &id, now).await;
+            if let Some(queued) = attempts.finish(tx, queued).await {
+                break queued?;
+            }
         };
-        let (identity, receiver) = (line.text(0)?, line.text(1)?);
-        let now = number(now);
-        tx.execute(
-            "UPDATE outgoing_postbacks SET due = $3, since = $3, ended = 0, \
-             state = CASE WHEN receiver = '' THEN 'awaits_click' ELSE 'due' END \
-             WHERE identity = $1 AND revision = $2",
-            &[Value::Text(&identity), revision, now],
-        )
-        .await?;
-        tx.execute(
-            "UPDATE outgoing_receivers SET held_until = 0 WHERE receiver = $1",
-            &[Value::Text(&receiver)],
-        )
-        .await?;
-        refresh_all(&mut tx, [receiver.as_str()].into_iter()).await?;
-        tx.commit().await?;
-        self.announced.notify_one();
-        Ok(true)
+        if is_known {
+            self.announced.notify_one();
+        }
+        Ok(is_known)
     }
 }
 
-/// Conversion, epoch and revision in a postback's name.
-fn parts(postback: &str) -> Option<(&str, Value<'static>, Value<'static>)> {
-    let mut parts = postback.split('-');
-    let (conversion, epoch, revision) = (parts.next()?, parts.next()?, parts.next()?);
-    let is_hash = conversion.len() == 32 && conversion.bytes().all(|it| it.is_ascii_hexdigit());
-    let epoch = u64::from_str_radix(epoch, 16).ok()?;
-    let revision: u32 = revision.parse().ok()?;
-    let number = Value::Number(epoch.cast_signed());
-    (is_hash && parts.next().is_none()).then_some((
-        conversion,
-        number,
-        Value::Number(revision.into()),
-    ))
+async fn newest(
+    tx: &mut Transaction,
+    state: &str,
+    receiver: &str,
+    limit: usize,
+) -> Result<Vec<PostbackRow>, ConversionStoreError> {
+    let select = Statement::new(
+        "SELECT o.identity, o.revision, o.receiver, c.click_id, c.kind, c.transaction_id, r.status, \
+         o.state, o.attempts, o.due, o.last_status, o.last_error, o.epoch, o.ended FROM outgoing_postbacks o \
+         JOIN conversions c ON c.identity = o.identity \
+         JOIN conversion_revisions r ON r.identity = o.identity AND r.revision = o.revision \
+         WHERE o.state = $1",
+    );
+    let mut select = select.bind(state);
+    if !receiver.is_empty() {
+        select = select.push(" AND o.receiver = ").push_bind(receiver);
+    }
+    let select = select.push(" ORDER BY o.due DESC LIMIT ").push_bind(limit);
+    Ok(tx.fetch_all(select).await?)
 }
 
-impl Shown {
-    /// Reads a row; the time of day is so many microseconds ahead of the queue's now. How far it was when an earlier
-    /// build ended a postback is not known.
-    fn read(line: &Row, ahead: i64) -> Result<Self, ConversionStoreError> {
-        let at = match line.number(13)? {
-            0 => line.number(9)?.saturating_add(ahead),
+async fn queue_again(
+    tx: &mut Transaction,
+    id: &PostbackId<'_>,
+    now: Micros,
+) -> Result<bool, ConversionStoreError> {
+    let select = Statement::new(
+        "SELECT identity, revision, receiver FROM outgoing_postbacks \
+         WHERE identity >= $1 AND identity < $2 AND epoch = $3 AND revision = $4",
+    );
+    // The first letter that no hash has.
+    let end = format!("{}g", id.conversion);
+    let select = select.bind(id.conversion).bind(end);
+    let select = select.bind(id.epoch).bind(id.revision);
+    let found: Option<IdentifiedPostback> = tx.fetch_optional(select).await?;
+    let Some(IdentifiedPostback { key, receiver }) = found else {
+        return Ok(false);
+    };
+    let update = key.bind_to(
+        "UPDATE outgoing_postbacks SET due = $3, since = $3, ended = 0, \
+         state = CASE WHEN receiver = '' THEN 'awaits_click' ELSE 'due' END \
+         WHERE identity = $1 AND revision = $2",
+    );
+    tx.execute(update.bind(now)).await?;
+    receivers::release(tx, &receiver).await?;
+    receivers::refresh(tx, &receiver).await?;
+    Ok(true)
+}
+
+impl<'a> PostbackId<'a> {
+    fn parse(postback: &'a str) -> Option<Self> {
+        let mut parts = postback.split('-');
+        let (conversion, epoch, revision) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_hash = conversion.len() == 32 && conversion.bytes().all(|it| it.is_ascii_hexdigit());
+        let id = Self {
+            conversion,
+            epoch: u64::from_str_radix(epoch, 16).ok()?,
+            revision: revision.parse().ok()?,
+        };
+        (is_hash && parts.next().is_none()).then_some(id)
+    }
+}
+
+impl PostbackRow {
+    /// The time of day is `ahead` microseconds ahead of the queue's time. By how much it was when an earlier build ended
+    /// a postback is not known.
+    fn listed(self, ahead: i64) -> ListedPostback {
+        let at = match self.ended {
+            0 => self.due.saturating_add(ahead),
             ended => ended,
         };
-        Ok(Self {
-            postback: Key::read(line, 0)?.name(line.number(12)?.cast_unsigned()),
-            receiver: line.text(2)?,
-            click_id: line.text(3)?,
-            event: line.text(4)?,
-            transaction_id: line.text(5)?,
-            status: line.text(6)?,
-            state: line.text(7)?,
-            attempts: line.number(8)?,
+        ListedPostback {
+            postback: self.key.name(self.epoch),
+            receiver: self.receiver,
+            click_id: self.click_id,
+            event: self.kind,
+            transaction_id: self.transaction_id,
+            status: self.status,
+            state: self.state,
+            attempts: self.attempts,
             at: rfc3339(at),
-            last_status: line.number(10)?,
-            last_error: line.text(11)?,
-        })
+            last_status: self.last_status,
+            last_error: self.last_error,
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! Conversions follow from all reports of their sale, sorted by when they were reported, in whatever order these
 //! arrive.
 
-use super::{Home, block, conversion, judged, of_kind, placed, words};
+use super::{Home, block, conversion, judged, of_kind, placed, texts, words};
 use crate::report::{LocatedEvent, Revision, Verdict};
-use crate::store::{ConversionStore, StoreLocation};
+use crate::store::ConversionStore;
 use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
 use event_shipping::LaneKey;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use sql_store::test_server::TestServer;
+use sql_store::{Location, Statement};
 use std::collections::BTreeMap;
 use tracking_events::{Conversion, Event, Stated};
 
@@ -231,7 +233,7 @@ async fn unknown_stated_bits_force_no_transition() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_aggregators_fold_all_reports() {
-    let home = Home::Postgres(super::Postgres::start());
+    let home = Home::Postgres(TestServer::start());
     let (one, other) = (home.store(), home.store());
     for round in 0..10_u64 {
         let transaction = round.to_string();
@@ -397,22 +399,14 @@ async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
     let mut tx = store.begin().await.expect("begun");
     let sql = "SELECT kind || kind_name || ' ' || status || ' ' || CAST(payout_minor AS TEXT) || ' ' || currency \
                FROM conversions WHERE withdrawn = 0 AND transaction_id = $1 ORDER BY kind, kind_name";
-    let values = [super::super::sql::Value::Text(transaction)];
-    let lines = tx.fetch_all(sql, &values).await.expect("asked");
-    lines
-        .iter()
-        .map(|line| line.text(0).expect("a text"))
-        .collect()
+    texts(&mut tx, Statement::new(sql).bind(transaction)).await
 }
 
 #[test]
 fn all_orders_of_arrival_give_the_same_conversions() {
     let directory = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let store = ConversionStore::new(
-        StoreLocation::File(directory.path().join("store.sqlite")),
-        true,
-    );
+    let store = ConversionStore::new(Location::File(directory.path().join("store.sqlite")), true);
     let transactions = std::cell::Cell::new(0_u64);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(CASES));
     let held = runner.run(&arrivals(), |(mut reports, orders)| {

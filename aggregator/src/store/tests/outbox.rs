@@ -1,7 +1,10 @@
 //! The queue of postbacks, on SQLite and on PostgreSQL.
 
 use super::{Home, block, conversion};
-use crate::store::{Attempt, ConversionStore, End, EndpointHealth, Key, LeasedPostback, Search};
+use crate::store::{
+    Attempt, AttemptOutcome, ConversionStore, EndpointHealth, LeasedPostback, PostbackKey,
+    SubscriberSearch,
+};
 use domain::ConversionStatus::{Approved, Pending};
 use domain::Micros;
 use std::time::Duration;
@@ -14,8 +17,8 @@ fn at(seconds: u64) -> Micros {
     Micros(NOW.0 + seconds * 1_000_000)
 }
 
-fn found(key: Key, receiver: &str) -> (Key, Search) {
-    let search = Search::Found {
+fn found(key: PostbackKey, receiver: &str) -> (PostbackKey, SubscriberSearch) {
+    let search = SubscriberSearch::Found {
         receiver: receiver.into(),
         click: "{}".into(),
     };
@@ -66,17 +69,26 @@ async fn claim(store: &ConversionStore, now: Micros) -> Vec<LeasedPostback> {
 fn names(claimed: &[LeasedPostback]) -> Vec<String> {
     let mut names: Vec<String> = claimed
         .iter()
-        .map(|it| format!("{} {} {}", it.receiver, it.sale.transaction, it.sale.status))
+        .map(|it| {
+            format!(
+                "{} {} {}",
+                it.receiver, it.sale.transaction_id, it.sale.status
+            )
+        })
         .collect();
     names.sort();
     names
 }
 
-fn attempt(claimed: &LeasedPostback, end: End, endpoint_health: EndpointHealth) -> Attempt {
+fn attempt(
+    claimed: &LeasedPostback,
+    outcome: AttemptOutcome,
+    endpoint_health: EndpointHealth,
+) -> Attempt {
     Attempt {
         key: claimed.key.clone(),
         receiver: claimed.receiver.clone(),
-        end,
+        outcome,
         status: 200,
         error: String::new(),
         attempts: claimed.attempts,
@@ -86,13 +98,13 @@ fn attempt(claimed: &LeasedPostback, end: End, endpoint_health: EndpointHealth) 
 }
 
 fn delivered(claimed: &LeasedPostback) -> Attempt {
-    attempt(claimed, End::Delivered, EndpointHealth::Healthy)
+    attempt(claimed, AttemptOutcome::Delivered, EndpointHealth::Healthy)
 }
 
 fn failed(claimed: &LeasedPostback, due: Micros, held_until: Micros) -> Attempt {
     attempt(
         claimed,
-        End::Again(due),
+        AttemptOutcome::Again(due),
         EndpointHealth::Failing { held_until },
     )
 }
@@ -168,8 +180,8 @@ async fn what_has_ended_is_shown_and_forgotten() {
         let attempts: Vec<_> = claimed
             .iter()
             .map(|it| match it.receiver.as_str() {
-                "other" => attempt(it, End::Unwanted, EndpointHealth::Unknown),
-                _ => attempt(it, End::Refused, EndpointHealth::Healthy),
+                "other" => attempt(it, AttemptOutcome::Unwanted, EndpointHealth::Unknown),
+                _ => attempt(it, AttemptOutcome::Refused, EndpointHealth::Healthy),
             })
             .collect();
         store.attempted(at(2), &attempts).await.expect("kept");
@@ -212,7 +224,7 @@ async fn ends_are_shown_by_the_time_of_day() {
         let events = [conversion("v", Approved, 7)];
         store.judge(&block(9, events)).await.expect("judged");
         let awaiting = store.awaiting(at(3), 10).await.expect("asked");
-        let unknown = [(awaiting[0].key.clone(), Search::GivenUp)];
+        let unknown = [(awaiting[0].key.clone(), SubscriberSearch::GivenUp)];
         store.searched(at(3), &unknown).await.expect("kept");
 
         // After a restart.
@@ -245,11 +257,11 @@ async fn a_click_that_does_not_come_is_looked_for_later_and_given_up() {
         store.judge(&block(1, events)).await.expect("judged");
         let awaiting = store.awaiting(NOW, 10).await.expect("asked");
         let key = awaiting[0].key.clone();
-        let later = [(key.clone(), Search::Later(at(9)))];
+        let later = [(key.clone(), SubscriberSearch::Later(at(9)))];
         store.searched(NOW, &later).await.expect("kept");
         assert!(store.awaiting(at(8), 10).await.expect("asked").is_empty());
         assert_eq!(store.awaiting(at(9), 10).await.expect("asked").len(), 1);
-        let given_up = [(key, Search::GivenUp)];
+        let given_up = [(key, SubscriberSearch::GivenUp)];
         store.searched(at(9), &given_up).await.expect("kept");
         assert!(store.awaiting(at(99), 10).await.expect("asked").is_empty());
         let shown = store.shown("", "click_unknown", 10).await.expect("shown");

@@ -1,8 +1,7 @@
 //! What is remembered of unsigned reports: the amounts of a node's periods.
 
 use super::super::limits;
-use super::{Home, conversion};
-use crate::store::sql::Pool;
+use super::{Home, begin, conversion};
 use crate::verification::UnsignedLimits;
 use domain::{ConversionStatus, Micros};
 use tracking_events::{Conversion, Event};
@@ -29,8 +28,7 @@ async fn unsigned_reports_are_limited_by_node_and_period() {
         };
         let approved = ConversionStatus::Approved;
         let charge = async |node, minor, status, time, now| {
-            let pool = Pool::open(&home.place()).await.expect("opened");
-            let mut tx = pool.begin().await.expect("begun");
+            let mut tx = begin(&home.location()).await;
             let report = report(minor, status, time);
             let beyond = limits::charge(&mut tx, node, &report, &limits, now).await;
             tx.commit().await.expect("committed");

@@ -2,15 +2,15 @@
 
 use super::history::{Reported, reported};
 use super::refunds::{in_order, other_refund, refund, sale};
-use super::{Home, block, judged};
+use super::{Home, block, judged, texts};
 use crate::history::{KnownConversion, Refunds};
 use crate::report::{LocatedEvent, Revision, Verdict};
+use crate::store::ConversionStore;
 use crate::store::rebuild::{self, Rebuilt};
-use crate::store::sql::Value;
-use crate::store::{ConversionStore, StoreLocation};
 use domain::{ConversionKind, ConversionStatus, Micros};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use sql_store::{Location, Statement};
 use std::collections::BTreeMap;
 use tracking_events::Event;
 
@@ -81,10 +81,7 @@ async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
     let sql = "SELECT kind || kind_name || ' ' || status || ' ' || CAST(payout_minor AS TEXT) || ' ' || currency \
                || ' refunded ' || CAST(refunded_minor AS TEXT) || ' last ' || last_refund \
                FROM conversions WHERE withdrawn = 0 AND transaction_id = $1 ORDER BY 1";
-    let lines = tx.fetch_all(sql, &[Value::Text(transaction)]).await;
-    let lines = lines.expect("asked");
-    let texts = lines.iter().map(|line| line.text(0).expect("a text"));
-    texts.collect()
+    texts(&mut tx, Statement::new(sql).bind(transaction)).await
 }
 
 #[tokio::test]
@@ -189,8 +186,7 @@ fn lost_between() -> impl Strategy<Value = (Vec<Reported>, Vec<Reported>)> {
 fn rebuilt_store_goes_on_exactly_as_the_lost_one() {
     let directory = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let store =
-        |name| ConversionStore::new(StoreLocation::File(directory.path().join(name)), false);
+    let store = |name| ConversionStore::new(Location::File(directory.path().join(name)), false);
     let (lost, rebuilt) = (store("lost.sqlite"), store("rebuilt.sqlite"));
     let transactions = std::cell::Cell::new(0_u64);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(CASES));

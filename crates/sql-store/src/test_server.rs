@@ -1,4 +1,4 @@
-//! A PostgreSQL of the test's own: a fresh cluster in a temporary directory, reached by a socket there.
+//! A PostgreSQL server for a test: a new cluster in a temporary directory, with a socket there.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -6,22 +6,29 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A running server; stopped and removed when dropped.
-pub(super) struct Postgres {
+/// A running server; it is stopped and its directory removed when this is dropped.
+#[derive(Debug)]
+pub struct TestServer {
     directory: TempDir,
     options: Vec<String>,
     server: Child,
 }
 
-impl Postgres {
-    #[allow(dead_code, reason = "not all tests do")]
-    pub(super) fn start() -> Self {
+impl TestServer {
+    /// A server that is reached by its socket only.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed or does not start.
+    #[must_use]
+    pub fn start() -> Self {
         Self::start_with(&["listen_addresses="], |_| {})
     }
 
-    #[allow(dead_code, reason = "not all tests do")]
-    /// A server with these settings; `prepare` may add files to the directory of its data before it starts.
-    pub(super) fn start_with(options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+    /// A server with these settings; `prepare` may add files to its data directory before it starts.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed or does not start.
+    pub fn start_with(options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         if is_root() {
             // PostgreSQL refuses to run as root.
@@ -50,35 +57,36 @@ impl Postgres {
         this
     }
 
-    #[allow(dead_code, reason = "not all tests do")]
-    pub(super) fn url(&self) -> String {
+    /// The URL of its database.
+    #[must_use]
+    pub fn url(&self) -> String {
         let directory = self.directory.path().display();
         format!("postgres://postgres@localhost/postgres?host={directory}")
     }
 
-    /// Runs statements as the owner of everything.
-    #[allow(dead_code, reason = "not all tests do")]
-    pub(super) fn execute(&self, sql: &str) {
+    /// Runs statements as the superuser.
+    ///
+    /// # Panics
+    /// When they fail.
+    pub fn execute(&self, sql: &str) {
         let mut psql = tool("psql");
         run(psql.arg("-q").args(["-d", &self.url(), "-c", sql]));
     }
 
-    /// Ends it without letting it finish anything, and starts it again.
-    #[allow(dead_code, reason = "not all tests do")]
-    pub(super) fn crash_and_restart(&mut self) {
+    /// Crashes it and starts it again.
+    pub fn crash_and_restart(&mut self) {
         self.crash();
         self.restart();
     }
 
-    /// Starts it again after it has ended.
-    #[allow(dead_code, reason = "not all tests do")]
-    pub(super) fn restart(&mut self) {
+    /// Starts it again after a crash.
+    pub fn restart(&mut self) {
         self.server = spawn(self.directory.path(), &self.options);
         self.wait();
     }
 
-    /// It leaves at once and takes its children along; its next start recovers.
-    pub(super) fn crash(&mut self) {
+    /// Ends it and its processes at once; its next start recovers.
+    pub fn crash(&mut self) {
         let pid = self.server.id().to_string();
         let _ = Command::new("kill").args(["-QUIT", &pid]).status();
         let _ = self.server.wait();
@@ -97,7 +105,7 @@ impl Postgres {
     }
 }
 
-impl Drop for Postgres {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.crash();
     }
@@ -121,7 +129,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
-/// One of PostgreSQL's programs, run by somebody who may.
+/// One of PostgreSQL's programs; as the user `postgres` if this is root.
 fn tool(name: &str) -> Command {
     let program = bin().join(name);
     if !is_root() {

@@ -1,14 +1,14 @@
-//! PostgreSQL's URL: which parameters it may have, and that it leads over no network in plain text.
+//! The checks of PostgreSQL's URL: known parameters only, and no plain text over a network unless it is allowed.
 
-use super::is_loopback;
 use daemon::files::{PrivateFileError, require_private};
+use daemon::hosts::is_loopback;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::path::Path;
 use std::str::FromStr as _;
 use thiserror::Error;
 
-/// Those that sqlx knows. It logs any other with its value, which may be a misspelled password.
+/// The parameters that sqlx knows. It logs any other one with its value, which may be a misspelled password.
 const PARAMETERS: [&str; 11] = [
     "application_name",
     "dbname",
@@ -26,9 +26,9 @@ const PARAMETERS: [&str; 11] = [
 /// Parameters that name a file, or hold its text.
 const FILES: [&str; 3] = ["sslcert", "sslkey", "sslrootcert"];
 
-/// A URL that can't be used. It may hold a password, so it is not repeated.
+/// A URL that can't be used. It may hold a password, so no text contains it.
 #[derive(Debug, Error)]
-pub enum StoreUrlError {
+pub enum UrlError {
     /// It is not PostgreSQL's.
     #[error(
         "[store] url must be postgres://user:password@host:port/database, or be left out for SQLite"
@@ -37,28 +37,30 @@ pub enum StoreUrlError {
     /// It has a parameter that is not known.
     #[error("[store] url has an unknown parameter; known are {}", PARAMETERS.join(", "))]
     Parameter,
-    /// Others on the network could read or change what is sent.
+    /// Other hosts on the network could read and change the traffic.
     #[error(
         "[store] url leads to another machine without a checked certificate: add \
          ?sslmode=verify-full (and &sslrootcert=FILE for an authority of your own), or set \
          store.allow_plaintext = true if the network is trusted"
     )]
     Plaintext,
-    /// The key of the client's certificate.
+    /// The key of the client's certificate can be read by others, or not at all.
     #[error("[store] url: sslkey: {0}")]
     Key(#[from] PrivateFileError),
 }
 
 /// Whether the URL holds a password.
-pub(crate) fn has_password(url: &str) -> bool {
+#[must_use]
+pub fn has_password(url: &str) -> bool {
     let (main, query) = url.split_once('?').unwrap_or((url, ""));
     let (_, main) = main.split_once("://").unwrap_or(("", main));
     let user = main.rsplit_once('@').map_or("", |(user, _)| user);
     user.contains(':') || query.split('&').any(|pair| pair.starts_with("password="))
 }
 
-/// The URL with the paths of its files starting from `directory`.
-pub(crate) fn resolve_files(url: &str, directory: &Path) -> String {
+/// The URL with the relative paths of its files resolved against `directory`.
+#[must_use]
+pub fn resolve_files(url: &str, directory: &Path) -> String {
     let Some((main, query)) = url.split_once('?') else {
         return url.to_owned();
     };
@@ -81,31 +83,34 @@ fn resolved(value: &str, directory: &Path) -> String {
 }
 
 /// Checks a URL without connecting.
-pub(crate) fn check(url: &str, allow_plaintext: bool) -> Result<(), StoreUrlError> {
+///
+/// # Errors
+/// When it can't be used, or leads over a network in plain text and `allow_plaintext` is false.
+pub fn check(url: &str, allow_plaintext: bool) -> Result<(), UrlError> {
     if !["postgres://", "postgresql://"]
         .iter()
         .any(|it| url.starts_with(it))
     {
-        return Err(StoreUrlError::Malformed);
+        return Err(UrlError::Malformed);
     }
     let (_, query) = url.split_once('?').unwrap_or((url, ""));
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').ok_or(StoreUrlError::Parameter)?;
+        let (key, value) = pair.split_once('=').ok_or(UrlError::Parameter)?;
         if !PARAMETERS.contains(&key) {
-            return Err(StoreUrlError::Parameter);
+            return Err(UrlError::Parameter);
         }
         if key == "sslkey" {
             let path = percent_decode_str(value).decode_utf8_lossy();
             require_private(Path::new(&*path))?;
         }
     }
-    let options = PgConnectOptions::from_str(url).map_err(|_| StoreUrlError::Malformed)?;
-    // `require` and `verify-ca` accept certificates of anybody, and of any server.
+    let options = PgConnectOptions::from_str(url).map_err(|_| UrlError::Malformed)?;
+    // `require` accepts any certificate, and `verify-ca` that of any server of the authority.
     let is_checked = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull);
     if is_checked || allow_plaintext || is_local(&options) {
         Ok(())
     } else {
-        Err(StoreUrlError::Plaintext)
+        Err(UrlError::Plaintext)
     }
 }
 
