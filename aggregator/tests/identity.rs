@@ -13,6 +13,7 @@ use std::path::Path;
 
 const OTHER_NODE: u16 = 22;
 const CLASHES: &str = "aggregator_clashes_total{node=\"21\"}";
+const EDGES: &str = "aggregator_edges{node=\"21\"}";
 const LOADED: &str = "aggregator_certificate_reloads_total{outcome=\"loaded\"}";
 const REFUSED: &str = "aggregator_certificate_reloads_total{outcome=\"refused\"}";
 
@@ -59,8 +60,7 @@ async fn hello_for_another_node_is_refused() {
     })
     .await;
     // The victim's connection is live, and its lane unchanged.
-    let node = "aggregator_edges{node=\"21\"}";
-    assert_eq!(aggregator.metric(node).await, Some(1.0));
+    assert_eq!(aggregator.metric(EDGES).await, Some(1.0));
     let lane = "aggregator_lane_received{lane=\"0\",node=\"21\"}";
     assert_eq!(aggregator.metric(lane).await, Some(0.0));
 }
@@ -78,11 +78,15 @@ async fn certificate_without_a_node_is_refused() {
 async fn newer_connection_supersedes_the_older() {
     let aggregator = Aggregator::start("").await;
     let mut older = welcomed(&aggregator, NODE).await;
-    // Another journal of the node, and the same journal number of another node, are no clash.
+    // Another journal of the node, and the same journal number of another node, supersede nothing.
     let config = edge(&aggregator, NODE);
     let other = JOURNAL + 1;
-    let _other_journal = Conversation::welcomed_as(aggregator.address(), config, NODE, other).await;
+    let other_journal = Conversation::welcomed_as(aggregator.address(), config, NODE, other).await;
     let mut other_node = welcomed(&aggregator, OTHER_NODE).await;
+    aggregator.reaches(EDGES, 2.0).await;
+    // It would count as a clash of its own after a while.
+    drop(other_journal);
+    aggregator.reaches(EDGES, 1.0).await;
     let _newer = welcomed(&aggregator, NODE).await;
     let (code, message) = older.refusal().await;
     let code = RefuseCode::from_number(code);
@@ -90,12 +94,22 @@ async fn newer_connection_supersedes_the_older() {
     // The older connection was live, so two processes have the journal.
     aggregator.reaches(CLASHES, 1.0).await;
     assert_eq!(aggregator.refused("superseded").await, 1.0);
-    aggregator
-        .reaches("aggregator_edges{node=\"21\"}", 2.0)
-        .await;
+    aggregator.reaches(EDGES, 1.0).await;
     let silent = std::time::Duration::from_millis(200);
     let received = tokio::time::timeout(silent, other_node.receive()).await;
     assert!(received.is_err(), "{received:?}");
+}
+
+#[tokio::test]
+async fn two_live_edges_of_one_node_are_counted() {
+    let aggregator = Aggregator::start("").await;
+    let _edge = welcomed(&aggregator, NODE).await;
+    // Another directory with the same number in its settings, and so another journal.
+    let config = edge(&aggregator, NODE);
+    let other = JOURNAL + 1;
+    let _same_number = Conversation::welcomed_as(aggregator.address(), config, NODE, other).await;
+    assert_eq!(aggregator.metric(CLASHES).await, Some(0.0));
+    aggregator.reaches(CLASHES, 1.0).await;
 }
 
 #[test]
@@ -114,9 +128,7 @@ fn reconnect_after_a_lost_connection_is_no_clash() {
             aggregator.refused("superseded").await == 1.0
         })
         .await;
-        aggregator
-            .reaches("aggregator_edges{node=\"21\"}", 1.0)
-            .await;
+        aggregator.reaches(EDGES, 1.0).await;
         assert_eq!(aggregator.metric(CLASHES).await, Some(0.0));
     });
     drop(older);
