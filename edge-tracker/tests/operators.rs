@@ -263,13 +263,7 @@ fn certificates_are_created_only_in_development_mode() {
         "edge.toml",
         &settings("").replace("development = true\n", ""),
     );
-    let output = Command::new(env!("CARGO_BIN_EXE_edge-tracker"))
-        .args(["serve", "--config"])
-        .arg(directory.at("edge.toml"))
-        .output()
-        .expect("the program runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{said}");
+    let said = directory.refused_start();
     assert!(
         said.contains("issue-edge-certificate --node 7 --out"),
         "{said}"
@@ -295,13 +289,7 @@ fn second_edge_with_the_same_address_is_refused() {
     let directory = Directory::new();
     let text = settings("").replacen("127.0.0.1:0", &first.listening, 1);
     directory.write("edge.toml", &text);
-    let output = Command::new(env!("CARGO_BIN_EXE_edge-tracker"))
-        .args(["serve", "--config"])
-        .arg(directory.at("edge.toml"))
-        .output()
-        .expect("the program runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{said}");
+    let said = directory.refused_start();
     assert!(
         said.contains(&first.listening) && said.contains("Address already in use"),
         "{said}"

@@ -61,6 +61,23 @@ impl Directory {
         said
     }
 
+    /// What `serve` says that refuses to start; one that starts is ended after a minute.
+    pub fn refused_start(&self) -> String {
+        let output = Command::new("timeout")
+            .args(["--kill-after=10", "60", env!("CARGO_BIN_EXE_edge-tracker")])
+            .args(["serve", "--config"])
+            .arg(self.at("edge.toml"))
+            .output()
+            .expect("the program runs");
+        let said = String::from_utf8(output.stderr).expect("text");
+        let ended_itself = !matches!(output.status.code(), None | Some(124 | 137));
+        assert!(
+            ended_itself && !output.status.success(),
+            "it starts: {said}"
+        );
+        said
+    }
+
     pub fn start(self) -> Edge {
         Edge::from_settings(self.0)
     }
