@@ -45,13 +45,9 @@ pub async fn read(incoming: WasiRequest) -> Request {
         ..Request::default()
     };
     request.client = request.client_named_by_host();
-    let announced = ["content-length", "content-type"];
-    let is_announced = |name: &&str| request.header_values(name).next().is_some();
-    if request.method == "GET" && !announced.iter().any(is_announced) {
-        // Checking for an absent body costs as much as reading one.
-        return request;
+    if request.may_have_body() {
+        read_body(incoming, &mut request).await;
     }
-    read_body(incoming, &mut request).await;
     request
 }
 

@@ -52,6 +52,14 @@ impl Request {
         values.map(|(_, value)| value.as_str())
     }
 
+    /// Whether a body is to be read: a GET without one is common, and checking for an absent body costs as much as
+    /// reading one. HTTP/2 and chunked requests announce their body by its type alone.
+    #[must_use]
+    pub fn may_have_body(&self) -> bool {
+        let mut announced = ["content-length", "content-type"].into_iter();
+        self.method != "GET" || announced.any(|name| self.header_values(name).next().is_some())
+    }
+
     /// The request with the named headers, as it travels with a report that its signature proves.
     #[must_use]
     pub fn signed(&self, headers: &[&str]) -> SignedRequest<'static> {
@@ -105,6 +113,24 @@ mod tests {
         assert_eq!(request.header("X-Signature"), Some("a"));
         request.headers.push(header("x-signature", "b"));
         assert_eq!(request.header("x-signature"), None);
+    }
+
+    #[test]
+    fn announced_bodies_are_read_for_any_method() {
+        for (method, header, expected) in [
+            ("POST", "", true),
+            ("GET", "", false),
+            ("GET", "accept", false),
+            ("GET", "content-length", true),
+            ("GET", "Content-Type", true),
+        ] {
+            let request = Request {
+                method: method.to_owned(),
+                headers: vec![(header.to_owned(), "1".to_owned())],
+                ..Request::default()
+            };
+            assert_eq!(request.may_have_body(), expected, "{method} {header}");
+        }
     }
 
     #[test]
