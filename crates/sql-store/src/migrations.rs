@@ -1,7 +1,7 @@
 //! Migrations: numbered texts of SQL that are applied once each, in order.
 
 use crate::SqlError;
-use crate::database::Pool;
+use crate::pool::Pool;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{MigrationType, Migrator};
 

@@ -1,8 +1,9 @@
 //! The move of a database from SQLite's file to PostgreSQL: every table, in one transaction.
 
 use crate::SqlError;
-use crate::database::{Access, Database, Location, Pool};
+use crate::database::Database;
 use crate::migrations::Migration;
+use crate::pool::{Access, Location, Pool};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder, Row as _, SqlitePool, Transaction};
 use std::path::Path;

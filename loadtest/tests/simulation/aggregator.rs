@@ -31,8 +31,10 @@ pub(crate) async fn run(disk: ModelDisk, network: Network, database: database::M
     let mut arriving = network.listen();
     let edges = centre.edges();
     let mut tasks = JoinSet::new();
+    // Boxed: the compiler's limit for nested futures is reached otherwise.
+    let running = Box::pin(centre.run(database));
     tasks.spawn(async move {
-        let ended = centre.run(database).await;
+        let ended = running.await;
         ended.expect("no other aggregator takes over");
     });
     while !disk.has_stopped() {
