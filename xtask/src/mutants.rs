@@ -18,7 +18,7 @@ struct Part {
     tests: &'static [&'static str],
 }
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     Part {
         name: "journal",
         code: &["--package=storage", "--package=event-journal"],
@@ -38,6 +38,11 @@ const PARTS: [Part; 4] = [
         name: "store",
         code: &["--package=aggregator", "--file=aggregator/src/store/**"],
         tests: &["--lib"],
+    },
+    Part {
+        name: "sql",
+        code: &["--package=sql-store"],
+        tests: &[],
     },
 ];
 
