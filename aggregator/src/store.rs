@@ -244,7 +244,7 @@ impl ConversionStore {
         self.database.get_or_try_init(open).await
     }
 
-    /// Begins a transaction that reads.
+    /// Begins a transaction that is not repeated after a conflict: one that reads, or whose caller repeats it.
     async fn begin(&self) -> Result<Transaction, SqlError> {
         self.database().await?.begin().await
     }

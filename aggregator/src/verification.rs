@@ -144,20 +144,21 @@ impl Verification {
         state.evidence.clone()
     }
 
-    /// Whether files have changed. While a change may still be under way, reports wait for its end.
+    /// Whether files have changed. While a change is under way, reports wait for its end, at most ten seconds.
     async fn files_changed(&self) -> bool {
-        let settles_in = {
-            let watched = &mut self.state.lock().watched;
-            if watched.changed() {
-                return true;
+        loop {
+            let settles_in = {
+                let watched = &mut self.state.lock().watched;
+                if watched.changed() {
+                    return true;
+                }
+                watched.settles_in()
+            };
+            match settles_in {
+                None => return false,
+                Some(rest) => sleep(rest).await,
             }
-            watched.settles_in()
-        };
-        let Some(rest) = settles_in else {
-            return false;
-        };
-        sleep(rest).await;
-        self.state.lock().watched.changed()
+        }
     }
 
     /// Whether a report may wait for its click id key, which an edge may send soon. All reports together wait for a

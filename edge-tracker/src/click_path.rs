@@ -143,7 +143,7 @@ impl ClickPath {
         let now = stages.clock.at(parsed_at);
         let time = now.estimate;
         let visitor = stages.visitors.derive(peer, &request, time, shared);
-        let decision = decide(&link, &visitor, time)?;
+        let decision = decide(&link, &visitor)?;
         let click = Click {
             id: stages.log.next_id(shared.node, time, link.link.id),
             now,

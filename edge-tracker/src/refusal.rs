@@ -55,8 +55,8 @@ tracker_api::numbered_reasons! {
     /// The node's clock is not trusted, so that functions can't validate signatures or date conversions. Retry after
     /// `Retry-After`, or at another node; correct the node's clock.
     ClockWrong = 30, "clock_wrong", StatusCode::SERVICE_UNAVAILABLE, "the clock of this node is wrong at the moment, try again later or at another node";
-    /// A browser prefetches a link. It is logged and marked, not counted, and refused so that the browser sends the
-    /// request again for its visitor: a cached redirect would lose the click.
+    /// A browser prefetches a link. The row is marked and is no visit. The request is refused so that the browser sends
+    /// it again for its visitor: a cached redirect would lose the click.
     Prefetch = 31, "prefetch", StatusCode::SERVICE_UNAVAILABLE, "links are not fetched ahead of the visitor";
 }
 

@@ -3,6 +3,7 @@
 
 mod harness;
 
+use harness::postbacks::write_secret;
 use harness::{CHROME, Edge, parse};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -30,19 +31,22 @@ fn edge(http: &str, limits: &str) -> Edge {
 fn edge_with_route(route: &str, http: &str, limits: &str) -> Edge {
     let dir = tempfile::tempdir().expect("a directory");
     let manifest = dir.path().join("spin.toml");
-    let text = format!(
-        "spin_manifest_version = 2\n[application]\nname = \"tests\"\n\
-         [variables]\ntracker_token = {{ required = true, secret = true }}\n\
-         [[trigger.http]]\nroute = \"{route}\"\ncomponent = \"guest\"\n\
-         [component.guest]\nsource = {:?}\nallowed_outbound_hosts = [\"http://tracker.internal\"]\n\
-         [component.guest.variables]\ntoken = \"{{{{ tracker_token }}}}\"\n",
-        guest()
-    );
-    std::fs::write(&manifest, text).expect("written");
+    std::fs::write(&manifest, manifest_text(route, &guest(), "")).expect("written");
     let functions =
         format!("{http}\n[functions]\nmanifest = {manifest:?}\n[functions.limits]\n{limits}\n");
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
     Edge::start_in(dir, &functions)
+}
+
+/// A manifest of one component; `variables` are more lines of `[variables]`.
+fn manifest_text(route: &str, source: &Path, variables: &str) -> String {
+    format!(
+        "spin_manifest_version = 2\n[application]\nname = \"tests\"\n\
+         [variables]\ntracker_token = {{ required = true, secret = true }}\n{variables}\n\
+         [[trigger.http]]\nroute = \"{route}\"\ncomponent = \"guest\"\n\
+         [component.guest]\nsource = {source:?}\nallowed_outbound_hosts = [\"http://tracker.internal\"]\n\
+         [component.guest.variables]\ntoken = \"{{{{ tracker_token }}}}\"\n"
+    )
 }
 
 fn post(edge: &Edge, target: &str, body: &str) -> (u16, String) {
@@ -298,4 +302,27 @@ fn functions_are_reloaded_and_invalid_ones_rejected() {
     edge.await_metric("edge_reloads_total", "functions\",outcome=\"refused", 1);
     // The path is matched as before; the guest does not know it.
     assert_eq!(edge.get("/new/hello").status, 200);
+}
+
+#[test]
+fn component_is_watched_after_a_rejected_release() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [manifest, variables, component] =
+        ["spin.toml", "variables.toml", "guest.wasm"].map(|name| dir.path().join(name));
+    std::fs::copy(guest(), &component).expect("copied");
+    std::fs::write(&manifest, manifest_text("/:what", &component, "")).expect("written");
+    write_secret(&variables, "");
+    std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
+    let functions = format!("[functions]\nmanifest = {manifest:?}\nvariables = {variables:?}\n");
+    let edge = Edge::start_in(dir, &functions);
+
+    // A release with a new variable, whose component is incomplete.
+    std::fs::write(&component, "half").expect("written");
+    write_secret(&variables, "site = \"a\"\n");
+    let released = manifest_text("/new/:what", &component, "site = { required = true }");
+    std::fs::write(&manifest, released).expect("written");
+    edge.await_metric("edge_reloads_total", "functions\",outcome=\"refused", 1);
+    std::fs::copy(guest(), &component).expect("copied");
+    edge.await_metric("edge_reloads_total", "functions\",outcome=\"loaded", 1);
+    assert_eq!(edge.get("/hello").status, 404);
 }

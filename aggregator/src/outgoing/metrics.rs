@@ -1,4 +1,4 @@
-//! DispatchMetrics of postbacks.
+//! Metrics of the dispatcher of postbacks.
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
 

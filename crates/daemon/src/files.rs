@@ -10,6 +10,9 @@ use thiserror::Error;
 /// A changed file that stays the same for this long has been written to its end.
 pub const SETTLE_TIME: Duration = Duration::from_millis(500);
 
+/// A file that keeps changing is reported after this time: it must not stay unread for as long as it changes.
+const MAX_SETTLE_TIME: Duration = Duration::from_secs(10);
+
 /// Metadata that changes with a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileVersion {
@@ -18,8 +21,8 @@ pub struct FileVersion {
     inode: u64,
 }
 
-/// Files that are used together. A change is reported once they have stayed the same for [`SETTLE_TIME`]: a file that
-/// is still being written may look complete.
+/// Files that are used together. A change is reported once they have stayed the same for [`SETTLE_TIME`], by their
+/// modification times or between two looks: a file that is still being written may look complete.
 #[derive(Debug, Clone)]
 pub struct WatchedFiles {
     paths: Vec<PathBuf>,
@@ -28,6 +31,8 @@ pub struct WatchedFiles {
     observed: Versions,
     /// Since when `observed` has been observed.
     observed_since: Instant,
+    /// When the first change that is not reported yet was observed.
+    pending_since: Option<Instant>,
 }
 
 type Versions = Vec<Option<FileVersion>>;
@@ -75,6 +80,7 @@ impl WatchedFiles {
             reported: Some(observed.clone()),
             observed,
             observed_since: Instant::now(),
+            pending_since: None,
         }
     }
 
@@ -107,12 +113,24 @@ impl WatchedFiles {
         if present != self.observed {
             (self.observed, self.observed_since) = (present, now);
         }
-        let is_settled = now.saturating_duration_since(self.observed_since) >= SETTLE_TIME;
-        let changed = is_settled && self.is_pending();
+        if !self.is_pending() {
+            self.pending_since = None;
+            return false;
+        }
+        let pending_since = *self.pending_since.get_or_insert(now);
+        let changed = now.saturating_duration_since(self.observed_since) >= SETTLE_TIME
+            || now.saturating_duration_since(pending_since) >= MAX_SETTLE_TIME
+            || are_old(&self.observed);
         if changed {
             self.reported = Some(self.observed.clone());
+            self.pending_since = None;
         }
         changed
+    }
+
+    /// Reports the present files at the next look, as after a change: they could not be read.
+    pub fn report_again(&mut self) {
+        self.reported = None;
     }
 
     /// Whether the observed versions were not reported.
@@ -123,6 +141,16 @@ impl WatchedFiles {
 
 fn versions(paths: &[PathBuf]) -> Versions {
     paths.iter().map(|path| FileVersion::of(path)).collect()
+}
+
+/// Whether all files exist and were last modified before [`SETTLE_TIME`].
+fn are_old(versions: &Versions) -> bool {
+    let now = SystemTime::now();
+    let is_old = |version: &FileVersion| {
+        let age = version.modified.and_then(|it| now.duration_since(it).ok());
+        age.is_some_and(|age| age >= SETTLE_TIME)
+    };
+    versions.iter().all(|it| it.as_ref().is_some_and(is_old))
 }
 
 /// Reads a secret file of at most `max_bytes`.
@@ -211,6 +239,35 @@ mod tests {
         let written = start + SETTLE_TIME * 10;
         assert!(!watched.changed_at(written + SETTLE_TIME * 9 / 10));
         assert!(watched.changed_at(written + SETTLE_TIME));
+    }
+
+    #[test]
+    fn file_that_keeps_changing_is_reported_after_a_while() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("links.toml");
+        let mut watched = WatchedFiles::new([&path]);
+        let start = Instant::now();
+        let mut change_at = |looks: u32| {
+            fs::write(&path, "x".repeat(looks as usize)).expect("writable");
+            watched.changed_at(start + MAX_SETTLE_TIME / 2 * looks)
+        };
+        assert_eq!(
+            [1, 2, 3, 4].map(&mut change_at),
+            [false, false, true, false]
+        );
+    }
+
+    #[test]
+    fn file_modified_long_ago_is_reported_at_the_first_look() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("links.toml");
+        let mut watched = WatchedFiles::new([&path]);
+        let file = File::create(&path).expect("writable");
+        let modified = SystemTime::now() - Duration::from_secs(60);
+        file.set_modified(modified).expect("settable");
+        assert!(watched.changed() && !watched.changed());
+        watched.report_again();
+        assert!(watched.changed() && !watched.changed());
     }
 
     #[test]

@@ -17,7 +17,6 @@ use prometheus::Registry;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -117,15 +116,6 @@ impl Host {
         let variables = lock(&self.variables).clone();
         let provided = lock(&self.provided).clone();
         Manifest::read(&self.settings.manifest, &variables, &provided)
-    }
-
-    /// The files of a deployment: the manifest, then the components, if the manifest is valid.
-    #[must_use]
-    pub fn sources(&self) -> Vec<PathBuf> {
-        let manifest = self.manifest();
-        let mut sources = vec![self.settings.manifest.clone()];
-        sources.extend(manifest.map(|it| it.sources()).unwrap_or_default());
-        sources
     }
 
     /// Replaces the entries of a key-value store. Stores opened before keep their entries.

@@ -30,7 +30,7 @@ impl Database {
     }
 
     /// Begins a transaction that is rolled back unless it is committed. In SQLite it locks the file with its first
-    /// write; in PostgreSQL each statement sees what was committed before it began (`READ COMMITTED`).
+    /// write; in PostgreSQL the isolation is the server's default, `READ COMMITTED` unless an operator changed it.
     ///
     /// # Errors
     /// When no connection is available in time.

@@ -4,8 +4,7 @@ use crate::SqlError;
 use crate::database::Database;
 use crate::transaction::{Isolation, Transaction};
 use daemon::backoff::Backoff;
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -25,8 +24,8 @@ impl IsConflict for SqlError {
     }
 }
 
-/// The attempts at one transaction: it is repeated after a conflict with another one (failed serialisation, a deadlock,
-/// SQLite's lock), at most 20 times.
+/// The attempts at one transaction: it is repeated after a conflict with another one (failed serialisation, a deadlock),
+/// at most 20 times. In SQLite `begin` waits for the lock instead.
 ///
 /// ```no_run
 /// # use sql_store::{Database, Isolation, SqlError, Statement, Transaction};
@@ -106,7 +105,5 @@ impl TransactionAttempts<'_> {
 
 /// Differs between transactions, also of several processes.
 fn seed() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{} {number}", process::id())
+    RandomState::new().build_hasher().finish().to_string()
 }

@@ -1,6 +1,6 @@
 //! Stage 4, decide.
 //!
-//! Input: a link, its visitor and the time. Output: where the visitor goes, or the refusal of a link without a
+//! Input: a link and its visitor. Output: where the visitor goes, or the refusal of a link without a
 //! destination. Invariant: a pure function: equal inputs give equal decisions, and nothing is read, counted
 //! or stored.
 
@@ -9,7 +9,6 @@ use super::resolve::ResolvedLink;
 use crate::links::{Destination, LinkState};
 use crate::refusal::Refusal;
 use crate::request::Target;
-use domain::Micros;
 use http::StatusCode;
 use tracking_events::Flags;
 
@@ -43,12 +42,10 @@ impl Decision<'_> {
     }
 }
 
-/// Decides where `visitor` of `requested` goes at `_time`. Each link has one destination at a time, the same for all
-/// visitors at all times.
+/// Decides where `visitor` of `requested` goes. Each link has one destination, the same for all visitors.
 pub(super) fn decide<'t>(
     requested: &ResolvedLink<'t>,
     visitor: &Visitor<'_>,
-    _time: Micros,
 ) -> Result<Decision<'t>, Refusal> {
     let link = requested.link;
     let paused = match &link.state {
@@ -84,7 +81,7 @@ mod tests {
     use crate::visitor::agent::Agents;
     use crate::visitor::geo::Location;
     use crate::visitor::identity::{PreviousId, VisitorIds};
-    use domain::{CostMicros, LinkId, VisitorId};
+    use domain::{CostMicros, LinkId, Micros, VisitorId};
     use std::net::Ipv4Addr;
 
     fn destination(url: &str) -> Destination {
@@ -163,7 +160,7 @@ mod tests {
                 link,
                 host: "",
             };
-            let decided = decide(&requested, &visitor, Micros(7));
+            let decided = decide(&requested, &visitor);
             assert_eq!(decided, expected, "{target:?} of {:?}", link.state);
         }
     }

@@ -1,4 +1,5 @@
-//! The state that all workers of an edge share. Workers only read it, or change it through atomics.
+//! The state that all workers of an edge share. Workers read it, or change it through atomics and
+//! short locks of one shard.
 
 use super::Root;
 use crate::functions::Functions;

@@ -177,10 +177,11 @@ impl Functions {
     pub fn reload(&self) -> Vec<(&'static str, Result<(), FunctionsError>)> {
         let mut watched = self.watched.lock();
         let mut outcomes = Vec::new();
-        let sources = self.host.sources();
-        watched
-            .functions
-            .watch(function_files(&self.settings, sources));
+        // With an invalid manifest, the files that were watched before still are.
+        if let Ok(sources) = read_sources(&self.settings) {
+            let files = function_files(&self.settings, sources);
+            watched.functions.watch(files);
+        }
         if watched.functions.changed() {
             outcomes.push(("functions", self.deploy()));
         }

@@ -91,7 +91,8 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Reads the file, or returns the error; a later refresh may load it.
+    /// Reads the file, or returns the error. A file that can't be opened is tried again at each refresh, any other once
+    /// it changes.
     pub(super) fn open(path: &Path, field: Field, max_bytes: u64) -> (Self, Option<DatabaseError>) {
         let database = Self {
             path: path.into(),
@@ -139,6 +140,14 @@ impl Database {
     }
 
     fn load(&self) -> Result<(), DatabaseError> {
+        let loaded = self.read();
+        if let Err(DatabaseError::Unreadable(..)) = loaded {
+            self.watched.lock().report_again();
+        }
+        loaded
+    }
+
+    fn read(&self) -> Result<(), DatabaseError> {
         let unreadable = |error| DatabaseError::Unreadable(self.path.clone(), error);
         let mut file = File::open(&self.path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
