@@ -91,8 +91,8 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Reads the file, or returns the error. A file that can't be opened is tried again at each refresh, any other once
-    /// it changes.
+    /// Reads the file, or returns the error. An existing file that can't be opened is tried again at each refresh, any
+    /// other once it changes.
     pub(super) fn open(path: &Path, field: Field, max_bytes: u64) -> (Self, Option<DatabaseError>) {
         let database = Self {
             path: path.into(),
@@ -141,7 +141,9 @@ impl Database {
 
     fn load(&self) -> Result<(), DatabaseError> {
         let loaded = self.read();
-        if let Err(DatabaseError::Unreadable(..)) = loaded {
+        if let Err(DatabaseError::Unreadable(_, error)) = &loaded
+            && error.kind() != io::ErrorKind::NotFound
+        {
             self.watched.lock().report_again();
         }
         loaded
