@@ -1,6 +1,6 @@
--- How conversions and affiliates stand, and what each report did to them. One text for SQLite and
--- PostgreSQL. Times are microseconds since 1970. Texts from outside may be long and indexes of PostgreSQL
--- may not, so rows are found by `identity`, a hash of what makes them one.
+-- The current state of conversions and affiliates, and the outcome of each report. One text for SQLite and
+-- PostgreSQL. Times are microseconds since 1970. Keys from outside can exceed the size of a PostgreSQL index entry,
+-- so rows are found by `identity`, a hash of their natural key.
 
 CREATE TABLE affiliates (
     identity TEXT PRIMARY KEY,
@@ -8,11 +8,11 @@ CREATE TABLE affiliates (
     tier BIGINT NOT NULL,
     kyc_status TEXT NOT NULL,
     kyc_happened BIGINT NOT NULL,
-    -- What may be earned, in US cents; NULL: no limit.
+    -- The limit of earnings in US cents; NULL: no limit.
     earning_limit BIGINT
 );
 
--- All that identity services said: an affiliate's state follows from it, in whatever order it came.
+-- Every message of the identity services. An affiliate's state follows from all of them, in any order of arrival.
 CREATE TABLE kyc_deliveries (
     identity TEXT PRIMARY KEY,
     affiliate TEXT NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE conversions (
     kind TEXT NOT NULL,
     kind_name TEXT NOT NULL,
     transaction_id TEXT NOT NULL,
-    -- A hash of advertiser, click and transaction: what takes a sale back may not say what kind it was.
+    -- A hash of advertiser, click and transaction. It has no kind, because refunds need not state the sale's kind.
     sale TEXT NOT NULL,
     revision BIGINT NOT NULL,
     status TEXT NOT NULL,
@@ -53,7 +53,7 @@ CREATE TABLE conversion_revisions (
     PRIMARY KEY (identity, revision)
 );
 
--- What became of each event, so that the same block always becomes the same rows.
+-- The outcome of each event, so that the same block always becomes the same rows.
 CREATE TABLE applied_events (
     journal BIGINT NOT NULL,
     node BIGINT NOT NULL,

@@ -1,23 +1,23 @@
--- What affiliates are told of their conversions. One text for SQLite and PostgreSQL.
+-- Postbacks to affiliates about their conversions. One text for SQLite and PostgreSQL.
 
--- One row for each revision of a conversion that somebody may want to be told.
+-- One row for each revision of a conversion that an affiliate may have subscribed to.
 CREATE TABLE outgoing_postbacks (
-    -- The conversion's, with its revision.
+    -- Identity and revision of the conversion.
     identity TEXT NOT NULL,
     revision BIGINT NOT NULL,
-    -- awaits_click: the click it is due to is not in ClickHouse yet; due; and, at the end, delivered,
-    -- refused (the receiver said no), given_up (it did not answer in time), click_unknown, unwanted.
+    -- awaits_click: its click is not in ClickHouse yet; due; and the final states: delivered, refused (the
+    -- receiver rejected it), given_up (no response in time), click_unknown, unwanted (no subscription).
     state TEXT NOT NULL,
-    -- When something is to be done about it. Whoever sends it moves this ahead first.
+    -- The time of the next attempt or look-up. A sender moves it ahead before it sends.
     due BIGINT NOT NULL,
-    -- Since when it has been in this way: queued, or to be sent.
+    -- The start of its time in this state.
     since BIGINT NOT NULL,
     attempts BIGINT NOT NULL,
     -- Campaign and affiliate, CAMPAIGN/AFFILIATE; empty until the click is known.
     receiver TEXT NOT NULL,
-    -- What is told of the click (JSON).
+    -- The click's fields for the postback (JSON).
     click TEXT NOT NULL,
-    -- The last attempt's status code, 0 without one, and what went wrong.
+    -- Status code (0: no response) and error of the last attempt.
     last_status BIGINT NOT NULL,
     last_error TEXT NOT NULL,
     PRIMARY KEY (identity, revision)
@@ -26,13 +26,13 @@ CREATE TABLE outgoing_postbacks (
 CREATE INDEX outgoing_postbacks_by_receiver ON outgoing_postbacks (state, receiver, due);
 CREATE INDEX outgoing_postbacks_by_time ON outgoing_postbacks (state, due);
 
--- Receivers that have postbacks to be sent: one that fails waits, and holds up no other.
+-- Receivers with postbacks to send. One that fails is retried later and does not delay the others.
 CREATE TABLE outgoing_receivers (
     receiver TEXT PRIMARY KEY,
-    -- When the next of its postbacks is due, and not before `held_until`.
+    -- The time of its next postback, never before `held_until`.
     next_due BIGINT NOT NULL,
     held_until BIGINT NOT NULL,
-    -- Attempts that failed since one did not.
+    -- Failed attempts since the last success.
     failures BIGINT NOT NULL
 );
 

@@ -1,17 +1,17 @@
--- How much each node has reported that rests on a shared secret alone, which an edge knows. One text for SQLite
--- and PostgreSQL.
+-- Totals of reports without a signature, per node. They rest on a shared secret alone, which the edge knows. One text
+-- for SQLite and PostgreSQL.
 
 CREATE TABLE unsigned_reports (
     node BIGINT NOT NULL,
-    -- minute and day: by the report's own time; arrival day: by when it was evaluated.
+    -- minute and day: of the report's own time; arrival day: of its evaluation.
     period TEXT NOT NULL,
     -- Minutes or days since 1970.
     number BIGINT NOT NULL,
-    -- Empty where reports are counted, else the currency whose minor units are summed.
+    -- The currency whose minor units are summed; empty: reports are counted.
     currency TEXT NOT NULL,
     total BIGINT NOT NULL,
     PRIMARY KEY (node, period, number, currency)
 );
 
--- Names the signed request of a report that is valid once; empty where that does not matter.
+-- The id of a signed request that is valid only once; empty for other reports.
 ALTER TABLE conversion_reports ADD COLUMN signature TEXT NOT NULL DEFAULT '';

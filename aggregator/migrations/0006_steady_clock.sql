@@ -1,9 +1,9 @@
--- How long aggregators have worked on the queue of postbacks. One text for SQLite and PostgreSQL.
+-- The clock of the postback queue, which runs only while an aggregator works. One text for SQLite and PostgreSQL.
 
--- One row. Times of `outgoing_postbacks` and `outgoing_receivers` are by this clock, which goes on from here
--- after a restart, whatever the system clock shows.
+-- One row. Times of `outgoing_postbacks` and `outgoing_receivers` are of this clock. It continues from here after a
+-- restart, independent of the system clock.
 CREATE TABLE outgoing_clock (
     id BIGINT PRIMARY KEY,
-    -- Microseconds; at the beginning those since 1970.
+    -- Microseconds; the first value is the time since 1970.
     steady BIGINT NOT NULL
 );

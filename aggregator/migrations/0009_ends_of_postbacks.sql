@@ -1,5 +1,5 @@
--- When a postback ended, by the clock of the system: the queue's own clock stands still while no aggregator works. One
--- text for SQLite and PostgreSQL.
+-- The end of a postback by the system clock, because the queue's own clock stops while no aggregator works. One text
+-- for SQLite and PostgreSQL.
 
--- In microseconds since 1970; 0: it has not ended, or did under an earlier build.
+-- Microseconds since 1970; 0: not ended, or ended under an earlier build.
 ALTER TABLE outgoing_postbacks ADD COLUMN ended BIGINT NOT NULL DEFAULT 0;

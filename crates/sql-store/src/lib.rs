@@ -11,6 +11,7 @@
 //!     version: 1,
 //!     name: "sales",
 //!     sql: "CREATE TABLE sales (id TEXT PRIMARY KEY, status TEXT NOT NULL, time BIGINT NOT NULL)",
+//!     released_checksum: None,
 //! }];
 //!
 //! sql_store::typed_row! {

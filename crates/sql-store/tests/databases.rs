@@ -21,13 +21,17 @@ const MIGRATIONS: &[Migration] = &[
         name: "sales",
         sql: "CREATE TABLE sales (id TEXT PRIMARY KEY, status TEXT NOT NULL, payout_minor BIGINT NOT NULL, \
               currency TEXT NOT NULL, time BIGINT NOT NULL, paid BIGINT NOT NULL, note BIGINT)",
+        released_checksum: None,
     },
     Migration {
         version: 2,
         name: "counters",
         sql: "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
+        released_checksum: None,
     },
 ];
+/// SHA-384 of the second migration's text.
+const COUNTERS_CHECKSUM: &str = "cade424d97398328201fd203b078a582a737073f7dcc87b45693cf2eb4eda961a24e5842d4d24b18bc42110b3e2b83c9";
 
 typed_row! {
     #[derive(Debug, PartialEq, Eq)]
@@ -208,6 +212,13 @@ async fn migrations_are_applied_once_and_never_changed() {
             sql: "CREATE TABLE other (id TEXT)",
             ..MIGRATIONS[0]
         }];
+        let reworded = Migration {
+            sql: "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL) -- by name",
+            released_checksum: Some(COUNTERS_CHECKSUM),
+            ..MIGRATIONS[1]
+        };
+        let with_comment = home.open_with(&[MIGRATIONS[0], reworded]).await;
+        with_comment.expect("a comment is no change");
         let error = home.open_with(&[changed[0], MIGRATIONS[1]]).await;
         assert!(matches!(error, Err(SqlError::Migration(_))), "{error:?}");
     }
