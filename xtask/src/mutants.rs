@@ -1,7 +1,7 @@
 //! Runs cargo-mutants over the durability code. `.cargo/mutants.toml` lists and explains the exclusions.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
@@ -46,6 +46,22 @@ const PARTS: [Part; 5] = [
     },
 ];
 
+const TOOLS: [(&str, &str); 2] = [
+    (
+        "cargo-mutants",
+        "it breaks the code in many ways, one at a time",
+    ),
+    (
+        "cargo-nextest",
+        "it stops the tests of a mutant at their first failure",
+    ),
+];
+
+/// A twentieth of the random steps that `cargo xtask test` does: what they find, they find in these.
+const STEPS: &str = "100000";
+/// The variable of `event-journal`'s tests for the number of random steps.
+const STEPS_VARIABLE: &str = "EVENT_JOURNAL_STEPS";
+
 /// The mutants to try.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -68,18 +84,22 @@ pub(crate) struct Options {
 
 /// Tries the mutants that `options` select. Reports are in `target/mutants/PART/mutants.out`.
 pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
-    if !on_path("cargo-mutants") {
-        step(
-            "install cargo-mutants: it breaks the code in many ways, one at a time (some minutes, once)",
-            || run(&mut cargo(["install", "--locked", "cargo-mutants"])),
-        )?;
+    for (program, purpose) in TOOLS {
+        if !on_path(program) {
+            step(
+                &format!("install {program}: {purpose} (some minutes, once)"),
+                || run(&mut cargo(["install", "--locked", program])),
+            )?;
+        }
     }
     let changes = options.in_diff.as_deref().map(changes_since).transpose()?;
     let is_wanted = |part: &&Part| {
         options.parts.is_empty() || options.parts.iter().any(|name| name == part.name)
     };
     for part in PARTS.iter().filter(is_wanted) {
-        let mut mutants = part.command(options);
+        let output = target_dir().join("mutants").join(part.name);
+        fs::create_dir_all(&output)?;
+        let mut mutants = part.command(options, &output);
         if let Some(changes) = &changes {
             mutants.arg("--in-diff").arg(changes);
         }
@@ -92,23 +112,20 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
 }
 
 impl Part {
-    fn command(&self, options: &Options) -> Command {
+    fn command(&self, options: &Options, output: &Path) -> Command {
         let mut mutants = cargo(["mutants"]);
+        mutants.env(STEPS_VARIABLE, STEPS);
         mutants.args(self.code);
         if options.list {
             mutants.arg("--list");
             return mutants;
         }
-        mutants.arg("--output").arg(self.output());
+        mutants.arg("--output").arg(output);
         mutants.args(options.iterate.then_some("--iterate"));
         if let Some(shard) = &options.shard {
             mutants.arg("--shard").arg(shard);
         }
         mutants
-    }
-
-    fn output(&self) -> PathBuf {
-        target_dir().join("mutants").join(self.name)
     }
 }
 
