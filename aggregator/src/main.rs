@@ -5,7 +5,8 @@ mod issue;
 
 use aggregator::settings;
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use daemon::health::{self, Question};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -23,6 +24,21 @@ enum Command {
     Serve(Config),
     /// Checks the settings and every file that `serve` would read, and prints all errors.
     Check(Config),
+    /// Asks the running aggregator whether it is ready; exits with 1 and prints the reasons if it is not.
+    Health {
+        #[command(flatten)]
+        config: Config,
+        /// Ask only whether the process runs.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Writes man pages and shell completions, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// The output directory.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
     /// Prints settings, metrics and refusals as JSON, for `cargo xtask docs`.
     #[command(hide = true)]
     Reference,
@@ -80,6 +96,16 @@ fn main() -> anyhow::Result<()> {
             let reference = aggregator::reference::describe()?;
             report(&[serde_json::to_string_pretty(&reference)?])
         }
+        Command::Health { config, live } => {
+            let settings = settings::read(&config.config)?;
+            let question = if live {
+                Question::Live
+            } else {
+                Question::Ready
+            };
+            Ok(health::ask(settings.admin_listen, question)?)
+        }
+        Command::Manual { to } => Ok(daemon::manual::write(Cli::command(), &to)?),
         Command::Backup { config, to } => {
             let settings = settings::read(&config.config)?;
             report(&block_on(aggregator::backup(

@@ -1,7 +1,8 @@
 //! The `edge-tracker` program.
 #![forbid(unsafe_code)]
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use daemon::health::{self, Question};
 use edge_tracker::check::check;
 use edge_tracker::spin_export::{self, Options};
 use edge_tracker::{node, reference, settings};
@@ -29,6 +30,22 @@ enum Command {
         /// The settings, a TOML file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Ask the running edge whether it is ready; exits with 1 and prints the reasons if it is not.
+    Health {
+        /// The settings of the running edge, a TOML file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Ask only whether the process runs.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Write man pages and shell completions, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// The output directory.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
     },
     /// Print settings, metrics and refusals as JSON, for `cargo xtask docs`.
     #[command(hide = true)]
@@ -70,6 +87,16 @@ fn export_spin(config: &Path, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn ask_health(config: &Path, live: bool) -> anyhow::Result<()> {
+    let settings = settings::read(config)?;
+    let question = if live {
+        Question::Live
+    } else {
+        Question::Ready
+    };
+    Ok(health::ask(settings.http.admin_listen, question)?)
+}
+
 fn print_reference() -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(&reference::describe()?)?);
     Ok(())
@@ -83,6 +110,11 @@ fn main() -> ExitCode {
             .map_err(anyhow::Error::from)
             .and_then(|settings| node::run(&settings)),
         Command::Reference => print_reference(),
+        Command::Health { config, live } => ask_health(&config, live),
+        Command::Manual { to } => {
+            daemon::manual::write(Arguments::command().name("edge-tracker"), &to)
+                .map_err(Into::into)
+        }
         Command::Check { config } => check(&config).report().map_err(Into::into),
         Command::ExportSpin {
             config,

@@ -1,7 +1,7 @@
 //! The `clickhouse-embedded` program: a local ClickHouse for the tracker, on loopback only.
 #![deny(unsafe_code)]
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,6 +30,13 @@ enum Command {
     },
     /// Print the ClickHouse program or library that would be used.
     Locate,
+    /// Write man pages and shell completions, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// The output directory.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -43,6 +50,9 @@ fn main() -> ExitCode {
         } => clickhouse_embedded::serve(&data, http_port, die_with_parent)
             .map(|never| match never {})
             .map_err(anyhow::Error::from),
+        Command::Manual { to } => {
+            daemon::manual::write(Arguments::command(), &to).map_err(anyhow::Error::from)
+        }
         Command::Locate => clickhouse_embedded::locate()
             .map_err(anyhow::Error::from)
             .map(|engine| match engine {
