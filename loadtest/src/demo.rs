@@ -12,13 +12,10 @@ use anyhow::{Context as _, bail};
 use clickhouse_schema::COOKBOOK;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
-use std::fs::File;
-use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const SAMPLE_LINES: u64 = 10_000;
-const SAMPLE_SEED: u64 = 20_261_120;
 const EDGES: u16 = 2;
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// A postback that was in flight when the aggregator was killed is retried after its lease.
@@ -53,7 +50,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .tempdir()?;
     let log = match &options.replay {
         Some(log) => log.clone(),
-        None => sample(dir.path())?,
+        None => traffic::sample(dir.path())?,
     };
     let geo = options.geo.as_deref().filter(|file| file.is_file());
     if geo.is_none() {
@@ -90,15 +87,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         bail!("not every request was answered; see the table above");
     }
     Ok(())
-}
-
-fn sample(dir: &Path) -> anyhow::Result<PathBuf> {
-    let path = dir.join("sample.log");
-    let mut out = BufWriter::new(File::create(&path)?);
-    traffic::write(SAMPLE_SEED, SAMPLE_LINES, &mut out)?;
-    out.flush()?;
-    println!("Sample traffic: {SAMPLE_LINES} requests spread over one day.");
-    Ok(path)
 }
 
 fn start(dir: &Path, geo: Option<&Path>, tracker: &AffiliateTracker) -> anyhow::Result<Stack> {

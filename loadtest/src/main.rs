@@ -4,14 +4,20 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use loadtest::bench::baseline::{self, Baseline};
 use loadtest::bench::click;
 use loadtest::bench::functions;
 use loadtest::bench::pipeline::{self, tail};
-use loadtest::{chaos, demo, links, replay};
+use loadtest::clickhouse::Analyst;
+use loadtest::replay::Outcome;
+use loadtest::{chaos, demo, links, replay, traffic, verify};
+
+/// The time in which answered requests must become rows.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Load tests, benchmarks and the demo of FanzFiliate Edge.
 #[derive(Parser)]
@@ -72,9 +78,9 @@ struct Demo {
 
 #[derive(Args)]
 struct Replay {
-    /// The access log.
+    /// The access log; sample traffic of 10,000 requests if absent.
     #[arg(long)]
-    log: PathBuf,
+    log: Option<PathBuf>,
     /// An edge, `http://host:port`; may be repeated.
     #[arg(long = "target", required = true)]
     targets: Vec<String>,
@@ -96,6 +102,13 @@ struct Replay {
     /// Name of the run, stored as the events' `source`; random if absent.
     #[arg(long)]
     run: Option<String>,
+    /// ClickHouse, `http://host:port`, with `--credentials`.
+    #[arg(long, default_value = "http://127.0.0.1:8123", value_name = "URL")]
+    clickhouse: String,
+    /// Wait until each answered request is a row of the ClickHouse with this `credentials.json`, and exit with 1 if
+    /// one is missing or duplicated.
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -136,6 +149,11 @@ fn run_replay(arguments: Replay) -> anyhow::Result<()> {
         None => links::sample_slugs(),
     };
     let run = arguments.run.map_or_else(random_name, Ok)?;
+    let directory = tempfile::tempdir()?;
+    let log = match arguments.log {
+        Some(log) => log,
+        None => traffic::sample(directory.path())?,
+    };
     let options = replay::Options {
         slugs,
         rate: arguments.rate,
@@ -143,7 +161,7 @@ fn run_replay(arguments: Replay) -> anyhow::Result<()> {
         limit: arguments.limit,
         repeat: arguments.repeat,
         progress: std::io::stderr().is_terminal(),
-        ..replay::Options::new(&arguments.log, &arguments.targets, &run)
+        ..replay::Options::new(&log, &arguments.targets, &run)
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -151,6 +169,21 @@ fn run_replay(arguments: Replay) -> anyhow::Result<()> {
     let outcome = runtime.block_on(replay::run(options))?;
     println!("run {}", outcome.run);
     print!("{}", outcome.table());
+    match &arguments.credentials {
+        Some(file) => compare(&Analyst::new(&arguments.clickhouse, file)?, &outcome),
+        None => Ok(()),
+    }
+}
+
+fn compare(analyst: &Analyst, outcome: &Outcome) -> anyhow::Result<()> {
+    let found = verify::verify(analyst, outcome, 0, ARRIVAL_TIMEOUT)?;
+    let (missing, duplicated, wrong_ids) = (found.missing, found.duplicated, found.wrong_ids);
+    println!("missing {missing}, duplicated {duplicated}, with another id {wrong_ids}");
+    ensure!(
+        missing + duplicated + wrong_ids == 0,
+        "ClickHouse does not hold what was answered"
+    );
+    ensure!(!outcome.answered.is_empty(), "no request was answered");
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Sample traffic: generates a combined log with browsers, phones, crawlers, returning visitors and a daily curve.
 //! The same seed gives the same bytes.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// User agents with their percentage of visitors.
@@ -62,6 +64,22 @@ const AGENTS: [(&str, u64); 14] = [
 const HOURLY_SHARES: [u64; 24] = [
     4, 3, 2, 2, 2, 2, 3, 4, 5, 5, 5, 6, 7, 6, 5, 5, 6, 7, 8, 10, 12, 12, 10, 7,
 ];
+
+const SAMPLE_LINES: u64 = 10_000;
+const SAMPLE_SEED: u64 = 20_261_120;
+
+/// Writes the sample traffic to a log in `dir`, and says so.
+///
+/// # Errors
+/// If the log can't be written.
+pub fn sample(dir: &Path) -> anyhow::Result<PathBuf> {
+    let path = dir.join("sample.log");
+    let mut out = BufWriter::new(File::create(&path)?);
+    write(SAMPLE_SEED, SAMPLE_LINES, &mut out)?;
+    out.flush()?;
+    println!("Sample traffic: {SAMPLE_LINES} requests spread over one day.");
+    Ok(path)
+}
 
 /// Writes `lines` requests spread over one day.
 ///

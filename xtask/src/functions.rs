@@ -4,12 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::step::{cargo, on_path, run, step};
 use crate::{setup, target_dir};
 
 const TARGET: &str = "wasm32-wasip2";
+/// The components that an edge runs.
+pub(crate) const COMPONENTS: [&str; 2] = ["postback.wasm", "kyc_webhook.wasm"];
 /// All functions, including the guest of the host's tests.
 const PACKAGES: [&str; 3] = ["postback", "kyc-webhook", "function-guest"];
 /// Debian packages: a compiler with its source, a linker and a C library for WebAssembly.
@@ -35,6 +37,22 @@ pub(crate) fn build() -> anyhow::Result<()> {
         "==> rustup can't install {TARGET}; building it from source with the distribution's compiler"
     );
     build_with_debian()
+}
+
+/// The directory of the built components.
+pub(crate) fn output_dir() -> PathBuf {
+    target_dir().join(TARGET).join("function")
+}
+
+/// `spin.toml` with components in its own directory.
+pub(crate) fn packaged_manifest() -> anyhow::Result<String> {
+    let manifest = std::fs::read_to_string(crate::root().join("wasm-functions/spin.toml"))?;
+    let built = format!("../target/{TARGET}/function/");
+    for component in COMPONENTS {
+        let path = format!("{built}{component}");
+        ensure!(manifest.contains(&path), "spin.toml does not name {path}");
+    }
+    Ok(manifest.replace(&built, ""))
 }
 
 /// Lints code that only exists for WebAssembly; without rustup's target there is no linter for it.

@@ -4,10 +4,12 @@
 mod bench;
 mod chaos;
 mod check;
+mod containers;
 mod docs;
 mod functions;
 mod fuzz;
 mod mutants;
+mod package;
 mod setup;
 mod step;
 mod tidy;
@@ -58,6 +60,10 @@ enum Task {
     Chaos(chaos::Options),
     /// Break the durability code in many ways, one at a time and in a copy, and report which no test notices.
     Mutants(mutants::Options),
+    /// Build release packages into dist/: a tarball, Debian packages, checksums.
+    Package(package::Options),
+    /// Build the container images and try them under traffic and kills.
+    Containers(containers::Options),
     /// Run benchmarks and compare them with their budgets.
     Bench {
         #[command(subcommand)]
@@ -80,6 +86,8 @@ fn main() -> ExitCode {
         Task::Check => check::run_all(),
         Task::Chaos(options) => options.run(),
         Task::Mutants(options) => mutants::run_all(&options),
+        Task::Package(options) => package::build(&options),
+        Task::Containers(options) => containers::run_all(&options),
         Task::Bench { what } => what.unwrap_or_default().run(),
         Task::Fuzz(fuzz) => fuzz.run(),
     };
@@ -115,6 +123,23 @@ fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
 fn build_release() -> anyhow::Result<()> {
     let name = "build for release (the first time takes ten minutes and more)";
     build_programs("release", name)
+}
+
+/// Builds what operators run, without the features that tests turn on.
+fn build_product(profile: &str) -> anyhow::Result<()> {
+    let name = "build the programs (a release takes half an hour on two cores)";
+    step(name, || {
+        let mut build = cargo(["build", "--locked", "--profile", profile]);
+        for package in [
+            "edge-tracker",
+            "aggregator",
+            "clickhouse-embedded",
+            "all-in-one",
+        ] {
+            build.args(["-p", package]);
+        }
+        run(&mut build)
+    })
 }
 
 /// Builds all programs of a demo or a test run.

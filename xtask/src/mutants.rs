@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use crate::step::{cargo, on_path, run, step};
-use crate::target_dir;
+use crate::step::{cargo, run, step};
+use crate::{setup, target_dir};
 
 /// A part of the durability code with the tests that must detect each mutant.
 struct Part {
@@ -84,13 +84,8 @@ pub(crate) struct Options {
 
 /// Tries the mutants that `options` select. Reports are in `target/mutants/PART/mutants.out`.
 pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
-    for (program, purpose) in TOOLS {
-        if !on_path(program) {
-            step(
-                &format!("install {program}: {purpose} (some minutes, once)"),
-                || run(&mut cargo(["install", "--locked", program])),
-            )?;
-        }
+    for (tool, why) in TOOLS {
+        setup::cargo_install(tool, "", why)?;
     }
     let changes = options.in_diff.as_deref().map(changes_since).transpose()?;
     let is_wanted = |part: &&Part| {

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha512};
 
-use crate::step::{on_path, run, step};
+use crate::step::{cargo, on_path, run, step};
 
 /// A file in an npm package.
 struct PinnedFile {
@@ -56,9 +56,14 @@ fn cache() -> anyhow::Result<PathBuf> {
     Ok(base.join("fanzfiliate-edge"))
 }
 
+/// Path of ClickHouse as a library.
+pub(crate) fn engine_library() -> anyhow::Result<PathBuf> {
+    Ok(cache()?.join("clickhouse-26.7.3/libchdb.so"))
+}
+
 /// Installs everything that is missing; fast if nothing is.
 pub(crate) fn run_all() -> anyhow::Result<()> {
-    let engine = cache()?.join("clickhouse-26.7.3/libchdb.so");
+    let engine = engine_library()?;
     let needs_engine = !on_path("clickhouse") && !engine.is_file();
     let geo = geo_file()?;
     if !["cc", "gcc", "clang"].into_iter().any(on_path) {
@@ -127,6 +132,27 @@ pub(crate) fn faketime() -> anyhow::Result<()> {
     }
     let why = "tests change the clocks of single processes with it";
     install("libfaketime", &["faketime"], why)
+}
+
+/// Installs a tool from crates.io if it is missing.
+///
+/// `features` are those that its program needs, in cargo's notation.
+pub(crate) fn cargo_install(tool: &str, features: &str, why: &str) -> anyhow::Result<()> {
+    if on_path(tool) {
+        return Ok(());
+    }
+    step(
+        &format!("install {tool}: {why} (some minutes, once)"),
+        || {
+            run(&mut cargo([
+                "install",
+                "--locked",
+                "--features",
+                features,
+                tool,
+            ]))
+        },
+    )
 }
 
 /// Installs Debian packages if possible; otherwise the error says how to.
