@@ -2,20 +2,26 @@
 
 use super::{Fault, Text};
 
+/// Each word is in two parts, so that a search of the repository for the words does not find this list.
 const WORDS: [(&str, &str); 6] = [
-    ("alike", "identically"),
-    ("amid", "during"),
-    ("anew", "again"),
-    ("folder", "directory"),
-    ("nobody", "a concrete noun: no client, no operator, …"),
-    ("whoever", "a concrete noun: the client, the sender, …"),
+    (concat!("ali", "ke"), "identically"),
+    (concat!("am", "id"), "during"),
+    (concat!("an", "ew"), "again"),
+    (concat!("fol", "der"), "directory"),
+    (
+        concat!("no", "body"),
+        "a concrete noun: no client, no operator, …",
+    ),
+    (
+        concat!("who", "ever"),
+        "a concrete noun: the client, the sender, …",
+    ),
 ];
 
 /// The words in a text, with their replacements.
 pub(super) fn faults(text: &Text) -> Vec<Fault> {
-    // This list, and migrations, which never change once they are released.
-    let is_migration = text.path.iter().any(|it| it == "migrations");
-    if text.path.ends_with(file!()) || is_migration {
+    // Migrations never change once they are released.
+    if text.path.iter().any(|it| it == "migrations") {
         return Vec::new();
     }
     let mut faults = Vec::new();
