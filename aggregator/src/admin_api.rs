@@ -26,15 +26,16 @@ pub(crate) fn page(
         (false, "/postbacks") => {
             let (receiver, state) = (value("receiver"), value("state"));
             Some(Box::pin(async move {
-                let shown = within(conversion_store.shown(&receiver, &state, MAX_ROWS)).await;
-                json(&shown.map_err(unavailable)?)
+                let postbacks =
+                    within(conversion_store.list_postbacks(&receiver, &state, MAX_ROWS)).await;
+                json(&postbacks.map_err(unavailable)?)
             }))
         }
         (false, "/affiliates") => {
             let name = value("name");
             Some(Box::pin(async move {
-                let shown = within(conversion_store.affiliates(&name, MAX_ROWS)).await;
-                json(&shown.map_err(unavailable)?)
+                let affiliates = within(conversion_store.affiliates(&name, MAX_ROWS)).await;
+                json(&affiliates.map_err(unavailable)?)
             }))
         }
         (true, "/postbacks/resend") => {
@@ -59,7 +60,7 @@ fn unavailable(error: impl std::fmt::Display) -> PageError {
     PageError::Unavailable(format!("store: {error}"))
 }
 
-fn json(shown: &impl serde::Serialize) -> Result<String, PageError> {
-    let text = serde_json::to_string_pretty(shown);
+fn json(value: &impl serde::Serialize) -> Result<String, PageError> {
+    let text = serde_json::to_string_pretty(value);
     text.map_err(|error| PageError::Unavailable(error.to_string()))
 }

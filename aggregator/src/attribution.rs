@@ -107,7 +107,7 @@ impl Attributor {
             .iter()
             .map(|click| (click.id, outcome(click, &attributed, now)))
             .collect();
-        within(self.conversion_store.clicks_searched(now, &searches)).await?;
+        within(self.conversion_store.store_click_searches(now, &searches)).await?;
         for (_, search) in &searches {
             self.searches.with_label_values(&[word(*search)]).inc();
         }

@@ -113,7 +113,7 @@ impl FairQueue {
     }
 }
 
-/// The batch's share of a block: of its rows or of its bytes, whichever is larger.
+/// The batch's share of a block: the larger one of its shares of the rows and of the bytes.
 fn share(entry: &Entry, size: BlockSize) -> u64 {
     let part = |taken: u32, of: usize| u64::from(taken) * SHARE_UNITS / (of.max(1) as u64);
     let header = &entry.header;

@@ -59,7 +59,7 @@ pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, u
     };
     let mut prepared = BlockDecoder::default().prepare("token".to_owned(), block);
     let reports = std::mem::take(&mut prepared.reports);
-    let placed: Vec<LocatedEvent<'_>> = reports.iter().filter_map(Report::read).collect();
+    let located: Vec<LocatedEvent<'_>> = reports.iter().filter_map(Report::read).collect();
     let verdict = Verdict::Revised(vec![Revision {
         kind: ConversionKind::Custom,
         kind_name: "word".to_owned(),
@@ -71,7 +71,7 @@ pub fn rows(header: BatchHeader, payload: Bytes, skip_through: u64) -> (usize, u
         found_transaction: None,
         withdrawn: false,
     }]);
-    prepared.add_reports(&placed, &vec![verdict; placed.len()]);
+    prepared.add_reports(&located, &vec![verdict; located.len()]);
     let columns = prepared.tables.iter().map(|(_, columns)| columns);
     let rows = columns.clone().map(|columns| columns.rows).sum();
     let parts = columns.flat_map(|columns| &columns.parts);

@@ -38,7 +38,7 @@ impl Health {
         let health = Self::default();
         health.set(
             Dependency::ClickHouse,
-            Some("it has not answered yet".to_owned()),
+            Some("it has not responded yet".to_owned()),
         );
         health
     }

@@ -12,7 +12,7 @@ pub type Page<T> = mpsc::Sender<Vec<T>>;
 
 /// The extent of the recorded reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recorded {
+pub struct RecordedCounts {
     /// Revisions of conversions.
     pub conversions: u64,
     /// Messages of identity providers.
@@ -99,7 +99,7 @@ pub trait History: Send + Sync {
     /// The newest claim of an instance, if there is one.
     ///
     /// # Errors
-    /// When ClickHouse can't answer now.
+    /// When ClickHouse can't respond now.
     fn latest_claim(
         &self,
         instance: &str,
@@ -118,13 +118,13 @@ pub trait History: Send + Sync {
     /// The extent of the recorded reports.
     ///
     /// # Errors
-    /// When ClickHouse can't answer now.
-    fn recorded(&self) -> impl Future<Output = Result<Recorded, SinkError>> + Send;
+    /// When ClickHouse can't respond now.
+    fn recorded(&self) -> impl Future<Output = Result<RecordedCounts, SinkError>> + Send;
 
     /// The places among `places` that have a row.
     ///
     /// # Errors
-    /// When ClickHouse can't answer now.
+    /// When ClickHouse can't respond now.
     fn stored(
         &self,
         places: &[EventPlace],

@@ -97,10 +97,10 @@ impl IngestQueue {
             known_lanes: state.lanes.len(),
         };
         for lane in &hello.lanes {
-            let (answer, claim) = state.lanes.hello(hello.node, lane);
-            greeting.welcome.lanes.push(answer);
+            let (position, claim) = state.lanes.hello(hello.node, lane);
+            greeting.welcome.lanes.push(position);
             if claim != ClaimResult::Confirmed && lane.acknowledged > 0 {
-                greeting.unconfirmed.push((*lane, answer, claim));
+                greeting.unconfirmed.push((*lane, position, claim));
             }
         }
         Ok(greeting)
@@ -115,8 +115,8 @@ impl IngestQueue {
     ) -> Result<BatchDecision, OfferError> {
         let Batch { header, payload } = batch;
         let mut state = self.lock();
-        let verdict = state.lanes.offer(node, welcomed, &header)?;
-        if let BatchDecision::Accept { skip_through } = verdict {
+        let decision = state.lanes.offer(node, welcomed, &header)?;
+        if let BatchDecision::Accept { skip_through } = decision {
             let entry = Entry {
                 key: header.key(node),
                 skip_through,
@@ -129,7 +129,7 @@ impl IngestQueue {
             drop(state);
             self.queued.notify_one();
         }
-        Ok(verdict)
+        Ok(decision)
     }
 
     /// Waits until fewer bytes are held than the limit, or none of this edge. So an edge that fills the limit can't
@@ -199,7 +199,7 @@ impl IngestQueue {
         for (key, last) in block.reaches() {
             state.lanes.take(key, last);
         }
-        block.entries.iter().for_each(|entry| state.let_go(entry));
+        block.entries.iter().for_each(|entry| state.release(entry));
         drop(state);
         self.taken.notify_waiters();
     }
@@ -254,7 +254,7 @@ impl QueueState {
         *self.held_events.entry(entry.key).or_default() += events_of(entry);
     }
 
-    fn let_go(&mut self, entry: &Entry) {
+    fn release(&mut self, entry: &Entry) {
         self.held_bytes = self.held_bytes.saturating_sub(charge(entry));
         if let Some(events) = self.held_events.get_mut(&entry.key) {
             *events = events.saturating_sub(events_of(entry));

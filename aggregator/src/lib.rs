@@ -49,7 +49,7 @@ pub use aggregator::{Aggregator, Edges};
 pub use check::check;
 pub use fatal::FatalError;
 pub use history::{
-    EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, Refunds, SpoolClaim,
+    EventPlace, History, KnownCheck, KnownConversion, Page, RecordedCounts, Refunds, SpoolClaim,
 };
 pub use lock::DirectoryInUse;
 pub use maintenance::{MaintenanceError, backup, copy_store, rebuild_store, restore};
@@ -60,5 +60,5 @@ pub use sink::{ClickHouse, Columns, Database, Tables};
 pub use sink_error::SinkError;
 pub use start_error::StartError;
 pub use startup::{AggregatorHandle, start};
-pub use store::Rebuilt;
+pub use store::RebuildSummary;
 pub use verification::ReportsError;

@@ -7,7 +7,9 @@ use crate::lock::{self, DirectoryInUse};
 use crate::settings::Settings;
 use crate::sink::Database;
 use crate::sink_error::SinkError;
-use crate::store::{self, ConversionStore, ConversionStoreError, EstablishError, Rebuild, Rebuilt};
+use crate::store::{
+    self, ConversionStore, ConversionStoreError, EstablishError, Rebuild, RebuildSummary,
+};
 use copies::Copies;
 use sql_store::SqlError;
 use std::io;
@@ -81,13 +83,15 @@ impl From<EstablishError> for MaintenanceError {
 ///
 /// # Errors
 /// When the store or ClickHouse can't be used.
-pub async fn rebuild_store(settings: &Settings) -> Result<Rebuilt, MaintenanceError> {
+pub async fn rebuild_store(settings: &Settings) -> Result<RebuildSummary, MaintenanceError> {
     let _lock = lock::lock(&Disk, &settings.data_dir)?;
     make_dir(&settings.store_dir())?;
     let tables = settings.clickhouse.connect().await?;
     let conversion_store = conversion_store(settings);
     conversion_store.mark_for_rebuild().await?;
-    let established = conversion_store.establish(&tables, Rebuild::Asked).await?;
+    let established = conversion_store
+        .establish(&tables, Rebuild::Requested)
+        .await?;
     Ok(established.rebuilt.unwrap_or_default())
 }
 

@@ -13,7 +13,7 @@ use crate::ingest_queue::IngestQueue;
 use crate::metrics::Metrics;
 use crate::phase::Phase;
 use crate::report_queue::ReportQueue;
-use crate::sink::{BlockDecoder, Columns, Database, Prepared, Quarantine, Tables};
+use crate::sink::{BlockDecoder, Columns, Database, PreparedBlock, Quarantine, Tables};
 use crate::sink_error::SinkError;
 use crate::store::ConversionStore;
 use daemon::backoff::Backoff;
@@ -95,7 +95,12 @@ impl<S: Storage> Pipeline<S> {
         true
     }
 
-    async fn build(&self, recovered: Recovered, size: BlockSize, ready: mpsc::Sender<Prepared>) {
+    async fn build(
+        &self,
+        recovered: Recovered,
+        size: BlockSize,
+        ready: mpsc::Sender<PreparedBlock>,
+    ) {
         let mut decoder = BlockDecoder::default();
         for (token, block) in recovered.blocks {
             let Ok(place) = ready.reserve().await else {
@@ -152,7 +157,7 @@ impl<S: Storage> Pipeline<S> {
         decoder: &mut BlockDecoder,
         token: String,
         block: Block,
-    ) -> Option<Prepared> {
+    ) -> Option<PreparedBlock> {
         let mut taken = std::mem::take(decoder);
         let (mut prepared, taken) =
             run_blocking::<S, _>(move || (taken.prepare(token, block), taken)).await;
@@ -173,7 +178,7 @@ impl<S: Storage> Pipeline<S> {
 
     async fn insert<D: Database>(
         &self,
-        mut blocks: mpsc::Receiver<Prepared>,
+        mut blocks: mpsc::Receiver<PreparedBlock>,
         database: &D,
         tables: &OnceCell<D::Tables>,
     ) -> Result<(), FatalError> {
@@ -300,8 +305,8 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// Records that ClickHouse has the block: first on disk, then for edges.
-    async fn taken(&self, prepared: Prepared) {
-        let Prepared {
+    async fn taken(&self, prepared: PreparedBlock) {
+        let PreparedBlock {
             token,
             block,
             times,

@@ -51,14 +51,15 @@ pub(crate) enum Verdict {
     /// A newer state of the affiliate was known.
     Late,
     /// The same message was known.
-    Again,
+    #[serde(rename = "Again")]
+    Duplicate,
     /// It could not be verified, and is not evaluated.
     Unproven(Unproven),
     /// It needs no evaluation.
     Noted,
 }
 
-/// The state of a conversion from one revision on, whatever the report itself states.
+/// The state of a conversion from one revision on, which may differ from the state in the report itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Revision {
     pub(crate) kind: ConversionKind,
@@ -119,7 +120,8 @@ impl Report {
 
     /// Whether the store must evaluate it.
     pub(crate) fn needs_evaluation(&self) -> bool {
-        self.read().is_some_and(|placed| placed.needs_evaluation())
+        self.read()
+            .is_some_and(|located| located.needs_evaluation())
     }
 }
 

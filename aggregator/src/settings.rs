@@ -88,7 +88,7 @@ pub struct Tls {
     pub development: bool,
 }
 
-/// Where ClickHouse is and who we are there.
+/// The address of ClickHouse and the account of the aggregator.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClickHouseSettings {
@@ -131,7 +131,7 @@ pub struct Store {
     pub allow_plaintext: bool,
 }
 
-/// What affiliates are told of their conversions.
+/// Postbacks to affiliates about their conversions.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outgoing {
@@ -184,7 +184,7 @@ pub struct Reports {
     pub unsigned_amounts_per_day: BTreeMap<String, u64>,
 }
 
-/// How visitors are told apart.
+/// The identification of visitors.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Visitor {
@@ -205,7 +205,7 @@ impl Default for Visitor {
 #[serde(transparent)]
 pub struct Secret(String);
 
-/// When a block is full; whichever comes first.
+/// When a block is full: at the first limit that it reaches.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Blocks {
@@ -217,7 +217,7 @@ pub struct Blocks {
     pub max_age: Bounded<HumanDuration, 1, 60_000>,
 }
 
-/// What may be held.
+/// Limits of connections and memory.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

@@ -14,7 +14,7 @@ mod reports;
 
 #[doc(hidden)]
 pub use bench_support::DecodedClicks;
-pub(crate) use block_decoder::{BlockDecoder, Prepared};
+pub(crate) use block_decoder::{BlockDecoder, PreparedBlock};
 pub(crate) use clicks::Clicks;
 pub use columns::Columns;
 pub use connection::ClickHouse;

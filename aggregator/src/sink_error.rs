@@ -18,5 +18,5 @@ pub enum SinkError {
     ClickHouse(String),
     /// The database did not respond in time. Whether the rows were stored is unknown.
     #[error("ClickHouse did not respond within {} s", .0.as_secs())]
-    Silent(Duration),
+    TimedOut(Duration),
 }

@@ -27,7 +27,7 @@ pub(crate) use outbox::{
     Attempt, AttemptOutcome, AwaitingPostback, EndpointHealth, LeasedPostback, PostbackSale,
     SubscriberSearch,
 };
-pub use rebuild::Rebuilt;
+pub use rebuild::RebuildSummary;
 
 use crate::report::{LocatedEvent, Verdict};
 use crate::settings::Settings;
@@ -48,7 +48,7 @@ use tokio::sync::{Notify, OnceCell};
 use tokio::time::timeout;
 use tracking_events::ClickId;
 
-/// The limit for a block without reports, and what each of its reports adds.
+/// The limit for a block without reports, and the addition for each report.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
 const PER_REPORT_TIMEOUT: Duration = Duration::from_millis(20);
 /// The limit for everything else.
@@ -80,8 +80,8 @@ pub(crate) enum ConversionStoreError {
          [reports] secrets names; the report waits for unknown_key_wait"
     )]
     UnknownClickKey,
-    #[error("no answer within {} s", .0.as_secs())]
-    Silent(Duration),
+    #[error("no response within {} s", .0.as_secs())]
+    TimedOut(Duration),
 }
 
 impl IsConflict for ConversionStoreError {
@@ -126,49 +126,49 @@ pub(crate) struct Evaluation {
 pub(crate) struct ConversionStore {
     location: Location,
     /// Whether affiliates are notified of conversions.
-    announces: bool,
-    /// How reports are verified again, if they are.
+    notifies_affiliates: bool,
+    /// The verification of reports, if it is configured.
     verification: Option<Verification>,
     database: OnceCell<Database>,
-    /// Known once the store was established.
+    /// Set once the store is established.
     epoch: OnceCell<Epoch>,
     steady: OnceCell<SteadyClock>,
-    announced: Notify,
+    queue_changed: Notify,
     place_conflicts: IntCounter,
 }
 
 impl ConversionStore {
-    pub(crate) fn new(location: Location, announces: bool) -> Self {
+    pub(crate) fn new(location: Location, notifies_affiliates: bool) -> Self {
         let place_conflicts = IntCounter::new(
             "aggregator_place_conflicts_total",
             "Reports from a place that another report came from before: a copied edge or a stolen certificate.",
         );
         Self {
             location,
-            announces,
+            notifies_affiliates,
             verification: None,
             database: OnceCell::const_new(),
             epoch: OnceCell::const_new(),
             steady: OnceCell::const_new(),
-            announced: Notify::const_new(),
+            queue_changed: Notify::const_new(),
             place_conflicts: place_conflicts.expect("its name is valid"),
         }
     }
 
-    /// Evaluates only what can be verified again.
+    /// Sets the verification; reports that fail it are not evaluated.
     pub(crate) fn verifying(mut self, verification: Option<Verification>) -> Self {
         self.verification = verification;
         self
     }
 
-    /// Counts reports whose place was another report's.
+    /// Counts reports from a place that another report came from before.
     pub(crate) const fn place_conflicts(&self) -> &IntCounter {
         &self.place_conflicts
     }
 
     /// The verdicts of [`ConversionStore::evaluate`] alone.
     #[cfg(test)]
-    pub(crate) async fn judge(
+    pub(crate) async fn verdicts(
         &self,
         reports: &[LocatedEvent<'_>],
     ) -> Result<Vec<Verdict>, ConversionStoreError> {
@@ -190,8 +190,8 @@ impl ConversionStore {
         }
         let limit =
             BLOCK_TIMEOUT + PER_REPORT_TIMEOUT * u32::try_from(reports.len()).unwrap_or(u32::MAX);
-        let judged = timeout(limit, self.evaluate_all(reports)).await;
-        judged.map_err(|_| ConversionStoreError::Silent(limit))?
+        let evaluated = timeout(limit, self.evaluate_all(reports)).await;
+        evaluated.map_err(|_| ConversionStoreError::TimedOut(limit))?
     }
 
     async fn evaluate_all(
@@ -203,14 +203,14 @@ impl ConversionStore {
             None => None,
         };
         let verification = self.verification.as_ref().zip(evidence.as_deref());
-        let announced_at = match self.announces {
+        let queue_time = match self.notifies_affiliates {
             true => Some(self.steady_clock(Micros::now()).await?.now()),
             false => None,
         };
         let mut attempts = self.attempts().await?;
         let (evaluated, evaluator) = loop {
             let mut tx = attempts.begin().await?;
-            let mut evaluator = Evaluator::new(announced_at, verification);
+            let mut evaluator = Evaluator::new(queue_time, verification);
             let evaluated = evaluator.evaluate_all(&mut tx, reports).await;
             if let Some(evaluated) = attempts.finish(tx, evaluated).await {
                 break (evaluated?, evaluator);
@@ -220,21 +220,21 @@ impl ConversionStore {
         if let Some((verification, _)) = verification {
             verification.report(&evaluator.set_aside);
         }
-        self.announced.notify_one();
+        self.queue_changed.notify_one();
         Ok(evaluated)
     }
 
-    /// Returns when reports were evaluated since the last time.
-    pub(crate) async fn announced(&self) {
-        self.announced.notified().await;
+    /// Waits until reports were evaluated, or a postback was queued again, since the last call.
+    pub(crate) async fn queue_changed(&self) {
+        self.queue_changed.notified().await;
     }
 
-    /// Copies SQLite's file to `path` as of one moment, during use.
+    /// Copies SQLite's file to `path` as a consistent snapshot, during use.
     pub(crate) async fn copy_to(&self, path: &Path) -> Result<(), ConversionStoreError> {
         Ok(self.database().await?.copy_to(path).await?)
     }
 
-    /// Whether the database answers.
+    /// Checks that the database responds.
     pub(crate) async fn ping(&self) -> Result<(), ConversionStoreError> {
         Ok(self.database().await?.ping().await?)
     }
@@ -244,7 +244,7 @@ impl ConversionStore {
         self.database.get_or_try_init(open).await
     }
 
-    /// Begins a transaction that is not repeated after a conflict: one that reads, or whose caller repeats it.
+    /// Begins a transaction that is not repeated after a conflict: it only reads, or its caller repeats it.
     async fn begin(&self) -> Result<Transaction, SqlError> {
         self.database().await?.begin().await
     }
@@ -292,12 +292,12 @@ where
 {
     match timeout(QUERY_TIMEOUT, work).await {
         Ok(done) => Ok(done?),
-        Err(_) => Err(ConversionStoreError::Silent(QUERY_TIMEOUT)),
+        Err(_) => Err(ConversionStoreError::TimedOut(QUERY_TIMEOUT)),
     }
 }
 
-/// The key of a row: a hash of the parts that identify it, each with its length, so that different parts never give the
-/// same text.
+/// The key of a row: a hash of the parts that identify it. Each is hashed with its length, so that different parts never
+/// give the same input.
 fn identity(parts: &[&str]) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in parts {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The periodic check.
 pub(crate) struct StoreWatch {
@@ -52,15 +52,15 @@ impl StoreWatch {
     }
 
     async fn check(&self) {
-        let answered = timeout(ANSWER_TIMEOUT, self.conversion_store.ping()).await;
-        let answered = answered.unwrap_or(Err(ConversionStoreError::Silent(ANSWER_TIMEOUT)));
-        if let Err(error) = &answered
+        let result = timeout(RESPONSE_TIMEOUT, self.conversion_store.ping()).await;
+        let result = result.unwrap_or(Err(ConversionStoreError::TimedOut(RESPONSE_TIMEOUT)));
+        if let Err(error) = &result
             && self.up.get() == 1
         {
             tracing::error!(%error, "the store does not respond; clicks are inserted, reports wait");
         }
-        self.up.set(answered.is_ok().into());
-        let why = answered.err().map(|error| error.to_string());
+        self.up.set(result.is_ok().into());
+        let why = result.err().map(|error| error.to_string());
         self.health.set(Dependency::StoreConnection, why);
     }
 }

@@ -41,9 +41,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// What the function checks does not hold at the aggregator; `detail` begins with the function's number.
+    /// The function's checks fail at the aggregator; `detail` begins with the number of the failed check.
     NotProven = 160, "not_proven";
-    /// The event says something else than the signed request that came with it.
+    /// The event differs from the signed request that came with it.
     Altered = 161, "altered";
     /// The advertiser signs its reports, but this one came without its signed request.
     NotSigned = 162, "not_signed";

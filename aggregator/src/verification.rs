@@ -43,9 +43,9 @@ struct VerificationState {
 
 /// The number of reports that were set aside, by node and reason.
 #[derive(Debug, Default)]
-pub(crate) struct SetAside(BTreeMap<(u16, UnprovenReason), u64>);
+pub(crate) struct UnprovenCounts(BTreeMap<(u16, UnprovenReason), u64>);
 
-impl SetAside {
+impl UnprovenCounts {
     pub(crate) fn add(&mut self, node: u16, reason: UnprovenReason) {
         *self.0.entry((node, reason)).or_default() += 1;
     }
@@ -137,7 +137,7 @@ impl Verification {
                 state.waiting_since = None;
             }
             Err(error) => {
-                tracing::error!(%error, "failed to reload the files of [reports]; the earlier ones stay in use");
+                tracing::error!(%error, "failed to reload the files of [reports], keeping the active versions");
                 self.reloads.with_label_values(&["refused"]).inc();
             }
         }
@@ -170,7 +170,7 @@ impl Verification {
     }
 
     /// Counts and logs reports that were set aside.
-    pub(crate) fn report(&self, set_aside: &SetAside) {
+    pub(crate) fn report(&self, set_aside: &UnprovenCounts) {
         for ((node, reason), reports) in &set_aside.0 {
             let (reason, number) = (reason.name(), reason.number());
             tracing::error!(

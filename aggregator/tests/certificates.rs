@@ -69,7 +69,7 @@ fn existing_files_are_never_overwritten() {
     let printed = fail(dir, "create-authority --out authority");
     assert!(printed.contains("name a new directory"), "{printed}");
     assert_eq!(
-        std::fs::read(dir.join("authority/ca.key")).expect("kept"),
+        std::fs::read(dir.join("authority/ca.key")).expect("file kept"),
         key
     );
     succeed(dir, "issue-edge-certificate --node 7 --out edge-7");

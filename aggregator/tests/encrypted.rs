@@ -133,7 +133,7 @@ fn plain_text_over_a_network_must_be_allowed() {
     let read = |clickhouse: &str, more: &str| {
         let path = write_settings(directory.path(), clickhouse, more);
         let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(&path, mode).expect("settable");
+        std::fs::set_permissions(&path, mode).expect("permissions set");
         settings::read(&path)
             .map(drop)
             .map_err(|error| error.to_string())

@@ -4,10 +4,10 @@
 mod common;
 
 use clickhouse::Client;
-use common::edge::{Dice, Edge, click_id};
+use common::edge::{Edge, SeededRandom, click_id};
 use common::engine::Engine;
 use common::process::Process;
-use common::{Conversation, JOURNAL, NODE, client, metric, page, write_settings};
+use common::{ClientConnection, JOURNAL, NODE, client, metric, page, write_settings};
 use event_shipping::{AggregatorMessage, BatchSpan, EdgeMessage, Sealer};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use std::time::Duration;
 const NODES: [u16; 3] = [1, 2, 3];
 const LANES: u8 = 2;
 const ROUNDS: u64 = 14;
-const EVENTS_A_ROUND: u64 = 1_000;
+const EVENTS_PER_ROUND: u64 = 1_000;
 const FAULTS: u64 = 12;
 
 /// Node, lane and sequence of all rows in a table.
@@ -45,7 +45,7 @@ async fn events_are_stored_once_despite_kills() {
                 let mut rounds = 0;
                 while rounds < ROUNDS || !edge.is_done() {
                     if rounds < ROUNDS {
-                        edge.append(EVENTS_A_ROUND);
+                        edge.append(EVENTS_PER_ROUND);
                         rounds += 1;
                     }
                     let address = *address.lock().expect("unpoisoned");
@@ -55,7 +55,7 @@ async fn events_are_stored_once_despite_kills() {
         })
         .collect();
 
-    let mut dice = Dice(99);
+    let mut dice = SeededRandom(99);
     for fault in 0..FAULTS {
         tokio::time::sleep(Duration::from_millis(200 + dice.roll(400))).await;
         assert!(
@@ -87,7 +87,7 @@ async fn events_are_stored_once_despite_kills() {
             .flat_map(|node| (0..LANES).map(move |lane| (node, lane)));
         lanes
             .flat_map(|(node, lane)| {
-                let sequences = (1..=ROUNDS * EVENTS_A_ROUND)
+                let sequences = (1..=ROUNDS * EVENTS_PER_ROUND)
                     .filter(|seq| seq.is_multiple_of(4) == impressions);
                 sequences
                     .map(move |seq| (node, lane, seq))
@@ -178,7 +178,7 @@ async fn undecodable_batch_is_quarantined_and_delays_nothing() {
     let config = write_settings(directory.path(), &engine.settings(), "");
     let aggregator = Process::start(&config);
     let (mut talk, _) =
-        Conversation::welcomed(aggregator.listening, client(directory.path())).await;
+        ClientConnection::welcomed(aggregator.listening, client(directory.path())).await;
     let mut sealer = Sealer::new().expect("compressor");
     let span = BatchSpan {
         lane: 0,

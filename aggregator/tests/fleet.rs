@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Conversation, client, page, until, without_clickhouse, write_settings};
+use common::{ClientConnection, client, page, until, without_clickhouse, write_settings};
 use domain::Micros;
 use event_shipping::{VisitorSalt, Welcome};
 use std::io::{BufRead as _, BufReader};
@@ -14,7 +14,9 @@ use std::process::{Child, Command, Stdio};
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 async fn welcome(address: SocketAddr, directory: &Path) -> Welcome {
-    Conversation::welcomed(address, client(directory)).await.1
+    ClientConnection::welcomed(address, client(directory))
+        .await
+        .1
 }
 
 async fn welcome_of_a_new_start(directory: &Path) -> Welcome {
@@ -43,16 +45,16 @@ async fn welcomes_carry_time_and_the_same_salt_after_a_restart() {
     // At the change of the hour both have advanced.
     assert!(first.period != second.period || first == second);
     let file = directory.path().join("data/visitor-salt");
-    let mode = std::fs::metadata(file).expect("there").permissions();
+    let mode = std::fs::metadata(file).expect("file exists").permissions();
     assert_eq!(
         std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
         0o600
     );
 }
 
-struct Faked(Child);
+struct FakedProcess(Child);
 
-impl Drop for Faked {
+impl Drop for FakedProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -82,7 +84,7 @@ async fn aggregator_with_an_impossible_clock_is_not_ready() {
         .expect("program starts");
     let mut line = String::new();
     let stdout = child.stdout.take().expect("piped");
-    let _child = Faked(child);
+    let _child = FakedProcess(child);
     BufReader::new(stdout)
         .read_line(&mut line)
         .expect("readable");

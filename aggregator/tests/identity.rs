@@ -4,7 +4,7 @@
 mod common;
 
 use common::aggregator::Aggregator;
-use common::{Conversation, JOURNAL, NODE, client_of, hello, hello_of, identity_of, until};
+use common::{ClientConnection, JOURNAL, NODE, client_of, hello, hello_of, identity_of, until};
 use event_shipping::tls::{Authority, CERTIFICATE_VALIDITY_DAYS, Subject};
 use event_shipping::{AggregatorMessage, PROTOCOL_VERSION, RefuseCode};
 use quinn::ClientConfig;
@@ -22,15 +22,16 @@ fn edge(aggregator: &Aggregator, node: u16) -> ClientConfig {
     client_of(aggregator.directory(), &format!("edge-{node}"), &[node])
 }
 
-async fn welcomed(aggregator: &Aggregator, node: u16) -> Conversation {
+async fn welcomed(aggregator: &Aggregator, node: u16) -> ClientConnection {
     let config = edge(aggregator, node);
-    let (talk, _) = Conversation::welcomed_as(aggregator.address(), config, node, JOURNAL).await;
+    let (talk, _) =
+        ClientConnection::welcomed_as(aggregator.address(), config, node, JOURNAL).await;
     talk
 }
 
 /// The response to a `Hello` of node 21 under `config`.
 async fn refusal(aggregator: &Aggregator, config: ClientConfig) -> (Option<RefuseCode>, String) {
-    let opened = Conversation::open(aggregator.address(), config).await;
+    let opened = ClientConnection::open(aggregator.address(), config).await;
     let mut talk = opened.expect("trusted certificate");
     talk.say(&hello(PROTOCOL_VERSION)).await;
     let (code, message) = talk.refusal().await;
@@ -42,7 +43,7 @@ async fn hello_for_another_node_is_refused() {
     let aggregator = Aggregator::start("").await;
     let _victim = welcomed(&aggregator, NODE).await;
     // The claim that the victim's journal was released would make its clicks vanish.
-    let mut thief = Conversation::open(aggregator.address(), edge(&aggregator, OTHER_NODE))
+    let mut thief = ClientConnection::open(aggregator.address(), edge(&aggregator, OTHER_NODE))
         .await
         .expect("trusted certificate");
     let event_shipping::EdgeMessage::Hello(mut claim) = hello(PROTOCOL_VERSION) else {
@@ -81,7 +82,8 @@ async fn newer_connection_supersedes_the_older() {
     // Another journal of the node, and the same journal number of another node, supersede nothing.
     let config = edge(&aggregator, NODE);
     let other = JOURNAL + 1;
-    let other_journal = Conversation::welcomed_as(aggregator.address(), config, NODE, other).await;
+    let other_journal =
+        ClientConnection::welcomed_as(aggregator.address(), config, NODE, other).await;
     let mut other_node = welcomed(&aggregator, OTHER_NODE).await;
     aggregator.reaches(EDGES, 2.0).await;
     // It would count as a clash of its own after a while.
@@ -107,7 +109,8 @@ async fn two_live_edges_of_one_node_are_counted() {
     // Another directory with the same number in its settings, and so another journal.
     let config = edge(&aggregator, NODE);
     let other = JOURNAL + 1;
-    let _same_number = Conversation::welcomed_as(aggregator.address(), config, NODE, other).await;
+    let _same_number =
+        ClientConnection::welcomed_as(aggregator.address(), config, NODE, other).await;
     assert_eq!(aggregator.metric(CLASHES).await, Some(0.0));
     aggregator.reaches(CLASHES, 1.0).await;
 }
@@ -119,7 +122,7 @@ fn reconnect_after_a_lost_connection_is_no_clash() {
     let aggregator = here.block_on(Aggregator::start(""));
     let config = edge(&aggregator, NODE);
     let address = aggregator.address();
-    let older = lost.block_on(Conversation::welcomed(address, config));
+    let older = lost.block_on(ClientConnection::welcomed(address, config));
     // The socket vanishes without a close, as after `kill -9`.
     lost.shutdown_timeout(std::time::Duration::from_secs(5));
     here.block_on(async {
@@ -175,7 +178,7 @@ async fn authorities_and_certificates_are_replaced_while_running() {
     let aggregator = Aggregator::start("").await;
     let mut old_edge = welcomed(&aggregator, NODE).await;
     let expiry = "aggregator_certificate_expiry_timestamp_seconds";
-    let first_expiry = aggregator.metric(expiry).await.expect("shown");
+    let first_expiry = aggregator.metric(expiry).await.expect("listed");
     let edge_expiry = "aggregator_edge_certificate_expiry_timestamp_seconds{node=\"21\"}";
     assert!(aggregator.metric(edge_expiry).await.is_some());
 
@@ -212,7 +215,7 @@ async fn authorities_and_certificates_are_replaced_while_running() {
     .await;
     let new_edge = client_of(&new, "edge-23", &[23]);
     let (mut new_edge, _) =
-        Conversation::welcomed_as(aggregator.address(), new_edge, 23, JOURNAL).await;
+        ClientConnection::welcomed_as(aggregator.address(), new_edge, 23, JOURNAL).await;
 
     // When the old authority is no longer trusted, its edge is disconnected, and the new one stays.
     fs::copy(new.join("authority/ca.pem"), &authority_file).expect("copied");
@@ -234,16 +237,16 @@ async fn one_certificate_takes_few_of_the_slots() {
     let mut held = Vec::new();
     for journal in 0..16 {
         let config = config.clone();
-        held.push(Conversation::welcomed_as(aggregator.address(), config, NODE, journal).await);
+        held.push(ClientConnection::welcomed_as(aggregator.address(), config, NODE, journal).await);
     }
-    if let Ok(talk) = Conversation::open(aggregator.address(), config).await {
+    if let Ok(talk) = ClientConnection::open(aggregator.address(), config).await {
         talk.connection.closed().await;
     }
     until("counted", async || {
         aggregator.refused("too_many_edges").await == 1.0
     })
     .await;
-    let mut other = Conversation::open(aggregator.address(), edge(&aggregator, OTHER_NODE))
+    let mut other = ClientConnection::open(aggregator.address(), edge(&aggregator, OTHER_NODE))
         .await
         .expect("connected");
     other

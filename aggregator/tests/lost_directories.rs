@@ -17,10 +17,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The limit for a refused start to end.
-const SOON: Duration = Duration::from_secs(60);
+const REFUSED_START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The evaluated reports of a cycle.
-const OF_A_CYCLE: f64 = 7.0;
+const EVALUATED_PER_CYCLE: f64 = 7.0;
 
 struct World {
     directory: TempDir,
@@ -62,7 +62,7 @@ impl World {
         .await;
     }
 
-    /// Ships what the aggregator accepts without ClickHouse, until `pending` reports wait there.
+    /// Ships events to an aggregator without ClickHouse, until `pending` reports wait there.
     async fn ship_pending(&mut self, aggregator: &Process, pending: f64) {
         self.ship_until(aggregator, "aggregator_pending_reports", |reports| {
             reports == pending
@@ -122,7 +122,8 @@ impl World {
     /// The output of a start that is refused.
     async fn refused(&self) -> String {
         let mut serve = tokio::process::Command::from(self.command(&["serve"]));
-        let ended = tokio::time::timeout(SOON, serve.kill_on_drop(true).output()).await;
+        let ended =
+            tokio::time::timeout(REFUSED_START_TIMEOUT, serve.kill_on_drop(true).output()).await;
         let output = ended.expect("start is refused");
         let output = output.expect("program runs");
         assert!(!output.status.success(), "{output:?}");
@@ -131,7 +132,7 @@ impl World {
 }
 
 /// The status and revision of each conversion, and whether it has several epochs.
-const STANDING: &str = "SELECT concatWithSeparator('|', transaction, status, toString(revision)) \
+const CONVERSION_STATES: &str = "SELECT concatWithSeparator('|', transaction, status, toString(revision)) \
      FROM current_conversions ORDER BY transaction";
 
 fn remove(path: &Path) {
@@ -173,7 +174,10 @@ async fn refused_until_rebuilt(mut world: World, lose: impl FnOnce()) {
     let back = |_, _, _| conversion("21-0-0", ConversionStatus::Chargeback);
     world.edge.append_each(1, back);
     world.ship(&aggregator).await;
-    assert_eq!(world.texts(STANDING).await, ["21-0-0|chargeback|3"]);
+    assert_eq!(
+        world.texts(CONVERSION_STATES).await,
+        ["21-0-0|chargeback|3"]
+    );
     assert_eq!(world.count("conversion_repeats").await, 2);
     let epochs = "SELECT toString(uniqExact(epoch)) FROM conversions WHERE epoch > 0";
     assert_eq!(world.texts(epochs).await, ["2"]);
@@ -210,14 +214,14 @@ async fn older_backup_restored_loses_and_doubles_nothing() {
 
     aggregator.restart();
     let standing = ["21-0-0|chargeback|3", "21-0-1|approved|2"];
-    assert_eq!(world.texts(STANDING).await, standing);
+    assert_eq!(world.texts(CONVERSION_STATES).await, standing);
     let later = |_, _, _| conversion("21-0-1", ConversionStatus::Chargeback);
     world.edge.append_each(1, later);
     // The advertiser repeats reports that the copy lacks.
     world.edge.append_each(1, back);
     world.ship(&aggregator).await;
     let standing = ["21-0-0|chargeback|3", "21-0-1|chargeback|3"];
-    assert_eq!(world.texts(STANDING).await, standing);
+    assert_eq!(world.texts(CONVERSION_STATES).await, standing);
     assert_eq!(world.count("conversions").await, 2 * 2 + 2);
     assert_eq!(world.count("conversion_repeats").await, 2 + 1);
     let revisions =
@@ -273,7 +277,7 @@ async fn deleted_spool_loses_and_doubles_no_report() {
     // Reports are stored and evaluated, but ClickHouse has none of them, and edges got no acknowledgement.
     world.engine.kill();
     world.edge.append_each(CYCLE, report);
-    world.ship_pending(&aggregator, OF_A_CYCLE).await;
+    world.ship_pending(&aggregator, EVALUATED_PER_CYCLE).await;
     aggregator.kill();
     remove(&world.path("data/spool"));
     world.engine.up();
@@ -282,7 +286,7 @@ async fn deleted_spool_loses_and_doubles_no_report() {
     world.has_cycles(2, 0).await;
 }
 
-/// Edges learn what ClickHouse has, and keep a limited number of batches without acknowledgement.
+/// Edges learn the inserted sequences, and keep a limited number of batches without acknowledgement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_spool_doubles_only_clicks_not_acknowledged() {
     const EVENTS: u64 = 5_000;
@@ -325,7 +329,7 @@ async fn returning_old_spool_inserts_nothing() {
     // Blocks that were never inserted stay in the spool, and the machine becomes unreachable.
     world.engine.kill();
     world.edge.append_each(CYCLE, report);
-    world.ship_pending(&aggregator, OF_A_CYCLE).await;
+    world.ship_pending(&aggregator, EVALUATED_PER_CYCLE).await;
     aggregator.kill();
     let (spool, away) = (world.path("data/spool"), world.path("away"));
     std::fs::rename(&spool, &away).expect("renamed");

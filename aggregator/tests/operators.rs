@@ -110,7 +110,7 @@ async fn series_to_alert_on_exist_from_the_start() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_is_documented() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let config = write_settings(dir.path(), NO_CLICKHOUSE, "");
     let aggregator = Process::start(&config);
     let (_, text) = page(aggregator.admin, "/metrics").await;
@@ -156,7 +156,7 @@ async fn lag_counts_waiting_events() {
     until("claimed by the new spool", async || {
         let claims = "SELECT max(generation) FROM aggregator_generations";
         let newest = tables.query(claims).fetch_one::<u64>().await;
-        newest.expect("a number") == 2
+        newest.expect("number") == 2
     })
     .await;
     engine.kill();
@@ -309,10 +309,13 @@ async fn ask(admin: SocketAddr, request: &str, headers: &str) -> (u16, String) {
     let text =
         format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).await.expect("written");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("response");
-    let status = answer.split(' ').nth(1).and_then(|it| it.parse().ok());
-    let (_, body) = answer.split_once("\r\n\r\n").expect("response body");
+    let mut response = String::new();
+    stream
+        .read_to_string(&mut response)
+        .await
+        .expect("response");
+    let status = response.split(' ').nth(1).and_then(|it| it.parse().ok());
+    let (_, body) = response.split_once("\r\n\r\n").expect("response body");
     (status.expect("status line"), body.to_owned())
 }
 
@@ -340,7 +343,7 @@ async fn admin_pages_list_and_resend_postbacks() {
     let text = format!("[[postback]]\ncampaign = \"campaign-2\"\nurl = \"{url}\"\n");
     std::fs::write(&postbacks, text).expect("written");
     let private = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(&postbacks, private).expect("settable");
+    std::fs::set_permissions(&postbacks, private).expect("permissions set");
     let more = format!(
         "[blocks]\nmax_age = \"30ms\"\n[outgoing]\npostbacks = {postbacks:?}\nallowed_networks = [\"127.0.0.0/8\"]\n"
     );
@@ -387,12 +390,12 @@ async fn admin_pages_list_and_resend_postbacks() {
         ("POST /postbacks".to_owned(), 405),
         ("DELETE /postbacks".to_owned(), 405),
     ] {
-        let answer = ask(admin, &request, "").await;
-        assert_eq!(answer.0, status, "{request}: {answer:?}");
+        let response = ask(admin, &request, "").await;
+        assert_eq!(response.0, status, "{request}: {response:?}");
     }
     assert_eq!(receiver.received().len(), received);
-    let answer = ask(admin, &resend, "").await;
-    assert_eq!(answer.0, 200, "{answer:?}");
+    let response = ask(admin, &resend, "").await;
+    assert_eq!(response.0, 200, "{response:?}");
     until("postback received again", async || {
         receiver.received().len() == received + 1
     })

@@ -52,7 +52,7 @@ fn settings(address: SocketAddr, allowed: &str, directory: &Path) -> String {
     );
     std::fs::write(&postbacks, text).expect("written");
     let private = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(&postbacks, private).expect("settable");
+    std::fs::set_permissions(&postbacks, private).expect("permissions set");
     format!(
         "[blocks]\nmax_age = \"30ms\"\n[outgoing]\npostbacks = {postbacks:?}\ntimeout = \"2s\"\n\
          first_retry = \"10ms\"\nallowed_networks = [{allowed}]\n"
@@ -70,7 +70,7 @@ fn sale(click: ClickId, number: u64, status: ConversionStatus) -> Event<'static>
         transaction: Box::leak(transaction.into_boxed_str()),
         status,
         payout: Money {
-            minor: 1_000 + i64::try_from(number).expect("small"),
+            minor: 1_000 + i64::try_from(number).expect("in range"),
             currency: Currency(*b"EUR"),
         },
         dialect: "generic",
@@ -93,7 +93,7 @@ fn click_and_sales(seq: u64, node: u16, _: u8) -> Event<'static> {
 
 /// The status for a request: some sales are never accepted, some only at the second attempt. These are few, because
 /// each consecutive failure makes the pause longer.
-fn answer(received: &ReceivedPostback, before: usize) -> u16 {
+fn respond(received: &ReceivedPostback, before: usize) -> u16 {
     let number: u64 = received.parameter("tx")[1..].parse().expect("number");
     match number {
         _ if number.is_multiple_of(5) => 404,
@@ -110,7 +110,7 @@ async fn ship(edge: &mut Edge, aggregator: SocketAddr, quic: &ClientConfig) {
     }
 }
 
-async fn shown(admin: SocketAddr, state: &str) -> Vec<serde_json::Value> {
+async fn list_postbacks(admin: SocketAddr, state: &str) -> Vec<serde_json::Value> {
     let (status, text) = page(admin, &format!("/postbacks?state={state}")).await;
     assert_eq!(status, 200, "{text}");
     serde_json::from_str(&text).expect("JSON list")
@@ -131,7 +131,7 @@ fn signature_is_right(received: &ReceivedPostback) -> bool {
 async fn kills_preserve_delivery_of_every_revision_in_order() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let engine = Engine::start(directory.path());
-    let receiver = Receiver::start(answer);
+    let receiver = Receiver::start(respond);
     let more = settings(receiver.address, "\"127.0.0.0/8\"", directory.path());
     let config = write_settings(directory.path(), &engine.settings(), &more);
     let mut aggregator = Process::start(&config);
@@ -149,8 +149,8 @@ async fn kills_preserve_delivery_of_every_revision_in_order() {
     edge.ship_all(aggregator.listening, &quic).await;
     until("all postbacks received", async || {
         let (taken, refused) = (
-            shown(aggregator.admin, "delivered").await.len(),
-            shown(aggregator.admin, "refused").await.len(),
+            list_postbacks(aggregator.admin, "delivered").await.len(),
+            list_postbacks(aggregator.admin, "refused").await.len(),
         );
         (taken, refused) == (64, 16)
     })
@@ -205,7 +205,7 @@ async fn private_addresses_are_refused_unless_allowed() {
     let quic = client(directory.path());
     until("attempted", async || {
         ship(&mut edge, aggregator.listening, &quic).await;
-        let due = shown(aggregator.admin, "due").await;
+        let due = list_postbacks(aggregator.admin, "due").await;
         let why = |it: &serde_json::Value| it["last_error"].to_string();
         due.iter()
             .any(|it| why(it).contains("127.0.0.1 has no public address"))
@@ -230,7 +230,7 @@ async fn postback_of_early_conversion_is_sent_after_its_click() {
     edge.append_each(1, |_, _, _| sale(late, 1, ConversionStatus::Approved));
     until("waiting", async || {
         ship(&mut edge, aggregator.listening, &quic).await;
-        shown(aggregator.admin, "awaits_click").await.len() == 1
+        list_postbacks(aggregator.admin, "awaits_click").await.len() == 1
     })
     .await;
     edge.append_each(1, |_, node, _| click(2, node));
@@ -241,7 +241,7 @@ async fn postback_of_early_conversion_is_sent_after_its_click() {
     .await;
     assert_eq!(receiver.received()[0].parameter("cid"), late.to_string());
     until("delivery recorded", async || {
-        shown(aggregator.admin, "delivered").await.len() == 1
+        list_postbacks(aggregator.admin, "delivered").await.len() == 1
     })
     .await;
 }

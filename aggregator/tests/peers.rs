@@ -4,7 +4,7 @@
 mod common;
 
 use common::aggregator::Aggregator;
-use common::{Conversation, JOURNAL, client, hello, metric, page, until, without_clickhouse};
+use common::{ClientConnection, JOURNAL, client, hello, metric, page, until, without_clickhouse};
 use event_shipping::{
     AggregatorMessage, Batch, BatchHeader, BatchSpan, EdgeMessage, Hello, LaneState,
     MAX_BATCH_MESSAGE_BYTES, MAX_LANES, PROTOCOL_VERSION, RefuseCode, Sealer,
@@ -18,7 +18,7 @@ fn introduction() -> Hello {
 }
 
 fn batch(after: u64, first: u64, last: u64) -> Batch {
-    let events = u32::try_from(last - first + 1).expect("small");
+    let events = u32::try_from(last - first + 1).expect("in range");
     let span = BatchSpan {
         lane: 0,
         journal: JOURNAL,
@@ -53,7 +53,7 @@ async fn edges_are_served_while_clickhouse_is_unavailable() {
     drop(first);
     // Received events are remembered across connections, and none is acknowledged.
     let config = client(aggregator.directory());
-    let (_second, welcome) = Conversation::welcomed(aggregator.address(), config).await;
+    let (_second, welcome) = ClientConnection::welcomed(aggregator.address(), config).await;
     let expected = LaneState {
         lane: 0,
         journal: JOURNAL,
@@ -142,7 +142,7 @@ async fn gap_is_refused_and_leaves_the_lane_unchanged() {
     edge.say(&EdgeMessage::Batch(batch(4, 5, 6))).await;
     aggregator.refuses(&mut edge, RefuseCode::Gap).await;
     let config = client(aggregator.directory());
-    let (_edge, welcome) = Conversation::welcomed(aggregator.address(), config).await;
+    let (_edge, welcome) = ClientConnection::welcomed(aggregator.address(), config).await;
     assert_eq!(welcome.lanes[0].received, 3);
 }
 
@@ -167,7 +167,7 @@ async fn events_of_a_newer_format_stay_with_the_edge() {
 async fn edge_above_the_limit_is_refused() {
     let aggregator = Aggregator::start("[limits]\nmax_edges = 1").await;
     let first = aggregator.welcomed().await;
-    let second = Conversation::open(aggregator.address(), client(aggregator.directory())).await;
+    let second = ClientConnection::open(aggregator.address(), client(aggregator.directory())).await;
     if let Ok(second) = second {
         second.connection.closed().await;
     }
@@ -178,7 +178,7 @@ async fn edge_above_the_limit_is_refused() {
     // Its slot is free again.
     until("welcomed", async || {
         let config = client(aggregator.directory());
-        let Ok(mut third) = Conversation::open(aggregator.address(), config).await else {
+        let Ok(mut third) = ClientConnection::open(aggregator.address(), config).await else {
             return false;
         };
         third.say(&hello(PROTOCOL_VERSION)).await;
@@ -216,7 +216,8 @@ async fn foreign_certificate_is_refused() {
         foreign.path().join("fleet/ca.pem"),
     )
     .expect("copied");
-    if let Ok(mut edge) = Conversation::open(aggregator.address(), client(foreign.path())).await {
+    if let Ok(mut edge) = ClientConnection::open(aggregator.address(), client(foreign.path())).await
+    {
         assert!(edge.receive().await.is_err());
     }
     until("counted", async || {
@@ -281,10 +282,13 @@ async fn claim_of_another_edge_moves_no_known_lane() {
     huge.lanes[0].acknowledged = 1 << 61;
     huge.lanes[0].released = 1 << 61;
     attacker.say(&EdgeMessage::Hello(huge)).await;
-    let Ok(Some(AggregatorMessage::Welcome(answer))) = attacker.receive().await else {
+    let Ok(Some(AggregatorMessage::Welcome(response))) = attacker.receive().await else {
         panic!("no Welcome")
     };
-    assert_eq!((answer.lanes[0].received, answer.lanes[0].taken), (3, 0));
+    assert_eq!(
+        (response.lanes[0].received, response.lanes[0].taken),
+        (3, 0)
+    );
     let name = "aggregator_lane_claims_total{outcome=\"ignored\"}";
     assert_eq!(metric(aggregator.admin(), name).await, Some(1.0));
     // The claim closed the victim's connection. Its next batch is new, not a repetition.
@@ -292,7 +296,7 @@ async fn claim_of_another_edge_moves_no_known_lane() {
     victim.say(&EdgeMessage::Batch(batch(3, 4, 6))).await;
     aggregator.received(6.0).await;
     let config = client(aggregator.directory());
-    let (_, welcome) = Conversation::welcomed(aggregator.address(), config).await;
+    let (_, welcome) = ClientConnection::welcomed(aggregator.address(), config).await;
     assert_eq!((welcome.lanes[0].received, welcome.lanes[0].taken), (6, 0));
 }
 
@@ -306,7 +310,7 @@ async fn welcome_names_only_the_lanes_of_the_hello() {
     guess.lanes[0].journal = JOURNAL + 1;
     let mut other = aggregator.open().await;
     other.say(&EdgeMessage::Hello(guess)).await;
-    let Ok(Some(AggregatorMessage::Welcome(answer))) = other.receive().await else {
+    let Ok(Some(AggregatorMessage::Welcome(response))) = other.receive().await else {
         panic!("no Welcome")
     };
     let expected = LaneState {
@@ -315,7 +319,7 @@ async fn welcome_names_only_the_lanes_of_the_hello() {
         received: 0,
         taken: 0,
     };
-    assert_eq!(answer.lanes, [expected]);
+    assert_eq!(response.lanes, [expected]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 mod common;
 
 use clickhouse::Client;
-use common::edge::{Dice, Edge, click_id};
+use common::edge::{Edge, SeededRandom, click_id};
 use common::engine::Engine;
 use common::process::Process;
 use common::reports::{CYCLE, OUTCOMES, report};
@@ -81,7 +81,7 @@ async fn reports_through_faults(mut postgres: Option<TestServer>) {
             })
         })
         .collect();
-    let mut dice = Dice(7);
+    let mut dice = SeededRandom(7);
     for fault in 0..FAULTS {
         tokio::time::sleep(Duration::from_millis(50 + dice.roll(250))).await;
         assert!(

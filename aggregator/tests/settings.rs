@@ -102,7 +102,7 @@ fn store_is_postgresql_or_file_and_password_is_hidden() {
 
 fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("settable");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions set");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn check_validates_postbacks_without_showing_keys() {
     let printed = |text: &str, mode: u32| {
         std::fs::write(&file, text).expect("written");
         let mode = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(&file, mode).expect("settable");
+        std::fs::set_permissions(&file, mode).expect("permissions set");
         let output = check(&config);
         let printed = String::from_utf8(output.stderr).expect("text");
         output.status.success().then_some(()).ok_or(printed)
@@ -190,7 +190,7 @@ fn relative_paths_start_from_the_settings_directory() {
     // The tests run in another directory.
     let output = check(&at("aggregator.toml"));
     assert!(output.status.success(), "{output:?}");
-    let settings = aggregator::settings::read(&at("aggregator.toml")).expect("sound");
+    let settings = aggregator::settings::read(&at("aggregator.toml")).expect("valid");
     assert_eq!(settings.data_dir, at("data"));
     assert_eq!(settings.tls.dir, at("tls"));
     assert_eq!(settings.store.dir, Some(at("../store")));

@@ -3,7 +3,7 @@
 mod common;
 
 use common::aggregator::Aggregator;
-use common::{Conversation, JOURNAL, client, until};
+use common::{ClientConnection, JOURNAL, client, until};
 use event_shipping::tls::SERVER_NAME;
 use event_shipping::{BatchSpan, EdgeMessage, Sealer};
 use quinn::{ClientConfig, Endpoint};
@@ -20,11 +20,11 @@ const STRANGERS: usize = 2_000;
 const STALLED: usize = 400;
 
 /// Connects as node 21, retrying as an edge does, and ships one batch.
-async fn ship_one_batch(aggregator: &Aggregator) -> Conversation {
+async fn ship_one_batch(aggregator: &Aggregator) -> ClientConnection {
     let config = client(aggregator.directory());
     let opening = async {
         loop {
-            let attempt = Conversation::open(aggregator.address(), config.clone());
+            let attempt = ClientConnection::open(aggregator.address(), config.clone());
             match tokio::time::timeout(Duration::from_secs(5), attempt).await {
                 Ok(Ok(talk)) => return talk,
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -1,4 +1,4 @@
-//! The ClickHouse schema: numbered migrations, what applies them, and queries for analysts.
+//! The ClickHouse schema: numbered migrations, their application, and queries for analysts.
 //!
 //! Tables, views and questions belong here. Writing events never does: that is the aggregator's.
 #![forbid(unsafe_code)]

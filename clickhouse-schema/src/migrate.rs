@@ -5,12 +5,12 @@ use clickhouse::{Client, Row};
 use serde::Deserialize;
 use thiserror::Error;
 
-/// What a statement must find free on ClickHouse's disk beyond what that keeps free (its setting
-/// `keep_free_space_bytes`), in MiB: on a full one ClickHouse 26.7 answers that a table was made although its
-/// definition is empty, and does not start any more with it.
-const ROOM_MIB: u64 = 64;
+/// The space that a statement needs on ClickHouse's disk, in MiB, beyond the disk's setting `keep_free_space_bytes`. On
+/// a full disk ClickHouse 26.7 reports that a table was created although its definition is empty, and can't start with
+/// it any more.
+const MIN_FREE_MIB: u64 = 64;
 
-/// What was done.
+/// The result of a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The migrations applied now.
@@ -19,19 +19,19 @@ pub struct Report {
     pub version: u32,
 }
 
-/// The schema can't be brought up to date.
+/// The schema can't be migrated.
 #[derive(Debug, Error)]
 pub enum MigrateError {
-    /// ClickHouse refused or did not answer.
+    /// ClickHouse refused or did not respond.
     #[error("ClickHouse: {0}")]
     ClickHouse(#[from] clickhouse::error::Error),
-    /// Something is to be made, and there is not enough room to do it safely.
+    /// A table is to be created, and there is not enough free space to do it safely.
     #[error(
         "ClickHouse's disk `default` has {free_mib} MiB left beyond what it keeps free \
-         (keep_free_space_bytes), and making tables takes {ROOM_MIB}; make room"
+         (keep_free_space_bytes), and making tables takes {MIN_FREE_MIB}; make room"
     )]
     NoRoom {
-        /// What is left beyond what the disk keeps free.
+        /// The free space beyond `keep_free_space_bytes`.
         free_mib: u64,
     },
     /// Not a name that can stand in a statement.
@@ -64,7 +64,7 @@ pub enum MigrateError {
 }
 
 #[derive(Debug, Row, Deserialize)]
-struct Applied {
+struct AppliedMigration {
     version: u32,
     name: String,
     checksum: String,
@@ -124,7 +124,7 @@ async fn begin(client: &Client, database: &str) -> Result<(), MigrateError> {
     execute(client, &table).await
 }
 
-async fn applied(client: &Client, database: &str) -> Result<Vec<Applied>, MigrateError> {
+async fn applied(client: &Client, database: &str) -> Result<Vec<AppliedMigration>, MigrateError> {
     let sql = format!(
         "SELECT version, any(name) AS name, any(checksum) AS checksum \
          FROM {database}.schema_migrations GROUP BY version ORDER BY version"
@@ -132,7 +132,7 @@ async fn applied(client: &Client, database: &str) -> Result<Vec<Applied>, Migrat
     Ok(client.query(&sql).fetch_all().await?)
 }
 
-fn check(applied: &[Applied]) -> Result<(), MigrateError> {
+fn check(applied: &[AppliedMigration]) -> Result<(), MigrateError> {
     for (number, found) in (1..).zip(applied) {
         if found.version != number {
             return Err(MigrateError::Gap { missing: number });
@@ -173,15 +173,14 @@ async fn apply(client: &Client, database: &str, migration: &Migration) -> Result
 /// Statements may hold a literal `?`, which the client takes for a parameter unless doubled.
 async fn execute(client: &Client, sql: &str) -> Result<(), MigrateError> {
     if let Some(free_mib) = room(client).await?
-        && free_mib < ROOM_MIB
+        && free_mib < MIN_FREE_MIB
     {
         return Err(MigrateError::NoRoom { free_mib });
     }
     Ok(client.query(&sql.replace('?', "??")).execute().await?)
 }
 
-/// What is left in MiB where definitions are written, as far as that is a disk that can fill up; other disks
-/// are none of ours.
+/// The free MiB of the disk with the definitions; none if that disk is remote or read-only.
 async fn room(client: &Client) -> Result<Option<u64>, MigrateError> {
     let free = "SELECT intDiv(unreserved_space, 1048576) FROM system.disks \
                 WHERE name = 'default' AND NOT is_read_only AND NOT is_remote";

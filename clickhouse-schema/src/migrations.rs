@@ -86,7 +86,7 @@ mod tests {
         }
     }
 
-    /// What follows on each `ADD COLUMN`.
+    /// The text after each `ADD COLUMN`.
     fn added(statement: &str) -> impl Iterator<Item = &str> {
         statement.split("ADD COLUMN ").skip(1)
     }

@@ -35,8 +35,8 @@ async fn count(client: &Client, sql: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn migrations_apply_once_and_refuse_what_they_do_not_know() {
-    let data = tempfile::tempdir().expect("a directory");
+async fn migrations_apply_once_and_refuse_unknown_schemas() {
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     let first = migrate(&client, "tracking").await.expect("migrates");
@@ -98,7 +98,7 @@ struct SmallDisk(TempDir);
 
 impl SmallDisk {
     fn mount(mib: u32) -> Option<Self> {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={mib}M"), "tmpfs"]);
         let mounted = mount.arg(dir.path()).status();
@@ -140,7 +140,7 @@ async fn nothing_is_made_without_room_and_all_of_it_once_there_is() {
 
 #[tokio::test]
 async fn repeated_block_insert_is_stored_once_despite_crash() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let mut engine = start(data.path(), 0);
     let port = engine.port();
     migrate(&client(&engine), "tracking")
@@ -178,7 +178,7 @@ async fn repeated_block_insert_is_stored_once_despite_crash() {
 
 #[tokio::test]
 async fn visits_of_unknown_uniqueness_are_counted_apart() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -207,8 +207,8 @@ fn question(name: &str) -> &'static str {
 }
 
 #[tokio::test]
-async fn the_latest_revision_counts_and_currencies_are_never_added() {
-    let data = tempfile::tempdir().expect("a directory");
+async fn latest_revision_counts_and_currencies_are_not_added() {
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -262,7 +262,7 @@ async fn the_latest_revision_counts_and_currencies_are_never_added() {
 /// The first revision of a store that replaced a lost one counts, regardless of the number that the lost one reached.
 #[tokio::test]
 async fn later_epoch_supersedes_higher_revision() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -283,7 +283,7 @@ async fn later_epoch_supersedes_higher_revision() {
 /// A row of a version that did not record refunds has the refund `unknown`.
 #[tokio::test]
 async fn refunds_of_earlier_builds_are_unknown() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -306,7 +306,7 @@ async fn refunds_of_earlier_builds_are_unknown() {
 
 #[tokio::test]
 async fn deleted_click_keeps_its_campaign() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -338,7 +338,7 @@ async fn deleted_click_keeps_its_campaign() {
 
 #[tokio::test]
 async fn late_reports_are_listed_by_edge() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -353,7 +353,7 @@ async fn late_reports_are_listed_by_edge() {
 
 #[tokio::test]
 async fn withdrawn_conversion_is_not_counted() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -369,7 +369,7 @@ async fn withdrawn_conversion_is_not_counted() {
 
 #[tokio::test]
 async fn refusals_are_counted_by_reason() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -389,7 +389,7 @@ async fn refusals_are_counted_by_reason() {
 /// Every table, view and column has a comment. Views that fill roll-ups are exempt.
 #[tokio::test]
 async fn every_table_and_column_has_a_comment() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");
@@ -427,9 +427,9 @@ fn documented_queries() -> Vec<(&'static str, &'static str)> {
     let text = include_str!("../../docs/analysts.md");
     let sections = text.split("\n### ").skip(1);
     let query = |section: &'static str| {
-        let (heading, rest) = section.split_once('\n').expect("a heading");
-        let (_, rest) = rest.split_once("```sql\n").expect("a query");
-        let (sql, _) = rest.split_once("```").expect("an end");
+        let (heading, rest) = section.split_once('\n').expect("heading");
+        let (_, rest) = rest.split_once("```sql\n").expect("query");
+        let (sql, _) = rest.split_once("```").expect("closing fence");
         (heading, sql)
     };
     sections.map(query).collect()
@@ -437,7 +437,7 @@ fn documented_queries() -> Vec<(&'static str, &'static str)> {
 
 #[tokio::test]
 async fn documented_queries_answer_their_questions() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
     migrate(&client, "tracking").await.expect("migrates");

@@ -86,7 +86,7 @@ proptest! {
     fn block_is_read_as_it_was_written(
         batches in prop::collection::vec((0..9_u8, 0..1_000_u64, prop::collection::vec(any::<u8>(), 1..300)), 1..8)
     ) {
-        let directory = tempfile::tempdir().expect("directory");
+        let directory = tempfile::tempdir().expect("temporary directory");
         let (mut spool, _) = open(directory.path());
         let entries = batches.iter().map(|(lane, after, raw)| entry(*lane, *after, raw)).collect();
         let block = Block { number: spool.next_number(), entries };
@@ -99,7 +99,7 @@ proptest! {
 
 #[test]
 fn only_uninserted_blocks_are_recovered() {
-    let directory = tempfile::tempdir().expect("directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let [first, second] = two_blocks(directory.path());
     let (mut spool, recovered) = open(directory.path());
     assert_eq!(recovered.blocks, vec![second.clone()]);
@@ -115,7 +115,7 @@ fn only_uninserted_blocks_are_recovered() {
 
 #[test]
 fn flipped_bits_and_truncations_of_blocks_are_detected() {
-    let directory = tempfile::tempdir().expect("directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let [first, second] = two_blocks(directory.path());
     // The inserted block stays for the previous checkpoint.
     for (token, left) in [
@@ -133,7 +133,10 @@ fn flipped_bits_and_truncations_of_blocks_are_detected() {
             assert_eq!(recovered.blocks, left);
             assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
             assert_eq!(recovered.set_aside.len(), 1);
-            assert_eq!(fs::read(&recovered.set_aside[0]).expect("kept"), damaged);
+            assert_eq!(
+                fs::read(&recovered.set_aside[0]).expect("file kept"),
+                damaged
+            );
         }
         fs::write(&path, sound).expect("written");
         assert_eq!(open(directory.path()).1.blocks, vec![second.clone()]);
@@ -152,7 +155,7 @@ fn damages(sound: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 
 #[test]
 fn block_under_another_name_is_set_aside() {
-    let directory = tempfile::tempdir().expect("directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let [_, second] = two_blocks(directory.path());
     let dir = directory.path().join("blocks");
     let other = second.0.replace('-', "-0");
@@ -168,7 +171,7 @@ fn block_under_another_name_is_set_aside() {
 
 #[test]
 fn damaged_checkpoint_loses_nothing() {
-    let directory = tempfile::tempdir().expect("directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let [first, second] = two_blocks(directory.path());
     let (mut spool, _) = open(directory.path());
     spool
@@ -181,7 +184,7 @@ fn damaged_checkpoint_loses_nothing() {
         fs::write(&path, &damaged).expect("written");
         let (_, recovered) = open(directory.path());
         let aside = directory.path().join("blocks/checkpoint.corrupt");
-        assert_eq!(fs::read(&aside).expect("kept"), damaged);
+        assert_eq!(fs::read(&aside).expect("file kept"), damaged);
         assert_eq!(recovered.set_aside, [aside]);
         // The previous checkpoint, and the block between the two, have the same information.
         assert_eq!(recovered.checkpoint, checkpoint(&first.1, 5));
@@ -200,7 +203,7 @@ fn damaged_checkpoint_loses_nothing() {
 
 #[test]
 fn blocks_after_a_damaged_one_are_requested_again() {
-    let directory = tempfile::tempdir().expect("directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let (mut spool, _) = open(directory.path());
     let tokens = [0, 5, 10].map(|after| {
         let block = Block {
@@ -224,7 +227,7 @@ fn blocks_after_a_damaged_one_are_requested_again() {
 
 #[test]
 fn incomplete_block_leaves_no_trace() {
-    let directory = tempfile::tempdir().expect("directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let [_, second] = two_blocks(directory.path());
     fs::write(directory.path().join("blocks/half.tmp"), b"FZBLOCK1").expect("written");
     let (_, recovered) = open(directory.path());

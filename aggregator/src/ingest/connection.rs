@@ -29,7 +29,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves one connection. All its log lines have the edge's `address` and, once it is known, its `node`.
 pub(super) async fn run(connection: Connection, trust: watch::Receiver<Trust>, shared: Shared) {
     let address = connection.remote_address();
-    // With the level of errors the span is there whatever `RUST_LOG` leaves out.
+    // A span of level error exists under any `RUST_LOG`.
     let span = tracing::error_span!("edge", %address, node = field::Empty);
     serve(connection, trust, shared).instrument(span).await;
 }
@@ -346,7 +346,7 @@ async fn acknowledge(
     }
 }
 
-/// What a stranger calls itself, fit for a log line.
+/// The software name that a peer states, shortened for a log line.
 fn shorten(software: &str) -> String {
     software
         .chars()

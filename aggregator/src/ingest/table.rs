@@ -12,20 +12,20 @@ use tokio::time::sleep;
 
 /// A connection that its edge has lost, for example by a restart, ends within the idle timeout. A connection that is
 /// still live after this time belongs to another process.
-const TWIN_AFTER: Duration = IDLE_TIMEOUT.saturating_add(Duration::from_secs(5));
+const TWIN_ALERT_DELAY: Duration = IDLE_TIMEOUT.saturating_add(Duration::from_secs(5));
 
 /// A journal of a node.
 type JournalKey = (u16, u64);
 
 /// Sends a connection the description of the newer one that supersedes it.
-type Superseding = Arc<watch::Sender<Option<String>>>;
+type SupersededSignal = Arc<watch::Sender<Option<String>>>;
 
 #[derive(Default)]
 pub(crate) struct ConnectionTable(Mutex<Entries>);
 
 #[derive(Default)]
 struct Entries {
-    journals: HashMap<JournalKey, Superseding>,
+    journals: HashMap<JournalKey, SupersededSignal>,
     /// The descriptions of live connections by node and number.
     connections: BTreeMap<(u16, u64), String>,
     last_number: u64,
@@ -37,14 +37,14 @@ pub(super) struct Registration {
     node: u16,
     number: u64,
     journals: BTreeSet<JournalKey>,
-    superseding: Superseding,
+    superseding: SupersededSignal,
 }
 
 impl ConnectionTable {
     /// Registers the connection that sent `hello`, and ends older ones with the same journals, with `description` as
     /// the reason.
     pub(super) fn register(self: &Arc<Self>, hello: &Hello, description: &str) -> Registration {
-        let superseding: Superseding = Arc::new(watch::Sender::new(None));
+        let superseding: SupersededSignal = Arc::new(watch::Sender::new(None));
         let journals: BTreeSet<_> = hello
             .lanes
             .iter()
@@ -92,7 +92,7 @@ impl Registration {
     /// Waits for as long as a lost connection can stay open, then returns the description of an older connection of the
     /// same node that is still live: another process uses the node's certificate.
     pub(super) async fn twin(&self) -> Option<String> {
-        sleep(TWIN_AFTER).await;
+        sleep(TWIN_ALERT_DELAY).await;
         let entries = self.table.lock();
         let mut older = entries
             .connections

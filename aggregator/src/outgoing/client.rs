@@ -36,7 +36,7 @@ pub(super) struct Client {
 
 /// The response of a server.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct PostbackResponse {
     pub(super) status: StatusCode,
     /// The pause that the server requests.
     pub(super) retry_after: Option<Duration>,
@@ -48,7 +48,7 @@ pub(super) enum SendError {
     #[error("{0}")]
     Broken(String),
     #[error("no response within {} ms", .0.as_millis())]
-    Silent(Duration),
+    TimedOut(Duration),
 }
 
 impl Client {
@@ -90,13 +90,16 @@ impl Client {
     ///
     /// # Errors
     /// When there is no response in time.
-    pub(super) async fn send(&self, message: &PostbackRequest) -> Result<Answer, SendError> {
+    pub(super) async fn send(
+        &self,
+        message: &PostbackRequest,
+    ) -> Result<PostbackResponse, SendError> {
         let responded = timeout(self.timeout, self.follow(message)).await;
-        let responded = responded.map_err(|_| SendError::Silent(self.timeout))??;
+        let responded = responded.map_err(|_| SendError::TimedOut(self.timeout))??;
         let (head, body) = responded.into_parts();
         let body = Limited::new(body, MAX_BODY_BYTES).collect();
         let _ = timeout(BODY_TIMEOUT.min(self.timeout), body).await;
-        Ok(Answer {
+        Ok(PostbackResponse {
             status: head.status,
             retry_after: retry_after(&head.headers),
         })

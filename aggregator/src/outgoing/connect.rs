@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn address_families_take_turns() {
         let of = |texts: &[&str]| -> Vec<SocketAddr> {
-            let each = texts.iter().map(|it| it.parse().expect("an address"));
+            let each = texts.iter().map(|it| it.parse().expect("address"));
             each.collect()
         };
         let (a, b, c) = ("[2001:db8::1]:80", "[2001:db8::2]:80", "[2001:db8::3]:80");

@@ -53,7 +53,7 @@ pub(crate) struct PostbackDispatcher {
     client: Client,
     conversion_store: Arc<ConversionStore>,
     clock: Arc<TrustedClock>,
-    /// The clock of the queue; known once the store has answered.
+    /// The clock of the queue; known once the store has responded.
     steady: Option<SteadyClock>,
     metrics: DispatchMetrics,
     in_flight: InFlight,
@@ -138,7 +138,7 @@ impl PostbackDispatcher {
             biased;
             () = self.in_flight.one_finished() => {}
             () = std::future::ready(()), if is_more => {}
-            () = self.conversion_store.announced() => {}
+            () = self.conversion_store.queue_changed() => {}
             () = sleep(POLL_INTERVAL) => {}
         }
         Ok(())
@@ -156,7 +156,7 @@ impl PostbackDispatcher {
         let now = self.now();
         let finished = &mut self.in_flight.finished;
         if !finished.is_empty() {
-            within(self.conversion_store.attempted(now, finished)).await?;
+            within(self.conversion_store.store_attempts(now, finished)).await?;
             finished.clear();
         }
         Ok(())
@@ -170,7 +170,7 @@ impl PostbackDispatcher {
                 tracing::info!(postbacks, "reloaded the subscriptions to postbacks");
             }
             Some(Err(error)) => {
-                tracing::error!(%error, "failed to reload the subscriptions to postbacks, the previous ones stay in use");
+                tracing::error!(%error, "failed to reload the subscriptions to postbacks, keeping the active ones");
             }
         }
     }
@@ -193,7 +193,7 @@ impl PostbackDispatcher {
         let given_up = within(self.conversion_store.give_up(now, tried_since)).await?;
         self.metrics.ended_many("given_up", given_up);
         let ended_before = now.saturating_sub(HISTORY_RETENTION);
-        within(self.conversion_store.forget(ended_before)).await?;
+        within(self.conversion_store.delete_ended(ended_before)).await?;
         Ok(())
     }
 
@@ -214,10 +214,10 @@ impl PostbackDispatcher {
             };
             limit.saturating_sub(in_flight.count_at(receiver))
         };
-        let claim = self
+        let lease = self
             .conversion_store
-            .claim(|| self.now(), lease, free, capacity);
-        for postback in within(claim).await? {
+            .lease_due(|| self.now(), lease, free, capacity);
+        for postback in within(lease).await? {
             self.send(postback);
         }
         Ok(())
@@ -279,6 +279,6 @@ const fn label(outcome: AttemptOutcome) -> &'static str {
         AttemptOutcome::Refused => "refused",
         AttemptOutcome::GivenUp => "given_up",
         AttemptOutcome::Unwanted => "unwanted",
-        AttemptOutcome::Again(_) => "again",
+        AttemptOutcome::Retry(_) => "again",
     }
 }

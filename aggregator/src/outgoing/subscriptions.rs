@@ -230,13 +230,13 @@ mod tests {
     #[test]
     fn subscription_filters_statuses_and_events() {
         let all = read(VALID_FILE).expect("valid file");
-        let all = all.of("spring", "ann").expect("there");
+        let all = all.of("spring", "ann").expect("found");
         assert!(all.wants("sale", "pending") && all.wants("custom", "chargeback"));
         let some = read(&format!(
             "{VALID_FILE}statuses = [\"approved\"]\nevents = [\"sale\", \"lead\"]\n"
         ));
         let some = some.expect("valid file");
-        let some = some.of("spring", "ann").expect("there");
+        let some = some.of("spring", "ann").expect("found");
         assert!(some.wants("lead", "approved"));
         assert!(!some.wants("lead", "pending") && !some.wants("rebill", "approved"));
     }

@@ -1,6 +1,6 @@
 //! Requests to affiliates' servers over real sockets: their content, and the outcome of each response.
 
-use super::client::{Answer, Client, SendError};
+use super::client::{Client, PostbackResponse, SendError};
 use super::connect::Names;
 use super::dispatcher::RetryPolicy;
 use super::message::{self, PostbackRequest};
@@ -31,16 +31,16 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that always sends the same response, and counts connections.
 struct Server {
     address: SocketAddr,
-    met: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
     root: RootCertStore,
 }
 
 impl Server {
     /// Without TLS, or with a self-signed certificate for `localhost`.
-    async fn start(answer: &'static str, tls: bool) -> Self {
+    async fn start(response: &'static str, tls: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
         let address = listener.local_addr().expect("bound");
-        let met = Arc::new(AtomicUsize::new(0));
+        let connections = Arc::new(AtomicUsize::new(0));
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("valid request");
         let mut root = RootCertStore::empty();
         root.add(made.cert.der().clone()).expect("certificate");
@@ -53,29 +53,33 @@ impl Server {
             .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::Pkcs8(key))
             .expect("usable");
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let count = met.clone();
+        let count = connections.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
                     if !tls {
-                        say(stream, answer).await;
+                        respond(stream, response).await;
                     } else if let Ok(stream) = acceptor.accept(stream).await {
-                        say(stream, answer).await;
+                        respond(stream, response).await;
                     }
                 });
             }
         });
-        Self { address, met, root }
+        Self {
+            address,
+            connections,
+            root,
+        }
     }
 }
 
-async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
+async fn respond(mut stream: impl AsyncRead + AsyncWrite + Unpin, response: &str) {
     let mut head = [0; 4_096];
     let _ = stream.read(&mut head).await;
-    let _ = stream.write_all(answer.as_bytes()).await;
-    if answer.is_empty() {
+    let _ = stream.write_all(response.as_bytes()).await;
+    if response.is_empty() {
         // Sends nothing, and stays connected.
         let _ = stream.read(&mut head).await;
     }
@@ -84,8 +88,7 @@ async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
 /// An unsigned postback to `url`.
 fn get(url: &str) -> PostbackRequest {
     let subscription = subscription(url, "");
-    PostbackRequest::new(&subscription, &claimed(), &click(CLICK), Micros(0))
-        .expect("valid request")
+    PostbackRequest::new(&subscription, &leased(), &click(CLICK), Micros(0)).expect("valid request")
 }
 
 fn here() -> Vec<IpNet> {
@@ -119,13 +122,13 @@ async fn rejects_private_ip_targets() {
             "{host}: {why}"
         );
     }
-    assert_eq!(server.met.load(Ordering::SeqCst), 0);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 0);
     let allowed = Client::new(&here(), RootCertStore::empty(), TEST_TIMEOUT);
-    let answer = allowed
+    let response = allowed
         .send(&get(&format!("http://localhost:{port}/")))
         .await;
-    assert_eq!(answer.expect("answered").status, StatusCode::OK);
-    assert_eq!(server.met.load(Ordering::SeqCst), 1);
+    assert_eq!(response.expect("response").status, StatusCode::OK);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -138,8 +141,8 @@ async fn certificates_are_checked() {
     };
     assert!(why.contains("certificate"), "{why}");
     let friend = client(&here(), server.root.clone());
-    let answer = friend.send(&get(&url)).await;
-    assert_eq!(answer.expect("answered").status, StatusCode::OK);
+    let response = friend.send(&get(&url)).await;
+    assert_eq!(response.expect("response").status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -191,12 +194,12 @@ async fn responses_contain_status_and_retry_after() {
     ] {
         let server = Server::start(response, false).await;
         let client = client(&here(), RootCertStore::empty());
-        let answer = client
+        let response = client
             .send(&get(&format!("http://{}/", server.address)))
             .await;
         assert_eq!(
-            answer.expect("answered"),
-            Answer {
+            response.expect("response"),
+            PostbackResponse {
                 status: StatusCode::from_u16(status).expect("valid status"),
                 retry_after: retry_after.map(Duration::from_secs),
             }
@@ -240,15 +243,15 @@ async fn silent_addresses_delay_no_postback() {
         Duration::from_secs(3),
     );
     let begun = Instant::now();
-    let answer = client.send(&get("http://both.example/")).await;
-    assert_eq!(answer.expect("answered").status, StatusCode::OK);
+    let response = client.send(&get("http://both.example/")).await;
+    assert_eq!(response.expect("response").status, StatusCode::OK);
     assert!(
         begun.elapsed() < Duration::from_secs(2),
         "{:?}",
         begun.elapsed()
     );
     let sent = client.send(&get("http://silent.example/")).await;
-    assert!(matches!(sent, Err(SendError::Silent(_))), "{sent:?}");
+    assert!(matches!(sent, Err(SendError::TimedOut(_))), "{sent:?}");
 }
 
 #[tokio::test]
@@ -259,8 +262,8 @@ async fn refused_connection_tries_the_next_address_at_once() {
     let closed = gone.local_addr().expect("bound");
     drop(gone);
     let client = client_knowing(&[("two.example", &[closed, server.address])], TEST_TIMEOUT);
-    let answer = client.send(&get("http://two.example/")).await;
-    assert_eq!(answer.expect("answered").status, StatusCode::OK);
+    let response = client.send(&get("http://two.example/")).await;
+    assert_eq!(response.expect("response").status, StatusCode::OK);
     let client = client_knowing(&[("none.example", &[closed, closed])], TEST_TIMEOUT);
     let Err(SendError::Broken(why)) = client.send(&get("http://none.example/")).await else {
         panic!("the port is closed")
@@ -284,8 +287,8 @@ async fn endless_body_does_not_cause_a_retry() {
     });
     let limit = Duration::from_millis(500);
     let client = Client::new(&here(), RootCertStore::empty(), limit);
-    let answer = client.send(&get(&format!("http://{address}/"))).await;
-    assert_eq!(answer.expect("answered").status, StatusCode::ACCEPTED);
+    let response = client.send(&get(&format!("http://{address}/"))).await;
+    assert_eq!(response.expect("response").status, StatusCode::ACCEPTED);
 }
 
 /// A server that redirects by path: `/307/HOST` leads to `/done` at the host. Keeps the heads of requests.
@@ -341,7 +344,7 @@ async fn one_redirect_within_the_registrable_domain_is_followed() {
         );
         let url = format!("http://shop.example/{target}");
         match (client.send(&get(&url)).await, status) {
-            (Ok(answer), Ok(status)) => assert_eq!(answer.status, status, "{target}"),
+            (Ok(response), Ok(status)) => assert_eq!(response.status, status, "{target}"),
             (Err(SendError::Broken(why)), Err(part)) => assert!(why.contains(part), "{why}"),
             (sent, _) => panic!("{target}: {sent:?}"),
         }
@@ -364,8 +367,8 @@ async fn redirected_postback_is_signed_for_its_new_target() {
     let subscription = subscription("http://shop.example/307/www.shop.example/done", key);
     let now = Micros(1_800_000_123_000_000);
     let message =
-        PostbackRequest::new(&subscription, &claimed(), &click(CLICK), now).expect("valid request");
-    assert_eq!(client.send(&message).await.expect("answered").status, 200);
+        PostbackRequest::new(&subscription, &leased(), &click(CLICK), now).expect("valid request");
+    assert_eq!(client.send(&message).await.expect("response").status, 200);
     let heads = heads.lock().expect("unpoisoned");
     let signed = |target: &str| {
         let mac = Hmac::<Sha256>::new_from_slice(b"0123456789abcdef").expect("valid key");
@@ -396,10 +399,10 @@ async fn silent_server_times_out() {
     let sent = client
         .send(&get(&format!("http://{}/", server.address)))
         .await;
-    assert!(matches!(sent, Err(SendError::Silent(_))), "{sent:?}");
+    assert!(matches!(sent, Err(SendError::TimedOut(_))), "{sent:?}");
 }
 
-fn claimed() -> LeasedPostback {
+fn leased() -> LeasedPostback {
     LeasedPostback {
         key: PostbackKey {
             identity: "0123456789abcdef".repeat(4),
@@ -445,7 +448,7 @@ fn macros_are_expanded_and_the_request_is_signed() {
                    &m={timestamp}#here";
     let subscription = subscription(address, "key = \"0123456789abcdef\"");
     let now = Micros(1_800_000_123_000_000);
-    let message = PostbackRequest::new(&subscription, &claimed(), &click(CLICK), now);
+    let message = PostbackRequest::new(&subscription, &leased(), &click(CLICK), now);
     let request = message.expect("valid request").request();
     let id = "0123456789abcdef0123456789abcdef";
     assert_eq!(
@@ -469,12 +472,12 @@ fn macros_are_expanded_and_the_request_is_signed() {
 fn message_without_key_is_unsigned_and_errors_are_reported() {
     let plain = subscription("https://t.example/{_sub1}", "");
     let now = Micros(0);
-    let message = PostbackRequest::new(&plain, &claimed(), &click(CLICK), now);
+    let message = PostbackRequest::new(&plain, &leased(), &click(CLICK), now);
     let request = message.expect("valid request").request();
     assert!(!request.headers().contains_key("webhook-signature"));
     let long = CLICK.replace("one", &"x".repeat(20_000));
     assert_eq!(
-        PostbackRequest::new(&plain, &claimed(), &click(&long), now).expect_err("too long"),
+        PostbackRequest::new(&plain, &leased(), &click(&long), now).expect_err("too long"),
         message::RequestError::TooLong
     );
 }
@@ -484,7 +487,7 @@ fn signature_covers_the_sent_target_without_a_path() {
     let subscription = subscription("https://t.example?a={_sub1}", "key = \"0123456789abcdef\"");
     let now = Micros(1_800_000_123_000_000);
     let hash = click(&CLICK.replace("one", "x#y"));
-    let message = PostbackRequest::new(&subscription, &claimed(), &hash, now);
+    let message = PostbackRequest::new(&subscription, &leased(), &hash, now);
     let request = message.expect("valid request").request();
     assert_eq!(request.uri().to_string(), "https://t.example/?a=x%23y");
     // Computed by Python's hmac module from `ID.TIME./?a=x%23y`.
@@ -495,25 +498,25 @@ fn signature_covers_the_sent_target_without_a_path() {
     );
 }
 
-fn judged(status: u16, tried: Duration, retry_after: Option<u64>) -> Attempt {
+fn evaluated(status: u16, tried: Duration, retry_after: Option<u64>) -> Attempt {
     let policy = RetryPolicy {
         first_retry: Duration::from_secs(10),
         give_up_after: Duration::from_secs(1_000),
     };
-    let postback = claimed();
-    let now = Micros(postback.since.0 + u64::try_from(tried.as_micros()).expect("small"));
-    let answer = Answer {
+    let postback = leased();
+    let now = Micros(postback.since.0 + u64::try_from(tried.as_micros()).expect("in range"));
+    let response = PostbackResponse {
         status: StatusCode::from_u16(status).expect("valid status"),
         retry_after: retry_after.map(Duration::from_secs),
     };
-    policy.evaluate(postback, Ok(answer), now)
+    policy.evaluate(postback, Ok(response), now)
 }
 
 #[test]
 fn transient_failures_are_retried_with_backoff() {
     let soon = Duration::from_secs(1);
     for taken in [200, 202, 204] {
-        let attempt = judged(taken, soon, None);
+        let attempt = evaluated(taken, soon, None);
         let end = (attempt.outcome, attempt.endpoint_health);
         assert_eq!(
             end,
@@ -522,7 +525,7 @@ fn transient_failures_are_retried_with_backoff() {
         );
     }
     for refused in [301, 302, 400, 401, 404, 410, 422] {
-        let attempt = judged(refused, soon, None);
+        let attempt = evaluated(refused, soon, None);
         let end = (attempt.outcome, attempt.endpoint_health);
         assert_eq!(
             end,
@@ -530,10 +533,10 @@ fn transient_failures_are_retried_with_backoff() {
             "{refused}"
         );
     }
-    let now = claimed().since.0 + 1_000_000;
+    let now = leased().since.0 + 1_000_000;
     for may_change in [408, 425, 429, 500, 502, 503, 504] {
-        let attempt = judged(may_change, soon, None);
-        let (AttemptOutcome::Again(due), EndpointHealth::Failing { held_until }) =
+        let attempt = evaluated(may_change, soon, None);
+        let (AttemptOutcome::Retry(due), EndpointHealth::Failing { held_until }) =
             (attempt.outcome, attempt.endpoint_health)
         else {
             panic!("{may_change} is not retried")
@@ -544,14 +547,17 @@ fn transient_failures_are_retried_with_backoff() {
         assert!((30_000_000..36_000_000).contains(&held), "{held}");
     }
     let held_until = Micros(now + 500_000_000);
-    let wish = judged(429, soon, Some(500)).endpoint_health;
+    let wish = evaluated(429, soon, Some(500)).endpoint_health;
     assert_eq!(wish, EndpointHealth::Failing { held_until });
     let long = Duration::from_secs(1_000);
-    let given_up = judged(503, long, None);
+    let given_up = evaluated(503, long, None);
     assert_eq!(given_up.outcome, AttemptOutcome::GivenUp);
     assert!(matches!(
         given_up.endpoint_health,
         EndpointHealth::Failing { .. }
     ));
-    assert_eq!(judged(200, long, None).outcome, AttemptOutcome::Delivered);
+    assert_eq!(
+        evaluated(200, long, None).outcome,
+        AttemptOutcome::Delivered
+    );
 }

@@ -6,7 +6,7 @@ use crate::blocks::PendingReports;
 use crate::fatal::FatalError;
 use crate::history::{EventPlace, History};
 use crate::report::{LocatedEvent, Report, Verdict};
-use crate::sink::{Prepared, Tables, report_tables, report_time};
+use crate::sink::{PreparedBlock, Tables, report_tables, report_time};
 use crate::store::{Epoch, EstablishError, Evaluation, Rebuild};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use storage::Storage;
 impl<S: Storage> Pipeline<S> {
     /// Adds the rows of reports that need no evaluation, and writes the others to a file, so that edges need not keep
     /// them. Waits while too much is pending.
-    pub(super) async fn set_reports_apart(&self, prepared: &mut Prepared) {
+    pub(super) async fn set_reports_apart(&self, prepared: &mut PreparedBlock) {
         let reports = std::mem::take(&mut prepared.reports);
         let (pending, noted): (Vec<_>, Vec<_>) =
             reports.into_iter().partition(Report::needs_evaluation);
-        let placed: Vec<LocatedEvent<'_>> = noted.iter().filter_map(Report::read).collect();
-        if !placed.is_empty() {
-            prepared.add_reports(&placed, &vec![Verdict::Noted; placed.len()]);
+        let located: Vec<LocatedEvent<'_>> = noted.iter().filter_map(Report::read).collect();
+        if !located.is_empty() {
+            prepared.add_reports(&located, &vec![Verdict::Noted; located.len()]);
         }
         if pending.is_empty() {
             return;
@@ -73,7 +73,7 @@ impl<S: Storage> Pipeline<S> {
     pub(super) async fn establish(&self, history: &impl History) -> Result<Epoch, FatalError> {
         let attempt = async || match self
             .conversion_store
-            .establish(history, Rebuild::Refused)
+            .establish(history, Rebuild::Forbidden)
             .await
         {
             Ok(established) => Ok(Ok(established.epoch)),
@@ -94,23 +94,23 @@ impl<S: Storage> Pipeline<S> {
         token: &str,
         reports: &[Report],
     ) {
-        let placed: Vec<LocatedEvent<'_>> = reports.iter().filter_map(Report::read).collect();
+        let located: Vec<LocatedEvent<'_>> = reports.iter().filter_map(Report::read).collect();
         let evaluated = self.retry_until_ok(Dependency::Store, || {
-            self.conversion_store.evaluate(&placed)
+            self.conversion_store.evaluate(&located)
         });
         let evaluated = evaluated.await;
-        let stored = self.stored(tables, epoch, &placed, &evaluated).await;
-        let fresh = placed.into_iter().zip(evaluated);
-        let (placed, verdicts): (Vec<_>, Vec<_>) = fresh
-            .filter(|(placed, _)| !stored.contains(&place_of(placed)))
-            .map(|(placed, evaluation)| (placed, evaluation.verdict))
+        let stored = self.stored(tables, epoch, &located, &evaluated).await;
+        let fresh = located.into_iter().zip(evaluated);
+        let (located, verdicts): (Vec<_>, Vec<_>) = fresh
+            .filter(|(located, _)| !stored.contains(&place_of(located)))
+            .map(|(located, evaluation)| (located, evaluation.verdict))
             .unzip();
         let token = format!("{token}-reports");
-        for (table, columns) in &report_tables(&placed, &verdicts, epoch.number) {
+        for (table, columns) in &report_tables(&located, &verdicts, epoch.number) {
             self.insert_table(Dependency::ReportTables, tables, table, &token, columns)
                 .await;
         }
-        let times: Vec<u64> = placed.iter().map(report_time).collect();
+        let times: Vec<u64> = located.iter().map(report_time).collect();
         self.observe_freshness(&times);
     }
 
@@ -120,14 +120,14 @@ impl<S: Storage> Pipeline<S> {
         &self,
         history: &impl History,
         epoch: Epoch,
-        placed: &[LocatedEvent<'_>],
+        located: &[LocatedEvent<'_>],
         evaluated: &[Evaluation],
     ) -> BTreeSet<EventPlace> {
-        let doubtful: Vec<EventPlace> = placed
+        let doubtful: Vec<EventPlace> = located
             .iter()
             .zip(evaluated)
-            .filter(|(placed, it)| it.is_repeated || epoch.may_follow(report_time(placed)))
-            .map(|(placed, _)| place_of(placed))
+            .filter(|(located, it)| it.is_repeated || epoch.may_follow(report_time(located)))
+            .map(|(located, _)| place_of(located))
             .collect();
         if doubtful.is_empty() {
             return BTreeSet::new();
@@ -137,12 +137,12 @@ impl<S: Storage> Pipeline<S> {
     }
 }
 
-fn place_of(placed: &LocatedEvent<'_>) -> EventPlace {
+fn place_of(located: &LocatedEvent<'_>) -> EventPlace {
     EventPlace {
-        node: placed.key.node,
-        lane: placed.key.lane,
-        journal: placed.key.journal,
-        seq: placed.seq,
-        time: report_time(placed),
+        node: located.key.node,
+        lane: located.key.lane,
+        journal: located.key.journal,
+        seq: located.seq,
+        time: report_time(located),
     }
 }

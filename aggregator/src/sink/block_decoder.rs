@@ -10,7 +10,7 @@ use crate::report::{LocatedEvent, Report, Verdict};
 const NO_EPOCH: u64 = 0;
 
 /// A decoded block: columns for each table, reports, and rejected events.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedBlock {
     pub(crate) token: String,
     pub(crate) block: Block,
     pub(crate) tables: Vec<(&'static str, Columns)>,
@@ -21,7 +21,7 @@ pub(crate) struct Prepared {
     pub(crate) rejected: Vec<Rejected>,
 }
 
-impl Prepared {
+impl PreparedBlock {
     /// Adds the rows of reports with these verdicts. The same verdicts always give the same columns.
     pub(crate) fn add_reports(&mut self, reports: &[LocatedEvent<'_>], verdicts: &[Verdict]) {
         self.tables
@@ -41,7 +41,7 @@ pub(crate) struct BlockDecoder {
 
 impl BlockDecoder {
     /// Decodes a block. The same block always gives the same columns.
-    pub(crate) fn prepare(&mut self, token: String, block: Block) -> Prepared {
+    pub(crate) fn prepare(&mut self, token: String, block: Block) -> PreparedBlock {
         let entries = &block.entries;
         if self.raws.len() < entries.len() {
             self.raws.resize_with(entries.len(), Vec::new);
@@ -72,7 +72,7 @@ impl BlockDecoder {
         let times = all.map(|row| row.visit.time.0).collect();
         self.clicks = emptied(clicks);
         self.impressions = emptied(impressions);
-        Prepared {
+        PreparedBlock {
             token,
             block,
             tables,

@@ -70,7 +70,7 @@ impl Clicks {
     /// The clicks among `ids` that exist.
     ///
     /// # Errors
-    /// When ClickHouse can't answer.
+    /// When ClickHouse can't respond.
     pub(crate) async fn find(
         &self,
         ids: &[ClickId],
@@ -114,7 +114,7 @@ impl Clicks {
         };
         let copied = tokio::time::timeout(QUERY_TIMEOUT, work).await;
         let copied = copied
-            .map_err(|_| SinkError::Silent(QUERY_TIMEOUT))?
+            .map_err(|_| SinkError::TimedOut(QUERY_TIMEOUT))?
             .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
         Ok(copied.into_iter().collect())
     }
@@ -147,7 +147,7 @@ fn texts(ids: &[ClickId]) -> Vec<String> {
 async fn fetch(query: Query) -> Result<BTreeMap<String, ClickFacts>, SinkError> {
     let found = tokio::time::timeout(QUERY_TIMEOUT, query.fetch_all::<ClickRow>()).await;
     let found = found
-        .map_err(|_| SinkError::Silent(QUERY_TIMEOUT))?
+        .map_err(|_| SinkError::TimedOut(QUERY_TIMEOUT))?
         .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
     Ok(found.into_iter().map(ClickRow::facts).collect())
 }

@@ -45,7 +45,7 @@ impl Database for settings::ClickHouseSettings {
         let migrating = clickhouse_schema::migrate(&client, &self.database);
         let migrated = tokio::time::timeout(QUERY_TIMEOUT, migrating).await;
         migrated
-            .map_err(|_| SinkError::Silent(QUERY_TIMEOUT))?
+            .map_err(|_| SinkError::TimedOut(QUERY_TIMEOUT))?
             .map_err(|error| SinkError::Migrate(explain(&error)))?;
         Ok(ClickHouse {
             client: client.with_database(&self.database),
@@ -57,8 +57,8 @@ impl Tables for ClickHouse {
     async fn insert(&self, table: &str, token: &str, block: &Columns) -> Result<(), SinkError> {
         let limit = SEND_TIMEOUT + QUERY_TIMEOUT;
         let attempt = tokio::time::timeout(limit, self.insert_once(table, token, block));
-        let answered = attempt.await.map_err(|_| SinkError::Silent(limit))?;
-        answered.map_err(|error| SinkError::ClickHouse(explain(&error)))
+        let result = attempt.await.map_err(|_| SinkError::TimedOut(limit))?;
+        result.map_err(|error| SinkError::ClickHouse(explain(&error)))
     }
 }
 

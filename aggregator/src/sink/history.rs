@@ -3,7 +3,7 @@
 use super::connection::ClickHouse;
 use crate::error_chain::explain;
 use crate::history::{
-    EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, Refunds, SpoolClaim,
+    EventPlace, History, KnownCheck, KnownConversion, Page, RecordedCounts, Refunds, SpoolClaim,
 };
 use crate::row_outcomes::REPORT_TABLES;
 use crate::sink_error::SinkError;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// The limit of a query, and of each next row.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 const PAGE_ROWS: usize = 1_000;
 
@@ -91,14 +91,14 @@ impl History for ClickHouse {
         answered(query.bind(claim.generation).bind(claim.spool).execute()).await
     }
 
-    async fn recorded(&self) -> Result<Recorded, SinkError> {
+    async fn recorded(&self) -> Result<RecordedCounts, SinkError> {
         let conversions = self
             .client
             .query("SELECT count(), max(epoch) FROM conversions")
             .fetch_one::<(u64, u64)>();
         let (conversions, highest_epoch) = answered(conversions).await?;
         let checks = self.client.query("SELECT count() FROM kyc_events");
-        Ok(Recorded {
+        Ok(RecordedCounts {
             conversions,
             checks: answered(checks.fetch_one()).await?,
             highest_epoch,
@@ -200,9 +200,9 @@ impl ClickHouse {
 }
 
 async fn answered<T>(query: impl Future<Output = Result<T, Error>>) -> Result<T, SinkError> {
-    let answer = timeout(ANSWER_TIMEOUT, query).await;
-    answer
-        .map_err(|_| SinkError::Silent(ANSWER_TIMEOUT))?
+    let result = timeout(RESPONSE_TIMEOUT, query).await;
+    result
+        .map_err(|_| SinkError::TimedOut(RESPONSE_TIMEOUT))?
         .map_err(|error| failed(&error))
 }
 

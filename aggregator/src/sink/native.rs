@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 /// The number of rows that each column encodes at once, so that they stay in the cache for the next column.
-const ROWS_AT_ONCE: usize = 128;
+const ROWS_PER_PASS: usize = 128;
 /// Columns up to this size are sent together, in bytes.
 const PART_BYTES: usize = 256 << 10;
 
@@ -22,11 +22,11 @@ pub(super) struct NativeBlock<'r, R> {
 
 struct Column<'r, R> {
     out: Vec<u8>,
-    add: Add<'r, R>,
+    add: AppendColumn<'r, R>,
 }
 
 /// Appends the values of rows to a column.
-type Add<'r, R> = Box<dyn Fn(&'r [R], &mut Vec<u8>) + 'r>;
+type AppendColumn<'r, R> = Box<dyn Fn(&'r [R], &mut Vec<u8>) + 'r>;
 
 impl<'r, R> NativeBlock<'r, R> {
     pub(super) const fn new() -> Self {
@@ -81,7 +81,7 @@ impl<'r, R> NativeBlock<'r, R> {
 
     /// The encoded block of `rows`, in consecutive pieces.
     pub(super) fn write(mut self, rows: &'r [R]) -> Vec<Bytes> {
-        for (number, some) in rows.chunks(ROWS_AT_ONCE).enumerate() {
+        for (number, some) in rows.chunks(ROWS_PER_PASS).enumerate() {
             for Column { out, add } in &mut self.columns {
                 add(some, out);
                 if number == 0 {

@@ -14,7 +14,7 @@ const TIME: &str = "DateTime64(6, 'UTC')";
 const DECIMALS: u32 = 4;
 
 /// A row with the place of its event.
-struct PlacedRow<T> {
+struct LocatedRow<T> {
     key: LaneKey,
     seq: u64,
     is: T,
@@ -40,10 +40,10 @@ struct Check<'a> {
 /// The rows of each table.
 #[derive(Default)]
 struct ReportRows<'a> {
-    conversions: Vec<PlacedRow<EvaluatedConversion<'a, Revision>>>,
-    repeats: Vec<PlacedRow<EvaluatedConversion<'a, Unchanged>>>,
-    kyc: Vec<PlacedRow<Check<'a>>>,
-    rejections: Vec<PlacedRow<Rejection<'a>>>,
+    conversions: Vec<LocatedRow<EvaluatedConversion<'a, Revision>>>,
+    repeats: Vec<LocatedRow<EvaluatedConversion<'a, Unchanged>>>,
+    kyc: Vec<LocatedRow<Check<'a>>>,
+    rejections: Vec<LocatedRow<Rejection<'a>>>,
 }
 
 /// The tables with rows of these reports, which the store of this epoch evaluated.
@@ -79,27 +79,27 @@ pub(crate) const fn time(report: &LocatedEvent<'_>) -> u64 {
 }
 
 impl<'a> ReportRows<'a> {
-    fn add(&mut self, placed: &'a LocatedEvent<'a>, verdict: &'a Verdict) {
-        match &placed.event {
-            Event::Conversion(report) => self.sale(placed, report, verdict),
+    fn add(&mut self, located: &'a LocatedEvent<'a>, verdict: &'a Verdict) {
+        match &located.event {
+            Event::Conversion(report) => self.sale(located, report, verdict),
             Event::KycUpdate(update) => {
                 if let Verdict::Unproven(unproven) = verdict {
                     let party = (update.time, update.provider, [0; 16]);
                     self.rejections
-                        .push(PlacedRow::new(placed, set_aside(party, unproven)));
+                        .push(LocatedRow::new(located, set_aside(party, unproven)));
                     return;
                 }
                 let outcome = match verdict {
                     Verdict::Late => "late",
-                    Verdict::Again => "repeat",
+                    Verdict::Duplicate => "repeat",
                     _ => "applied",
                 };
                 self.kyc
-                    .push(PlacedRow::new(placed, Check { update, outcome }));
+                    .push(LocatedRow::new(located, Check { update, outcome }));
             }
             Event::Rejection(rejection) => {
                 self.rejections
-                    .push(PlacedRow::new(placed, rejection.clone()));
+                    .push(LocatedRow::new(located, rejection.clone()));
             }
             Event::Click(_) | Event::Impression(_) => {}
         }
@@ -107,7 +107,7 @@ impl<'a> ReportRows<'a> {
 
     fn sale(
         &mut self,
-        placed: &'a LocatedEvent<'a>,
+        located: &'a LocatedEvent<'a>,
         report: &'a Conversion<'a>,
         verdict: &'a Verdict,
     ) {
@@ -116,25 +116,25 @@ impl<'a> ReportRows<'a> {
                 let rows = revisions
                     .iter()
                     .map(|it| EvaluatedConversion::revision(report, it));
-                let rows = rows.map(|it| PlacedRow::new(placed, it));
+                let rows = rows.map(|it| LocatedRow::new(located, it));
                 self.conversions.extend(rows);
             }
             Verdict::Unchanged(unchanged) => {
                 let row = EvaluatedConversion::unchanged(report, unchanged);
-                self.repeats.push(PlacedRow::new(placed, row));
+                self.repeats.push(LocatedRow::new(located, row));
             }
             Verdict::BadTransition(why) => {
-                self.refuse(placed, report, (BAD_TRANSITION, "bad_transition"), why)
+                self.refuse(located, report, (BAD_TRANSITION, "bad_transition"), why)
             }
             Verdict::TooManyReports(why) => {
-                self.refuse(placed, report, (TOO_MANY_REPORTS, "too_many_reports"), why);
+                self.refuse(located, report, (TOO_MANY_REPORTS, "too_many_reports"), why);
             }
             Verdict::Unproven(unproven) => {
                 let party = (report.time, report.advertiser, report.address);
                 self.rejections
-                    .push(PlacedRow::new(placed, set_aside(party, unproven)));
+                    .push(LocatedRow::new(located, set_aside(party, unproven)));
             }
-            Verdict::Applied | Verdict::Late | Verdict::Again | Verdict::Noted => {
+            Verdict::Applied | Verdict::Late | Verdict::Duplicate | Verdict::Noted => {
                 tracing::error!(
                     ?verdict,
                     "skipped a conversion whose verdict is for another kind of report"
@@ -145,13 +145,13 @@ impl<'a> ReportRows<'a> {
 
     fn refuse(
         &mut self,
-        placed: &LocatedEvent<'_>,
+        located: &LocatedEvent<'_>,
         report: &'a Conversion<'a>,
         (reason, reason_name): (u16, &'a str),
         why: &'a str,
     ) {
-        self.rejections.push(PlacedRow::new(
-            placed,
+        self.rejections.push(LocatedRow::new(
+            located,
             Rejection {
                 time: report.time,
                 source: "store",
@@ -203,11 +203,11 @@ fn transaction<'a>(report: &'a Conversion<'_>, found: &'a Option<String>) -> &'a
     found.as_deref().unwrap_or(report.transaction)
 }
 
-impl<T> PlacedRow<T> {
-    const fn new(placed: &LocatedEvent<'_>, is: T) -> Self {
+impl<T> LocatedRow<T> {
+    const fn new(located: &LocatedEvent<'_>, is: T) -> Self {
         Self {
-            key: placed.key,
-            seq: placed.seq,
+            key: located.key,
+            seq: located.seq,
             is,
         }
     }
@@ -232,8 +232,8 @@ fn set_aside<'a>(
 }
 
 fn written<'r, T>(
-    mut block: NativeBlock<'r, PlacedRow<T>>,
-    rows: &'r [PlacedRow<T>],
+    mut block: NativeBlock<'r, LocatedRow<T>>,
+    rows: &'r [LocatedRow<T>],
 ) -> Option<Columns> {
     if rows.is_empty() {
         return None;
@@ -248,12 +248,12 @@ fn written<'r, T>(
     })
 }
 
-fn revisions<'r>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r, Revision>>> {
+fn revisions<'r>(epoch: u64) -> NativeBlock<'r, LocatedRow<EvaluatedConversion<'r, Revision>>> {
     let mut block = sales(epoch);
     block.fixed(
         "state_time",
         TIME,
-        |row: &PlacedRow<EvaluatedConversion<'_, Revision>>| {
+        |row: &LocatedRow<EvaluatedConversion<'_, Revision>>| {
             row.is.conclusion.state_time.0.to_le_bytes()
         },
     );
@@ -267,11 +267,11 @@ fn revisions<'r>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r
     block
 }
 
-fn repeats<'r>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r, Unchanged>>> {
+fn repeats<'r>(epoch: u64) -> NativeBlock<'r, LocatedRow<EvaluatedConversion<'r, Unchanged>>> {
     let mut block = sales(epoch);
     block.text(
         "outcome",
-        |row: &PlacedRow<EvaluatedConversion<'_, Unchanged>>| {
+        |row: &LocatedRow<EvaluatedConversion<'_, Unchanged>>| {
             if row.is.conclusion.is_late {
                 "late"
             } else {
@@ -282,12 +282,12 @@ fn repeats<'r>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r, 
     block
 }
 
-fn sales<'r, T>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r, T>>> {
+fn sales<'r, T>(epoch: u64) -> NativeBlock<'r, LocatedRow<EvaluatedConversion<'r, T>>> {
     let mut block = NativeBlock::new();
     block.fixed(
         "time",
         TIME,
-        |row: &PlacedRow<EvaluatedConversion<'_, T>>| row.is.report.time.0.to_le_bytes(),
+        |row: &LocatedRow<EvaluatedConversion<'_, T>>| row.is.report.time.0.to_le_bytes(),
     );
     block.text("advertiser", |row| row.is.report.advertiser);
     block.made_text("click_id", |row| row.is.report.click.to_text());
@@ -319,9 +319,9 @@ fn sales<'r, T>(epoch: u64) -> NativeBlock<'r, PlacedRow<EvaluatedConversion<'r,
     block
 }
 
-fn checks<'r>() -> NativeBlock<'r, PlacedRow<Check<'r>>> {
+fn checks<'r>() -> NativeBlock<'r, LocatedRow<Check<'r>>> {
     let mut block = NativeBlock::new();
-    block.fixed("time", TIME, |row: &PlacedRow<Check<'_>>| {
+    block.fixed("time", TIME, |row: &LocatedRow<Check<'_>>| {
         row.is.update.time.0.to_le_bytes()
     });
     block.fixed("happened", TIME, |row| {
@@ -336,9 +336,9 @@ fn checks<'r>() -> NativeBlock<'r, PlacedRow<Check<'r>>> {
     block
 }
 
-fn rejections<'r>() -> NativeBlock<'r, PlacedRow<Rejection<'r>>> {
+fn rejections<'r>() -> NativeBlock<'r, LocatedRow<Rejection<'r>>> {
     let mut block = NativeBlock::new();
-    block.fixed("time", TIME, |row: &PlacedRow<Rejection<'_>>| {
+    block.fixed("time", TIME, |row: &LocatedRow<Rejection<'_>>| {
         row.is.time.0.to_le_bytes()
     });
     block.text("source", |row| row.is.source);

@@ -1,4 +1,5 @@
-//! Affiliates: how each stands after all messages of identity services about it, in whatever order they arrived.
+//! Affiliates: the identity status of each follows from all messages of identity services about it, in any order of
+//! arrival.
 
 use super::{ConversionStoreError, identity};
 use crate::report::Verdict;
@@ -8,8 +9,8 @@ use std::cmp::Reverse;
 use tracking_events::KycUpdate;
 
 typed_row! {
-    /// A message of an identity service. Messages are sorted by when their checks happened; of checks at the same moment,
-    /// the one that trusts the affiliate less comes last and prevails.
+    /// A message of an identity service. Messages are sorted by the time of their checks. Of checks at the same time, the
+    /// one that trusts the affiliate least is sorted last and prevails.
     #[derive(Debug)]
     struct KycMessage {
         identity: String,
@@ -19,15 +20,15 @@ typed_row! {
     }
 }
 
-/// Stores a message and brings its affiliate up to date.
-pub(super) async fn judge(
+/// Stores a message and updates its affiliate.
+pub(super) async fn evaluate(
     tx: &mut Transaction,
     update: &KycUpdate<'_>,
 ) -> Result<Verdict, ConversionStoreError> {
     let message = identity(&[update.provider, update.delivery]);
     let affiliate = identity(&[update.affiliate]);
     if is_known(tx, &message).await? {
-        return Ok(Verdict::Again);
+        return Ok(Verdict::Duplicate);
     }
     lock(tx, &affiliate, update.affiliate).await?;
     insert(tx, &message, &affiliate, update).await?;
@@ -41,8 +42,8 @@ pub(super) async fn judge(
     })
 }
 
-/// Locks the affiliate's row, which is inserted if there is none: two aggregators that evaluate messages about one
-/// affiliate at the same time must each see both.
+/// Locks the affiliate's row, which is inserted if there is none. Otherwise two aggregators that evaluate messages about
+/// one affiliate at the same time would each miss the other's message.
 async fn lock(
     tx: &mut Transaction,
     affiliate: &str,
@@ -75,7 +76,7 @@ async fn insert(
     affiliate: &str,
     update: &KycUpdate<'_>,
 ) -> Result<(), ConversionStoreError> {
-    // A check can't have happened after its report: a service with a wrong clock would have the last word for years.
+    // A check can't have happened after its report. Otherwise a service with a wrong clock would prevail for years.
     let happened = update.happened.min(update.time);
     tx.execute(Statement::insert(
         "kyc_deliveries",

@@ -1,4 +1,4 @@
-//! Clicks of conversions: which of them are still to be found in ClickHouse.
+//! Clicks of conversions, with those that are still to be found in ClickHouse.
 
 use super::{ConversionStore, ConversionStoreError, click_id};
 use domain::Micros;
@@ -23,16 +23,16 @@ typed_row! {
 /// The result of looking up a click.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClickSearch {
-    /// ClickHouse keeps what it belongs to.
+    /// ClickHouse has stored its attribution.
     Attributed,
     /// It is to be looked up again at this time.
     Later(Micros),
-    /// It will not come any more.
+    /// It is not expected any more.
     GivenUp,
 }
 
-/// Locks a click until the transaction ends: two aggregators that evaluate reports of one click at the same time must
-/// not each fold only the reports that it knows. A new click is to be looked up.
+/// Locks a click until the transaction ends. Otherwise two aggregators that evaluate reports of one click at the same
+/// time would each fold only its own reports. A new click is queued to be looked up.
 pub(super) async fn lock(
     tx: &mut Transaction,
     click: &str,
@@ -75,7 +75,7 @@ impl ConversionStore {
     }
 
     /// Stores the results of looking up clicks at `now`.
-    pub(crate) async fn clicks_searched(
+    pub(crate) async fn store_click_searches(
         &self,
         now: Micros,
         searches: &[(ClickId, ClickSearch)],

@@ -1,7 +1,7 @@
-//! Conversions: how each stands follows from all reports of its sale, sorted by when they were reported.
+//! Conversions: the state of each follows from all reports of its sale, sorted by report time.
 //!
-//! A sale is what one advertiser reports of one click under one transaction number; it may have conversions of several
-//! kinds. Each report that changes how they stand, also a late one, adds revisions; numbers of revisions only grow.
+//! A sale is one advertiser's transaction after one click; it may have conversions of several kinds. Each report that
+//! changes their states, also a late one, adds revisions. Revision numbers only grow.
 
 mod history;
 mod reports;
@@ -9,36 +9,36 @@ mod reports;
 use super::{ConversionStoreError, clicks, identity};
 use crate::report::{LocatedEvent, Refunds, Revision, Unchanged, Verdict};
 use domain::{ConversionKind, ConversionStatus, Micros, Money};
-use history::{Fate, FoldedConversion, FoldedSale, SaleReport, State, fold, redundant_near};
+use history::{EffectKind, FoldedConversion, FoldedSale, SaleReport, State, fold, redundant_near};
 use sql_store::{Field, Row, SqlError, Statement, Transaction, typed_row};
 use std::collections::BTreeMap;
 use tracking_events::{Conversion, Stated};
 
-/// Reports of one sale, identical ones in a row apart. Each is read again for the next one.
+/// The maximum number of stored reports of one sale. All of them are read again for each new one.
 const MAX_REPORTS: usize = 200;
 
 /// The verdict on a report, and the revisions that it added, each with its conversion.
 #[derive(Debug)]
 pub(super) struct ReportOutcome {
     pub(super) verdict: Verdict,
-    pub(super) revised: Vec<(String, u32)>,
+    pub(super) revisions: Vec<(String, u32)>,
 }
 
 impl ReportOutcome {
     const fn unchanged(verdict: Verdict) -> Self {
         Self {
             verdict,
-            revised: Vec::new(),
+            revisions: Vec::new(),
         }
     }
 }
 
-/// The sale that a report is about.
+/// The sale of a report.
 struct Sale<'a> {
     advertiser: &'a str,
     click: String,
     transaction: &'a str,
-    /// The transaction, where the report names none.
+    /// The transaction that was found for a report without one.
     found_transaction: Option<String>,
     hash: String,
 }
@@ -52,8 +52,8 @@ typed_row! {
 }
 
 typed_row! {
-    /// A conversion as it stood before the report.
-    struct StandingConversion {
+    /// A conversion before the report.
+    struct StoredConversion {
         identity: String,
         kind: ConversionKind,
         kind_name: String,
@@ -61,7 +61,7 @@ typed_row! {
         state: State,
         refunds: Refunds,
         withdrawn: bool,
-        /// The time of the report that brought it into its state.
+        /// The time of the report that led to its state.
         state_time: Micros,
     }
 }
@@ -76,26 +76,26 @@ impl Field for Refunds {
 }
 
 /// Conversions of a sale by their identity.
-type Standing = BTreeMap<String, StandingConversion>;
+type StoredConversions = BTreeMap<String, StoredConversion>;
 
-impl StandingConversion {
-    /// Whether it stands as the reports say. Of refunds earlier builds kept nothing here.
-    fn is(&self, folded: &FoldedConversion) -> bool {
+impl StoredConversion {
+    /// Whether its state is that of the folded reports. Earlier versions stored no refunds.
+    fn matches(&self, folded: &FoldedConversion) -> bool {
         let has_same_refunds = self.refunds.is_unknown() || self.refunds == folded.refunds;
         !self.withdrawn && self.state == folded.state && has_same_refunds
     }
 }
 
 /// A new revision of a conversion.
-struct Revised {
+struct NewRevision {
     identity: String,
     revision: Revision,
 }
 
-/// Adds a report to its sale, and brings the sale's conversions up to date.
-pub(super) async fn judge(
+/// Adds a report to its sale and updates the sale's conversions.
+pub(super) async fn evaluate(
     tx: &mut Transaction,
-    placed: &LocatedEvent<'_>,
+    located: &LocatedEvent<'_>,
     report: &Conversion<'_>,
     signature: Option<String>,
     now: Micros,
@@ -103,20 +103,20 @@ pub(super) async fn judge(
     let mut sale = Sale::of(report);
     clicks::lock(tx, &sale.click, now).await?;
     if report.transaction.is_empty() && report.status.takes_back() {
-        sale.find(tx, report).await?;
+        sale.find_transaction(tx, report).await?;
     }
-    let standing = standing(tx, &sale).await?;
+    let stored = stored_conversions(tx, &sale).await?;
     let mut history = reports::load(tx, &sale.hash).await?;
-    adopt(tx, &sale, &standing, &mut history).await?;
-    let added = SaleReport::of(placed, report, signature, now);
+    adopt(tx, &sale, &stored, &mut history).await?;
+    let added = SaleReport::of(located, report, signature, now);
     if let Some(index) = history.iter().position(|it| it.has_signature_of(&added)) {
         if history[index].order < added.order {
             let folded = fold(&history);
-            let repeat = said(&sale, &folded, index, &standing, false);
+            let repeat = unchanged(&sale, &folded, index, &stored, false);
             return Ok(ReportOutcome::unchanged(Verdict::Unchanged(repeat)));
         }
-        // The copy arrived first: it counts no longer.
-        reports::forget(tx, &history.remove(index)).await?;
+        // The copy arrived before its original and is replaced by it.
+        reports::delete(tx, &history.remove(index)).await?;
     }
     if history.len() >= MAX_REPORTS {
         return Ok(ReportOutcome::unchanged(too_many(&sale)));
@@ -124,26 +124,26 @@ pub(super) async fn judge(
     let index = history.partition_point(|it| it.order < added.order);
     history.insert(index, added);
     let folded = fold(&history);
-    keep(tx, &sale, &history, index).await?;
-    let verdict_if_unchanged = unchanged(&sale, &folded, index, &standing);
+    store_report(tx, &sale, &history, index).await?;
+    let verdict_if_unchanged = unchanged_verdict(&sale, &folded, index, &stored);
     let own = folded.effects[index].conversion;
-    let mut revised = changes(&sale, &folded, standing);
+    let mut revisions = new_revisions(&sale, &folded, stored);
     let own = sale.identity(&folded.conversions[own]);
-    revised.sort_by_key(|it| it.identity != own);
-    for it in &revised {
-        revise(tx, &sale, it).await?;
+    revisions.sort_by_key(|it| it.identity != own);
+    for it in &revisions {
+        store_revision(tx, &sale, it).await?;
     }
-    let numbers = revised
+    let numbers = revisions
         .iter()
         .map(|it| (it.identity.clone(), it.revision.revision));
     let numbers: Vec<_> = numbers.collect();
     Ok(ReportOutcome {
-        verdict: if revised.is_empty() {
+        verdict: if revisions.is_empty() {
             verdict_if_unchanged
         } else {
-            Verdict::Revised(revised.into_iter().map(|it| it.revision).collect())
+            Verdict::Revised(revisions.into_iter().map(|it| it.revision).collect())
         },
-        revised: numbers,
+        revisions: numbers,
     })
 }
 
@@ -159,9 +159,9 @@ impl<'a> Sale<'a> {
         }
     }
 
-    /// Turns to the only sale of the click where the report that takes one back names no transaction: the only one of
-    /// its kind, if it names that. Of several it can't be known which is meant.
-    async fn find(
+    /// Finds the transaction of a reversal that names none: the click's only sale, or its only one of the stated kind.
+    /// If there are several, none is chosen.
+    async fn find_transaction(
         &mut self,
         tx: &mut Transaction,
         report: &Conversion<'_>,
@@ -191,7 +191,7 @@ impl<'a> Sale<'a> {
             .unwrap_or(self.transaction)
     }
 
-    /// Without a number of its own a conversion is there once for its advertiser, click and kind.
+    /// The key of a conversion. Without a transaction there is one conversion for each advertiser, click and kind.
     fn identity(&self, conversion: &FoldedConversion) -> String {
         identity(&[
             self.advertiser,
@@ -203,19 +203,19 @@ impl<'a> Sale<'a> {
     }
 }
 
-/// Makes the history lead to the conversions that stand. In a store that was rebuilt from ClickHouse, or restored from a
-/// copy and then brought up to date, reports are missing: what they led to counts as one more report.
+/// Completes the history, so that it leads to the stored conversions. Reports are missing in a store that was rebuilt
+/// from ClickHouse, or restored from a copy and then updated. The state that they led to is added as one report.
 async fn adopt(
     tx: &mut Transaction,
     sale: &Sale<'_>,
-    standing: &Standing,
+    stored: &StoredConversions,
     history: &mut Vec<SaleReport>,
 ) -> Result<(), ConversionStoreError> {
     let folded = fold(&*history);
     let newest = history.last().map_or(Micros(0), |it| it.order.time);
-    for (identity, it) in standing.iter().filter(|(_, it)| !it.withdrawn) {
+    for (identity, it) in stored.iter().filter(|(_, it)| !it.withdrawn) {
         let leads_to_it =
-            |folded: &FoldedConversion| it.is(folded) && sale.identity(folded) == *identity;
+            |folded: &FoldedConversion| it.matches(folded) && sale.identity(folded) == *identity;
         if !folded.conversions.iter().any(leads_to_it) {
             let kind = (it.kind, it.kind_name.as_str());
             let time = it.state_time.max(newest);
@@ -229,30 +229,34 @@ async fn adopt(
     Ok(())
 }
 
-/// Stores the report at `index`. In a crowded sale identical reports in a row give way but for the first and the last:
-/// that one in between matters only if other reports arrive both before and after it.
-async fn keep(
+/// Stores the report at `index`. If the sale has many reports, of identical ones in a row only the first and the last
+/// are kept: see [`redundant_near`].
+async fn store_report(
     tx: &mut Transaction,
     sale: &Sale<'_>,
     history: &[SaleReport],
     index: usize,
 ) -> Result<(), ConversionStoreError> {
-    let is_crowded = history.len() > MAX_REPORTS / 2;
-    match redundant_near(history, index).filter(|_| is_crowded) {
+    let has_many = history.len() > MAX_REPORTS / 2;
+    match redundant_near(history, index).filter(|_| has_many) {
         Some(redundant) if redundant == index => return Ok(()),
-        Some(redundant) => reports::forget(tx, &history[redundant]).await?,
+        Some(redundant) => reports::delete(tx, &history[redundant]).await?,
         None => {}
     }
     reports::insert(tx, &sale.hash, &history[index]).await
 }
 
-/// The conversions that stand otherwise than they did.
-fn changes(sale: &Sale<'_>, folded: &FoldedSale, mut standing: Standing) -> Vec<Revised> {
-    let mut revised = Vec::new();
+/// The revisions of conversions whose state changed.
+fn new_revisions(
+    sale: &Sale<'_>,
+    folded: &FoldedSale,
+    mut stored: StoredConversions,
+) -> Vec<NewRevision> {
+    let mut revisions = Vec::new();
     for conversion in &folded.conversions {
         let identity = sale.identity(conversion);
-        let before = standing.remove(&identity);
-        if !before.as_ref().is_some_and(|it| it.is(conversion)) {
+        let before = stored.remove(&identity);
+        if !before.as_ref().is_some_and(|it| it.matches(conversion)) {
             let revision = Revision {
                 kind: conversion.kind,
                 kind_name: conversion.kind_name.clone(),
@@ -264,11 +268,11 @@ fn changes(sale: &Sale<'_>, folded: &FoldedSale, mut standing: Standing) -> Vec<
                 withdrawn: false,
                 found_transaction: sale.found_transaction.clone(),
             };
-            revised.push(Revised { identity, revision });
+            revisions.push(NewRevision { identity, revision });
         }
     }
-    let gone = standing.into_iter().filter(|(_, it)| !it.withdrawn);
-    revised.extend(gone.map(|(identity, it)| Revised {
+    let withdrawn = stored.into_iter().filter(|(_, it)| !it.withdrawn);
+    revisions.extend(withdrawn.map(|(identity, it)| NewRevision {
         identity,
         revision: Revision {
             kind: it.kind,
@@ -285,45 +289,50 @@ fn changes(sale: &Sale<'_>, folded: &FoldedSale, mut standing: Standing) -> Vec<
             found_transaction: sale.found_transaction.clone(),
         },
     }));
-    revised
+    revisions
 }
 
-/// The verdict on the report at `index` if all conversions stand as they did.
-fn unchanged(sale: &Sale<'_>, folded: &FoldedSale, index: usize, standing: &Standing) -> Verdict {
+/// The verdict on the report at `index` if it changed no conversion.
+fn unchanged_verdict(
+    sale: &Sale<'_>,
+    folded: &FoldedSale,
+    index: usize,
+    stored: &StoredConversions,
+) -> Verdict {
     let effect = &folded.effects[index];
     let conversion = &folded.conversions[effect.conversion];
     let is_late = !folded.is_newest(index);
-    if let (Fate::Refused { before }, false) = (effect.fate, is_late) {
+    if let (EffectKind::Refused { before }, false) = (effect.kind, is_late) {
         return Verdict::BadTransition(format!(
             "{} can't become {} (click {}, {} {:?})",
             before.as_str(),
-            effect.said.status.as_str(),
+            effect.reported.status.as_str(),
             sale.click,
             conversion.kind.as_str(),
             sale.transaction()
         ));
     }
-    Verdict::Unchanged(said(sale, folded, index, standing, is_late))
+    Verdict::Unchanged(unchanged(sale, folded, index, stored, is_late))
 }
 
-/// What the report at `index` says of its conversion.
-fn said(
+/// The state in the report at `index`, with the newest revision of its conversion.
+fn unchanged(
     sale: &Sale<'_>,
     folded: &FoldedSale,
     index: usize,
-    standing: &Standing,
+    stored: &StoredConversions,
     is_late: bool,
 ) -> Unchanged {
     let effect = &folded.effects[index];
     let conversion = &folded.conversions[effect.conversion];
-    let revision = standing.get(&sale.identity(conversion));
+    let revision = stored.get(&sale.identity(conversion));
     Unchanged {
         is_late,
         kind: conversion.kind,
         kind_name: conversion.kind_name.clone(),
         revision: revision.map_or(0, |it| it.revision),
-        status: effect.said.status,
-        payout: effect.said.payout,
+        status: effect.reported.status,
+        payout: effect.reported.payout,
         found_transaction: sale.found_transaction.clone(),
     }
 }
@@ -336,25 +345,28 @@ fn too_many(sale: &Sale<'_>) -> Verdict {
     ))
 }
 
-async fn standing(tx: &mut Transaction, sale: &Sale<'_>) -> Result<Standing, ConversionStoreError> {
+async fn stored_conversions(
+    tx: &mut Transaction,
+    sale: &Sale<'_>,
+) -> Result<StoredConversions, ConversionStoreError> {
     let select = Statement::new(
         "SELECT c.identity, c.kind, c.kind_name, c.revision, c.status, c.payout_minor, c.currency, c.withdrawn, \
          COALESCE(r.time, 0) AS state_time, c.refunded_minor, c.last_refund \
          FROM conversions c LEFT JOIN conversion_revisions r \
          ON r.identity = c.identity AND r.revision = c.revision WHERE c.sale = $1",
     );
-    let conversions: Vec<StandingConversion> = tx.fetch_all(select.bind(&sale.hash)).await?;
+    let conversions: Vec<StoredConversion> = tx.fetch_all(select.bind(&sale.hash)).await?;
     let conversions = conversions.into_iter();
     Ok(conversions.map(|it| (it.identity.clone(), it)).collect())
 }
 
-/// Stores a revision as the conversion's newest and in the history.
-async fn revise(
+/// Stores a revision as the conversion's newest and in its history.
+async fn store_revision(
     tx: &mut Transaction,
     sale: &Sale<'_>,
-    revised: &Revised,
+    new: &NewRevision,
 ) -> Result<(), ConversionStoreError> {
-    let Revised { identity, revision } = revised;
+    let NewRevision { identity, revision } = new;
     let insert = Statement::insert(
         "conversions",
         [

@@ -1,11 +1,11 @@
-//! The evaluation of the reports of one transaction: each is known, set aside, or evaluated.
+//! Evaluates the reports of one transaction: each is recognised as a repetition, set aside as unproven, or evaluated.
 
 use super::{
     ConversionStoreError, Evaluation, affiliates, conversions, idempotency, limits, outbox,
 };
 use crate::report::{LocatedEvent, Verdict};
 use crate::unproven::{Unproven, UnprovenReason};
-use crate::verification::{Evidence, Proof, SetAside, Verification};
+use crate::verification::{Evidence, Proof, UnprovenCounts, Verification};
 use domain::Micros;
 use idempotency::EarlierVerdict;
 use sql_store::Transaction;
@@ -14,18 +14,18 @@ use tracking_events::{Conversion, Event};
 /// Evaluates the reports of one transaction.
 pub(super) struct Evaluator<'a> {
     now: Micros,
-    /// The time of the outbox, if affiliates are notified.
-    announced_at: Option<Micros>,
+    /// The time of the postback queue, if affiliates are notified.
+    queue_time: Option<Micros>,
     verification: Option<(&'a Verification, &'a Evidence)>,
     /// Reports that could not be verified.
-    pub(super) set_aside: SetAside,
-    /// Reports whose place was another report's.
+    pub(super) set_aside: UnprovenCounts,
+    /// Reports from a place that another report came from before.
     pub(super) place_conflicts: u64,
 }
 
 /// Whether a report may be evaluated.
 enum ScreeningResult {
-    /// It may be. The signature names a request of which only the first report counts.
+    /// It may be. The signature identifies a request of which only the first report counts.
     Proven {
         signature: Option<String>,
     },
@@ -34,14 +34,14 @@ enum ScreeningResult {
 
 impl<'a> Evaluator<'a> {
     pub(super) fn new(
-        announced_at: Option<Micros>,
+        queue_time: Option<Micros>,
         verification: Option<(&'a Verification, &'a Evidence)>,
     ) -> Self {
         Self {
             now: Micros::now(),
-            announced_at,
+            queue_time,
             verification,
-            set_aside: SetAside::default(),
+            set_aside: UnprovenCounts::default(),
             place_conflicts: 0,
         }
     }
@@ -89,7 +89,7 @@ impl<'a> Evaluator<'a> {
                 self.conversion(tx, report, conversion, signature).await?
             }
             (ScreeningResult::Proven { .. }, Event::KycUpdate(update)) => {
-                affiliates::judge(tx, update).await?
+                affiliates::evaluate(tx, update).await?
             }
             _ => Verdict::Noted,
         };
@@ -97,7 +97,7 @@ impl<'a> Evaluator<'a> {
         Ok(new(verdict))
     }
 
-    /// Verifies a report again, where the aggregator has what that takes.
+    /// Verifies a report again, if the aggregator has the secrets for it.
     async fn screen(
         &self,
         tx: &mut Transaction,
@@ -132,13 +132,13 @@ impl<'a> Evaluator<'a> {
     async fn conversion(
         &self,
         tx: &mut Transaction,
-        placed: &LocatedEvent<'_>,
+        located: &LocatedEvent<'_>,
         report: &Conversion<'_>,
         signature: Option<String>,
     ) -> Result<Verdict, ConversionStoreError> {
-        let evaluated = conversions::judge(tx, placed, report, signature, self.now).await?;
-        if let Some(time) = self.announced_at {
-            for (identity, revision) in &evaluated.revised {
+        let evaluated = conversions::evaluate(tx, located, report, signature, self.now).await?;
+        if let Some(time) = self.queue_time {
+            for (identity, revision) in &evaluated.revisions {
                 outbox::enqueue(tx, identity, *revision, time).await?;
             }
         }

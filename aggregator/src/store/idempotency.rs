@@ -1,11 +1,11 @@
-//! The verdict on each event by its place and its bytes: the same event gets the same verdict after a crash, and another
-//! event at the same place a verdict of its own.
+//! The verdict on each event by its place and its bytes. The same event gets the same verdict after a crash; another
+//! event at the same place gets its own.
 
 use super::{ConversionStoreError, unexpected};
 use crate::report::{BAD_TRANSITION, LocatedEvent, TOO_MANY_REPORTS, Verdict};
 use sql_store::{Statement, Transaction, typed_row};
 
-/// What the store knows of an event.
+/// The result of looking up an event's verdict.
 #[derive(Debug)]
 pub(super) enum EarlierVerdict {
     None,
@@ -62,7 +62,7 @@ pub(super) async fn remember(
         Verdict::TooManyReports(_) => ("refused", TOO_MANY_REPORTS),
         Verdict::Applied => ("applied", 0),
         Verdict::Late => ("late", 0),
-        Verdict::Again => ("again", 0),
+        Verdict::Duplicate => ("again", 0),
         Verdict::Unproven(it) => ("unproven", it.reason.number()),
         Verdict::Noted => return Ok(()),
     };

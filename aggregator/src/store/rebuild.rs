@@ -1,5 +1,5 @@
-//! The rebuilding of a store from ClickHouse: the latest revision of each conversion and the messages about affiliates.
-//! What the store has already, in the same state or a later one, does not change.
+//! Rebuilds a store from ClickHouse: the latest revision of each conversion and the messages about affiliates. Rows that
+//! the store has in the same state or a later one do not change.
 
 use super::{ConversionStoreError, affiliates, clicks, identity, outbox, unexpected};
 use crate::history::{KnownCheck, KnownConversion};
@@ -8,28 +8,28 @@ use domain::{KycStatus, Micros};
 use sql_store::{Statement, Transaction};
 use tracking_events::KycUpdate;
 
-/// Affiliates are notified again of revisions younger than this, in microseconds: whether they were is not known. The
-/// postbacks have the same ids as before, so that receivers can ignore repetitions.
-const ANNOUNCED_AGAIN_MICROS: u64 = 3 * 24 * 3_600 * 1_000_000;
+/// Postbacks of revisions younger than this are sent, since it is not known whether they were sent before. They have the
+/// same ids as before, so that receivers can ignore repetitions.
+const RESEND_WINDOW_MICROS: u64 = 3 * 24 * 3_600 * 1_000_000;
 
-/// What was taken over.
+/// Counts of rows that a rebuild added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rebuilt {
+pub struct RebuildSummary {
     /// Conversions that were missing or in an earlier state.
     pub conversions: u64,
     /// Messages of identity services that were missing.
     pub checks: u64,
-    /// Postbacks that are sent, possibly again.
+    /// Postbacks that were queued; some may have been sent before.
     pub postbacks: u64,
 }
 
-/// Takes over a conversion, and queues its postback if affiliates are notified.
+/// Inserts a conversion, and queues its postback if affiliates are notified.
 pub(super) async fn conversion(
     tx: &mut Transaction,
     known: &KnownConversion,
     now: Micros,
-    announces: bool,
-    rebuilt: &mut Rebuilt,
+    notifies_affiliates: bool,
+    rebuilt: &mut RebuildSummary,
 ) -> Result<(), ConversionStoreError> {
     let conversion = identity(&[
         &known.advertiser,
@@ -44,14 +44,16 @@ pub(super) async fn conversion(
     rebuilt.conversions += 1;
     clicks::lock(tx, &known.click_id, now).await?;
     insert_revision(tx, &conversion, known).await?;
-    if announces && known.time.cast_unsigned() > now.0.saturating_sub(ANNOUNCED_AGAIN_MICROS) {
+    if notifies_affiliates
+        && known.time.cast_unsigned() > now.0.saturating_sub(RESEND_WINDOW_MICROS)
+    {
         outbox::enqueue_again(tx, &conversion, known.revision, known.epoch, now).await?;
         rebuilt.postbacks += 1;
     }
     Ok(())
 }
 
-/// Makes the revision the conversion's newest; false when the store has it, or a later one.
+/// Makes the revision the conversion's newest. Returns false if the store has it, or a later one.
 async fn advance(
     tx: &mut Transaction,
     conversion: &str,
@@ -106,11 +108,11 @@ async fn insert_revision(
     Ok(())
 }
 
-/// Takes over a message of an identity service.
+/// Inserts a message of an identity service.
 pub(super) async fn check(
     tx: &mut Transaction,
     known: &KnownCheck,
-    rebuilt: &mut Rebuilt,
+    rebuilt: &mut RebuildSummary,
 ) -> Result<(), ConversionStoreError> {
     let status = KycStatus::from_name(&known.status);
     let update = KycUpdate {
@@ -123,7 +125,7 @@ pub(super) async fn check(
         tier: known.tier,
         signed: None,
     };
-    if affiliates::judge(tx, &update).await? != Verdict::Again {
+    if affiliates::evaluate(tx, &update).await? != Verdict::Duplicate {
         rebuilt.checks += 1;
     }
     Ok(())

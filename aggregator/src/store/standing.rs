@@ -3,15 +3,15 @@
 use super::{ConversionStore, ConversionStoreError, rfc3339};
 use sql_store::{Statement, typed_row};
 
-/// An affiliate as the identity services' messages leave it.
+/// An affiliate after all messages of identity services.
 #[derive(Debug, serde::Serialize)]
-pub(crate) struct ShownAffiliate {
+pub(crate) struct ListedAffiliate {
     pub(crate) affiliate: String,
     pub(crate) tier: i64,
     pub(crate) kyc_status: String,
     /// The time of the check that decided it.
     pub(crate) since: String,
-    /// What it may earn, in US cents; none without a limit.
+    /// The maximum earnings in US cents; none without a limit.
     pub(crate) earning_limit_cents: Option<i64>,
 }
 
@@ -31,7 +31,7 @@ impl ConversionStore {
         &self,
         name: &str,
         limit: usize,
-    ) -> Result<Vec<ShownAffiliate>, ConversionStoreError> {
+    ) -> Result<Vec<ListedAffiliate>, ConversionStoreError> {
         let mut tx = self.begin().await?;
         let mut select = Statement::new(
             "SELECT name, tier, kyc_status, kyc_happened, earning_limit FROM affiliates",
@@ -41,11 +41,11 @@ impl ConversionStore {
         }
         let select = select.push(" ORDER BY kyc_happened DESC LIMIT ");
         let rows: Vec<AffiliateRow> = tx.fetch_all(select.push_bind(limit)).await?;
-        Ok(rows.into_iter().map(ShownAffiliate::from).collect())
+        Ok(rows.into_iter().map(ListedAffiliate::from).collect())
     }
 }
 
-impl From<AffiliateRow> for ShownAffiliate {
+impl From<AffiliateRow> for ListedAffiliate {
     fn from(row: AffiliateRow) -> Self {
         Self {
             affiliate: row.name,

@@ -29,12 +29,12 @@ enum Home {
 
 impl Home {
     fn both() -> [Self; 2] {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("temporary directory");
         [Self::Sqlite(directory), Self::Postgres(TestServer::start())]
     }
 
     fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().expect("a directory"))
+        Self::Sqlite(tempfile::tempdir().expect("temporary directory"))
     }
 
     fn location(&self) -> Location {
@@ -50,7 +50,7 @@ impl Home {
     }
 
     /// The same, and it notifies affiliates.
-    fn announcing(&self) -> ConversionStore {
+    fn notifying_store(&self) -> ConversionStore {
         ConversionStore::new(self.location(), true)
     }
 
@@ -69,7 +69,11 @@ impl Home {
 /// Begins a transaction on connections of its own.
 async fn begin(location: &Location) -> Transaction {
     let database = Database::open(location, ACCESS, MIGRATIONS).await;
-    database.expect("opened").begin().await.expect("begun")
+    database
+        .expect("opened")
+        .begin()
+        .await
+        .expect("transaction")
 }
 
 async fn texts(tx: &mut Transaction, select: Statement) -> Vec<String> {
@@ -77,12 +81,12 @@ async fn texts(tx: &mut Transaction, select: Statement) -> Vec<String> {
 }
 
 /// The verdicts on reports as texts.
-async fn judged(store: &ConversionStore, reports: &[LocatedEvent<'_>]) -> Vec<String> {
-    let verdicts = store.judge(reports).await.expect("judged");
-    verdicts.iter().map(words).collect()
+async fn verdict_texts(store: &ConversionStore, reports: &[LocatedEvent<'_>]) -> Vec<String> {
+    let verdicts = store.verdicts(reports).await.expect("evaluated");
+    verdicts.iter().map(verdict_text).collect()
 }
 
-fn words(verdict: &Verdict) -> String {
+fn verdict_text(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Revised(revisions) => {
             let each = revisions.iter().map(|it| {
@@ -103,7 +107,7 @@ fn words(verdict: &Verdict) -> String {
         Verdict::TooManyReports(_) => "too many".to_owned(),
         Verdict::Applied => "applied".to_owned(),
         Verdict::Late => "late".to_owned(),
-        Verdict::Again => "again".to_owned(),
+        Verdict::Duplicate => "again".to_owned(),
         Verdict::Unproven(unproven) => format!("unproven: {}", unproven.reason.name()),
         Verdict::Noted => "noted".to_owned(),
     }
@@ -112,11 +116,11 @@ fn words(verdict: &Verdict) -> String {
 const LANE: LaneKey = LaneKey {
     node: 1,
     lane: 2,
-    // Above what a signed number holds.
+    // Above the maximum of a signed number.
     journal: u64::MAX - 7,
 };
 
-fn placed(key: LaneKey, seq: u64, event: Event<'_>) -> LocatedEvent<'_> {
+fn located(key: LaneKey, seq: u64, event: Event<'_>) -> LocatedEvent<'_> {
     let mut bytes = vec![0; 1 << 18];
     let length = encode(&event, &mut bytes).expect("it fits");
     LocatedEvent {
@@ -131,7 +135,7 @@ fn conversion(transaction: &str, status: ConversionStatus, minor: i64) -> Event<
     Event::Conversion(Conversion {
         time: Micros(1_750_000_000_000_000),
         advertiser: "adv",
-        click: ClickId::parse(&[b'-'; 36]).expect("an id"),
+        click: ClickId::parse(&[b'-'; 36]).expect("click id"),
         kind: ConversionKind::Sale,
         kind_name: "",
         transaction,
@@ -165,7 +169,7 @@ fn check(delivery: &str, happened: u64, status: KycStatus, tier: u8) -> Event<'_
 fn block<'a>(first: u64, events: impl IntoIterator<Item = Event<'a>>) -> Vec<LocatedEvent<'a>> {
     let numbered = (first..).zip(events);
     numbered
-        .map(|(seq, event)| placed(LANE, seq, event))
+        .map(|(seq, event)| located(LANE, seq, event))
         .collect()
 }
 
@@ -194,13 +198,13 @@ async fn reversal_matches_single_conversion_of_any_kind() {
             of_kind(conversion("a", Chargeback, 5), Sale, "chargeback"),
             of_kind(conversion("b", Approved, 5), Rebill, ""),
             of_kind(conversion("b", Approved, 7), Custom, "step"),
-            // Either may be meant.
+            // It could be about either.
             conversion("b", Rejected, 0),
             conversion("c", Approved, 5),
             of_kind(conversion("c", Approved, 9), Rebill, ""),
             // The sale itself is there.
             conversion("c", Rejected, 0),
-            // Only what takes back is looked for so.
+            // Only reversals match a conversion of another kind.
             of_kind(conversion("a", Pending, 5), Rebill, ""),
         ];
         let reports = block(1, events);
@@ -216,9 +220,9 @@ async fn reversal_matches_single_conversion_of_any_kind() {
             "2 sale rejected 0",
             "1 rebill pending 5",
         ];
-        assert_eq!(judged(&home.store(), &reports).await, expected);
-        // After a crash the same is said.
-        assert_eq!(judged(&home.store(), &reports).await, expected);
+        assert_eq!(verdict_texts(&home.store(), &reports).await, expected);
+        // After a crash the verdicts are the same.
+        assert_eq!(verdict_texts(&home.store(), &reports).await, expected);
     }
 }
 
@@ -237,7 +241,7 @@ async fn conversions_are_new_repeated_revised_or_refused() {
             conversion("", Rejected, 0),
             conversion("", Hold, 0),
         ];
-        let verdicts = judged(&home.store(), &block(1, events)).await;
+        let verdicts = verdict_texts(&home.store(), &block(1, events)).await;
         let click = "-".repeat(36);
         let refused =
             |from, to| format!("refused: {from} can't become {to} (click {click}, sale \"t\")");
@@ -268,7 +272,7 @@ async fn conversions_are_new_repeated_revised_or_refused() {
 }
 
 #[tokio::test]
-async fn only_custom_conversions_are_told_apart_by_name() {
+async fn only_custom_conversions_are_distinguished_by_name() {
     for home in Home::both() {
         let named = |kind, kind_name| match conversion("t", Pending, 1) {
             Event::Conversion(report) => Event::Conversion(Conversion {
@@ -290,7 +294,10 @@ async fn only_custom_conversions_are_told_apart_by_name() {
             "1 quiz pending 1",
             "1 call pending 1",
         ];
-        assert_eq!(judged(&home.store(), &block(1, events)).await, expected);
+        assert_eq!(
+            verdict_texts(&home.store(), &block(1, events)).await,
+            expected
+        );
     }
 }
 
@@ -307,20 +314,20 @@ async fn repeated_block_gets_the_same_verdicts() {
                 check("a", 2, KycStatus::Approved, 1),
             ]
         };
-        let first = home.store().judge(&block(1, events())).await;
-        let first = first.expect("judged");
-        // Something else happens to the same conversion before the block comes again.
+        let first = home.store().verdicts(&block(1, events())).await;
+        let first = first.expect("evaluated");
+        // The conversion changes before the block is repeated.
         let later = [conversion("t", Chargeback, 1)];
-        let later = judged(&home.store(), &block(7, later)).await;
+        let later = verdict_texts(&home.store(), &block(7, later)).await;
         assert_eq!(later, ["2 sale chargeback 1"]);
         let (history, people) = (
             home.fetch_all(REVISIONS).await,
-            home.fetch_all(PEOPLE).await,
+            home.fetch_all(AFFILIATES).await,
         );
-        let again = home.store().judge(&block(1, events())).await;
-        assert_eq!(again.expect("judged again"), first);
+        let again = home.store().verdicts(&block(1, events())).await;
+        assert_eq!(again.expect("evaluated again"), first);
         assert_eq!(home.fetch_all(REVISIONS).await, history);
-        assert_eq!(home.fetch_all(PEOPLE).await, people);
+        assert_eq!(home.fetch_all(AFFILIATES).await, people);
     }
 }
 
@@ -338,23 +345,23 @@ async fn crash_within_a_block_leaves_nothing_of_it() {
             let mut evaluator = Evaluator::new(None, None);
             for report in &reports[..count] {
                 let verdict = evaluator.evaluate(&mut tx, report).await;
-                verdict.expect("judged");
+                verdict.expect("evaluated");
             }
             // Never committed.
             drop(tx);
             assert_eq!(home.fetch_all(REVISIONS).await, [] as [&str; 0]);
-            assert_eq!(home.fetch_all(PEOPLE).await, [] as [&str; 0]);
+            assert_eq!(home.fetch_all(AFFILIATES).await, [] as [&str; 0]);
         }
         let expected = ["1 sale approved 1", "2 sale approved 2", "applied"];
-        assert_eq!(judged(&home.store(), &reports).await, expected);
+        assert_eq!(verdict_texts(&home.store(), &reports).await, expected);
     }
 }
 
-const PEOPLE: &str = "SELECT name || ' ' || CAST(tier AS TEXT) || ' ' || kyc_status || ' ' || \
+const AFFILIATES: &str = "SELECT name || ' ' || CAST(tier AS TEXT) || ' ' || kyc_status || ' ' || \
                       COALESCE(CAST(earning_limit AS TEXT), 'no limit') FROM affiliates";
 
 #[tokio::test]
-async fn checks_are_settled_by_when_they_happened() {
+async fn checks_are_ordered_by_the_time_they_happened() {
     use KycStatus::{Approved, Pending, Revoked};
     let events = [
         check("a", 1, Pending, 0),
@@ -365,26 +372,26 @@ async fn checks_are_settled_by_when_they_happened() {
     let states = [
         "aff 0 pending 10000",
         "aff 2 approved 1000000",
-        // A check that has only begun takes nothing away.
+        // A pending check lowers no tier.
         "aff 2 pending 1000000",
         "aff 3 approved no limit",
     ];
     for home in Home::both() {
         let store = home.store();
         for (number, (event, state)) in (1..).zip(events.iter().zip(states)) {
-            let verdicts = store.judge(&block(number, [event.clone()])).await;
-            assert_eq!(verdicts.expect("judged"), [Verdict::Applied]);
-            assert_eq!(home.fetch_all(PEOPLE).await, [state]);
+            let verdicts = store.verdicts(&block(number, [event.clone()])).await;
+            assert_eq!(verdicts.expect("evaluated"), [Verdict::Applied]);
+            assert_eq!(home.fetch_all(AFFILIATES).await, [state]);
         }
-        // Older than all of them, then one that was told before, then the end of it.
+        // Older than all of them, then a repetition, then a revocation.
         let late = [check("z", 0, Revoked, 0), events[1].clone()];
-        let verdicts = store.judge(&block(10, late)).await.expect("judged");
-        assert_eq!(verdicts, [Verdict::Late, Verdict::Again]);
-        assert_eq!(home.fetch_all(PEOPLE).await, [states[3]]);
+        let verdicts = store.verdicts(&block(10, late)).await.expect("evaluated");
+        assert_eq!(verdicts, [Verdict::Late, Verdict::Duplicate]);
+        assert_eq!(home.fetch_all(AFFILIATES).await, [states[3]]);
         let end = [check("e", 5, Revoked, 0)];
-        let verdicts = store.judge(&block(20, end)).await.expect("judged");
+        let verdicts = store.verdicts(&block(20, end)).await.expect("evaluated");
         assert_eq!(verdicts, [Verdict::Applied]);
-        assert_eq!(home.fetch_all(PEOPLE).await, ["aff 0 revoked 10000"]);
+        assert_eq!(home.fetch_all(AFFILIATES).await, ["aff 0 revoked 10000"]);
         let kept = "SELECT delivery FROM kyc_deliveries ORDER BY delivery";
         assert_eq!(home.fetch_all(kept).await, ["a", "b", "c", "d", "e", "z"]);
     }
@@ -396,17 +403,20 @@ async fn checks_in_any_order_have_the_same_result() {
     let events = [
         check("a", 1, Approved, 2),
         check("b", 2, Revoked, 0),
-        // Of the same moment: who trusts less prevails.
+        // At the same moment: the check that trusts less prevails.
         check("c", 3, Approved, 1),
         check("d", 3, Pending, 3),
     ];
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     for (number, order) in orders(&[0, 1, 2, 3]).into_iter().enumerate() {
         let home = Location::File(directory.path().join(number.to_string()));
         let arriving = order.iter().map(|index| events[*index].clone());
         let store = ConversionStore::new(home.clone(), false);
-        store.judge(&block(1, arriving)).await.expect("judged");
-        let states = texts(&mut begin(&home).await, Statement::new(PEOPLE)).await;
+        store
+            .verdicts(&block(1, arriving))
+            .await
+            .expect("evaluated");
+        let states = texts(&mut begin(&home).await, Statement::new(AFFILIATES)).await;
         assert_eq!(states, ["aff 1 approved 100000"], "{order:?}");
     }
 }
@@ -431,12 +441,12 @@ async fn identity_message_from_the_future_is_superseded() {
             check("a", 400_000_000_000_000, KycStatus::Approved, 3),
             check("b", 100_000_000_000_000, KycStatus::Revoked, 0),
         ];
-        let verdicts = home.store().judge(&block(1, events)).await;
+        let verdicts = home.store().verdicts(&block(1, events)).await;
         assert_eq!(
-            verdicts.expect("judged"),
+            verdicts.expect("evaluated"),
             [Verdict::Applied, Verdict::Applied]
         );
-        assert_eq!(home.fetch_all(PEOPLE).await, ["aff 0 revoked 10000"]);
+        assert_eq!(home.fetch_all(AFFILIATES).await, ["aff 0 revoked 10000"]);
     }
 }
 
@@ -465,17 +475,17 @@ async fn hostile_texts_are_stored() {
             };
             let reports = block(number * 10, [sale, check]);
             let expected = ["1 sale pending 0", "applied"];
-            assert_eq!(judged(&home.store(), &reports).await, expected);
+            assert_eq!(verdict_texts(&home.store(), &reports).await, expected);
         }
     }
 }
 
 #[tokio::test]
 async fn blocks_without_reports_do_not_open_the_store() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let path = directory.path().join("store.sqlite");
     let store = ConversionStore::new(Location::File(path.clone()), false);
-    assert_eq!(store.judge(&[]).await.expect("nothing to do"), []);
+    assert_eq!(store.verdicts(&[]).await.expect("nothing to do"), []);
     assert!(!path.exists());
 }
 
@@ -487,14 +497,16 @@ async fn errors_do_not_contain_the_password() {
         "postgres://me:hush@127.0.0.1:port/db",
     ] {
         let error = ConversionStore::new(Location::Url(url.to_owned()), false)
-            .judge(&reports)
+            .verdicts(&reports)
             .await;
         let error = error.expect_err("no server is there");
         assert!(!error.to_string().contains("hush"), "{error}");
     }
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let nowhere = Location::File(directory.path().join("missing/store.sqlite"));
-    let error = ConversionStore::new(nowhere, false).judge(&reports).await;
+    let error = ConversionStore::new(nowhere, false)
+        .verdicts(&reports)
+        .await;
     assert!(
         matches!(error, Err(ConversionStoreError::Sql(_))),
         "{error:?}"

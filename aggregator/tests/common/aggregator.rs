@@ -1,6 +1,6 @@
 //! An aggregator in this process, without a reachable ClickHouse.
 
-use super::{Conversation, client, metric, until, without_clickhouse};
+use super::{ClientConnection, client, metric, until, without_clickhouse};
 use event_shipping::RefuseCode;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -37,14 +37,14 @@ impl Aggregator {
     }
 
     /// A connection without a `Hello`.
-    pub async fn open(&self) -> Conversation {
-        Conversation::open(self.address(), client(self.directory()))
+    pub async fn open(&self) -> ClientConnection {
+        ClientConnection::open(self.address(), client(self.directory()))
             .await
             .expect("connected")
     }
 
-    pub async fn welcomed(&self) -> Conversation {
-        Conversation::welcomed(self.address(), client(self.directory()))
+    pub async fn welcomed(&self) -> ClientConnection {
+        ClientConnection::welcomed(self.address(), client(self.directory()))
             .await
             .0
     }
@@ -56,7 +56,7 @@ impl Aggregator {
     }
 
     /// Asserts that the connection ends with this reason, which is counted once.
-    pub async fn refuses(&self, conversation: &mut Conversation, code: RefuseCode) -> String {
+    pub async fn refuses(&self, conversation: &mut ClientConnection, code: RefuseCode) -> String {
         let (number, message) = conversation.refusal().await;
         assert_eq!(RefuseCode::from_number(number), Some(code), "{message}");
         until("counted", async || self.refused(code.reason()).await == 1.0).await;

@@ -62,7 +62,7 @@ impl ServerIdentity {
             let path = dir.join(name);
             std::fs::write(&path, text).expect("written");
             let mode = std::fs::Permissions::from_mode(0o600);
-            std::fs::set_permissions(path, mode).expect("settable");
+            std::fs::set_permissions(path, mode).expect("permissions set");
         }
     }
 

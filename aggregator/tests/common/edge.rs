@@ -1,6 +1,6 @@
 //! A simulated edge: a real journal, sender and QUIC connection, and faults drawn from a seed.
 
-use super::{Conversation, until};
+use super::{ClientConnection, until};
 use domain::{CostMicros, LaneId, LinkId, Micros, NodeId, Seq, VisitorId};
 use event_journal::{LaneReader, LaneWriter, Options};
 use event_shipping::{
@@ -19,9 +19,9 @@ use tracking_events::{
 };
 
 /// Pseudorandom numbers, the same in every run.
-pub struct Dice(pub u64);
+pub struct SeededRandom(pub u64);
 
-impl Dice {
+impl SeededRandom {
     pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self
             .0
@@ -106,7 +106,7 @@ pub struct Edge {
     readers: BTreeMap<u8, LaneReader>,
     sender: Sender,
     sealer: Sealer,
-    dice: Dice,
+    dice: SeededRandom,
     _keeper: event_journal::SyncThread,
 }
 
@@ -133,7 +133,7 @@ impl Edge {
             readers,
             sender: Sender::new(LIMITS),
             sealer: Sealer::new().expect("compressor"),
-            dice: Dice(u64::from(node)),
+            dice: SeededRandom(u64::from(node)),
             _keeper: opened.sync_thread,
         };
         edge.forget();
@@ -208,7 +208,7 @@ impl Edge {
         config: ClientConfig,
         steps: &mut u64,
     ) -> Option<()> {
-        let mut talk = Conversation::open(address, config).await.ok()?;
+        let mut talk = ClientConnection::open(address, config).await.ok()?;
         let hello = EdgeMessage::Hello(self.sender.hello(self.node, "simulated"));
         event_shipping::write_message(&mut talk.send, &hello)
             .await
@@ -220,7 +220,7 @@ impl Edge {
             self.release(release);
         }
         let (mut send, mut receive) = (talk.send, talk.receive);
-        let (received, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        let (received, mut responses) = tokio::sync::mpsc::unbounded_channel();
         let listening = tokio::spawn(async move {
             while let Ok(Some(message)) =
                 event_shipping::read_message::<AggregatorMessage>(&mut receive, 65_536).await
@@ -243,7 +243,7 @@ impl Edge {
                 }
             }
             let patience = Duration::from_millis(20);
-            match tokio::time::timeout(patience, answers.recv()).await {
+            match tokio::time::timeout(patience, responses.recv()).await {
                 Ok(Some(AggregatorMessage::Ack(ack))) => {
                     if let Some(release) = self.sender.ack(&ack).expect("valid ack") {
                         self.release(release);

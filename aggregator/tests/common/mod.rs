@@ -79,13 +79,13 @@ pub fn identity_of(directory: &Path, name: &str, nodes: &[u16]) -> Identity {
 }
 
 /// A connection with its stream.
-pub struct Conversation {
+pub struct ClientConnection {
     pub connection: Connection,
     pub send: SendStream,
     pub receive: RecvStream,
 }
 
-impl Conversation {
+impl ClientConnection {
     pub async fn open(address: SocketAddr, config: ClientConfig) -> Result<Self, String> {
         let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("socket");
         endpoint.set_default_client_config(config);
@@ -170,13 +170,16 @@ pub async fn page(admin: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).await.expect("connected");
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("response");
-    let status = answer
+    let mut response = String::new();
+    stream
+        .read_to_string(&mut response)
+        .await
+        .expect("response");
+    let status = response
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    let (_, body) = answer.split_once("\r\n\r\n").expect("response body");
+    let (_, body) = response.split_once("\r\n\r\n").expect("response body");
     (status.expect("status line"), body.to_owned())
 }
 

@@ -13,7 +13,7 @@ pub struct ReceivedPostback {
     headers: Vec<(String, String)>,
 }
 
-type Answers = Arc<dyn Fn(&ReceivedPostback, usize) -> u16 + Send + Sync>;
+type Responses = Arc<dyn Fn(&ReceivedPostback, usize) -> u16 + Send + Sync>;
 
 pub struct Receiver {
     pub address: SocketAddr,
@@ -37,21 +37,21 @@ impl ReceivedPostback {
 }
 
 impl Receiver {
-    /// Starts a server. `answers` gives the status for a request and the number of earlier requests with the same
+    /// Starts a server. `responses` gives the status for a request and the number of earlier requests with the same
     /// target.
     pub fn start(
-        answers: impl Fn(&ReceivedPostback, usize) -> u16 + Send + Sync + 'static,
+        responses: impl Fn(&ReceivedPostback, usize) -> u16 + Send + Sync + 'static,
     ) -> Self {
         let alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
         let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
         drop(alone);
         let address = listener.local_addr().expect("bound");
         let received: Arc<Mutex<Vec<ReceivedPostback>>> = Arc::default();
-        let (keeps, answers): (_, Answers) = (received.clone(), Arc::new(answers));
+        let (keeps, responses): (_, Responses) = (received.clone(), Arc::new(responses));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (keeps, answers) = (keeps.clone(), answers.clone());
-                std::thread::spawn(move || answer(stream, &keeps, &answers));
+                let (keeps, responses) = (keeps.clone(), responses.clone());
+                std::thread::spawn(move || respond(stream, &keeps, &responses));
             }
         });
         Self { address, received }
@@ -62,10 +62,10 @@ impl Receiver {
     }
 }
 
-fn answer(
+fn respond(
     mut stream: TcpStream,
     keeps: &Mutex<Vec<ReceivedPostback>>,
-    answers: &Answers,
+    responses: &Responses,
 ) -> Option<()> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -87,7 +87,8 @@ fn answer(
         all.push(received.clone());
         before
     };
-    let status = answers(&received, before);
-    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
-    stream.write_all(answer.as_bytes()).ok()
+    let status = responses(&received, before);
+    let response =
+        format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+    stream.write_all(response.as_bytes()).ok()
 }

@@ -18,7 +18,7 @@ mod tests {
     use super::is_loopback;
 
     #[test]
-    fn loopback_hosts_are_told_from_others() {
+    fn loopback_hosts_are_recognised() {
         for host in [
             "127.0.0.1",
             "127.9.9.9",

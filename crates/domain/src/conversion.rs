@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_change_as_the_table_says() {
+    fn statuses_change_as_the_table_permits() {
         use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
         let all = ConversionStatus::ALL;
         for (from, allowed) in [

@@ -14,7 +14,7 @@ pub struct Database {
 
 impl Database {
     /// Opens the database, creates SQLite's file if there is none, and applies missing migrations. Commits are synced
-    /// to disk, whatever the server's default is: a committed change survives a power cut.
+    /// to disk under any default of the server: a committed change survives a power loss.
     ///
     /// # Errors
     /// When the database can't be reached or opened, or is newer than `migrations`.
@@ -53,7 +53,7 @@ impl Database {
         Ok(Transaction(begun))
     }
 
-    /// Whether PostgreSQL answers. A file that was opened does.
+    /// Checks that PostgreSQL responds. For an open file there is nothing to check.
     ///
     /// # Errors
     /// When it does not.

@@ -36,7 +36,7 @@ pub(crate) enum Pool {
 }
 
 impl Pool {
-    /// Connects. Commits are synced to disk, whatever the server's default is.
+    /// Connects. Commits are synced to disk under any default of the server.
     pub(crate) async fn open(location: &Location, access: Access) -> Result<Self, SqlError> {
         Ok(match location {
             Location::File(path) => Self::Sqlite(open_file(path).await?),

@@ -91,7 +91,7 @@ macro_rules! typed_row {
     };
 }
 
-/// What both databases store: `BIGINT` and `TEXT`.
+/// The types that both databases store: `BIGINT` and `TEXT`.
 macro_rules! stored {
     ($($type:ty)*) => {
         $(impl Field for $type {

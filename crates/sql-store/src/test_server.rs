@@ -29,7 +29,7 @@ impl TestServer {
     /// # Panics
     /// When PostgreSQL is not installed or does not start.
     pub fn start_with(options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("temporary directory");
         if is_root() {
             // PostgreSQL refuses to run as root.
             run(Command::new("chown").arg("postgres:").arg(directory.path()));
@@ -99,7 +99,7 @@ impl TestServer {
         let port = self.options.iter().find_map(|it| it.strip_prefix("port="));
         ready.args(["-p", port.unwrap_or("5432")]);
         while !ready.status().expect("it runs").success() {
-            assert!(Instant::now() < deadline, "PostgreSQL does not answer");
+            assert!(Instant::now() < deadline, "PostgreSQL does not respond");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -53,7 +53,7 @@ enum Home {
 
 impl Home {
     fn both() -> [Self; 2] {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("temporary directory");
         [Self::Sqlite(directory), Self::Postgres(TestServer::start())]
     }
 
@@ -96,7 +96,7 @@ fn sale(id: &str, status: ConversionStatus, note: Option<i64>) -> Sale {
             minor: i64::MIN,
             currency: Currency(*b"KWD"),
         },
-        // Above what a signed number holds.
+        // Above the maximum of a signed number.
         time: Micros(u64::MAX - 7),
         paid: note.is_some(),
         note,
@@ -104,10 +104,10 @@ fn sale(id: &str, status: ConversionStatus, note: Option<i64>) -> Sale {
 }
 
 #[tokio::test]
-async fn typed_rows_come_back_as_they_were_stored() {
+async fn typed_rows_are_read_as_they_were_stored() {
     for home in Home::both() {
         let database = home.open().await;
-        let mut tx = database.begin().await.expect("begun");
+        let mut tx = database.begin().await.expect("transaction");
         let sales = [
             sale("'; DROP TABLE sales --", ConversionStatus::Pending, None),
             sale("$1?ü", ConversionStatus::Chargeback, Some(-1)),
@@ -118,7 +118,7 @@ async fn typed_rows_come_back_as_they_were_stored() {
         }
         tx.commit().await.expect("committed");
 
-        let mut tx = database.begin().await.expect("begun");
+        let mut tx = database.begin().await.expect("transaction");
         for status in [None, Some(ConversionStatus::Pending)] {
             let mut select =
                 Statement::new("SELECT * FROM sales WHERE time = $1").bind(Micros(u64::MAX - 7));
@@ -147,12 +147,12 @@ async fn typed_rows_come_back_as_they_were_stored() {
 async fn nul_bytes_are_stored_as_replacement_characters() {
     for home in Home::both() {
         let database = home.open().await;
-        let mut tx = database.begin().await.expect("begun");
+        let mut tx = database.begin().await.expect("transaction");
         let sale = sale("nul\0nul", ConversionStatus::Pending, None);
         tx.execute(insert(&sale)).await.expect("inserted");
         let select = Statement::new("SELECT * FROM sales");
         let stored: Option<Sale> = tx.fetch_optional(select).await.expect("read");
-        assert_eq!(stored.expect("a row").id, "nul\u{fffd}nul");
+        assert_eq!(stored.expect("row").id, "nul\u{fffd}nul");
     }
 }
 
@@ -160,7 +160,7 @@ async fn nul_bytes_are_stored_as_replacement_characters() {
 async fn unknown_names_are_errors_that_name_the_column() {
     for home in Home::both() {
         let database = home.open().await;
-        let mut tx = database.begin().await.expect("begun");
+        let mut tx = database.begin().await.expect("transaction");
         tx.execute(insert(&sale("a", ConversionStatus::Pending, None)))
             .await
             .expect("inserted");
@@ -180,13 +180,13 @@ async fn unknown_names_are_errors_that_name_the_column() {
 async fn uncommitted_transactions_leave_nothing() {
     for home in Home::both() {
         let database = home.open().await;
-        let mut tx = database.begin().await.expect("begun");
+        let mut tx = database.begin().await.expect("transaction");
         tx.execute(insert(&sale("a", ConversionStatus::Pending, None)))
             .await
             .expect("inserted");
         drop(tx);
         let mut attempts = database.attempts(Isolation::Serializable);
-        let mut tx = attempts.begin().await.expect("begun");
+        let mut tx = attempts.begin().await.expect("transaction");
         tx.execute(insert(&sale("b", ConversionStatus::Pending, None)))
             .await
             .expect("inserted");
@@ -206,7 +206,7 @@ async fn migrations_are_applied_once_and_never_changed() {
         let database = home.open().await;
         assert_eq!(count(&database, "SELECT COUNT(*) FROM counters").await, 0);
         let error = home.open_with(&MIGRATIONS[..1]).await;
-        let error = error.expect_err("an older program").to_string();
+        let error = error.expect_err("older program").to_string();
         assert!(error.contains("upgrade the program"), "{error}");
         let changed = [Migration {
             sql: "CREATE TABLE other (id TEXT)",
@@ -229,7 +229,7 @@ async fn concurrent_increments_lose_no_update() {
     const TASKS: i64 = 8;
     for home in Home::both() {
         let database = home.open().await;
-        let mut tx = database.begin().await.expect("begun");
+        let mut tx = database.begin().await.expect("transaction");
         let initial = [("name", "n".into()), ("value", 0_i64.into())];
         let initial = Statement::insert("counters", initial);
         tx.execute(initial).await.expect("inserted");
@@ -246,7 +246,7 @@ async fn concurrent_increments_lose_no_update() {
                     started.wait().await;
                     let mut attempts = database.attempts(Isolation::Serializable);
                     loop {
-                        let mut tx = attempts.begin().await.expect("begun");
+                        let mut tx = attempts.begin().await.expect("transaction");
                         let incremented = increment(&mut tx).await;
                         if let Some(done) = attempts.finish(tx, incremented).await {
                             break done.expect("repeated until it succeeds");
@@ -279,7 +279,7 @@ async fn increment(tx: &mut Transaction) -> Result<(), SqlError> {
 async fn deadlocked_transactions_both_succeed() {
     let home = Home::Postgres(TestServer::start());
     let database = home.open().await;
-    let mut tx = database.begin().await.expect("begun");
+    let mut tx = database.begin().await.expect("transaction");
     for name in ["a", "b"] {
         let row = [("name", name.into()), ("value", 0_i64.into())];
         tx.execute(Statement::insert("counters", row))
@@ -293,7 +293,7 @@ async fn deadlocked_transactions_both_succeed() {
         tokio::spawn(async move {
             let mut attempts = database.attempts(Isolation::ReadCommitted);
             for attempt in 1.. {
-                let mut tx = attempts.begin().await.expect("begun");
+                let mut tx = attempts.begin().await.expect("transaction");
                 let mut added = add_one(&mut tx, first).await;
                 if attempt == 1 {
                     locked.wait().await;
@@ -324,7 +324,7 @@ async fn deadlocked_transactions_both_succeed() {
 async fn files_are_copied_to_an_empty_postgres_only() {
     let [file, server] = Home::both();
     let database = file.open().await;
-    let mut tx = database.begin().await.expect("begun");
+    let mut tx = database.begin().await.expect("transaction");
     let sales = [
         sale("a", ConversionStatus::Pending, None),
         sale("b", ConversionStatus::Hold, Some(1)),
@@ -356,7 +356,7 @@ async fn files_are_copied_to_an_empty_postgres_only() {
         .map(|it| (it.name.as_str(), it.rows))
         .collect();
     assert_eq!(copied, [("counters", 0), ("sales", 2)]);
-    let mut tx = server.open().await.begin().await.expect("begun");
+    let mut tx = server.open().await.begin().await.expect("transaction");
     let stored: Vec<Sale> = tx
         .fetch_all(Statement::new("SELECT * FROM sales ORDER BY id"))
         .await
@@ -368,7 +368,7 @@ async fn files_are_copied_to_an_empty_postgres_only() {
 }
 
 async fn count(database: &Database, sql: &'static str) -> i64 {
-    let mut tx = database.begin().await.expect("begun");
+    let mut tx = database.begin().await.expect("transaction");
     let count = tx.fetch_optional(Statement::new(sql)).await.expect(sql);
-    count.expect("a row")
+    count.expect("row")
 }

@@ -2,8 +2,8 @@
 
 use crate::rows::{self, Row};
 use aggregator::{
-    Columns, Database, EventPlace, History, KnownCheck, KnownConversion, Page, Recorded, SinkError,
-    SpoolClaim, Tables,
+    Columns, Database, EventPlace, History, KnownCheck, KnownConversion, Page, RecordedCounts,
+    SinkError, SpoolClaim, Tables,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -148,8 +148,8 @@ impl History for Model {
         Ok(())
     }
 
-    async fn recorded(&self) -> Result<Recorded, SinkError> {
-        Ok(Recorded::default())
+    async fn recorded(&self) -> Result<RecordedCounts, SinkError> {
+        Ok(RecordedCounts::default())
     }
 
     async fn stored(&self, _: &[EventPlace]) -> Result<BTreeSet<EventPlace>, SinkError> {

@@ -17,7 +17,7 @@ const MAX_IN_FLIGHT_BYTES: usize = 64 << 10;
 pub(crate) type Send = DuplexStream;
 pub(crate) type Receive = DuplexStream;
 /// The aggregator's ends of a connection.
-pub(crate) type Arriving = (Send, Receive);
+pub(crate) type AggregatorEnds = (Send, Receive);
 
 /// Faults of the link between one edge and the aggregator.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,7 +34,7 @@ pub(crate) struct LinkFaults {
 struct NetworkState {
     random: Random,
     links: BTreeMap<u16, LinkFaults>,
-    aggregator: Option<mpsc::UnboundedSender<Arriving>>,
+    aggregator: Option<mpsc::UnboundedSender<AggregatorEnds>>,
     connections: u64,
 }
 
@@ -63,7 +63,7 @@ impl Network {
     }
 
     /// Connections arrive here from now on.
-    pub(crate) fn listen(&self) -> mpsc::UnboundedReceiver<Arriving> {
+    pub(crate) fn listen(&self) -> mpsc::UnboundedReceiver<AggregatorEnds> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.lock().aggregator = Some(sender);
         receiver
@@ -166,7 +166,7 @@ impl Dial for SimulatedDial {
         Ok((up, down_end))
     }
 
-    /// What is under way still arrives.
+    /// Bytes in flight still arrive.
     fn close(&mut self) {}
 
     async fn finish(&mut self) {}

@@ -22,7 +22,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(120);
 /// Waiting time in which duplicates would arrive.
 const QUIET_PERIOD: Duration = Duration::from_secs(10);
 
-/// Counts of what happened during a run.
+/// Counts of events during a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct FaultStats {
     pub(crate) events: u64,
@@ -85,7 +85,7 @@ pub(crate) fn run(seed: u64, verbose: bool) -> FaultStats {
         .enable_time()
         .start_paused(true)
         .build()
-        .expect("a runtime");
+        .expect("runtime");
     runtime.block_on(async { Simulation::new(seed, verbose).run_to_end().await })
 }
 

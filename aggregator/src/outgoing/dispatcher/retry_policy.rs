@@ -1,6 +1,6 @@
-//! The outcome of an attempt: what a response, or the lack of one, means for the postback and its receiver.
+//! The outcome of an attempt for the postback and its receiver, by its response or the lack of one.
 
-use super::super::client::{Answer, SendError};
+use super::super::client::{PostbackResponse, SendError};
 use crate::store::{Attempt, AttemptOutcome, EndpointHealth, LeasedPostback};
 use daemon::backoff::Backoff;
 use domain::Micros;
@@ -15,7 +15,7 @@ const RETRY_FACTOR: u32 = 3;
 const MAX_ENDPOINT_HOLD: Duration = Duration::from_secs(300);
 
 /// Status codes of the client-error class after which a repetition may succeed.
-const TEMPORARY: [StatusCode; 3] = [
+const RETRYABLE_STATUSES: [StatusCode; 3] = [
     StatusCode::REQUEST_TIMEOUT,
     StatusCode::TOO_EARLY,
     StatusCode::TOO_MANY_REQUESTS,
@@ -41,7 +41,7 @@ impl RetryPolicy {
     pub(in crate::outgoing) fn evaluate(
         self,
         postback: LeasedPostback,
-        response: Result<Answer, SendError>,
+        response: Result<PostbackResponse, SendError>,
         now: Micros,
     ) -> Attempt {
         let response = match response {
@@ -57,7 +57,7 @@ impl RetryPolicy {
         };
         let code = response.status;
         let status = code.as_u16();
-        if code.is_server_error() || TEMPORARY.contains(&code) {
+        if code.is_server_error() || RETRYABLE_STATUSES.contains(&code) {
             let failure = Failure {
                 status,
                 retry_after: response.retry_after.unwrap_or_default(),
@@ -99,7 +99,7 @@ impl RetryPolicy {
         } else {
             let name = postback.key.name(postback.epoch);
             let pause = backoff.spread_pause(postback.attempts, &name);
-            AttemptOutcome::Again(now.saturating_add(pause.max(retry_after)))
+            AttemptOutcome::Retry(now.saturating_add(pause.max(retry_after)))
         };
         let failures = postback.failures.saturating_add(1);
         let hold = backoff.spread_pause(failures, &postback.receiver);

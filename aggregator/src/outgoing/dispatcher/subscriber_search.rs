@@ -1,4 +1,4 @@
-//! The search for the click of each queued postback, which decides who receives it.
+//! The search for the click of each queued postback, which determines its receiver.
 
 use super::super::subscriptions::Subscriptions;
 use super::{DispatchError, FAILURE_PAUSE, PostbackDispatcher};
@@ -50,7 +50,7 @@ impl PostbackDispatcher {
             (postback.key, found)
         };
         let searches: Vec<_> = awaiting.into_iter().map(search).collect();
-        within(self.conversion_store.searched(self.now(), &searches)).await?;
+        within(self.conversion_store.store_searches(self.now(), &searches)).await?;
         Ok(is_more)
     }
 }

@@ -1,17 +1,17 @@
-//! How the conversions of one sale follow from all of its reports, sorted by when they were reported.
+//! The fold of a sale's reports, sorted by report time, into the states of its conversions.
 //!
-//! Invariant: the result depends on the set of reports only, never on the order in which they arrive. No statements here.
+//! Invariants: the result depends on the set of reports only, never on their order of arrival; no SQL here.
 
 use crate::report::{LocatedEvent, Refunds};
 use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
 use sql_store::typed_row;
 use tracking_events::{Conversion, Stated};
 
-/// A report dated further ahead of our clock than this, in microseconds, is sorted as if it were dated this far
-/// ahead: an edge with a wrong clock would have the last word for years.
-const MAX_CLOCK_LEAD: u64 = 5 * 60 * 1_000_000;
+/// A report dated further ahead of the aggregator's clock than this is sorted as if it were dated this far ahead.
+/// Otherwise the reports of an edge with a wrong clock would override all others for years.
+const MAX_CLOCK_LEAD_MICROS: u64 = 5 * 60 * 1_000_000;
 
-/// Marks what a conversion is known to have become as a report of its own, where its reports are not known.
+/// Marks a report that the store derives from a conversion's known state because the original reports are missing.
 const ADOPTED: Stated = Stated(1 << 7 | Stated::ALL.0);
 
 /// A report of a sale.
@@ -19,14 +19,14 @@ const ADOPTED: Stated = Stated(1 << 7 | Stated::ALL.0);
 pub(super) struct SaleReport {
     pub(super) order: ReportOrder,
     pub(super) statement: ReportStatement,
-    /// Names its signed request, if only the first report of that counts.
+    /// Identifies the signed request, if only its first report counts.
     pub(super) signature: Option<String>,
-    /// What refunds had taken back of an adopted conversion.
+    /// The refunds of an adopted conversion; empty in reports from edges.
     pub(super) refunds: Refunds,
 }
 
 typed_row! {
-    /// What sorts the reports of a sale.
+    /// The sort key of the reports of a sale.
     #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
     pub(super) struct ReportOrder {
         pub(super) time: Micros,
@@ -34,12 +34,12 @@ typed_row! {
         pub(super) journal: u64,
         pub(super) lane: u8,
         pub(super) seq: u64,
-        /// Tells apart what the place alone does not.
+        /// Distinguishes events that were logged at the same place.
         pub(super) event: String,
     }
 }
 
-/// What a report says.
+/// The content of a report, without its place and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ReportStatement {
     pub(super) kind: ConversionKind,
@@ -50,7 +50,7 @@ pub(super) struct ReportStatement {
 }
 
 typed_row! {
-    /// How a conversion stands.
+    /// The state of a conversion.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(super) struct State {
         pub(super) status: ConversionStatus,
@@ -62,36 +62,36 @@ typed_row! {
 #[derive(Debug, Clone)]
 pub(super) struct FoldedConversion {
     pub(super) kind: ConversionKind,
-    /// The advertiser's word for the kind, as last stated.
+    /// The advertiser's name of the kind, as last stated.
     pub(super) kind_name: String,
     pub(super) state: State,
-    /// When the report was made that brought it into this state.
+    /// The time of the report that led to this state.
     pub(super) state_time: Micros,
-    /// What refunds have taken back of the amount that was reported. The last one again is its repetition.
+    /// The refunds so far. A report with the content of the last one is its repetition.
     pub(super) refunds: Refunds,
 }
 
-/// What a report makes of a conversion.
+/// A conversion after a report, if the report is applied.
 struct Change {
     state: State,
     refunds: Refunds,
-    /// What the report itself says.
-    said: State,
+    /// The state in the report itself.
+    reported: State,
 }
 
-/// What a report did in its place among the others.
+/// The effect of a report at its position in the sorted sequence.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effect {
-    /// The conversion that the report is about.
+    /// The index of the report's conversion.
     pub(super) conversion: usize,
-    pub(super) fate: Fate,
-    /// The report's state, with what it left out carried over.
-    pub(super) said: State,
+    pub(super) kind: EffectKind,
+    /// The state in the report; fields that it leaves out come from the state before.
+    pub(super) reported: State,
 }
 
-/// Whether a report was accepted in its place among the others.
+/// Whether a report was applied at its position in the sorted sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum EffectKind {
     Applied,
     Repeated,
     Refused { before: ConversionStatus },
@@ -107,36 +107,36 @@ pub(super) struct FoldedSale {
 
 impl SaleReport {
     pub(super) fn of(
-        placed: &LocatedEvent<'_>,
+        located: &LocatedEvent<'_>,
         report: &Conversion<'_>,
         signature: Option<String>,
         now: Micros,
     ) -> Self {
-        let key = placed.key;
-        let latest = now.0.saturating_add(MAX_CLOCK_LEAD);
+        let key = located.key;
+        let latest = now.0.saturating_add(MAX_CLOCK_LEAD_MICROS);
         Self {
             order: ReportOrder {
                 time: Micros(report.time.0.min(latest)),
                 node: key.node,
                 journal: key.journal,
                 lane: key.lane,
-                seq: placed.seq,
+                seq: located.seq,
                 event: format!(
                     "{}-{:x}-{}-{}-{}",
-                    key.node, key.journal, key.lane, placed.seq, placed.hash
+                    key.node, key.journal, key.lane, located.seq, located.hash
                 ),
             },
             statement: ReportStatement {
                 kind: report.kind,
-                // As PostgreSQL can store it, so that it is the same when it is read back.
+                // PostgreSQL can't store NUL. Replaced here, the name is equal to the one that is read back.
                 kind_name: report.kind_name.replace('\0', "\u{fffd}"),
                 status: report.status,
                 payout: Money {
                     minor: report.payout.minor,
-                    // As it is read back: without letters if it is no code.
+                    // The same conversion as at reading: an invalid code becomes the empty one.
                     currency: Currency::from_stored(report.payout.currency.code()),
                 },
-                // No edge has a say in what was adopted.
+                // No edge may mark its reports as adopted.
                 stated: Stated(report.stated.0 & Stated::ALL.0),
             },
             signature,
@@ -144,7 +144,7 @@ impl SaleReport {
         }
     }
 
-    /// The report that makes the conversion `identity` stand as it is known to.
+    /// A report that brings the conversion `identity` into its known state.
     pub(super) fn adopted(
         identity: &str,
         time: Micros,
@@ -155,7 +155,7 @@ impl SaleReport {
         Self {
             order: ReportOrder {
                 time,
-                // After all others of its time.
+                // Sorted after all other reports of the same time.
                 node: u16::MAX,
                 journal: u64::MAX,
                 lane: u8::MAX,
@@ -174,13 +174,13 @@ impl SaleReport {
         }
     }
 
-    /// Whether both came with the same signed request.
+    /// Whether both reports came with the same signed request.
     pub(super) fn has_signature_of(&self, other: &Self) -> bool {
         self.signature.is_some() && self.signature == other.signature
     }
 }
 
-/// Evaluates reports, which must be sorted.
+/// Folds reports, which must be sorted.
 pub(super) fn fold<'a>(reports: impl IntoIterator<Item = &'a SaleReport>) -> FoldedSale {
     let mut sale = FoldedSale::default();
     for report in reports {
@@ -189,9 +189,9 @@ pub(super) fn fold<'a>(reports: impl IntoIterator<Item = &'a SaleReport>) -> Fol
     sale
 }
 
-/// The report near `index` that may be forgotten when there are too many: of identical reports with no other in
-/// between, the first and the last matter, and one of the others only if reports arrive later that belong both before
-/// and after it. Signed requests are remembered, so that copies of them are known.
+/// The index of a report near `index` that may be deleted when there are too many. In a run of identical reports the
+/// first and the last are needed. One in between matters only if later arrivals are sorted both before and after it.
+/// Reports of signed requests are kept, so that copies of the requests are recognised.
 pub(super) fn redundant_near(reports: &[SaleReport], index: usize) -> Option<usize> {
     let is_surrounded = |at: &usize| {
         let (Some(before), Some(it), Some(after)) = (
@@ -210,17 +210,17 @@ pub(super) fn redundant_near(reports: &[SaleReport], index: usize) -> Option<usi
 
 impl FoldedSale {
     fn apply(&mut self, report: &SaleReport) {
-        let said = &report.statement;
-        let Some(index) = self.target(said) else {
-            let state = said.state_after(None);
+        let statement = &report.statement;
+        let Some(index) = self.target(statement) else {
+            let state = statement.state_after(None);
             self.effects.push(Effect {
                 conversion: self.conversions.len(),
-                fate: Fate::Applied,
-                said: state,
+                kind: EffectKind::Applied,
+                reported: state,
             });
             self.conversions.push(FoldedConversion {
-                kind: said.kind,
-                kind_name: said.kind_name.clone(),
+                kind: statement.kind,
+                kind_name: statement.kind_name.clone(),
                 state,
                 state_time: report.order.time,
                 refunds: report.refunds.clone(),
@@ -230,39 +230,40 @@ impl FoldedSale {
         let conversion = &mut self.conversions[index];
         let before = conversion.state;
         let change = conversion.change(report);
-        let fate = if change.state == before && change.refunds == conversion.refunds {
-            Fate::Repeated
-        } else if said.is_adopted() || before.status.may_become(said.status) {
-            Fate::Applied
+        let kind = if change.state == before && change.refunds == conversion.refunds {
+            EffectKind::Repeated
+        } else if statement.is_adopted() || before.status.may_become(statement.status) {
+            EffectKind::Applied
         } else {
-            Fate::Refused {
+            EffectKind::Refused {
                 before: before.status,
             }
         };
-        if fate == Fate::Applied {
+        if kind == EffectKind::Applied {
             conversion.state = change.state;
             conversion.refunds = change.refunds;
             conversion.state_time = report.order.time;
-            if said.stated.contains(Stated::KIND) && conversion.is_named_by(said) {
-                conversion.kind_name.clone_from(&said.kind_name);
+            if statement.stated.contains(Stated::KIND) && conversion.is_named_by(statement) {
+                conversion.kind_name.clone_from(&statement.kind_name);
             }
         }
         self.effects.push(Effect {
             conversion: index,
-            fate,
-            said: change.said,
+            kind,
+            reported: change.reported,
         });
     }
 
-    /// The conversion that a report is about: the one it names, or else, where it need not name its kind, the only
-    /// one there is. Advertisers who take a sale back name the transaction, and seldom what kind of conversion it was. Of
-    /// several it can't be known which is meant.
-    fn target(&self, said: &ReportStatement) -> Option<usize> {
-        let own = self.conversions.iter().position(|it| it.is_named_by(said));
-        let names_its_kind = said.stated.contains(Stated::KIND) && !said.status.takes_back();
-        let names_its_kind = names_its_kind || said.is_adopted();
-        if own.is_some() || names_its_kind {
-            return own;
+    /// The index of the report's conversion: the one of its kind, or, if the report need not state a kind, the sale's
+    /// only conversion. A reversal names its transaction and seldom the kind of the conversion. If the sale has several
+    /// conversions, none of them matches.
+    fn target(&self, statement: &ReportStatement) -> Option<usize> {
+        let mut conversions = self.conversions.iter();
+        let same_kind = conversions.position(|it| it.is_named_by(statement));
+        let requires_kind = statement.is_adopted()
+            || statement.stated.contains(Stated::KIND) && !statement.status.takes_back();
+        if same_kind.is_some() || requires_kind {
+            return same_kind;
         }
         (self.conversions.len() == 1).then_some(0)
     }
@@ -276,76 +277,77 @@ impl FoldedSale {
 }
 
 impl FoldedConversion {
-    /// What tells it apart from others of its kind: only custom kinds have names that matter.
+    /// The name that distinguishes it from others of its kind; empty unless the kind is custom.
     pub(super) fn custom_name(&self) -> &str {
         custom_name(self.kind, &self.kind_name)
     }
 
-    /// What a report makes of it.
+    /// The conversion after the report.
     fn change(&self, report: &SaleReport) -> Change {
-        let said = &report.statement;
-        let stated = said.state_after(Some(self.state));
-        let (state, refunds) = match said.status {
-            _ if said.is_adopted() => (stated, report.refunds.clone()),
-            ConversionStatus::Chargeback => self.taken_back(said, stated.payout),
-            _ if said.stated.contains(Stated::PAYOUT) => self.corrected(stated),
-            _ => (stated, self.refunds.clone()),
+        let statement = &report.statement;
+        let reported = statement.state_after(Some(self.state));
+        let (state, refunds) = match statement.status {
+            _ if statement.is_adopted() => (reported, report.refunds.clone()),
+            ConversionStatus::Chargeback => self.reversed(statement, reported.payout),
+            _ if statement.stated.contains(Stated::PAYOUT) => self.corrected(reported),
+            _ => (reported, self.refunds.clone()),
         };
         Change {
             state,
             refunds,
-            said: stated,
+            reported,
         }
     }
 
-    /// A refund of a part leaves the rest as it stands; any other takes back all that is left.
-    fn taken_back(&self, said: &ReportStatement, taken: Money) -> (State, Refunds) {
+    /// After a chargeback. A partial refund reduces the payout and keeps the status; any other reverses the conversion.
+    fn reversed(&self, statement: &ReportStatement, refunded: Money) -> (State, Refunds) {
         let State { status, payout } = self.state;
         let mut refunds = self.refunds.clone();
-        if status == said.status || refunds.last == said.refund_text() {
+        if status == statement.status || refunds.last == statement.refund_text() {
             return (self.state, refunds);
         }
-        if said.is_refund() {
-            refunds.last = said.refund_text();
+        if statement.is_refund() {
+            refunds.last = statement.refund_text();
         }
-        let is_comparable = said.is_refund() && taken.currency == payout.currency;
-        if !is_comparable || taken.minor >= payout.minor {
-            let status = said.status;
+        let is_comparable = statement.is_refund() && refunded.currency == payout.currency;
+        if !is_comparable || refunded.minor >= payout.minor {
+            let status = statement.status;
             return (State { status, payout }, refunds);
         }
-        refunds.minor = refunds.minor.saturating_add(taken.minor);
-        let rest = Money {
-            minor: payout.minor - taken.minor,
+        refunds.minor = refunds.minor.saturating_add(refunded.minor);
+        let remaining = Money {
+            minor: payout.minor - refunded.minor,
             ..payout
         };
         let state = State {
-            payout: rest,
+            payout: remaining,
             ..self.state
         };
         (state, refunds)
     }
 
-    /// Of an amount that is reported again, what was refunded stays taken back.
-    fn corrected(&self, stated: State) -> (State, Refunds) {
+    /// After a report with a new amount: earlier refunds are subtracted from it.
+    fn corrected(&self, reported: State) -> (State, Refunds) {
         let mut refunds = self.refunds.clone();
-        if stated.payout.currency != self.state.payout.currency {
+        if reported.payout.currency != self.state.payout.currency {
             refunds.minor = 0;
         }
-        let rest = stated.payout.minor.saturating_sub(refunds.minor);
+        let remaining = reported.payout.minor.saturating_sub(refunds.minor);
         let payout = Money {
-            // Less than nothing only where it was reported so.
-            minor: rest.max(stated.payout.minor.min(0)),
-            ..stated.payout
+            // Negative only if the report's amount is.
+            minor: remaining.max(reported.payout.minor.min(0)),
+            ..reported.payout
         };
-        (State { payout, ..stated }, refunds)
+        (State { payout, ..reported }, refunds)
     }
 
-    fn is_named_by(&self, said: &ReportStatement) -> bool {
-        self.kind == said.kind && self.custom_name() == custom_name(said.kind, &said.kind_name)
+    fn is_named_by(&self, statement: &ReportStatement) -> bool {
+        let name = custom_name(statement.kind, &statement.kind_name);
+        self.kind == statement.kind && self.custom_name() == name
     }
 }
 
-/// The advertiser's word where it tells conversions of one kind apart, else nothing.
+/// The advertiser's name of a custom kind; empty for other kinds, whose names distinguish nothing.
 pub(super) fn custom_name(kind: ConversionKind, kind_name: &str) -> &str {
     match kind {
         ConversionKind::Custom => kind_name,
@@ -358,14 +360,14 @@ impl ReportStatement {
         self.stated.contains(ADOPTED)
     }
 
-    /// Whether it says how much of a sale is taken back.
+    /// Whether it states the amount that is refunded.
     const fn is_refund(&self) -> bool {
         matches!(self.status, ConversionStatus::Chargeback)
             && self.stated.contains(Stated::PAYOUT)
             && self.payout.minor > 0
     }
 
-    /// What tells a refund from others: all that it says. No other report has the text of a refund.
+    /// The whole content of a refund, by which its repetition is recognised. Two different refunds have different texts.
     fn refund_text(&self) -> String {
         let Money { minor, .. } = self.payout;
         let (currency, kind) = (self.payout.currency.code(), self.kind.as_str());
@@ -373,7 +375,7 @@ impl ReportStatement {
         format!("{minor} {currency} {kind} {stated} {}", self.kind_name)
     }
 
-    /// What the report says of a conversion that stood as `before`: what it did not state stays.
+    /// The state in the report; fields that it does not state come from the state `before`.
     fn state_after(&self, before: Option<State>) -> State {
         let states_amount = self.stated.contains(Stated::PAYOUT);
         let payout = match before {
@@ -384,7 +386,7 @@ impl ReportStatement {
             },
             Some(before) if !states_amount => before.payout,
             Some(_) if self.stated.contains(Stated::CURRENCY) => self.payout,
-            // An amount that the currency has not enough digits for must be in the advertiser's own.
+            // An amount with too many digits for that currency is in the advertiser's own currency.
             Some(before) => self
                 .payout
                 .relabelled(before.payout.currency)
@@ -453,8 +455,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn forgotten_reports_never_matter(
-            // Each several times in a row, so that something is forgotten.
+        fn deleted_reports_never_change_the_result(
+            // Each several times in a row, so that reports are deleted.
             runs in prop::collection::vec((statement(), 1..5_usize), 1..6),
             later in statement(),
             place in any::<prop::sample::Index>(),

@@ -1,4 +1,4 @@
-//! The reports of each sale in SQL, sorted by when they were reported.
+//! The stored reports of each sale, sorted by report time.
 
 use super::history::{ReportOrder, ReportStatement, SaleReport, State};
 use crate::report::Refunds;
@@ -88,7 +88,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-pub(super) async fn forget(
+pub(super) async fn delete(
     tx: &mut Transaction,
     report: &SaleReport,
 ) -> Result<(), ConversionStoreError> {

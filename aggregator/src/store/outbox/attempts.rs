@@ -23,7 +23,7 @@ pub(crate) struct Attempt {
     pub(crate) endpoint_health: EndpointHealth,
 }
 
-/// What an attempt means for its postback.
+/// The result of an attempt for its postback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AttemptOutcome {
     Delivered,
@@ -32,10 +32,10 @@ pub(crate) enum AttemptOutcome {
     /// It has no subscriber.
     Unwanted,
     /// To be sent again at this time.
-    Again(Micros),
+    Retry(Micros),
 }
 
-/// What an attempt means for its receiver.
+/// The result of an attempt for its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndpointHealth {
     /// It responds.
@@ -48,7 +48,7 @@ pub(crate) enum EndpointHealth {
 
 impl ConversionStore {
     /// Stores the outcomes of attempts.
-    pub(crate) async fn attempted(
+    pub(crate) async fn store_attempts(
         &self,
         now: Micros,
         attempts: &[Attempt],
@@ -63,8 +63,8 @@ impl ConversionStore {
         }
     }
 
-    /// Gives up postbacks that are to be sent since before `before` and are not being sent at `now`: a failing receiver
-    /// is tried too rarely for a last attempt at each of its postbacks. Returns their number.
+    /// Gives up postbacks that became due before `before`, unless an attempt is in flight at `now`. A failing receiver is
+    /// tried too rarely for a last attempt at each of its postbacks. Returns their number.
     pub(crate) async fn give_up(
         &self,
         now: Micros,
@@ -80,7 +80,7 @@ impl ConversionStore {
     }
 
     /// Deletes some postbacks that ended before `before`.
-    pub(crate) async fn forget(&self, before: Micros) -> Result<(), ConversionStoreError> {
+    pub(crate) async fn delete_ended(&self, before: Micros) -> Result<(), ConversionStoreError> {
         let delete = Statement::new(
             "DELETE FROM outgoing_postbacks WHERE (identity, revision) IN \
              (SELECT identity, revision FROM outgoing_postbacks WHERE state IN \
@@ -122,7 +122,7 @@ async fn store(
         AttemptOutcome::Refused => ("refused", now),
         AttemptOutcome::GivenUp => ("given_up", now),
         AttemptOutcome::Unwanted => ("unwanted", now),
-        AttemptOutcome::Again(due) => ("due", due),
+        AttemptOutcome::Retry(due) => ("due", due),
     };
     let update = attempt.key.bind_to(
         "UPDATE outgoing_postbacks SET state = $3, due = $4, last_status = $5, last_error = $6, ended = $8 \

@@ -1,4 +1,4 @@
-//! Leases of due postbacks: a dispatcher sends only what it has leased.
+//! Leases of due postbacks: a dispatcher sends only postbacks that it has leased.
 
 use super::PostbackKey;
 use super::receivers::{self, DueReceiver};
@@ -54,7 +54,7 @@ typed_row! {
 impl ConversionStore {
     /// Leases due postbacks for `lease`, at most `limit`. `capacity` returns how many more postbacks a receiver, with its
     /// number of failures in a row, may be sent now. Revisions of one conversion are leased one after the other.
-    pub(crate) async fn claim(
+    pub(crate) async fn lease_due(
         &self,
         now: impl Fn() -> Micros,
         lease: Duration,
@@ -66,38 +66,38 @@ impl ConversionStore {
             let mut tx = attempts.begin().await?;
             // Read now: a connection may have become available late.
             let now = now();
-            let claimed = claim_due(&mut tx, now, lease, limit, &capacity).await;
-            if let Some(claimed) = attempts.finish(tx, claimed).await {
-                return claimed;
+            let leased = lease_all(&mut tx, now, lease, limit, &capacity).await;
+            if let Some(leased) = attempts.finish(tx, leased).await {
+                return leased;
             }
         }
     }
 }
 
-async fn claim_due(
+async fn lease_all(
     tx: &mut Transaction,
     now: Micros,
     lease: Duration,
     limit: usize,
     capacity: &impl Fn(&str, u32) -> usize,
 ) -> Result<Vec<LeasedPostback>, ConversionStoreError> {
-    let mut claimed = Vec::new();
+    let mut leased = Vec::new();
     let mut due = receivers::due(tx, now).await?;
     // Those with the most capacity first: a slow receiver does not take the places of others.
     due.sort_by_key(|it| Reverse(capacity(&it.receiver, it.failures)));
     for receiver in due {
         let capacity = capacity(&receiver.receiver, receiver.failures);
-        let capacity = capacity.min(limit - claimed.len());
+        let capacity = capacity.min(limit - leased.len());
         if capacity > 0 {
             for postback in due_at(tx, now, &receiver.receiver, capacity).await? {
                 if take_lease(tx, &postback, now.saturating_add(lease)).await? {
-                    claimed.push(postback.leased(&receiver));
+                    leased.push(postback.leased(&receiver));
                 }
             }
             receivers::refresh(tx, &receiver.receiver).await?;
         }
     }
-    Ok(claimed)
+    Ok(leased)
 }
 
 /// Due postbacks of a receiver. A revision waits for the earlier ones of its conversion.

@@ -81,7 +81,7 @@ impl ConversionStore {
     }
 
     /// The newest postbacks, at most `limit`; to all receivers and in all states if these are empty.
-    pub(crate) async fn shown(
+    pub(crate) async fn list_postbacks(
         &self,
         receiver: &str,
         state: &str,
@@ -103,7 +103,7 @@ impl ConversionStore {
         Ok(rows.into_iter().map(|row| row.listed(ahead)).collect())
     }
 
-    /// Has a postback sent now, in whichever state it is, under the id that it has. False if no postback has this id.
+    /// Makes a postback in any state due now, under its id. Returns false if no postback has this id.
     pub(crate) async fn resend(&self, postback: &str) -> Result<bool, ConversionStoreError> {
         let Some(id) = PostbackId::parse(postback) else {
             return Ok(false);
@@ -118,7 +118,7 @@ impl ConversionStore {
             }
         };
         if is_known {
-            self.announced.notify_one();
+            self.queue_changed.notify_one();
         }
         Ok(is_known)
     }

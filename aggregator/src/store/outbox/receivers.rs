@@ -46,7 +46,7 @@ pub(super) async fn due(
     Ok(tx.fetch_all(select.bind(now).bind(MAX_RECEIVERS)).await?)
 }
 
-/// Stores that a receiver answered an attempt which began after `failures` failures.
+/// Stores that a receiver responded to an attempt which began after `failures` failures.
 pub(super) async fn set_healthy(
     tx: &mut Transaction,
     receiver: &str,
@@ -101,7 +101,7 @@ pub(super) async fn refresh(
     tx: &mut Transaction,
     receiver: &str,
 ) -> Result<(), ConversionStoreError> {
-    // The row is locked first: only a statement that begins after that sees what others have just committed.
+    // The row is locked first: only a statement that begins after that sees the latest commits of others.
     let lock = "UPDATE outgoing_receivers SET next_due = next_due WHERE receiver = $1";
     tx.execute(Statement::new(lock).bind(receiver)).await?;
     let update = Statement::new(

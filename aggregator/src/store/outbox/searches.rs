@@ -1,4 +1,4 @@
-//! Postbacks that wait for their click, which decides who receives them.
+//! Postbacks that wait for their click, which determines their receiver.
 
 use super::{PostbackKey, ended, receivers};
 use crate::store::{ConversionStore, ConversionStoreError, click_id};
@@ -30,14 +30,14 @@ pub(crate) enum SubscriberSearch {
     /// The click is known.
     Found {
         receiver: String,
-        /// What may be sent of it (JSON).
+        /// The facts of the click that may be sent (JSON).
         click: String,
     },
     /// The click is known and has no subscriber.
     Unwanted,
     /// It is to be looked up again at this time.
     Later(Micros),
-    /// It will not come any more.
+    /// It is not expected any more.
     GivenUp,
 }
 
@@ -66,7 +66,7 @@ impl ConversionStore {
     }
 
     /// Stores the results of searches.
-    pub(crate) async fn searched(
+    pub(crate) async fn store_searches(
         &self,
         now: Micros,
         searches: &[(PostbackKey, SubscriberSearch)],

@@ -1,7 +1,6 @@
-//! Conversions follow from all reports of their sale, sorted by when they were reported, in whatever order these
-//! arrive.
+//! Conversions follow from all reports of their sale, sorted by report time, in any order of arrival.
 
-use super::{Home, block, conversion, judged, of_kind, placed, texts, words};
+use super::{Home, block, conversion, located, of_kind, texts, verdict_text, verdict_texts};
 use crate::report::{LocatedEvent, Revision, Verdict};
 use crate::store::ConversionStore;
 use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
@@ -52,14 +51,14 @@ async fn late_report_never_overturns_a_newer_one() {
     let home = Home::sqlite();
     let store = home.store();
     let newer = block(1, [after(60, conversion("t", Rejected, 10))]);
-    assert_eq!(judged(&store, &newer).await, ["1 sale rejected 10"]);
+    assert_eq!(verdict_texts(&store, &newer).await, ["1 sale rejected 10"]);
     let older = [
         conversion("t", Approved, 10),
         after(10, conversion("t", Pending, 10)),
         after(20, conversion("t", Rejected, 10)),
     ];
     let older = block(10, older);
-    assert_eq!(judged(&store, &older).await, ["late after 1"; 3]);
+    assert_eq!(verdict_texts(&store, &older).await, ["late after 1"; 3]);
     assert_eq!(home.fetch_all(STATES).await, ["t sale rejected 10 EUR"]);
 }
 
@@ -70,10 +69,10 @@ async fn identical_reports_matter_when_others_part_them() {
     let report = |seconds, status| after(seconds, conversion("t", status, 10));
     let identical = [report(2, Hold), report(4, Hold), report(6, Hold)];
     let before = std::iter::once(report(1, Approved)).chain(identical);
-    judged(&store, &block(1, before)).await;
+    verdict_texts(&store, &block(1, before)).await;
     assert_eq!(home.fetch_all(STATES).await, ["t sale hold 10 EUR"]);
     let later = [report(3, Rejected), report(5, Chargeback)];
-    judged(&store, &block(10, later)).await;
+    verdict_texts(&store, &block(10, later)).await;
     assert_eq!(home.fetch_all(STATES).await, ["t sale chargeback 10 EUR"]);
 }
 
@@ -83,26 +82,26 @@ async fn late_amount_is_inherited_by_newer_status() {
         let store = home.store();
         let update = stating(STATUS_ONLY, after(60, conversion("t", Approved, 0)));
         assert_eq!(
-            judged(&store, &block(1, [update])).await,
+            verdict_texts(&store, &block(1, [update])).await,
             ["1 sale approved 0"]
         );
         let older = of_kind(conversion("t", Pending, 10), ConversionKind::Lead, "signup");
-        // The update was about the lead: what was taken for a sale is withdrawn.
+        // The update was about the lead: the sale that was assumed is withdrawn.
         assert_eq!(
-            judged(&store, &block(2, [older])).await,
+            verdict_texts(&store, &block(2, [older])).await,
             ["1 lead approved 10, 2 sale rejected 0 withdrawn"]
         );
         assert_eq!(home.fetch_all(STATES).await, ["t lead approved 10 EUR"]);
         let sale = after(70, conversion("t", Pending, 3));
         assert_eq!(
-            judged(&store, &block(3, [sale])).await,
+            verdict_texts(&store, &block(3, [sale])).await,
             ["3 sale pending 3"]
         );
     }
 }
 
 #[tokio::test]
-async fn status_update_keeps_what_it_does_not_state() {
+async fn status_update_keeps_unstated_fields() {
     let home = Home::sqlite();
     let step = |event| of_kind(event, ConversionKind::Custom, "step");
     let status = |seconds, status| {
@@ -133,7 +132,10 @@ async fn status_update_keeps_what_it_does_not_state() {
         "2 sale approved 15",
         "3 sale approved 1550",
     ];
-    assert_eq!(judged(&home.store(), &block(1, events)).await, expected);
+    assert_eq!(
+        verdict_texts(&home.store(), &block(1, events)).await,
+        expected
+    );
     let states = [
         "t customstep chargeback 10 EUR",
         "u sale approved 0 EUR",
@@ -150,7 +152,7 @@ async fn update_without_kind_needs_a_single_conversion() {
     let events = [
         lead(conversion("t", Pending, 10)),
         rebill(conversion("t", Pending, 20)),
-        // Either may be meant.
+        // It could be about either.
         stating(STATUS_ONLY, conversion("t", Approved, 0)),
         // Now the sale is.
         stating(STATUS_ONLY, conversion("t", Hold, 0)),
@@ -161,7 +163,10 @@ async fn update_without_kind_needs_a_single_conversion() {
         "1 sale approved 0",
         "2 sale hold 0",
     ];
-    assert_eq!(judged(&home.store(), &block(1, events)).await, expected);
+    assert_eq!(
+        verdict_texts(&home.store(), &block(1, events)).await,
+        expected
+    );
 }
 
 #[tokio::test]
@@ -172,9 +177,9 @@ async fn reports_from_the_future_have_the_last_word_for_minutes() {
     let at = |micros, event| edited(event, |it: &mut Conversion<'_>| it.time = Micros(micros));
     let years = 3 * 365 * 24 * 3_600 * 1_000_000;
     let ahead = block(1, [at(now + years, conversion("t", Approved, 10))]);
-    assert_eq!(judged(&store, &ahead).await, ["1 sale approved 10"]);
+    assert_eq!(verdict_texts(&store, &ahead).await, ["1 sale approved 10"]);
     let soon = block(2, [at(now + 600_000_000, conversion("t", Chargeback, 10))]);
-    assert_eq!(judged(&store, &soon).await, ["2 sale chargeback 10"]);
+    assert_eq!(verdict_texts(&store, &soon).await, ["2 sale chargeback 10"]);
 }
 
 #[tokio::test]
@@ -183,14 +188,14 @@ async fn conversions_without_reports_count_as_one_report() {
     let store = home.store();
     let lead = |event| of_kind(event, ConversionKind::Lead, "");
     let first = block(1, [after(60, lead(conversion("t", Pending, 10)))]);
-    assert_eq!(judged(&store, &first).await, ["1 lead pending 10"]);
+    assert_eq!(verdict_texts(&store, &first).await, ["1 lead pending 10"]);
     home.run("DELETE FROM conversion_reports").await;
     let events = [
         lead(conversion("t", Pending, 7)),
         stating(STATUS_ONLY, after(90, conversion("t", Approved, 0))),
     ];
     assert_eq!(
-        judged(&store, &block(2, events)).await,
+        verdict_texts(&store, &block(2, events)).await,
         ["late after 1", "2 lead approved 10"]
     );
 }
@@ -200,7 +205,7 @@ async fn conversions_ahead_of_their_reports_stay_as_they_are() {
     let home = Home::sqlite();
     let store = home.store();
     let first = [conversion("t", Approved, 10), conversion("u", Rejected, 5)];
-    judged(&store, &block(1, first)).await;
+    verdict_texts(&store, &block(1, first)).await;
     // As after a restore from a copy, when ClickHouse had newer revisions; pending could not follow approved.
     home.run(
         "UPDATE conversions SET revision = 7, status = 'pending', payout_minor = 30 WHERE transaction_id = 't'",
@@ -217,7 +222,7 @@ async fn conversions_ahead_of_their_reports_stay_as_they_are() {
         after(90, conversion("u", Rejected, 5)),
     ];
     let expected = ["late after 7", "8 sale approved 30", "repeat of 1"];
-    assert_eq!(judged(&store, &block(10, events)).await, expected);
+    assert_eq!(verdict_texts(&store, &block(10, events)).await, expected);
 }
 
 #[tokio::test]
@@ -227,7 +232,7 @@ async fn unknown_stated_bits_force_no_transition() {
         conversion("t", Chargeback, 10),
         stating(Stated(u8::MAX), after(1, conversion("t", Approved, 10))),
     ];
-    let verdicts = judged(&home.store(), &block(1, events)).await;
+    let verdicts = verdict_texts(&home.store(), &block(1, events)).await;
     assert!(verdicts[1].starts_with("refused: "), "{verdicts:?}");
 }
 
@@ -247,9 +252,9 @@ async fn concurrent_aggregators_fold_all_reports() {
         );
         let hold = after(10, conversion(&transaction, Hold, 20));
         let second = block(10 * round + 5, [hold]);
-        let (one, other) = tokio::join!(one.judge(&first), other.judge(&second));
-        one.expect("judged");
-        other.expect("judged");
+        let (one, other) = tokio::join!(one.verdicts(&first), other.verdicts(&second));
+        one.expect("evaluated");
+        other.expect("evaluated");
     }
     let states: Vec<_> = (0..10)
         .map(|it| format!("{it} sale approved 20 EUR"))
@@ -262,12 +267,12 @@ async fn endless_reports_of_a_sale_are_bounded() {
     let home = Home::sqlite();
     let store = home.store();
     let same = (1..=150).map(|_| conversion("same", Approved, 1));
-    let verdicts = judged(&store, &block(1, same)).await;
+    let verdicts = verdict_texts(&store, &block(1, same)).await;
     assert_eq!(verdicts.last().expect("one"), "repeat of 1");
     let kept = "SELECT CAST(COUNT(*) AS TEXT) FROM conversion_reports";
     assert_eq!(home.fetch_all(kept).await, ["100"]);
     let others = (1..=201).map(|number| conversion("other", Approved, number));
-    let verdicts = judged(&store, &block(100, others)).await;
+    let verdicts = verdict_texts(&store, &block(100, others)).await;
     assert_eq!(verdicts[199], "200 sale approved 200");
     assert_eq!(verdicts[200], "too many");
     assert_eq!(home.fetch_all(kept).await, ["300"]);
@@ -275,7 +280,7 @@ async fn endless_reports_of_a_sale_are_bounded() {
 
 /// A report of the property test; its place is its node's, in the order of time.
 #[derive(Debug, Clone)]
-pub(super) struct Reported {
+pub(super) struct TestReport {
     node: u16,
     pub(super) seconds: i64,
     kind: ConversionKind,
@@ -286,7 +291,7 @@ pub(super) struct Reported {
     stated: Stated,
 }
 
-pub(super) fn reported() -> impl Strategy<Value = Reported> {
+pub(super) fn reported() -> impl Strategy<Value = TestReport> {
     let kind = prop_oneof![
         3 => Just((ConversionKind::Sale, "")),
         2 => Just((ConversionKind::Lead, "signup")),
@@ -307,7 +312,7 @@ pub(super) fn reported() -> impl Strategy<Value = Reported> {
         stated,
     );
     values.prop_map(
-        |(node, seconds, (kind, kind_name), status, minor, currency, stated)| Reported {
+        |(node, seconds, (kind, kind_name), status, minor, currency, stated)| TestReport {
             node,
             seconds,
             kind,
@@ -321,7 +326,7 @@ pub(super) fn reported() -> impl Strategy<Value = Reported> {
 }
 
 /// Reports in the order of their places, and orders of arrival: sorted, shuffled, and with one node cut off.
-fn arrivals() -> impl Strategy<Value = (Vec<Reported>, Vec<Vec<usize>>)> {
+fn arrivals() -> impl Strategy<Value = (Vec<TestReport>, Vec<Vec<usize>>)> {
     prop::collection::vec(reported(), 1..9).prop_flat_map(|reports| {
         let sorted: Vec<usize> = (0..reports.len()).collect();
         let (connected, cut_off): (Vec<usize>, Vec<usize>) =
@@ -336,8 +341,8 @@ fn arrivals() -> impl Strategy<Value = (Vec<Reported>, Vec<Vec<usize>>)> {
     })
 }
 
-impl Reported {
-    pub(super) fn placed<'a>(&self, transaction: &'a str, seq: u64) -> LocatedEvent<'a> {
+impl TestReport {
+    pub(super) fn located<'a>(&self, transaction: &'a str, seq: u64) -> LocatedEvent<'a> {
         let event = of_kind(
             conversion(transaction, self.status, self.minor),
             self.kind,
@@ -349,15 +354,15 @@ impl Reported {
             lane: 0,
             journal: self.node.into(),
         };
-        placed(key, seq, stating(self.stated, event))
+        located(key, seq, stating(self.stated, event))
     }
 }
 
-/// How the conversions of a transaction stand in the store, and by the newest rows for ClickHouse.
-async fn judge_in(
+/// The states of a transaction's conversions in the store, and by the newest rows for ClickHouse.
+async fn evaluate_in_order(
     store: &ConversionStore,
     number: u64,
-    reports: &[Reported],
+    reports: &[TestReport],
     order: &[usize],
 ) -> (Vec<String>, Vec<String>) {
     let transaction = number.to_string();
@@ -365,8 +370,8 @@ async fn judge_in(
     for index in order {
         // Sequences of one transaction differ from those of another one.
         let seq = number * 100 + *index as u64;
-        let report = reports[*index].placed(&transaction, seq);
-        let verdicts = store.judge(&[report]).await.expect("judged");
+        let report = reports[*index].located(&transaction, seq);
+        let verdicts = store.verdicts(&[report]).await.expect("evaluated");
         let [verdict] = &verdicts[..] else {
             panic!("one verdict: {verdicts:?}")
         };
@@ -379,7 +384,7 @@ async fn judge_in(
                 };
                 let before = rows.insert((it.kind.as_str(), name), it.clone());
                 let number = before.map_or(0, |it| it.revision);
-                assert_eq!(it.revision, number + 1, "{}", words(verdict));
+                assert_eq!(it.revision, number + 1, "{}", verdict_text(verdict));
             }
         }
     }
@@ -396,7 +401,7 @@ async fn judge_in(
 }
 
 async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
-    let mut tx = store.begin().await.expect("begun");
+    let mut tx = store.begin().await.expect("transaction");
     let sql = "SELECT kind || kind_name || ' ' || status || ' ' || CAST(payout_minor AS TEXT) || ' ' || currency \
                FROM conversions WHERE withdrawn = 0 AND transaction_id = $1 ORDER BY kind, kind_name";
     texts(&mut tx, Statement::new(sql).bind(transaction)).await
@@ -404,8 +409,8 @@ async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
 
 #[test]
 fn all_orders_of_arrival_give_the_same_conversions() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let store = ConversionStore::new(Location::File(directory.path().join("store.sqlite")), true);
     let transactions = std::cell::Cell::new(0_u64);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(CASES));
@@ -415,7 +420,7 @@ fn all_orders_of_arrival_give_the_same_conversions() {
         let mut first = None;
         for order in &orders {
             transactions.update(|number| number + 1);
-            let judged = judge_in(&store, transactions.get(), &reports, order);
+            let judged = evaluate_in_order(&store, transactions.get(), &reports, order);
             let (store, shown) = runtime.block_on(judged);
             prop_assert_eq!(&store, &shown, "rows for ClickHouse differ from the store");
             let first = first.get_or_insert_with(|| store.clone());

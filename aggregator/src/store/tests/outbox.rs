@@ -34,8 +34,8 @@ async fn three(store: &ConversionStore) {
         // Nothing new.
         conversion("u", Approved, 5),
     ];
-    store.judge(&block(1, events)).await.expect("judged");
-    let awaiting = store.awaiting(NOW, 10).await.expect("asked");
+    store.verdicts(&block(1, events)).await.expect("evaluated");
+    let awaiting = store.awaiting(NOW, 10).await.expect("read");
     assert_eq!(awaiting.len(), 3);
     let u = &awaiting
         .iter()
@@ -58,16 +58,19 @@ async fn three(store: &ConversionStore) {
             found(it.key.clone(), receiver)
         })
         .collect();
-    store.searched(NOW, &searches).await.expect("kept");
+    store.store_searches(NOW, &searches).await.expect("stored");
 }
 
-async fn claim(store: &ConversionStore, now: Micros) -> Vec<LeasedPostback> {
+async fn lease_due(store: &ConversionStore, now: Micros) -> Vec<LeasedPostback> {
     let room = |_: &str, failures| if failures > 0 { 1 } else { 8 };
-    store.claim(|| now, LEASE, 10, room).await.expect("claimed")
+    store
+        .lease_due(|| now, LEASE, 10, room)
+        .await
+        .expect("leased")
 }
 
-fn names(claimed: &[LeasedPostback]) -> Vec<String> {
-    let mut names: Vec<String> = claimed
+fn names(leased: &[LeasedPostback]) -> Vec<String> {
+    let mut names: Vec<String> = leased
         .iter()
         .map(|it| {
             format!(
@@ -81,30 +84,30 @@ fn names(claimed: &[LeasedPostback]) -> Vec<String> {
 }
 
 fn attempt(
-    claimed: &LeasedPostback,
+    leased: &LeasedPostback,
     outcome: AttemptOutcome,
     endpoint_health: EndpointHealth,
 ) -> Attempt {
     Attempt {
-        key: claimed.key.clone(),
-        receiver: claimed.receiver.clone(),
+        key: leased.key.clone(),
+        receiver: leased.receiver.clone(),
         outcome,
         status: 200,
         error: String::new(),
-        attempts: claimed.attempts,
-        failures: claimed.failures,
+        attempts: leased.attempts,
+        failures: leased.failures,
         endpoint_health,
     }
 }
 
-fn delivered(claimed: &LeasedPostback) -> Attempt {
-    attempt(claimed, AttemptOutcome::Delivered, EndpointHealth::Healthy)
+fn delivered(leased: &LeasedPostback) -> Attempt {
+    attempt(leased, AttemptOutcome::Delivered, EndpointHealth::Healthy)
 }
 
-fn failed(claimed: &LeasedPostback, due: Micros, held_until: Micros) -> Attempt {
+fn failed(leased: &LeasedPostback, due: Micros, held_until: Micros) -> Attempt {
     attempt(
-        claimed,
-        AttemptOutcome::Again(due),
+        leased,
+        AttemptOutcome::Retry(due),
         EndpointHealth::Failing { held_until },
     )
 }
@@ -112,80 +115,86 @@ fn failed(claimed: &LeasedPostback, due: Micros, held_until: Micros) -> Attempt 
 #[tokio::test]
 async fn lease_is_exclusive_and_revisions_are_delivered_in_order() {
     for home in Home::both() {
-        let store = home.announcing();
+        let store = home.notifying_store();
         three(&store).await;
-        let first = claim(&store, at(1)).await;
+        let first = lease_due(&store, at(1)).await;
         assert_eq!(names(&first), ["other u approved", "spring t pending"]);
         assert!(first.iter().all(|it| it.attempts == 1));
         // Another aggregator, and the same one after a crash.
-        let other = home.announcing();
-        assert!(claim(&other, at(2)).await.is_empty());
-        let again = claim(&other, at(12)).await;
+        let other = home.notifying_store();
+        assert!(lease_due(&other, at(2)).await.is_empty());
+        let again = lease_due(&other, at(12)).await;
         assert_eq!(names(&again), names(&first));
         assert!(again.iter().all(|it| it.attempts == 2));
-        // What the first attempt led to comes too late: it is the second's.
+        // The outcome of the first attempt is too late: the second one has the lease.
         let late: Vec<_> = first.iter().map(|it| failed(it, at(90), at(90))).collect();
         store
-            .attempted(at(13), &late)
+            .store_attempts(at(13), &late)
             .await
             .expect("nothing to keep");
         let taken: Vec<_> = again.iter().map(delivered).collect();
-        store.attempted(at(13), &taken).await.expect("kept");
-        let second = claim(&store, at(14)).await;
+        store.store_attempts(at(13), &taken).await.expect("stored");
+        let second = lease_due(&store, at(14)).await;
         assert_eq!(names(&second), ["spring t approved"]);
     }
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_waits_and_holds_up_no_other() {
+async fn failing_receiver_waits_and_delays_no_other() {
     for home in Home::both() {
-        let store = home.announcing();
+        let store = home.notifying_store();
         let events = (0..6).map(|number| {
             let transaction = format!("t{number}");
             conversion(Box::leak(transaction.into_boxed_str()), Approved, 1)
         });
-        store.judge(&block(1, events)).await.expect("judged");
-        let awaiting = store.awaiting(NOW, 10).await.expect("asked");
+        store.verdicts(&block(1, events)).await.expect("evaluated");
+        let awaiting = store.awaiting(NOW, 10).await.expect("read");
         let searches = awaiting
             .into_iter()
             .enumerate()
             .map(|(number, it)| found(it.key, if number < 3 { "broken" } else { "well" }));
         let searches: Vec<_> = searches.collect();
-        store.searched(NOW, &searches).await.expect("kept");
-        let claimed = claim(&store, at(1)).await;
-        let attempts: Vec<_> = claimed
+        store.store_searches(NOW, &searches).await.expect("stored");
+        let leased = lease_due(&store, at(1)).await;
+        let attempts: Vec<_> = leased
             .iter()
             .map(|it| match it.receiver.as_str() {
                 "well" => delivered(it),
                 _ => failed(it, at(5), at(20)),
             })
             .collect();
-        store.attempted(at(1), &attempts).await.expect("kept");
+        store
+            .store_attempts(at(1), &attempts)
+            .await
+            .expect("stored");
         // They are due, and their receiver is held.
-        assert!(claim(&store, at(10)).await.is_empty());
-        let probe = claim(&store, at(20)).await;
+        assert!(lease_due(&store, at(10)).await.is_empty());
+        let probe = lease_due(&store, at(20)).await;
         assert_eq!(probe.len(), 1, "it is tried with one alone");
         let well = [delivered(&probe[0])];
-        store.attempted(at(21), &well).await.expect("kept");
-        assert_eq!(claim(&store, at(21)).await.len(), 2);
+        store.store_attempts(at(21), &well).await.expect("stored");
+        assert_eq!(lease_due(&store, at(21)).await.len(), 2);
     }
 }
 
 #[tokio::test]
-async fn what_has_ended_is_shown_and_forgotten() {
+async fn ended_postbacks_are_listed_then_deleted() {
     for home in Home::both() {
-        let store = home.announcing();
+        let store = home.notifying_store();
         three(&store).await;
-        let claimed = claim(&store, at(1)).await;
-        let attempts: Vec<_> = claimed
+        let leased = lease_due(&store, at(1)).await;
+        let attempts: Vec<_> = leased
             .iter()
             .map(|it| match it.receiver.as_str() {
                 "other" => attempt(it, AttemptOutcome::Unwanted, EndpointHealth::Unknown),
                 _ => attempt(it, AttemptOutcome::Refused, EndpointHealth::Healthy),
             })
             .collect();
-        store.attempted(at(2), &attempts).await.expect("kept");
-        let shown = store.shown("", "", 10).await.expect("shown");
+        store
+            .store_attempts(at(2), &attempts)
+            .await
+            .expect("stored");
+        let shown = store.list_postbacks("", "", 10).await.expect("listed");
         let states: Vec<_> = shown
             .iter()
             .map(|it| (it.receiver.as_str(), it.status.as_str(), it.state.as_str()))
@@ -194,12 +203,15 @@ async fn what_has_ended_is_shown_and_forgotten() {
         assert!(states.contains(&("spring", "pending", "refused")));
         assert!(states.contains(&("spring", "approved", "due")));
         assert!(states.contains(&("other", "approved", "unwanted")));
-        let due = store.shown("spring", "due", 10).await.expect("shown");
+        let due = store
+            .list_postbacks("spring", "due", 10)
+            .await
+            .expect("listed");
         assert_eq!(due.len(), 1);
-        let other = store.shown("other", "", 10).await.expect("shown");
+        let other = store.list_postbacks("other", "", 10).await.expect("listed");
         assert_eq!(other.len(), 1);
-        store.forget(at(3)).await.expect("forgotten");
-        let left = store.shown("", "", 10).await.expect("shown");
+        store.delete_ended(at(3)).await.expect("deleted");
+        let left = store.list_postbacks("", "", 10).await.expect("listed");
         assert_eq!(left.len(), 1);
         let unfinished = store.unfinished().await.expect("counted");
         assert_eq!(
@@ -211,25 +223,28 @@ async fn what_has_ended_is_shown_and_forgotten() {
 
 /// The clock of the queue counts an hour of a time without an aggregator, however long that was.
 #[tokio::test]
-async fn ends_are_shown_by_the_time_of_day() {
+async fn ended_postbacks_show_the_time_of_day() {
     for home in Home::both() {
         home.run("INSERT INTO outgoing_clock (id, steady) VALUES (1, 1700000000000000)")
             .await;
-        let store = home.announcing();
+        let store = home.notifying_store();
         three(&store).await;
-        let claimed = claim(&store, at(1)).await;
-        let attempts: Vec<_> = claimed.iter().map(delivered).collect();
-        store.attempted(at(2), &attempts).await.expect("kept");
+        let leased = lease_due(&store, at(1)).await;
+        let attempts: Vec<_> = leased.iter().map(delivered).collect();
+        store
+            .store_attempts(at(2), &attempts)
+            .await
+            .expect("stored");
         store.give_up(at(3), at(3)).await.expect("done");
         let events = [conversion("v", Approved, 7)];
-        store.judge(&block(9, events)).await.expect("judged");
-        let awaiting = store.awaiting(at(3), 10).await.expect("asked");
+        store.verdicts(&block(9, events)).await.expect("evaluated");
+        let awaiting = store.awaiting(at(3), 10).await.expect("read");
         let unknown = [(awaiting[0].key.clone(), SubscriberSearch::GivenUp)];
-        store.searched(at(3), &unknown).await.expect("kept");
+        store.store_searches(at(3), &unknown).await.expect("stored");
 
         // After a restart.
-        let store = home.announcing();
-        let shown = store.shown("", "", 10).await.expect("shown");
+        let store = home.notifying_store();
+        let shown = store.list_postbacks("", "", 10).await.expect("listed");
         let mut states: Vec<_> = shown.iter().map(|it| it.state.as_str()).collect();
         states.sort_unstable();
         assert_eq!(
@@ -244,56 +259,62 @@ async fn ends_are_shown_by_the_time_of_day() {
         }
         // One that is sent again is due now.
         assert!(store.resend(&shown[0].postback).await.expect("found"));
-        let due = store.shown("", "", 10).await.expect("shown");
+        let due = store.list_postbacks("", "", 10).await.expect("listed");
         assert_eq!(due.len(), 4);
     }
 }
 
 #[tokio::test]
-async fn a_click_that_does_not_come_is_looked_for_later_and_given_up() {
+async fn missing_click_is_searched_again_then_given_up() {
     for home in Home::both() {
-        let store = home.announcing();
+        let store = home.notifying_store();
         let events = [conversion("t", Pending, 100)];
-        store.judge(&block(1, events)).await.expect("judged");
-        let awaiting = store.awaiting(NOW, 10).await.expect("asked");
+        store.verdicts(&block(1, events)).await.expect("evaluated");
+        let awaiting = store.awaiting(NOW, 10).await.expect("read");
         let key = awaiting[0].key.clone();
         let later = [(key.clone(), SubscriberSearch::Later(at(9)))];
-        store.searched(NOW, &later).await.expect("kept");
-        assert!(store.awaiting(at(8), 10).await.expect("asked").is_empty());
-        assert_eq!(store.awaiting(at(9), 10).await.expect("asked").len(), 1);
+        store.store_searches(NOW, &later).await.expect("stored");
+        assert!(store.awaiting(at(8), 10).await.expect("read").is_empty());
+        assert_eq!(store.awaiting(at(9), 10).await.expect("read").len(), 1);
         let given_up = [(key, SubscriberSearch::GivenUp)];
-        store.searched(at(9), &given_up).await.expect("kept");
-        assert!(store.awaiting(at(99), 10).await.expect("asked").is_empty());
-        let shown = store.shown("", "click_unknown", 10).await.expect("shown");
+        store
+            .store_searches(at(9), &given_up)
+            .await
+            .expect("stored");
+        assert!(store.awaiting(at(99), 10).await.expect("read").is_empty());
+        let shown = store
+            .list_postbacks("", "click_unknown", 10)
+            .await
+            .expect("listed");
         assert_eq!(shown.len(), 1);
     }
 }
 
 #[tokio::test]
-async fn nothing_is_queued_where_nobody_is_told() {
+async fn no_postbacks_are_queued_without_subscriptions() {
     for home in Home::both() {
         let events = [conversion("t", Pending, 100)];
         let silent = home.store();
         silent
-            .judge(&block(1, events.clone()))
+            .verdicts(&block(1, events.clone()))
             .await
-            .expect("judged");
-        let store = home.announcing();
-        // The same block again, judged before, is not news.
-        store.judge(&block(1, events)).await.expect("judged");
-        assert!(store.awaiting(NOW, 10).await.expect("asked").is_empty());
+            .expect("evaluated");
+        let store = home.notifying_store();
+        // The same block, evaluated before, queues nothing.
+        store.verdicts(&block(1, events)).await.expect("evaluated");
+        assert!(store.awaiting(NOW, 10).await.expect("read").is_empty());
     }
 }
 
 #[tokio::test]
 async fn revision_behind_an_earlier_one_leaves_endpoint_not_due() {
     for home in Home::both() {
-        let store = home.announcing();
+        let store = home.notifying_store();
         three(&store).await;
-        let first = claim(&store, at(1)).await;
+        let first = lease_due(&store, at(1)).await;
         let spring = first.iter().find(|it| it.receiver == "spring");
-        let again = [failed(spring.expect("claimed"), at(3_600), at(5))];
-        store.attempted(at(2), &again).await.expect("kept");
+        let again = [failed(spring.expect("leased"), at(3_600), at(5))];
+        store.store_attempts(at(2), &again).await.expect("stored");
         let due = "SELECT CAST(next_due AS TEXT) FROM outgoing_receivers WHERE receiver = 'spring'";
         assert_eq!(home.fetch_all(due).await, [at(3_600).0.to_string()]);
     }
@@ -302,38 +323,41 @@ async fn revision_behind_an_earlier_one_leaves_endpoint_not_due() {
 #[tokio::test]
 async fn response_to_earlier_attempt_keeps_endpoint_hold() {
     for home in Home::both() {
-        let store = home.announcing();
+        let store = home.notifying_store();
         let events = ["a", "b", "c"].map(|transaction| conversion(transaction, Approved, 1));
-        store.judge(&block(1, events)).await.expect("judged");
-        let awaiting = store.awaiting(NOW, 10).await.expect("asked");
+        store.verdicts(&block(1, events)).await.expect("evaluated");
+        let awaiting = store.awaiting(NOW, 10).await.expect("read");
         let searches: Vec<_> = awaiting
             .into_iter()
             .map(|it| found(it.key, "spring"))
             .collect();
-        store.searched(NOW, &searches).await.expect("kept");
-        let two = store.claim(|| at(1), LEASE, 2, |_, _| 2).await;
-        let two = two.expect("claimed");
+        store.store_searches(NOW, &searches).await.expect("stored");
+        let two = store.lease_due(|| at(1), LEASE, 2, |_, _| 2).await;
+        let two = two.expect("leased");
         let slow = [failed(&two[0], at(60), at(60))];
-        store.attempted(at(2), &slow).await.expect("kept");
+        store.store_attempts(at(2), &slow).await.expect("stored");
         store
-            .attempted(at(3), &[delivered(&two[1])])
+            .store_attempts(at(3), &[delivered(&two[1])])
             .await
-            .expect("kept");
-        assert!(claim(&store, at(59)).await.is_empty());
-        assert_eq!(claim(&store, at(60)).await.len(), 1);
+            .expect("stored");
+        assert!(lease_due(&store, at(59)).await.is_empty());
+        assert_eq!(lease_due(&store, at(60)).await.len(), 1);
     }
 }
 
 #[tokio::test]
-async fn what_was_due_for_long_is_given_up_unless_it_is_being_sent() {
+async fn overdue_postbacks_are_given_up_unless_in_flight() {
     for home in Home::both() {
-        let store = home.announcing();
+        let store = home.notifying_store();
         three(&store).await;
-        assert_eq!(claim(&store, at(1)).await.len(), 2);
+        assert_eq!(lease_due(&store, at(1)).await.len(), 2);
         // Two are being sent, the third waits.
         let given_up = store.give_up(at(2), at(2)).await.expect("done");
         assert_eq!(given_up, 1);
-        let shown = store.shown("", "given_up", 10).await.expect("shown");
+        let shown = store
+            .list_postbacks("", "given_up", 10)
+            .await
+            .expect("listed");
         assert_eq!(shown.len(), 1);
         assert_eq!(store.give_up(at(2), at(2)).await.expect("done"), 0);
     }

@@ -1,6 +1,6 @@
 //! The place of an event alone does not identify it: edges can be restored, cloned and impersonated.
 
-use super::{Home, block, check, conversion, judged};
+use super::{Home, block, check, conversion, verdict_texts};
 use domain::ConversionStatus::{Approved, Chargeback, Pending};
 use domain::KycStatus;
 
@@ -14,7 +14,7 @@ async fn verdict_is_not_reused_for_other_bytes() {
         ];
         let first = block(1, events);
         let expected = ["1 sale pending 10", "applied"];
-        assert_eq!(judged(&store, &first).await, expected);
+        assert_eq!(verdict_texts(&store, &first).await, expected);
         assert_eq!(store.place_conflicts().get(), 0);
 
         // A copy of the edge reports something else from the same places.
@@ -24,13 +24,13 @@ async fn verdict_is_not_reused_for_other_bytes() {
         ];
         let second = block(1, events);
         let expected_of_copy = ["1 sale approved 20", "applied"];
-        assert_eq!(judged(&store, &second).await, expected_of_copy);
+        assert_eq!(verdict_texts(&store, &second).await, expected_of_copy);
         assert_eq!(store.place_conflicts().get(), 2);
 
         // Both blocks get the same verdicts again after a crash, and nothing is counted again.
         let store = home.store();
-        assert_eq!(judged(&store, &first).await, expected);
-        assert_eq!(judged(&store, &second).await, expected_of_copy);
+        assert_eq!(verdict_texts(&store, &first).await, expected);
+        assert_eq!(verdict_texts(&store, &second).await, expected_of_copy);
         assert_eq!(store.place_conflicts().get(), 0);
     }
 }
@@ -41,8 +41,8 @@ async fn reports_of_one_place_and_sale_are_both_kept() {
     let store = home.store();
     let first = block(1, [conversion("t", Pending, 10)]);
     let second = block(1, [conversion("t", Chargeback, 10)]);
-    judged(&store, &first).await;
-    judged(&store, &second).await;
+    verdict_texts(&store, &first).await;
+    verdict_texts(&store, &second).await;
     let kept = "SELECT status FROM conversion_reports ORDER BY status";
     assert_eq!(home.fetch_all(kept).await, ["chargeback", "pending"]);
 }

@@ -1,4 +1,4 @@
-//! What is remembered of unsigned reports: the amounts of a node's periods.
+//! The counters of unsigned reports: each node's amounts in each period.
 
 use super::super::limits;
 use super::{Home, begin, conversion};
@@ -7,7 +7,7 @@ use domain::{ConversionStatus, Micros};
 use tracking_events::{Conversion, Event};
 
 const DAY: u64 = 86_400_000_000;
-/// A report of each test event, and when it arrives unless said otherwise.
+/// A report of each test event, and its usual time of arrival.
 const NOW: Micros = Micros(1_800_000_000_000_000);
 
 fn report(minor: i64, status: ConversionStatus, time: Micros) -> Conversion<'static> {
@@ -35,7 +35,7 @@ async fn unsigned_reports_are_limited_by_node_and_period() {
             beyond.expect("charged").is_none()
         };
         assert!(charge(1, 1_500, approved, NOW, NOW).await);
-        // Beyond the day's amount; a smaller one is not, and nor is one of another node or of another day.
+        // Above the day's amount. A smaller one is accepted, and those of another node or day.
         assert!(!charge(1, 501, approved, NOW, NOW).await);
         assert!(charge(1, 500, approved, NOW, NOW).await);
         assert!(charge(2, 2_000, approved, NOW, NOW).await);
@@ -43,10 +43,10 @@ async fn unsigned_reports_are_limited_by_node_and_period() {
         for days in 1..=6 {
             assert!(charge(1, 2_000, approved, earlier(days), NOW).await);
         }
-        // What a cut-off edge sends in one day is limited as well, whatever times it claims.
+        // The reports of one day of arrival are limited as well, independently of the times that they claim.
         assert!(!charge(1, 1, approved, earlier(7), NOW).await);
         assert!(charge(1, 1, approved, earlier(7), Micros(NOW.0 + DAY)).await);
-        // What takes money back adds nothing, but is one of the minute's reports.
+        // A reversal adds no amount, but is one of the minute's reports.
         let chargeback = ConversionStatus::Chargeback;
         assert!(charge(1, 99_999, chargeback, NOW, NOW).await);
         assert!(!charge(1, 1, chargeback, NOW, NOW).await);

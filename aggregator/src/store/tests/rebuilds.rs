@@ -1,12 +1,12 @@
 //! A store that is rebuilt from ClickHouse goes on as the one before.
 
-use super::history::{Reported, reported};
+use super::history::{TestReport, reported};
 use super::refunds::{in_order, other_refund, refund, sale};
-use super::{Home, block, judged, texts};
+use super::{Home, block, texts, verdict_texts};
 use crate::history::{KnownConversion, Refunds};
 use crate::report::{LocatedEvent, Revision, Verdict};
 use crate::store::ConversionStore;
-use crate::store::rebuild::{self, Rebuilt};
+use crate::store::rebuild::{self, RebuildSummary};
 use domain::{ConversionKind, ConversionStatus, Micros};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -25,10 +25,10 @@ struct Rows(BTreeMap<(&'static str, String), KnownConversion>);
 
 impl Rows {
     /// Evaluates reports one after another, and keeps their rows.
-    async fn judge(&mut self, store: &ConversionStore, reports: &[LocatedEvent<'_>]) {
+    async fn evaluate(&mut self, store: &ConversionStore, reports: &[LocatedEvent<'_>]) {
         for report in reports {
-            let verdicts = store.judge(std::slice::from_ref(report)).await;
-            if let Verdict::Revised(revisions) = &verdicts.expect("judged")[0] {
+            let verdicts = store.verdicts(std::slice::from_ref(report)).await;
+            if let Verdict::Revised(revisions) = &verdicts.expect("evaluated")[0] {
                 revisions.iter().for_each(|it| self.add(report, it));
             }
         }
@@ -65,19 +65,19 @@ impl Rows {
     }
 
     async fn take_over(&self, store: &ConversionStore) {
-        let mut tx = store.begin().await.expect("begun");
+        let mut tx = store.begin().await.expect("transaction");
         for known in self.0.values() {
             let now = Micros::now();
-            let rebuilt = &mut Rebuilt::default();
+            let rebuilt = &mut RebuildSummary::default();
             let done = rebuild::conversion(&mut tx, known, now, false, rebuilt).await;
-            done.expect("taken over");
+            done.expect("inserted");
         }
         tx.commit().await.expect("committed");
     }
 }
 
 async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
-    let mut tx = store.begin().await.expect("begun");
+    let mut tx = store.begin().await.expect("transaction");
     let sql = "SELECT kind || kind_name || ' ' || status || ' ' || CAST(payout_minor AS TEXT) || ' ' || currency \
                || ' refunded ' || CAST(refunded_minor AS TEXT) || ' last ' || last_refund \
                FROM conversions WHERE withdrawn = 0 AND transaction_id = $1 ORDER BY 1";
@@ -85,7 +85,7 @@ async fn states(store: &ConversionStore, transaction: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn rebuilt_store_knows_what_was_refunded() {
+async fn rebuilt_store_knows_earlier_refunds() {
     let known = [sale(Approved, 550), refund(200)];
     let later = [
         // The last refund and the sale again, another refund, and that one again.
@@ -102,7 +102,7 @@ async fn rebuilt_store_knows_what_was_refunded() {
         "repeat of 3",
         "4 sale approved 250",
     ];
-    // An earlier build kept nothing of refunds in ClickHouse.
+    // Earlier versions stored no refunds in ClickHouse.
     let unknowing = [
         "3 sale approved 150",
         "4 sale approved 350",
@@ -117,17 +117,17 @@ async fn rebuilt_store_knows_what_was_refunded() {
         for home in Home::both() {
             let (lost, rebuilt) = (Home::sqlite(), home.store());
             let mut rows = Rows::default();
-            rows.judge(&lost.store(), &known).await;
+            rows.evaluate(&lost.store(), &known).await;
             for row in rows.0.values_mut().filter(|_| !is_known) {
                 row.refunds = Refunds::unknown();
             }
             rows.take_over(&rebuilt).await;
-            assert_eq!(judged(&rebuilt, &later).await, expected);
+            assert_eq!(verdict_texts(&rebuilt, &later).await, expected);
         }
     }
 }
 
-/// A late refund may leave the amount as it stands, and count in the next one.
+/// A late refund may leave the amount unchanged, and count in the next revision.
 #[tokio::test]
 async fn refund_that_changes_no_amount_survives() {
     let events = in_order(vec![
@@ -141,17 +141,17 @@ async fn refund_that_changes_no_amount_survives() {
     let (lost, rebuilt) = (Home::sqlite(), Home::sqlite());
     let (lost, rebuilt) = (lost.store(), rebuilt.store());
     let mut rows = Rows::default();
-    rows.judge(&lost, &block(1, arrival)).await;
+    rows.evaluate(&lost, &block(1, arrival)).await;
     rows.take_over(&rebuilt).await;
     let last = block(10, [events[4].clone()]);
     for store in [lost, rebuilt] {
-        assert_eq!(judged(&store, &last).await, ["5 sale approved 120"]);
+        assert_eq!(verdict_texts(&store, &last).await, ["5 sale approved 120"]);
     }
 }
 
-/// A store of an earlier build has all reports: it needs no new revision to know what was refunded.
+/// A store of an earlier version has all reports: the refunds follow from them without a new revision.
 #[tokio::test]
-async fn upgraded_store_knows_what_was_refunded() {
+async fn upgraded_store_knows_earlier_refunds() {
     let home = Home::sqlite();
     let events = in_order(vec![
         sale(Approved, 550),
@@ -160,10 +160,10 @@ async fn upgraded_store_knows_what_was_refunded() {
         other_refund(100),
     ]);
     let (before, after) = events.split_at(2);
-    judged(&home.store(), &block(1, before.to_vec())).await;
+    verdict_texts(&home.store(), &block(1, before.to_vec())).await;
     home.run("UPDATE conversions SET refunded_minor = 0, last_refund = 'unknown'")
         .await;
-    let verdicts = judged(&home.store(), &block(10, after.to_vec())).await;
+    let verdicts = verdict_texts(&home.store(), &block(10, after.to_vec())).await;
     assert_eq!(verdicts, ["repeat of 2", "3 sale approved 250"]);
     let kept = "SELECT CAST(refunded_minor AS TEXT) || ' of ' || last_refund FROM conversions";
     assert_eq!(
@@ -173,7 +173,7 @@ async fn upgraded_store_knows_what_was_refunded() {
 }
 
 /// Reports that one store evaluated, in the order of their arrival, and later ones.
-fn lost_between() -> impl Strategy<Value = (Vec<Reported>, Vec<Reported>)> {
+fn lost_between() -> impl Strategy<Value = (Vec<TestReport>, Vec<TestReport>)> {
     let before = prop::collection::vec(reported(), 1..9);
     let after = prop::collection::vec(reported(), 1..5);
     (before, after).prop_map(|(before, mut after)| {
@@ -184,8 +184,8 @@ fn lost_between() -> impl Strategy<Value = (Vec<Reported>, Vec<Reported>)> {
 
 #[test]
 fn rebuilt_store_goes_on_exactly_as_the_lost_one() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let store = |name| ConversionStore::new(Location::File(directory.path().join(name)), false);
     let (lost, rebuilt) = (store("lost.sqlite"), store("rebuilt.sqlite"));
     let transactions = std::cell::Cell::new(0_u64);
@@ -195,22 +195,22 @@ fn rebuilt_store_goes_on_exactly_as_the_lost_one() {
         let number = transactions.get();
         let transaction = number.to_string();
         // Sequences of one transaction differ from those of another one.
-        let place = |reports: &[Reported], first: u64| {
+        let place = |reports: &[TestReport], first: u64| {
             let numbered = (number * 100 + first..).zip(reports);
-            let placed = numbered.map(|(seq, it)| it.placed(&transaction, seq));
-            placed.collect::<Vec<_>>()
+            let located = numbered.map(|(seq, it)| it.located(&transaction, seq));
+            located.collect::<Vec<_>>()
         };
         let (earlier, later) = (place(&before, 0), place(&after, 50));
         let mut rows = Rows::default();
         runtime.block_on(async {
-            rows.judge(&lost, &earlier).await;
+            rows.evaluate(&lost, &earlier).await;
             rows.take_over(&rebuilt).await;
         });
         for report in &later {
             let report = std::slice::from_ref(report);
             let (expected, found) = runtime.block_on(async {
-                lost.judge(report).await.expect("judged");
-                rebuilt.judge(report).await.expect("judged");
+                lost.verdicts(report).await.expect("evaluated");
+                rebuilt.verdicts(report).await.expect("evaluated");
                 (
                     states(&lost, &transaction).await,
                     states(&rebuilt, &transaction).await,

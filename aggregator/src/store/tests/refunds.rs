@@ -1,6 +1,6 @@
-//! Refunds: each takes back what it says, and the rest of the sale stays.
+//! Refunds: each takes back its own amount, and the rest of the sale stays.
 
-use super::{Home, block, conversion, judged, of_kind};
+use super::{Home, block, conversion, of_kind, verdict_texts};
 use crate::store::ConversionStoreError;
 use domain::{ConversionKind, ConversionStatus, Currency, Micros};
 use tracking_events::{Conversion, Event, Stated};
@@ -50,7 +50,7 @@ pub(super) fn in_order(events: Vec<Event<'static>>) -> Vec<Event<'static>> {
 }
 
 #[tokio::test]
-async fn refund_takes_back_its_amount_and_the_rest_stays() {
+async fn refund_reduces_the_sale_by_its_own_amount() {
     let dollars = |event| {
         edited(event, |it| {
             it.payout.currency = Currency(*b"USD");
@@ -146,7 +146,7 @@ async fn refund_takes_back_its_amount_and_the_rest_stays() {
     ] {
         let home = Home::sqlite();
         let events = in_order(events);
-        let judged = judged(&home.store(), &block(1, events)).await;
+        let judged = verdict_texts(&home.store(), &block(1, events)).await;
         assert_eq!(judged, verdicts, "{name}");
     }
 }
@@ -155,7 +155,7 @@ async fn refund_takes_back_its_amount_and_the_rest_stays() {
 async fn refund_of_a_rejected_sale_is_refused() {
     let home = Home::sqlite();
     let events = in_order(vec![sale(Rejected, 550), refund(200)]);
-    let judged = judged(&home.store(), &block(1, events)).await;
+    let judged = verdict_texts(&home.store(), &block(1, events)).await;
     assert!(
         judged[1].starts_with("refused: rejected can't become chargeback"),
         "{judged:?}"
@@ -163,7 +163,7 @@ async fn refund_of_a_rejected_sale_is_refused() {
 }
 
 #[tokio::test]
-async fn refunds_count_by_their_time_in_whatever_order_they_arrive() {
+async fn refunds_in_any_order_of_arrival_count_by_their_time() {
     let events = in_order(vec![
         sale(Pending, 550),
         refund(200),
@@ -174,7 +174,7 @@ async fn refunds_count_by_their_time_in_whatever_order_they_arrive() {
         let home = Home::sqlite();
         let store = home.store();
         for at in order {
-            judged(&store, &block(at as u64 + 1, [events[at].clone()])).await;
+            verdict_texts(&store, &block(at as u64 + 1, [events[at].clone()])).await;
         }
         assert_eq!(
             home.fetch_all(STATES).await,
@@ -190,14 +190,14 @@ async fn reversal_without_transaction_finds_the_click_s_only_sale()
     for home in Home::both() {
         let store = home.store();
         let rebill = |event| of_kind(event, ConversionKind::Rebill, "");
-        let verdicts = judged(&store, &block(1, [sale(Approved, 550)])).await;
+        let verdicts = verdict_texts(&store, &block(1, [sale(Approved, 550)])).await;
         assert_eq!(verdicts, ["1 sale approved 550"]);
         // It names another kind than the sale's.
         let other = edited(rebill(update("", Rejected)), |it| {
             it.stated.insert(Stated::KIND);
         });
         assert_eq!(
-            judged(&store, &block(2, [other])).await,
+            verdict_texts(&store, &block(2, [other])).await,
             ["1 rebill rejected 0"]
         );
         home.run("DELETE FROM conversion_reports WHERE kind = 'rebill'")
@@ -205,9 +205,9 @@ async fn reversal_without_transaction_finds_the_click_s_only_sale()
         home.run("DELETE FROM conversions WHERE kind = 'rebill'")
             .await;
         let reversal = block(3, [update("", Chargeback), update("", Chargeback)]);
-        let verdicts = store.judge(&reversal).await?;
+        let verdicts = store.verdicts(&reversal).await?;
         assert_eq!(
-            judged(&store, &reversal).await,
+            verdict_texts(&store, &reversal).await,
             ["2 sale chargeback 550", "repeat of 2"]
         );
         let found = format!("{verdicts:?}");
@@ -219,7 +219,7 @@ async fn reversal_without_transaction_finds_the_click_s_only_sale()
         assert_eq!(home.fetch_all(STATES).await, ["t chargeback 550"]);
         // Of two sales either may be meant.
         let second = [conversion("u", Approved, 10), update("", Chargeback)];
-        let verdicts = judged(&store, &block(10, second)).await;
+        let verdicts = verdict_texts(&store, &block(10, second)).await;
         assert_eq!(verdicts, ["1 sale approved 10", "1 sale chargeback 0"]);
     }
     Ok(())

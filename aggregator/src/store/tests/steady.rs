@@ -1,4 +1,4 @@
-//! The clock of the queue: what a step of the system clock, or a restart after one, does to it.
+//! The clock of the queue ignores steps of the system clock, also across restarts.
 
 use super::Home;
 use domain::Micros;
@@ -12,12 +12,9 @@ async fn steady_clock_ignores_steps_across_restarts() {
         let begun = 1_800_000_000_000_000;
         let steady = async |wall: u64| {
             let store = home.store();
-            let clock = store
-                .steady_clock(Micros(wall))
-                .await
-                .expect("the store answers");
+            let clock = store.steady_clock(Micros(wall)).await.expect("clock");
             let now = clock.now();
-            store.keep_steady(now).await.expect("kept");
+            store.keep_steady(now).await.expect("stored");
             now.0
         };
         let first = steady(begun).await;
@@ -28,7 +25,7 @@ async fn steady_clock_ignores_steps_across_restarts() {
             (begun + HOUR..begun + HOUR + MINUTE).contains(&forward),
             "{forward}"
         );
-        // One back does not put off what is due.
+        // A step back delays no due postback.
         let back = steady(begun - 30 * 24 * HOUR).await;
         assert!((forward..forward + MINUTE).contains(&back), "{back}");
         // A short restart counts as it is.
