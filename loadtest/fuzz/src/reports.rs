@@ -109,8 +109,8 @@ pub(crate) fn check_rejection(refused: &Refused) {
     );
     assert_eq!(rejection.reason_name, reason.name());
     let begins = format!("refused: {} {}: ", reason.number(), reason.name());
-    assert!(refused.answer.starts_with(&begins), "{}", refused.answer);
-    assert!(refused.answer.len() <= 256 && refused.answer.ends_with('\n'));
+    assert!(refused.body.starts_with(&begins), "{}", refused.body);
+    assert!(refused.body.len() <= 256 && refused.body.ends_with('\n'));
     assert!(rejection.request.chars().count() <= 1_024);
     for text in [&rejection.request, &rejection.detail, &rejection.party] {
         assert!(!text.contains(char::is_control), "{text:?}");
@@ -181,7 +181,7 @@ fn check_accepted(request: &Request, conversion: &Conversion<'_>) {
     let sender = SENDERS.iter().find(|it| it.0 == conversion.advertiser);
     let (_, _, proof) = sender.expect("only known senders");
     let proof = *proof;
-    let id = ClickId::parse(conversion.click_id.as_bytes()).expect("an id");
+    let id = ClickId::parse(conversion.click_id.as_bytes()).expect("click id");
     let parts = RING.verify(&id).expect("ours");
     assert!(parts.time.0 <= NOW.0 + FUTURE && parts.time.0 + 90 * DAY >= NOW.0);
     let sent = sent(request);
@@ -483,7 +483,7 @@ fn check_unproven_sender(entry: &[u8]) {
     let pairs: Vec<String> = names.iter().map(|name| format!("{name}={click}")).collect();
     let target = format!("/postback/somebody?{}&currency=USD", pairs.join("&"));
     let request = request("GET", &target, "", "", "");
-    let postback = Postback::read(&request).expect("a postback");
+    let postback = Postback::read(&request).expect("postback");
     match postback.decide("somebody", Some(entry), &KEYS, NOW, |_| None) {
         Decision::Accept(conversion, _) => panic!("an unknown sender was accepted: {conversion:?}"),
         Decision::Acknowledge(response) => panic!("an unknown sender was accepted: {response}"),

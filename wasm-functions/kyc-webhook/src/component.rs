@@ -3,11 +3,11 @@
 use crate::{Scheme, Variables, decide};
 use domain::Micros;
 use functions_shared::Request;
-use functions_shared::io::{self, Answer};
+use functions_shared::io::{self, TextResponse};
 
-functions_shared::component!(answer);
+functions_shared::component!(respond);
 
-async fn answer(request: &Request) -> Answer {
+async fn respond(request: &Request) -> TextResponse {
     let scheme = Scheme::read(Variables {
         keys: io::variable("kyc_keys").await,
         signed: io::variable("kyc_signed").await,
@@ -21,5 +21,5 @@ async fn answer(request: &Request) -> Answer {
         scheme.as_ref().map_err(|wrong| *wrong),
         Micros::now(),
     );
-    io::carry_out(decision, tracker_api::KYC_UPDATES).await
+    io::execute(decision, tracker_api::KYC_UPDATES).await
 }

@@ -72,9 +72,9 @@ fn update(
         return Err(Reason::KycBodyTooLarge.because(most));
     }
     let scheme = scheme.map_err(|wrong| {
-        let told = "webhooks are not set up here; try again later";
+        let explanation = "webhooks are not set up here; try again later";
         Reason::KycMisconfigured
-            .because(told)
+            .because(explanation)
             .recorded(wrong.into())
     })?;
     scheme.check(request, now)?;

@@ -5,7 +5,7 @@ use functions_shared::{Reason, Refusal, Request, Secret};
 use std::collections::BTreeMap;
 
 /// Minimum length of a key in bytes.
-const LEAST_KEY_BYTES: usize = 16;
+const MIN_KEY_BYTES: usize = 16;
 /// Maximum window in seconds: a day.
 const MAX_WINDOW: u64 = 86_400;
 
@@ -103,7 +103,7 @@ impl Scheme {
         if keys.is_empty() {
             return Err("kyc_keys is empty");
         }
-        if keys.iter().any(|key| key.len() < LEAST_KEY_BYTES) {
+        if keys.iter().any(|key| key.len() < MIN_KEY_BYTES) {
             return Err("kyc_keys: keys are at least 16 bytes long");
         }
         // Unsigned parts could be changed by anyone.

@@ -12,13 +12,13 @@ use tracker_api::{KycUpdate, MAX_SIGNED_BYTES, SignedRequest};
 
 const NOW: Micros = Micros(1_795_000_000_000_000);
 const SECONDS: u64 = 1_795_000_000;
-const OLD: &str = "an older key of some length";
-const NEW: &str = "a newer key of some length";
+const OLD_KEY: &str = "an older key of some length";
+const NEW_KEY: &str = "a newer key of some length";
 const BODY: &str = r#"{"id":"d-1","affiliate_id":"ann","status":"approved","tier":2,"occurred_at":"2026-11-18T03:00:00+02:00","extra":{"a":1}}"#;
 
 fn variables() -> Variables {
     Variables {
-        keys: format!("{NEW}, {OLD}"),
+        keys: format!("{NEW_KEY}, {OLD_KEY}"),
         signed: "{timestamp}.{body}".into(),
         window: "300".into(),
         signature_header: "x-verifymy-signature".into(),
@@ -28,7 +28,7 @@ fn variables() -> Variables {
 }
 
 fn sign(key: &str, text: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("key");
     mac.update(text.as_bytes());
     data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
 }
@@ -52,7 +52,7 @@ fn request(time: &str, signature: &str, body: &str) -> Request {
 fn signed(time: u64, body: &str) -> Request {
     request(
         &time.to_string(),
-        &sign(NEW, &format!("{time}.{body}")),
+        &sign(NEW_KEY, &format!("{time}.{body}")),
         body,
     )
 }
@@ -82,7 +82,7 @@ fn is(decision: Decision<KycUpdate<'static>>, reason: Reason) {
         (reason.status(), reason.number())
     );
     let begins = format!("refused: {} {}: ", reason.number(), reason.name());
-    assert!(refused.answer.starts_with(&begins), "{}", refused.answer);
+    assert!(refused.body.starts_with(&begins), "{}", refused.body);
     assert_eq!(refused.rejection.address, "198.51.100.1");
     assert!(!refused.rejection.request.contains("secret"), "{refused:?}");
 }
@@ -102,9 +102,9 @@ fn incomplete_bodies_are_rejected() {
 fn invalid_utf8_is_rejected_anywhere() {
     let (before, after) = BODY
         .split_once("\"a\"")
-        .expect("a field that means nothing here");
+        .expect("field that means nothing here");
     let body = [before.as_bytes(), b"\"\x80\"", after.as_bytes()].concat();
-    let mac = Hmac::<Sha256>::new_from_slice(NEW.as_bytes()).expect("a key");
+    let mac = Hmac::<Sha256>::new_from_slice(NEW_KEY.as_bytes()).expect("key");
     let mac = mac.chain_update(format!("{SECONDS}.")).chain_update(&body);
     let signature = data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes());
     let signed = Request {
@@ -125,7 +125,7 @@ fn signed_webhooks_are_accepted() {
     assert_eq!(update.happened_micros, 1_794_963_600_000_000);
     // The aggregator detects repeats by the delivery id.
     assert_eq!(accepted(&signed(SECONDS, BODY)), update);
-    let older = sign(OLD, &format!("{SECONDS}.{BODY}"));
+    let older = sign(OLD_KEY, &format!("{SECONDS}.{BODY}"));
     for signature in [
         older.clone(),
         older.to_uppercase(),
@@ -180,7 +180,7 @@ fn webhooks_that_do_not_fit_an_event_are_refused() {
 
 #[test]
 fn unsigned_and_expired_webhooks_are_rejected() {
-    let good = sign(NEW, &format!("{SECONDS}.{BODY}"));
+    let good = sign(NEW_KEY, &format!("{SECONDS}.{BODY}"));
     let time = SECONDS.to_string();
     for (time, signature, body) in [
         (time.clone(), String::new(), BODY.to_owned()),
@@ -202,7 +202,7 @@ fn unsigned_and_expired_webhooks_are_rejected() {
     refused(&signed(SECONDS - 301, BODY), Reason::KycOutsideWindow);
     refused(&signed(SECONDS + 301, BODY), Reason::KycOutsideWindow);
     for time in ["", "+1795000000", "1795000000.0", "18446744073709551616"] {
-        let signature = sign(NEW, &format!("{time}.{BODY}"));
+        let signature = sign(NEW_KEY, &format!("{time}.{BODY}"));
         refused(&request(time, &signature, BODY), Reason::KycOutsideWindow);
     }
 }
@@ -210,7 +210,7 @@ fn unsigned_and_expired_webhooks_are_rejected() {
 #[test]
 fn one_good_signature_of_several_is_enough() {
     let text = format!("{SECONDS}.{BODY}");
-    let (good, older) = (sign(NEW, &text), sign(OLD, &text));
+    let (good, older) = (sign(NEW_KEY, &text), sign(OLD_KEY, &text));
     let retired = sign("a retired key of some length", &text);
     let eight = [retired.as_str(); 8].join(",");
     for (headers, is_good) in [
@@ -246,7 +246,7 @@ fn one_good_signature_of_several_is_enough() {
 fn byte_order_mark_is_signed_but_not_parsed() {
     let marked = format!("\u{feff}{BODY}");
     assert_eq!(accepted(&signed(SECONDS, &marked)).affiliate, "ann");
-    let signature = sign(NEW, &format!("{SECONDS}.{BODY}"));
+    let signature = sign(NEW_KEY, &format!("{SECONDS}.{BODY}"));
     let unsigned = request(&SECONDS.to_string(), &signature, &marked);
     refused(&unsigned, Reason::KycBadSignature);
 }
@@ -291,7 +291,7 @@ fn signed_header_may_contain_the_delivery_id() {
         .headers
         .push(("x-verifymy-delivery".into(), "d-2".into()));
     refused(&in_header, Reason::KycBadDelivery);
-    in_header.headers[0].1 = sign(NEW, &format!("{SECONDS}.d-2.{body}"));
+    in_header.headers[0].1 = sign(NEW_KEY, &format!("{SECONDS}.d-2.{body}"));
     let signs_it = Variables {
         signed: "{timestamp}.{delivery}.{body}".into(),
         ..variables()
@@ -367,7 +367,7 @@ proptest! {
 
     #[test]
     fn arbitrary_signed_bodies_do_not_panic(body in ".{0,200}", time in ".{0,24}") {
-        let signature = sign(NEW, &format!("{time}.{body}"));
+        let signature = sign(NEW_KEY, &format!("{time}.{body}"));
         let decision = by(&request(&time, &signature, &body), variables());
         prop_assert!(matches!(decision, Decision::Refuse(_)));
     }

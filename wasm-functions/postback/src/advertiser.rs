@@ -3,7 +3,7 @@
 use crate::amount::{Notation, Rounding};
 use crate::dialect::{Dialect, Field};
 use crate::link_list::LinkList;
-use crate::mask::Hidden;
+use crate::mask::HiddenParts;
 use domain::{ConversionKind, ConversionStatus};
 use functions_shared::Secret;
 use ipnet::IpNet;
@@ -66,7 +66,7 @@ pub struct Advertiser {
     _path_keys: Vec<String>,
 }
 
-/// A way of authentication.
+/// An authentication method.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Auth {
@@ -85,7 +85,7 @@ pub(crate) enum Auth {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signature {
     pub(crate) key: Secret,
-    pub(crate) over: Over,
+    pub(crate) over: SignedPart,
     pub(crate) parameter: Option<String>,
     pub(crate) header: Option<String>,
     /// The signed parameter with the time in seconds since 1970. A request with it is valid only once.
@@ -97,10 +97,10 @@ pub(crate) struct Signature {
     _algorithm: Algorithm,
 }
 
-/// What is signed: the query without the signature's parameter, or the body.
+/// The signed part: the query without the signature's parameter, or the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Over {
+pub(crate) enum SignedPart {
     Query,
     Body,
 }
@@ -112,7 +112,7 @@ enum Algorithm {
     Sha256,
 }
 
-/// Whether one or all of the ways must succeed.
+/// Whether one or all of the methods must succeed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AuthMode {
@@ -254,7 +254,7 @@ impl Advertiser {
 
     /// Headers that contain signatures.
     pub(crate) fn signature_headers(&self) -> impl Iterator<Item = &str> {
-        self.auth.iter().filter_map(|way| match way {
+        self.auth.iter().filter_map(|method| match method {
             Auth::Hmac(signature) => signature.header.as_deref(),
             _ => None,
         })
@@ -263,19 +263,19 @@ impl Advertiser {
     /// Whether every report needs a signature.
     #[must_use]
     pub fn requires_signature(&self) -> bool {
-        let mut ways = self.auth.iter();
-        let signature = |way: &Auth| matches!(way, Auth::Hmac(_));
+        let mut methods = self.auth.iter();
+        let signature = |method: &Auth| matches!(method, Auth::Hmac(_));
         match self.auth_mode {
-            AuthMode::Any => ways.all(signature),
-            AuthMode::All => ways.any(signature),
+            AuthMode::Any => methods.all(signature),
+            AuthMode::All => methods.any(signature),
         }
     }
 
     /// Parts of a request that must not be shown.
-    pub(crate) fn hidden(&self) -> Hidden<'_> {
-        let mut hidden = Hidden::default();
-        for way in &self.auth {
-            match way {
+    pub(crate) fn hidden(&self) -> HiddenParts<'_> {
+        let mut hidden = HiddenParts::default();
+        for method in &self.auth {
+            match method {
                 Auth::SecretPath(secret) => hidden.values.push(secret),
                 Auth::SecretParameter { name, value } => {
                     hidden.names.push(name);

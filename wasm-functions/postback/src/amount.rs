@@ -175,7 +175,7 @@ mod tests {
     };
 
     fn of(text: &str, code: &str, notation: Notation) -> Option<(i64, bool)> {
-        let amount = read(text, currency(code).expect("a currency"), notation).ok();
+        let amount = read(text, currency(code).expect("currency"), notation).ok();
         amount.map(|it| (it.minor, it.rounded))
     }
 

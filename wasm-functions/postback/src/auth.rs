@@ -1,22 +1,22 @@
 //! Authentication of requests by secrets, signatures and addresses, compared in constant time.
 
-use crate::advertiser::{Advertiser, Auth, AuthMode, Over, Signature};
+use crate::advertiser::{Advertiser, Auth, AuthMode, Signature, SignedPart};
 use crate::parameters::{Parameters, Place, unescaped};
 use domain::Micros;
 use functions_shared::{Reason, Refusal, Request};
 use std::borrow::Cow;
 
 /// The authenticated parts of a request.
-pub(crate) struct Proven<'a> {
-    /// Where parameters may be read from. A signature proves only the signed part: the rest could be changed by
-    /// anyone who has seen the request.
+pub(crate) struct ProvenParts<'a> {
+    /// Where parameters may be read from. A signature proves only the signed part: every observer of the request could
+    /// change the rest.
     pub(crate) places: Vec<Place>,
     /// Signatures that cover everything that is read, so that the request can be verified again elsewhere; none if
     /// a shared secret was sufficient.
     pub(crate) signatures: Vec<&'a Signature>,
 }
 
-impl<'a> Proven<'a> {
+impl<'a> ProvenParts<'a> {
     fn by(signatures: Vec<&'a Signature>) -> Self {
         Self {
             places: signatures.iter().map(|it| it.place()).collect(),
@@ -60,8 +60,8 @@ impl<'a> Proven<'a> {
 impl Signature {
     const fn place(&self) -> Place {
         match self.over {
-            Over::Query => Place::Query,
-            Over::Body => Place::Body,
+            SignedPart::Query => Place::Query,
+            SignedPart::Body => Place::Body,
         }
     }
 
@@ -69,14 +69,14 @@ impl Signature {
     fn signed<'r>(&self, request: &'r Request) -> Cow<'r, [u8]> {
         let parameter = self.parameter.as_deref().unwrap_or_default();
         match self.over {
-            Over::Query => Cow::Owned(without(&request.query, parameter).into_bytes()),
-            Over::Body => Cow::Borrowed(&request.body),
+            SignedPart::Query => Cow::Owned(without(&request.query, parameter).into_bytes()),
+            SignedPart::Body => Cow::Borrowed(&request.body),
         }
     }
 }
 
 /// Compared with requests of unknown advertisers, so that their rejection takes as long as that of known ones.
-const DECOY: &[u8] =
+const DECOY_ENTRY: &[u8] =
     br#"{"dialect":"generic","auth":[{"secret_path":"no secret of any advertiser"}]}"#;
 
 /// Rejects a request of an unknown advertiser exactly like one without proof, so that names and path keys can't be
@@ -86,9 +86,10 @@ pub(crate) fn refused_as_unknown(
     path_secret: &str,
     parameters: &Parameters,
 ) -> Refusal {
-    let decoy = Advertiser::read(DECOY).map(|decoy| {
-        let ways = decoy.auth.iter();
-        ways.filter(|way| holds(way, request, path_secret, parameters))
+    let decoy = Advertiser::read(DECOY_ENTRY).map(|decoy| {
+        let methods = decoy.auth.iter();
+        methods
+            .filter(|method| holds(method, request, path_secret, parameters))
             .count()
     });
     std::hint::black_box(&decoy);
@@ -100,17 +101,17 @@ fn not_authentic(recorded: String) -> Refusal {
     Reason::NotAuthentic.because(why).recorded(recorded)
 }
 
-/// What the request's proofs cover.
+/// The parts that the request's proofs cover.
 pub(crate) fn proven_parts<'a>(
     advertiser: &'a Advertiser,
     request: &Request,
     path_secret: &str,
     parameters: &Parameters,
-) -> Result<Proven<'a>, Refusal> {
-    let ways = advertiser.auth.iter();
-    // All ways are evaluated, regardless of which one succeeds.
-    let tried: Vec<(&Auth, bool)> = ways
-        .map(|way| (way, holds(way, request, path_secret, parameters)))
+) -> Result<ProvenParts<'a>, Refusal> {
+    let methods = advertiser.auth.iter();
+    // All methods are evaluated, regardless of which one succeeds.
+    let tried: Vec<(&Auth, bool)> = methods
+        .map(|method| (method, holds(method, request, path_secret, parameters)))
         .collect();
     let mut held = tried.iter().map(|(_, held)| *held);
     let authentic = match advertiser.auth_mode {
@@ -120,59 +121,65 @@ pub(crate) fn proven_parts<'a>(
     if !authentic {
         return Err(not_authentic(account(&tried)));
     }
-    let held = tried.iter().filter(|(_, held)| *held).map(|(way, _)| *way);
+    let held = tried
+        .iter()
+        .filter(|(_, held)| *held)
+        .map(|(method, _)| *method);
     Ok(covered(advertiser.auth_mode, held.collect()))
 }
 
-/// What the request's signatures cover, ignoring other proofs. If all ways are required, addresses are skipped,
+/// The parts that the request's signatures cover, ignoring other proofs. If all methods are required, addresses are skipped,
 /// because the second verification does not know the client's address.
 pub(crate) fn signed<'a>(
     advertiser: &'a Advertiser,
     request: &Request,
     path_secret: &str,
     parameters: &Parameters,
-) -> Result<Proven<'a>, Refusal> {
-    let ways = advertiser.auth.iter();
-    let repeatable = ways.filter(|way| match advertiser.auth_mode {
-        AuthMode::Any => matches!(way, Auth::Hmac(_)),
-        AuthMode::All => !matches!(way, Auth::Addresses(_)),
+) -> Result<ProvenParts<'a>, Refusal> {
+    let methods = advertiser.auth.iter();
+    let repeatable = methods.filter(|method| match advertiser.auth_mode {
+        AuthMode::Any => matches!(method, Auth::Hmac(_)),
+        AuthMode::All => !matches!(method, Auth::Addresses(_)),
     });
     let tried: Vec<(&Auth, bool)> = repeatable
-        .map(|way| (way, holds(way, request, path_secret, parameters)))
+        .map(|method| (method, holds(method, request, path_secret, parameters)))
         .collect();
     let failed = tried.iter().any(|(_, held)| !held);
-    let held = tried.iter().filter(|(_, held)| *held).map(|(way, _)| *way);
+    let held = tried
+        .iter()
+        .filter(|(_, held)| *held)
+        .map(|(method, _)| *method);
     let signatures = signatures(held);
     if signatures.is_empty() || failed && advertiser.auth_mode == AuthMode::All {
         return Err(not_authentic(account(&tried)));
     }
-    Ok(Proven::by(signatures))
+    Ok(ProvenParts::by(signatures))
 }
 
-fn signatures<'a>(ways: impl Iterator<Item = &'a Auth>) -> Vec<&'a Signature> {
-    let signatures = ways.filter_map(|way| match way {
+fn signatures<'a>(methods: impl Iterator<Item = &'a Auth>) -> Vec<&'a Signature> {
+    let signatures = methods.filter_map(|method| match method {
         Auth::Hmac(signature) => Some(signature),
         _ => None,
     });
     signatures.collect()
 }
 
-fn covered(mode: AuthMode, held: Vec<&Auth>) -> Proven<'_> {
+fn covered(mode: AuthMode, held: Vec<&Auth>) -> ProvenParts<'_> {
     let signatures = signatures(held.iter().copied());
     let unsigned_is_enough = mode == AuthMode::Any && signatures.len() < held.len();
     if signatures.is_empty() || unsigned_is_enough {
-        return Proven {
+        return ProvenParts {
             places: vec![Place::Query, Place::Body],
             signatures: Vec::new(),
         };
     }
-    Proven::by(signatures)
+    ProvenParts::by(signatures)
 }
 
-/// The evaluated ways and their results, for operators.
+/// The evaluated methods and their results, for operators.
 fn account(tried: &[(&Auth, bool)]) -> String {
-    let each = tried.iter().map(|(way, held)| {
-        let name = match way {
+    let each = tried.iter().map(|(method, held)| {
+        let name = match method {
             Auth::SecretPath(_) => "secret_path",
             Auth::SecretParameter { .. } => "secret_parameter",
             Auth::Hmac(_) => "hmac",
@@ -183,8 +190,8 @@ fn account(tried: &[(&Auth, bool)]) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-fn holds(way: &Auth, request: &Request, path_secret: &str, parameters: &Parameters) -> bool {
-    match way {
+fn holds(method: &Auth, request: &Request, path_secret: &str, parameters: &Parameters) -> bool {
+    match method {
         Auth::SecretPath(secret) => secret.is(path_secret),
         Auth::SecretParameter { name, value } => every(parameters.all(name), |sent| value.is(sent)),
         Auth::Hmac(signature) => signature_holds(signature, request, parameters),

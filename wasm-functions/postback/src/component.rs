@@ -4,20 +4,20 @@
 use crate::{Decision, Keys, Postback, Step, alias};
 use domain::{LinkId, Micros};
 use functions_shared::Request;
-use functions_shared::io::{self, Answer};
+use functions_shared::io::{self, TextResponse};
 use spin_sdk::key_value::{Error, Store};
 
 /// An advertiser's name and its entry, if any.
-type Found = (String, Option<Vec<u8>>);
+type AdvertiserEntry = (String, Option<Vec<u8>>);
 
-functions_shared::component!(answer);
+functions_shared::component!(respond);
 
-async fn answer(request: &Request) -> Answer {
+async fn respond(request: &Request) -> TextResponse {
     let postback = match Postback::read(request) {
         Ok(postback) => postback,
         Err(refused) => {
             let decision = Decision::<()>::Refuse(refused);
-            return io::carry_out(decision, tracker_api::REJECTIONS).await;
+            return io::execute(decision, tracker_api::REJECTIONS).await;
         }
     };
     let Some(keys) = Keys::parse(&io::variable("click_id_keys").await) else {
@@ -41,11 +41,11 @@ async fn answer(request: &Request) -> Answer {
             }
         },
     };
-    io::carry_out(decision, tracker_api::CONVERSIONS).await
+    io::execute(decision, tracker_api::CONVERSIONS).await
 }
 
 /// The entry under `key`, or the one that it refers to.
-async fn found(key: &str) -> Result<Found, Error> {
+async fn found(key: &str) -> Result<AdvertiserEntry, Error> {
     let store = Store::open("advertisers").await?;
     let entry = store.get(key).await?;
     let Some(path_key) = key.strip_prefix("key/") else {

@@ -4,10 +4,10 @@ use crate::advertiser::Advertiser;
 use crate::keys::Keys;
 use crate::parameters::Parameters;
 use crate::report::Report;
-use crate::route::{self, Named};
+use crate::route::{self, RequestRoute};
 use crate::terms::Permission;
 use crate::{auth, mask};
-use auth::Proven;
+use auth::ProvenParts;
 use domain::{LinkId, Micros};
 use functions_shared::{Decision, Reason, Refusal, Refused, Request};
 use std::fmt;
@@ -21,7 +21,7 @@ const CALL_SECONDS: u64 = 300;
 pub struct Postback<'r> {
     request: &'r Request,
     parameters: Parameters,
-    named: Named,
+    named: RequestRoute,
 }
 
 /// The result of a request: a decision, or a question for the offer of a link.
@@ -64,11 +64,11 @@ pub struct Verified {
 enum Meaning {
     /// Nothing to report; the sender expects this response.
     Ignored(String),
-    Found(Box<Found>),
+    ParsedReport(Box<ParsedReport>),
 }
 
-/// A report, and what is still unknown about it.
-struct Found {
+/// A report with its still unknown parts.
+struct ParsedReport {
     conversion: Conversion<'static>,
     answer: String,
     link: LinkId,
@@ -129,7 +129,9 @@ impl<'r> Postback<'r> {
         let meaning = proven.and_then(|proven| {
             proven.check_window(all, now, 0)?;
             let mut meaning = self.meaning(name, &advertiser, &proven, keys, Some(now))?;
-            if let (Meaning::Found(found), false) = (&mut meaning, proven.signatures.is_empty()) {
+            if let (Meaning::ParsedReport(found), false) =
+                (&mut meaning, proven.signatures.is_empty())
+            {
                 found.conversion.signed = Some(self.signed(&advertiser)?);
             }
             Ok(meaning)
@@ -137,10 +139,10 @@ impl<'r> Postback<'r> {
         match meaning {
             Err(refusal) => Step::decided(self.refuse(refusal, name, Some(&advertiser))),
             Ok(Meaning::Ignored(answer)) => Step::decided(Decision::Acknowledge(answer)),
-            Ok(Meaning::Found(found)) if found.permission == Permission::Granted => {
+            Ok(Meaning::ParsedReport(found)) if found.permission == Permission::Granted => {
                 Step::decided(Decision::Accept(found.conversion, found.answer))
             }
-            Ok(Meaning::Found(found)) => Step::NeedsOffer(Box::new(NeedsOffer {
+            Ok(Meaning::ParsedReport(found)) => Step::NeedsOffer(Box::new(NeedsOffer {
                 postback: self,
                 name,
                 advertiser,
@@ -188,7 +190,7 @@ impl<'r> Postback<'r> {
         let verified = auth::signed(&advertiser, self.request, secret, all).and_then(|proven| {
             proven.check_window(all, reported, CALL_SECONDS)?;
             let meaning = self.meaning(name, &advertiser, &proven, keys, None)?;
-            let Meaning::Found(found) = meaning else {
+            let Meaning::ParsedReport(found) = meaning else {
                 let why = "the status map ignores this status";
                 return Err(Reason::UnknownStatus.because(why));
             };
@@ -213,9 +215,9 @@ impl<'r> Postback<'r> {
             return Err(Box::new(refused(refusal, self.request, "", None)));
         };
         Advertiser::read(entry).map_err(|wrong| {
-            let told = "the advertiser is not set up right; try again later";
+            let explanation = "the advertiser is not set up right; try again later";
             let refusal = Reason::AdvertiserMisconfigured
-                .because(told)
+                .because(explanation)
                 .recorded(wrong);
             Box::new(refused(refusal, self.request, name, None))
         })
@@ -246,7 +248,7 @@ impl<'r> Postback<'r> {
         &self,
         name: &str,
         advertiser: &Advertiser,
-        proven: &Proven<'_>,
+        proven: &ProvenParts<'_>,
         keys: &Keys,
         now: Option<Micros>,
     ) -> Result<Meaning, Refusal> {
@@ -288,7 +290,7 @@ impl<'r> Postback<'r> {
             signed: None,
         };
         let answer = report.answer();
-        Ok(Meaning::Found(Box::new(Found {
+        Ok(Meaning::ParsedReport(Box::new(ParsedReport {
             conversion,
             answer,
             link,

@@ -96,12 +96,12 @@ fn add(
     for key in path_keys(&table) {
         let alias = serde_json::json!({ "advertiser": name }).to_string();
         if entries.insert(format!("key/{key}"), alias.into()).is_some() {
-            return Err(format!("[{name}] has a path key that another has"));
+            return Err(format!("[{name}] has the path key of another entry"));
         }
     }
     let json = serde_json::to_vec(&table).map_err(|error| format!("[{name}] {error}"))?;
     if entries.insert(name.to_owned(), json).is_some() {
-        return Err(format!("[{name}] is what a path key is called"));
+        return Err(format!("[{name}] has the name of a path key"));
     }
     Ok(())
 }
@@ -115,7 +115,8 @@ fn path_keys(table: &toml::Table) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    const SOUND: &str = "dialect = \"generic\"\nauth = [{ secret_path = \"0123456789abcdef\" }]\n";
+    const VALID_ENTRY: &str =
+        "dialect = \"generic\"\nauth = [{ secret_path = \"0123456789abcdef\" }]\n";
 
     /// Line numbers from 1 with their errors.
     fn mistakes(text: &str) -> Vec<(usize, String)> {
@@ -126,8 +127,8 @@ mod tests {
 
     #[test]
     fn sound_tables_become_entries_with_path_keys() {
-        let text = format!("[b]\n{SOUND}[a]\n{SOUND}path_keys = [\"k\", \"l\"]\n");
-        let entries = entries(&text).map_err(|_| "mistakes").expect("sound");
+        let text = format!("[b]\n{VALID_ENTRY}[a]\n{VALID_ENTRY}path_keys = [\"k\", \"l\"]\n");
+        let entries = entries(&text).map_err(|_| "mistakes").expect("valid");
         let names: Vec<&str> = entries.keys().map(String::as_str).collect();
         assert_eq!(names, ["a", "b", "key/k", "key/l"]);
         assert!(Advertiser::read(&entries["a"]).is_ok());
@@ -135,15 +136,15 @@ mod tests {
 
     #[test]
     fn each_mistake_names_its_line() {
-        let short = SOUND.replace("0123456789abcdef", "0123456789abcde");
+        let short = VALID_ENTRY.replace("0123456789abcdef", "0123456789abcde");
         for (text, line, wrong) in [
             (
-                SOUND.replace("generic", "genric"),
+                VALID_ENTRY.replace("generic", "genric"),
                 2,
                 "unknown variant `genric`, expected one of",
             ),
             (
-                SOUND.replace("dialect", "dialekt"),
+                VALID_ENTRY.replace("dialect", "dialekt"),
                 2,
                 "unknown field `dialekt`, expected one of",
             ),
@@ -154,7 +155,7 @@ mod tests {
                 "auth is empty",
             ),
             (
-                format!("{SOUND}currency = \"DOGE\"\n"),
+                format!("{VALID_ENTRY}currency = \"DOGE\"\n"),
                 4,
                 "currency is not one of ISO 4217",
             ),
@@ -166,31 +167,31 @@ mod tests {
             ),
             (short, 3, "auth: secrets and keys have at least 16 bytes"),
             (
-                format!("{SOUND}max_click_age_days = 0\n"),
+                format!("{VALID_ENTRY}max_click_age_days = 0\n"),
                 4,
                 "max_click_age_days is 1 to 3650",
             ),
             (
-                format!("{SOUND}max_payout = {{ USD = \"x\" }}\n"),
+                format!("{VALID_ENTRY}max_payout = {{ USD = \"x\" }}\n"),
                 4,
                 "max_payout",
             ),
             (
-                format!("{SOUND}answer = \"a\\nb\"\n"),
+                format!("{VALID_ENTRY}answer = \"a\\nb\"\n"),
                 4,
                 "answer is too long",
             ),
             (
-                format!("{SOUND}status_words = {{ paid = [] }}\n"),
+                format!("{VALID_ENTRY}status_words = {{ paid = [] }}\n"),
                 4,
                 "status_words:",
             ),
             (
-                format!("{SOUND}event_words = {{ paid = [] }}\n"),
+                format!("{VALID_ENTRY}event_words = {{ paid = [] }}\n"),
                 4,
                 "event_words:",
             ),
-            (format!("{SOUND}answer = \n"), 4, ""),
+            (format!("{VALID_ENTRY}answer = \n"), 4, ""),
         ] {
             let text = format!("[acme]\n{text}");
             let found = mistakes(&text);
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn all_mistakes_are_found_at_once() {
         let text = format!(
-            "[a]\n{SOUND}currency = \"DOGE\"\nmax_click_age_days = 0\n[b]\ndialekt = 1\n[c]\n{SOUND}"
+            "[a]\n{VALID_ENTRY}currency = \"DOGE\"\nmax_click_age_days = 0\n[b]\ndialekt = 1\n[c]\n{VALID_ENTRY}"
         );
         let lines: Vec<usize> = mistakes(&text).into_iter().map(|(line, _)| line).collect();
         assert_eq!(lines, [4, 5, 7]);
@@ -211,12 +212,12 @@ mod tests {
 
     #[test]
     fn syntax_error_hides_no_other_error() {
-        let doge = format!("{SOUND}currency = \"DOGE\"\n");
+        let doge = format!("{VALID_ENTRY}currency = \"DOGE\"\n");
         for (text, expected) in [
             // A missing value, an unclosed array and text, an unclosed header.
             (
                 format!(
-                    "[a]\ndialect = \n[b]\n{doge}[c]\nauth = [\n[d]\nanswer = \"ü\n[e\n{SOUND}[f]\n{SOUND}"
+                    "[a]\ndialect = \n[b]\n{doge}[c]\nauth = [\n[d]\nanswer = \"ü\n[e\n{VALID_ENTRY}[f]\n{VALID_ENTRY}"
                 ),
                 &[2, 6, 8, 10, 11][..],
             ),
@@ -231,7 +232,7 @@ mod tests {
             ),
             // Only visible in the whole text.
             (
-                format!("[a]\n{SOUND}[b]\n{doge}[a]\n{SOUND}[c]\nauth = 1\n"),
+                format!("[a]\n{VALID_ENTRY}[b]\n{doge}[a]\n{VALID_ENTRY}[c]\nauth = 1\n"),
                 &[7, 8, 12],
             ),
             (format!("dialect = \n[b]\n{doge}"), &[1, 5]),
@@ -250,22 +251,22 @@ mod tests {
 
     #[test]
     fn path_keys_and_names_are_unique() {
-        let keyed = format!("{SOUND}path_keys = [\"k\"]\n");
+        let keyed = format!("{VALID_ENTRY}path_keys = [\"k\"]\n");
         for (text, line, wrong) in [
             (
                 format!("[a]\n{keyed}[b]\n{keyed}"),
                 5,
-                "[b] has a path key that another has",
+                "[b] has the path key of another entry",
             ),
             (
-                format!("[a]\n{keyed}[\"key/k\"]\n{SOUND}"),
+                format!("[a]\n{keyed}[\"key/k\"]\n{VALID_ENTRY}"),
                 5,
-                "[key/k] is what a path key",
+                "[key/k] has the name of a path key",
             ),
             (
-                format!("[z]\n{keyed}[\"key/k\"]\n{SOUND}"),
+                format!("[z]\n{keyed}[\"key/k\"]\n{VALID_ENTRY}"),
                 1,
-                "[z] has a path key that another",
+                "[z] has the path key of another entry",
             ),
         ] {
             let found = mistakes(&text);

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 const MAX_CHARS: usize = 1_024;
 /// Maximum length of a shown name or value in bytes.
 const MAX_SHOWN_BYTES: usize = 64;
-/// Parameters with shown values: what was reported and for which click.
-const SHOWN: &[&str] = &[
+/// Parameters whose values are shown: the reported fields and the click.
+const SHOWN_PARAMETERS: &[&str] = &[
     "click_id",
     "clickid",
     "cid",
@@ -52,14 +52,14 @@ const PATHS: &[&str] = &[
 
 /// The secrets of an advertiser.
 #[derive(Debug, Default)]
-pub(crate) struct Hidden<'a> {
+pub(crate) struct HiddenParts<'a> {
     /// Parameters that contain secrets or signatures.
     pub(crate) names: Vec<&'a str>,
     /// Secrets, wherever they appear.
     pub(crate) values: Vec<&'a Secret>,
 }
 
-impl Hidden<'_> {
+impl HiddenParts<'_> {
     /// Whether it contains a secret.
     fn is_in(&self, text: &str) -> bool {
         self.values.iter().any(|secret| secret.occurs_in(text))
@@ -74,7 +74,7 @@ pub(crate) fn masked(
     path: &str,
     query: &str,
     known: &str,
-    hidden: Option<&Hidden<'_>>,
+    hidden: Option<&HiddenParts<'_>>,
 ) -> String {
     let mut text = format!("{method} {}", masked_path(path, known));
     for (number, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
@@ -88,7 +88,7 @@ pub(crate) fn masked(
         };
         let among = |names: &[&str]| names.iter().any(|it| it.eq_ignore_ascii_case(name));
         let shown = hidden.is_some_and(|hidden| {
-            among(SHOWN) && !among(&hidden.names) && is_harmless(value, hidden)
+            among(SHOWN_PARAMETERS) && !among(&hidden.names) && is_harmless(value, hidden)
         });
         text.push_str(name);
         text.push('=');
@@ -111,7 +111,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// An email address may appear anywhere, and after a lost `&` the text belongs to another parameter.
-fn is_harmless(value: &str, hidden: &Hidden<'_>) -> bool {
+fn is_harmless(value: &str, hidden: &HiddenParts<'_>) -> bool {
     let decoded = percent_decode_str(value).decode_utf8_lossy();
     value.len() <= MAX_SHOWN_BYTES
         && !decoded.contains(['@', '=', '&'])
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn secrets_and_personal_data_are_masked() {
         let secret = Secret::from("s3cret".to_owned());
-        let hidden = Hidden {
+        let hidden = HiddenParts {
             names: vec!["goal"],
             values: vec![&secret],
         };

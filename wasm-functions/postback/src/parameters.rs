@@ -27,12 +27,12 @@ pub(crate) enum Place {
 struct Parameter {
     place: Place,
     name: String,
-    value: Result<String, Flaw>,
+    value: Result<String, ValueFault>,
 }
 
 /// Why a value can't be read. It matters only if the value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flaw {
+enum ValueFault {
     TooLong,
     NotUtf8,
     ControlCharacter,
@@ -43,7 +43,7 @@ enum Flaw {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Parameters(Vec<Parameter>);
 
-impl Flaw {
+impl ValueFault {
     fn refusal(self, name: &str) -> Refusal {
         let (reason, why) = match self {
             Self::TooLong => {
@@ -160,7 +160,7 @@ impl Parameters {
         &mut self,
         place: Place,
         name: &str,
-        value: Result<String, Flaw>,
+        value: Result<String, ValueFault>,
     ) -> Result<(), Refusal> {
         if self.0.len() >= MAX_PARAMETERS {
             let most = format!("at most {MAX_PARAMETERS} parameters are read");
@@ -205,20 +205,20 @@ impl<'de> Visitor<'de> for Fields {
     }
 }
 
-fn json_text(raw: &str) -> Result<String, Flaw> {
+fn json_text(raw: &str) -> Result<String, ValueFault> {
     let text = match raw.as_bytes().first() {
         // Invalid UTF-8 was replaced before the body was parsed.
-        Some(b'"') if raw.contains(char::REPLACEMENT_CHARACTER) => return Err(Flaw::NotUtf8),
+        Some(b'"') if raw.contains(char::REPLACEMENT_CHARACTER) => return Err(ValueFault::NotUtf8),
         // An unpaired surrogate is not valid text.
-        Some(b'"') => serde_json::from_str(raw).map_err(|_| Flaw::NotUtf8)?,
-        Some(b'{' | b'[') => return Err(Flaw::Nested),
+        Some(b'"') => serde_json::from_str(raw).map_err(|_| ValueFault::NotUtf8)?,
+        Some(b'{' | b'[') => return Err(ValueFault::Nested),
         Some(b'n') | None => String::new(),
         Some(_) => raw.to_owned(),
     };
     Ok(text)
 }
 
-fn form_text(value: &[u8]) -> Result<String, Flaw> {
+fn form_text(value: &[u8]) -> Result<String, ValueFault> {
     // `%aff_sub%` is a macro, not an escape.
     match std::str::from_utf8(value) {
         Ok(text) if is_macro(text) => Ok(text.to_owned()),
@@ -226,19 +226,19 @@ fn form_text(value: &[u8]) -> Result<String, Flaw> {
     }
 }
 
-fn decoded(text: &[u8]) -> Result<String, Flaw> {
+fn decoded(text: &[u8]) -> Result<String, ValueFault> {
     let space = |byte: &u8| if *byte == b'+' { b' ' } else { *byte };
     let spaced: Vec<u8> = text.iter().map(space).collect();
     let decoded = percent_decode(&spaced).decode_utf8();
-    Ok(decoded.map_err(|_| Flaw::NotUtf8)?.into_owned())
+    Ok(decoded.map_err(|_| ValueFault::NotUtf8)?.into_owned())
 }
 
-fn plain(value: String) -> Result<String, Flaw> {
+fn plain(value: String) -> Result<String, ValueFault> {
     if value.len() > MAX_TEXT_BYTES {
-        return Err(Flaw::TooLong);
+        return Err(ValueFault::TooLong);
     }
     if value.chars().any(char::is_control) {
-        return Err(Flaw::ControlCharacter);
+        return Err(ValueFault::ControlCharacter);
     }
     Ok(value)
 }
@@ -303,7 +303,7 @@ mod tests {
             assert!(!is_macro(value), "{value}");
         }
         let read = Parameters::read("cid=%aff_sub%", "", b"").expect("read");
-        let refused = read.find(&["cid"]).expect_err("a macro");
+        let refused = read.find(&["cid"]).expect_err("macro");
         assert_eq!(refused.reason, Reason::UnexpandedMacro);
     }
 

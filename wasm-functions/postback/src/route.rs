@@ -15,7 +15,7 @@ pub(crate) const REVERSAL: &str = "reversal";
 
 /// The store's key of the advertiser, and other information in the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Named {
+pub(crate) struct RequestRoute {
     /// A name, or `key/` and a path key.
     pub(crate) key: String,
     /// The secret in the path; empty if there is none.
@@ -25,7 +25,7 @@ pub(crate) struct Named {
 }
 
 /// Determines the advertiser of a request.
-pub(crate) fn named(path: &str, parameters: &Parameters) -> Result<Named, Refusal> {
+pub(crate) fn named(path: &str, parameters: &Parameters) -> Result<RequestRoute, Refusal> {
     let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let (key, secret) = match segments[..] {
         ["postback", name] => (checked(name)?, ""),
@@ -39,7 +39,7 @@ pub(crate) fn named(path: &str, parameters: &Parameters) -> Result<Named, Refusa
     };
     // Bytes that are not UTF-8 match no secret.
     let secret = percent_decode_str(secret).decode_utf8().unwrap_or_default();
-    Ok(Named {
+    Ok(RequestRoute {
         key,
         secret: secret.into_owned(),
         reversal: segments == [REVERSAL],

@@ -1,4 +1,4 @@
-//! What an authenticated advertiser may report: clicks of its own links or offers, and payouts up to a maximum.
+//! Permissions of an authenticated advertiser: clicks of its own links or offers, and payouts up to a maximum.
 
 use crate::advertiser::Advertiser;
 use crate::amount;
@@ -31,10 +31,10 @@ impl Advertiser {
             LinkList::Ids(ids) if ids.contains(&link.0) => Ok(Permission::Granted),
             LinkList::Ids(_) if !self.offers.is_empty() => Ok(Permission::ByOffer),
             LinkList::Ids(ids) if ids.is_empty() => {
-                let told = "the advertiser is not set up right; try again later";
+                let explanation = "the advertiser is not set up right; try again later";
                 let missing = "the entry converts no clicks; add links = [NUMBERS], offers = [NAMES] or links = \"any\"";
                 Err(Reason::NothingToConvert
-                    .because(told)
+                    .because(explanation)
                     .recorded(missing.into()))
             }
             LinkList::Ids(_) => Err(foreign(link)),

@@ -339,7 +339,7 @@ fn unread_parameters_are_never_validated() {
         .body
         .iter()
         .position(|byte| *byte == b'?')
-        .expect("there");
+        .expect("found");
     latin.body[mark] = 0xe4;
     assert_eq!(accepted(&latin), plain);
 }

@@ -75,7 +75,7 @@ proptest! {
         let Decision::Refuse(refused) = decide(&request) else {
             return Err(TestCaseError::fail("accepted without proof"));
         };
-        prop_assert!(refused.answer.len() <= 256);
+        prop_assert!(refused.body.len() <= 256);
         prop_assert!(refused.rejection.request.chars().count() <= 1_024);
         prop_assert!(!refused.rejection.request.contains(char::is_control));
     }

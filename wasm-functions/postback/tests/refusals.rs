@@ -16,7 +16,7 @@ fn is(request: &Request, reason: Reason) {
     );
     assert_eq!(refused.status, reason.status());
     let begins = format!("refused: {} {}: ", reason.number(), reason.name());
-    assert!(refused.answer.starts_with(&begins), "{}", refused.answer);
+    assert!(refused.body.starts_with(&begins), "{}", refused.body);
     let texts = format!("{refused:?}");
     assert!(
         !texts.contains("-secret") && !texts.contains("4f9a1c2d4f9a1c2d"),
@@ -89,7 +89,7 @@ fn failed_proof_is_shown_only_to_operators() {
         refused.rejection.detail,
         "secret_path does not hold, addresses holds"
     );
-    assert!(!refused.answer.contains("hold"), "{}", refused.answer);
+    assert!(!refused.body.contains("hold"), "{}", refused.body);
     assert_eq!(refused.rejection.party, "both");
 }
 
@@ -163,9 +163,9 @@ fn invalid_reports_are_rejected() {
         good.replace("CLICK", &click())
     )));
     assert!(
-        named.answer.contains("payout holds a macro"),
+        named.body.contains("payout holds a macro"),
         "{}",
-        named.answer
+        named.body
     );
 }
 
@@ -240,10 +240,7 @@ fn records_contain_no_secrets_or_personal_data() {
 fn unknown_advertiser_and_wrong_secret_respond_equally() {
     let unknown = refused(&get("/postback/absent/guess?click_id=x"));
     let wrong = refused(&get("/postback/both/guess?click_id=x"));
-    assert_eq!(
-        (unknown.status, &unknown.answer),
-        (wrong.status, &wrong.answer)
-    );
+    assert_eq!((unknown.status, &unknown.body), (wrong.status, &wrong.body));
     // Operators see which one it was.
     assert_eq!(unknown.rejection.detail, "no advertiser has this name");
     assert!(wrong.rejection.detail.contains("secret_path does not hold"));

@@ -1,4 +1,4 @@
-//! What an advertiser may report: clicks of its own links or offers, payouts up to a maximum, and which fields
+//! Permissions of an advertiser: clicks of its own links or offers, payouts up to a maximum, and which fields
 //! count as stated. Signed requests are verified again.
 #![allow(missing_docs)]
 
@@ -19,7 +19,7 @@ fn entry(more: &str) -> String {
 }
 
 fn by(entry: &str, request: &Request) -> Decision<Conversion<'static>> {
-    let postback = Postback::read(request).expect("a postback");
+    let postback = Postback::read(request).expect("postback");
     postback.decide("acme", Some(entry.as_bytes()), &keys(), NOW, offer)
 }
 
@@ -70,7 +70,7 @@ fn unknown_link_is_retried_later() {
         SECRET.replace(' ', "%20"),
         click()
     ));
-    let postback = Postback::read(&postback).expect("a postback");
+    let postback = Postback::read(&postback).expect("postback");
     let entry = entry(r#","offers":["spring"]"#);
     let none = |_: LinkId| None;
     match postback.decide("acme", Some(entry.as_bytes()), &keys(), NOW, none) {
@@ -140,7 +140,7 @@ fn verified(
     reported: Micros,
 ) -> Result<Verified, u16> {
     let request = request_of(signed);
-    let postback = Postback::read(&request).expect("a postback");
+    let postback = Postback::read(&request).expect("postback");
     let verified = postback.verify(name, Some(entry.as_bytes()), &keys(), reported, offer);
     verified.map_err(|refused| refused.rejection.reason)
 }
@@ -194,7 +194,7 @@ fn signed_reports_are_verified_again_with_the_same_result() {
         let signed = first.signed.take();
         assert_eq!(signed.is_some(), travels, "{entry}");
         assert_eq!(first.address, "203.0.113.7");
-        let requires = Advertiser::read(entry.as_bytes()).expect("an entry");
+        let requires = Advertiser::read(entry.as_bytes()).expect("entry");
         assert_eq!(requires.requires_signature(), travels, "{entry}");
         let Some(signed) = signed else { continue };
         let again = verified("acme", &entry, &signed, NOW).expect(&entry);
@@ -250,7 +250,7 @@ fn signed_test_is_no_proof_of_a_sale() {
 }
 
 #[test]
-fn second_verification_reads_only_what_is_signed() {
+fn second_verification_reads_only_signed_parts() {
     // A sender that knows the secret adds an unsigned payout to a signed body.
     let ways = format!(
         r#"{{"hmac":{{"key":"{HMAC_KEY}","over":"body","header":"x-signature"}}}},{{"secret_path":"{SECRET}"}}"#
@@ -286,14 +286,14 @@ fn signed_requests_that_do_not_fit_an_event_are_refused() {
     let refused = common::refused(&with(MAX_SIGNED_BYTES));
     assert_eq!((refused.rejection.reason, refused.status), (125, 413));
     assert!(
-        refused.answer.contains("at most 14336 bytes"),
+        refused.body.contains("at most 14336 bytes"),
         "{}",
-        refused.answer
+        refused.body
     );
 }
 
 #[test]
-fn old_clicks_are_verified_again_as_when_they_came() {
+fn old_clicks_are_verified_as_of_their_arrival() {
     let entry = signing(
         &format!(r#"{{"hmac":{{"key":"{HMAC_KEY}","over":"query","parameter":"sig"}}}}"#),
         "any",

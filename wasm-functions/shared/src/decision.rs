@@ -20,7 +20,7 @@ pub struct Refusal {
     /// The numbered reason.
     pub reason: Reason,
     /// Details for the sender, such as a parameter's name.
-    pub told: String,
+    pub explanation: String,
     /// Details for operators.
     pub recorded: String,
 }
@@ -31,7 +31,7 @@ pub struct Refused {
     /// The HTTP status.
     pub status: u16,
     /// The response's text.
-    pub answer: String,
+    pub body: String,
     /// The record.
     pub rejection: Rejection<'static>,
 }
@@ -39,11 +39,11 @@ pub struct Refused {
 impl Reason {
     /// Adds details.
     pub fn because(self, detail: impl Into<String>) -> Refusal {
-        let told = detail.into();
+        let explanation = detail.into();
         Refusal {
             reason: self,
-            recorded: told.clone(),
-            told,
+            recorded: explanation.clone(),
+            explanation,
         }
     }
 }
@@ -64,10 +64,14 @@ impl Refusal {
         shown: String,
         request: &Request,
     ) -> Refused {
-        let (reason, told) = (self.reason, self.told);
+        let (reason, explanation) = (self.reason, self.explanation);
         Refused {
             status: reason.status(),
-            answer: format!("refused: {} {}: {told}\n", reason.number(), reason.name()),
+            body: format!(
+                "refused: {} {}: {explanation}\n",
+                reason.number(),
+                reason.name()
+            ),
             rejection: Rejection {
                 source: source.into(),
                 party: party.to_owned().into(),

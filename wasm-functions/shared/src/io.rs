@@ -17,7 +17,7 @@ use std::task::Poll;
 
 /// A complete response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct TextResponse {
     status: u16,
     text: String,
 }
@@ -36,9 +36,9 @@ pub async fn read(incoming: WasiRequest) -> Request {
     let target = incoming.get_path_with_query().unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let headers = incoming.get_headers().copy_all().into_iter();
-    let headers = headers.filter_map(|(name, value)| Some((name, shown(value)?)));
+    let headers = headers.filter_map(|(name, value)| Some((name, header_text(value)?)));
     let mut request = Request {
-        method: word(incoming.get_method()),
+        method: method_name(incoming.get_method()),
         path: path.to_owned(),
         query: query.to_owned(),
         headers: headers.collect(),
@@ -52,8 +52,8 @@ pub async fn read(incoming: WasiRequest) -> Request {
 }
 
 async fn read_body(incoming: WasiRequest, request: &mut Request) {
-    // The client is not told how the body was received.
-    let (_taken, how) = wit_future::new(|| Ok(()));
+    // The client is not notified of the result of reading the body.
+    let (_result, how) = wit_future::new(|| Ok(()));
     let (mut body, ended) = WasiRequest::consume_body(incoming, how);
     loop {
         let (read, part) = body.read(Vec::with_capacity(PART_BYTES)).await;
@@ -69,13 +69,13 @@ async fn read_body(incoming: WasiRequest, request: &mut Request) {
 }
 
 /// A header's value, if it is valid text.
-fn shown(value: Vec<u8>) -> Option<String> {
+fn header_text(value: Vec<u8>) -> Option<String> {
     let is_text = value.iter().all(|it| matches!(it, b'\t' | b' '..=b'~'));
     is_text.then(|| String::from_utf8(value).ok())?
 }
 
-fn word(method: Method) -> String {
-    let word = match method {
+fn method_name(method: Method) -> String {
+    let name = match method {
         Method::Get => "GET",
         Method::Head => "HEAD",
         Method::Post => "POST",
@@ -85,9 +85,9 @@ fn word(method: Method) -> String {
         Method::Options => "OPTIONS",
         Method::Trace => "TRACE",
         Method::Patch => "PATCH",
-        Method::Other(word) => return word,
+        Method::Other(name) => return name,
     };
-    word.to_owned()
+    name.to_owned()
 }
 
 /// A variable; empty if it has no value.
@@ -96,30 +96,30 @@ pub async fn variable(name: &str) -> String {
 }
 
 /// Executes a decision: accepted messages are sent to `path` of the internal API.
-pub async fn carry_out<T: Serialize>(decision: Decision<T>, path: &str) -> Answer {
+pub async fn execute<T: Serialize>(decision: Decision<T>, path: &str) -> TextResponse {
     match decision {
         Decision::Accept(message, text) => match report(path, &message).await {
-            true => Answer { status: 200, text },
+            true => TextResponse { status: 200, text },
             false => unavailable(),
         },
-        Decision::Acknowledge(text) => Answer { status: 200, text },
+        Decision::Acknowledge(text) => TextResponse { status: 200, text },
         Decision::Refuse(refused) => refuse(*refused).await,
     }
 }
 
 /// Records a rejection and sends it as the response, even if recording failed.
-async fn refuse(refused: Refused) -> Answer {
+async fn refuse(refused: Refused) -> TextResponse {
     let _ = report(tracker_api::REJECTIONS, &refused.rejection).await;
-    Answer {
+    TextResponse {
         status: refused.status,
-        text: refused.answer,
+        text: refused.body,
     }
 }
 
 /// The response if a report could not be made durable or decided.
 #[must_use]
-pub fn unavailable() -> Answer {
-    Answer {
+pub fn unavailable() -> TextResponse {
+    TextResponse {
         status: 503,
         text: "try again later\n".to_owned(),
     }
@@ -138,7 +138,7 @@ async fn report(path: &str, message: &impl Serialize) -> bool {
     match post(&base, path, &token, message).await {
         Ok(NO_CONTENT) => true,
         Ok(status) => {
-            eprintln!("{path} answered {status}");
+            eprintln!("{path} responded {status}");
             false
         }
         Err(error) => {
@@ -208,10 +208,10 @@ fn options(authority: &str) -> Option<RequestOptions> {
 /// The trailers of a body.
 type End = FutureReader<Result<Option<Trailers>, ErrorCode>>;
 
-/// Defines a component from `answer`, an `async fn(&Request) -> Answer`.
+/// Defines a component from `handler`, an `async fn(&Request) -> TextResponse`.
 #[macro_export]
 macro_rules! component {
-    ($answer:path) => {
+    ($handler:path) => {
         struct Component;
 
         spin_sdk::wasip3::http::service::export!(Component);
@@ -224,7 +224,7 @@ macro_rules! component {
                 spin_sdk::wasip3::http::types::ErrorCode,
             > {
                 let request = $crate::io::read(request).await;
-                $crate::io::respond($answer(&request).await).await
+                $crate::io::respond($handler(&request).await).await
             }
         }
     };
@@ -234,23 +234,23 @@ macro_rules! component {
 ///
 /// # Errors
 /// If the host rejects the headers.
-pub async fn respond(answer: Answer) -> Result<Response, ErrorCode> {
+pub async fn respond(content: TextResponse) -> Result<Response, ErrorCode> {
     let retry = [("retry-after", RETRY_AFTER)];
-    let retry = if answer.status >= 500 {
+    let retry = if content.status >= 500 {
         &retry[..]
     } else {
         &[]
     };
-    let length = answer.text.len().to_string();
+    let length = content.text.len().to_string();
     let always = [
         ("content-type", "text/plain; charset=utf-8"),
         ("content-length", &length),
         ("cache-control", "no-store"),
     ];
     let headers = fields(&[&always, retry].concat()).map_err(internal)?;
-    let (write, body, trailers) = body(answer.text.into_bytes()).await;
+    let (write, body, trailers) = body(content.text.into_bytes()).await;
     let (response, _) = Response::new(headers, Some(body), trailers);
-    let set = response.set_status_code(answer.status);
+    let set = response.set_status_code(content.status);
     set.map_err(|()| ErrorCode::InternalError(None))?;
     wit_bindgen::spawn(write);
     Ok(response)

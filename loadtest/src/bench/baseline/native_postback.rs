@@ -88,7 +88,7 @@ impl Native {
         };
         let postback = match Postback::read(&request) {
             Ok(postback) => postback,
-            Err(refused) => return response(StatusCode::BAD_REQUEST, refused.answer),
+            Err(refused) => return response(StatusCode::BAD_REQUEST, refused.body),
         };
         let (entry, now) = (Some(self.advertiser.as_slice()), Micros::now());
         match postback.decide(postback.key(), entry, &self.keys, now, |_| None) {
@@ -97,7 +97,7 @@ impl Native {
                 None => response(StatusCode::SERVICE_UNAVAILABLE, String::new()),
             },
             Decision::Acknowledge(text) => response(StatusCode::OK, text),
-            Decision::Refuse(refused) => response(StatusCode::BAD_REQUEST, refused.answer),
+            Decision::Refuse(refused) => response(StatusCode::BAD_REQUEST, refused.body),
         }
     }
 

@@ -87,7 +87,7 @@ fn first_slip(text: &str) -> Option<Mistake> {
     Some(first)
 }
 
-/// Replaces a section and the advertiser's other sections by spaces: they may need what the invalid one contains.
+/// Replaces a section and the advertiser's other sections by spaces: they may depend on the invalid one.
 fn blank(text: &mut String, sections: &[Section], wrong: &Section) {
     let same = |it: &&Section| it.advertiser.is_some() && it.advertiser == wrong.advertiser;
     for section in sections.iter().filter(same).chain([wrong]) {

@@ -106,8 +106,8 @@ pub(crate) fn keys() -> Keys {
 
 /// The id of a click at `time`, signed with the key `key` whose bytes are all `byte`.
 pub(crate) fn click_of(time: u64, key: u8, byte: u8) -> String {
-    let id = KeyId::new(key).expect("a key id");
-    let ring = KeyRing::new(id, [(id, MacKey::new([byte; 32]))]).expect("a ring");
+    let id = KeyId::new(key).expect("key id");
+    let ring = KeyRing::new(id, [(id, MacKey::new([byte; 32]))]).expect("ring");
     let parts = ClickIdParts {
         time: Micros(time),
         node: NodeId(7),
@@ -123,7 +123,7 @@ pub(crate) fn click() -> String {
 }
 
 pub(crate) fn hmac(text: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(HMAC_KEY.as_bytes()).expect("a key");
+    let mut mac = Hmac::<Sha256>::new_from_slice(HMAC_KEY.as_bytes()).expect("key");
     mac.update(text);
     data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
 }
