@@ -1,10 +1,10 @@
-//! Compares what can tell new visits from repeated ones: the product's filters, single Bloom
-//! filters of two libraries, and an exact set. Prints one table; holds no budget.
+//! Compares structures that distinguish new visits from repeated ones: the product's filters, single Bloom filters of
+//! two libraries, and an exact set. Prints one table; checks no budget.
 //!
-//! Each sets N keys that are all new, then is asked for N others that were never set. The product's
-//! filters keep a sliding window in generations and know no question without setting: their keys
-//! are spread evenly over one window and asked over the next. The others know no time at all and
-//! are asked without setting. All promise one wrong answer in 10,000, the exact set none.
+//! Each inserts N new keys and is then queried for N others that were never inserted. The product's filters keep a
+//! sliding window in generations and insert at each query: their keys are spread evenly over one window and queried over
+//! the next. The others know no time and are queried without inserting. All promise one wrong result in 10,000, the
+//! exact set none.
 //!
 //! `cargo bench -p edge-tracker --bench dedup`, with `-- --huge` for 100 million keys.
 #![forbid(unsafe_code)]
@@ -22,13 +22,13 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-const PROMISE: f64 = 1e-4;
+const TARGET_ERROR_RATE: f64 = 1e-4;
 const DAY: u64 = 24 * 3_600_000_000;
 const MILLION: u64 = 1_000_000;
 /// Its halves key two hash functions, so they must differ.
 const SEED: [u8; 32] = *b"a fixed seed for the comparison!";
 
-type Contender = fn(u64) -> Line;
+type Candidate = fn(u64) -> Line;
 
 /// One line of the table.
 struct Line {
@@ -55,7 +55,7 @@ fn main() {
         "keys", "what", "set ns", "ask ns", "memory bytes", "wrong", "rate"
     );
     for keys in sizes {
-        let contenders: [Contender; 4] = [product, bloomfilter_alone, fastbloom_alone, exact];
+        let contenders: [Candidate; 4] = [product, bloomfilter_alone, fastbloom_alone, exact];
         for measure in contenders {
             print(keys, &measure(keys));
         }
@@ -89,11 +89,11 @@ fn timed(numbers: std::ops::Range<u64>, mut act: impl FnMut(u64) -> bool) -> (f6
 fn product(keys: u64) -> Line {
     let settings = UniqueSettings {
         expected_visits: keys,
-        false_positive_rate: PROMISE,
+        false_positive_rate: TARGET_ERROR_RATE,
         max_memory: ByteSize(8 << 30),
         ..UniqueSettings::default()
     };
-    let filters = Filters::new(&settings).expect("the settings are sound");
+    let filters = Filters::new(&settings).expect("the settings are valid");
     let visit = |number| {
         let now = 20_000 * DAY + (u128::from(number) * u128::from(DAY) / u128::from(keys)) as u64;
         let ids = VisitorIds {
@@ -117,8 +117,9 @@ fn product(keys: u64) -> Line {
 }
 
 fn bloomfilter_alone(keys: u64) -> Line {
-    let mut filter = Bloom::<u64>::new_for_fp_rate_with_seed(keys as usize, PROMISE, &SEED)
-        .expect("a fixed seed can't be refused");
+    let mut filter =
+        Bloom::<u64>::new_for_fp_rate_with_seed(keys as usize, TARGET_ERROR_RATE, &SEED)
+            .expect("a fixed seed can't be refused");
     let (set_nanos, _) = timed(0..keys, |number| filter.check_and_set(&key(number)));
     let (ask_nanos, wrong) = timed(keys..2 * keys, |number| filter.check(&key(number)));
     Line {
@@ -131,7 +132,7 @@ fn bloomfilter_alone(keys: u64) -> Line {
 }
 
 fn fastbloom_alone(keys: u64) -> Line {
-    let mut filter = BloomFilter::with_false_pos(PROMISE)
+    let mut filter = BloomFilter::with_false_pos(TARGET_ERROR_RATE)
         .seed(&7)
         .expected_items(keys as usize);
     let (set_nanos, _) = timed(0..keys, |number| filter.insert(&key(number)));

@@ -167,7 +167,7 @@ impl Visits {
     fn after_a_day() -> Self {
         let settings = UniqueSettings::default();
         let step = DAY / settings.expected_visits;
-        let filters = Filters::new(&settings).expect("the default is sound");
+        let filters = Filters::new(&settings).expect("the default is valid");
         let mut visits = Self {
             filters,
             step,
@@ -184,7 +184,7 @@ impl Visits {
         self.visit(self.number)
     }
 
-    /// Who visited before visits again; time stands still.
+    /// A visit at a fixed time, by a visitor that may have visited before.
     fn visit(&self, visitor: u64) -> bool {
         let now = 20_000 * DAY + self.number * self.step;
         let ids = VisitorIds {
@@ -212,9 +212,9 @@ fn repeats(criterion: &mut Criterion) {
 }
 
 fn links_by_slug(criterion: &mut Criterion) {
-    let file = tempfile::NamedTempFile::new().expect("a file for a moment");
+    let file = tempfile::NamedTempFile::new().expect("file for a moment");
     std::fs::write(file.path(), links_toml()).expect("written");
-    let table = links::load(file.path()).expect("sound links");
+    let table = links::load(file.path()).expect("valid links");
     let mut group = criterion.benchmark_group("link");
     for (name, prefix) in [("hit", "slug"), ("miss", "none")] {
         let slugs: Vec<_> = (0..INPUTS).map(|n| format!("{prefix}-{n}")).collect();
@@ -245,7 +245,7 @@ fn destinations(criterion: &mut Criterion) {
     let text =
         "https://shop.example/{link}/landing?c={campaign}&a={affiliate}&z={sub1}&g={country}#top";
     let destination = Destination::try_from(String::from(text))
-        .expect("sound")
+        .expect("valid")
         .with_click_id();
     let values = values();
     let passed_on = ["utm_source=newsletter", "coupon=10%20%25%20off"];

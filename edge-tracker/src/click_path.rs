@@ -92,7 +92,7 @@ impl ClickPath {
         &self.metrics
     }
 
-    /// Sets what is shed from now on.
+    /// Sets the level of shedding.
     pub fn set_shed_level(&self, level: Level) {
         self.shed.set(level);
     }

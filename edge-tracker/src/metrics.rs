@@ -130,7 +130,7 @@ pub struct Metrics {
 /// The metrics of one worker, looked up once.
 #[derive(Debug)]
 pub struct WorkerMetrics {
-    /// Clicks answered with a redirect.
+    /// Clicks that got a redirect.
     pub clicks: IntCounter,
     /// Pixels served.
     pub impressions: IntCounter,
@@ -346,7 +346,7 @@ impl WorkerMetrics {
         self.refused.with_label_values(&[refusal.name()]).inc();
     }
 
-    /// Counts what was shed.
+    /// Counts shed work.
     pub fn shed(&self, shed: Shed) {
         self.shed.with_label_values(&[shed.name()]).inc();
     }

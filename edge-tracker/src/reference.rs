@@ -40,16 +40,10 @@ fn requests() -> RefusalTable {
         introduction: "The response's text ends with `(reason NUMBER)`. Counted in `edge_refused_total{reason}`.",
         refusals: refusals.collect(),
         retired: &[
-            (7, "too many parameters: parameters are cut off instead"),
-            (8, "a parameter too long: it is cut off instead"),
-            (
-                9,
-                "a control character in a parameter: it is removed instead",
-            ),
-            (
-                24,
-                "too many connections: counted in `edge_shed_total` instead",
-            ),
+            (7, "too many parameters; the excess is cut off"),
+            (8, "a parameter is too long; it is cut off"),
+            (9, "a control character in a parameter; it is removed"),
+            (24, "too many connections; counted in `edge_shed_total`"),
         ],
     }
 }
@@ -96,9 +90,9 @@ fn reports() -> RefusalTable {
     RefusalTable {
         title: "Postbacks and webhooks",
         introduction: "A function responds `refused: NUMBER NAME: CAUSE` to the sender. Each refusal is a row of the \
-                       table `rejections` with the masked request, and is counted in \
-                       `edge_rejections_total{reason,outcome}`. 100 to 149 are postbacks, 200 to 249 webhooks of the \
-                       identity service.",
+                       table `rejections` with the masked request. It is counted in \
+                       `edge_rejections_total{reason,outcome}`. Numbers 100 to 149 are refusals of postbacks, 200 to \
+                       249 of webhooks of the identity service.",
         refusals: refusals.collect(),
         retired: &[],
     }

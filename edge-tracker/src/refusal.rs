@@ -1,4 +1,4 @@
-//! The numbered reasons for which a request is not answered as asked.
+//! The numbered reasons why a request is refused.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};

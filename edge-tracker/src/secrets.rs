@@ -57,7 +57,7 @@ pub enum SecretsError {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What would be right.
+        /// The correction.
         message: String,
     },
 }

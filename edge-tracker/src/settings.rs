@@ -107,7 +107,7 @@ pub struct HttpSettings {
     #[serde(default = "HttpSettings::stop_timeout")]
     pub stop_timeout: HumanDuration,
     /// Connections that a worker keeps open; beyond, the one that has been idle the longest is evicted. Lowered at
-    /// start to what the limit of open files allows.
+    /// start to fit the limit of open files.
     #[serde(default = "HttpSettings::max_connections")]
     pub max_connections: Bounded<usize, 1, 1_000_000>,
     /// The event-loop or accept-queue delay, as the minimum of 100 ms, from which a worker refuses pixels with 503. It

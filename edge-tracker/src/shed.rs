@@ -1,4 +1,4 @@
-//! What is shed under overload, and in which order.
+//! The kinds of work that are shed under overload, and their order.
 //!
 //! Redirects are never shed: a visitor waits for each, and gets it as long as the connection is open. Load is
 //! measured elsewhere.
@@ -43,7 +43,7 @@ impl Shed {
 /// Kinds of requests in the order in which they are shed, each with its threshold in percent of `http.shed_lag`.
 pub const ORDER: &[(Shed, u32)] = &[(Shed::Impression, 100)];
 
-/// How many kinds of [`ORDER`] are shed.
+/// The number of kinds of [`ORDER`] that are shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Level(pub usize);
 

@@ -43,7 +43,7 @@ pub struct Options {
 
 /// The result of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exported {
+pub struct ExportSummary {
     /// The runtime configuration.
     pub configuration: PathBuf,
     /// Entries of the store of advertisers.
@@ -128,7 +128,7 @@ struct Provider {
 ///
 /// # Errors
 /// When a file would be rejected by an edge, or can't be written.
-pub async fn export(settings: &Settings, options: &Options) -> Result<Exported, ExportError> {
+pub async fn export(settings: &Settings, options: &Options) -> Result<ExportSummary, ExportError> {
     let api = settings.internal_api.as_ref();
     let api = api.ok_or(ExportError::NoInternalApi)?;
     // All files are read before anything is written.
@@ -147,7 +147,7 @@ pub async fn export(settings: &Settings, options: &Options) -> Result<Exported, 
     written.map_err(|cause| ExportError::Stores { path, cause })?;
     let configuration = options.to.join(CONFIGURATION_FILE);
     write_configuration(&configuration, values).map_err(io(&configuration))?;
-    Ok(Exported {
+    Ok(ExportSummary {
         configuration,
         advertisers,
         links,

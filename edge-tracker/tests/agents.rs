@@ -1,4 +1,4 @@
-//! What agents say by the shipped rules and by files, measured on published lists, and the bounds of the memory.
+//! Devices, browsers and bots by the shipped rules and by files, measured on published lists, and memory bounds.
 #![allow(missing_docs)]
 
 use daemon::files::SETTLE_TIME;
@@ -82,9 +82,9 @@ fn known_agents_are_recognised() {
         let found = agents.get(agent);
         assert_eq!(found.bot, found.device == Device::Bot);
         let device = found.device.as_str();
-        let answer = format!("{device} | {} | {} | {agent}", found.os, found.browser);
-        if answer != line {
-            wrong.push(answer);
+        let result = format!("{device} | {} | {} | {agent}", found.os, found.browser);
+        if result != line {
+            wrong.push(result);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -140,17 +140,17 @@ fn threads_keep_the_cache_bound_together() {
 fn worker_cache_returns_the_same_results() {
     let agents = agents();
     let mut recent = WorkerCache::new(&agents);
-    // Twice as many as it has places: some share one and take it from each other.
+    // Twice as many agents as cache slots: some evict each other.
     let names: Vec<String> = (0..2_048).map(|number| format!("tool/{number}")).collect();
     for name in names.iter().chain(&names) {
-        let (answer, cut) = recent.get(name.as_bytes(), SentHints::default(), &agents);
-        assert_eq!((answer.raw(), cut), (&**name, false));
-        assert_eq!(answer.digest, AgentDigest::of(name));
+        let (result, cut) = recent.get(name.as_bytes(), SentHints::default(), &agents);
+        assert_eq!((result.raw(), cut), (&**name, false));
+        assert_eq!(result.digest, AgentDigest::of(name));
     }
     let (before, agent) = (agents.misses(), &names[2_047]);
     for _ in 0..3 {
-        let (answer, _) = recent.get(agent.as_bytes(), SentHints::default(), &agents);
-        assert_eq!(answer.raw(), agent.as_str());
+        let (result, _) = recent.get(agent.as_bytes(), SentHints::default(), &agents);
+        assert_eq!(result.raw(), agent.as_str());
     }
     assert_eq!(agents.misses(), before, "the last one is at hand");
 }
@@ -272,8 +272,8 @@ fn client_hints_complete_frozen_agents() {
         };
         for _ in 0..2 {
             let (found, cut) = recent.get(agent.as_bytes(), hints, &agents);
-            let answer = format!("{} {} {}", found.device.as_str(), found.os, found.browser);
-            assert_eq!((&*answer, cut), (expected, false), "{agent} {brand}");
+            let result = format!("{} {} {}", found.device.as_str(), found.os, found.browser);
+            assert_eq!((&*result, cut), (expected, false), "{agent} {brand}");
             assert_eq!(found.raw(), agent);
             assert!(
                 agent != LINUX_CHROME || found.digest == plain.digest,
@@ -298,7 +298,7 @@ fn client_hints_complete_frozen_agents() {
     assert_eq!(
         agents.misses(),
         misses,
-        "what the hints say is remembered, not how"
+        "equal hints in another spelling must hit the cache"
     );
 }
 
@@ -320,11 +320,11 @@ os_parsers:\n  - regex: '(Plan9)'\ndevice_parsers:\n  - regex: '(x)'\n    device
 
 #[test]
 fn changed_rule_files_are_used_and_invalid_ones_rejected() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let crawlers = dir.path().join("crawlers.json");
     let browsers = dir.path().join("regexes.yaml");
     let write = |path: &std::path::Path, text: &str| {
-        // Another inode each time, so that the change shows whatever the clock's steps.
+        // A new inode each time, so that the change is detected under any resolution of the clock.
         let aside = path.with_extension("aside");
         std::fs::write(&aside, text).expect("writable");
         std::fs::rename(aside, path).expect("renamed");
@@ -354,7 +354,7 @@ fn changed_rule_files_are_used_and_invalid_ones_rejected() {
         outcome
     };
     write(&crawlers, r#"[{"pattern": "Comet"}]"#);
-    assert!(refreshed().expect("good rules"));
+    assert!(refreshed().expect("valid rules"));
     assert_eq!(seen(), "bot  Comet");
     for (file, text, named) in [
         (&crawlers, "[]", "list of crawlers"),
@@ -374,7 +374,7 @@ fn changed_rule_files_are_used_and_invalid_ones_rejected() {
         assert!(error.contains(named), "{text}: {error}");
         assert_eq!(seen(), "bot  Comet", "the rules in use stay");
         write(file, &good);
-        assert!(refreshed().expect("good rules again"));
+        assert!(refreshed().expect("valid rules again"));
     }
     std::fs::remove_file(&crawlers).expect("removable");
     let error = refreshed().expect_err("gone").to_string();
@@ -390,12 +390,12 @@ fn changed_rule_files_are_used_and_invalid_ones_rejected() {
 
 /// The agents of a list, an agent a line.
 fn published(list: &[u8]) -> Vec<String> {
-    let text = zstd::decode_all(list).expect("a list");
+    let text = zstd::decode_all(list).expect("list");
     let text = String::from_utf8(text).expect("UTF-8");
     text.lines().map(String::from).collect()
 }
 
-/// What share of `agents` satisfies `holds`, in percent; the others are shown.
+/// The percentage of `agents` that satisfy `holds`; the others are printed.
 fn share(agents: &[String], holds: impl Fn(&str) -> bool) -> f64 {
     let (held, others): (Vec<&String>, Vec<&String>) =
         agents.iter().partition(|agent| holds(agent));
@@ -427,8 +427,8 @@ fn published_agents_are_recognised_as_documented() {
 
 #[test]
 fn words_alone_find_most_crawlers() {
-    // The list of crawlers knows each of its own agents: without it, others of their kind are tried.
-    let dir = tempfile::tempdir().expect("a directory");
+    // The crawler list contains all its own agents, so the other rules are tested without it.
+    let dir = tempfile::tempdir().expect("temporary directory");
     let none = dir.path().join("crawlers.json");
     std::fs::write(&none, r#"[{"pattern": "no such crawler"}]"#).expect("writable");
     let settings = VisitorSettings {
@@ -518,5 +518,5 @@ const HOSTILE_AGENTS: usize = 3_000;
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages = status.split(' ').nth(1).expect("resident pages");
-    pages.parse::<u64>().expect("a number") * 4_096
+    pages.parse::<u64>().expect("number") * 4_096
 }

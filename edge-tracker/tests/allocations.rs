@@ -1,6 +1,5 @@
-//! What a click allocates once its worker is warm, counted over a real socket: nothing, but for one
-//! block that the `http` crate makes for the name of each header it does not know
-//! (`HeaderName::from_bytes`), such as `X-Forwarded-For`.
+//! Allocations of a click by a warm worker, counted over a real socket. There are none, except one by the `http` crate
+//! for the name of each header that it does not know (`HeaderName::from_bytes`), such as `X-Forwarded-For`.
 
 use dhat::HeapStats;
 use edge_tracker::click_path::{ClickPath, EdgeState};
@@ -29,15 +28,15 @@ affiliate = "ann"
 destination = "https://shop.example/{offer}?cid={click_id}&s={sub1}&c={country}&ip={ip}&t={timestamp}"
 "#;
 
-const WARM_UP: u32 = 3_000;
+const WARM_UP_CLICKS: u32 = 3_000;
 const COUNTED: u32 = 2_000;
 
 #[test]
 fn click_allocates_only_names_of_unknown_headers() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let (address, stop) = serve(dir.path());
     let mut client = TcpStream::connect(address).expect("connected");
-    client.set_nodelay(true).expect("settable");
+    client.set_nodelay(true).expect("socket option set");
     let profiler = dhat::Profiler::builder().testing().build();
     let mut request = Vec::with_capacity(2_048);
     let mut clicks = |proxied: bool, visitors: std::ops::Range<u32>| {
@@ -47,11 +46,14 @@ fn click_allocates_only_names_of_unknown_headers() {
         }
         HeapStats::get().total_blocks - before
     };
-    clicks(true, 0..WARM_UP);
+    clicks(true, 0..WARM_UP_CLICKS);
     let started = Instant::now();
     let direct = clicks(false, 0..COUNTED);
-    // Half of them have been here before.
-    let proxied = clicks(true, WARM_UP - COUNTED / 2..WARM_UP + COUNTED / 2);
+    // Half of the visitors have visited before.
+    let proxied = clicks(
+        true,
+        WARM_UP_CLICKS - COUNTED / 2..WARM_UP_CLICKS + COUNTED / 2,
+    );
     drop(profiler);
     stop.send_replace(true);
     // Work that a worker does once a second, independently of traffic, is not part of a click.
@@ -68,7 +70,7 @@ fn click_allocates_only_names_of_unknown_headers() {
     );
 }
 
-/// Sends the click of a visitor and reads its answer, without allocating.
+/// Sends the click of a visitor and reads its response, without allocating.
 fn click(client: &mut TcpStream, request: &mut Vec<u8>, proxied: bool, visitor: u32) {
     request.clear();
     write!(
@@ -78,24 +80,24 @@ fn click(client: &mut TcpStream, request: &mut Vec<u8>, proxied: bool, visitor: 
          Gecko/20100101 Firefox/143.0\r\nAccept: text/html,*/*;q=0.8\r\n\
          Accept-Language: en-US,en;q=0.9\r\nReferer: https://creator.example/page\r\n"
     )
-    .expect("a Vec");
+    .expect("Vec");
     if proxied {
         let [_, a, b, c] = visitor.to_be_bytes();
         write!(
             request,
             "X-Forwarded-For: 81.{a}.{b}.{c}\r\nSec-Fetch-Mode: navigate\r\n"
         )
-        .expect("a Vec");
+        .expect("Vec");
     }
     request.extend_from_slice(b"\r\n");
     client.write_all(request).expect("sent");
-    let mut answer = [0; 2_048];
-    let length = client.read(&mut answer).expect("answered");
-    let answer = &answer[..length];
+    let mut response = [0; 2_048];
+    let length = client.read(&mut response).expect("response");
+    let response = &response[..length];
     assert!(
-        answer.starts_with(b"HTTP/1.1 302 ") && answer.ends_with(b"\r\n\r\n"),
+        response.starts_with(b"HTTP/1.1 302 ") && response.ends_with(b"\r\n\r\n"),
         "{}",
-        answer.escape_ascii()
+        response.escape_ascii()
     );
 }
 
@@ -123,7 +125,7 @@ fn serve(dir: &Path) -> (SocketAddr, watch::Sender<bool>) {
         max_bytes: 1 << 30,
         sync_interval: Duration::from_secs(60),
     });
-    let mut journal = journal.expect("a journal");
+    let mut journal = journal.expect("journal");
     let (stop, stopped) = watch::channel(false);
     std::thread::spawn(move || {
         let metrics = Metrics::new().worker(0);
@@ -139,7 +141,7 @@ fn shared(dir: &Path) -> Arc<EdgeState> {
     let keys = dir.join("secrets.toml");
     secrets::create_absent(&keys).expect("created");
     let secrets = secrets::load(&keys).expect("secrets");
-    let local = "127.0.0.0/8".parse().expect("a network");
+    let local = "127.0.0.0/8".parse().expect("network");
     let table = links::load(&file).expect("links");
     Arc::new(EdgeState {
         client_address: ClientAddress::new(vec![local], ForwardedHeader::default()),

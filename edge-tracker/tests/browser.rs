@@ -1,4 +1,4 @@
-//! What a real browser does with what an edge answers: a headless Chromium, where there is one.
+//! What a real browser does with the responses of an edge: a headless Chromium, where there is one.
 #![allow(missing_docs)]
 
 mod harness;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use tracking_events::Flags;
 
-/// A browser takes some seconds to start, on a machine with much to do some more.
+/// A browser takes some seconds to start, longer on a busy machine.
 const BROWSER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A browser that has opened one page; it ends with this.
@@ -21,7 +21,7 @@ impl Browser {
     /// None, and a message, without Chromium.
     fn open(url: &str, profile: &std::path::Path) -> Option<Self> {
         let child = Command::new("chromium")
-            // Without a sandbox it runs as root, too; it opens our pages only.
+            // Without a sandbox it runs as root, too; it opens only pages of this test.
             .args(["--headless", "--no-sandbox", "--disable-dev-shm-usage"])
             .arg(format!("--user-agent={CHROME}"))
             .arg(format!("--user-data-dir={}", profile.display()))
@@ -48,7 +48,7 @@ impl Drop for Browser {
     }
 }
 
-/// Serves pages at an address of its own: `page` makes one of a request's head.
+/// Serves pages at its own address: `page` returns the page for a request's head.
 fn serve(page: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("bound");
@@ -56,13 +56,13 @@ fn serve(page: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Socke
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let page = page.clone();
-            std::thread::spawn(move || answer(stream, &*page));
+            std::thread::spawn(move || respond(stream, &*page));
         }
     });
     address
 }
 
-fn answer(mut stream: TcpStream, page: &dyn Fn(&str) -> Option<String>) {
+fn respond(mut stream: TcpStream, page: &dyn Fn(&str) -> Option<String>) {
     let lines = BufReader::new(&stream).lines().map_while(Result::ok);
     let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
     let (status, body) = match page(&head.join("\n")) {
@@ -87,7 +87,7 @@ fn click_after_a_prefetch_is_counted_once() {
             "<title>shop</title>".into()
         })
     });
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let links = format!(
         "[[link]]\nid = 1\nslug = \"shop\"\noffer = \"o\"\ncampaign = \"c\"\naffiliate = \"a\"\n\
          destination = \"http://{shop}/shop?cid={{click_id}}\"\n"
@@ -106,7 +106,7 @@ fn click_after_a_prefetch_is_counted_once() {
         }
         head.starts_with("GET /blog ").then(|| blog(&link))
     });
-    let profile = tempfile::tempdir().expect("a temporary directory");
+    let profile = tempfile::tempdir().expect("temporary directory");
     let Some(browser) = Browser::open(&format!("http://{blog}/blog"), profile.path()) else {
         return;
     };
@@ -114,7 +114,7 @@ fn click_after_a_prefetch_is_counted_once() {
         .recv_timeout(BROWSER_TIMEOUT)
         .expect("the blog is read");
     edge.await_metric("edge_marked_total", "\"prefetch\"", 1);
-    click.send(()).expect("the blog waits");
+    click.send(()).expect("the server receives");
     let is_prefetch = visits
         .recv_timeout(BROWSER_TIMEOUT)
         .expect("the shop is visited");
@@ -125,7 +125,7 @@ fn click_after_a_prefetch_is_counted_once() {
     assert_eq!(rows, [(503, Flags::PREFETCH), (302, Flags(0))]);
 }
 
-/// A page that has `link` fetched ahead, and clicks it once it may.
+/// A page that prefetches `link`, and clicks it on a signal.
 fn blog(link: &str) -> String {
     format!(
         "<!doctype html><a id=\"link\" href=\"{link}\">shop</a>\

@@ -1,5 +1,5 @@
-//! An edge whose certificates are replaced while it runs: it reconnects with the new ones and sends
-//! again what was not acknowledged; files that can't be used change nothing.
+//! Certificates of an edge are replaced while it runs: it reconnects with the new ones and sends unacknowledged events
+//! again. Files that can't be used change nothing.
 
 mod harness;
 
@@ -19,8 +19,8 @@ const NODE: u16 = 7;
 const CLICKS: u64 = 20;
 const RELOADS: &str = "edge_reloads_total";
 
-/// What one connection showed.
-struct Seen {
+/// The certificate and events of one connection.
+struct ObservedConnection {
     certificate: Fingerprint,
     events: u64,
 }
@@ -29,7 +29,7 @@ struct Seen {
 /// second connection on.
 struct FakeAggregator {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    observed: Arc<Mutex<Vec<ObservedConnection>>>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -40,51 +40,51 @@ impl FakeAggregator {
             .worker_threads(1)
             .enable_all()
             .build()
-            .expect("a runtime");
+            .expect("runtime");
         let identity = tls::load_or_create(&data.join("aggregator"), &Subject::Aggregator)
             .expect("certificates");
         let listening = async { identity.listen(([127, 0, 0, 1], 0).into()) };
-        let endpoint = runtime.block_on(listening).expect("a socket");
+        let endpoint = runtime.block_on(listening).expect("socket");
         let address = endpoint.local_addr().expect("bound");
-        let seen = Arc::default();
-        runtime.spawn(serve(endpoint, Arc::clone(&seen)));
+        let observed = Arc::default();
+        runtime.spawn(serve(endpoint, Arc::clone(&observed)));
         Self {
             address,
-            seen,
+            observed,
             _runtime: runtime,
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
-        self.seen.lock().expect("unpoisoned")
+    fn observed(&self) -> MutexGuard<'_, Vec<ObservedConnection>> {
+        self.observed.lock().expect("unpoisoned")
     }
 
-    fn wait_for(&self, what: &str, condition: impl Fn(&[Seen]) -> bool) {
+    fn wait_for(&self, what: &str, condition: impl Fn(&[ObservedConnection]) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !condition(&self.seen()) {
+        while !condition(&self.observed()) {
             assert!(Instant::now() < deadline, "not in time: {what}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-async fn serve(endpoint: Endpoint, seen: Arc<Mutex<Vec<Seen>>>) {
+async fn serve(endpoint: Endpoint, observed: Arc<Mutex<Vec<ObservedConnection>>>) {
     while let Some(incoming) = endpoint.accept().await {
         let Ok(connection) = incoming.await else {
             continue;
         };
         let number = {
-            let mut seen = seen.lock().expect("unpoisoned");
-            let certificate = Certificate::of_peer(&connection).expect("a certificate");
-            seen.push(Seen {
+            let mut observed = observed.lock().expect("unpoisoned");
+            let certificate = Certificate::of_peer(&connection).expect("certificate");
+            observed.push(ObservedConnection {
                 certificate: certificate.fingerprint(),
                 events: 0,
             });
-            seen.len() - 1
+            observed.len() - 1
         };
         let count = {
-            let seen = Arc::clone(&seen);
-            move |events| seen.lock().expect("unpoisoned")[number].events += events
+            let observed = Arc::clone(&observed);
+            move |events| observed.lock().expect("unpoisoned")[number].events += events
         };
         tokio::spawn(converse(connection, number > 0, count));
     }
@@ -132,22 +132,22 @@ async fn converse(connection: Connection, acknowledges: bool, count: impl Fn(u64
 
 #[test]
 fn rotation_while_running_loses_no_event() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let data = dir.path().join("data");
     let aggregator = FakeAggregator::start(&data);
     let edge = Edge::shipping_to(dir, &aggregator.address.to_string());
     for _ in 0..CLICKS {
         assert_eq!(edge.get("/c/spring").status, 302);
     }
-    aggregator.wait_for("everything was sent", |seen| {
-        seen.first().is_some_and(|first| first.events == CLICKS)
+    aggregator.wait_for("everything was sent", |observed| {
+        observed.first().is_some_and(|first| first.events == CLICKS)
     });
     let expiry = edge.metric("edge_certificate_expiry_timestamp_seconds", "");
     assert!(expiry > 1_700_000_000, "{expiry}");
 
     // Neither half of a certificate nor one of another node is used.
     let own = data.join("tls");
-    let authority = Authority::open(&data.join("authority")).expect("made");
+    let authority = Authority::open(&data.join("authority")).expect("created");
     let issue = |nodes: &[u16], name: &str| {
         let subject = Subject::Edge(nodes.to_vec());
         let issued = authority.issue(&subject, 90, &data.join(name));
@@ -162,7 +162,7 @@ fn rotation_while_running_loses_no_event() {
         replace("another", file);
         edge.await_metric(RELOADS, "file=\"certificates\",outcome=\"refused\"", number);
     }
-    assert_eq!((aggregator.seen().len(), refused()), (1, 2));
+    assert_eq!((aggregator.observed().len(), refused()), (1, 2));
     assert!(edge.log().contains("edge.pem"), "{}", edge.log());
 
     // The new one is used at once, and everything is sent again.
@@ -170,11 +170,12 @@ fn rotation_while_running_loses_no_event() {
     for file in ["edge.key", "edge.pem"] {
         replace("new", file);
     }
-    aggregator.wait_for("everything was sent again", |seen| {
-        seen.iter()
+    aggregator.wait_for("everything was sent again", |observed| {
+        observed
+            .iter()
             .any(|it| it.certificate == new && it.events == CLICKS)
     });
-    let connections = aggregator.seen().len();
+    let connections = aggregator.observed().len();
     assert_eq!(connections, 2);
     assert_eq!(edge.metric("edge_aggregator_connected", ""), 1);
 
@@ -186,5 +187,11 @@ fn rotation_while_running_loses_no_event() {
     edge.await_metric("edge_aggregator_disconnects_total", "reason=\"revoked\"", 1);
     let clicked = edge.get("/c/spring");
     assert_eq!(clicked.status, 302);
-    assert!(aggregator.seen().iter().skip(2).all(|it| it.events == 0));
+    assert!(
+        aggregator
+            .observed()
+            .iter()
+            .skip(2)
+            .all(|it| it.events == 0)
+    );
 }

@@ -4,7 +4,7 @@
 mod harness;
 
 use domain::{LaneId, LinkId, Micros, NodeId, Seq};
-use harness::{Answer, Edge};
+use harness::{Edge, Response};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ const ADVERTISERS: &str = "[plain]\ndialect = \"generic\"\ncurrency = \"USD\"\n\
      auth = [{ secret_parameter = { name = \"token\", value = \"a-secret-of-16-bytes\" } }]\n";
 
 fn edge() -> Edge {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let advertisers = dir.path().join("advertisers.toml");
     let variables = dir.path().join("variables.toml");
     write_private(&advertisers, ADVERTISERS);
@@ -49,9 +49,9 @@ fn secrets(active: u8, keys: &[u8]) -> String {
 }
 
 fn write_private(path: &Path, text: &str) {
-    // The edge may look at any moment: it finds the file as it was, or whole.
+    // Renamed into place: at any moment the edge reads the old or the new file.
     let aside = path.with_extension("aside");
-    std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+    std::fs::create_dir_all(path.parent().expect("parent directory")).expect("directory created");
     std::fs::write(&aside, text).expect("written");
     std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600)).expect("permitted");
     std::fs::rename(aside, path).expect("renamed");
@@ -59,16 +59,16 @@ fn write_private(path: &Path, text: &str) {
 
 /// The id of a click just made.
 fn click(edge: &Edge) -> ClickId {
-    let answer = edge.get("/c/spring?sub1=x");
-    let id = answer.location().split("cid=").nth(1).expect("an id");
-    ClickId::parse(id.split('&').next().expect("an id").as_bytes()).expect("a click id")
+    let response = edge.get("/c/spring?sub1=x");
+    let id = response.location().split("cid=").nth(1).expect("click id");
+    ClickId::parse(id.split('&').next().expect("click id").as_bytes()).expect("click id")
 }
 
 fn key_of(id: &ClickId) -> u8 {
     id.as_bytes()[18] & 31
 }
 
-fn postback(edge: &Edge, id: &ClickId) -> Answer {
+fn postback(edge: &Edge, id: &ClickId) -> Response {
     edge.get(&format!(
         "/postback/plain?token=a-secret-of-16-bytes&click_id={id}&payout=1"
     ))
@@ -111,8 +111,14 @@ fn key_rotation_with_postbacks_in_flight_loses_none() {
             let mut sent = 0;
             while !rotated.load(Ordering::Relaxed) || sent < 20 {
                 let id = click(&edge);
-                let answer = postback(&edge, &id);
-                assert_eq!(answer.status, 200, "key {}: {}", key_of(&id), answer.text());
+                let response = postback(&edge, &id);
+                assert_eq!(
+                    response.status,
+                    200,
+                    "key {}: {}",
+                    key_of(&id),
+                    response.text()
+                );
                 sent += 1;
             }
         });
@@ -137,14 +143,14 @@ fn key_rotation_with_postbacks_in_flight_loses_none() {
 fn unknown_key_is_retried_until_the_edge_has_it() {
     let edge = edge();
     let id = click_elsewhere(3);
-    let answer = postback(&edge, &id);
-    assert_eq!(answer.status, 503, "{}", answer.text());
+    let response = postback(&edge, &id);
+    assert_eq!(response.status, 503, "{}", response.text());
     assert!(
-        answer.text().starts_with("refused: 126 "),
+        response.text().starts_with("refused: 126 "),
         "{}",
-        answer.text()
+        response.text()
     );
-    assert!(answer.header("retry-after").is_some());
+    assert!(response.header("retry-after").is_some());
     write_private(&secrets_of(edge.dir.path()), &secrets(1, &[1, 3]));
     edge.await_metric("edge_reloads_total", "secrets\",outcome=\"loaded", 1);
     assert_eq!(postback(&edge, &id).status, 200);

@@ -1,4 +1,4 @@
-//! Edges whose system clock is wrong: clicks go on, functions wait, and no time that was right is lost.
+//! Edges with a wrong system clock: clicks continue, functions wait, and no correct time is lost.
 #![allow(missing_docs)]
 
 mod harness;
@@ -16,7 +16,7 @@ const DAY: i64 = 86_400;
 
 /// An edge with a clock of its own, set ahead by `seconds`; none without libfaketime.
 fn edge(seconds: i64, more: &str) -> Option<(Edge, FakeClock)> {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let clock = FakeClock::make(&dir.path().join("clock"), seconds)?;
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
     let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions");
@@ -53,10 +53,10 @@ fn step_is_not_followed_and_functions_wait() {
         1,
         "the filters are not emptied"
     );
-    let answer = edge.get("/postback/plain?click_id=x");
-    assert_eq!(answer.status, 503, "{answer:?}");
-    assert!(answer.text().contains("(reason 30)"), "{answer:?}");
-    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    let response = edge.get("/postback/plain?click_id=x");
+    assert_eq!(response.status, 503, "{response:?}");
+    assert!(response.text().contains("(reason 30)"), "{response:?}");
+    assert!(response.header("retry-after").is_some(), "{response:?}");
 
     clock.set(0);
     edge.await_metric("edge_trust_changes_total", "clock_agrees_again", 1);
@@ -89,7 +89,7 @@ fn steady_step_is_accepted_after_the_configured_time() {
 
 #[test]
 fn impossible_time_at_start_is_replaced_by_the_aggregators() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let aggregator = WelcomingAggregator::start(dir.path(), None);
     let more = format!(
         "[tls]\ndir = \"{}/tls\"\ndevelopment = true\n[aggregator]\naddress = \"{}\"\n",
@@ -121,11 +121,11 @@ fn impossible_time_without_an_aggregator_is_marked() {
     let (status, why) = edge.admin_page("/readyz");
     assert_eq!(status, 503);
     assert!(why.contains("the system clock shows 19"), "{why}");
-    let answer = edge.get("/c/spring?sub1=x");
-    assert_eq!(answer.status, 302);
+    let response = edge.get("/c/spring?sub1=x");
+    assert_eq!(response.status, 302);
     // The click's id must convert: its time is an estimate that is in bounds.
-    let id = answer.location().split("cid=").nth(1).expect("an id");
-    let id = ClickId::parse(id.split('&').next().expect("an id").as_bytes()).expect("a click id");
+    let id = response.location().split("cid=").nth(1).expect("click id");
+    let id = ClickId::parse(id.split('&').next().expect("click id").as_bytes()).expect("click id");
     assert!(
         id.parts().time >= Micros(EARLIEST_TIME.0 / 1_000 * 1_000),
         "{:?}",

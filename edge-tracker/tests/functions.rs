@@ -29,7 +29,7 @@ fn edge(http: &str, limits: &str) -> Edge {
 }
 
 fn edge_with_route(route: &str, http: &str, limits: &str) -> Edge {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let manifest = dir.path().join("spin.toml");
     std::fs::write(&manifest, manifest_text(route, &guest(), "")).expect("written");
     let functions =
@@ -54,16 +54,16 @@ fn post(edge: &Edge, target: &str, body: &str) -> (u16, String) {
         "POST {target} HTTP/1.1\r\nHost: go.example\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = parse(&edge.raw(request.as_bytes()));
-    let text = answer.text();
-    (answer.status, text)
+    let response = parse(&edge.raw(request.as_bytes()));
+    let text = response.text();
+    (response.status, text)
 }
 
 #[test]
 fn functions_are_served_alongside_clicks() {
     let edge = edge("", "");
-    let answer = edge.get("/hello");
-    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    let response = edge.get("/hello");
+    assert_eq!((response.status, response.text().as_str()), (200, "hello"));
     assert_eq!(edge.get("/c/spring").status, 302);
     assert_eq!(edge.get("/hello/more").status, 404);
     assert_eq!(edge.metric("function_calls_total", "guest"), 1);
@@ -80,14 +80,14 @@ fn bodies_that_look_like_requests_stay_as_sent() {
     );
     for piece_bytes in [1, 5, body.len()] {
         let mut stream = edge.connect();
-        stream.set_nodelay(true).expect("settable");
-        stream.write_all(head.as_bytes()).expect("taken");
+        stream.set_nodelay(true).expect("socket option set");
+        stream.write_all(head.as_bytes()).expect("sent");
         for piece in body.chunks(piece_bytes) {
-            stream.write_all(piece).expect("taken");
+            stream.write_all(piece).expect("sent");
         }
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("answered");
-        assert_eq!(parse(&answer).body, body, "in pieces of {piece_bytes}");
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).expect("response");
+        assert_eq!(parse(&response).body, body, "in pieces of {piece_bytes}");
     }
 }
 
@@ -127,9 +127,9 @@ fn reports_are_durable_before_the_response() {
 fn health_checks_cost_no_function_call() {
     let edge = edge_with_route("/...", "hosts = [\"go.example\"]", "");
     for method in ["GET", "HEAD"] {
-        // Load balancers ask by address.
-        let answer = edge.request(method, "/", &[("Host", "10.0.0.1")]);
-        assert_eq!(answer.status, 200, "{method}");
+        // Load balancers send requests by address.
+        let response = edge.request(method, "/", &[("Host", "10.0.0.1")]);
+        assert_eq!(response.status, 200, "{method}");
     }
     assert_eq!(edge.get("/").text(), "ok\n");
     assert_eq!(edge.metric("function_calls_total", ""), 0);
@@ -143,7 +143,7 @@ fn health_checks_cost_no_function_call() {
 #[test]
 fn rejected_reports_displace_no_click_and_no_report() {
     const FLOODS: usize = 4;
-    const EACH: usize = 200;
+    const REJECTIONS_PER_FLOOD: usize = 200;
     let journal = "[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"9MiB\"";
     let edge = edge(journal, "");
     let rejection = |reason: &str| {
@@ -162,12 +162,12 @@ fn rejected_reports_displace_no_click_and_no_report() {
                     "POST /report?/v1/rejections HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
                     body.len()
                 );
-                for _ in 0..EACH {
-                    stream.write_all(request.as_bytes()).expect("taken");
-                    let mut answer = [0; 512];
-                    let length = std::io::Read::read(&mut stream, &mut answer).expect("answered");
-                    let answer = parse(&answer[..length]);
-                    assert_eq!((answer.status, answer.text().as_str()), (200, "204"));
+                for _ in 0..REJECTIONS_PER_FLOOD {
+                    stream.write_all(request.as_bytes()).expect("sent");
+                    let mut response = [0; 512];
+                    let length = std::io::Read::read(&mut stream, &mut response).expect("response");
+                    let response = parse(&response[..length]);
+                    assert_eq!((response.status, response.text().as_str()), (200, "204"));
                 }
             });
         }
@@ -182,7 +182,7 @@ fn rejected_reports_displace_no_click_and_no_report() {
         assert_eq!(said, (200, "204".into()));
     }
     let counted = |label: &str| edge.metric("edge_rejections_total", label);
-    let all = (FLOODS * EACH) as u64;
+    let all = (FLOODS * REJECTIONS_PER_FLOOD) as u64;
     assert_eq!(counted("\"not_authentic\""), all / 2);
     assert_eq!(counted("\"forged\""), all / 2);
     let logged = counted("outcome=\"logged\"");
@@ -204,21 +204,21 @@ fn connection_waiting_for_a_function_is_not_idle() {
         "GET /wait HTTP/1.1\r\nHost: x\r\nUser-Agent: {CHROME}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(ask.as_bytes()).expect("written");
-    let mut answer = Vec::new();
-    std::io::Read::read_to_end(&mut stream, &mut answer).expect("read");
-    let answer = parse(&answer);
+    let mut response = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut response).expect("read");
+    let response = parse(&response);
     assert_eq!(
-        (answer.status, answer.text().as_str()),
+        (response.status, response.text().as_str()),
         (504, "303 function_timed_out\n")
     );
-    // Nor is the middle of an answer.
+    // A response in progress does not end at the idle timeout either.
     let ask = "GET /parts?20000,600ms,9 HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut stream = edge.connect();
     stream.write_all(ask.as_bytes()).expect("written");
-    let mut answer = Vec::new();
-    std::io::Read::read_to_end(&mut stream, &mut answer).expect("read");
-    // Then the connection is idle, and ended for that.
-    assert!(answer.ends_with(b"\r\n9\r\nxxxxxxxxx\r\n0\r\n\r\n"));
+    let mut response = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut response).expect("read");
+    // Then the connection is idle, and is closed.
+    assert!(response.ends_with(b"\r\n9\r\nxxxxxxxxx\r\n0\r\n\r\n"));
 }
 
 #[test]
@@ -236,11 +236,11 @@ fn half_request_times_out_and_delays_no_other_request() {
     let whole = post(&edge, "/length", "whole");
     assert_eq!(whole, (200, "5".into()));
     for mut stream in halves {
-        let mut answer = Vec::new();
-        std::io::Read::read_to_end(&mut stream, &mut answer).expect("read");
-        let answer = parse(&answer);
+        let mut response = Vec::new();
+        std::io::Read::read_to_end(&mut stream, &mut response).expect("read");
+        let response = parse(&response);
         assert_eq!(
-            (answer.status, answer.text().as_str()),
+            (response.status, response.text().as_str()),
             (408, "311 function_request_too_slow\n")
         );
     }
@@ -277,9 +277,9 @@ fn interrupted_response_does_not_look_complete() {
 #[test]
 fn failed_function_returns_a_code_and_logs_the_cause() {
     let edge = edge("", "");
-    let answer = edge.get("/panic");
+    let response = edge.get("/panic");
     assert_eq!(
-        (answer.status, answer.text().as_str()),
+        (response.status, response.text().as_str()),
         (500, "302 function_trapped\n")
     );
     let log = edge.log();
@@ -306,7 +306,7 @@ fn functions_are_reloaded_and_invalid_ones_rejected() {
 
 #[test]
 fn component_is_watched_after_a_rejected_release() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let [manifest, variables, component] =
         ["spin.toml", "variables.toml", "guest.wasm"].map(|name| dir.path().join(name));
     std::fs::copy(guest(), &component).expect("copied");

@@ -27,7 +27,7 @@ fn only_an_overlong_target_is_refused_for_its_query() {
 
 #[test]
 fn query_repeats_no_parameter_of_a_destination() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let links = "[[link]]\nid = 1\nslug = \"shop\"\noffer = \"o\"\ncampaign = \"c\"\naffiliate = \"a\"\n\
                  destination = \"https://shop.example/?cid={click_id}&p%5Fid={sub1}#end\"\npass_query = true\n\
                  [[link]]\nid = 2\nslug = \"appended\"\noffer = \"o\"\ncampaign = \"c\"\naffiliate = \"a\"\n\
@@ -54,19 +54,19 @@ fn query_repeats_no_parameter_of_a_destination() {
         ("xcid=FORGED", true),
         ("ci%2564=FORGED", true),
     ] {
-        let answer = edge.get(&format!("/c/shop?{query}"));
-        let location = answer.location();
-        let (address, fragment) = location.split_once('#').expect("a fragment");
+        let response = edge.get(&format!("/c/shop?{query}"));
+        let location = response.location();
+        let (address, fragment) = location.split_once('#').expect("fragment");
         let own = address.strip_prefix("https://shop.example/?cid=");
         let own = own.and_then(|rest| rest.get(tracking_events::CLICK_ID_CHARS..));
-        let own = own.expect("a click id");
+        let own = own.expect("click id");
         assert!(own.starts_with("&p%5Fid="), "{location}");
         assert_eq!(fragment, "end", "{location}");
         assert_eq!(location.contains("FORGED"), arrives, "{query}: {location}");
     }
     // The parameter that is appended has a name, too.
-    let answer = edge.get("/c/appended?click_id=FORGED&click.id=FORGED&y=1");
-    let location = answer.location();
+    let response = edge.get("/c/appended?click_id=FORGED&click.id=FORGED&y=1");
+    let location = response.location();
     assert!(
         location.ends_with("&y=1") && !location.contains("FORGED"),
         "{location}"
@@ -84,11 +84,11 @@ fn non_http_input_gets_400_or_no_response() {
         b"\r\n\r\n\r\n\0\0\0\0",
         b"GET http://evil.example\\@x/c/spring HTTP/1.1\r\nHost: x\r\n\r\n",
     ] {
-        let answer = edge.raw(bytes);
+        let response = edge.raw(bytes);
         assert!(
-            answer.is_empty() || parse(&answer).status >= 400,
+            response.is_empty() || parse(&response).status >= 400,
             "{:?}",
-            String::from_utf8_lossy(&answer)
+            String::from_utf8_lossy(&response)
         );
     }
     assert_eq!(edge.get("/c/spring").status, 302);
@@ -111,13 +111,13 @@ fn overlong_head_is_refused() {
 fn shutdown_does_not_wait_for_idle_connections() {
     let mut edge = Edge::with("header_timeout = \"60s\"\nstop_timeout = \"60s\"");
     let silent = edge.connect();
-    let mut answered = edge.connect();
-    answered
+    let mut served = edge.connect();
+    served
         .write_all(b"GET /c/spring HTTP/1.1\r\nHost: go.example\r\n\r\n")
         .expect("writable");
-    let mut answer = [0; 2_048];
-    let length = answered.read(&mut answer).expect("answered");
-    assert_eq!(parse(&answer[..length]).status, 302);
+    let mut response = [0; 2_048];
+    let length = served.read(&mut response).expect("response");
+    assert_eq!(parse(&response[..length]).status, 302);
     edge.await_metric("edge_connections", "", 2);
     let started = Instant::now();
     assert!(edge.stop(), "{}", edge.log());
@@ -137,24 +137,26 @@ fn stalled_client_is_disconnected() {
         let started = Instant::now();
         let mut stream = edge.connect();
         stream.write_all(sent).expect("writable");
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
         assert!(
             started.elapsed() < Duration::from_secs(10),
             "{sent:?} was waited for"
         );
         assert!(
-            answer.is_empty() || parse(&answer).status == 408,
-            "{answer:?}"
+            response.is_empty() || parse(&response).status == 408,
+            "{response:?}"
         );
     }
-    // One that asked, was answered and then stays silent is let go as well, and nothing was refused.
+    // A connection that is silent after a response is closed as well, and nothing was refused.
     let mut stream = edge.connect();
     let request = format!("GET /c/spring HTTP/1.1\r\nHost: x\r\nUser-Agent: {CHROME}\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("writable");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("closed by the edge");
-    assert_eq!(parse(&answer).status, 302);
+    let mut response = Vec::new();
+    stream
+        .read_to_end(&mut response)
+        .expect("closed by the edge");
+    assert_eq!(parse(&response).status, 302);
     assert_eq!(edge.metric("edge_refused_total", "\"too_slow\""), 3);
 }
 
@@ -189,16 +191,16 @@ fn unknown_hosts_are_refused() {
 fn proxy_protocol_is_accepted_from_trusted_peers_only() {
     let edge = Edge::with("proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]");
     let request = "GET /c/spring HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let answer =
+    let response =
         edge.raw(format!("PROXY TCP4 198.51.100.9 127.0.0.1 5000 80\r\n{request}").as_bytes());
-    assert!(parse(&answer).location().ends_with("ip=198.51.100.0"));
+    assert!(parse(&response).location().ends_with("ip=198.51.100.0"));
     assert!(edge.raw(request.as_bytes()).is_empty());
     edge.await_metric("edge_refused_total", "\"bad_proxy_header\"", 1);
 }
 
 #[test]
 fn invalid_settings_are_rejected_with_line_and_remedy() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("writable");
     let config = harness::configure(dir.path(), "hedder_timeout = \"1s\"");
     let refused = || {

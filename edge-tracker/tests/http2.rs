@@ -1,4 +1,4 @@
-//! Cleartext HTTP/2, as load balancers speak it to what is behind them.
+//! Cleartext HTTP/2, as load balancers use it towards their targets.
 #![allow(missing_docs)]
 
 mod harness;
@@ -20,7 +20,7 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 
-/// A client that sends exactly the frames it is told.
+/// A client that sends exactly the given frames.
 struct RawClient(TcpStream);
 
 #[derive(Debug)]
@@ -36,22 +36,24 @@ impl RawClient {
     fn greet(edge: &Edge, window: u32) -> Self {
         let mut client = Self(edge.connect());
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        client.0.write_all(preface).expect("taken");
+        client.0.write_all(preface).expect("sent");
         let window = window.to_be_bytes();
         client.send(SETTINGS, 0, 0, &[&[0, 4], &window[..]].concat());
         client
     }
 
     fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        let length = u32::try_from(payload.len())
+            .expect("in range")
+            .to_be_bytes();
         let head = [length[1], length[2], length[3], kind, flags];
         let frame = [&head[..], &stream.to_be_bytes(), payload].concat();
-        self.0.write_all(&frame).expect("taken");
+        self.0.write_all(&frame).expect("sent");
     }
 
     fn get(&mut self, stream: u32, path: &str) {
         // GET, http, :path and :authority of HPACK's static table.
-        let length = u8::try_from(path.len()).expect("short");
+        let length = u8::try_from(path.len()).expect("in range");
         let head = [
             &[0x82, 0x86, 0x04, length],
             path.as_bytes(),
@@ -79,14 +81,14 @@ impl RawClient {
 
     fn until(&mut self, kind: u8) -> Frame {
         loop {
-            let frame = self.frame().expect("a frame of this kind");
+            let frame = self.frame().expect("frame of this kind");
             if frame.kind == kind {
                 return frame;
             }
         }
     }
 
-    /// What the edge had read by now is read after this.
+    /// Waits for the acknowledgement of a ping: the edge has read all earlier frames.
     fn ping(&mut self) {
         self.send(PING, 0, 0, &[7; 8]);
         while self.until(PING).flags & 1 == 0 {}
@@ -112,18 +114,18 @@ async fn many_streams_of_one_connection_are_served() {
             .await
             .expect("HTTP/2");
     tokio::spawn(connection);
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for number in 0..50 {
         let request = http::Request::get(format!("http://go.example/c/spring?sub1={number}"))
             .header("user-agent", CHROME)
             .body(Empty::<Bytes>::new())
             .expect("valid");
-        answers.push((number, sender.clone().send_request(request)));
+        responses.push((number, sender.clone().send_request(request)));
     }
-    for (number, answer) in answers {
-        let answer = answer.await.expect("answered");
-        assert_eq!(answer.status(), 302);
-        let location = answer.headers()["location"].to_str().expect("ASCII");
+    for (number, response) in responses {
+        let response = response.await.expect("response");
+        assert_eq!(response.status(), 302);
+        let location = response.headers()["location"].to_str().expect("ASCII");
         assert!(location.contains(&format!("&s={number}&")), "{location}");
     }
     assert_eq!(edge.metric("edge_click_log_seconds_count", ""), 50);
@@ -188,7 +190,7 @@ fn stream_that_is_not_read_in_time_is_reset() {
         let reset = client.until(RST_STREAM);
         assert_eq!(reset.stream, 1, "{window}");
         edge.await_metric("edge_refused_total", "\"not_taken\"", number);
-        // The connection goes on, and what is taken is sent whole.
+        // The connection continues, and a response that the client reads is sent completely.
         client.get(3, "/c/spring");
         assert_eq!(client.until(HEADERS).flags & END_STREAM, END_STREAM);
         client.get(5, "/i/spring.gif");
@@ -213,7 +215,9 @@ fn connection_whose_client_does_not_read_is_evicted() {
     let edge = Edge::lone(&[], "max_connections = 1\nwrite_timeout = \"60s\"");
     let mut reader = edge.connect();
     let timeout = Some(std::time::Duration::from_millis(300));
-    reader.set_write_timeout(timeout).expect("settable");
+    reader
+        .set_write_timeout(timeout)
+        .expect("socket option set");
     let clicks = b"GET /c/spring HTTP/1.1\r\nHost: go.example\r\n\r\n".repeat(256);
     while reader.write_all(&clicks).is_ok() {}
     click_is_answered(&edge);

@@ -1,11 +1,11 @@
-//! The internal API at its own address: what functions of other hosts report, who may, and what is refused.
+//! The internal API at its own address: reports by functions of other hosts, their authentication, and refusals.
 #![allow(missing_docs)]
 
 mod harness;
 
 use harness::faketime::FakeClock;
 use harness::postbacks::{click, write_secret};
-use harness::{Answer, Edge, parse};
+use harness::{Edge, Response, parse};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,9 +18,9 @@ const SECTION: &str = "[internal_api]\nlisten = \"127.0.0.1:0\"\n";
 
 /// A directory with links and a token.
 fn directory() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
-    std::fs::create_dir(dir.path().join("data")).expect("made");
+    std::fs::create_dir(dir.path().join("data")).expect("directory created");
     write_secret(&token_file(dir.path()), &format!("{TOKEN}\n"));
     dir
 }
@@ -38,18 +38,20 @@ fn connect(edge: &Edge) -> TcpStream {
     let address = edge.internal_api.as_ref().expect("configured");
     let stream = TcpStream::connect(address).expect("the edge listens");
     let patience = Some(Duration::from_secs(20));
-    stream.set_read_timeout(patience).expect("settable");
+    stream
+        .set_read_timeout(patience)
+        .expect("socket option set");
     stream
 }
 
-/// Sends `bytes` and reads all that is answered until the edge closes the connection.
-fn send(edge: &Edge, bytes: &[u8]) -> Answer {
+/// Sends `bytes` and reads the response until the edge closes the connection.
+fn send(edge: &Edge, bytes: &[u8]) -> Response {
     let mut stream = connect(edge);
     // A body that is too long is not read to its end.
     let _ = stream.write_all(bytes);
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    parse(&answer)
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response);
+    parse(&response)
 }
 
 fn request(method: &str, path: &str, token: &str, body: &str) -> String {
@@ -60,7 +62,7 @@ fn request(method: &str, path: &str, token: &str, body: &str) -> String {
     )
 }
 
-fn report(edge: &Edge, token: &str, body: &str) -> Answer {
+fn report(edge: &Edge, token: &str, body: &str) -> Response {
     send(
         edge,
         request("POST", "/v1/conversions", token, body).as_bytes(),
@@ -96,30 +98,30 @@ struct HalfRequest {
 
 impl HalfRequest {
     fn begin(edge: &Edge, whole: &str) -> Self {
-        let (head, body) = whole.split_once("\r\n\r\n").expect("a head");
+        let (head, body) = whole.split_once("\r\n\r\n").expect("head");
         let mut stream = connect(edge);
-        write!(stream, "{head}\r\nExpect: 100-continue\r\n\r\n").expect("taken");
+        write!(stream, "{head}\r\nExpect: 100-continue\r\n\r\n").expect("sent");
         let mut interim = [0; 25];
-        stream.read_exact(&mut interim).expect("answered");
+        stream.read_exact(&mut interim).expect("response");
         assert!(interim.starts_with(b"HTTP/1.1 100 "));
         let body = body.to_owned();
         Self { stream, body }
     }
 
-    fn finish(mut self) -> Answer {
-        self.stream.write_all(self.body.as_bytes()).expect("taken");
-        let mut answer = Vec::new();
-        self.stream.read_to_end(&mut answer).expect("answered");
-        parse(&answer)
+    fn finish(mut self) -> Response {
+        self.stream.write_all(self.body.as_bytes()).expect("sent");
+        let mut response = Vec::new();
+        self.stream.read_to_end(&mut response).expect("response");
+        parse(&response)
     }
 }
 
 /// The number that a refusal names.
-fn number(answer: &Answer) -> u16 {
-    let text = answer.text();
+fn number(response: &Response) -> u16 {
+    let text = response.text();
     let rest = text.strip_prefix("refused: ");
     let number = rest.and_then(|it| it.split(' ').next()?.parse().ok());
-    number.unwrap_or_else(|| panic!("{answer:?}"))
+    number.unwrap_or_else(|| panic!("{response:?}"))
 }
 
 fn outcome(edge: &Edge, kind: &str, outcome: &str) -> u64 {
@@ -137,8 +139,8 @@ fn reports_of_other_hosts_are_durable_before_204() {
         ("kyc_update", "/v1/kyc-updates", &long_kyc_update()),
         ("rejection", "/v1/rejections", &rejection(10)),
     ] {
-        let answer = send(&edge, request("POST", path, TOKEN, body).as_bytes());
-        assert_eq!((answer.status, answer.text()), (204, String::new()));
+        let response = send(&edge, request("POST", path, TOKEN, body).as_bytes());
+        assert_eq!((response.status, response.text()), (204, String::new()));
         assert_eq!(outcome(&edge, kind, "durable"), 1, "{kind}");
     }
     edge.await_metric("edge_journal_syncs_total", "", syncs + 1);
@@ -147,10 +149,10 @@ fn reports_of_other_hosts_are_durable_before_204() {
     let request = request("POST", "/v1/conversions", TOKEN, &report);
     let request = request.replace("Connection: close\r\n", "");
     for _ in 0..3 {
-        stream.write_all(request.as_bytes()).expect("taken");
-        let mut answer = [0; 1024];
-        let length = stream.read(&mut answer).expect("answered");
-        assert_eq!(parse(&answer[..length]).status, 204);
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut response = [0; 1024];
+        let length = stream.read(&mut response).expect("response");
+        assert_eq!(parse(&response[..length]).status, 204);
     }
     assert_eq!(edge.metric("edge_internal_api_connections", ""), 1);
 }
@@ -171,7 +173,7 @@ fn invalid_messages_are_refused_with_their_number() {
         (post(conversions, "", &good), 401, 350),
         (post(conversions, &TOKEN[1..], &good), 401, 350),
         (post(conversions, &TOKEN.to_uppercase(), &good), 401, 350),
-        // The body of a stranger is not even read.
+        // The body of an unauthenticated request is not read.
         (post(conversions, "x", &long), 401, 350),
         (post("/v1/nothing", TOKEN, &good), 404, 351),
         (post("/metrics", TOKEN, ""), 404, 351),
@@ -197,14 +199,14 @@ fn invalid_messages_are_refused_with_their_number() {
         (post("/v1/rejections", TOKEN, &long), 413, 353),
         (chunked, 413, 353),
     ] {
-        let answer = send(&edge, request.as_bytes());
+        let response = send(&edge, request.as_bytes());
         let shown = &request[..request.len().min(200)];
         assert_eq!(
-            (answer.status, number(&answer)),
+            (response.status, number(&response)),
             (status, expected),
             "{shown}"
         );
-        assert!(!answer.text().contains(TOKEN));
+        assert!(!response.text().contains(TOKEN));
     }
     assert_eq!(outcome(&edge, "conversion", "unauthorized"), 4);
     assert_eq!(outcome(&edge, "unknown", "unknown"), 3);
@@ -219,11 +221,11 @@ fn only_its_own_address_serves_the_api() {
     for address in [&edge.listening, &edge.admin] {
         let mut stream = TcpStream::connect(address).expect("the edge listens");
         let request = request.replace("Host: tracker", "Host: 127.0.0.1");
-        stream.write_all(request.as_bytes()).expect("taken");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("answered");
-        let answer = parse(&answer);
-        assert!([404, 405].contains(&answer.status), "{answer:?}");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).expect("response");
+        let response = parse(&response);
+        assert!([404, 405].contains(&response.status), "{response:?}");
     }
     assert_eq!(edge.metric("edge_reports_total", ""), 0);
 }
@@ -233,15 +235,15 @@ fn slow_clients_time_out() {
     let edge = edge("timeout = \"200ms\"\nmax_connections = 1\n");
     let whole = request("POST", "/v1/rejections", TOKEN, &rejection(10));
     let half_body = &whole[..whole.len() - 5];
-    let answer = send(&edge, half_body.as_bytes());
-    assert_eq!((answer.status, number(&answer)), (408, 355));
+    let response = send(&edge, half_body.as_bytes());
+    assert_eq!((response.status, number(&response)), (408, 355));
     // Each uses the only slot and releases it: a silent client, half a head, and an idle client.
     let idle = whole.replace("Connection: close\r\n", "");
     for sent in ["", "POST /v1/rej", &idle] {
         let mut stream = connect(&edge);
-        stream.write_all(sent.as_bytes()).expect("taken");
-        let answer = send(&edge, whole.as_bytes());
-        assert_eq!(answer.status, 204, "after {sent:?}");
+        stream.write_all(sent.as_bytes()).expect("sent");
+        let response = send(&edge, whole.as_bytes());
+        assert_eq!(response.status, 204, "after {sent:?}");
     }
     assert_eq!(outcome(&edge, "rejection", "too_slow"), 1);
 }
@@ -261,7 +263,7 @@ fn body_sent_after_its_head_is_not_delayed() {
         let start = Instant::now();
         stream.write_all(head.as_bytes()).expect("sent");
         stream.write_all(body.as_bytes()).expect("sent");
-        assert!(stream.read(&mut [0; 1 << 10]).expect("a response") > 0);
+        assert!(stream.read(&mut [0; 1 << 10]).expect("response") > 0);
         prompt += usize::from(start.elapsed() < Duration::from_millis(30));
     }
     assert!(prompt > REQUESTS / 2, "{prompt} of {REQUESTS}");
@@ -272,8 +274,8 @@ fn messages_beyond_the_limit_are_refused_and_retried() {
     let edge = edge("max_requests = 1\n");
     let whole = request("POST", "/v1/rejections", TOKEN, &rejection(10));
     let first = HalfRequest::begin(&edge, &whole);
-    let answer = send(&edge, whole.as_bytes());
-    assert_eq!((answer.status, number(&answer)), (503, 356));
+    let response = send(&edge, whole.as_bytes());
+    assert_eq!((response.status, number(&response)), (503, 356));
     assert_eq!(first.finish().status, 204);
     assert_eq!(send(&edge, whole.as_bytes()).status, 204);
     assert_eq!(outcome(&edge, "rejection", "busy"), 1);
@@ -297,11 +299,11 @@ fn full_journal_refuses_reports_with_503() {
     let edge = edge(journal);
     let update = request("POST", "/v1/kyc-updates", TOKEN, &long_kyc_update());
     let full = (0..1_000).find_map(|_| {
-        let answer = send(&edge, update.as_bytes());
-        (answer.status != 204).then_some(answer)
+        let response = send(&edge, update.as_bytes());
+        (response.status != 204).then_some(response)
     });
-    let answer = full.expect("the journal fills");
-    assert_eq!((answer.status, number(&answer)), (503, 354));
+    let response = full.expect("the journal fills");
+    assert_eq!((response.status, number(&response)), (503, 354));
     assert_eq!(outcome(&edge, "kyc_update", "not_durable"), 1);
     assert_eq!(edge.get("/c/spring").status, 302);
 }
@@ -319,8 +321,8 @@ fn wrong_clock_refuses_reports_until_it_is_right() {
     assert_eq!(send(&edge, report.as_bytes()).status, 204);
     clock.set(30 * 86_400);
     edge.await_metric("edge_clock_wrong", "", 1);
-    let answer = send(&edge, report.as_bytes());
-    assert_eq!((answer.status, number(&answer)), (503, 357));
+    let response = send(&edge, report.as_bytes());
+    assert_eq!((response.status, number(&response)), (503, 357));
     assert_eq!(outcome(&edge, "rejection", "clock_wrong"), 1);
 }
 
@@ -367,16 +369,19 @@ fn token_is_created_at_first_start_readable_by_owner_only() {
     std::fs::remove_file(token_file(dir.path())).expect("removed");
     let edge = Edge::lone_in(dir, &[], SECTION);
     let file = token_file(edge.dir.path());
-    let mode = std::fs::metadata(&file).expect("made").permissions().mode();
+    let mode = std::fs::metadata(&file)
+        .expect("file exists")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     let text = std::fs::read_to_string(&file).expect("readable");
-    let token = text.lines().last().expect("a token");
+    let token = text.lines().last().expect("token");
     assert_eq!(token.len(), 64);
     let report = report(&edge, token, &conversion(&click(&edge)));
     assert_eq!(report.status, 204);
 }
 
-/// What `check` and `serve` say of an edge with these lines.
+/// The outputs of `check` and `serve` for an edge with these lines.
 fn said(dir: &Path, internal_api: &str) -> [(bool, String); 2] {
     let config = harness::configure(dir, internal_api);
     ["check", "serve"].map(|command| {
@@ -446,7 +451,7 @@ fn invalid_token_files_are_rejected() {
     ] {
         write_secret(&file, text);
         let permissions = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(&file, permissions).expect("settable");
+        std::fs::set_permissions(&file, permissions).expect("permissions set");
         for (succeeded, said) in said(dir.path(), SECTION) {
             assert!(!succeeded && said.contains(why), "{why}: {said}");
             assert!(

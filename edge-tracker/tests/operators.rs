@@ -1,10 +1,9 @@
-//! What operators do to an edge: settings, files that are read again, signals and ports, with what each
-//! mistake is answered.
+//! Operation of an edge: settings, reloaded files, signals and ports, with the message for each mistake.
 #![allow(missing_docs)]
 
 mod harness;
 
-use harness::directory::{Directory, KYC, SOUND, reloads, replace, settings};
+use harness::directory::{Directory, KYC, VALID_ENTRY, reloads, replace, settings};
 use harness::{CHROME, Edge, LINKS};
 use std::process::Command;
 
@@ -29,17 +28,17 @@ fn wrong_advertisers() -> [(String, usize, &'static str); 9] {
     let acme = |text: String| format!("[acme]\n{text}");
     [
         (
-            acme(SOUND.replace("generic", "genric")),
+            acme(VALID_ENTRY.replace("generic", "genric")),
             3,
             "unknown variant",
         ),
         (
-            acme(SOUND.replace("dialect", "dialekt")),
+            acme(VALID_ENTRY.replace("dialect", "dialekt")),
             3,
             "unknown field `dialekt`",
         ),
         (
-            acme(SOUND.replace("USD", "DOGE")),
+            acme(VALID_ENTRY.replace("USD", "DOGE")),
             4,
             "currency is not one of ISO 4217",
         ),
@@ -59,11 +58,15 @@ fn wrong_advertisers() -> [(String, usize, &'static str); 9] {
             "invalid IP address syntax",
         ),
         (
-            acme(SOUND.replace("0123456789abcdef", "short")),
+            acme(VALID_ENTRY.replace("0123456789abcdef", "short")),
             5,
             "at least 16 bytes",
         ),
-        (acme(SOUND.replace("links = \"any\"", "links = 7")), 2, ""),
+        (
+            acme(VALID_ENTRY.replace("links = \"any\"", "links = 7")),
+            2,
+            "",
+        ),
         (acme("dialect = \n".into()), 2, ""),
     ]
 }
@@ -80,7 +83,7 @@ fn invalid_advertisers_are_rejected_with_line_and_reason() {
         );
         assert!(said.contains(reason), "{text}: {said}");
     }
-    directory.write("advertisers.toml", &format!("[acme]\n{SOUND}"));
+    directory.write("advertisers.toml", &format!("[acme]\n{VALID_ENTRY}"));
     let edge = directory.start();
     let refused = reloads("advertisers", "refused");
     for (count, (text, line, reason)) in (1..).zip(wrong_advertisers()) {
@@ -88,15 +91,19 @@ fn invalid_advertisers_are_rejected_with_line_and_reason() {
         edge.await_metric("edge_reloads_total", &refused, count);
         let log = edge.await_log(&format!("advertisers.toml:{line}: "));
         assert!(log.contains(reason), "{reason}: {log}");
-        // The advertiser of before is known, and its click id is what is missing.
-        let answer = edge.get("/postback/acme/0123456789abcdef");
+        // The advertiser of the earlier file is active: only the click id is missing.
+        let response = edge.get("/postback/acme/0123456789abcdef");
         assert!(
-            answer.text().starts_with("refused: 104 "),
+            response.text().starts_with("refused: 104 "),
             "{}",
-            answer.text()
+            response.text()
         );
     }
-    replace(&edge, "advertisers.toml", &format!("[other]\n{SOUND}"));
+    replace(
+        &edge,
+        "advertisers.toml",
+        &format!("[other]\n{VALID_ENTRY}"),
+    );
     edge.await_metric("edge_reloads_total", &reloads("advertisers", "loaded"), 1);
     assert_eq!(edge.get("/postback/acme/0123456789abcdef").status, 403);
 }
@@ -104,9 +111,9 @@ fn invalid_advertisers_are_rejected_with_line_and_reason() {
 #[test]
 fn check_reports_an_error_of_each_advertiser() {
     let directory = Directory::new();
-    let doge = SOUND.replace("USD", "DOGE");
+    let doge = VALID_ENTRY.replace("USD", "DOGE");
     let text = format!(
-        "[unclosed]\nauth = [\n[unknown]\n{doge}[valueless]\ndialect = \n[sound]\n{SOUND}[misspelt]\ndialekt = 1\n"
+        "[unclosed]\nauth = [\n[unknown]\n{doge}[valueless]\ndialect = \n[sound]\n{VALID_ENTRY}[misspelt]\ndialekt = 1\n"
     );
     directory.write("advertisers.toml", &text);
     let said = directory.mistakes();
@@ -357,13 +364,13 @@ fn bare_domain_responds_as_configured_without_functions() {
         directory.write("edge.toml", &settings(http));
         let edge = directory.start();
         for target in ["/", "/?", "/?fbclid=1&utm_source=x"] {
-            let answer = edge.get(target);
+            let response = edge.get(target);
             assert_eq!(
-                (answer.status, answer.header("location")),
+                (response.status, response.header("location")),
                 (status, location),
                 "{target}"
             );
-            assert_eq!(answer.text(), body, "{target}");
+            assert_eq!(response.text(), body, "{target}");
         }
         for target in [
             "/favicon.ico",
@@ -372,9 +379,13 @@ fn bare_domain_responds_as_configured_without_functions() {
             "/.env",
             "/admin/config",
         ] {
-            let answer = edge.request("GET", target, &[("User-Agent", CHROME)]);
-            assert_eq!(answer.status, 404, "{target}");
-            assert!(!answer.text().contains("advertiser"), "{}", answer.text());
+            let response = edge.request("GET", target, &[("User-Agent", CHROME)]);
+            assert_eq!(response.status, 404, "{target}");
+            assert!(
+                !response.text().contains("advertiser"),
+                "{}",
+                response.text()
+            );
         }
         assert_eq!(edge.metric("function_calls_total", ""), 0);
         assert_eq!(edge.metric("edge_rejections_total", ""), 0);
@@ -405,13 +416,13 @@ fn documented_advertisers() -> Vec<(&'static str, &'static str, &'static str)> {
     let block = |section: &'static str, language: &str| {
         let (_, rest) = section
             .split_once(&format!("```{language}\n"))
-            .expect("a block");
-        rest.split_once("```").expect("an end").0
+            .expect("block");
+        rest.split_once("```").expect("closing fence").0
     };
     let example = |section: &'static str| {
-        let (dialect, _) = section.split_once('\n').expect("a heading");
+        let (dialect, _) = section.split_once('\n').expect("heading");
         let request = block(section, "http").trim();
-        let target = request.strip_prefix("GET ").expect("a GET");
+        let target = request.strip_prefix("GET ").expect("GET");
         (dialect, block(section, "toml"), target)
     };
     text.split("\n## ").skip(1).map(example).collect()
@@ -433,10 +444,10 @@ fn documented_advertisers_convert_a_click_each() {
             "{dialect}"
         );
         let click = edge.get("/c/spring");
-        let (_, id) = click.location().split_once("cid=").expect("a click id");
-        let id = id.split('&').next().expect("an end");
-        let answer = edge.get(&target.replace("{click_id}", id));
-        assert_eq!(answer.status, 200, "{dialect}: {}", answer.text());
+        let (_, id) = click.location().split_once("cid=").expect("click id");
+        let id = id.split('&').next().expect("end");
+        let response = edge.get(&target.replace("{click_id}", id));
+        assert_eq!(response.status, 200, "{dialect}: {}", response.text());
         assert_eq!(
             edge.metric("edge_reports_total", "outcome=\"durable\""),
             count,

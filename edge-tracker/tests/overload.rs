@@ -1,10 +1,9 @@
-//! Past capacity: what gives way to what, that nothing in the middle of a request does, and that each
-//! thing shed is counted once.
+//! Overload: the order of shedding, no eviction in the middle of a request, and exact counts of shed work.
 #![allow(missing_docs)]
 
 mod harness;
 
-use harness::{Answer, CHROME, Edge, journal, parse};
+use harness::{CHROME, Edge, Response, journal, parse};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -14,24 +13,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const CLICK: &[u8] = b"GET /c/spring HTTP/1.1\r\nHost: go.example\r\nUser-Agent: x\r\n\r\n";
-const WITHIN: Duration = Duration::from_secs(20);
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An answer without a body.
-fn read_head(stream: &mut TcpStream) -> Answer {
-    let (mut answer, mut byte) = (Vec::new(), [0]);
-    while !answer.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).expect("an answer");
-        answer.push(byte[0]);
+/// A response without a body.
+fn read_head(stream: &mut TcpStream) -> Response {
+    let (mut response, mut byte) = (Vec::new(), [0]);
+    while !response.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("response");
+        response.push(byte[0]);
     }
-    parse(&answer)
+    parse(&response)
 }
 
 fn click(stream: &mut TcpStream) {
-    stream.write_all(CLICK).expect("taken");
+    stream.write_all(CLICK).expect("sent");
     assert_eq!(read_head(stream).status, 302);
 }
 
-/// Waits until the edge has closed it, without an answer.
+/// Waits until the edge has closed the connection without a response.
 fn assert_closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
@@ -49,18 +48,19 @@ fn await_shed(edge: &Edge, what: &str, count: u64) {
     assert_eq!(shed(edge, what), count, "{what}");
 }
 
-/// Connections that are in the middle of a request, as the edge sees it too: it has answered the one
-/// before.
-fn in_the_middle(edge: &Edge) -> TcpStream {
+/// A connection in the middle of a request. The edge has read the incomplete head: it responded to the request before.
+fn mid_request(edge: &Edge) -> TcpStream {
     let mut stream = edge.connect();
-    let (begun, _) = CLICK.split_at(CLICK.len() - 2);
-    stream.write_all(&[CLICK, begun].concat()).expect("taken");
+    let (incomplete, _) = CLICK.split_at(CLICK.len() - 2);
+    stream
+        .write_all(&[CLICK, incomplete].concat())
+        .expect("sent");
     assert_eq!(read_head(&mut stream).status, 302);
     stream
 }
 
 fn finish(stream: &mut TcpStream) {
-    stream.write_all(b"\r\n").expect("taken");
+    stream.write_all(b"\r\n").expect("sent");
     assert_eq!(read_head(stream).status, 302);
 }
 
@@ -68,15 +68,15 @@ fn finish(stream: &mut TcpStream) {
 fn evicts_longest_idle_connection() {
     let edge = Edge::lone(&[], "max_connections = 3");
     let mut streams: Vec<_> = (0..3).map(|_| edge.connect()).collect();
-    // The order of their last requests, not of their coming, counts.
+    // The order of the last requests counts, not the order of connecting.
     for number in [0, 1, 2, 0] {
         click(&mut streams[number]);
     }
     for idle_longest in [1, 2] {
-        let mut newcomer = edge.connect();
-        click(&mut newcomer);
+        let mut new = edge.connect();
+        click(&mut new);
         assert_closed(&mut streams[idle_longest]);
-        streams.push(newcomer);
+        streams.push(new);
     }
     for kept in [0, 3, 4] {
         click(&mut streams[kept]);
@@ -99,28 +99,28 @@ fn evicts_connection_that_never_sent_a_byte() {
 #[test]
 fn connection_in_the_middle_of_a_request_is_not_evicted() {
     let edge = Edge::lone(&[], "max_connections = 2");
-    let mut working = [in_the_middle(&edge), in_the_middle(&edge)];
+    let mut working = [mid_request(&edge), mid_request(&edge)];
     for _ in 0..5 {
-        let mut newcomer = edge.connect();
-        let _ = newcomer.write_all(CLICK);
-        assert_closed(&mut newcomer);
+        let mut new = edge.connect();
+        let _ = new.write_all(CLICK);
+        assert_closed(&mut new);
     }
     await_shed(&edge, "connection", 5);
     working.iter_mut().for_each(finish);
-    // Idle again, the first one gives way.
+    // Idle again, the first one is evicted.
     click(&mut edge.connect());
     assert_closed(&mut working[0]);
     await_shed(&edge, "idle_connection", 1);
     assert_eq!(shed(&edge, "connection"), 5);
 }
 
-/// An HTTP/2 connection that has been greeted.
+/// An HTTP/2 connection after the exchange of settings.
 fn http2(edge: &Edge) -> TcpStream {
     let mut stream = edge.connect();
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let greeting = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat();
-    stream.write_all(&greeting).expect("taken");
-    // The edge's settings and its word that it has ours.
+    stream.write_all(&greeting).expect("sent");
+    // The edge's settings and its acknowledgement of the client's.
     while read_frame(&mut stream).expect("frames") != (4, 1) {}
     stream
 }
@@ -140,22 +140,22 @@ fn idle_http2_gets_goaway_and_half_head_is_kept() {
     const GOAWAY: u8 = 7;
     let edge = Edge::lone(&[], "max_connections = 2\nhttp2 = \"any\"");
     let (mut idle, mut working) = (http2(&edge), http2(&edge));
-    // 12 bytes of a head are announced and one is sent. That it was read is known from the answer to
+    // 12 bytes of a head are announced and one is sent. That it was read is known from the response to
     // a ping before it.
     let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
     let half = [0, 0, 12, 1, 5, 0, 0, 0, 1, 0x82];
     working
         .write_all(&[&ping[..], &half].concat())
-        .expect("taken");
-    while read_frame(&mut working).expect("an answer to the ping").0 != 6 {}
-    let mut newcomer = edge.connect();
-    click(&mut newcomer);
+        .expect("sent");
+    while read_frame(&mut working).expect("response to the ping").0 != 6 {}
+    let mut new = edge.connect();
+    click(&mut new);
     let frames: Vec<_> = std::iter::from_fn(|| read_frame(&mut idle)).collect();
     assert!(frames.iter().any(|(kind, _)| *kind == GOAWAY), "{frames:?}");
     await_shed(&edge, "idle_connection", 1);
     let mut another = edge.connect();
     click(&mut another);
-    assert_closed(&mut newcomer);
+    assert_closed(&mut new);
     await_shed(&edge, "idle_connection", 2);
     assert_eq!(edge.metric("edge_connections", ""), 2);
 }
@@ -165,7 +165,9 @@ fn floods_of_resets_and_pings_are_limited() {
     const GOAWAY: u8 = 7;
     let edge = Edge::lone(&[], "write_timeout = \"500ms\"\nhttp2 = \"any\"");
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        let length = u32::try_from(payload.len())
+            .expect("in range")
+            .to_be_bytes();
         let head = [length[1], length[2], length[3], kind, flags];
         [&head[..], &stream.to_be_bytes(), payload].concat()
     };
@@ -179,12 +181,12 @@ fn floods_of_resets_and_pings_are_limited() {
     let _ = resetting.write_all(&resets.collect::<Vec<_>>());
     let frames: Vec<_> = std::iter::from_fn(|| read_frame(&mut resetting)).collect();
     assert!(frames.iter().any(|(kind, _)| *kind == GOAWAY), "{frames:?}");
-    // A client that does not read the responses to its pings is read no further, and disconnected in the end.
+    // A client that does not read the responses to its pings is no longer read, and is disconnected in the end.
     let mut pinging = http2(&edge);
-    let bounded = pinging.set_write_timeout(Some(WITHIN));
+    let bounded = pinging.set_write_timeout(Some(EFFECT_TIMEOUT));
     bounded.expect("a socket has one");
     let pings = frame(6, 0, 0, &[7; 8]).repeat(4_096);
-    let deadline = Instant::now() + WITHIN;
+    let deadline = Instant::now() + EFFECT_TIMEOUT;
     while pinging.write_all(&pings).is_ok() {
         assert!(Instant::now() < deadline, "pings are taken without end");
     }
@@ -193,7 +195,7 @@ fn floods_of_resets_and_pings_are_limited() {
     click(&mut edge.connect());
 }
 
-/// Memory of the edge but for mapped files.
+/// Memory of the edge without mapped files.
 fn memory_kib(edge: &Edge) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", edge.pid()));
     let status = status.expect("readable");
@@ -201,22 +203,22 @@ fn memory_kib(edge: &Edge) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-    kib.expect("a number")
+    kib.expect("number")
 }
 
-/// The click id of a visitor's one request, if it was answered. It asks to be closed after the answer, so that
-/// it is not idle then, and either answered or shed.
+/// Sends one click and returns its click id, or nothing if the connection was shed. With `Connection: close` it is not
+/// idle after the response.
 fn visit(edge: &Edge) -> Option<String> {
     let mut stream = edge.connect();
-    let mut answer = [0; 2_048];
+    let mut response = [0; 2_048];
     let (first, rest) = CLICK.split_at(CLICK.len() - 2);
     let request = [first, b"Connection: close\r\n", rest].concat();
     let sent = stream.write_all(&request);
-    match sent.and_then(|()| stream.read(&mut answer)) {
+    match sent.and_then(|()| stream.read(&mut response)) {
         Ok(length @ 1..) => {
-            let answer = parse(&answer[..length]);
-            assert_eq!(answer.status, 302);
-            Some(click_id(&answer))
+            let response = parse(&response[..length]);
+            assert_eq!(response.status, 302);
+            Some(click_id(&response))
         }
         Ok(0) => None,
         Err(error) => {
@@ -227,33 +229,33 @@ fn visit(edge: &Edge) -> Option<String> {
     }
 }
 
-fn click_id(answer: &Answer) -> String {
-    let id = answer.location().split("cid=").nth(1).expect("a click id");
+fn click_id(response: &Response) -> String {
+    let id = response.location().split("cid=").nth(1).expect("click id");
     id[..tracking_events::CLICK_ID_CHARS].to_owned()
 }
 
 #[test]
 fn each_connection_is_served_or_counted_as_shed() {
     let mut edge = Edge::lone(&[], "max_connections = 4");
-    // Two of four places are taken for good.
-    let mut working = [in_the_middle(&edge), in_the_middle(&edge)];
-    let (answered, turned_away) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
+    // Two of four slots are occupied permanently.
+    let mut working = [mid_request(&edge), mid_request(&edge)];
+    let (answered, rejected) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
                 for _ in 0..40 {
                     match visit(&edge) {
-                        Some(id) => drop(answered.lock().expect("sound").insert(id)),
-                        None => drop(turned_away.fetch_add(1, Ordering::Relaxed)),
+                        Some(id) => drop(answered.lock().expect("not poisoned").insert(id)),
+                        None => drop(rejected.fetch_add(1, Ordering::Relaxed)),
                     }
                 }
             });
         }
     });
     working.iter_mut().for_each(finish);
-    let ids = answered.into_inner().expect("sound");
+    let ids = answered.into_inner().expect("not poisoned");
     let answered = ids.len() as u64 + 4;
-    let deadline = Instant::now() + WITHIN;
+    let deadline = Instant::now() + EFFECT_TIMEOUT;
     while edge.metric("edge_connections", "") > 2 && Instant::now() < deadline {
         std::thread::yield_now();
     }
@@ -261,8 +263,8 @@ fn each_connection_is_served_or_counted_as_shed() {
     assert_eq!(edge.metric("edge_click_log_seconds_count", ""), answered);
     assert_eq!(edge.metric("edge_lost_total", ""), 0);
     let shed = shed(&edge, "connection") + shed(&edge, "idle_connection");
-    assert_eq!(shed, turned_away.into_inner());
-    // Each redirect is in the journal, and nothing else.
+    assert_eq!(shed, rejected.into_inner());
+    // The journal has each redirect and nothing else.
     assert!(edge.stop());
     let logged = journal::visits(edge.dir.path(), 1, |visit| visit.id.to_string());
     assert_eq!(logged.len() as u64, answered);
@@ -284,7 +286,7 @@ fn idle_connections_take_bounded_memory() {
         click(&mut stream);
         stream
     };
-    // What the first visitors fill stays.
+    // Memory that the first connections allocate is kept.
     drop((0..20).map(|_| idle_click(&edge)).collect::<Vec<_>>());
     await_none_connected(&edge);
     for (what, open) in [
@@ -305,16 +307,16 @@ fn idle_connections_take_bounded_memory() {
     }
 }
 
-/// Waits until the edge has seen that all visitors have gone.
+/// Waits until the edge has noticed that all connections are closed.
 fn await_none_connected(edge: &Edge) {
-    let deadline = Instant::now() + WITHIN;
+    let deadline = Instant::now() + EFFECT_TIMEOUT;
     while edge.metric("edge_connections", "") > 0 {
         assert!(Instant::now() < deadline, "{:?}", descriptors(edge));
         std::thread::yield_now();
     }
 }
 
-/// The numbers of the descriptors that the edge has open.
+/// The numbers of the edge's open descriptors.
 fn descriptors(edge: &Edge) -> BTreeSet<usize> {
     let directory = format!("/proc/{}/fd", edge.pid());
     let open = std::fs::read_dir(directory).expect("readable").flatten();
@@ -324,50 +326,50 @@ fn descriptors(edge: &Edge) -> BTreeSet<usize> {
 
 #[test]
 fn edge_without_descriptors_sheds_and_recovers() {
-    const ROOM: usize = 8;
+    const FREE_DESCRIPTORS: usize = 8;
     let edge = Edge::lone(&[], "max_connections = 100");
-    // What the edge opens for its first visitor is open now.
+    // Descriptors for the first connection are open after this.
     click(&mut edge.connect());
     await_none_connected(&edge);
     let used = descriptors(&edge);
-    // The limit is on numbers, and there may be some above those that are free.
+    // The limit applies to numbers, and some above the free ones may be in use.
     let free = (0..).filter(|number| !used.contains(number));
-    let limit = free.take(ROOM).last().expect("some") + 1;
+    let limit = free.take(FREE_DESCRIPTORS).last().expect("some") + 1;
     let limited = Command::new("prlimit")
         .arg(format!("--pid={}", edge.pid()))
         .arg(format!("--nofile={limit}:"))
         .status();
     assert!(limited.expect("prlimit runs").success());
-    let begun = &CLICK[..CLICK.len() - 2];
-    let mut streams: Vec<_> = (0..4 * ROOM).map(|_| edge.connect()).collect();
+    let incomplete = &CLICK[..CLICK.len() - 2];
+    let mut streams: Vec<_> = (0..4 * FREE_DESCRIPTORS).map(|_| edge.connect()).collect();
     for stream in &mut streams {
-        let _ = stream.write_all(begun);
+        let _ = stream.write_all(incomplete);
     }
-    // Each is served on, or was closed: at once, or when it had its answer. Which, depends on who else in
-    // the edge holds a descriptor for a moment.
-    let asks = |stream: &mut TcpStream, bytes: &[u8]| {
-        let mut answer = [0; 2_048];
+    // Each connection is served, or was closed at once or after its response. That depends on other descriptors that
+    // the edge opens for a moment.
+    let is_served = |stream: &mut TcpStream, bytes: &[u8]| {
+        let mut response = [0; 2_048];
         let sent = stream.write_all(bytes);
-        match sent.and_then(|()| stream.read(&mut answer)) {
+        match sent.and_then(|()| stream.read(&mut response)) {
             Ok(length @ 1..) => {
-                assert_eq!(parse(&answer[..length]).status, 302);
+                assert_eq!(parse(&response[..length]).status, 302);
                 true
             }
             Ok(0) | Err(_) => false,
         }
     };
-    streams.retain_mut(|stream| asks(stream, b"\r\n"));
-    streams.retain_mut(|stream| asks(stream, CLICK));
-    let turned_away = (4 * ROOM - streams.len()) as u64;
-    // What it has not yet seen closed could still be shed for the next to come.
+    streams.retain_mut(|stream| is_served(stream, b"\r\n"));
+    streams.retain_mut(|stream| is_served(stream, CLICK));
+    let rejected = (4 * FREE_DESCRIPTORS - streams.len()) as u64;
+    // Connections whose end the edge has not noticed could still be evicted for the next one.
     drop(streams);
     await_none_connected(&edge);
     click(&mut edge.connect());
-    // Each is counted once; who was served twice may have had to make room after that.
+    // Each is counted once; a connection that was served twice may have been evicted after that.
     let shed = shed(&edge, "connection") + shed(&edge, "idle_connection");
     assert!(
-        (turned_away..=4 * ROOM as u64).contains(&shed),
-        "{shed} of which {turned_away} noticed"
+        (rejected..=4 * FREE_DESCRIPTORS as u64).contains(&shed),
+        "{shed} shed, {rejected} noticed"
     );
     assert!(
         edge.log().contains("connections are shed"),
@@ -396,28 +398,28 @@ fn max_connections_is_lowered_to_the_descriptor_limit() {
     assert_eq!(edge.metric("edge_connections", ""), 20);
 }
 
-/// Keeps the worker busy with pipelined clicks, each answered, until told to stop.
+/// Keeps the worker busy with pipelined clicks and reads every response, until `stop` is set.
 fn pipeline(edge: &Edge, stop: &AtomicBool, answered: &AtomicU64) {
-    const AT_ONCE: usize = 64;
+    const PIPELINED_REQUESTS: usize = 64;
     let mut stream = edge.connect();
-    let requests = CLICK.repeat(AT_ONCE);
+    let requests = CLICK.repeat(PIPELINED_REQUESTS);
     while !stop.load(Ordering::Relaxed) {
-        stream.write_all(&requests).expect("taken");
-        let mut left = AT_ONCE;
+        stream.write_all(&requests).expect("sent");
+        let mut left = PIPELINED_REQUESTS;
         let mut seen = Vec::new();
         let mut buffer = [0; 16 << 10];
         while left > 0 {
-            let length = stream.read(&mut buffer).expect("answers");
-            assert!(length > 0, "closed while {left} answers were to come");
+            let length = stream.read(&mut buffer).expect("responses");
+            assert!(length > 0, "closed with {left} responses outstanding");
             seen.extend_from_slice(&buffer[..length]);
             let whole = seen.windows(4).filter(|end| end == b"\r\n\r\n").count();
-            left = AT_ONCE - whole;
+            left = PIPELINED_REQUESTS - whole;
         }
         let statuses = String::from_utf8_lossy(&seen)
             .matches("HTTP/1.1 302 ")
             .count();
-        assert_eq!(statuses, AT_ONCE);
-        answered.fetch_add(AT_ONCE as u64, Ordering::Relaxed);
+        assert_eq!(statuses, PIPELINED_REQUESTS);
+        answered.fetch_add(PIPELINED_REQUESTS as u64, Ordering::Relaxed);
     }
 }
 
@@ -425,38 +427,42 @@ fn pipeline(edge: &Edge, stop: &AtomicBool, answered: &AtomicU64) {
 fn overload_sheds_pixels_and_no_redirects() {
     let edge = Edge::lone(&[], "shed_lag = \"3ms\"");
     let (stop, clicks) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (mut pixels, mut turned_away) = (0, 0);
+    let (mut pixels, mut rejected) = (0, 0);
     let pixel = || edge.request("GET", "/i/spring.gif", &[("User-Agent", CHROME)]);
     std::thread::scope(|scope| {
         for _ in 0..24 {
             scope.spawn(|| pipeline(&edge, &stop, &clicks));
         }
-        let deadline = Instant::now() + WITHIN;
-        while turned_away < 10 && Instant::now() < deadline {
-            let answer = pixel();
-            match answer.status {
+        let deadline = Instant::now() + EFFECT_TIMEOUT;
+        while rejected < 10 && Instant::now() < deadline {
+            let response = pixel();
+            match response.status {
                 200 => pixels += 1,
                 503 => {
-                    assert_eq!(answer.header("retry-after"), Some("2"));
-                    assert!(answer.text().contains("(reason 26)"), "{}", answer.text());
-                    turned_away += 1;
+                    assert_eq!(response.header("retry-after"), Some("2"));
+                    assert!(
+                        response.text().contains("(reason 26)"),
+                        "{}",
+                        response.text()
+                    );
+                    rejected += 1;
                 }
                 other => panic!("{other}"),
             }
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert_eq!(turned_away, 10);
-    // It ends with the pressure.
-    let deadline = Instant::now() + WITHIN;
+    assert_eq!(rejected, 10);
+    // Shedding ends with the overload.
+    let deadline = Instant::now() + EFFECT_TIMEOUT;
     loop {
         match pixel().status {
             200 => break pixels += 1,
             status => assert!(status == 503 && Instant::now() < deadline, "{status}"),
         }
-        turned_away += 1;
+        rejected += 1;
     }
-    assert_eq!(shed(&edge, "impression"), turned_away);
+    assert_eq!(shed(&edge, "impression"), rejected);
     assert_eq!(edge.metric("edge_answered_total", "\"impression\""), pixels);
     let clicks = clicks.into_inner();
     assert_eq!(edge.metric("edge_answered_total", "\"click\""), clicks);

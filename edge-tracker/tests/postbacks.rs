@@ -1,5 +1,4 @@
-//! Postbacks and identity webhooks in a real edge, by the functions that are deployed: each dialect as its
-//! networks write it, and what is refused.
+//! Postbacks and identity webhooks in a real edge with the deployed functions: each network's dialect, and refusals.
 #![allow(missing_docs)]
 
 mod harness;
@@ -39,12 +38,12 @@ fn every_dialect_is_accepted_and_durable() {
         format!("/postback/cak/cake-secret-of-bytes?r={id}&t=c1&p=1"),
     ];
     for target in &targets {
-        let answer = if target.starts_with("/aff_lsr") {
+        let response = if target.starts_with("/aff_lsr") {
             "success=true;"
         } else {
             "OK"
         };
-        assert_eq!(said(&edge, target), (200, answer.into()), "{target}");
+        assert_eq!(said(&edge, target), (200, response.into()), "{target}");
     }
     let signed = format!("click_id={id}&currency=JPY&payout=1500");
     let target = format!(
@@ -94,7 +93,7 @@ fn common_variants_of_senders_are_accepted() {
     let plain = "postback/plain?token=plain-secret-of-bytes";
     let key = "keitaro-key-of-bytes";
     let targets = [
-        // An ampersand escaped for HTML, dust of a binary fraction, another encoding, more text than is read.
+        // An ampersand escaped for HTML, a binary rounding error, another encoding, a long unread parameter.
         format!("/{plain}&amp;click_id={id}&amp;payout=19.99"),
         format!("/{plain}&click_id={id}&payout=457.31999999999999"),
         format!(
@@ -124,7 +123,7 @@ fn common_variants_of_senders_are_accepted() {
 
 /// An edge whose functions report to another host, which listens but never responds.
 fn edge_of_silent_api() -> (Edge, TcpListener) {
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = TcpListener::bind("127.0.0.1:0").expect("free port");
     let url = format!("http://{}", silent.local_addr().expect("bound"));
     let elsewhere = format!("tracker_url = {{ default = \"{url}\" }}");
     let here = "tracker_url = { default = \"http://tracker.internal\" }";
@@ -145,7 +144,7 @@ fn report_is_sent_in_one_piece_with_its_length() {
     let mut first = vec![0; 64 << 10];
     let bytes = report.read(&mut first).expect("readable");
     let first = String::from_utf8_lossy(&first[..bytes]).into_owned();
-    let (head, body) = first.split_once("\r\n\r\n").expect("a whole head");
+    let (head, body) = first.split_once("\r\n\r\n").expect("complete head");
     let length = format!("content-length: {}", body.len());
     assert!(head.to_ascii_lowercase().contains(&length), "{first}");
     assert!(body.ends_with('}'), "{first}");
@@ -182,9 +181,9 @@ fn forms_and_json_are_read_like_queries() {
              Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let answer = parse(&edge.raw(request.as_bytes()));
+        let response = parse(&edge.raw(request.as_bytes()));
         assert_eq!(
-            (answer.status, answer.text().as_str()),
+            (response.status, response.text().as_str()),
             (200, "OK"),
             "{kind}"
         );
@@ -214,14 +213,14 @@ fn malformed_and_overlong_bodies_are_refused_by_number() {
                 "POST {path} HTTP/1.1\r\nHost: x\r\n\
                  Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
             );
-            let answer = parse(&edge.raw(request.as_bytes()));
+            let response = parse(&edge.raw(request.as_bytes()));
             let shown = &body[..body.len().min(40)];
             // The rest of a body that is too long is not read.
-            let closes = answer.header("connection") == Some("close");
-            assert!(closes || body != longest, "{path} {shown:?}: {answer:?}");
+            let closes = response.header("connection") == Some("close");
+            assert!(closes || body != longest, "{path} {shown:?}: {response:?}");
             assert!(
-                answer.text().starts_with(&begins),
-                "{path} {shown:?}: {answer:?}"
+                response.text().starts_with(&begins),
+                "{path} {shown:?}: {response:?}"
             );
         }
     }
@@ -249,10 +248,15 @@ fn report_refused_by_the_edge_is_not_confirmed() {
         let edge = edge_with(&replaced);
         let id = click(&edge);
         let target = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}&payout=1");
-        let answer = edge.get(&target);
-        assert_eq!(answer.status, 503, "{replaced:?}: {answer:?}");
-        assert_eq!(answer.text(), "try again later\n");
-        assert!(answer.head.to_ascii_lowercase().contains("retry-after: 5"));
+        let response = edge.get(&target);
+        assert_eq!(response.status, 503, "{replaced:?}: {response:?}");
+        assert_eq!(response.text(), "try again later\n");
+        assert!(
+            response
+                .head
+                .to_ascii_lowercase()
+                .contains("retry-after: 5")
+        );
         let durable = "kind=\"conversion\",outcome=\"durable\"";
         assert_eq!(edge.metric("edge_reports_total", durable), 0);
     }
@@ -271,11 +275,11 @@ fn body_of_a_get_is_read_with_any_framing() {
             "GET /postback/plain?token=plain-secret-of-bytes&click_id={id}&payout=1 HTTP/1.1\r\nHost: x\r\n\
              Connection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n{rest}"
         );
-        let answer = parse(&edge.raw(request.as_bytes()));
-        assert_eq!(answer.status, status, "{rest:?}: {answer:?}");
+        let response = parse(&edge.raw(request.as_bytes()));
+        assert_eq!(response.status, status, "{rest:?}: {response:?}");
         // The body has another amount than the query.
-        let refused = answer.text().starts_with("refused: 119 ");
-        assert_eq!(refused, status == 400, "{rest:?}: {answer:?}");
+        let refused = response.text().starts_with("refused: 119 ");
+        assert_eq!(refused, status == 400, "{rest:?}: {response:?}");
     }
 }
 
@@ -341,13 +345,13 @@ fn invalid_postbacks_are_refused_with_their_number() {
         (format!("{good}&payout=1&payout=2"), 400, 119),
     ];
     for (target, status, number) in &cases {
-        let answer = said(&edge, target);
+        let response = said(&edge, target);
         let begins = format!("refused: {number} ");
         assert!(
-            answer.0 == *status && answer.1.starts_with(&begins),
-            "{target}: {answer:?}"
+            response.0 == *status && response.1.starts_with(&begins),
+            "{target}: {response:?}"
         );
-        holds_no_secret(&answer.1);
+        holds_no_secret(&response.1);
     }
     let durable = "kind=\"rejection\",outcome=\"durable\"";
     assert_eq!(
@@ -374,10 +378,10 @@ fn advertisers_convert_clicks_of_their_own_offers_only() {
     let id = click(&edge);
     let own = format!("/postback/own/own-secret-of-bytes?click_id={id}");
     let begins = |target: &str, status: u16, begins: &str| {
-        let answer = said(&edge, target);
+        let response = said(&edge, target);
         assert!(
-            answer.0 == status && answer.1.starts_with(begins),
-            "{target}: {answer:?}"
+            response.0 == status && response.1.starts_with(begins),
+            "{target}: {response:?}"
         );
     };
     begins(&format!("{own}&payout=19.99"), 200, "OK");
@@ -387,7 +391,7 @@ fn advertisers_convert_clicks_of_their_own_offers_only() {
     begins(&another, 403, "refused: 121 ");
     let nothing = format!("/postback/nothing/nothing-secret-of-bytes?click_id={id}");
     begins(&nothing, 500, "refused: 122 ");
-    // The link is given to another offer, and then it is gone.
+    // The link gets another offer, and is then removed.
     let links = edge.dir.path().join("links.toml");
     let moved = harness::LINKS.replace("offer-1", "offer-2");
     std::fs::write(&links, &moved).expect("written");
@@ -403,21 +407,21 @@ fn advertisers_convert_clicks_of_their_own_offers_only() {
 fn unknown_advertiser_and_wrong_secret_are_indistinguishable() {
     let edge = edge();
     let id = click(&edge);
-    let answers = ["unknown", "own"].map(|name| {
-        let answer = edge.get(&format!(
+    let responses = ["unknown", "own"].map(|name| {
+        let response = edge.get(&format!(
             "/postback/{name}/a-guess-of-sixteen?click_id={id}"
         ));
         let plain = |line: &&str| !line.to_ascii_lowercase().starts_with("date:");
-        let head: Vec<String> = answer
+        let head: Vec<String> = response
             .head
             .lines()
             .filter(plain)
             .map(String::from)
             .collect();
-        (answer.status, answer.text(), head)
+        (response.status, response.text(), head)
     });
-    assert_eq!(answers[0], answers[1]);
-    assert_eq!(answers[0].0, 403);
+    assert_eq!(responses[0], responses[1]);
+    assert_eq!(responses[0].0, 403);
 }
 
 #[test]
@@ -437,7 +441,7 @@ fn short_secret_is_rejected_without_being_shown() {
         !log.contains("short-and") && !log.contains("fifteen-bytes"),
         "{log}"
     );
-    // Those in use stay.
+    // The active files are kept.
     let target = format!("/postback/plain?token=plain-secret-of-bytes&click_id={id}&payout=1");
     assert_eq!(said(&edge, &target), (200, "OK".into()));
 }
@@ -453,18 +457,22 @@ fn networks_that_fail_to_authenticate_get_429() {
     };
     // A minute may end between; then the count begins again.
     let limited = (0..20).find_map(|host| {
-        let answer = ask(&format!("198.51.100.{host}"), "wrong");
-        assert!([403, 429].contains(&answer.status), "{answer:?}");
-        (answer.status == 429).then_some(answer)
+        let response = ask(&format!("198.51.100.{host}"), "wrong");
+        assert!([403, 429].contains(&response.status), "{response:?}");
+        (response.status == 429).then_some(response)
     });
-    let answer = limited.expect("a network is limited");
-    assert!(answer.text().contains("(reason 29)"), "{}", answer.text());
-    assert_eq!(answer.header("retry-after"), Some("60"));
+    let response = limited.expect("a network is limited");
+    assert!(
+        response.text().contains("(reason 29)"),
+        "{}",
+        response.text()
+    );
+    assert_eq!(response.header("retry-after"), Some("60"));
     let calls = edge.metric("function_calls_total", "postback");
     assert_eq!(ask("198.51.100.9", "plain-secret-of-bytes").status, 429);
     assert_eq!(edge.metric("function_calls_total", "postback"), calls);
     assert!(edge.metric("edge_refused_total", "\"too_many_failures\"") >= 2);
-    // Other networks and clicks are not.
+    // Other networks and clicks are not limited.
     assert_eq!(ask("203.0.113.9", "plain-secret-of-bytes").status, 200);
     assert_eq!(edge.get("/c/spring").status, 302);
 }
@@ -482,10 +490,10 @@ fn keys_are_rotated_while_the_edge_runs() {
     let (new, body) = ("a newer key of some length", r#"{"id":"d-1"}"#);
     let number = |key: &str| {
         let time = now();
-        let answer = webhook(&edge, time, &hmac(key, &format!("{time}.{body}")), body);
-        answer.1.split(' ').nth(1).map(str::to_owned)
+        let response = webhook(&edge, time, &hmac(key, &format!("{time}.{body}")), body);
+        response.1.split(' ').nth(1).map(str::to_owned)
     };
-    // Those who signed it get as far as the body.
+    // Only authentic requests reach the check of the body.
     assert_eq!(number(KYC_KEY).as_deref(), Some("205"));
     assert_eq!(number(new).as_deref(), Some("202"));
     write_secret(&variables, "nonsense");
@@ -510,15 +518,15 @@ fn webhook(edge: &Edge, time: u64, signature: &str, body: &str) -> (u16, String)
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = parse(&edge.raw(request.as_bytes()));
-    (answer.status, answer.text())
+    let response = parse(&edge.raw(request.as_bytes()));
+    (response.status, response.text())
 }
 
 #[test]
 fn identity_webhooks_need_a_valid_signature() {
     let edge = edge();
     let now = now();
-    let happened = jiff::Timestamp::from_second(now as i64 - 3_600).expect("a time");
+    let happened = jiff::Timestamp::from_second(now as i64 - 3_600).expect("time");
     let body = format!(
         r#"{{"id":"d-1","affiliate_id":"ann","status":"approved","tier":2,"occurred_at":"{happened}"}}"#
     );
@@ -535,10 +543,10 @@ fn identity_webhooks_need_a_valid_signature() {
         (now - 1_000, sign(now - 1_000, body), body.to_owned(), 203),
         (now, sign(now, "{}"), "{}".to_owned(), 205),
     ] {
-        let answer = send(time, &signature, &body);
+        let response = send(time, &signature, &body);
         assert!(
-            answer.1.starts_with(&format!("refused: {number} ")),
-            "{answer:?}"
+            response.1.starts_with(&format!("refused: {number} ")),
+            "{response:?}"
         );
     }
     let durable = "kind=\"kyc_update\",outcome=\"durable\"";

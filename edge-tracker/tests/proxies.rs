@@ -30,10 +30,8 @@ impl Drop for Proxy {
 /// The block of a language in docs/proxies.md.
 fn documented(language: &str) -> &'static str {
     let text = include_str!("../../docs/proxies.md");
-    let (_, rest) = text
-        .split_once(&format!("```{language}\n"))
-        .expect("a block");
-    rest.split_once("```").expect("an end").0
+    let (_, rest) = text.split_once(&format!("```{language}\n")).expect("block");
+    rest.split_once("```").expect("closing fence").0
 }
 
 fn start(dir: &Path, program: &str, config: &str, arguments: &[&str], port: u16) -> Proxy {
@@ -62,7 +60,7 @@ fn start(dir: &Path, program: &str, config: &str, arguments: &[&str], port: u16)
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
     listener.local_addr().expect("bound").port()
 }
 
@@ -71,14 +69,12 @@ fn edge(http: &str) -> Edge {
     Edge::with(&format!("{http}\n{more}"))
 }
 
-/// A visitor asks through the proxy, and pretends to come from elsewhere.
-fn click(proxy: &Proxy) -> harness::Answer {
+/// A click through the proxy, with a forged address in its headers.
+fn click(proxy: &Proxy) -> harness::Response {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-    let socket = socket.expect("a socket");
+    let socket = socket.expect("socket");
     let own = SocketAddr::from((VISITOR, 0));
-    socket
-        .bind(&own.into())
-        .expect("an address of this machine");
+    socket.bind(&own.into()).expect("address of this machine");
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, proxy.port));
     socket.connect(&to.into()).expect("the proxy listens");
     let mut stream = TcpStream::from(socket);
@@ -87,16 +83,16 @@ fn click(proxy: &Proxy) -> harness::Answer {
          X-Forwarded-For: 203.0.113.5\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).expect("writable");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("readable");
-    parse(&answer)
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).expect("readable");
+    parse(&response)
 }
 
 #[test]
 fn documented_proxies_pass_the_visitor_on() {
     for program in ["nginx", "haproxy"] {
         let edge = edge("trusted_proxies = [\"127.0.0.1/32\"]\nheader_timeout = \"300ms\"");
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let port = free_port();
         let config = documented(program);
         let config = config.replace("127.0.0.1:8080", &edge.listening);
@@ -114,9 +110,9 @@ fn documented_proxies_pass_the_visitor_on() {
             let config = config.replace("bind :80", &format!("bind 127.0.0.1:{port}"));
             start(dir.path(), program, &config, &["-db", "-f"], port)
         };
-        let answer = click(&proxy);
-        assert_eq!(answer.status, 302, "{program}");
-        let location = answer.location();
+        let response = click(&proxy);
+        assert_eq!(response.status, 302, "{program}");
+        let location = response.location();
         assert!(
             location.contains(&format!("ip={VISITOR}")),
             "{program}: {location}"
@@ -137,11 +133,11 @@ fn private_peer_with_forwarding_header_is_logged_once() {
     let headers = [("X-Forwarded-For", "203.0.113.5")];
     let edge = edge("");
     for _ in 0..3 {
-        let answer = edge.request("GET", "/c/spring", &headers);
+        let response = edge.request("GET", "/c/spring", &headers);
         assert!(
-            answer.location().contains("ip=127.0.0.1"),
+            response.location().contains("ip=127.0.0.1"),
             "{}",
-            answer.location()
+            response.location()
         );
     }
     let log = edge.await_log("name it in http.trusted_proxies");

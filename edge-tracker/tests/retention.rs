@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn write(path: &Path, days: u32) {
-    std::fs::create_dir_all(path.parent().expect("in a directory")).expect("made");
-    let file = File::create(path).expect("made");
+    std::fs::create_dir_all(path.parent().expect("parent directory")).expect("directory created");
+    let file = File::create(path).expect("file created");
     file.set_modified(SystemTime::now() - DAY * days)
-        .expect("settable");
+        .expect("time set");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Slips of affiliates, mail programs and scripts in a link: its visitor is redirected all the same, and
-//! the row's flags state the correction.
+//! Mistakes of affiliates, mail programs and scripts in a link: the visitor is redirected all the same, and the row's
+//! flags state the correction.
 #![allow(missing_docs)]
 
 mod harness;
 
-use harness::{Answer, CHROME, Edge, journal, parse};
+use harness::{CHROME, Edge, Response, journal, parse};
 use std::io::{Read as _, Write as _};
 use tracking_events::Flags;
 
@@ -12,7 +12,7 @@ const NONE: Flags = Flags(0);
 const MALFORMED: Flags = Flags::MALFORMED_QUERY;
 const TRUNCATED: Flags = Flags::TRUNCATED;
 
-/// Links with these slugs to one destination; what is not ours is passed on.
+/// Links with these slugs to one destination, to which unknown parameters are passed on.
 fn links(slugs: &[&str]) -> String {
     let link = |(id, slug): (usize, &&str)| {
         format!(
@@ -25,7 +25,7 @@ fn links(slugs: &[&str]) -> String {
 
 /// An edge of one worker with these links.
 fn edge(links: &str, http: &str) -> Edge {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     std::fs::write(dir.path().join("links.toml"), links).expect("writable");
     Edge::lone_in(dir, &[], http)
 }
@@ -37,18 +37,18 @@ fn head(target: &[u8], connection: &str) -> Vec<u8> {
     [b"GET ", target, end.as_bytes()].concat()
 }
 
-/// The answer to exactly these bytes as a target.
-fn click(edge: &Edge, target: &[u8]) -> Answer {
+/// The response to exactly these bytes as a target.
+fn click(edge: &Edge, target: &[u8]) -> Response {
     parse(&edge.raw(&head(target, "close")))
 }
 
-/// What follows the click's id in the destination.
-fn behind_id(answer: &Answer) -> &str {
-    let rest = answer
+/// The part of the destination after the click id.
+fn after_click_id(response: &Response) -> &str {
+    let rest = response
         .location()
         .strip_prefix("https://shop.example/?cid=")
         .expect("the destination");
-    &rest[rest.find('&').expect("a parameter")..]
+    &rest[rest.find('&').expect("parameter")..]
 }
 
 #[test]
@@ -147,10 +147,10 @@ fn malformed_queries_redirect_and_are_marked() {
     .collect();
     let edge = edge(&links(&["spring"]), "");
     for (query, location, ..) in &cases {
-        let answer = click(&edge, &[b"/c/spring?", &query[..]].concat());
+        let response = click(&edge, &[b"/c/spring?", &query[..]].concat());
         let query = query.escape_ascii();
-        assert_eq!(answer.status, 302, "{query}");
-        assert_eq!(behind_id(&answer), location, "{query}");
+        assert_eq!(response.status, 302, "{query}");
+        assert_eq!(after_click_id(&response), location, "{query}");
     }
     let dir = edge.kill9();
     let mended = |flags: Flags| Flags(flags.0 & (MALFORMED.0 | TRUNCATED.0));
@@ -210,7 +210,7 @@ fn changed_paths_lead_to_the_original_link() {
         (b"//C//SPR%49NG/", Some("spring")),
         (b"/c/large", Some("LaRge")),
         (b"/c/LARGE.", Some("LaRge")),
-        // The exact name goes before all others.
+        // An exact match takes precedence.
         (b"/c/dot.", Some("dot.")),
         (b"/c/dot", Some("dot")),
         (b"/c/dot..", Some("dot.")),
@@ -223,9 +223,9 @@ fn changed_paths_lead_to_the_original_link() {
         (b"/c/\xfc", None),
     ];
     for (path, slug) in cases {
-        let answer = click(&edge, path);
+        let response = click(&edge, path);
         let expected = if slug.is_some() { 302 } else { 404 };
-        assert_eq!(answer.status, expected, "{}", path.escape_ascii());
+        assert_eq!(response.status, expected, "{}", path.escape_ascii());
     }
     for pixel in ["/i/spring.gif", "/I/SPRING.GIF", "/i//Spring.gif/"] {
         assert_eq!(edge.get(pixel).status, 200, "{pixel}");
@@ -246,8 +246,8 @@ fn spaces_and_control_characters_in_targets_are_refused() {
         b"/c/spring?a=\t",
         b"/c/spring?a=\x7f",
     ] {
-        let answer = click(&edge, target);
-        assert_eq!(answer.status, 400, "{}", target.escape_ascii());
+        let response = click(&edge, target);
+        assert_eq!(response.status, 400, "{}", target.escape_ascii());
     }
 }
 
@@ -255,22 +255,22 @@ fn spaces_and_control_characters_in_targets_are_refused() {
 fn raw_bytes_are_escaped_in_every_request_of_a_connection() {
     let edge = edge(&links(&["spring"]), "");
     let mut stream = edge.connect();
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for target in [
         &b"/c/spring?a=\xe4"[..],
         b"/c/spring?b=<",
         b"/c/spring?c=%e4",
     ] {
         let head = head(target, "keep-alive");
-        // As slowly as it gets.
+        // Byte by byte.
         for byte in &head {
             stream.write_all(&[*byte]).expect("writable");
         }
-        let mut answer = [0; 2_048];
-        let length = stream.read(&mut answer).expect("answered");
-        answers.push(behind_id(&parse(&answer[..length])).to_owned());
+        let mut response = [0; 2_048];
+        let length = stream.read(&mut response).expect("response");
+        responses.push(after_click_id(&parse(&response[..length])).to_owned());
     }
-    assert_eq!(answers, ["&s=&a=%E4", "&s=&b=%3C", "&s=&c=%e4"]);
+    assert_eq!(responses, ["&s=&a=%E4", "&s=&b=%3C", "&s=&c=%e4"]);
 }
 
 #[test]
@@ -287,8 +287,8 @@ fn hosts_with_a_final_dot_are_the_same() {
         (".", 421),
     ] {
         let headers = [("Host", host)];
-        let answer = edge.request("GET", "/c/spring", &headers);
-        assert_eq!(answer.status, status, "{host}");
+        let response = edge.request("GET", "/c/spring", &headers);
+        assert_eq!(response.status, status, "{host}");
     }
     let dir = edge.kill9();
     let hosts = journal::visits(dir.path(), 1, |visit| visit.host.to_owned());
@@ -301,10 +301,14 @@ fn international_destinations_and_308_are_served() {
         .replace("shop.example", "www.bücher.example")
         .replace("pass_query", "code = 308\npass_query");
     let edge = edge(&links, "");
-    let answer = edge.get("/c/spring");
-    assert_eq!(answer.status, 308);
+    let response = edge.get("/c/spring");
+    assert_eq!(response.status, 308);
     let host = "https://www.xn--bcher-kva.example/?cid=";
-    assert!(answer.location().starts_with(host), "{}", answer.location());
+    assert!(
+        response.location().starts_with(host),
+        "{}",
+        response.location()
+    );
     let encoded = links.replace("bücher", "b%C3%BCcher");
     std::fs::write(edge.dir.path().join("links.toml"), encoded).expect("writable");
     edge.await_metric("edge_reloads_total", "outcome=\"refused\"", 1);
@@ -322,15 +326,15 @@ fn prefetch_is_refused_and_the_click_counts() {
         "prefetch;anonymous-client-ip",
     ] {
         let headers = [("User-Agent", CHROME), ("Sec-Purpose", purpose)];
-        let answer = edge.request("GET", "/c/spring", &headers);
-        assert_eq!(answer.status, 503, "{purpose}");
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let response = edge.request("GET", "/c/spring", &headers);
+        assert_eq!(response.status, 503, "{purpose}");
+        assert_eq!(response.header("cache-control"), Some("no-store"));
         assert!(
-            answer.text().ends_with("(reason 31)\n"),
+            response.text().ends_with("(reason 31)\n"),
             "{}",
-            answer.text()
+            response.text()
         );
-        // What a page shows is not asked for again.
+        // A pixel is served: a page does not request it again.
         assert_eq!(edge.request("GET", "/i/spring.gif", &headers).status, 200);
     }
     assert_eq!(edge.get("/c/spring").status, 302);

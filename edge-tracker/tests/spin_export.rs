@@ -1,4 +1,4 @@
-//! `export-spin`: what Spin reads of it, renewed while Spin has it open, and what is refused.
+//! `export-spin`: its content for Spin, renewal while Spin has it open, and refusals.
 #![allow(missing_docs)]
 
 mod harness;
@@ -20,8 +20,8 @@ struct ExportDirectory(tempfile::TempDir);
 impl ExportDirectory {
     /// With all files that an export reads, and these more lines in `edge.toml`.
     fn new(more: &str) -> Self {
-        let this = Self(tempfile::tempdir().expect("a directory"));
-        std::fs::create_dir(this.at("data")).expect("made");
+        let this = Self(tempfile::tempdir().expect("temporary directory"));
+        std::fs::create_dir(this.at("data")).expect("directory created");
         std::fs::write(this.at("links.toml"), harness::LINKS).expect("written");
         for (name, text) in [
             ("advertisers.toml", ADVERTISERS),
@@ -74,7 +74,7 @@ impl ExportDirectory {
     /// A connection as Spin keeps it open.
     async fn stores(&self) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(self.at("spin/key-value.db"));
-        options.connect().await.expect("a database")
+        options.connect().await.expect("database")
     }
 }
 
@@ -89,14 +89,18 @@ async fn value(stores: &mut SqliteConnection, store: &str, key: &str) -> Option<
 fn values(configuration: &toml::Table) -> toml::Table {
     let providers = configuration["variables_provider"]
         .as_array()
-        .expect("an array");
+        .expect("array");
     assert_eq!(providers.len(), 1);
     assert_eq!(providers[0]["type"].as_str(), Some("static"));
-    providers[0]["values"].as_table().expect("a table").clone()
+    providers[0]["values"].as_table().expect("table").clone()
 }
 
 fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+    std::fs::metadata(path)
+        .expect("file exists")
+        .permissions()
+        .mode()
+        & 0o777
 }
 
 #[tokio::test]
@@ -120,7 +124,7 @@ async fn export_contains_stores_and_variables_of_an_edge() {
     assert_eq!(values.len(), 4);
 
     let mut stores = directory.stores().await;
-    let expected = postback::entries(ADVERTISERS).expect("sound");
+    let expected = postback::entries(ADVERTISERS).expect("valid");
     for (key, text) in &expected {
         let found = value(&mut stores, "advertisers", key).await;
         assert_eq!(
@@ -160,7 +164,7 @@ async fn open_stores_show_renewed_entries_and_keep_no_old_secret() {
     directory.exported(&[]);
     let plain = value(&mut stores, "advertisers", "plain")
         .await
-        .expect("there");
+        .expect("found");
     assert!(plain.contains("a renewed secret of bytes"), "{plain}");
     assert_eq!(value(&mut stores, "advertisers", "vol").await, None);
     assert!(value(&mut stores, "links", "2").await.is_some());

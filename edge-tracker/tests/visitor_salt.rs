@@ -1,5 +1,4 @@
-//! The visitor salt of a real edge: what its files give away once a period has ended, and how nodes of a
-//! fleet agree.
+//! The visitor salt of a real edge: its files reveal no visitor of an ended period, and the nodes of a fleet agree.
 #![allow(missing_docs)]
 
 mod harness;
@@ -26,7 +25,7 @@ fn keys_from(files: &[String], period: u64) -> Vec<[u8; 16]> {
             let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(word.as_bytes());
             let bytes = bytes.expect("hexadecimal");
             keys.push(half(&bytes));
-            // As builds derived it that had a secret for all periods.
+            // As derived by earlier versions, which had one secret for all periods.
             let context = "FanzFiliate edge 2026-11 visitor id period key v1";
             let of_secret = blake3::Hasher::new_derive_key(context)
                 .update(&bytes)
@@ -34,7 +33,7 @@ fn keys_from(files: &[String], period: u64) -> Vec<[u8; 16]> {
                 .update(&period.to_le_bytes())
                 .finalize();
             keys.push(half(of_secret.as_bytes()));
-            // As a ratchet gives it, which goes on from the period that it was written down in.
+            // As derived by a ratchet that continues from the period in the file.
             let mut state = bytes;
             for _ in 0..20 {
                 let context = "FanzFiliate edge 2026-12 visitor salt period key v1";
@@ -97,7 +96,7 @@ fn files_of_later_periods_reveal_no_visitor() {
 
 #[test]
 fn edges_adopt_the_fleets_salt_and_recognise_visitors() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let period_micros = 86_400_000_000;
     let salt = VisitorSalt {
         period_micros,

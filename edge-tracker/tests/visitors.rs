@@ -1,4 +1,4 @@
-//! What visitors get from a real edge over real sockets.
+//! Responses of a real edge to visitors, over real sockets.
 #![allow(missing_docs)]
 
 mod harness;
@@ -17,14 +17,14 @@ fn link_redirects_to_its_destination_with_a_click_id() {
         ("User-Agent", CHROME),
         ("Accept-Language", "de-DE,de;q=0.9"),
     ];
-    let answer = edge.request("GET", "/c/spring?sub1=a%20b%26c", &headers);
-    assert_eq!(answer.status, 302);
+    let response = edge.request("GET", "/c/spring?sub1=a%20b%26c", &headers);
+    assert_eq!(response.status, 302);
     assert!(
-        answer
+        response
             .header("cache-control")
             .is_some_and(|value| value.contains("no-store"))
     );
-    let location = answer.location();
+    let location = response.location();
     let rest = location
         .strip_prefix("https://shop.example/offer-1?cid=")
         .expect("the destination");
@@ -36,9 +36,9 @@ fn link_redirects_to_its_destination_with_a_click_id() {
     assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
     assert_eq!(rest, "&s=a%20b%26c&l=de-de&d=desktop&ip=127.0.0.0");
 
-    let answer = edge.get("/c/plain?utm=x&sub1=y");
-    assert_eq!(answer.status, 307);
-    let location = answer.location();
+    let response = edge.get("/c/plain?utm=x&sub1=y");
+    assert_eq!(response.status, 307);
+    let location = response.location();
     assert!(
         location.starts_with("https://shop.example/p?click_id="),
         "{location}"
@@ -51,12 +51,12 @@ fn link_redirects_to_its_destination_with_a_click_id() {
 #[test]
 fn pixel_is_a_transparent_gif() {
     let edge = Edge::start();
-    let answer = edge.get("/i/spring.gif");
-    assert_eq!((answer.status, answer.body.len()), (200, 43));
-    assert!(answer.body.starts_with(b"GIF89a\x01\0\x01\0"));
-    assert_eq!(answer.header("content-type"), Some("image/gif"));
+    let response = edge.get("/i/spring.gif");
+    assert_eq!((response.status, response.body.len()), (200, 43));
+    assert!(response.body.starts_with(b"GIF89a\x01\0\x01\0"));
+    assert_eq!(response.header("content-type"), Some("image/gif"));
     assert!(
-        answer
+        response
             .header("cache-control")
             .is_some_and(|value| value.contains("no-store"))
     );
@@ -101,9 +101,9 @@ fn refused_requests_get_a_reason() {
         ("POST", "/c/spring", 405, "method_not_allowed"),
         ("DELETE", "/i/spring.gif", 405, "method_not_allowed"),
     ] {
-        let answer = edge.request(method, target, &[]);
-        assert_eq!(answer.status, status, "{method} {target}");
-        assert!(answer.text().contains("(reason "), "{}", answer.text());
+        let response = edge.request(method, target, &[]);
+        assert_eq!(response.status, status, "{method} {target}");
+        assert!(response.text().contains("(reason "), "{}", response.text());
         assert_eq!(
             edge.metric("edge_refused_total", &format!("\"{reason}\"")),
             1 + u64::from(method == "DELETE")
@@ -133,7 +133,7 @@ fn visitor_stays_known_after_a_crash() {
 fn links_are_reloaded_and_an_invalid_file_changes_nothing() {
     let edge = Edge::start();
     let file = edge.dir.path().join("links.toml");
-    // The edge may look at any moment: it finds the file as it was, or whole.
+    // Renamed into place: at any moment the edge reads the old or the new file.
     let write = |from: &str, to: &str| {
         let aside = file.with_extension("aside");
         std::fs::write(&aside, harness::LINKS.replace(from, to)).expect("writable");
@@ -167,7 +167,7 @@ fn links_file_that_is_being_written_is_not_loaded() {
     while begun.elapsed() < 3 * SETTLE_TIME {
         let status = edge.get("/c/resting").status;
         longest_pause = longest_pause.max(written.elapsed());
-        // A machine that stops the test for long has settled the file.
+        // On a stalled machine the file may have settled already.
         assert!(status == 302 || longest_pause >= SETTLE_TIME, "{status}");
         file.write_all(b"# more\n").expect("writable");
         written = Instant::now();
@@ -196,7 +196,7 @@ fn forwarded_address_counts_from_trusted_proxies_only() {
     assert!(location(&trusting).ends_with("ip=203.0.113.0"));
 }
 
-/// Sends clicks of `slug` from one address each, and reads all answers.
+/// Sends clicks of `slug` from one address each, and reads all responses.
 fn click_from(edge: &Edge, slug: &str, addresses: impl Iterator<Item = String>) -> u64 {
     let requests: Vec<_> = addresses
         .map(|address| {
@@ -207,17 +207,17 @@ fn click_from(edge: &Edge, slug: &str, addresses: impl Iterator<Item = String>) 
         })
         .collect();
     let mut stream = edge.connect();
-    let mut sender = stream.try_clone().expect("a second handle");
+    let mut sender = stream.try_clone().expect("second handle");
     let (count, text) = (requests.len(), requests.concat());
     let sending = std::thread::spawn(move || {
-        sender.write_all(text.as_bytes()).expect("taken");
+        sender.write_all(text.as_bytes()).expect("sent");
         let end = sender.shutdown(std::net::Shutdown::Write);
         end.expect("connected");
     });
-    let mut answers = Vec::new();
-    stream.read_to_end(&mut answers).expect("answered");
+    let mut responses = Vec::new();
+    stream.read_to_end(&mut responses).expect("response");
     sending.join().expect("sent");
-    let redirects = String::from_utf8_lossy(&answers)
+    let redirects = String::from_utf8_lossy(&responses)
         .matches("HTTP/1.1 30")
         .count();
     assert_eq!(redirects, count);
@@ -233,7 +233,7 @@ fn flood_from_one_network_makes_no_visitor_repeated() {
     // A /64 is one visitor's.
     let network = |number: u32| format!("2001:db8:0:{number:x}::1");
     let flood = click_from(&edge, "plain", (0..20_000).map(network));
-    // Some of them were counted, and then its share was used up.
+    // Some visits were counted, until the network's share was used up.
     let unknown = marked("\"uniqueness_unknown\"");
     assert!((flood - 100..flood).contains(&unknown), "{unknown}");
     assert_eq!(marked("\"repeated\""), 0);
@@ -243,7 +243,7 @@ fn flood_from_one_network_makes_no_visitor_repeated() {
     assert_eq!(marked("\"uniqueness_unknown\""), unknown);
     click_from(&edge, "spring", (0..400).map(visitor));
     assert_eq!(marked("\"repeated\""), visits);
-    // Beyond what was expected a visitor that may be new is not called repeated.
+    // Beyond the expected number of visits, a visitor that may be new is not marked repeated.
     let many = |number: u32| format!("198.{}.{}.1", 20 + number / 250, number % 250);
     click_from(&edge, "resting", (0..20_000).map(many));
     assert_eq!(marked("\"repeated\""), visits);
@@ -268,7 +268,7 @@ fn full_journal_redirects_visitors_and_counts_lost_events() {
     let request = format!("GET /c/resting?{query} HTTP/1.1\r\nHost: go.example\r\n\r\n");
     let mut stream = edge.connect();
     let sending = {
-        let mut stream = stream.try_clone().expect("a second handle");
+        let mut stream = stream.try_clone().expect("second handle");
         std::thread::spawn(move || {
             for _ in 0..REQUESTS {
                 stream.write_all(request.as_bytes()).expect("writable");
@@ -278,10 +278,10 @@ fn full_journal_redirects_visitors_and_counts_lost_events() {
                 .expect("connected");
         })
     };
-    let mut answers = Vec::new();
-    stream.read_to_end(&mut answers).expect("answered");
+    let mut responses = Vec::new();
+    stream.read_to_end(&mut responses).expect("response");
     sending.join().expect("sent");
-    let redirects = String::from_utf8_lossy(&answers)
+    let redirects = String::from_utf8_lossy(&responses)
         .matches("HTTP/1.1 302 Found")
         .count();
     assert_eq!(redirects as u64, REQUESTS);
@@ -313,12 +313,12 @@ fn client_hints_decide_the_device_of_a_frozen_agent() {
             ("Sec-CH-UA-Mobile", mobile),
             ("Sec-CH-UA-Platform", platform),
         ];
-        let answer = edge.request("GET", "/c/spring", &headers);
+        let response = edge.request("GET", "/c/spring", &headers);
         let expected = format!("&d={device}&");
         assert!(
-            answer.location().contains(&expected),
+            response.location().contains(&expected),
             "{}",
-            answer.location()
+            response.location()
         );
     }
 }
@@ -336,13 +336,13 @@ fn pixel_of_a_mail_proxy_is_marked_and_no_bot() {
             "\"bot\"",
         ),
     ] {
-        let answer = edge.request("GET", "/i/spring.gif", &[("User-Agent", agent)]);
-        assert_eq!(answer.status, 200);
+        let response = edge.request("GET", "/i/spring.gif", &[("User-Agent", agent)]);
+        assert_eq!(response.status, 200);
         assert_eq!(edge.metric("edge_marked_total", mark), 1, "{agent}");
     }
 }
 
-/// A crawler list with one pattern, put in the place of `file`.
+/// Replaces `file` by a crawler list with one pattern.
 fn write_crawlers(file: &Path, pattern: &str) {
     let aside = file.with_extension("aside");
     std::fs::write(&aside, format!("[{{\"pattern\": \"{pattern}\"}}]")).expect("writable");
@@ -351,15 +351,15 @@ fn write_crawlers(file: &Path, pattern: &str) {
 
 #[test]
 fn renewed_agent_rules_are_used_without_a_restart() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let crawlers = dir.path().join("crawlers.json");
     write_crawlers(&crawlers, "Elder");
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
     let edge = Edge::start_in(dir, &format!("[visitor.agents]\ncrawlers = {crawlers:?}\n"));
     let is_bot = || {
         let agent = ("User-Agent", "Mozilla/5.0 (Windows NT 10.0) Younger/1.0");
-        let answer = edge.request("GET", "/c/spring", &[agent]);
-        answer.location().contains("&d=bot&")
+        let response = edge.request("GET", "/c/spring", &[agent]);
+        response.location().contains("&d=bot&")
     };
     assert!(!is_bot());
     write_crawlers(&crawlers, "Younger");

@@ -97,10 +97,10 @@ mod tests {
 
     #[test]
     fn credentials_readable_by_others_are_rejected() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         Credentials::load_or_create(dir.path()).expect("created");
         let path = Credentials::file(dir.path());
-        std::fs::set_permissions(path, Permissions::from_mode(0o644)).expect("settable");
+        std::fs::set_permissions(path, Permissions::from_mode(0o644)).expect("permissions set");
         let error = Credentials::load_or_create(dir.path()).expect_err("exposed");
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn ports_are_distinct_and_below_the_ephemeral_range() {
         let ports: Vec<u16> = std::thread::scope(|scope| {
-            let some = || Vec::from_iter((0..100).map(|_| free_port().expect("a free port")));
+            let some = || Vec::from_iter((0..100).map(|_| free_port().expect("free port")));
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(some)).collect();
             let ended = threads
                 .into_iter()
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn used_port_is_skipped() {
-        let held = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let held = TcpListener::bind(("127.0.0.1", 0)).expect("free port");
         let port = held.local_addr().expect("bound").port();
         assert_eq!(
             next_free(&(port..port + 1), None, super::is_free),

@@ -36,7 +36,7 @@ fn query(engine: &RunningEngine, user: Option<&User>, sql: &str) -> Result<Strin
 
 #[test]
 fn users_have_only_their_privileges() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = launch(data.path(), 0).start().expect("starts");
     let users = engine.credentials().clone();
     let tracker = |sql: &str| query(&engine, Some(&users.tracker), sql);
@@ -75,7 +75,7 @@ fn users_have_only_their_privileges() {
 
 #[test]
 fn engine_stops_cleanly_right_after_start() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     for attempt in 0..10 {
         let engine = launch(data.path(), 0).start().expect("starts");
         let status = engine.stop().expect("stops");
@@ -85,7 +85,7 @@ fn engine_stops_cleanly_right_after_start() {
 
 #[test]
 fn data_survives_kill_9_and_second_engine_is_rejected() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = tempfile::tempdir().expect("temporary directory");
     let engine = launch(data.path(), 0).start().expect("starts");
     let tracker = engine.credentials().tracker.clone();
     let run = |engine: &RunningEngine, sql: &str| query(engine, Some(&tracker), sql);

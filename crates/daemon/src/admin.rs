@@ -290,7 +290,7 @@ mod tests {
         stream
             .read_to_string(&mut response)
             .await
-            .expect("a response");
+            .expect("response");
         response
     }
 

@@ -22,11 +22,11 @@ pub struct FileVersion {
 }
 
 /// Files that are used together. A change is reported once they have stayed the same for [`SETTLE_TIME`], by their
-/// modification times or between two looks: a file that is still being written may look complete.
+/// modification times or between two checks: a file that is still being written may look complete.
 #[derive(Debug, Clone)]
 pub struct WatchedFiles {
     paths: Vec<PathBuf>,
-    /// What was reported last; none when these paths never were.
+    /// The versions at the last report; none before the first.
     reported: Option<Versions>,
     observed: Versions,
     /// Since when `observed` has been observed.
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn settled_change_is_reported_once() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let paths = [dir.path().join("one"), dir.path().join("two")];
         fs::write(&paths[0], "1").expect("writable");
         let mut watched = WatchedFiles::new(&paths);
@@ -226,14 +226,14 @@ mod tests {
 
     #[test]
     fn file_that_is_being_written_is_not_reported() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("links.toml");
         let mut watched = WatchedFiles::new([&path]);
         let start = Instant::now();
         // Each part is complete in itself.
         for part in 1..=20 {
             fs::write(&path, "[[link]]\n".repeat(part)).expect("writable");
-            let now = start + SETTLE_TIME / 2 * u32::try_from(part).expect("few");
+            let now = start + SETTLE_TIME / 2 * u32::try_from(part).expect("in range");
             assert!(!watched.changed_at(now), "part {part}");
         }
         let written = start + SETTLE_TIME * 10;
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn file_that_keeps_changing_is_reported_after_a_while() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("links.toml");
         let mut watched = WatchedFiles::new([&path]);
         let start = Instant::now();
@@ -259,12 +259,12 @@ mod tests {
 
     #[test]
     fn file_modified_long_ago_is_reported_at_the_first_look() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("links.toml");
         let mut watched = WatchedFiles::new([&path]);
         let file = File::create(&path).expect("writable");
         let modified = SystemTime::now() - Duration::from_secs(60);
-        file.set_modified(modified).expect("settable");
+        file.set_modified(modified).expect("time set");
         assert!(watched.changed() && !watched.changed());
         watched.report_again();
         assert!(watched.changed() && !watched.changed());
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn change_that_is_undone_is_not_reported() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("links.toml");
         let mut watched = WatchedFiles::new([&path]);
         let now = Instant::now();
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn other_paths_are_reported() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let paths = [dir.path().join("one"), dir.path().join("two")];
         let mut watched = WatchedFiles::new(&paths[..1]);
         watched.watch(&paths[..1]);
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn exposed_or_long_secret_files_are_rejected() {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         let path = file.path();
         fs::write(path, "secret").expect("writable");
         assert_eq!(read_private(path, 6).expect("private"), "secret");
@@ -306,7 +306,7 @@ mod tests {
             read_private(path, 5),
             Err(PrivateFileError::Io { .. })
         ));
-        fs::set_permissions(path, fs::Permissions::from_mode(0o640)).expect("settable");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o640)).expect("permissions set");
         let error = read_private(path, 6).expect_err("exposed").to_string();
         assert!(error.contains("chmod 600"), "{error}");
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// The permission bits of group and others.
-const OTHERS: u32 = 0o077;
+const GROUP_AND_OTHERS_MODE: u32 = 0o077;
 
 /// Restricts all files and directories that this process creates later to its user, independent of the
 /// inherited umask. Call this first in `main`, while the process has one thread.
@@ -69,10 +69,10 @@ fn tighten(dir: &Path) -> io::Result<Option<u32>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    if mode & OTHERS == 0 {
+    if mode & GROUP_AND_OTHERS_MODE == 0 {
         return Ok(None);
     }
-    fs::set_permissions(dir, Permissions::from_mode(mode & !OTHERS))?;
+    fs::set_permissions(dir, Permissions::from_mode(mode & !GROUP_AND_OTHERS_MODE))?;
     Ok(Some(mode))
 }
 
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn wide_directory_is_tightened_once() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let set = |mode| fs::set_permissions(dir.path(), Permissions::from_mode(mode));
-        set(0o755).expect("settable");
+        set(0o755).expect("set");
         assert_eq!(tighten(dir.path()).expect("owned"), Some(0o755));
         assert_eq!(tighten(dir.path()).expect("owned"), None);
         let mode = fs::metadata(dir.path())

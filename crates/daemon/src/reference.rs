@@ -36,11 +36,11 @@ struct MetricReference {
 pub struct RefusalTable {
     /// The heading.
     pub title: &'static str,
-    /// What is refused, who sees the number, and where it is counted.
+    /// The refused items, the receiver of the number, and the counting metric.
     pub introduction: &'static str,
     /// By number.
     pub refusals: Vec<RefusalReference>,
-    /// Numbers that were used by an earlier build and are never used again, with what they meant.
+    /// Numbers of earlier versions, which are never reused, with their former meaning.
     pub retired: &'static [(u16, &'static str)],
 }
 
@@ -53,7 +53,7 @@ pub struct RefusalReference {
     pub name: &'static str,
     /// The status of the HTTP response, where there is one.
     pub status: Option<u16>,
-    /// What is wrong, and what would be right.
+    /// The fault and its correction.
     pub meaning: &'static str,
 }
 

@@ -158,14 +158,14 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn write(path: &Path, age: Duration, now: SystemTime) {
-        fs::create_dir_all(path.parent().expect("in a directory")).expect("created");
+        fs::create_dir_all(path.parent().expect("parent directory")).expect("created");
         let file = File::create(path).expect("created");
-        file.set_modified(now - age).expect("settable");
+        file.set_modified(now - age).expect("time set");
     }
 
     #[test]
     fn set_aside_files_expire_by_their_age() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let now = SystemTime::now();
         let at = |name: &str| dir.path().join(name);
         for (name, days) in [

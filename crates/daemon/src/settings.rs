@@ -464,7 +464,7 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<Example, String> {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), text).expect("writable");
         load(file.path()).map_err(|error| error.to_string())
     }
@@ -551,7 +551,7 @@ mod tests {
             ("password = \"S3CRET", 1, "password = …"),
             ("pass word = \"S3CRET\"", 1, "\n    …"),
         ] {
-            let file = tempfile::NamedTempFile::new().expect("a temporary file");
+            let file = tempfile::NamedTempFile::new().expect("temporary file");
             std::fs::write(file.path(), text).expect("writable");
             let error = load::<Secrets>(file.path()).expect_err(text).to_string();
             assert!(!error.contains("S3CRET"), "{text}: {error}");

@@ -26,7 +26,7 @@ criterion_group! {
 criterion_main!(append);
 
 fn appends(criterion: &mut Criterion) {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&options(dir.path())).expect("a journal in an empty directory opens");
     criterion.bench_function("journal/append-250-bytes", |b| {
         b.iter_custom(|events| timed(&mut journal, events));

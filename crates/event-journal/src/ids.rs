@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn splits_survive_a_restart() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let mut before = ids(dir.path());
         assert_eq!(
             before.ranges(3),
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn ended_ranges_are_removed_and_too_many_are_rejected() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let mut ids = ids(dir.path());
         for first in 1..16 {
             ids.split(&[split(0, first * 100)])
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn each_process_takes_a_new_id_and_empty_ranges_end() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let mut ids = ids(dir.path());
         let start = |first_own, last_found, acknowledged| LaneStart {
             lane: 0,
@@ -314,7 +314,7 @@ mod tests {
             acknowledged,
         };
         ids.assign_new_ids(&[start(1, 0, 0)]).expect("written");
-        let first = ids.ranges(0).last().copied().expect("a range");
+        let first = ids.ranges(0).last().copied().expect("range");
         assert_eq!(firsts(&ids, 0), [0, 1]);
         // The second process finds events of the first, the third none of the second.
         ids.assign_new_ids(&[start(500, 30, 10)]).expect("written");
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn damaged_or_foreign_id_file_is_renamed() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         ids(dir.path()).split(&[split(0, 500)]).expect("written");
         let path = dir.path().join(FILE_NAME);
         let sound = std::fs::read(&path).expect("readable");

@@ -47,7 +47,7 @@ pub struct OpenJournal {
     pub journal: u64,
     /// The ids under which its sequences are shipped.
     pub ids: JournalIds,
-    /// What recovery found of earlier processes.
+    /// The result of recovering the files of earlier processes.
     pub recovery: Recovery,
     /// Syncs the journal; dropping it closes the journal.
     pub sync_thread: SyncThread,

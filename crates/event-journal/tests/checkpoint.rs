@@ -28,12 +28,12 @@ fn append_all(journal: &mut OpenJournal) -> Vec<u64> {
 /// file meanwhile.
 fn after_crash(dir: &Path) -> TempDir {
     let copy = || {
-        let copy = tempfile::tempdir().expect("a directory");
+        let copy = tempfile::tempdir().expect("temporary directory");
         let mut cp = Command::new("cp");
         let copied = cp.arg("-r").arg(dir.join(".")).arg(copy.path()).status();
         copied.expect("started").success().then_some(copy)
     };
-    (0..10).find_map(|_| copy()).expect("a complete copy")
+    (0..10).find_map(|_| copy()).expect("complete copy")
 }
 
 fn boundary(seqs: &[u64], from: usize, to: usize) -> BatchBoundary {
@@ -58,7 +58,7 @@ fn count_unreleased(reader: &mut LaneReader) -> usize {
 
 #[test]
 fn crash_before_deletion_repeats_identical_batches() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open_journal(dir.path());
     let seqs = append_all(&mut journal);
     let (first, second, instead) = (
@@ -85,7 +85,7 @@ fn crash_before_deletion_repeats_identical_batches() {
 
 #[test]
 fn checkpoint_is_stored_before_deletion() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open_journal(dir.path());
     let seqs = append_all(&mut journal);
     journal.readers[0].release(seqs[EVENTS / 2]);
@@ -96,7 +96,7 @@ fn checkpoint_is_stored_before_deletion() {
 
 #[test]
 fn unreleased_boundaries_are_bounded_and_keep_the_oldest() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open_journal(dir.path());
     let of = |number: u64| BatchBoundary {
         after: number - 1,
@@ -121,7 +121,7 @@ fn impossible_sequences_are_ignored() {
     };
     // A segment's header, a frame after a damaged frame, and a checkpoint.
     for case in 0..3 {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         drop(open_journal(dir.path()));
         let mut bytes = fs::read(dir.path().join(segment)).expect("readable");
         let (name, bytes) = match case {

@@ -61,9 +61,9 @@ struct Expected {
 fn temporary_dir() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
-        tempfile::tempdir_in(memory).expect("a directory")
+        tempfile::tempdir_in(memory).expect("temporary directory")
     } else {
-        tempfile::tempdir().expect("a directory")
+        tempfile::tempdir().expect("temporary directory")
     }
 }
 
@@ -112,7 +112,7 @@ fn full_spool() -> Spool {
     let dir = temporary_dir();
     let mut journal = open_journal(dir.path());
     let segments = || {
-        let in_lane = fs::read_dir(dir.path().join("lane-0")).expect("a lane");
+        let in_lane = fs::read_dir(dir.path().join("lane-0")).expect("lane");
         in_lane.count()
     };
     let mut seqs = Vec::new();
@@ -285,7 +285,7 @@ struct TrialDirectory<'a> {
 impl<'a> TrialDirectory<'a> {
     fn new(spool: &'a Spool) -> Self {
         let dir = temporary_dir();
-        fs::create_dir(dir.path().join("lane-0")).expect("a lane");
+        fs::create_dir(dir.path().join("lane-0")).expect("lane");
         let trial_dir = Self { spool, dir };
         trial_dir.restore(Path::new(""));
         trial_dir
@@ -344,7 +344,7 @@ impl<'a> TrialDirectory<'a> {
         assert!(next > highest, "{next} after {highest}: {}", context());
         if let Some((name, bytes)) = &expected.copy {
             let copy = fs::read(self.dir.path().join(name));
-            assert_eq!(copy.expect("a copy of the damage"), *bytes, "{}", context());
+            assert_eq!(copy.expect("copy of the damage"), *bytes, "{}", context());
         }
         assert_same_events(&mut journal.readers[0], remaining(), &context);
         // A checkpoint is used completely or not at all.

@@ -18,7 +18,7 @@ fn numbers(read: &[(u64, u64)]) -> Vec<u64> {
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
-    let lane = fs::read_dir(dir.join("lane-0")).expect("a lane");
+    let lane = fs::read_dir(dir.join("lane-0")).expect("lane");
     let mut paths: Vec<PathBuf> = lane.map(|entry| entry.expect("readable").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
     paths.sort();
@@ -27,7 +27,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn appended_events_survive_segment_rolls_and_reopening() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let seqs = append_all(&mut journal, 0..3_000);
     assert_eq!(
@@ -51,7 +51,7 @@ fn appended_events_survive_segment_rolls_and_reopening() {
 
 #[test]
 fn abandoned_event_leaves_no_bytes() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let next = journal.writers[0].next_seq();
     let outcome = journal.writers[0].append(PAYLOAD, |buffer| {
@@ -70,7 +70,7 @@ fn abandoned_event_leaves_no_bytes() {
 
 #[test]
 fn release_deletes_segments_and_survives_reopening() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let seqs = append_all(&mut journal, 0..3_000);
     let before = segments(dir.path()).len();
@@ -88,7 +88,7 @@ fn release_deletes_segments_and_survives_reopening() {
     let mut sealed = Vec::new();
     journal.readers[0]
         .read_exact(&boundary, &mut sealed)
-        .expect("there");
+        .expect("found");
     drop(journal);
 
     let mut journal = open(&options(dir.path())).expect("opens again");
@@ -97,7 +97,7 @@ fn release_deletes_segments_and_survives_reopening() {
     let mut again = Vec::new();
     let run = journal.readers[0]
         .read_exact(&boundary, &mut again)
-        .expect("there");
+        .expect("found");
     assert_eq!(
         (run.first, run.last, run.events),
         (boundary.first, boundary.last, 100)
@@ -113,7 +113,7 @@ fn release_deletes_segments_and_survives_reopening() {
 
 #[test]
 fn full_spool_rejects_appends_until_a_release() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let small_options = Options {
         max_bytes: u64::from(SEGMENT_BYTES) * 4,
         ..options(dir.path())
@@ -149,7 +149,7 @@ fn full_spool_rejects_appends_until_a_release() {
 
 #[test]
 fn torn_tail_and_damage_lose_only_their_own_events() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     append_all(&mut journal, 0..500);
     drop(journal);
@@ -172,7 +172,7 @@ fn torn_tail_and_damage_lose_only_their_own_events() {
     assert_eq!(numbers(&read_all(&mut journal.readers[0], 0)), expected);
     let copy = path.with_extension(format!("damaged-{}", starts[10]));
     assert_eq!(
-        fs::read(copy).expect("a copy of the damaged frame"),
+        fs::read(copy).expect("copy of the damaged frame"),
         broken[starts[10]..starts[11]]
     );
 }
@@ -193,7 +193,7 @@ fn frame_starts(segment: &[u8]) -> Vec<usize> {
 
 #[test]
 fn truncated_segment_keeps_frames_before_the_cut() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     append_all(&mut journal, 0..40);
     drop(journal);
@@ -202,13 +202,13 @@ fn truncated_segment_keeps_frames_before_the_cut() {
     let starts = frame_starts(&bytes);
     let end = starts[39] + 300;
     for cut in (0..end).step_by(37) {
-        let copy = tempfile::tempdir().expect("a directory");
-        fs::create_dir(copy.path().join("lane-0")).expect("a lane");
+        let copy = tempfile::tempdir().expect("temporary directory");
+        fs::create_dir(copy.path().join("lane-0")).expect("lane");
         fs::copy(dir.path().join("spool.id"), copy.path().join("spool.id")).expect("copied");
         let file = copy
             .path()
             .join("lane-0")
-            .join(path.file_name().expect("a name"));
+            .join(path.file_name().expect("file name"));
         fs::write(&file, &bytes[..cut]).expect("writable");
         let mut journal = open(&options(copy.path())).expect("opens despite the damage");
         let kept = starts
@@ -227,8 +227,8 @@ fn truncated_segment_keeps_frames_before_the_cut() {
 #[test]
 fn foreign_and_corrupt_files_are_renamed() {
     let (one, two) = (
-        tempfile::tempdir().expect("a directory"),
-        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("temporary directory"),
+        tempfile::tempdir().expect("temporary directory"),
     );
     for dir in [&one, &two] {
         append_all(&mut open(&options(dir.path())).expect("opens"), 0..10);
@@ -250,7 +250,7 @@ fn foreign_and_corrupt_files_are_renamed() {
 
 #[test]
 fn power_loss_of_the_tail_repeats_no_sequence() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut highest = 0;
     for _ in 0..5 {
         let mut journal = open(&options(dir.path())).expect("opens");
@@ -269,7 +269,7 @@ fn power_loss_of_the_tail_repeats_no_sequence() {
 
 #[test]
 fn lanes_of_removed_workers_are_still_read() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&Options {
         lanes: 3,
         ..options(dir.path())
@@ -291,7 +291,7 @@ fn lanes_of_removed_workers_are_still_read() {
 
 #[test]
 fn sync_calls_waiting_callbacks() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let slow = Options {
         sync_interval: Duration::from_secs(3_600),
         ..options(dir.path())
@@ -329,7 +329,7 @@ fn sync_calls_waiting_callbacks() {
 
 #[test]
 fn second_process_is_rejected() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let _journal = open(&options(dir.path())).expect("opens");
     assert!(matches!(
         open(&options(dir.path())),
@@ -339,7 +339,7 @@ fn second_process_is_rejected() {
 
 #[test]
 fn impossible_sizes_are_rejected() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let small_options = Options {
         max_bytes: u64::from(SEGMENT_BYTES),
         ..options(dir.path())
@@ -352,7 +352,7 @@ fn impossible_sizes_are_rejected() {
 
 #[test]
 fn failed_read_skips_no_event() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let seqs = append_all(&mut journal, 0..100);
     let reader = &mut journal.readers[0];
@@ -378,7 +378,7 @@ fn failed_read_skips_no_event() {
 
 #[test]
 fn damaged_header_and_lost_id_repeat_no_sequence() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&options(dir.path())).expect("opens");
     let seqs = append_all(&mut journal, 0..3_000);
     drop(journal);
@@ -411,7 +411,7 @@ fn damaged_header_and_lost_id_repeat_no_sequence() {
 
 #[test]
 fn restarts_do_not_fill_the_spool() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let small_options = Options {
         max_bytes: u64::from(SEGMENT_BYTES) * 3,
         ..options(dir.path())
@@ -426,7 +426,7 @@ fn restarts_do_not_fill_the_spool() {
 
 #[test]
 fn callbacks_of_a_closed_journal_get_an_error() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let journal = open(&options(dir.path())).expect("opens");
     let OpenJournal {
         readers,

@@ -32,7 +32,7 @@ fn child_appends_until_killed() {
 
 #[test]
 fn kill_9_loses_no_accepted_event() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut highest = 0;
     for round in 0..20 {
         let mut child = Command::new(std::env::current_exe().expect("this test"))
@@ -89,8 +89,8 @@ fn kill_9_loses_no_accepted_event() {
 fn background_sync_meets_interval() {
     const INTERVAL: Duration = Duration::from_millis(40);
     /// Tolerance for this measurement, not for the journal.
-    const SLACK: Duration = Duration::from_millis(500);
-    let dir = tempfile::tempdir().expect("a directory");
+    const SCHEDULING_TOLERANCE: Duration = Duration::from_millis(500);
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(&Options {
         sync_interval: INTERVAL,
         ..options(dir.path())
@@ -118,5 +118,5 @@ fn background_sync_meets_interval() {
     }
     window = window.max(Duration::from_micros(stats.unsynced_window_micros()));
     println!("{INTERVAL:?}: durable after {longest:?} at most, a window of {window:?}");
-    assert!(window >= INTERVAL && longest <= window + SLACK);
+    assert!(window >= INTERVAL && longest <= window + SCHEDULING_TOLERANCE);
 }

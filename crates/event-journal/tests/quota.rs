@@ -25,7 +25,7 @@ fn fill(journal: &mut OpenJournal, lane: usize) -> AppendError {
 
 #[test]
 fn quota_is_exclusive_and_limits_its_lane() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let segment = u64::from(SEGMENT_BYTES);
     let options = Options {
         lanes: 2,
@@ -33,7 +33,7 @@ fn quota_is_exclusive_and_limits_its_lane() {
         ..options(dir.path())
     };
     let segments = |lane: u8| {
-        let files = fs::read_dir(dir.path().join(format!("lane-{lane}"))).expect("a lane");
+        let files = fs::read_dir(dir.path().join(format!("lane-{lane}"))).expect("lane");
         let names = files.map(|file| file.expect("readable").file_name());
         let is_segment = |name: &std::ffi::OsString| name.to_string_lossy().ends_with(".seg");
         names.filter(is_segment).count()

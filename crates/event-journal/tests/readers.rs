@@ -10,13 +10,13 @@ use storage::Disk;
 fn payloads(reader: &mut LaneReader) -> Vec<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.read(1 << 20, &mut bytes).expect("readable");
-    let payloads = frames(&bytes).map(|frame| frame.expect("a valid frame").payload.to_vec());
+    let payloads = frames(&bytes).map(|frame| frame.expect("valid frame").payload.to_vec());
     payloads.collect()
 }
 
 #[test]
 fn incomplete_event_is_invisible_to_readers() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open_manual(Disk, &options(dir.path())).expect("opens");
     let (writer, reader) = (&mut journal.writers[0], &mut journal.readers[0]);
     for text in [&b"first"[..], b"second"] {

@@ -28,8 +28,8 @@ criterion_main!(seal);
 fn batches(criterion: &mut Criterion) {
     let (run, frames) = journaled_frames();
     let span = span(&run);
-    let mut sealer = Sealer::new().expect("a compressor");
-    let batch = sealer.seal(&span, &frames, 1).expect("a valid span");
+    let mut sealer = Sealer::new().expect("compressor");
+    let batch = sealer.seal(&span, &frames, 1).expect("valid span");
     println!(
         "a batch of {EVENTS} events: {} bytes of frames, {} sealed",
         frames.len(),
@@ -55,7 +55,7 @@ fn batches(criterion: &mut Criterion) {
 
 /// The events as stored in a journal.
 fn journaled_frames() -> (FrameRun, Vec<u8>) {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let options = Options {
         dir: dir.path().into(),
         lanes: 1,

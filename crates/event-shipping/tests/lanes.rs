@@ -51,7 +51,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 #[derive(Clone)]
-struct Accepted {
+struct AcceptedBatch {
     key: LaneKey,
     header: BatchHeader,
     skip_through: u64,
@@ -63,9 +63,9 @@ struct World {
     released: [u64; 2],
     sender: Sender,
     lanes: LaneTable,
-    pending: Vec<Accepted>,
+    pending: Vec<AcceptedBatch>,
     /// The batches in a block file on disk.
-    block: Vec<Accepted>,
+    block: Vec<AcceptedBatch>,
     stored: [Vec<u64>; 2],
     to_aggregator: VecDeque<Batch>,
     delivered: Option<Batch>,
@@ -159,12 +159,12 @@ impl World {
             after,
             first,
             last,
-            events: u32::try_from(run.len()).expect("small"),
+            events: u32::try_from(run.len()).expect("in range"),
             raw_bytes: 1,
             crc: 0,
             sealed_at: 0,
         };
-        header.validate().expect("a valid header");
+        header.validate().expect("valid header");
         self.sender
             .push(Batch {
                 header,
@@ -187,7 +187,7 @@ impl World {
         // A batch of a correct edge is never rejected.
         let offered = self.lanes.offer(NODE, welcomed, &header);
         if let BatchDecision::Accept { skip_through } = offered.expect("no gap") {
-            self.pending.push(Accepted {
+            self.pending.push(AcceptedBatch {
                 key: header.key(NODE),
                 header,
                 skip_through,
@@ -196,7 +196,7 @@ impl World {
     }
 
     fn insert(&mut self) {
-        for Accepted {
+        for AcceptedBatch {
             key,
             header,
             skip_through,
@@ -205,7 +205,7 @@ impl World {
             let lane = JOURNALS
                 .iter()
                 .position(|&(n, j)| (n, j) == (key.lane, key.journal));
-            let lane = lane.expect("a known lane");
+            let lane = lane.expect("known lane");
             let events = self.journals[lane]
                 .iter()
                 .filter(|&&seq| (header.first..=header.last).contains(&seq) && seq > skip_through);
@@ -222,7 +222,7 @@ impl World {
 
     fn deliver_ack(&mut self) {
         if let (Some(ack), Some(_)) = (self.to_edge.pop_front(), &self.connected) {
-            let release = self.sender.ack(&ack).expect("a valid acknowledgement");
+            let release = self.sender.ack(&ack).expect("valid acknowledgement");
             self.release(release);
         }
     }
@@ -248,7 +248,7 @@ impl World {
             self.sender.disputes(&welcome, |_, _| ALL_SEQUENCES),
             Ok(Vec::new())
         );
-        let releases = self.sender.welcome(&welcome).expect("a valid welcome");
+        let releases = self.sender.welcome(&welcome).expect("valid welcome");
         self.connected = Some(welcome);
         self.release(releases);
     }

@@ -20,7 +20,7 @@ const SPAN: BatchSpan = BatchSpan {
 
 fn seal(raw: &[u8]) -> Batch {
     Sealer::new()
-        .expect("a compressor")
+        .expect("compressor")
         .seal(&SPAN, raw, 77)
         .expect("within limits")
 }
@@ -39,7 +39,7 @@ fn noise(length: usize) -> Vec<u8> {
 fn read<M: Message>(bytes: &[u8], limit: usize) -> Result<Option<M>, ReadError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
-        .expect("a runtime");
+        .expect("runtime");
     runtime.block_on(async { read_message(&mut &bytes[..], limit).await })
 }
 
@@ -54,7 +54,7 @@ proptest! {
     fn sealed_batch_survives_encoding_and_opens(raw in prop::collection::vec(any::<u8>(), 1..5_000)) {
         let message = EdgeMessage::Batch(seal(&raw));
         let frame = message.to_frame().expect("within limits");
-        let back: EdgeMessage = read(&frame, MAX_BATCH_MESSAGE_BYTES).expect("sound").expect("one");
+        let back: EdgeMessage = read(&frame, MAX_BATCH_MESSAGE_BYTES).expect("valid").expect("one");
         prop_assert_eq!(&back, &message);
         let EdgeMessage::Batch(batch) = back else { unreachable!("a batch was sent") };
         prop_assert_eq!(open_to_vec(&batch.header, &batch.payload).expect("opens"), raw);
@@ -79,7 +79,7 @@ proptest! {
 
 #[test]
 fn sealing_is_deterministic() {
-    let mut sealer = Sealer::new().expect("a compressor");
+    let mut sealer = Sealer::new().expect("compressor");
     let raw = noise(10_000);
     let first = sealer.seal(&SPAN, &raw, 1).expect("seals");
     sealer.seal(&SPAN, b"something else", 1).expect("seals");
@@ -92,10 +92,10 @@ fn longest_incompressible_batch_fits_a_message() {
     let message = EdgeMessage::Batch(seal(&raw));
     let frame = message.to_frame().expect("fits");
     assert_eq!(
-        read::<EdgeMessage>(&frame, MAX_BATCH_MESSAGE_BYTES).expect("sound"),
+        read::<EdgeMessage>(&frame, MAX_BATCH_MESSAGE_BYTES).expect("valid"),
         Some(message)
     );
-    let mut sealer = Sealer::new().expect("a compressor");
+    let mut sealer = Sealer::new().expect("compressor");
     let longer = sealer.seal(&SPAN, &noise(MAX_RAW_BYTES + 1), 0);
     assert!(matches!(longer, Err(SealError::TooLong(_))));
 }
@@ -267,7 +267,7 @@ fn consecutive_messages_are_read_from_a_stream() {
     ];
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
-        .expect("a runtime");
+        .expect("runtime");
     runtime.block_on(async {
         let mut bytes = Vec::new();
         for message in &messages {
@@ -277,7 +277,7 @@ fn consecutive_messages_are_read_from_a_stream() {
         for message in &messages {
             let read =
                 read_message::<AggregatorMessage>(&mut stream, MAX_CONTROL_MESSAGE_BYTES).await;
-            assert_eq!(read.expect("sound").as_ref(), Some(message));
+            assert_eq!(read.expect("valid").as_ref(), Some(message));
         }
     });
 }

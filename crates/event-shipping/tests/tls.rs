@@ -40,23 +40,23 @@ async fn connect(
     server: ServerConfig,
     client: ClientConfig,
 ) -> Result<Certificate, ConnectionError> {
-    let listening = Endpoint::server(server, local()).expect("a socket");
+    let listening = Endpoint::server(server, local()).expect("socket");
     let address = listening.local_addr().expect("bound");
     let serving = tokio::spawn(async move {
-        let connection = listening.accept().await.expect("an attempt").await?;
+        let connection = listening.accept().await.expect("attempt").await?;
         let (mut send, mut receive) = connection.accept_bi().await?;
         let message = read_message::<AggregatorMessage>(&mut receive, 1_000)
             .await
-            .expect("a message");
+            .expect("message");
         write_message(&mut send, &message.expect("one"))
             .await
             .expect("written");
         send.finish().expect("open");
-        let certificate = Certificate::of_peer(&connection).expect("a certificate");
+        let certificate = Certificate::of_peer(&connection).expect("certificate");
         connection.closed().await;
         Ok::<_, ConnectionError>(certificate)
     });
-    let mut endpoint = Endpoint::client(local()).expect("a socket");
+    let mut endpoint = Endpoint::client(local()).expect("socket");
     endpoint.set_default_client_config(client);
     let connection: Connection = endpoint
         .connect(address, SERVER_NAME)
@@ -85,7 +85,7 @@ async fn connect(
 
 #[tokio::test]
 async fn members_of_one_authority_connect() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("tls");
     let certificate = connect(server(&dir), client(&dir))
         .await
@@ -97,7 +97,7 @@ async fn members_of_one_authority_connect() {
 
 #[tokio::test]
 async fn foreign_authority_is_rejected_by_either_side() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let (ours, theirs) = (root.path().join("ours"), root.path().join("theirs"));
     // The client rejects a server of another authority.
     assert!(connect(server(&theirs), client(&ours)).await.is_err());
@@ -107,7 +107,7 @@ async fn foreign_authority_is_rejected_by_either_side() {
     std::fs::copy(authority.0, authority.1).expect("copied");
     let rejected = connect(server(&ours), client(&theirs))
         .await
-        .expect_err("a foreign certificate");
+        .expect_err("foreign certificate");
     assert!(
         matches!(rejected, ConnectionError::ConnectionClosed(_)),
         "{rejected}"
@@ -116,7 +116,7 @@ async fn foreign_authority_is_rejected_by_either_side() {
 
 #[tokio::test]
 async fn edge_certificate_is_rejected_as_aggregator() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("tls");
     let client = client(&dir);
     server(&dir);
@@ -129,7 +129,7 @@ async fn edge_certificate_is_rejected_as_aggregator() {
 
 #[test]
 fn concurrent_starts_create_one_authority() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path();
     let authorities: BTreeSet<Vec<u8>> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..8_u16)
@@ -177,7 +177,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn edge_directory_lacks_authority_key_and_is_private() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path();
     tls::load_or_create(&dir.join("edge"), &edge()).expect("certificates");
     tls::load_or_create(&dir.join("aggregator"), &Subject::Aggregator).expect("certificates");
@@ -197,12 +197,12 @@ fn edge_directory_lacks_authority_key_and_is_private() {
 
 #[test]
 fn keys_readable_by_others_are_rejected() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path();
     client(dir);
     for key in ["edge/edge.key", "authority/ca.key"] {
         let open = std::fs::Permissions::from_mode(0o640);
-        std::fs::set_permissions(dir.join(key), open).expect("settable");
+        std::fs::set_permissions(dir.join(key), open).expect("permissions set");
     }
     let rejected =
         tls::load_or_create(&dir.join("edge"), &edge()).expect_err("readable by a group");
@@ -213,7 +213,7 @@ fn keys_readable_by_others_are_rejected() {
 
 #[test]
 fn directory_with_other_files_is_left_unchanged() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("tls");
     std::fs::create_dir(&dir).expect("created");
     std::fs::write(dir.join("letter.txt"), "dear").expect("written");
@@ -227,7 +227,7 @@ fn directory_with_other_files_is_left_unchanged() {
 
 #[test]
 fn invalid_certificate_file_is_named() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("edge");
     tls::load_or_create(&dir, &edge()).expect("certificates");
     std::fs::write(dir.join("edge.pem"), "not PEM").expect("written");
@@ -237,7 +237,7 @@ fn invalid_certificate_file_is_named() {
 
 #[test]
 fn wrong_node_or_expired_certificate_is_rejected() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let identity = tls::load_or_create(&root.path().join("edge"), &edge()).expect("certificates");
     identity.require_node(NODE).expect("its own");
     identity.require_unexpired().expect("new");
@@ -265,7 +265,7 @@ fn wrong_node_or_expired_certificate_is_rejected() {
 
 #[test]
 fn revocation_list_allows_comments_and_names_bad_lines() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("edge");
     let identity = tls::load_or_create(&dir, &edge()).expect("certificates");
     let fingerprint = identity.certificate().fingerprint();
@@ -298,25 +298,23 @@ fn revocation_list_allows_comments_and_names_bad_lines() {
 
 #[tokio::test]
 async fn dns_name_of_a_foreign_ca_names_the_node() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let server = server(root.path());
     let read = |name: &str| {
         let path = root.path().join("authority").join(name);
         std::fs::read_to_string(path).expect("created")
     };
-    let key = KeyPair::from_pem(&read("ca.key")).expect("a key");
-    let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), key).expect("an authority");
+    let key = KeyPair::from_pem(&read("ca.key")).expect("key");
+    let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), key).expect("authority");
     let names = ["edge-7.fanzfiliate.internal", "www.example.com"].map(ToOwned::to_owned);
     let params = CertificateParams::new(names).expect("DNS names");
-    let key = KeyPair::generate().expect("a key");
+    let key = KeyPair::generate().expect("key");
     let certificate = params.signed_by(&key, &issuer).expect("signed");
     client(root.path());
     let dir = root.path().join("edge");
     std::fs::write(dir.join("edge.pem"), certificate.pem()).expect("written");
     std::fs::write(dir.join("edge.key"), key.serialize_pem()).expect("written");
-    let seen = connect(server, client(root.path()))
-        .await
-        .expect("a member");
+    let seen = connect(server, client(root.path())).await.expect("member");
     assert_eq!(seen.nodes(), [7]);
 }
 
@@ -328,19 +326,19 @@ fn start_killable_server(dir: &Path, address: SocketAddr) -> (SocketAddr, tokio:
         .worker_threads(1)
         .enable_all()
         .build()
-        .expect("a runtime");
+        .expect("runtime");
     let own = dir.join("aggregator");
     let identity = tls::load_or_create(&own, &Subject::Aggregator).expect("certificates");
-    let endpoint = runtime.block_on(async { identity.listen(address).expect("a socket") });
+    let endpoint = runtime.block_on(async { identity.listen(address).expect("socket") });
     let address = endpoint.local_addr().expect("bound");
     runtime.spawn(async move {
         let connection = endpoint
             .accept()
             .await
-            .expect("an attempt")
+            .expect("attempt")
             .await
-            .expect("a member");
-        let (mut send, mut receive) = connection.accept_bi().await.expect("a stream");
+            .expect("member");
+        let (mut send, mut receive) = connection.accept_bi().await.expect("stream");
         let mut received = [0; PAYLOAD.len()];
         receive.read_exact(&mut received).await.expect("received");
         send.write_all(&received).await.expect("sent");
@@ -351,18 +349,18 @@ fn start_killable_server(dir: &Path, address: SocketAddr) -> (SocketAddr, tokio:
 
 #[test]
 fn restarted_aggregator_resets_old_connections_at_once() {
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("tls");
     let (address, first) = start_killable_server(&dir, local());
-    let edge = tokio::runtime::Runtime::new().expect("a runtime");
+    let edge = tokio::runtime::Runtime::new().expect("runtime");
     let connection = edge.block_on(async {
-        let mut endpoint = Endpoint::client(local()).expect("a socket");
+        let mut endpoint = Endpoint::client(local()).expect("socket");
         endpoint.set_default_client_config(client(&dir));
         let connecting = endpoint.connect(address, SERVER_NAME).expect("valid");
         let connection = connecting.await.expect("connected");
         // The server responds after it has confirmed the handshake. Until then the client repeats its
         // last handshake packet, which is not reset.
-        let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
+        let (mut send, mut receive) = connection.open_bi().await.expect("stream");
         send.write_all(PAYLOAD).await.expect("sent");
         let mut received = [0; PAYLOAD.len()];
         receive.read_exact(&mut received).await.expect("received");

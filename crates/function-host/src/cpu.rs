@@ -13,8 +13,8 @@ pub(crate) const TICK_INTERVAL: Duration = Duration::from_millis(2);
 /// The age up to which a reading of the thread's time is extrapolated by wall time. A reading is a system call: short
 /// polls would cost less than their measurement.
 const MAX_READING_AGE: Duration = Duration::from_millis(1);
-/// The most that is charged between two readings. A computing guest is charged at each tick; what exceeds two ticks was
-/// taken from the thread by others, such as the host of a virtual machine.
+/// The most that is charged between two readings. A computing guest is charged at each tick. Time
+/// beyond two ticks was stolen from the thread, for example by the host of a virtual machine.
 const MAX_CHARGE: Duration = TICK_INTERVAL.saturating_mul(2);
 
 thread_local! {

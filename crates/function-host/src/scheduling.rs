@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// What a call may compute in the foreground. Calls of ordinary functions take a fraction of it.
+/// The processor time of a call in the foreground. Calls of ordinary functions take a fraction of it.
 const FOREGROUND_BUDGET: Duration = Duration::from_millis(5);
 /// A function is demoted once its calls, together, computed through this many ticks within [`TICK_WINDOW`]: a tenth of
 /// a thread's time. Without this rule, each of a hundred endless calls would first use its own foreground budget.
@@ -18,7 +18,7 @@ const MAX_TICKS: u32 = 6;
 const TICK_WINDOW: Duration = Duration::from_millis(100);
 /// A call that computed for longer demotes its function by itself; no machine is slow enough to stretch a short call
 /// to this.
-const LONG_CALL: Duration = Duration::from_millis(25);
+const LONG_CALL_DURATION: Duration = Duration::from_millis(25);
 /// For how long calls of a demoted function start in the background.
 const DEMOTION_PERIOD: Duration = Duration::from_secs(1);
 
@@ -72,7 +72,7 @@ impl SchedulingClass {
     pub(crate) fn record_end(&self, budget: &CpuBudget) {
         self.update_window();
         self.ended_calls.fetch_add(1, Ordering::Relaxed);
-        if budget.spent() > LONG_CALL {
+        if budget.spent() > LONG_CALL_DURATION {
             self.demote();
         }
     }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn long_call_demotes_its_function_for_a_while() {
         let threads = threads();
-        let (short, long) = (FOREGROUND_BUDGET / 2, LONG_CALL * 2);
+        let (short, long) = (FOREGROUND_BUDGET / 2, LONG_CALL_DURATION * 2);
         let (good, bad) = (SchedulingClass::new(), SchedulingClass::new());
         assert_eq!(run(&threads, &good, short), [FOREGROUND, FOREGROUND]);
         assert_eq!(run(&threads, &bad, long), [FOREGROUND, BACKGROUND]);

@@ -21,7 +21,7 @@ pub struct Settings {
     pub threads: usize,
     /// The limits of each call.
     pub limits: Limits,
-    /// Functions whose instances are reused, for one call at a time: a call sees what earlier calls left in memory.
+    /// Functions whose instances are reused, for one call at a time: a call sees the memory of earlier calls.
     pub reuse: BTreeSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Calls of a real component: what it may use, its limits, its failures, and deployments during calls.
+//! Calls of a real component: permitted imports, limits, failures, and deployments during calls.
 #![allow(missing_docs)]
 
 mod common;
@@ -78,7 +78,7 @@ async fn idle_instances_leave_capacity_for_deployments() {
         let responses = futures::future::join_all(calls).await;
         assert!(responses.iter().all(|it| it.text == "x"), "{responses:?}");
         functions.await_running(0).await;
-        functions.deploy().expect("an instance for the smoke test");
+        functions.deploy().expect("instance for the smoke test");
     }
 }
 

@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn creates_parent_directories_and_replaces_whole_files() {
-        let root = tempfile::tempdir().expect("a directory");
+        let root = tempfile::tempdir().expect("temporary directory");
         let dir = root.path().join("a/b/c");
         create_dir_all(&Disk, &dir).expect("created");
         create_dir_all(&Disk, &dir).expect("an existing directory is no error");

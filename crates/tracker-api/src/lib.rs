@@ -1,9 +1,9 @@
-//! What functions tell the edge: paths and messages of its internal API, `http://tracker.internal/`.
+//! The edge's internal API for functions, `http://tracker.internal/`: paths, messages and problems.
 //!
-//! Only what both sides must agree on belongs here. How a message is made or stored never does.
+//! Only the contract of both sides belongs here. Creating or storing messages never does.
 //!
-//! Each message is the JSON body of a `POST` with `Authorization: Bearer …`. The response is 204 when it is durable,
-//! that is when it survives a power cut; otherwise a [`Problem`], whose number the body begins with.
+//! Each message is the JSON body of a `POST` with `Authorization: Bearer …`. The response is 204 once the message
+//! is durable, that is when it survives a power loss. Otherwise it is a [`Problem`], whose number begins the body.
 #![forbid(unsafe_code)]
 
 mod numbered;
@@ -16,20 +16,20 @@ pub use signed::{MAX_SIGNED_BYTES, SignedRequest};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// The host that functions ask; answered in the edge's own process.
+/// The host of the API; its requests are handled in the edge's own process.
 pub const HOST: &str = "tracker.internal";
-/// Takes a [`Conversion`].
+/// Accepts a [`Conversion`].
 pub const CONVERSIONS: &str = "/v1/conversions";
-/// Takes a [`KycUpdate`].
+/// Accepts a [`KycUpdate`].
 pub const KYC_UPDATES: &str = "/v1/kyc-updates";
-/// Takes a [`Rejection`].
+/// Accepts a [`Rejection`].
 pub const REJECTIONS: &str = "/v1/rejections";
 
-/// An advertiser reported a sale, and everything about the report was found to be right.
+/// A valid, authentic report of an advertiser about a conversion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conversion<'a> {
-    /// Who reported.
+    /// The reporting advertiser.
     #[serde(borrow)]
     pub advertiser: Cow<'a, str>,
     /// The click's id as text, verified.
@@ -38,16 +38,16 @@ pub struct Conversion<'a> {
     /// `lead`, `sale`, `rebill`, `upsell`, `install` or `custom`.
     #[serde(borrow)]
     pub kind: Cow<'a, str>,
-    /// The advertiser's own word for it.
+    /// The advertiser's own name of the kind.
     #[serde(borrow)]
     pub kind_name: Cow<'a, str>,
-    /// The advertiser's number of the transaction; empty means that there is only one.
+    /// The advertiser's number of the transaction; empty if the click has only one.
     #[serde(borrow)]
     pub transaction: Cow<'a, str>,
     /// `pending`, `approved`, `rejected`, `hold` or `chargeback`.
     #[serde(borrow)]
     pub status: Cow<'a, str>,
-    /// What the advertiser pays, in minor units of `currency`.
+    /// The advertiser's payout, in minor units of `currency`.
     pub payout_minor: i64,
     /// ISO 4217 code in capitals.
     #[serde(borrow)]
@@ -58,10 +58,10 @@ pub struct Conversion<'a> {
     /// The dialect of the report.
     #[serde(borrow)]
     pub dialect: Cow<'a, str>,
-    /// Who sent it: an IP address, or empty.
+    /// The sender's IP address, or empty.
     #[serde(borrow)]
     pub address: Cow<'a, str>,
-    /// Which fields the report stated itself.
+    /// The fields that the report states itself.
     pub stated: Stated,
     /// The request, if its signature alone proves it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +82,7 @@ pub struct Stated {
     pub status: bool,
 }
 
-/// An identity service reported a check, and its signature was ours.
+/// An authentic message of an identity service about a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KycUpdate<'a> {
@@ -92,7 +92,7 @@ pub struct KycUpdate<'a> {
     /// The service's number of this message.
     #[serde(borrow)]
     pub delivery: Cow<'a, str>,
-    /// Who was checked.
+    /// The checked affiliate.
     #[serde(borrow)]
     pub affiliate: Cow<'a, str>,
     /// `pending`, `approved`, `rejected`, `revoked` or `expired`.
@@ -100,7 +100,7 @@ pub struct KycUpdate<'a> {
     pub status: Cow<'a, str>,
     /// 0 to 3.
     pub tier: u8,
-    /// When it happened, in microseconds since 1970.
+    /// The time of the check, in microseconds since 1970.
     pub happened_micros: u64,
     /// The webhook with all that its signature covers.
     #[serde(borrow)]
@@ -111,10 +111,10 @@ pub struct KycUpdate<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rejection<'a> {
-    /// Which function refused.
+    /// The refusing function.
     #[serde(borrow)]
     pub source: Cow<'a, str>,
-    /// Who sent it, as far as is known.
+    /// The sender, if it is known.
     #[serde(borrow)]
     pub party: Cow<'a, str>,
     /// The numbered reason.
@@ -122,15 +122,15 @@ pub struct Rejection<'a> {
     /// Its name.
     #[serde(borrow)]
     pub reason_name: Cow<'a, str>,
-    /// What exactly was wrong.
+    /// The details of the fault.
     #[serde(borrow)]
     pub detail: Cow<'a, str>,
     /// Method and target, masked.
     #[serde(borrow)]
     pub request: Cow<'a, str>,
-    /// The status code answered.
+    /// The status code of the response.
     pub status: u16,
-    /// Who sent it: an IP address, or empty.
+    /// The sender's IP address, or empty.
     #[serde(borrow)]
     pub address: Cow<'a, str>,
 }

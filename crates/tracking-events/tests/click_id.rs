@@ -149,7 +149,7 @@ fn old_ids_verify_and_keep_their_text() {
             link: LinkId(link),
         };
         assert_eq!(text.len(), OLD_CLICK_ID_CHARS);
-        let id = ClickId::parse(text.as_bytes()).expect("an id of an earlier build");
+        let id = ClickId::parse(text.as_bytes()).expect("id of an earlier build");
         let ring_now = ring(9, &[(9, 9), (key, fill)]);
         assert_eq!(ring_now.verify(&id), Ok(parts), "{text}");
         assert_eq!(id.to_string(), text);

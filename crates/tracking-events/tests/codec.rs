@@ -15,7 +15,7 @@ use tracking_events::{
 /// The frozen events contain an id of the layout at that time.
 fn id(number: u64) -> ClickId {
     if number == NUMBER {
-        return ClickId::parse(FROZEN_ID).expect("an id");
+        return ClickId::parse(FROZEN_ID).expect("click id");
     }
     let key = KeyId::new(0).expect("below 32");
     let ring =

@@ -6,7 +6,7 @@
 //! followed again when it agrees again, another node confirms it, or the step has been steady for long
 //! enough.
 //!
-//! Reading takes no lock and no system call beyond the two clocks.
+//! Reading the time takes no lock and no system call beyond the two clocks.
 //! Invariant: no files and no network here.
 #![forbid(unsafe_code)]
 
@@ -77,7 +77,7 @@ pub enum TimeSource {
 
 /// A time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClockReading {
     /// The time recorded in events: the trusted time, else the system clock's.
     pub time: Micros,
     /// The best estimate: the trusted time, else a plausible time that advances with the elapsed time.
@@ -103,7 +103,7 @@ impl SystemTimes {
     }
 }
 
-impl Reading {
+impl ClockReading {
     /// The time, if it can be trusted.
     #[must_use]
     pub fn trusted(&self) -> Option<Micros> {
@@ -141,29 +141,31 @@ impl TrustedClock {
 
     /// The time now.
     #[must_use]
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> ClockReading {
         self.read_at(SystemTimes::now())
     }
 
     /// The time at the moment of `times`.
     #[must_use]
-    pub fn read_at(&self, times: SystemTimes) -> Reading {
+    pub fn read_at(&self, times: SystemTimes) -> ClockReading {
         let wall = times.wall;
         let is_possible = bounds::contain(wall);
         match self.offset.load(Ordering::Relaxed) {
-            UNANCHORED => Reading {
+            UNANCHORED => ClockReading {
                 time: wall,
                 estimate: unsigned(times.since_boot + self.estimate_offset.load(Ordering::Relaxed)),
                 source: TimeSource::Unknown,
             },
-            offset if is_possible && self.is_within_step(times.wall_offset(), offset) => Reading {
-                time: wall,
-                estimate: wall,
-                source: TimeSource::System,
-            },
+            offset if is_possible && self.is_within_step(times.wall_offset(), offset) => {
+                ClockReading {
+                    time: wall,
+                    estimate: wall,
+                    source: TimeSource::System,
+                }
+            }
             offset => {
                 let anchored = unsigned(times.since_boot.saturating_add(offset));
-                Reading {
+                ClockReading {
                     time: anchored,
                     estimate: anchored,
                     source: TimeSource::Anchored,

@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn saved_ratchet_is_loaded_and_private() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("data/visitor-salt");
         assert!(load(&path).expect("readable").is_none());
         let mut ratchet = Ratchet::random(1_000, 41)
@@ -170,13 +170,13 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("settable");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("permissions set");
         assert!(matches!(load(&path), Err(SaltFileError::Exposed(_))));
     }
 
     #[test]
     fn malformed_files_are_rejected_without_showing_values() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("visitor-salt");
         let ratchet = Ratchet::random(1_000, 41).expect("randomness");
         save(&path, &ratchet).expect("written");

@@ -5,7 +5,7 @@ use domain::Micros;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracking_events::Flags;
-use trusted_clock::{Reading, TimeSource, TrustedClock};
+use trusted_clock::{ClockReading, TimeSource, TrustedClock};
 
 /// The interval of readings: a step of the system clock is detected within it.
 const READ_INTERVAL: Duration = Duration::from_millis(10);
@@ -15,7 +15,7 @@ const READ_INTERVAL: Duration = Duration::from_millis(10);
 pub(super) struct Clock {
     source: Arc<TrustedClock>,
     read: Instant,
-    then: Reading,
+    then: ClockReading,
 }
 
 /// The time of a request.
@@ -47,7 +47,7 @@ impl Clock {
             since = Duration::ZERO;
         }
         let since = since.as_micros() as u64;
-        let Reading {
+        let ClockReading {
             time,
             estimate,
             source,
@@ -79,7 +79,7 @@ mod tests {
         let read = Instant::now();
         let mut clock = Clock {
             read,
-            then: Reading {
+            then: ClockReading {
                 time: Micros(5),
                 estimate: Micros(7),
                 source: TimeSource::Anchored,

@@ -85,11 +85,11 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn destination(url: &str) -> Destination {
-        Destination::try_from(url.to_owned()).expect("a destination")
+        Destination::try_from(url.to_owned()).expect("destination")
     }
 
     fn link(state: LinkState) -> Link {
-        let name = |text: &str| Name::try_from(text.to_owned()).expect("a name");
+        let name = |text: &str| Name::try_from(text.to_owned()).expect("name");
         Link {
             id: LinkId(1),
             offer: name("offer"),

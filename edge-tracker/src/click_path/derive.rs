@@ -1,7 +1,7 @@
 //! Stage 3, derive visitor.
 //!
-//! Input: the peer, a parsed request and the time. Output: what the request reveals of its visitor: address, place,
-//! agent, language, ids and parameters. Invariant: nothing here is a reason for refusal, no visit is remembered, and
+//! Input: the peer, a parsed request and the time. Output: the visitor: address, place, agent,
+//! language, ids and parameters. Invariant: nothing here is a reason for refusal, no visit is remembered, and
 //! the link is neither known nor used.
 
 use super::EdgeState;

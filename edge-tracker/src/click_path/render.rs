@@ -7,7 +7,7 @@
 use super::Click;
 use super::decide::Outcome;
 use super::response::ClickResponse;
-use crate::links::{Destination, Needs, Values};
+use crate::links::{Destination, RequiredValues, Values};
 use crate::query;
 use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
@@ -86,7 +86,7 @@ impl Renderer {
     }
 
     /// Formats the values that the destination needs and no others.
-    fn format(&mut self, needs: Needs, click: &Click<'_>) {
+    fn format(&mut self, needs: RequiredValues, click: &Click<'_>) {
         if needs.ip {
             let stored = Ipv6Addr::from(click.visitor.stored_address);
             write_into(&mut self.ip, stored.to_canonical());

@@ -105,7 +105,7 @@ mod tests {
             ("OPTIONS", "*", false),
         ] {
             let request = Request::builder().method(method).uri(target);
-            let request = request.body(()).expect("a request");
+            let request = request.body(()).expect("request");
             assert_eq!(is_requested(&request), expected, "{method} {target}");
         }
     }

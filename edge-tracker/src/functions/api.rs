@@ -2,7 +2,7 @@
 //! process reach it as `http://tracker.internal/`, those of other hosts through `listener`. The crate `tracker-api`
 //! defines its messages.
 
-use super::durable_lane::{DurableLane, NotDurable, Recorded};
+use super::durable_lane::{DurableLane, NotDurable, RejectionRecord};
 use super::failures::FailureLimit;
 use super::token::Tokens;
 use crate::metrics::Metrics;
@@ -50,7 +50,7 @@ enum Caller {
 
 /// Why a message is refused.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct RefusedMessage {
     problem: Problem,
     why: String,
 }
@@ -128,12 +128,12 @@ impl Api {
     pub(super) async fn accept(
         &self,
         head: &Parts,
-        body: impl Future<Output = Result<Bytes, Refused>>,
-    ) -> Result<(), Refused> {
+        body: impl Future<Output = Result<Bytes, RefusedMessage>>,
+    ) -> Result<(), RefusedMessage> {
         let outcome = self.accept_uncounted(head, body).await;
         let label = outcome
             .as_ref()
-            .map_or_else(Refused::outcome, |it| it.outcome());
+            .map_or_else(RefusedMessage::outcome, |it| it.outcome());
         let kind = kind(head.uri.path());
         let counted = [kind, label];
         self.shared.events.with_label_values(&counted).inc();
@@ -143,8 +143,8 @@ impl Api {
     async fn accept_uncounted(
         &self,
         head: &Parts,
-        body: impl Future<Output = Result<Bytes, Refused>>,
-    ) -> Result<Recorded, Refused> {
+        body: impl Future<Output = Result<Bytes, RefusedMessage>>,
+    ) -> Result<RejectionRecord, RefusedMessage> {
         if !self.is_authorized(head) {
             return Err(Problem::NotAuthorized.because("the token is not one of this edge's"));
         }
@@ -176,7 +176,7 @@ impl Api {
     }
 
     /// Refuses reports while their time can't be determined.
-    pub(super) fn require_clock(&self) -> Result<(), Refused> {
+    pub(super) fn require_clock(&self) -> Result<(), RefusedMessage> {
         match self.shared.clock.read().source {
             TimeSource::System => Ok(()),
             _ => {
@@ -185,7 +185,7 @@ impl Api {
         }
     }
 
-    async fn record(&self, path: &str, body: &[u8]) -> Result<Recorded, Refused> {
+    async fn record(&self, path: &str, body: &[u8]) -> Result<RejectionRecord, RefusedMessage> {
         let ApiState { clock, lane, .. } = &*self.shared;
         let now = clock.read().estimate;
         let written = match path {
@@ -206,7 +206,7 @@ impl Api {
             }
         };
         written?;
-        Ok(Recorded::Logged)
+        Ok(RejectionRecord::Logged)
     }
 
     fn count_failure(&self, rejection: &messages::Rejection<'_>) {
@@ -259,7 +259,7 @@ impl ApiState {
         &self,
         message: &'a messages::Conversion<'_>,
         time: Micros,
-    ) -> Result<Conversion<'a>, Refused> {
+    ) -> Result<Conversion<'a>, RefusedMessage> {
         let wrong = |field: &str| malformed(format!("unknown {field}"));
         let click = ClickId::parse(message.click_id.as_bytes());
         let currency = message.currency.as_bytes().try_into();
@@ -339,7 +339,7 @@ fn signed<'a>(request: &'a messages::SignedRequest<'_>) -> SignedRequest<'a> {
 fn kyc_update<'a>(
     message: &'a messages::KycUpdate<'_>,
     time: Micros,
-) -> Result<KycUpdate<'a>, Refused> {
+) -> Result<KycUpdate<'a>, RefusedMessage> {
     let wrong = |text: &str| malformed(text);
     if message.tier > 3 {
         return Err(wrong("tiers are 0 to 3"));
@@ -356,11 +356,11 @@ fn kyc_update<'a>(
     })
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refused> {
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RefusedMessage> {
     serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))
 }
 
-impl Recorded {
+impl RejectionRecord {
     const fn outcome(self) -> &'static str {
         match self {
             Self::Logged => "durable",
@@ -369,23 +369,23 @@ impl Recorded {
     }
 }
 
-fn malformed(why: impl Into<String>) -> Refused {
+fn malformed(why: impl Into<String>) -> RefusedMessage {
     Problem::MalformedMessage.because(why)
 }
 
 /// Adds the exact cause to a problem.
 pub(super) trait Because {
-    fn because(self, why: impl Into<String>) -> Refused;
+    fn because(self, why: impl Into<String>) -> RefusedMessage;
 }
 
 impl Because for Problem {
-    fn because(self, why: impl Into<String>) -> Refused {
+    fn because(self, why: impl Into<String>) -> RefusedMessage {
         let why = why.into();
-        Refused { problem: self, why }
+        RefusedMessage { problem: self, why }
     }
 }
 
-impl From<NotDurable> for Refused {
+impl From<NotDurable> for RefusedMessage {
     fn from(error: NotDurable) -> Self {
         let problem = match error {
             NotDurable::TooLong => Problem::MessageTooLarge,
@@ -398,7 +398,7 @@ impl From<NotDurable> for Refused {
     }
 }
 
-impl Refused {
+impl RefusedMessage {
     const fn outcome(&self) -> &'static str {
         match self.problem {
             Problem::NotAuthorized => "unauthorized",
@@ -424,7 +424,7 @@ impl Refused {
 }
 
 /// The response to a message: 204 once it is durable.
-pub(super) fn respond(taken: Result<(), Refused>) -> Response<Bytes> {
+pub(super) fn respond(taken: Result<(), RefusedMessage>) -> Response<Bytes> {
     match taken {
         Ok(()) => {
             let mut response = Response::new(Bytes::new());

@@ -25,14 +25,14 @@ pub struct DurableLane {
 
 /// How a rejection was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Recorded {
+pub(super) enum RejectionRecord {
     /// Counted, and durable in the journal.
     Logged,
     /// Counted only: the quota of rejections leaves no room for it.
     Counted,
 }
 
-type Synced = oneshot::Receiver<Result<(), SyncFailed>>;
+type SyncReceiver = oneshot::Receiver<Result<(), SyncFailed>>;
 
 /// Why an event is not durable; its sender must retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -74,14 +74,22 @@ impl DurableLane {
     }
 
     /// Counts a rejection, and returns when it is durable unless the quota excludes it.
-    pub(super) async fn reject(&self, rejection: Rejection<'_>) -> Result<Recorded, NotDurable> {
+    pub(super) async fn reject(
+        &self,
+        rejection: Rejection<'_>,
+    ) -> Result<RejectionRecord, NotDurable> {
         match self.append_rejection(rejection)? {
-            Some(synced) => wait_until_durable(synced).await.map(|()| Recorded::Logged),
-            None => Ok(Recorded::Counted),
+            Some(synced) => wait_until_durable(synced)
+                .await
+                .map(|()| RejectionRecord::Logged),
+            None => Ok(RejectionRecord::Counted),
         }
     }
 
-    fn append_rejection(&self, rejection: Rejection<'_>) -> Result<Option<Synced>, NotDurable> {
+    fn append_rejection(
+        &self,
+        rejection: Rejection<'_>,
+    ) -> Result<Option<SyncReceiver>, NotDurable> {
         let reason = rejection.reason_name;
         let rejections = &mut *self.rejections.lock();
         let appended = if rejections.admits() {
@@ -99,7 +107,7 @@ impl DurableLane {
     }
 }
 
-fn append(lane: &mut LaneWriter, event: &Event<'_>) -> Result<Synced, NotDurable> {
+fn append(lane: &mut LaneWriter, event: &Event<'_>) -> Result<SyncReceiver, NotDurable> {
     let appended = lane.append(MAX_EVENT_BYTES, |room| {
         tracking_events::encode(event, room).ok()
     });
@@ -115,7 +123,7 @@ fn append(lane: &mut LaneWriter, event: &Event<'_>) -> Result<Synced, NotDurable
     Ok(synced)
 }
 
-async fn wait_until_durable(synced: Synced) -> Result<(), NotDurable> {
+async fn wait_until_durable(synced: SyncReceiver) -> Result<(), NotDurable> {
     match tokio::time::timeout(SYNC_TIMEOUT, synced).await {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(_) => Err(NotDurable::SyncFailed),
@@ -180,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn writes_share_one_sync() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         // Only this test syncs.
         let ManualJournal {
             writers,
@@ -199,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn sync_is_requested_when_no_more_writes_arrive() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let OpenJournal {
             writers,
             sync_thread: _sync_thread,

@@ -1,7 +1,7 @@
 //! Serves the internal API on a socket, for functions under Spin on this or another host: HTTP/1.1 on a thread of its
 //! own, so that it delays no click. The meaning of messages belongs to `api`.
 
-use super::api::{Api, Because as _, Refused, respond};
+use super::api::{Api, Because as _, RefusedMessage, respond};
 use super::prompt_ack::PromptAckStream;
 use crate::settings::InternalApiSettings;
 use bytes::Bytes;
@@ -183,7 +183,7 @@ impl Service {
         respond(taken).map(Full::new)
     }
 
-    async fn read(&self, body: Incoming) -> Result<Bytes, Refused> {
+    async fn read(&self, body: Incoming) -> Result<Bytes, RefusedMessage> {
         let read = Limited::new(body, self.max_message_bytes).collect();
         let Ok(read) = timeout(self.timeout, read).await else {
             return Err(Problem::MessageTooSlow.because("the body was not received in time"));

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A stream whose reads acknowledge what they return.
+/// A stream whose reads acknowledge the returned bytes.
 #[derive(Debug)]
 pub(super) struct PromptAckStream(pub(super) TcpStream);
 

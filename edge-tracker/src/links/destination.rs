@@ -12,12 +12,12 @@ use tracking_events::SUB_COUNT;
 #[serde(try_from = "String")]
 pub struct Destination {
     url: MacroUrl<Macro>,
-    needs: Needs,
+    needs: RequiredValues,
 }
 
 /// Values that are formatted only for destinations that use them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Needs {
+pub struct RequiredValues {
     /// The address as text.
     pub ip: bool,
     /// The autonomous system's number as text.
@@ -122,7 +122,7 @@ impl TryFrom<String> for Destination {
     fn try_from(text: String) -> Result<Self, MacroUrlError> {
         let url = MacroUrl::parse(&text)?;
         Ok(Self {
-            needs: Needs {
+            needs: RequiredValues {
                 ip: url.contains(Macro::Ip),
                 asn: url.contains(Macro::Asn),
                 timestamp: url.contains(Macro::Timestamp),
@@ -144,7 +144,7 @@ impl Destination {
 
     /// The values that must be formatted for it.
     #[must_use]
-    pub const fn needs(&self) -> Needs {
+    pub const fn needs(&self) -> RequiredValues {
         self.needs
     }
 
@@ -191,7 +191,7 @@ mod tests {
 
     fn expanded(text: &str, sub1: &[u8], passed_on: &[&str]) -> String {
         let destination = Destination::try_from(String::from(text))
-            .expect("right")
+            .expect("valid")
             .with_click_id();
         let mut subs: [&[u8]; SUB_COUNT] = [b""; SUB_COUNT];
         (subs[0], subs[9]) = (sub1, b"ten");

@@ -146,15 +146,15 @@ mod tests {
     const LINK: &str = "[[link]]\nid = 1\nslug = \"a\"\noffer = \"o\"\ncampaign = \"c\"\naffiliate = \"f\"\ndestination = \"https://shop.example/\"\n";
 
     fn loaded(text: &str) -> Result<Table, String> {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), text).expect("writable");
         load(file.path()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn link_is_found_by_its_slug() {
-        let table = loaded(LINK).expect("right");
-        let (slug, link) = table.find("a").expect("there");
+        let table = loaded(LINK).expect("valid");
+        let (slug, link) = table.find("a").expect("found");
         assert_eq!(
             (slug, link.id, link.code),
             ("a", LinkId(1), StatusCode::FOUND)
@@ -169,7 +169,7 @@ mod tests {
             LINK.replace("id = 1", &format!("id = {id}"))
                 .replace("\"a\"", &format!("{slug:?}"))
         });
-        let table = loaded(&entries.collect::<String>()).expect("right");
+        let table = loaded(&entries.collect::<String>()).expect("valid");
         for (asked, found) in [
             ("SMALL", Some("small")),
             ("large", Some("Large")),

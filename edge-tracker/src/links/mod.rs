@@ -6,7 +6,7 @@ mod destination;
 mod file;
 mod name;
 
-pub use destination::{Destination, Needs, Values};
+pub use destination::{Destination, RequiredValues, Values};
 pub use file::load;
 pub use name::{Name, NameError, Slug};
 

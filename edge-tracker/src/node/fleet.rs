@@ -2,7 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::shipper::FleetState;
-use crate::visitor::salt::{Adoption, VisitorSalt};
+use crate::visitor::salt::{SaltAdoption, VisitorSalt};
 use domain::Micros;
 use event_shipping::VisitorSalt as FleetSalt;
 use std::sync::Arc;
@@ -84,14 +84,14 @@ impl FleetWatch {
         match spawn_blocking(move || salt.turn(now)).await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => {
-                tracing::info!("visitor salt turned to the next period");
+                tracing::info!("advanced the visitor salt to the next period");
                 self.count("salt_turned");
             }
             Ok(Err(error)) => {
                 tracing::error!(%error, "failed to write the visitor salt, retrying in a second; the previous state is erased only then");
                 self.count("salt_write_failed");
             }
-            Err(error) => tracing::error!(%error, "failed to turn the visitor salt"),
+            Err(error) => tracing::error!(%error, "failed to advance the visitor salt"),
         }
     }
 
@@ -107,25 +107,25 @@ impl FleetWatch {
         }
     }
 
-    fn note_adoption(&self, adoption: Adoption, fleet: &FleetSalt) {
+    fn note_adoption(&self, adoption: SaltAdoption, fleet: &FleetSalt) {
         let period = fleet.period;
         match adoption {
-            Adoption::Agreed => {}
-            Adoption::Adopted => {
+            SaltAdoption::Agreed => {}
+            SaltAdoption::Adopted => {
                 tracing::info!(
                     period,
                     "adopted the aggregator's visitor salt; visitors of this period are counted as unique again"
                 );
                 self.count("salt_adopted");
             }
-            Adoption::Replaced => {
+            SaltAdoption::Replaced => {
                 tracing::warn!(
                     period,
                     "replaced a visitor salt that differed from the fleet's; visitors of this period are counted as unique again"
                 );
                 self.count("salt_replaced");
             }
-            Adoption::OtherLength => {
+            SaltAdoption::OtherLength => {
                 let micros = fleet.period_micros;
                 tracing::error!(
                     fleet_period_micros = micros,
@@ -133,7 +133,7 @@ impl FleetWatch {
                 );
                 self.count("salt_refused");
             }
-            Adoption::OtherTime => {
+            SaltAdoption::OtherTime => {
                 tracing::error!(
                     period,
                     "the fleet's visitor salt belongs to a time far from this node's; check both clocks"

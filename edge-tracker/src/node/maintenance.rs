@@ -6,7 +6,7 @@ use crate::metrics::{Metrics, raise_to};
 use crate::server::backlog;
 use crate::settings::LinksSettings;
 use crate::shipper::ShippingProgress;
-use crate::visitor::geo::Refreshed;
+use crate::visitor::geo::RefreshResult;
 use crate::{links, secrets};
 use daemon::files::WatchedFiles;
 use event_journal::JournalStats;
@@ -136,7 +136,7 @@ impl MaintenanceTask {
     async fn refresh_geo(&self) {
         let shared = self.shared.clone();
         match spawn_blocking(move || shared.geo.refresh()).await {
-            Ok(Refreshed { loaded, refused }) => {
+            Ok(RefreshResult { loaded, refused }) => {
                 self.count_reload("geo", "loaded", loaded as u64);
                 self.count_reload("geo", "refused", refused as u64);
             }

@@ -3,7 +3,7 @@
 //! for the parser.
 //!
 //! The stream below may be anything that reads and writes, a socket or TLS over one. Descriptors never belong here,
-//! nor what requests mean.
+//! nor the meaning of requests.
 
 use super::connections::ConnectionState;
 use super::h2_frame_tracker::H2FrameTracker;
@@ -63,7 +63,7 @@ impl<S: Transport> ActivityTrackingStream<S> {
         }
     }
 
-    /// Parses what follows as HTTP/1.1, beginning with `prefix`, which was read before. `bodies` is set as soon as
+    /// Parses the remaining stream as HTTP/1.1, beginning with `prefix`, which was read before. `bodies` is set as soon as
     /// a request has a body.
     pub(super) fn as_http1(&mut self, prefix: BytesMut, bodies: Rc<Cell<bool>>) {
         let mut target = RequestTarget::default();
@@ -76,7 +76,7 @@ impl<S: Transport> ActivityTrackingStream<S> {
         };
     }
 
-    /// Parses what follows as HTTP/2, beginning with `prefix`, which was read before.
+    /// Parses the remaining stream as HTTP/2, beginning with `prefix`, which was read before.
     pub(super) fn as_http2(&mut self, prefix: BytesMut, streams: Rc<Streams>) {
         self.prefix = prefix;
         self.progress = Progress::Http2 {
@@ -92,7 +92,7 @@ impl<S: Transport> ActivityTrackingStream<S> {
             stream.write_all(bytes).await?;
             stream.flush().await
         }));
-        // The client may have closed the connection, or not read what was sent before.
+        // The client may have closed the connection, or not read the bytes that were sent before.
         let _: Poll<io::Result<()>> = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
     }
 
@@ -141,7 +141,7 @@ impl<S: Transport> ActivityTrackingStream<S> {
         }
     }
 
-    /// Escapes the target in what was read beyond `before`, where the parser would refuse it.
+    /// Escapes the target in the bytes after `before`, where the parser would refuse it.
     fn escape_target(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         if let Progress::Http1 {
             last,

@@ -53,7 +53,7 @@ pub(super) struct ConnectionState {
     is_evicted: Cell<bool>,
     /// Whether its slot in the table was freed, though streams of it are still to be dropped.
     is_closed: Cell<bool>,
-    /// Whether the client does not read what was to be sent.
+    /// Whether the client does not read its responses.
     is_blocked: Cell<bool>,
     pending_responses: Cell<u32>,
 }
@@ -231,7 +231,7 @@ impl ConnectionState {
         self.is_blocked.set(blocked);
     }
 
-    /// Whether the client does not read what was to be sent.
+    /// Whether the client does not read its responses.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked.get()
     }

@@ -1,5 +1,5 @@
-//! The keys of a worker's idle connections, in the order in which they became idle. What a connection is never
-//! belongs here.
+//! The keys of a worker's idle connections, in the order in which they became idle. The state of a
+//! connection never belongs here.
 
 use std::cell::RefCell;
 

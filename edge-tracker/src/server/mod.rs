@@ -38,7 +38,7 @@ const MAX_BACKLOG: i32 = 4_096;
 pub struct Limits {
     /// To receive a request's head, and between requests.
     pub header_timeout: Duration,
-    /// For the client to acknowledge what was sent, and to open its window for more.
+    /// For the client to acknowledge sent bytes, and to open its window for more.
     pub write_timeout: Duration,
     /// For open connections to drain at shutdown.
     pub stop_timeout: Duration,

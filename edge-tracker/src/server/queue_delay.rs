@@ -89,7 +89,7 @@ mod tests {
         let mut delay = QueueDelay::new(SHED_LAG, now + WINDOW);
         let mut levels = Vec::new();
         for samples in windows {
-            let step = WINDOW / u32::try_from(samples.len()).expect("few");
+            let step = WINDOW / u32::try_from(samples.len()).expect("in range");
             for sample in *samples {
                 now += step;
                 if let Some(Level(level)) = delay.sample(now, Duration::from_millis(*sample)) {

@@ -1,4 +1,4 @@
-//! An accepted TCP connection: the only code that uses its descriptor. What is above it, such as TLS, sees a stream of
+//! An accepted TCP connection: the only code that uses its descriptor. The layers above, such as TLS, see a stream of
 //! bytes.
 
 use super::connections::ConnectionState;

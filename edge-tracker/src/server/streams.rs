@@ -1,4 +1,4 @@
-//! The streams of one HTTP/2 connection: which of them the client blocks, and for how long.
+//! The streams of one HTTP/2 connection, and those among them that the client blocks.
 //!
 //! hyper hands a body's data to its stream without waiting until it is written, so nothing limits how long a
 //! closed window delays it. Here each chunk reports when it was written, a body ends only after its last chunk was
@@ -22,7 +22,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The longest chunk of a body, and so what a client must read within the write timeout.
+/// The longest chunk of a body, which a client must read within the write timeout.
 const MAX_CHUNK_BYTES: usize = 16 << 10;
 
 /// The open streams of a connection.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The position of a visit among the generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(super) struct GenerationPosition {
     /// The generation of the visit.
     pub(super) index: u64,
     /// The newest generation.
@@ -19,7 +19,7 @@ pub(super) struct Moment {
     offset: u64,
 }
 
-impl Moment {
+impl GenerationPosition {
     /// The generation of another time of the same clock.
     pub(super) fn shift(&self, time: Micros) -> u64 {
         time.0 / self.span + self.offset
@@ -58,7 +58,7 @@ impl GenerationClock {
     }
 
     /// The moment of a visit now; advances the newest generation.
-    pub(super) fn observe(&self, now: Micros) -> Moment {
+    pub(super) fn observe(&self, now: Micros) -> GenerationPosition {
         let raw = now.0 / self.span;
         let offset = self.offset.load(Ordering::Relaxed);
         let newest = self.newest.load(Ordering::Relaxed);
@@ -70,7 +70,7 @@ impl GenerationClock {
     }
 
     /// The moment of a visit in the past; none when it no longer counts. Changes nothing.
-    pub(super) fn recall(&self, time: Micros) -> Option<Moment> {
+    pub(super) fn recall(&self, time: Micros) -> Option<GenerationPosition> {
         let newest = self.newest.load(Ordering::Relaxed);
         let offset = self.offset.load(Ordering::Relaxed);
         let moment = self.moment((time.0 / self.span + offset).min(newest), newest, offset);
@@ -78,7 +78,7 @@ impl GenerationClock {
     }
 
     /// The moment that [`GenerationClock::observe`] returned last.
-    pub(super) fn newest(&self) -> Moment {
+    pub(super) fn newest(&self) -> GenerationPosition {
         let newest = self.newest.load(Ordering::Relaxed);
         self.moment(newest, newest, self.offset.load(Ordering::Relaxed))
     }
@@ -88,7 +88,7 @@ impl GenerationClock {
         self.newest.fetch_max(index, Ordering::Relaxed);
     }
 
-    fn step(&self, raw: u64) -> Moment {
+    fn step(&self, raw: u64) -> GenerationPosition {
         let _guard = self.stepping.lock();
         let newest = self.newest.load(Ordering::Relaxed);
         let mut offset = self.offset.load(Ordering::Relaxed);
@@ -107,9 +107,9 @@ impl GenerationClock {
         self.moment(index, newest, offset)
     }
 
-    fn moment(&self, index: u64, newest: u64, offset: u64) -> Moment {
+    fn moment(&self, index: u64, newest: u64, offset: u64) -> GenerationPosition {
         let oldest = newest.saturating_sub(self.generations);
-        Moment {
+        GenerationPosition {
             index,
             newest,
             oldest,

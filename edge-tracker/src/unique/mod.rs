@@ -48,7 +48,7 @@ pub struct Filters {
     saved: Mutex<snapshot::SavedState>,
 }
 
-/// A use of a link. Clicks and impressions are unique independently: a visitor who saw a link's pixel has not clicked
+/// A use of a link. Clicks and impressions are unique independently: a visitor that saw a link's pixel has not clicked
 /// it yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkUse {

@@ -1,7 +1,7 @@
 //! One shard of the filters: its part of every generation, and the keys set in them.
 
 use super::LinkUse;
-use super::generation_clock::Moment;
+use super::generation_clock::GenerationPosition;
 use super::sizing::Plan;
 use bloomfilter::Bloom;
 use domain::VisitorId;
@@ -90,7 +90,7 @@ impl Shard {
     pub(super) fn set_and_find(
         &mut self,
         plan: &Plan,
-        moment: Moment,
+        moment: GenerationPosition,
         rotation: u64,
         key: VisitKey,
     ) -> (Membership, bool) {
@@ -112,7 +112,7 @@ impl Shard {
     pub(super) fn find(
         &mut self,
         plan: &Plan,
-        moment: Moment,
+        moment: GenerationPosition,
         generations: impl RangeBounds<u64>,
         key: VisitKey,
     ) -> Membership {
@@ -122,7 +122,12 @@ impl Shard {
     }
 
     /// Sets `key` at its moment; returns whether it was set there before.
-    pub(super) fn set(&mut self, plan: &Plan, moment: Moment, key: VisitKey) -> Membership {
+    pub(super) fn set(
+        &mut self,
+        plan: &Plan,
+        moment: GenerationPosition,
+        key: VisitKey,
+    ) -> Membership {
         self.expire(moment.oldest);
         let generation = self.get_or_insert(plan, moment.index);
         let found = generation.hit(plan);

@@ -1,4 +1,4 @@
-//! The filters on disk: one file per generation, and a manifest that states what they cover.
+//! The filters on disk: one file per generation, and a manifest of the covered sequences.
 //!
 //! Each file is written under a temporary name and renamed, generations before the manifest. So after a crash between
 //! any two steps the files contain at least the visits that the manifest covers. The caller replays later events from

@@ -43,7 +43,7 @@ pub struct Agent {
     pub browser: Box<str>,
     /// A crawler, feed reader, library, monitor, preview of a link, or nothing at all.
     pub bot: bool,
-    /// A mail service's image proxy, for a person who opens a mail.
+    /// A mail service's image proxy, for a person that opens a mail.
     pub mail_proxy: bool,
     /// The string's digest for visitor ids.
     pub digest: AgentDigest,
@@ -196,18 +196,18 @@ impl Agents {
         if let Some(cached) = generations.young.get(key) {
             return cached.clone();
         }
-        let answer = match generations.old.get(key) {
-            Some(answer) => answer.clone(),
+        let result = match generations.old.get(key) {
+            Some(result) => result.clone(),
             None => {
                 self.misses.fetch_add(1, Ordering::Relaxed);
                 Arc::new(recognise(&generations.rules, key, raw_bytes, hints))
             }
         };
-        generations.young.insert(answer.key.clone(), answer.clone());
+        generations.young.insert(result.key.clone(), result.clone());
         if generations.young.len() >= self.half {
             self.rotate(&generations);
         }
-        answer
+        result
     }
 
     /// Lookups that had to recognise an agent.

@@ -105,7 +105,7 @@ impl Location {
 
 /// The numbers of reloaded and of rejected files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refreshed {
+pub struct RefreshResult {
     /// Active from now on.
     pub loaded: usize,
     /// Rejected; the active versions are kept.
@@ -172,11 +172,11 @@ impl Geo {
     ///
     /// An invalid new file is rejected with one warning, and the active one is kept.
     #[must_use]
-    pub fn refresh(&self) -> Refreshed {
+    pub fn refresh(&self) -> RefreshResult {
         let databases = self.country.iter().chain(&self.asn);
         let outcomes: Vec<bool> = databases.filter_map(Database::refresh).collect();
         let loaded = outcomes.iter().filter(|is_loaded| **is_loaded).count();
-        Refreshed {
+        RefreshResult {
             loaded,
             refused: outcomes.len() - loaded,
         }

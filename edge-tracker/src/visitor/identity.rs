@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+        text.parse().expect("address")
     }
 
     #[test]

@@ -31,7 +31,7 @@ struct State {
 
 /// The outcome of a salt that the aggregator sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Adoption {
+pub enum SaltAdoption {
     /// It equals the active one.
     Agreed,
     /// It replaced this node's provisional salt.
@@ -136,11 +136,15 @@ impl VisitorSalt {
     ///
     /// # Errors
     /// When the file can't be written: the keys are the fleet's, and the file is written by a later call.
-    pub fn adopt(&self, fleet: &FleetSalt, now: Option<Micros>) -> Result<Adoption, SaltFileError> {
+    pub fn adopt(
+        &self,
+        fleet: &FleetSalt,
+        now: Option<Micros>,
+    ) -> Result<SaltAdoption, SaltFileError> {
         let mut state = self.state.lock();
         let ours = &mut state.ratchet;
         if fleet.period_micros != ours.period_micros() {
-            return Ok(Adoption::OtherLength);
+            return Ok(SaltAdoption::OtherLength);
         }
         let index = now.map_or(fleet.period, |now| now.0 / fleet.period_micros);
         let mut theirs = Ratchet::new(fleet.period_micros, fleet.period, SaltState(fleet.state));
@@ -150,15 +154,15 @@ impl VisitorSalt {
             theirs.advance_to(index),
             AdvanceResult::TooFar(_) | AdvanceResult::Ahead(_)
         ) {
-            return Ok(Adoption::OtherTime);
+            return Ok(SaltAdoption::OtherTime);
         }
         let mut reached = ours.clone();
         reached.advance_to(theirs.period());
         let agreed = (reached.period(), reached.state()) == (theirs.period(), theirs.state());
         let adoption = match (agreed, ours.is_provisional()) {
-            (true, _) => Adoption::Agreed,
-            (false, true) => Adoption::Adopted,
-            (false, false) => Adoption::Replaced,
+            (true, _) => SaltAdoption::Agreed,
+            (false, true) => SaltAdoption::Adopted,
+            (false, false) => SaltAdoption::Replaced,
         };
         let previous = match reached.period() == theirs.period() {
             true => reached.keys().previous,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The entry of an advertiser.
-pub const SOUND: &str = "links = \"any\"\ndialect = \"generic\"\ncurrency = \"USD\"\n\
+pub const VALID_ENTRY: &str = "links = \"any\"\ndialect = \"generic\"\ncurrency = \"USD\"\n\
      auth = [{ secret_path = \"0123456789abcdef\" }]\n";
 pub const KYC: &str = "kyc_keys = \"a key of some length\"\n";
 
@@ -15,9 +15,9 @@ pub struct Directory(pub tempfile::TempDir);
 
 impl Directory {
     pub fn new() -> Self {
-        let this = Self(tempfile::tempdir().expect("a directory"));
+        let this = Self(tempfile::tempdir().expect("temporary directory"));
         this.write("links.toml", LINKS);
-        this.write("advertisers.toml", &format!("[acme]\n{SOUND}"));
+        this.write("advertisers.toml", &format!("[acme]\n{VALID_ENTRY}"));
         this.write("variables.toml", KYC);
         let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions");
         let manifest = std::fs::read_to_string(deployed.join("spin.toml")).expect("read");
@@ -25,8 +25,8 @@ impl Directory {
         this.write("spin.toml", &manifest.replace("source = \"", &sources));
         // One edge compiles the functions for all.
         let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions");
-        std::fs::create_dir_all(&compiled).expect("made");
-        std::fs::create_dir_all(this.at("data")).expect("made");
+        std::fs::create_dir_all(&compiled).expect("directory created");
+        std::fs::create_dir_all(this.at("data")).expect("directory created");
         std::os::unix::fs::symlink(compiled, this.at("data/compiled-functions")).expect("linked");
         this.write("edge.toml", &settings(""));
         this
@@ -41,7 +41,7 @@ impl Directory {
         let aside = self.at("aside");
         std::fs::write(&aside, text).expect("written");
         let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(&aside, mode).expect("settable");
+        std::fs::set_permissions(&aside, mode).expect("permissions set");
         std::fs::rename(aside, self.at(name)).expect("renamed");
     }
 
@@ -61,7 +61,7 @@ impl Directory {
         said
     }
 
-    /// What `serve` says that refuses to start; one that starts is ended after a minute.
+    /// The output of a `serve` that refuses to start; one that starts is killed after a minute.
     pub fn refused_start(&self) -> String {
         let output = Command::new("timeout")
             .args(["--kill-after=10", "60", env!("CARGO_BIN_EXE_edge-tracker")])
@@ -102,7 +102,7 @@ pub fn replace(edge: &Edge, name: &str, text: &str) {
     let (aside, file) = (edge.dir.path().join("aside"), edge.dir.path().join(name));
     std::fs::write(&aside, text).expect("written");
     let mode = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(&aside, mode).expect("settable");
+    std::fs::set_permissions(&aside, mode).expect("permissions set");
     std::fs::rename(aside, file).expect("renamed");
 }
 

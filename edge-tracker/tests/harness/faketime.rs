@@ -1,8 +1,8 @@
-//! A system clock for one process: libfaketime puts itself between it and the system's.
+//! A system clock for one process: libfaketime intercepts its calls for the time.
 
 use std::path::{Path, PathBuf};
 
-/// Where libfaketime lies, by distribution.
+/// The paths of libfaketime, by distribution.
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
@@ -31,7 +31,7 @@ impl FakeClock {
         Some(clock)
     }
 
-    /// The words before a command that give it this clock.
+    /// The command prefix that sets this clock.
     pub fn words(&self) -> Vec<String> {
         vec![
             "env".into(),

@@ -1,4 +1,4 @@
-//! An aggregator as far as an edge asks it for the fleet's state: it welcomes, and takes nothing.
+//! A fake aggregator that sends the fleet's state in its welcome and accepts no batches.
 
 use domain::Micros;
 use event_shipping::tls::{self, Subject};
@@ -27,7 +27,7 @@ impl WelcomingAggregator {
         let endpoint = identity
             .expect("certificates")
             .listen(([127, 0, 0, 1], 0).into());
-        let endpoint = endpoint.expect("a port");
+        let endpoint = endpoint.expect("free port");
         let address = endpoint.local_addr().expect("bound");
         drop(guard);
         runtime.spawn(async move {

@@ -1,11 +1,11 @@
-//! What an edge that has ended left in its journal.
+//! Reads the journal of an edge that has ended.
 
 use domain::Micros;
 use std::path::Path;
 use std::time::Duration;
 use tracking_events::{Event, Flags, Visit, decode};
 
-/// A click, as far as tests look at it.
+/// The fields of a click that tests compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Click {
     pub time: Micros,
@@ -28,16 +28,16 @@ pub fn clicks(dir: &Path, lanes: u8) -> Vec<Click> {
     })
 }
 
-/// What `look` takes of every click in the journal below `dir`, by lane and in order.
-pub fn visits<T>(dir: &Path, lanes: u8, look: impl Fn(&Visit<'_>) -> T) -> Vec<T> {
+/// The results of `select` for every click in the journal below `dir`, by lane and in order.
+pub fn visits<T>(dir: &Path, lanes: u8, select: impl Fn(&Visit<'_>) -> T) -> Vec<T> {
     events(dir, lanes, |event| match event {
-        Event::Click(visit) => Some(look(visit)),
+        Event::Click(visit) => Some(select(visit)),
         _ => None,
     })
 }
 
-/// What `look` takes of the events in the journal below `dir`, by lane and in order.
-pub fn events<T>(dir: &Path, lanes: u8, look: impl Fn(&Event<'_>) -> Option<T>) -> Vec<T> {
+/// The results of `select` for the events in the journal below `dir`, by lane and in order.
+pub fn events<T>(dir: &Path, lanes: u8, select: impl Fn(&Event<'_>) -> Option<T>) -> Vec<T> {
     let opened = event_journal::open(&event_journal::Options {
         dir: dir.join("data/journal"),
         lanes,
@@ -46,17 +46,17 @@ pub fn events<T>(dir: &Path, lanes: u8, look: impl Fn(&Event<'_>) -> Option<T>) 
         max_bytes: 8 << 30,
         sync_interval: Duration::from_millis(500),
     });
-    let mut taken = Vec::new();
-    for mut reader in opened.expect("a journal").readers {
+    let mut selected = Vec::new();
+    for mut reader in opened.expect("journal").readers {
         let mut frames = Vec::new();
         while let Some(run) = reader.read(1 << 20, &mut frames).expect("readable") {
             for frame in event_journal::frames(&frames).flatten() {
                 if let Ok(event) = decode(run.format_version, frame.payload) {
-                    taken.extend(look(&event));
+                    selected.extend(select(&event));
                 }
             }
             frames.clear();
         }
     }
-    taken
+    selected
 }

@@ -1,4 +1,4 @@
-//! A real edge process for tests, and a client that sends exactly the bytes it is told.
+//! A real edge process for tests, and a client that sends exactly the given bytes.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 pub mod directory;
@@ -63,19 +63,19 @@ pub struct Edge {
     pub dir: tempfile::TempDir,
     pub listening: String,
     pub admin: String,
-    /// Where other hosts report, if the settings have it.
+    /// The address of the internal API, if it is configured.
     pub internal_api: Option<String>,
 }
 
-/// What was answered: status, header lines and body.
+/// A response: status, header lines and body.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
@@ -99,14 +99,14 @@ impl Edge {
 
     /// An edge with more lines in `[http]`.
     pub fn with(http: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         std::fs::write(dir.path().join("links.toml"), LINKS).expect("writable");
         Self::start_in(dir, http)
     }
 
-    /// An edge of one worker, with more lines in `[http]`; the words before it start it.
+    /// An edge of one worker, with more lines in `[http]`; `before` is a command prefix.
     pub fn lone(before: &[&str], http: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         std::fs::write(dir.path().join("links.toml"), LINKS).expect("writable");
         Self::lone_in(dir, before, http)
     }
@@ -157,7 +157,7 @@ impl Edge {
         let optional = |name: &str| {
             let at = line.find(&format!("\"{name}\":\""))?;
             let value = &line[at + name.len() + 4..];
-            Some(value.split('"').next().expect("a value").to_owned())
+            Some(value.split('"').next().expect("value").to_owned())
         };
         let field = |name: &str| {
             let value = optional(name);
@@ -193,20 +193,20 @@ impl Edge {
         let stream = TcpStream::connect(&self.listening).expect("the edge listens");
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("settable");
+            .expect("socket option set");
         stream
     }
 
-    /// Sends `bytes`, closes the sending side, and reads everything that is answered.
+    /// Sends `bytes`, closes the sending side, and reads the response to its end.
     pub fn raw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = self.connect();
         let _ = stream.write_all(bytes);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        answer
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        response
     }
 
-    pub fn request(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    pub fn request(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
         let mut text = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
         if !headers
             .iter()
@@ -215,13 +215,13 @@ impl Edge {
             text.push_str("Host: go.example\r\n");
         }
         for (name, value) in headers {
-            write!(text, "{name}: {value}\r\n").expect("a String");
+            write!(text, "{name}: {value}\r\n").expect("String");
         }
         text.push_str("\r\n");
         parse(&self.raw(text.as_bytes()))
     }
 
-    pub fn get(&self, target: &str) -> Answer {
+    pub fn get(&self, target: &str) -> Response {
         self.request("GET", target, &[("User-Agent", CHROME)])
     }
 
@@ -233,8 +233,8 @@ impl Edge {
         stream.write_all(request.as_bytes()).expect("writable");
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("readable");
-        let answer = parse(&bytes);
-        (answer.status, answer.text())
+        let response = parse(&bytes);
+        (response.status, response.text())
     }
 
     /// The value of the metric line that starts with `name`, summed over labels that match.
@@ -272,7 +272,7 @@ impl Edge {
     pub fn kill9(mut self) -> tempfile::TempDir {
         self.child.kill().expect("killable");
         self.child.wait().expect("waitable");
-        let replacement = tempfile::tempdir().expect("a temporary directory");
+        let replacement = tempfile::tempdir().expect("temporary directory");
         std::mem::replace(&mut self.dir, replacement)
     }
 
@@ -311,7 +311,7 @@ fn configure_workers(dir: &Path, workers: u8, http: &str) -> PathBuf {
         true => "",
         false => "[journal]\nsegment_bytes = \"1MiB\"\n",
     };
-    // A test may be late for reasons of the machine's; which pixels are shed is tried by those that say so.
+    // A busy machine may delay the edge; tests of shedding set their own limit.
     let patience = match http.contains("shed_lag") {
         true => "",
         false => "shed_lag = \"10s\"\n",
@@ -335,16 +335,16 @@ fn configure_workers(dir: &Path, workers: u8, http: &str) -> PathBuf {
     path
 }
 
-pub fn parse(bytes: &[u8]) -> Answer {
+pub fn parse(bytes: &[u8]) -> Response {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
-    let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
+    let end = end.unwrap_or_else(|| panic!("no response: {:?}", String::from_utf8_lossy(bytes)));
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let status = head
         .split(' ')
         .nth(1)
         .and_then(|code| code.parse().ok())
-        .expect("a status");
-    Answer {
+        .expect("status");
+    Response {
         status,
         head,
         body: bytes[end + 4..].to_vec(),

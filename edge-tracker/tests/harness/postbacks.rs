@@ -107,7 +107,7 @@ pub fn edge_with(replaced: &[&str; 2]) -> Edge {
 
 /// As [`edge_with`], with more lines in `[http]` and in `[functions]`.
 pub fn edge_of([from, to]: &[&str; 2], http: &str, more: &str) -> Edge {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let advertisers = dir.path().join("advertisers.toml");
     let variables = dir.path().join("variables.toml");
     write_secret(&advertisers, ADVERTISERS);
@@ -125,9 +125,9 @@ pub fn edge_of([from, to]: &[&str; 2], http: &str, more: &str) -> Edge {
     std::fs::write(&manifest, text.replace("source = \"", &sources)).expect("written");
     // One edge compiles the functions for all.
     let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions");
-    std::fs::create_dir_all(&compiled).expect("made");
+    std::fs::create_dir_all(&compiled).expect("directory created");
     let data = dir.path().join("data");
-    std::fs::create_dir_all(&data).expect("made");
+    std::fs::create_dir_all(&data).expect("directory created");
     std::os::unix::fs::symlink(compiled, data.join("compiled-functions")).expect("linked");
     let functions = format!(
         "{http}[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n{more}"
@@ -145,14 +145,14 @@ pub fn write_secret(path: &Path, text: &str) {
 
 /// The id of a click just made.
 pub fn click(edge: &Edge) -> String {
-    let answer = edge.get("/c/spring?sub1=x");
-    let id = answer.location().split("cid=").nth(1).expect("an id");
-    id.split('&').next().expect("an id").to_owned()
+    let response = edge.get("/c/spring?sub1=x");
+    let id = response.location().split("cid=").nth(1).expect("click id");
+    id.split('&').next().expect("click id").to_owned()
 }
 
 pub fn said(edge: &Edge, target: &str) -> (u16, String) {
-    let answer = edge.get(target);
-    (answer.status, answer.text())
+    let response = edge.get(target);
+    (response.status, response.text())
 }
 
 pub fn hmac(key: &str, text: &str) -> String {
@@ -167,5 +167,5 @@ pub fn hmac(key: &str, text: &str) -> String {
     drop(input);
     let output = openssl.wait_with_output().expect("ended").stdout;
     let output = String::from_utf8(output).expect("text");
-    output.split(' ').next().expect("a digest").to_owned()
+    output.split(' ').next().expect("digest").to_owned()
 }

@@ -95,7 +95,7 @@ thread_local! {
         // Private, because a settings file may hold a password.
         let mut private = OpenOptions::new();
         let private = private.write(true).create_new(true).mode(0o600);
-        private.open(&file).expect("made");
+        private.open(&file).expect("created");
         (dir, file)
     };
 }
@@ -116,17 +116,17 @@ pub(crate) fn links(bytes: &[u8]) {
             let entries = entries.map_or(&[][..], Vec::as_slice);
             assert_eq!(loaded.len(), entries.len());
             for entry in entries {
-                let slug = entry["slug"].as_str().expect("a text");
+                let slug = entry["slug"].as_str().expect("text");
                 assert!(Slug::try_from(slug.to_owned()).is_ok());
-                let (found, link) = loaded.find(slug).expect("there");
+                let (found, link) = loaded.find(slug).expect("found");
                 assert_eq!(found, slug);
                 assert_eq!(
                     i64::from(link.id.0),
-                    entry["id"].as_integer().expect("a number")
+                    entry["id"].as_integer().expect("number")
                 );
                 assert!(link.code.is_redirection());
-                let configured = entry["destination"].as_str().expect("a text");
-                let plain = Destination::try_from(configured.to_owned()).expect("right");
+                let configured = entry["destination"].as_str().expect("text");
+                let plain = Destination::try_from(configured.to_owned()).expect("valid");
                 let address = expanded(&link.destination, "x", &[]).expect("short");
                 let expected = expanded(&plain, "x", &[]).expect("short");
                 assert_eq!(host_of(&address), host_of(&expected));

@@ -129,7 +129,7 @@ pub(crate) fn rows(bytes: &[u8]) {
         last: seq.clamp(1, 1 << 40).max(events),
         events: u32::try_from(events.max(1)).expect("inputs are short"),
     };
-    let mut sealer = Sealer::new().expect("a compressor");
+    let mut sealer = Sealer::new().expect("compressor");
     let Ok(batch) = sealer.seal(&span, &raw, 0) else {
         assert!(raw.is_empty());
         return;
@@ -244,7 +244,7 @@ pub(crate) mod seeds {
 
     pub(crate) fn rows() -> Vec<Vec<u8>> {
         let framed = |step: u8, event: &[u8]| {
-            let len = u16::try_from(event.len()).expect("short").to_le_bytes();
+            let len = u16::try_from(event.len()).expect("in range").to_le_bytes();
             [&[step][..], &len, event].concat()
         };
         let (click, mut old) = (sample(), sample());

@@ -110,7 +110,7 @@ fn read_all(journal: &mut ManualJournal<Disk>) -> Events {
         .expect("readable")
         .is_some()
     {}
-    let events = whole_frames(&bytes).map(|frame| frame.expect("whole"));
+    let events = whole_frames(&bytes).map(|frame| frame.expect("complete frame"));
     events
         .map(|frame| (frame.seq, frame.payload.to_vec()))
         .collect()
@@ -249,7 +249,7 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
         let aside = path.with_extension("corrupt");
         if aside.exists() {
             assert!((released, acknowledged, batch_boundaries.is_empty()) == (0, 0, true));
-            assert_eq!(fs::read(&aside).expect("kept"), content);
+            assert_eq!(fs::read(&aside).expect("file kept"), content);
         } else {
             // Only bytes in the written format are accepted.
             assert_eq!(content.len(), 8 + 16 + batch_boundaries.len() * 24 + 4);

@@ -302,7 +302,7 @@ impl Edge {
             keys: Arc::new(ArcSwap::from_pointee(keys)),
             clock: Arc::new(TrustedClock::new(StepTolerance::default(), EARLIEST_TIME)),
             client_address: ClientAddress::new(
-                vec!["10.0.0.0/8".parse().expect("a range")],
+                vec!["10.0.0.0/8".parse().expect("range")],
                 ForwardedHeader::XForwardedFor,
             ),
             address_storage: AddressStorage::Full,
@@ -320,7 +320,7 @@ impl Edge {
             max_bytes: 8 << 20,
             sync_interval: Duration::from_secs(60),
         };
-        let mut journal = open_manual(Disk, &options).expect("a journal");
+        let mut journal = open_manual(Disk, &options).expect("journal");
         Self {
             path: ClickPath::new(
                 shared.clone(),
@@ -348,9 +348,12 @@ impl Edge {
         let run = run.expect("answered clicks are logged");
         assert_eq!(run.events, 1);
         self.reader.release(run.last);
-        let frame = frames(&bytes).next().expect("an event").expect("whole");
+        let frame = frames(&bytes)
+            .next()
+            .expect("event")
+            .expect("complete frame");
         assert!(frame.payload.len() <= MAX_EVENT_BYTES);
-        let event = decode(FORMAT_VERSION, frame.payload).expect("an event");
+        let event = decode(FORMAT_VERSION, frame.payload).expect("event");
         let (Event::Click(visit) | Event::Impression(visit)) = &event else {
             panic!("not a visit: {event:?}");
         };

@@ -159,7 +159,7 @@ impl Saved {
             let path = entry.expect("readable").path();
             let name = path
                 .file_name()
-                .expect("a name")
+                .expect("file name")
                 .to_string_lossy()
                 .into_owned();
             if name.starts_with("generation") {
@@ -242,7 +242,7 @@ pub(crate) mod seeds {
 
     pub(crate) fn filters() -> Vec<Vec<u8>> {
         let framed = |bytes: &[u8]| {
-            let len = u16::try_from(bytes.len()).expect("small").to_le_bytes();
+            let len = u16::try_from(bytes.len()).expect("in range").to_le_bytes();
             [&len, bytes].concat()
         };
         let (manifest, generations) =

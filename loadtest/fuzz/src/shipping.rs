@@ -83,7 +83,7 @@ pub(crate) fn batch(bytes: &[u8]) {
         open_within_limits(&header, input.0, &mut Vec::new());
         return;
     }
-    let mut sealer = Sealer::new().expect("a compressor");
+    let mut sealer = Sealer::new().expect("compressor");
     let times = 1 + usize::from(choice >> 1) * 8;
     let raw = input.0.repeat(times);
     let Ok(sealed) = sealer.seal(&span, &raw, 5) else {
@@ -147,7 +147,7 @@ pub(crate) mod seeds {
             last: 9,
             events: 5,
         };
-        let mut sealer = Sealer::new().expect("a compressor");
+        let mut sealer = Sealer::new().expect("compressor");
         sealer
             .seal(&span, &b"frames ".repeat(40), 9)
             .expect("seals")

@@ -53,7 +53,7 @@ pub(crate) fn agent(bytes: &[u8]) {
 
 fn trusting(header: ForwardedHeader) -> ClientAddress {
     let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"];
-    let trusted = trusted.map(|range| range.parse().expect("a range"));
+    let trusted = trusted.map(|range| range.parse().expect("range"));
     ClientAddress::new(trusted.into(), header)
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn forwarded(bytes: &[u8]) {
             }
         }
     }
-    // The last entry of a trusted proxy always wins, whatever it quotes from the visitor.
+    // The last entry of a trusted proxy always wins, with any content quoted from the visitor.
     for appended in proxy_entries(choice & 1 == 1, lines[0]) {
         let error = Ipv4Addr::new(198, 51, 100, 7);
         let later = [&appended[..]]
@@ -243,7 +243,12 @@ pub(crate) mod seeds {
     pub(crate) fn proxy() -> Vec<Vec<u8>> {
         let v2 = |command: u8, family: u8, body: &[u8]| {
             let mut bytes = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
-            bytes.extend([command, family, 0, u8::try_from(body.len()).expect("short")]);
+            bytes.extend([
+                command,
+                family,
+                0,
+                u8::try_from(body.len()).expect("in range"),
+            ]);
             bytes.extend_from_slice(body);
             bytes
         };

@@ -12,7 +12,7 @@ const TARGET_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[test]
 fn properties_hold_for_seeds_and_mutations() {
-    let seed = std::env::var("HOSTILE_SEED").map_or(1, |text| text.parse().expect("a number"));
+    let seed = std::env::var("HOSTILE_SEED").map_or(1, |text| text.parse().expect("number"));
     println!("HOSTILE_SEED={seed}");
     std::thread::scope(|scope| {
         let (even, odd): (Vec<_>, Vec<_>) = (0..TARGETS.len()).partition(|number| number % 2 == 0);

@@ -34,7 +34,7 @@ pub(crate) fn read_all(reader: &mut LaneReader, after: u64) -> Vec<(u64, u64)> {
     while let Some(run) = reader.read(10_000, &mut bytes).expect("readable") {
         assert_eq!(run.after, last, "runs follow each other");
         let read: Vec<_> = frames(&bytes)
-            .map(|frame| frame.expect("a valid frame"))
+            .map(|frame| frame.expect("valid frame"))
             .collect();
         assert_eq!(read.len(), run.events as usize);
         assert_eq!(

@@ -347,14 +347,14 @@ fn segment_bytes(disk: &ModelDisk) -> u64 {
     use storage::{File as _, Storage as _};
     let dir = Path::new(DIR);
     let mut sum = 0;
-    for lane in disk.list(dir).expect("a directory") {
+    for lane in disk.list(dir).expect("directory listing") {
         let files: Vec<PathBuf> = disk.list(&lane).unwrap_or_default();
         let segments = files.iter().filter(|path| {
             path.extension()
                 .is_some_and(|it| it == "seg" || it == "new")
         });
         sum += segments
-            .map(|path| disk.open(path).and_then(|file| file.len()).expect("a file"))
+            .map(|path| disk.open(path).and_then(|file| file.len()).expect("file"))
             .sum::<u64>();
     }
     sum
@@ -362,7 +362,7 @@ fn segment_bytes(disk: &ModelDisk) -> u64 {
 
 fn events_of(bytes: &[u8], run: &FrameRun) -> ReadEvents {
     let events: ReadEvents = frames(bytes)
-        .map(|frame| frame.expect("a valid frame"))
+        .map(|frame| frame.expect("valid frame"))
         .map(|frame| (frame.seq, frame.payload.to_vec()))
         .collect();
     assert_eq!(events.len(), run.events as usize);

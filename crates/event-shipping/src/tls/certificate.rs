@@ -200,7 +200,7 @@ mod tests {
         let plain = "0123456789abcdef".repeat(4);
         let pairs: Vec<_> = plain.as_bytes().chunks(2).map(<[u8]>::to_vec).collect();
         let colons = String::from_utf8(pairs.join(&b':')).expect("ASCII");
-        let parsed: Fingerprint = colons.to_uppercase().parse().expect("a fingerprint");
+        let parsed: Fingerprint = colons.to_uppercase().parse().expect("fingerprint");
         assert_eq!(parsed.to_string(), plain);
         assert_eq!(plain.parse(), Ok(parsed));
         for wrong in [

@@ -34,8 +34,8 @@ impl WatchedIdentity {
         }
     }
 
-    /// Reads the files again, and makes of them what `prepare` does. IdentityFiles that can't be used are logged, and change
-    /// nothing until one changes again.
+    /// Reads the files again and passes them to `prepare`. Files that can't be used are logged, and change nothing until one
+    /// of them changes again.
     ///
     /// # Panics
     /// When `prepare` does.
@@ -54,7 +54,7 @@ impl WatchedIdentity {
         let read = read.expect("it does not panic and is not cancelled");
         read.inspect(|(identity, _)| show(identity))
             .inspect_err(
-                |error| tracing::error!(%error, "certificates are refused; those in use stay"),
+                |error| tracing::error!(%error, "rejected the certificates, keeping the active ones"),
             )
             .ok()
     }

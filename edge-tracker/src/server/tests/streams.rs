@@ -46,7 +46,7 @@ const CLICK: &[u8] = b"GET /c/spring HTTP/1.1\r\nHost: go.example\r\n\r\n";
 const HALF_HEAD_BYTES: usize = 30;
 
 #[derive(Debug, Clone, Copy)]
-enum Over {
+enum StreamKind {
     Pipe,
     Tls,
 }
@@ -70,7 +70,7 @@ struct Client {
 
 impl Worker {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let file = dir.path().join("links.toml");
         std::fs::write(&file, LINKS).expect("writable");
         let table = links::load(&file).expect("links");
@@ -86,7 +86,7 @@ impl Worker {
             max_bytes: 8 << 20,
             sync_interval: Duration::from_secs(60),
         });
-        let lane = journal.expect("a journal").writers.remove(0);
+        let lane = journal.expect("journal").writers.remove(0);
         let metrics = Metrics::new().worker(0);
         Self {
             path: Rc::new(ClickPath::new(Arc::new(shared), metrics, lane)),
@@ -95,16 +95,16 @@ impl Worker {
         }
     }
 
-    async fn connect(&self, over: Over, limits: Limits) -> Client {
+    async fn connect(&self, over: StreamKind, limits: Limits) -> Client {
         let (client, server) = duplex(PIPE_BYTES);
         match over {
-            Over::Pipe => self.serve(client, server, limits),
-            Over::Tls => {
+            StreamKind::Pipe => self.serve(client, server, limits),
+            StreamKind::Tls => {
                 let (connector, acceptor) = tls();
-                let name = ServerName::try_from(HOST).expect("a name");
+                let name = ServerName::try_from(HOST).expect("name");
                 let (client, server) =
                     tokio::join!(connector.connect(name, client), acceptor.accept(server));
-                let (client, server) = (client.expect("a client"), server.expect("a server"));
+                let (client, server) = (client.expect("client"), server.expect("server"));
                 self.serve(client, server, limits)
             }
         }
@@ -138,12 +138,12 @@ impl Client {
     async fn response(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(self.stream.read_u8().await.expect("a response"));
+            head.push(self.stream.read_u8().await.expect("response"));
         }
         String::from_utf8(head).expect("ASCII")
     }
 
-    /// What the edge sends until it closes the connection.
+    /// The bytes that the edge sends until it closes the connection.
     async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         // TLS may end without a notice, after an eviction for example.
@@ -159,7 +159,7 @@ impl Client {
 /// A client and a server that trust one certificate made for them.
 fn tls() -> (TlsConnector, TlsAcceptor) {
     let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed([HOST.to_owned()]).expect("a certificate");
+        generate_simple_self_signed([HOST.to_owned()]).expect("certificate");
     let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
     let provider = Arc::new(ring::default_provider());
     let server = ServerConfig::builder_with_provider(provider.clone())
@@ -167,9 +167,9 @@ fn tls() -> (TlsConnector, TlsAcceptor) {
         .expect("versions")
         .with_no_client_auth()
         .with_single_cert(vec![cert.der().clone()], key)
-        .expect("a key of the certificate");
+        .expect("key of the certificate");
     let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).expect("a certificate");
+    roots.add(cert.der().clone()).expect("certificate");
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
@@ -186,8 +186,8 @@ fn over_each_stream(limits: Limits, scenario: impl AsyncFn(&Worker, Client)) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
-        .expect("a runtime");
-    for over in [Over::Pipe, Over::Tls] {
+        .expect("runtime");
+    for over in [StreamKind::Pipe, StreamKind::Tls] {
         println!("over {over:?}");
         runtime.block_on(async {
             let worker = Worker::new();
@@ -268,7 +268,7 @@ fn slow_head_over_any_stream_is_refused() {
 #[test]
 fn drain_over_any_stream_finishes_the_request() {
     over_each_stream(limits(), async |worker, mut client| {
-        let idle = worker.connect(Over::Pipe, limits()).await;
+        let idle = worker.connect(StreamKind::Pipe, limits()).await;
         let (sent, unsent) = CLICK.split_at(HALF_HEAD_BYTES);
         client.send(sent).await;
         until(|| !client.state.is_idle()).await;
@@ -306,11 +306,11 @@ fn http2_over_any_stream_is_served_or_refused() {
         let Client { stream, served, .. } = client;
         let handshake =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-        let (mut sender, connection) = handshake.await.expect("a connection");
+        let (mut sender, connection) = handshake.await.expect("connection");
         let connection = spawn_local(connection);
         let request = Request::get("http://go.example/c/spring").body(Empty::<Bytes>::new());
         let response = sender.send_request(request.expect("valid")).await;
-        let response = response.expect("a response");
+        let response = response.expect("response");
         assert_eq!(response.status(), StatusCode::FOUND);
         assert!(response.headers().contains_key(header::LOCATION));
         worker.table.shut_down();

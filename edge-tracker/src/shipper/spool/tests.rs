@@ -74,7 +74,7 @@ fn spool(journal: OpenJournal, bytes: u64, taken: u64) -> Spool {
     let mut spool = opened(journal, bytes);
     let lane = &spool.lanes[0];
     let welcome = welcome_for(&spool, |id| if lane.is_current(id) { 0 } else { taken });
-    spool.welcome(&welcome).expect("sound");
+    spool.welcome(&welcome).expect("valid");
     spool
 }
 
@@ -117,7 +117,7 @@ impl Spool {
 
 #[test]
 fn acknowledged_batches_are_not_sealed_again_after_a_crash() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(dir.path());
     append(&mut journal, 500);
     let mut spool = spool(journal, 4_096, 0);
@@ -129,7 +129,7 @@ fn acknowledged_batches_are_not_sealed_again_after_a_crash() {
         journal: id,
         taken,
     };
-    spool.acknowledge(&ack).expect("sound");
+    spool.acknowledge(&ack).expect("valid");
     // As after `kill -9`: nothing is written when it ends.
     let crashed = copies::copy(dir.path());
     drop(spool);
@@ -150,7 +150,7 @@ fn acknowledged_batches_are_not_sealed_again_after_a_crash() {
 
 #[test]
 fn events_skipped_for_the_aggregator_leave_no_gap() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(dir.path());
     append(&mut journal, 500);
     drop(journal);
@@ -164,13 +164,13 @@ fn events_skipped_for_the_aggregator_leave_no_gap() {
 
 #[test]
 fn batches_sealed_before_a_restart_are_resealed_identically() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(dir.path());
     append(&mut journal, 500);
     let before = sealed(journal, 4_096);
     assert!(before.len() > 5, "{} batches", before.len());
 
-    // More has come in and the settings have changed; what was sealed stays as it was.
+    // After more events and changed settings, sealed batches are the same.
     let mut journal = open(dir.path());
     append(&mut journal, 500);
     let after = sealed(journal, 64 << 10);
@@ -190,7 +190,7 @@ fn batches_sealed_before_a_restart_are_resealed_identically() {
 
 #[test]
 fn restored_directory_keeps_the_common_past_under_its_id() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(dir.path());
     append(&mut journal, 100);
     let before = opened(journal, 4_096);
@@ -207,7 +207,7 @@ fn restored_directory_keeps_the_common_past_under_its_id() {
     let received = |id| if id == old { first_own + 10 } else { 0 };
     spool
         .welcome(&welcome_for(&spool, received))
-        .expect("sound");
+        .expect("valid");
     assert_eq!(spool.journal_disputes("other_writer"), 1);
     let batches = seal_all(&mut spool);
     assert_eq!(events(&batches), 50);
@@ -219,7 +219,7 @@ fn restored_directory_keeps_the_common_past_under_its_id() {
         journal: last.journal,
         taken: last.last,
     };
-    spool.acknowledge(&ack).expect("sound");
+    spool.acknowledge(&ack).expect("valid");
     assert!(spool.is_drained());
     spool.disconnected();
     let lanes = spool.hello(NodeId(1)).lanes;
@@ -232,7 +232,7 @@ fn restored_directory_keeps_the_common_past_under_its_id() {
 
 #[test]
 fn copy_that_lacks_later_events_is_reported() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let OpenJournal {
         mut writers,
         ids,
@@ -256,14 +256,14 @@ fn copy_that_lacks_later_events_is_reported() {
     let received = |id| if id == old { last } else { 0 };
     restored
         .welcome(&welcome_for(&restored, received))
-        .expect("sound");
+        .expect("valid");
     assert_eq!(restored.journal_disputes("events_missing"), 1);
     assert_eq!(restored.journal_disputes("other_writer"), 0);
 }
 
 #[test]
 fn unassigned_sequences_move_the_lane_to_a_new_id() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(dir.path());
     append(&mut journal, 100);
     let mut spool = opened(journal, 4_096);
@@ -272,14 +272,14 @@ fn unassigned_sequences_move_the_lane_to_a_new_id() {
     assert_eq!(spool.journal_disputes("other_writer"), 1);
     let lanes = spool.hello(NodeId(1)).lanes;
     assert!(lanes.len() == 1 && lanes[0].journal != old);
-    spool.welcome(&welcome_for(&spool, |_| 0)).expect("sound");
+    spool.welcome(&welcome_for(&spool, |_| 0)).expect("valid");
     let batches = seal_all(&mut spool);
     assert!(follow(&batches, 0) && events(&batches) == 100);
 }
 
 #[test]
 fn restored_aggregator_receives_events_under_a_new_id() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open(dir.path());
     append(&mut journal, 500);
     let mut spool = spool(journal, 4_096, 0);
@@ -291,13 +291,13 @@ fn restored_aggregator_receives_events_under_a_new_id() {
         journal: old,
         taken,
     };
-    spool.acknowledge(&ack).expect("sound");
+    spool.acknowledge(&ack).expect("valid");
     spool.disconnected();
     let welcome = welcome_for(&spool, |_| taken - 20);
     assert!(spool.welcome(&welcome).is_err());
     assert_eq!(spool.journal_disputes("aggregator_restored"), 1);
     let welcome = welcome_for(&spool, |id| if id == old { taken - 20 } else { 0 });
-    spool.welcome(&welcome).expect("sound");
+    spool.welcome(&welcome).expect("valid");
     let batches = seal_all(&mut spool);
     assert!(follow(&batches, 0) && batches[0].header.first == taken + 1);
     assert_eq!(events(&batches), events(&sent[4..]));

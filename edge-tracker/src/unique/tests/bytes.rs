@@ -26,8 +26,8 @@ fn saved(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         visit(&filters, hour, at(hour));
     }
     filters.save(dir, &COVERS).expect("saved");
-    let entries = fs::read_dir(dir).expect("a directory");
-    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let entries = fs::read_dir(dir).expect("directory listing");
+    let paths = entries.map(|entry| entry.expect("entry").path());
     paths
         .map(|path| (path.clone(), fs::read(path).expect("readable")))
         .collect()
@@ -46,7 +46,7 @@ fn known(filters: &Filters, since: u64) -> usize {
 
 #[test]
 fn flipped_bit_or_truncation_costs_one_file() {
-    let dir = TempDir::new().expect("a directory");
+    let dir = TempDir::new().expect("temporary directory");
     let files = saved(dir.path());
     assert_eq!(files.len(), 3 + 1);
     let mut trials = 0;
@@ -64,7 +64,7 @@ fn flipped_bit_or_truncation_costs_one_file() {
             assert_eq!(snapshot.set_aside, 1, "{case}");
             assert!(snapshot.covers.is_empty(), "{case}");
             let set_aside = PathBuf::from(format!("{}.corrupt", path.display()));
-            assert_eq!(fs::read(&set_aside).expect("kept"), bytes, "{case}");
+            assert_eq!(fs::read(&set_aside).expect("file kept"), bytes, "{case}");
             let manifest = path.ends_with("manifest");
             assert_eq!(snapshot.generations, if manifest { 3 } else { 2 }, "{case}");
             let whole = [0, 8, 16].map(|since| known(&filters, since) == 8);
@@ -84,7 +84,7 @@ fn flipped_bit_or_truncation_costs_one_file() {
 fn file_with_more_entries_than_bits_is_rejected() {
     /// Magic, version, fingerprint and index come before the entries of the first shard.
     const ENTRIES: usize = 8 + 2 + 8 + 8;
-    let dir = TempDir::new().expect("a directory");
+    let dir = TempDir::new().expect("temporary directory");
     let files = saved(dir.path());
     for (path, sound) in files.iter().filter(|(path, _)| !path.ends_with("manifest")) {
         let mut body = sound[..sound.len() - 4].to_vec();

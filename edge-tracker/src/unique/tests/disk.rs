@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 fn directory() -> TempDir {
-    TempDir::new().expect("a directory")
+    TempDir::new().expect("temporary directory")
 }
 
 fn covers(seq: u64) -> Vec<(u8, u64)> {
@@ -29,8 +29,8 @@ fn saved_day(dir: &Path) -> Filters {
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(dir)
-        .expect("a directory")
-        .map(|entry| entry.expect("an entry").path())
+        .expect("directory listing")
+        .map(|entry| entry.expect("entry").path())
         .collect();
     files.sort();
     files
@@ -110,7 +110,7 @@ fn crash_between_files_loses_no_covered_visit() {
     let (before, after) = (directory(), directory());
     let filters = saved_day(before.path());
     for file in files(before.path()) {
-        let name = file.file_name().expect("a name");
+        let name = file.file_name().expect("file name");
         fs::copy(&file, after.path().join(name)).expect("copied");
     }
     for hour in 24..30 {
@@ -126,7 +126,7 @@ fn crash_between_files_loses_no_covered_visit() {
     names.sort_by_key(|file| file.ends_with("manifest"));
     fs::write(before.path().join("generation-00.tmp"), b"half").expect("written");
     for (step, file) in names.iter().enumerate() {
-        let name = file.file_name().expect("a name");
+        let name = file.file_name().expect("file name");
         fs::copy(file, before.path().join(name)).expect("copied");
         let (loaded, snapshot) = load(before.path(), 29);
         let done = step + 1 == names.len();
@@ -223,7 +223,7 @@ fn failed_save_is_made_up_by_the_next() {
     // A directory in the place of the temporary file can't be written.
     let slot = at(23).0 / (4 * HOUR) % 7;
     let blocker = dir.path().join(format!("generation-{slot:02}.tmp"));
-    fs::create_dir(&blocker).expect("made");
+    fs::create_dir(&blocker).expect("directory created");
     filters
         .save(dir.path(), &covers(99))
         .expect_err("the disk refuses");

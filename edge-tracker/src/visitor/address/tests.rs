@@ -9,15 +9,13 @@ const PROXY: &str = "10.0.0.1";
 fn chain(header: ForwardedHeader) -> ClientAddress {
     let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"];
     ClientAddress::new(
-        trusted
-            .map(|range| range.parse().expect("a range"))
-            .to_vec(),
+        trusted.map(|range| range.parse().expect("range")).to_vec(),
         header,
     )
 }
 
 fn resolve(header: ForwardedHeader, peer: &str, lines: &[&str]) -> String {
-    let peer = peer.parse().expect("an address");
+    let peer = peer.parse().expect("address");
     let lines = lines.iter().rev().map(|line| line.as_bytes());
     chain(header).resolve(peer, lines).to_string()
 }
@@ -122,7 +120,7 @@ fn forwarded() {
 
 #[test]
 fn only_the_configured_header_of_trusted_proxies_counts() {
-    let peer = PROXY.parse().expect("an address");
+    let peer = PROXY.parse().expect("address");
     let resolve = |chain: ClientAddress, line: &str| {
         let name = chain.header().as_str();
         format!("{name} {}", chain.resolve(peer, once(line.as_bytes())))
@@ -154,9 +152,9 @@ fn forwarded_chain_is_bounded_in_hops_and_bytes() {
 }
 
 #[test]
-fn storage_keeps_the_network_or_everything() {
+fn storage_keeps_the_network_or_the_address() {
     let stored = |address: &str, storage| {
-        let octets = store(address.parse().expect("an address"), storage);
+        let octets = store(address.parse().expect("address"), storage);
         Ipv6Addr::from(octets).to_canonical().to_string()
     };
     assert_eq!(stored("192.0.2.77", AddressStorage::Truncated), "192.0.2.0");

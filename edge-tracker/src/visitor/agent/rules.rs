@@ -23,7 +23,7 @@ const SPIDER: &str = "Spider";
 /// The name that browsers of other brands use.
 const CHROME: &str = "Chrome";
 /// Comments of proxies and scripts that name no system.
-const BARE: [&str; 4] = ["", "compatible", "compatible;", "compatible; "];
+const COMMENTS_WITHOUT_SYSTEM: [&str; 4] = ["", "compatible", "compatible;", "compatible; "];
 
 /// The texts of the three files.
 pub(super) struct Texts<'a> {
@@ -320,7 +320,7 @@ fn is_bare(lower: &str) -> bool {
         let comment = rest
             .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
             .trim();
-        BARE.contains(&comment.trim_matches(['(', ')']))
+        COMMENTS_WITHOUT_SYSTEM.contains(&comment.trim_matches(['(', ')']))
     })
 }
 

@@ -47,7 +47,7 @@ impl fmt::Display for Field {
 
 /// The layout of a file's records; determined when it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum RecordLayout {
     /// `country.iso_code` and `subdivisions[0].iso_code`: GeoLite2, GeoIP2, DB-IP.
     Nested,
     /// `country_code` at the top.
@@ -72,11 +72,11 @@ pub(super) enum DatabaseError {
 }
 
 #[derive(Debug)]
-struct Loaded {
+struct LoadedFile {
     // In memory and not mapped: overwriting the file in place would truncate the mapping, and the SIGBUS would end
     // the whole edge.
     reader: Reader<Vec<u8>>,
-    shape: Shape,
+    layout: RecordLayout,
     ipv4: Ranges,
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Database {
     path: PathBuf,
     field: Field,
     max_bytes: u64,
-    loaded: ArcSwapOption<Loaded>,
+    loaded: ArcSwapOption<LoadedFile>,
     watched: Mutex<WatchedFiles>,
 }
 
@@ -167,7 +167,7 @@ impl Database {
         }
         let reader = Reader::from_source(bytes)
             .map_err(|error| DatabaseError::Malformed(self.path.clone(), error))?;
-        let shape = shape_of(&reader, self.field)
+        let layout = shape_of(&reader, self.field)
             .map_err(|error| DatabaseError::Malformed(self.path.clone(), error))?
             .ok_or_else(|| {
                 let kind = reader.metadata().database_type.clone();
@@ -175,19 +175,19 @@ impl Database {
             })?;
         let ipv4 = Ranges::of(&reader, |address| {
             let mut place = Location::default();
-            let _ = shape.fill(&reader, address, &mut place);
+            let _ = layout.fill(&reader, address, &mut place);
             place
         });
-        self.loaded.store(Some(Arc::new(Loaded {
+        self.loaded.store(Some(Arc::new(LoadedFile {
             reader,
-            shape,
+            layout,
             ipv4,
         })));
         Ok(())
     }
 }
 
-impl Loaded {
+impl LoadedFile {
     fn fill(&self, address: IpAddr, place: &mut Location) -> Result<(), MaxMindDbError> {
         match address {
             IpAddr::V4(address) => {
@@ -195,12 +195,12 @@ impl Loaded {
                 Ok(())
             }
             IpAddr::V6(_) if self.reader.metadata().ip_version == 4 => Ok(()),
-            IpAddr::V6(_) => self.shape.fill(&self.reader, address, place),
+            IpAddr::V6(_) => self.layout.fill(&self.reader, address, place),
         }
     }
 }
 
-impl Shape {
+impl RecordLayout {
     fn fill(
         self,
         reader: &Reader<Vec<u8>>,
@@ -222,21 +222,24 @@ impl Shape {
     }
 }
 
-/// The shape of the first record that has the field; none when no record does.
-fn shape_of(reader: &Reader<Vec<u8>>, field: Field) -> Result<Option<Shape>, MaxMindDbError> {
+/// The layout of the first record that has the field; none when no record does.
+fn shape_of(
+    reader: &Reader<Vec<u8>>,
+    field: Field,
+) -> Result<Option<RecordLayout>, MaxMindDbError> {
     for record in reader.networks(Default::default())?.take(PROBED_NETWORKS) {
         let record = record?;
         match field {
             Field::Asn if record.decode_path::<u32>(ASN)?.is_some() => {
-                return Ok(Some(Shape::Asn));
+                return Ok(Some(RecordLayout::Asn));
             }
             Field::Country if record.decode_path::<&str>(FLAT_COUNTRY)?.is_some() => {
-                return Ok(Some(Shape::Flat));
+                return Ok(Some(RecordLayout::Flat));
             }
             // Checked last: a flat file may have a text under `country`, which has no nested path.
             Field::Country => {
                 if let Ok(Some(_)) = record.decode_path::<&str>(NESTED_COUNTRY) {
-                    return Ok(Some(Shape::Nested));
+                    return Ok(Some(RecordLayout::Nested));
                 }
             }
             Field::Asn => {}

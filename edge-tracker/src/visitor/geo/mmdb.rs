@@ -30,7 +30,7 @@ pub(super) fn file(version: u16, kind: &'static str, networks: Vec<(&str, Record
     out.extend_from_slice(&[0; 16]);
     out.extend_from_slice(&data);
     out.extend_from_slice(b"\xab\xcd\xefMaxMind.com");
-    let nodes = u32::try_from(tree.nodes.len()).expect("a small tree");
+    let nodes = u32::try_from(tree.nodes.len()).expect("small tree");
     write(&metadata(version, kind, nodes), &mut out);
     out
 }
@@ -62,7 +62,7 @@ struct Tree {
 
 impl Tree {
     fn insert(&mut self, bits: &[bool], offset: usize) {
-        let (last, path) = bits.split_last().expect("a prefix of at least one bit");
+        let (last, path) = bits.split_last().expect("prefix of at least one bit");
         let mut node = 0;
         for bit in path {
             let side = usize::from(*bit);
@@ -96,8 +96,8 @@ impl Tree {
 /// The bits of a prefix; IPv4 lies under ::/96 in a tree of version 6.
 fn bits(version: u16, network: &str) -> Vec<bool> {
     let (address, length) = network.split_once('/').expect("address/length");
-    let length: usize = length.parse().expect("a length");
-    let (value, width) = match (address.parse().expect("an address"), version) {
+    let length: usize = length.parse().expect("length");
+    let (value, width) = match (address.parse().expect("address"), version) {
         (IpAddr::V4(v4), 4) => (u128::from(u32::from(v4)) << 96, length),
         (IpAddr::V4(v4), _) => (u128::from(u32::from(v4)), 96 + length),
         (IpAddr::V6(v6), _) => (u128::from(v6), length),
@@ -132,7 +132,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
             }
         }
         Value::List(values) => {
-            let length = u8::try_from(values.len()).expect("a short list");
+            let length = u8::try_from(values.len()).expect("short list");
             out.extend_from_slice(&[length, 11 - 7]);
             values.iter().for_each(|value| write(value, out));
         }
@@ -140,7 +140,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
 }
 
 fn control(kind: u8, length: usize, out: &mut Vec<u8>) {
-    let length = u8::try_from(length).expect("a short value");
+    let length = u8::try_from(length).expect("short value");
     if length < 29 {
         out.push(kind << 5 | length);
     } else {

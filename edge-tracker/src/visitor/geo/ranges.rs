@@ -42,9 +42,9 @@ impl std::fmt::Debug for Ranges {
 impl Ranges {
     /// Indexes every IPv4 network of `reader`; `place_of` returns the location of an address.
     pub(super) fn of(reader: &Reader<Vec<u8>>, place_of: impl Fn(IpAddr) -> Location) -> Self {
-        let mut places = Places::default();
+        let mut places = LocationTable::default();
         let mut networks = Vec::new();
-        let all = "0.0.0.0/0".parse().expect("a network");
+        let all = "0.0.0.0/0".parse().expect("network");
         let within = reader.within(all, Default::default());
         // A damaged part of a file that passed validation is unknown, like a missing record.
         for found in within.into_iter().flatten().flatten() {
@@ -125,13 +125,13 @@ impl Range {
 }
 
 /// Assigns numbers to distinct locations.
-struct Places {
+struct LocationTable {
     list: Vec<Location>,
     by_offset: AHashMap<usize, u32>,
     by_place: AHashMap<Location, u32>,
 }
 
-impl Default for Places {
+impl Default for LocationTable {
     fn default() -> Self {
         let unknown = Location::default();
         Self {
@@ -142,7 +142,7 @@ impl Default for Places {
     }
 }
 
-impl Places {
+impl LocationTable {
     /// The number of the location in the record at `offset`, which is read once.
     fn number(&mut self, offset: usize, place: impl FnOnce() -> Location) -> u32 {
         let Self {

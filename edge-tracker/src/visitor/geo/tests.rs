@@ -73,7 +73,7 @@ struct Files {
 impl Files {
     fn new() -> Self {
         Self {
-            dir: TempDir::new().expect("a directory"),
+            dir: TempDir::new().expect("temporary directory"),
         }
     }
 
@@ -116,7 +116,7 @@ fn city_file() -> Vec<u8> {
 }
 
 fn place(geo: &Geo, address: &str) -> (String, String, u32) {
-    let place = geo.lookup(address.parse().expect("an address"));
+    let place = geo.lookup(address.parse().expect("address"));
     let event = place.as_event();
     let country = String::from_utf8_lossy(&event.country).replace('\0', "");
     (country, event.region.into(), event.asn)
@@ -171,12 +171,12 @@ fn flat_records_give_the_country() {
     }
 }
 
-const fn outcomes(loaded: usize, refused: usize) -> Refreshed {
-    Refreshed { loaded, refused }
+const fn outcomes(loaded: usize, refused: usize) -> RefreshResult {
+    RefreshResult { loaded, refused }
 }
 
 /// The outcomes of `files` changed files, each once it has settled.
-fn refreshed(geo: &Geo, files: usize) -> Refreshed {
+fn refreshed(geo: &Geo, files: usize) -> RefreshResult {
     let (mut all, deadline) = (outcomes(0, 0), Instant::now() + 20 * SETTLE_TIME);
     while all.loaded + all.refused < files && Instant::now() < deadline {
         thread::sleep(SETTLE_TIME / 50);

@@ -16,7 +16,7 @@ struct Node {
 
 impl Node {
     fn start(now: u64) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("temporary directory");
         let salt = open(directory.path(), now);
         Self { directory, salt }
     }
@@ -32,7 +32,7 @@ impl Node {
         (ids.current, ids.previous.get())
     }
 
-    fn welcome(&self, fleet: &FleetSalt, now: u64) -> Adoption {
+    fn welcome(&self, fleet: &FleetSalt, now: u64) -> SaltAdoption {
         let adopted = self.salt.adopt(fleet, Some(Micros(now)));
         adopted.expect("writable")
     }
@@ -47,7 +47,7 @@ fn open(directory: &Path, now: u64) -> VisitorSalt {
     VisitorSalt::open(&file, PERIOD, Some(Micros(now)), Micros(now)).expect("usable")
 }
 
-/// What the aggregator sends at a time.
+/// The aggregator's state of the fleet at a time.
 fn fleet(now: u64) -> FleetSalt {
     fleet_of(9, now)
 }
@@ -72,13 +72,13 @@ fn nodes_agree_across_rotations_restarts_and_joins() {
         "provisional salts differ"
     );
     for node in [&running, &restarted] {
-        assert_eq!(node.welcome(&fleet(now), now), Adoption::Adopted);
-        assert_eq!(node.welcome(&fleet(now), now), Adoption::Agreed);
+        assert_eq!(node.welcome(&fleet(now), now), SaltAdoption::Adopted);
+        assert_eq!(node.welcome(&fleet(now), now), SaltAdoption::Agreed);
     }
     assert_eq!(running.ids(now), restarted.ids(now));
     let today = running.ids(now).0;
 
-    // The aggregator is away at the turn: one node runs on, the other comes back after two periods.
+    // The aggregator is unavailable at the end of the period: one node keeps running, the other restarts later.
     let tomorrow = now + DAY;
     running.turn(tomorrow);
     assert_eq!(running.ids(tomorrow).1, today, "recognised across the turn");
@@ -88,10 +88,10 @@ fn nodes_agree_across_rotations_restarts_and_joins() {
     assert_eq!(running.ids(later), restarted.ids(later));
 
     let joined = Node::start(later);
-    assert_eq!(joined.welcome(&fleet(later), later), Adoption::Adopted);
+    assert_eq!(joined.welcome(&fleet(later), later), SaltAdoption::Adopted);
     assert_eq!(joined.ids(later).0, running.ids(later).0);
     for node in [&running, &restarted, &joined] {
-        assert_eq!(node.welcome(&fleet(later), later), Adoption::Agreed);
+        assert_eq!(node.welcome(&fleet(later), later), SaltAdoption::Agreed);
         assert_eq!(node.salt.period(), (102, false));
     }
 }
@@ -110,11 +110,11 @@ fn time_of_the_visit_decides_while_rotations_are_late() {
     // The aggregator may be a little ahead or behind at midnight.
     assert_eq!(
         late.welcome(&fleet(midnight), midnight - 1),
-        Adoption::Agreed
+        SaltAdoption::Agreed
     );
     assert_eq!(
         early.welcome(&fleet(midnight - 1), midnight + 1),
-        Adoption::Agreed
+        SaltAdoption::Agreed
     );
 }
 
@@ -123,7 +123,7 @@ fn another_salt_of_a_fleet_is_replaced() {
     let now = 100 * DAY;
     let node = Node::start(now);
     node.welcome(&fleet(now), now);
-    assert_eq!(node.welcome(&fleet_of(8, now), now), Adoption::Replaced);
+    assert_eq!(node.welcome(&fleet_of(8, now), now), SaltAdoption::Replaced);
     let other = Node::start(now);
     other.welcome(&fleet_of(8, now), now);
     assert_eq!(node.ids(now).0, other.ids(now).0);
@@ -137,16 +137,16 @@ fn wrong_clock_separates_no_node_permanently() {
     node.welcome(&fleet(now), now);
     let ids = node.ids(now);
     node.turn(wrong);
-    // By its clock it agrees with the fleet; once that is right, the fleet's salt comes back.
-    assert_eq!(node.welcome(&fleet(now), wrong), Adoption::Agreed);
-    assert_eq!(node.welcome(&fleet(now), now), Adoption::Replaced);
+    // With the wrong clock it agrees with the fleet; after the correction the fleet's salt replaces its own.
+    assert_eq!(node.welcome(&fleet(now), wrong), SaltAdoption::Agreed);
+    assert_eq!(node.welcome(&fleet(now), now), SaltAdoption::Replaced);
     assert_eq!(node.ids(now).0, ids.0);
 
-    // Nothing turns without bounds, nor is a salt taken from a time that is far off.
+    // The ratchet advances within bounds only, and a salt of a distant time is rejected.
     let far = now + (visitor_salt::MAX_ADVANCE_PERIODS + 9) * DAY;
-    assert_eq!(node.welcome(&fleet(now), far), Adoption::OtherTime);
+    assert_eq!(node.welcome(&fleet(now), far), SaltAdoption::OtherTime);
     let ahead = fleet(now + 9 * DAY);
-    assert_eq!(node.welcome(&ahead, now), Adoption::OtherTime);
+    assert_eq!(node.welcome(&ahead, now), SaltAdoption::OtherTime);
     let restarted = node.restart(far);
     assert_eq!(
         restarted.salt.period(),
@@ -169,7 +169,7 @@ fn file_is_unchanged_without_a_trusted_time() {
     let agreed = salt.adopt(&fleet(now + DAY), None);
     assert_eq!(
         agreed.expect("writable"),
-        Adoption::Agreed,
+        SaltAdoption::Agreed,
         "turned as far as the fleet is"
     );
 }
@@ -182,7 +182,7 @@ fn other_period_length_is_rejected() {
         period_micros: DAY / 24,
         ..fleet(now)
     };
-    assert_eq!(node.welcome(&hourly, now), Adoption::OtherLength);
+    assert_eq!(node.welcome(&hourly, now), SaltAdoption::OtherLength);
     let file = node.directory.path().join("visitor-salt");
     std::fs::write(&file, "nonsense").expect("writable");
     let salt = VisitorSalt::open(&file, PERIOD, Some(Micros(now)), Micros(now)).expect("usable");

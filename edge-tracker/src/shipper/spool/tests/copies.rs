@@ -1,5 +1,5 @@
-//! Directories of edges that are copied and restored while they ship to one aggregator: every event is
-//! stored once, whichever process is connected when.
+//! Directories of edges that are copied and restored while they ship to one aggregator: every event is stored once, in
+//! any order of connections.
 
 use super::{append_one, open, unconnected};
 use crate::shipper::spool::Spool;
@@ -17,10 +17,9 @@ use tempfile::TempDir;
 
 const NODE: u16 = 1;
 
-/// What a process started on a copy of `dir` would find. No program copies it: it would inherit the locks of
-/// journals for a moment.
+/// A copy of `dir`. It is not made by a child process, which would inherit the journals' locks for a moment.
 pub(super) fn copy(dir: &Path) -> TempDir {
-    let copy = tempfile::tempdir().expect("a directory");
+    let copy = tempfile::tempdir().expect("temporary directory");
     copy_into(dir, copy.path());
     copy
 }
@@ -28,9 +27,9 @@ pub(super) fn copy(dir: &Path) -> TempDir {
 fn copy_into(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("readable") {
         let path = entry.expect("readable").path();
-        let to = to.join(path.file_name().expect("a name"));
+        let to = to.join(path.file_name().expect("file name"));
         if path.is_dir() {
-            std::fs::create_dir(&to).expect("made");
+            std::fs::create_dir(&to).expect("directory created");
             copy_into(&path, &to);
         } else {
             // The keeper makes segments and renames them meanwhile.
@@ -40,7 +39,7 @@ fn copy_into(from: &Path, to: &Path) {
 }
 
 /// A batch as the aggregator keeps it.
-struct Accepted {
+struct AcceptedBatch {
     key: LaneKey,
     skip_through: u64,
     batch: Batch,
@@ -50,7 +49,7 @@ struct Accepted {
 #[derive(Default)]
 struct Aggregator {
     lanes: LaneTable,
-    pending: Vec<Accepted>,
+    pending: Vec<AcceptedBatch>,
     stored: BTreeMap<u64, u32>,
 }
 
@@ -76,7 +75,7 @@ impl Aggregator {
         match self.lanes.offer(NODE, welcomed, &header).expect("in order") {
             BatchDecision::Accept { skip_through } => {
                 let key = header.key(NODE);
-                self.pending.push(Accepted {
+                self.pending.push(AcceptedBatch {
                     key,
                     skip_through,
                     batch,
@@ -89,10 +88,10 @@ impl Aggregator {
     fn insert(&mut self) {
         for accepted in std::mem::take(&mut self.pending) {
             let (header, mut raw) = (accepted.batch.header, Vec::new());
-            open_batch(&header, &accepted.batch.payload, &mut raw).expect("sound");
-            for frame in frames(&raw).map(|frame| frame.expect("whole")) {
+            open_batch(&header, &accepted.batch.payload, &mut raw).expect("valid");
+            for frame in frames(&raw).map(|frame| frame.expect("complete frame")) {
                 if frame.seq > accepted.skip_through {
-                    let number = frame.payload.first_chunk().expect("a number");
+                    let number = frame.payload.first_chunk().expect("number");
                     *self.stored.entry(u64::from_le_bytes(*number)).or_default() += 1;
                 }
             }
@@ -184,7 +183,7 @@ impl Process {
                 journal,
                 taken: state.taken,
             };
-            // A copy may have sent what this process has not yet.
+            // A copy may have sent events that this process has not sent yet.
             if self.spool.acknowledge(&ack).is_err() {
                 return self.disconnect();
             }
@@ -216,7 +215,7 @@ enum Step {
     Restart {
         edge: usize,
     },
-    /// The directory is put back to what it was when a directory was cloned last.
+    /// The directory is restored from the copy of the last clone.
     Restore {
         edge: usize,
     },
@@ -250,7 +249,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut world = Self::default();
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         world.processes.push(Process::start(dir));
         world.written.push(BTreeSet::new());
         world

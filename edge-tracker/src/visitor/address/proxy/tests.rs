@@ -6,7 +6,7 @@ use proptest::prelude::*;
 fn v2(version_command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = V2.to_vec();
     bytes.extend_from_slice(&[version_command, family]);
-    bytes.extend_from_slice(&u16::try_from(body.len()).expect("short").to_be_bytes());
+    bytes.extend_from_slice(&u16::try_from(body.len()).expect("in range").to_be_bytes());
     bytes.extend_from_slice(body);
     bytes
 }
@@ -56,7 +56,7 @@ fn headers() -> Vec<(Vec<u8>, Option<&'static str>)> {
 #[test]
 fn complete_headers_yield_source_and_length() {
     for (header, source) in headers() {
-        let source = source.map(|text| text.parse().expect("a socket address"));
+        let source = source.map(|text| text.parse().expect("socket address"));
         let expected = Ok(Parsed::Done {
             source,
             len: header.len(),
