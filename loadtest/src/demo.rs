@@ -64,7 +64,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     interrupt.check()?;
     print!("\n{}", outcome.table());
     let mut comparison = verify::verify(&analyst, &outcome, 0, ARRIVAL_TIMEOUT)?;
-    let times = Times::read(&stack)?;
+    let times = Latencies::read(&stack)?;
     let kills = if options.kill { KILLS } else { 0 };
     let sales = report_sales(&mut stack, &analyst, &outcome.run, kills)?;
     let delivered = check_affiliate_postbacks(&tracker, &sales)?;
@@ -266,12 +266,12 @@ fn show_addresses(stack: &Stack) {
 }
 
 /// Latencies of clicks; a killed process loses its measurements.
-struct Times {
+struct Latencies {
     log: f64,
     freshness: f64,
 }
 
-impl Times {
+impl Latencies {
     fn read(stack: &Stack) -> anyhow::Result<Self> {
         let aggregator = std::slice::from_ref(&stack.aggregator_admin_url);
         Ok(Self {
@@ -282,7 +282,7 @@ impl Times {
 }
 
 fn summary(
-    times: &Times,
+    times: &Latencies,
     outcome: &Outcome,
     comparison: &Comparison,
     sales: &SalesCounts,

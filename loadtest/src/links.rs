@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn sample_links_are_a_valid_file() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let file = dir.path().join("links.toml");
         std::fs::write(&file, sample_file()).expect("written");
         assert_eq!(slugs_of(&file).expect("readable"), sample_slugs());

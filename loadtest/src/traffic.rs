@@ -181,7 +181,7 @@ mod tests {
 
     fn log(seed: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        write(seed, 1_000, &mut out).expect("a Vec");
+        write(seed, 1_000, &mut out).expect("Vec");
         out
     }
 

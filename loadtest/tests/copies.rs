@@ -27,9 +27,9 @@ struct Copies {
 impl Copies {
     /// Starts one edge, or two.
     fn start(edges: u16) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let log = dir.path().join("sample.log");
-        let mut file = fs::File::create(&log).expect("a file");
+        let mut file = fs::File::create(&log).expect("file created");
         traffic::write(7, LINES, &mut file).expect("written");
         let stack = Stack::start(dir.path(), edges, None, |_| {}).expect("starts");
         let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
@@ -54,7 +54,7 @@ impl Copies {
             progress: false,
             stop: Arc::default(),
         };
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
         runtime.block_on(replay::run(options)).expect("replays")
     }
 

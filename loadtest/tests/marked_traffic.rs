@@ -40,7 +40,7 @@ fn postbacks(dir: &Path) -> String {
          url = \"http://127.0.0.1:9/{MARKER}?sub={{sub1}}\"\n"
     );
     fs::write(&file, text).expect("written");
-    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("settable");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("permissions set");
     format!(
         "[outgoing]\npostbacks = {file:?}\nallowed_networks = [\"127.0.0.0/8\"]\nfirst_retry = \"10ms\"\n"
     )
@@ -48,9 +48,11 @@ fn postbacks(dir: &Path) -> String {
 
 /// Sends exactly these bytes and returns the response up to the end of the connection.
 fn send(edge: &str, bytes: &[u8]) -> String {
-    let address = edge.strip_prefix("http://").expect("a URL of the stack");
+    let address = edge.strip_prefix("http://").expect("URL of the stack");
     let mut stream = TcpStream::connect(address).expect("the edge listens");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("settable");
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("socket option set");
     let _ = stream.write_all(bytes);
     let mut response = Vec::new();
     let _ = stream.read_to_end(&mut response);
@@ -93,7 +95,7 @@ fn send_marked_traffic(edge: &str) {
     let sub = format!("sub1={MARKER}&source={MARKER}&external_id={MARKER}&referrer={MARKER}");
     let (status, response) = request(edge, &format!("GET /c/boyfanz-home?{sub}"), "", "");
     assert_eq!(status, "302", "{response}");
-    let (_, id) = response.split_once("cid=").expect("a click id");
+    let (_, id) = response.split_once("cid=").expect("click id");
     let id = &id[..tracking_events::CLICK_ID_CHARS];
     for (line, expected) in [
         (format!("GET /c/boyfanz-home?sub1={MARKER}%0A"), "302"),
@@ -164,13 +166,13 @@ fn forbidden(dir: &Path) -> Vec<String> {
 fn metrics(admin: &str) -> String {
     let mut response = ureq::get(format!("{admin}/metrics"))
         .call()
-        .expect("responseed");
+        .expect("response");
     response.body_mut().read_to_string().expect("text")
 }
 
 #[test]
 fn logs_and_metrics_contain_no_marked_values() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let options = StackOptions {
         functions: true,
         function_files: Some(functions()),

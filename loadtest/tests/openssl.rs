@@ -17,14 +17,14 @@ fn documented(begins: &str) -> &'static str {
     let mut blocks = text.split("```sh\n").skip(1);
     let block = blocks
         .find(|block| block.starts_with(begins))
-        .expect("a block");
-    block.split_once("```").expect("an end").0
+        .expect("block");
+    block.split_once("```").expect("closing fence").0
 }
 
 fn run(dir: &Path, commands: &str) {
     let mut shell = Command::new("sh");
     let output = shell.args(["-eu", "-c", commands]).current_dir(dir);
-    let output = output.output().expect("a shell");
+    let output = output.output().expect("shell");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
@@ -34,7 +34,7 @@ fn run(dir: &Path, commands: &str) {
 
 #[test]
 fn documented_openssl_certificates_connect_and_are_revoked() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("temporary directory");
     let tls = directory.path().join("tls");
     std::fs::create_dir(&tls).expect("created");
     // The first edge of a stack is node 1.

@@ -23,9 +23,9 @@ struct Pipeline {
 }
 
 fn pipeline() -> Pipeline {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let log = dir.path().join("sample.log");
-    let mut file = std::fs::File::create(&log).expect("a file");
+    let mut file = std::fs::File::create(&log).expect("file created");
     traffic::write(SEED, LINES, &mut file).expect("written");
     let stack = Stack::start(dir.path(), 2, None, |_| {}).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
@@ -44,7 +44,7 @@ fn replay_with(pipeline: &mut Pipeline, fault: impl FnOnce(&mut Stack)) -> Outco
         ..replay::Options::new(&pipeline.log, &pipeline.stack.edge_urls, "test")
     };
     let replaying = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
         runtime.block_on(replay::run(options)).expect("replays")
     });
     let deadline = Instant::now() + ARRIVAL_TIMEOUT;
@@ -89,7 +89,7 @@ fn assert_exactly_once(pipeline: &Pipeline, outcome: &Outcome) {
     let rolled = pipeline
         .analyst
         .query("SELECT (SELECT sum(counted + bots + prefetches + heads) FROM clicks_by_hour) - (SELECT count() FROM clicks)")
-        .expect("answered");
+        .expect("response");
     assert_eq!(rolled.rows[0][0], "0", "the hourly sums match the table");
 }
 
@@ -105,7 +105,7 @@ fn every_request_is_counted_once() {
         outcome.by_status
     );
     assert_exactly_once(&pipeline, &outcome);
-    let counts = pipeline.analyst.counts("test").expect("answered");
+    let counts = pipeline.analyst.counts("test").expect("response");
     assert!(
         counts.bot_clicks > 0 && counts.head > 0 && counts.repeated_clicks > 0,
         "{counts:?}"

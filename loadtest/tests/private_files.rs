@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const PROGRAMS: [&str; 3] = ["edge-1", "aggregator", "clickhouse"];
 
 fn mode(path: &Path) -> u32 {
-    let metadata = fs::symlink_metadata(path).expect("there");
+    let metadata = fs::symlink_metadata(path).expect("file exists");
     metadata.permissions().mode() & 0o777
 }
 
@@ -24,7 +24,10 @@ fn all_below(dir: &Path, found: &mut Vec<PathBuf>) {
     found.push(dir.into());
     for entry in fs::read_dir(dir).expect("readable") {
         let path = entry.expect("readable").path();
-        match fs::symlink_metadata(&path).expect("there").file_type() {
+        match fs::symlink_metadata(&path)
+            .expect("file exists")
+            .file_type()
+        {
             kind if kind.is_dir() => all_below(&path, found),
             // Symbolic links have no mode of their own.
             kind if kind.is_symlink() => {}
@@ -36,14 +39,14 @@ fn all_below(dir: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn programs_create_only_private_files() {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let root = tempfile::tempdir().expect("a directory");
+    let root = tempfile::tempdir().expect("temporary directory");
     // Directories with the mode that an operator's `mkdir` gives.
     for program in PROGRAMS {
         let data = root.path().join(program);
         fs::create_dir(&data).expect("created");
-        fs::set_permissions(&data, Permissions::from_mode(0o755)).expect("settable");
+        fs::set_permissions(&data, Permissions::from_mode(0o755)).expect("permissions set");
     }
-    let tracker = AffiliateTracker::start().expect("a port");
+    let tracker = AffiliateTracker::start().expect("free port");
     let options = StackOptions {
         functions: true,
         aggregator_settings: tracker.settings(root.path()).expect("written"),

@@ -15,8 +15,8 @@ const REST: &str =
 
 /// An edge that redirects every visitor and reports each client address.
 fn edge(visitors: Sender<String>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
+    let address = listener.local_addr().expect("address");
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let visitors = visitors.clone();
@@ -27,7 +27,7 @@ fn edge(visitors: Sender<String>) -> SocketAddr {
 }
 
 fn serve(mut stream: TcpStream, visitors: &Sender<String>) {
-    let reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    let reader = BufReader::new(stream.try_clone().expect("second handle"));
     for line in reader.lines().map_while(Result::ok) {
         if let Some(visitor) = line.strip_prefix("x-forwarded-for: ") {
             visitors.send(visitor.to_owned()).expect("the test waits");
@@ -48,7 +48,7 @@ fn replayed(log: &Path) -> Result<(Vec<String>, u64), String> {
         connections: 1,
         ..replay::Options::new(log, &[format!("http://{}", edge(sender))], "formats")
     };
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let outcome = runtime.block_on(replay::run(options));
     let outcome = outcome.map_err(|error| format!("{error:#}"))?;
     let mut visitors: Vec<String> = receiver.try_iter().collect();
@@ -100,7 +100,7 @@ fn each_log_format_keeps_visitors_apart() {
             1,
         ),
     ] {
-        let file = tempfile::NamedTempFile::new().expect("a file");
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), log).expect("writable");
         let expected = ["192.0.2.1", "192.0.2.2"].map(String::from).to_vec();
         assert_eq!(
@@ -120,7 +120,7 @@ fn mostly_unreadable_log_is_rejected_before_sending() {
             "2015-05-17 10:05:03 W3SVC1 GET /a 200\n".repeat(2_000),
         ),
     ] {
-        let file = tempfile::NamedTempFile::new().expect("a file");
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), log).expect("writable");
         let error = replayed(file.path()).expect_err(name);
         assert!(

@@ -14,11 +14,11 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
 fn sales_are_counted_once_despite_kills() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let log = dir.path().join("sample.log");
-    let mut file = std::fs::File::create(&log).expect("a file");
+    let mut file = std::fs::File::create(&log).expect("file created");
     traffic::write(42, LINES, &mut file).expect("written");
-    let tracker = AffiliateTracker::start().expect("a port");
+    let tracker = AffiliateTracker::start().expect("free port");
     let options = StackOptions {
         functions: true,
         aggregator_settings: tracker.settings(dir.path()).expect("written"),
@@ -28,12 +28,12 @@ fn sales_are_counted_once_despite_kills() {
     let mut stack = stack.expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
     let options = Options::new(&log, &stack.edge_urls, "test");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let outcome = runtime.block_on(replay::run(options)).expect("replays");
     let compare = || verify::verify(&analyst, &outcome, 0, ARRIVAL_TIMEOUT).expect("comparable");
     compare();
-    let sales =
-        demo::report_sales(&mut stack, &analyst, "test", 2).expect("the tables hold what was sent");
+    let sales = demo::report_sales(&mut stack, &analyst, "test", 2)
+        .expect("the tables hold the sent sales");
     assert!(sales.conversions > 300, "{sales:?}");
     assert!(sales.revisions > 0 && sales.duplicates > 0 && sales.kyc_updates > 0);
     let reasons: Vec<u16> = sales.rejected.keys().copied().collect();

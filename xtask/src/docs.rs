@@ -43,7 +43,7 @@ pub(crate) fn write() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Compares the documents with what the programs say.
+/// Compares the documents with the programs' descriptions.
 pub(crate) fn check() -> anyhow::Result<()> {
     let documents = generate()?.into_iter();
     let stale =

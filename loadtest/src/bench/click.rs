@@ -5,7 +5,7 @@
 
 use super::client::{self, LoadMode, LoadResult, Plan};
 use super::machine::Machine;
-use super::report::{Goal, Rounds, Sheet};
+use super::report::{Goal, Rounds, TextTable};
 use super::requests::ClickRequests;
 use super::server::{BenchSetup, Kind, Server};
 use super::{Findings, prepare};
@@ -317,7 +317,7 @@ impl Bench<'_> {
         unchanged.into_iter().chain(absolute).collect()
     }
 
-    fn cost_sheet(&self) -> Sheet {
+    fn cost_sheet(&self) -> TextTable {
         let title = "Server CPU per request and maximum requests per second (median of rounds)";
         let headings = [
             "load",
@@ -326,7 +326,7 @@ impl Bench<'_> {
             "requests/s",
             "edge's CPU / its CPU",
         ];
-        let mut sheet = Sheet::new(title, &headings);
+        let mut sheet = TextTable::new(title, &headings);
         for ((load, kind), figures) in &self.results.figures {
             let edge = &self.results.figures[&(*load, Kind::Edge)].cpu_micros;
             let ratio = edge.ratio(&figures.cpu_micros);
@@ -341,10 +341,10 @@ impl Bench<'_> {
         sheet
     }
 
-    fn latency_sheet(&self) -> Sheet {
+    fn latency_sheet(&self) -> TextTable {
         let title = format!("Latency at a fixed rate, {}, in µs", self.main_load());
         let headings = ["server", "requests/s", "p50", "p99", "p99.9"];
-        let mut sheet = Sheet::new(&title, &headings);
+        let mut sheet = TextTable::new(&title, &headings);
         for (kind, latencies) in &self.results.latencies {
             sheet.row([
                 kind.to_string(),

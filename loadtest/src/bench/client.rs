@@ -19,7 +19,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Upper bound of recorded latencies.
 const MAX_LATENCY_NANOS: u64 = 60_000_000_000;
 
-/// What is sent to which server.
+/// The requests of a measurement, and their server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     pub(super) target: SocketAddr,

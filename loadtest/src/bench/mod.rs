@@ -20,7 +20,7 @@ mod stages;
 use crate::links;
 use anyhow::{Context as _, ensure};
 use machine::Cores;
-use report::{Goal, Sheet, goals_sheet};
+use report::{Goal, TextTable, goals_sheet};
 use server::BenchSetup;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ fn create_work_dir(out: &Path) -> anyhow::Result<PathBuf> {
 struct Findings {
     /// Figures by round.
     json: serde_json::Value,
-    sheets: Vec<Sheet>,
+    sheets: Vec<TextTable>,
     goals: Vec<Goal>,
     /// Measurements that this machine does not support, with the reason.
     missing: Vec<String>,
@@ -75,7 +75,7 @@ impl Findings {
         for line in &self.missing {
             println!("{line}");
         }
-        let text: String = self.sheets.iter().map(Sheet::markdown).collect();
+        let text: String = self.sheets.iter().map(TextTable::markdown).collect();
         let write = |ending: &str, text: String| {
             let file = dir.join(format!("{name}.{ending}"));
             fs::write(&file, text)

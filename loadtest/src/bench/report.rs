@@ -112,13 +112,13 @@ impl Goal {
 
 /// A table for terminals and Markdown.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sheet {
+pub(super) struct TextTable {
     title: String,
     headings: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
-impl Sheet {
+impl TextTable {
     /// An empty table.
     #[must_use]
     pub(super) fn new(title: &str, headings: &[&str]) -> Self {
@@ -168,8 +168,8 @@ impl Sheet {
 
 /// The table of goals.
 #[must_use]
-pub(super) fn goals_sheet(goals: &[Goal]) -> Sheet {
-    let mut sheet = Sheet::new("Goals", &["goal", "allowed", "found", ""]);
+pub(super) fn goals_sheet(goals: &[Goal]) -> TextTable {
+    let mut sheet = TextTable::new("Goals", &["goal", "allowed", "found", ""]);
     for goal in goals {
         let (found, verdict) = match goal.found {
             None => ("not measured".into(), "?"),

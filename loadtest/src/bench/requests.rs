@@ -110,7 +110,7 @@ mod tests {
         let visitor = |request: &String| {
             let line = |name: &str| {
                 let line = request.lines().find(|line| line.starts_with(name));
-                line.expect("there").to_owned()
+                line.expect("found").to_owned()
             };
             (line("X-Forwarded-For"), line("User-Agent"))
         };

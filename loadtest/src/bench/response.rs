@@ -69,13 +69,13 @@ mod tests {
         let whole = b"HTTP/1.1 302 Found\r\nServer: x\r\nContent-Length: 3\r\n\r\nabc";
         for length in 0..whole.len() {
             assert_eq!(
-                parse(&whole[..length], 302).expect("fine"),
+                parse(&whole[..length], 302).expect("valid"),
                 Response::Partial
             );
         }
-        assert_eq!(parse(whole, 302).expect("fine"), Response::Whole);
+        assert_eq!(parse(whole, 302).expect("valid"), Response::Whole);
         let bare = b"HTTP/1.1 302 Found\r\nlocation: https://a.example/\r\n\r\n";
-        assert_eq!(parse(bare, 302).expect("fine"), Response::Whole);
+        assert_eq!(parse(bare, 302).expect("valid"), Response::Whole);
         assert!(parse(b"HTTP/1.1 302 Found\r\n\r\nHTTP/1.1", 302).is_err());
         assert!(parse(b"HTTP/1.1 404 Not Found\r\n\r\n", 302).is_err());
     }

@@ -28,7 +28,7 @@ pub(super) struct FaultContext<'a> {
     pub(super) programs: Option<[&'a Path; 2]>,
     /// Admin URLs of edges that count lost events and are not restarted meanwhile.
     pub(super) admin_urls: &'a [String],
-    /// Held while a fault cuts off or fills what all edges depend on, until all edges have recovered.
+    /// Held during a fault of a dependency of all edges, until all edges have recovered.
     pub(super) exclusive: &'a Mutex<()>,
     /// Set when an injector failed or panicked.
     pub(super) is_aborted: &'a AtomicBool,

@@ -1,4 +1,4 @@
-//! Counts of what the injected faults did.
+//! Counts of the effects of injected faults.
 
 use std::iter::Sum;
 use std::ops::AddAssign;

@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn unmounted_disk_leaves_its_contents_unless_discarded() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         for keep_contents in [true, false] {
             let dir = dir.path().join(format!("{keep_contents}"));
             let Ok(disk) = Disk::mount(&dir, 1 << 20) else {

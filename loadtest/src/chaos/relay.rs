@@ -1,5 +1,5 @@
 //! Relays that simulate network faults: a UDP relay that drops, delays, duplicates and reorders packets, and a TCP
-//! relay that stalls or cuts responses. Neither interprets what it forwards.
+//! relay that stalls or cuts responses. Neither interprets the forwarded bytes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -25,7 +25,7 @@ pub(super) struct PacketFaults {
 }
 
 #[derive(Debug)]
-struct Conditions {
+struct RelayState {
     /// Towards the target, and back.
     directions: [PacketFaults; 2],
     target: Option<SocketAddr>,
@@ -36,7 +36,7 @@ struct Conditions {
 #[derive(Debug, Clone)]
 pub(super) struct UdpRelay {
     pub(super) port: u16,
-    conditions: Arc<Mutex<Conditions>>,
+    conditions: Arc<Mutex<RelayState>>,
 }
 
 /// A packet with its send time and destination.
@@ -77,7 +77,7 @@ impl UdpRelay {
         let front = Arc::new(UdpSocket::bind((on, 0))?);
         let relay = Self {
             port: front.local_addr()?.port(),
-            conditions: Arc::new(Mutex::new(Conditions {
+            conditions: Arc::new(Mutex::new(RelayState {
                 directions: [PacketFaults::default(); 2],
                 target: None,
                 random: Random::new(seed),
@@ -307,8 +307,8 @@ mod tests {
 
     #[test]
     fn udp_relay_duplicates_and_drops_packets() {
-        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("socket");
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("socket");
         let relay = UdpRelay::listen(Ipv4Addr::LOCALHOST, 1).expect("listening");
         relay.set_target(server.local_addr().expect("bound"));
         let double = PacketFaults {
@@ -357,7 +357,7 @@ mod tests {
             let mut client =
                 TcpStream::connect((Ipv4Addr::LOCALHOST, relay.port)).expect("connected");
             client.write_all(b"ask").expect("sent");
-            let (mut served, _) = server.accept().expect("a connection");
+            let (mut served, _) = server.accept().expect("connection");
             let mut asked = [0; 3];
             served.read_exact(&mut asked).expect("it arrives");
             served.write_all(b"answer").expect("sent");

@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::{Mutex, mpsc};
 
-use self::worker::{Tally, Worker};
+use self::worker::{ConnectionResults, Worker};
 use crate::links;
 
 /// Options of a replay.
@@ -165,7 +165,7 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
     let (workers, queues) = start_workers(&options, &bar)?;
     let plan = options.clone();
     let reader = tokio::task::spawn_blocking(move || source::feed(&plan, start, &queues));
-    let mut tally = Tally::new();
+    let mut tally = ConnectionResults::new();
     for worker in workers {
         tally.merge(worker.await.context("a sender stopped")?)?;
     }
@@ -174,7 +174,7 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
     Ok(tally.into_outcome(options.run, unreadable, start.elapsed()))
 }
 
-type Workers = Vec<tokio::task::JoinHandle<Tally>>;
+type Workers = Vec<tokio::task::JoinHandle<ConnectionResults>>;
 type Queues = Vec<mpsc::Sender<request::PlannedRequest>>;
 
 fn start_workers(options: &Options, bar: &ProgressBar) -> anyhow::Result<(Workers, Queues)> {

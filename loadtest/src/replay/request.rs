@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn authority_accepts_only_plain_http_urls() {
-        assert_eq!(authority("http://h:8080/").expect("good"), "h:8080");
-        assert_eq!(authority("http://h").expect("good"), "h:80");
+        assert_eq!(authority("http://h:8080/").expect("valid"), "h:8080");
+        assert_eq!(authority("http://h").expect("valid"), "h:80");
         assert!(authority("h:80").is_err() && authority("http://h/x").is_err());
     }
 }

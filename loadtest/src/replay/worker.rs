@@ -37,7 +37,7 @@ pub(super) struct Worker {
     run: String,
     bar: ProgressBar,
     connection: Option<Sender>,
-    tally: Tally,
+    tally: ConnectionResults,
 }
 
 struct ReplayResponse {
@@ -58,12 +58,15 @@ impl Worker {
             run,
             bar,
             connection: None,
-            tally: Tally::new(),
+            tally: ConnectionResults::new(),
         }
     }
 
     /// Sends the queued requests until the queue is closed and empty.
-    pub(super) async fn run(mut self, queue: Arc<Mutex<mpsc::Receiver<PlannedRequest>>>) -> Tally {
+    pub(super) async fn run(
+        mut self,
+        queue: Arc<Mutex<mpsc::Receiver<PlannedRequest>>>,
+    ) -> ConnectionResults {
         loop {
             let next = queue.lock().await.recv().await;
             let Some(planned) = next else {
@@ -154,7 +157,7 @@ fn click_id<B>(response: &Response<B>) -> Option<String> {
 
 /// Results of one connection; they are merged into an [`Outcome`].
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct ConnectionResults {
     by_status: BTreeMap<u16, u64>,
     answered: Vec<RequestNumber>,
     unanswered: Vec<RequestNumber>,
@@ -163,7 +166,7 @@ pub(super) struct Tally {
     latency: Histogram<u64>,
 }
 
-impl Tally {
+impl ConnectionResults {
     pub(super) fn new() -> Self {
         let latency = Histogram::new_with_bounds(1, MAX_LATENCY_MICROS, 3)
             .expect("the bounds are in order and three significant digits are allowed");
@@ -236,7 +239,7 @@ mod tests {
 
     #[test]
     fn merge_keeps_long_latencies() {
-        let (mut one, mut other) = (Tally::new(), Tally::new());
+        let (mut one, mut other) = (ConnectionResults::new(), ConnectionResults::new());
         one.latency.saturating_record(5_000);
         other.latency.saturating_record(3_000_000);
         one.merge(other).expect("same bounds");

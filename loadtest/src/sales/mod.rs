@@ -1,6 +1,6 @@
-//! SalesCounts of the demo: postbacks in several dialects for a share of the clicks, including repeats, revisions and
+//! Sales of the demo: postbacks in several dialects for a share of the clicks, including repeats, revisions and
 //! forgeries, and KYC webhooks. Requests are retried when the response is lost, as their real senders do.
-//! Afterwards the tables must hold exactly what was sent.
+//! Afterwards the tables must hold exactly the sent sales.
 
 mod scenarios;
 mod tables;
@@ -35,7 +35,7 @@ pub struct SalesCounts {
     pub kyc_updates: u64,
 }
 
-/// What was sent, and how many requests were retried after a lost or a 503 response.
+/// Sent sales, and the numbers of requests that were retried after a lost or a 503 response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SentSales {
     /// Counts without retries.
@@ -105,7 +105,7 @@ impl Progress<'_> {
 }
 
 /// Reports sales for clicks of `run` and KYC checks of `affiliates` at `edges`, while `disturb` runs. Each click's
-/// requests go to one edge. Returns what the tables must hold.
+/// requests go to one edge. Returns the expected content of the tables.
 ///
 /// # Errors
 /// If a response differs from the expected one, or `disturb` fails.

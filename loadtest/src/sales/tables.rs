@@ -1,4 +1,4 @@
-//! Reads sales from the tables and compares them with what was sent. No request is sent from here.
+//! Reads sales from the tables and compares them with the sent ones. No request is sent from here.
 
 use super::{SalesCounts, SentSales};
 use crate::clickhouse::{Analyst, QueryResult};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const QUIET_PERIOD: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Waits until the tables hold exactly what was `sent` and returns their counts.
+/// Waits until the tables hold exactly the `sent` sales and returns their counts.
 ///
 /// # Errors
 /// If the tables hold something else after `within`.

@@ -22,5 +22,5 @@ pub(crate) fn click(stack: &Stack, source: &str) {
         .build();
     let url = format!("{}/c/boyfanz-home?source={source}", stack.edge_urls[0]);
     let response = ureq::Agent::new_with_config(config).get(url).call();
-    assert_eq!(response.expect("answered").status(), 302);
+    assert_eq!(response.expect("response").status(), 302);
 }

@@ -113,7 +113,7 @@ mod tests {
             "b" = { nanos = 10, why = "w" }
             "c" = { nanos = 10, why = "w" }
         "#;
-        let budgets = toml::from_str(budgets).expect("sound");
+        let budgets = toml::from_str(budgets).expect("valid");
         let measured = [("a", 10.0), ("b", 10.1), ("d", 1.0)];
         let measured = measured.map(|(piece, nanos)| (piece.to_owned(), nanos));
         let verdicts: Vec<_> = compare_all(&BTreeMap::from(measured), &budgets)

@@ -156,7 +156,7 @@ mod tests {
         });
         let schema = Schema { root: &settings };
         let mut text = String::new();
-        schema.table(&mut text, "", &settings).expect("a schema");
+        schema.table(&mut text, "", &settings).expect("schema");
         for row in [
             "| `node` | integer | required | `1` to `9` | Its number. |",
             "### `[http]`\n\nPorts.\n",

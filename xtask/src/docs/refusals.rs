@@ -30,7 +30,7 @@ pub(super) fn render(references: &[Reference]) -> String {
     for table in references.iter().flat_map(|it| &it.refusals) {
         let _ = write!(text, "\n## {}\n\n", table.title);
         text.push_str(&paragraph(&table.introduction));
-        text.push_str("| number | name | status | what is wrong, and what would be right |\n|---|---|---|---|\n");
+        text.push_str("| number | name | status | fault and correction |\n|---|---|---|---|\n");
         for refusal in &table.refusals {
             let (number, name) = (refusal.number, &refusal.name);
             let status = refusal.status.map_or("–".into(), |it| it.to_string());
@@ -40,17 +40,11 @@ pub(super) fn render(references: &[Reference]) -> String {
                 cell(&refusal.meaning)
             );
         }
-        let retired = table.retired.iter();
-        let retired: Vec<String> = retired
-            .map(|(number, what)| format!("{number} ({what})"))
-            .collect();
-        if !retired.is_empty() {
-            let _ = write!(
-                text,
-                "\n{}",
-                paragraph(&format!("Retired: {}.", retired.join("; "))).trim_end()
-            );
-            text.push('\n');
+        if !table.retired.is_empty() {
+            text.push_str("\nRetired numbers:\n\n");
+            for (number, what) in &table.retired {
+                let _ = writeln!(text, "- {number}: {what}");
+            }
         }
     }
     text
@@ -85,6 +79,9 @@ mod tests {
             text.contains("| 7 | `gone` | 410 | It is gone. |\n"),
             "{text}"
         );
-        assert!(text.ends_with("\nRetired: 8 (too old).\n"), "{text}");
+        assert!(
+            text.ends_with("\nRetired numbers:\n\n- 8: too old\n"),
+            "{text}"
+        );
     }
 }

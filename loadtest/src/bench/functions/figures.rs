@@ -1,7 +1,7 @@
 //! Results of the rounds, their tables, and their goals.
 
 use super::super::client::LoadResult;
-use super::super::report::{Goal, Rounds, Sheet};
+use super::super::report::{Goal, Rounds, TextTable};
 use super::server::Kind;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ impl fmt::Display for SharedCore {
 
 impl Results {
     /// All tables.
-    pub(super) fn sheets(&self) -> Vec<Sheet> {
+    pub(super) fn sheets(&self) -> Vec<TextTable> {
         let headings = [
             "call",
             "server",
@@ -76,7 +76,7 @@ impl Results {
             "p99",
         ];
         let title = "Calls in closed loop on one core, ms (median of rounds)";
-        let mut calls = Sheet::new(title, &headings);
+        let mut calls = TextTable::new(title, &headings);
         for (call, by_kind) in [("hello", &self.hello), ("postback", &self.postbacks)] {
             for (kind, figures) in by_kind {
                 let native = by_kind.get(&Kind::Native);
@@ -93,7 +93,7 @@ impl Results {
             }
         }
         let headings = ["what", "calls/s", "p50", "p99"];
-        let mut shared = Sheet::new("Traffic sharing one core, ms", &headings);
+        let mut shared = TextTable::new("Traffic sharing one core, ms", &headings);
         for (what, figures) in &self.shared_core {
             shared.row([
                 what.to_string(),

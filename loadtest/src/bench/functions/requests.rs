@@ -118,15 +118,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_postback_is_believed_and_another_sale() {
+    fn every_postback_is_accepted_as_a_new_sale() {
         let keys = Keys::parse(&click_id_keys()).expect("keys");
-        let entry = entry().expect("an entry");
+        let entry = entry().expect("entry");
         let mut postbacks = Postbacks::new().expect("keys");
         let mut transactions = BTreeSet::new();
         for _ in 0..300 {
             let text = String::from_utf8(postbacks.next_request().to_vec()).expect("text");
-            let target = text.split(' ').nth(1).expect("a target");
-            let (path, query) = target.split_once('?').expect("a query");
+            let target = text.split(' ').nth(1).expect("target");
+            let (path, query) = target.split_once('?').expect("query");
             let request = Request {
                 method: "GET".into(),
                 path: path.into(),

@@ -1,5 +1,5 @@
 //! The measured servers: two edges with functions, one of which reuses instances, and the postback function
-//! compiled natively. Afterwards each server's journal must contain what it answered.
+//! compiled natively. Afterwards each server's journal must contain the reports that it accepted.
 
 use super::super::baseline::native_postback;
 use super::super::journal::JournalContents;

@@ -9,7 +9,7 @@ pub mod tail;
 
 use super::client::{self, LoadMode, LoadResult, Plan};
 use super::machine::Machine;
-use super::report::{Goal, Rounds, Sheet};
+use super::report::{Goal, Rounds, TextTable};
 use super::requests::ClickRequests;
 use super::server::{BenchSetup, Kind};
 use super::stages::{Figures, SETTLE_DURATION, Stages};
@@ -238,10 +238,10 @@ impl Bench<'_> {
         ]
     }
 
-    fn cost_sheet(&self) -> Sheet {
+    fn cost_sheet(&self) -> TextTable {
         let title = "CPU per click by process in µs, and clicks per second on two cores";
         let headings = ["pipeline", "process", "CPU µs", "clicks/s"];
-        let mut sheet = Sheet::new(title, &headings);
+        let mut sheet = TextTable::new(title, &headings);
         let results = &self.results;
         for (name, cost) in [
             ("ours", &results.ours),
@@ -257,7 +257,7 @@ impl Bench<'_> {
         sheet
     }
 
-    fn step_sheet(&self) -> Sheet {
+    fn step_sheet(&self) -> TextTable {
         let headings = [
             "load",
             "clicks/s",
@@ -270,7 +270,7 @@ impl Bench<'_> {
             "aggregator MB",
             "engine MB",
         ];
-        let mut sheet = Sheet::new("Ours at shares of the maximum", &headings);
+        let mut sheet = TextTable::new("Ours at shares of the maximum", &headings);
         for (share, steps) in &self.results.steps {
             let median = |value: &dyn Fn(&Step) -> f64, decimals: usize| {
                 let value = Rounds(steps.iter().map(value).collect()).median();
@@ -294,8 +294,8 @@ impl Bench<'_> {
         sheet
     }
 
-    fn bytes_sheet(&self) -> Sheet {
-        let mut sheet = Sheet::new("Bytes per click", &["where", "bytes"]);
+    fn bytes_sheet(&self) -> TextTable {
+        let mut sheet = TextTable::new("Bytes per click", &["where", "bytes"]);
         for (place, bytes) in &self.results.bytes {
             sheet.row([(*place).into(), bytes.shown(1)]);
         }

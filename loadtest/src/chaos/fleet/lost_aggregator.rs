@@ -82,7 +82,7 @@ impl Fleet<'_> {
         Ok(counts)
     }
 
-    /// Cuts the edges off and waits until they know what ClickHouse has. If the spool is lost with blocks that
+    /// Cuts the edges off and waits until they know the inserted sequences. If the spool is lost with blocks that
     /// ClickHouse took and edges don't know of, up to a second of clicks is duplicated.
     fn isolate_aggregator(&self, context: FaultContext<'_>) -> anyhow::Result<()> {
         let blocked = PacketFaults {
@@ -92,7 +92,7 @@ impl Fleet<'_> {
         context.udp_relay.set([blocked, PacketFaults::default()]);
         let admin = &self.stack.aggregator_admin_url;
         let level = |name| verify::counter(admin, name);
-        wait_until("edges know what ClickHouse has", || {
+        wait_until("edges know the inserted sequences", || {
             let received = level("aggregator_lane_received")?;
             let taken = level("aggregator_lane_taken")?;
             let mut acknowledged = 0.0;
