@@ -136,7 +136,7 @@ pub fn edge_of([from, to]: &[&str; 2], http: &str, more: &str) -> Edge {
 }
 
 pub fn write_secret(path: &Path, text: &str) {
-    // The edge may look at any moment: it finds the file as it was, or whole.
+    // Renamed into place: at any moment the edge reads the old or the new file.
     let aside = path.with_extension("aside");
     std::fs::write(&aside, text).expect("written");
     std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600)).expect("permitted");
