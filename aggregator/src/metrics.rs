@@ -161,7 +161,7 @@ impl Metrics {
                 "reason",
                 ["handshake", "handshake_busy"]
                     .into_iter()
-                    .chain(RefuseCode::ALL.iter().map(|code| code.reason())),
+                    .chain(RefuseCode::ALL.iter().map(|code| code.name())),
             )?,
             quarantined: make.counters_of(
                 "aggregator_quarantined_total",

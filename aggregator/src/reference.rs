@@ -60,7 +60,7 @@ fn register_metrics(registry: &Registry) -> anyhow::Result<()> {
 fn connections() -> RefusalTable {
     let refusals = RefuseCode::ALL.iter().map(|code| RefusalReference {
         number: code.number(),
-        name: code.reason(),
+        name: code.name(),
         status: None,
         meaning: code.meaning(),
     });

@@ -15,32 +15,11 @@ pub(crate) struct Unproven {
     pub(crate) detail: String,
 }
 
-macro_rules! reasons {
-    ($($(#[doc = $doc:literal])* $variant:ident = $number:literal, $name:literal;)*) => {
-        /// Why a report could not be verified. Numbers are never given to another reason.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        pub(crate) enum UnprovenReason {
-            $($(#[doc = $doc])* $variant = $number,)*
-        }
+numbered_reasons::numbered_reasons! {
+    /// Why a report could not be verified. Numbers are never given to another reason.
+    #[derive(PartialOrd, Ord, Serialize, Deserialize)]
+    pub(crate) enum UnprovenReason;
 
-        impl UnprovenReason {
-            /// Every reason.
-            pub(crate) const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// What is wrong, and what would be right; for docs/refusals.md.
-            pub(crate) const fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($doc),*),)* }
-            }
-
-            /// Its name in metrics and tables.
-            pub(crate) const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-        }
-    };
-}
-
-reasons! {
     /// The function's checks fail at the aggregator; `detail` begins with the number of the failed check.
     NotProven = 160, "not_proven";
     /// The event differs from the signed request that came with it.
@@ -58,12 +37,6 @@ reasons! {
     KycAltered = 261, "kyc_altered";
     /// As 162, of an identity check.
     KycNotSigned = 262, "kyc_not_signed";
-}
-
-impl UnprovenReason {
-    pub(crate) const fn number(self) -> u16 {
-        self as u16
-    }
 }
 
 impl Unproven {

@@ -171,7 +171,7 @@ async fn edge_above_the_limit_is_refused() {
     if let Ok(second) = second {
         second.connection.closed().await;
     }
-    let reason = RefuseCode::TooManyEdges.reason();
+    let reason = RefuseCode::TooManyEdges.name();
     until("counted", async || aggregator.refused(reason).await == 1.0).await;
     drop(first.connection);
     drop((first.send, first.receive));

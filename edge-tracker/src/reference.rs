@@ -30,7 +30,7 @@ pub fn describe() -> prometheus::Result<Reference> {
 
 fn requests() -> RefusalTable {
     let refusals = Refusal::ALL.iter().map(|refusal| RefusalReference {
-        number: refusal.code(),
+        number: refusal.number(),
         name: refusal.name(),
         status: refusal.has_response().then(|| refusal.status().as_u16()),
         meaning: refusal.meaning(),

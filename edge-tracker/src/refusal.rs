@@ -11,7 +11,7 @@ const FAILURES_RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
 /// Seconds after which a sender should retry while the node's clock is wrong.
 const CLOCK_RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
 
-tracker_api::numbered_reasons! {
+numbered_reasons::numbered_reasons! {
     /// Why a request or connection was refused. Numbers are never reused; 7, 8, 9 and 24 are retired.
     pub enum Refusal: StatusCode;
 
@@ -61,12 +61,6 @@ tracker_api::numbered_reasons! {
 }
 
 impl Refusal {
-    /// The number in responses.
-    #[must_use]
-    pub const fn code(self) -> u16 {
-        self as u16
-    }
-
     /// Whether a client receives a response; otherwise its connection or stream ends.
     #[must_use]
     pub const fn has_response(self) -> bool {
@@ -83,7 +77,7 @@ impl Refusal {
     /// The response, with a short text that names the problem.
     #[must_use]
     pub fn response(self) -> Response<Full<Bytes>> {
-        let text = format!("{} (reason {})\n", self.message(), self.code());
+        let text = format!("{} (reason {})\n", self.message(), self.number());
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();

@@ -44,12 +44,12 @@ async fn serve(connection: Connection, trust: watch::Receiver<Trust>, shared: Sh
     };
     if let Some((code, _)) = end.refusal() {
         let refused = &shared.metrics.refused;
-        refused.with_label_values(&[code.reason()]).inc();
+        refused.with_label_values(&[code.name()]).inc();
     }
     match end {
         ConnectionEnd::Gone(why) => tracing::info!(why, "edge disconnected"),
         ConnectionEnd::Refused(code, why) => {
-            tracing::warn!(reason = code.reason(), why, "edge refused");
+            tracing::warn!(reason = code.name(), why, "edge refused");
         }
         ConnectionEnd::Superseded { newer, .. } => {
             tracing::info!(newer, "a newer connection supersedes this one");
@@ -89,7 +89,7 @@ async fn accept_stream(connection: &Connection, peer: &Peer, shared: &Shared) ->
         let finished = send.finish().is_ok();
         let confirmed =
             finished && matches!(timeout(CLOSE_TIMEOUT, send.stopped()).await, Ok(Ok(_)));
-        connection.close(u32::from(code.number()).into(), code.reason().as_bytes());
+        connection.close(u32::from(code.number()).into(), code.name().as_bytes());
         if confirmed && let ConnectionEnd::Superseded { node, newer } = &end {
             report_clash(*node, peer, newer, shared);
         }

@@ -59,7 +59,7 @@ impl Aggregator {
     pub async fn refuses(&self, conversation: &mut ClientConnection, code: RefuseCode) -> String {
         let (number, message) = conversation.refusal().await;
         assert_eq!(RefuseCode::from_number(number), Some(code), "{message}");
-        until("counted", async || self.refused(code.reason()).await == 1.0).await;
+        until("counted", async || self.refused(code.name()).await == 1.0).await;
         message
     }
 

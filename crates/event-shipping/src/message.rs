@@ -145,47 +145,10 @@ pub struct Refuse {
     pub message: String,
 }
 
-macro_rules! refuse_codes {
-    ($($(#[doc = $doc:literal])* $name:ident = $number:literal, $reason:literal;)*) => {
-        /// The numbered reasons of a [`Refuse`]; also the code with which the connection is closed.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[repr(u16)]
-        pub enum RefuseCode {
-            $($(#[doc = $doc])* $name = $number,)*
-        }
+numbered_reasons::numbered_reasons! {
+    /// The numbered reasons of a [`Refuse`]; also the code with which the connection is closed.
+    pub enum RefuseCode;
 
-        impl RefuseCode {
-            /// Every reason.
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// What is wrong, and what would be right; for docs/refusals.md.
-            #[must_use]
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),*),)* }
-            }
-
-            /// The number in the message.
-            #[must_use]
-            pub const fn number(self) -> u16 {
-                self as u16
-            }
-
-            /// The value in logs and metric labels.
-            #[must_use]
-            pub const fn reason(self) -> &'static str {
-                match self { $(Self::$name => $reason,)* }
-            }
-
-            /// The reason with this number; `None` if this build does not know it.
-            #[must_use]
-            pub const fn from_number(number: u16) -> Option<Self> {
-                match number { $($number => Some(Self::$name),)* _ => None }
-            }
-        }
-    };
-}
-
-refuse_codes! {
     /// The aggregator needs another protocol version. Upgrade the aggregator first.
     Protocol = 1, "protocol";
     /// Not a message, or a message that is not allowed at this point.
@@ -217,6 +180,15 @@ refuse_codes! {
     Superseded = 21, "superseded";
     /// The certificate is revoked, has expired, or its authority is no longer trusted.
     Revoked = 22, "revoked";
+}
+
+impl RefuseCode {
+    /// The reason with this number; `None` if this build does not know it.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|code| code.number() == number)
+    }
 }
 
 /// A sealed batch of one lane's events.

@@ -7,72 +7,36 @@ use http::{HeaderValue, Response, StatusCode, header};
 /// After how many seconds a client should retry when all capacity is in use.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 
-macro_rules! failures {
-    ($($(#[doc = $doc:literal])* $variant:ident = $code:literal, $name:literal, $status:ident;)*) => {
-        /// Why a function did not answer. Numbers are never given to another reason.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Failure {
-            $($(#[doc = $doc])* $variant = $code,)*
-        }
+numbered_reasons::numbered_reasons! {
+    /// Why a function did not answer. Numbers are never given to another reason.
+    pub enum Failure: StatusCode;
 
-        impl Failure {
-            /// Every reason.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// What is wrong, and what would be right; for docs/refusals.md.
-            #[must_use]
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($doc),*),)* }
-            }
-
-            /// The name in metrics, logs and answers.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// The status of the response.
-            #[must_use]
-            pub const fn status(self) -> StatusCode {
-                match self { $(Self::$variant => StatusCode::$status,)* }
-            }
-        }
-    };
-}
-
-failures! {
     /// `functions.limits.concurrency` calls are in progress, or slow request bodies take as much memory as 512 of the
     /// longest. Sent with `Retry-After`.
-    Busy = 301, "function_busy", SERVICE_UNAVAILABLE;
+    Busy = 301, "function_busy", StatusCode::SERVICE_UNAVAILABLE;
     /// The function ended abnormally: a panic, an access out of bounds, a division by zero. The log has the cause.
-    Trapped = 302, "function_trapped", INTERNAL_SERVER_ERROR;
+    Trapped = 302, "function_trapped", StatusCode::INTERNAL_SERVER_ERROR;
     /// The call took longer than `functions.limits.wall`.
-    TimedOut = 303, "function_timed_out", GATEWAY_TIMEOUT;
+    TimedOut = 303, "function_timed_out", StatusCode::GATEWAY_TIMEOUT;
     /// The call used more processor time than `functions.limits.cpu`.
-    CpuExhausted = 304, "function_cpu_exhausted", INTERNAL_SERVER_ERROR;
+    CpuExhausted = 304, "function_cpu_exhausted", StatusCode::INTERNAL_SERVER_ERROR;
     /// The call needed more memory than `functions.limits.memory`.
-    MemoryExhausted = 305, "function_memory_exhausted", INTERNAL_SERVER_ERROR;
+    MemoryExhausted = 305, "function_memory_exhausted", StatusCode::INTERNAL_SERVER_ERROR;
     /// The request's body is longer than `functions.limits.request`.
-    RequestTooLarge = 306, "function_request_too_large", PAYLOAD_TOO_LARGE;
+    RequestTooLarge = 306, "function_request_too_large", StatusCode::PAYLOAD_TOO_LARGE;
     /// The function began a response longer than `functions.limits.response`.
-    ResponseTooLarge = 307, "function_response_too_large", BAD_GATEWAY;
+    ResponseTooLarge = 307, "function_response_too_large", StatusCode::BAD_GATEWAY;
     /// The function ended without a response, or with an error instead of one. The log has the cause.
-    NoResponse = 308, "function_gave_no_answer", BAD_GATEWAY;
+    NoResponse = 308, "function_gave_no_answer", StatusCode::BAD_GATEWAY;
     /// The function could not be started. The log has the cause.
-    NotStarted = 309, "function_not_started", INTERNAL_SERVER_ERROR;
+    NotStarted = 309, "function_not_started", StatusCode::INTERNAL_SERVER_ERROR;
     /// The client closed the connection before the response.
-    ClientGone = 310, "function_client_gone", BAD_GATEWAY;
+    ClientGone = 310, "function_client_gone", StatusCode::BAD_GATEWAY;
     /// The request's body took longer than `functions.limits.wall`.
-    RequestTooSlow = 311, "function_request_too_slow", REQUEST_TIMEOUT;
+    RequestTooSlow = 311, "function_request_too_slow", StatusCode::REQUEST_TIMEOUT;
 }
 
 impl Failure {
-    /// The number in responses.
-    #[must_use]
-    pub const fn number(self) -> u16 {
-        self as u16
-    }
-
     /// The response: number and name, without the cause.
     #[must_use]
     pub fn response(self) -> Response<Body> {

@@ -6,7 +6,6 @@
 //! is durable, that is when it survives a power loss. Otherwise it is a [`Problem`], whose number begins the body.
 #![forbid(unsafe_code)]
 
-mod numbered;
 mod problem;
 mod signed;
 

@@ -1,6 +1,6 @@
 //! The numbered reasons for which the internal API does not take a message.
 
-crate::numbered_reasons! {
+numbered_reasons::numbered_reasons! {
     /// Why a message is not taken. Numbers are never given to another reason.
     pub enum Problem: u16;
 
@@ -21,12 +21,4 @@ crate::numbered_reasons! {
     /// The edge's clock is not trusted, so that it can't date the message. The sender retries; correct the node's
     /// clock.
     ApiClockWrong = 357, "api_clock_wrong", 503;
-}
-
-impl Problem {
-    /// Its number.
-    #[must_use]
-    pub const fn number(self) -> u16 {
-        self as u16
-    }
 }

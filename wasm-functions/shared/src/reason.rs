@@ -1,6 +1,6 @@
 //! The numbered reasons of functions' rejections: 100 to 199 for postbacks, 200 to 299 for KYC.
 
-tracker_api::numbered_reasons! {
+numbered_reasons::numbered_reasons! {
     /// Why a request is rejected. Retired numbers are never reused; 150 to 199 and 250 to 299 are assigned by
     /// the aggregator.
     pub enum Reason: u16;
@@ -92,14 +92,6 @@ tracker_api::numbered_reasons! {
     KycBadTime = 211, "kyc_bad_time", 400;
     /// Headers and body are longer than 14 KiB in total, too long to be stored for their second verification.
     KycTooLargeToKeep = 212, "kyc_too_large_to_keep", 413;
-}
-
-impl Reason {
-    /// The number in responses and records.
-    #[must_use]
-    pub const fn number(self) -> u16 {
-        self as u16
-    }
 }
 
 #[cfg(test)]

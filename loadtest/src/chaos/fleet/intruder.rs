@@ -68,7 +68,7 @@ impl Intruder {
     ) -> anyhow::Result<()> {
         match self.request(message).await? {
             AggregatorMessage::Refuse(refuse) if refuse.code == code.number() => Ok(()),
-            other => bail!("not refused with {}: {other:?}", code.reason()),
+            other => bail!("not refused with {}: {other:?}", code.name()),
         }
     }
 
