@@ -6,12 +6,13 @@ use crate::links::SAMPLES;
 
 use anyhow::{Context as _, bail, ensure};
 use data_encoding::BASE64;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const KEY: &str = "demo key of the affiliates";
@@ -100,7 +101,7 @@ impl AffiliateTracker {
     ) -> anyhow::Result<DeliveryCounts> {
         let deadline = Instant::now() + within;
         loop {
-            let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+            let received = self.received.lock();
             ensure!(
                 received.invalid.is_empty(),
                 "requests without a valid signature: {:?}",
@@ -135,10 +136,7 @@ fn serve_connection(stream: TcpStream, received: &Mutex<ReceivedPostbacks>) -> O
             };
             headers.insert(name.to_lowercase(), value.to_owned());
         }
-        let status = received
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .receive(&target, &headers);
+        let status = received.lock().receive(&target, &headers);
         let response = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
         writer.write_all(response.as_bytes()).ok()?;
     }

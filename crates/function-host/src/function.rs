@@ -5,14 +5,14 @@ use crate::guest::Guest;
 use crate::host_imports::Stores;
 use crate::host_state::HostState;
 use crate::instance::Instance;
-use crate::lock::lock;
 use crate::manifest::Component;
 use crate::metrics::FunctionMetrics;
 use crate::outbound::{AllowedHost, InternalService, OutboundRequests};
 use crate::scheduling::SchedulingClass;
 use crate::{Limits, LoadError};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
@@ -86,17 +86,17 @@ impl Function {
 
     /// Keeps idle instances from now on.
     pub(crate) fn activate(&self) {
-        *lock(&self.idle) = Some(Vec::new());
+        *self.idle.lock() = Some(Vec::new());
     }
 
     /// Drops idle instances, and keeps none from now on.
     pub(crate) fn retire(&self) {
-        *lock(&self.idle) = None;
+        *self.idle.lock() = None;
     }
 
     /// An instance for one call.
     pub(crate) async fn instance(&self, budget: Arc<CpuBudget>) -> wasmtime::Result<Instance> {
-        let idle = lock(&self.idle).as_mut().and_then(Vec::pop);
+        let idle = self.idle.lock().as_mut().and_then(Vec::pop);
         if let Some(IdleInstance { instance, .. }) = idle {
             return Ok(instance.reuse(budget));
         }
@@ -113,7 +113,7 @@ impl Function {
     /// Keeps an instance for the next call, within the limit of idle instances.
     pub(crate) fn return_instance(&self, instance: Instance) {
         if let Ok(permit) = self.state.idle_permits.clone().try_acquire_owned()
-            && let Some(idle) = &mut *lock(&self.idle)
+            && let Some(idle) = &mut *self.idle.lock()
         {
             idle.push(IdleInstance {
                 instance,

@@ -5,7 +5,6 @@ use crate::deployment::{Deployment, MatchedFunction};
 use crate::dispatch::dispatch;
 use crate::function::Function;
 use crate::host_state::HostState;
-use crate::lock::lock;
 use crate::manifest::{Component, Manifest};
 use crate::outbound::InternalService;
 use crate::threads::Threads;
@@ -13,11 +12,12 @@ use crate::{Body, Failure, Limits, LoadError, Settings, spin_headers};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
+use parking_lot::Mutex;
 use prometheus::Registry;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The least wall time of a smoke test: no client waits for it.
@@ -93,9 +93,9 @@ impl Host {
         values: &Mutex<BTreeMap<String, String>>,
         new: BTreeMap<String, String>,
     ) -> Result<(), LoadError> {
-        let before = std::mem::replace(&mut *lock(values), new);
+        let before = std::mem::replace(&mut *values.lock(), new);
         let deployed = self.deploy();
-        deployed.inspect_err(|_| *lock(values) = before)
+        deployed.inspect_err(|_| *values.lock() = before)
     }
 
     fn deploy(&self) -> Result<(), LoadError> {
@@ -113,8 +113,8 @@ impl Host {
     }
 
     fn manifest(&self) -> Result<Manifest, LoadError> {
-        let variables = lock(&self.variables).clone();
-        let provided = lock(&self.provided).clone();
+        let variables = self.variables.lock().clone();
+        let provided = self.provided.lock().clone();
         Manifest::read(&self.settings.manifest, &variables, &provided)
     }
 

@@ -2,15 +2,15 @@
 
 use crate::engine::Engine;
 use crate::host_imports::{Entries, Stores};
-use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::outbound::InternalService;
 use crate::request_body::RequestReader;
 use crate::{LoadError, Settings};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use prometheus::Registry;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// Instances for the smoke test of a deployment, with one to spare.
@@ -56,7 +56,7 @@ impl HostState {
 
     /// The stores with these labels, each empty until it is filled.
     pub(crate) fn stores(&self, labels: &[String]) -> Stores {
-        let mut stores = lock(&self.stores);
+        let mut stores = self.stores.lock();
         let labelled = labels.iter();
         labelled
             .map(|label| (label.clone(), store(&mut stores, label).clone()))
@@ -65,7 +65,7 @@ impl HostState {
 
     /// Replaces the entries of the store.
     pub(crate) fn fill_store(&self, label: &str, entries: BTreeMap<String, Vec<u8>>) {
-        let mut stores = lock(&self.stores);
+        let mut stores = self.stores.lock();
         store(&mut stores, label).store(Arc::new(entries));
     }
 }

@@ -18,7 +18,6 @@ mod host;
 mod host_imports;
 mod host_state;
 mod instance;
-mod lock;
 mod manifest;
 mod metrics;
 mod outbound;

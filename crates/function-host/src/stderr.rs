@@ -1,11 +1,11 @@
 //! A function's error output: its beginning is kept for the log, the rest is discarded. Writes always succeed, so that
 //! no function fails because of its output.
 
-use crate::lock::lock;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
@@ -24,18 +24,14 @@ pub(crate) struct Stderr(Arc<Mutex<Vec<u8>>>);
 impl Stderr {
     /// Takes the kept output.
     pub(crate) fn take(&self) -> String {
-        let kept = std::mem::take(&mut *self.kept());
+        let kept = std::mem::take(&mut *self.0.lock());
         String::from_utf8_lossy(&kept).into_owned()
     }
 
     fn add(&self, bytes: &[u8]) {
-        let mut kept = self.kept();
+        let mut kept = self.0.lock();
         let room = MAX_KEPT_BYTES.saturating_sub(kept.len());
         kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Vec<u8>> {
-        lock(&self.0)
     }
 }
 

@@ -5,9 +5,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::traffic::Random;
 
@@ -67,10 +69,6 @@ impl Ord for DelayedPacket {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl UdpRelay {
     /// Listens at `on` on a free port. Packets are dropped until the target is set.
     pub(super) fn listen(on: Ipv4Addr, seed: u64) -> io::Result<Self> {
@@ -91,12 +89,12 @@ impl UdpRelay {
     }
 
     pub(super) fn set_target(&self, target: SocketAddr) {
-        lock(&self.conditions).target = Some(target);
+        self.conditions.lock().target = Some(target);
     }
 
     /// Sets the faults of both directions: towards the target, and back.
     pub(super) fn set(&self, directions: [PacketFaults; 2]) {
-        lock(&self.conditions).directions = directions;
+        self.conditions.lock().directions = directions;
     }
 
     fn carry(&self, front: &Arc<UdpSocket>, later: &mpsc::Sender<DelayedPacket>) {
@@ -106,7 +104,7 @@ impl UdpRelay {
             let Ok((length, from)) = front.recv_from(&mut packet) else {
                 continue;
             };
-            let Some(target) = lock(&self.conditions).target else {
+            let Some(target) = self.conditions.lock().target else {
                 continue;
             };
             let socket = match behind.get(&from) {
@@ -149,7 +147,7 @@ impl UdpRelay {
         to: SocketAddr,
         later: &mpsc::Sender<DelayedPacket>,
     ) {
-        let mut conditions = lock(&self.conditions);
+        let mut conditions = self.conditions.lock();
         let faults = conditions.directions[direction];
         let random = &mut conditions.random;
         if faults.drop_all || random.below(100) < faults.loss_percent {
@@ -243,16 +241,16 @@ impl TcpRelay {
     }
 
     pub(super) fn set_target(&self, target: SocketAddr) {
-        lock(&self.mode).1 = Some(target);
+        self.mode.lock().1 = Some(target);
     }
 
     pub(super) fn set(&self, mode: FaultMode) {
-        lock(&self.mode).0 = mode;
+        self.mode.lock().0 = mode;
         self.changed.notify_all();
     }
 
     fn carry(&self, client: TcpStream) {
-        let (mode, target) = *lock(&self.mode);
+        let (mode, target) = *self.mode.lock();
         if mode == FaultMode::CloseAtOnce {
             return;
         }
@@ -268,14 +266,15 @@ impl TcpRelay {
     }
 
     fn wait_while(&self, mode: FaultMode) {
-        let guard = lock(&self.mode);
-        drop(self.changed.wait_while(guard, |current| current.0 == mode));
+        let mut current = self.mode.lock();
+        self.changed
+            .wait_while(&mut current, |current| current.0 == mode);
     }
 
     fn copy(&self, mut from: TcpStream, mut to: TcpStream, responses: bool) {
         let mut portion = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut portion) {
-            let mode = lock(&self.mode).0;
+            let mode = self.mode.lock().0;
             match mode {
                 FaultMode::Delay(delay) => thread::sleep(delay),
                 FaultMode::DropResponse if responses => break,
