@@ -14,37 +14,27 @@ use super::{ACCESS, ConversionStore, ConversionStoreError, MIGRATIONS};
 use crate::report::{EventHash, LocatedEvent, Verdict};
 use domain::{ConversionKind, ConversionStatus, Currency, KycStatus, Micros, Money};
 use event_shipping::LaneKey;
-use sql_store::test_server::TestServer;
+use sql_store::test_server::TestDatabase;
 use sql_store::{Database, Location, Statement, Transaction};
-use tempfile::TempDir;
 use tracking_events::{ClickId, Conversion, Event, KycUpdate, Stated, encode};
 
 use ConversionStatus::{Approved, Chargeback, Hold, Pending, Rejected};
 
-/// A database that is removed when this is dropped.
-enum Home {
-    Sqlite(TempDir),
-    Postgres(TestServer),
+/// What the tests of the store do with a database.
+trait StoreDatabase {
+    /// The store of an aggregator that has just started.
+    fn store(&self) -> ConversionStore;
+
+    /// The same, and it notifies affiliates.
+    fn notifying_store(&self) -> ConversionStore;
+
+    async fn run(&self, sql: &'static str);
+
+    /// The texts of a query with one column.
+    async fn fetch_all(&self, sql: &'static str) -> Vec<String>;
 }
 
-impl Home {
-    fn both() -> [Self; 2] {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        [Self::Sqlite(directory), Self::Postgres(TestServer::start())]
-    }
-
-    fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().expect("temporary directory"))
-    }
-
-    fn location(&self) -> Location {
-        match self {
-            Self::Sqlite(directory) => Location::File(directory.path().join("store.sqlite")),
-            Self::Postgres(server) => Location::Url(server.url()),
-        }
-    }
-
-    /// The store of an aggregator that has just started.
+impl StoreDatabase for TestDatabase {
     fn store(&self) -> ConversionStore {
         ConversionStore::new(self.location(), false)
     }
@@ -60,7 +50,6 @@ impl Home {
         tx.commit().await.expect("committed");
     }
 
-    /// The texts of a query with one column.
     async fn fetch_all(&self, sql: &'static str) -> Vec<String> {
         texts(&mut begin(&self.location()).await, Statement::new(sql)).await
     }
@@ -191,7 +180,7 @@ fn of_kind<'a>(event: Event<'a>, kind: ConversionKind, kind_name: &'a str) -> Ev
 #[tokio::test]
 async fn reversal_matches_single_conversion_of_any_kind() {
     use ConversionKind::{Custom, Rebill, Sale};
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let events = [
             of_kind(conversion("a", Approved, 5), Custom, "deposit"),
             of_kind(conversion("a", Chargeback, 5), Sale, "chargeback"),
@@ -228,7 +217,7 @@ async fn reversal_matches_single_conversion_of_any_kind() {
 
 #[tokio::test]
 async fn conversions_are_new_repeated_revised_or_refused() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let events = [
             conversion("t", Pending, 100),
             conversion("t", Pending, 100),
@@ -273,7 +262,7 @@ async fn conversions_are_new_repeated_revised_or_refused() {
 
 #[tokio::test]
 async fn only_custom_conversions_are_distinguished_by_name() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let named = |kind, kind_name| match conversion("t", Pending, 1) {
             Event::Conversion(report) => Event::Conversion(Conversion {
                 kind,
@@ -303,7 +292,7 @@ async fn only_custom_conversions_are_distinguished_by_name() {
 
 #[tokio::test]
 async fn repeated_block_gets_the_same_verdicts() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let events = || {
             [
                 conversion("t", Approved, 1),
@@ -333,7 +322,7 @@ async fn repeated_block_gets_the_same_verdicts() {
 
 #[tokio::test]
 async fn crash_within_a_block_leaves_nothing_of_it() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let events = [
             conversion("t", Approved, 1),
             conversion("t", Approved, 2),
@@ -376,7 +365,7 @@ async fn checks_are_ordered_by_the_time_they_happened() {
         "aff 2 pending 1000000",
         "aff 3 approved no limit",
     ];
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.store();
         for (number, (event, state)) in (1..).zip(events.iter().zip(states)) {
             let verdicts = store.verdicts(&block(number, [event.clone()])).await;
@@ -436,7 +425,7 @@ fn orders(of: &[usize]) -> Vec<Vec<usize>> {
 
 #[tokio::test]
 async fn identity_message_from_the_future_is_superseded() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let events = [
             check("a", 400_000_000_000_000, KycStatus::Approved, 3),
             check("b", 100_000_000_000_000, KycStatus::Revoked, 0),
@@ -453,7 +442,7 @@ async fn identity_message_from_the_future_is_superseded() {
 /// A report that the database can't store would block all later ones.
 #[tokio::test]
 async fn hostile_texts_are_stored() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let long = "ü\u{1}".repeat(5_000);
         for (number, text) in (1..).zip(["nul\0nul", "'; DROP TABLE x --", "$1?", &long]) {
             let sale = match conversion(text, Pending, i64::MIN) {

@@ -14,8 +14,8 @@ use std::borrow::Cow;
 pub enum Value {
     /// For `BIGINT`; `None` is `NULL`.
     Integer(Option<i64>),
-    /// For `TEXT`; `None` is `NULL`. NUL bytes are replaced: PostgreSQL's texts can't hold them.
-    Text(Option<String>),
+    /// For `TEXT`. NUL bytes are replaced: PostgreSQL's texts can't hold them.
+    Text(String),
 }
 
 /// A statement with the values of its parameters.
@@ -89,7 +89,7 @@ impl Statement {
     where
         DB::Arguments: Arguments<Database = DB>,
         Option<i64>: for<'q> Encode<'q, DB> + Type<DB>,
-        Option<String>: for<'q> Encode<'q, DB> + Type<DB>,
+        String: for<'q> Encode<'q, DB> + Type<DB>,
     {
         let sql = match self.sql {
             Cow::Borrowed(sql) => sql.into_sql_str(),
@@ -99,7 +99,7 @@ impl Statement {
         for value in self.values {
             let added = match value {
                 Value::Integer(number) => arguments.add(number),
-                Value::Text(text) => arguments.add(text.map(storable)),
+                Value::Text(text) => arguments.add(storable(text)),
             };
             added.map_err(sqlx::Error::Encode)?;
         }
@@ -174,7 +174,7 @@ impl From<Currency> for Value {
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::Text(Some(text))
+        Self::Text(text)
     }
 }
 

@@ -1,10 +1,58 @@
-//! A PostgreSQL server for a test: a new cluster in a temporary directory, with a socket there.
+//! Databases for tests: SQLite's file in a temporary directory, or a new PostgreSQL cluster there, with a socket.
 
+use crate::Location;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// An empty database that is removed when this is dropped.
+#[derive(Debug)]
+pub enum TestDatabase {
+    /// A directory for SQLite's file.
+    Sqlite(TempDir),
+    /// A server of its own.
+    Postgres(TestServer),
+}
+
+impl TestDatabase {
+    /// One of each kind.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed or does not start.
+    #[must_use]
+    pub fn both() -> [Self; 2] {
+        [Self::sqlite(), Self::postgres()]
+    }
+
+    /// A file that is created when it is opened.
+    ///
+    /// # Panics
+    /// When the directory can't be created.
+    #[must_use]
+    pub fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().expect("a directory"))
+    }
+
+    /// A new server.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed or does not start.
+    #[must_use]
+    pub fn postgres() -> Self {
+        Self::Postgres(TestServer::start())
+    }
+
+    /// Its file or URL.
+    #[must_use]
+    pub fn location(&self) -> Location {
+        match self {
+            Self::Sqlite(directory) => Location::File(directory.path().join("test.sqlite")),
+            Self::Postgres(server) => Location::Url(server.url()),
+        }
+    }
+}
 
 /// A running server; it is stopped and its directory removed when this is dropped.
 #[derive(Debug)]

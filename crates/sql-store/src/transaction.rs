@@ -19,7 +19,8 @@ pub(crate) enum AnyTransaction {
 pub enum Isolation {
     /// Each statement sees what was committed before it began: rows are locked explicitly.
     ReadCommitted,
-    /// As if all transactions came one after the other; one that can't is repeated.
+    /// As if all transactions came one after the other; one that can't is repeated. For changes that depend on rows
+    /// which are only read, such as a transfer that needs the sum of an account's entries: there is no row to lock.
     Serializable,
 }
 

@@ -2,12 +2,11 @@
 #![allow(missing_docs)]
 
 use domain::{ConversionStatus, Currency, Micros, Money};
-use sql_store::test_server::TestServer;
+use sql_store::test_server::TestDatabase;
 use sql_store::{
     Access, Database, Isolation, Location, Migration, SqlError, Statement, Transaction, typed_row,
 };
 use std::sync::Arc;
-use tempfile::TempDir;
 use tokio::sync::Barrier;
 
 const ACCESS: Access = Access {
@@ -45,32 +44,12 @@ typed_row! {
     }
 }
 
-/// A database that is removed when this is dropped.
-enum Home {
-    Sqlite(TempDir),
-    Postgres(TestServer),
+async fn open(location: Location) -> Database {
+    open_with(location, MIGRATIONS).await.expect("opened")
 }
 
-impl Home {
-    fn both() -> [Self; 2] {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        [Self::Sqlite(directory), Self::Postgres(TestServer::start())]
-    }
-
-    fn location(&self) -> Location {
-        match self {
-            Self::Sqlite(directory) => Location::File(directory.path().join("test.sqlite")),
-            Self::Postgres(server) => Location::Url(server.url()),
-        }
-    }
-
-    async fn open(&self) -> Database {
-        self.open_with(MIGRATIONS).await.expect("opened")
-    }
-
-    async fn open_with(&self, migrations: &[Migration]) -> Result<Database, SqlError> {
-        Database::open(&self.location(), ACCESS, migrations).await
-    }
+async fn open_with(location: Location, migrations: &[Migration]) -> Result<Database, SqlError> {
+    Database::open(&location, ACCESS, migrations).await
 }
 
 fn insert(sale: &Sale) -> Statement {
@@ -105,8 +84,8 @@ fn sale(id: &str, status: ConversionStatus, note: Option<i64>) -> Sale {
 
 #[tokio::test]
 async fn typed_rows_are_read_as_they_were_stored() {
-    for home in Home::both() {
-        let database = home.open().await;
+    for test in TestDatabase::both() {
+        let database = open(test.location()).await;
         let mut tx = database.begin().await.expect("transaction");
         let sales = [
             sale("'; DROP TABLE sales --", ConversionStatus::Pending, None),
@@ -145,8 +124,8 @@ async fn typed_rows_are_read_as_they_were_stored() {
 
 #[tokio::test]
 async fn nul_bytes_are_stored_as_replacement_characters() {
-    for home in Home::both() {
-        let database = home.open().await;
+    for test in TestDatabase::both() {
+        let database = open(test.location()).await;
         let mut tx = database.begin().await.expect("transaction");
         let sale = sale("nul\0nul", ConversionStatus::Pending, None);
         tx.execute(insert(&sale)).await.expect("inserted");
@@ -158,8 +137,8 @@ async fn nul_bytes_are_stored_as_replacement_characters() {
 
 #[tokio::test]
 async fn unknown_names_are_errors_that_name_the_column() {
-    for home in Home::both() {
-        let database = home.open().await;
+    for test in TestDatabase::both() {
+        let database = open(test.location()).await;
         let mut tx = database.begin().await.expect("transaction");
         tx.execute(insert(&sale("a", ConversionStatus::Pending, None)))
             .await
@@ -178,8 +157,8 @@ async fn unknown_names_are_errors_that_name_the_column() {
 
 #[tokio::test]
 async fn uncommitted_transactions_leave_nothing() {
-    for home in Home::both() {
-        let database = home.open().await;
+    for test in TestDatabase::both() {
+        let database = open(test.location()).await;
         let mut tx = database.begin().await.expect("transaction");
         tx.execute(insert(&sale("a", ConversionStatus::Pending, None)))
             .await
@@ -199,13 +178,17 @@ async fn uncommitted_transactions_leave_nothing() {
 
 #[tokio::test]
 async fn migrations_are_applied_once_and_never_changed() {
-    for home in Home::both() {
-        home.open_with(&MIGRATIONS[..1]).await.expect("first");
+    for test in TestDatabase::both() {
+        open_with(test.location(), &MIGRATIONS[..1])
+            .await
+            .expect("first");
         // Opened again by the same and by a newer program.
-        home.open_with(&MIGRATIONS[..1]).await.expect("again");
-        let database = home.open().await;
+        open_with(test.location(), &MIGRATIONS[..1])
+            .await
+            .expect("again");
+        let database = open(test.location()).await;
         assert_eq!(count(&database, "SELECT COUNT(*) FROM counters").await, 0);
-        let error = home.open_with(&MIGRATIONS[..1]).await;
+        let error = open_with(test.location(), &MIGRATIONS[..1]).await;
         let error = error.expect_err("older program").to_string();
         assert!(error.contains("upgrade the program"), "{error}");
         let changed = [Migration {
@@ -217,9 +200,9 @@ async fn migrations_are_applied_once_and_never_changed() {
             released_checksum: Some(COUNTERS_CHECKSUM),
             ..MIGRATIONS[1]
         };
-        let with_comment = home.open_with(&[MIGRATIONS[0], reworded]).await;
+        let with_comment = open_with(test.location(), &[MIGRATIONS[0], reworded]).await;
         with_comment.expect("a comment is no change");
-        let error = home.open_with(&[changed[0], MIGRATIONS[1]]).await;
+        let error = open_with(test.location(), &[changed[0], MIGRATIONS[1]]).await;
         assert!(matches!(error, Err(SqlError::Migration(_))), "{error:?}");
     }
 }
@@ -227,8 +210,8 @@ async fn migrations_are_applied_once_and_never_changed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_increments_lose_no_update() {
     const TASKS: i64 = 8;
-    for home in Home::both() {
-        let database = home.open().await;
+    for test in TestDatabase::both() {
+        let database = open(test.location()).await;
         let mut tx = database.begin().await.expect("transaction");
         let initial = [("name", "n".into()), ("value", 0_i64.into())];
         let initial = Statement::insert("counters", initial);
@@ -238,7 +221,7 @@ async fn concurrent_increments_lose_no_update() {
         let tasks: Vec<_> = (0..TASKS)
             .map(|_| {
                 // Each has connections of its own, as another process has.
-                let (location, started) = (home.location(), Arc::clone(&started));
+                let (location, started) = (test.location(), Arc::clone(&started));
                 tokio::spawn(async move {
                     let database = Database::open(&location, ACCESS, MIGRATIONS)
                         .await
@@ -277,8 +260,8 @@ async fn increment(tx: &mut Transaction) -> Result<(), SqlError> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadlocked_transactions_both_succeed() {
-    let home = Home::Postgres(TestServer::start());
-    let database = home.open().await;
+    let test = TestDatabase::postgres();
+    let database = open(test.location()).await;
     let mut tx = database.begin().await.expect("transaction");
     for name in ["a", "b"] {
         let row = [("name", name.into()), ("value", 0_i64.into())];
@@ -322,8 +305,8 @@ async fn deadlocked_transactions_both_succeed() {
 
 #[tokio::test]
 async fn files_are_copied_to_an_empty_postgres_only() {
-    let [file, server] = Home::both();
-    let database = file.open().await;
+    let [file, server] = TestDatabase::both();
+    let database = open(file.location()).await;
     let mut tx = database.begin().await.expect("transaction");
     let sales = [
         sale("a", ConversionStatus::Pending, None),
@@ -356,7 +339,7 @@ async fn files_are_copied_to_an_empty_postgres_only() {
         .map(|it| (it.name.as_str(), it.rows))
         .collect();
     assert_eq!(copied, [("counters", 0), ("sales", 2)]);
-    let mut tx = server.open().await.begin().await.expect("transaction");
+    let mut tx = open(server.location()).await.begin().await.expect("transaction");
     let stored: Vec<Sale> = tx
         .fetch_all(Statement::new("SELECT * FROM sales ORDER BY id"))
         .await

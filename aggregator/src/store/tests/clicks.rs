@@ -1,13 +1,13 @@
 //! Clicks of conversions are looked up until they are found or given up.
 
-use super::{Home, block, conversion, verdict_texts};
+use super::{StoreDatabase as _, TestDatabase, block, conversion, verdict_texts};
 use crate::store::ClickSearch;
 use domain::ConversionStatus::{Approved, Pending};
 use domain::Micros;
 
 #[tokio::test]
 async fn click_is_awaited_until_attributed_or_given_up() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.store();
         let events = [conversion("t", Pending, 1), conversion("u", Approved, 1)];
         verdict_texts(&store, &block(1, events)).await;

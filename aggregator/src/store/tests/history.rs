@@ -1,13 +1,12 @@
 //! Conversions follow from all reports of their sale, sorted by report time, in any order of arrival.
 
-use super::{Home, block, conversion, located, of_kind, texts, verdict_text, verdict_texts};
+use super::{StoreDatabase as _, TestDatabase, block, conversion, located, of_kind, texts, verdict_text, verdict_texts};
 use crate::report::{LocatedEvent, Revision, Verdict};
 use crate::store::ConversionStore;
 use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
 use event_shipping::LaneKey;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use sql_store::test_server::TestServer;
 use sql_store::{Location, Statement};
 use std::collections::BTreeMap;
 use tracking_events::{Conversion, Event, Stated};
@@ -48,7 +47,7 @@ const STATES: &str = "SELECT transaction_id || ' ' || kind || kind_name || ' ' |
 
 #[tokio::test]
 async fn late_report_never_overturns_a_newer_one() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let store = home.store();
     let newer = block(1, [after(60, conversion("t", Rejected, 10))]);
     assert_eq!(verdict_texts(&store, &newer).await, ["1 sale rejected 10"]);
@@ -64,7 +63,7 @@ async fn late_report_never_overturns_a_newer_one() {
 
 #[tokio::test]
 async fn identical_reports_matter_when_others_part_them() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let store = home.store();
     let report = |seconds, status| after(seconds, conversion("t", status, 10));
     let identical = [report(2, Hold), report(4, Hold), report(6, Hold)];
@@ -78,7 +77,7 @@ async fn identical_reports_matter_when_others_part_them() {
 
 #[tokio::test]
 async fn late_amount_is_inherited_by_newer_status() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.store();
         let update = stating(STATUS_ONLY, after(60, conversion("t", Approved, 0)));
         assert_eq!(
@@ -102,7 +101,7 @@ async fn late_amount_is_inherited_by_newer_status() {
 
 #[tokio::test]
 async fn status_update_keeps_unstated_fields() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let step = |event| of_kind(event, ConversionKind::Custom, "step");
     let status = |seconds, status| {
         let update = after(seconds, conversion("t", status, 0));
@@ -146,7 +145,7 @@ async fn status_update_keeps_unstated_fields() {
 
 #[tokio::test]
 async fn update_without_kind_needs_a_single_conversion() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let rebill = |event| of_kind(event, ConversionKind::Rebill, "");
     let lead = |event| of_kind(event, ConversionKind::Lead, "");
     let events = [
@@ -171,7 +170,7 @@ async fn update_without_kind_needs_a_single_conversion() {
 
 #[tokio::test]
 async fn reports_from_the_future_have_the_last_word_for_minutes() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let store = home.store();
     let now = Micros::now().0;
     let at = |micros, event| edited(event, |it: &mut Conversion<'_>| it.time = Micros(micros));
@@ -184,7 +183,7 @@ async fn reports_from_the_future_have_the_last_word_for_minutes() {
 
 #[tokio::test]
 async fn conversions_without_reports_count_as_one_report() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let store = home.store();
     let lead = |event| of_kind(event, ConversionKind::Lead, "");
     let first = block(1, [after(60, lead(conversion("t", Pending, 10)))]);
@@ -202,7 +201,7 @@ async fn conversions_without_reports_count_as_one_report() {
 
 #[tokio::test]
 async fn conversions_ahead_of_their_reports_stay_as_they_are() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let store = home.store();
     let first = [conversion("t", Approved, 10), conversion("u", Rejected, 5)];
     verdict_texts(&store, &block(1, first)).await;
@@ -227,7 +226,7 @@ async fn conversions_ahead_of_their_reports_stay_as_they_are() {
 
 #[tokio::test]
 async fn unknown_stated_bits_force_no_transition() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let events = [
         conversion("t", Chargeback, 10),
         stating(Stated(u8::MAX), after(1, conversion("t", Approved, 10))),
@@ -238,7 +237,7 @@ async fn unknown_stated_bits_force_no_transition() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_aggregators_fold_all_reports() {
-    let home = Home::Postgres(TestServer::start());
+    let home = TestDatabase::postgres();
     let (one, other) = (home.store(), home.store());
     for round in 0..10_u64 {
         let transaction = round.to_string();
@@ -264,7 +263,7 @@ async fn concurrent_aggregators_fold_all_reports() {
 
 #[tokio::test]
 async fn endless_reports_of_a_sale_are_bounded() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let store = home.store();
     let same = (1..=150).map(|_| conversion("same", Approved, 1));
     let verdicts = verdict_texts(&store, &block(1, same)).await;

@@ -1,6 +1,6 @@
 //! The queue of postbacks, on SQLite and on PostgreSQL.
 
-use super::{Home, block, conversion};
+use super::{StoreDatabase as _, TestDatabase, block, conversion};
 use crate::store::{
     Attempt, AttemptOutcome, ConversionStore, EndpointHealth, LeasedPostback, PostbackKey,
     SubscriberSearch,
@@ -114,7 +114,7 @@ fn failed(leased: &LeasedPostback, due: Micros, held_until: Micros) -> Attempt {
 
 #[tokio::test]
 async fn lease_is_exclusive_and_revisions_are_delivered_in_order() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.notifying_store();
         three(&store).await;
         let first = lease_due(&store, at(1)).await;
@@ -141,7 +141,7 @@ async fn lease_is_exclusive_and_revisions_are_delivered_in_order() {
 
 #[tokio::test]
 async fn failing_receiver_waits_and_delays_no_other() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.notifying_store();
         let events = (0..6).map(|number| {
             let transaction = format!("t{number}");
@@ -179,7 +179,7 @@ async fn failing_receiver_waits_and_delays_no_other() {
 
 #[tokio::test]
 async fn ended_postbacks_are_listed_then_deleted() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.notifying_store();
         three(&store).await;
         let leased = lease_due(&store, at(1)).await;
@@ -224,7 +224,7 @@ async fn ended_postbacks_are_listed_then_deleted() {
 /// The clock of the queue counts an hour of a time without an aggregator, however long that was.
 #[tokio::test]
 async fn ended_postbacks_show_the_time_of_day() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         home.run("INSERT INTO outgoing_clock (id, steady) VALUES (1, 1700000000000000)")
             .await;
         let store = home.notifying_store();
@@ -266,7 +266,7 @@ async fn ended_postbacks_show_the_time_of_day() {
 
 #[tokio::test]
 async fn missing_click_is_searched_again_then_given_up() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.notifying_store();
         let events = [conversion("t", Pending, 100)];
         store.verdicts(&block(1, events)).await.expect("evaluated");
@@ -292,7 +292,7 @@ async fn missing_click_is_searched_again_then_given_up() {
 
 #[tokio::test]
 async fn no_postbacks_are_queued_without_subscriptions() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let events = [conversion("t", Pending, 100)];
         let silent = home.store();
         silent
@@ -308,7 +308,7 @@ async fn no_postbacks_are_queued_without_subscriptions() {
 
 #[tokio::test]
 async fn revision_behind_an_earlier_one_leaves_endpoint_not_due() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.notifying_store();
         three(&store).await;
         let first = lease_due(&store, at(1)).await;
@@ -322,7 +322,7 @@ async fn revision_behind_an_earlier_one_leaves_endpoint_not_due() {
 
 #[tokio::test]
 async fn response_to_earlier_attempt_keeps_endpoint_hold() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.notifying_store();
         let events = ["a", "b", "c"].map(|transaction| conversion(transaction, Approved, 1));
         store.verdicts(&block(1, events)).await.expect("evaluated");
@@ -347,7 +347,7 @@ async fn response_to_earlier_attempt_keeps_endpoint_hold() {
 
 #[tokio::test]
 async fn overdue_postbacks_are_given_up_unless_in_flight() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.notifying_store();
         three(&store).await;
         assert_eq!(lease_due(&store, at(1)).await.len(), 2);

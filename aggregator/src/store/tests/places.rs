@@ -1,12 +1,12 @@
 //! The place of an event alone does not identify it: edges can be restored, cloned and impersonated.
 
-use super::{Home, block, check, conversion, verdict_texts};
+use super::{StoreDatabase as _, TestDatabase, block, check, conversion, verdict_texts};
 use domain::ConversionStatus::{Approved, Chargeback, Pending};
 use domain::KycStatus;
 
 #[tokio::test]
 async fn verdict_is_not_reused_for_other_bytes() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.store();
         let events = [
             conversion("t", Pending, 10),
@@ -37,7 +37,7 @@ async fn verdict_is_not_reused_for_other_bytes() {
 
 #[tokio::test]
 async fn reports_of_one_place_and_sale_are_both_kept() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let store = home.store();
     let first = block(1, [conversion("t", Pending, 10)]);
     let second = block(1, [conversion("t", Chargeback, 10)]);

@@ -1,7 +1,7 @@
 //! The counters of unsigned reports: each node's amounts in each period.
 
 use super::super::limits;
-use super::{Home, begin, conversion};
+use super::{TestDatabase, begin, conversion};
 use crate::verification::UnsignedLimits;
 use domain::{ConversionStatus, Micros};
 use tracking_events::{Conversion, Event};
@@ -19,7 +19,7 @@ fn report(minor: i64, status: ConversionStatus, time: Micros) -> Conversion<'sta
 
 #[tokio::test]
 async fn unsigned_reports_are_limited_by_node_and_period() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let limits = UnsignedLimits {
             reports_per_minute: 3,
             // EUR has cents.

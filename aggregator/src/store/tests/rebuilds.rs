@@ -2,7 +2,7 @@
 
 use super::history::{TestReport, reported};
 use super::refunds::{in_order, other_refund, refund, sale};
-use super::{Home, block, texts, verdict_texts};
+use super::{StoreDatabase as _, TestDatabase, block, texts, verdict_texts};
 use crate::history::{KnownConversion, Refunds};
 use crate::report::{LocatedEvent, Revision, Verdict};
 use crate::store::ConversionStore;
@@ -114,8 +114,8 @@ async fn rebuilt_store_knows_earlier_refunds() {
     let (known, later) = events.split_at(known.len());
     let (known, later) = (block(1, known.to_vec()), block(10, later.to_vec()));
     for (is_known, expected) in [(true, knowing), (false, unknowing)] {
-        for home in Home::both() {
-            let (lost, rebuilt) = (Home::sqlite(), home.store());
+        for home in TestDatabase::both() {
+            let (lost, rebuilt) = (TestDatabase::sqlite(), home.store());
             let mut rows = Rows::default();
             rows.evaluate(&lost.store(), &known).await;
             for row in rows.0.values_mut().filter(|_| !is_known) {
@@ -138,7 +138,7 @@ async fn refund_that_changes_no_amount_survives() {
         sale(Approved, 200),
     ]);
     let arrival = [0, 1, 3, 2].map(|at: usize| events[at].clone());
-    let (lost, rebuilt) = (Home::sqlite(), Home::sqlite());
+    let (lost, rebuilt) = (TestDatabase::sqlite(), TestDatabase::sqlite());
     let (lost, rebuilt) = (lost.store(), rebuilt.store());
     let mut rows = Rows::default();
     rows.evaluate(&lost, &block(1, arrival)).await;
@@ -152,7 +152,7 @@ async fn refund_that_changes_no_amount_survives() {
 /// A store of an earlier version has all reports: the refunds follow from them without a new revision.
 #[tokio::test]
 async fn upgraded_store_knows_earlier_refunds() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let events = in_order(vec![
         sale(Approved, 550),
         refund(200),

@@ -1,6 +1,6 @@
 //! Refunds: each takes back its own amount, and the rest of the sale stays.
 
-use super::{Home, block, conversion, of_kind, verdict_texts};
+use super::{StoreDatabase as _, TestDatabase, block, conversion, of_kind, verdict_texts};
 use crate::store::ConversionStoreError;
 use domain::{ConversionKind, ConversionStatus, Currency, Micros};
 use tracking_events::{Conversion, Event, Stated};
@@ -144,7 +144,7 @@ async fn refund_reduces_the_sale_by_its_own_amount() {
             ],
         ),
     ] {
-        let home = Home::sqlite();
+        let home = TestDatabase::sqlite();
         let events = in_order(events);
         let judged = verdict_texts(&home.store(), &block(1, events)).await;
         assert_eq!(judged, verdicts, "{name}");
@@ -153,7 +153,7 @@ async fn refund_reduces_the_sale_by_its_own_amount() {
 
 #[tokio::test]
 async fn refund_of_a_rejected_sale_is_refused() {
-    let home = Home::sqlite();
+    let home = TestDatabase::sqlite();
     let events = in_order(vec![sale(Rejected, 550), refund(200)]);
     let judged = verdict_texts(&home.store(), &block(1, events)).await;
     assert!(
@@ -171,7 +171,7 @@ async fn refunds_in_any_order_of_arrival_count_by_their_time() {
         refund(100),
     ]);
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
-        let home = Home::sqlite();
+        let home = TestDatabase::sqlite();
         let store = home.store();
         for at in order {
             verdict_texts(&store, &block(at as u64 + 1, [events[at].clone()])).await;
@@ -187,7 +187,7 @@ async fn refunds_in_any_order_of_arrival_count_by_their_time() {
 #[tokio::test]
 async fn reversal_without_transaction_finds_the_click_s_only_sale()
 -> Result<(), ConversionStoreError> {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let store = home.store();
         let rebill = |event| of_kind(event, ConversionKind::Rebill, "");
         let verdicts = verdict_texts(&store, &block(1, [sale(Approved, 550)])).await;

@@ -1,6 +1,6 @@
 //! The clock of the queue ignores steps of the system clock, also across restarts.
 
-use super::Home;
+use super::{StoreDatabase as _, TestDatabase};
 use domain::Micros;
 
 const HOUR: u64 = 3_600_000_000;
@@ -8,7 +8,7 @@ const MINUTE: u64 = 60_000_000;
 
 #[tokio::test]
 async fn steady_clock_ignores_steps_across_restarts() {
-    for home in Home::both() {
+    for home in TestDatabase::both() {
         let begun = 1_800_000_000_000_000;
         let steady = async |wall: u64| {
             let store = home.store();
