@@ -43,15 +43,17 @@ impl Health {
         health
     }
 
-    pub(crate) fn check(&self) -> Result<(), String> {
-        for (dependency, name) in DEPENDENCIES {
-            let why = self.0[dependency as usize].lock();
-            let why = why
-                .expect("no thread panics while it holds the lock")
-                .clone();
-            why.map_or(Ok(()), |why| Err(format!("{name}: {why}")))?;
-        }
-        Ok(())
+    /// The reasons why the aggregator is not ready.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let unavailable = DEPENDENCIES.iter().filter_map(|(dependency, name)| {
+            let why = self.0[*dependency as usize].lock();
+            let why = why.expect("no thread panics while it holds the lock");
+            why.as_ref().map(|why| format!("{name}: {why}"))
+        });
+        let mut faults: Vec<String> = unavailable.collect();
+        // Evaluation and the check of the connection report the same error of the store.
+        faults.dedup();
+        faults
     }
 
     pub(crate) fn set(&self, dependency: Dependency, why: Option<String>) {

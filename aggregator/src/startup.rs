@@ -5,6 +5,7 @@ use crate::aggregator::Aggregator;
 use crate::attribution::Attributor;
 use crate::fatal::FatalError;
 use crate::fleet::Fleet;
+use crate::health::Health;
 use crate::ingest::{self, Certificates};
 use crate::outgoing::PostbackDispatcher;
 use crate::phase::Phase;
@@ -22,6 +23,7 @@ use storage::Disk;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use trusted_clock::TrustedClock;
 
 /// The limit of each: inserting the block in flight, ending postbacks, and closing connections.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,9 +88,9 @@ pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
     let admin = daemon::admin::serve(
         settings.admin_listen,
         registry,
-        move || match clock.problem() {
-            Some(problem) => Err(format!("clock: {problem}")),
-            None => health.check(),
+        move || match faults(&clock, &health) {
+            faults if faults.is_empty() => Ok(()),
+            faults => Err(faults.join("\nnot ready: ")),
         },
         move |request| admin_api::page(&conversion_store, request),
     )
@@ -130,6 +132,12 @@ pub(crate) async fn require_one_store(settings: &Settings) -> Result<(), StartEr
         true => Err(StartError::StoreLeftBehind(file)),
         false => Ok(()),
     }
+}
+
+/// All reasons why the aggregator is not ready.
+fn faults(clock: &TrustedClock, health: &Health) -> Vec<String> {
+    let clock = clock.problem().map(|problem| format!("clock: {problem}"));
+    clock.into_iter().chain(health.faults()).collect()
 }
 
 impl AggregatorHandle {
