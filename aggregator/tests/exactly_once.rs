@@ -4,13 +4,11 @@
 mod common;
 
 use clickhouse::Client;
-use common::edge::{Edge, SeededRandom, click_id};
+use common::edge::{Edge, ShippingEdges, click_id};
 use common::engine::Engine;
 use common::process::Process;
 use common::{ClientConnection, JOURNAL, NODE, client, metric, page, write_settings};
 use event_shipping::{AggregatorMessage, BatchSpan, EdgeMessage, Sealer};
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 const NODES: [u16; 3] = [1, 2, 3];
@@ -32,41 +30,23 @@ async fn events_are_stored_once_despite_kills() {
     let more = "[blocks]\nmax_rows = 2000\nmax_age = \"30ms\"";
     let config = write_settings(directory.path(), &engine.settings(), more);
     let mut aggregator = Process::start(&config);
-    let address = Arc::new(Mutex::new(aggregator.listening));
-    let quic = client(directory.path());
-
-    let edges: Vec<_> = NODES
-        .into_iter()
-        .map(|node| {
-            let dir = directory.path().join(format!("spool-{node}"));
-            let (address, quic) = (Arc::clone(&address), quic.clone());
-            tokio::spawn(async move {
-                let mut edge = Edge::open(&dir, node, LANES);
-                let mut rounds = 0;
-                while rounds < ROUNDS || !edge.is_done() {
-                    if rounds < ROUNDS {
-                        edge.append(EVENTS_PER_ROUND);
-                        rounds += 1;
-                    }
-                    let address = *address.lock().expect("unpoisoned");
-                    edge.ship(address, quic.clone()).await;
-                }
-            })
-        })
-        .collect();
-
-    let mut dice = SeededRandom(99);
+    let edges = ShippingEdges::start(
+        directory.path(),
+        &NODES,
+        LANES,
+        aggregator.listening,
+        ROUNDS,
+        |edge| edge.append(EVENTS_PER_ROUND),
+    );
+    let mut dice = fastrand::Rng::with_seed(99);
     for fault in 0..FAULTS {
-        tokio::time::sleep(Duration::from_millis(200 + dice.roll(400))).await;
-        assert!(
-            !edges.iter().all(|edge| edge.is_finished()),
-            "faults must hit shipping edges"
-        );
+        tokio::time::sleep(Duration::from_millis(200 + dice.u64(..400))).await;
+        edges.assert_shipping();
         match fault % 4 {
             0 | 2 => aggregator.kill_and_restart(),
             1 => {
                 engine.kill();
-                tokio::time::sleep(Duration::from_millis(dice.roll(500))).await;
+                tokio::time::sleep(Duration::from_millis(dice.u64(..500))).await;
                 engine.up();
             }
             _ => {
@@ -74,12 +54,9 @@ async fn events_are_stored_once_despite_kills() {
                 aggregator.restart();
             }
         }
-        *address.lock().expect("unpoisoned") = aggregator.listening;
+        edges.redirect(aggregator.listening);
     }
-    for edge in edges {
-        let done = tokio::time::timeout(Duration::from_secs(120), edge).await;
-        done.expect("shipped in time").expect("no panic");
-    }
+    edges.finish().await;
     let reader = engine.reader();
     let expected = |impressions: bool| -> Vec<(u16, u8, u64)> {
         let lanes = NODES

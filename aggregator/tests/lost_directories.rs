@@ -56,10 +56,7 @@ impl World {
     async fn ship(&mut self, aggregator: &Process) {
         let quic = client(self.directory.path());
         self.edge.ship_all(aggregator.listening, &quic).await;
-        until("evaluated", async || {
-            metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
-        })
-        .await;
+        aggregator.evaluated().await;
     }
 
     /// Ships events to an aggregator without ClickHouse, until `pending` reports wait there.

@@ -105,10 +105,7 @@ impl Deployment {
         edge.append_each(1, |_, _, _| event.clone());
         let address: SocketAddr = self.aggregator.listening;
         edge.ship_all(address, &self.quic).await;
-        until("evaluated", async || {
-            metric(self.aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
-        })
-        .await;
+        self.aggregator.evaluated().await;
     }
 
     async fn ask(&self, sql: &str) -> Vec<String> {

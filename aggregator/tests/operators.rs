@@ -8,17 +8,13 @@ use common::engine::Engine;
 use common::process::Process;
 use common::receiver::Receiver;
 use common::reports::{CYCLE, OUTCOMES, report};
-use common::{NODE, client, metric, page, until, write_settings};
+use common::{NODE, ask, client, metric, page, until, write_private, write_settings};
 use domain::Micros;
 use sql_store::test_server::TestServer;
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tracking_events::{Conversion, Event, Visit};
 
 const NO_CLICKHOUSE: &str = "url = \"http://127.0.0.1:9\"";
@@ -125,10 +121,7 @@ async fn every_metric_is_documented() {
 /// Ships everything and waits until it was evaluated.
 async fn ship_all(edge: &mut Edge, aggregator: &Process, dir: &Path) {
     edge.ship_all(aggregator.listening, &client(dir)).await;
-    until("evaluated", async || {
-        metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
-    })
-    .await;
+    aggregator.evaluated().await;
 }
 
 fn has_block(directory: &Path) -> bool {
@@ -303,22 +296,6 @@ fn report_of_today(seq: u64, node: u16, lane: u8) -> Event<'static> {
     }
 }
 
-/// A request to the admin port, with additional header lines.
-async fn ask(admin: SocketAddr, request: &str, headers: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(admin).await.expect("connected");
-    let text =
-        format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
-    stream.write_all(text.as_bytes()).await.expect("written");
-    let mut response = String::new();
-    stream
-        .read_to_string(&mut response)
-        .await
-        .expect("response");
-    let status = response.split(' ').nth(1).and_then(|it| it.parse().ok());
-    let (_, body) = response.split_once("\r\n\r\n").expect("response body");
-    (status.expect("status line"), body.to_owned())
-}
-
 /// The seconds since a displayed time.
 fn seconds_ago(shown: &serde_json::Value) -> i64 {
     let shown = shown.as_str().expect("text");
@@ -341,9 +318,7 @@ async fn admin_pages_list_and_resend_postbacks() {
     let postbacks = dir.path().join("postbacks.toml");
     let url = format!("http://{}/pb?status={{status}}", receiver.address);
     let text = format!("[[postback]]\ncampaign = \"campaign-2\"\nurl = \"{url}\"\n");
-    std::fs::write(&postbacks, text).expect("written");
-    let private = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(&postbacks, private).expect("permissions set");
+    write_private(&postbacks, &text);
     let more = format!(
         "[blocks]\nmax_age = \"30ms\"\n[outgoing]\npostbacks = {postbacks:?}\nallowed_networks = [\"127.0.0.0/8\"]\n"
     );

@@ -8,15 +8,12 @@ use common::edge::{Edge, click_id_at, event};
 use common::engine::Engine;
 use common::process::Process;
 use common::receiver::{ReceivedPostback, Receiver};
-use common::{NODE, client, metric, page, until, write_settings};
+use common::{NODE, client, hmac, metric, page, until, write_private, write_settings};
 use data_encoding::BASE64;
 use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
-use hmac::{Hmac, Mac as _};
 use quinn::ClientConfig;
-use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::LazyLock;
 use tracking_events::{ClickId, Conversion, Event, Stated, Visit};
@@ -50,9 +47,7 @@ fn settings(address: SocketAddr, allowed: &str, directory: &Path) -> String {
     let text = format!(
         "[[postback]]\ncampaign = \"campaign-2\"\nurl = \"http://{address}{target}\"\nkey = \"{KEY}\"\n"
     );
-    std::fs::write(&postbacks, text).expect("written");
-    let private = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(&postbacks, private).expect("permissions set");
+    write_private(&postbacks, &text);
     format!(
         "[blocks]\nmax_age = \"30ms\"\n[outgoing]\npostbacks = {postbacks:?}\ntimeout = \"2s\"\n\
          first_retry = \"10ms\"\nallowed_networks = [{allowed}]\n"
@@ -117,14 +112,12 @@ async fn list_postbacks(admin: SocketAddr, state: &str) -> Vec<serde_json::Value
 }
 
 fn signature_is_right(received: &ReceivedPostback) -> bool {
-    let mut mac = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).expect("key");
     let (id, time) = (
         received.header("webhook-id"),
         received.header("webhook-timestamp"),
     );
-    mac.update(format!("{id}.{time}.{}", received.target).as_bytes());
-    received.header("webhook-signature")
-        == format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
+    let signature = hmac(KEY, &format!("{id}.{time}.{}", received.target));
+    received.header("webhook-signature") == format!("v1,{}", BASE64.encode(&signature))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,8 @@ mod common;
 use common::aggregator::Aggregator;
 use common::{ClientConnection, JOURNAL, client, hello, metric, page, until, without_clickhouse};
 use event_shipping::{
-    AggregatorMessage, Batch, BatchHeader, BatchSpan, EdgeMessage, Hello, LaneState,
-    MAX_BATCH_MESSAGE_BYTES, MAX_LANES, PROTOCOL_VERSION, RefuseCode, Sealer,
+    AggregatorMessage, Batch, BatchHeader, EdgeMessage, Hello, LaneState, MAX_BATCH_MESSAGE_BYTES,
+    MAX_LANES, PROTOCOL_VERSION, RefuseCode,
 };
 
 fn introduction() -> Hello {
@@ -18,20 +18,7 @@ fn introduction() -> Hello {
 }
 
 fn batch(after: u64, first: u64, last: u64) -> Batch {
-    let events = u32::try_from(last - first + 1).expect("in range");
-    let span = BatchSpan {
-        lane: 0,
-        journal: JOURNAL,
-        format_version: 1,
-        after,
-        first,
-        last,
-        events,
-    };
-    Sealer::new()
-        .expect("compressor")
-        .seal(&span, &[b'x'; 200], 1)
-        .expect("seals")
+    common::batch(after, first, last, &[b'x'; 200])
 }
 
 fn altered(alter: impl FnOnce(&mut BatchHeader)) -> EdgeMessage {
@@ -231,28 +218,12 @@ async fn edge_above_the_pending_limit_is_not_read() {
     let aggregator = Aggregator::start("[limits]\npending_bytes = \"1MiB\"").await;
     let admin = aggregator.admin();
     let mut edge = aggregator.welcomed().await;
-    let mut sealer = Sealer::new().expect("compressor");
-    let mut state = 7_u64;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        state.to_be_bytes()[0]
-    })
-    .take(600_000)
-    .collect();
+    let mut random = fastrand::Rng::with_seed(7);
+    let noise = std::iter::repeat_with(|| random.u8(..));
+    let noise: Vec<u8> = noise.take(600_000).collect();
     let sending = tokio::spawn(async move {
         for first in 1..=40_u64 {
-            let span = BatchSpan {
-                lane: 0,
-                journal: JOURNAL,
-                format_version: 1,
-                after: first - 1,
-                first,
-                last: first,
-                events: 1,
-            };
-            let batch = sealer.seal(&span, &noise, 1).expect("seals");
+            let batch = common::batch(first - 1, first, first, &noise);
             edge.say(&EdgeMessage::Batch(batch)).await;
         }
     });
@@ -386,21 +357,8 @@ async fn edge_holding_nothing_is_read_while_another_fills_the_limit() {
     let sending = tokio::spawn(async move {
         // Bytes that compress by thousands are charged as if they were events.
         for first in 1..=40_u64 {
-            let span = BatchSpan {
-                lane: 0,
-                journal: JOURNAL,
-                format_version: 1,
-                after: first - 1,
-                first,
-                last: first,
-                events: 1,
-            };
-            let sealed = Sealer::new()
-                .expect("compressor")
-                .seal(&span, &[0; 4 << 20], 1);
-            flooding
-                .say(&EdgeMessage::Batch(sealed.expect("seals")))
-                .await;
+            let batch = common::batch(first - 1, first, first, &[0; 4 << 20]);
+            flooding.say(&EdgeMessage::Batch(batch)).await;
         }
         flooding
     });

@@ -4,7 +4,7 @@
 mod common;
 
 use clickhouse::Client;
-use common::edge::{Edge, SeededRandom, click_id};
+use common::edge::{Edge, ShippingEdges, click_id};
 use common::engine::Engine;
 use common::process::Process;
 use common::reports::{CYCLE, OUTCOMES, report};
@@ -13,7 +13,6 @@ use sql_store::test_server::TestServer;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const NODES: [u16; 2] = [1, 2];
@@ -24,14 +23,6 @@ const CYCLES: u64 = 6;
 const FAULTS: u64 = 10;
 /// The path of the store's file in a test's directory.
 const STORE_FILE: &str = "data/store/store.sqlite";
-
-/// Waits until no report is pending: edges are acknowledged before.
-async fn evaluated(aggregator: &Process) {
-    until("evaluated", async || {
-        metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
-    })
-    .await;
-}
 
 async fn texts(reader: &Client, sql: &str) -> Vec<String> {
     reader.query(sql).fetch_all().await.expect(sql)
@@ -60,50 +51,31 @@ async fn reports_through_faults(mut postgres: Option<TestServer>) {
     let more = format!("{store}[blocks]\nmax_rows = 100\nmax_age = \"30ms\"");
     let config = write_settings(directory.path(), &engine.settings(), &more);
     let mut aggregator = Process::start(&config);
-    let address = Arc::new(Mutex::new(aggregator.listening));
-    let quic = client(directory.path());
-    let edges: Vec<_> = NODES
-        .into_iter()
-        .map(|node| {
-            let dir = directory.path().join(format!("spool-{node}"));
-            let (address, quic) = (Arc::clone(&address), quic.clone());
-            tokio::spawn(async move {
-                let mut edge = Edge::open(&dir, node, LANES);
-                let mut rounds = 0;
-                while rounds < ROUNDS || !edge.is_done() {
-                    if rounds < ROUNDS {
-                        edge.append_each(CYCLES * CYCLE, report);
-                        rounds += 1;
-                    }
-                    let address = *address.lock().expect("unpoisoned");
-                    edge.ship(address, quic.clone()).await;
-                }
-            })
-        })
-        .collect();
-    let mut dice = SeededRandom(7);
+    let edges = ShippingEdges::start(
+        directory.path(),
+        &NODES,
+        LANES,
+        aggregator.listening,
+        ROUNDS,
+        |edge| edge.append_each(CYCLES * CYCLE, report),
+    );
+    let mut dice = fastrand::Rng::with_seed(7);
     for fault in 0..FAULTS {
-        tokio::time::sleep(Duration::from_millis(50 + dice.roll(250))).await;
-        assert!(
-            !edges.iter().all(|edge| edge.is_finished()),
-            "faults must hit shipping edges"
-        );
+        tokio::time::sleep(Duration::from_millis(50 + dice.u64(..250))).await;
+        edges.assert_shipping();
         if let (1, Some(postgres)) = (fault % 4, &mut postgres) {
             postgres.crash_and_restart();
         } else if fault % 4 == 3 {
             engine.kill();
-            tokio::time::sleep(Duration::from_millis(dice.roll(300))).await;
+            tokio::time::sleep(Duration::from_millis(dice.u64(..300))).await;
             engine.up();
         } else {
             aggregator.kill_and_restart();
         }
-        *address.lock().expect("unpoisoned") = aggregator.listening;
+        edges.redirect(aggregator.listening);
     }
-    for edge in edges {
-        let done = tokio::time::timeout(Duration::from_secs(120), edge).await;
-        done.expect("shipped in time").expect("no panic");
-    }
-    evaluated(&aggregator).await;
+    edges.finish().await;
+    aggregator.evaluated().await;
     let reader = engine.reader();
     let cycles = NODES.len() as u64 * u64::from(LANES) * ROUNDS * CYCLES;
     for (table, of_a_cycle) in OUTCOMES {
@@ -139,7 +111,7 @@ async fn every_field_of_a_report_arrives() {
     edge.append_each(CYCLE, report);
     edge.ship_all(aggregator.listening, &client(directory.path()))
         .await;
-    evaluated(&aggregator).await;
+    aggregator.evaluated().await;
     let reader = engine.reader();
     let row = async |columns: &str, table: &str| {
         let place = "node, lane, seq, journal > 0, abs(dateDiff('second', time, now())) < 60";
@@ -211,7 +183,7 @@ async fn crash_between_store_and_clickhouse_changes_nothing() {
     let mut edge = Edge::open(&directory.path().join("spool"), NODE, 1);
     edge.append_each(CYCLE, report);
     edge.ship_all(aggregator.listening, &quic).await;
-    evaluated(&aggregator).await;
+    aggregator.evaluated().await;
     let of_a_cycle = evaluated_reports(directory.path()).await;
     for cycles in 2..=4 {
         // The store has evaluated the block, ClickHouse is unavailable, and then the aggregator is killed.
@@ -225,7 +197,7 @@ async fn crash_between_store_and_clickhouse_changes_nothing() {
         aggregator.kill_and_restart();
         engine.up();
         edge.ship_all(aggregator.listening, &quic).await;
-        evaluated(&aggregator).await;
+        aggregator.evaluated().await;
         assert_eq!(
             evaluated_reports(directory.path()).await,
             cycles * of_a_cycle

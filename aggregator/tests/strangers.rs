@@ -3,9 +3,9 @@
 mod common;
 
 use common::aggregator::Aggregator;
-use common::{ClientConnection, JOURNAL, client, until};
+use common::{ClientConnection, client, until};
+use event_shipping::EdgeMessage;
 use event_shipping::tls::SERVER_NAME;
-use event_shipping::{BatchSpan, EdgeMessage, Sealer};
 use quinn::{ClientConfig, Endpoint};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,18 +37,8 @@ async fn ship_one_batch(aggregator: &Aggregator) -> ClientConnection {
         .await;
     let received = tokio::time::timeout(Duration::from_secs(10), talk.receive()).await;
     received.expect("welcome in time").expect("welcome");
-    let span = BatchSpan {
-        lane: 0,
-        journal: JOURNAL,
-        format_version: 1,
-        after: 0,
-        first: 1,
-        last: 3,
-        events: 3,
-    };
-    let mut sealer = Sealer::new().expect("compressor");
     // The length of three events; these bytes are never decoded.
-    let batch = sealer.seal(&span, &[0; 600], 1).expect("seals");
+    let batch = common::batch(0, 1, 3, &[0; 600]);
     talk.say(&EdgeMessage::Batch(batch)).await;
     aggregator.reaches(RECEIVED, 3.0).await;
     talk

@@ -6,14 +6,12 @@ mod common;
 use common::edge::Edge;
 use common::engine::Engine;
 use common::process::Process;
-use common::{NODE, client, metric, page, until, write_settings};
+use common::{NODE, client, hmac, metric, page, until, write_private, write_settings};
 use data_encoding::HEXLOWER;
 use domain::{
     ConversionKind, ConversionStatus, Currency, KycStatus, LaneId, LinkId, Micros, Money, NodeId,
     Seq,
 };
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -63,13 +61,6 @@ campaign = "c"
 affiliate = "f"
 destination = "https://shop.example/"
 "#;
-
-fn write_private(path: &Path, text: &str) {
-    let aside = path.with_extension("aside");
-    std::fs::write(&aside, text).expect("written");
-    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600)).expect("permitted");
-    std::fs::rename(aside, path).expect("renamed");
-}
 
 /// The click id keys numbered `ids`; the bytes of each are its number.
 fn secrets(ids: &[u8]) -> String {
@@ -123,10 +114,8 @@ fn leak(text: impl Into<String>) -> &'static str {
     Box::leak(text.into().into_boxed_str())
 }
 
-fn hmac(key: &str, text: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("of any length");
-    mac.update(text.as_bytes());
-    HEXLOWER.encode(&mac.finalize().into_bytes())
+fn signature(key: &str, text: &str) -> String {
+    HEXLOWER.encode(&hmac(key, text))
 }
 
 /// An approved sale of 19.99, as the function reports it for `advertiser`.
@@ -164,7 +153,7 @@ fn signed(transaction: &'static str, key: &str) -> Conversion<'static> {
         "click_id={}&payout=19.99&status=approved&transaction_id={transaction}",
         report.click
     );
-    let query = format!("{query}&sig={}", hmac(key, &query));
+    let query = format!("{query}&sig={}", signature(key, &query));
     Conversion {
         signed: Some(SignedRequest {
             method: "GET",
@@ -189,7 +178,7 @@ fn check(delivery: &'static str, key: &str) -> KycUpdate<'static> {
     let body = format!(
         r#"{{"id":"{delivery}","affiliate_id":"ann","status":"approved","tier":2,"occurred_at":"{at}"}}"#
     );
-    let signature = hmac(key, &format!("{seconds}.{body}"));
+    let signature = signature(key, &format!("{seconds}.{body}"));
     KycUpdate {
         time: now,
         happened,
@@ -220,14 +209,7 @@ async fn ship(directory: &Path, aggregator: &Process, events: &[Event<'static>])
     });
     let quic = client(directory);
     edge.ship_all(aggregator.listening, &quic).await;
-    evaluated(aggregator).await;
-}
-
-async fn evaluated(aggregator: &Process) {
-    until("evaluated", async || {
-        metric(aggregator.admin, "aggregator_pending_reports").await == Some(0.0)
-    })
-    .await;
+    aggregator.evaluated().await;
 }
 
 async fn texts(engine: &Engine, sql: &str) -> Vec<String> {
@@ -404,7 +386,7 @@ async fn unsigned_reports_beyond_limits_are_set_aside_once() {
     edge.append_each(1, |_, _, _| more[0].clone());
     edge.ship_all(aggregator.listening, &client(directory))
         .await;
-    evaluated(&aggregator).await;
+    aggregator.evaluated().await;
     assert_eq!(texts(&engine, count).await, ["7"]);
     let rows = "SELECT toString(count()) FROM rejections WHERE reason = 164";
     assert_eq!(texts(&engine, rows).await, ["3"]);
@@ -432,7 +414,7 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
     .await;
     write_private(&directory.join("secrets.toml"), &secrets(&[1]));
     edge.ship_all(aggregator.listening, &quic).await;
-    evaluated(&aggregator).await;
+    aggregator.evaluated().await;
     let transactions = "SELECT transaction FROM conversions";
     assert_eq!(texts(&engine, transactions).await, ["early"]);
     // A missing key blocks other reports for at most the configured wait.
@@ -443,7 +425,7 @@ async fn conversions_wait_for_click_keys_then_are_set_aside() {
         Event::Conversion(sale("shares", click(7), "behind"))
     });
     edge.ship_all(aggregator.listening, &quic).await;
-    evaluated(&aggregator).await;
+    aggregator.evaluated().await;
     let transactions = "SELECT transaction FROM conversions ORDER BY transaction";
     assert_eq!(texts(&engine, transactions).await, ["behind", "early"]);
     let reasons = "SELECT toString(reason) FROM rejections";
@@ -463,7 +445,7 @@ fn timed(
         report.click,
         status.as_str()
     );
-    let query = format!("{query}&sig={}", hmac(HMAC_KEY, &query));
+    let query = format!("{query}&sig={}", signature(HMAC_KEY, &query));
     Conversion {
         status,
         signed: Some(SignedRequest {

@@ -1,35 +1,24 @@
 //! A simulated edge: a real journal, sender and QUIC connection, and faults drawn from a seed.
 
-use super::{ClientConnection, until};
+use super::{ClientConnection, client, until};
 use domain::{CostMicros, LaneId, LinkId, Micros, NodeId, Seq, VisitorId};
 use event_journal::{LaneReader, LaneWriter, Options};
 use event_shipping::{
     AggregatorMessage, Batch, BatchSpan, EdgeMessage, InFlightLimits, Release, Sealer, Sender,
     SentLane,
 };
+use parking_lot::Mutex;
 use quinn::ClientConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tracking_events::{
     ClickId, ClickIdParts, Device, Event, FORMAT_VERSION, Flags, Geo, KeyId, KeyRing, Link,
     MAX_EVENT_BYTES, MacKey, SUB_COUNT, UserAgent, Visit, encode,
 };
-
-/// Pseudorandom numbers, the same in every run.
-pub struct SeededRandom(pub u64);
-
-impl SeededRandom {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// The id of clicks, unless a test needs another: of 2025, node 3, link 7.
 pub fn click_id() -> ClickId {
@@ -106,7 +95,7 @@ pub struct Edge {
     readers: BTreeMap<u8, LaneReader>,
     sender: Sender,
     sealer: Sealer,
-    dice: SeededRandom,
+    dice: fastrand::Rng,
     _keeper: event_journal::SyncThread,
 }
 
@@ -133,7 +122,7 @@ impl Edge {
             readers,
             sender: Sender::new(LIMITS),
             sealer: Sealer::new().expect("compressor"),
-            dice: SeededRandom(u64::from(node)),
+            dice: fastrand::Rng::with_seed(u64::from(node)),
             _keeper: opened.sync_thread,
         };
         edge.forget();
@@ -193,8 +182,8 @@ impl Edge {
     /// Sends over one connection until it breaks (often intentionally) or all events are acknowledged.
     pub async fn ship(&mut self, address: SocketAddr, config: ClientConfig) {
         // The number of steps on this connection, possibly too few for any progress.
-        let mut steps = self.dice.roll(60);
-        if self.dice.roll(4) == 0 {
+        let mut steps = self.dice.u64(..60);
+        if self.dice.u64(..4) == 0 {
             self.forget();
         }
         let talk = self.converse(address, config, &mut steps);
@@ -234,7 +223,7 @@ impl Edge {
             *steps -= 1;
             self.fill();
             while let Some(batch) = self.sender.next_batch() {
-                let again = (self.dice.roll(5) == 0).then(|| batch.clone());
+                let again = (self.dice.u64(..5) == 0).then(|| batch.clone());
                 for batch in std::iter::once(batch).chain(again) {
                     let message = EdgeMessage::Batch(batch);
                     event_shipping::write_message(&mut send, &message)
@@ -279,7 +268,7 @@ impl Edge {
         let lanes: Vec<u8> = self.readers.keys().copied().collect();
         for lane in lanes {
             while self.sender.has_capacity(64 << 10) {
-                let bytes = 2_000 + self.dice.roll(60_000) as usize;
+                let bytes = 2_000 + self.dice.u64(..60_000) as usize;
                 let Some(batch) = self.seal(lane, bytes) else {
                     break;
                 };
@@ -306,6 +295,60 @@ impl Edge {
                 .seal(&span, &frames, Micros::now().0)
                 .expect("seals"),
         )
+    }
+}
+
+/// Edges, one per node, that append to their journals in rounds and ship to whichever address is current.
+pub struct ShippingEdges {
+    address: Arc<Mutex<SocketAddr>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl ShippingEdges {
+    /// Each edge appends in `rounds` rounds, ships over one connection after each, and then until all is acknowledged.
+    pub fn start(
+        directory: &Path,
+        nodes: &[u16],
+        lanes: u8,
+        address: SocketAddr,
+        rounds: u64,
+        append: impl Fn(&mut Edge) + Copy + Send + 'static,
+    ) -> Self {
+        let (address, quic) = (Arc::new(Mutex::new(address)), client(directory));
+        let ship = |node: &u16| {
+            let (address, quic) = (Arc::clone(&address), quic.clone());
+            let mut edge = Edge::open(&directory.join(format!("spool-{node}")), *node, lanes);
+            tokio::spawn(async move {
+                let mut appended = 0;
+                while appended < rounds || !edge.is_done() {
+                    if appended < rounds {
+                        append(&mut edge);
+                        appended += 1;
+                    }
+                    let address = *address.lock();
+                    edge.ship(address, quic.clone()).await;
+                }
+            })
+        };
+        let tasks = nodes.iter().map(ship).collect();
+        Self { address, tasks }
+    }
+
+    /// Asserts that a fault now would hit edges that ship.
+    pub fn assert_shipping(&self) {
+        let done = self.tasks.iter().all(JoinHandle::is_finished);
+        assert!(!done, "faults must hit shipping edges");
+    }
+
+    pub fn redirect(&self, address: SocketAddr) {
+        *self.address.lock() = address;
+    }
+
+    pub async fn finish(self) {
+        for task in self.tasks {
+            let done = tokio::time::timeout(Duration::from_secs(120), task).await;
+            done.expect("shipped in time").expect("no panic");
+        }
     }
 }
 

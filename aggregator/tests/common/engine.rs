@@ -5,7 +5,6 @@ use clickhouse::Client;
 use clickhouse_embedded::{Credentials, Launch, RunningEngine, launcher_exe};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::sync::PoisonError;
 
 pub struct Engine {
     launch: Launch,
@@ -14,7 +13,7 @@ pub struct Engine {
 
 impl Engine {
     pub fn start(directory: &Path) -> Self {
-        let _alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = PORTS.lock();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
         let launch = Launch {
             data_dir: directory.join("clickhouse"),

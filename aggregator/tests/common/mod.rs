@@ -16,13 +16,17 @@ pub mod reports;
 use ::aggregator::settings::{self, Settings};
 use event_shipping::tls::{self, Identity, SERVER_NAME, Subject};
 use event_shipping::{
-    AggregatorMessage, EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE_BYTES, PROTOCOL_VERSION,
-    ReadError, Welcome, read_message, write_message,
+    AggregatorMessage, Batch, BatchSpan, EdgeMessage, Hello, LaneHello, MAX_CONTROL_MESSAGE_BYTES,
+    PROTOCOL_VERSION, ReadError, Sealer, Welcome, read_message, write_message,
 };
+use hmac::{Hmac, Mac as _};
+use parking_lot::Mutex;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use sha2::Sha256;
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -165,20 +169,50 @@ pub fn hello_of(protocol: u16, node: u16, journal: u64) -> EdgeMessage {
     })
 }
 
+/// A batch of lane 0 with the sequences `first` to `last`, for tests that do not decode its frames.
+pub fn batch(after: u64, first: u64, last: u64, frames: &[u8]) -> Batch {
+    let span = BatchSpan {
+        lane: 0,
+        journal: JOURNAL,
+        format_version: 1,
+        after,
+        first,
+        last,
+        events: u32::try_from(last - first + 1).expect("small"),
+    };
+    let mut sealer = Sealer::new().expect("compressor");
+    sealer.seal(&span, frames, 1).expect("seals")
+}
+
+/// HMAC-SHA256.
+pub fn hmac(key: &str, text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("of any length");
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// Puts a file that only its owner can read there in one step.
+pub fn write_private(path: &Path, text: &str) {
+    let aside = path.with_extension("aside");
+    std::fs::write(&aside, text).expect("written");
+    std::fs::set_permissions(&aside, Permissions::from_mode(0o600)).expect("permitted");
+    std::fs::rename(aside, path).expect("renamed");
+}
+
 /// Status and body of a page of the admin port.
 pub async fn page(admin: SocketAddr, path: &str) -> (u16, String) {
+    ask(admin, &format!("GET {path}"), "").await
+}
+
+/// Status and body for a request to the admin port, with additional header lines.
+pub async fn ask(admin: SocketAddr, request: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).await.expect("connected");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("written");
+    let text =
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.expect("written");
     let mut response = String::new();
-    stream
-        .read_to_string(&mut response)
-        .await
-        .expect("response");
-    let status = response
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
+    stream.read_to_string(&mut response).await.expect("response");
+    let status = response.split(' ').nth(1).and_then(|it| it.parse().ok());
     let (_, body) = response.split_once("\r\n\r\n").expect("response body");
     (status.expect("status line"), body.to_owned())
 }

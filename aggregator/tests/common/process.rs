@@ -1,5 +1,6 @@
 //! The aggregator as a process of its own, so that it can be killed.
 
+use super::{metric, until};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,14 @@ impl Process {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status();
         assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits until no report is pending: edges are acknowledged before.
+    pub async fn evaluated(&self) {
+        until("evaluated", async || {
+            metric(self.admin, "aggregator_pending_reports").await == Some(0.0)
+        })
+        .await;
     }
 
     /// Starts a new process after the old one has ended.

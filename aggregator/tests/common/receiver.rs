@@ -1,9 +1,10 @@
 //! An affiliate's server: records postbacks, and responds with given statuses.
 
 use super::PORTS;
+use parking_lot::Mutex;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A received postback.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Receiver {
     pub fn start(
         responses: impl Fn(&ReceivedPostback, usize) -> u16 + Send + Sync + 'static,
     ) -> Self {
-        let alone = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = PORTS.lock();
         let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
         drop(alone);
         let address = listener.local_addr().expect("bound");
@@ -58,7 +59,7 @@ impl Receiver {
     }
 
     pub fn received(&self) -> Vec<ReceivedPostback> {
-        self.received.lock().expect("unpoisoned").clone()
+        self.received.lock().clone()
     }
 }
 
@@ -82,7 +83,7 @@ fn respond(
         headers: headers.collect(),
     };
     let before = {
-        let mut all = keeps.lock().expect("unpoisoned");
+        let mut all = keeps.lock();
         let before = all.iter().filter(|it| it.target == received.target).count();
         all.push(received.clone());
         before
