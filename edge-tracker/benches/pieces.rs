@@ -43,12 +43,9 @@ criterion_group! {
 }
 criterion_main!(pieces);
 
-/// SplitMix64: evenly spread numbers out of consecutive ones.
-const fn mixed(number: u64) -> u64 {
-    let mut bits = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ bits >> 31
+/// Evenly spread numbers out of consecutive ones.
+fn mixed(number: u64) -> u64 {
+    fastrand::Rng::with_seed(number).u64(..)
 }
 
 fn addresses(of: fn(u64) -> IpAddr) -> impl Iterator<Item = IpAddr> + Clone {
