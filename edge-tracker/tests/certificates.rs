@@ -8,12 +8,11 @@ use event_shipping::{
     Ack, AggregatorMessage, EdgeMessage, LaneState, MAX_BATCH_MESSAGE_BYTES, Welcome, read_message,
     write_message,
 };
-use harness::Edge;
+use harness::{Edge, until};
 use quinn::{Connection, Endpoint};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
 
 const NODE: u16 = 7;
 const CLICKS: u64 = 20;
@@ -60,11 +59,7 @@ impl FakeAggregator {
     }
 
     fn wait_for(&self, what: &str, condition: impl Fn(&[ObservedConnection]) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !condition(&self.observed()) {
-            assert!(Instant::now() < deadline, "not in time: {what}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until(|| what.to_owned(), || condition(&self.observed()));
     }
 }
 

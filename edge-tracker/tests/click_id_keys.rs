@@ -4,8 +4,8 @@
 mod harness;
 
 use domain::{LaneId, LinkId, Micros, NodeId, Seq};
-use harness::{Edge, Response};
-use std::os::unix::fs::PermissionsExt as _;
+use harness::functions::deploy;
+use harness::{Response, Edge, write_secret};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracking_events::{ClickId, ClickIdParts, KeyId, KeyRing, MacKey};
@@ -18,15 +18,11 @@ fn edge() -> Edge {
     let dir = tempfile::tempdir().expect("temporary directory");
     let advertisers = dir.path().join("advertisers.toml");
     let variables = dir.path().join("variables.toml");
-    write_private(&advertisers, ADVERTISERS);
-    write_private(&variables, "kyc_keys = \"a key of some length\"\n");
-    write_private(&secrets_of(dir.path()), &secrets(1, &[1]));
+    write_secret(&advertisers, ADVERTISERS);
+    write_secret(&variables, "kyc_keys = \"a key of some length\"\n");
+    write_secret(&secrets_of(dir.path()), &secrets(1, &[1]));
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
-    let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions");
-    let manifest = dir.path().join("spin.toml");
-    let text = std::fs::read_to_string(deployed.join("spin.toml")).expect("read");
-    let sources = format!("source = \"{}/", deployed.display());
-    std::fs::write(&manifest, text.replace("source = \"", &sources)).expect("written");
+    let manifest = deploy(dir.path());
     Edge::start_in(
         dir,
         &format!(
@@ -46,15 +42,6 @@ fn secrets(active: u8, keys: &[u8]) -> String {
     // Earlier builds had another secret here; it is ignored.
     let visitor = format!("[visitor]\nsecret = \"{}\"\n", "0".repeat(64));
     format!("[click_id]\nactive = {active}\n[click_id.keys]\n{lines}{visitor}")
-}
-
-fn write_private(path: &Path, text: &str) {
-    // Renamed into place: at any moment the edge reads the old or the new file.
-    let aside = path.with_extension("aside");
-    std::fs::create_dir_all(path.parent().expect("parent directory")).expect("directory created");
-    std::fs::write(&aside, text).expect("written");
-    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600)).expect("permitted");
-    std::fs::rename(aside, path).expect("renamed");
 }
 
 /// The id of a click just made.
@@ -122,11 +109,11 @@ fn key_rotation_with_postbacks_in_flight_loses_none() {
                 sent += 1;
             }
         });
-        write_private(&file, &secrets(1, &[1, 2]));
+        write_secret(&file, &secrets(1, &[1, 2]));
         edge.await_metric("edge_reloads_total", "secrets\",outcome=\"loaded", 1);
         assert_eq!(key_of(&click(&edge)), 1, "the first step only verifies");
         assert_eq!(postback(&edge, &click_elsewhere(2)).status, 200);
-        write_private(&file, &secrets(2, &[1, 2]));
+        write_secret(&file, &secrets(2, &[1, 2]));
         edge.await_metric("edge_reloads_total", "secrets\",outcome=\"loaded", 2);
         assert_eq!(key_of(&click(&edge)), 2);
         rotated.store(true, Ordering::Relaxed);
@@ -151,7 +138,7 @@ fn unknown_key_is_retried_until_the_edge_has_it() {
         response.text()
     );
     assert!(response.header("retry-after").is_some());
-    write_private(&secrets_of(edge.dir.path()), &secrets(1, &[1, 3]));
+    write_secret(&secrets_of(edge.dir.path()), &secrets(1, &[1, 3]));
     edge.await_metric("edge_reloads_total", "secrets\",outcome=\"loaded", 1);
     assert_eq!(postback(&edge, &id).status, 200);
 }
@@ -170,7 +157,7 @@ fn wrong_secrets_file_changes_nothing_and_is_logged() {
         format!("[click_id]\nactive = 2\n[click_id.keys]\n1 = \"{hidden}\"\n"),
         format!("[click_id]\nactive = 1\n[click_id.keys]\n77 = \"{hidden}\"\n"),
     ] {
-        write_private(&file, &wrong);
+        write_secret(&file, &wrong);
         refused += 1;
         edge.await_metric("edge_reloads_total", "secrets\",outcome=\"refused", refused);
         let id = click(&edge);

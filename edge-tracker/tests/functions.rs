@@ -3,8 +3,8 @@
 
 mod harness;
 
-use harness::postbacks::write_secret;
-use harness::{CHROME, Edge, parse};
+use harness::functions::share_compiled;
+use harness::{CHROME, Edge, parse, write_secret};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,7 @@ fn edge_with_route(route: &str, http: &str, limits: &str) -> Edge {
     let dir = tempfile::tempdir().expect("temporary directory");
     let manifest = dir.path().join("spin.toml");
     std::fs::write(&manifest, manifest_text(route, &guest(), "")).expect("written");
+    share_compiled(dir.path());
     let functions =
         format!("{http}\n[functions]\nmanifest = {manifest:?}\n[functions.limits]\n{limits}\n");
     std::fs::write(dir.path().join("links.toml"), harness::LINKS).expect("written");
@@ -50,13 +51,8 @@ fn manifest_text(route: &str, source: &Path, variables: &str) -> String {
 }
 
 fn post(edge: &Edge, target: &str, body: &str) -> (u16, String) {
-    let request = format!(
-        "POST {target} HTTP/1.1\r\nHost: go.example\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let response = parse(&edge.raw(request.as_bytes()));
-    let text = response.text();
-    (response.status, text)
+    let response = edge.post(target, &[], body);
+    (response.status, response.text())
 }
 
 #[test]

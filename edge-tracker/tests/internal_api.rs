@@ -4,8 +4,8 @@
 mod harness;
 
 use harness::faketime::FakeClock;
-use harness::postbacks::{click, write_secret};
-use harness::{Edge, Response, parse};
+use harness::postbacks::click;
+use harness::{Response, Edge, TIMEOUT, parse, write_secret};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -37,10 +37,7 @@ fn edge(more: &str) -> Edge {
 fn connect(edge: &Edge) -> TcpStream {
     let address = edge.internal_api.as_ref().expect("configured");
     let stream = TcpStream::connect(address).expect("the edge listens");
-    let patience = Some(Duration::from_secs(20));
-    stream
-        .set_read_timeout(patience)
-        .expect("socket option set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("settable");
     stream
 }
 

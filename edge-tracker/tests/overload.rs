@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{CHROME, Edge, Response, journal, parse};
+use harness::{Response, CHROME, Edge, journal, parse, until};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -309,11 +309,10 @@ fn idle_connections_take_bounded_memory() {
 
 /// Waits until the edge has noticed that all connections are closed.
 fn await_none_connected(edge: &Edge) {
-    let deadline = Instant::now() + EFFECT_TIMEOUT;
-    while edge.metric("edge_connections", "") > 0 {
-        assert!(Instant::now() < deadline, "{:?}", descriptors(edge));
-        std::thread::yield_now();
-    }
+    until(
+        || format!("no connection, but descriptors {:?}", descriptors(edge)),
+        || edge.metric("edge_connections", "") == 0,
+    );
 }
 
 /// The numbers of the edge's open descriptors.

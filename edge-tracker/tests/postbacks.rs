@@ -4,10 +4,8 @@
 mod harness;
 
 use harness::journal;
-use harness::postbacks::{
-    KYC_KEY, SECRETS, click, edge, edge_of, edge_with, hmac, said, write_secret,
-};
-use harness::{Edge, parse};
+use harness::postbacks::{KYC_KEY, SECRETS, click, edge, edge_of, edge_with, hmac, said};
+use harness::{Edge, parse, write_secret};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use tracking_events::Event;
@@ -176,12 +174,8 @@ fn forms_and_json_are_read_like_queries() {
             format!("{{\"click_id\":\"{id}\",\"payout\":1.25}}"),
         ),
     ] {
-        let request = format!(
-            "POST /postback/plain?token=plain-secret-of-bytes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let response = parse(&edge.raw(request.as_bytes()));
+        let target = "/postback/plain?token=plain-secret-of-bytes";
+        let response = edge.post(target, &[("Content-Type", kind)], &body);
         assert_eq!(
             (response.status, response.text().as_str()),
             (200, "OK"),
@@ -512,13 +506,12 @@ fn now() -> u64 {
 }
 
 fn webhook(edge: &Edge, time: u64, signature: &str, body: &str) -> (u16, String) {
-    let request = format!(
-        "POST /api/webhooks/kyc/verifymy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-         X-VerifyMy-Signature: {signature}\r\nX-VerifyMy-Timestamp: {time}\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let response = parse(&edge.raw(request.as_bytes()));
+    let time = time.to_string();
+    let signed = [
+        ("X-VerifyMy-Signature", signature),
+        ("X-VerifyMy-Timestamp", time.as_str()),
+    ];
+    let response = edge.post("/api/webhooks/kyc/verifymy", &signed, body);
     (response.status, response.text())
 }
 

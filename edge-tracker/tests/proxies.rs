@@ -4,12 +4,11 @@
 
 mod harness;
 
-use harness::{CHROME, Edge, parse};
+use harness::{CHROME, Edge, parse, until};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// Neither the proxy's address nor any other of this machine's peers.
 const VISITOR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
@@ -46,16 +45,11 @@ fn start(dir: &Path, program: &str, config: &str, arguments: &[&str], port: u16)
         .spawn()
         .unwrap_or_else(|error| panic!("{program}: {error}; cargo xtask test installs it"));
     let proxy = Proxy { process, port };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        let log = || std::fs::read_to_string(dir.join("proxy.log")).unwrap_or_default();
-        assert!(
-            Instant::now() < deadline,
-            "{program} does not listen: {}",
-            log()
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let log = || std::fs::read_to_string(dir.join("proxy.log")).unwrap_or_default();
+    until(
+        || format!("{program} listens: {}", log()),
+        || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(),
+    );
     proxy
 }
 
@@ -119,11 +113,10 @@ fn documented_proxies_pass_the_visitor_on() {
         );
         assert!(location.contains("s=a%20b"), "{program}: {location}");
         // The proxy keeps its connection for the next visitor, until the edge closes it.
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while edge.metric("edge_connections", "") > 0 {
-            assert!(Instant::now() < deadline, "{program}: {}", edge.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until(
+            || format!("{program}: no connection: {}", edge.log()),
+            || edge.metric("edge_connections", "") == 0,
+        );
         assert_eq!(edge.metric("edge_refused_total", ""), 0, "{program}");
     }
 }

@@ -3,7 +3,8 @@
 
 mod harness;
 
-use harness::postbacks::{ADVERTISERS, write_secret};
+use harness::postbacks::ADVERTISERS;
+use harness::write_secret;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,8 +1,8 @@
 //! An edge's directory of settings in which every path is relative, and files that are replaced while it runs.
 
-use super::{Edge, LINKS};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use super::functions::deploy;
+use super::{Edge, LINKS, write_secret};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// The entry of an advertiser.
@@ -19,15 +19,7 @@ impl Directory {
         this.write("links.toml", LINKS);
         this.write("advertisers.toml", &format!("[acme]\n{VALID_ENTRY}"));
         this.write("variables.toml", KYC);
-        let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions");
-        let manifest = std::fs::read_to_string(deployed.join("spin.toml")).expect("read");
-        let sources = format!("source = \"{}/", deployed.display());
-        this.write("spin.toml", &manifest.replace("source = \"", &sources));
-        // One edge compiles the functions for all.
-        let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions");
-        std::fs::create_dir_all(&compiled).expect("directory created");
-        std::fs::create_dir_all(this.at("data")).expect("directory created");
-        std::os::unix::fs::symlink(compiled, this.at("data/compiled-functions")).expect("linked");
+        deploy(this.0.path());
         this.write("edge.toml", &settings(""));
         this
     }
@@ -38,11 +30,7 @@ impl Directory {
 
     /// Puts a file there in one step, readable by its owner only.
     pub fn write(&self, name: &str, text: &str) {
-        let aside = self.at("aside");
-        std::fs::write(&aside, text).expect("written");
-        let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(&aside, mode).expect("permissions set");
-        std::fs::rename(aside, self.at(name)).expect("renamed");
+        write_secret(&self.at(name), text);
     }
 
     pub fn check(&self) -> Output {
@@ -99,11 +87,7 @@ pub fn settings(http: &str) -> String {
 
 /// Puts a file of a running edge there in one step.
 pub fn replace(edge: &Edge, name: &str, text: &str) {
-    let (aside, file) = (edge.dir.path().join("aside"), edge.dir.path().join(name));
-    std::fs::write(&aside, text).expect("written");
-    let mode = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(&aside, mode).expect("permissions set");
-    std::fs::rename(aside, file).expect("renamed");
+    write_secret(&edge.dir.path().join(name), text);
 }
 
 pub fn reloads(file: &str, outcome: &str) -> String {

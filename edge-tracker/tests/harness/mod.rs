@@ -4,12 +4,15 @@
 pub mod directory;
 pub mod faketime;
 pub mod fleet;
+pub mod functions;
 pub mod journal;
 pub mod postbacks;
 
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -52,6 +55,9 @@ destination = "https://shop.example/"
 state = "paused"
 fallback = "https://shop.example/later"
 "#;
+
+/// How long a test waits for an event, or a client for bytes: far more than either takes on a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where no aggregator listens.
 const NO_AGGREGATOR: &str = "127.0.0.1:1";
@@ -178,22 +184,16 @@ impl Edge {
 
     /// The log, once it contains `text`.
     pub fn await_log(&self, text: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let log = self.log();
-            if log.contains(text) {
-                return log;
-            }
-            assert!(Instant::now() < deadline, "no {text:?} in {log}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until(
+            || format!("{text:?} in {}", self.log()),
+            || self.log().contains(text),
+        );
+        self.log()
     }
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.listening).expect("the edge listens");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("socket option set");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("settable");
         stream
     }
 
@@ -221,6 +221,18 @@ impl Edge {
         parse(&self.raw(text.as_bytes()))
     }
 
+    pub fn post(&self, target: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let text = format!(
+            "POST {target} HTTP/1.1\r\nHost: go.example\r\nConnection: close\r\n{}Content-Length: {}\r\n\r\n{body}",
+            headers.collect::<String>(),
+            body.len()
+        );
+        parse(&self.raw(text.as_bytes()))
+    }
+
     pub fn get(&self, target: &str) -> Response {
         self.request("GET", target, &[("User-Agent", CHROME)])
     }
@@ -239,12 +251,7 @@ impl Edge {
 
     /// The value of the metric line that starts with `name`, summed over labels that match.
     pub fn metric(&self, name: &str, label: &str) -> u64 {
-        let mut stream = TcpStream::connect(&self.admin).expect("the edge listens");
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .expect("writable");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("readable");
+        let (_, text) = self.admin_page("/metrics");
         let matching = text
             .lines()
             .filter(|line| line.starts_with(name) && line.contains(label));
@@ -255,14 +262,10 @@ impl Edge {
 
     /// Waits until a metric is at least `value`.
     pub fn await_metric(&self, name: &str, label: &str, value: u64) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.metric(name, label) < value {
-            assert!(
-                Instant::now() < deadline,
-                "{name}{{{label}}} did not reach {value}"
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until(
+            || format!("{name}{{{label}}} of {value}"),
+            || self.metric(name, label) >= value,
+        );
     }
 
     pub fn pid(&self) -> u32 {
@@ -333,6 +336,25 @@ fn configure_workers(dir: &Path, workers: u8, http: &str) -> PathBuf {
     };
     std::fs::write(&path, text).expect("writable");
     path
+}
+
+/// Puts a file that only its owner can read there in one step: an edge that looks at any moment finds the file as it
+/// was, or whole.
+pub fn write_secret(path: &Path, text: &str) {
+    let aside = path.with_extension("aside");
+    std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+    std::fs::write(&aside, text).expect("written");
+    std::fs::set_permissions(&aside, Permissions::from_mode(0o600)).expect("permitted");
+    std::fs::rename(aside, path).expect("renamed");
+}
+
+/// Waits until `condition` is true; `what` is expected.
+pub fn until(what: impl Fn() -> String, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "timed out: {}", what());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 pub fn parse(bytes: &[u8]) -> Response {

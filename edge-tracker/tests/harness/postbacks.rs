@@ -1,8 +1,7 @@
 //! An edge with the deployed functions and an advertiser of each dialect.
 
-use super::Edge;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use super::functions::deploy_with;
+use super::{Edge, write_secret};
 use std::process::{Command, Stdio};
 
 pub const ADVERTISERS: &str = r#"
@@ -106,8 +105,8 @@ pub fn edge_with(replaced: &[&str; 2]) -> Edge {
 }
 
 /// As [`edge_with`], with more lines in `[http]` and in `[functions]`.
-pub fn edge_of([from, to]: &[&str; 2], http: &str, more: &str) -> Edge {
-    let dir = tempfile::tempdir().expect("temporary directory");
+pub fn edge_of(replaced: &[&str; 2], http: &str, more: &str) -> Edge {
+    let dir = tempfile::tempdir().expect("a directory");
     let advertisers = dir.path().join("advertisers.toml");
     let variables = dir.path().join("variables.toml");
     write_secret(&advertisers, ADVERTISERS);
@@ -116,31 +115,11 @@ pub fn edge_of([from, to]: &[&str; 2], http: &str, more: &str) -> Edge {
         &format!("kyc_keys = \"an older key of some length,{KYC_KEY}\"\n"),
     );
     std::fs::write(dir.path().join("links.toml"), super::LINKS).expect("written");
-    let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-functions");
-    let manifest = dir.path().join("spin.toml");
-    let text = std::fs::read_to_string(deployed.join("spin.toml")).expect("read");
-    assert!(text.contains(from), "{from}");
-    let text = text.replace(from, to);
-    let sources = format!("source = \"{}/", deployed.display());
-    std::fs::write(&manifest, text.replace("source = \"", &sources)).expect("written");
-    // One edge compiles the functions for all.
-    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions");
-    std::fs::create_dir_all(&compiled).expect("directory created");
-    let data = dir.path().join("data");
-    std::fs::create_dir_all(&data).expect("directory created");
-    std::os::unix::fs::symlink(compiled, data.join("compiled-functions")).expect("linked");
+    let manifest = deploy_with(dir.path(), replaced);
     let functions = format!(
         "{http}[functions]\nmanifest = {manifest:?}\nadvertisers = {advertisers:?}\nvariables = {variables:?}\n{more}"
     );
     Edge::start_in(dir, &functions)
-}
-
-pub fn write_secret(path: &Path, text: &str) {
-    // Renamed into place: at any moment the edge reads the old or the new file.
-    let aside = path.with_extension("aside");
-    std::fs::write(&aside, text).expect("written");
-    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600)).expect("permitted");
-    std::fs::rename(aside, path).expect("renamed");
 }
 
 /// The id of a click just made.

@@ -27,9 +27,9 @@ fn variables() -> Variables {
     }
 }
 
-fn sign(key: &str, text: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("key");
-    mac.update(text.as_bytes());
+fn sign(key: &str, text: impl AsRef<[u8]>) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key");
+    mac.update(text.as_ref());
     data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
 }
 
@@ -64,8 +64,8 @@ fn by(request: &Request, variables: Variables) -> Decision<KycUpdate<'static>> {
 
 fn accepted(request: &Request) -> KycUpdate<'static> {
     match by(request, variables()) {
-        Decision::Accept(update, answer) => {
-            assert_eq!(answer, "OK\n");
+        Decision::Accept(update, response) => {
+            assert_eq!(response, "OK\n");
             update
         }
         other => panic!("{request:?}: {other:?}"),
@@ -104,9 +104,7 @@ fn invalid_utf8_is_rejected_anywhere() {
         .split_once("\"a\"")
         .expect("field that means nothing here");
     let body = [before.as_bytes(), b"\"\x80\"", after.as_bytes()].concat();
-    let mac = Hmac::<Sha256>::new_from_slice(NEW_KEY.as_bytes()).expect("key");
-    let mac = mac.chain_update(format!("{SECONDS}.")).chain_update(&body);
-    let signature = data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes());
+    let signature = sign(NEW, [format!("{SECONDS}.").as_bytes(), &body].concat());
     let signed = Request {
         body,
         ..request(&SECONDS.to_string(), &signature, "")
