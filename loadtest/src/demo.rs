@@ -26,7 +26,7 @@ const KILLS: usize = 6;
 
 /// Options of the demo.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct DemoOptions {
     /// A log to replay; sample traffic if absent.
     pub replay: Option<PathBuf>,
     /// Requests per second.
@@ -43,7 +43,7 @@ pub struct Options {
 ///
 /// # Errors
 /// If a process does not start, or an answered request is missing or duplicated at the end.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub fn run(options: &DemoOptions) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
     let dir = tempfile::Builder::new()
         .prefix("fanzfiliate-demo-")
@@ -120,11 +120,11 @@ fn replay(
         log.display()
     );
     let run = format!("demo-{:08x}", getrandom::u32().context("no randomness")?);
-    let options = replay::Options {
+    let options = replay::ReplayOptions {
         rate: Some(rate),
         connections: CONNECTIONS,
         progress: std::io::stderr().is_terminal(),
-        ..replay::Options::new(log, &stack.edge_urls, &run)
+        ..replay::ReplayOptions::new(log, &stack.edge_urls, &run)
     };
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {

@@ -36,17 +36,17 @@ enum Task {
     Demo(Demo),
     /// Kill processes, fill disks and break networks and clocks under traffic, then compare every answered click
     /// with ClickHouse. The last line is a JSON object.
-    Chaos(chaos::Options),
+    Chaos(chaos::ChaosOptions),
     /// Measure the cost of a click at the edge, compared with nginx and with bare hyper.
-    BenchClick(click::Options),
+    BenchClick(click::ClickOptions),
     /// Measure the cost of a click from the visitor to a row in ClickHouse, compared with nginx.
-    BenchPipeline(pipeline::Options),
+    BenchPipeline(pipeline::PipelineOptions),
     /// Measure the cost of a function call, of postbacks compared with native code, and the effect of functions
     /// that never return on clicks.
-    BenchFunctions(functions::Options),
+    BenchFunctions(functions::FunctionsOptions),
     /// Follow nginx's log and insert it: the pipeline that ours is compared with.
     #[command(hide = true)]
-    Tail(tail::Options),
+    Tail(tail::TailOptions),
     /// A server that does less than the edge, for comparison.
     #[command(hide = true)]
     Baseline {
@@ -120,7 +120,7 @@ fn main() -> ExitCode {
             geo,
             kill,
             exit,
-        }) => demo::run(&demo::Options {
+        }) => demo::run(&demo::DemoOptions {
             replay,
             rate,
             geo,
@@ -154,14 +154,14 @@ fn run_replay(arguments: Replay) -> anyhow::Result<()> {
         Some(log) => log,
         None => traffic::sample(directory.path())?,
     };
-    let options = replay::Options {
+    let options = replay::ReplayOptions {
         slugs,
         rate: arguments.rate,
         connections: arguments.connections,
         limit: arguments.limit,
         repeat: arguments.repeat,
         progress: std::io::stderr().is_terminal(),
-        ..replay::Options::new(&log, &arguments.targets, &run)
+        ..replay::ReplayOptions::new(&log, &arguments.targets, &run)
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -2,7 +2,7 @@
 //! support are skipped with a message.
 #![allow(missing_docs)]
 
-use loadtest::chaos::{self, Options, Scenario};
+use loadtest::chaos::{self, ChaosOptions, Scenario};
 use loadtest::interrupt::Interrupt;
 
 fn assert_nothing_lost(scenario: Scenario, faults: u32) {
@@ -24,7 +24,7 @@ fn assert_nothing_lost_if_supported(scenario: Scenario, faults: u32, needed: &st
 fn run_scenario(scenario: Scenario, faults: u32) -> anyhow::Result<()> {
     let here = std::env::current_exe()?;
     let programs = here.ancestors().nth(2).map(Into::into);
-    let options = Options {
+    let options = ChaosOptions {
         scenario,
         rounds: 1,
         seed: 11,

@@ -2,6 +2,9 @@
 //! appears in their logs or metrics.
 #![allow(missing_docs)]
 
+mod common;
+
+use common::{TIMEOUT, wait_until};
 use data_encoding::HEXLOWER;
 use loadtest::clickhouse::Analyst;
 use loadtest::function_files::{self, FunctionFiles};
@@ -11,9 +14,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-const TIMEOUT: Duration = Duration::from_secs(60);
 /// Part of every external value that must not appear.
 const MARKER: &str = "Marked0Value";
 const FAILED_POSTBACK: &str = "aggregator_postbacks_total{outcome=\"again\"}";
@@ -183,26 +185,17 @@ fn logs_and_metrics_contain_no_marked_values() {
     let stack = Stack::start_with(dir.path(), 1, None, &options, |_| {}).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
     send_marked_traffic(&stack.edge_urls[0]);
-    let deadline = Instant::now() + TIMEOUT;
     let arrived = |table: &str| {
         let result = analyst.query(&format!("SELECT count() FROM {table}"));
         result.is_ok_and(|result| result.rows[0][0] != "0")
     };
-    while !["clicks", "conversions", "kyc_events", "rejections"]
-        .into_iter()
-        .all(arrived)
-    {
-        assert!(
-            Instant::now() < deadline,
-            "timeout: events of all kinds in ClickHouse"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let attempted = || metrics(&stack.aggregator_admin_url).contains(FAILED_POSTBACK);
-    while !attempted() {
-        assert!(Instant::now() < deadline, "timeout: a postback attempt");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("events of all kinds in ClickHouse", || {
+        let tables = ["clicks", "conversions", "kyc_events", "rejections"];
+        tables.into_iter().all(arrived)
+    });
+    wait_until("a postback attempt", || {
+        metrics(&stack.aggregator_admin_url).contains(FAILED_POSTBACK)
+    });
     let mut shown = vec![
         ("edge's metrics", metrics(&stack.edge_admin_urls[0])),
         ("aggregator's metrics", metrics(&stack.aggregator_admin_url)),

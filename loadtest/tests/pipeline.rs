@@ -1,62 +1,33 @@
 //! The whole pipeline with real processes: totals are right, also after killed processes.
 #![allow(missing_docs)]
 
-use loadtest::clickhouse::Analyst;
+mod common;
+
+use common::{Deployment, RATE, wait_until};
 use loadtest::replay::{self, Outcome};
 use loadtest::stack::Stack;
-use loadtest::{traffic, verify};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 const LINES: u64 = 3_000;
 const SEED: u64 = 42;
-/// Debug builds on two busy cores still answer this many.
-const RATE: f64 = 500.0;
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
-struct Pipeline {
-    stack: Stack,
-    analyst: Analyst,
-    log: PathBuf,
-    // Dropped last, after the processes that use it.
-    _dir: tempfile::TempDir,
-}
-
-fn pipeline() -> Pipeline {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let log = dir.path().join("sample.log");
-    let mut file = std::fs::File::create(&log).expect("file created");
-    traffic::write(SEED, LINES, &mut file).expect("written");
-    let stack = Stack::start(dir.path(), 2, None, |_| {}).expect("starts");
-    let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
-    Pipeline {
-        stack,
-        analyst,
-        log,
-        _dir: dir,
-    }
+fn pipeline() -> Deployment {
+    Deployment::start(2, SEED, LINES)
 }
 
 /// Replays the log and injects `fault` once a third of it is in ClickHouse.
-fn replay_with(pipeline: &mut Pipeline, fault: impl FnOnce(&mut Stack)) -> Outcome {
-    let options = replay::Options {
+fn replay_with(pipeline: &mut Deployment, fault: impl FnOnce(&mut Stack)) -> Outcome {
+    let options = replay::ReplayOptions {
         rate: Some(RATE),
-        ..replay::Options::new(&pipeline.log, &pipeline.stack.edge_urls, "test")
+        ..replay::ReplayOptions::new(&pipeline.log, &pipeline.stack.edge_urls, "test")
     };
     let replaying = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("runtime");
         runtime.block_on(replay::run(options)).expect("replays")
     });
-    let deadline = Instant::now() + ARRIVAL_TIMEOUT;
-    while pipeline
-        .analyst
-        .external_ids("test")
-        .map_or(0, |ids| ids.len() as u64)
-        < LINES / 3
-    {
-        assert!(Instant::now() < deadline, "no events arrive");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("a third of the events", || {
+        let ids = pipeline.analyst.external_ids("test");
+        ids.is_ok_and(|ids| ids.len() as u64 >= LINES / 3)
+    });
     assert!(
         !replaying.is_finished(),
         "the fault would be injected too late"
@@ -66,18 +37,8 @@ fn replay_with(pipeline: &mut Pipeline, fault: impl FnOnce(&mut Stack)) -> Outco
 }
 
 /// Asserts that every answered request is stored once and every unanswered one at most once.
-fn assert_exactly_once(pipeline: &Pipeline, outcome: &Outcome) {
-    let comparison =
-        verify::verify(&pipeline.analyst, outcome, 0, ARRIVAL_TIMEOUT).expect("comparable");
-    assert_eq!(
-        (
-            comparison.missing,
-            comparison.duplicated,
-            comparison.wrong_ids
-        ),
-        (0, 0, 0),
-        "{comparison:?}"
-    );
+fn assert_exactly_once(pipeline: &Deployment, outcome: &Outcome) {
+    let comparison = pipeline.assert_exactly_once(outcome);
     let counts = &comparison.counts;
     assert_eq!(
         counts.clicks + counts.impressions + counts.flagged,

@@ -43,10 +43,10 @@ fn serve(mut stream: TcpStream, visitors: &Sender<String>) {
 /// The visitors in a log and the number of unreadable lines, or the error.
 fn replayed(log: &Path) -> Result<(Vec<String>, u64), String> {
     let (sender, receiver) = channel();
-    let options = replay::Options {
+    let options = replay::ReplayOptions {
         slugs: vec!["spring".into()],
         connections: 1,
-        ..replay::Options::new(log, &[format!("http://{}", edge(sender))], "formats")
+        ..replay::ReplayOptions::new(log, &[format!("http://{}", edge(sender))], "formats")
     };
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let outcome = runtime.block_on(replay::run(options));

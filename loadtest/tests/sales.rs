@@ -2,15 +2,16 @@
 //! and every rejection with its reason, and affiliates receive every postback.
 #![allow(missing_docs)]
 
+mod common;
+
+use common::assert_exactly_once;
 use loadtest::affiliates::AffiliateTracker;
 use loadtest::clickhouse::Analyst;
-use loadtest::replay::{self, Options};
+use loadtest::replay::{self, ReplayOptions};
 use loadtest::stack::{Stack, StackOptions};
-use loadtest::{demo, traffic, verify};
-use std::time::Duration;
+use loadtest::{demo, traffic};
 
 const LINES: u64 = 1_500;
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
 fn sales_are_counted_once_despite_kills() {
@@ -27,13 +28,12 @@ fn sales_are_counted_once_despite_kills() {
     let stack = Stack::start_with(dir.path(), 2, None, &options, |_| {});
     let mut stack = stack.expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
-    let options = Options::new(&log, &stack.edge_urls, "test");
+    let options = ReplayOptions::new(&log, &stack.edge_urls, "test");
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let outcome = runtime.block_on(replay::run(options)).expect("replays");
-    let compare = || verify::verify(&analyst, &outcome, 0, ARRIVAL_TIMEOUT).expect("comparable");
-    compare();
-    let sales = demo::report_sales(&mut stack, &analyst, "test", 2)
-        .expect("the tables hold the sent sales");
+    assert_exactly_once(&analyst, &outcome);
+    let sales =
+        demo::report_sales(&mut stack, &analyst, "test", 2).expect("the tables hold the sent sales");
     assert!(sales.conversions > 300, "{sales:?}");
     assert!(sales.revisions > 0 && sales.duplicates > 0 && sales.kyc_updates > 0);
     let reasons: Vec<u16> = sales.rejected.keys().copied().collect();
@@ -41,14 +41,5 @@ fn sales_are_counted_once_despite_kills() {
     let delivered = demo::check_affiliate_postbacks(&tracker, &sales)
         .expect("affiliates received each postback");
     assert!(delivered.retried > 0, "{delivered:?}");
-    let comparison = compare();
-    assert_eq!(
-        (
-            comparison.missing,
-            comparison.duplicated,
-            comparison.wrong_ids
-        ),
-        (0, 0, 0),
-        "{comparison:?}"
-    );
+    assert_exactly_once(&analyst, &outcome);
 }

@@ -41,7 +41,7 @@ differs from the result of its sorted reports.";
 /// Options of a chaos run, and the source of older programs.
 #[derive(clap::Args)]
 #[command(after_help = LOADTEST_HELP)]
-pub(crate) struct Options {
+pub(crate) struct ChaosOptions {
     /// Git revision that the older programs are built from: for `upgrade` (default: the newest tag, else the
     /// previous commit) and, only if given, for `everything`.
     #[arg(long, value_name = "REV")]
@@ -51,7 +51,7 @@ pub(crate) struct Options {
     args: Vec<OsString>,
 }
 
-impl Options {
+impl ChaosOptions {
     /// Replaces this process with `loadtest chaos`.
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
         setup::run_all()?;

@@ -32,7 +32,7 @@ const SETTINGS: &str = "etc/fanzfiliate-edge";
 
 /// How images are built.
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct ContainersOptions {
     /// Write the root directories of the images to DIR and build no image, as the Containerfile's first stage does.
     #[arg(long, value_name = "DIR")]
     roots: Option<PathBuf>,
@@ -42,7 +42,7 @@ pub(crate) struct Options {
 }
 
 /// Builds the images and tries them.
-pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run_all(options: &ContainersOptions) -> anyhow::Result<()> {
     setup::run_all()?;
     functions::build()?;
     crate::build_product(&options.profile)?;

@@ -57,13 +57,13 @@ enum Task {
     /// Check house rules, format, clippy, documentation, licences and dependencies.
     Check,
     /// Inject faults under traffic and compare every answered click with ClickHouse.
-    Chaos(chaos::Options),
+    Chaos(chaos::ChaosOptions),
     /// Break the durability code in many ways, one at a time and in a copy, and report which no test notices.
-    Mutants(mutants::Options),
+    Mutants(mutants::MutantsOptions),
     /// Build release packages into dist/: a tarball, Debian packages, checksums.
-    Package(package::Options),
+    Package(package::PackageOptions),
     /// Build the container images and try them under traffic and kills.
-    Containers(containers::Options),
+    Containers(containers::ContainersOptions),
     /// Run benchmarks and compare them with their budgets.
     Bench {
         #[command(subcommand)]

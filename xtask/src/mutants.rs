@@ -64,7 +64,7 @@ const STEPS_VARIABLE: &str = "EVENT_JOURNAL_STEPS";
 
 /// The mutants to try.
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct MutantsOptions {
     /// Parts of the code; without any, all of them, which takes hours.
     #[arg(value_parser = PARTS.map(|part| part.name))]
     parts: Vec<String>,
@@ -83,7 +83,7 @@ pub(crate) struct Options {
 }
 
 /// Tries the mutants that `options` select. Reports are in `target/mutants/PART/mutants.out`.
-pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run_all(options: &MutantsOptions) -> anyhow::Result<()> {
     for (tool, why) in TOOLS {
         setup::cargo_install(tool, "", why)?;
     }
@@ -107,7 +107,7 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
 }
 
 impl Part {
-    fn command(&self, options: &Options, output: &Path) -> Command {
+    fn command(&self, options: &MutantsOptions, output: &Path) -> Command {
         let mut mutants = cargo(["mutants"]);
         mutants.env(STEPS_VARIABLE, STEPS);
         mutants.args(self.code);

@@ -32,7 +32,7 @@ const DOCUMENTS: [&str; 4] = ["LICENSE", "README.md", "CHANGELOG.md", "docs"];
 
 /// How packages are built.
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct PackageOptions {
     /// The profile of the programs: `demo` builds in a fraction of the time, for a trial of the packages.
     #[arg(long, default_value = "release")]
     profile: String,
@@ -42,7 +42,7 @@ pub(crate) struct Options {
 }
 
 /// Builds the packages.
-pub(crate) fn build(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn build(options: &PackageOptions) -> anyhow::Result<()> {
     setup::run_all()?;
     for (tool, features, why) in TOOLS {
         setup::cargo_install(tool, features, why)?;

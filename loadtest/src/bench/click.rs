@@ -22,7 +22,7 @@ const CLICK_LOG: &str = "edge_click_log_seconds";
 
 /// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+pub struct ClickOptions {
     /// Number of rounds.
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
@@ -70,7 +70,7 @@ struct Load {
 
 /// Results of a server under one load.
 #[derive(Debug, Default, Serialize)]
-struct Figures {
+struct LoadFigures {
     cpu_micros: Rounds,
     requests_per_second: Rounds,
 }
@@ -84,18 +84,18 @@ struct Latencies {
 }
 
 #[derive(Debug, Default)]
-struct Results {
-    figures: BTreeMap<(Load, Kind), Figures>,
+struct ClickResults {
+    figures: BTreeMap<(Load, Kind), LoadFigures>,
     latencies: BTreeMap<Kind, Latencies>,
     click_log_p99_micros: Rounds,
     click_log_p999_micros: Rounds,
 }
 
-struct Bench<'o> {
-    options: &'o Options,
+struct ClickBench<'o> {
+    options: &'o ClickOptions,
     setup: BenchSetup,
     kinds: Vec<Kind>,
-    results: Results,
+    results: ClickResults,
     interrupt: Interrupt,
 }
 
@@ -103,20 +103,20 @@ struct Bench<'o> {
 ///
 /// # Errors
 /// If a server fails or did not log every answered click; with `strict` also if a goal is missed.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub fn run(options: &ClickOptions) -> anyhow::Result<()> {
     ensure!(
         options.rounds > 0 && options.seconds > 0.0,
         "nothing to measure"
     );
     let setup = prepare(&options.out, &options.geo, options.links)?;
-    let mut bench = Bench {
+    let mut bench = ClickBench {
         setup: BenchSetup {
             earlier: options.before.clone(),
             ..setup
         },
         options,
         kinds: Vec::new(),
-        results: Results::default(),
+        results: ClickResults::default(),
         interrupt: Interrupt::listen()?,
     };
     let mut missing = Vec::new();
@@ -139,7 +139,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     bench.finish(missing)
 }
 
-impl Bench<'_> {
+impl ClickBench<'_> {
     fn round(&mut self, round: u32) -> anyhow::Result<()> {
         let mut servers = Vec::new();
         for kind in &self.kinds {

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub(super) const SETTLE_DURATION: Duration = Duration::from_secs(2);
 
 /// A figure per stage, by the stage's name.
-pub(super) type Figures = BTreeMap<&'static str, f64>;
+pub(super) type StageFigures = BTreeMap<&'static str, f64>;
 
 /// The processes of each stage, by the stage's name.
 #[derive(Debug)]
@@ -34,7 +34,11 @@ impl Stages {
     ///
     /// # Errors
     /// If a process has exited.
-    pub(super) fn micros_since(&self, before: &CpuSpent, clicks: u64) -> anyhow::Result<Figures> {
+    pub(super) fn micros_since(
+        &self,
+        before: &CpuSpent,
+        clicks: u64,
+    ) -> anyhow::Result<StageFigures> {
         let now = self.cpu_spent()?;
         let cpu_spent = now.0.iter().zip(&before.0).map(|(now, before)| {
             let cpu_spent = now.saturating_sub(*before);
@@ -47,7 +51,7 @@ impl Stages {
     ///
     /// # Errors
     /// If a process has exited.
-    pub(super) fn resident_mb(&self) -> anyhow::Result<Figures> {
+    pub(super) fn resident_mb(&self) -> anyhow::Result<StageFigures> {
         let resident = self.0.iter().map(|(name, pids)| {
             let bytes = pids.iter().map(|pid| machine::resident_bytes(*pid));
             let bytes: u64 = bytes.sum::<anyhow::Result<u64>>()?;

@@ -42,7 +42,7 @@ const MAX_AGE_SECONDS: u32 = 6 * 3_600;
 
 /// Options of a chaos run.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub struct ChaosOptions {
     /// The faults to inject.
     #[arg(long, value_enum)]
     pub scenario: Scenario,
@@ -106,7 +106,7 @@ pub struct Verdict {
 ///
 /// # Errors
 /// If a process can't be started, or an answered request is missing, duplicated or has another id.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub fn run(options: &ChaosOptions) -> anyhow::Result<()> {
     let verdict = run_scenario(options, &Interrupt::listen()?)?;
     println!("{}", serde_json::to_string(&verdict)?);
     if !verdict.passed() {
@@ -122,7 +122,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If a process can't be started or events don't arrive in time.
-pub fn run_scenario(options: &Options, interrupt: &Interrupt) -> anyhow::Result<Verdict> {
+pub fn run_scenario(options: &ChaosOptions, interrupt: &Interrupt) -> anyhow::Result<Verdict> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
     let mut dir = DataDir::create(options.keep.as_deref())?;
     let result = run_scenario_in(&dir.path, options, interrupt);
@@ -140,7 +140,7 @@ fn must_keep(result: &anyhow::Result<Verdict>, interrupt: &Interrupt) -> bool {
 
 fn run_scenario_in(
     dir: &Path,
-    options: &Options,
+    options: &ChaosOptions,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Verdict> {
     let log = dir.join("traffic.log");
@@ -165,7 +165,7 @@ fn run_scenario_in(
 
 fn rounds(
     cluster: &mut FaultCluster,
-    options: &Options,
+    options: &ChaosOptions,
     log: &Path,
     started: Instant,
     interrupt: &Interrupt,
@@ -195,7 +195,7 @@ fn rounds(
 }
 
 impl Verdict {
-    const fn new(options: &Options) -> Self {
+    const fn new(options: &ChaosOptions) -> Self {
         Self {
             scenario: options.scenario,
             rounds: 0,
@@ -256,7 +256,7 @@ impl Verdict {
 }
 
 struct Round<'a> {
-    options: &'a Options,
+    options: &'a ChaosOptions,
     log: &'a Path,
     number: u32,
 }
@@ -322,13 +322,13 @@ impl Round<'_> {
         stop: Arc<AtomicBool>,
     ) -> anyhow::Result<JoinHandle<anyhow::Result<Outcome>>> {
         let run = format!("chaos-{}", self.number);
-        let options = replay::Options {
+        let options = replay::ReplayOptions {
             rate: Some(self.options.rate * self.options.scenario.rate_factor()),
             connections: CONNECTIONS,
             repeat: u32::MAX,
             progress: std::io::stderr().is_terminal(),
             stop,
-            ..replay::Options::new(self.log, &cluster.stack.edge_urls, &run)
+            ..replay::ReplayOptions::new(self.log, &cluster.stack.edge_urls, &run)
         };
         let runtime = tokio::runtime::Runtime::new()?;
         Ok(std::thread::spawn(move || {

@@ -21,7 +21,7 @@ use crate::links;
 
 /// Options of a replay.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ReplayOptions {
     /// A log in combined format or nginx's JSON, plain or gzip.
     pub log: PathBuf,
     /// Edges, `http://host:port`. Requests of one client address always go to the same edge.
@@ -44,7 +44,7 @@ pub struct Options {
     pub stop: Arc<AtomicBool>,
 }
 
-impl Options {
+impl ReplayOptions {
     /// One replay of `log` at full speed over a few connections, with the sample links and no progress bar.
     #[must_use]
     pub fn new(log: &Path, targets: &[String], run: &str) -> Self {
@@ -145,7 +145,7 @@ const LATENCIES: [(&str, f64); 5] = [
 ///
 /// # Errors
 /// If the log or most of its lines can't be read, an option is invalid, or a target is not `http://host:port`.
-pub async fn run(options: Options) -> anyhow::Result<Outcome> {
+pub async fn run(options: ReplayOptions) -> anyhow::Result<Outcome> {
     ensure!(!options.targets.is_empty(), "name at least one --target");
     ensure!(
         !options.slugs.is_empty(),
@@ -177,7 +177,7 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
 type Workers = Vec<tokio::task::JoinHandle<ConnectionResults>>;
 type Queues = Vec<mpsc::Sender<request::PlannedRequest>>;
 
-fn start_workers(options: &Options, bar: &ProgressBar) -> anyhow::Result<(Workers, Queues)> {
+fn start_workers(options: &ReplayOptions, bar: &ProgressBar) -> anyhow::Result<(Workers, Queues)> {
     let (mut workers, mut queues) = (Vec::new(), Vec::new());
     for target in &options.targets {
         let authority = request::authority(target)?;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use flate2::bufread::MultiGzDecoder;
 use tokio::sync::mpsc;
 
-use super::Options;
+use super::ReplayOptions;
 use super::request::{PlannedRequest, path_of, stable_hash};
 use crate::access_log::{self, LogLine, MAX_LINE_BYTES};
 
@@ -22,7 +22,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// Feeds the whole log on schedule and returns the number of unreadable lines.
 pub(super) fn feed(
-    options: &Options,
+    options: &ReplayOptions,
     start: Instant,
     queues: &[mpsc::Sender<PlannedRequest>],
 ) -> anyhow::Result<u64> {
@@ -53,7 +53,7 @@ pub(super) fn feed(
 }
 
 fn send(
-    options: &Options,
+    options: &ReplayOptions,
     start: Instant,
     queues: &[mpsc::Sender<PlannedRequest>],
     number: u64,

@@ -2,14 +2,14 @@
 
 use super::super::client::LoadResult;
 use super::super::report::{Goal, Rounds, TextTable};
-use super::server::Kind;
+use super::server::FunctionsServerKind;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Results of the rounds of one measurement. Latencies are in ms.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Figures {
+pub(super) struct CallFigures {
     pub(super) per_second: Rounds,
     pub(super) p50: Rounds,
     pub(super) p99: Rounds,
@@ -32,13 +32,13 @@ pub(super) enum SharedCore {
 
 /// All results.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Results {
-    pub(super) hello: BTreeMap<Kind, Figures>,
-    pub(super) postbacks: BTreeMap<Kind, Figures>,
-    pub(super) shared_core: BTreeMap<SharedCore, Figures>,
+pub(super) struct FunctionsResults {
+    pub(super) hello: BTreeMap<FunctionsServerKind, CallFigures>,
+    pub(super) postbacks: BTreeMap<FunctionsServerKind, CallFigures>,
+    pub(super) shared_core: BTreeMap<SharedCore, CallFigures>,
 }
 
-impl Figures {
+impl CallFigures {
     /// Adds a round.
     pub(super) fn add(&mut self, result: &LoadResult) {
         let measured = result.measured as f64;
@@ -63,7 +63,7 @@ impl fmt::Display for SharedCore {
     }
 }
 
-impl Results {
+impl FunctionsResults {
     /// All tables.
     pub(super) fn sheets(&self) -> Vec<TextTable> {
         let headings = [
@@ -79,7 +79,7 @@ impl Results {
         let mut calls = TextTable::new(title, &headings);
         for (call, by_kind) in [("hello", &self.hello), ("postback", &self.postbacks)] {
             for (kind, figures) in by_kind {
-                let native = by_kind.get(&Kind::Native);
+                let native = by_kind.get(&FunctionsServerKind::Native);
                 let ratio = native.map(|it| figures.cpu_micros.ratio(&it.cpu_micros).shown(1));
                 calls.row([
                     call.into(),
@@ -109,12 +109,17 @@ impl Results {
         let mut goals = Vec::new();
         for (kind, what, rate, p99) in [
             (
-                Kind::Fresh,
+                FunctionsServerKind::Fresh,
                 "hello, a fresh instance per call",
                 5_000.0,
                 5.0,
             ),
-            (Kind::Reused, "hello, reused instances", 14_000.0, 3.0),
+            (
+                FunctionsServerKind::Reused,
+                "hello, reused instances",
+                14_000.0,
+                3.0,
+            ),
         ] {
             let figures = &self.hello[&kind];
             let found = figures.per_second.median();

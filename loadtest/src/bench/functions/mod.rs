@@ -15,9 +15,9 @@ use super::{Findings, create_work_dir};
 use crate::interrupt::Interrupt;
 use crate::links;
 use anyhow::{Context as _, ensure};
-use figures::{Results, SharedCore};
+use figures::{FunctionsResults, SharedCore};
 use requests::{Postbacks, RepeatedRequest};
-use server::{Kind, Server};
+use server::{FunctionsServer, FunctionsServerKind};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,7 +38,7 @@ const SPINNING_CALLS: usize = 100;
 
 /// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+pub struct FunctionsOptions {
     /// Number of rounds.
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
@@ -59,11 +59,11 @@ pub struct Options {
     pub strict: bool,
 }
 
-struct Bench<'o> {
-    options: &'o Options,
+struct FunctionsBench<'o> {
+    options: &'o FunctionsOptions,
     cores: Cores,
     work: PathBuf,
-    results: Results,
+    results: FunctionsResults,
     interrupt: Interrupt,
 }
 
@@ -72,16 +72,16 @@ struct Bench<'o> {
 /// # Errors
 /// If a server fails, sends a wrong response, or has not logged every answered request; with `strict` also if a
 /// goal is missed.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub fn run(options: &FunctionsOptions) -> anyhow::Result<()> {
     ensure!(
         options.rounds > 0 && options.seconds > 0.0,
         "nothing to measure"
     );
-    let mut bench = Bench {
+    let mut bench = FunctionsBench {
         options,
         cores: Cores::find()?,
         work: create_work_dir(&options.out)?,
-        results: Results::default(),
+        results: FunctionsResults::default(),
         interrupt: Interrupt::listen()?,
     };
     for round in 0..options.rounds {
@@ -91,23 +91,32 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     bench.finish()
 }
 
-impl Bench<'_> {
+impl FunctionsBench<'_> {
     fn round(&mut self, round: u32) -> anyhow::Result<()> {
         eprintln!("round {} of {}", round + 1, self.options.rounds);
         let mut servers = Vec::new();
-        for kind in [Kind::Fresh, Kind::Reused, Kind::Native] {
-            servers.push(Server::start(kind, &self.work, self.cores)?);
+        for kind in [
+            FunctionsServerKind::Fresh,
+            FunctionsServerKind::Reused,
+            FunctionsServerKind::Native,
+        ] {
+            servers.push(FunctionsServer::start(kind, &self.work, self.cores)?);
         }
         // No server is always the first.
         let turn = round as usize % servers.len();
         servers.rotate_left(turn);
-        for server in servers.iter().filter(|it| it.kind != Kind::Native) {
+        for server in servers
+            .iter()
+            .filter(|it| it.kind != FunctionsServerKind::Native)
+        {
             self.hello(server)?;
         }
         for server in &mut servers {
             self.postbacks(server)?;
         }
-        let fresh = servers.iter_mut().find(|it| it.kind == Kind::Fresh);
+        let fresh = servers
+            .iter_mut()
+            .find(|it| it.kind == FunctionsServerKind::Fresh);
         self.shared_core(fresh.context("the first kind")?, round)?;
         for server in servers {
             server.stop()?;
@@ -116,7 +125,7 @@ impl Bench<'_> {
     }
 
     /// The fixed cost of a call.
-    fn hello(&mut self, server: &Server) -> anyhow::Result<()> {
+    fn hello(&mut self, server: &FunctionsServer) -> anyhow::Result<()> {
         self.progress(&format!("{}: hello", server.kind))?;
         let plan = self.plan(server, HELLO_CONNECTIONS, 200, LoadMode::Closed);
         let mut hello = RepeatedRequest::get("/hello");
@@ -126,7 +135,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn postbacks(&mut self, server: &mut Server) -> anyhow::Result<()> {
+    fn postbacks(&mut self, server: &mut FunctionsServer) -> anyhow::Result<()> {
         self.progress(&format!("{}: postbacks", server.kind))?;
         let plan = self.plan(server, POSTBACK_CONNECTIONS, 200, LoadMode::Closed);
         let mut postbacks = Postbacks::new()?;
@@ -139,7 +148,7 @@ impl Bench<'_> {
     }
 
     /// Clicks alone, and alongside functions that compute until they are stopped.
-    fn shared_core(&mut self, server: &mut Server, round: u32) -> anyhow::Result<()> {
+    fn shared_core(&mut self, server: &mut FunctionsServer, round: u32) -> anyhow::Result<()> {
         let alone_first = round.is_multiple_of(2);
         for alone in [alone_first, !alone_first] {
             let found = match alone {
@@ -156,7 +165,7 @@ impl Bench<'_> {
 
     fn clicks_alone(
         &self,
-        server: &mut Server,
+        server: &mut FunctionsServer,
         round: u32,
     ) -> anyhow::Result<Vec<(SharedCore, LoadResult)>> {
         self.progress("clicks alone")?;
@@ -168,7 +177,7 @@ impl Bench<'_> {
 
     fn clicks_beside(
         &self,
-        server: &mut Server,
+        server: &mut FunctionsServer,
         round: u32,
     ) -> anyhow::Result<Vec<(SharedCore, LoadResult)>> {
         self.progress(&format!(
@@ -204,14 +213,20 @@ impl Bench<'_> {
         Ok(whats.into_iter().zip(results).collect())
     }
 
-    fn clicks(&self, server: &Server, round: u32) -> (Plan, ClickRequests) {
+    fn clicks(&self, server: &FunctionsServer, round: u32) -> (Plan, ClickRequests) {
         let load_mode = LoadMode::Open(CLICK_RATE);
         let seed = self.options.seed.wrapping_add(u64::from(round) << 32);
         let clicks = ClickRequests::new(&links::sample_slugs(), 100_000, false, seed);
         (self.plan(server, CLICK_CONNECTIONS, 302, load_mode), clicks)
     }
 
-    fn plan(&self, server: &Server, connections: usize, expects: u16, load_mode: LoadMode) -> Plan {
+    fn plan(
+        &self,
+        server: &FunctionsServer,
+        connections: usize,
+        expects: u16,
+        load_mode: LoadMode,
+    ) -> Plan {
         Plan {
             target: server.address,
             connections,

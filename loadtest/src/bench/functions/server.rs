@@ -31,7 +31,7 @@ const FUNCTIONS: &str = "wasm32-wasip2/function";
 /// The kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
+pub(super) enum FunctionsServerKind {
     /// An edge with default settings: each call has its own instance.
     Fresh,
     /// An edge that reuses instances.
@@ -40,7 +40,7 @@ pub(super) enum Kind {
     Native,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FunctionsServerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Fresh => "edge",
@@ -52,8 +52,8 @@ impl fmt::Display for Kind {
 
 /// A running server and its answered requests.
 #[derive(Debug)]
-pub(super) struct Server {
-    pub(super) kind: Kind,
+pub(super) struct FunctionsServer {
+    pub(super) kind: FunctionsServerKind,
     pub(super) address: SocketAddr,
     /// Postbacks answered with 200.
     pub(super) postbacks: u64,
@@ -64,20 +64,24 @@ pub(super) struct Server {
     journal: PathBuf,
 }
 
-impl Server {
+impl FunctionsServer {
     /// Starts `kind` in its own directory in `work`, on the servers' core.
-    pub(super) fn start(kind: Kind, work: &Path, cores: Cores) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        kind: FunctionsServerKind,
+        work: &Path,
+        cores: Cores,
+    ) -> anyhow::Result<Self> {
         let dir = work.join(match kind {
-            Kind::Fresh => "fresh",
-            Kind::Reused => "reused",
-            Kind::Native => "native",
+            FunctionsServerKind::Fresh => "fresh",
+            FunctionsServerKind::Reused => "reused",
+            FunctionsServerKind::Native => "native",
         });
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
         let (mut command, journal) = match kind {
-            Kind::Native => native(&dir)?,
-            Kind::Fresh => edge(&dir, work, "")?,
-            Kind::Reused => edge(&dir, work, "reuse = [\"hello\", \"postback\"]")?,
+            FunctionsServerKind::Native => native(&dir)?,
+            FunctionsServerKind::Fresh => edge(&dir, work, "")?,
+            FunctionsServerKind::Reused => edge(&dir, work, "reuse = [\"hello\", \"postback\"]")?,
         };
         let log = dir.join("log");
         let started = || Process::start(&kind.to_string(), &mut command, &log);
@@ -111,8 +115,10 @@ impl Server {
     pub(super) fn stop(mut self) -> anyhow::Result<()> {
         match self.kind {
             // Answered postbacks are durable, so it may be killed.
-            Kind::Native => self.process.kill()?,
-            Kind::Fresh | Kind::Reused => self.process.stop(STOP_TIMEOUT)?,
+            FunctionsServerKind::Native => self.process.kill()?,
+            FunctionsServerKind::Fresh | FunctionsServerKind::Reused => {
+                self.process.stop(STOP_TIMEOUT)?
+            }
         }
         let contents = JournalContents::read(&self.journal)?;
         let (sales, clicks) = (

@@ -12,7 +12,7 @@ use super::machine::Machine;
 use super::report::{Goal, Rounds, TextTable};
 use super::requests::ClickRequests;
 use super::server::{BenchSetup, Kind};
-use super::stages::{Figures, SETTLE_DURATION, Stages};
+use super::stages::{SETTLE_DURATION, StageFigures, Stages};
 use super::{Findings, prepare};
 use crate::interrupt::Interrupt;
 use anyhow::ensure;
@@ -28,7 +28,7 @@ const CONNECTIONS: usize = 64;
 
 /// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+pub struct PipelineOptions {
     /// Number of rounds.
     #[arg(long, default_value_t = 3)]
     pub rounds: u32,
@@ -64,7 +64,7 @@ struct Cost {
 }
 
 #[derive(Debug, Default)]
-struct Results {
+struct PipelineResults {
     ours: Cost,
     nginx: Cost,
     peer: Cost,
@@ -72,10 +72,10 @@ struct Results {
     bytes: BTreeMap<&'static str, Rounds>,
 }
 
-struct Bench<'o> {
-    options: &'o Options,
+struct PipelineBench<'o> {
+    options: &'o PipelineOptions,
     setup: BenchSetup,
-    results: Results,
+    results: PipelineResults,
     interrupt: Interrupt,
 }
 
@@ -83,17 +83,17 @@ struct Bench<'o> {
 ///
 /// # Errors
 /// If a process fails or a click is missing or duplicated; with `strict` also if a goal is missed.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub fn run(options: &PipelineOptions) -> anyhow::Result<()> {
     ensure!(
         options.rounds > 0 && options.seconds > 0.0,
         "nothing to measure"
     );
     let mut setup = prepare(&options.out, &options.geo, 12)?;
     setup.cores = setup.cores.shared();
-    let mut bench = Bench {
+    let mut bench = PipelineBench {
         setup,
         options,
-        results: Results::default(),
+        results: PipelineResults::default(),
         interrupt: Interrupt::listen()?,
     };
     let missing: Vec<String> = Kind::Nginx
@@ -117,10 +117,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 struct CarriedClicks {
     answered: u64,
     elapsed: Duration,
-    cpu_micros: Figures,
+    cpu_micros: StageFigures,
 }
 
-impl Bench<'_> {
+impl PipelineBench<'_> {
     /// Sends clicks for the duration of one measurement.
     fn send(
         &self,
@@ -182,7 +182,7 @@ impl Cost {
     }
 }
 
-impl Bench<'_> {
+impl PipelineBench<'_> {
     fn finish(&self, missing: Vec<String>) -> anyhow::Result<()> {
         let results = &self.results;
         let goals = self.goals();

@@ -1,10 +1,10 @@
 //! Edge, aggregator and ClickHouse: the cost of each at full load and at fractions of it.
 
-use super::Bench;
+use super::PipelineBench;
 use crate::bench::client::LoadMode;
 use crate::bench::journal::JournalContents;
 use crate::bench::rows::{check_rows, count, wait_for_rows};
-use crate::bench::stages::{Figures, Stages, processes};
+use crate::bench::stages::{StageFigures, Stages, processes};
 use crate::clickhouse::Analyst;
 use crate::stack::Stack;
 use crate::verify::{Distribution, counter};
@@ -21,8 +21,8 @@ pub(super) struct Step {
     pub(super) clicks_per_second: f64,
     pub(super) freshness_p50_seconds: f64,
     pub(super) freshness_p99_seconds: f64,
-    pub(super) cpu_micros: Figures,
-    pub(super) resident_mb: Figures,
+    pub(super) cpu_micros: StageFigures,
+    pub(super) resident_mb: StageFigures,
 }
 
 struct RunningStack {
@@ -33,7 +33,7 @@ struct RunningStack {
     answered: u64,
 }
 
-impl Bench<'_> {
+impl PipelineBench<'_> {
     /// A round of our pipeline.
     pub(super) fn ours(&mut self, round: u32) -> anyhow::Result<()> {
         self.progress(round, "edge, aggregator and engine");

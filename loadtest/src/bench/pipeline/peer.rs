@@ -1,6 +1,6 @@
 //! nginx, alone or with its log inserted into the same tables of the same ClickHouse.
 
-use super::Bench;
+use super::PipelineBench;
 use crate::bench::rows::{check_rows, wait_for_rows};
 use crate::bench::server::{Kind, Server};
 use crate::bench::stages::{Stages, processes};
@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use std::process::Command;
 use std::time::Duration;
 
-impl Bench<'_> {
+impl PipelineBench<'_> {
     /// A round of nginx that only logs.
     pub(super) fn nginx_alone(&mut self, round: u32) -> anyhow::Result<()> {
         self.progress(round, "nginx with its log");

@@ -19,7 +19,7 @@ const INSERT: &str = "INSERT INTO clicks FORMAT JSONEachRow";
 
 /// Options of the log shipper.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+pub struct TailOptions {
     /// The log to follow.
     #[arg(long)]
     log: PathBuf,
@@ -35,7 +35,7 @@ pub struct Options {
 ///
 /// # Errors
 /// If the log can't be read or ClickHouse rejects an insert.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub fn run(options: &TailOptions) -> anyhow::Result<()> {
     let writer = Writer::new(&options.clickhouse, &options.credentials)?;
     let mut log = File::open(&options.log)
         .with_context(|| format!("failed to open {}", options.log.display()))?;
