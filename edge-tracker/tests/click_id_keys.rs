@@ -5,7 +5,7 @@ mod harness;
 
 use domain::{LaneId, LinkId, Micros, NodeId, Seq};
 use harness::functions::deploy;
-use harness::{Response, Edge, write_secret};
+use harness::{Edge, Response, write_secret};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracking_events::{ClickId, ClickIdParts, KeyId, KeyRing, MacKey};

@@ -5,7 +5,7 @@ mod harness;
 
 use harness::faketime::FakeClock;
 use harness::postbacks::click;
-use harness::{Response, Edge, TIMEOUT, parse, write_secret};
+use harness::{Edge, Response, TIMEOUT, parse, write_secret};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;

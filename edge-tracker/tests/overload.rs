@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Response, CHROME, Edge, journal, parse, until};
+use harness::{CHROME, Edge, Response, journal, parse, until};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -32,8 +32,8 @@ fn sales_are_counted_once_despite_kills() {
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let outcome = runtime.block_on(replay::run(options)).expect("replays");
     assert_exactly_once(&analyst, &outcome);
-    let sales =
-        demo::report_sales(&mut stack, &analyst, "test", 2).expect("the tables hold the sent sales");
+    let sales = demo::report_sales(&mut stack, &analyst, "test", 2)
+        .expect("the tables hold the sent sales");
     assert!(sales.conversions > 300, "{sales:?}");
     assert!(sales.revisions > 0 && sales.duplicates > 0 && sales.kyc_updates > 0);
     let reasons: Vec<u16> = sales.rejected.keys().copied().collect();

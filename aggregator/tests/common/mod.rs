@@ -211,7 +211,10 @@ pub async fn ask(admin: SocketAddr, request: &str, headers: &str) -> (u16, Strin
         format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).await.expect("written");
     let mut response = String::new();
-    stream.read_to_string(&mut response).await.expect("response");
+    stream
+        .read_to_string(&mut response)
+        .await
+        .expect("response");
     let status = response.split(' ').nth(1).and_then(|it| it.parse().ok());
     let (_, body) = response.split_once("\r\n\r\n").expect("response body");
     (status.expect("status line"), body.to_owned())

@@ -339,7 +339,11 @@ async fn files_are_copied_to_an_empty_postgres_only() {
         .map(|it| (it.name.as_str(), it.rows))
         .collect();
     assert_eq!(copied, [("counters", 0), ("sales", 2)]);
-    let mut tx = open(server.location()).await.begin().await.expect("transaction");
+    let mut tx = open(server.location())
+        .await
+        .begin()
+        .await
+        .expect("transaction");
     let stored: Vec<Sale> = tx
         .fetch_all(Statement::new("SELECT * FROM sales ORDER BY id"))
         .await

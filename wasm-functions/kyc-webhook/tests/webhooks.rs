@@ -28,7 +28,7 @@ fn variables() -> Variables {
 }
 
 fn sign(key: &str, text: impl AsRef<[u8]>) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("key");
     mac.update(text.as_ref());
     data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
 }
@@ -104,7 +104,7 @@ fn invalid_utf8_is_rejected_anywhere() {
         .split_once("\"a\"")
         .expect("field that means nothing here");
     let body = [before.as_bytes(), b"\"\x80\"", after.as_bytes()].concat();
-    let signature = sign(NEW, [format!("{SECONDS}.").as_bytes(), &body].concat());
+    let signature = sign(NEW_KEY, [format!("{SECONDS}.").as_bytes(), &body].concat());
     let signed = Request {
         body,
         ..request(&SECONDS.to_string(), &signature, "")

@@ -1,6 +1,9 @@
 //! Conversions follow from all reports of their sale, sorted by report time, in any order of arrival.
 
-use super::{StoreDatabase as _, TestDatabase, block, conversion, located, of_kind, texts, verdict_text, verdict_texts};
+use super::{
+    StoreDatabase as _, TestDatabase, block, conversion, located, of_kind, texts, verdict_text,
+    verdict_texts,
+};
 use crate::report::{LocatedEvent, Revision, Verdict};
 use crate::store::ConversionStore;
 use domain::{ConversionKind, ConversionStatus, Currency, Micros, Money};
