@@ -101,6 +101,8 @@ pub struct Metrics {
     pub reports: IntCounterVec,
     /// Open connections to the internal API's address.
     pub internal_api_connections: IntGauge,
+    /// The most connections to the internal API's address, 0 without one.
+    pub internal_api_max_connections: IntGauge,
     /// Reports rejected by functions, by reason and by whether they were logged.
     pub rejections: IntCounterVec,
     /// Links in the table.
@@ -207,6 +209,11 @@ impl Metrics {
                 &registry,
                 "edge_internal_api_connections",
                 "Open connections to the internal API's address",
+            ),
+            internal_api_max_connections: gauge(
+                &registry,
+                "edge_internal_api_max_connections",
+                "internal_api.max_connections: the most connections to the internal API's address; 0 without one",
             ),
             rejections: counters(
                 &registry,

@@ -339,6 +339,10 @@ fn remote_api(
         watch,
     };
     let open = metrics.internal_api_connections.clone();
+    let max_connections = internal_api.max_connections.get();
+    metrics
+        .internal_api_max_connections
+        .set(i64::try_from(max_connections).unwrap_or(i64::MAX));
     let stop_timeout = settings.http.stop_timeout.0;
     let listener = Listener::bind(internal_api, api, open, stop_timeout);
     let listener = listener.with_context(|| format!("can't listen on {}", internal_api.listen))?;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::step::{cargo, on_path, run, step};
-use crate::{docs, functions, fuzz, tidy};
+use crate::{deploy, docs, functions, fuzz, tidy};
 
 /// Runs all checks; the first failure ends the run.
 pub(crate) fn run_all() -> anyhow::Result<()> {
@@ -26,6 +26,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     })?;
     functions::lint()?;
     step("generated documents", docs::check)?;
+    deploy::check()?;
     step("documentation", || {
         let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
         run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))

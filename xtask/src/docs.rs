@@ -15,6 +15,8 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub(crate) use metrics::Metric;
+
 use crate::step::{cargo, run, step};
 use crate::target_dir;
 
@@ -26,11 +28,11 @@ const LINE_WIDTH: usize = 118;
 
 /// A program's description of itself.
 #[derive(Deserialize)]
-struct Reference {
+pub(crate) struct Reference {
     #[serde(skip)]
     program: &'static str,
     settings: Value,
-    metrics: Vec<metrics::Metric>,
+    pub(crate) metrics: Vec<Metric>,
     refusals: Vec<refusals::Table>,
 }
 
@@ -57,16 +59,18 @@ pub(crate) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn generate() -> anyhow::Result<Vec<(PathBuf, String)>> {
+/// The programs' descriptions of themselves.
+pub(crate) fn references() -> anyhow::Result<Vec<Reference>> {
     step("build the programs that describe themselves", || {
         // With the features of tests, which `--examples` turns on: nothing is built twice where tests are built, too.
         let mut build = cargo(["build", "--workspace", "--examples"]);
         run(build.args(PROGRAMS.iter().flat_map(|program| ["--bin", *program])))
     })?;
-    let mut references = Vec::new();
-    for program in PROGRAMS {
-        references.push(describe(program)?);
-    }
+    PROGRAMS.into_iter().map(describe).collect()
+}
+
+fn generate() -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let references = references()?;
     let documents = [
         ("configuration.md", configuration::render(&references)?),
         ("metrics.md", metrics::render(&references)),

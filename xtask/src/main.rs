@@ -5,6 +5,7 @@ mod bench;
 mod chaos;
 mod check;
 mod containers;
+mod deploy;
 mod docs;
 mod functions;
 mod fuzz;
@@ -56,6 +57,8 @@ enum Task {
     Docs,
     /// Check house rules, format, clippy, documentation, licences and dependencies.
     Check,
+    /// Check the files in deploy/: Prometheus rules with their unit tests, Grafana dashboards.
+    CheckDeploy,
     /// Inject faults under traffic and compare every answered click with ClickHouse.
     Chaos(chaos::ChaosOptions),
     /// Break the durability code in many ways, one at a time and in a copy, and report which no test notices.
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Task::Functions => functions::build(),
         Task::Docs => docs::write(),
         Task::Check => check::run_all(),
+        Task::CheckDeploy => deploy::check(),
         Task::Chaos(options) => options.run(),
         Task::Mutants(options) => mutants::run_all(&options),
         Task::Package(options) => package::build(&options),

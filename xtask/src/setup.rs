@@ -93,8 +93,8 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Additional requirements of tests: PostgreSQL for the aggregator's store, nginx and HAProxy for the documented
-/// proxy configurations, and libfaketime and a browser for single tests.
+/// Additional requirements of tests: PostgreSQL for the aggregator's store, Prometheus for alerts and dashboards, nginx
+/// and HAProxy for the documented proxy configurations, and libfaketime and a browser for single tests.
 pub(crate) fn for_tests() -> anyhow::Result<()> {
     if !on_path("postgres") && !Path::new("/usr/lib/postgresql").is_dir() {
         let why = "the aggregator's store is tested with it, in a server of its own";
@@ -108,6 +108,7 @@ pub(crate) fn for_tests() -> anyhow::Result<()> {
         let why = "the documented commands for certificates are tried with it";
         install("openssl", &["openssl"], why)?;
     }
+    prometheus()?;
     if let Err(error) = faketime() {
         eprintln!("==> clock jumps: NOT TESTED, {error:#}");
     }
@@ -115,6 +116,15 @@ pub(crate) fn for_tests() -> anyhow::Result<()> {
         eprintln!("==> a browser's prefetched links: NOT TESTED, {error:#}");
     }
     Ok(())
+}
+
+/// Installs Prometheus with promtool.
+pub(crate) fn prometheus() -> anyhow::Result<()> {
+    if on_path("promtool") && on_path("prometheus") {
+        return Ok(());
+    }
+    let why = "alerts and dashboards are tested with it";
+    install("Prometheus", &["prometheus"], why)
 }
 
 fn browser() -> anyhow::Result<()> {

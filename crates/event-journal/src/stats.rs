@@ -58,6 +58,12 @@ impl JournalStats {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// The most bytes that all segment files may have together.
+    #[must_use]
+    pub const fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// Whether events will soon be lost unless some are released: the segments use three quarters of
     /// the allowed bytes, or the disk was too full for another segment.
     #[must_use]

@@ -23,6 +23,8 @@ pub struct BackgroundMetrics {
     pub listen_drops: IntCounter,
     /// Size of all segment files.
     pub journal_bytes: IntGauge,
+    /// The most bytes that all segment files may have together.
+    pub journal_max_bytes: IntGauge,
     /// Segment files.
     pub journal_segments: IntGauge,
     /// Syncs of segment files.
@@ -80,6 +82,11 @@ impl BackgroundMetrics {
                 registry,
                 "edge_journal_bytes",
                 "Size of all segment files of the journal, preallocated space included",
+            ),
+            journal_max_bytes: gauge(
+                registry,
+                "edge_journal_max_bytes",
+                "journal.max_bytes: the largest size of all segment files together",
             ),
             journal_segments: gauge(
                 registry,

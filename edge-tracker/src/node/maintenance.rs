@@ -292,6 +292,7 @@ impl MaintenanceTask {
         let listen_drops = backlog::listen_drops().unwrap_or_default();
         raise_to(&metrics.listen_drops, listen_drops);
         metrics.journal_bytes.set(as_i64(journal.bytes()));
+        metrics.journal_max_bytes.set(as_i64(journal.max_bytes()));
         metrics.journal_segments.set(as_i64(journal.segments()));
         raise_to(&metrics.journal_syncs, journal.syncs());
         raise_to(&metrics.journal_sync_failures, journal.failed_syncs());

@@ -7,7 +7,7 @@ mod tests;
 use super::Reason;
 use super::lane::{ReadStep, ShippedLane};
 use super::progress::ShippingProgress;
-use crate::metrics::Metrics;
+use crate::metrics::{LANE_STAGES, Metrics};
 use crate::settings::AggregatorSettings;
 use domain::{Micros, NodeId};
 use event_journal::{IdSplit, JournalIds, LaneReader, LaneStart, ReadError};
@@ -73,7 +73,17 @@ impl<S: Storage> Spool<S> {
             frames: Vec::new(),
         };
         spool.begin_sending();
+        spool.start_series();
         Ok(spool)
+    }
+
+    /// An alert compares the stages of a lane, also before its first acknowledgement.
+    fn start_series(&self) {
+        for lane in &self.lanes {
+            for stage in LANE_STAGES {
+                self.mark(lane.number(), stage, lane.acknowledged());
+            }
+        }
     }
 
     fn begin_sending(&mut self) {

@@ -13,12 +13,13 @@ const MAX_VALUES: usize = 16;
 
 /// A family of metrics.
 #[derive(Deserialize)]
-pub(super) struct Metric {
-    name: String,
+pub(crate) struct Metric {
+    pub(crate) name: String,
     #[serde(rename = "type")]
-    kind: String,
+    pub(crate) kind: String,
     help: String,
-    labels: BTreeMap<String, BTreeSet<String>>,
+    /// The values of each label; `*` stands for any value.
+    pub(crate) labels: BTreeMap<String, BTreeSet<String>>,
 }
 
 pub(super) fn render(references: &[Reference]) -> String {
