@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use daemon::health::{self, Question};
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Receives batches of events from edges and inserts each event into ClickHouse once.
 #[derive(Parser)]
@@ -85,12 +86,23 @@ struct Config {
     config: PathBuf,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     daemon::private::restrict_new_files();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            daemon::logs::report_failure("aggregator", &format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(Config { config }) => {
-            daemon::logs::init();
-            block_on(serve(settings::read(&config)?))
+            let settings = settings::read(&config)?;
+            daemon::logs::init(settings.log.format);
+            block_on(serve(settings))
         }
         Command::Reference => {
             let reference = aggregator::reference::describe()?;

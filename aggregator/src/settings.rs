@@ -6,6 +6,7 @@ pub(crate) use transport::Transport;
 
 use daemon::clock::ClockSettings;
 use daemon::files::{PrivateFileError, read_private, require_private};
+use daemon::logs::LogSettings;
 use daemon::retention::RetentionSettings;
 use daemon::settings::{
     Bounded, ByteSize, HasPaths, HumanDuration, SettingsError, directory_of, load_resolved,
@@ -73,6 +74,9 @@ pub struct Settings {
     /// How long quarantined and set-aside files are kept.
     #[serde(default)]
     pub retention: RetentionSettings,
+    /// The log.
+    #[serde(default)]
+    pub log: LogSettings,
 }
 
 /// Certificates.

@@ -3,6 +3,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use daemon::health::{self, Question};
+use daemon::logs::{self, LogFormat};
 use edge_tracker::check::check;
 use edge_tracker::spin_export::{self, Options};
 use edge_tracker::{node, reference, settings};
@@ -73,6 +74,7 @@ enum Command {
 }
 
 fn export_spin(config: &Path, options: &Options) -> anyhow::Result<()> {
+    logs::init(LogFormat::Text);
     let settings = settings::read(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -97,6 +99,17 @@ fn ask_health(config: &Path, live: bool) -> anyhow::Result<()> {
     Ok(health::ask(settings.http.admin_listen, question)?)
 }
 
+fn serve(config: &Path) -> anyhow::Result<()> {
+    let settings = settings::read(config)?;
+    logs::init(settings.log.format);
+    node::run(&settings)
+}
+
+fn check_all(config: &Path) -> anyhow::Result<()> {
+    logs::init(LogFormat::Text);
+    Ok(check(config).report()?)
+}
+
 fn print_reference() -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(&reference::describe()?)?);
     Ok(())
@@ -104,18 +117,15 @@ fn print_reference() -> anyhow::Result<()> {
 
 fn main() -> ExitCode {
     daemon::private::restrict_new_files();
-    daemon::logs::init();
     let outcome = match Arguments::parse().command {
-        Command::Serve { config } => settings::read(&config)
-            .map_err(anyhow::Error::from)
-            .and_then(|settings| node::run(&settings)),
+        Command::Serve { config } => serve(&config),
         Command::Reference => print_reference(),
         Command::Health { config, live } => ask_health(&config, live),
         Command::Manual { to } => {
             daemon::manual::write(Arguments::command().name("edge-tracker"), &to)
                 .map_err(Into::into)
         }
-        Command::Check { config } => check(&config).report().map_err(Into::into),
+        Command::Check { config } => check_all(&config),
         Command::ExportSpin {
             config,
             to,
@@ -135,7 +145,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("edge-tracker: {error:#}");
+            logs::report_failure("edge-tracker", &format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,7 @@ use crate::visitor::VisitorSettings;
 use crate::visitor::address::{ForwardedHeader, is_internal};
 use crate::visitor::geo::GeoSettings;
 use daemon::clock::ClockSettings;
+use daemon::logs::LogSettings;
 use daemon::retention::RetentionSettings;
 use daemon::settings::{Bounded, ByteSize, HasPaths, HumanDuration, SettingsError, load_resolved};
 use http::{HeaderValue, Uri};
@@ -60,6 +61,9 @@ pub struct Settings {
     /// How far the system clock is followed.
     #[serde(default)]
     pub clock: ClockSettings,
+    /// The log.
+    #[serde(default)]
+    pub log: LogSettings,
     /// Functions for postbacks and webhooks. Without this table no functions run.
     pub functions: Option<FunctionsSettings>,
     /// The internal API for functions under Spin. Without this table no port is opened for it.

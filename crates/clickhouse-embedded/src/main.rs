@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use daemon::logs::LogFormat;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -41,7 +42,7 @@ enum Command {
 
 fn main() -> ExitCode {
     daemon::private::restrict_new_files();
-    daemon::logs::init();
+    daemon::logs::init(LogFormat::Text);
     let outcome = match Arguments::parse().command {
         Command::Serve {
             data,

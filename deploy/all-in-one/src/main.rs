@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
+use daemon::logs::LogFormat;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -166,7 +167,7 @@ impl Stack {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    daemon::logs::init();
+    daemon::logs::init(LogFormat::Text);
     let arguments = Arguments::parse();
     let mut stack = Stack::default();
     let outcome = tokio::select! {
