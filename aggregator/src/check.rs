@@ -11,8 +11,11 @@ use std::path::Path;
 pub async fn check(config: &Path) -> CheckReport {
     let mut report = CheckReport::default();
     match settings::load(config) {
-        Ok(settings) => {
+        Ok(mut settings) => {
             check_files(config, &settings, &mut report);
+            if let Err(error) = settings.store.add_password() {
+                report.record(Err(error));
+            }
             let stores = require_one_store(&settings).await;
             report.record(stores.map(|()| "store: fine".to_owned()));
         }

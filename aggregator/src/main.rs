@@ -179,11 +179,13 @@ async fn serve(settings: settings::Settings) -> anyhow::Result<()> {
         .and_then(|()| stdout.flush())
         .context("failed to write to standard output")?;
     tracing::info!(%listening, %admin, "accepting edges");
+    daemon::notify::ready();
     let ended = tokio::select! {
         stop = daemon::signals::shutdown_signal() => stop.context("failed to listen for signals"),
         error = running.failed() => Err(error.into()),
     };
     tracing::info!("stopping");
+    daemon::notify::stopping();
     running.stop().await;
     ended
 }

@@ -235,6 +235,7 @@ fn named_files(settings: &Settings) -> Result<Vec<PathBuf>, MaintenanceError> {
     let mut files = copies::files_in(&settings.tls.dir)?;
     files.extend(settings.clickhouse.password_file.clone());
     files.extend(settings.clickhouse.credentials.clone());
+    files.extend(settings.store.password_file.clone());
     files.extend(settings.outgoing.as_ref().map(|it| it.postbacks.clone()));
     Ok(files)
 }

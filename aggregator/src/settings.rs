@@ -131,6 +131,8 @@ pub struct Store {
     /// `&sslrootcert=FILE` for a private authority. Default: SQLite, `store.sqlite` in `dir`.
     #[schemars(with = "Option<String>")]
     pub url: Option<Secret>,
+    /// A file with PostgreSQL's password, readable by this user only; its line ending is ignored. The URL then has none.
+    pub password_file: Option<PathBuf>,
     /// Whether the URL may lead to another machine without a verified certificate.
     pub allow_plaintext: bool,
 }
@@ -315,6 +317,11 @@ pub enum InvalidSettings {
     /// The URL of PostgreSQL can't be used.
     #[error(transparent)]
     StoreUrl(#[from] UrlError),
+    /// The password of PostgreSQL is named twice, or without a server.
+    #[error(
+        "[store] password_file needs a url without a password: postgres://user@host:port/database"
+    )]
+    StorePassword,
     /// A file of secrets can't be read, or other users can read it.
     #[error(transparent)]
     Private(#[from] PrivateFileError),
@@ -345,6 +352,7 @@ impl HasPaths for Settings {
             .chain(&mut self.clickhouse.password_file)
             .chain(&mut self.clickhouse.credentials)
             .chain(&mut self.store.dir)
+            .chain(&mut self.store.password_file)
             .chain(self.outgoing.as_mut().map(|it| &mut it.postbacks))
             .chain(reports.into_iter().flatten())
             .collect()
@@ -357,9 +365,9 @@ impl HasPaths for Settings {
 /// # Errors
 /// When the file can't be read, has an unknown key or a value out of bounds, or its values contradict each other.
 pub fn read(path: &Path) -> Result<Settings, InvalidSettings> {
-    let settings = load(path)?;
+    let mut settings = load(path)?;
     match settings.mistakes(path).into_iter().next() {
-        None => Ok(settings),
+        None => settings.store.add_password().map(|()| settings),
         Some(mistake) => Err(mistake),
     }
 }
@@ -445,10 +453,25 @@ impl Store {
     }
 
     fn check(&self) -> Result<(), InvalidSettings> {
+        let has_password = |url: &Secret| url::has_password(url.reveal());
+        if self.password_file.is_some() && self.url.as_ref().is_none_or(has_password) {
+            return Err(InvalidSettings::StorePassword);
+        }
         match &self.url {
             Some(url) => Ok(url::check(url.reveal(), self.allow_plaintext)?),
             None => Ok(()),
         }
+    }
+
+    /// Completes the URL with the password of [`Self::password_file`].
+    ///
+    /// # Errors
+    /// When the file can't be read, or can be read by other users.
+    pub(crate) fn add_password(&mut self) -> Result<(), InvalidSettings> {
+        if let (Some(Secret(url)), Some(file)) = (&mut self.url, &self.password_file) {
+            *url = url::with_password(url, &read_password(file)?);
+        }
+        Ok(())
     }
 }
 
@@ -479,8 +502,7 @@ impl ClickHouseSettings {
             return password_of(&text, &self.user).map_err(failed);
         }
         if let Some(path) = &self.password_file {
-            let text = read_private(path, MAX_SECRETS_BYTES)?;
-            return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
+            return read_password(path);
         }
         Ok(self
             .password
@@ -488,6 +510,11 @@ impl ClickHouseSettings {
             .map(|Secret(password)| password)
             .unwrap_or_default())
     }
+}
+
+fn read_password(file: &Path) -> Result<String, InvalidSettings> {
+    let text = read_private(file, MAX_SECRETS_BYTES)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// The password of `user` in `{"<user>": {"user": …, "password": …}, …}`.

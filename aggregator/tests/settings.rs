@@ -100,6 +100,41 @@ fn store_is_postgresql_or_file_and_password_is_hidden() {
     assert!(check(&config).status.success());
 }
 
+#[test]
+fn store_password_comes_from_a_private_file_or_the_url() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let file = directory.path().join("postgresql-password");
+    std::fs::write(&file, "h&s#=\n").expect("written");
+    let url = |user: &str| format!("url = \"postgres://{user}@127.0.0.1/tracking\"\n");
+    for (store, mode, expected) in [
+        (url("me"), 0o600, ""),
+        (url("me"), 0o644, "chmod 600"),
+        (
+            url("me:hush"),
+            0o600,
+            "password_file needs a url without a password",
+        ),
+        (
+            String::new(),
+            0o600,
+            "password_file needs a url without a password",
+        ),
+    ] {
+        set_mode(&file, mode);
+        let more = format!("[store]\n{store}password_file = {file:?}");
+        let clickhouse = r#"url = "http://127.0.0.1:8123""#;
+        let config = write_settings(directory.path(), clickhouse, &more);
+        set_mode(&config, 0o600);
+        let output = check(&config);
+        let printed = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.success(), expected.is_empty(), "{printed}");
+        assert!(
+            printed.contains(expected) && !printed.contains("hush"),
+            "{printed}"
+        );
+    }
+}
+
 fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions set");

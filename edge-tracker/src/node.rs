@@ -150,9 +150,11 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     println!("{}", ready_line(listening, admin, api_address));
     let workers_count = settings.worker_count();
     tracing::info!(%listening, %admin, workers = workers_count, "ready");
+    daemon::notify::ready();
 
     daemon::signals::shutdown_signal().await?;
     tracing::info!("stopping");
+    daemon::notify::stopping();
     stopping.store(true, Ordering::Relaxed);
     stop_workers.send_replace(true);
     tokio::task::spawn_blocking(move || join(workers)).await??;

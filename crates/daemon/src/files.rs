@@ -1,8 +1,9 @@
 //! Files written by operators: change detection, and secret files that other users must not read.
 
+use rustix::process::geteuid;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use thiserror::Error;
@@ -49,7 +50,11 @@ pub enum PrivateFileError {
         cause: io::Error,
     },
     /// Other users can read the file.
-    #[error("{} is readable by others; run: chmod 600 {}", .0.display(), .0.display())]
+    #[error(
+        "{} is readable by others; run: chmod 600 {}, or, for a program that does not run as root: chown root and \
+         chmod 640, with a group of the program",
+        .0.display(), .0.display()
+    )]
     Exposed(PathBuf),
 }
 
@@ -194,12 +199,24 @@ pub fn require_private(path: &Path) -> Result<(), PrivateFileError> {
 }
 
 fn is_exposed(metadata: &Metadata) -> bool {
-    metadata.permissions().mode() & 0o077 != 0
+    exposes(metadata.mode(), metadata.uid(), geteuid().as_raw())
+}
+
+/// Whether a file with `mode` of `owner` is exposed to others than `user`. The group may read what only root can
+/// change: so secrets reach programs of other users from systemd's units and from Kubernetes' volumes.
+fn exposes(mode: u32, owner: u32, user: u32) -> bool {
+    const ROOT: u32 = 0;
+    let others = match owner == ROOT && user != ROOT {
+        true => 0o037,
+        false => 0o077,
+    };
+    mode & others != 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn settled_change_is_reported_once() {
@@ -294,6 +311,22 @@ mod tests {
         watched.watch(&paths);
         let now = Instant::now() + SETTLE_TIME;
         assert!(watched.changed_at(now) && !watched.changed_at(now));
+    }
+
+    #[test]
+    fn group_reads_only_secrets_of_root() {
+        for (mode, owner, user, expected) in [
+            (0o100_600, 1000, 1000, false),
+            (0o100_640, 1000, 1000, true),
+            (0o100_440, 0, 1000, false),
+            (0o100_640, 0, 1000, false),
+            (0o100_660, 0, 1000, true),
+            (0o100_444, 0, 1000, true),
+            (0o100_640, 1001, 1000, true),
+            (0o100_640, 0, 0, true),
+        ] {
+            assert_eq!(exposes(mode, owner, user), expected, "{mode:o} of {owner}");
+        }
     }
 
     #[test]

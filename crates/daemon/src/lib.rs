@@ -13,6 +13,7 @@ pub mod health;
 pub mod hosts;
 pub mod logs;
 pub mod manual;
+pub mod notify;
 pub mod private;
 pub mod process_metrics;
 pub mod reference;

@@ -58,6 +58,14 @@ pub fn has_password(url: &str) -> bool {
     user.contains(':') || query.split('&').any(|pair| pair.starts_with("password="))
 }
 
+/// The URL with a password for its user.
+#[must_use]
+pub fn with_password(url: &str, password: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
+    format!("{url}{separator}password={password}")
+}
+
 /// The URL with the relative paths of its files resolved against `directory`.
 #[must_use]
 pub fn resolve_files(url: &str, directory: &Path) -> String {
@@ -180,6 +188,22 @@ mod tests {
             ),
         ] {
             assert_eq!(resolve_files(url, dir), expected);
+        }
+    }
+
+    #[test]
+    fn password_is_added_in_full() {
+        for url in [
+            "postgres://me@localhost/db",
+            "postgres://me@localhost/db?sslmode=disable",
+        ] {
+            let url = with_password(url, "h&s#=:/@ 'ü");
+            assert!(has_password(&url) && check(&url, false).is_ok(), "{url}");
+            let options = PgConnectOptions::from_str(&url).expect("a URL");
+            assert!(
+                format!("{options:?}").contains("h&s#=:/@ 'ü"),
+                "{options:?}"
+            );
         }
     }
 
