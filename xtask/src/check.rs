@@ -26,11 +26,11 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     })?;
     functions::lint()?;
     step("generated documents", docs::check)?;
-    deploy::check()?;
     step("documentation", || {
         let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
         run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
     })?;
+    deploy::check_all()?;
     deny()
 }
 

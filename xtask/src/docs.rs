@@ -1,8 +1,9 @@
 //! Documents that are generated from the programs: settings, metrics and refusals. Each program describes itself
-//! (`edge-tracker reference`); this module only lays the descriptions out.
+//! (`edge-tracker reference`); this module only lays the descriptions out. So is the schema of the Helm chart's values.
 //!
-//! Invariant: no name, default or text of the product here.
+//! Invariant: no name, default or text of the product here, except in `chart`.
 
+mod chart;
 mod configuration;
 mod metrics;
 mod refusals;
@@ -77,10 +78,17 @@ fn generate() -> anyhow::Result<Vec<(PathBuf, String)>> {
         ("refusals.md", refusals::render(&references)),
     ];
     let path = |name| crate::root().join("docs").join(name);
-    Ok(documents
-        .into_iter()
-        .map(|(name, text)| (path(name), format!("{NOTICE}{text}")))
-        .collect())
+    let documents = documents.into_iter();
+    let documents = documents.map(|(name, text)| (path(name), format!("{NOTICE}{text}")));
+    let chart = crate::root().join(crate::deploy::CHART);
+    let of_chart = [
+        (
+            chart.join("values.schema.json"),
+            chart::schema(&references)?,
+        ),
+        (chart.join("files/bounds.json"), chart::bounds(&references)?),
+    ];
+    Ok(documents.chain(of_chart).collect())
 }
 
 fn describe(program: &'static str) -> anyhow::Result<Reference> {
@@ -103,10 +111,12 @@ fn describe(program: &'static str) -> anyhow::Result<Reference> {
 
 /// A text on one line that can stand in a table.
 fn cell(text: &str) -> String {
-    text.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .replace('|', "\\|")
+    joined(text).replace('|', "\\|")
+}
+
+/// A text on one line.
+fn joined(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A paragraph with lines of limited length.

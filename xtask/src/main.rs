@@ -57,7 +57,7 @@ enum Task {
     Docs,
     /// Check house rules, format, clippy, documentation, licences and dependencies.
     Check,
-    /// Check the files in deploy/: Prometheus rules with their unit tests, Grafana dashboards.
+    /// Check everything in deploy/: Helm chart, systemd units, container and compose files. `check` includes it.
     CheckDeploy,
     /// Inject faults under traffic and compare every answered click with ClickHouse.
     Chaos(chaos::ChaosOptions),
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         Task::Functions => functions::build(),
         Task::Docs => docs::write(),
         Task::Check => check::run_all(),
-        Task::CheckDeploy => deploy::check(),
+        Task::CheckDeploy => deploy::check_all(),
         Task::Chaos(options) => options.run(),
         Task::Mutants(options) => mutants::run_all(&options),
         Task::Package(options) => package::build(&options),

@@ -23,8 +23,8 @@ pub(super) fn render(references: &[Reference]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-struct Schema<'a> {
-    root: &'a Value,
+pub(super) struct Schema<'a> {
+    pub(super) root: &'a Value,
 }
 
 impl<'a> Schema<'a> {
@@ -79,7 +79,7 @@ impl<'a> Schema<'a> {
     }
 
     /// The schema that a key's schema refers to, or itself.
-    fn resolve(&self, schema: &'a Value) -> anyhow::Result<&'a Value> {
+    pub(super) fn resolve(&self, schema: &'a Value) -> anyhow::Result<&'a Value> {
         if let Some(reference) = schema["$ref"].as_str() {
             let name = reference.rsplit('/').next().unwrap_or(reference);
             return Ok(&self.root["$defs"][name]);
@@ -95,7 +95,7 @@ impl<'a> Schema<'a> {
     }
 }
 
-fn description(schema: &Value) -> &str {
+pub(super) fn description(schema: &Value) -> &str {
     schema["description"].as_str().unwrap_or_default()
 }
 
