@@ -14,6 +14,7 @@ import sys
 
 import helm_python
 import kubernetes_validate
+import references
 import yaml
 
 VERSIONS = ["1.27", "1.29", "1.31", "1.33", "1.35", "1.36", "1.37"]
@@ -98,21 +99,34 @@ class Files:
                     self.write_file(place, text, root)
                 elif not sub_path or path.startswith(sub_path + "/"):
                     self.write_file(place / path.removeprefix(sub_path).lstrip("/"), text, root)
+        keys = sorted(path.name for path in root.rglob("*.key"))
+        assert keys in (["edge.key"], ["aggregator.key"]), f"{pod} sees the keys {keys}"
         program = container["command"][0]
         return {"program": program, "config": str(root / container["args"][-1].lstrip("/"))}
 
     def content(self, volume):
         """The files of a volume by path."""
         if "configMap" in volume:
-            source, key = volume["configMap"], ("ConfigMap", volume["configMap"]["name"])
-        elif "secret" in volume:
-            source, key = volume["secret"], ("Secret", volume["secret"]["secretName"])
-        else:
-            return {path.name: path.read_text() for path in (self.fixtures / "volumes").iterdir()}
-        object = self.objects.get(key, {})
+            return self.items("ConfigMap", volume["configMap"])
+        if "secret" in volume:
+            return self.items("Secret", {**volume["secret"], "name": volume["secret"]["secretName"]})
+        if "projected" in volume:
+            sources = [source["secret"] for source in volume["projected"]["sources"]]
+            return {path: text for source in sources for path, text in self.items("Secret", source).items()}
+        return {path.name: path.read_text() for path in (self.fixtures / "volumes").iterdir()}
+
+    def items(self, kind, source):
+        object = self.objects.get((kind, source["name"]), {})
         data = {**object.get("data", {}), **object.get("stringData", {})}
-        items = source.get("items") or [{"key": key, "path": key} for key in data or ["links.toml"]]
+        keys = data or self.existing(source["name"])
+        items = source.get("items") or [{"key": key, "path": key} for key in keys]
+        if source.get("optional"):
+            items = [item for item in items if item["key"] in keys]
         return {item["path"]: self.text(item["key"], data) for item in items}
+
+    def existing(self, name):
+        """The keys of an object that is not part of the release."""
+        return json.loads((self.fixtures / "existing.json").read_text())[name.removeprefix("tracking-")]
 
     def text(self, key, data):
         # Certificates come from the fixtures: those in values files are stand-ins.
@@ -139,6 +153,7 @@ def main():
             try:
                 objects = render(chart, merged(minimal, yaml.safe_load(path.read_text())))
                 validate(objects)
+                references.check(objects)
                 (out / "rendered").mkdir(exist_ok=True)
                 (out / "rendered" / f"{case}.yaml").write_text(yaml.safe_dump_all(objects))
                 roots += [{"case": case, **root} for root in Files(objects, fixtures, out / case).write()]

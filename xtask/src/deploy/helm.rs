@@ -69,7 +69,7 @@ fn check_version() -> anyhow::Result<()> {
 fn render(tools: &Tools, fixtures: &Path, out: &Path) -> anyhow::Result<Report> {
     let root = crate::root();
     let mut script = tools.command("python");
-    script.arg(root.join(SCRIPT));
+    script.arg("-B").arg(root.join(SCRIPT));
     script.args([&root.join(CHART), &root.join(MATRIX)]);
     let printed = output(script.args([fixtures, out]))?;
     serde_json::from_str(&printed).with_context(|| format!("{SCRIPT} printed {printed}"))
