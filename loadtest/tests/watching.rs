@@ -10,7 +10,7 @@ mod prometheus;
 use dashboard::{Panel, Selection};
 use loadtest::affiliates::AffiliateTracker;
 use loadtest::clickhouse::Analyst;
-use loadtest::replay::{self, Options};
+use loadtest::replay::{self, ReplayOptions};
 use loadtest::stack::{Stack, StackOptions};
 use loadtest::{demo, traffic, verify};
 use prometheus::Prometheus;
@@ -71,7 +71,7 @@ fn send_traffic(dir: &Path, stack: &mut Stack, analyst: &Analyst, tracker: &Affi
     let log = dir.join("sample.log");
     let mut file = File::create(&log).expect("a file");
     traffic::write(42, LINES, &mut file).expect("written");
-    let options = Options::new(&log, &stack.edge_urls, "test");
+    let options = ReplayOptions::new(&log, &stack.edge_urls, "test");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let outcome = runtime.block_on(replay::run(options)).expect("replays");
     verify::verify(analyst, &outcome, 0, ARRIVAL_TIMEOUT).expect("comparable");
