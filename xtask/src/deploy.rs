@@ -15,9 +15,6 @@ use anyhow::{Context as _, bail};
 use crate::step::{cargo, run, step};
 use crate::{functions, target_dir};
 
-/// The Helm chart.
-pub(crate) const CHART: &str = "deploy/helm/fanzfiliate-edge";
-
 /// One row of the table that a check prints.
 struct Checked {
     what: String,

@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
 use super::tools::Tools;
-use super::{CHART, Checked, output, program};
+use super::{Checked, output, program};
+use crate::docs::CHART;
 
 const SCRIPT: &str = "xtask/src/deploy/chart.py";
 const MATRIX: &str = "deploy/helm/tests";
