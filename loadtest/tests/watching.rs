@@ -64,6 +64,8 @@ fn every_panel_has_data_under_traffic() {
         "a listed panel has data: remove it from the list"
     );
     assert!(panels > 60, "{panels} panels");
+    let alerts = prometheus.active_alerts().expect("listed");
+    assert!(alerts.is_empty(), "alerts of a sound system: {alerts:?}");
 }
 
 /// Visits from a log, sales for a share of them, and postbacks to affiliates.

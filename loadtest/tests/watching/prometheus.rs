@@ -51,6 +51,14 @@ impl Prometheus {
         Ok(prometheus)
     }
 
+    /// The alerts that fire, or will if nothing changes.
+    pub(crate) fn active_alerts(&self) -> anyhow::Result<Vec<Value>> {
+        let mut response = ureq::get(format!("{}/api/v1/alerts", self.url)).call()?;
+        let body: Value = serde_json::from_str(&response.body_mut().read_to_string()?)?;
+        let alerts = body["data"]["alerts"].as_array();
+        alerts.cloned().context("no list of alerts")
+    }
+
     /// Whether a query returns a finite number.
     pub(crate) fn has_data(&self, expression: &str, instant: bool) -> anyhow::Result<bool> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

@@ -197,8 +197,8 @@ mod tests {
         let runbook = "| <a id=\"targetdown\"></a>`TargetDown` (info) | a |\n";
         assert!(!faults_of(rules, tests, runbook));
         let orphan = format!("{runbook}| <a id=\"x\"></a>`X` (info) | a |\n");
-        for (rules, tests, runbook) in [
-            (rules.replace("info", "high").as_str(), tests, runbook),
+        let cases: [(&str, &str, &str); 8] = [
+            (&rules.replace("info", "high"), tests, runbook),
             (&rules.replace("description: b, ", ""), tests, runbook),
             (&rules.replace("#targetdown", "#other"), tests, runbook),
             (&rules.replace("up ==", "edge_up =="), tests, runbook),
@@ -206,7 +206,8 @@ mod tests {
             (rules, &tests.replace("good", "bad"), runbook),
             (rules, tests, &runbook.replace("info", "warning")),
             (rules, tests, &orphan),
-        ] {
+        ];
+        for (rules, tests, runbook) in cases {
             assert!(
                 faults_of(rules, tests, runbook),
                 "{rules}\n{tests}\n{runbook}"
