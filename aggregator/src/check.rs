@@ -1,7 +1,7 @@
 //! Checks every file that `serve` would read, and reports all errors at once.
 
 use crate::settings::{self, Settings};
-use crate::startup::require_one_store;
+use crate::startup::{require_one_store, state_directories};
 use crate::{outgoing, verification};
 use daemon::check_report::{CheckReport, usable};
 use std::path::Path;
@@ -31,6 +31,10 @@ fn check_files(config: &Path, settings: &Settings, report: &mut CheckReport) {
     }
     for mistake in mistakes {
         report.record(Err(mistake));
+    }
+    for (directory, dir) in state_directories(settings) {
+        let checked = directory.check(&dir, None);
+        report.record(checked.map(|_| usable(&dir, "state directory")));
     }
     let clickhouse = &settings.clickhouse;
     let login = clickhouse.login();

@@ -3,6 +3,7 @@
 use crate::lock::DirectoryInUse;
 use crate::outgoing::OutgoingError;
 use crate::verification::ReportsError;
+use daemon::state_directory::StateDirectoryError;
 use event_shipping::tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,9 @@ pub enum StartError {
     /// Another aggregator uses the data directory.
     #[error("[data_dir] {0}")]
     InUse(#[from] DirectoryInUse),
+    /// A directory is of another program or of a later version.
+    #[error(transparent)]
+    StateDirectory(#[from] StateDirectoryError),
     /// The certificates or the port for edges can't be used.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),

@@ -14,9 +14,11 @@ use crate::settings::Settings;
 use crate::start_error::StartError;
 use crate::store::holds_state;
 use crate::store_watch::StoreWatch;
+use daemon::state_directory::StateDirectory;
 use event_shipping::tls::{self, IdentityFiles, Role, Subject};
 use prometheus::Registry;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Disk;
@@ -27,6 +29,19 @@ use trusted_clock::TrustedClock;
 
 /// The limit of each: inserting the block in flight, ending postbacks, and closing connections.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+const BUILD: &str = concat!("aggregator ", env!("CARGO_PKG_VERSION"));
+/// The data directory: spool, quarantine, visitor salt.
+const DATA_DIRECTORY: StateDirectory = StateDirectory {
+    kind: "aggregator",
+    newest_format: 1,
+    build: BUILD,
+};
+/// The store's directory: `reports`, and with SQLite the store. The tables have versions of their own.
+const STORE_DIRECTORY: StateDirectory = StateDirectory {
+    kind: "aggregator-store",
+    ..DATA_DIRECTORY
+};
 
 /// A running aggregator.
 #[derive(Debug)]
@@ -42,12 +57,23 @@ pub struct AggregatorHandle {
     retention: JoinHandle<()>,
 }
 
+/// The state directories, and where they are.
+pub(crate) fn state_directories(settings: &Settings) -> [(StateDirectory, PathBuf); 2] {
+    [
+        (DATA_DIRECTORY, settings.data_dir.clone()),
+        (STORE_DIRECTORY, settings.store_dir()),
+    ]
+}
+
 /// Starts on the present tokio runtime, and returns when edges can connect. ClickHouse may be unavailable.
 ///
 /// # Errors
 /// When the data directory, the certificates or a port can't be used.
 pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
     daemon::private::restrict_directory(&settings.data_dir);
+    for (directory, dir) in state_directories(&settings) {
+        directory.open(&dir, None)?;
+    }
     let registry = Registry::new();
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     daemon::process_metrics::register(&registry, name, version)?;

@@ -72,6 +72,25 @@ async fn directories_of_a_running_aggregator_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn later_format_of_a_directory_is_refused() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let config = write_settings(dir.path(), NO_CLICKHOUSE, "");
+    assert!(Process::start(&config).stop().success());
+    for directory in ["data", "data/store"] {
+        let file = dir.path().join(directory).join("format.toml");
+        let written = std::fs::read_to_string(&file).expect("written at the first start");
+        let later = written.replace("format = 1", "format = 2");
+        std::fs::write(&file, later).expect("writable");
+        let printed = error_output(&["serve"], &config);
+        assert!(
+            printed.contains(directory) && printed.contains("has format 2"),
+            "{printed}"
+        );
+        std::fs::write(&file, written).expect("writable");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn series_to_alert_on_exist_from_the_start() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let config = write_settings(dir.path(), NO_CLICKHOUSE, "");

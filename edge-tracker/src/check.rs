@@ -1,6 +1,7 @@
 //! Checks all files that `serve` reads, without serving, and reports all errors at once.
 
 use crate::click_path::Root;
+use crate::data_dir::EDGE_DIRECTORY;
 use crate::functions::token::{self, TokensError};
 use crate::functions::{self, advertisers};
 use crate::settings::{self, FunctionsSettings, Settings};
@@ -28,6 +29,8 @@ pub fn check(config: &Path) -> CheckReport {
     for contradiction in contradictions {
         report.record(Err(contradiction));
     }
+    let checked = EDGE_DIRECTORY.check(&settings.data_dir, Some(settings.node.get()));
+    report.record(checked.map(|_| usable(&settings.data_dir, "data directory")));
     report.record(check_secrets(&settings.secrets_file()));
     let file = &settings.links.file;
     report.record(links::load(file).map(|links| usable(file, format!("{} links", links.len()))));

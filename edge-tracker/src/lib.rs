@@ -6,6 +6,8 @@
 
 pub mod check;
 pub mod click_path;
+mod data_dir;
+pub mod drain;
 pub mod functions;
 pub mod links;
 pub mod metrics;

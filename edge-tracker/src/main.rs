@@ -4,7 +4,9 @@
 use clap::{CommandFactory as _, Parser, Subcommand};
 use daemon::health::{self, Question};
 use daemon::logs::{self, LogFormat};
+use daemon::settings::HumanDuration;
 use edge_tracker::check::check;
+use edge_tracker::drain::{self, AdoptOptions, DrainError, DrainOptions};
 use edge_tracker::spin_export::{self, Options};
 use edge_tracker::{node, reference, settings};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,47 @@ enum Command {
         /// The settings, a TOML file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Ship every event of this edge, so that its data directory can be given up. A running edge stops accepting clicks:
+    /// first its readiness fails, after the delay no connection is accepted and requests in flight are answered, then
+    /// everything is shipped. It accepts no clicks again until it is restarted. If no edge runs on the data directory,
+    /// the command ships the journal itself.
+    #[command(after_help = EXIT_CODES)]
+    Drain {
+        /// The settings of the edge, a TOML file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How long a running edge still accepts clicks after its readiness has failed: longer than load balancers need
+        /// to notice.
+        #[arg(long, value_name = "DURATION", default_value = "5s")]
+        delay: HumanDuration,
+        /// Give up after this time, such as "10m"; a running edge keeps shipping [default: none]
+        #[arg(long, value_name = "DURATION")]
+        timeout: Option<HumanDuration>,
+        /// Print the progress as lines of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ship every event in the data directory of an edge that does not come back, under its own identity, from any host.
+    /// The directory is kept and may be deleted afterwards. Run it again if it was interrupted.
+    #[command(after_help = EXIT_CODES)]
+    Adopt {
+        /// The settings of an edge, a TOML file: its aggregator and, unless --tls-dir is set, its certificates are used.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The data directory of the lost edge.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The directory with the certificate of the lost edge's node [default: tls.dir of the settings, or tls in
+        /// --data-dir]
+        #[arg(long, value_name = "DIR")]
+        tls_dir: Option<PathBuf>,
+        /// Give up after this time, such as "10m" [default: none]
+        #[arg(long, value_name = "DURATION")]
+        timeout: Option<HumanDuration>,
+        /// Print the progress as lines of JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Ask the running edge whether it is ready; exits with 1 and prints the reasons if it is not.
     Health {
@@ -72,6 +115,15 @@ enum Command {
         variables: Option<PathBuf>,
     },
 }
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  the aggregator has acknowledged every event
+  1  settings, directory or certificate can't be used; nothing was changed
+  2  wrong arguments
+  3  events are left after --timeout or a signal; run the command again
+  4  a process uses the directory
+  5  the edge ended or stopped responding before it was drained; run the command again";
 
 fn export_spin(config: &Path, options: &Options) -> anyhow::Result<()> {
     logs::init(LogFormat::Text);
@@ -126,6 +178,36 @@ fn main() -> ExitCode {
                 .map_err(Into::into)
         }
         Command::Check { config } => check_all(&config),
+        Command::Drain {
+            config,
+            delay,
+            timeout,
+            json,
+        } => {
+            logs::init(LogFormat::Text);
+            return exit_code(drain::drain(&DrainOptions {
+                config,
+                delay: delay.0,
+                timeout: timeout.map(|it| it.0),
+                json,
+            }));
+        }
+        Command::Adopt {
+            config,
+            data_dir,
+            tls_dir,
+            timeout,
+            json,
+        } => {
+            logs::init(LogFormat::Text);
+            return exit_code(drain::adopt(&AdoptOptions {
+                config,
+                data_dir,
+                tls_dir,
+                timeout: timeout.map(|it| it.0),
+                json,
+            }));
+        }
         Command::ExportSpin {
             config,
             to,
@@ -142,11 +224,19 @@ fn main() -> ExitCode {
             },
         ),
     };
+    exit_code(outcome.map_err(DrainError::Unusable))
+}
+
+fn exit_code(outcome: Result<(), DrainError>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logs::report_failure("edge-tracker", &format_args!("{error:#}"));
-            ExitCode::FAILURE
+            let code = error.exit_code();
+            logs::report_failure(
+                "edge-tracker",
+                &format_args!("{:#}", anyhow::Error::from(error)),
+            );
+            code
         }
     }
 }

@@ -1,19 +1,19 @@
 //! Assembles an edge node, starts it, and stops it in an order that loses no events.
 
+mod draining;
 mod fleet;
 mod maintenance;
 mod readiness;
 mod set_aside;
 
 use crate::click_path::{ClickPath, EdgeState, Root};
+use crate::data_dir::{EDGE_DIRECTORY, log_recovery};
 use crate::functions::token;
 use crate::functions::{Api, DurableLane, Functions, Listener, NodeContext, RejectionLane};
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
-use crate::shipper::{
-    Certificates, Credentials, FleetState, Quic, Shipper, ShippingProgress, Spool,
-};
+use crate::shipper::{Certificates, Quic, Shipper, ShippingProgress, Spool, drain_channel};
 use crate::unique::{Filters, LinkUse};
 use crate::visitor::address::ClientAddress;
 use crate::visitor::agent::Agents;
@@ -25,12 +25,14 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use daemon::files::WatchedFiles;
 use domain::{Micros, NodeId};
-use event_journal::{JournalIds, LaneReader, LaneRecovery, LaneWriter, OpenJournal, SyncThread};
+use draining::Draining;
+use event_journal::{LaneReader, LaneWriter, OpenJournal, SyncThread};
 use fleet::FleetWatch;
 use maintenance::{ApiToken, MaintenanceTask, UnsyncedAge};
 use readiness::Readiness;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -53,6 +55,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         anyhow::bail!(lines.join("\n"));
     }
     daemon::private::restrict_directory(&settings.data_dir);
+    EDGE_DIRECTORY.open(&settings.data_dir, Some(settings.node.get()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -70,6 +73,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         links_watch,
         secrets_watch,
         salt,
+        reports,
         internal_api,
         journal,
         covers,
@@ -89,15 +93,22 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let credentials = certificates.credentials();
     let clock = shared.clock.clone();
     let (fleet, states) = watch::channel(None);
-    let shipper = shipper(
-        settings,
-        ids,
-        readers,
-        progress.clone(),
-        credentials,
+    let (drain_control, drain) = drain_channel();
+    let shipper = Shipper {
+        node,
+        dial: Quic::new(settings.aggregator.address.clone(), credentials)?,
+        spool: Spool::new(
+            ids,
+            readers,
+            progress.clone(),
+            &settings.aggregator,
+            metrics.clone(),
+        )?,
+        metrics: metrics.clone(),
         fleet,
-        &metrics,
-    )?;
+        drain,
+    };
+    let mut draining = Draining::listen(&settings.data_dir, drain_control);
 
     let limits = limits(settings);
     let (listeners, listening) =
@@ -105,6 +116,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
             .with_context(|| format!("can't listen on {}", settings.http.listen))?;
     let readiness = Readiness {
         stopping: stopping.clone(),
+        draining: draining.flag(),
         clock: clock.clone(),
         journal: sync_thread.stats(),
     };
@@ -152,12 +164,23 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     tracing::info!(%listening, %admin, workers = workers_count, "ready");
     daemon::notify::ready();
 
-    daemon::signals::shutdown_signal().await?;
-    tracing::info!("stopping");
-    daemon::notify::stopping();
-    stopping.store(true, Ordering::Relaxed);
+    let mut signal = pin!(daemon::signals::shutdown_signal());
+    let is_drain = draining.accept_until(signal.as_mut()).await?;
+    if !is_drain {
+        tracing::info!("stopping");
+        daemon::notify::stopping();
+        stopping.store(true, Ordering::Relaxed);
+    }
     stop_workers.send_replace(true);
     tokio::task::spawn_blocking(move || join(workers)).await??;
+    // Calls of functions may outlive their connections.
+    reports.iter().for_each(Api::close);
+    if is_drain {
+        draining.ship_until(signal).await?;
+        tracing::info!("stopping");
+        daemon::notify::stopping();
+        stopping.store(true, Ordering::Relaxed);
+    }
     // No events are accepted any more: ship the remaining ones, save the filters, then close the journal.
     stop_background.send_replace(true);
     shipper.await?;
@@ -196,6 +219,8 @@ struct AssembledNode {
     links_watch: WatchedFiles,
     secrets_watch: WatchedFiles,
     salt: Arc<VisitorSalt>,
+    /// Where functions report.
+    reports: Option<Api>,
     internal_api: Option<RemoteApi>,
     journal: OpenJournal,
     /// Per lane, the last sequence that the filters contain.
@@ -226,6 +251,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledN
     let writers = &mut journal.writers;
     let api = api(settings, clock.clone(), writers, metrics)?;
     let functions = functions(settings, &secrets, &links, api.as_ref(), metrics)?;
+    let reports = api.clone();
     let internal_api = remote_api(settings, api, metrics)?;
     if settings.http.max_parameters.is_some() {
         tracing::warn!(
@@ -263,6 +289,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledN
         links_watch,
         secrets_watch,
         salt,
+        reports,
         internal_api,
         journal,
         covers,
@@ -366,19 +393,7 @@ fn open_journal(settings: &Settings) -> anyhow::Result<OpenJournal> {
         sync_interval: journal.sync_interval.get().0,
     };
     let opened = event_journal::open(&options)?;
-    let is_notable = |lane: &&LaneRecovery| {
-        lane.events + lane.torn_bytes + lane.damaged_bytes > 0 || !lane.set_aside.is_empty()
-    };
-    for lane in opened.recovery.lanes.iter().filter(is_notable) {
-        tracing::info!(
-            lane = lane.lane,
-            events = lane.events,
-            torn_bytes = lane.torn_bytes,
-            damaged_bytes = lane.damaged_bytes,
-            set_aside = lane.set_aside.len(),
-            "recovered a lane of an earlier process"
-        );
-    }
+    log_recovery(&opened.recovery);
     Ok(opened)
 }
 
@@ -440,30 +455,6 @@ fn progress(readers: &[LaneReader], covers: &[(u8, u64)]) -> Arc<ShippingProgres
         )
     };
     Arc::new(ShippingProgress::new(readers.iter().map(covered)))
-}
-
-fn shipper(
-    settings: &Settings,
-    ids: JournalIds,
-    readers: Vec<LaneReader>,
-    progress: Arc<ShippingProgress>,
-    credentials: watch::Receiver<Credentials>,
-    fleet: watch::Sender<Option<FleetState>>,
-    metrics: &Metrics,
-) -> anyhow::Result<Shipper> {
-    Ok(Shipper {
-        node: NodeId(settings.node.get()),
-        dial: Quic::new(settings.aggregator.address.clone(), credentials)?,
-        spool: Spool::new(
-            ids,
-            readers,
-            progress,
-            &settings.aggregator,
-            metrics.clone(),
-        )?,
-        metrics: metrics.clone(),
-        fleet,
-    })
 }
 
 async fn serve_admin(

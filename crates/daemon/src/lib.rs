@@ -1,5 +1,5 @@
 //! Infrastructure of both daemons: settings and other operator files, private files and their expiry,
-//! logs, admin endpoints, process metrics and signals.
+//! formats of state directories, logs, admin endpoints, process metrics and signals.
 //!
 //! Invariant: no knowledge of clicks, journals or ClickHouse.
 #![forbid(unsafe_code)]
@@ -20,3 +20,4 @@ pub mod reference;
 pub mod retention;
 pub mod settings;
 pub mod signals;
+pub mod state_directory;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -283,12 +284,22 @@ impl<'de> Deserialize<'de> for ByteSize {
 
 impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let message =
-            "not a length of time: write a number with a unit, such as \"300ms\" (ms, s, m, h, d)";
-        let text = String::deserialize(deserializer).map_err(|_| D::Error::custom(message))?;
-        parse_with_unit(&text, TIME_UNITS)
+        let text =
+            String::deserialize(deserializer).map_err(|_| D::Error::custom(NOT_A_DURATION))?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+const NOT_A_DURATION: &str =
+    "not a length of time: write a number with a unit, such as \"300ms\" (ms, s, m, h, d)";
+
+impl FromStr for HumanDuration {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_with_unit(text, TIME_UNITS)
             .map(|ms| Self(Duration::from_millis(ms)))
-            .ok_or_else(|| D::Error::custom(message))
+            .ok_or(NOT_A_DURATION)
     }
 }
 

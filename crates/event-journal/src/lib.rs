@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+mod count;
 mod error;
 mod frame;
 mod ids;
@@ -22,6 +23,7 @@ mod sync_thread;
 mod writer;
 
 pub use checkpoint::BatchBoundary;
+pub use count::EventCount;
 pub use error::{AppendError, OpenError, ReadError, SyncFailed};
 pub use frame::{Frame, FrameError, Frames, SEQ_LIMIT, frame_bytes, frames};
 pub use ids::{IdRange, IdSplit, JournalIds, LaneStart};

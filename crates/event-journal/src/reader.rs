@@ -34,7 +34,7 @@ pub struct FrameRun {
 
 /// Reads one lane and releases its events, so that segments can be deleted.
 pub struct LaneReader<S: Storage = Disk> {
-    lane: Arc<Lane<S>>,
+    pub(crate) lane: Arc<Lane<S>>,
     checkpoint: Checkpoint,
     /// Whether the stored checkpoint is older than `checkpoint`.
     checkpoint_outdated: bool,
@@ -43,6 +43,8 @@ pub struct LaneReader<S: Storage = Disk> {
     at: u32,
     /// Events up to this sequence were read or skipped.
     after: u64,
+    /// The last sequence of the deleted segments; 0 for none.
+    pub(crate) deleted_through: u64,
     chunk: Vec<u8>,
 }
 
@@ -65,6 +67,7 @@ impl<S: Storage> LaneReader<S> {
             segment_number: 0,
             at: FRAMES_OFFSET,
             after,
+            deleted_through: 0,
             chunk: Vec::new(),
         }
     }
@@ -339,9 +342,11 @@ impl<S: Storage> LaneReader<S> {
             return;
         }
         self.store_checkpoint();
+        let deleted_through = &mut self.deleted_through;
         self.lane.segments.lock().retain(|segment| {
             let deletable = deletable(segment);
             if deletable {
+                *deleted_through = segment.last();
                 delete_segment(&self.lane, segment);
             }
             !deletable

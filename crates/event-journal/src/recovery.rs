@@ -139,7 +139,7 @@ pub(crate) fn recover_lane<S: Storage>(
         let file = storage.open(&path)?;
         file.set_len(u64::from(scan.end))?;
         let length = scan.end;
-        let ends = (scan.end, scan.last);
+        let ends = (scan.end, scan.first, scan.last);
         let segment = Segment::recovered(path, header, file, length, ends, scan.damage);
         if segment::has_failed_sync(&bytes)
             && let Err(error) = segment.rewrite_and_sync(&bytes[..scan.end as usize])
@@ -203,6 +203,7 @@ fn copy_damage(
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SegmentScan {
     end: u32,
+    first: u64,
     last: u64,
     events: u64,
     torn_bytes: u64,
@@ -218,6 +219,9 @@ fn scan(bytes: &[u8], limit: u64) -> SegmentScan {
             Ok(frame) if frame.seq > scan.last && frame.seq < limit => {
                 if at > good_end {
                     scan.damage.push((position(good_end), position(at)));
+                }
+                if scan.events == 0 {
+                    scan.first = frame.seq;
                 }
                 scan.last = frame.seq;
                 scan.events += 1;

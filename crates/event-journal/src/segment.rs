@@ -43,6 +43,8 @@ pub(crate) struct Segment<F> {
     end: AtomicU32,
     /// The last sequence committed; 0 for none.
     last: AtomicU64,
+    /// The first sequence, in a segment of an earlier process; 0 in others.
+    pub(crate) recovered_first: u64,
     /// Whether the writer has finished the segment.
     pub(crate) closed: AtomicBool,
     /// The offset up to which the segment was synced.
@@ -138,10 +140,11 @@ impl<F: File> Segment<F> {
         header: SegmentHeader,
         file: F,
         length: u32,
-        (end, last): (u32, u64),
+        (end, first, last): (u32, u64, u64),
         damage: Vec<(u32, u32)>,
     ) -> Self {
-        let segment = Self::new(path, header, file, length, end, last, damage);
+        let mut segment = Self::new(path, header, file, length, end, last, damage);
+        segment.recovered_first = first;
         segment.closed.store(true, Ordering::Release);
         segment
     }
@@ -162,6 +165,7 @@ impl<F: File> Segment<F> {
             length,
             end: AtomicU32::new(end),
             last: AtomicU64::new(last),
+            recovered_first: 0,
             closed: AtomicBool::new(false),
             synced: AtomicU32::new(FRAMES_OFFSET),
             damage,

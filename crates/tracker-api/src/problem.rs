@@ -12,7 +12,7 @@ numbered_reasons::numbered_reasons! {
     MalformedMessage = 352, "malformed_message", 400;
     /// The body is longer than `internal_api.max_message_bytes`, or its event longer than 16 KiB.
     MessageTooLarge = 353, "message_too_large", 413;
-    /// The journal has no room, or the disk did not sync within 3 s. The sender retries.
+    /// The journal has no room, the disk did not sync within 3 s, or the edge is drained. The sender retries.
     NotDurable = 354, "not_durable", 503;
     /// The body took longer than `internal_api.timeout`.
     MessageTooSlow = 355, "message_too_slow", 408;

@@ -106,6 +106,11 @@ impl Api {
         }
     }
 
+    /// Refuses all further reports; what was accepted before is in the journal.
+    pub fn close(&self) {
+        self.shared.lane.close();
+    }
+
     /// The same for functions of this process, which authenticate with `token`.
     pub(super) fn of_process(&self, token: String, failures: FailureLimit) -> Self {
         let api = Self {
@@ -389,6 +394,7 @@ impl From<NotDurable> for RefusedMessage {
     fn from(error: NotDurable) -> Self {
         let problem = match error {
             NotDurable::TooLong => Problem::MessageTooLarge,
+            NotDurable::Drained => Problem::NotDurable,
             _ => {
                 tracing::error!(%error, "failed to make a report durable; its sender must retry");
                 Problem::NotDurable

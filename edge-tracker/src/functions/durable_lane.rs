@@ -7,6 +7,7 @@ use super::rejections::RejectionLane;
 use event_journal::{AppendError, LaneWriter, SyncFailed, SyncRequest};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -21,6 +22,8 @@ pub struct DurableLane {
     lane: Arc<Mutex<LaneWriter>>,
     rejections: Arc<Mutex<RejectionLane>>,
     sync: SyncRequest,
+    /// Read while a lane is locked.
+    is_closed: Arc<AtomicBool>,
 }
 
 /// How a rejection was recorded.
@@ -45,6 +48,8 @@ pub(super) enum NotDurable {
     SyncFailed,
     #[error("the journal was not synced in time")]
     TooSlow,
+    #[error("the edge is drained and accepts no more reports")]
+    Drained,
 }
 
 impl DurableLane {
@@ -55,6 +60,22 @@ impl DurableLane {
             sync: lane.sync_request(),
             lane: Arc::new(Mutex::new(lane)),
             rejections: Arc::new(Mutex::new(rejections)),
+            is_closed: Arc::default(),
+        }
+    }
+
+    /// Nothing is appended once this returns; waiting writes still become durable.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        // Writers that did not see it hold their lock; later ones see it.
+        drop(self.lane.lock());
+        drop(self.rejections.lock());
+    }
+
+    fn require_open(&self) -> Result<(), NotDurable> {
+        match self.is_closed.load(Ordering::Relaxed) {
+            true => Err(NotDurable::Drained),
+            false => Ok(()),
         }
     }
 
@@ -68,6 +89,7 @@ impl DurableLane {
     pub(super) async fn write(&self, event: &Event<'_>) -> Result<(), NotDurable> {
         let synced = {
             let mut lane = self.lane.lock();
+            self.require_open()?;
             append(&mut lane, event)?
         };
         wait_until_durable(synced).await
@@ -92,6 +114,7 @@ impl DurableLane {
     ) -> Result<Option<SyncReceiver>, NotDurable> {
         let reason = rejection.reason_name;
         let rejections = &mut *self.rejections.lock();
+        self.require_open()?;
         let appended = if rejections.admits() {
             append(&mut rejections.lane, &Event::Rejection(rejection)).map(Some)
         } else {

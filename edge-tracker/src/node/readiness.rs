@@ -7,12 +7,14 @@ use trusted_clock::TrustedClock;
 
 const SYNC_FAILED: &str = "journal: a sync failed, and events accepted since would not survive a power loss; \
      check the disk, then restart";
+const DRAINING: &str = "draining: clicks are not accepted until a restart";
 const NO_ROOM: &str = "journal: no room for another segment, so that clicks are served but soon not logged; \
      bring the aggregator back, free the disk or raise journal.max_bytes";
 
 /// The state that readiness depends on.
 pub(super) struct Readiness {
     pub(super) stopping: Arc<AtomicBool>,
+    pub(super) draining: Arc<AtomicBool>,
     pub(super) clock: Arc<TrustedClock>,
     pub(super) journal: Arc<JournalStats>,
 }
@@ -21,6 +23,7 @@ pub(super) struct Readiness {
 #[derive(Debug, Default)]
 struct Faults {
     is_stopping: bool,
+    is_draining: bool,
     sync_failed: bool,
     is_full: bool,
     clock: Option<String>,
@@ -31,6 +34,7 @@ impl Readiness {
     pub(super) fn check(&self) -> Result<(), String> {
         let faults = Faults {
             is_stopping: self.stopping.load(Ordering::Relaxed),
+            is_draining: self.draining.load(Ordering::Relaxed),
             sync_failed: self.journal.has_sync_failed(),
             is_full: self.journal.is_full(),
             clock: self.clock.problem(),
@@ -47,6 +51,7 @@ impl Faults {
     fn reasons(&self) -> Vec<String> {
         let plain = [
             (self.is_stopping, "stopping"),
+            (self.is_draining, DRAINING),
             (self.sync_failed, SYNC_FAILED),
             (self.is_full, NO_ROOM),
         ];
@@ -75,11 +80,15 @@ mod tests {
         assert_eq!(failed.reasons(), [SYNC_FAILED]);
         let all = Faults {
             is_stopping: true,
+            is_draining: true,
             sync_failed: true,
             is_full: true,
             clock: Some("it is wrong".into()),
         };
         let clock = "clock: it is wrong; functions respond with 503 and clicks are marked";
-        assert_eq!(all.reasons(), ["stopping", SYNC_FAILED, NO_ROOM, clock]);
+        assert_eq!(
+            all.reasons(),
+            ["stopping", DRAINING, SYNC_FAILED, NO_ROOM, clock]
+        );
     }
 }

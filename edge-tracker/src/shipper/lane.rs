@@ -1,7 +1,7 @@
 //! The shipping state of one lane: the journal id of each of its sequences, the position of the next read, and the
 //! last acknowledged sequence. Sends nothing itself.
 
-use event_journal::{BatchBoundary, FrameRun, IdRange, LaneReader, ReadError};
+use event_journal::{BatchBoundary, EventCount, FrameRun, IdRange, LaneReader, ReadError};
 use event_shipping::{BatchSpan, HeldSequences, SentLane};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -152,6 +152,15 @@ impl<S: Storage> ShippedLane<S> {
         let range = self.ranges.iter().find(|it| it.journal == journal)?;
         let first = range.first.max(range.acknowledged + 1);
         (first <= range.last).then_some(first)
+    }
+
+    /// The events that were not acknowledged.
+    pub(super) fn remaining(&self) -> EventCount {
+        let count = |range: &JournalRange| {
+            let after = range.acknowledged.max(range.first.saturating_sub(1));
+            self.reader.count_between(after, range.last)
+        };
+        self.ranges.iter().map(count).sum()
     }
 
     pub(super) fn is_drained(&self) -> bool {

@@ -3,6 +3,7 @@
 //! Sealing, connecting and handling acknowledgements belong here; the content of events never does.
 
 mod certificates;
+mod drain;
 mod lane;
 mod progress;
 mod quic;
@@ -10,6 +11,7 @@ mod session;
 mod spool;
 
 pub use certificates::{Certificates, Credentials};
+pub use drain::{DrainControl, DrainWatch, Remaining, drain_channel};
 pub use progress::ShippingProgress;
 pub use quic::Quic;
 pub use spool::Spool;
@@ -43,6 +45,8 @@ pub struct Shipper<S: Storage = Disk, D = Quic> {
     pub metrics: Metrics,
     /// Receives the fleet's state with each welcome.
     pub fleet: watch::Sender<Option<FleetState>>,
+    /// Requests that everything is shipped, and receives what remains.
+    pub drain: DrainWatch,
 }
 
 /// The state of the fleet in a welcome.
@@ -97,10 +101,14 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
     /// Ships until `stop` turns true, reconnecting with growing pauses whenever it must.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut failures = 0_u32;
+        let mut problem = None;
         while !*stop.borrow() {
+            self.report_remaining(problem.as_deref());
             let dialled = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
+                // Reports at once what remains.
+                () = self.drain.begins() => continue,
                 dialled = self.dial.dial() => dialled,
             };
             let reason = match dialled {
@@ -137,13 +145,27 @@ impl<S: Storage, D: Dial> Shipper<S, D> {
                 .with_label_values(&[reason.label])
                 .inc();
             tracing::warn!(aggregator = self.dial.peer(), reason = %reason.detail, retry_in = ?pause, "not shipping; events are kept in the journal");
+            self.report_remaining(Some(&reason.detail));
             tokio::select! {
                 biased;
                 _ = stop.changed() => {}
+                () = self.drain.begins() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+            problem = Some(reason.detail);
         }
         self.dial.finish().await;
+    }
+
+    /// While the edge is drained, reports what remains, and the `problem` while there is no connection.
+    fn report_remaining(&mut self, problem: Option<&str>) {
+        if self.drain.has_begun() {
+            self.spool.seal_at_once();
+            self.drain.report(Remaining {
+                count: self.spool.remaining(),
+                problem: problem.map(ToOwned::to_owned),
+            });
+        }
     }
 }
 

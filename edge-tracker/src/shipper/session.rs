@@ -114,6 +114,7 @@ async fn ship<S: Storage, D: Dial>(
                 }
             }
             Some(reason) = failure.recv() => return reason,
+            () = shipper.drain.begins() => {}
             _ = check.tick() => {}
         }
         shipper.spool.seal_due(Instant::now().into_std());
@@ -124,6 +125,7 @@ async fn ship<S: Storage, D: Dial>(
                 None => break,
             }
         }
+        shipper.report_remaining(None);
         let done = shipper.spool.is_drained();
         if stop_at.is_some_and(|at| done || Instant::now() >= at) {
             return Reason::new("stopping", "asked to stop");

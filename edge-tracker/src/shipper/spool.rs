@@ -10,7 +10,7 @@ use super::progress::ShippingProgress;
 use crate::metrics::{LANE_STAGES, Metrics};
 use crate::settings::AggregatorSettings;
 use domain::{Micros, NodeId};
-use event_journal::{IdSplit, JournalIds, LaneReader, LaneStart, ReadError};
+use event_journal::{EventCount, IdSplit, JournalIds, LaneReader, LaneStart, ReadError};
 use event_shipping::{
     Ack, Batch, Dispute, DisputeKind, HeldSequences, Hello, IN_FLIGHT_LIMITS, ProtocolViolation,
     Release, Sealer, Sender, Welcome,
@@ -182,6 +182,16 @@ impl<S: Storage> Spool<S> {
             self.release(release);
         }
         Ok(())
+    }
+
+    /// Seals batches of any size and age from now on.
+    pub(super) const fn seal_at_once(&mut self) {
+        self.batch_age = Duration::ZERO;
+    }
+
+    /// The events that were not acknowledged.
+    pub(super) fn remaining(&self) -> EventCount {
+        self.lanes.iter().map(ShippedLane::remaining).sum()
     }
 
     pub(super) fn disconnected(&mut self) {

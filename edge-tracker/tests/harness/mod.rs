@@ -1,7 +1,9 @@
 //! A real edge process for tests, and a client that sends exactly the given bytes.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod aggregator;
 pub mod directory;
+pub mod drain;
 pub mod faketime;
 pub mod fleet;
 pub mod functions;

@@ -6,7 +6,7 @@ use daemon::settings::{Bounded, ByteSize, HumanDuration};
 use domain::NodeId;
 use edge_tracker::metrics::Metrics;
 use edge_tracker::settings::AggregatorSettings;
-use edge_tracker::shipper::{Shipper, ShippingProgress, Spool};
+use edge_tracker::shipper::{Shipper, ShippingProgress, Spool, drain_channel};
 use event_journal::{
     JournalIds, JournalMaintenance, LaneReader, LaneWriter, ManualJournal, Options, open_manual,
 };
@@ -89,6 +89,7 @@ impl Edge {
             spool: spool.expect("there is memory"),
             metrics,
             fleet: watch::Sender::new(None),
+            drain: drain_channel().1,
         }
     }
 

@@ -35,6 +35,10 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
             copy(&source, &target)?;
             continue;
         }
+        // The socket of a running edge.
+        if !source.is_file() {
+            continue;
+        }
         match fs::copy(&source, &target) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             copied => {

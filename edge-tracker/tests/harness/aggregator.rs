@@ -1,0 +1,161 @@
+//! An aggregator that stores events in memory, each sequence once, and acknowledges them unless it is told to wait.
+
+use domain::Micros;
+use event_shipping::tls::{self, Subject};
+use event_shipping::{
+    Ack, AggregatorMessage, Batch, EdgeMessage, Hello, LaneState, MAX_BATCH_MESSAGE_BYTES, Welcome,
+    open, read_message, write_message,
+};
+use quinn::{Connection, RecvStream, SendStream};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+use tracking_events::{Event, decode};
+
+/// Runs on threads of its own, with a certificate of the authority in its directory.
+pub struct StoringAggregator {
+    pub address: SocketAddr,
+    stored: Arc<Mutex<Stored>>,
+    acknowledges: watch::Sender<bool>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Default)]
+struct Stored {
+    /// The last sequence by node, lane and journal.
+    lanes: HashMap<(u16, u8, u64), u64>,
+    /// Format version and bytes of each event.
+    events: Vec<(u16, Vec<u8>)>,
+}
+
+impl StoringAggregator {
+    pub fn start(dir: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("threads");
+        let guard = runtime.enter();
+        let identity = tls::load_or_create(&dir.join("aggregator"), &Subject::Aggregator);
+        let endpoint = identity
+            .expect("certificates")
+            .listen(([127, 0, 0, 1], 0).into())
+            .expect("a port");
+        let address = endpoint.local_addr().expect("bound");
+        drop(guard);
+        let stored = Arc::<Mutex<Stored>>::default();
+        let acknowledges = watch::Sender::new(true);
+        let (shared, acknowledging) = (stored.clone(), acknowledges.subscribe());
+        runtime.spawn(async move {
+            while let Some(incoming) = endpoint.accept().await {
+                let (stored, acknowledging) = (shared.clone(), acknowledging.clone());
+                tokio::spawn(async move {
+                    let connection = incoming.await.ok()?;
+                    serve(connection, stored, acknowledging).await
+                });
+            }
+        });
+        Self {
+            address,
+            stored,
+            acknowledges,
+            _runtime: runtime,
+        }
+    }
+
+    /// Whether batches are acknowledged; otherwise they are stored, and acknowledged later.
+    pub fn acknowledge(&self, acknowledges: bool) {
+        self.acknowledges.send_replace(acknowledges);
+    }
+
+    /// The nodes that sent events.
+    pub fn nodes(&self) -> Vec<u16> {
+        let stored = self.stored.lock().expect("sound");
+        let mut nodes: Vec<u16> = stored.lanes.keys().map(|(node, ..)| *node).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    /// What `look` takes of the stored events.
+    pub fn events<T>(&self, look: impl Fn(&Event<'_>) -> Option<T>) -> Vec<T> {
+        let stored = self.stored.lock().expect("sound");
+        let events = stored.events.iter();
+        let decoded = events.map(|(version, bytes)| decode(*version, bytes).expect("an event"));
+        decoded.filter_map(|event| look(&event)).collect()
+    }
+
+    /// The number of stored clicks.
+    pub fn clicks(&self) -> usize {
+        self.events(|event| matches!(event, Event::Click(_)).then_some(()))
+            .len()
+    }
+}
+
+async fn serve(
+    connection: Connection,
+    stored: Arc<Mutex<Stored>>,
+    acknowledging: watch::Receiver<bool>,
+) -> Option<()> {
+    let (mut send, mut receive): (SendStream, RecvStream) = connection.accept_bi().await.ok()?;
+    let first = read_message(&mut receive, MAX_BATCH_MESSAGE_BYTES).await;
+    let Some(EdgeMessage::Hello(hello)) = first.ok()? else {
+        return None;
+    };
+    let welcome = stored.lock().expect("sound").welcome(&hello);
+    let welcome = AggregatorMessage::Welcome(welcome);
+    write_message(&mut send, &welcome).await.ok()?;
+    loop {
+        let message = read_message(&mut receive, MAX_BATCH_MESSAGE_BYTES).await;
+        let Some(EdgeMessage::Batch(batch)) = message.ok()? else {
+            return None;
+        };
+        let ack = stored.lock().expect("sound").store(hello.node, &batch);
+        let mut acknowledging = acknowledging.clone();
+        acknowledging.wait_for(|it| *it).await.ok()?;
+        let ack = AggregatorMessage::Ack(ack);
+        write_message(&mut send, &ack).await.ok()?;
+    }
+}
+
+impl Stored {
+    fn welcome(&mut self, hello: &Hello) -> Welcome {
+        let lanes = hello.lanes.iter().map(|it| {
+            let key = (hello.node, it.lane, it.journal);
+            let last = *self.lanes.get(&key).unwrap_or(&it.acknowledged);
+            LaneState {
+                lane: it.lane,
+                journal: it.journal,
+                received: last,
+                taken: last,
+            }
+        });
+        Welcome {
+            lanes: lanes.collect(),
+            time_micros: Micros::now().0,
+            visitor_salt: None,
+        }
+    }
+
+    fn store(&mut self, node: u16, batch: &Batch) -> Ack {
+        let header = &batch.header;
+        let last = self.lanes.entry((node, header.lane, header.journal));
+        let last = last.or_default();
+        let mut raw = Vec::new();
+        open(header, &batch.payload, &mut raw).expect("a sound batch");
+        for frame in event_journal::frames(&raw).flatten() {
+            if frame.seq > *last {
+                *last = frame.seq;
+                let event = frame.payload.to_vec();
+                self.events.push((header.format_version, event));
+            }
+        }
+        Ack {
+            lane: header.lane,
+            journal: header.journal,
+            taken: *last,
+        }
+    }
+}
