@@ -167,11 +167,8 @@ impl ManagedProcess {
     /// # Errors
     /// If the command fails; the message includes its standard error.
     pub fn run_command(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let output = Command::new(&self.program)
-            .args(arguments)
-            .arg("--config")
-            .arg(self.settings_file()?)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+        let output = self
+            .command(arguments)?
             .output()
             .with_context(|| format!("cannot run {}", self.name))?;
         if !output.status.success() {
@@ -179,6 +176,20 @@ impl ManagedProcess {
             bail!("{} {}: {errors}", self.name, arguments.join(" "));
         }
         Ok(())
+    }
+
+    /// Another command of the same program with the same settings, to be run.
+    ///
+    /// # Errors
+    /// If the process was started without `--config`.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.settings_file()?)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Ok(command)
     }
 
     /// Uses the program of the same name in `dir` from the next start on.

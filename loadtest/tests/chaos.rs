@@ -112,6 +112,11 @@ fn cloned_edges_lose_and_duplicate_nothing() {
 }
 
 #[test]
+fn scaling_in_and_out_loses_and_duplicates_nothing() {
+    assert_nothing_lost(Scenario::ScaleIn, 2);
+}
+
+#[test]
 fn stolen_certificate_has_no_effect_and_is_alerted() {
     assert_nothing_lost(Scenario::StolenCertificate, 4);
 }

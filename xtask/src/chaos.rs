@@ -25,6 +25,7 @@ Passed on to `loadtest chaos`:
                        lost-aggregator: spool or store are lost, or an older backup is restored
                        late-reports: reports of the same sales arrive out of order
                        wrong-clock: clocks of edges jump by days and years (libfaketime is installed)
+                       scale-in: edges are drained, killed meanwhile, adopted, deleted and added again
                        upgrade: edge and aggregator change between an older build and this one
                        everything: all faults that lose no events and that this machine supports, several at a time
   --rounds N         Rounds; after each all events must arrive [default: 3]

@@ -26,7 +26,6 @@ use crate::stack::{EdgeHost, Stack, StackOptions, wait_for_tables};
 use crate::traffic::Random;
 use crate::verify;
 
-const EDGES: u16 = 2;
 /// Journals small enough to be filled.
 const SMALL_JOURNAL: &str = "[journal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"4MiB\"\n";
 /// Journals limited only by the disk.
@@ -85,25 +84,26 @@ impl FaultCluster {
         old: Option<&Path>,
     ) -> anyhow::Result<Self> {
         disks::unmount_stale();
+        let edges = scenario.edges();
         let mut plan = FaultPlan {
             scenario,
             faults: scenario.faults().to_vec(),
             skipped: Vec::new(),
         };
         let disks = Disks {
-            edges: plan.prepare(&[Fault::EdgeDisk], "full disks", || edge_disks(dir))?,
+            edges: plan.prepare(&[Fault::EdgeDisk], "full disks", || edge_disks(dir, edges))?,
             central: plan.prepare(&[Fault::CentralDisk], "full disks", || central_disks(dir))?,
         };
         let namespaces: Vec<_> = plan.prepare(&[Fault::Link], "broken network links", || {
             Namespace::ensure_supported()?;
-            (1..=EDGES).map(|_| Namespace::make()).collect()
+            (1..=edges).map(|_| Namespace::make()).collect()
         })?;
         let clock = plan.prepare(&[Fault::Clock], "clock jumps", || {
             Clock::make(dir.join("clock")).map(Some)
         })?;
         let edge_clocks: Vec<_> = plan.prepare(&[Fault::WrongClock], "wrong clocks", || {
             let clock = |node| Clock::make(dir.join(format!("clock-{node}/clock")));
-            (1..=EDGES).map(clock).collect()
+            (1..=edges).map(clock).collect()
         })?;
         let swaps = [Fault::SwapEdge, Fault::SwapAggregator];
         let programs = plan.prepare(&swaps, "older programs", || {
@@ -132,7 +132,7 @@ impl FaultCluster {
                 false => edge_clocks.iter().map(host_with_clock).collect(),
             },
         };
-        let stack = Stack::start_with(dir, EDGES, None, &options, |_| {})?;
+        let stack = Stack::start_with(dir, edges, None, &options, |_| {})?;
         udp_relay.set_target(stack.aggregator_address);
         let engine = stack.clickhouse_url.trim_start_matches("http://");
         tcp_relay.set_target(engine.parse().context("an address")?);
@@ -357,9 +357,9 @@ fn host_with_clock(clock: &Clock) -> EdgeHost {
     }
 }
 
-fn edge_disks(dir: &Path) -> anyhow::Result<Vec<Disk>> {
+fn edge_disks(dir: &Path, edges: u16) -> anyhow::Result<Vec<Disk>> {
     let disk = |node| Disk::mount(&dir.join(format!("edge-{node}")), EDGE_DISK_BYTES);
-    (1..=EDGES).map(disk).collect()
+    (1..=edges).map(disk).collect()
 }
 
 fn central_disks(dir: &Path) -> anyhow::Result<Vec<(Disk, u64)>> {

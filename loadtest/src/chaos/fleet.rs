@@ -1,11 +1,12 @@
 //! Faults of the whole fleet, one at a time under traffic: copied directories, a stolen certificate, a lost
-//! aggregator, late reports.
+//! aggregator, late reports, edges that are removed and added.
 
 mod copies;
 mod directory;
 mod intruder;
 mod lost_aggregator;
 mod reporter;
+mod scale_in;
 mod simulated_sales;
 
 use std::time::{Duration, Instant};
@@ -47,6 +48,7 @@ impl Fleet<'_> {
             Fault::StolenCertificate => self.intrude(random),
             Fault::LoseAggregator => self.lose_aggregator(random, context),
             Fault::LateReports => self.report_late(random),
+            Fault::ScaleIn => self.scale_in(random, context),
             other => anyhow::bail!("{other:?} does not concern the whole fleet"),
         }
     }

@@ -118,6 +118,7 @@ impl FaultInjector<'_> {
             | Fault::StolenCertificate
             | Fault::LoseAggregator
             | Fault::LateReports
+            | Fault::ScaleIn
             | Fault::WrongClock => {
                 anyhow::bail!("this injector's target does not support the fault")
             }

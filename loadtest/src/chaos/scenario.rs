@@ -38,6 +38,9 @@ pub enum Scenario {
     LateReports,
     /// Edges' clocks jump by days and years. Needs libfaketime.
     WrongClock,
+    /// Two of three edges are drained and removed with their directories, then added again. Some are killed during the
+    /// drain; another edge's host adopts their directories.
+    ScaleIn,
     /// All faults that lose no events and that this machine supports, several at a time.
     Everything,
 }
@@ -83,6 +86,8 @@ pub(super) enum Fault {
     LateReports,
     /// The clock of one edge jumps far.
     WrongClock,
+    /// Edges are removed and added.
+    ScaleIn,
 }
 
 impl Fault {
@@ -96,6 +101,7 @@ impl Fault {
                 | Self::StolenCertificate
                 | Self::LoseAggregator
                 | Self::LateReports
+                | Self::ScaleIn
         )
     }
 
@@ -124,6 +130,7 @@ impl Scenario {
             Self::LostAggregator => &[Fault::LoseAggregator],
             Self::LateReports => &[Fault::LateReports],
             Self::WrongClock => &[Fault::WrongClock],
+            Self::ScaleIn => &[Fault::ScaleIn],
             Self::Everything => &[
                 Fault::KillEdge,
                 Fault::KillAggregator,
@@ -137,6 +144,14 @@ impl Scenario {
                 Fault::SwapEdge,
                 Fault::SwapAggregator,
             ],
+        }
+    }
+
+    /// The number of edges.
+    pub(super) const fn edges(self) -> u16 {
+        match self {
+            Self::ScaleIn => 3,
+            _ => 2,
         }
     }
 
@@ -158,7 +173,7 @@ impl Scenario {
             Self::StolenCertificate => 20,
             Self::LateReports => 10,
             Self::Upgrade | Self::WrongClock => 6,
-            Self::RestoredEdge | Self::ClonedEdge | Self::LostAggregator => 3,
+            Self::RestoredEdge | Self::ClonedEdge | Self::LostAggregator | Self::ScaleIn => 3,
             Self::DiskFull => 4,
             Self::SpoolFull => 1,
         }

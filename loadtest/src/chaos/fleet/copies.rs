@@ -73,7 +73,7 @@ impl Fleet<'_> {
         Ok(counts)
     }
 
-    fn data(&self, edge: usize) -> PathBuf {
+    pub(super) fn data(&self, edge: usize) -> PathBuf {
         self.stack.dir().join(format!("edge-{}", edge + 1))
     }
 
