@@ -8,7 +8,7 @@ use crate::sales::{self, Progress, SalesCounts};
 use crate::stack::{Stack, StackOptions};
 use crate::verify::{self, Comparison};
 use crate::{links, traffic};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clickhouse_schema::COOKBOOK;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
@@ -44,6 +44,7 @@ pub struct DemoOptions {
 /// # Errors
 /// If a process does not start, or an answered request is missing or duplicated at the end.
 pub fn run(options: &DemoOptions) -> anyhow::Result<()> {
+    ensure!(options.rate > 0.0, "--rate must be above 0");
     let mut interrupt = Interrupt::listen()?;
     let dir = tempfile::Builder::new()
         .prefix("fanzfiliate-demo-")

@@ -1,78 +1,145 @@
 //! Builds the programs of `loadtest chaos`, including the older ones of its scenario `upgrade`.
 
-use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::value_parser;
 
 use crate::step::{cargo, run, step};
 use crate::{build_release, setup, target_dir};
 
-const LOADTEST_HELP: &str = "\
-Passed on to `loadtest chaos`:
-  --scenario NAME    The faults to inject:
-                       kill-edge, kill-aggregator, kill-engine: SIGKILL, one time in ten during start-up
-                       partition: packets are lost, delayed, duplicated or blocked; as root, links fail, too
-                       disk-full: disks fill up (root only)
-                       spool-full: shipping is blocked until journals are full
-                       slow-engine: ClickHouse stalls, is slow, or accepts blocks without a response
-                       clock-jump: clocks of edges and aggregator jump (libfaketime is installed)
-                       stolen-certificate: an intruder has the certificate and a copy of the directory of an edge
-                       restored-edge: directories of edges are restored from older copies
-                       cloned-edge: directories of edges are cloned, and both edges continue
-                       lost-aggregator: spool or store are lost, or an older backup is restored
-                       late-reports: reports of the same sales arrive out of order
-                       wrong-clock: clocks of edges jump by days and years (libfaketime is installed)
-                       scale-in: edges are drained, killed meanwhile, adopted, deleted and added again
-                       upgrade: edge and aggregator change between an older build and this one
-                       everything: all faults that lose no events and that this machine supports, several at a time
-  --rounds N         Rounds; after each all events must arrive [default: 3]
-  --seed S           Seed of the schedule of faults [default: 1]
-  --faults N         Faults (kills) per round, instead of the scenario's default
-  --rate N           Requests per second over all edges [default: 1000]
-  --old DIR          Older edge-tracker and aggregator, instead of building them
-  --keep DIR         Keep data and logs there
-
+const EXIT_CODE: &str = "\
 The last line is one JSON object. The exit code is 1 when an answered request is missing, is stored twice,
 or has another id than its redirect, when an intrusion was not alerted, or when a conversion
 differs from the result of its sorted reports.";
 
-/// Options of a chaos run, and the source of older programs.
+/// The scenarios of `loadtest chaos`.
+const SCENARIOS: [(&str, &str); 17] = [
+    (
+        "kill-edge",
+        "SIGKILL for edges, one time in ten during start-up",
+    ),
+    ("kill-aggregator", "SIGKILL for the aggregator"),
+    ("kill-engine", "SIGKILL for ClickHouse"),
+    (
+        "partition",
+        "Packets are lost, delayed, duplicated or blocked; as root, links fail, too",
+    ),
+    ("disk-full", "Disks fill up (root only)"),
+    ("spool-full", "Shipping is blocked until journals are full"),
+    (
+        "slow-engine",
+        "ClickHouse stalls, is slow, or accepts blocks without a response",
+    ),
+    (
+        "clock-jump",
+        "Clocks of edges and aggregator jump (libfaketime is installed)",
+    ),
+    (
+        "stolen-certificate",
+        "An intruder has the certificate and a copy of the directory of an edge",
+    ),
+    (
+        "restored-edge",
+        "Directories of edges are restored from older copies",
+    ),
+    (
+        "cloned-edge",
+        "Directories of edges are cloned, and both edges continue",
+    ),
+    (
+        "lost-aggregator",
+        "Spool or store are lost, or an older backup is restored",
+    ),
+    (
+        "late-reports",
+        "Reports of the same sales arrive out of order",
+    ),
+    (
+        "wrong-clock",
+        "Clocks of edges jump by days and years (libfaketime is installed)",
+    ),
+    (
+        "scale-in",
+        "Edges are drained, killed meanwhile, adopted, deleted and added again",
+    ),
+    (
+        "upgrade",
+        "Edge and aggregator change between an older build and this one",
+    ),
+    (
+        "everything",
+        "All faults that lose no events and that this machine supports, several at a time",
+    ),
+];
+
+/// Options of a chaos run, and the source of older programs. They are parsed before the build, which takes long.
 #[derive(clap::Args)]
-#[command(after_help = LOADTEST_HELP)]
+#[command(after_help = EXIT_CODE)]
 pub(crate) struct ChaosOptions {
+    /// The faults to inject.
+    #[arg(long, value_name = "NAME", value_parser = scenarios())]
+    scenario: String,
+    /// Rounds; after each all events must arrive.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: u32,
+    /// Seed of the schedule of faults.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Faults (kills) per round, instead of the scenario's default.
+    #[arg(long, value_name = "N", visible_alias = "kills")]
+    faults: Option<u32>,
+    /// Requests per second over all edges.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Older edge-tracker and aggregator, instead of building them.
+    #[arg(long, value_name = "DIR")]
+    old: Option<PathBuf>,
+    /// Keep data and logs there.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Git revision that the older programs are built from: for `upgrade` (default: the newest tag, else the
     /// previous commit) and, only if given, for `everything`.
     #[arg(long, value_name = "REV")]
     from: Option<String>,
-    /// Passed on to `loadtest chaos`, see below.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<OsString>,
+}
+
+fn scenarios() -> PossibleValuesParser {
+    let values = SCENARIOS.map(|(name, faults)| PossibleValue::new(name).help(faults));
+    PossibleValuesParser::new(values)
 }
 
 impl ChaosOptions {
     /// Replaces this process with `loadtest chaos`.
-    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
         setup::run_all()?;
         build_release()?;
-        let named = |word: &str| {
-            self.args
-                .iter()
-                .any(|arg| arg.to_string_lossy().contains(word))
-        };
-        if named("clock-jump") || named("wrong-clock") {
+        if ["clock-jump", "wrong-clock"].contains(&self.scenario.as_str()) {
             setup::faketime()?;
         }
-        let wanted = named("upgrade") || self.from.is_some();
-        if wanted && !named("--old") {
-            let dir = build_older(self.from.as_deref())?;
-            self.args.extend(["--old".into(), dir.into()]);
-        }
+        let wanted = self.scenario == "upgrade" || self.from.is_some();
+        let old = match &self.old {
+            None if wanted => Some(build_older(self.from.as_deref())?),
+            named => named.clone(),
+        };
         let mut chaos = Command::new(target_dir().join("release/loadtest"));
+        chaos.args(["chaos", "--scenario", &self.scenario]);
+        chaos.arg("--rounds").arg(self.rounds.to_string());
+        chaos.arg("--seed").arg(self.seed.to_string());
+        chaos.arg("--rate").arg(self.rate.to_string());
+        if let Some(faults) = self.faults {
+            chaos.arg("--faults").arg(faults.to_string());
+        }
+        for (name, dir) in [("--old", old), ("--keep", self.keep)] {
+            if let Some(dir) = dir {
+                chaos.arg(name).arg(dir);
+            }
+        }
         // Replaces this process, so that Ctrl-C and the exit code are the run's own.
-        Err(chaos.arg("chaos").args(self.args).exec()).context("failed to start the run")
+        Err(chaos.exec()).context("failed to start the run")
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod chaos;
 mod check;
 mod containers;
+mod demo;
 mod deploy;
 mod docs;
 mod functions;
@@ -16,11 +17,9 @@ mod step;
 mod tidy;
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::step::{cargo, run, step};
@@ -38,13 +37,7 @@ enum Task {
     /// Install missing requirements: C compiler, npm, ClickHouse as a library, a country file.
     Setup,
     /// Set up, build and run the whole pipeline on sample traffic.
-    ///
-    /// Arguments are passed on to `loadtest demo`: --exit, --kill, --replay FILE, --rate N, …
-    Demo {
-        /// Passed on to `loadtest demo`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
+    Demo(demo::Options),
     /// Set up, build every program and run every test.
     Test {
         /// Passed on to `cargo test --workspace`.
@@ -82,7 +75,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Task::Setup => setup::run_all(),
-        Task::Demo { args } => demo(args),
+        Task::Demo(options) => options.run(),
         Task::Test { args } => test(args),
         Task::Functions => functions::build(),
         Task::Docs => docs::write(),
@@ -111,16 +104,6 @@ fn root() -> PathBuf {
 
 fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
-
-fn demo(args: Vec<OsString>) -> anyhow::Result<()> {
-    setup::run_all()?;
-    functions::build()?;
-    build_programs("demo", "build (the first time takes some minutes)")?;
-    let mut demo = Command::new(target_dir().join("demo/loadtest"));
-    demo.arg("demo").args(setup::with_geo(args)?);
-    // Replaces this process, so that Ctrl-C and the exit code are the demo's own.
-    Err(demo.exec()).context("failed to start the demo")
 }
 
 /// Builds every program with the release profile.
@@ -183,4 +166,28 @@ fn test(args: Vec<OsString>) -> anyhow::Result<()> {
         let mut test = cargo(["test", "--workspace", "--lib", "--bins", "--tests"]);
         run(test.args(args))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_in_options_show_before_the_build() {
+        for (line, is_valid) in [
+            ("demo --exit --kill --rate 100", true),
+            ("demo --exti", false),
+            ("demo --rate many", false),
+            ("chaos --scenario everything --rounds 20 --seed 7", true),
+            ("chaos --scenario kill-edge --kills 40 --from HEAD^", true),
+            ("chaos", false),
+            ("chaos --scenario kill", false),
+            ("chaos --scenario upgrade --rate 0", false),
+            ("test clicks -- --nocapture", true),
+        ] {
+            let words = ["cargo xtask"].into_iter().chain(line.split(' '));
+            let parsed = Arguments::try_parse_from(words);
+            assert_eq!(parsed.is_ok(), is_valid, "{line}");
+        }
+    }
 }

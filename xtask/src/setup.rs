@@ -34,7 +34,7 @@ const GEO_DATABASE: PinnedFile = PinnedFile {
 };
 
 /// Path of the country file.
-fn geo_file() -> anyhow::Result<PathBuf> {
+pub(crate) fn geo_file() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("geo/geo-whois-asn-country.mmdb"))
 }
 

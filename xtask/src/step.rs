@@ -35,7 +35,9 @@ pub(crate) fn forget_this_package(command: &mut Command) {
 
 /// Runs a command to its end with visible output.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
-    let shown = format!("{command:?}");
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let shown = words.join(" ");
     let status = command
         .status()
         .with_context(|| format!("failed to start {shown}"))?;

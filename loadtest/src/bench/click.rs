@@ -29,10 +29,10 @@ pub struct ClickOptions {
     /// Duration of each measurement in seconds.
     #[arg(long, default_value_t = 2.0)]
     pub seconds: f64,
-    /// Numbers of concurrent connections.
+    /// Numbers of concurrent connections, separated by commas.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 512])]
     pub connections: Vec<usize>,
-    /// Servers to compare with.
+    /// Servers to compare with, separated by commas.
     #[arg(long, value_delimiter = ',', default_values = ["nginx", "bare-hyper"])]
     beside: Vec<Kind>,
     /// The edge-tracker of another build, measured with the same settings.

@@ -1,4 +1,4 @@
-//! Names in documents must exist: tests, metrics, settings, columns, source files.
+//! Names in documents must exist: tests, metrics, settings, columns, source files, texts of the log.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +32,16 @@ pub(super) fn faults(texts: &[Text]) -> Vec<Fault> {
             let exists = |file: &str| texts.iter().any(|it| it.path.ends_with(file));
             for file in source_files(line).filter(|file| !exists(file)) {
                 let message = format!("there is no file `{file}`; correct the path");
+                faults.push(document.fault(number + 1, message));
+            }
+            let is_logged = |text: &str| {
+                texts
+                    .iter()
+                    .filter(is_source)
+                    .any(|it| it.text.contains(text))
+            };
+            for text in log_texts(line).filter(|text| !is_logged(text)) {
+                let message = format!("no source logs '{text}'; correct the command");
                 faults.push(document.fault(number + 1, message));
             }
         }
@@ -78,6 +88,12 @@ fn source_files(line: &str) -> impl Iterator<Item = &str> {
     spans.filter(move |span| span.ends_with(".rs") && span.chars().all(is_path))
 }
 
+/// Texts for which a command searches a log.
+fn log_texts(line: &str) -> impl Iterator<Item = &str> {
+    let commands = line.split("grep '").skip(1);
+    commands.filter_map(|rest| Some(rest.split_once("' LOG")?.0))
+}
+
 /// Names in code spans that can hardly be anything else: at least three words with underscores.
 fn names(line: &str) -> impl Iterator<Item = &str> {
     let spans = line.split('`').skip(1).step_by(2);
@@ -119,6 +135,13 @@ mod tests {
         let found = faults(&[source, text("docs/a.md", "`src/lib.rs`, `src/gone.rs`")]);
         assert_eq!(found.len(), 1);
         let expected = "docs/a.md:1: there is no file `src/gone.rs`; correct the path";
+        assert_eq!(found[0].to_string(), expected);
+        let source = text("a/src/lib.rs", "warn!(\"not shipping; events are kept\")");
+        let commands =
+            "`grep 'not shipping' LOG`, `grep 'shipping not' LOG`, `grep alert=true LOG`";
+        let found = faults(&[source, text("docs/a.md", commands)]);
+        assert_eq!(found.len(), 1);
+        let expected = "docs/a.md:1: no source logs 'shipping not'; correct the command";
         assert_eq!(found[0].to_string(), expected);
     }
 
