@@ -6,7 +6,9 @@
 mod cookbook;
 mod migrate;
 mod migrations;
+mod rows;
 
 pub use cookbook::{COOKBOOK, Query};
 pub use migrate::{MigrateError, Report, migrate};
 pub use migrations::{MIGRATIONS, Migration};
+pub use rows::first_row;

@@ -1,6 +1,6 @@
 //! Applies migrations, and refuses to touch a schema it does not know.
 
-use crate::{MIGRATIONS, Migration};
+use crate::{MIGRATIONS, Migration, first_row};
 use clickhouse::{Client, Row};
 use serde::Deserialize;
 use thiserror::Error;
@@ -108,8 +108,8 @@ fn is_name(text: &str) -> bool {
 
 async fn is_begun(client: &Client, database: &str) -> Result<bool, MigrateError> {
     let sql = "SELECT count() FROM system.tables WHERE database = ? AND name = 'schema_migrations'";
-    let tables: u64 = client.query(sql).bind(database).fetch_one().await?;
-    Ok(tables > 0)
+    let tables: Option<u64> = first_row(client.query(sql).bind(database)).await?;
+    Ok(tables.is_some_and(|tables| tables > 0))
 }
 
 async fn begin(client: &Client, database: &str) -> Result<(), MigrateError> {
@@ -184,5 +184,5 @@ async fn execute(client: &Client, sql: &str) -> Result<(), MigrateError> {
 async fn room(client: &Client) -> Result<Option<u64>, MigrateError> {
     let free = "SELECT intDiv(unreserved_space, 1048576) FROM system.disks \
                 WHERE name = 'default' AND NOT is_read_only AND NOT is_remote";
-    Ok(client.query(free).fetch_optional().await?)
+    Ok(first_row(client.query(free)).await?)
 }

@@ -44,6 +44,8 @@ async fn migrations_apply_once_and_refuse_unknown_schemas() {
     let second = migrate(&client, "tracking").await.expect("migrates again");
     assert!(second.applied.is_empty());
     assert_eq!(second.version, first.version);
+    let log = fs::read_to_string(data.path().join("engine.log")).expect("the engine's log");
+    assert!(!log.contains("<Error>"), "{log}");
     assert!(matches!(
         migrate(&client, "x; DROP").await,
         Err(MigrateError::BadName(_))

@@ -8,7 +8,9 @@ use crate::history::{
 use crate::row_outcomes::REPORT_TABLES;
 use crate::sink_error::SinkError;
 use clickhouse::error::Error;
+use clickhouse::query::Query;
 use clickhouse::{Row, RowOwned, RowRead};
+use clickhouse_schema::first_row;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -77,7 +79,7 @@ struct PlaceRow {
 impl History for ClickHouse {
     async fn latest_claim(&self, instance: &str) -> Result<Option<SpoolClaim>, SinkError> {
         let query = self.client.query(CLAIM).bind(instance);
-        let found = answered(query.fetch_optional::<ClaimRow>()).await?;
+        let found = answered(first_row::<ClaimRow>(query)).await?;
         Ok(found.map(|row| SpoolClaim {
             generation: row.generation,
             spool: row.spool,
@@ -94,13 +96,12 @@ impl History for ClickHouse {
     async fn recorded(&self) -> Result<RecordedCounts, SinkError> {
         let conversions = self
             .client
-            .query("SELECT count(), max(epoch) FROM conversions")
-            .fetch_one::<(u64, u64)>();
-        let (conversions, highest_epoch) = answered(conversions).await?;
+            .query("SELECT count(), max(epoch) FROM conversions");
+        let (conversions, highest_epoch) = only_row::<(u64, u64)>(conversions).await?;
         let checks = self.client.query("SELECT count() FROM kyc_events");
         Ok(RecordedCounts {
             conversions,
-            checks: answered(checks.fetch_one()).await?,
+            checks: only_row(checks).await?,
             highest_epoch,
         })
     }
@@ -204,6 +205,12 @@ async fn answered<T>(query: impl Future<Output = Result<T, Error>>) -> Result<T,
     result
         .map_err(|_| SinkError::TimedOut(RESPONSE_TIMEOUT))?
         .map_err(|error| failed(&error))
+}
+
+/// The row of a query that always has one.
+async fn only_row<T: RowOwned + RowRead>(query: Query) -> Result<T, SinkError> {
+    let row = answered(first_row(query)).await?;
+    row.ok_or_else(|| failed(&Error::RowNotFound))
 }
 
 fn failed(error: &Error) -> SinkError {
