@@ -5,6 +5,7 @@ use crate::data_dir::EDGE_DIRECTORY;
 use crate::functions::token::{self, TokensError};
 use crate::functions::{self, advertisers};
 use crate::settings::{self, FunctionsSettings, Settings};
+use crate::visitor::agent::RuleFiles;
 use crate::visitor::geo;
 use crate::{links, secrets};
 use daemon::check_report::{CheckReport, usable};
@@ -39,6 +40,10 @@ pub fn check(config: &Path) -> CheckReport {
     }
     for outcome in geo::check(&settings.geo) {
         report.record(outcome);
+    }
+    if settings.visitor.agents != RuleFiles::default() {
+        let rules = settings.visitor.agents.load();
+        report.record(rules.map(|_| "[visitor.agents]: fine, agent rules".to_owned()));
     }
     report.record(check_certificates(&settings));
     if let Some(functions) = &settings.functions {

@@ -443,6 +443,7 @@ impl HasPaths for Settings {
             .chain(&mut self.tls.dir)
             .chain(&mut self.geo.country)
             .chain(&mut self.geo.asn)
+            .chain(self.visitor.agents.named())
             .chain(functions.into_iter().flatten())
             .chain(token)
             .collect()

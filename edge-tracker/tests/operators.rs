@@ -201,7 +201,8 @@ fn check_reports_all_errors_at_once() {
     directory.write("variables.toml", "kyc_keys = \"short\"\n");
     directory.write("links.toml", "[[link]]\nid = 1\nslug = \"a b\"\n");
     let text = settings("root_page = \"absent.html\"").replace("development = true\n", "")
-        + "[unique]\nwindow = \"30h\"\n[geo]\ncountry = \"absent.mmdb\"\n";
+        + "[unique]\nwindow = \"30h\"\n[geo]\ncountry = \"absent.mmdb\"\n\
+         [visitor.agents]\nbrowsers = \"absent.yaml\"\n";
     directory.write("edge.toml", &text);
     let said = directory.mistakes();
     for wrong in [
@@ -211,9 +212,10 @@ fn check_reports_all_errors_at_once() {
         "links.toml:3: a slug is 1 to 64",
         "absent.html",
         "absent.mmdb",
+        &*directory.at("absent.yaml").display().to_string(),
         "unique.window is longer than visitor.period",
         "issue-edge-certificate --node 7",
-        "mistakes found: 8",
+        "mistakes found: 9",
     ] {
         assert!(said.contains(wrong), "{wrong}: {said}");
     }
@@ -264,6 +266,23 @@ fn aggregator_address_is_host_and_port() {
 }
 
 #[test]
+fn numbers_and_addresses_are_explained_without_types_of_rust() {
+    let directory = Directory::new();
+    for (right, wrong, remedy) in [
+        ("node = 7", "node = 0", "expected a number from 1 to 65535"),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"localhost:8080\"",
+            "write an IP address and a port, such as 127.0.0.1:8080",
+        ),
+    ] {
+        directory.write("edge.toml", &settings("").replacen(right, wrong, 1));
+        let said = directory.mistakes();
+        assert!(said.contains(remedy), "{wrong}: {said}");
+    }
+}
+
+#[test]
 fn certificates_are_created_only_in_development_mode() {
     let directory = Directory::new();
     directory.write(
@@ -297,10 +316,11 @@ fn second_edge_with_the_same_address_is_refused() {
     let text = settings("").replacen("127.0.0.1:0", &first.listening, 1);
     directory.write("edge.toml", &text);
     let said = directory.refused_start();
-    assert!(
-        said.contains(&first.listening) && said.contains("Address already in use"),
-        "{said}"
+    let taken = format!(
+        "can't listen on {} (http.listen): Address already in use",
+        first.listening
     );
+    assert!(said.contains(&taken), "{said}");
     for _ in 0..20 {
         assert_eq!(first.get("/c/spring").status, 302);
     }

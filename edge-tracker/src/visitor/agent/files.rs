@@ -57,6 +57,13 @@ impl RuleFiles {
         SHIPPED.clone()
     }
 
+    /// The files that replace a shipped copy.
+    pub(crate) fn named(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [&mut self.browsers, &mut self.crawlers, &mut self.words]
+            .into_iter()
+            .flatten()
+    }
+
     /// Watches these files for changes.
     pub(super) fn watched(&self) -> WatchedFiles {
         WatchedFiles::new(
