@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+const PING_INTERVAL: Duration = Duration::from_millis(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const LAUNCHER_NAME: &str = "clickhouse-embedded";
 
@@ -130,8 +131,16 @@ fn await_ready(
             child.wait()?;
             return Err(failed(format!("did not respond within {START_TIMEOUT:?}")));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(PING_INTERVAL);
     }
+}
+
+/// Logs that the engine of this process responds, once it does.
+pub(crate) fn announce(port: u16) {
+    while !ping(port) {
+        std::thread::sleep(PING_INTERVAL);
+    }
+    tracing::info!("ClickHouse is ready");
 }
 
 /// Whether ClickHouse, and not another server, responds at the port.

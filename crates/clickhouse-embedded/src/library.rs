@@ -1,6 +1,7 @@
 //! Runs ClickHouse from its library: the only unsafe code of this crate.
 #![allow(unsafe_code)]
 
+use crate::launch::announce;
 use libloading::{Library, Symbol};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -23,6 +24,7 @@ pub(crate) fn run(
     library: &Path,
     config: &Path,
     data: &Path,
+    port: u16,
     stop_at_stdin_end: bool,
 ) -> Result<std::convert::Infallible, String> {
     // Blocked before the library starts threads, so that only the thread below gets these signals.
@@ -62,6 +64,7 @@ pub(crate) fn run(
             drop(keep_idle);
         }
     });
+    std::thread::spawn(move || announce(port));
     call(library, config, data, [&listen_query, &idle_query])?;
     let code = i32::from(!stop_requested.load(Ordering::SeqCst));
     // The library's exit handlers crash; all data is on disk already.

@@ -16,20 +16,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the engine until SIGTERM or Ctrl-C. DIR/credentials.json holds users and passwords.
+    /// Run the engine until SIGTERM or Ctrl-C. DIR/credentials.json contains users and passwords.
     Serve {
         /// The data directory, kept between runs.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
-        /// The port of the HTTP interface.
-        #[arg(long, value_name = "PORT", default_value_t = 8123)]
+        /// The port of the HTTP interface on 127.0.0.1.
+        #[arg(long, value_name = "PORT", default_value_t = 8123, value_parser = clap::value_parser!(u16).range(1..))]
         http_port: u16,
         /// Stop at the end of standard input: the engine then ends together with a parent that holds its
         /// standard input open.
         #[arg(long)]
         die_with_parent: bool,
     },
-    /// Print the ClickHouse program or library that would be used.
+    /// Print the ClickHouse that would be used: a program or library that FANZ_CLICKHOUSE names, else `clickhouse` on
+    /// PATH, else the library that `cargo xtask setup` has installed.
     Locate,
     /// Write man pages and shell completions, for packages.
     #[command(hide = true)]

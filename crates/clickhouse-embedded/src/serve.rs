@@ -7,6 +7,7 @@ use rustix::fs::{FlockOperation, flock};
 use std::convert::Infallible;
 use std::fs::{DirBuilder, File};
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,14 @@ pub enum ServeError {
     /// Another engine runs on the same data.
     #[error("{} is in use by another engine; stop that one, or use another directory", .0.display())]
     InUse(PathBuf),
+    /// The port can't be opened.
+    #[error("can't listen on 127.0.0.1:{port} (--http-port): {cause}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// The system's error.
+        cause: io::Error,
+    },
     /// The engine did not start.
     #[error("the engine did not start: {0}")]
     Engine(String),
@@ -59,11 +68,16 @@ pub fn serve(data: &Path, port: u16, stop_at_stdin_end: bool) -> Result<Infallib
         Err(rustix::io::Errno::WOULDBLOCK) => return Err(ServeError::InUse(data)),
         Err(error) => return Err(io(error.into())),
     }
+    // The engine would log a stack trace.
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .map_err(|cause| ServeError::Listen { port, cause })?;
     let credentials = Credentials::load_or_create(&data).map_err(io)?;
     let config = config::write(&data, port, &credentials).map_err(io)?;
+    let credentials = Credentials::file(&data);
+    tracing::info!(url = %format_args!("http://127.0.0.1:{port}"), credentials = %credentials.display(), "starting ClickHouse");
     match engine {
         Engine::Library(file) => {
-            library::run(&file, &config, &data, stop_at_stdin_end).map_err(ServeError::Engine)
+            library::run(&file, &config, &data, port, stop_at_stdin_end).map_err(ServeError::Engine)
         }
         Engine::Program(program) => {
             // The program that replaces this process must keep the lock.

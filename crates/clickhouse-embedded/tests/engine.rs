@@ -107,6 +107,17 @@ fn data_survives_kill_9_and_second_engine_is_rejected() {
         other => panic!("a second engine on the same data: {other:?}"),
     }
     let port = engine.port();
+    let other = tempfile::tempdir().expect("a directory");
+    match launch(other.path(), port).start() {
+        Err(StartError::Failed { log, .. }) => assert_eq!(
+            log,
+            format!(
+                "clickhouse-embedded: can't listen on 127.0.0.1:{port} (--http-port): \
+                 Address already in use (os error 98)"
+            )
+        ),
+        other => panic!("a second engine on the same port: {other:?}"),
+    }
     engine.kill().expect("killed");
     let engine = launch(data.path(), port).start().expect("starts again");
     assert_eq!(
