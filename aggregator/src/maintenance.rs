@@ -18,6 +18,8 @@ use storage::Disk;
 use thiserror::Error;
 
 const STORE_FILE: &str = "store.sqlite";
+/// The files of SQLite's store.
+const STORE_FILES: [&str; 3] = [STORE_FILE, "store.sqlite-wal", "store.sqlite-shm"];
 const REPORTS: &str = "reports";
 
 /// Why a command failed.
@@ -173,7 +175,7 @@ pub async fn backup(
 /// exist. Returns lines about what was done.
 ///
 /// # Errors
-/// When a store exists already, or a file can't be copied.
+/// When a store with state exists already, or a file can't be copied.
 pub async fn restore(settings: &Settings, from: &Path) -> Result<Vec<String>, MaintenanceError> {
     let _lock = lock::lock(&Disk, &settings.data_dir)?;
     let mut done = Vec::new();
@@ -187,15 +189,7 @@ pub async fn restore(settings: &Settings, from: &Path) -> Result<Vec<String>, Ma
                 remedy: "name a directory that `aggregator backup` created",
             });
         }
-        for name in [STORE_FILE, "store.sqlite-wal", "store.sqlite-shm"] {
-            let path = store_dir.join(name);
-            if path.exists() {
-                return Err(MaintenanceError::Exists {
-                    path,
-                    remedy: "stop the aggregator and move the store's files away first",
-                });
-            }
-        }
+        make_way(&store_dir).await?;
         copies::copy(&copy, &file)?;
         conversion_store(settings).mark_for_rebuild().await?;
         done.push(format!("{} restored", file.display()));
@@ -211,6 +205,29 @@ pub async fn restore(settings: &Settings, from: &Path) -> Result<Vec<String>, Ma
     }
     done.extend(copies::put_back(from)?);
     Ok(done)
+}
+
+/// Removes a store without state, as a refused start leaves it.
+///
+/// # Errors
+/// When a store with state is there.
+async fn make_way(store_dir: &Path) -> Result<(), MaintenanceError> {
+    let file = store_dir.join(STORE_FILE);
+    let is_empty = file.exists() && !store::holds_state(&file).await?;
+    for name in STORE_FILES {
+        let path = store_dir.join(name);
+        if !path.exists() {
+            continue;
+        }
+        if !is_empty {
+            return Err(MaintenanceError::Exists {
+                path,
+                remedy: "move the store's files away first",
+            });
+        }
+        std::fs::remove_file(&path).map_err(|cause| MaintenanceError::File { path, cause })?;
+    }
+    Ok(())
 }
 
 async fn back_up_store(settings: &Settings, to: &Path) -> Result<String, MaintenanceError> {

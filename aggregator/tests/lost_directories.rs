@@ -206,6 +206,9 @@ async fn older_backup_restored_loses_and_doubles_nothing() {
     let output = world.run(&["restore", "--from", to]);
     assert!(!output.status.success(), "a store is there: {output:?}");
     remove(&world.path("data/store"));
+    // The refused start leaves an empty store, and its error names this command.
+    let refusal = world.refused().await;
+    assert!(refusal.contains("aggregator restore"), "{refusal}");
     let output = world.run(&["restore", "--from", to]);
     assert!(output.status.success(), "{output:?}");
 

@@ -33,8 +33,15 @@ pub async fn has_rows(path: &Path, of: &[&str]) -> Result<bool, SqlError> {
     let options = SqliteConnectOptions::new().filename(path);
     let pool = SqlitePoolOptions::new().max_connections(1);
     let pool = pool.connect_with(options).await?;
-    for table in tables(&pool).await? {
-        if of.contains(&table.as_str()) && has_row(&pool, &table).await? {
+    let found = any_has_rows(&pool, of).await;
+    // Until it is closed, it may still remove files beside `path`.
+    pool.close().await;
+    found
+}
+
+async fn any_has_rows(pool: &SqlitePool, of: &[&str]) -> Result<bool, SqlError> {
+    for table in tables(pool).await? {
+        if of.contains(&table.as_str()) && has_row(pool, &table).await? {
             return Ok(true);
         }
     }
