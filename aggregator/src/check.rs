@@ -1,4 +1,4 @@
-//! Checks every file that `serve` would read, and reports all errors at once.
+//! Checks every file that `serve` would read, and reports all errors at once. Nothing is connected.
 
 use crate::settings::{self, Settings};
 use crate::startup::{require_one_store, state_directories};
@@ -17,7 +17,11 @@ pub async fn check(config: &Path) -> CheckReport {
                 report.record(Err(error));
             }
             let stores = require_one_store(&settings).await;
-            report.record(stores.map(|()| "store: fine".to_owned()));
+            let store = match settings.store.url {
+                Some(_) => "store: fine; not connected",
+                None => "store: fine",
+            };
+            report.record(stores.map(|()| store.to_owned()));
         }
         Err(error) => report.record(Err(error)),
     }
@@ -38,7 +42,9 @@ fn check_files(config: &Path, settings: &Settings, report: &mut CheckReport) {
     }
     let clickhouse = &settings.clickhouse;
     let login = clickhouse.login();
-    report.record(login.map(|_| format!("ClickHouse: fine, user {}", clickhouse.user)));
+    report.record(
+        login.map(|_| format!("ClickHouse: fine, user {}; not connected", clickhouse.user)),
+    );
     if clickhouse.ca_file.is_some() {
         let authorities = clickhouse.authorities();
         report.record(authorities.map(|_| "ClickHouse: fine, authorities".to_owned()));

@@ -68,6 +68,9 @@ pub enum ExportError {
         "--tracker-url {0}: http://HOST:PORT or https://HOST[:PORT] is expected, without a path"
     )]
     TrackerUrl(String),
+    /// The edge has not created its token yet.
+    #[error("{} does not exist: the next start of an edge with [internal_api] creates it", .0.display())]
+    NoToken(PathBuf),
     /// No advertisers are named.
     #[error("no advertisers: name their file by functions.advertisers or --advertisers")]
     NoAdvertisers,
@@ -183,7 +186,11 @@ fn read_variables(
         Some(file) => variables::read(file)?,
         None => BTreeMap::new(),
     };
-    let tokens = token::load(&settings.token_file(api))?;
+    let file = settings.token_file(api);
+    if !file.exists() {
+        return Err(ExportError::NoToken(file));
+    }
+    let tokens = token::load(&file)?;
     let secrets = secrets::load(&settings.secrets_file())?;
     values.extend(variables::provided(tokens.newest().to_owned(), &secrets));
     let url = tracker_url(api, options.tracker_url.as_deref())?;

@@ -260,6 +260,12 @@ fn export_names_a_missing_setting() {
         assert!(said.contains(why), "{why}: {said}");
         assert!(!directory.at("spin").exists());
     }
+    let directory = ExportDirectory::new(INTERNAL_API);
+    std::fs::remove_file(directory.at("data/internal-api-token")).expect("removed");
+    let output = directory.export(&directory.named());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("creates it"), "{said}");
     let usage = Command::new(env!("CARGO_BIN_EXE_edge-tracker"))
         .arg("export-spin")
         .output()
