@@ -171,3 +171,31 @@ impl LocatedEvent<'_> {
         matches!(self.event, Event::Conversion(_) | Event::KycUpdate(_))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_names_of_verdicts_are_frozen() {
+        for (verdict, stored) in [
+            (Verdict::Revised(Vec::new()), r#"{"Revised":[]}"#),
+            (
+                Verdict::BadTransition("x".into()),
+                r#"{"BadTransition":"x"}"#,
+            ),
+            (
+                Verdict::TooManyReports("x".into()),
+                r#"{"TooManyReports":"x"}"#,
+            ),
+            (Verdict::Applied, r#""Applied""#),
+            (Verdict::Late, r#""Late""#),
+            (Verdict::Duplicate, r#""Again""#),
+            (Verdict::Noted, r#""Noted""#),
+        ] {
+            assert_eq!(serde_json::to_string(&verdict).expect("JSON"), stored);
+            let read: Verdict = serde_json::from_str(stored).expect("verdict");
+            assert_eq!(read, verdict);
+        }
+    }
+}
