@@ -52,7 +52,7 @@ fn request(time: &str, signature: &str, body: &str) -> Request {
 fn signed(time: u64, body: &str) -> Request {
     request(
         &time.to_string(),
-        &sign(NEW_KEY, &format!("{time}.{body}")),
+        &sign(NEW_KEY, format!("{time}.{body}")),
         body,
     )
 }
@@ -123,7 +123,7 @@ fn signed_webhooks_are_accepted() {
     assert_eq!(update.happened_micros, 1_794_963_600_000_000);
     // The aggregator detects repeats by the delivery id.
     assert_eq!(accepted(&signed(SECONDS, BODY)), update);
-    let older = sign(OLD_KEY, &format!("{SECONDS}.{BODY}"));
+    let older = sign(OLD_KEY, format!("{SECONDS}.{BODY}"));
     for signature in [
         older.clone(),
         older.to_uppercase(),
@@ -178,7 +178,7 @@ fn webhooks_that_do_not_fit_an_event_are_refused() {
 
 #[test]
 fn unsigned_and_expired_webhooks_are_rejected() {
-    let good = sign(NEW_KEY, &format!("{SECONDS}.{BODY}"));
+    let good = sign(NEW_KEY, format!("{SECONDS}.{BODY}"));
     let time = SECONDS.to_string();
     for (time, signature, body) in [
         (time.clone(), String::new(), BODY.to_owned()),
@@ -186,7 +186,7 @@ fn unsigned_and_expired_webhooks_are_rejected() {
         (time.clone(), good[..62].into(), BODY.into()),
         (
             time.clone(),
-            sign("another key of some length", &format!("{time}.{BODY}")),
+            sign("another key of some length", format!("{time}.{BODY}")),
             BODY.into(),
         ),
         (time.clone(), good.clone(), BODY.replace("ann", "bob")),
@@ -200,7 +200,7 @@ fn unsigned_and_expired_webhooks_are_rejected() {
     refused(&signed(SECONDS - 301, BODY), Reason::KycOutsideWindow);
     refused(&signed(SECONDS + 301, BODY), Reason::KycOutsideWindow);
     for time in ["", "+1795000000", "1795000000.0", "18446744073709551616"] {
-        let signature = sign(NEW_KEY, &format!("{time}.{BODY}"));
+        let signature = sign(NEW_KEY, format!("{time}.{BODY}"));
         refused(&request(time, &signature, BODY), Reason::KycOutsideWindow);
     }
 }
@@ -244,7 +244,7 @@ fn one_good_signature_of_several_is_enough() {
 fn byte_order_mark_is_signed_but_not_parsed() {
     let marked = format!("\u{feff}{BODY}");
     assert_eq!(accepted(&signed(SECONDS, &marked)).affiliate, "ann");
-    let signature = sign(NEW_KEY, &format!("{SECONDS}.{BODY}"));
+    let signature = sign(NEW_KEY, format!("{SECONDS}.{BODY}"));
     let unsigned = request(&SECONDS.to_string(), &signature, &marked);
     refused(&unsigned, Reason::KycBadSignature);
 }
@@ -289,7 +289,7 @@ fn signed_header_may_contain_the_delivery_id() {
         .headers
         .push(("x-verifymy-delivery".into(), "d-2".into()));
     refused(&in_header, Reason::KycBadDelivery);
-    in_header.headers[0].1 = sign(NEW_KEY, &format!("{SECONDS}.d-2.{body}"));
+    in_header.headers[0].1 = sign(NEW_KEY, format!("{SECONDS}.d-2.{body}"));
     let signs_it = Variables {
         signed: "{timestamp}.{delivery}.{body}".into(),
         ..variables()
@@ -365,7 +365,7 @@ proptest! {
 
     #[test]
     fn arbitrary_signed_bodies_do_not_panic(body in ".{0,200}", time in ".{0,24}") {
-        let signature = sign(NEW_KEY, &format!("{time}.{body}"));
+        let signature = sign(NEW_KEY, format!("{time}.{body}"));
         let decision = by(&request(&time, &signature, &body), variables());
         prop_assert!(matches!(decision, Decision::Refuse(_)));
     }
