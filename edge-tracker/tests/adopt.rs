@@ -23,7 +23,7 @@ const CLICKS: usize = 40;
 
 impl Orphan {
     fn new() -> Self {
-        let lost = tempfile::tempdir().expect("a directory");
+        let lost = tempfile::tempdir().expect("temporary directory");
         let aggregator = StoringAggregator::start(&lost.path().join("data"));
         aggregator.acknowledge(false);
         let edge = Edge::shipping_to(lost, &aggregator.address.to_string());
@@ -32,7 +32,7 @@ impl Orphan {
         }
         let lost = edge.kill9();
         aggregator.acknowledge(true);
-        let other = tempfile::tempdir().expect("a directory");
+        let other = tempfile::tempdir().expect("temporary directory");
         let settings = fs::read_to_string(lost.path().join("edge.toml")).expect("read");
         let settings = settings.replace("node = 7", "node = 8").replace(
             &lost.path().display().to_string(),
@@ -167,7 +167,7 @@ fn unusable_directories_and_certificates_are_refused_with_the_remedy() {
     let _ = fs::remove_file(&checkpoint);
     symlink(&checkpoint, &checkpoint).expect("linked");
     orphan.refuses(&data, &[], 1, &["lane-0", "symbolic links"]);
-    fs::remove_file(&checkpoint).expect("there");
+    fs::remove_file(&checkpoint).expect("found");
     // Nothing was changed: it can still be adopted.
     orphan.adopt();
     assert_eq!(orphan.aggregator.clicks(), CLICKS);

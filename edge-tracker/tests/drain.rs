@@ -15,7 +15,7 @@ use tracking_events::Event;
 
 /// An edge that ships to an aggregator of its own.
 fn edge() -> (StoringAggregator, Edge) {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     // Its authority is next to the edge's own directory of certificates.
     let aggregator = StoringAggregator::start(&dir.path().join("data"));
     let edge = Edge::shipping_to(dir, &aggregator.address.to_string());
@@ -73,7 +73,10 @@ fn drained_edge_has_shipped_all_and_accepts_nothing() {
     // A second command finds it drained; a restart accepts again.
     succeeds("drain", &config(&edge), &[]);
     assert!(edge.stop());
-    let dir = std::mem::replace(&mut edge.dir, tempfile::tempdir().expect("a directory"));
+    let dir = std::mem::replace(
+        &mut edge.dir,
+        tempfile::tempdir().expect("temporary directory"),
+    );
     let restarted = Edge::from_settings(dir);
     send_clicks(&restarted, 1);
     assert_eq!(restarted.admin_page("/readyz").0, 200);
@@ -81,7 +84,7 @@ fn drained_edge_has_shipped_all_and_accepts_nothing() {
 
 #[test]
 fn postback_in_flight_is_recorded_before_the_drain_ends() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let aggregator = StoringAggregator::start(dir.path());
     let more = format!(
         "[aggregator]\naddress = \"{}\"\n[tls]\ndir = \"{}\"\ndevelopment = true\n",

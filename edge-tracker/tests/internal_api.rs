@@ -37,7 +37,9 @@ fn edge(more: &str) -> Edge {
 fn connect(edge: &Edge) -> TcpStream {
     let address = edge.internal_api.as_ref().expect("configured");
     let stream = TcpStream::connect(address).expect("the edge listens");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("settable");
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("socket option set");
     stream
 }
 

@@ -23,7 +23,7 @@ fn drain_takes_no_longer_than_documented() {
     let rule = format!("{FIXED_SECONDS} s + EVENTS / 20,000 s");
     let documents = include_str!("../../docs/operations.md");
     assert!(documents.contains(&rule), "{rule} is not in operations.md");
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut stack = Stack::start(dir.path(), 1, None, |_| {}).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
     let rows = || {
@@ -68,7 +68,7 @@ fn repeat_event(journal: &Path, times: u64) {
         .expect("readable")
         .is_some()
     {}
-    let event = frames(&bytes).flatten().last().expect("a click").payload;
+    let event = frames(&bytes).flatten().last().expect("click").payload;
     for _ in 0..times {
         let appended = writers[0].append(MAX_EVENT_BYTES, |room| {
             room[..event.len()].copy_from_slice(event);

@@ -41,7 +41,7 @@ fn values(path: &Path) -> Vec<String> {
 
 #[test]
 fn json_log_lines_are_objects_without_secrets() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let options = StackOptions {
         functions: true,
         edge_settings: JSON.into(),
@@ -58,7 +58,7 @@ fn json_log_lines_are_objects_without_secrets() {
     let advertisers = dir.path().join("advertisers.toml");
     let valid = fs::read_to_string(&advertisers).expect("readable");
     fs::write(&advertisers, format!("{valid}\n[broken]\noffers = 1\n")).expect("written");
-    let log = |name: &str| fs::read_to_string(dir.path().join(name)).expect("a log");
+    let log = |name: &str| fs::read_to_string(dir.path().join(name)).expect("log");
     wait_until("the refusal in the log", || {
         log("edge-1.log").contains("\"WARN\"")
     });

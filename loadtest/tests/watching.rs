@@ -31,8 +31,8 @@ const EMPTY: [(&str, &str); 1] = [(
 
 #[test]
 fn every_panel_has_data_under_traffic() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let tracker = AffiliateTracker::start().expect("a port");
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let tracker = AffiliateTracker::start().expect("free port");
     let options = StackOptions {
         functions: true,
         aggregator_settings: tracker.settings(dir.path()).expect("written"),
@@ -71,10 +71,10 @@ fn every_panel_has_data_under_traffic() {
 /// Visits from a log, sales for a share of them, and postbacks to affiliates.
 fn send_traffic(dir: &Path, stack: &mut Stack, analyst: &Analyst, tracker: &AffiliateTracker) {
     let log = dir.join("sample.log");
-    let mut file = File::create(&log).expect("a file");
+    let mut file = File::create(&log).expect("file created");
     traffic::write(42, LINES, &mut file).expect("written");
     let options = ReplayOptions::new(&log, &stack.edge_urls, "test");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let outcome = runtime.block_on(replay::run(options)).expect("replays");
     verify::verify(analyst, &outcome, 0, ARRIVAL_TIMEOUT).expect("comparable");
     let sales = demo::report_sales(stack, analyst, "test", 0).expect("the tables hold the sales");

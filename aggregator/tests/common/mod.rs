@@ -178,7 +178,7 @@ pub fn batch(after: u64, first: u64, last: u64, frames: &[u8]) -> Batch {
         after,
         first,
         last,
-        events: u32::try_from(last - first + 1).expect("small"),
+        events: u32::try_from(last - first + 1).expect("in range"),
     };
     let mut sealer = Sealer::new().expect("compressor");
     sealer.seal(&span, frames, 1).expect("seals")

@@ -107,7 +107,7 @@ fn data_survives_kill_9_and_second_engine_is_rejected() {
         other => panic!("a second engine on the same data: {other:?}"),
     }
     let port = engine.port();
-    let other = tempfile::tempdir().expect("a directory");
+    let other = tempfile::tempdir().expect("temporary directory");
     match launch(other.path(), port).start() {
         Err(StartError::Failed { log, .. }) => assert_eq!(
             log,

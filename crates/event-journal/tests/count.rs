@@ -37,7 +37,7 @@ fn assert_counts(reader: &mut LaneReader, from: u64) {
 
 #[test]
 fn counts_agree_with_events_over_segments_and_restarts() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let mut number = 0;
     for events in [2_000, 1, 3_000] {
         let mut journal: OpenJournal = open(&options(dir.path())).expect("opens");

@@ -42,7 +42,7 @@ impl StoringAggregator {
         let endpoint = identity
             .expect("certificates")
             .listen(([127, 0, 0, 1], 0).into())
-            .expect("a port");
+            .expect("free port");
         let address = endpoint.local_addr().expect("bound");
         drop(guard);
         let stored = Arc::<Mutex<Stored>>::default();
@@ -72,7 +72,7 @@ impl StoringAggregator {
 
     /// The nodes that sent events.
     pub fn nodes(&self) -> Vec<u16> {
-        let stored = self.stored.lock().expect("sound");
+        let stored = self.stored.lock().expect("not poisoned");
         let mut nodes: Vec<u16> = stored.lanes.keys().map(|(node, ..)| *node).collect();
         nodes.sort_unstable();
         nodes.dedup();
@@ -81,9 +81,9 @@ impl StoringAggregator {
 
     /// What `look` takes of the stored events.
     pub fn events<T>(&self, look: impl Fn(&Event<'_>) -> Option<T>) -> Vec<T> {
-        let stored = self.stored.lock().expect("sound");
+        let stored = self.stored.lock().expect("not poisoned");
         let events = stored.events.iter();
-        let decoded = events.map(|(version, bytes)| decode(*version, bytes).expect("an event"));
+        let decoded = events.map(|(version, bytes)| decode(*version, bytes).expect("event"));
         decoded.filter_map(|event| look(&event)).collect()
     }
 
@@ -104,7 +104,7 @@ async fn serve(
     let Some(EdgeMessage::Hello(hello)) = first.ok()? else {
         return None;
     };
-    let welcome = stored.lock().expect("sound").welcome(&hello);
+    let welcome = stored.lock().expect("not poisoned").welcome(&hello);
     let welcome = AggregatorMessage::Welcome(welcome);
     write_message(&mut send, &welcome).await.ok()?;
     loop {
@@ -112,7 +112,10 @@ async fn serve(
         let Some(EdgeMessage::Batch(batch)) = message.ok()? else {
             return None;
         };
-        let ack = stored.lock().expect("sound").store(hello.node, &batch);
+        let ack = stored
+            .lock()
+            .expect("not poisoned")
+            .store(hello.node, &batch);
         let mut acknowledging = acknowledging.clone();
         acknowledging.wait_for(|it| *it).await.ok()?;
         let ack = AggregatorMessage::Ack(ack);
@@ -144,7 +147,7 @@ impl Stored {
         let last = self.lanes.entry((node, header.lane, header.journal));
         let last = last.or_default();
         let mut raw = Vec::new();
-        open(header, &batch.payload, &mut raw).expect("a sound batch");
+        open(header, &batch.payload, &mut raw).expect("sound batch");
         for frame in event_journal::frames(&raw).flatten() {
             if frame.seq > *last {
                 *last = frame.seq;

@@ -24,7 +24,7 @@ pub fn deploy_with(dir: &Path, [from, to]: &[&str; 2]) -> PathBuf {
 pub fn share_compiled(dir: &Path) {
     let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-functions");
     let data = dir.join("data");
-    std::fs::create_dir_all(&compiled).expect("made");
-    std::fs::create_dir_all(&data).expect("made");
+    std::fs::create_dir_all(&compiled).expect("directory created");
+    std::fs::create_dir_all(&data).expect("directory created");
     std::os::unix::fs::symlink(compiled, data.join("compiled-functions")).expect("linked");
 }

@@ -195,7 +195,9 @@ impl Edge {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.listening).expect("the edge listens");
-        stream.set_read_timeout(Some(TIMEOUT)).expect("settable");
+        stream
+            .set_read_timeout(Some(TIMEOUT))
+            .expect("socket option set");
         stream
     }
 
@@ -344,7 +346,7 @@ fn configure_workers(dir: &Path, workers: u8, http: &str) -> PathBuf {
 /// was, or whole.
 pub fn write_secret(path: &Path, text: &str) {
     let aside = path.with_extension("aside");
-    std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+    std::fs::create_dir_all(path.parent().expect("parent directory")).expect("directory created");
     std::fs::write(&aside, text).expect("written");
     std::fs::set_permissions(&aside, Permissions::from_mode(0o600)).expect("permitted");
     std::fs::rename(aside, path).expect("renamed");

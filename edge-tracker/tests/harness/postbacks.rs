@@ -106,7 +106,7 @@ pub fn edge_with(replaced: &[&str; 2]) -> Edge {
 
 /// As [`edge_with`], with more lines in `[http]` and in `[functions]`.
 pub fn edge_of(replaced: &[&str; 2], http: &str, more: &str) -> Edge {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("temporary directory");
     let advertisers = dir.path().join("advertisers.toml");
     let variables = dir.path().join("variables.toml");
     write_secret(&advertisers, ADVERTISERS);

@@ -27,9 +27,9 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// Starts the edges; the log has `lines` requests.
     pub(crate) fn start(edges: u16, seed: u64, lines: u64) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("temporary directory");
         let log = dir.path().join("sample.log");
-        let mut file = std::fs::File::create(&log).expect("a file");
+        let mut file = std::fs::File::create(&log).expect("file created");
         traffic::write(seed, lines, &mut file).expect("written");
         let stack = Stack::start(dir.path(), edges, None, |_| {}).expect("starts");
         let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");

@@ -58,7 +58,7 @@ pub(crate) struct Query {
 /// All panels of a dashboard that have queries, and its variables as panels.
 pub(crate) fn panels(file: &str) -> Vec<Panel> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/grafana/dashboards");
-    let text = std::fs::read_to_string(dir.join(file)).expect("a dashboard");
+    let text = std::fs::read_to_string(dir.join(file)).expect("dashboard");
     let dashboard: Dashboard = serde_json::from_str(&text).expect("valid");
     let variables = dashboard.templating.list.iter().filter_map(Variable::panel);
     let variables: Vec<Panel> = variables.collect();
