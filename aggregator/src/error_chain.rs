@@ -1,17 +1,12 @@
-//! Errors as operators read them.
+//! Errors as operators read them, cut before they could grow into copies of the data.
 
 use std::error::Error;
 
 /// Characters of an error that are shown.
 const LONGEST: usize = 500;
 
-/// An error with its causes, cut before it could grow into a copy of the data.
+/// An error with its causes, cut to its beginning.
 pub(crate) fn explain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
+    let text = daemon::error_chain::explain(error);
     text.chars().take(LONGEST).collect()
 }

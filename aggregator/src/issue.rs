@@ -5,7 +5,6 @@ use clap::Args;
 use event_shipping::tls::{
     AUTHORITY_VALIDITY_DAYS, Authority, CERTIFICATE_VALIDITY_DAYS, Subject, development_authority,
 };
-use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 /// The longest validity: ten years.
@@ -16,16 +15,16 @@ pub(crate) struct CreateAuthority {
     /// The directory for ca.pem and ca.key; must not exist or be empty. Keep it from edges.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Days until the authority expires.
+    /// Days until the authority expires, 1 to 3650.
     #[arg(long, default_value_t = AUTHORITY_VALIDITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_VALIDITY_DAYS))]
     days: u32,
 }
 
 #[derive(Args)]
 pub(crate) struct IssueEdge {
-    /// The edge's node number, as in its settings.
-    #[arg(long)]
-    node: NonZeroU16,
+    /// The edge's node number, as in its settings: 1 to 65535.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    node: u16,
     #[command(flatten)]
     issue: Issue,
 }
@@ -38,7 +37,7 @@ pub(crate) struct Issue {
     /// The directory for the certificate, its key and ca.pem; must not exist or be empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Days until the certificate expires.
+    /// Days until the certificate expires, 1 to 3650.
     #[arg(long, default_value_t = CERTIFICATE_VALIDITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=MAX_VALIDITY_DAYS))]
     days: u32,
 }
@@ -56,7 +55,7 @@ impl CreateAuthority {
 
 impl IssueEdge {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        self.issue.run(&Subject::Edge(vec![self.node.get()]))
+        self.issue.run(&Subject::Edge(vec![self.node]))
     }
 }
 
@@ -70,7 +69,7 @@ impl Issue {
         let dir = self.authority.clone().unwrap_or_else(next_to_out);
         let authority = Authority::open(&dir).context(
             "no authority to issue the certificate; name its directory with --authority, or create one: \
-             aggregator create-authority",
+             aggregator create-authority --out DIR",
         )?;
         let certificate = authority.issue(subject, self.days, &self.out)?;
         println!(

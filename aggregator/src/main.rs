@@ -6,6 +6,7 @@ mod issue;
 use aggregator::settings;
 use anyhow::Context;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use daemon::error_chain::explain;
 use daemon::health::{self, Question};
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 /// Receives batches of events from edges and inserts each event into ClickHouse once.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = daemon::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -21,9 +22,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs until SIGTERM or SIGINT; prints its addresses to standard output.
+    /// Runs until SIGTERM or Ctrl-C; prints its addresses as one line of JSON when ready.
     Serve(Config),
-    /// Checks the settings and every file that `serve` would read, and prints all errors.
+    /// Checks the settings and every file that `serve` would read, and prints all errors; connects to nothing.
     Check(Config),
     /// Asks the running aggregator whether it is ready; exits with 1 and prints the reasons if it is not.
     Health {
@@ -52,7 +53,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
-    /// Restores the store from a backup; at the next start it loads from ClickHouse what the backup lacks.
+    /// Restores the store and the reports from a backup, and its other files where they are absent, while no
+    /// aggregator runs. At the next start the aggregator loads from ClickHouse what the backup lacks.
     Restore {
         #[command(flatten)]
         config: Config,
@@ -60,7 +62,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
     },
-    /// Rebuilds the store from ClickHouse, or updates one that was restored by other means.
+    /// Rebuilds the store from ClickHouse, or updates one that was restored by other means, while no aggregator runs.
     RebuildStore(Config),
     /// Maintains the store while no aggregator runs.
     #[command(subcommand)]
@@ -91,7 +93,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            daemon::logs::report_failure("aggregator", &format_args!("{error:#}"));
+            daemon::logs::report_failure("aggregator", &explain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -46,6 +46,10 @@ fn errors_name_their_line() {
     );
     let printed = settings_error(url, "[limits]\npending_bytes = \"1KiB\"");
     assert!(printed.contains("at least \"1MiB\""), "{printed}");
+    assert!(
+        printed.ends_with("\naggregator: mistakes found: 1\n"),
+        "{printed}"
+    );
     let printed = settings_error("url = \"127.0.0.1:8123\"", "");
     assert!(printed.contains("must be https://host:port"), "{printed}");
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use daemon::error_chain::explain;
 use daemon::health::{self, Question};
 use daemon::logs::{self, LogFormat};
 use daemon::settings::HumanDuration;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 /// Serves affiliate links and pixels, journals each event before the response, and ships the journal.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = daemon::HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -232,10 +233,7 @@ fn exit_code(outcome: Result<(), DrainError>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.exit_code();
-            logs::report_failure(
-                "edge-tracker",
-                &format_args!("{:#}", anyhow::Error::from(error)),
-            );
+            logs::report_failure("edge-tracker", &explain(&error));
             code
         }
     }
