@@ -25,7 +25,7 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     /// A port can't be opened.
-    #[error("{what} can't listen on {addr}: {cause}")]
+    #[error("can't listen on {addr} ({what}): {cause}")]
     Listen {
         /// The setting.
         what: &'static str,

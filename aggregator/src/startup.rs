@@ -15,7 +15,7 @@ use crate::start_error::StartError;
 use crate::store::holds_state;
 use crate::store_watch::StoreWatch;
 use daemon::state_directory::StateDirectory;
-use event_shipping::tls::{self, IdentityFiles, Role, Subject};
+use event_shipping::tls::{self, IdentityFiles, Role, Subject, TlsError};
 use prometheus::Registry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -89,10 +89,15 @@ pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
     let (certificates, identity) =
         Certificates::load(files, aggregator.shared.connections.clone())?;
     let listen = |what, addr| move |cause| StartError::Listen { what, addr, cause };
-    let endpoint = identity.listen(settings.listen)?;
+    let endpoint = identity
+        .listen(settings.listen)
+        .map_err(|error| match error {
+            TlsError::Listen { addr, cause } => listen("listen, UDP", addr)(cause),
+            other => other.into(),
+        })?;
     let listening = endpoint
         .local_addr()
-        .map_err(listen("listen", settings.listen))?;
+        .map_err(listen("listen, UDP", settings.listen))?;
     let health = Arc::clone(&aggregator.health);
     let dispatcher = PostbackDispatcher::new(
         &settings,

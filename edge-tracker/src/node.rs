@@ -113,7 +113,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let limits = limits(settings);
     let (listeners, listening) =
         server::bind(settings.http.listen, settings.worker_count(), limits)
-            .with_context(|| format!("can't listen on {}", settings.http.listen))?;
+            .with_context(|| format!("can't listen on {} (http.listen)", settings.http.listen))?;
     let readiness = Readiness {
         stopping: stopping.clone(),
         draining: draining.flag(),
@@ -374,7 +374,12 @@ fn remote_api(
         .set(i64::try_from(max_connections).unwrap_or(i64::MAX));
     let stop_timeout = settings.http.stop_timeout.0;
     let listener = Listener::bind(internal_api, api, open, stop_timeout);
-    let listener = listener.with_context(|| format!("can't listen on {}", internal_api.listen))?;
+    let listener = listener.with_context(|| {
+        format!(
+            "can't listen on {} (internal_api.listen)",
+            internal_api.listen
+        )
+    })?;
     Ok(Some(RemoteApi { token, listener }))
 }
 
