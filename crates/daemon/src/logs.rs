@@ -35,7 +35,7 @@ pub fn init(format: LogFormat) {
     if FORMAT.set(format).is_err() {
         return;
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, invalid) = filter(std::env::var(EnvFilter::DEFAULT_ENV).ok().as_deref());
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -51,6 +51,9 @@ pub fn init(format: LogFormat) {
             lines.json().flatten_event(true).try_init()
         }
     };
+    if let Some(error) = invalid {
+        tracing::warn!(error, "RUST_LOG is invalid and has no effect");
+    }
 }
 
 /// Reports the error with which `program` ends, in the format of its log.
@@ -58,5 +61,36 @@ pub fn report_failure(program: &str, error: &dyn Display) {
     match FORMAT.get() {
         Some(LogFormat::Json) => tracing::error!(program, %error, "the program ends"),
         Some(LogFormat::Text) | None => eprintln!("{program}: {error}"),
+    }
+}
+
+/// The filter that the variable asks for, and why it can't be used.
+fn filter(variable: Option<&str>) -> (EnvFilter, Option<String>) {
+    let default = || EnvFilter::new("info");
+    match variable.filter(|text| !text.is_empty()) {
+        None => (default(), None),
+        Some(text) => match EnvFilter::try_new(text) {
+            Ok(filter) => (filter, None),
+            Err(error) => (default(), Some(error.to_string())),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_filter_is_reported_and_replaced() {
+        for (variable, used, is_invalid) in [
+            (None, "info", false),
+            (Some(""), "info", false),
+            (Some("warn"), "warn", false),
+            (Some("info=loud"), "info", true),
+        ] {
+            let (filter, invalid) = filter(variable);
+            assert_eq!(filter.to_string(), used, "{variable:?}");
+            assert_eq!(invalid.is_some(), is_invalid, "{variable:?}: {invalid:?}");
+        }
     }
 }

@@ -64,10 +64,28 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
 /// When it is not TOML or is not a `T`.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, SettingsError> {
     toml::from_str(text).map_err(|error| match error.span() {
-        Some(span) => error_at(path, text, span.start, error.message()),
+        Some(span) => error_at(path, text, span.start, &in_words(error.message())),
         // It is unknown which key's value the message contains.
         None => error_at(path, text, 0, &without_values(error.message())),
     })
+}
+
+/// Parts of the parser's messages that name Rust's types, with what would be right.
+const IN_WORDS: [(&str, &str); 3] = [
+    (
+        "invalid socket address syntax",
+        "not an address: write an IP address and a port, such as 127.0.0.1:8080",
+    ),
+    (
+        "expected a nonzero u16",
+        "expected a number from 1 to 65535",
+    ),
+    ("expected u16", "expected a number from 0 to 65535"),
+];
+
+fn in_words(message: &str) -> String {
+    let replaced = |text: String, (of_rust, words): &(&str, &str)| text.replace(of_rust, words);
+    IN_WORDS.iter().fold(message.to_owned(), replaced)
 }
 
 /// The byte offset of `error` in its text; 0 when it is unknown.
@@ -512,6 +530,16 @@ mod tests {
             error.contains(":3: out of bounds: at least \"1KiB\", at most \"2KiB\""),
             "{error}"
         );
+    }
+
+    #[test]
+    fn wrong_addresses_are_explained() {
+        let text = "address = \"localhost:8080\"";
+        let parsed = super::parse::<std::collections::BTreeMap<String, std::net::SocketAddr>>;
+        let error = parsed(Path::new("edge.toml"), text).expect_err("rejected");
+        let shown = error.to_string();
+        let remedy = ":1: not an address: write an IP address and a port, such as 127.0.0.1:8080";
+        assert!(shown.contains(remedy), "{shown}");
     }
 
     #[test]

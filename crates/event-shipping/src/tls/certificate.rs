@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
 
 const NODE_URI_PREFIX: &str = "fanzfiliate://edge/";
 const NODE_DNS_PREFIX: &str = "edge-";
@@ -83,6 +83,12 @@ impl Certificate {
     #[must_use]
     pub const fn expires_at(&self) -> i64 {
         self.expires_at
+    }
+
+    /// The last second of its validity as a date, as openssl shows it.
+    pub(super) fn expiry_date(&self) -> String {
+        let date = ASN1Time::from_timestamp(self.expires_at);
+        date.map_or_else(|_| self.expires_at.to_string(), |date| date.to_string())
     }
 
     pub(super) fn leaf(&self) -> &CertificateDer<'static> {

@@ -62,5 +62,5 @@ impl WatchedIdentity {
 
 fn show(identity: &Identity) {
     let certificate = identity.certificate();
-    tracing::info!(fingerprint = %certificate.fingerprint(), expires_at = certificate.expires_at(), revoked = identity.revoked().len(), "certificate in use");
+    tracing::info!(fingerprint = %certificate.fingerprint(), expires = certificate.expiry_date(), revoked = identity.revoked().len(), "certificate in use");
 }
