@@ -24,8 +24,8 @@ pub(crate) use epoch::{Epoch, EstablishError, Rebuild};
 #[cfg(test)]
 pub(crate) use outbox::PostbackKey;
 pub(crate) use outbox::{
-    Attempt, AttemptOutcome, AwaitingPostback, EndpointHealth, LeasedPostback, PostbackSale,
-    SubscriberSearch,
+    Attempt, AttemptOutcome, AwaitingPostback, EndpointHealth, LeasedPostback, POSTBACK_STATES,
+    PostbackSale, SubscriberSearch,
 };
 pub use rebuild::RebuildSummary;
 

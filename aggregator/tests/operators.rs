@@ -383,6 +383,9 @@ async fn admin_pages_list_and_resend_postbacks() {
         (resend.replace(id, &id.replace('-', "-f")), 404),
         ("POST /postbacks".to_owned(), 405),
         ("DELETE /postbacks".to_owned(), 405),
+        ("GET /postbacks?state=delivred".to_owned(), 400),
+        ("GET /postbacks?reciever=a/b".to_owned(), 400),
+        ("GET /affiliates?affiliate=ann".to_owned(), 400),
     ] {
         let response = ask(admin, &request, "").await;
         assert_eq!(response.0, status, "{request}: {response:?}");

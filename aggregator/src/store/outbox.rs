@@ -10,6 +10,7 @@ mod searches;
 
 pub(crate) use attempts::{Attempt, AttemptOutcome, EndpointHealth};
 pub(crate) use leases::{LeasedPostback, PostbackSale};
+pub(crate) use list::POSTBACK_STATES;
 pub(crate) use searches::{AwaitingPostback, SubscriberSearch};
 
 use super::ConversionStoreError;

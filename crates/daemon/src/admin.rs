@@ -51,6 +51,8 @@ pub enum PageError {
     Unavailable(String),
     /// The subject of the page does not exist.
     NotFound(String),
+    /// The request asks for something that can't be.
+    Invalid(String),
 }
 
 /// A request for a page.
@@ -251,6 +253,7 @@ async fn page_response(page: Page) -> Response<Full<Bytes>> {
             text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"))
         }
         Err(PageError::NotFound(what)) => text(StatusCode::NOT_FOUND, format!("{what}\n")),
+        Err(PageError::Invalid(what)) => text(StatusCode::BAD_REQUEST, format!("{what}\n")),
     }
 }
 

@@ -6,7 +6,8 @@ use domain::Micros;
 use sql_store::{Statement, Transaction, typed_row};
 use std::cmp::Reverse;
 
-const STATES: [&str; 7] = [
+/// Every state of a postback, as the admin page names them.
+pub(crate) const POSTBACK_STATES: [&str; 7] = [
     "awaits_click",
     "due",
     "delivered",
@@ -93,7 +94,7 @@ impl ConversionStore {
         let mut tx = self.begin().await?;
         let mut rows = Vec::new();
         // State by state, so that an index finds the newest of each.
-        for each in STATES {
+        for each in POSTBACK_STATES {
             if state.is_empty() || each == state {
                 rows.append(&mut newest(&mut tx, each, receiver, limit).await?);
             }
