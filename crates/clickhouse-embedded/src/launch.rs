@@ -118,7 +118,8 @@ fn await_ready(
         if let Some(status) = child.try_wait()? {
             return Err(failed(format!("ended with {status}")));
         }
-        if ping(port) {
+        // Another engine may respond at the port; a launcher that finds it in use ends before it writes credentials.
+        if Credentials::file(data).is_file() && ping(port) {
             let credentials = Credentials::load(data)?;
             return Ok(RunningEngine {
                 child,
