@@ -199,7 +199,9 @@ async fn visits_of_unknown_uniqueness_are_counted_apart() {
 /// Rows of a question, each as one text; NULL is empty.
 async fn rows(client: &Client, sql: &str) -> Vec<String> {
     let sql = sql.replace('?', "??");
-    let sql = format!("SELECT concatWithSeparator('|', * APPLY(x -> ifNull(toString(x), ''))) FROM ({sql})");
+    let sql = format!(
+        "SELECT concatWithSeparator('|', * APPLY(x -> ifNull(toString(x), ''))) FROM ({sql})"
+    );
     client.query(&sql).fetch_all().await.expect(&sql)
 }
 

@@ -138,12 +138,13 @@ impl Package {
         Ok(())
     }
 
+    /// The texts come from the crates themselves: a build asks no service.
     fn add_licences(&self) -> anyhow::Result<()> {
         let settings = crate::root().join("deploy/package");
         let directory = self.tree.join("licences");
         fs::create_dir(&directory)?;
         for program in PROGRAMS {
-            let mut about = cargo(["about", "generate", "--locked", "--fail"]);
+            let mut about = cargo(["about", "generate", "--locked", "--offline", "--fail"]);
             about.arg("--config").arg(settings.join("about.toml"));
             about.arg("--manifest-path").arg(manifest_of(program));
             about
