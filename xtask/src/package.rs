@@ -98,7 +98,9 @@ impl Package {
         for name in ["config", "systemd"] {
             copy(&deploy.join(name), &self.tree.join(name))?;
         }
-        step("licences of all libraries", || self.add_licences())?;
+        step("licences of all libraries (some minutes)", || {
+            self.add_licences()
+        })?;
         step("bills of materials (CycloneDX)", || {
             self.add_bills_of_materials()
         })?;
@@ -138,21 +140,23 @@ impl Package {
         Ok(())
     }
 
-    /// The texts come from the crates themselves: a build asks no service.
+    /// Collects the licences of all libraries of the workspace, the developers' tools included. The texts come from the
+    /// crates themselves: a build asks no service.
     fn add_licences(&self) -> anyhow::Result<()> {
         let settings = crate::root().join("deploy/package");
-        let directory = self.tree.join("licences");
-        fs::create_dir(&directory)?;
-        for program in PROGRAMS {
-            let mut about = cargo(["about", "generate", "--locked", "--offline", "--fail"]);
-            about.arg("--config").arg(settings.join("about.toml"));
-            about.arg("--manifest-path").arg(manifest_of(program));
-            about
-                .arg("--output-file")
-                .arg(directory.join(format!("{program}.txt")));
-            run(about.arg(settings.join("licences.hbs")))?;
-        }
-        Ok(())
+        let mut about = cargo([
+            "about",
+            "generate",
+            "--workspace",
+            "--locked",
+            "--offline",
+            "--fail",
+        ]);
+        about.arg("--config").arg(settings.join("about.toml"));
+        about
+            .arg("--output-file")
+            .arg(self.tree.join("THIRD-PARTY-LICENCES.txt"));
+        run(about.arg(settings.join("licences.hbs")))
     }
 
     fn add_bills_of_materials(&self) -> anyhow::Result<()> {
