@@ -42,6 +42,12 @@ fn every_panel_has_data_under_traffic() {
     let mut stack = stack.expect("starts");
     let prometheus = Prometheus::start(dir.path(), &stack).expect("starts");
     let analyst = Analyst::new(&stack.clickhouse_url, &stack.credentials).expect("readable");
+    // A rate needs a scrape from before the traffic.
+    wait_for(|| {
+        prometheus
+            .has_data("sum(up) == 3", true)
+            .expect("valid query")
+    });
     send_traffic(dir.path(), &mut stack, &analyst, &tracker);
     let mut waiting = dashboard::panels("operations.json");
     waiting.extend(dashboard::panels("traffic.json"));
@@ -66,6 +72,17 @@ fn every_panel_has_data_under_traffic() {
     assert!(panels > 60, "{panels} panels");
     let alerts = prometheus.active_alerts().expect("listed");
     assert!(alerts.is_empty(), "alerts of a sound system: {alerts:?}");
+}
+
+fn wait_for(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PANEL_TIMEOUT;
+    while !condition() {
+        assert!(
+            Instant::now() < deadline,
+            "Prometheus scrapes not all programs"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }
 
 /// Visits from a log, sales for a share of them, and postbacks to affiliates.
