@@ -16,6 +16,8 @@ use crate::{setup, target_dir};
 
 /// The oldest release whose C library the programs accept, if they are built on it.
 const DEBIAN_RELEASE: &str = "bookworm";
+/// What `apt` would install together with the packages.
+const DEPENDENCY: &str = "--include=systemd-standalone-sysusers";
 /// The time in which a click must become a row.
 const ROW_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -55,7 +57,7 @@ pub(super) fn verify(package: &Package) -> anyhow::Result<()> {
     )
 }
 
-/// A tar file of Debian's essential packages.
+/// A tar file of Debian's essential packages, and what the packages depend on.
 fn bare_image() -> anyhow::Result<PathBuf> {
     let image = target_dir()
         .join("bare-root")
@@ -74,7 +76,7 @@ fn bare_image() -> anyhow::Result<PathBuf> {
     let unfinished = image.with_extension("unfinished.tar");
     step("a bare Debian", || {
         let mut bootstrap = Command::new("mmdebstrap");
-        bootstrap.args(["--variant=essential", "--quiet", DEBIAN_RELEASE]);
+        bootstrap.args(["--variant=essential", "--quiet", DEPENDENCY, DEBIAN_RELEASE]);
         run(bootstrap.arg(&unfinished))
     })?;
     fs::rename(unfinished, &image)?;
