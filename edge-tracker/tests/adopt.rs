@@ -111,7 +111,7 @@ fn adopted_directory_serves_its_edge_again() {
 }
 
 #[test]
-fn directory_of_an_earlier_build_is_adopted_by_the_configured_node() {
+fn directory_without_format_is_adopted_by_the_configured_node() {
     let orphan = Orphan::new();
     fs::remove_file(orphan.data().join("format.toml")).expect("removed");
     let own = orphan.lost.path().join("edge.toml");
@@ -121,7 +121,7 @@ fn directory_of_an_earlier_build_is_adopted_by_the_configured_node() {
 }
 
 #[test]
-fn unusable_directories_and_certificates_are_refused_with_the_remedy() {
+fn unusable_directories_and_certificates_are_refused() {
     let orphan = Orphan::new();
     let (data, scratch) = (orphan.data(), orphan.other.path().join("scratch"));
     fs::create_dir_all(&scratch).expect("created");

@@ -98,6 +98,13 @@ impl Package {
         for name in ["config", "systemd"] {
             copy(&deploy.join(name), &self.tree.join(name))?;
         }
+        // Each Debian package has a file of its own name that creates the group.
+        let group = deploy.join("systemd/fanzfiliate-edge.sysusers.conf");
+        for package in DEBIAN_PACKAGES {
+            let name = format!("sysusers/fanzfiliate-{package}.conf");
+            fs::create_dir_all(self.tree.join("sysusers"))?;
+            copy(&group, &self.tree.join(name))?;
+        }
         step("licences of all libraries (some minutes)", || {
             self.add_licences()
         })?;
