@@ -478,5 +478,6 @@ impl fmt::Display for ByteSize {
         write!(f, "{}{unit}", self.0 / factor)
     }
 }
+
 #[cfg(test)]
 mod tests;
