@@ -92,14 +92,22 @@ fn possible_secrets_are_not_shown() {
         Off,
     }
     for (text, line, shown) in [
-        ("password = \"S3CRET\"", 1, "expected u16\n    password = …"),
+        (
+            "password = \"S3CRET\"",
+            1,
+            "expected a number from 0 to 65535\n    password = …",
+        ),
         (
             "password = 12345678901\n",
             1,
-            "expected u16\n    password = …",
+            "expected a number from 0 to 65535\n    password = …",
         ),
         ("pasword = \"S3CRET\"", 1, "unknown field `pasword`"),
-        ("api_token = [\n  \"S3CRET\",\n]", 2, "expected u16\n    …"),
+        (
+            "api_token = [\n  \"S3CRET\",\n]",
+            2,
+            "expected a number from 0 to 65535\n    …",
+        ),
         ("url = \"S3CRET\"", 1, "unknown variant, expected"),
         ("nested = { signing_key = \"S3CRET\" }", 1, "nested = …"),
         ("[nested]\nsigning_key = \"S3CRET\"", 2, "signing_key = …"),
