@@ -20,6 +20,8 @@ const DEBIAN_RELEASE: &str = "bookworm";
 const DEPENDENCY: &str = "--include=systemd-standalone-sysusers";
 /// The time in which a click must become a row.
 const ROW_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time in which a started program must be healthy.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Programs in the README, as the demo has built them.
 const BUILT: &str = "target/demo/";
@@ -177,12 +179,27 @@ fn first_link(package: &Package, root: &BareRoot, bin: &str) -> anyhow::Result<(
         running.push(Running::start(
             root.command(&format!("{bin}{program}"), &args),
         )?);
-        root.run(&format!("{bin}{program}"), &["health", args[1], args[2]])?;
+        wait_until_healthy(root, &format!("{bin}{program}"), &args[1..])?;
     }
     for words in readme.clicks() {
         run(Command::new("sh").arg("-c").arg(words))?;
     }
     wait_for_row(home)
+}
+
+/// Asks `program health` with `settings`, the option and the file, until it is.
+fn wait_until_healthy(root: &BareRoot, program: &str, settings: &[&str]) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_TIMEOUT;
+    let mut args = vec!["health"];
+    args.extend(settings);
+    while !root.command(program, &args).output()?.status.success() {
+        ensure!(
+            Instant::now() < deadline,
+            "{program} is not healthy after {READY_TIMEOUT:?}"
+        );
+        thread::sleep(POLL_INTERVAL);
+    }
+    Ok(())
 }
 
 /// Asks ClickHouse as the analyst whom `credentials.json` names.
