@@ -108,3 +108,20 @@ pub enum ReadError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the journal could not be synced to disk; replace the disk, then restart")]
 pub struct SyncFailed;
+
+#[cfg(test)]
+mod tests {
+    use super::AppendError;
+
+    #[test]
+    fn every_append_error_has_its_own_reason() {
+        let errors = [
+            AppendError::SpoolFull,
+            AppendError::DiskFull,
+            AppendError::Failed,
+            AppendError::TooLong,
+            AppendError::Abandoned,
+        ];
+        assert_eq!(errors.map(AppendError::reason), AppendError::REASONS);
+    }
+}

@@ -332,6 +332,71 @@ mod tests {
     }
 
     #[test]
+    fn ranges_without_events_are_removed_and_others_kept() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let mut ids = ids(dir.path());
+        let assign = |ids: &mut JournalIds, first_own, last_found, acknowledged| {
+            let start = LaneStart {
+                lane: 0,
+                first_own,
+                last_found,
+                acknowledged,
+            };
+            ids.assign_new_ids(&[start]).expect("written");
+        };
+        ids.split(&[split(0, 100)]).expect("written");
+        assign(&mut ids, 200, 150, 50);
+        assert_eq!(firsts(&ids, 0), [0, 100, 200]);
+        // An earlier process began after the sequences of this one, and wrote nothing.
+        ids.split(&[split(0, 301)]).expect("written");
+        assign(&mut ids, 300, 290, 290);
+        assert_eq!(firsts(&ids, 0), [200, 300]);
+    }
+
+    #[test]
+    fn process_keeps_the_previous_id_when_ranges_are_many() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let mut ids = ids(dir.path());
+        for process in 1..=2 * MAX_RANGES as u64 {
+            let start = LaneStart {
+                lane: 0,
+                first_own: process * 100,
+                last_found: process * 100 - 1,
+                acknowledged: 0,
+            };
+            ids.assign_new_ids(&[start]).expect("written");
+            let expected = MAX_RANGES_AT_OPEN.min(1 + process as usize);
+            assert_eq!(firsts(&ids, 0).len(), expected);
+        }
+    }
+
+    #[test]
+    fn id_file_with_impossible_numbers_is_invalid() {
+        let file = |numbers: &[u64], rest: &[u8]| {
+            let mut bytes = MAGIC.to_vec();
+            bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+            bytes.extend_from_slice(rest);
+            bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+            decode(&bytes, 7)
+        };
+        assert!(file(&[7, 0, 1, 5, 0, 2, 6], b"").is_some());
+        assert!(file(&[7, 0, SEQ_LIMIT - 1, 5], b"").is_some());
+        let (other_spool, odd) = ([8, 0, 1, 5], [7, 0, 1]);
+        let (falling, equal) = ([7, 0, 2, 5, 0, 1, 6], [7, 0, 2, 5, 0, 2, 6]);
+        let (far, lane) = ([7, 0, SEQ_LIMIT, 5], [7, 256, 1, 5]);
+        for numbers in [&other_spool[..], &odd, &falling, &equal, &far, &lane] {
+            assert_eq!(file(numbers, b""), None, "{numbers:?}");
+        }
+        assert_eq!(file(&[7, 0, 1, 5], b"x"), None);
+        let ranges = |count: u64| {
+            let ranges = (0..count).flat_map(|first| [0, first, 5]);
+            file(&Vec::from_iter([7].into_iter().chain(ranges)), b"")
+        };
+        assert!(ranges(MAX_RANGES as u64).is_some());
+        assert!(ranges(MAX_RANGES as u64 + 1).is_none());
+    }
+
+    #[test]
     fn damaged_or_foreign_id_file_is_renamed() {
         let dir = tempfile::tempdir().expect("temporary directory");
         ids(dir.path()).split(&[split(0, 500)]).expect("written");

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::options;
-use event_journal::{BatchBoundary, Frame, LaneReader, OpenJournal, frames, open};
+use common::{SEGMENT_BYTES, options};
+use event_journal::{BatchBoundary, Frame, LaneReader, OpenJournal, SEQ_LIMIT, frames, open};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -110,15 +110,94 @@ fn unreleased_boundaries_are_bounded_and_keep_the_oldest() {
     assert_eq!(boundaries, (1..=8_192).map(of).collect::<Vec<_>>());
 }
 
+/// `bytes` with their checksum.
+fn checked(mut bytes: Vec<u8>) -> Vec<u8> {
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// Writes a checkpoint of these numbers with a valid checksum.
+fn write_checkpoint(dir: &Path, numbers: impl Iterator<Item = u64>, rest: &[u8]) {
+    let mut bytes = b"FZCHKPT2".to_vec();
+    bytes.extend(numbers.flat_map(u64::to_le_bytes));
+    bytes.extend_from_slice(rest);
+    fs::write(dir.join("lane-0/checkpoint"), checked(bytes)).expect("writable");
+}
+
+#[test]
+fn checkpoint_is_used_only_if_all_its_fields_are_possible() {
+    const IMPOSSIBLE: u64 = u64::MAX - 1;
+    let full = vec![9; 3 * 8_192];
+    let overfull = vec![9; 3 * 8_193];
+    // Released and acknowledged sequence, the numbers of the boundaries, bytes after them, and whether it is valid.
+    let cases: [(u64, u64, &[u64], &[u8], bool); 10] = [
+        (7, 7, &[], b"", true),
+        (5, 7, &[], b"", true),
+        (5, 7, &[7, 8, 9], b"", true),
+        (5, 7, &full, b"", true),
+        (7, 5, &[], b"", false),
+        (5, IMPOSSIBLE, &[], b"", false),
+        (5, 7, &[7, 8, IMPOSSIBLE], b"", false),
+        (5, 7, &[7, 8], b"", false),
+        (5, 7, &[7, 8, 9], b"x", false),
+        (5, 7, &overfull, b"", false),
+    ];
+    for (number, (released, acknowledged, boundaries, rest, is_valid)) in cases.iter().enumerate() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        drop(open_journal(dir.path()));
+        let numbers = [released, acknowledged].into_iter().chain(*boundaries);
+        write_checkpoint(dir.path(), numbers.copied(), rest);
+
+        let journal = open_journal(dir.path());
+        let expected = if *is_valid { *released } else { 0 };
+        assert_eq!(journal.readers[0].released(), expected, "case {number}");
+        let renamed = dir.path().join("lane-0/checkpoint.corrupt");
+        assert_eq!(renamed.exists(), !is_valid, "case {number}");
+    }
+}
+
+/// Where the next sequence of a lane is, and whether it has room for an event, when its checkpoint is of `acknowledged`.
+fn start_after(acknowledged: u64) -> (u64, bool) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    drop(open_journal(dir.path()));
+    write_checkpoint(dir.path(), [acknowledged; 2].into_iter(), b"");
+    let mut journal = open_journal(dir.path());
+    let next = journal.writers[0].next_seq();
+    let appended = journal.writers[0].append(100, |_| Some(100));
+    (next, appended.is_ok())
+}
+
+#[test]
+fn sequences_begin_after_the_checkpoint_and_end_at_the_limit() {
+    assert_eq!(start_after(1 << 40), ((1 << 40) + 1, true));
+    // A segment takes the sequences of as many frames as fit into it and into the one before.
+    let frames = (u64::from(SEGMENT_BYTES) - 4_096) / 24;
+    let last = SEQ_LIMIT - 2 * frames - 1;
+    assert_eq!(start_after(last), (last + 1, true));
+    assert_eq!(start_after(last + 1), (last + 2, false));
+    assert_eq!(start_after(SEQ_LIMIT - 1), (SEQ_LIMIT, false));
+}
+
+#[test]
+fn unreadable_state_file_is_an_error() {
+    for name in ["lane-0/checkpoint", "journal.ids"] {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        drop(open_journal(dir.path()));
+        let path = dir.path().join(name);
+        if path.exists() {
+            fs::remove_file(&path).expect("removed");
+        }
+        fs::create_dir(&path).expect("created");
+        open(&options(dir.path())).expect_err(name);
+        assert!(path.is_dir(), "{name}");
+    }
+}
+
 #[test]
 fn impossible_sequences_are_ignored() {
     let segment = "lane-0/0000000000000001.seg";
     let number = u64::MAX - 1;
-    let checked = |mut bytes: Vec<u8>| {
-        let checksum = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        bytes
-    };
     // A segment's header, a frame after a damaged frame, and a checkpoint.
     for case in 0..3 {
         let dir = tempfile::tempdir().expect("temporary directory");

@@ -3,12 +3,21 @@
 
 mod common;
 
-use common::events::{append_all, read_all};
+use common::events::{append_all, payload, read_all};
 use common::options;
-use event_journal::{EventCount, LaneReader, OpenJournal, open};
+use event_journal::{EventCount, LaneReader, OpenJournal, frame_bytes, open};
 
-/// Compares the count with what is read after each of some sequences, up to each of some others.
+/// Compares the count with what is read: in all, and after each of some sequences up to each of some others.
 fn assert_counts(reader: &mut LaneReader, from: u64) {
+    let retained = read_all(reader, 0);
+    let bytes = retained
+        .iter()
+        .map(|(_, number)| frame_bytes(payload(*number).len()));
+    let expected = EventCount {
+        events: retained.len() as u64,
+        bytes: bytes.map(|bytes| bytes as u64).sum(),
+    };
+    assert_eq!(reader.count_between(0, u64::MAX), expected);
     let all = read_all(reader, from);
     let last = all.last().map_or(from, |(seq, _)| *seq);
     let bounds = [

@@ -6,7 +6,7 @@ mod common;
 use common::events::{PAYLOAD, append, append_all, payload, read_all};
 use common::{SEGMENT_BYTES, options};
 use event_journal::{
-    AppendError, BatchBoundary, LaneReader, OpenError, OpenJournal, Options, open,
+    AppendError, BatchBoundary, LaneReader, OpenError, OpenJournal, Options, frame_bytes, open,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -286,6 +286,8 @@ fn lanes_of_removed_workers_are_still_read() {
     assert_eq!(journal.writers.len(), 1);
     let lanes: Vec<u8> = journal.readers.iter().map(LaneReader::lane).collect();
     assert_eq!(lanes, [0, 1, 2]);
+    let recovered = journal.recovery.lanes.iter().map(|lane| lane.lane);
+    assert_eq!(recovered.collect::<Vec<_>>(), lanes);
     assert!(journal.readers[2].backlog() > 0);
 }
 
@@ -339,15 +341,66 @@ fn second_process_is_rejected() {
 
 #[test]
 fn impossible_sizes_are_rejected() {
+    let needed = |lanes: u8, segment_bytes: u32, max_bytes: u64| {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let options = Options {
+            lanes,
+            segment_bytes,
+            max_bytes,
+            ..options(dir.path())
+        };
+        match open(&options) {
+            Ok(_) => None,
+            Err(OpenError::TooSmall { least, .. }) => Some(least),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let segment = u64::from(SEGMENT_BYTES);
+    assert_eq!(needed(1, SEGMENT_BYTES, 2 * segment), None);
+    assert_eq!(needed(1, SEGMENT_BYTES, 2 * segment - 1), Some(2 * segment));
+    assert_eq!(needed(1, SEGMENT_BYTES - 1, 64 << 20), Some(2 * segment));
+    assert_eq!(needed(3, SEGMENT_BYTES, 6 * segment), None);
+    assert_eq!(needed(3, SEGMENT_BYTES, 6 * segment - 1), Some(6 * segment));
+}
+
+#[test]
+fn longest_event_is_readable_and_longer_ones_are_rejected() {
+    const LONGEST: usize = 128 << 10;
     let dir = tempfile::tempdir().expect("temporary directory");
-    let small_options = Options {
-        max_bytes: u64::from(SEGMENT_BYTES),
+    let options = Options {
+        segment_bytes: 1 << 20,
         ..options(dir.path())
     };
-    assert!(matches!(
-        open(&small_options),
-        Err(OpenError::TooSmall { .. })
-    ));
+    let mut journal = open(&options).expect("opens");
+    let writer = &mut journal.writers[0];
+    let too_long = writer.append(LONGEST + 1, |_| Some(1));
+    assert_eq!(too_long, Err(AppendError::TooLong));
+    let seq = writer.append(LONGEST, |buffer| Some(buffer.len()));
+    let seq = seq.expect("accepted");
+    let mut bytes = Vec::new();
+    let run = journal.readers[0].read(1, &mut bytes).expect("readable");
+    assert_eq!(run.map(|run| (run.first, run.last)), Some((seq, seq)));
+    assert_eq!(bytes.len(), frame_bytes(LONGEST));
+}
+
+#[test]
+fn read_ends_with_the_event_that_fills_it() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    for _ in 0..10 {
+        let appended = journal.writers[0].append(100, |_| Some(100));
+        appended.expect("the journal has space");
+    }
+    for (max_bytes, events) in [
+        (1, 1),
+        (frame_bytes(100), 1),
+        (frame_bytes(100) + 1, 2),
+        (usize::MAX / 2, 6),
+    ] {
+        let run = journal.readers[0].read(max_bytes, &mut Vec::new());
+        let run = run.expect("readable").expect("events");
+        assert_eq!(run.events, events, "{max_bytes}");
+    }
 }
 
 #[test]
