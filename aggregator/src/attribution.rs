@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::sleep;
 use tracking_events::ClickId;
 
@@ -29,6 +29,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Attributes conversions to campaigns until the aggregator stops.
 pub(crate) struct Attributor {
     clickhouse: settings::ClickHouseSettings,
+    clicks: OnceCell<Clicks>,
     conversion_store: Arc<ConversionStore>,
     searches: IntCounterVec,
 }
@@ -58,6 +59,7 @@ impl Attributor {
         )?;
         Ok(Self {
             clickhouse,
+            clicks: OnceCell::new(),
             conversion_store,
             searches,
         })
@@ -101,7 +103,10 @@ impl Attributor {
             return Ok(0);
         }
         let ids: Vec<ClickId> = awaited.iter().map(|click| click.id).collect();
-        let attributed = Clicks::of(&self.clickhouse)?.attribute(&ids).await?;
+        let clicks = self
+            .clicks
+            .get_or_try_init(async || Clicks::of(&self.clickhouse));
+        let attributed = clicks.await?.attribute(&ids).await?;
         let now = Micros::now();
         let searches: Vec<_> = awaited
             .iter()

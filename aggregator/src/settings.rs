@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sql_store::url::{self, UrlError};
 use std::collections::BTreeMap;
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -98,6 +99,13 @@ pub struct Tls {
 pub struct ClickHouseSettings {
     /// The URL of its HTTP interface: `https://host:port`, or `http://host:port` on this machine.
     pub url: String,
+    /// The URLs of further servers of the cluster. When a request to a server fails, the next one goes to the next
+    /// server. Needs `cluster`: servers without common tables would each store a repeated block.
+    #[serde(default)]
+    pub other_urls: Vec<String>,
+    /// The name of the cluster in the servers' `remote_servers`. Tables are then replicated and distributed, and
+    /// statements are executed `ON CLUSTER`. Default: one server.
+    pub cluster: Option<String>,
     /// A PEM file of the authorities that sign the server's certificate; read at start. Default: the authorities that
     /// browsers trust.
     pub ca_file: Option<PathBuf>,
@@ -301,6 +309,16 @@ pub enum InvalidSettings {
          an authority of your own), or set clickhouse.allow_plaintext = true if the network is trusted"
     )]
     Plaintext,
+    /// Servers without common tables.
+    #[error(
+        "[clickhouse] other_urls needs cluster, the name of the cluster that all urls belong to"
+    )]
+    OtherUrlsWithoutCluster,
+    /// A cluster's name that can't stand in a statement.
+    #[error(
+        "[clickhouse] cluster = {0:?} is no cluster's name: use up to 64 letters, digits and _, beginning with a letter"
+    )]
+    ClusterName(String),
     /// The certificates of `ca_file` would never be used.
     #[error(
         "[clickhouse] ca_file has no effect with an http:// url; use https:// or remove ca_file"
@@ -485,7 +503,23 @@ impl ClickHouseSettings {
         if places.into_iter().filter(|named| *named).count() > 1 {
             return Err(InvalidSettings::SeveralPasswords);
         }
-        self.transport().map(drop)
+        if !self.other_urls.is_empty() && self.cluster.is_none() {
+            return Err(InvalidSettings::OtherUrlsWithoutCluster);
+        }
+        if let Some(cluster) = &self.cluster
+            && !clickhouse_schema::is_name(cluster)
+        {
+            return Err(InvalidSettings::ClusterName(cluster.clone()));
+        }
+        self.urls()
+            .try_for_each(|url| self.transport(url).map(drop))
+    }
+
+    /// The URLs of all servers.
+    pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
+        iter::once(&self.url)
+            .chain(&self.other_urls)
+            .map(String::as_str)
     }
 
     /// The password of [`ClickHouseSettings::user`]; empty if none is named.

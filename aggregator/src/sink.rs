@@ -11,6 +11,7 @@ mod history;
 mod native;
 mod quarantine;
 mod reports;
+mod servers;
 
 #[doc(hidden)]
 pub use bench_support::DecodedClicks;

@@ -4,11 +4,13 @@
 #![forbid(unsafe_code)]
 
 mod cookbook;
+mod layout;
 mod migrate;
 mod migrations;
 mod rows;
 
 pub use cookbook::{COOKBOOK, Query};
-pub use migrate::{MigrateError, Report, migrate};
+pub use layout::Layout;
+pub use migrate::{MigrateError, Report, is_name, migrate};
 pub use migrations::{MIGRATIONS, Migration};
 pub use rows::first_row;

@@ -1,5 +1,7 @@
 //! The migrations, in order. One that was released is never changed: a new one follows it.
 
+use crate::Layout;
+
 /// One step of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Migration {
@@ -44,21 +46,21 @@ impl Migration {
         blake3::hash(self.sql.as_bytes()).to_hex().to_string()
     }
 
-    /// The statements for `database`.
-    pub(crate) fn statements(&self, database: &str) -> Vec<String> {
-        let for_one = |events: &str| {
-            let text = self
-                .sql
-                .replace("${database}", database)
-                .replace("${events}", events);
-            let statements = text.split(";\n").filter(|statement| !is_empty(statement));
-            statements.map(String::from).collect::<Vec<_>>()
-        };
-        if self.sql.contains("${events}") {
-            EVENTS.iter().flat_map(|events| for_one(events)).collect()
+    /// The statements that migrate `database` in this layout.
+    #[must_use]
+    pub fn statements(&self, database: &str, layout: &Layout) -> Vec<String> {
+        let text = self.sql.replace("${database}", database);
+        let texts: Vec<String> = if text.contains("${events}") {
+            let of = |events: &&str| text.replace("${events}", events);
+            EVENTS.iter().map(of).collect()
         } else {
-            for_one("")
-        }
+            vec![text]
+        };
+        let statements = texts.iter().flat_map(|text| text.split(";\n"));
+        statements
+            .filter(|statement| !is_empty(statement))
+            .flat_map(|statement| layout.statements(statement))
+            .collect()
     }
 }
 
@@ -94,7 +96,7 @@ mod tests {
     #[test]
     fn every_statement_can_be_applied_twice() {
         for migration in MIGRATIONS {
-            for statement in migration.statements("tracking") {
+            for statement in migration.statements("tracking", &Layout::Server) {
                 let alters = statement.contains("ALTER TABLE tracking.");
                 let repeatable = [
                     "IF NOT EXISTS tracking.",

@@ -3,7 +3,7 @@
 
 use clickhouse::Client;
 use clickhouse_embedded::{Launch, RunningEngine, launcher_exe};
-use clickhouse_schema::{COOKBOOK, MIGRATIONS, MigrateError, migrate};
+use clickhouse_schema::{COOKBOOK, Layout, MIGRATIONS, MigrateError, migrate};
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -39,15 +39,19 @@ async fn migrations_apply_once_and_refuse_unknown_schemas() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    let first = migrate(&client, "tracking").await.expect("migrates");
+    let first = migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     assert_eq!(first.applied.len(), MIGRATIONS.len());
-    let second = migrate(&client, "tracking").await.expect("migrates again");
+    let second = migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates again");
     assert!(second.applied.is_empty());
     assert_eq!(second.version, first.version);
     let log = fs::read_to_string(data.path().join("engine.log")).expect("the engine's log");
     assert!(!log.contains("<Error>"), "{log}");
     assert!(matches!(
-        migrate(&client, "x; DROP").await,
+        migrate(&client, "x; DROP", &Layout::Server).await,
         Err(MigrateError::BadName(_))
     ));
     for query in COOKBOOK {
@@ -72,7 +76,7 @@ async fn migrations_apply_once_and_refuse_unknown_schemas() {
         .await
         .expect("inserted");
     assert!(
-        matches!(migrate(&client, "tracking").await, Err(MigrateError::Gap { missing }) if missing == next)
+        matches!(migrate(&client, "tracking", &Layout::Server).await, Err(MigrateError::Gap { missing }) if missing == next)
     );
     client
         .query(&insert(next))
@@ -80,7 +84,7 @@ async fn migrations_apply_once_and_refuse_unknown_schemas() {
         .await
         .expect("inserted");
     assert!(matches!(
-        migrate(&client, "tracking").await,
+        migrate(&client, "tracking", &Layout::Server).await,
         Err(MigrateError::Newer { .. })
     ));
     client
@@ -90,7 +94,7 @@ async fn migrations_apply_once_and_refuse_unknown_schemas() {
         .expect("truncated");
     client.query(&insert(1)).execute().await.expect("inserted");
     assert!(matches!(
-        migrate(&client, "tracking").await,
+        migrate(&client, "tracking", &Layout::Server).await,
         Err(MigrateError::Changed { .. })
     ));
 }
@@ -124,14 +128,14 @@ async fn nothing_is_made_without_room_and_all_of_it_once_there_is() {
     let engine = start(&data, 0);
     let mut file = fs::File::create(&filler).expect("writable");
     while file.write_all(&[0; 64 << 10]).is_ok() {}
-    let refused = migrate(&client(&engine), "tracking").await;
+    let refused = migrate(&client(&engine), "tracking", &Layout::Server).await;
     assert!(
         matches!(refused, Err(MigrateError::NoRoom { .. })),
         "{refused:?}"
     );
     drop(file);
     fs::remove_file(&filler).expect("removable");
-    migrate(&client(&engine), "tracking")
+    migrate(&client(&engine), "tracking", &Layout::Server)
         .await
         .expect("migrates");
     engine.kill().expect("killed");
@@ -145,7 +149,7 @@ async fn repeated_block_insert_is_stored_once_despite_crash() {
     let data = tempfile::tempdir().expect("temporary directory");
     let mut engine = start(data.path(), 0);
     let port = engine.port();
-    migrate(&client(&engine), "tracking")
+    migrate(&client(&engine), "tracking", &Layout::Server)
         .await
         .expect("migrates");
     let block = "INSERT INTO clicks (id, time, campaign, visitor, flags) \
@@ -183,7 +187,9 @@ async fn visits_of_unknown_uniqueness_are_counted_apart() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     // Unique, repeated, unknown, and a bot that is unknown, which does not count.
     let insert = "INSERT INTO clicks (id, time, campaign, visitor, flags) \
                   SELECT toString(number), now64(6), 'c', number, [0, 0, 0, 1, 1, 256, 258][number + 1] \
@@ -215,7 +221,9 @@ async fn latest_revision_counts_and_currencies_are_not_added() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     let run = async |sql: &str| client.query(sql).execute().await.expect(sql);
     run("INSERT INTO conversions (time, advertiser, click_id, kind, kind_name, transaction, revision, \
          status, payout_minor, currency, payout) VALUES \
@@ -269,7 +277,9 @@ async fn later_epoch_supersedes_higher_revision() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     let insert = "INSERT INTO conversions (time, advertiser, click_id, kind, transaction, epoch, revision, status) \
                   VALUES (now64(), 'a', 'c1', 'sale', 't', 1000, 3, 'approved'), \
                   (now64(), 'a', 'c1', 'sale', 't', 2000, 1, 'chargeback'), \
@@ -290,7 +300,9 @@ async fn refunds_of_earlier_builds_are_unknown() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     let run = async |sql: &str| client.query(sql).execute().await.expect(sql);
     run(
         "INSERT INTO conversions (time, advertiser, kind, transaction, revision) VALUES \
@@ -313,7 +325,9 @@ async fn deleted_click_keeps_its_campaign() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     let run = async |sql: &str| client.query(sql).execute().await.expect(sql);
     run(
         "INSERT INTO conversions (time, advertiser, click_id, kind, revision, status, currency, payout) VALUES \
@@ -345,7 +359,9 @@ async fn late_reports_are_listed_by_edge() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     let insert = "INSERT INTO conversion_repeats (time, ingested_at, advertiser, node, outcome) VALUES \
                   ('2026-01-01 00:00:00', '2026-01-01 01:00:00', 'a', 7, 'late'), \
                   ('2026-01-01 00:00:00', '2026-01-01 00:01:00', 'a', 7, 'late'), \
@@ -360,7 +376,9 @@ async fn withdrawn_conversion_is_not_counted() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     let insert = "INSERT INTO conversions (time, advertiser, click_id, kind, revision, status, withdrawn, payout) \
                   VALUES (now64(), 'a', 'c1', 'sale', 1, 'approved', false, 1), \
                   (now64(), 'a', 'c1', 'sale', 2, 'rejected', true, 0), \
@@ -376,7 +394,9 @@ async fn refusals_are_counted_by_reason() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     let insert = "INSERT INTO rejections (time, source, party, reason, reason_name, detail) \
                   SELECT now64(6) - number, 'postback', 'adv' || number % 2, 101, 'forged_click_id', \
                   'd' || number FROM numbers(5) \
@@ -396,7 +416,9 @@ async fn every_table_and_column_has_a_comment() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     for silent in [
         "SELECT name FROM system.tables \
          WHERE database = 'tracking' AND comment = '' AND NOT endsWith(name, '_view')",
@@ -444,7 +466,9 @@ async fn documented_queries_answer_their_questions() {
     let data = tempfile::tempdir().expect("temporary directory");
     let engine = start(data.path(), 0);
     let client = client(&engine);
-    migrate(&client, "tracking").await.expect("migrates");
+    migrate(&client, "tracking", &Layout::Server)
+        .await
+        .expect("migrates");
     for sql in VISITS_AND_SALES {
         client.query(sql).execute().await.expect(sql);
     }

@@ -22,12 +22,12 @@ pub(crate) enum Transport {
 }
 
 impl ClickHouseSettings {
-    /// The transport of the connection.
+    /// The transport of a connection to the server at `url`.
     ///
     /// # Errors
     /// When the URL can't be used, or leads over a network in plain text without permission.
-    pub(crate) fn transport(&self) -> Result<Transport, InvalidSettings> {
-        let url: Uri = self.url.parse().map_err(|_| InvalidSettings::Url)?;
+    pub(crate) fn transport(&self, url: &str) -> Result<Transport, InvalidSettings> {
+        let url: Uri = url.parse().map_err(|_| InvalidSettings::Url)?;
         let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else {
             return Err(InvalidSettings::Url);
         };

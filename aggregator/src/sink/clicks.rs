@@ -1,6 +1,6 @@
 //! Looks up clicks by id.
 
-use super::connection::client;
+use super::servers::Servers;
 use crate::click::ClickFacts;
 use crate::error_chain::explain;
 use crate::settings;
@@ -15,8 +15,7 @@ use tracking_events::ClickId;
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Queries of clicks.
-#[derive(Clone)]
-pub(crate) struct Clicks(Client);
+pub(crate) struct Clicks(Servers);
 
 #[derive(Row, Deserialize)]
 struct ClickRow {
@@ -59,12 +58,13 @@ const QUERY_CORRECTED: &str = "SELECT id, link, offer, campaign, affiliate, coun
      WHERE link_id IN ? AND bitTest(flags, 10) AND id IN ?";
 
 impl Clicks {
-    /// A connection to the database that `settings` name.
+    /// Queries of the database that `settings` name.
     ///
     /// # Errors
     /// When the password can't be read.
     pub(crate) fn of(settings: &settings::ClickHouseSettings) -> Result<Self, SinkError> {
-        Ok(Self(client(settings)?.with_database(&settings.database)))
+        let servers = Servers::of(settings)?;
+        Ok(Self(servers.with_database(&settings.database)))
     }
 
     /// The clicks among `ids` that exist.
@@ -75,16 +75,8 @@ impl Clicks {
         &self,
         ids: &[ClickId],
     ) -> Result<BTreeMap<String, ClickFacts>, SinkError> {
-        let Some(query) = self.about(QUERY, ids) else {
-            return Ok(BTreeMap::new());
-        };
-        let mut found = fetch(query).await?;
-        let is_missing = |id: &ClickId| !found.contains_key(&id.to_string());
-        let missing: Vec<ClickId> = ids.iter().copied().filter(is_missing).collect();
-        if !missing.is_empty() {
-            found.append(&mut fetch(self.corrected(QUERY_CORRECTED, &missing)).await?);
-        }
-        Ok(found)
+        let server = self.0.preferred();
+        server.settle(find(server.client, ids).await)
     }
 
     /// Copies the facts of clicks permanently; returns those of `ids` whose facts exist now.
@@ -92,51 +84,73 @@ impl Clicks {
     /// # Errors
     /// When ClickHouse can't confirm it. Some facts may have been copied anyway.
     pub(crate) async fn attribute(&self, ids: &[ClickId]) -> Result<BTreeSet<String>, SinkError> {
-        let Some(copying) = self.about(ATTRIBUTE, ids) else {
-            return Ok(BTreeSet::new());
-        };
-        let mut attributed = self.copied(copying, ids).await?;
-        let is_missing = |id: &ClickId| !attributed.contains(&id.to_string());
-        let missing: Vec<ClickId> = ids.iter().copied().filter(is_missing).collect();
-        if !missing.is_empty() {
-            let copying = self.corrected(ATTRIBUTE_CORRECTED, &missing);
-            attributed.append(&mut self.copied(copying, &missing).await?);
-        }
-        Ok(attributed)
+        let server = self.0.preferred();
+        server.settle(attribute(server.client, ids).await)
     }
+}
 
-    /// Copies the facts of clicks; returns those of `ids` whose facts exist.
-    async fn copied(&self, copying: Query, ids: &[ClickId]) -> Result<BTreeSet<String>, SinkError> {
-        let work = async {
-            copying.execute().await?;
-            let query = self.0.query(ATTRIBUTED).bind(texts(ids));
-            query.fetch_all::<String>().await
-        };
-        let copied = tokio::time::timeout(QUERY_TIMEOUT, work).await;
-        let copied = copied
-            .map_err(|_| SinkError::TimedOut(QUERY_TIMEOUT))?
-            .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
-        Ok(copied.into_iter().collect())
+async fn find(client: &Client, ids: &[ClickId]) -> Result<BTreeMap<String, ClickFacts>, SinkError> {
+    let Some(query) = about(client, QUERY, ids) else {
+        return Ok(BTreeMap::new());
+    };
+    let mut found = fetch(query).await?;
+    let is_missing = |id: &ClickId| !found.contains_key(&id.to_string());
+    let missing: Vec<ClickId> = ids.iter().copied().filter(is_missing).collect();
+    if !missing.is_empty() {
+        found.append(&mut fetch(corrected(client, QUERY_CORRECTED, &missing)).await?);
     }
+    Ok(found)
+}
 
-    /// A statement about clicks with a corrected time: their links and ids.
-    fn corrected(&self, sql: &str, ids: &[ClickId]) -> Query {
-        let links: BTreeSet<u32> = ids.iter().map(|id| id.parts().link.0).collect();
-        let query = self.0.query(sql);
-        let query = query.bind(links.into_iter().collect::<Vec<_>>());
-        query.bind(texts(ids))
+async fn attribute(client: &Client, ids: &[ClickId]) -> Result<BTreeSet<String>, SinkError> {
+    let Some(copying) = about(client, ATTRIBUTE, ids) else {
+        return Ok(BTreeSet::new());
+    };
+    let mut attributed = copied(client, copying, ids).await?;
+    let is_missing = |id: &ClickId| !attributed.contains(&id.to_string());
+    let missing: Vec<ClickId> = ids.iter().copied().filter(is_missing).collect();
+    if !missing.is_empty() {
+        let copying = corrected(client, ATTRIBUTE_CORRECTED, &missing);
+        attributed.append(&mut copied(client, copying, &missing).await?);
     }
+    Ok(attributed)
+}
 
-    /// A statement about clicks: their links, the range of their times, and their ids.
-    fn about(&self, sql: &str, ids: &[ClickId]) -> Option<Query> {
-        let times = || ids.iter().map(|id| id.parts().time.millis());
-        let (first, last) = (times().min()?, times().max()?);
-        let links: BTreeSet<u32> = ids.iter().map(|id| id.parts().link.0).collect();
-        let query = self.0.query(sql);
-        let query = query.bind(links.into_iter().collect::<Vec<_>>());
-        let query = query.bind(first).bind(last.saturating_add(1));
-        Some(query.bind(texts(ids)))
-    }
+/// Copies the facts of clicks; returns those of `ids` whose facts exist.
+async fn copied(
+    client: &Client,
+    copying: Query,
+    ids: &[ClickId],
+) -> Result<BTreeSet<String>, SinkError> {
+    let work = async {
+        copying.execute().await?;
+        let query = client.query(ATTRIBUTED).bind(texts(ids));
+        query.fetch_all::<String>().await
+    };
+    let copied = tokio::time::timeout(QUERY_TIMEOUT, work).await;
+    let copied = copied
+        .map_err(|_| SinkError::TimedOut(QUERY_TIMEOUT))?
+        .map_err(|error| SinkError::ClickHouse(explain(&error)))?;
+    Ok(copied.into_iter().collect())
+}
+
+/// A statement about clicks with a corrected time: their links and ids.
+fn corrected(client: &Client, sql: &str, ids: &[ClickId]) -> Query {
+    let links: BTreeSet<u32> = ids.iter().map(|id| id.parts().link.0).collect();
+    let query = client.query(sql);
+    let query = query.bind(links.into_iter().collect::<Vec<_>>());
+    query.bind(texts(ids))
+}
+
+/// A statement about clicks: their links, the range of their times, and their ids.
+fn about(client: &Client, sql: &str, ids: &[ClickId]) -> Option<Query> {
+    let times = || ids.iter().map(|id| id.parts().time.millis());
+    let (first, last) = (times().min()?, times().max()?);
+    let links: BTreeSet<u32> = ids.iter().map(|id| id.parts().link.0).collect();
+    let query = client.query(sql);
+    let query = query.bind(links.into_iter().collect::<Vec<_>>());
+    let query = query.bind(first).bind(last.saturating_add(1));
+    Some(query.bind(texts(ids)))
 }
 
 fn texts(ids: &[ClickId]) -> Vec<String> {

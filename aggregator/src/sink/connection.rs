@@ -3,10 +3,12 @@
 
 use super::columns::Columns;
 use super::database::{Database, Tables};
+use super::servers::{Server, Servers};
 use crate::error_chain::explain;
-use crate::settings::{self, Transport};
+use crate::settings::{ClickHouseSettings, Transport};
 use crate::sink_error::SinkError;
 use clickhouse::{Client, Compression};
+use clickhouse_schema::Layout;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -18,6 +20,8 @@ use std::time::Duration;
 /// The limit of each: sending a chunk, and ClickHouse's processing until its response.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(120);
+/// The limit of all migrations of a cluster, whose servers execute each statement in turn.
+const CLUSTER_MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -33,83 +37,115 @@ const LARGEST_BLOCK: &str = "20000000";
 /// A reachable database with our tables.
 #[derive(Debug)]
 pub struct ClickHouse {
-    pub(super) client: Client,
+    pub(super) servers: Servers,
 }
 
-impl Database for settings::ClickHouseSettings {
+impl Database for ClickHouseSettings {
     type Tables = ClickHouse;
 
-    /// Reads the password and applies migrations, which checks the connection.
+    /// Reads the password and applies migrations, which checks the connection; with the first server that is able to.
     async fn connect(&self) -> Result<ClickHouse, SinkError> {
-        let client = client(self)?;
-        let migrating = clickhouse_schema::migrate(&client, &self.database);
-        let migrated = tokio::time::timeout(QUERY_TIMEOUT, migrating).await;
-        migrated
-            .map_err(|_| SinkError::TimedOut(QUERY_TIMEOUT))?
-            .map_err(|error| SinkError::Migrate(explain(&error)))?;
-        Ok(ClickHouse {
-            client: client.with_database(&self.database),
+        let servers = Servers::of(self)?;
+        for _ in self.urls().skip(1) {
+            match self.migrate(servers.preferred()).await {
+                Ok(()) => return Ok(servers.with_database(&self.database).into()),
+                Err(error) => {
+                    tracing::warn!(%error, "a server of ClickHouse is unavailable, trying the next one")
+                }
+            }
+        }
+        self.migrate(servers.preferred()).await?;
+        Ok(servers.with_database(&self.database).into())
+    }
+}
+
+impl ClickHouseSettings {
+    async fn migrate(&self, server: Server<'_>) -> Result<(), SinkError> {
+        let (layout, limit) = match &self.cluster {
+            None => (Layout::Server, QUERY_TIMEOUT),
+            Some(cluster) => (Layout::Cluster(cluster.clone()), CLUSTER_MIGRATION_TIMEOUT),
+        };
+        let migrating = clickhouse_schema::migrate(server.client, &self.database, &layout);
+        server.settle(match tokio::time::timeout(limit, migrating).await {
+            Ok(migrated) => migrated
+                .map(drop)
+                .map_err(|error| SinkError::Migrate(explain(&error))),
+            Err(_) => Err(SinkError::TimedOut(limit)),
         })
+    }
+}
+
+impl From<Servers> for ClickHouse {
+    fn from(servers: Servers) -> Self {
+        Self { servers }
     }
 }
 
 impl Tables for ClickHouse {
     async fn insert(&self, table: &str, token: &str, block: &Columns) -> Result<(), SinkError> {
         let limit = SEND_TIMEOUT + QUERY_TIMEOUT;
-        let attempt = tokio::time::timeout(limit, self.insert_once(table, token, block));
-        let result = attempt.await.map_err(|_| SinkError::TimedOut(limit))?;
-        result.map_err(|error| SinkError::ClickHouse(explain(&error)))
+        let server = self.servers.preferred();
+        let insert = insert(server.client, table, token, block);
+        let result = match tokio::time::timeout(limit, insert).await {
+            Ok(result) => result.map_err(|error| SinkError::ClickHouse(explain(&error))),
+            Err(_) => Err(SinkError::TimedOut(limit)),
+        };
+        server.settle(result)
     }
 }
 
-impl ClickHouse {
-    async fn insert_once(
-        &self,
-        table: &str,
-        token: &str,
-        block: &Columns,
-    ) -> clickhouse::error::Result<()> {
-        // The server must neither split the block nor merge it with another: the token stands for exactly these rows.
-        // An edge with a wrong clock may spread them over many partitions.
-        let mut insert = self
-            .client
-            .insert_formatted_with(format!("INSERT INTO {table} FORMAT Native"))
-            .with_timeouts(Some(SEND_TIMEOUT), Some(QUERY_TIMEOUT))
-            .with_setting("async_insert", "0")
-            .with_setting("insert_deduplicate", "1")
-            .with_setting("insert_deduplication_token", format!("{token}-{table}"))
-            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
-            .with_setting("max_insert_block_size", LARGEST_BLOCK)
-            .with_setting("min_insert_block_size_rows", LARGEST_BLOCK)
-            .with_setting("min_insert_block_size_bytes", "0")
-            .with_setting("max_partitions_per_insert_block", "0")
-            // The roll-up's query runs once per block: compiling it costs more than it saves.
-            .with_setting("compile_expressions", "0")
-            .with_setting("compile_aggregate_expressions", "0");
-        for part in &block.parts {
-            for start in (0..part.len()).step_by(CHUNK_BYTES) {
-                let end = (start + CHUNK_BYTES).min(part.len());
-                insert.send(part.slice(start..end)).await?;
-            }
+async fn insert(
+    client: &Client,
+    table: &str,
+    token: &str,
+    block: &Columns,
+) -> clickhouse::error::Result<()> {
+    // The server must neither split the block nor merge it with another: the token stands for exactly these rows.
+    // An edge with a wrong clock may spread them over many partitions.
+    let mut insert = client
+        .insert_formatted_with(format!("INSERT INTO {table} FORMAT Native"))
+        .with_timeouts(Some(SEND_TIMEOUT), Some(QUERY_TIMEOUT))
+        .with_setting("async_insert", "0")
+        .with_setting("insert_deduplicate", "1")
+        .with_setting("insert_deduplication_token", format!("{token}-{table}"))
+        .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
+        .with_setting("max_insert_block_size", LARGEST_BLOCK)
+        .with_setting("min_insert_block_size_rows", LARGEST_BLOCK)
+        .with_setting("min_insert_block_size_bytes", "0")
+        .with_setting("max_partitions_per_insert_block", "0")
+        // The roll-up's query runs once per block: compiling it costs more than it saves.
+        .with_setting("compile_expressions", "0")
+        .with_setting("compile_aggregate_expressions", "0");
+    for part in &block.parts {
+        for start in (0..part.len()).step_by(CHUNK_BYTES) {
+            let end = (start + CHUNK_BYTES).min(part.len());
+            insert.send(part.slice(start..end)).await?;
         }
-        insert.end().await
     }
+    insert.end().await
 }
 
-/// A client with credentials, but without a database.
-pub(super) fn client(settings: &settings::ClickHouseSettings) -> Result<Client, SinkError> {
-    let (client, compression) = match settings.transport()? {
+/// A client of the server at `url` with credentials, but without a database.
+pub(super) fn client(settings: &ClickHouseSettings, url: &str) -> Result<Client, SinkError> {
+    let (client, compression) = match settings.transport(url)? {
         Transport::Tls => (encrypted(settings.authorities()?), Compression::Lz4),
         // On the same machine, compression costs more than it saves.
         Transport::Loopback => (Client::default(), Compression::None),
         Transport::Plaintext => (Client::default(), Compression::Lz4),
     };
     let client = client
-        .with_url(&settings.url)
+        .with_url(url)
         .with_user(&settings.user)
         .with_password(settings.login()?)
         .with_compression(compression);
-    Ok(client.with_product_info("aggregator", env!("CARGO_PKG_VERSION")))
+    let client = client.with_product_info("aggregator", env!("CARGO_PKG_VERSION"));
+    if settings.cluster.is_none() {
+        return Ok(client);
+    }
+    let on_cluster = Layout::SETTINGS_ON_CLUSTER.into_iter();
+    Ok(on_cluster.fold(client, |client, (name, value)| {
+        client.with_setting(name, value)
+    }))
 }
 
 /// A client that connects only to servers with a certificate of one of `authorities`.

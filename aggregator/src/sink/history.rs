@@ -9,7 +9,7 @@ use crate::row_outcomes::REPORT_TABLES;
 use crate::sink_error::SinkError;
 use clickhouse::error::Error;
 use clickhouse::query::Query;
-use clickhouse::{Row, RowOwned, RowRead};
+use clickhouse::{Client, Row, RowOwned, RowRead};
 use clickhouse_schema::first_row;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -78,9 +78,10 @@ struct PlaceRow {
 
 impl History for ClickHouse {
     async fn latest_claim(&self, instance: &str) -> Result<Option<SpoolClaim>, SinkError> {
-        let query = self.client.query(CLAIM).bind(instance);
-        let found = answered(first_row::<ClaimRow>(query)).await?;
-        Ok(found.map(|row| SpoolClaim {
+        let server = self.servers.preferred();
+        let query = server.client.query(CLAIM).bind(instance);
+        let found = server.settle(answered(first_row::<ClaimRow>(query)).await);
+        Ok(found?.map(|row| SpoolClaim {
             generation: row.generation,
             spool: row.spool,
         }))
@@ -89,21 +90,15 @@ impl History for ClickHouse {
     async fn claim(&self, instance: &str, claim: SpoolClaim) -> Result<(), SinkError> {
         let sql =
             "INSERT INTO aggregator_generations (instance, generation, spool) VALUES (?, ?, ?)";
-        let query = self.client.query(sql).bind(instance);
-        answered(query.bind(claim.generation).bind(claim.spool).execute()).await
+        let server = self.servers.preferred();
+        let query = server.client.query(sql).bind(instance);
+        let query = query.bind(claim.generation).bind(claim.spool);
+        server.settle(answered(query.execute()).await)
     }
 
     async fn recorded(&self) -> Result<RecordedCounts, SinkError> {
-        let conversions = self
-            .client
-            .query("SELECT count(), max(epoch) FROM conversions");
-        let (conversions, highest_epoch) = only_row::<(u64, u64)>(conversions).await?;
-        let checks = self.client.query("SELECT count() FROM kyc_events");
-        Ok(RecordedCounts {
-            conversions,
-            checks: only_row(checks).await?,
-            highest_epoch,
-        })
+        let server = self.servers.preferred();
+        server.settle(recorded(server.client).await)
     }
 
     async fn stored(&self, places: &[EventPlace]) -> Result<BTreeSet<EventPlace>, SinkError> {
@@ -116,6 +111,7 @@ impl History for ClickHouse {
             .iter()
             .map(|it| (it.node, it.lane, it.journal, it.seq))
             .collect();
+        let server = self.servers.preferred();
         let mut stored = BTreeSet::new();
         for table in REPORT_TABLES {
             let sql = format!(
@@ -123,8 +119,8 @@ impl History for ClickHouse {
                  WHERE time >= fromUnixTimestamp64Micro(toInt64(?)) \
                  AND time <= fromUnixTimestamp64Micro(toInt64(?)) AND (node, lane, journal, seq) IN ?"
             );
-            let query = self.client.query(&sql).bind(first).bind(last).bind(&keys);
-            for row in answered(query.fetch_all::<PlaceRow>()).await? {
+            let query = server.client.query(&sql).bind(first).bind(last).bind(&keys);
+            for row in server.settle(answered(query.fetch_all::<PlaceRow>()).await)? {
                 stored.insert(EventPlace {
                     node: row.node,
                     lane: row.lane,
@@ -185,19 +181,44 @@ impl ClickHouse {
         R: RowOwned + RowRead + Send,
         T: Send,
     {
-        let cursor = self.client.query(sql).fetch::<R>();
-        let mut cursor = cursor.map_err(|error| failed(&error))?;
-        let mut page = Vec::with_capacity(PAGE_ROWS);
-        while let Some(row) = answered(cursor.next()).await? {
-            page.push(known(row));
-            if page.len() == PAGE_ROWS && pages.send(std::mem::take(&mut page)).await.is_err() {
-                return Ok(());
-            }
-        }
-        // The receiver notices the end of the rows by the end of the channel.
-        let _ = pages.send(page).await;
-        Ok(())
+        let server = self.servers.preferred();
+        server.settle(send(server.client, sql, pages, known).await)
     }
+}
+
+async fn send<R, T>(
+    client: &Client,
+    sql: &str,
+    pages: Page<T>,
+    known: impl Fn(R) -> T + Send,
+) -> Result<(), SinkError>
+where
+    R: RowOwned + RowRead + Send,
+    T: Send,
+{
+    let cursor = client.query(sql).fetch::<R>();
+    let mut cursor = cursor.map_err(|error| failed(&error))?;
+    let mut page = Vec::with_capacity(PAGE_ROWS);
+    while let Some(row) = answered(cursor.next()).await? {
+        page.push(known(row));
+        if page.len() == PAGE_ROWS && pages.send(std::mem::take(&mut page)).await.is_err() {
+            return Ok(());
+        }
+    }
+    // The receiver notices the end of the rows by the end of the channel.
+    let _ = pages.send(page).await;
+    Ok(())
+}
+
+async fn recorded(client: &Client) -> Result<RecordedCounts, SinkError> {
+    let conversions = client.query("SELECT count(), max(epoch) FROM conversions");
+    let (conversions, highest_epoch) = only_row::<(u64, u64)>(conversions).await?;
+    let checks = client.query("SELECT count() FROM kyc_events");
+    Ok(RecordedCounts {
+        conversions,
+        checks: only_row(checks).await?,
+        highest_epoch,
+    })
 }
 
 async fn answered<T>(query: impl Future<Output = Result<T, Error>>) -> Result<T, SinkError> {

@@ -73,7 +73,7 @@ impl Engine {
         self.launch.http_port
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.launch.http_port)
     }
 }

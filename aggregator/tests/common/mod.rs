@@ -7,6 +7,7 @@
 
 pub mod aggregator;
 pub mod authority;
+pub mod cluster;
 pub mod edge;
 pub mod engine;
 pub mod process;

@@ -95,6 +95,33 @@ fn checkpoint_is_stored_before_deletion() {
 }
 
 #[test]
+fn acknowledged_sequence_rises_only_and_survives_a_crash() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut journal = open_journal(dir.path());
+    let seqs = append_all(&mut journal);
+    let last = seqs[EVENTS - 1];
+    let acknowledged = |dir: &Path| {
+        let crashed = after_crash(dir);
+        let journal = open_journal(crashed.path());
+        journal.readers[0].start()
+    };
+    for (through, expected) in [
+        (seqs[9], seqs[9]),
+        (seqs[4], seqs[9]),
+        (seqs[9] + 1, seqs[9] + 1),
+        // Of a peer that acknowledges what was never sent.
+        (u64::MAX, last),
+    ] {
+        journal.readers[0].acknowledge(through);
+        assert_eq!(journal.readers[0].acknowledged(), expected);
+        let start = acknowledged(dir.path());
+        assert_eq!((start.acknowledged, start.last_found), (expected, last));
+        assert!(start.first_own > last);
+    }
+    assert_eq!(journal.readers[0].start().last_found, 0);
+}
+
+#[test]
 fn unreleased_boundaries_are_bounded_and_keep_the_oldest() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut journal = open_journal(dir.path());

@@ -6,9 +6,11 @@ mod common;
 use common::events::{PAYLOAD, append, append_all, payload, read_all};
 use common::{SEGMENT_BYTES, options};
 use event_journal::{
-    AppendError, BatchBoundary, LaneReader, OpenError, OpenJournal, Options, frame_bytes, open,
+    AppendError, BatchBoundary, LaneReader, OpenError, OpenJournal, Options, ReadError,
+    frame_bytes, open,
 };
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -427,6 +429,25 @@ fn failed_read_skips_no_event() {
         (run.after, run.first, run.last),
         (seqs[9], seqs[10], seqs[99])
     );
+}
+
+#[test]
+fn frame_that_changes_after_its_commit_is_an_error() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut journal = open(&options(dir.path())).expect("opens");
+    append_all(&mut journal, 0..100);
+    let segment = fs::OpenOptions::new()
+        .write(true)
+        .open(&segments(dir.path())[0]);
+    let segment = segment.expect("opens");
+    segment.write_all_at(b"damage", 4_100).expect("writable");
+    let mut bytes = Vec::new();
+    let read = journal.readers[0].read(10_000, &mut bytes);
+    assert!(
+        matches!(read, Err(ReadError::Changed { offset: 4_096, .. })),
+        "{read:?}"
+    );
+    assert!(bytes.is_empty());
 }
 
 #[test]

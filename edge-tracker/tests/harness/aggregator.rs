@@ -1,7 +1,7 @@
 //! An aggregator that stores events in memory, each sequence once, and acknowledges them unless it is told to wait.
 
+use super::listener::EdgeListener;
 use domain::Micros;
-use event_shipping::tls::{self, Subject};
 use event_shipping::{
     Ack, AggregatorMessage, Batch, EdgeMessage, Hello, LaneState, MAX_BATCH_MESSAGE_BYTES, Welcome,
     open, read_message, write_message,
@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tracking_events::{Event, decode};
 
-/// Runs on threads of its own, with a certificate of the authority in its directory.
+/// Its certificate is of the authority in its directory.
 pub struct StoringAggregator {
     pub address: SocketAddr,
     stored: Arc<Mutex<Stored>>,
     acknowledges: watch::Sender<bool>,
-    _runtime: tokio::runtime::Runtime,
+    _listener: EdgeListener,
 }
 
 #[derive(Default)]
@@ -32,36 +32,17 @@ struct Stored {
 
 impl StoringAggregator {
     pub fn start(dir: &Path) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("threads");
-        let guard = runtime.enter();
-        let identity = tls::load_or_create(&dir.join("aggregator"), &Subject::Aggregator);
-        let endpoint = identity
-            .expect("certificates")
-            .listen(([127, 0, 0, 1], 0).into())
-            .expect("free port");
-        let address = endpoint.local_addr().expect("bound");
-        drop(guard);
         let stored = Arc::<Mutex<Stored>>::default();
         let acknowledges = watch::Sender::new(true);
         let (shared, acknowledging) = (stored.clone(), acknowledges.subscribe());
-        runtime.spawn(async move {
-            while let Some(incoming) = endpoint.accept().await {
-                let (stored, acknowledging) = (shared.clone(), acknowledging.clone());
-                tokio::spawn(async move {
-                    let connection = incoming.await.ok()?;
-                    serve(connection, stored, acknowledging).await
-                });
-            }
+        let listener = EdgeListener::start(dir, move |connection| {
+            serve(connection, shared.clone(), acknowledging.clone())
         });
         Self {
-            address,
+            address: listener.address,
             stored,
             acknowledges,
-            _runtime: runtime,
+            _listener: listener,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod faketime;
 pub mod fleet;
 pub mod functions;
 pub mod journal;
+pub mod listener;
 pub mod postbacks;
 
 use std::fmt::Write as _;
