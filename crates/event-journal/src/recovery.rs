@@ -261,3 +261,32 @@ fn next_candidate(bytes: &[u8], at: usize) -> usize {
 fn position(at: usize) -> u32 {
     u32::try_from(at).expect("segments are shorter than 4 GiB")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Frame, frame_bytes};
+
+    #[test]
+    fn only_rising_sequences_below_the_limit_are_found() {
+        let mut bytes = vec![0; FRAMES_OFFSET as usize];
+        // A stale frame, as a reused file could hold, and one that the segment could not have assigned.
+        for seq in [3, 3, 2, 4, 9] {
+            let payload = &b"event"[..];
+            Frame { seq, payload }.write(&mut bytes);
+        }
+        bytes.resize(bytes.len() + 100, 0);
+        let at = |frame: u32| FRAMES_OFFSET + frame * position(frame_bytes(5));
+        let expected = SegmentScan {
+            end: at(4),
+            first: 3,
+            last: 4,
+            events: 2,
+            // The last frame without its padding.
+            torn_bytes: 21,
+            damage: vec![(at(1), at(3))],
+        };
+        assert_eq!(scan(&bytes, 9), expected);
+        assert_eq!(scan(&bytes, 10).events, 3);
+    }
+}

@@ -66,9 +66,11 @@ fn crash_before_deletion_repeats_identical_batches() {
         boundary(&seqs, 10, 19),
         boundary(&seqs, 10, 29),
     );
-    for boundary in [first, second, first, instead] {
+    for boundary in [first, second, first] {
         journal.readers[0].record_boundary(boundary);
     }
+    assert_eq!(journal.readers[0].batch_boundaries(), [first, second]);
+    journal.readers[0].record_boundary(instead);
     journal.readers[0].release(first.last);
     let crashed = after_crash(dir.path());
     drop(journal);

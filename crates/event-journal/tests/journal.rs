@@ -251,6 +251,35 @@ fn foreign_and_corrupt_files_are_renamed() {
 }
 
 #[test]
+fn segment_of_another_journal_lane_or_number_is_set_aside() {
+    let two_lanes = |dir: &Path| Options {
+        lanes: 2,
+        ..options(dir)
+    };
+    let [one, two] = [(); 2].map(|()| tempfile::tempdir().expect("temporary directory"));
+    for dir in [&one, &two] {
+        append_all(&mut open(&two_lanes(dir.path())).expect("opens"), 0..10);
+    }
+    let path = |dir: &Path, lane: u8| dir.join(format!("lane-{lane}/0000000000000001.seg"));
+    let read = |dir: &Path, lane| fs::read(path(dir, lane)).expect("readable");
+    let own = read(one.path(), 0);
+    let (other_journal, other_lane) = (read(two.path(), 0), read(one.path(), 1));
+    let renumbered = path(one.path(), 0).with_file_name("00000000000000ff.seg");
+    for (target, bytes) in [
+        (path(one.path(), 0), &other_journal),
+        (path(one.path(), 0), &other_lane),
+        (renumbered, &own),
+    ] {
+        fs::write(&target, bytes).expect("written");
+        let journal = open(&two_lanes(one.path())).expect("opens");
+        let renamed = target.with_extension("seg.foreign");
+        assert_eq!(journal.recovery.lanes[0].set_aside, [renamed]);
+        drop(journal);
+        fs::write(path(one.path(), 0), &own).expect("written");
+    }
+}
+
+#[test]
 fn power_loss_of_the_tail_repeats_no_sequence() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut highest = 0;
@@ -284,13 +313,23 @@ fn lanes_of_removed_workers_are_still_read() {
         })
         .expect("the journal has space");
     drop(journal);
-    let journal = open(&options(dir.path())).expect("opens again");
+    let mut journal = open(&options(dir.path())).expect("opens again");
     assert_eq!(journal.writers.len(), 1);
     let lanes: Vec<u8> = journal.readers.iter().map(LaneReader::lane).collect();
     assert_eq!(lanes, [0, 1, 2]);
     let recovered = journal.recovery.lanes.iter().map(|lane| lane.lane);
     assert_eq!(recovered.collect::<Vec<_>>(), lanes);
     assert!(journal.readers[2].backlog() > 0);
+    // Its last segment limits the sequences of a worker that returns.
+    let last = journal.readers[2].last_committed();
+    journal.readers[2].release(last);
+    let files = fs::read_dir(dir.path().join("lane-2")).expect("lane");
+    let names = files.map(|file| file.expect("readable").file_name());
+    assert!(
+        names
+            .into_iter()
+            .any(|name| name.to_string_lossy().ends_with(".seg"))
+    );
 }
 
 #[test]
