@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use daemon::error_chain::explain;
 use daemon::health::{self, Question};
+use daemon::traces::{SpanExport, TracedProcess};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -103,7 +104,13 @@ fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(Config { config }) => {
             let settings = settings::read(&config)?;
-            daemon::logs::init(settings.log.format);
+            let process = TracedProcess {
+                program: env!("CARGO_PKG_NAME"),
+                version: env!("CARGO_PKG_VERSION"),
+                instance: &settings.instance,
+            };
+            let export = SpanExport::start(&settings.traces, process)?;
+            daemon::logs::init_with_traces(settings.log.format, export.as_ref());
             block_on(serve(settings))
         }
         Command::Reference => {

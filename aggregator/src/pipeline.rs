@@ -17,6 +17,7 @@ use crate::sink::{BlockDecoder, Columns, Database, PreparedBlock, Quarantine, Ta
 use crate::sink_error::SinkError;
 use crate::store::ConversionStore;
 use daemon::backoff::Backoff;
+use daemon::traces::SPAN_TARGET;
 use domain::Micros;
 use std::fmt::Display;
 use std::future::Future;
@@ -26,6 +27,7 @@ use storage::Storage;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
+use tracing::{Instrument as _, trace_span};
 use trusted_clock::TrustedClock;
 
 const RETRY: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_secs(5));
@@ -296,7 +298,9 @@ impl<S: Storage> Pipeline<S> {
             }
             done
         };
+        let span = trace_span!(target: SPAN_TARGET, "insert block", table, rows = columns.rows);
         self.retry_until_ok::<_, SinkError, _>(dependency, attempt)
+            .instrument(span)
             .await;
         self.metrics
             .rows

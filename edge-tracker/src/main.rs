@@ -6,6 +6,7 @@ use daemon::error_chain::explain;
 use daemon::health::{self, Question};
 use daemon::logs::{self, LogFormat};
 use daemon::settings::HumanDuration;
+use daemon::traces::{SpanExport, TracedProcess};
 use edge_tracker::check::check;
 use edge_tracker::drain::{self, AdoptOptions, DrainError, DrainOptions};
 use edge_tracker::spin_export::{self, Options};
@@ -154,7 +155,13 @@ fn ask_health(config: &Path, live: bool) -> anyhow::Result<()> {
 
 fn serve(config: &Path) -> anyhow::Result<()> {
     let settings = settings::read(config)?;
-    logs::init(settings.log.format);
+    let process = TracedProcess {
+        program: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        instance: &settings.node.to_string(),
+    };
+    let export = SpanExport::start(&settings.traces, process)?;
+    logs::init_with_traces(settings.log.format, export.as_ref());
     node::run(&settings)
 }
 

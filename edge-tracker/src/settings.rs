@@ -8,6 +8,7 @@ use daemon::clock::ClockSettings;
 use daemon::logs::LogSettings;
 use daemon::retention::RetentionSettings;
 use daemon::settings::{Bounded, ByteSize, HasPaths, HumanDuration, SettingsError, load_resolved};
+use daemon::traces::TraceSettings;
 use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -64,6 +65,9 @@ pub struct Settings {
     /// The log.
     #[serde(default)]
     pub log: LogSettings,
+    /// Traces.
+    #[serde(default)]
+    pub traces: TraceSettings,
     /// Functions for postbacks and webhooks. Without this table no functions run.
     pub functions: Option<FunctionsSettings>,
     /// The internal API for functions under Spin. Without this table no port is opened for it.

@@ -5,6 +5,7 @@ use super::message::PostbackRequest;
 use super::redirect;
 use crate::error_chain::explain;
 use bytes::Bytes;
+use daemon::traces::SPAN_TARGET;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::time::timeout;
+use tracing::{Instrument as _, trace_span};
 
 /// The limits of a response: length of its head, length and time of its body.
 const MAX_HEAD_BYTES: usize = 16 << 10;
@@ -94,7 +96,11 @@ impl Client {
         &self,
         message: &PostbackRequest,
     ) -> Result<PostbackResponse, SendError> {
-        let responded = timeout(self.timeout, self.follow(message)).await;
+        let host = message.uri().host().unwrap_or_default();
+        let span = trace_span!(target: SPAN_TARGET, "send postback", host);
+        let responded = timeout(self.timeout, self.follow(message))
+            .instrument(span)
+            .await;
         let responded = responded.map_err(|_| SendError::TimedOut(self.timeout))??;
         let (head, body) = responded.into_parts();
         let body = Limited::new(body, MAX_BODY_BYTES).collect();

@@ -5,16 +5,10 @@ use super::columns::Columns;
 use super::database::{Database, Tables};
 use super::servers::{Server, Servers};
 use crate::error_chain::explain;
-use crate::settings::{ClickHouseSettings, Transport};
+use crate::settings::ClickHouseSettings;
 use crate::sink_error::SinkError;
-use clickhouse::{Client, Compression};
+use clickhouse::Client;
 use clickhouse_schema::Layout;
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The limit of each: sending a chunk, and ClickHouse's processing until its response.
@@ -22,11 +16,6 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(120);
 /// The limit of all migrations of a cluster, whose servers execute each statement in turn.
 const CLUSTER_MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-/// Below the 3 s after which ClickHouse closes an idle connection.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The size of a chunk, which is compressed (if that is useful) and sent at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -123,51 +112,4 @@ async fn insert(
         }
     }
     insert.end().await
-}
-
-/// A client of the server at `url` with credentials, but without a database.
-pub(super) fn client(settings: &ClickHouseSettings, url: &str) -> Result<Client, SinkError> {
-    let (client, compression) = match settings.transport(url)? {
-        Transport::Tls => (encrypted(settings.authorities()?), Compression::Lz4),
-        // On the same machine, compression costs more than it saves.
-        Transport::Loopback => (Client::default(), Compression::None),
-        Transport::Plaintext => (Client::default(), Compression::Lz4),
-    };
-    let client = client
-        .with_url(url)
-        .with_user(&settings.user)
-        .with_password(settings.login()?)
-        .with_compression(compression);
-    let client = client.with_product_info("aggregator", env!("CARGO_PKG_VERSION"));
-    if settings.cluster.is_none() {
-        return Ok(client);
-    }
-    let on_cluster = Layout::SETTINGS_ON_CLUSTER.into_iter();
-    Ok(on_cluster.fold(client, |client, (name, value)| {
-        client.with_setting(name, value)
-    }))
-}
-
-/// A client that connects only to servers with a certificate of one of `authorities`.
-fn encrypted(authorities: RootCertStore) -> Client {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider supports its own versions")
-        .with_root_certificates(authorities)
-        .with_no_client_auth();
-    let mut tcp = HttpConnector::new();
-    tcp.set_keepalive(Some(TCP_KEEPALIVE_INTERVAL));
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    tcp.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_only()
-        .enable_http1()
-        .wrap_connector(tcp);
-    let http = legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .build(connector);
-    Client::with_http_client(http)
 }

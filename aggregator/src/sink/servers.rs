@@ -1,10 +1,22 @@
 //! The servers of ClickHouse. One is used until a request fails; the next request goes to the next server.
 
-use super::connection::client;
-use crate::settings::ClickHouseSettings;
+use crate::settings::{ClickHouseSettings, Transport};
 use crate::sink_error::SinkError;
-use clickhouse::Client;
+use clickhouse::{Client, Compression};
+use clickhouse_schema::Layout;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+/// Below the 3 s after which ClickHouse closes an idle connection.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Clients of servers with the same tables.
 #[derive(Debug)]
@@ -66,4 +78,51 @@ impl Server<'_> {
         }
         result
     }
+}
+
+/// A client of the server at `url` with credentials, but without a database.
+fn client(settings: &ClickHouseSettings, url: &str) -> Result<Client, SinkError> {
+    let (client, compression) = match settings.transport(url)? {
+        Transport::Tls => (encrypted(settings.authorities()?), Compression::Lz4),
+        // On the same machine, compression costs more than it saves.
+        Transport::Loopback => (Client::default(), Compression::None),
+        Transport::Plaintext => (Client::default(), Compression::Lz4),
+    };
+    let client = client
+        .with_url(url)
+        .with_user(&settings.user)
+        .with_password(settings.login()?)
+        .with_compression(compression);
+    let client = client.with_product_info("aggregator", env!("CARGO_PKG_VERSION"));
+    if settings.cluster.is_none() {
+        return Ok(client);
+    }
+    let on_cluster = Layout::SETTINGS_ON_CLUSTER.into_iter();
+    Ok(on_cluster.fold(client, |client, (name, value)| {
+        client.with_setting(name, value)
+    }))
+}
+
+/// A client that connects only to servers with a certificate of one of `authorities`.
+fn encrypted(authorities: RootCertStore) -> Client {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports its own versions")
+        .with_root_certificates(authorities)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.set_keepalive(Some(TCP_KEEPALIVE_INTERVAL));
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.enforce_http(false);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .enable_http1()
+        .wrap_connector(tcp);
+    let http = legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .build(connector);
+    Client::with_http_client(http)
 }

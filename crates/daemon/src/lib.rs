@@ -26,3 +26,4 @@ pub mod retention;
 pub mod settings;
 pub mod signals;
 pub mod state_directory;
+pub mod traces;

@@ -1,11 +1,14 @@
 //! Logging to standard error, filtered by `RUST_LOG` (default `info`), as text or as JSON.
 
+use crate::traces::SpanExport;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::fmt::Display;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 /// The format of this process's log.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
@@ -32,25 +35,30 @@ pub enum LogFormat {
 
 /// Starts logging for the process; later calls have no effect.
 pub fn init(format: LogFormat) {
+    init_with_traces(format, None);
+}
+
+/// As [`init`], and starts the export of spans.
+pub fn init_with_traces(format: LogFormat, export: Option<&SpanExport>) {
     if FORMAT.set(format).is_err() {
         return;
     }
     let (filter, invalid) = filter(std::env::var(EnvFilter::DEFAULT_ENV).ok().as_deref());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let _ = match format {
-        LogFormat::Text => lines
-            .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
-            .try_init(),
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => {
+            let is_terminal = std::io::stderr().is_terminal();
+            lines.with_target(false).with_ansi(is_terminal).boxed()
+        }
         LogFormat::Json => {
             std::panic::set_hook(Box::new(
                 |panic| tracing::error!(%panic, "a thread panicked"),
             ));
-            lines.json().flatten_event(true).try_init()
+            lines.json().flatten_event(true).boxed()
         }
     };
+    let layers = tracing_subscriber::registry().with(lines.with_filter(filter));
+    let _ = layers.with(export.map(SpanExport::layer)).try_init();
     if let Some(error) = invalid {
         tracing::warn!(error, "RUST_LOG is invalid and has no effect");
     }

@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tracing::{Instrument as _, trace_span};
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::p3::Request as GuestRequest;
 use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView as _};
@@ -34,7 +35,10 @@ pub(crate) async fn run(
     sender: ResponseSender,
 ) -> Result<(), Failure> {
     let mut instance = None;
-    let outcome = run_in_instance(function, budget, &mut instance, request, sender).await;
+    // The target that `daemon` exports; this crate does not know the daemon.
+    let span = trace_span!(target: "traced", "call function", function = function.name);
+    let call = run_in_instance(function, budget, &mut instance, request, sender);
+    let outcome = call.instrument(span).await;
     let stderr = instance.as_ref().map(|it| it.store.data().take_stderr());
     let stderr = stderr.unwrap_or_default();
     if let Err(error) = outcome {

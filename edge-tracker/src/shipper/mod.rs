@@ -8,6 +8,7 @@ mod lane;
 mod progress;
 mod quic;
 mod session;
+mod spans;
 mod spool;
 
 pub use certificates::{Certificates, Credentials};

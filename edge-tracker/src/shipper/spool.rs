@@ -7,6 +7,7 @@ mod tests;
 use super::Reason;
 use super::lane::{ReadStep, ShippedLane};
 use super::progress::ShippingProgress;
+use super::spans::BatchSpans;
 use crate::metrics::{LANE_STAGES, Metrics};
 use crate::settings::AggregatorSettings;
 use domain::{Micros, NodeId};
@@ -35,6 +36,7 @@ pub struct Spool<S: Storage = Disk> {
     batch_bytes: usize,
     batch_age: Duration,
     frames: Vec<u8>,
+    spans: BatchSpans,
 }
 
 impl<S: Storage> Spool<S> {
@@ -71,6 +73,7 @@ impl<S: Storage> Spool<S> {
             batch_bytes: usize::try_from(settings.batch_bytes.get().0).unwrap_or(usize::MAX),
             batch_age: settings.batch_age.get().0,
             frames: Vec::new(),
+            spans: BatchSpans::default(),
         };
         spool.begin_sending();
         spool.start_series();
@@ -196,6 +199,7 @@ impl<S: Storage> Spool<S> {
 
     pub(super) fn disconnected(&mut self) {
         self.sender.disconnected();
+        self.spans.disconnected();
     }
 
     pub(super) fn next_batch(&mut self) -> Option<Batch> {
@@ -203,6 +207,7 @@ impl<S: Storage> Spool<S> {
         self.metrics.batches.inc();
         self.metrics.batch_bytes.inc_by(batch.payload.len() as u64);
         self.mark(batch.header.lane, "sent", batch.header.last);
+        self.spans.sent(&batch);
         Some(batch)
     }
 
@@ -272,6 +277,7 @@ impl<S: Storage> Spool<S> {
         self.drop_completed(number);
         let acknowledged = self.lanes[number].acknowledged();
         self.mark(release.lane, "acknowledged", acknowledged);
+        self.spans.acknowledged(release.lane, acknowledged);
         self.release_covered();
     }
 
