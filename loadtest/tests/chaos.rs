@@ -37,6 +37,7 @@ fn run_scenario(scenario: Scenario, faults: u32) -> anyhow::Result<()> {
         },
         // The same build: this tests the exchange of programs, not their compatibility.
         old: programs,
+        new: None,
         keep: None,
     };
     let verdict = chaos::run_scenario(&options, &Interrupt::listen()?)?;

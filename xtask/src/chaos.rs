@@ -1,7 +1,8 @@
 //! Builds the programs of `loadtest chaos`, including the older ones of its scenario `upgrade`.
 
+use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
@@ -95,9 +96,12 @@ pub(crate) struct ChaosOptions {
     /// Requests per second over all edges.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..))]
     rate: u32,
-    /// Older edge-tracker and aggregator, instead of building them.
-    #[arg(long, value_name = "DIR")]
+    /// Older edge-tracker and aggregator, instead of building them: their directory, or a package's tarball.
+    #[arg(long, value_name = "PATH")]
     old: Option<PathBuf>,
+    /// Newer edge-tracker and aggregator, instead of those of this checkout: their directory, or a package's tarball.
+    #[arg(long, value_name = "PATH")]
+    new: Option<PathBuf>,
     /// Keep data and logs there.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -123,8 +127,9 @@ impl ChaosOptions {
         let wanted = self.scenario == "upgrade" || self.from.is_some();
         let old = match &self.old {
             None if wanted => Some(build_older(self.from.as_deref())?),
-            named => named.clone(),
+            named => named.as_deref().map(programs_at).transpose()?,
         };
+        let new = self.new.as_deref().map(programs_at).transpose()?;
         let mut chaos = Command::new(target_dir().join("release/loadtest"));
         chaos.args(["chaos", "--scenario", &self.scenario]);
         chaos.arg("--rounds").arg(self.rounds.to_string());
@@ -133,7 +138,7 @@ impl ChaosOptions {
         if let Some(faults) = self.faults {
             chaos.arg("--faults").arg(faults.to_string());
         }
-        for (name, dir) in [("--old", old), ("--keep", self.keep)] {
+        for (name, dir) in [("--old", old), ("--new", new), ("--keep", self.keep)] {
             if let Some(dir) = dir {
                 chaos.arg(name).arg(dir);
             }
@@ -141,6 +146,29 @@ impl ChaosOptions {
         // Replaces this process, so that Ctrl-C and the exit code are the run's own.
         Err(chaos.exec()).context("failed to start the run")
     }
+}
+
+/// The directory of the programs at `path`: itself, or where the programs of the package are unpacked.
+fn programs_at(path: &Path) -> anyhow::Result<PathBuf> {
+    if path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str()?.strip_suffix(".tar.gz"));
+    let name = name.with_context(|| {
+        format!(
+            "{} is neither a directory nor a tarball of `cargo xtask package`",
+            path.display()
+        )
+    })?;
+    let unpacked = target_dir().join("packages");
+    fs::create_dir_all(&unpacked)?;
+    step(&format!("unpack {name}"), || {
+        let mut tar = Command::new("tar");
+        run(tar.arg("-xzf").arg(path).arg("-C").arg(&unpacked))
+    })?;
+    Ok(unpacked.join(name).join("bin"))
 }
 
 /// The directory of programs built from an older revision.

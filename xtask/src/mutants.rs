@@ -57,6 +57,13 @@ const TOOLS: [(&str, &str); 2] = [
     ),
 ];
 
+/// The profiles of nextest: the quick tests, which catch most mutants, then all tests for the mutants that are left.
+const QUICK_PROFILE: &str = "mutants-quick";
+const FULL_PROFILE: &str = "mutants";
+
+/// The exit codes of cargo-mutants when tests missed mutants, or took too long.
+const NOT_CAUGHT: [i32; 2] = [2, 3];
+
 /// A twentieth of the random steps that `cargo xtask test` does: what they find, they find in these.
 const STEPS: &str = "100000";
 /// The variable of `event-journal`'s tests for the number of random steps.
@@ -77,6 +84,9 @@ pub(crate) struct MutantsOptions {
     /// Leave out mutants that an earlier run caught.
     #[arg(long)]
     iterate: bool,
+    /// How many mutants are tried at the same time, each with a build directory of its own.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: u8,
     /// List the mutants and try none.
     #[arg(long)]
     list: bool,
@@ -94,33 +104,69 @@ pub(crate) fn run_all(options: &MutantsOptions) -> anyhow::Result<()> {
     for part in PARTS.iter().filter(is_wanted) {
         let output = target_dir().join("mutants").join(part.name);
         fs::create_dir_all(&output)?;
-        let mut mutants = part.command(options, &output);
-        if let Some(changes) = &changes {
-            mutants.arg("--in-diff").arg(changes);
-        }
-        if !part.tests.is_empty() && !options.list {
-            mutants.arg("--").args(part.tests);
-        }
-        step(&format!("mutants of {}", part.name), || run(&mut mutants))?;
+        step(&format!("mutants of {}", part.name), || {
+            part.run(options, changes.as_deref(), &output)
+        })?;
     }
     Ok(())
 }
 
 impl Part {
-    fn command(&self, options: &MutantsOptions, output: &Path) -> Command {
-        let mut mutants = cargo(["mutants"]);
-        mutants.env(STEPS_VARIABLE, STEPS);
-        mutants.args(self.code);
+    fn run(
+        &self,
+        options: &MutantsOptions,
+        changes: Option<&Path>,
+        output: &Path,
+    ) -> anyhow::Result<()> {
+        let mut quick = self.command(options, changes);
         if options.list {
-            mutants.arg("--list");
-            return mutants;
+            return run(quick.arg("--list"));
         }
-        mutants.arg("--output").arg(output);
-        mutants.args(options.iterate.then_some("--iterate"));
+        self.add_run(&mut quick, options, output, QUICK_PROFILE);
+        quick.args(options.iterate.then_some("--iterate"));
+        // Arguments after these are those of `cargo test`.
+        quick.args(self.test_arguments());
+        let status = quick.status().context("failed to start cargo mutants")?;
+        if !status.code().is_some_and(|code| NOT_CAUGHT.contains(&code)) {
+            ensure!(status.success(), "cargo mutants exited with {status}");
+            return Ok(());
+        }
+        let mut full = self.command(options, changes);
+        self.add_run(&mut full, options, output, FULL_PROFILE);
+        run(full.arg("--iterate").args(self.test_arguments()))
+    }
+
+    fn command(&self, options: &MutantsOptions, changes: Option<&Path>) -> Command {
+        let mut mutants = cargo(["mutants"]);
+        mutants.env(STEPS_VARIABLE, STEPS).args(self.code);
+        if let Some(changes) = changes {
+            mutants.arg("--in-diff").arg(changes);
+        }
         if let Some(shard) = &options.shard {
             mutants.arg("--shard").arg(shard);
         }
         mutants
+    }
+
+    fn add_run(
+        &self,
+        mutants: &mut Command,
+        options: &MutantsOptions,
+        output: &Path,
+        profile: &str,
+    ) {
+        mutants.arg("--output").arg(output);
+        mutants.arg(format!("--cargo-test-arg=--profile={profile}"));
+        // Jobs with one target directory would wait for each other.
+        if options.jobs > 1 {
+            mutants.env_remove("CARGO_TARGET_DIR");
+        }
+        mutants.arg(format!("--jobs={}", options.jobs));
+    }
+
+    fn test_arguments(&self) -> impl Iterator<Item = &str> {
+        let separator = (!self.tests.is_empty()).then_some("--");
+        separator.into_iter().chain(self.tests.iter().copied())
     }
 }
 

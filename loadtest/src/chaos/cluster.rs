@@ -81,7 +81,7 @@ impl FaultCluster {
         dir: &Path,
         scenario: Scenario,
         seed: u64,
-        old: Option<&Path>,
+        [old, new]: [Option<&Path>; 2],
     ) -> anyhow::Result<Self> {
         disks::unmount_stale();
         let edges = scenario.edges();
@@ -108,7 +108,8 @@ impl FaultCluster {
         let swaps = [Fault::SwapEdge, Fault::SwapAggregator];
         let programs = plan.prepare(&swaps, "older programs", || {
             let old = old.context("pass the directory of the older programs: --old DIR")?;
-            Ok(Some([old.to_owned(), current_programs_dir()?]))
+            let new = new.map_or_else(current_programs_dir, |new| Ok(new.to_owned()))?;
+            Ok(Some([old.to_owned(), new]))
         })?;
         let front = match namespaces.is_empty() {
             true => Ipv4Addr::LOCALHOST,

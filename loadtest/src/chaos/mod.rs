@@ -61,6 +61,9 @@ pub struct ChaosOptions {
     /// A directory with an older edge-tracker and aggregator, for the scenarios `upgrade` and `everything`.
     #[arg(long, value_name = "DIR")]
     pub old: Option<PathBuf>,
+    /// A directory with the newer programs for these scenarios. Default: the directory of this program.
+    #[arg(long, value_name = "DIR", requires = "old")]
+    pub new: Option<PathBuf>,
     /// Keep data and logs in this directory. By default a temporary directory is removed unless the run fails.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -151,8 +154,8 @@ fn run_scenario_in(
     )?;
     let started = Instant::now();
     let dir = dir.join("stack");
-    let mut cluster =
-        FaultCluster::start(&dir, options.scenario, options.seed, options.old.as_deref())?;
+    let builds = [options.old.as_deref(), options.new.as_deref()];
+    let mut cluster = FaultCluster::start(&dir, options.scenario, options.seed, builds)?;
     for what in &cluster.skipped {
         println!("{what}");
     }
