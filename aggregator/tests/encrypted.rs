@@ -8,13 +8,15 @@ use common::authority::Authority;
 use common::edge::Edge;
 use common::engine::Engine;
 use common::reports::{CYCLE, report};
-use common::{NODE, PORTS, client, page, until, write_settings};
+use common::{NODE, PORTS, client, page, until, write_private, write_settings};
 use sql_store::test_server::TestServer;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// A PostgreSQL server that refuses plain text over TCP, and its URL without parameters.
+const PASSWORD: &str = "hush: it's a secret";
+
+/// A PostgreSQL server that over TCP refuses plain text and asks for [`PASSWORD`], and its URL without parameters.
 fn encrypted_postgres(authority: &Authority) -> (TestServer, String) {
     let _alone = PORTS.lock();
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
@@ -29,9 +31,11 @@ fn encrypted_postgres(authority: &Authority) -> (TestServer, String) {
     ];
     let server = TestServer::start_with(&options, |data| {
         authority.issue().write(data);
-        let access = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        let access = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
         std::fs::write(data.join("pg_hba.conf"), access).expect("written");
     });
+    let password = PASSWORD.replace('\'', "''");
+    server.execute(&format!("ALTER USER postgres PASSWORD '{password}'"));
     let url = format!("postgres://postgres@localhost:{port}/postgres");
     (server, url)
 }
@@ -52,8 +56,11 @@ async fn reports_reach_both_databases_over_tls() {
     let url = format!("https://localhost:{}", endpoint.port());
     let clickhouse = format!("{}\nca_file = {ca:?}", engine.settings_at(&url));
     let (_server, url) = encrypted_postgres(&authority);
+    let password = directory.path().join("postgres-password");
+    write_private(&password, &format!("{PASSWORD}\n"));
     let store = format!(
-        "[store]\nurl = \"{url}?sslmode=verify-full&sslrootcert={}\"\n[blocks]\nmax_age = \"30ms\"",
+        "[store]\nurl = \"{url}?sslmode=verify-full&sslrootcert={}\"\npassword_file = {password:?}\n\
+         [blocks]\nmax_age = \"30ms\"",
         ca.display()
     );
     let aggregator = start(directory.path(), &clickhouse, &store).await;
@@ -148,6 +155,32 @@ fn plain_text_over_a_network_must_be_allowed() {
         read(here, &format!("{store}?sslmode=verify-full\"")),
         Ok(())
     );
+}
+
+#[test]
+fn every_server_of_a_cluster_is_checked() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let read = |more: &str| {
+        let clickhouse = format!("url = \"https://ch-1.example:8443\"\n{more}");
+        let path = write_settings(directory.path(), &clickhouse, "");
+        settings::read(&path)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let others = r#"other_urls = ["https://ch-2.example:8443"]"#;
+    assert_eq!(read(&format!("cluster = \"fleet\"\n{others}")), Ok(()));
+    let exposed = r#"other_urls = ["http://ch-2.example:8123"]"#;
+    for (settings, reason) in [
+        (others.to_owned(), "other_urls needs cluster"),
+        (format!("cluster = \"fleet\"\n{exposed}"), "allow_plaintext"),
+        (
+            "cluster = \"fleet 1\"".to_owned(),
+            "\"fleet 1\" is no cluster's name",
+        ),
+    ] {
+        let error = read(&settings).expect_err(&settings);
+        assert!(error.contains(reason), "{settings}: {error}");
+    }
 }
 
 #[test]

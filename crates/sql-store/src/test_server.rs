@@ -108,8 +108,16 @@ impl TestServer {
     /// The URL of its database.
     #[must_use]
     pub fn url(&self) -> String {
-        let directory = self.directory.path().display();
-        format!("postgres://postgres@localhost/postgres?host={directory}")
+        let (directory, port) = (self.directory.path().display(), self.port());
+        format!("postgres://postgres@localhost:{port}/postgres?host={directory}")
+    }
+
+    /// The number of its port, which also names its socket.
+    fn port(&self) -> &str {
+        let mut options = self.options.iter();
+        options
+            .find_map(|option| option.strip_prefix("port="))
+            .unwrap_or("5432")
     }
 
     /// Runs statements as the superuser.
@@ -144,8 +152,7 @@ impl TestServer {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut ready = tool("pg_isready");
         ready.arg("-q").arg("-h").arg(self.directory.path());
-        let port = self.options.iter().find_map(|it| it.strip_prefix("port="));
-        ready.args(["-p", port.unwrap_or("5432")]);
+        ready.args(["-p", self.port()]);
         while !ready.status().expect("it runs").success() {
             assert!(Instant::now() < deadline, "PostgreSQL does not respond");
             std::thread::sleep(Duration::from_millis(50));
