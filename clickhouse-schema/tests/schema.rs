@@ -48,6 +48,10 @@ async fn migrations_apply_once_and_refuse_unknown_schemas() {
         .expect("migrates again");
     assert!(second.applied.is_empty());
     assert_eq!(second.version, first.version);
+    let cluster = Layout::Cluster("fleet".to_owned());
+    let refused = migrate(&client, "tracking", &cluster).await;
+    let refused = refused.expect_err("tables of one server").to_string();
+    assert!(refused.contains("created for one server"), "{refused}");
     let log = fs::read_to_string(data.path().join("engine.log")).expect("the engine's log");
     assert!(!log.contains("<Error>"), "{log}");
     assert!(matches!(
