@@ -135,28 +135,32 @@ impl History for ClickHouse {
     }
 
     async fn conversions(&self, pages: Page<KnownConversion>) -> Result<(), SinkError> {
-        self.send(CONVERSIONS, pages, |row: ConversionRow| KnownConversion {
-            advertiser: row.advertiser,
-            click_id: row.click_id,
-            kind: row.kind,
-            custom_kind: row.custom_kind,
-            transaction: row.transaction,
-            epoch: row.epoch,
-            revision: row.revision,
-            status: row.status,
-            payout_minor: row.payout_minor,
-            currency: row.currency,
-            refunds: Refunds {
-                minor: row.refunded_minor,
-                last: row.last_refund,
-            },
-            time: row.micros,
-        })
-        .await
+        let server = self.servers.preferred();
+        let sent = send(server.client, CONVERSIONS, pages, |row: ConversionRow| {
+            KnownConversion {
+                advertiser: row.advertiser,
+                click_id: row.click_id,
+                kind: row.kind,
+                custom_kind: row.custom_kind,
+                transaction: row.transaction,
+                epoch: row.epoch,
+                revision: row.revision,
+                status: row.status,
+                payout_minor: row.payout_minor,
+                currency: row.currency,
+                refunds: Refunds {
+                    minor: row.refunded_minor,
+                    last: row.last_refund,
+                },
+                time: row.micros,
+            }
+        });
+        server.settle(sent.await)
     }
 
     async fn checks(&self, pages: Page<KnownCheck>) -> Result<(), SinkError> {
-        self.send(CHECKS, pages, |row: CheckRow| KnownCheck {
+        let server = self.servers.preferred();
+        let sent = send(server.client, CHECKS, pages, |row: CheckRow| KnownCheck {
             provider: row.provider,
             delivery: row.delivery,
             affiliate: row.affiliate,
@@ -164,28 +168,12 @@ impl History for ClickHouse {
             tier: row.tier,
             happened: row.happened_micros,
             time: row.micros,
-        })
-        .await
+        });
+        server.settle(sent.await)
     }
 }
 
-impl ClickHouse {
-    /// Sends the rows of a query in pages.
-    async fn send<R, T>(
-        &self,
-        sql: &str,
-        pages: Page<T>,
-        known: impl Fn(R) -> T + Send,
-    ) -> Result<(), SinkError>
-    where
-        R: RowOwned + RowRead + Send,
-        T: Send,
-    {
-        let server = self.servers.preferred();
-        server.settle(send(server.client, sql, pages, known).await)
-    }
-}
-
+/// Sends the rows of a query in pages.
 async fn send<R, T>(
     client: &Client,
     sql: &str,

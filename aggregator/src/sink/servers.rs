@@ -68,7 +68,7 @@ impl Server<'_> {
     pub(super) fn settle<T>(self, result: Result<T, SinkError>) -> Result<T, SinkError> {
         if result.is_err() {
             let next = (self.index + 1) % self.servers.clients.len();
-            // If another request has failed meanwhile, the change is made.
+            // Another failed request may have made the change already.
             let _ = self.servers.preferred.compare_exchange(
                 self.index,
                 next,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
 
-/// Of so many inserts the response to one is lost.
+/// The response to one of this many inserts is lost.
 const LOST_RESPONSE_INTERVAL: u64 = 3;
 
 pub struct ClusterServer {
