@@ -6,8 +6,8 @@ mod common;
 use common::{SEGMENT_BYTES, options};
 use event_journal::{BatchBoundary, Frame, LaneReader, OpenJournal, SEQ_LIMIT, frames, open};
 use std::fs;
+use std::io;
 use std::path::Path;
-use std::process::Command;
 use tempfile::TempDir;
 
 /// Enough events to fill some segments.
@@ -24,16 +24,23 @@ fn append_all(journal: &mut OpenJournal) -> Vec<u64> {
         .expect("the journal has space")
 }
 
-/// A copy of the directory, as another process finds it after a crash. Copied again where the live journal renamed a
-/// file meanwhile.
+/// A copy of a spool with one lane, as another process finds it after a crash. Copied again where the live journal
+/// renamed a file meanwhile. Copied by this process: a child inherits other tests' locks until it executes its program.
 fn after_crash(dir: &Path) -> TempDir {
-    let copy = || {
-        let copy = tempfile::tempdir().expect("temporary directory");
-        let mut cp = Command::new("cp");
-        let copied = cp.arg("-r").arg(dir.join(".")).arg(copy.path()).status();
-        copied.expect("started").success().then_some(copy)
+    let copy = || -> io::Result<TempDir> {
+        let copy = tempfile::tempdir()?;
+        fs::create_dir(copy.path().join("lane-0"))?;
+        for part in ["", "lane-0"] {
+            for entry in fs::read_dir(dir.join(part))? {
+                let entry = entry?;
+                if entry.file_type()?.is_file() {
+                    fs::copy(entry.path(), copy.path().join(part).join(entry.file_name()))?;
+                }
+            }
+        }
+        Ok(copy)
     };
-    (0..10).find_map(|_| copy()).expect("complete copy")
+    (0..10).find_map(|_| copy().ok()).expect("complete copy")
 }
 
 fn boundary(seqs: &[u64], from: usize, to: usize) -> BatchBoundary {
