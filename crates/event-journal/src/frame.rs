@@ -12,8 +12,8 @@ pub(crate) const ALIGN_BYTES: usize = 8;
 /// Sequences are below this limit: at a million events a second a lane would reach it after a hundred
 /// thousand years. A higher value was never written by a journal.
 pub const SEQ_LIMIT: u64 = 1 << 62;
-/// The length of the shortest frame.
-pub(crate) const MIN_FRAME_BYTES: usize = HEAD_BYTES + ALIGN_BYTES;
+/// The length of the shortest frame: a header and a payload of one byte, padded.
+pub(crate) const MIN_FRAME_BYTES: usize = 24;
 
 /// One event as stored in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -179,7 +179,7 @@ impl<S: Storage> LaneReader<S> {
             .read_exact_at(&mut self.chunk, u64::from(self.at))
             .map_err(io)?;
         let mut from = 0;
-        while from < self.chunk.len() && frames.len() < full && self.after < through {
+        while frames.len() < full && self.after != through {
             let Ok(frame) = frame::parse(&self.chunk, from) else {
                 break;
             };
@@ -203,7 +203,7 @@ impl<S: Storage> LaneReader<S> {
             }
             from += space;
         }
-        if from == 0 && self.after < through && frames.len() < full {
+        if from == 0 {
             let offset = u64::from(self.at);
             return Err(ReadError::Changed {
                 path: segment.path.clone(),
@@ -306,8 +306,9 @@ impl<S: Storage> LaneReader<S> {
     pub fn acknowledge(&mut self, through: u64) {
         // A peer may send sequences that were never assigned.
         let through = through.min(self.lane.highest_assigned_seq());
-        if through > self.checkpoint.acknowledged {
-            self.checkpoint.acknowledged = through;
+        let acknowledged = self.checkpoint.acknowledged.max(through);
+        if acknowledged != self.checkpoint.acknowledged {
+            self.checkpoint.acknowledged = acknowledged;
             self.store_checkpoint();
         }
     }
@@ -325,8 +326,9 @@ impl<S: Storage> LaneReader<S> {
     pub fn release(&mut self, through: u64) {
         // A peer may send sequences that were never assigned.
         let through = through.min(self.lane.highest_assigned_seq());
-        self.checkpoint_outdated |= through > self.checkpoint.released;
-        self.checkpoint.released = self.checkpoint.released.max(through);
+        let released = self.checkpoint.released.max(through);
+        self.checkpoint_outdated |= released != self.checkpoint.released;
+        self.checkpoint.released = released;
         self.checkpoint.acknowledged = self.checkpoint.acknowledged.max(through);
         // The newest segment is kept because its header limits the assigned sequences. The checkpoint
         // holds them too, but a power loss may destroy it.

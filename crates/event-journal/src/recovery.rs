@@ -117,7 +117,7 @@ pub(crate) fn recover_lane<S: Storage>(
             }
             None => {
                 let last = scan(&bytes, frame::SEQ_LIMIT).last;
-                found.next_seq = found.next_seq.max(last + 1);
+                found.next_seq = found.next_seq.max(last);
                 found.seq_gap = UNKNOWN_SEQ_GAP;
                 set_aside(storage, &path, "corrupt", report)?;
                 continue;
@@ -288,5 +288,26 @@ mod tests {
         };
         assert_eq!(scan(&bytes, 9), expected);
         assert_eq!(scan(&bytes, 10).events, 3);
+    }
+
+    #[test]
+    fn frames_after_lost_pages_are_found() {
+        let frame_of = |seq: u64| {
+            let mut bytes = Vec::new();
+            let payload = &b"event"[..];
+            Frame { seq, payload }.write(&mut bytes);
+            bytes
+        };
+        // Runs of zeros that a search by other steps than eight bytes would leave at a wrong offset.
+        for lost in [8, 24, 72, 600, 4_104] {
+            let mut bytes = vec![0; FRAMES_OFFSET as usize];
+            bytes.extend(frame_of(1));
+            let from = position(bytes.len());
+            bytes.resize(bytes.len() + lost, 0);
+            let to = position(bytes.len());
+            bytes.extend(frame_of(2));
+            let scan = scan(&bytes, 9);
+            assert_eq!((scan.events, scan.damage), (2, vec![(from, to)]), "{lost}");
+        }
     }
 }

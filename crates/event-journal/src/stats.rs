@@ -263,4 +263,37 @@ mod tests {
         stats.record_sync_failure();
         assert_eq!(stats.window_at(at(5_212)), u64::MAX);
     }
+
+    #[test]
+    fn fullness_follows_from_bytes_disk_and_refused_segments() {
+        let stats = JournalStats::new(1_000);
+        let fullness = || (stats.is_nearly_full(), stats.is_full());
+        assert_eq!((stats.max_bytes(), fullness()), (1_000, (false, false)));
+        assert!(stats.reserve(749, 0));
+        assert_eq!(fullness(), (false, false));
+        assert!(stats.reserve(1, 0));
+        assert_eq!((stats.segments(), fullness()), (2, (true, false)));
+        assert!(!stats.reserve(251, 0));
+        assert_eq!(fullness(), (true, true));
+        stats.unreserve(1);
+        assert_eq!((stats.segments(), fullness()), (1, (false, false)));
+        for is_full in [true, false] {
+            stats.set_disk_full(is_full);
+            assert_eq!(fullness(), (is_full, is_full));
+        }
+    }
+
+    #[test]
+    fn syncs_are_counted_and_a_failure_is_remembered() {
+        let stats = JournalStats::new(1);
+        for micros in [5, 7] {
+            stats.record_sync(Duration::from_micros(micros));
+            assert_eq!(stats.last_sync_micros(), micros);
+        }
+        assert_eq!((stats.failed_syncs(), stats.has_sync_failed()), (0, false));
+        stats.record_sync_failure();
+        stats.record_sync_failure();
+        assert_eq!((stats.failed_syncs(), stats.has_sync_failed()), (2, true));
+        assert_eq!(stats.syncs(), 2);
+    }
 }

@@ -17,11 +17,13 @@ fn open_journal(dir: &Path) -> OpenJournal {
     open(&options(dir)).expect("opens")
 }
 
+fn append(journal: &mut OpenJournal) -> u64 {
+    let appended = journal.writers[0].append(100, |_| Some(100));
+    appended.expect("the journal has space")
+}
+
 fn append_all(journal: &mut OpenJournal) -> Vec<u64> {
-    let append = |_| journal.writers[0].append(100, |_| Some(100));
-    let seqs = (0..EVENTS).map(append);
-    seqs.collect::<Result<_, _>>()
-        .expect("the journal has space")
+    (0..EVENTS).map(|_| append(journal)).collect()
 }
 
 /// A copy of a spool with one lane, as another process finds it after a crash. Copied again where the live journal
@@ -128,6 +130,15 @@ fn acknowledged_sequence_rises_only_and_survives_a_crash() {
         assert!(start.first_own > last);
     }
     assert_eq!(journal.readers[0].start().last_found, 0);
+}
+
+#[test]
+fn own_event_is_not_found_from_an_earlier_process() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut journal = open_journal(dir.path());
+    let first = append(&mut journal);
+    let start = journal.readers[0].start();
+    assert_eq!((start.first_own, start.last_found), (first, 0));
 }
 
 #[test]

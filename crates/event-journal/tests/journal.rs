@@ -43,6 +43,7 @@ fn appended_events_survive_segment_rolls_and_reopening() {
 
     let mut journal = open(&options(dir.path())).expect("opens again");
     assert_eq!(journal.recovery.lanes[0].events, 3_000);
+    assert!(journal.recovery.lanes[0].segments > 1);
     let later = append_all(&mut journal, 3_000..4_000);
     assert!(later[0] > seqs[2_999], "sequences never go back");
     let read = read_all(&mut journal.readers[0], 0);
@@ -177,6 +178,28 @@ fn torn_tail_and_damage_lose_only_their_own_events() {
         fs::read(copy).expect("copy of the damaged frame"),
         broken[starts[10]..starts[11]]
     );
+}
+
+#[test]
+fn at_most_a_mebibyte_of_damage_is_copied() {
+    const DAMAGED_BYTES: usize = 3 << 19;
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let options = Options {
+        segment_bytes: 4 << 20,
+        ..options(dir.path())
+    };
+    let mut journal = open(&options).expect("opens");
+    append_all(&mut journal, 0..20_000);
+    drop(journal);
+    let path = segments(dir.path())[0].clone();
+    let mut bytes = fs::read(&path).expect("readable");
+    let start = frame_starts(&bytes)[10];
+    bytes[start..start + DAMAGED_BYTES].fill(0xff);
+    fs::write(&path, &bytes).expect("writable");
+    let journal = open(&options).expect("opens despite the damage");
+    assert!(journal.recovery.lanes[0].damaged_bytes >= DAMAGED_BYTES as u64);
+    let copy = path.with_extension(format!("damaged-{start}"));
+    assert_eq!(fs::metadata(copy).expect("copied").len(), 1 << 20);
 }
 
 fn frame_starts(segment: &[u8]) -> Vec<usize> {

@@ -88,7 +88,9 @@ impl JournalHarness {
             Step::Seal(lane) => self.seal(lane),
             Step::Release(lane, except) => self.release(lane, except),
             Step::Reopen => {
-                let _ = self.journal().maintenance.close();
+                let closed = self.journal().maintenance.close();
+                let failed = self.journal().maintenance.stats().failed_syncs();
+                assert!(closed.is_err() || failed == 0, "closing hid a failed sync");
                 self.journal = None;
                 self.apply_sync_results();
             }
