@@ -121,6 +121,7 @@ impl<S: Storage> Aggregator<S> {
             table: Arc::new(ConnectionTable::default()),
             connections: ConnectionMetrics::new(registry)?,
             fleet: None,
+            configuration: None,
         };
         Ok(Self {
             health,

@@ -15,8 +15,10 @@ pub(crate) use certificates::Certificates;
 pub(crate) use connection::converse;
 pub(crate) use connection_slots::ConnectionSlots;
 pub(crate) use metrics::ConnectionMetrics;
+pub(crate) use peer::Peer;
 pub(crate) use table::ConnectionTable;
 
+use crate::configuration::Configuration;
 use crate::fleet::Fleet;
 use crate::ingest_queue::IngestQueue;
 use crate::metrics::Metrics;
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) connections: ConnectionMetrics,
     /// Time and visitor salt for `Welcome` messages, if there are any.
     pub(crate) fleet: Option<Arc<Fleet>>,
+    /// The configuration of edges, if it comes from the control plane.
+    pub(crate) configuration: Option<Configuration>,
 }
 
 impl Shared {

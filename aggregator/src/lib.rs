@@ -13,6 +13,7 @@ mod attribution;
 mod blocks;
 mod check;
 mod click;
+mod configuration;
 mod error_chain;
 mod fair_queue;
 mod fatal;

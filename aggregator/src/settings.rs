@@ -21,6 +21,7 @@ use serde::Deserialize;
 use sql_store::url::{self, UrlError};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
@@ -60,6 +61,9 @@ pub struct Settings {
     /// How reports are verified a second time. Without this table edges are trusted, a warning is logged and
     /// `aggregator_reports_verified` is 0.
     pub reports: Option<Reports>,
+    /// The control plane: offers, affiliates and links that people make, and their way to the edges. Without this table
+    /// edges read links from files.
+    pub control_plane: Option<ControlPlane>,
     /// Postbacks to affiliates. Without this table none are sent.
     pub outgoing: Option<Outgoing>,
     /// The rotation of visitor ids.
@@ -113,6 +117,15 @@ pub struct Store {
     pub password_file: Option<PathBuf>,
     /// Whether the URL may lead to another machine without a verified certificate.
     pub allow_plaintext: bool,
+}
+
+/// The control plane.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlPlane {
+    /// The edge that gets every version of the configuration first. The others get a version once this edge has applied
+    /// it; one that it refuses is stopped. While it is away, no edge gets a new version.
+    pub canary: Option<NonZeroU16>,
 }
 
 /// Postbacks to affiliates about their conversions.

@@ -3,6 +3,7 @@
 use crate::admin_api;
 use crate::aggregator::Aggregator;
 use crate::attribution::Attributor;
+use crate::configuration::{ConfigFeed, ConfigMetrics, Configuration};
 use crate::fatal::FatalError;
 use crate::fleet::Fleet;
 use crate::health::Health;
@@ -12,9 +13,10 @@ use crate::phase::Phase;
 use crate::set_aside;
 use crate::settings::Settings;
 use crate::start_error::StartError;
-use crate::store::holds_state;
+use crate::store::{self, holds_state};
 use crate::store_watch::StoreWatch;
 use daemon::state_directory::StateDirectory;
+use domain::NodeId;
 use event_shipping::tls::{self, IdentityFiles, Role, Subject, TlsError};
 use prometheus::Registry;
 use std::net::SocketAddr;
@@ -83,6 +85,8 @@ pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
     let clock = Arc::clone(&aggregator.clock);
     let fleet = Arc::new(Fleet::open(&settings, Arc::clone(&clock))?);
     aggregator.shared.fleet = Some(Arc::clone(&fleet));
+    let feed = control_plane(&settings, Arc::clone(&clock), &registry)?;
+    aggregator.shared.configuration = feed.as_ref().map(|feed| feed.configuration.clone());
     let (dir, development) = (&settings.tls.dir, settings.tls.development);
     tls::open(dir, &Subject::Aggregator, development)?;
     let files = IdentityFiles::of(&settings.tls.dir, Role::Aggregator);
@@ -133,6 +137,9 @@ pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
     tokio::spawn(fleet.watch(aggregator.shared.metrics.clone(), phase.subscribe()));
     let attributor = tokio::spawn(attributor.run(phase.subscribe()));
     tokio::spawn(store_watch.run(phase.subscribe()));
+    if let Some(feed) = feed {
+        tokio::spawn(feed.run(phase.subscribe()));
+    }
     let ingest = tokio::spawn(ingest::serve(
         endpoint,
         aggregator.shared.clone(),
@@ -149,6 +156,25 @@ pub async fn start(settings: Settings) -> Result<AggregatorHandle, StartError> {
         ingest,
         retention,
     })
+}
+
+/// The catalog and its publication to edges, if this aggregator serves the control plane.
+fn control_plane(
+    settings: &Settings,
+    clock: Arc<TrustedClock>,
+    registry: &Registry,
+) -> Result<Option<ConfigFeed>, StartError> {
+    let Some(control_plane) = &settings.control_plane else {
+        return Ok(None);
+    };
+    let metrics = ConfigMetrics::new(registry)?;
+    let canary = control_plane.canary.map(|node| NodeId(node.get()));
+    let configuration = Configuration::new(canary, metrics);
+    Ok(Some(ConfigFeed::new(
+        store::location(settings),
+        configuration,
+        clock,
+    )))
 }
 
 /// Refuses to start with PostgreSQL while a file of SQLite still holds state: its conversions, due postbacks and tiers

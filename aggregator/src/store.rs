@@ -32,6 +32,7 @@ pub use rebuild::RebuildSummary;
 use crate::report::{LocatedEvent, Verdict};
 use crate::settings::Settings;
 use crate::verification::Verification;
+use catalog::{Catalog, CatalogError};
 use domain::Micros;
 use evaluation::Evaluator;
 use migrations::MIGRATIONS;
@@ -58,6 +59,11 @@ const ACCESS: Access = Access {
     application_name: "aggregator",
     // For evaluation, postbacks and the check of the connection.
     max_connections: 3,
+};
+
+const CATALOG_ACCESS: Access = Access {
+    application_name: "aggregator-catalog",
+    max_connections: 2,
 };
 
 /// Tables of which at least one has rows in a store that was used.
@@ -96,6 +102,18 @@ pub(crate) fn location(settings: &Settings) -> Location {
         Some(url) => Location::Url(url.reveal().to_owned()),
         None => Location::File(settings.store_file()),
     }
+}
+
+/// Opens the catalog, which shares the store's database and has connections of its own.
+///
+/// # Errors
+/// When the database can't be used.
+pub(crate) async fn open_catalog(
+    location: &Location,
+    now: Micros,
+) -> Result<Catalog, CatalogError> {
+    let database = Database::open(location, CATALOG_ACCESS, MIGRATIONS).await?;
+    Catalog::open(database, now).await
 }
 
 /// Whether the file at `path` is a store that was used.

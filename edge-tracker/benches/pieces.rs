@@ -215,10 +215,10 @@ fn links_by_slug(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("link");
     for (name, prefix) in [("hit", "slug"), ("miss", "none")] {
         let slugs: Vec<_> = (0..INPUTS).map(|n| format!("{prefix}-{n}")).collect();
-        assert_eq!(table.find(&slugs[0]).is_some(), name == "hit");
+        assert_eq!(table.find(&slugs[0], "").is_some(), name == "hit");
         let mut next = slugs.iter().cycle();
         group.bench_function(name, |b| {
-            b.iter(|| table.find(black_box(next.next().expect("endless"))));
+            b.iter(|| table.find(black_box(next.next().expect("endless")), ""));
         });
     }
     group.finish();

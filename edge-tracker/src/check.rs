@@ -33,8 +33,10 @@ pub fn check(config: &Path) -> CheckReport {
     let checked = EDGE_DIRECTORY.check(&settings.data_dir, Some(settings.node.get()));
     report.record(checked.map(|_| usable(&settings.data_dir, "data directory")));
     report.record(check_secrets(&settings.secrets_file()));
-    let file = &settings.links.file;
-    report.record(links::load(file).map(|links| usable(file, format!("{} links", links.len()))));
+    if let Some(file) = &settings.links.file {
+        let links = links::load(file);
+        report.record(links.map(|links| usable(file, format!("{} links", links.len()))));
+    }
     if let Some(page) = &settings.http.root_page {
         report.record(Root::read(&settings.http).map(|_| usable(page, "root page")));
     }

@@ -73,7 +73,7 @@ impl ClickPath {
     pub fn new(shared: Arc<EdgeState>, metrics: WorkerMetrics, lane: LaneWriter) -> Self {
         let stages = Stages {
             clock: Clock::new(shared.clock.clone()),
-            links: LinkResolver::new(shared.links.clone()),
+            links: LinkResolver::new(shared.links.shared()),
             visitors: VisitorDeriver::new(&shared),
             renderer: Renderer::new(),
             log: EventLog::new(lane, shared.keys.clone()),

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod click_path;
+pub mod config;
 mod data_dir;
 pub mod drain;
 pub mod functions;

@@ -2,8 +2,10 @@
 //! shared.
 
 mod background;
+mod config;
 
 pub use background::{BackgroundMetrics, raise_to};
+pub use config::ConfigMetrics;
 
 use crate::refusal::Refusal;
 use crate::shed::Shed;
@@ -113,6 +115,8 @@ pub struct Metrics {
     pub background: BackgroundMetrics,
     /// Changes of the clock's trust and of the visitor salt, by change.
     pub trust_changes: IntCounterVec,
+    /// The configuration from the control plane.
+    pub config: ConfigMetrics,
     /// 1 while connected to the aggregator.
     pub connected: IntGauge,
     /// When this edge's certificate expires.
@@ -235,6 +239,7 @@ impl Metrics {
                 "Changes of the clock's trust and of the visitor salt, by change",
                 &["change"],
             ),
+            config: ConfigMetrics::register(&registry),
             connected: gauge(
                 &registry,
                 "edge_aggregator_connected",

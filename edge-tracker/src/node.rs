@@ -1,5 +1,6 @@
 //! Assembles an edge node, starts it, and stops it in an order that loses no events.
 
+mod configuration;
 mod draining;
 mod fleet;
 mod maintenance;
@@ -20,9 +21,11 @@ use crate::visitor::agent::Agents;
 use crate::visitor::geo::Geo;
 use crate::visitor::identity::Identity;
 use crate::visitor::salt::VisitorSalt;
-use crate::{links, secrets, server};
+use crate::links::{self, ActiveLinks};
+use crate::{secrets, server};
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use configuration::Configuration;
 use daemon::files::WatchedFiles;
 use domain::{Micros, NodeId};
 use draining::Draining;
@@ -71,6 +74,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let AssembledNode {
         shared,
         links_watch,
+        configuration,
         secrets_watch,
         salt,
         reports,
@@ -94,9 +98,11 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let clock = shared.clock.clone();
     let (fleet, states) = watch::channel(None);
     let (drain_control, drain) = drain_channel();
+    let dial = Quic::new(settings.aggregator.address.clone(), credentials)?;
+    let connection = dial.connection();
     let shipper = Shipper {
         node,
-        dial: Quic::new(settings.aggregator.address.clone(), credentials)?,
+        dial,
         spool: Spool::new(
             ids,
             readers,
@@ -119,6 +125,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         draining: draining.flag(),
         clock: clock.clone(),
         journal: sync_thread.stats(),
+        configuration: configuration.as_ref().map(Configuration::status),
     };
     let admin = serve_admin(settings, &metrics, readiness).await?;
     let retention = set_aside::retention(settings, &metrics)?;
@@ -134,6 +141,12 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
             (Some(token), Some(address))
         }
         None => (None, None),
+    };
+    let configuration = match configuration {
+        Some(configuration) => {
+            Some(configuration.start(&shared, connection, background_stop.clone())?)
+        }
+        None => None,
     };
     let fleet_watch = FleetWatch {
         clock,
@@ -187,7 +200,13 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     maintenance.await?;
     certificates.await?;
     fleet_watch.await?;
+    tokio::task::spawn_blocking(move || join_configuration(configuration)).await??;
     close(sync_thread)
+}
+
+fn join_configuration(thread: Option<JoinHandle<()>>) -> anyhow::Result<()> {
+    let joined = thread.map_or(Ok(()), JoinHandle::join);
+    joined.map_err(|_| anyhow::anyhow!("the configuration's thread panicked"))
 }
 
 fn close(sync_thread: SyncThread) -> anyhow::Result<()> {
@@ -217,6 +236,8 @@ fn limits(settings: &Settings) -> server::Limits {
 struct AssembledNode {
     shared: Arc<EdgeState>,
     links_watch: WatchedFiles,
+    /// The configuration from the control plane, if links come from there.
+    configuration: Option<Configuration>,
     secrets_watch: WatchedFiles,
     salt: Arc<VisitorSalt>,
     /// Where functions report.
@@ -242,15 +263,21 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledN
     secrets::create_absent(&secrets_file)?;
     let secrets_watch = WatchedFiles::new([&secrets_file]);
     let secrets = secrets::load(&secrets_file)?;
-    let links_watch = WatchedFiles::new([&settings.links.file]);
-    let links = links::load(&settings.links.file)?;
+    let links_watch = WatchedFiles::new(&settings.links.file);
+    let links = Arc::new(match &settings.links.file {
+        Some(file) => ActiveLinks::new(links::load(file)?),
+        None => ActiveLinks::default(),
+    });
+    let configuration = Configuration::open(settings, &links, metrics)?;
     let (clock, salt) = open_clock_and_salt(settings)?;
     let mut journal = open_journal(settings)?;
     let now = clock.read().estimate;
     let (filters, covers) = open_filters(settings, now, &mut journal.readers)?;
     let writers = &mut journal.writers;
     let api = api(settings, clock.clone(), writers, metrics)?;
-    let functions = functions(settings, &secrets, &links, api.as_ref(), metrics)?;
+    let table = links.load();
+    let functions = functions(settings, &secrets, &table, api.as_ref(), metrics)?;
+    drop(table);
     let reports = api.clone();
     let internal_api = remote_api(settings, api, metrics)?;
     if settings.http.max_parameters.is_some() {
@@ -261,7 +288,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledN
     let visitor = &settings.visitor;
     let shared = EdgeState {
         node: NodeId(settings.node.get()),
-        links: Arc::new(ArcSwap::from_pointee(links)),
+        links,
         geo: Geo::open(&settings.geo),
         agents: Agents::open(visitor),
         identity: Identity::new(salt.keys()),
@@ -287,6 +314,7 @@ fn assemble(settings: &Settings, metrics: &Metrics) -> anyhow::Result<AssembledN
     Ok(AssembledNode {
         shared: Arc::new(shared),
         links_watch,
+        configuration,
         secrets_watch,
         salt,
         reports,

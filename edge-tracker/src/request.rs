@@ -217,18 +217,12 @@ pub fn host(uri: &Uri, headers: &RequestHeaders<'_>, out: &mut String) -> bool {
     fits
 }
 
-/// Writes the requested host into `out` and checks that it is one of `hosts`, of which none means any.
+/// Checks that the requested `host`, if the request `is_named`, is one of `hosts`, of which none means any.
 ///
 /// # Errors
 /// When it is another one.
-pub fn check_host(
-    uri: &Uri,
-    headers: &RequestHeaders<'_>,
-    hosts: &[String],
-    out: &mut String,
-) -> Result<(), Refusal> {
-    let named = host(uri, headers, out);
-    if hosts.is_empty() || (named && hosts.contains(out)) {
+pub fn check_host(is_named: bool, host: &str, hosts: &[String]) -> Result<(), Refusal> {
+    if hosts.is_empty() || (is_named && hosts.iter().any(|known| known == host)) {
         Ok(())
     } else {
         Err(Refusal::UnknownHost)

@@ -203,15 +203,29 @@ impl HttpSettings {
     }
 }
 
-/// The links file.
+/// Where links come from.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinksSettings {
-    /// The links file, `links.toml`; its keys are in docs/links.md.
-    pub file: PathBuf,
+    /// `file`, or `control_plane`: the links that people make in the API of the aggregator.
+    #[serde(default)]
+    pub source: LinksSource,
+    /// The links file, `links.toml`, with the source `file`; its keys are in docs/links.md.
+    pub file: Option<PathBuf>,
     /// How often links, functions, advertisers, variables and agent rules are checked for changes.
     #[serde(default = "LinksSettings::check_every")]
     pub check_every: Bounded<HumanDuration, 10, 3_600_000>,
+}
+
+/// Where links come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LinksSource {
+    /// A file of this edge.
+    #[default]
+    File,
+    /// The aggregator, with every change as it is made.
+    ControlPlane,
 }
 
 impl LinksSettings {
@@ -422,6 +436,12 @@ pub enum InconsistentSettings {
          reports would be left with the smaller part; lower the one or raise the other"
     )]
     RejectionsBeyondHalf,
+    /// The edge would have no links.
+    #[error("links.source is \"file\", and links.file names none: set it, or set source = \"control_plane\"")]
+    NoLinksFile,
+    /// The file would be ignored.
+    #[error("links.file is set, and links.source is \"control_plane\": remove the one that you do not use")]
+    UnusedLinksFile,
     /// The bare domain has one response.
     #[error("http.root_redirect and http.root_page are both set: keep one")]
     TwoRoots,
@@ -440,8 +460,8 @@ impl HasPaths for Settings {
             std::iter::once(&mut it.manifest).chain(others)
         });
         let token = self.internal_api.as_mut().and_then(|it| it.token.as_mut());
-        [&mut self.data_dir, &mut self.links.file]
-            .into_iter()
+        std::iter::once(&mut self.data_dir)
+            .chain(&mut self.links.file)
             .chain(&mut self.secrets)
             .chain(&mut self.http.root_page)
             .chain(&mut self.tls.dir)
@@ -482,6 +502,14 @@ impl Settings {
             (
                 self.http.root_redirect.is_some() && self.http.root_page.is_some(),
                 InconsistentSettings::TwoRoots,
+            ),
+            (
+                self.links.source == LinksSource::File && self.links.file.is_none(),
+                InconsistentSettings::NoLinksFile,
+            ),
+            (
+                self.links.source == LinksSource::ControlPlane && self.links.file.is_some(),
+                InconsistentSettings::UnusedLinksFile,
             ),
             (
                 self.internal_api.as_ref().is_some_and(|api| {

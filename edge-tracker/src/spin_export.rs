@@ -60,6 +60,9 @@ pub enum ExportError {
         "the settings have no [internal_api]: functions under Spin report to internal_api.listen"
     )]
     NoInternalApi,
+    /// Functions under Spin get the offers of links once, from their file.
+    #[error("links.source is \"control_plane\": functions under Spin need a links file")]
+    NoLinksFile,
     /// `internal_api.listen` is no address to connect to.
     #[error("internal_api.listen = \"{0}\" is no address to connect to: name one by --tracker-url")]
     NoAddress(std::net::SocketAddr),
@@ -166,7 +169,8 @@ fn read_stores(
     let named = options.advertisers.as_ref();
     let named = named.or_else(|| functions?.advertisers.as_ref());
     let file = named.ok_or(ExportError::NoAdvertisers)?;
-    let links: Table = links::load(&settings.links.file)?;
+    let links = settings.links.file.as_ref();
+    let links: Table = links::load(links.ok_or(ExportError::NoLinksFile)?)?;
     Ok([
         (functions::ADVERTISERS_STORE, advertisers::read(file)?),
         (functions::LINKS_STORE, functions::offers(&links)),

@@ -4,6 +4,7 @@ use super::peer::Peer;
 use super::refusal::{ConnectionEnd, message};
 use super::table::Registration;
 use super::{Shared, claims, greeting};
+use crate::configuration::serve_streams;
 use crate::phase::Phase;
 use event_shipping::tls::Trust;
 use event_shipping::{
@@ -83,7 +84,12 @@ async fn accept_stream(connection: &Connection, peer: &Peer, shared: &Shared) ->
             return close(connection, end);
         }
     };
-    let end = converse(&mut send, receive, Some(peer), shared).await;
+    let configuration = serve_streams(connection, peer, shared.configuration.as_ref());
+    let end = tokio::select! {
+        biased;
+        end = converse(&mut send, receive, Some(peer), shared) => end,
+        never = configuration => match never {},
+    };
     if let Some((code, _)) = end.refusal() {
         // Lets the edge read the reason before the connection is closed.
         let finished = send.finish().is_ok();

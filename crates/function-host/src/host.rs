@@ -4,6 +4,7 @@ use crate::call;
 use crate::deployment::{Deployment, MatchedFunction};
 use crate::dispatch::dispatch;
 use crate::function::Function;
+use crate::host_imports::KeyValues;
 use crate::host_state::HostState;
 use crate::manifest::{Component, Manifest};
 use crate::outbound::InternalService;
@@ -119,8 +120,8 @@ impl Host {
     }
 
     /// Replaces the entries of a key-value store. Stores opened before keep their entries.
-    pub fn fill_store(&self, label: &str, entries: BTreeMap<String, Vec<u8>>) {
-        self.state.fill_store(label, entries);
+    pub fn fill_store(&self, label: &str, entries: impl KeyValues + 'static) {
+        self.state.fill_store(label, Box::new(entries));
     }
 
     /// The function that `path` is routed to.

@@ -26,13 +26,30 @@ use wit::spin::variables::variables::{self, Error as VariableError};
 /// The error of every write to a store.
 const READ_ONLY: &str = "stores are read-only; functions keep no state";
 
-/// Values by key.
-pub(crate) type Entries = BTreeMap<String, Vec<u8>>;
+/// The entries of a key-value store.
+pub trait KeyValues: Send + Sync {
+    /// The value of a key.
+    fn get(&self, key: &str) -> Option<Vec<u8>>;
+
+    /// All keys.
+    fn keys(&self) -> Vec<String>;
+}
+
+impl KeyValues for BTreeMap<String, Vec<u8>> {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.get(key).cloned()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}
+
+pub(crate) type Entries = Box<dyn KeyValues>;
 /// Stores by label; the entries of a store are replaced all at once.
 pub(crate) type Stores = BTreeMap<String, Arc<ArcSwap<Entries>>>;
 
 /// A store's entries at the time it was opened.
-#[derive(Debug)]
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct StoreSnapshot(Arc<Entries>);
 
@@ -108,7 +125,7 @@ impl<T: Send + 'static> key_value::HostStoreWithStore<T> for HostImports {
         store: Resource<StoreSnapshot>,
         key: String,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, StoreError>> {
-        host.with(|mut host| Ok(Ok(host.get().entries(&store)?.get(&key).cloned())))
+        host.with(|mut host| Ok(Ok(host.get().entries(&store)?.get(&key))))
     }
 
     async fn set(
@@ -133,7 +150,7 @@ impl<T: Send + 'static> key_value::HostStoreWithStore<T> for HostImports {
         store: Resource<StoreSnapshot>,
         key: String,
     ) -> wasmtime::Result<Result<bool, StoreError>> {
-        host.with(|mut host| Ok(Ok(host.get().entries(&store)?.contains_key(&key))))
+        host.with(|mut host| Ok(Ok(host.get().entries(&store)?.get(&key).is_some())))
     }
 
     async fn get_keys(
@@ -141,7 +158,7 @@ impl<T: Send + 'static> key_value::HostStoreWithStore<T> for HostImports {
         store: Resource<StoreSnapshot>,
     ) -> wasmtime::Result<KeysStream> {
         host.with(|mut host| {
-            let keys: Vec<String> = host.get().entries(&store)?.keys().cloned().collect();
+            let keys = host.get().entries(&store)?.keys();
             let stream = StreamReader::new(&mut host, keys)?;
             let done = async { wasmtime::error::Ok(Ok(())) };
             Ok((stream, FutureReader::new(&mut host, done)?))

@@ -64,12 +64,13 @@ impl HostState {
     }
 
     /// Replaces the entries of the store.
-    pub(crate) fn fill_store(&self, label: &str, entries: BTreeMap<String, Vec<u8>>) {
+    pub(crate) fn fill_store(&self, label: &str, entries: Entries) {
         let mut stores = self.stores.lock();
         store(&mut stores, label).store(Arc::new(entries));
     }
 }
 
 fn store<'s>(stores: &'s mut Stores, label: &str) -> &'s Arc<ArcSwap<Entries>> {
-    stores.entry(label.into()).or_default()
+    let empty = || Arc::new(ArcSwap::from_pointee(Box::new(BTreeMap::new()) as Entries));
+    stores.entry(label.into()).or_insert_with(empty)
 }

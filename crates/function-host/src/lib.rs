@@ -34,6 +34,7 @@ mod threads;
 pub use deployment::MatchedFunction;
 pub use failure::Failure;
 pub use host::Host;
+pub use host_imports::KeyValues;
 pub use manifest::{LoadError, Manifest};
 pub use metrics::describe as describe_metrics;
 pub use outbound::{InternalResponse, InternalService};

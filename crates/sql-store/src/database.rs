@@ -6,6 +6,8 @@ use crate::transaction::{AnyTransaction, Isolation, Transaction};
 use crate::{SqlError, Statement};
 use std::path::Path;
 
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
 /// An open database whose tables are up to date.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -38,6 +40,19 @@ impl Database {
         let begun = match &self.pool {
             Pool::Sqlite(pool) => AnyTransaction::Sqlite(pool.begin().await?),
             Pool::Postgres(pool) => AnyTransaction::Postgres(pool.begin().await?),
+        };
+        Ok(Transaction(begun))
+    }
+
+    /// Begins a transaction that only reads, and in which all statements see the same state.
+    ///
+    /// # Errors
+    /// When no connection is available in time.
+    pub async fn begin_snapshot(&self) -> Result<Transaction, SqlError> {
+        let begun = match &self.pool {
+            // In WAL mode a transaction sees what was committed before its first read.
+            Pool::Sqlite(pool) => AnyTransaction::Sqlite(pool.begin().await?),
+            Pool::Postgres(pool) => AnyTransaction::Postgres(pool.begin_with(BEGIN_SNAPSHOT).await?),
         };
         Ok(Transaction(begun))
     }

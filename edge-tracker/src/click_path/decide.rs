@@ -76,7 +76,7 @@ pub(super) fn decide<'t>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::links::{Link, Name};
+    use crate::links::{Link, Name, Slug};
     use crate::query::Query;
     use crate::visitor::agent::Agents;
     use crate::visitor::geo::Location;
@@ -92,6 +92,8 @@ mod tests {
         let name = |text: &str| Name::try_from(text.to_owned()).expect("name");
         Link {
             id: LinkId(1),
+            slug: Slug::try_from("spring".to_owned()).expect("slug"),
+            domain: None,
             offer: name("offer"),
             campaign: name("campaign"),
             affiliate: name("ann"),

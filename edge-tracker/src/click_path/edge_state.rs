@@ -3,7 +3,7 @@
 
 use super::Root;
 use crate::functions::Functions;
-use crate::links::Table;
+use crate::links::{ActiveLinks, Table};
 use crate::unique::{Filters, UniqueSettings};
 use crate::visitor::address::{AddressStorage, ClientAddress};
 use crate::visitor::agent::Agents;
@@ -21,8 +21,8 @@ use trusted_clock::{EARLIEST_TIME, StepTolerance, TrustedClock};
 pub struct EdgeState {
     /// This node.
     pub node: NodeId,
-    /// The links; each reload replaces the table.
-    pub links: Arc<ArcSwap<Table>>,
+    /// The links; each change replaces the table.
+    pub links: Arc<ActiveLinks>,
     /// Looks up countries, regions and autonomous systems.
     pub geo: Geo,
     /// Recognises user agents.
@@ -61,7 +61,7 @@ impl EdgeState {
         let salt = Ratchet::new(86_400_000_000, 20_000, SaltState([7; 32]));
         Self {
             node: NodeId(1),
-            links: Arc::new(ArcSwap::from_pointee(links)),
+            links: Arc::new(ActiveLinks::new(links)),
             geo: Geo::open(&GeoSettings::default()),
             agents: Agents::new(1_000, 1_024),
             identity: Identity::fixed(salt.keys()),

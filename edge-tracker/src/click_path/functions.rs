@@ -46,7 +46,9 @@ impl ClickPath {
         }
         request::check_url_length(request.uri(), shared.max_url_bytes)?;
         let headers = RequestHeaders::find(request.headers(), shared.client_address.header());
-        request::check_host(request.uri(), &headers, &shared.hosts, &mut String::new())?;
+        let mut host = String::new();
+        let is_named = request::host(request.uri(), &headers, &mut host);
+        request::check_host(is_named, &host, &shared.hosts)?;
         let client = shared.client_address.resolve(peer, headers.hops());
         if functions.admits(client) {
             Ok(())

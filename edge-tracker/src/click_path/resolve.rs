@@ -42,8 +42,9 @@ impl LinkResolver {
         request: &ParsedRequest<'_>,
         hosts: &[String],
     ) -> Result<ResolvedLink<'_>, Refusal> {
-        let (target, link) = find_link(self.links.load(), request)?;
-        request::check_host(request.uri, &request.headers, hosts, &mut self.host)?;
+        let is_named = request::host(request.uri, &request.headers, &mut self.host);
+        let (target, link) = find_link(self.links.load(), request, &self.host)?;
+        request::check_host(is_named, &self.host, hosts)?;
         Ok(ResolvedLink {
             target,
             link,
@@ -71,31 +72,39 @@ impl ResolvedLink<'_> {
 type TargetLink<'t> = (Target<'t>, &'t Link);
 
 /// The link of a request. A link whose slug is exactly the path's takes precedence.
-fn find_link<'t>(links: &'t Table, request: &ParsedRequest<'_>) -> Result<TargetLink<'t>, Refusal> {
+fn find_link<'t>(
+    links: &'t Table,
+    request: &ParsedRequest<'_>,
+    host: &str,
+) -> Result<TargetLink<'t>, Refusal> {
     if let Some(target) = request.target {
-        return find(links, target)
-            .or_else(|| find_repaired(links, request))
+        return find(links, target, host)
+            .or_else(|| find_repaired(links, request, host))
             .ok_or(Refusal::UnknownLink);
     }
-    let found = find_repaired(links, request).ok_or(Refusal::UnknownPath)?;
+    let found = find_repaired(links, request, host).ok_or(Refusal::UnknownPath)?;
     request::check_method(request.method).map(|()| found)
 }
 
-fn find<'t>(links: &'t Table, target: Target<'_>) -> Option<TargetLink<'t>> {
-    let (slug, link) = links.find(target.slug())?;
-    Some((target.with_slug(slug), link))
+fn find<'t>(links: &'t Table, target: Target<'_>, host: &str) -> Option<TargetLink<'t>> {
+    let link = links.find(target.slug(), host)?;
+    Some((target.with_slug(&link.slug), link))
 }
 
 /// The link of a path that mail programs, people or QR codes changed: one of exactly this slug, else the only one
 /// of this slug in another case.
 #[cold]
-fn find_repaired<'t>(links: &'t Table, request: &ParsedRequest<'_>) -> Option<TargetLink<'t>> {
+fn find_repaired<'t>(
+    links: &'t Table,
+    request: &ParsedRequest<'_>,
+    host: &str,
+) -> Option<TargetLink<'t>> {
     let path = RepairedPath::of(request.uri.path())?;
     let in_any_case = |target: Target<'_>| {
-        let (slug, link) = links.find_in_any_case(target.slug())?;
-        Some((target.with_slug(slug), link))
+        let link = links.find_in_any_case(target.slug(), host)?;
+        Some((target.with_slug(&link.slug), link))
     };
     path.targets()
-        .find_map(|target| find(links, target))
+        .find_map(|target| find(links, target, host))
         .or_else(|| path.targets().find_map(in_any_case))
 }

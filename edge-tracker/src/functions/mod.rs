@@ -24,7 +24,8 @@ use crate::settings::FunctionsSettings;
 use bytes::Bytes;
 use daemon::files::WatchedFiles;
 use failures::FailureLimit;
-use function_host::{Body, Host, Limits, LoadError, Manifest, MatchedFunction};
+use domain::LinkId;
+use function_host::{Body, Host, KeyValues, Limits, LoadError, Manifest, MatchedFunction};
 use http::{Request, Response};
 use parking_lot::Mutex;
 use prometheus::Registry;
@@ -137,7 +138,7 @@ impl Functions {
             watched: Mutex::new(watched),
         };
         functions.load_advertisers()?;
-        functions.use_links(links);
+        functions.use_links(links.clone());
         Ok(functions)
     }
 
@@ -148,8 +149,8 @@ impl Functions {
     }
 
     /// Provides the offers of these links to functions from now on.
-    pub fn use_links(&self, links: &Table) {
-        self.host.fill_store(LINKS_STORE, offers(links));
+    pub fn use_links(&self, links: Table) {
+        self.host.fill_store(LINKS_STORE, LinkOffers(links));
     }
 
     /// Whether a function may be called for `client`: whether its network is below the limit of failed authentications.
@@ -210,6 +211,20 @@ impl Functions {
                 .fill_store(ADVERTISERS_STORE, advertisers::read(file)?);
         }
         Ok(())
+    }
+}
+
+/// The offer of each link, by its number, as a store of functions.
+struct LinkOffers(Table);
+
+impl KeyValues for LinkOffers {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        let link = self.0.get(LinkId(key.parse().ok()?))?;
+        Some(link.offer.as_bytes().to_vec())
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.0.iter().map(|link| link.id.to_string()).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use domain::LinkId;
 use http::StatusCode;
 use serde::Deserialize;
 use std::path::Path;
+use std::sync::Arc;
 use toml::Spanned;
 
 #[derive(Deserialize)]
@@ -67,14 +68,22 @@ impl TryFrom<u16> for Code {
     type Error = &'static str;
 
     fn try_from(code: u16) -> Result<Self, Self::Error> {
-        match code {
-            301 => Ok(Self(StatusCode::MOVED_PERMANENTLY)),
-            302 => Ok(Self(StatusCode::FOUND)),
-            303 => Ok(Self(StatusCode::SEE_OTHER)),
-            307 => Ok(Self(StatusCode::TEMPORARY_REDIRECT)),
-            308 => Ok(Self(StatusCode::PERMANENT_REDIRECT)),
-            _ => Err("a redirect's code is 301, 302, 303, 307 or 308"),
-        }
+        redirect_status(code).map(Self)
+    }
+}
+
+/// The status of a redirect.
+///
+/// # Errors
+/// When `code` is no redirect to another URL.
+pub fn redirect_status(code: u16) -> Result<StatusCode, &'static str> {
+    match code {
+        301 => Ok(StatusCode::MOVED_PERMANENTLY),
+        302 => Ok(StatusCode::FOUND),
+        303 => Ok(StatusCode::SEE_OTHER),
+        307 => Ok(StatusCode::TEMPORARY_REDIRECT),
+        308 => Ok(StatusCode::PERMANENT_REDIRECT),
+        _ => Err("a redirect's code is 301, 302, 303, 307 or 308"),
     }
 }
 
@@ -96,7 +105,7 @@ pub fn load(path: &Path) -> Result<Table, SettingsError> {
     if file.link.is_empty() != file.empty {
         return Err(wrong(0, EMPTY));
     }
-    let mut by_slug = AHashMap::with_capacity(file.link.len());
+    let mut table = Table::default();
     let mut ids = AHashMap::with_capacity(file.link.len());
     for entry in file.link {
         let (id_at, slug_at) = (entry.id.span().start, entry.slug.span().start);
@@ -105,15 +114,14 @@ pub fn load(path: &Path) -> Result<Table, SettingsError> {
             let message = format!("id {id} is already used by the link {:?}", &*first);
             return Err(wrong(id_at, &message));
         }
-        let (slug, link) = link_of(entry);
-        if by_slug.insert(slug.into_inner(), link).is_some() {
-            return Err(wrong(slug_at, "another link above has the same slug"));
-        }
+        table
+            .insert(Arc::new(link_of(entry)))
+            .map_err(|_| wrong(slug_at, "another link above has the same slug"))?;
     }
-    Ok(Table::new(by_slug))
+    Ok(table)
 }
 
-fn link_of(entry: LinkEntry) -> (Slug, Link) {
+fn link_of(entry: LinkEntry) -> Link {
     let destination = if entry.append_click_id {
         entry.destination.with_click_id()
     } else {
@@ -125,8 +133,10 @@ fn link_of(entry: LinkEntry) -> (Slug, Link) {
             fallback: entry.fallback,
         },
     };
-    let link = Link {
+    Link {
         id: LinkId(entry.id.into_inner()),
+        slug: entry.slug.into_inner(),
+        domain: None,
         offer: entry.offer,
         campaign: entry.campaign,
         affiliate: entry.affiliate,
@@ -135,8 +145,7 @@ fn link_of(entry: LinkEntry) -> (Slug, Link) {
         state,
         pass_query: entry.pass_query,
         renamed_from: entry.renamed_from,
-    };
-    (entry.slug.into_inner(), link)
+    }
 }
 
 #[cfg(test)]
@@ -154,12 +163,12 @@ mod tests {
     #[test]
     fn link_is_found_by_its_slug() {
         let table = loaded(LINK).expect("valid");
-        let (slug, link) = table.find("a").expect("found");
+        let link = table.find("a", "").expect("found");
         assert_eq!(
-            (slug, link.id, link.code),
+            (&*link.slug, link.id, link.code),
             ("a", LinkId(1), StatusCode::FOUND)
         );
-        assert!(table.find("A").is_none());
+        assert!(table.find("A", "").is_none());
     }
 
     #[test]
@@ -177,10 +186,10 @@ mod tests {
             ("two", None),
             ("none", None),
         ] {
-            let slug = table.find_in_any_case(asked).map(|(slug, _)| slug);
+            let slug = table.find_in_any_case(asked, "").map(|link| &*link.slug);
             assert_eq!(slug, found, "{asked}");
         }
-        assert!(slugs.iter().all(|slug| table.find(slug).is_some()));
+        assert!(slugs.iter().all(|slug| table.find(slug, "").is_some()));
     }
 
     #[test]

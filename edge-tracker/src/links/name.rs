@@ -36,6 +36,17 @@ impl Slug {
     }
 }
 
+impl Name {
+    const MAX_CHARS: usize = 64;
+
+    /// The beginning of a longer name, for events.
+    #[must_use]
+    pub fn shortened(text: &str) -> Self {
+        let visible = text.chars().filter(|c| !c.is_control());
+        Self(visible.take(Self::MAX_CHARS).collect::<String>().into())
+    }
+}
+
 impl TryFrom<String> for Slug {
     type Error = NameError;
 
@@ -56,7 +67,7 @@ impl TryFrom<String> for Name {
     type Error = NameError;
 
     fn try_from(text: String) -> Result<Self, NameError> {
-        let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        let fits = (1..=Self::MAX_CHARS).contains(&text.chars().count()) && !text.chars().any(char::is_control);
         if fits {
             Ok(Self(text.into()))
         } else {

@@ -163,22 +163,25 @@ impl MaintenanceTask {
 
     /// An invalid or missing file is rejected and the active links are kept, until the file changes again.
     async fn reload_links(&mut self) {
+        let Some(file) = self.links.file.clone() else {
+            return;
+        };
         if !self.links_watch.changed() {
             return;
         }
-        let (file, shared) = (self.links.file.clone(), self.shared.clone());
+        let shared = self.shared.clone();
         let load = move || -> anyhow::Result<links::Table> {
             let table = links::load(&file)?;
             table.keeps_ids_of(&shared.links.load())?;
             if let Some(functions) = &shared.functions {
-                functions.use_links(&table);
+                functions.use_links(table.clone());
             }
             Ok(table)
         };
         match spawn_blocking(load).await {
             Ok(Ok(table)) => {
                 tracing::info!(links = table.len(), "links reloaded");
-                self.shared.links.store(Arc::new(table));
+                self.shared.links.store(table);
                 self.count_reload("links", "loaded", 1);
             }
             Ok(Err(error)) => {

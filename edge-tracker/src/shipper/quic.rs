@@ -17,7 +17,7 @@ pub struct Quic {
     endpoint: Endpoint,
     address: String,
     credentials: watch::Receiver<Credentials>,
-    connection: Option<Connection>,
+    connection: watch::Sender<Option<Connection>>,
 }
 
 impl Quic {
@@ -31,8 +31,14 @@ impl Quic {
             endpoint: endpoint()?,
             address,
             credentials,
-            connection: None,
+            connection: watch::Sender::new(None),
         })
+    }
+
+    /// The connection in use, for other streams on it.
+    #[must_use]
+    pub fn connection(&self) -> watch::Receiver<Option<Connection>> {
+        self.connection.subscribe()
     }
 
     async fn connect(&mut self) -> Result<Connection, Reason> {
@@ -70,7 +76,7 @@ impl Dial for Quic {
     async fn dial(&mut self) -> Result<(SendStream, RecvStream), Reason> {
         let connection = self.connect().await?;
         let streams = connection.open_bi().await;
-        self.connection = Some(connection);
+        self.connection.send_replace(Some(connection));
         streams.map_err(|error| Reason::new("connection", error))
     }
 
@@ -85,7 +91,7 @@ impl Dial for Quic {
     }
 
     fn close(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.connection.send_replace(None) {
             connection.close(0_u32.into(), b"");
         }
     }

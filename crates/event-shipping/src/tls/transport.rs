@@ -1,4 +1,5 @@
-//! QUIC limits: one stream, opened by the edge, bounded windows, and an idle timeout.
+//! QUIC limits: two streams, for events and for the configuration, both opened by the edge; bounded windows, and an
+//! idle timeout.
 
 use quinn::{TransportConfig, VarInt};
 use std::time::Duration;
@@ -13,8 +14,11 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// allows 40 MB/s.
 const BATCH_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Unread bytes that the edge buffers; acknowledgements are small.
+/// Unread bytes that the edge buffers per stream; acknowledgements are small.
 const ACK_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The streams that an edge may open at a time.
+const STREAMS: u32 = 2;
 
 pub(super) fn edge() -> TransportConfig {
     let mut transport = common(ACK_WINDOW_BYTES, BATCH_WINDOW_BYTES);
@@ -24,7 +28,7 @@ pub(super) fn edge() -> TransportConfig {
 
 pub(super) fn aggregator() -> TransportConfig {
     let mut transport = common(BATCH_WINDOW_BYTES, ACK_WINDOW_BYTES);
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(STREAMS));
     transport
 }
 
@@ -37,7 +41,8 @@ fn common(receive: u32, send: u32) -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .stream_receive_window(VarInt::from_u32(receive))
-        .receive_window(VarInt::from_u32(receive))
+        // A stream that is not read leaves the other one its window.
+        .receive_window(VarInt::from_u32(STREAMS * receive))
         .send_window(u64::from(send));
     transport
 }

@@ -191,7 +191,7 @@ impl Functions {
 
     pub(crate) fn fill<const N: usize>(&self, entries: [(&str, &str); N]) {
         let entries = entries.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
-        self.host.fill_store("facts", entries.into());
+        self.host.fill_store("facts", BTreeMap::from(entries));
     }
 
     pub(crate) fn write_manifest(&self, greeting: &str) {
