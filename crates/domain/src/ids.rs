@@ -23,6 +23,42 @@ number! {
     LinkId(u32)
 }
 number! {
+    /// The number of a network (tenant), unique in the installation and never reused.
+    NetworkId(u32)
+}
+number! {
+    /// The number of a platform, unique in the installation and never reused.
+    PlatformId(u32)
+}
+number! {
+    /// The number of an advertiser, unique in the installation and never reused.
+    AdvertiserId(u32)
+}
+number! {
+    /// The number of an offer, unique in the installation and never reused.
+    OfferId(u32)
+}
+number! {
+    /// The number of an affiliate, unique in the installation and never reused.
+    AffiliateId(u32)
+}
+number! {
+    /// The number of an affiliate's application to an offer, unique in the installation and never reused.
+    ApplicationId(u32)
+}
+number! {
+    /// The number of a campaign, unique in the installation and never reused.
+    CampaignId(u32)
+}
+number! {
+    /// The number of a creative, unique in the installation and never reused.
+    CreativeId(u32)
+}
+number! {
+    /// The number of one version of terms, unique in the installation and never reused.
+    TermsId(u32)
+}
+number! {
     /// An edge node's number, unique in the fleet; 0 is no node.
     NodeId(u16)
 }

@@ -15,7 +15,10 @@ mod time;
 
 pub use conversion::{ConversionKind, ConversionStatus};
 pub use currency::Currency;
-pub use ids::{LaneId, LinkId, NodeId, Seq, VisitorId};
+pub use ids::{
+    AdvertiserId, AffiliateId, ApplicationId, CampaignId, CreativeId, LaneId, LinkId, NetworkId,
+    NodeId, OfferId, PlatformId, Seq, TermsId, VisitorId,
+};
 pub use kyc::{KycStanding, KycStatus, TIERS, Tier};
 pub use money::{CostMicros, Money};
 pub use names::UnknownName;

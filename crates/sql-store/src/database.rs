@@ -1,6 +1,6 @@
 //! An open database: its transactions, and its copy to a file.
 
-use crate::migrations::{self, Migration};
+use crate::migrations::{self, Migration, MigrationList};
 use crate::pool::{Access, Location, Pool};
 use crate::transaction::{AnyTransaction, Isolation, Transaction};
 use crate::{SqlError, Statement};
@@ -26,9 +26,17 @@ impl Database {
         migrations: &[Migration],
     ) -> Result<Self, SqlError> {
         let pool = Pool::open(location, access).await?;
-        migrations::apply(&pool, migrations).await?;
+        migrations::apply(&pool, None, migrations).await?;
         tracing::info!("opened the database, its tables are up to date");
         Ok(Self { pool })
+    }
+
+    /// Applies the missing migrations of another list.
+    ///
+    /// # Errors
+    /// When the database is newer than the list.
+    pub async fn migrate(&self, list: MigrationList) -> Result<(), SqlError> {
+        migrations::apply(&self.pool, Some(list.name), list.migrations).await
     }
 
     /// Begins a transaction that is rolled back unless it is committed. In SQLite it locks the file with its first

@@ -61,7 +61,7 @@ pub mod url;
 
 pub use database::Database;
 pub use error::SqlError;
-pub use migrations::Migration;
+pub use migrations::{Migration, MigrationList};
 pub use moving::{CopiedTable, copy_to_postgres, has_rows};
 pub use pool::{Access, Location};
 pub use retry::{IsConflict, TransactionAttempts};

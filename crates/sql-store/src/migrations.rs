@@ -40,9 +40,28 @@ fn hex_bytes(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(byte).collect()
 }
 
-/// Applies the migrations that the database does not have.
-pub(crate) async fn apply(pool: &Pool, migrations: &[Migration]) -> Result<(), SqlError> {
-    let migrator = Migrator::with_migrations(migrations.iter().map(|it| it.to_sqlx()).collect());
+/// Further migrations for a database that other ones opened, numbered on their own: the crates that share a database
+/// need not know each other's numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct MigrationList {
+    /// The name: letters and `_`, unique in the database. Applied migrations are recorded under it.
+    pub name: &'static str,
+    /// The migrations. Their tables have names that no other list uses.
+    pub migrations: &'static [Migration],
+}
+
+/// Applies the migrations that the database does not have; `list` is `None` for those that it was opened with.
+pub(crate) async fn apply(
+    pool: &Pool,
+    list: Option<&str>,
+    migrations: &[Migration],
+) -> Result<(), SqlError> {
+    let migrations = migrations.iter().map(|it| it.to_sqlx()).collect();
+    let mut migrator = Migrator::with_migrations(migrations);
+    if let Some(list) = list {
+        // With sqlx's prefix: a move to another database leaves the tables of migrations out.
+        migrator.dangerous_set_table_name(format!("_sqlx_migrations_{list}"));
+    }
     match pool {
         Pool::Sqlite(pool) => migrator.run(pool).await?,
         Pool::Postgres(pool) => migrator.run(pool).await?,

@@ -2,7 +2,7 @@
 
 use crate::SqlError;
 use crate::database::Database;
-use crate::migrations::Migration;
+use crate::migrations::{Migration, MigrationList};
 use crate::pool::{Access, Location, Pool};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder, Row as _, SqlitePool, Transaction};
@@ -49,7 +49,7 @@ async fn any_has_rows(pool: &SqlitePool, of: &[&str]) -> Result<bool, SqlError> 
 }
 
 /// Copies SQLite's file to PostgreSQL, whose tables `must_be_empty` must have no rows: all of it or nothing. Both are
-/// brought up to date with `migrations` first.
+/// brought up to date with `migrations` and the lists first. A table that was created by another list is an error.
 ///
 /// # Errors
 /// When either can't be used, or PostgreSQL has rows.
@@ -58,11 +58,16 @@ pub async fn copy_to_postgres(
     url: &Location,
     access: Access,
     migrations: &[Migration],
+    lists: &[MigrationList],
     must_be_empty: &[&str],
 ) -> Result<Vec<CopiedTable>, SqlError> {
     let file = Location::File(file.into());
     let from = Database::open(&file, access, migrations).await?;
     let to = Database::open(url, access, migrations).await?;
+    for list in lists {
+        from.migrate(*list).await?;
+        to.migrate(*list).await?;
+    }
     let (Pool::Sqlite(pool), Pool::Postgres(target)) = (from.pool(), to.pool()) else {
         return Err(SqlError::Url);
     };

@@ -4,7 +4,8 @@
 use domain::{ConversionStatus, Currency, Micros, Money};
 use sql_store::test_server::TestDatabase;
 use sql_store::{
-    Access, Database, Isolation, Location, Migration, SqlError, Statement, Transaction, typed_row,
+    Access, Database, Isolation, Location, Migration, MigrationList, SqlError, Statement,
+    Transaction, typed_row,
 };
 use std::sync::Arc;
 use tokio::sync::Barrier;
@@ -29,6 +30,15 @@ const MIGRATIONS: &[Migration] = &[
         released_checksum: None,
     },
 ];
+const NOTES: MigrationList = MigrationList {
+    name: "notes",
+    migrations: &[Migration {
+        version: 1,
+        name: "notes",
+        sql: "CREATE TABLE notes (text TEXT NOT NULL)",
+        released_checksum: None,
+    }],
+};
 /// SHA-384 of the second migration's text.
 const COUNTERS_CHECKSUM: &str = "cade424d97398328201fd203b078a582a737073f7dcc87b45693cf2eb4eda961a24e5842d4d24b18bc42110b3e2b83c9";
 
@@ -207,6 +217,25 @@ async fn migrations_are_applied_once_and_never_changed() {
     }
 }
 
+#[tokio::test]
+async fn migration_lists_are_numbered_independently() {
+    for test in TestDatabase::both() {
+        let database = open(test.location()).await;
+        for _ in 0..2 {
+            database.migrate(NOTES).await.expect("up to date");
+        }
+        assert_eq!(count(&database, "SELECT COUNT(*) FROM notes").await, 0);
+        // The first list is as it was, and a newer list is found out by its own numbers.
+        open(test.location()).await;
+        let older = MigrationList {
+            migrations: &[],
+            ..NOTES
+        };
+        let error = database.migrate(older).await.expect_err("older program");
+        assert!(error.to_string().contains("upgrade the program"), "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_increments_lose_no_update() {
     const TASKS: i64 = 8;
@@ -316,6 +345,7 @@ async fn files_are_copied_to_an_empty_postgres_only() {
         tx.execute(insert(sale)).await.expect("inserted");
     }
     tx.commit().await.expect("committed");
+    database.migrate(NOTES).await.expect("up to date");
     database.close().await;
     let Location::File(path) = file.location() else {
         panic!("it is a file");
@@ -331,14 +361,22 @@ async fn files_are_copied_to_an_empty_postgres_only() {
             .expect("read")
     );
     let copy = async || {
-        sql_store::copy_to_postgres(&path, &server.location(), ACCESS, MIGRATIONS, &["sales"]).await
+        sql_store::copy_to_postgres(
+            &path,
+            &server.location(),
+            ACCESS,
+            MIGRATIONS,
+            &[],
+            &["sales"],
+        )
+        .await
     };
     let copied = copy().await.expect("copied");
     let copied: Vec<_> = copied
         .iter()
         .map(|it| (it.name.as_str(), it.rows))
         .collect();
-    assert_eq!(copied, [("counters", 0), ("sales", 2)]);
+    assert_eq!(copied, [("counters", 0), ("notes", 0), ("sales", 2)]);
     let mut tx = open(server.location())
         .await
         .begin()

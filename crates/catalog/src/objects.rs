@@ -1,0 +1,181 @@
+//! Objects in their tables.
+
+use crate::error::{CatalogError, Reason};
+use crate::kind::{Kind, KindName, Object, ObjectId as _, Revision};
+use crate::references::Lineage;
+use crate::rows::{Insertion, fetch_in, select};
+use crate::status::Status as _;
+use domain::{Micros, NetworkId};
+use sql_store::{SqlError, Statement, Transaction, typed_row};
+use std::collections::HashMap;
+
+typed_row! {
+    /// An object as it is stored.
+    #[derive(Debug)]
+    pub(crate) struct ObjectRow {
+        id: u32,
+        network: u32,
+        status: String,
+        status_reason: String,
+        revision: u32,
+        created: Micros,
+        updated: Micros,
+        archived: Option<i64>,
+        document: String,
+    }
+}
+
+/// The columns of [`ObjectRow`].
+pub(crate) const COLUMNS: &str =
+    "id, network, status, status_reason, revision, created, updated, archived, document";
+
+const INSERTED_COLUMNS: &str = "id, network, advertiser, offer, affiliate, campaign, creative, label, status, status_reason, \
+     revision, created, updated, archived, starts, ends, document";
+
+impl ObjectRow {
+    /// Reads the object.
+    pub(crate) fn read<K: Kind>(self) -> Result<Object<K>, CatalogError> {
+        let unreadable = |cause| CatalogError::Unreadable {
+            kind: K::NAME.name(),
+            id: self.id,
+            cause,
+        };
+        let status = K::Status::from_name(&self.status).ok_or_else(|| {
+            SqlError::UnexpectedValue(format!("status of {}: {:?}", K::NAME, self.status))
+        })?;
+        Ok(Object {
+            id: K::Id::from_number(self.id),
+            network: NetworkId(self.network),
+            status,
+            revision: Revision(self.revision),
+            created: self.created,
+            updated: self.updated,
+            archived: self.archived.map(|time| Micros(time.cast_unsigned())),
+            settings: serde_json::from_str(&self.document).map_err(unreadable)?,
+            status_reason: self.status_reason,
+        })
+    }
+}
+
+/// `SELECT` of the objects of a kind.
+pub(crate) fn select_objects(kind: KindName) -> Statement {
+    select(COLUMNS, kind.table())
+}
+
+/// Reads an object; of `network` only, unless that is `None`.
+pub(crate) async fn load<K: Kind>(
+    tx: &mut Transaction,
+    network: Option<NetworkId>,
+    id: K::Id,
+) -> Result<Object<K>, CatalogError> {
+    let statement = select_objects(K::NAME)
+        .push(" WHERE id = ")
+        .push_bind(id.number());
+    let row: Option<ObjectRow> = tx.fetch_optional(statement).await?;
+    let own = row.filter(|row| network.is_none_or(|network| network.0 == row.network));
+    own.ok_or_else(|| not_found::<K>(id))?.read()
+}
+
+fn not_found<K: Kind>(id: K::Id) -> CatalogError {
+    let message = format!("there is no {} {id} in the network", K::NAME);
+    CatalogError::refused(Reason::NotFound, "", message)
+}
+
+/// Reads objects by their ids, whatever their network.
+pub(crate) async fn load_all<K: Kind>(
+    tx: &mut Transaction,
+    ids: impl IntoIterator<Item = u32>,
+) -> Result<HashMap<u32, Object<K>>, CatalogError> {
+    let mut ids: Vec<u32> = ids.into_iter().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let statement = select_objects(K::NAME).push(" WHERE");
+    let rows: Vec<ObjectRow> = fetch_in(tx, statement, "id", &ids).await?;
+    let objects = rows.into_iter().map(|row| Ok((row.id, row.read()?)));
+    objects.collect()
+}
+
+/// Takes the next `count` ids of a kind and returns the first.
+pub(crate) async fn take_ids(
+    tx: &mut Transaction,
+    kind: KindName,
+    count: usize,
+) -> Result<u32, CatalogError> {
+    let take = "UPDATE catalog_ids SET last = last + $1 WHERE kind = $2 RETURNING last";
+    let take = Statement::new(take).bind(count).bind(kind.name());
+    let last: Option<i64> = tx.fetch_optional(take).await?;
+    let last = last.ok_or_else(|| SqlError::UnexpectedValue(format!("catalog_ids: no {kind}")))?;
+    let last = u32::try_from(last).map_err(|_| CatalogError::IdsExhausted(kind.name()))?;
+    let count = u32::try_from(count).map_err(|_| CatalogError::IdsExhausted(kind.name()))?;
+    Ok(last - count + 1)
+}
+
+/// Inserts new objects with their parents.
+pub(crate) async fn insert<K: Kind>(
+    tx: &mut Transaction,
+    objects: &[Object<K>],
+    lineages: &[Lineage],
+) -> Result<(), SqlError> {
+    let mut insertion = Insertion::new(K::NAME.table(), INSERTED_COLUMNS);
+    for (object, lineage) in objects.iter().zip(lineages) {
+        let (starts, ends) = object.settings.dates();
+        insertion.add([
+            object.id.number().into(),
+            object.network.0.into(),
+            lineage.advertiser.into(),
+            lineage.offer.into(),
+            lineage.affiliate.into(),
+            lineage.campaign.into(),
+            lineage.creative.into(),
+            object.settings.label().to_lowercase().into(),
+            object.status.name().into(),
+            (&object.status_reason).into(),
+            object.revision.0.into(),
+            object.created.into(),
+            object.updated.into(),
+            nullable(object.archived).into(),
+            nullable(starts).into(),
+            nullable(ends).into(),
+            crate::json::text(&object.settings).into(),
+        ]);
+    }
+    insertion.run(tx).await
+}
+
+/// Writes a changed object over the stored one.
+pub(crate) async fn replace<K: Kind>(
+    tx: &mut Transaction,
+    object: &Object<K>,
+    lineage: Lineage,
+) -> Result<(), SqlError> {
+    let (starts, ends) = object.settings.dates();
+    let statement = Statement::new("UPDATE ")
+        .push(K::NAME.table())
+        .push(" SET label = ")
+        .push_bind(object.settings.label().to_lowercase())
+        .push(", status = ")
+        .push_bind(object.status.name())
+        .push(", status_reason = ")
+        .push_bind(&object.status_reason)
+        .push(", revision = ")
+        .push_bind(object.revision.0)
+        .push(", updated = ")
+        .push_bind(object.updated)
+        .push(", archived = ")
+        .push_bind(nullable(object.archived))
+        .push(", starts = ")
+        .push_bind(nullable(starts))
+        .push(", ends = ")
+        .push_bind(nullable(ends))
+        .push(", creative = ")
+        .push_bind(lineage.creative)
+        .push(", document = ")
+        .push_bind(crate::json::text(&object.settings))
+        .push(" WHERE id = ")
+        .push_bind(object.id.number());
+    tx.execute(statement).await.map(drop)
+}
+
+fn nullable(time: Option<Micros>) -> Option<i64> {
+    time.map(|time| time.0.cast_signed())
+}

@@ -1,0 +1,144 @@
+//! Links as the edges need them: with everything that follows from their parents and from dates.
+//!
+//! A full load ([`resolved_links`]) and the changes since a version ([`resolved_links_changed`]) lead to the same table.
+//! Both show the catalog as of its clock, which only [`record_dates`](crate::record_dates) and writers move. To read
+//! several pages of one version, use one transaction with [`sql_store::Isolation::Serializable`].
+
+mod changed;
+mod parents;
+mod state;
+
+pub use changed::{LinkChanges, MAX_CHANGED_LINKS, resolved_links_changed};
+
+use crate::error::CatalogError;
+use crate::head;
+use crate::kind::{KindName, Object};
+use crate::model::Link;
+use crate::objects::{ObjectRow, select_objects};
+use domain::{
+    AdvertiserId, AffiliateId, CampaignId, CreativeId, LinkId, Micros, NetworkId, OfferId, TermsId,
+};
+use parents::Parents;
+use serde::{Deserialize, Serialize};
+use sql_store::Transaction;
+use std::sync::Arc;
+
+/// The most links that are read at once.
+pub const MAX_LINKS: usize = 10_000;
+
+/// A link with everything that an edge needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedLink {
+    /// The link.
+    pub id: LinkId,
+    /// The domain in the form of DNS; empty for every domain.
+    pub domain: String,
+    /// The path after `/c/`.
+    pub slug: String,
+    /// The redirect target, with macros.
+    pub destination: String,
+    /// Where visitors are sent while the link is not active, with macros.
+    pub fallback: Option<String>,
+    /// The redirect's status: 301, 302, 303, 307 or 308.
+    pub code: u16,
+    /// Whether visitors are sent to the destination.
+    pub state: LinkState,
+    /// Whether foreign query parameters are passed on.
+    pub pass_query: bool,
+    /// Whether `click_id` is appended to destinations without that macro.
+    pub append_click_id: bool,
+    /// The network.
+    pub network: Named<NetworkId>,
+    /// The advertiser of the offer.
+    pub advertiser: Named<AdvertiserId>,
+    /// The offer.
+    pub offer: Named<OfferId>,
+    /// The affiliate of the campaign.
+    pub affiliate: Named<AffiliateId>,
+    /// The campaign.
+    pub campaign: Named<CampaignId>,
+    /// The creative that the link is used with.
+    pub creative: Option<Named<CreativeId>>,
+    /// The terms in force: those of the campaign, otherwise those of the offer.
+    pub terms: Option<Named<TermsId>>,
+}
+
+/// An object with its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named<I> {
+    /// Its id.
+    pub id: I,
+    /// Its name, shared among the links of one load.
+    pub name: Arc<str>,
+}
+
+/// Whether a link redirects to its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// It does.
+    Active,
+    /// Visitors are redirected to the fallback, if there is one.
+    Inactive(InactiveCause),
+}
+
+/// Why a link is not active: the first cause in the order link, campaign, offer, advertiser, affiliate, application,
+/// network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InactiveCause {
+    /// The kind of the object.
+    pub kind: KindName,
+    /// What is the matter with it.
+    pub why: Why,
+}
+
+/// What keeps an object's links from being active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It is paused.
+    Paused,
+    /// It is archived.
+    Archived,
+    /// It begins later.
+    NotStarted,
+    /// It has ended.
+    Ended,
+    /// It is not approved, or not any more.
+    NotApproved,
+}
+
+/// Reads links by ascending id, `after` excluded: at most `limit`, up to [`MAX_LINKS`]. Archived links have no place in
+/// the table. Fewer than the limit are the last ones.
+///
+/// # Errors
+/// When the database can't be read.
+pub async fn resolved_links(
+    tx: &mut Transaction,
+    after: Option<LinkId>,
+    limit: usize,
+) -> Result<Vec<ResolvedLink>, CatalogError> {
+    let clock = head::read(tx).await?.clock;
+    let select = select_objects(KindName::Link)
+        .push(" WHERE archived IS NULL AND id > ")
+        .push_bind(after.map_or(-1, |id| i64::from(id.0)))
+        .push(" ORDER BY id LIMIT ")
+        .push_bind(limit.min(MAX_LINKS));
+    let rows: Vec<ObjectRow> = tx.fetch_all(select).await?;
+    resolve(tx, rows, clock).await
+}
+
+/// Resolves links that are not archived.
+async fn resolve(
+    tx: &mut Transaction,
+    rows: Vec<ObjectRow>,
+    clock: Micros,
+) -> Result<Vec<ResolvedLink>, CatalogError> {
+    let links = rows.into_iter().map(ObjectRow::read);
+    let links = links.collect::<Result<Vec<Object<Link>>, _>>()?;
+    let parents = Parents::load(tx, &links, clock).await?;
+    links
+        .into_iter()
+        .map(|link| state::resolve(link, &parents, clock))
+        .collect()
+}
