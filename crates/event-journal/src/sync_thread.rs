@@ -97,3 +97,34 @@ fn run<S: Storage>(
     }
     maintenance.close()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, open_manual};
+    use storage::model::{Fault, ModelDisk};
+
+    #[test]
+    fn stop_reports_a_failed_sync() {
+        let disk = ModelDisk::new(1);
+        let options = Options {
+            dir: "/spool".into(),
+            lanes: 1,
+            format_version: 1,
+            segment_bytes: 64 << 10,
+            max_bytes: 1 << 20,
+            sync_interval: Duration::from_secs(3_600),
+        };
+        for is_faulty in [false, true] {
+            let mut journal = open_manual(disk.clone(), &options).expect("opens");
+            journal.writers[0].append(10, |_| Some(10)).expect("space");
+            let next = disk.operations();
+            if is_faulty {
+                (next..next + 100).for_each(|at| disk.inject_fault_at(at, Fault::IoError));
+            }
+            let interval = options.sync_interval;
+            let thread = SyncThread::start(journal.maintenance, interval).expect("starts");
+            assert_eq!(thread.stop().is_err(), is_faulty);
+        }
+    }
+}

@@ -90,7 +90,21 @@ pub fn replace(storage: &impl Storage, path: &Path, bytes: &[u8], durable: bool)
 mod tests {
     use super::*;
     use crate::Disk;
-    use crate::model::{Loss, ModelDisk};
+    use crate::model::{Fault, Loss, ModelDisk};
+
+    #[test]
+    fn failed_operation_of_creating_directories_is_reported() {
+        for operation in 0.. {
+            let disk = ModelDisk::new(1);
+            disk.inject_fault_at(operation, Fault::IoError);
+            let created = create_dir_all(&disk, Path::new("/a/b"));
+            if disk.operations() <= operation {
+                assert!(operation > 3, "two directories are created and synced");
+                return created.expect("no operation failed");
+            }
+            assert!(created.is_err(), "operation {operation}");
+        }
+    }
 
     #[test]
     fn durable_replace_survives_power_loss() {
