@@ -7,7 +7,7 @@ use crate::temp_dir::temp_dir;
 use arc_swap::ArcSwap;
 use domain::NodeId;
 use edge_tracker::click_path::{ClickPath, EdgeState, Root};
-use edge_tracker::links;
+use edge_tracker::links::{self, ActiveLinks};
 use edge_tracker::metrics::Metrics;
 use edge_tracker::query::{self, Query, passed_on};
 use edge_tracker::refusal::Refusal;
@@ -292,7 +292,7 @@ impl Edge {
         };
         let shared = Arc::new(EdgeState {
             node: NodeId(1),
-            links: Arc::new(ArcSwap::from_pointee(links::load(&file).expect("links"))),
+            links: Arc::new(ActiveLinks::new(links::load(&file).expect("links"))),
             geo: Geo::open(&GeoSettings::default()),
             agents: Agents::new(1_000, MAX_AGENT_BYTES),
             identity: Identity::fixed(
