@@ -112,7 +112,7 @@ pub(crate) async fn open_catalog(
     location: &Location,
     now: Micros,
 ) -> Result<Catalog, CatalogError> {
-    let database = Database::open(location, CATALOG_ACCESS, MIGRATIONS).await?;
+    let database = Database::connect(location, CATALOG_ACCESS).await?;
     Catalog::open(database, now).await
 }
 

@@ -437,10 +437,14 @@ pub enum InconsistentSettings {
     )]
     RejectionsBeyondHalf,
     /// The edge would have no links.
-    #[error("links.source is \"file\", and links.file names none: set it, or set source = \"control_plane\"")]
+    #[error(
+        "links.source is \"file\", and links.file names none: set it, or set source = \"control_plane\""
+    )]
     NoLinksFile,
     /// The file would be ignored.
-    #[error("links.file is set, and links.source is \"control_plane\": remove the one that you do not use")]
+    #[error(
+        "links.file is set, and links.source is \"control_plane\": remove the one that you do not use"
+    )]
     UnusedLinksFile,
     /// The bare domain has one response.
     #[error("http.root_redirect and http.root_page are both set: keep one")]

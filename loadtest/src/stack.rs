@@ -42,6 +42,8 @@ pub struct StackOptions {
     pub functions: bool,
     /// Advertisers and variables of the functions; the demo's if absent.
     pub function_files: Option<FunctionFiles>,
+    /// Whether edges get their links from the control plane; from `links.toml` otherwise.
+    pub control_plane: bool,
     /// Additional sections of the edges' settings.
     pub edge_settings: String,
     /// Additional sections of the aggregator's settings.
@@ -261,6 +263,12 @@ impl Stack {
         let engine_port = options.engine.unwrap_or(clickhouse);
         let text = aggregator_settings(&dir, engine_port, shipping, admin);
         let mut text = text + &options.aggregator_settings;
+        let links = if options.control_plane {
+            text.push_str("[control_plane]\n");
+            "source = \"control_plane\"".to_owned()
+        } else {
+            format!("file = {:?}", dir.join("links.toml"))
+        };
         let functions = if options.functions {
             let files = options.function_files.clone();
             let files = files.unwrap_or_else(FunctionFiles::demo);
@@ -290,7 +298,8 @@ impl Stack {
             progress(&format!("edge {node}"));
             let (http, admin) = (free_port()?, free_port()?);
             let host = options.hosts.get(usize::from(node) - 1).unwrap_or(&here);
-            let mut text = edge_settings(&dir, node, [http, admin, shipping_port], geo, host);
+            let mut text =
+                edge_settings(&dir, node, [http, admin, shipping_port], &links, geo, host);
             text.push_str(&functions);
             text.push_str(&options.edge_settings);
             let name = format!("edge-{node}");
@@ -390,6 +399,7 @@ fn edge_settings(
     dir: &Path,
     node: u16,
     ports: [u16; 3],
+    links: &str,
     geo: Option<&Path>,
     host: &EdgeHost,
 ) -> String {
@@ -403,11 +413,10 @@ fn edge_settings(
         "node = {node}\ndata_dir = {}\nworkers = 1\nsecrets = {}\n\
          [http]\nlisten = \"{own}:{http}\"\nadmin_listen = \"{own}:{admin}\"\n\
          trusted_proxies = [\"127.0.0.0/8\", \"{own}/30\"]\nshed_lag = \"10s\"\n\
-         [links]\nfile = {}\n{geo}[tls]\ndir = {}\n\
+         [links]\n{links}\n{geo}[tls]\ndir = {}\n\
          [aggregator]\naddress = \"{aggregator}:{shipping}\"\n",
         at(&format!("edge-{node}")),
         at("secrets.toml"),
-        at("links.toml"),
         at(&format!("tls/edge-{node}")),
     )
 }

@@ -121,7 +121,11 @@ impl ConfigFeed {
                 break;
             }
         }
-        tracing::info!(version = version.0, links = resources.len(), "read the catalog");
+        tracing::info!(
+            version = version.0,
+            links = resources.len(),
+            "read the catalog"
+        );
         self.configuration
             .replace(ConfigVersion::new(version.0, resources));
         Ok(())

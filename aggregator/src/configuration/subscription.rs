@@ -27,7 +27,9 @@ pub(crate) async fn serve_streams(
 ) -> Infallible {
     while let Ok((send, receive)) = connection.accept_bi().await {
         let Some(configuration) = configuration else {
-            tracing::debug!("an edge asks for its configuration, and the role api is not served here");
+            tracing::debug!(
+                "an edge asks for its configuration, and the role api is not served here"
+            );
             continue;
         };
         if let Err(error) = serve(send, receive, peer, configuration).await {

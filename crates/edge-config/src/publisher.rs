@@ -146,7 +146,10 @@ impl Publisher {
     /// restored: edges get a snapshot of it.
     pub fn replace(&mut self, version: ConfigVersion) {
         if version.held().version > self.newest.held().version {
-            let removed = self.newest.iter().filter(|(key, _)| version.get(*key).is_none());
+            let removed = self
+                .newest
+                .iter()
+                .filter(|(key, _)| version.get(*key).is_none());
             let removed = removed.map(|(key, _)| Change { key, content: None });
             let present = version.iter().map(|(key, content)| Change {
                 key,

@@ -25,9 +25,18 @@ impl Database {
         access: Access,
         migrations: &[Migration],
     ) -> Result<Self, SqlError> {
-        let pool = Pool::open(location, access).await?;
-        migrations::apply(&pool, None, migrations).await?;
+        let database = Self::connect(location, access).await?;
+        migrations::apply(&database.pool, None, migrations).await?;
         tracing::info!("opened the database, its tables are up to date");
+        Ok(database)
+    }
+
+    /// Opens the database, creates SQLite's file if there is none, and leaves its tables as they are.
+    ///
+    /// # Errors
+    /// When the database can't be reached or opened.
+    pub async fn connect(location: &Location, access: Access) -> Result<Self, SqlError> {
+        let pool = Pool::open(location, access).await?;
         Ok(Self { pool })
     }
 
@@ -60,7 +69,9 @@ impl Database {
         let begun = match &self.pool {
             // In WAL mode a transaction sees what was committed before its first read.
             Pool::Sqlite(pool) => AnyTransaction::Sqlite(pool.begin().await?),
-            Pool::Postgres(pool) => AnyTransaction::Postgres(pool.begin_with(BEGIN_SNAPSHOT).await?),
+            Pool::Postgres(pool) => {
+                AnyTransaction::Postgres(pool.begin_with(BEGIN_SNAPSHOT).await?)
+            }
         };
         Ok(Transaction(begun))
     }

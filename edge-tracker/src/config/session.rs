@@ -85,11 +85,7 @@ impl ConfigClient {
         }
     }
 
-    async fn follow(
-        &mut self,
-        connection: &Connection,
-        applied: &impl Fn(),
-    ) -> anyhow::Result<()> {
+    async fn follow(&mut self, connection: &Connection, applied: &impl Fn()) -> anyhow::Result<()> {
         let (mut send, mut receive) = connection.open_bi().await?;
         let subscribe = Subscribe {
             protocol: CONFIG_PROTOCOL_VERSION,

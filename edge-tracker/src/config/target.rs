@@ -40,7 +40,9 @@ pub(crate) fn open(
         digests.push((key, Digest::of(key, content)));
         let added = decode(key, content).and_then(|link| {
             let Some(link) = link else { return Ok(()) };
-            table.insert(link).map_err(|error| unusable_resource(key, error))
+            table
+                .insert(link)
+                .map_err(|error| unusable_resource(key, error))
         });
         unusable = unusable.take().or_else(|| added.err());
     })?;
@@ -54,7 +56,10 @@ pub(crate) fn open(
             Ok(subscriber)
         }
         Err(target) => {
-            tracing::error!(version = held.version, "the stored configuration does not have its checksum; requesting it again");
+            tracing::error!(
+                version = held.version,
+                "the stored configuration does not have its checksum; requesting it again"
+            );
             target.start_empty()
         }
     }
@@ -128,7 +133,10 @@ fn decode(key: ResourceKey, content: &[u8]) -> Result<Option<Arc<Link>>, TargetE
     }
     let record = LinkRecord::decode(content).map_err(|error| unusable_resource(key, error))?;
     if record.id != key.id {
-        return Err(unusable_resource(key, format_args!("it contains link {}", record.id)));
+        return Err(unusable_resource(
+            key,
+            format_args!("it contains link {}", record.id),
+        ));
     }
     let link = Link::try_from(record).map_err(|error| unusable_resource(key, error))?;
     Ok(Some(Arc::new(link)))
@@ -143,4 +151,203 @@ fn unusable_resource(key: ResourceKey, detail: impl ToString) -> TargetError {
 
 fn storage(error: DiskError) -> TargetError {
     TargetError::Storage(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{Micros, NodeId};
+    use edge_config::{ConfigVersion, NamedId, Outcome, Publisher, UpdateRefusal};
+    use std::path::PathBuf;
+
+    const NODE: NodeId = NodeId(1);
+
+    fn record(id: u32, slug: &str, destination: &str) -> LinkRecord {
+        let named = |name: &str| NamedId {
+            id: 1,
+            name: name.into(),
+        };
+        LinkRecord {
+            id,
+            domain: String::new(),
+            slug: slug.into(),
+            destination: destination.into(),
+            fallback: None,
+            code: 302,
+            is_paused: false,
+            pass_query: false,
+            append_click_id: true,
+            network: 1,
+            advertiser: 1,
+            offer: named("offer"),
+            campaign: named("campaign"),
+            affiliate: named("ann"),
+            creative: 0,
+            terms: 0,
+        }
+    }
+
+    fn put(link: &LinkRecord) -> Change {
+        Change {
+            key: ResourceKey::link(link.id),
+            content: Some(link.encode()),
+        }
+    }
+
+    /// An edge without its connection.
+    struct Edge {
+        dir: tempfile::TempDir,
+        links: Arc<ActiveLinks>,
+        subscriber: Option<Subscriber<LinkTarget>>,
+    }
+
+    impl Edge {
+        fn start() -> Self {
+            let dir = tempfile::tempdir().expect("temporary directory");
+            let mut edge = Self {
+                dir,
+                links: Arc::default(),
+                subscriber: None,
+            };
+            edge.restart();
+            edge
+        }
+
+        fn file(&self) -> PathBuf {
+            self.dir.path().join("config.redb")
+        }
+
+        /// Starts again with what is on the disk.
+        fn restart(&mut self) {
+            self.subscriber = None;
+            self.links = Arc::default();
+            self.subscriber = Some(open(&self.file(), self.links.clone()).expect("opens"));
+        }
+
+        fn subscriber(&mut self) -> &mut Subscriber<LinkTarget> {
+            self.subscriber.as_mut().expect("started")
+        }
+
+        /// Receives the update that it needs.
+        fn update(&mut self, publisher: &mut Publisher) -> Outcome {
+            publisher.subscribed(NODE, self.subscriber().held());
+            let update = publisher.update_for(NODE).expect("an update");
+            let mut outcome = None;
+            for part in update.parts(1) {
+                let part = part.expect("encoded");
+                outcome = outcome.or(self.subscriber().receive(&part));
+            }
+            let outcome = outcome.expect("a response").outcome;
+            publisher.responded(NODE, &update, &outcome, Micros(1));
+            outcome
+        }
+
+        /// The ids of the links that it serves, by slug.
+        fn served(&self) -> Vec<(String, u32)> {
+            let links = self.links.load();
+            let served = links.iter().map(|link| (link.slug.to_string(), link.id.0));
+            let mut served: Vec<_> = served.collect();
+            served.sort();
+            served
+        }
+    }
+
+    fn served(links: &[(&str, u32)]) -> Vec<(String, u32)> {
+        let links = links.iter();
+        links.map(|(slug, id)| ((*slug).to_owned(), *id)).collect()
+    }
+
+    #[test]
+    fn last_applied_version_is_in_use_after_a_restart() {
+        const SHOP: &str = "https://shop.example/";
+        let mut publisher = Publisher::new(ConfigVersion::new(0, []));
+        publisher.publish(
+            1,
+            vec![put(&record(1, "a", SHOP)), put(&record(2, "b", SHOP))],
+        );
+        let mut edge = Edge::start();
+        assert_eq!(edge.update(&mut publisher), Outcome::Applied);
+        assert_eq!(edge.served(), served(&[("a", 1), ("b", 2)]));
+        // Two links exchange their slugs, and a third one is new.
+        let exchanged = [(1, "b"), (2, "a"), (3, "c")];
+        let changes = exchanged.map(|(id, slug)| put(&record(id, slug, SHOP)));
+        publisher.publish(2, changes.to_vec());
+        assert_eq!(edge.update(&mut publisher), Outcome::Applied);
+        let expected = served(&[("a", 2), ("b", 1), ("c", 3)]);
+        assert_eq!(edge.served(), expected);
+
+        for (wrong, reason) in [
+            (record(4, "d", "javascript:alert(1)"), "destination"),
+            (record(4, "a b", SHOP), "a slug is 1 to 64"),
+            (record(4, "a", SHOP), "link 4 has the slug \"a\" of link 2"),
+            (
+                LinkRecord {
+                    code: 200,
+                    ..record(4, "d", SHOP)
+                },
+                "code 200",
+            ),
+        ] {
+            let version = publisher.newest().held().version + 1;
+            publisher.publish(version, vec![put(&record(5, "e", SHOP)), put(&wrong)]);
+            let Outcome::Refused { code, detail } = edge.update(&mut publisher) else {
+                panic!("applied {wrong:?}");
+            };
+            assert_eq!(code, UpdateRefusal::Resource.number());
+            assert!(
+                detail.starts_with("link 4: ") && detail.contains(reason),
+                "{detail}"
+            );
+            assert_eq!(edge.served(), expected, "nothing changed");
+        }
+        edge.restart();
+        assert_eq!(
+            (edge.subscriber().held().version, edge.served()),
+            (2, expected)
+        );
+
+        let version = publisher.newest().held().version + 1;
+        let removed = [1, 4].map(|id| Change {
+            key: ResourceKey::link(id),
+            content: None,
+        });
+        publisher.publish(version, removed.to_vec());
+        assert_eq!(edge.update(&mut publisher), Outcome::Applied);
+        edge.restart();
+        let expected = served(&[("a", 2), ("c", 3), ("e", 5)]);
+        assert_eq!(
+            (edge.subscriber().held().version, edge.served()),
+            (version, expected)
+        );
+    }
+
+    #[test]
+    fn stored_version_with_a_wrong_checksum_is_not_used() {
+        let link = record(1, "a", "https://shop.example/");
+        let mut publisher = Publisher::new(ConfigVersion::new(0, []));
+        publisher.publish(1, vec![put(&link)]);
+        let mut edge = Edge::start();
+        assert_eq!(edge.update(&mut publisher), Outcome::Applied);
+        edge.subscriber = None;
+        let disk = ConfigDisk::open(&edge.file()).expect("opens");
+        let held = disk.held().expect("readable");
+        let pending = disk.begin().expect("begins");
+        pending
+            .write(&[put(&record(2, "b", "https://shop.example/"))])
+            .expect("written");
+        pending.commit(held).expect("committed");
+        drop(disk);
+        edge.restart();
+        assert_eq!(
+            (edge.subscriber().held().version, edge.served()),
+            (0, vec![])
+        );
+        // The snapshot replaces whatever the file holds.
+        assert_eq!(edge.update(&mut publisher), Outcome::Applied);
+        edge.restart();
+        assert_eq!(
+            (edge.subscriber().held().version, edge.served()),
+            (1, served(&[("a", 1)]))
+        );
+    }
 }

@@ -67,7 +67,8 @@ impl TryFrom<String> for Name {
     type Error = NameError;
 
     fn try_from(text: String) -> Result<Self, NameError> {
-        let fits = (1..=Self::MAX_CHARS).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        let fits = (1..=Self::MAX_CHARS).contains(&text.chars().count())
+            && !text.chars().any(char::is_control);
         if fits {
             Ok(Self(text.into()))
         } else {

@@ -216,3 +216,102 @@ const fn shard_of_id(id: LinkId) -> usize {
 const fn shard_of(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::links::{Destination, LinkState, Name};
+    use http::StatusCode;
+    use proptest::prelude::*;
+
+    fn link(id: u32, slug: &str, domain: Option<&str>) -> Arc<Link> {
+        let destination = Destination::try_from("https://shop.example/".to_owned());
+        Arc::new(Link {
+            id: LinkId(id),
+            slug: Slug::try_from(slug.to_owned()).expect("slug"),
+            domain: domain.map(Into::into),
+            offer: Name::shortened("offer"),
+            campaign: Name::shortened("campaign"),
+            affiliate: Name::shortened("affiliate"),
+            destination: destination.expect("destination"),
+            code: StatusCode::FOUND,
+            state: LinkState::Active,
+            pass_query: false,
+            renamed_from: None,
+        })
+    }
+
+    fn found(link: Option<&Link>) -> Option<u32> {
+        link.map(|link| link.id.0)
+    }
+
+    #[test]
+    fn link_of_the_domain_precedes_the_link_of_every_domain() {
+        let mut table = Table::default();
+        for (id, domain) in [
+            (1, None),
+            (2, Some("one.example")),
+            (3, Some("two.example")),
+        ] {
+            table
+                .insert(link(id, "a", domain))
+                .expect("a place of its own");
+        }
+        for (host, id) in [("one.example", 2), ("two.example", 3), ("other.example", 1)] {
+            assert_eq!(found(table.find("a", host)), Some(id), "{host}");
+        }
+        let collision = table.insert(link(4, "a", Some("two.example")));
+        assert_eq!(
+            collision.expect_err("taken").to_string(),
+            "link 4 has the slug \"a\" of link 3"
+        );
+        table.remove(LinkId(1));
+        assert_eq!(found(table.find("a", "other.example")), None);
+        assert_eq!(table.len(), 2);
+    }
+
+    const SLUGS: [&str; 6] = ["a", "A", "both", "Both", "BOTH", "x"];
+
+    proptest! {
+        /// Each step inserts or removes a link; earlier tables stay as they were.
+        #[test]
+        fn table_agrees_with_a_list_of_links(steps in prop::collection::vec((0..12_u32, any::<bool>()), 1..60)) {
+            let mut table = Table::default();
+            let mut links: Vec<Arc<Link>> = Vec::new();
+            for (number, is_removed) in steps {
+                let (before, count) = (table.clone(), links.len());
+                let (slug, domain) = (SLUGS[number as usize % 6], (number >= 6).then_some("one.example"));
+                if is_removed {
+                    table.remove(LinkId(number));
+                    links.retain(|link| link.id.0 != number);
+                } else if !links.iter().any(|link| link.id.0 == number) {
+                    let link = link(number, slug, domain);
+                    table.insert(link.clone()).expect("a place of its own");
+                    links.push(link);
+                }
+                prop_assert_eq!((before.len(), before.iter().count()), (count, count));
+                prop_assert_eq!(table.len(), links.len());
+                for id in 0..12 {
+                    let known = links.iter().any(|link| link.id.0 == id);
+                    prop_assert_eq!(table.get(LinkId(id)).is_some(), known);
+                }
+                for host in ["one.example", ""] {
+                    let served = |slug: &str| {
+                        let of = |domain: Option<&str>| {
+                            let mut all = links.iter();
+                            all.find(|link| &*link.slug == slug && link.domain.as_deref() == domain)
+                        };
+                        of(Some(host)).or_else(|| of(None)).map(|link| link.id.0)
+                    };
+                    for slug in SLUGS {
+                        prop_assert_eq!(found(table.find(slug, host)), served(slug));
+                        let spellings = SLUGS.iter().filter(|it| it.eq_ignore_ascii_case(slug));
+                        let mut ids = spellings.filter_map(|slug| served(slug));
+                        let only = ids.next().filter(|_| ids.next().is_none());
+                        prop_assert_eq!(found(table.find_in_any_case(slug, host)), only);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -35,7 +35,11 @@ impl Configuration {
         let opened = config::open(&file, links.clone());
         let subscriber = opened.with_context(|| format!("can't use {}", file.display()))?;
         let held = subscriber.held();
-        tracing::info!(version = held.version, links = links.load().len(), "configuration of the last connection");
+        tracing::info!(
+            version = held.version,
+            links = links.load().len(),
+            "configuration of the last connection"
+        );
         Ok(Some(Self {
             status: ConfigStatus::new(held, metrics.config.clone()),
             subscriber,
@@ -65,6 +69,8 @@ impl Configuration {
                 functions.use_links((*shared.links.load()).clone());
             }
         };
-        client.start(applied, stop).context("can't start the thread of the configuration")
+        client
+            .start(applied, stop)
+            .context("can't start the thread of the configuration")
     }
 }

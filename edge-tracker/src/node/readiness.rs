@@ -101,7 +101,14 @@ mod tests {
         let clock = "clock: it is wrong; functions respond with 503 and clicks are marked";
         assert_eq!(
             all.reasons(),
-            ["stopping", DRAINING, SYNC_FAILED, NO_ROOM, UNCONFIGURED, clock]
+            [
+                "stopping",
+                DRAINING,
+                SYNC_FAILED,
+                NO_ROOM,
+                UNCONFIGURED,
+                clock
+            ]
         );
     }
 }

@@ -121,6 +121,7 @@ impl FaultCluster {
             function_files: None,
             shipping: Some(udp_relay.port),
             engine: Some(tcp_relay.port),
+            control_plane: false,
             edge_settings: match scenario {
                 Scenario::SpoolFull => SMALL_JOURNAL.to_owned(),
                 Scenario::DiskFull => LARGE_JOURNAL.to_owned(),

@@ -1,0 +1,228 @@
+//! Links of the control plane at the edges: every change reaches both, none serves a part of a change, and the last
+//! version survives kills of edges and aggregator.
+#![allow(missing_docs)]
+
+mod common;
+
+use catalog::{
+    Advertiser, Affiliate, AffiliateStatus, Author, Campaign, Catalog, CatalogError,
+    DEFAULT_NETWORK, Link, Object, Offer, Scope, Writer,
+};
+use common::wait_until;
+use domain::{LinkId, Micros};
+use loadtest::stack::{Stack, StackOptions};
+use serde_json::{Value, json};
+use sql_store::{Access, Database, Isolation, Location};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const EDGES: u16 = 2;
+/// Changes whose way to the edges is timed.
+const CHANGES: u64 = 30;
+const KILLS: u64 = 12;
+/// Far more than a change takes, on two cores that run every process in a debug build.
+const MAX_MEDIAN: Duration = Duration::from_secs(1);
+
+/// The catalog, written by a process of its own.
+struct ControlPlane {
+    runtime: tokio::runtime::Runtime,
+    catalog: Catalog,
+    links: Vec<LinkId>,
+}
+
+fn settings<T: serde::de::DeserializeOwned>(json: Value) -> T {
+    serde_json::from_value(json).expect("valid settings")
+}
+
+async fn create(writer: &mut Writer<'_>) -> Result<Vec<LinkId>, CatalogError> {
+    let advertiser: Advertiser = settings(json!({ "name": "shop", "dialect": "generic" }));
+    let advertiser = writer.create(advertiser).await?.id;
+    let destinations = json!([{ "name": "main", "url": "https://shop.example/" }]);
+    let offer: Offer = settings(json!({
+        "name": "offer", "advertiser": advertiser, "access": "open", "destinations": destinations,
+    }));
+    let offer = writer.create(offer).await?.id;
+    let affiliate: Affiliate = settings(json!({ "name": "ann" }));
+    let affiliate = writer.create(affiliate).await?;
+    let (id, revision) = (affiliate.id, affiliate.revision);
+    let approved = AffiliateStatus::Approved;
+    writer
+        .set_status::<Affiliate>(id, revision, approved, "")
+        .await?;
+    let campaign: Campaign = settings(json!({ "name": "spring", "affiliate": id, "offer": offer }));
+    let campaign = writer.create(campaign).await?.id;
+    let mut links = Vec::new();
+    for slug in ["a", "b"] {
+        let link: Link = settings(json!({
+            "slug": slug, "campaign": campaign, "destination": "https://shop.example/0",
+        }));
+        links.push(writer.create(link).await?.id);
+    }
+    Ok(links)
+}
+
+impl ControlPlane {
+    fn open(store: &Path) -> Self {
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        let location = Location::File(store.into());
+        let access = Access {
+            application_name: "test",
+            max_connections: 2,
+        };
+        let open = async || {
+            let database = Database::connect(&location, access).await?;
+            Catalog::open(database, Micros::now()).await
+        };
+        let mut catalog = None;
+        // The aggregator may create the same tables at this moment.
+        wait_until("the catalog opens", || {
+            catalog = runtime.block_on(open()).ok();
+            catalog.is_some()
+        });
+        let mut control_plane = Self {
+            runtime,
+            catalog: catalog.expect("just opened"),
+            links: Vec::new(),
+        };
+        control_plane.links = control_plane.write(async |writer| create(writer).await);
+        control_plane
+    }
+
+    fn write<T>(&self, work: impl AsyncFn(&mut Writer<'_>) -> Result<T, CatalogError>) -> T {
+        let written = self.runtime.block_on(async {
+            let database = self.catalog.database();
+            let mut attempts = database.attempts(Isolation::ReadCommitted);
+            loop {
+                let mut tx = attempts.begin().await?;
+                let scope = Scope::Network(DEFAULT_NETWORK);
+                let (author, now) = (Author::program("test"), Micros::now());
+                let written = async {
+                    let mut writer = self.catalog.writer(&mut tx, scope, author, now).await?;
+                    work(&mut writer).await
+                };
+                let written = written.await;
+                if let Some(written) = attempts.finish(tx, written).await {
+                    return written;
+                }
+            }
+        });
+        written.expect("written")
+    }
+
+    /// Gives both links the destination of this number, in one transaction.
+    fn publish(&self, number: u64) {
+        self.write(async |writer| {
+            for id in &self.links {
+                let Object {
+                    revision,
+                    settings: mut link,
+                    ..
+                } = writer.reader().get::<Link>(*id).await?;
+                link.destination = Some(format!("https://shop.example/{number}"));
+                writer.update(*id, revision, link).await?;
+            }
+            Ok(())
+        });
+    }
+}
+
+/// A client of the edges.
+struct Visitor(ureq::Agent);
+
+impl Visitor {
+    fn new() -> Self {
+        let config = ureq::Agent::config_builder()
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(5)))
+            .proxy(None)
+            .build();
+        Self(ureq::Agent::new_with_config(config))
+    }
+
+    /// The number in a link's destination; `None` without a redirect.
+    fn visit(&self, edge: &str, slug: &str) -> Option<u64> {
+        let response = self.0.get(format!("{edge}/c/{slug}")).call().ok()?;
+        let location = response.headers().get("location")?.to_str().ok()?;
+        let number = location.strip_prefix("https://shop.example/")?;
+        number.split('?').next()?.parse().ok()
+    }
+
+    /// Whether the edge serves this version, or has gone back to an earlier one or serves a part of one.
+    fn serves(&self, edge: &str, number: u64) -> bool {
+        // A change between both visits makes the second one newer, never older.
+        let [first, second] = ["a", "b"].map(|slug| self.visit(edge, slug));
+        assert!(
+            second >= first || second.is_none(),
+            "{first:?} then {second:?}"
+        );
+        (first, second) == (Some(number), Some(number))
+    }
+}
+
+fn start(dir: &Path) -> Stack {
+    let options = StackOptions {
+        control_plane: true,
+        ..StackOptions::default()
+    };
+    Stack::start_with(dir, EDGES, None, &options, |_| {}).expect("starts")
+}
+
+#[test]
+fn changes_reach_both_edges_whatever_is_killed() {
+    let seed = getrandom::u64().expect("random");
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut stack = start(dir.path());
+    let control_plane = ControlPlane::open(&dir.path().join("aggregator/store/store.sqlite"));
+    let visitor = Visitor::new();
+    let edges = stack.edge_urls.clone();
+    let all_serve = |number| edges.iter().all(|edge| visitor.serves(edge, number));
+    wait_until("both edges serve the links", || all_serve(0));
+
+    let mut times: Vec<Duration> = Vec::new();
+    for number in 1..=CHANGES {
+        control_plane.publish(number);
+        let committed = Instant::now();
+        wait_until("both edges serve the change", || all_serve(number));
+        times.push(committed.elapsed());
+    }
+    times.sort_unstable();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("a change is served by both edges after {median:?} (median), {longest:?} (longest)");
+    assert!(median < MAX_MEDIAN);
+
+    for number in CHANGES + 1..=CHANGES + KILLS {
+        let victim = random.usize(..3);
+        let process = match victim {
+            2 => &mut stack.aggregator,
+            edge => &mut stack.edges[edge],
+        };
+        if random.bool() {
+            control_plane.publish(number);
+            std::thread::sleep(Duration::from_millis(random.u64(..300)));
+            process.kill().expect("killed");
+        } else {
+            process.kill().expect("killed");
+            control_plane.publish(number);
+        }
+        for (edge, url) in edges.iter().enumerate().filter(|(edge, _)| *edge != victim) {
+            let served = visitor.visit(url, "a");
+            assert!(served >= Some(number - 1), "edge {edge} serves {served:?}");
+        }
+        process.restart().expect("restarts");
+        wait_until("both edges serve the change", || all_serve(number));
+    }
+    let newest = CHANGES + KILLS;
+
+    // Without the aggregator an edge serves what its disk holds.
+    stack.aggregator.kill().expect("killed");
+    for edge in &mut stack.edges {
+        edge.restart().expect("restarts");
+    }
+    assert!(all_serve(newest));
+    stack.aggregator.restart().expect("restarts");
+    stack.stop().expect("stops");
+}
