@@ -9,10 +9,10 @@ mod subscription;
 
 pub(crate) use feed::ConfigFeed;
 pub(crate) use metrics::ConfigMetrics;
-pub(crate) use subscription::serve_streams;
+pub(crate) use subscription::Subscription;
 
 use domain::NodeId;
-use edge_config::{Change, ConfigVersion, Outcome, Publisher, Update};
+use edge_config::{Change, ConfigVersion, Publisher, Update};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -44,23 +44,27 @@ impl Configuration {
 
     /// Publishes the next version.
     fn publish(&self, version: u64, changes: Vec<Change>) {
-        let mut publisher = self.publisher.lock();
-        if let Some(publisher) = &mut *publisher {
-            publisher.publish(version, changes);
-        }
-        self.report(publisher);
+        self.update(|publisher| publisher.publish(version, changes));
     }
 
     /// Publishes a version of which all resources were read.
     fn replace(&self, version: ConfigVersion) {
         let mut publisher = self.publisher.lock();
-        match &mut *publisher {
-            Some(publisher) => publisher.replace(version),
-            None => {
-                let mut first = Publisher::new(version);
-                first.set_canary(self.canary);
-                *publisher = Some(first);
-            }
+        if let Some(publisher) = &mut *publisher {
+            publisher.replace(version);
+        } else {
+            let mut first = Publisher::new(version);
+            first.set_canary(self.canary);
+            *publisher = Some(first);
+        }
+        self.report(publisher);
+    }
+
+    /// Changes the publisher, if there is one, and lets every subscription look for its next update.
+    fn update(&self, change: impl FnOnce(&mut Publisher)) {
+        let mut publisher = self.publisher.lock();
+        if let Some(publisher) = &mut *publisher {
+            change(publisher);
         }
         self.report(publisher);
     }
@@ -75,15 +79,5 @@ impl Configuration {
 
     fn update_for(&self, node: NodeId) -> Option<Update> {
         self.publisher.lock().as_ref()?.update_for(node)
-    }
-
-    fn responded(&self, node: NodeId, update: &Update, outcome: &Outcome) {
-        let mut publisher = self.publisher.lock();
-        if let Some(publisher) = &mut *publisher {
-            publisher.responded(node, update, outcome, domain::Micros::now());
-        }
-        self.metrics.responded(outcome);
-        // What the canary applied is released to the others.
-        self.report(publisher);
     }
 }

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod claims;
+mod config_streams;
 mod connection;
 mod connection_slots;
 mod greeting;
@@ -15,7 +16,6 @@ pub(crate) use certificates::Certificates;
 pub(crate) use connection::converse;
 pub(crate) use connection_slots::ConnectionSlots;
 pub(crate) use metrics::ConnectionMetrics;
-pub(crate) use peer::Peer;
 pub(crate) use table::ConnectionTable;
 
 use crate::configuration::Configuration;

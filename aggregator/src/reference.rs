@@ -1,6 +1,7 @@
 //! The aggregator's description of itself for docs/: settings, metrics and refusals.
 
 use crate::attribution::Attributor;
+use crate::configuration::ConfigMetrics;
 use crate::health::Health;
 use crate::ingest::ConnectionMetrics;
 use crate::metrics::Metrics;
@@ -44,6 +45,7 @@ fn register_metrics(registry: &Registry) -> anyhow::Result<()> {
     let settings: Settings = toml::from_str(SETTINGS)?;
     Metrics::new(registry)?.describe(ANY_VALUE);
     ConnectionMetrics::new(registry)?.describe(ANY_VALUE);
+    ConfigMetrics::new(registry)?.describe(ANY_VALUE);
     DispatchMetrics::new(registry)?;
     VerificationMetrics::new(registry)?;
     report_queue::register(&Arc::new(ReportQueue::new(0, Vec::new())), registry)?;

@@ -36,6 +36,8 @@ pub fn check(config: &Path) -> CheckReport {
     if let Some(file) = &settings.links.file {
         let links = links::load(file);
         report.record(links.map(|links| usable(file, format!("{} links", links.len()))));
+    } else {
+        report.record(Ok::<_, String>("[links]: from the control plane".to_owned()));
     }
     if let Some(page) = &settings.http.root_page {
         report.record(Root::read(&settings.http).map(|_| usable(page, "root page")));

@@ -7,6 +7,7 @@ use crate::settings::Settings;
 use daemon::process_metrics;
 use daemon::reference::{ANY_VALUE, Reference, RefusalReference, RefusalTable};
 use daemon::retention::{Retention, RetentionSettings};
+use edge_config::UpdateRefusal;
 use function_host::Failure;
 use postback::Reason;
 use tracker_api::Problem;
@@ -24,7 +25,7 @@ pub fn describe() -> prometheus::Result<Reference> {
     function_host::describe_metrics(&registry, ANY_VALUE)?;
     process_metrics::register(&registry, ANY_VALUE, ANY_VALUE)?;
     Retention::new(Vec::new(), &RetentionSettings::default(), "edge", &registry)?;
-    let tables = vec![requests(), reports(), calls(), messages()];
+    let tables = vec![requests(), reports(), calls(), messages(), updates()];
     Ok(Reference::new::<Settings>(&registry, tables))
 }
 
@@ -75,6 +76,24 @@ fn messages() -> RefusalTable {
         title: "Messages to the internal API",
         introduction: "The internal API responds to a function with number and cause, and the function responds 503 to \
                        its own sender. Counted in `edge_reports_total{kind,outcome}`.",
+        refusals: refusals.collect(),
+        retired: &[],
+    }
+}
+
+fn updates() -> RefusalTable {
+    let refusals = UpdateRefusal::ALL.iter().map(|reason| RefusalReference {
+        number: reason.number(),
+        name: reason.name(),
+        status: None,
+        meaning: reason.meaning(),
+    });
+    RefusalTable {
+        title: "Updates of an edge's configuration",
+        introduction: "The edge sends the number to the aggregator and keeps the version that it has; both log it with the \
+                       resource that is wrong. Counted in `edge_config_updates_total{outcome}` and \
+                       `aggregator_config_updates_total{outcome}`; `aggregator_edge_config_refused_version{node}` \
+                       names the version.",
         refusals: refusals.collect(),
         retired: &[],
     }

@@ -68,6 +68,17 @@ impl ConfigMetrics {
         })
     }
 
+    /// Creates the series of edges for `node`, so that they can be listed.
+    pub(crate) fn describe(&self, node: &str) {
+        for gauges in [
+            &self.edge_version,
+            &self.edge_subscribed,
+            &self.edge_refused_version,
+        ] {
+            gauges.with_label_values(&[node]);
+        }
+    }
+
     /// Reports what the publisher knows.
     pub(super) fn published(&self, publisher: &Publisher) {
         self.version.set(signed(publisher.newest().held().version));

@@ -3,8 +3,7 @@
 use super::peer::Peer;
 use super::refusal::{ConnectionEnd, message};
 use super::table::Registration;
-use super::{Shared, claims, greeting};
-use crate::configuration::serve_streams;
+use super::{Shared, claims, config_streams, greeting};
 use crate::phase::Phase;
 use event_shipping::tls::Trust;
 use event_shipping::{
@@ -84,7 +83,7 @@ async fn accept_stream(connection: &Connection, peer: &Peer, shared: &Shared) ->
             return close(connection, end);
         }
     };
-    let configuration = serve_streams(connection, peer, shared.configuration.as_ref());
+    let configuration = config_streams::serve(connection, peer, shared.configuration.as_ref());
     let end = tokio::select! {
         biased;
         end = converse(&mut send, receive, Some(peer), shared) => end,

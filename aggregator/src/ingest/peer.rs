@@ -45,7 +45,7 @@ impl Peer {
     }
 
     /// Refuses a `Hello` whose certificate is not trusted or does not name its node.
-    pub(crate) fn authorize(&self, node: u16) -> Result<(), ConnectionEnd> {
+    pub(super) fn authorize(&self, node: u16) -> Result<(), ConnectionEnd> {
         self.check_trust()?;
         let nodes = self.certificate.nodes();
         if nodes.contains(&node) {

@@ -30,7 +30,8 @@ fn names_are_created_listed_renamed_and_removed() {
         [a.clone(), b.clone()]
     );
     Disk.rename(&a, &b).expect("renamed");
-    assert_eq!(Disk.list(dir.path()).expect("listed"), [b.clone()]);
+    let expected = std::slice::from_ref(&b);
+    assert_eq!(Disk.list(dir.path()).expect("listed"), expected);
     Disk.remove(&b).expect("removed");
     assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
     assert!(Disk.remove(&b).is_err() && Disk.sync_dir(&b).is_err());
