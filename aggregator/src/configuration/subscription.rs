@@ -2,7 +2,7 @@
 
 use super::Configuration;
 use domain::{Micros, NodeId};
-use edge_config::{Held, Outcome, Update};
+use edge_config::{HeldVersion, Outcome, Update};
 use tokio::sync::watch;
 
 /// An edge that is subscribed until this is dropped.
@@ -14,7 +14,7 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// Begins the subscription of an edge that holds `held`, once the catalog was read.
-    pub(crate) async fn begin(configuration: Configuration, node: NodeId, held: Held) -> Self {
+    pub(crate) async fn begin(configuration: Configuration, node: NodeId, held: HeldVersion) -> Self {
         let mut changed = configuration.changed.subscribe();
         while configuration.published().is_none() {
             wait(&mut changed).await;

@@ -19,8 +19,8 @@ mod subscriber;
 
 pub use link::{LinkRecord, NamedId, RecordError};
 pub use message::{
-    Base, CONFIG_PROTOCOL_VERSION, Held, MAX_CONFIG_MESSAGE_BYTES, Outcome, PublisherMessage,
-    Response, Subscribe, SubscriberMessage, UpdatePart, UpdateRefusal,
+    Base, CONFIG_PROTOCOL_VERSION, HeldVersion, MAX_CONFIG_MESSAGE_BYTES, Outcome,
+    PublisherMessage, Response, Subscribe, SubscriberMessage, UpdatePart, UpdateRefusal,
 };
 pub use publisher::{EdgeStatus, PartError, Parts, Publisher, RefusedUpdate, Update};
 pub use resource::{Change, Checksum, Digest, KIND_LINK, ResourceKey};

@@ -27,7 +27,7 @@ const ZSTD_LEVEL: i32 = 1;
 
 /// A version that an edge holds; version 0 with the checksum 0 is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct HeldVersion {
     /// The version.
     pub version: u64,
     /// The checksum over all its resources.
@@ -51,7 +51,7 @@ pub struct Subscribe {
     /// The edge node.
     pub node: u16,
     /// What the edge holds.
-    pub held: Held,
+    pub held: HeldVersion,
 }
 
 /// The result of an update.
@@ -103,7 +103,7 @@ pub struct UpdatePart {
     /// The update's number on this stream, which the edge's response repeats.
     pub nonce: u64,
     /// The version after the update, with its checksum.
-    pub after: Held,
+    pub after: HeldVersion,
     /// What the changes are relative to.
     pub base: Base,
     /// The part's number.
@@ -160,7 +160,7 @@ pub(crate) enum ChangesError {
 impl UpdatePart {
     pub(crate) fn new(
         (nonce, number, is_last): (u64, u32, bool),
-        (base, after): (Base, Held),
+        (base, after): (Base, HeldVersion),
         changes: &[Change],
     ) -> Result<Self, crate::PartError> {
         let raw = postcard::to_stdvec(changes)?;

@@ -1,7 +1,7 @@
 //! The publisher: which version each edge is to hold, and how it gets there.
 
 use crate::message::{MAX_RESOURCE_BYTES, Outcome, PART_BYTES};
-use crate::{Base, Change, ConfigVersion, Held, ResourceKey, UpdatePart, UpdateRefusal};
+use crate::{Base, Change, ConfigVersion, HeldVersion, ResourceKey, UpdatePart, UpdateRefusal};
 use domain::{Micros, NodeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,9 +17,9 @@ const CHANGE_OVERHEAD_BYTES: usize = 16;
 #[derive(Debug)]
 pub struct Publisher {
     newest: Arc<ConfigVersion>,
-    /// What the canary applied; edges other than the canary are to hold this.
-    released: Arc<ConfigVersion>,
     canary: Option<NodeId>,
+    /// With a canary: the last version that it applied, once it has applied one of this publisher.
+    applied_by_canary: Option<Arc<ConfigVersion>>,
     log: Log,
     edges: BTreeMap<NodeId, EdgeStatus>,
 }
@@ -28,13 +28,16 @@ pub struct Publisher {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EdgeStatus {
     /// The version that it holds.
-    pub held: Held,
+    pub held: HeldVersion,
     /// When it applied that version; zero if it held it already when it subscribed.
     pub applied_at: Micros,
     /// The number of its subscriptions: a new one may begin before the end of the last one is noticed.
     pub subscriptions: u32,
     /// The last update that it refused since it applied one.
     pub refused: Option<RefusedUpdate>,
+    /// Whether the newest version was compared with its source since the edge subscribed: only then is a version that
+    /// is above the newest one known to be wrong.
+    is_source_current: bool,
 }
 
 /// An update that an edge refused.
@@ -54,15 +57,22 @@ pub struct RefusedUpdate {
 #[derive(Debug, Default)]
 struct Log {
     /// The version before the first entry.
-    base: Held,
+    base: HeldVersion,
     entries: VecDeque<LogEntry>,
     key_count: usize,
 }
 
 #[derive(Debug)]
 struct LogEntry {
-    after: Held,
+    after: HeldVersion,
     keys: Vec<ResourceKey>,
+}
+
+impl LogEntry {
+    /// The number of keys; an entry without any takes memory, too.
+    fn weight(&self) -> usize {
+        self.keys.len().max(1)
+    }
 }
 
 /// An update for one edge.
@@ -103,9 +113,9 @@ impl Publisher {
                 base: newest.held(),
                 ..Log::default()
             },
-            released: newest.clone(),
             newest,
             canary: None,
+            applied_by_canary: None,
             edges: BTreeMap::new(),
         }
     }
@@ -116,10 +126,17 @@ impl Publisher {
         &self.newest
     }
 
-    /// The version that edges other than the canary are to hold.
+    /// The version that edges other than the canary are to hold; `None` until the canary has applied one.
     #[must_use]
-    pub fn released(&self) -> Held {
-        self.released.held()
+    pub fn released(&self) -> Option<HeldVersion> {
+        self.released_version().map(|version| version.held())
+    }
+
+    fn released_version(&self) -> Option<&Arc<ConfigVersion>> {
+        match self.canary {
+            Some(_) => self.applied_by_canary.as_ref(),
+            None => Some(&self.newest),
+        }
     }
 
     /// All edges that ever subscribed.
@@ -137,45 +154,37 @@ impl Publisher {
         let keys = newest.advance(version, changes);
         let after = newest.held();
         self.log.push(LogEntry { after, keys });
-        if self.canary.is_none() {
-            self.released = self.newest.clone();
-        }
     }
 
-    /// Publishes a version of which all resources were read. One that is not above the newest is of a database that was
-    /// restored: edges get a snapshot of it.
-    pub fn replace(&mut self, version: ConfigVersion) {
-        if version.held().version > self.newest.held().version {
-            let removed = self
-                .newest
-                .iter()
-                .filter(|(key, _)| version.get(*key).is_none());
-            let removed = removed.map(|(key, _)| Change { key, content: None });
-            let present = version.iter().map(|(key, content)| Change {
-                key,
-                content: Some(content.to_vec()),
-            });
-            let changes = removed.chain(present).collect();
-            return self.publish(version.held().version, changes);
-        }
+    /// Publishes another version in place of the newest one: its source was restored from an older copy. Edges get a
+    /// snapshot, the canary first.
+    pub fn restart_from(&mut self, version: ConfigVersion) {
         self.newest = Arc::new(version);
-        self.released = self.newest.clone();
+        self.applied_by_canary = None;
         self.log = Log {
             base: self.newest.held(),
             ..Log::default()
         };
     }
 
+    /// The newest version was compared with its source: edges with a higher one hold a version that does not exist any
+    /// more. Returns whether this was not known before.
+    pub fn confirm_newest(&mut self) -> bool {
+        let mut is_new = false;
+        for status in self.edges.values_mut() {
+            is_new |= !std::mem::replace(&mut status.is_source_current, true);
+        }
+        is_new
+    }
+
     /// Sets the edge that gets every version first. Without one, every version is released at once.
     pub fn set_canary(&mut self, canary: Option<NodeId>) {
         self.canary = canary;
-        if canary.is_none() {
-            self.released = self.newest.clone();
-        }
+        self.applied_by_canary = None;
     }
 
     /// An edge subscribed and holds `held`.
-    pub fn subscribed(&mut self, node: NodeId, held: Held) {
+    pub fn subscribed(&mut self, node: NodeId, held: HeldVersion) {
         let status = self.edges.entry(node).or_default();
         if status.held != held {
             status.applied_at = Micros::default();
@@ -183,6 +192,7 @@ impl Publisher {
         status.held = held;
         status.subscriptions += 1;
         status.refused = None;
+        status.is_source_current = false;
         self.release_held_by_canary(node);
     }
 
@@ -198,23 +208,22 @@ impl Publisher {
     #[must_use]
     pub fn update_for(&self, node: NodeId) -> Option<Update> {
         let status = self.edges.get(&node)?;
-        let target = if self.canary.is_none_or(|canary| canary == node) {
+        let target = if self.canary == Some(node) {
             &self.newest
         } else {
-            &self.released
+            self.released_version()?
         };
         let wanted = target.held();
-        if status.held == wanted {
+        let is_ahead = status.held.version > wanted.version;
+        if status.held == wanted || (is_ahead && !status.is_source_current) {
             return None;
         }
-        let refused = status.refused.as_ref();
-        let refused = refused.filter(|refused| refused.version == wanted.version);
-        if refused.is_some_and(RefusedUpdate::is_final) {
-            return None;
-        }
-        let keys = match refused {
-            Some(_) => None,
-            None => self.log.keys_between(status.held, wanted.version),
+        let keys = match &status.refused {
+            Some(refused) if refused.version == wanted.version && refused.is_final() => {
+                return None;
+            }
+            Some(refused) if refused.is_repairable() => None,
+            _ => self.log.keys_between(status.held, wanted.version),
         };
         Some(Update {
             target: target.clone(),
@@ -234,10 +243,9 @@ impl Publisher {
                 status.held = update.target.held();
                 status.applied_at = now;
                 status.refused = None;
-                if self.canary == Some(node)
-                    && update.target.held().version > self.released.held().version
-                {
-                    self.released = update.target.clone();
+                let is_known = self.log.contains(update.target.held());
+                if self.canary == Some(node) && is_known {
+                    self.applied_by_canary = Some(update.target.clone());
                 }
             }
             Outcome::Refused { code, detail } => {
@@ -258,7 +266,7 @@ impl Publisher {
             .get(&node)
             .is_some_and(|status| status.held == self.newest.held());
         if self.canary == Some(node) && holds_newest {
-            self.released = self.newest.clone();
+            self.applied_by_canary = Some(self.newest.clone());
         }
     }
 }
@@ -266,27 +274,38 @@ impl Publisher {
 impl RefusedUpdate {
     /// Whether a snapshot of the same version would be refused as well.
     fn is_final(&self) -> bool {
+        self.is_snapshot || !self.is_repairable()
+    }
+
+    /// Whether a snapshot may succeed where a delta did not.
+    fn is_repairable(&self) -> bool {
         let repairable = [UpdateRefusal::OtherBase, UpdateRefusal::Checksum];
         let reason = UpdateRefusal::from_number(self.code);
-        self.is_snapshot || !reason.is_some_and(|reason| repairable.contains(&reason))
+        reason.is_some_and(|reason| repairable.contains(&reason))
     }
 }
 
 impl Log {
+    /// Whether a version is one of this log.
+    fn contains(&self, version: HeldVersion) -> bool {
+        let mut entries = self.entries.iter().rev();
+        version == self.base || entries.any(|entry| entry.after == version)
+    }
+
     fn push(&mut self, entry: LogEntry) {
-        self.key_count += entry.keys.len();
+        self.key_count += entry.weight();
         self.entries.push_back(entry);
         while self.key_count > MAX_LOGGED_KEYS {
             let Some(oldest) = self.entries.pop_front() else {
                 break;
             };
-            self.key_count -= oldest.keys.len();
+            self.key_count -= oldest.weight();
             self.base = oldest.after;
         }
     }
 
     /// The keys that changed after `from` up to `version`; `None` if `from` is not known, or lies after `version`.
-    fn keys_between(&self, from: Held, version: u64) -> Option<Vec<ResourceKey>> {
+    fn keys_between(&self, from: HeldVersion, version: u64) -> Option<Vec<ResourceKey>> {
         if from.version > version {
             return None;
         }

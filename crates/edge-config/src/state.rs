@@ -1,6 +1,6 @@
 //! One version of the configuration, as the publisher holds it.
 
-use crate::{Change, Digest, Held, ResourceKey};
+use crate::{Change, Digest, HeldVersion, ResourceKey};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ type Shard = BTreeMap<ResourceKey, Arc<[u8]>>;
 /// All resources of one version. A copy is cheap: versions share the resources that are equal in both.
 #[derive(Debug, Clone)]
 pub struct ConfigVersion {
-    held: Held,
+    held: HeldVersion,
     count: usize,
     shards: Vec<Arc<Shard>>,
 }
@@ -21,7 +21,7 @@ pub struct ConfigVersion {
 impl Default for ConfigVersion {
     fn default() -> Self {
         Self {
-            held: Held::default(),
+            held: HeldVersion::default(),
             count: 0,
             shards: vec![Arc::default(); SHARDS],
         }
@@ -42,7 +42,7 @@ impl ConfigVersion {
 
     /// Its number and checksum.
     #[must_use]
-    pub const fn held(&self) -> Held {
+    pub const fn held(&self) -> HeldVersion {
         self.held
     }
 
@@ -85,6 +85,26 @@ impl ConfigVersion {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Adds a resource, or replaces it, within the same version.
+    pub fn insert(&mut self, key: ResourceKey, content: Vec<u8>) {
+        self.set(key, Some(content));
+    }
+
+    /// The changes that lead from this version to `next`.
+    #[must_use]
+    pub fn changes_to(&self, next: &Self) -> Vec<Change> {
+        let removed = self.iter().filter(|(key, _)| next.get(*key).is_none());
+        let removed = removed.map(|(key, _)| Change { key, content: None });
+        let changed = next
+            .iter()
+            .filter(|(key, content)| self.get(*key) != Some(content));
+        let changed = changed.map(|(key, content)| Change {
+            key,
+            content: Some(content.to_vec()),
+        });
+        removed.chain(changed).collect()
     }
 
     /// Becomes the next version. Returns the keys whose content changed.

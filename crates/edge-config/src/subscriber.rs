@@ -2,7 +2,8 @@
 
 use crate::message::MAX_RESOURCE_BYTES;
 use crate::{
-    Base, Change, Checksum, Digest, Held, Outcome, ResourceKey, Response, UpdatePart, UpdateRefusal,
+    Base, Change, Checksum, Digest, HeldVersion, Outcome, ResourceKey, Response, UpdatePart,
+    UpdateRefusal,
 };
 use ahash::{AHashMap, AHashSet};
 use thiserror::Error;
@@ -19,7 +20,7 @@ pub trait Target {
     ///
     /// # Errors
     /// When storage fails; then nothing has changed.
-    fn commit(&mut self, held: Held) -> Result<(), TargetError>;
+    fn commit(&mut self, held: HeldVersion) -> Result<(), TargetError>;
 
     /// Forgets the staged changes.
     fn abort(&mut self);
@@ -45,7 +46,7 @@ pub enum TargetError {
 #[derive(Debug)]
 pub struct Subscriber<T> {
     target: T,
-    held: Held,
+    held: HeldVersion,
     digests: AHashMap<ResourceKey, Digest>,
     update: InProgress,
 }
@@ -64,7 +65,7 @@ enum InProgress {
 #[derive(Debug)]
 struct StagedUpdate {
     nonce: u64,
-    after: Held,
+    after: HeldVersion,
     base: Base,
     next_part: u32,
     checksum: Checksum,
@@ -100,7 +101,7 @@ impl<T: Target> Subscriber<T> {
     /// [`Subscriber::empty`].
     pub fn new(
         target: T,
-        held: Held,
+        held: HeldVersion,
         stored: impl IntoIterator<Item = (ResourceKey, Digest)>,
     ) -> Result<Self, T> {
         let digests: AHashMap<_, _> = stored.into_iter().collect();
@@ -122,7 +123,7 @@ impl<T: Target> Subscriber<T> {
     pub fn empty(target: T) -> Self {
         Self {
             target,
-            held: Held::default(),
+            held: HeldVersion::default(),
             digests: AHashMap::new(),
             update: InProgress::None,
         }
@@ -130,7 +131,7 @@ impl<T: Target> Subscriber<T> {
 
     /// The version in use.
     #[must_use]
-    pub const fn held(&self) -> Held {
+    pub const fn held(&self) -> HeldVersion {
         self.held
     }
 

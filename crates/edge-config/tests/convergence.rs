@@ -4,7 +4,7 @@
 
 use domain::{Micros, NodeId};
 use edge_config::{
-    Change, ConfigVersion, Digest, Held, KIND_LINK, Outcome, Publisher, PublisherMessage,
+    Change, ConfigVersion, Digest, HeldVersion, KIND_LINK, Outcome, Publisher, PublisherMessage,
     ResourceKey, Response, Subscriber, Target, TargetError, UpdatePart, UpdateRefusal,
 };
 use event_shipping::Message as _;
@@ -23,7 +23,7 @@ const UNUSABLE: &[u8] = b"unusable";
 /// What survives the crash of an edge.
 #[derive(Debug, Clone, Default)]
 struct EdgeDisk {
-    held: Held,
+    held: HeldVersion,
     resources: Resources,
 }
 
@@ -47,7 +47,7 @@ impl Target for MemoryTarget {
         Ok(())
     }
 
-    fn commit(&mut self, held: Held) -> Result<(), TargetError> {
+    fn commit(&mut self, held: HeldVersion) -> Result<(), TargetError> {
         if self.is_disk_full.take() {
             return Err(TargetError::Storage("the disk is full".into()));
         }
@@ -422,9 +422,9 @@ fn damaged_update_is_refused_then_sent_as_a_snapshot() {
     let delta = publisher.update_for(edge.node).expect("needed");
     let part = delta.parts(9).next().expect("one part").expect("encoded");
     let wrong = UpdatePart {
-        after: Held {
+        after: HeldVersion {
             version: 2,
-            checksum: Held::default().checksum,
+            checksum: HeldVersion::default().checksum,
         },
         ..part.clone()
     };

@@ -1,6 +1,6 @@
 //! The last good version on disk, in one file. An update is one transaction.
 
-use edge_config::{Change, Checksum, Held, ResourceKey};
+use edge_config::{Change, Checksum, HeldVersion, ResourceKey};
 use redb::{
     Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
 };
@@ -48,13 +48,13 @@ impl ConfigDisk {
         Ok(())
     }
 
-    pub(super) fn held(&self) -> Result<Held, DiskError> {
+    pub(super) fn held(&self) -> Result<HeldVersion, DiskError> {
         let table = self.database.begin_read()?.open_table(HELD)?;
         let Some(row) = table.get(())? else {
-            return Ok(Held::default());
+            return Ok(HeldVersion::default());
         };
         let (version, checksum) = row.value();
-        Ok(Held {
+        Ok(HeldVersion {
             version,
             checksum: Checksum::from_bytes(checksum),
         })
@@ -100,7 +100,7 @@ impl PendingUpdate {
     }
 
     /// Makes the update durable as the version `held`.
-    pub(super) fn commit(self, held: Held) -> Result<(), DiskError> {
+    pub(super) fn commit(self, held: HeldVersion) -> Result<(), DiskError> {
         let mut table = self.0.open_table(HELD)?;
         table.insert((), (held.version, held.checksum.to_bytes()))?;
         drop(table);

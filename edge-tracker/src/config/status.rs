@@ -2,7 +2,7 @@
 
 use crate::metrics::ConfigMetrics;
 use domain::Micros;
-use edge_config::{Held, Outcome, UpdateRefusal};
+use edge_config::{HeldVersion, Outcome, UpdateRefusal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +16,7 @@ pub struct ConfigStatus {
 impl ConfigStatus {
     /// Begins with the version from the disk.
     #[must_use]
-    pub fn new(held: Held, metrics: ConfigMetrics) -> Self {
+    pub fn new(held: HeldVersion, metrics: ConfigMetrics) -> Self {
         let status = Self {
             version: Arc::default(),
             metrics,
@@ -35,7 +35,7 @@ impl ConfigStatus {
         self.metrics.subscribed.set(is_subscribed.into());
     }
 
-    pub(super) fn responded(&self, outcome: &Outcome, held: Held) {
+    pub(super) fn responded(&self, outcome: &Outcome, held: HeldVersion) {
         let label = match outcome {
             Outcome::Applied => "applied",
             Outcome::Refused { code, .. } => {
@@ -51,7 +51,7 @@ impl ConfigStatus {
         }
     }
 
-    fn set(&self, held: Held) {
+    fn set(&self, held: HeldVersion) {
         self.version.store(held.version, Ordering::Relaxed);
         let version = i64::try_from(held.version).unwrap_or(i64::MAX);
         self.metrics.version.set(version);

@@ -4,7 +4,7 @@ use super::disk::{ConfigDisk, DiskError, PendingUpdate};
 use crate::links::{ActiveLinks, Link, Table};
 use domain::LinkId;
 use edge_config::{
-    Change, Digest, Held, KIND_LINK, LinkRecord, ResourceKey, Subscriber, Target, TargetError,
+    Change, Digest, HeldVersion, KIND_LINK, LinkRecord, ResourceKey, Subscriber, Target, TargetError,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl Target for LinkTarget {
         written.map_err(storage)
     }
 
-    fn commit(&mut self, held: Held) -> Result<(), TargetError> {
+    fn commit(&mut self, held: HeldVersion) -> Result<(), TargetError> {
         let table = self.next_table()?;
         self.pending().map_err(storage)?;
         if let Some(pending) = self.pending.take() {

@@ -169,7 +169,7 @@ async fn serve_connection(
 impl Service {
     async fn respond(&self, request: Request<Incoming>) -> http::Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
-        // Held until the message is durable.
+        // HeldVersion until the message is durable.
         let mut held = None;
         let message = async {
             self.api.require_clock()?;

@@ -28,7 +28,7 @@ pub(super) struct FaultContext<'a> {
     pub(super) programs: Option<[&'a Path; 2]>,
     /// Admin URLs of edges that count lost events and are not restarted meanwhile.
     pub(super) admin_urls: &'a [String],
-    /// Held during a fault of a dependency of all edges, until all edges have recovered.
+    /// HeldVersion during a fault of a dependency of all edges, until all edges have recovered.
     pub(super) exclusive: &'a Mutex<()>,
     /// Set when an injector failed or panicked.
     pub(super) is_aborted: &'a AtomicBool,
