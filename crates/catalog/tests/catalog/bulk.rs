@@ -20,7 +20,7 @@ async fn ten_thousand_links_are_created_at_once() {
         assert_eq!(created.len(), MAX_BULK);
         assert!(created.is_sorted_by(|a, b| a.id.0 + 1 == b.id.0));
         let mut tx = test.catalog.database().begin().await.expect("transaction");
-        let version = version(&mut tx).await.expect("read");
+        let version = current_version(&mut tx).await.expect("read");
         assert_eq!(version.0, before.0 + MAX_BULK as u64);
         let links = resolved_links(&mut tx, None, MAX_LINKS)
             .await

@@ -6,6 +6,7 @@ mod changes;
 mod concurrency;
 mod lists;
 mod model;
+mod moves;
 mod property;
 mod resolved;
 mod scopes;

@@ -101,7 +101,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 /// Most sequences begin with the objects that links need, so that later operations have something to change.
 fn sequence() -> impl Strategy<Value = Sequence> {
-    let first = vec![
+    let first = [
         Operation::CreateOffer(OfferValues {
             name: 9,
             is_open: true,

@@ -31,12 +31,7 @@ pub(crate) struct TestCatalog {
 pub(crate) async fn both() -> Vec<TestCatalog> {
     let mut catalogs = Vec::new();
     for database in TestDatabase::both() {
-        let location = database.location();
-        catalogs.push(TestCatalog {
-            catalog: open(&location).await,
-            location,
-            _database: database,
-        });
+        catalogs.push(TestCatalog::open(database).await);
     }
     catalogs
 }
@@ -47,6 +42,15 @@ pub(crate) async fn open(location: &Location) -> Catalog {
 }
 
 impl TestCatalog {
+    pub(crate) async fn open(database: TestDatabase) -> Self {
+        let location = database.location();
+        Self {
+            catalog: open(&location).await,
+            location,
+            _database: database,
+        }
+    }
+
     /// Runs one write of the default network in a transaction of its own.
     pub(crate) async fn write<T>(
         &self,
@@ -91,7 +95,7 @@ impl TestCatalog {
     /// All links, and the version.
     pub(crate) async fn links(&self) -> (Version, Vec<ResolvedLink>) {
         let mut tx = self.catalog.database().begin().await.expect("transaction");
-        let version = version(&mut tx).await.expect("read");
+        let version = current_version(&mut tx).await.expect("read");
         let mut links = Vec::new();
         loop {
             let after = links.last().map(|link: &ResolvedLink| link.id);

@@ -248,9 +248,25 @@ async fn secrets_are_stored_apart_and_shown_nowhere() {
         let shown = serde_json::to_string(&(&object, &changes)).expect("JSON");
         assert!(!shown.contains("hush") && !format!("{changes:?}").contains("hush"));
         set("path", None).await.expect("removed");
-        let removed =
-            test.read(async |reader| reader.secret::<Advertiser>(created.id, "path").await);
-        assert!(removed.await.expect("read").is_none());
+        let read = async || {
+            let read =
+                test.read(async |reader| reader.secret_states::<Advertiser>(created.id).await);
+            read.await.expect("read")
+        };
+        assert!(read().await.iter().all(|state| state.updated.is_none()));
+        // A secret that the settings do not name any more does not return with its label.
+        set("first", Some(&secret)).await.expect("set");
+        assert!(read().await[1].updated.is_some());
+        let update = async |revision: u32, settings: Advertiser| {
+            let updated = test.write(START, async |writer| {
+                let revision = Revision(revision);
+                writer.update(created.id, revision, settings).await
+            });
+            updated.await.expect("updated");
+        };
+        update(1, advertiser("shop")).await;
+        update(2, created.settings.clone()).await;
+        assert!(read().await[1].updated.is_none());
     }
     for wrong in ["short", "", "control\u{1}control", &"x".repeat(1_025)] {
         let refused = reasons(Secret::new(wrong.to_owned()));
