@@ -23,6 +23,18 @@ number! {
     LinkId(u32)
 }
 number! {
+    /// A network's number (tenant): it owns advertisers, offers, affiliates and links.
+    NetworkId(u32)
+}
+number! {
+    /// An affiliate's number, never given to another affiliate.
+    AffiliateId(u32)
+}
+number! {
+    /// An advertiser's number, never given to another advertiser.
+    AdvertiserId(u32)
+}
+number! {
     /// An edge node's number, unique in the fleet; 0 is no node.
     NodeId(u16)
 }

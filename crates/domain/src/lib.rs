@@ -15,7 +15,7 @@ mod time;
 
 pub use conversion::{ConversionKind, ConversionStatus};
 pub use currency::Currency;
-pub use ids::{LaneId, LinkId, NodeId, Seq, VisitorId};
+pub use ids::{AdvertiserId, AffiliateId, LaneId, LinkId, NetworkId, NodeId, Seq, VisitorId};
 pub use kyc::{KycStanding, KycStatus, TIERS, Tier};
 pub use money::{CostMicros, Money};
 pub use names::UnknownName;
