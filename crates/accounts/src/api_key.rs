@@ -13,7 +13,7 @@ const CHECKSUM_CHARS: usize = 6;
 
 secret_text! {
     /// An API key whose form and checksum are right.
-    ApiKey
+    pub struct ApiKey
 }
 
 impl ApiKey {

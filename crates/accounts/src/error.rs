@@ -1,5 +1,6 @@
 //! Errors of this crate: numbered refusals for clients, and faults of the store.
 
+use crate::fault::{ProviderFault, TokenFault};
 use crate::roles::{Action, Denied};
 use sql_store::{IsConflict, SqlError};
 use std::time::Duration;
@@ -77,6 +78,12 @@ pub enum AccountsError {
         /// What would be right.
         message: String,
     },
+    /// A token of the sign-on provider breaks a rule.
+    #[error("the token is not valid here: {0}")]
+    Token(#[from] TokenFault),
+    /// The sign-on provider can't be used now.
+    #[error("the sign-on provider can't be used: {0}")]
+    Provider(#[from] ProviderFault),
     /// A value in the store was sealed with another key, or altered.
     #[error(
         "a sealed value in the store can't be opened; restore the sealing key that was used before"
@@ -117,6 +124,8 @@ impl AccountsError {
             Self::Denied(Denied::NotFound) => Some(Refusal::NotFound),
             Self::TooManyAttempts(_) => Some(Refusal::TooManyAttempts),
             Self::Invalid { .. } => Some(Refusal::InvalidField),
+            Self::Token(_) => Some(Refusal::InvalidToken),
+            Self::Provider(_) => Some(Refusal::ProviderUnavailable),
             Self::NotSealed | Self::Store(_) => None,
         }
     }

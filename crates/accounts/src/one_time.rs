@@ -8,7 +8,7 @@ use sql_store::{Statement, Transaction};
 
 secret_text! {
     /// A token that is accepted once, for a link.
-    OneTimeToken
+    pub struct OneTimeToken
 }
 
 /// What a token is for. A token of one purpose is not accepted for another.

@@ -28,7 +28,7 @@ const MIN_DISTINCT_CHARS: usize = 5;
 
 secret_text! {
     /// A password of a local user.
-    Password
+    pub struct Password
 }
 
 impl Password {

@@ -21,21 +21,21 @@ pub const SEALING_KEY_BYTES: usize = 32;
 
 /// Defines a secret text: its memory is overwritten when it is dropped, and `Debug` shows only the type.
 macro_rules! secret_text {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $vis:vis struct $name:ident) => {
         $(#[$doc])*
         #[derive(Clone)]
-        pub struct $name(::zeroize::Zeroizing<String>);
+        $vis struct $name(::zeroize::Zeroizing<String>);
 
         impl $name {
             /// Wraps a text from a client or an operator. It is checked where it is used.
             #[must_use]
-            pub fn new(text: impl Into<String>) -> Self {
+            $vis fn new(text: impl Into<String>) -> Self {
                 Self(::zeroize::Zeroizing::new(text.into()))
             }
 
             /// The secret, for the response or cookie that carries it.
             #[must_use]
-            pub fn expose(&self) -> &str {
+            $vis fn expose(&self) -> &str {
                 &self.0
             }
         }

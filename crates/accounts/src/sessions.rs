@@ -24,11 +24,11 @@ const MAX_USER_AGENT_CHARS: usize = 256;
 
 secret_text! {
     /// The secret of a session, for a cookie `__Host-…` with `Secure`, `HttpOnly` and `SameSite=Lax`.
-    SessionToken
+    pub struct SessionToken
 }
 secret_text! {
     /// The CSRF token of a session. A page sends it with each request that changes something.
-    CsrfToken
+    pub struct CsrfToken
 }
 
 impl SessionToken {
@@ -409,4 +409,21 @@ async fn end_by_token(tx: &mut Transaction, token: &SessionToken) -> Result<()> 
     let delete = Statement::new("DELETE FROM accounts_sessions WHERE hash = $1");
     tx.execute(delete.bind(token.hash())).await?;
     Ok(())
+}
+
+/// Ends the sessions behind a session of the provider.
+pub(crate) async fn end_of_provider(tx: &mut Transaction, of: ProviderSession<'_>) -> Result<u64> {
+    let delete =
+        Statement::new("DELETE FROM accounts_sessions WHERE issuer = $1 AND provider_session = $2");
+    Ok(tx.execute(delete.bind(of.issuer).bind(of.sid)).await?)
+}
+
+/// Ends the sessions that a user began through a provider.
+pub(crate) async fn end_of_subject(
+    tx: &mut Transaction,
+    user: &UserId,
+    issuer: &str,
+) -> Result<u64> {
+    let delete = Statement::new("DELETE FROM accounts_sessions WHERE user_id = $1 AND issuer = $2");
+    Ok(tx.execute(delete.bind(user).bind(issuer)).await?)
 }

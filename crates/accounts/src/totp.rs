@@ -15,7 +15,7 @@ const WINDOW: u64 = 1;
 
 secret_text! {
     /// A code of an authenticator: six digits.
-    TotpCode
+    pub struct TotpCode
 }
 
 /// The secret that an authenticator shares.

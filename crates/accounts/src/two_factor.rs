@@ -18,7 +18,7 @@ const RECOVERY_CODE_BYTES: usize = 10;
 
 secret_text! {
     /// A code that replaces one code of an authenticator that is lost: 16 letters and digits in groups of four.
-    RecoveryCode
+    pub struct RecoveryCode
 }
 
 impl RecoveryCode {
