@@ -2,6 +2,7 @@
 
 use crate::fault::{ProviderFault, TokenFault};
 use crate::roles::{Action, Denied};
+use crate::secret::NotSealed;
 use sql_store::{IsConflict, SqlError};
 use std::time::Duration;
 use thiserror::Error;
@@ -85,10 +86,8 @@ pub enum AccountsError {
     #[error("the sign-on provider can't be used: {0}")]
     Provider(#[from] ProviderFault),
     /// A value in the store was sealed with another key, or altered.
-    #[error(
-        "a sealed value in the store can't be opened; restore the sealing key that was used before"
-    )]
-    NotSealed,
+    #[error(transparent)]
+    NotSealed(#[from] NotSealed),
     /// The store can't be used now.
     #[error(transparent)]
     Store(#[from] SqlError),
@@ -126,7 +125,7 @@ impl AccountsError {
             Self::Invalid { .. } => Some(Refusal::InvalidField),
             Self::Token(_) => Some(Refusal::InvalidToken),
             Self::Provider(_) => Some(Refusal::ProviderUnavailable),
-            Self::NotSealed | Self::Store(_) => None,
+            Self::NotSealed(_) | Self::Store(_) => None,
         }
     }
 

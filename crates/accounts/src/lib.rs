@@ -1,4 +1,4 @@
-//! Users, API keys, sessions, roles and sign-on: who a request comes from, and what it may do.
+//! Users, API keys, sessions, roles and sign-on: the user that a request comes from, and what it may do.
 //!
 //! A program opens [`Accounts`], gets a [`Principal`] from a session, an API key or an access token, and asks
 //! [`roles::authorize`] before it touches an object. HTTP (cookies, headers, status codes) is the program's part.
@@ -41,12 +41,11 @@ pub use keys::{CreatedKey, KeyInfo, NewKey};
 pub use one_time::OneTimeToken;
 pub use password::Password;
 pub use roles::{Action, Credential, Denied, Membership, ObjectOwner, Principal, Role, Scopes};
-pub use secret::{SEALING_KEY_BYTES, SealingKeys};
+pub use secret::{NotSealed, SEALING_KEY_BYTES, SealingKeys};
 pub use sessions::{Client, CsrfToken, NewSession, SessionInfo, SessionMethod, SessionToken};
-pub use settings::{AccountsSettings, LocalSignIn};
+pub use settings::{AccountsSettings, LocalSignIn, ThrottleRule};
 pub use setup::FirstAdmin;
 pub use sign_in::{SecondFactor, SignIn};
-pub use throttle::ThrottleRule;
 pub use totp::{TotpCode, TotpSecret};
 pub use two_factor::{RecoveryCode, TotpEnrolment};
 pub use user::{User, UserStatus};

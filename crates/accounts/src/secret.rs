@@ -2,13 +2,13 @@
 //!
 //! Invariant: `Debug` of a secret contains nothing of it, and secrets are compared in constant time.
 
-use crate::error::AccountsError;
 use data_encoding::{BASE64, HEXLOWER};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use subtle::ConstantTimeEq as _;
+use thiserror::Error;
 
 /// Letters and digits in the order of their bytes.
 pub(crate) const BASE62: &[u8; 62] =
@@ -97,6 +97,11 @@ pub(crate) fn is_equal(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
+/// A value that was sealed with another key, or altered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a sealed value can't be opened; restore the sealing key that was used before")]
+pub struct NotSealed;
+
 /// Keys for values that must be readable again, such as secrets of TOTP. The first one seals; the others open what was
 /// sealed before a rotation.
 #[derive(Clone)]
@@ -142,10 +147,10 @@ impl SealingKeys {
     }
 
     /// Decrypts what [`Self::seal`] returned.
-    pub(crate) fn open(&self, context: &str, sealed: &str) -> Result<Vec<u8>, AccountsError> {
+    pub(crate) fn open(&self, context: &str, sealed: &str) -> Result<Vec<u8>, NotSealed> {
         let bytes = BASE64.decode(sealed.as_bytes()).ok();
         let parts = bytes.as_deref().and_then(<[u8]>::split_first_chunk);
-        let (nonce, sealed) = parts.ok_or(AccountsError::NotSealed)?;
+        let (nonce, sealed) = parts.ok_or(NotSealed)?;
         let opened = self.keys.iter().find_map(|key| {
             let mut buffer = sealed.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
@@ -153,7 +158,7 @@ impl SealingKeys {
             let plain = key.open_in_place(nonce, aad, &mut buffer).ok()?;
             Some(plain.to_vec())
         });
-        opened.ok_or(AccountsError::NotSealed)
+        opened.ok_or(NotSealed)
     }
 
     /// A stable pseudonym for personal data that must be found again but not read.

@@ -1,6 +1,5 @@
 //! Limits and durations of accounts. A program fills them from its own settings.
 
-use crate::throttle::ThrottleRule;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -42,6 +41,30 @@ pub enum LocalSignIn {
     AllUsers,
     /// Only the break-glass admin: others use the sign-on provider.
     BreakGlassOnly,
+}
+
+/// The rule of a throttle.
+#[derive(Debug, Clone, Copy)]
+pub struct ThrottleRule {
+    /// Failures without a pause.
+    pub free_failures: u32,
+    /// The pause after the next one; it doubles with every further one.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub max_pause: Duration,
+    /// Failures are forgotten after this time without another one.
+    pub forget_after: Duration,
+}
+
+impl ThrottleRule {
+    /// The pause after this many failures.
+    pub(crate) fn pause(&self, failures: u64) -> Duration {
+        let Some(excess) = failures.checked_sub(u64::from(self.free_failures)) else {
+            return Duration::ZERO;
+        };
+        let doubled = u32::try_from(excess).map_or(u32::MAX, |excess| 2_u32.saturating_pow(excess));
+        self.first_pause.saturating_mul(doubled).min(self.max_pause)
+    }
 }
 
 impl Default for AccountsSettings {

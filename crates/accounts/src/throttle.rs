@@ -7,33 +7,10 @@
 use crate::accounts::{Accounts, transaction};
 use crate::email::Email;
 use crate::error::{AccountsError, Result};
+use crate::settings::ThrottleRule;
 use domain::Micros;
 use sql_store::{Statement, Transaction, typed_row};
 use std::net::IpAddr;
-use std::time::Duration;
-
-/// The rule of a throttle.
-#[derive(Debug, Clone, Copy)]
-pub struct ThrottleRule {
-    /// Failures without a pause.
-    pub free_failures: u32,
-    /// The pause after the next one; it doubles with every further one.
-    pub first_pause: Duration,
-    /// The longest pause.
-    pub max_pause: Duration,
-    /// Failures are forgotten after this time without another one.
-    pub forget_after: Duration,
-}
-
-impl ThrottleRule {
-    fn pause(&self, failures: u64) -> Duration {
-        let Some(excess) = failures.checked_sub(u64::from(self.free_failures)) else {
-            return Duration::ZERO;
-        };
-        let doubled = u32::try_from(excess).map_or(u32::MAX, |excess| 2_u32.saturating_pow(excess));
-        self.first_pause.saturating_mul(doubled).min(self.max_pause)
-    }
-}
 
 /// An attempt that is counted as failed.
 pub(crate) struct Attempt {

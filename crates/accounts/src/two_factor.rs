@@ -5,7 +5,7 @@ use crate::error::{Refusal, Result};
 use crate::ids::UserId;
 use crate::password::Password;
 use crate::roles::{Action, Credential, Denied, Principal, authorize};
-use crate::secret::{hash_at_rest, random_bytes, secret_text};
+use crate::secret::{NotSealed, hash_at_rest, random_bytes, secret_text};
 use crate::sessions::{Client, end_all, end_all_but_current};
 use crate::totp::{SECRET_BYTES, TotpCode, TotpSecret};
 use crate::user::{self, StoredUser};
@@ -191,9 +191,7 @@ impl Accounts {
         let id = &stored.user.id;
         let bytes = self.sealing_keys.open(id.as_str(), &stored.totp_secret)?;
         let bytes = <[u8; SECRET_BYTES]>::try_from(bytes);
-        let secret = bytes
-            .map(TotpSecret::from_bytes)
-            .map_err(|_| crate::AccountsError::NotSealed)?;
+        let secret = bytes.map(TotpSecret::from_bytes).map_err(|_| NotSealed)?;
         let step = secret.matching_step(code, self.clock.now(), stored.totp_last_step);
         let step = step.ok_or(Refusal::InvalidCredentials)?;
         // Two requests with the same code at the same time: one of them changes no row.

@@ -29,8 +29,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 const SEALING_CONTEXT: &str = "sign-on";
 
 secret_text! {
-    /// The cookie `__Host-…` that binds a sign-on to its browser: `Secure`, `HttpOnly`, `SameSite=Lax`. It is valid for
-    /// ten minutes and cleared at the end.
+    /// The cookie `__Host-…` that binds a sign-on to its browser: `Secure`, `HttpOnly`, `SameSite=Lax`. It is valid
+    /// for ten minutes and cleared at the end.
     pub struct SignOnCookie
 }
 secret_text! {
