@@ -1,6 +1,8 @@
 //! A simulation of the path from the journal to the table, in one process with a simulated clock. The edge's
 //! shipper and the aggregator are real; disks, network and database are models that fail. A seed determines the run
 //! completely.
+// The layout of the aggregator's tasks is deeper than the default.
+#![recursion_limit = "256"]
 #![allow(missing_docs)]
 
 #[path = "simulation/aggregator.rs"]
