@@ -6,10 +6,10 @@ mod common;
 
 use catalog::{
     Advertiser, Affiliate, AffiliateStatus, Author, Campaign, Catalog, CatalogError,
-    DEFAULT_NETWORK, Link, Object, Offer, Scope, Writer,
+    DEFAULT_NETWORK, Link, MAX_BULK, Object, Offer, Scope, Writer,
 };
 use common::wait_until;
-use domain::{LinkId, Micros};
+use domain::{CampaignId, LinkId, Micros};
 use loadtest::stack::{Stack, StackOptions};
 use serde_json::{Value, json};
 use sql_store::{Access, Database, Isolation, Location};
@@ -27,6 +27,7 @@ const MAX_MEDIAN: Duration = Duration::from_secs(1);
 struct ControlPlane {
     runtime: tokio::runtime::Runtime,
     catalog: Catalog,
+    campaign: CampaignId,
     links: Vec<LinkId>,
 }
 
@@ -34,7 +35,7 @@ fn settings<T: serde::de::DeserializeOwned>(json: Value) -> T {
     serde_json::from_value(json).expect("valid settings")
 }
 
-async fn create(writer: &mut Writer<'_>) -> Result<Vec<LinkId>, CatalogError> {
+async fn create(writer: &mut Writer<'_>) -> Result<(CampaignId, Vec<LinkId>), CatalogError> {
     let advertiser: Advertiser = settings(json!({ "name": "shop", "dialect": "generic" }));
     let advertiser = writer.create(advertiser).await?.id;
     let destinations = json!([{ "name": "main", "url": "https://shop.example/" }]);
@@ -58,7 +59,7 @@ async fn create(writer: &mut Writer<'_>) -> Result<Vec<LinkId>, CatalogError> {
         }));
         links.push(writer.create(link).await?.id);
     }
-    Ok(links)
+    Ok((campaign, links))
 }
 
 impl ControlPlane {
@@ -82,9 +83,11 @@ impl ControlPlane {
         let mut control_plane = Self {
             runtime,
             catalog: catalog.expect("just opened"),
+            campaign: CampaignId(0),
             links: Vec::new(),
         };
-        control_plane.links = control_plane.write(async |writer| create(writer).await);
+        let created = control_plane.write(async |writer| create(writer).await);
+        (control_plane.campaign, control_plane.links) = created;
         control_plane
     }
 
@@ -109,6 +112,21 @@ impl ControlPlane {
         written.expect("written")
     }
 
+    /// Creates links with slugs of their own, in as many requests as that takes.
+    fn create_links(&self, count: usize) {
+        let numbers: Vec<usize> = (0..count).collect();
+        for numbers in numbers.chunks(MAX_BULK) {
+            let link = |number: &usize| -> Link {
+                settings(json!({ "slug": format!("link-{number}"), "campaign": self.campaign }))
+            };
+            let links: Vec<Link> = numbers.iter().map(link).collect();
+            self.write(async |writer| {
+                let drafts = links.iter().cloned().map(Into::into).collect();
+                writer.create_many::<Link>(drafts).await
+            });
+        }
+    }
+
     /// Gives both links the destination of this number, in one transaction.
     fn publish(&self, number: u64) {
         self.write(async |writer| {
@@ -126,6 +144,23 @@ impl ControlPlane {
     }
 }
 
+/// The times from the commit of a change to both edges serving it, sorted.
+fn time_changes(control_plane: &ControlPlane, all_serve: impl Fn(u64) -> bool) {
+    let time = |number| {
+        control_plane.publish(number);
+        let committed = Instant::now();
+        wait_until("both edges serve the change", || all_serve(number));
+        committed.elapsed()
+    };
+    let mut times: Vec<Duration> = (1..=CHANGES).map(time).collect();
+    times.sort_unstable();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    println!(
+        "a change is served by both edges after {median:.0?} (median), {longest:.0?} (longest)"
+    );
+    assert!(median < MAX_MEDIAN);
+}
+
 /// A client of the edges.
 struct Visitor(ureq::Agent);
 
@@ -141,10 +176,16 @@ impl Visitor {
         Self(ureq::Agent::new_with_config(config))
     }
 
-    /// The number in a link's destination; `None` without a redirect.
-    fn visit(&self, edge: &str, slug: &str) -> Option<u64> {
+    /// Where a link leads; `None` without a redirect.
+    fn location(&self, edge: &str, slug: &str) -> Option<String> {
         let response = self.0.get(format!("{edge}/c/{slug}")).call().ok()?;
         let location = response.headers().get("location")?.to_str().ok()?;
+        Some(location.to_owned())
+    }
+
+    /// The number in a link's destination; `None` without a redirect.
+    fn visit(&self, edge: &str, slug: &str) -> Option<u64> {
+        let location = self.location(edge, slug)?;
         let number = location.strip_prefix("https://shop.example/")?;
         number.split('?').next()?.parse().ok()
     }
@@ -182,17 +223,7 @@ fn changes_reach_both_edges_whatever_is_killed() {
     let all_serve = |number| edges.iter().all(|edge| visitor.serves(edge, number));
     wait_until("both edges serve the links", || all_serve(0));
 
-    let mut times: Vec<Duration> = Vec::new();
-    for number in 1..=CHANGES {
-        control_plane.publish(number);
-        let committed = Instant::now();
-        wait_until("both edges serve the change", || all_serve(number));
-        times.push(committed.elapsed());
-    }
-    times.sort_unstable();
-    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-    println!("a change is served by both edges after {median:?} (median), {longest:?} (longest)");
-    assert!(median < MAX_MEDIAN);
+    time_changes(&control_plane, &all_serve);
 
     for number in CHANGES + 1..=CHANGES + KILLS {
         let victim = random.usize(..3);
@@ -224,5 +255,55 @@ fn changes_reach_both_edges_whatever_is_killed() {
     }
     assert!(all_serve(newest));
     stack.aggregator.restart().expect("restarts");
+    stack.stop().expect("stops");
+}
+
+/// The resident memory of a process, in MiB.
+fn resident_mib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("readable");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    let kib: u64 = kib.expect("a number of KiB");
+    kib / 1024
+}
+
+/// `CONTROL_PLANE_LINKS` is the number of links.
+#[test]
+#[ignore = "minutes; for the figures in docs/performance.md, with release programs: `--release -- --ignored`"]
+fn change_among_many_links_is_served_soon() {
+    let count = std::env::var("CONTROL_PLANE_LINKS");
+    let count = count.map_or(1_000_000, |count| count.parse().expect("a number"));
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let stack = start(dir.path());
+    let control_plane = ControlPlane::open(&dir.path().join("aggregator/store/store.sqlite"));
+    let visitor = Visitor::new();
+    let edges = stack.edge_urls.clone();
+    let all_serve = |number| edges.iter().all(|edge| visitor.serves(edge, number));
+    wait_until("both edges serve the links", || all_serve(0));
+    let memory = || {
+        let pid = stack.edges[0].pid().expect("it runs");
+        let aggregator = stack.aggregator.pid().expect("it runs");
+        (resident_mib(pid), resident_mib(aggregator))
+    };
+    println!("edge and aggregator have {:?} MiB", memory());
+    let started = Instant::now();
+    control_plane.create_links(count);
+    println!("{count} links were created in {:.1?}", started.elapsed());
+    let created = Instant::now();
+    let last = format!("link-{}", count - 1);
+    wait_until("both edges serve the last link", || {
+        let is_served = |edge: &String| visitor.location(edge, &last).is_some();
+        edges.iter().all(is_served)
+    });
+    println!(
+        "both edges served the last one {:.1?} later",
+        created.elapsed()
+    );
+    let before = memory();
+    time_changes(&control_plane, &all_serve);
+    println!(
+        "edge and aggregator have {before:?} MiB, after the changes {:?} MiB",
+        memory()
+    );
     stack.stop().expect("stops");
 }

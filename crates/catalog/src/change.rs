@@ -238,7 +238,7 @@ pub(crate) async fn append(
 ///
 /// # Errors
 /// When the database can't be read.
-pub async fn version(tx: &mut Transaction) -> Result<Version, CatalogError> {
+pub async fn current_version(tx: &mut Transaction) -> Result<Version, CatalogError> {
     let select = Statement::new("SELECT version FROM catalog_head");
     let version: Option<i64> = tx.fetch_optional(select).await?;
     Ok(Version(version.unwrap_or_default().cast_unsigned()))

@@ -43,6 +43,8 @@ numbered_reasons::numbered_reasons! {
     UnknownDomain = 1011, "unknown_domain", Remedy::Correct;
     /// A network can only be created by an administrator of the installation, and only networks outside one.
     OutsideNetwork = 1012, "outside_network", Remedy::Find;
+    /// The id was used before, or is above 4,000,000,000. Leave it out for the next free one.
+    IdTaken = 1013, "id_taken", Remedy::Correct;
 
     /// A name has 1 to 120 characters without control characters, and no white space at its ends.
     InvalidName = 1020, "invalid_name", Remedy::Correct;

@@ -52,6 +52,20 @@ pub(crate) mod optional_time {
     }
 }
 
+/// For a text that several values share.
+pub(crate) mod shared_text {
+    use super::*;
+    use std::sync::Arc;
+
+    pub(crate) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
+    }
+}
+
 /// For a map or struct as a text within a row.
 pub(crate) fn text<T: serde::Serialize>(value: &T) -> String {
     let mut bytes = Vec::with_capacity(256);

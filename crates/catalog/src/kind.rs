@@ -233,6 +233,9 @@ pub struct Draft<K: Kind> {
     pub settings: K,
     /// Its status, one of [`Status::INITIAL`]; the first of them if it is left out.
     pub status: Option<K::Status>,
+    /// An id that no object of the installation ever had, for imports: clicks may name it already. By default the next
+    /// one.
+    pub id: Option<K::Id>,
 }
 
 impl<K: Kind> From<K> for Draft<K> {
@@ -240,6 +243,27 @@ impl<K: Kind> From<K> for Draft<K> {
         Self {
             settings,
             status: None,
+            id: None,
+        }
+    }
+}
+
+impl<K: Kind> Draft<K> {
+    /// With this status.
+    #[must_use]
+    pub fn with_status(self, status: K::Status) -> Self {
+        Self {
+            status: Some(status),
+            ..self
+        }
+    }
+
+    /// With this id.
+    #[must_use]
+    pub fn with_id(self, id: K::Id) -> Self {
+        Self {
+            id: Some(id),
+            ..self
         }
     }
 }

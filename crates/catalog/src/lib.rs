@@ -57,7 +57,9 @@ mod urls;
 mod write;
 
 pub use catalog::{Catalog, DEFAULT_NETWORK};
-pub use change::{Action, Author, AuthorKind, Change, ChangeQuery, MAX_CHANGES, Version, version};
+pub use change::{
+    Action, Author, AuthorKind, Change, ChangeQuery, MAX_CHANGES, Version, current_version,
+};
 pub use error::{CatalogError, Fault, Reason, Remedy};
 pub use head::{next_date, record_dates};
 pub use kind::{Draft, Editable, HasSecrets, Kind, KindName, Object, ObjectId, Revision};

@@ -7,7 +7,7 @@ use crate::rows::{Insertion, fetch_in, select};
 use crate::status::Status as _;
 use domain::{Micros, NetworkId};
 use sql_store::{SqlError, Statement, Transaction, typed_row};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 typed_row! {
     /// An object as it is stored.
@@ -95,19 +95,54 @@ pub(crate) async fn load_all<K: Kind>(
     objects.collect()
 }
 
-/// Takes the next `count` ids of a kind and returns the first.
-pub(crate) async fn take_ids(
+/// The largest id that a request may choose: the ids above leave room for the next ones.
+const MAX_CHOSEN_ID: u32 = 4_000_000_000;
+
+/// Which of the ids can't be chosen: those that objects of the kind have, or had, and those out of range.
+pub(crate) async fn unusable_ids(
     tx: &mut Transaction,
     kind: KindName,
-    count: usize,
-) -> Result<u32, CatalogError> {
+    ids: &[u32],
+) -> Result<HashSet<u32>, SqlError> {
+    let select = select("id", kind.table()).push(" WHERE");
+    let used: Vec<i64> = fetch_in(tx, select, "id", ids).await?;
+    let used = used.into_iter().filter_map(|id| u32::try_from(id).ok());
+    let out_of_range = |id: &u32| !(1..=MAX_CHOSEN_ID).contains(id);
+    let out_of_range = ids.iter().copied().filter(out_of_range);
+    Ok(used.chain(out_of_range).collect())
+}
+
+/// The ids of new objects: the chosen ones, which must be usable, and the next ones for the others.
+pub(crate) async fn assign_ids(
+    tx: &mut Transaction,
+    kind: KindName,
+    chosen: &[Option<u32>],
+) -> Result<Vec<u32>, CatalogError> {
+    if let Some(highest) = chosen.iter().flatten().max() {
+        let skip = "UPDATE catalog_ids SET last = $1 WHERE kind = $2 AND last < $1";
+        let skip = Statement::new(skip).bind(*highest).bind(kind.name());
+        tx.execute(skip).await?;
+    }
+    let count = chosen.iter().filter(|id| id.is_none()).count();
+    let mut next = take_ids(tx, kind, count).await?;
+    let ids = chosen.iter().map(|id| {
+        id.unwrap_or_else(|| {
+            next += 1;
+            next
+        })
+    });
+    Ok(ids.collect())
+}
+
+/// Takes `count` ids of a kind and returns the one before the first.
+async fn take_ids(tx: &mut Transaction, kind: KindName, count: usize) -> Result<u32, CatalogError> {
     let take = "UPDATE catalog_ids SET last = last + $1 WHERE kind = $2 RETURNING last";
     let take = Statement::new(take).bind(count).bind(kind.name());
     let last: Option<i64> = tx.fetch_optional(take).await?;
     let last = last.ok_or_else(|| SqlError::UnexpectedValue(format!("catalog_ids: no {kind}")))?;
-    let last = u32::try_from(last).map_err(|_| CatalogError::IdsExhausted(kind.name()))?;
-    let count = u32::try_from(count).map_err(|_| CatalogError::IdsExhausted(kind.name()))?;
-    Ok(last - count + 1)
+    let exhausted = |_| CatalogError::IdsExhausted(kind.name());
+    let last = u32::try_from(last).map_err(exhausted)?;
+    Ok(last - u32::try_from(count).map_err(exhausted)?)
 }
 
 /// Inserts new objects with their parents.

@@ -1,5 +1,5 @@
 //! Names that one object of the installation has: names within a network, slugs, domains, names in postback URLs.
-//! An archived object gives its names up, except a network its domains.
+//! An archived object gives its names up, except a network.
 
 use crate::error::{CatalogError, Faults, Reason};
 use crate::kind::{KindName, Reservation};

@@ -69,6 +69,7 @@ pub struct Named<I> {
     /// Its id.
     pub id: I,
     /// Its name, shared among the links of one load.
+    #[serde(with = "crate::json::shared_text")]
     pub name: Arc<str>,
 }
 

@@ -3,12 +3,12 @@
 use crate::error::{CatalogError, Reason};
 use std::fmt;
 use std::ops::RangeInclusive;
-use subtle::ConstantTimeEq as _;
 
 /// A shorter one could be guessed.
 const BYTES: RangeInclusive<usize> = 16..=1_024;
 
-/// A secret of an advertiser or an affiliate.
+/// A secret of an advertiser or an affiliate. It can't be compared here: whatever authenticates requests does that, in
+/// constant time.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -25,7 +25,7 @@ impl Secret {
         Err(CatalogError::refused(Reason::InvalidSecret, "", message))
     }
 
-    /// The text, for signing, comparing and sending to the edges.
+    /// The text, for signing, and for sending to the edges.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -36,15 +36,6 @@ impl Secret {
         Self(text)
     }
 }
-
-/// In constant time.
-impl PartialEq for Secret {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
-    }
-}
-
-impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -265,7 +265,7 @@ impl Advertiser {
         }
         faults.count("/auth", self.auth.len(), 0..=MAX_AUTH_METHODS);
         for (index, method) in self.auth.iter().enumerate() {
-            method.validate(faults, &format!("/auth/{index}"));
+            method.validate(faults, &format!("/auth/{index}/{}", method.name()));
         }
         faults.count("/path_keys", self.path_keys.len(), 0..=MAX_PATH_KEYS);
         for (index, label) in self.path_keys.iter().enumerate() {
@@ -350,6 +350,16 @@ impl AuthMethod {
             | Self::SecretParameter { secret, .. }
             | Self::Hmac { secret, .. } => Some(secret),
             Self::Addresses { .. } => None,
+        }
+    }
+
+    /// Its name in JSON.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::SecretPath { .. } => "secret_path",
+            Self::SecretParameter { .. } => "secret_parameter",
+            Self::Hmac { .. } => "hmac",
+            Self::Addresses { .. } => "addresses",
         }
     }
 

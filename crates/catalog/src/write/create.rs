@@ -60,8 +60,9 @@ impl Writer<'_> {
         let lineages = self
             .check_new(network, &mut drafts, faults, has_rows)
             .await?;
-        let first = objects::take_ids(self.tx, K::NAME, drafts.len()).await?;
-        let created: Vec<Object<K>> = (first..)
+        let ids = objects::assign_ids(self.tx, K::NAME, &chosen_ids(&drafts)).await?;
+        let created: Vec<Object<K>> = ids
+            .into_iter()
             .zip(drafts)
             .map(|(id, draft)| self.new_object(id, network, draft))
             .collect();
@@ -112,10 +113,21 @@ impl Writer<'_> {
         let referred = ReferredObjects::load(self.tx, references).await?;
         let names = drafts.iter().flat_map(|it| names(&it.settings, network));
         let mut reserved = Reserved::load(self.tx, names).await?;
+        let chosen: Vec<u32> = chosen_ids(drafts).into_iter().flatten().collect();
+        let mut unusable = objects::unusable_ids(self.tx, K::NAME, &chosen).await?;
         let mut lineages = Vec::with_capacity(drafts.len());
         for (row, draft) in drafts.iter().enumerate() {
             if has_rows {
                 faults.enter_row(row);
+            }
+            if let Some(id) = draft.id
+                && !unusable.insert(id.number())
+            {
+                let message = format!(
+                    "{} {id} was used before or is too large; leave the id out",
+                    K::NAME
+                );
+                faults.add(Reason::IdTaken, "/id", message);
             }
             let references = draft.settings.references();
             lineages.push(referred.check(network, &references, &[], faults));
@@ -145,6 +157,11 @@ impl Writer<'_> {
             settings: draft.settings,
         }
     }
+}
+
+fn chosen_ids<K: Kind>(drafts: &[Draft<K>]) -> Vec<Option<u32>> {
+    let ids = drafts.iter().map(|draft| draft.id);
+    ids.map(|id| id.map(K::Id::number)).collect()
 }
 
 fn check_initial<K: Kind>(draft: &Draft<K>, faults: &mut Faults) {

@@ -8,6 +8,7 @@ use crate::objects;
 use crate::references::{Lineage, ReferredObjects};
 use crate::reservations;
 use crate::status::Status as _;
+use sql_store::Statement;
 
 const MAX_REASON_CHARS: usize = 500;
 
@@ -28,8 +29,8 @@ impl Writer<'_> {
         self.change_status(id, expected, status, reason).await
     }
 
-    /// Archives an object. It gives up its name, which another object may have then; a network keeps its domains. Links
-    /// that depend on it are not active any more.
+    /// Archives an object. It gives up its name, which another object may have then, and its secrets; a network keeps its
+    /// name and domains. Links that depend on it are not active any more.
     ///
     /// # Errors
     /// As [`set_status`](Self::set_status).
@@ -58,12 +59,21 @@ impl Writer<'_> {
         if status == K::Status::ARCHIVED {
             action = Action::Archived;
             after.archived = Some(self.now);
-            if K::NAME != KindName::Network {
-                reservations::release(self.tx, K::NAME, id.number()).await?;
-            }
+            self.give_up(K::NAME, id.number()).await?;
         }
         self.overwrite(&before, &after, action).await?;
         Ok(after)
+    }
+
+    /// Frees the names of an archived object, and removes its secrets.
+    async fn give_up(&mut self, kind: KindName, id: u32) -> Result<(), CatalogError> {
+        if kind != KindName::Network {
+            reservations::release(self.tx, kind, id).await?;
+        }
+        let delete = "DELETE FROM catalog_secrets WHERE kind = $1 AND object = $2";
+        let delete = Statement::new(delete).bind(kind.name()).bind(id);
+        self.tx.execute(delete).await?;
+        Ok(())
     }
 
     /// Writes a changed object whose settings name the same objects.

@@ -72,6 +72,9 @@ impl Writer<'_> {
         let from = terms.settings.valid_from;
         Validation(&mut faults).period("/valid_until", from, Some(at));
         faults.finish()?;
+        if terms.settings.valid_until == Some(at) {
+            return Ok(terms);
+        }
         self.set_end(terms, at).await
     }
 

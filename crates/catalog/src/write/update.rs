@@ -16,7 +16,8 @@ use crate::status::Status as _;
 use sql_store::{Statement, Value};
 
 impl Writer<'_> {
-    /// Replaces the settings of an object. Equal settings are no change.
+    /// Replaces the settings of an object. Equal settings are no change. Secrets that the new settings do not name are
+    /// removed.
     ///
     /// # Errors
     /// When the object has another revision than `expected`, is archived or is not in the scope; when the settings are
@@ -36,6 +37,7 @@ impl Writer<'_> {
         }
         objects::replace(self.tx, &after, lineage).await?;
         self.replace_names(&before, &after).await?;
+        self.drop_secrets(&before, &after).await?;
         let change = NewChange::of(Action::Updated, Some(&before), &after);
         self.record(vec![change]).await?;
         Ok(after)
@@ -98,6 +100,22 @@ impl Writer<'_> {
         reservations::release(self.tx, K::NAME, id).await?;
         let names = wanted.into_iter().map(|name| (id, name));
         reservations::insert(self.tx, K::NAME, names).await?;
+        Ok(())
+    }
+
+    /// Removes the secrets that the settings do not name any more: they must not return with their label.
+    async fn drop_secrets<K: Editable>(
+        &mut self,
+        before: &Object<K>,
+        after: &Object<K>,
+    ) -> Result<(), CatalogError> {
+        let kept = after.settings.secret_labels();
+        for label in before.settings.secret_labels() {
+            if !kept.contains(&label) {
+                self.write_secret(K::NAME, after.id.number(), label, None)
+                    .await?;
+            }
+        }
         Ok(())
     }
 

@@ -1,0 +1,159 @@
+//! Objects of another network do not exist.
+
+use crate::support::*;
+use catalog::*;
+
+#[tokio::test]
+async fn foreign_objects_are_not_found() {
+    for test in both().await {
+        let own = test.campaign().await;
+        let foreign = test.write_in(Scope::Installation, START, async |writer| {
+            writer.create(network("other")).await
+        });
+        let foreign = Scope::Network(foreign.await.expect("created").id);
+        let (id, revision) = (own.offer.id, own.offer.revision);
+        let outcomes = [
+            test.read_in(foreign, async |reader| {
+                reader.get::<Offer>(id).await.map(drop)
+            })
+            .await,
+            test.write_in(foreign, START, async |writer| {
+                let settings = own.offer.settings.clone();
+                writer.update(id, revision, settings).await.map(drop)
+            })
+            .await,
+            test.write_in(foreign, START, async |writer| {
+                writer.archive::<Offer>(id, revision).await.map(drop)
+            })
+            .await,
+            test.write_in(foreign, START, async |writer| {
+                writer
+                    .set_secret::<Campaign>(own.campaign.id, "postback", None)
+                    .await
+            })
+            .await,
+            test.read_in(foreign, async |reader| {
+                reader
+                    .terms_in_force(own.campaign.id, START)
+                    .await
+                    .map(drop)
+            })
+            .await,
+            test.read_in(foreign, async |reader| {
+                reader.get::<Network>(DEFAULT_NETWORK).await.map(drop)
+            })
+            .await,
+        ];
+        for outcome in outcomes {
+            assert_eq!(reasons(outcome)[0].0, Reason::NotFound);
+        }
+        let named = test.write_in(foreign, START, async |writer| {
+            writer.create(offer(own.advertiser.id, "shoes")).await
+        });
+        let expected = (Reason::UnknownReference, "/advertiser".to_owned());
+        assert_eq!(reasons(named.await), [expected]);
+        // Terms of a foreign owner: nothing of its terms is shown.
+        let owner = TermsOwner::Offer(id);
+        let created = test.write(START, async |writer| {
+            writer
+                .create_terms(terms(owner, None, Some(seconds(100))))
+                .await
+        });
+        created.await.expect("created");
+        let refused = test.write_in(foreign, START, async |writer| {
+            writer
+                .create_terms(terms(owner, None, Some(seconds(50))))
+                .await
+        });
+        let expected = (Reason::UnknownReference, "/owner/offer".to_owned());
+        assert_eq!(reasons(refused.await), [expected]);
+        // Lists and changes are empty, except for the network itself.
+        let (offers, networks, changes) = test
+            .read_in(foreign, async |reader| {
+                Ok((
+                    reader.list::<Offer>(&ListQuery::default()).await?,
+                    reader.list::<Network>(&ListQuery::default()).await?,
+                    reader
+                        .changes(&ChangeQuery {
+                            limit: 10,
+                            ..ChangeQuery::default()
+                        })
+                        .await?,
+                ))
+            })
+            .await
+            .expect("read");
+        assert!(offers.items.is_empty());
+        assert_eq!((networks.items.len(), changes.len()), (1, 1));
+        // Equal names in two networks do not collide.
+        let shop = test.write_in(foreign, START, async |writer| {
+            writer.create(advertiser("shop")).await
+        });
+        shop.await.expect("created");
+    }
+}
+
+#[tokio::test]
+async fn networks_are_created_outside_and_others_inside() {
+    for test in both().await {
+        let inside = test.write(START, async |writer| {
+            writer.create(network("a")).await.map(drop)
+        });
+        let outside = test.write_in(Scope::Installation, START, async |writer| {
+            writer.create(advertiser("a")).await.map(drop)
+        });
+        for outcome in [inside.await, outside.await] {
+            assert_eq!(reasons(outcome)[0].0, Reason::OutsideNetwork);
+        }
+    }
+}
+
+#[tokio::test]
+async fn domains_belong_to_one_network_and_its_links() {
+    for test in both().await {
+        let parents = test.campaign().await;
+        let with = |domains: &[&str]| Network {
+            domains: domains.iter().map(ToString::to_string).collect(),
+            ..network("default")
+        };
+        let own = test.write(START, async |writer| {
+            let settings = with(&["go.example", "spare.example"]);
+            writer.update(DEFAULT_NETWORK, Revision(1), settings).await
+        });
+        let own = own.await.expect("updated");
+        let taken = test.write_in(Scope::Installation, START, async |writer| {
+            let other = Network {
+                name: "other".to_owned(),
+                ..with(&["free.example", "GO.example"])
+            };
+            writer.create(other).await
+        });
+        let expected = (Reason::NameTaken, "/domains/1".to_owned());
+        assert_eq!(reasons(taken.await), [expected]);
+        let at = |domain: &str| Link {
+            domain: domain.to_owned(),
+            ..link(parents.campaign.id, "a")
+        };
+        let created = test.create(at("GO.example")).await;
+        // The same slug is another link at another domain, and at every domain.
+        test.create(at("spare.example")).await;
+        test.create(at("")).await;
+        let found = test.read(async |reader| reader.find_link("go.example", "a").await);
+        assert_eq!(found.await.expect("read"), Some(created.clone()));
+        let without = async |domains: &'static [&'static str]| {
+            test.write(START, async |writer| {
+                writer.update(own.id, own.revision, with(domains)).await
+            })
+            .await
+        };
+        let used = reasons(without(&["spare.example"]).await);
+        assert_eq!(used, [(Reason::DomainInUse, "/domains".to_owned())]);
+        let archived = test.write(START, async |writer| {
+            writer.archive::<Link>(created.id, created.revision).await
+        });
+        archived.await.expect("archived");
+        without(&["spare.example"])
+            .await
+            .expect("not used any more");
+    }
+}
