@@ -16,6 +16,7 @@ use edge_config::{Change, ConfigVersion, Publisher, Update};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 /// The publisher that all connections share. Until the catalog was read, there is none.
 #[derive(Clone)]
@@ -36,10 +37,9 @@ impl Configuration {
         }
     }
 
-    /// The version that was published last.
-    fn published(&self) -> Option<u64> {
-        let publisher = self.publisher.lock();
-        publisher.as_ref().map(|it| it.newest().held().version)
+    /// Whether any version was published.
+    fn has_versions(&self) -> bool {
+        self.publisher.lock().is_some()
     }
 
     /// Publishes the next version.
@@ -48,16 +48,35 @@ impl Configuration {
     }
 
     /// Publishes a version of which all resources were read.
-    fn replace(&self, version: ConfigVersion) {
-        let mut publisher = self.publisher.lock();
-        if let Some(publisher) = &mut *publisher {
-            publisher.replace(version);
-        } else {
+    async fn replace(&self, version: ConfigVersion) -> anyhow::Result<()> {
+        let newest = self.publisher.lock().as_ref().map(|it| it.newest().clone());
+        let Some(newest) = newest else {
             let mut first = Publisher::new(version);
             first.set_canary(self.canary);
+            let mut publisher = self.publisher.lock();
             *publisher = Some(first);
+            self.report(publisher);
+            return Ok(());
+        };
+        if version.held().version <= newest.held().version {
+            self.update(|publisher| publisher.restart_from(version));
+            return Ok(());
         }
-        self.report(publisher);
+        // A million comparisons: on a thread for such work, and without the lock that connections need.
+        let number = version.held().version;
+        let changes = spawn_blocking(move || newest.changes_to(&version)).await?;
+        self.publish(number, changes);
+        Ok(())
+    }
+
+    /// The newest version was compared with the catalog.
+    fn confirm_newest(&self) {
+        let mut publisher = self.publisher.lock();
+        let is_new = publisher.as_mut().is_some_and(Publisher::confirm_newest);
+        drop(publisher);
+        if is_new {
+            self.changed.send_replace(());
+        }
     }
 
     /// Changes the publisher, if there is one, and lets every subscription look for its next update.

@@ -129,7 +129,9 @@ pub(crate) async fn holds_state(path: &Path) -> Result<bool, SqlError> {
 /// # Errors
 /// When either can't be used, or `to` has a store.
 pub(crate) async fn copy_store(from: &Path, to: &Location) -> Result<Vec<CopiedTable>, SqlError> {
-    sql_store::copy_to_postgres(from, to, ACCESS, MIGRATIONS, &[], &STATE_TABLES).await
+    let lists = [catalog::MIGRATIONS];
+    let must_be_empty = [&STATE_TABLES[..], &["catalog_changes"]].concat();
+    sql_store::copy_to_postgres(from, to, ACCESS, MIGRATIONS, &lists, &must_be_empty).await
 }
 
 /// The result of a report.

@@ -37,7 +37,9 @@ pub fn check(config: &Path) -> CheckReport {
         let links = links::load(file);
         report.record(links.map(|links| usable(file, format!("{} links", links.len()))));
     } else {
-        report.record(Ok::<_, String>("[links]: from the control plane".to_owned()));
+        report.record(Ok::<_, String>(
+            "[links]: from the control plane".to_owned(),
+        ));
     }
     if let Some(page) = &settings.http.root_page {
         report.record(Root::read(&settings.http).map(|_| usable(page, "root page")));

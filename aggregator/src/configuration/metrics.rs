@@ -82,8 +82,9 @@ impl ConfigMetrics {
     /// Reports what the publisher knows.
     pub(super) fn published(&self, publisher: &Publisher) {
         self.version.set(signed(publisher.newest().held().version));
+        let released = publisher.released();
         self.released_version
-            .set(signed(publisher.released().version));
+            .set(released.map_or(0, |it| signed(it.version)));
         let resources = i64::try_from(publisher.newest().len());
         self.resources.set(resources.unwrap_or(i64::MAX));
         for (node, status) in publisher.edges() {

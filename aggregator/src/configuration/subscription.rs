@@ -14,9 +14,13 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// Begins the subscription of an edge that holds `held`, once the catalog was read.
-    pub(crate) async fn begin(configuration: Configuration, node: NodeId, held: HeldVersion) -> Self {
+    pub(crate) async fn begin(
+        configuration: Configuration,
+        node: NodeId,
+        held: HeldVersion,
+    ) -> Self {
         let mut changed = configuration.changed.subscribe();
-        while configuration.published().is_none() {
+        while !configuration.has_versions() {
             wait(&mut changed).await;
         }
         configuration.update(|publisher| publisher.subscribed(node, held));

@@ -57,7 +57,11 @@ async fn serve_stream(
     let mut nonce = 0;
     loop {
         nonce += 1;
-        let update = subscription.next_update().await;
+        let update = tokio::select! {
+            update = subscription.next_update() => update,
+            // An edge that begins again needs the place of this stream.
+            _ = send.stopped() => anyhow::bail!("the edge closed the stream"),
+        };
         send_parts(&mut send, &update, nonce).await?;
         let response = read_response(&mut receive, nonce);
         let outcome = timeout(RESPONSE_TIMEOUT, response).await??;

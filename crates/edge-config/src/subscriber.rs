@@ -141,6 +141,12 @@ impl<T: Target> Subscriber<T> {
         &self.target
     }
 
+    /// The target, without what was known of its version.
+    #[must_use]
+    pub fn into_target(self) -> T {
+        self.target
+    }
+
     /// The stream ended: an incomplete update is dropped.
     pub fn disconnected(&mut self) {
         if !matches!(self.update, InProgress::None) {

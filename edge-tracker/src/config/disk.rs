@@ -4,6 +4,7 @@ use edge_config::{Change, Checksum, HeldVersion, ResourceKey};
 use redb::{
     Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
 };
+use std::io;
 use std::path::Path;
 
 /// The resources by kind and id.
@@ -21,17 +22,33 @@ pub(super) type DiskError = redb::Error;
 #[derive(Debug)]
 pub(super) struct ConfigDisk {
     database: Database,
+    /// Whether the next update replaces what the file holds.
+    is_stale: bool,
 }
 
 /// An update that is being written.
 pub(super) struct PendingUpdate(WriteTransaction);
 
 impl ConfigDisk {
+    /// Opens the file, and creates it when absent. A damaged one is renamed, with the extension `corrupt`.
     pub(super) fn open(file: &Path) -> Result<Self, DiskError> {
+        Self::open_existing(file).or_else(|error| {
+            if !is_damage(&error) {
+                return Err(error);
+            }
+            let renamed = file.with_extension("redb.corrupt");
+            tracing::error!(file = %file.display(), renamed = %renamed.display(), %error, "set aside a damaged configuration; requesting it again");
+            std::fs::rename(file, &renamed)?;
+            Self::open_existing(file)
+        })
+    }
+
+    fn open_existing(file: &Path) -> Result<Self, DiskError> {
         let mut options = Database::builder();
         options.set_cache_size(CACHE_BYTES);
         let disk = Self {
             database: options.create(file)?,
+            is_stale: false,
         };
         let transaction = disk.database.begin_write()?;
         create_tables(&transaction)?;
@@ -39,13 +56,10 @@ impl ConfigDisk {
         Ok(disk)
     }
 
-    pub(super) fn clear(&self) -> Result<(), DiskError> {
-        let transaction = self.database.begin_write()?;
-        transaction.delete_table(RESOURCES)?;
-        transaction.delete_table(HELD)?;
-        create_tables(&transaction)?;
-        transaction.commit()?;
-        Ok(())
+    /// Lets the next update replace everything. Until it is committed, the file keeps what it holds: a build that can
+    /// use that may start again.
+    pub(super) const fn replace_with_next_update(&mut self) {
+        self.is_stale = true;
     }
 
     pub(super) fn held(&self) -> Result<HeldVersion, DiskError> {
@@ -74,8 +88,39 @@ impl ConfigDisk {
         Ok(())
     }
 
+    /// Whether the next update replaces what the file holds.
+    pub(super) const fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
     pub(super) fn begin(&self) -> Result<PendingUpdate, DiskError> {
-        Ok(PendingUpdate(self.database.begin_write()?))
+        let transaction = self.database.begin_write()?;
+        if self.is_stale {
+            transaction.delete_table(RESOURCES)?;
+        }
+        Ok(PendingUpdate(transaction))
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        update: PendingUpdate,
+        held: HeldVersion,
+    ) -> Result<(), DiskError> {
+        update.commit(held)?;
+        self.is_stale = false;
+        Ok(())
+    }
+}
+
+/// Whether the file's content is the cause, and not its place or the disk.
+fn is_damage(error: &DiskError) -> bool {
+    match error {
+        DiskError::Corrupted(_) | DiskError::UpgradeRequired(_) | DiskError::RepairAborted => true,
+        DiskError::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        ),
+        _ => false,
     }
 }
 
@@ -100,7 +145,7 @@ impl PendingUpdate {
     }
 
     /// Makes the update durable as the version `held`.
-    pub(super) fn commit(self, held: HeldVersion) -> Result<(), DiskError> {
+    fn commit(self, held: HeldVersion) -> Result<(), DiskError> {
         let mut table = self.0.open_table(HELD)?;
         table.insert((), (held.version, held.checksum.to_bytes()))?;
         drop(table);

@@ -1,5 +1,6 @@
 //! What is known of the configuration in use, for readiness and metrics.
 
+use crate::links::ActiveLinks;
 use crate::metrics::ConfigMetrics;
 use domain::Micros;
 use edge_config::{HeldVersion, Outcome, UpdateRefusal};
@@ -10,25 +11,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone)]
 pub struct ConfigStatus {
     version: Arc<AtomicU64>,
+    links: Arc<ActiveLinks>,
     metrics: ConfigMetrics,
 }
 
 impl ConfigStatus {
     /// Begins with the version from the disk.
     #[must_use]
-    pub fn new(held: HeldVersion, metrics: ConfigMetrics) -> Self {
+    pub fn new(held: HeldVersion, links: Arc<ActiveLinks>, metrics: ConfigMetrics) -> Self {
         let status = Self {
             version: Arc::default(),
+            links,
             metrics,
         };
         status.set(held);
         status
     }
 
-    /// Whether the edge holds a version, so that it can serve links.
+    /// Whether the edge holds a version, or serves a part of one.
     #[must_use]
     pub fn is_configured(&self) -> bool {
-        self.version.load(Ordering::Relaxed) > 0
+        self.version.load(Ordering::Relaxed) > 0 || !self.links.load().is_empty()
     }
 
     pub(super) fn subscribed(&self, is_subscribed: bool) {

@@ -4,7 +4,8 @@ use super::disk::{ConfigDisk, DiskError, PendingUpdate};
 use crate::links::{ActiveLinks, Link, Table};
 use domain::LinkId;
 use edge_config::{
-    Change, Digest, HeldVersion, KIND_LINK, LinkRecord, ResourceKey, Subscriber, Target, TargetError,
+    Change, Digest, HeldVersion, KIND_LINK, LinkRecord, ResourceKey, Subscriber, Target,
+    TargetError,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ pub struct LinkTarget {
     staged: Vec<(LinkId, Option<Arc<Link>>)>,
 }
 
-/// Puts the version in `file` in use. A version that this build can't use is not used: the edge has no links until it
-/// received them again.
+/// Puts the version in `file` in use. Of a version that this build can't use as a whole it serves the links that it
+/// can, until it has received one that it can use; of one without its checksum it serves none.
 ///
 /// # Errors
 /// When the file can't be opened or read.
@@ -46,29 +47,30 @@ pub(crate) fn open(
         });
         unusable = unusable.take().or_else(|| added.err());
     })?;
-    if let Some(error) = unusable {
-        tracing::error!(version = held.version, %error, "the stored configuration can't be used; requesting it again");
-        return target.start_empty();
-    }
-    match Subscriber::new(target, held, digests) {
-        Ok(subscriber) => {
-            subscriber.target().links.store(table);
-            Ok(subscriber)
-        }
+    let subscriber = match Subscriber::new(target, held, digests) {
+        Ok(subscriber) => subscriber,
         Err(target) => {
             tracing::error!(
                 version = held.version,
                 "the stored configuration does not have its checksum; requesting it again"
             );
-            target.start_empty()
+            return Ok(target.start_empty());
         }
-    }
+    };
+    subscriber.target().links.store(table);
+    Ok(match unusable {
+        None => subscriber,
+        Some(error) => {
+            tracing::error!(version = held.version, %error, "a part of the stored configuration can't be used; serving the rest of it, and requesting it again");
+            subscriber.into_target().start_empty()
+        }
+    })
 }
 
 impl LinkTarget {
-    fn start_empty(self) -> Result<Subscriber<Self>, DiskError> {
-        self.disk.clear()?;
-        Ok(Subscriber::empty(self))
+    fn start_empty(mut self) -> Subscriber<Self> {
+        self.disk.replace_with_next_update();
+        Subscriber::empty(self)
     }
 
     fn pending(&mut self) -> Result<&PendingUpdate, DiskError> {
@@ -80,7 +82,10 @@ impl LinkTarget {
 
     /// The table after the staged changes. All changed links are removed first: slugs may have moved between them.
     fn next_table(&self) -> Result<Table, TargetError> {
-        let mut table = Table::clone(&self.links.load());
+        let mut table = match self.disk.is_stale() {
+            true => Table::default(),
+            false => Table::clone(&self.links.load()),
+        };
         for (id, _) in &self.staged {
             table.remove(*id);
         }
@@ -112,7 +117,7 @@ impl Target for LinkTarget {
         let table = self.next_table()?;
         self.pending().map_err(storage)?;
         if let Some(pending) = self.pending.take() {
-            pending.commit(held).map_err(storage)?;
+            self.disk.commit(pending, held).map_err(storage)?;
         }
         self.staged.clear();
         self.links.store(table);
@@ -321,6 +326,64 @@ mod tests {
         );
     }
 
+    /// Adds a link of a later encoding to the stored version, as an edge has it after a rollback.
+    fn store_unknown_encoding(file: &Path, held: HeldVersion) {
+        let (key, content) = (ResourceKey::link(9), vec![u8::MAX, 1]);
+        let mut disk = ConfigDisk::open(file).expect("opens");
+        let checksum = held.checksum.with(Digest::of(key, &content));
+        let pending = disk.begin().expect("begins");
+        let content = Some(content);
+        pending.write(&[Change { key, content }]).expect("written");
+        let held = HeldVersion { checksum, ..held };
+        disk.commit(pending, held).expect("committed");
+    }
+
+    #[test]
+    fn rest_of_a_version_is_served_until_the_next_one() {
+        let [a, b] =
+            [(1, "a"), (2, "b")].map(|(id, slug)| record(id, slug, "https://shop.example/"));
+        let mut publisher = Publisher::new(ConfigVersion::new(0, []));
+        publisher.publish(1, vec![put(&a), put(&b)]);
+        let mut edge = Edge::start();
+        assert_eq!(edge.update(&mut publisher), Outcome::Applied);
+        edge.subscriber = None;
+        store_unknown_encoding(&edge.file(), publisher.newest().held());
+        // Nothing is lost by a start that can't use all of it.
+        for _ in 0..2 {
+            edge.restart();
+            assert_eq!(edge.subscriber().held().version, 0);
+            assert_eq!(edge.served(), served(&[("a", 1), ("b", 2)]));
+        }
+        let removed = Change {
+            key: ResourceKey::link(2),
+            content: None,
+        };
+        publisher.publish(2, vec![removed]);
+        assert_eq!(edge.update(&mut publisher), Outcome::Applied);
+        assert_eq!(edge.served(), served(&[("a", 1)]));
+        edge.restart();
+        assert_eq!(
+            (edge.subscriber().held().version, edge.served()),
+            (2, served(&[("a", 1)]))
+        );
+    }
+
+    #[test]
+    fn damaged_file_is_set_aside() {
+        let mut publisher = Publisher::new(ConfigVersion::new(0, []));
+        publisher.publish(1, vec![put(&record(1, "a", "https://shop.example/"))]);
+        for damage in [&b"no database of this kind"[..], &[0; 10_000]] {
+            let mut edge = Edge::start();
+            edge.subscriber = None;
+            std::fs::write(edge.file(), damage).expect("written");
+            edge.restart();
+            let renamed = edge.dir.path().join("config.redb.corrupt");
+            assert_eq!(std::fs::read(renamed).expect("kept"), damage);
+            assert_eq!(edge.update(&mut publisher), Outcome::Applied);
+            assert_eq!(edge.served(), served(&[("a", 1)]));
+        }
+    }
+
     #[test]
     fn stored_version_with_a_wrong_checksum_is_not_used() {
         let link = record(1, "a", "https://shop.example/");
@@ -329,13 +392,13 @@ mod tests {
         let mut edge = Edge::start();
         assert_eq!(edge.update(&mut publisher), Outcome::Applied);
         edge.subscriber = None;
-        let disk = ConfigDisk::open(&edge.file()).expect("opens");
+        let mut disk = ConfigDisk::open(&edge.file()).expect("opens");
         let held = disk.held().expect("readable");
         let pending = disk.begin().expect("begins");
         pending
             .write(&[put(&record(2, "b", "https://shop.example/"))])
             .expect("written");
-        pending.commit(held).expect("committed");
+        disk.commit(pending, held).expect("committed");
         drop(disk);
         edge.restart();
         assert_eq!(

@@ -13,8 +13,8 @@ pub enum UnusableLink {
     #[error("slug {0:?}: {1}")]
     Slug(String, NameError),
     /// A destination can't be used.
-    #[error("destination {0:?}: {1}")]
-    Destination(String, MacroUrlError),
+    #[error("destination: {0}")]
+    Destination(#[from] MacroUrlError),
     /// The status is no redirect.
     #[error("code {0}: {1}")]
     Code(u16, &'static str),
@@ -26,8 +26,8 @@ impl TryFrom<LinkRecord> for Link {
     fn try_from(record: LinkRecord) -> Result<Self, UnusableLink> {
         let slug = Slug::try_from(record.slug.clone());
         let slug = slug.map_err(|error| UnusableLink::Slug(record.slug, error))?;
-        let fallback = record.fallback.map(destination).transpose()?;
-        let mut target = destination(record.destination)?;
+        let fallback = record.fallback.map(Destination::try_from).transpose()?;
+        let mut target = Destination::try_from(record.destination)?;
         if record.append_click_id {
             target = target.with_click_id();
         }
@@ -49,8 +49,4 @@ impl TryFrom<LinkRecord> for Link {
             renamed_from: None,
         })
     }
-}
-
-fn destination(url: String) -> Result<Destination, UnusableLink> {
-    Destination::try_from(url.clone()).map_err(|error| UnusableLink::Destination(url, error))
 }

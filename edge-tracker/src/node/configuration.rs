@@ -8,6 +8,7 @@ use crate::settings::{LinksSource, Settings};
 use anyhow::Context as _;
 use edge_config::Subscriber;
 use quinn::Connection;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::watch;
@@ -17,6 +18,8 @@ const FILE: &str = "config.redb";
 
 /// The last version from the control plane.
 pub(super) struct Configuration {
+    file: PathBuf,
+    links: Arc<ActiveLinks>,
     subscriber: Subscriber<LinkTarget>,
     status: ConfigStatus,
 }
@@ -41,7 +44,9 @@ impl Configuration {
             "configuration of the last connection"
         );
         Ok(Some(Self {
-            status: ConfigStatus::new(held, metrics.config.clone()),
+            status: ConfigStatus::new(held, links.clone(), metrics.config.clone()),
+            links: links.clone(),
+            file,
             subscriber,
         }))
     }
@@ -60,7 +65,9 @@ impl Configuration {
         let client = ConfigClient {
             node: shared.node,
             connection,
-            subscriber: self.subscriber,
+            file: self.file,
+            links: self.links,
+            subscriber: Some(self.subscriber),
             status: self.status,
         };
         let shared = shared.clone();
