@@ -26,7 +26,7 @@ use std::thread;
 use world::FaultStats;
 
 /// Number of seeds, unless [`SEED_COUNT_VARIABLE`] is set.
-const DEFAULT_SEEDS: u64 = 10_000;
+const DEFAULT_SEEDS: u64 = 4_000;
 /// Environment variable with another number of seeds.
 const SEED_COUNT_VARIABLE: &str = "SIMULATION_SEEDS";
 /// Environment variable with a single seed, whose faults are printed.
