@@ -4,6 +4,7 @@ use crate::support::*;
 use catalog::*;
 use std::sync::Arc;
 use tokio::sync::Barrier;
+use tokio::task::JoinHandle;
 
 /// Increments a counter in the affiliate's name, from the revision that was read.
 async fn increment(catalog: &Catalog, id: domain::AffiliateId) {
@@ -24,10 +25,11 @@ async fn increment(catalog: &Catalog, id: domain::AffiliateId) {
     }
 }
 
-/// Reads versions as they appear: none may appear after a higher one.
-async fn watch_versions(catalog: &Catalog, until: usize) {
+/// Reads versions as they appear, until all writers have ended: none may appear after a higher one. Returns the last.
+async fn watch_versions(catalog: &Catalog, writers: &[JoinHandle<()>]) -> usize {
     let mut seen = Vec::new();
-    while seen.len() < until {
+    loop {
+        let have_ended = writers.iter().all(JoinHandle::is_finished);
         let mut tx = catalog.database().begin().await.expect("transaction");
         let query = ChangeQuery {
             after: Version(seen.len() as u64),
@@ -40,6 +42,9 @@ async fn watch_versions(catalog: &Catalog, until: usize) {
         let expected: Vec<u64> = (1..=seen.len() as u64).collect();
         assert_eq!(seen, expected, "a version is missing before a later one");
         drop(tx);
+        if have_ended {
+            return seen.len();
+        }
         tokio::task::yield_now().await;
     }
 }
@@ -66,10 +71,11 @@ async fn concurrent_writers_lose_no_update() {
         }
         let watcher = open(&test.location).await;
         started.wait().await;
-        watch_versions(&watcher, before + WRITERS * WRITES).await;
+        let versions = watch_versions(&watcher, &tasks).await;
         for task in tasks {
             task.await.expect("no panic");
         }
+        assert_eq!(versions, before + WRITERS * WRITES);
         let read = test.read(async |reader| reader.get::<Affiliate>(counter).await);
         let read = read.await.expect("read");
         assert_eq!(read.settings.name, (WRITERS * WRITES).to_string());

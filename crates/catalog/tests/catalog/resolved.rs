@@ -21,9 +21,13 @@ async fn link_has_everything_of_its_parents() {
         }));
         let creative = test.create(creative).await;
         let terms = test.write(START, async |writer| {
-            writer
-                .create_terms(terms(TermsOwner::Offer(offer), None, None))
-                .await
+            let standard = terms(TermsOwner::Offer(offer), None, None);
+            writer.create_terms(standard).await?;
+            let special = Terms {
+                name: "special".to_owned(),
+                ..terms(TermsOwner::Campaign(campaign), None, None)
+            };
+            writer.create_terms(special).await
         });
         let terms = terms.await.expect("created");
         let settings = Link {
@@ -43,7 +47,7 @@ async fn link_has_everything_of_its_parents() {
             "advertiser": { "id": parents.advertiser.id, "name": "shop" }, "offer": { "id": offer, "name": "shoes" },
             "affiliate": { "id": parents.affiliate.id, "name": "ann" },
             "campaign": { "id": campaign, "name": "spring" }, "creative": { "id": creative.id, "name": "banner" },
-            "terms": { "id": terms.id, "name": "standard" },
+            "terms": { "id": terms.id, "name": "special" },
         });
         let (_, links) = test.links().await;
         assert_eq!(
@@ -243,6 +247,28 @@ async fn dates_take_effect_when_they_are_recorded() {
             );
             assert_eq!(table, test.links().await, "{now}");
         }
+    }
+}
+
+#[tokio::test]
+async fn archived_links_are_removed_and_their_slugs_free() {
+    for test in both().await {
+        let campaign = test.campaign().await.campaign.id;
+        let old = test.create(link(campaign, "a")).await;
+        let (before, _) = test.links().await;
+        let archived = test.write(START, async |writer| {
+            writer.archive::<Link>(old.id, old.revision).await
+        });
+        archived.await.expect("archived");
+        let new = test.create(link(campaign, "a")).await;
+        let (after, links) = test.links().await;
+        assert_eq!((links.len(), links[0].id), (1, new.id));
+        let delta = LinkChanges::Delta {
+            version: after,
+            changed: links,
+            removed: vec![old.id],
+        };
+        assert_eq!(test.links_changed(before).await, delta);
     }
 }
 
