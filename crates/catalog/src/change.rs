@@ -138,7 +138,7 @@ pub struct Change {
 }
 
 /// Which changes to read, by ascending version.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ChangeQuery {
     /// Only later ones.
     pub after: Version,
@@ -148,8 +148,20 @@ pub struct ChangeQuery {
     pub object: Option<u32>,
     /// Only those of the author with this id.
     pub author_id: Option<String>,
-    /// At most this many, up to [`MAX_CHANGES`].
+    /// At most this many, up to [`MAX_CHANGES`]; 100 by default.
     pub limit: usize,
+}
+
+impl Default for ChangeQuery {
+    fn default() -> Self {
+        Self {
+            after: Version::default(),
+            kind: None,
+            object: None,
+            author_id: None,
+            limit: 100,
+        }
+    }
 }
 
 /// A change that is to be recorded.

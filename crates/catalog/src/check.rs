@@ -11,7 +11,7 @@ use std::hash::Hash;
 use std::ops::RangeInclusive;
 
 /// The longest name, in characters.
-pub(crate) const MAX_NAME_CHARS: usize = 120;
+const MAX_NAME_CHARS: usize = 120;
 /// The longest slug, in bytes; as the edge's.
 const MAX_SLUG_BYTES: usize = 64;
 /// The longest name of a host (RFC 1035).
@@ -53,12 +53,8 @@ impl Validation<'_> {
 
     /// A link's short path.
     pub(crate) fn slug(&mut self, pointer: &str, slug: &str) {
-        let fits = (1..=MAX_SLUG_BYTES).contains(&slug.len())
-            && slug
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         let message = "a slug is 1 to 64 of the characters A-Z a-z 0-9 - _ .";
-        self.require(fits, Reason::InvalidSlug, pointer, message);
+        self.require(is_identifier(slug), Reason::InvalidSlug, pointer, message);
     }
 
     /// A host name, which becomes that of DNS: `Bücher.example` becomes `xn--bcher-kva.example`.
@@ -182,13 +178,15 @@ impl Validation<'_> {
 
     /// A short identifier: letters, digits and `-_.`.
     pub(crate) fn identifier(&mut self, pointer: &str, text: &str) {
-        let fits = (1..=MAX_SLUG_BYTES).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         let message = "an identifier is 1 to 64 of the characters A-Z a-z 0-9 - _ .";
-        self.require(fits, Reason::InvalidText, pointer, message);
+        self.require(is_identifier(text), Reason::InvalidText, pointer, message);
     }
+}
+
+/// Whether a text can be a slug: 1 to 64 letters, digits and `-_.`.
+fn is_identifier(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=MAX_SLUG_BYTES).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 /// The name of a host in the form of DNS.
