@@ -1,7 +1,7 @@
 //! The change log: every change with its author, in one sequence for the installation. It is the audit log, and the
 //! source of what is sent to the edges.
 
-use crate::error::CatalogError;
+use crate::error::{CatalogError, check_limit};
 use crate::kind::{Kind, KindName, Object};
 use crate::rows::{Insertion, select_where};
 use domain::{Micros, NetworkId};
@@ -148,7 +148,7 @@ pub struct ChangeQuery {
     pub object: Option<u32>,
     /// Only those of the author with this id.
     pub author_id: Option<String>,
-    /// At most this many, up to [`MAX_CHANGES`]; 100 by default.
+    /// At most this many, 1 to [`MAX_CHANGES`]; 100 by default.
     pub limit: usize,
 }
 
@@ -262,6 +262,7 @@ pub(crate) async fn list(
     network: Option<NetworkId>,
     query: &ChangeQuery,
 ) -> Result<Vec<Change>, CatalogError> {
+    check_limit(query.limit, MAX_CHANGES)?;
     let mut select = select_where(COLUMNS, "catalog_changes", "version > ", query.after.0);
     if let Some(network) = network {
         select = select.push(" AND network = ").push_bind(network.0);
@@ -275,8 +276,9 @@ pub(crate) async fn list(
     if let Some(author) = &query.author_id {
         select = select.push(" AND author_id = ").push_bind(author);
     }
-    let limit = query.limit.min(MAX_CHANGES);
-    let select = select.push(" ORDER BY version LIMIT ").push_bind(limit);
+    let select = select
+        .push(" ORDER BY version LIMIT ")
+        .push_bind(query.limit);
     let rows: Vec<ChangeRow> = tx.fetch_all(select).await?;
     rows.into_iter().map(ChangeRow::read).collect()
 }

@@ -160,7 +160,7 @@ pub trait Kind:
     #[doc(hidden)]
     fn reservations(&self, network: NetworkId) -> Vec<Reservation>;
 
-    /// The domain that its network must have, with the pointer of the field.
+    /// The domain that its network must have; empty for every domain. Its field is `/domain`.
     #[doc(hidden)]
     fn required_domain(&self) -> Option<&str> {
         None

@@ -33,6 +33,11 @@ const INSERTED_COLUMNS: &str = "id, network, advertiser, offer, affiliate, campa
      revision, created, updated, archived, starts, ends, document";
 
 impl ObjectRow {
+    /// The id of the object.
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
+    }
+
     /// Reads the object.
     pub(crate) fn read<K: Kind>(self) -> Result<Object<K>, CatalogError> {
         let unreadable = |cause| CatalogError::Unreadable {
@@ -77,11 +82,11 @@ pub(crate) async fn load<K: Kind>(
 }
 
 fn not_found<K: Kind>(id: K::Id) -> CatalogError {
-    let message = format!("there is no {} {id} in the network", K::NAME);
+    let message = format!("there is no {} {id} in the scope", K::NAME);
     CatalogError::refused(Reason::NotFound, "", message)
 }
 
-/// Reads objects by their ids, whatever their network.
+/// Reads objects by their ids, whatever their network. Those that can't be read are left out with a warning.
 pub(crate) async fn load_all<K: Kind>(
     tx: &mut Transaction,
     ids: impl IntoIterator<Item = u32>,
@@ -91,8 +96,15 @@ pub(crate) async fn load_all<K: Kind>(
     ids.dedup();
     let statement = select_objects(K::NAME).push(" WHERE");
     let rows: Vec<ObjectRow> = fetch_in(tx, statement, "id", &ids).await?;
-    let objects = rows.into_iter().map(|row| Ok((row.id, row.read()?)));
-    objects.collect()
+    let objects = readable::<K>(rows).map(|object| (object.id.number(), object));
+    Ok(objects.collect())
+}
+
+/// The objects that can be read: what depends on the others only is left out, not all that a request asks for.
+pub(crate) fn readable<K: Kind>(rows: Vec<ObjectRow>) -> impl Iterator<Item = Object<K>> {
+    let warn = |error: &CatalogError| tracing::warn!(%error, "left an object out");
+    let objects = rows.into_iter().map(ObjectRow::read);
+    objects.filter_map(move |object| object.inspect_err(warn).ok())
 }
 
 /// The largest id that a request may choose: the ids above leave room for the next ones.

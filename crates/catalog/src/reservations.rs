@@ -3,6 +3,7 @@
 
 use crate::error::{CatalogError, Faults, Reason};
 use crate::kind::{KindName, Reservation};
+use crate::model::Network;
 use crate::rows::{Insertion, fetch_in, select};
 use domain::NetworkId;
 use sql_store::{SqlError, Statement, Transaction, typed_row};
@@ -85,15 +86,13 @@ impl Reserved {
 /// Adds a fault if the network's domain is not among the reserved names.
 pub(crate) fn check_domain(
     reserved: &Reserved,
-    key: &str,
     domain: &str,
     network: NetworkId,
     faults: &mut Faults,
 ) {
-    if !reserved.belongs_to(key, KindName::Network, network.0) {
-        let message = format!(
-            "{domain:?} is not a domain of the network; add it there, or leave it out for every domain"
-        );
+    let key = Network::domain_key(domain);
+    if !reserved.belongs_to(&key, KindName::Network, network.0) {
+        let message = format!("{domain:?} is not a domain of the network; add it there first");
         faults.add(Reason::UnknownDomain, "/domain", message);
     }
 }

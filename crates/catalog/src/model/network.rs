@@ -7,6 +7,9 @@ use crate::urls::UrlUse;
 use domain::{NetworkId, PlatformId};
 use serde::{Deserialize, Serialize};
 
+/// The id of the network that every installation has. It can't be archived, and only its links may be of every domain.
+pub const DEFAULT_NETWORK: NetworkId = NetworkId(1);
+
 /// The most domains of a network.
 const MAX_DOMAINS: usize = 200;
 /// The longest description, in characters.

@@ -1,6 +1,6 @@
 //! The links that changed since a version, because they or anything that they depend on did.
 
-use super::{ResolvedLink, resolve};
+use super::{Resolution, ResolvedLink, resolve};
 use crate::change::{Action, Version};
 use crate::error::CatalogError;
 use crate::head;
@@ -27,7 +27,7 @@ pub enum LinkChanges {
         version: Version,
         /// New links and new states of links, by ascending id.
         changed: Vec<ResolvedLink>,
-        /// Archived links, by ascending id; they may be missing in the table.
+        /// Archived and damaged links, by ascending id; they may be missing in the table.
         removed: Vec<LinkId>,
     },
     /// More than [`MAX_CHANGED_LINKS`] may differ, or the version is not one of this catalog: load all links.
@@ -65,9 +65,12 @@ pub async fn resolved_links_changed(
     let Some(rows) = affected_links(tx, &objects).await? else {
         return Ok(load_all);
     };
-    let mut changed = resolve(tx, rows, head.clock).await?;
+    let Resolution { links, damaged } = resolve(tx, rows, head.clock).await?;
+    let mut changed = links;
     changed.sort_by_key(|link| link.id);
-    let removed = archived_links(tx, &objects).await?;
+    let mut removed = archived_links(tx, &objects).await?;
+    removed.extend(damaged);
+    removed.sort_unstable();
     Ok(LinkChanges::Delta {
         version,
         changed,
@@ -154,7 +157,7 @@ async fn affected_links(
     Ok(Some(fetch_in(tx, select, "id", &ids).await?))
 }
 
-/// The changed links that are archived by now, by ascending id.
+/// The changed links that are archived by now.
 async fn archived_links(
     tx: &mut Transaction,
     objects: &ObjectsByKind,
@@ -163,7 +166,7 @@ async fn archived_links(
     let select = Statement::new("SELECT id FROM catalog_links WHERE archived IS NOT NULL AND");
     let ids: Vec<i64> = fetch_in(tx, select, "id", links.unwrap_or_default()).await?;
     let ids = ids.into_iter().map(u32::try_from);
-    let ids = ids.collect::<Result<BTreeSet<u32>, _>>();
+    let ids = ids.collect::<Result<Vec<u32>, _>>();
     let ids = ids.map_err(|error| SqlError::UnexpectedValue(format!("id: {error}")))?;
     Ok(ids.into_iter().map(LinkId).collect())
 }

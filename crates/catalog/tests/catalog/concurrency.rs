@@ -3,6 +3,7 @@
 use crate::support::*;
 use catalog::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 
@@ -80,5 +81,37 @@ async fn concurrent_writers_lose_no_update() {
         let read = read.await.expect("read");
         assert_eq!(read.settings.name, (WRITERS * WRITES).to_string());
         assert_eq!(read.revision.0 as usize, WRITERS * WRITES + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clock_is_read_once_the_catalog_is_locked() {
+    for test in both().await {
+        let mut tx = test.catalog.database().begin().await.expect("transaction");
+        record_dates(&mut tx, || seconds(1)).await.expect("locked");
+        let is_read = Arc::new(AtomicBool::new(false));
+        let (location, reader) = (test.location.clone(), Arc::clone(&is_read));
+        let waiting = Arc::new(Barrier::new(2));
+        let started = Arc::clone(&waiting);
+        let other = tokio::spawn(async move {
+            let database = sql_store::Database::open(&location, ACCESS, &[]).await;
+            let mut tx = database.expect("opened").begin().await.expect("began");
+            started.wait().await;
+            let clock = || {
+                reader.store(true, Ordering::SeqCst);
+                seconds(9)
+            };
+            record_dates(&mut tx, clock).await.expect("recorded");
+            tx.commit().await.expect("committed");
+        });
+        waiting.wait().await;
+        // The other one has no way to the clock before this commit.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            assert!(!is_read.load(Ordering::SeqCst));
+        }
+        tx.commit().await.expect("committed");
+        other.await.expect("no panic");
+        assert!(is_read.load(Ordering::SeqCst));
     }
 }

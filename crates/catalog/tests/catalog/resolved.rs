@@ -224,7 +224,9 @@ async fn dates_take_effect_when_they_are_recorded() {
             (99, None, inactive(KindName::Link, Why::Ended)),
         ] {
             let mut tx = test.catalog.database().begin().await.expect("transaction");
-            record_dates(&mut tx, seconds(now)).await.expect("recorded");
+            record_dates(&mut tx, || seconds(now))
+                .await
+                .expect("recorded");
             let found = next_date(&mut tx).await.expect("read");
             tx.commit().await.expect("committed");
             assert_eq!(found, next.map(seconds), "{now}");
@@ -287,5 +289,37 @@ async fn unknown_versions_need_a_full_load() {
             removed: Vec::new(),
         };
         assert_eq!(test.links_changed(version).await, nothing);
+    }
+}
+
+#[tokio::test]
+async fn damaged_links_are_left_out_and_others_stay() {
+    for test in both().await {
+        let parents = test.campaign().await;
+        let campaign = test
+            .create(campaign(parents.affiliate.id, parents.offer.id, "other"))
+            .await;
+        let damaged = test.create(link(campaign.id, "a")).await;
+        let unreadable = test.create(link(parents.campaign.id, "b")).await;
+        let mut sound = Vec::new();
+        for slug in ["c", "d", "e"] {
+            sound.push(test.create(link(parents.campaign.id, slug)).await.id);
+        }
+        test.execute("DELETE FROM catalog_campaigns WHERE id = 2")
+            .await;
+        test.execute("UPDATE catalog_links SET document = '{' WHERE id = 2")
+            .await;
+        // Pages of two, of which the first two links are damaged.
+        let (_, links) = test.links().await;
+        let ids: Vec<_> = links.iter().map(|link| link.id).collect();
+        assert_eq!(ids, sound);
+        let LinkChanges::Delta {
+            changed, removed, ..
+        } = test.links_changed(Version(0)).await
+        else {
+            panic!("few links");
+        };
+        assert_eq!(changed, links);
+        assert_eq!(removed, [damaged.id, unreadable.id]);
     }
 }

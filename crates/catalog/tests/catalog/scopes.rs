@@ -157,3 +157,51 @@ async fn domains_belong_to_one_network_and_its_links() {
             .expect("not used any more");
     }
 }
+
+#[tokio::test]
+async fn only_default_network_has_links_of_every_domain() {
+    for test in both().await {
+        let other = test.network("other").await;
+        let scope = Scope::Network(other.id);
+        let parents = test.campaign_in(scope, "go.example").await;
+        let at = |domain: &str| Link {
+            domain: domain.to_owned(),
+            ..link(parents.campaign.id, "a")
+        };
+        let missing = [(Reason::DomainMissing, "/domain".to_owned())];
+        let created = test.write_in(scope, START, async |writer| writer.create(at("")).await);
+        assert_eq!(reasons(created.await), missing);
+        let created = test.write_in(scope, START, async |writer| {
+            writer.create(at("go.example")).await
+        });
+        let created = created.await.expect("created");
+        for scope in [scope, Scope::Installation] {
+            let moved = test.write_in(scope, START, async |writer| {
+                writer.update(created.id, created.revision, at("")).await
+            });
+            assert_eq!(reasons(moved.await), missing);
+        }
+    }
+}
+
+#[tokio::test]
+async fn writers_need_a_network_in_use() {
+    for test in both().await {
+        let other = test.network("other").await;
+        let create = async |id: u32| {
+            let scope = Scope::Network(domain::NetworkId(id));
+            test.write_in(scope, START, async |writer| {
+                writer.create(affiliate("ann")).await
+            })
+            .await
+        };
+        create(other.id.0).await.expect("created");
+        assert_eq!(reasons(create(99).await)[0].0, Reason::NotFound);
+        let archived = test.write_in(Scope::Installation, START, async |writer| {
+            let revision = other.revision;
+            writer.archive::<Network>(other.id, revision).await
+        });
+        archived.await.expect("archived");
+        assert_eq!(reasons(create(other.id.0).await)[0].0, Reason::Archived);
+    }
+}

@@ -287,7 +287,7 @@ async fn dry_run_leaves_nothing() {
         let author = Author::program("test");
         let mut writer = test
             .catalog
-            .writer(&mut tx, NETWORK, author, seconds(1))
+            .writer(&mut tx, NETWORK, author, || seconds(1))
             .await
             .expect("locked");
         let dry = writer
