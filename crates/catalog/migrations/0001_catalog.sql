@@ -26,17 +26,21 @@ CREATE TABLE catalog_changes (
   object BIGINT NOT NULL,
   network BIGINT NOT NULL,
   before_json TEXT NOT NULL,
-  after_json TEXT NOT NULL
+  after_json TEXT NOT NULL,
+  affects_links BIGINT NOT NULL
 );
 CREATE INDEX catalog_changes_network ON catalog_changes (network, version);
 CREATE INDEX catalog_changes_object ON catalog_changes (kind, object, version);
 
--- Names that one object of the installation has, with their scope, such as 'offer:1/spring'.
+-- Names that one object of the installation has, with their scope, such as 'offer:1/spring'; those of links with their
+-- domain.
 CREATE TABLE catalog_reservations (
   name TEXT NOT NULL PRIMARY KEY,
   kind TEXT NOT NULL,
-  object BIGINT NOT NULL
+  object BIGINT NOT NULL,
+  domain TEXT NOT NULL
 );
+CREATE INDEX catalog_reservations_domain ON catalog_reservations (domain) WHERE domain <> '';
 CREATE INDEX catalog_reservations_object ON catalog_reservations (kind, object);
 
 CREATE TABLE catalog_secrets (

@@ -109,7 +109,7 @@ stored_names! {
 }
 
 /// A change.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 pub struct Change {
     /// Its number.
     pub version: Version,
@@ -135,6 +135,22 @@ pub struct Change {
     pub before: Option<serde_json::Value>,
     /// The object after, without secrets. After a change of a secret it is `{"secret": LABEL, "set": true}`.
     pub after: Option<serde_json::Value>,
+}
+
+/// Without the address and the object, which may hold personal data.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("version", &self.version)
+            .field("time", &self.time)
+            .field("author_kind", &self.author_kind)
+            .field("author_id", &self.author_id)
+            .field("action", &self.action)
+            .field("kind", &self.kind)
+            .field("object", &self.object)
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which changes to read, by ascending version.
@@ -172,6 +188,8 @@ pub(crate) struct NewChange {
     pub(crate) network: NetworkId,
     pub(crate) before: String,
     pub(crate) after: String,
+    /// Whether links that depend on the object may be resolved differently.
+    pub(crate) affects_links: bool,
 }
 
 impl NewChange {
@@ -182,7 +200,11 @@ impl NewChange {
         after: &Object<K>,
     ) -> Self {
         use crate::kind::ObjectId as _;
+        let is_equal = |before: &Object<K>| {
+            before.status == after.status && before.settings.resolves_equally(&after.settings)
+        };
         Self {
+            affects_links: !before.is_some_and(is_equal),
             action,
             kind: K::NAME,
             object: after.id.number(),
@@ -212,6 +234,9 @@ typed_row! {
 const COLUMNS: &str = "version, time, author_kind, author_id, author_address, action, kind, object, network, \
      before_json, after_json";
 
+const INSERTED_COLUMNS: &str = "version, time, author_kind, author_id, author_address, action, kind, object, network, \
+     before_json, after_json, affects_links";
+
 /// Records changes under the numbers that follow `last`, and returns the new last number. The caller holds the lock of
 /// the head.
 pub(crate) async fn append(
@@ -222,7 +247,7 @@ pub(crate) async fn append(
     changes: Vec<NewChange>,
 ) -> Result<Version, SqlError> {
     let mut version = last;
-    let mut insertion = Insertion::new("catalog_changes", COLUMNS);
+    let mut insertion = Insertion::new("catalog_changes", INSERTED_COLUMNS);
     let address = author.address.map(|it| it.to_string()).unwrap_or_default();
     for change in changes {
         version = Version(version.0 + 1);
@@ -238,6 +263,7 @@ pub(crate) async fn append(
             change.network.0.into(),
             change.before.into(),
             change.after.into(),
+            i64::from(change.affects_links).into(),
         ]);
     }
     insertion.run(tx).await?;

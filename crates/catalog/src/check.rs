@@ -33,10 +33,9 @@ impl Validation<'_> {
     /// A name that people read. Markup in it is text: pages escape it.
     pub(crate) fn name(&mut self, pointer: &str, name: &str) {
         let fits = (1..=MAX_NAME_CHARS).contains(&name.chars().count())
-            && !name.chars().any(char::is_control)
+            && !name.chars().any(|c| c.is_control() || is_invisible(c))
             && name.trim() == name;
-        let message =
-            "a name has 1 to 120 characters, no control characters, and no white space at its ends";
+        let message = "a name has 1 to 120 characters, no control or invisible characters, and no white space at its ends";
         self.require(fits, Reason::InvalidName, pointer, message);
     }
 
@@ -183,6 +182,21 @@ impl Validation<'_> {
     }
 }
 
+/// Whether a character has no width or changes the direction of text: names with it look the same as others (Unicode
+/// Technical Report 36).
+const fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+    )
+}
+
 /// Whether a text can be a slug: 1 to 64 letters, digits and `-_.`.
 fn is_identifier(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -190,7 +204,7 @@ fn is_identifier(text: &str) -> bool {
 }
 
 /// The name of a host in the form of DNS.
-fn dns_name(domain: &str) -> Option<String> {
+pub(crate) fn dns_name(domain: &str) -> Option<String> {
     let name = idna::domain_to_ascii_cow(domain.as_bytes(), AsciiDenyList::URL).ok()?;
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

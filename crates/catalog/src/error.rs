@@ -50,7 +50,7 @@ numbered_reasons::numbered_reasons! {
     /// The default network can't be archived.
     NeedsDefaultNetwork = 1015, "needs_default_network", Remedy::Correct;
 
-    /// A name has 1 to 120 characters without control characters, and no white space at its ends.
+    /// A name has 1 to 120 characters without control or invisible ones, and no white space at its ends.
     InvalidName = 1020, "invalid_name", Remedy::Correct;
     /// A text is too long, or contains control characters.
     InvalidText = 1021, "invalid_text", Remedy::Correct;
@@ -201,6 +201,13 @@ impl Faults {
             pointer: format!("{}{pointer}", self.base),
             message: message.into(),
         });
+    }
+
+    /// Adds faults of the present row.
+    pub(crate) fn append(&mut self, faults: Vec<Fault>) {
+        for fault in faults {
+            self.add(fault.reason, &fault.pointer, fault.message);
+        }
     }
 
     /// Adds a fault unless `holds`.

@@ -127,6 +127,7 @@ fn date_reached((kind, row): (KindName, DueRow)) -> NewChange {
         network: NetworkId(row.network),
         before: String::new(),
         after: String::new(),
+        affects_links: true,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads within a transaction.
 
 use crate::change::{self, Change, ChangeQuery};
+use crate::check::dns_name;
 use crate::error::{CatalogError, Reason};
 use crate::head;
 use crate::kind::{HasSecrets, Kind, KindName, Object, ObjectId as _};
@@ -87,7 +88,7 @@ impl<'t> Reader<'t> {
         change::list(self.tx, self.scope.network(), query).await
     }
 
-    /// The link that is served for a slug; `domain` is empty for links of every domain. Archived links are not found.
+    /// The link that is served for a slug; `domain` is a host name in any case and form, and empty for links of every domain. Archived links are not found.
     ///
     /// # Errors
     /// When the database can't be read.
@@ -96,7 +97,14 @@ impl<'t> Reader<'t> {
         domain: &str,
         slug: &str,
     ) -> Result<Option<Object<Link>>, CatalogError> {
-        let name = Link::slug_key(domain, slug);
+        let domain = match domain {
+            "" => Some(String::new()),
+            domain => dns_name(domain),
+        };
+        let Some(domain) = domain else {
+            return Ok(None);
+        };
+        let name = Link::slug_key(&domain, slug);
         let Some(id) = reservations::find(self.tx, KindName::Link, name).await? else {
             return Ok(None);
         };

@@ -85,21 +85,28 @@ impl<'t> Writer<'t> {
         expected: Revision,
     ) -> Result<Object<K>, CatalogError> {
         let object = objects::load::<K>(self.tx, self.scope.network(), id).await?;
-        if object.revision != expected {
-            let message = format!(
-                "{} {id} has revision {}, not {}; read it again and repeat the change",
-                K::NAME,
-                object.revision.0,
-                expected.0
-            );
-            return Err(CatalogError::refused(Reason::RevisionConflict, "", message));
-        }
-        if object.status == K::Status::ARCHIVED {
-            let message = format!("{} {id} is archived; create another one", K::NAME);
-            return Err(CatalogError::refused(Reason::Archived, "", message));
-        }
+        check_present(&object, expected)?;
         Ok(object)
     }
+}
+
+/// Checks that an object has the expected revision, and is not archived.
+fn check_present<K: Kind>(object: &Object<K>, expected: Revision) -> Result<(), CatalogError> {
+    let (id, found) = (object.id, object.revision);
+    if found != expected {
+        let message = format!(
+            "{} {id} has revision {}, not {}; read it again and repeat the change",
+            K::NAME,
+            found.0,
+            expected.0
+        );
+        return Err(CatalogError::refused(Reason::RevisionConflict, "", message));
+    }
+    if object.status == K::Status::ARCHIVED {
+        let message = format!("{} {id} is archived; create another one", K::NAME);
+        return Err(CatalogError::refused(Reason::Archived, "", message));
+    }
+    Ok(())
 }
 
 /// Checks that a network exists and is in use. Networks are archived under the lock of the head, which is held.

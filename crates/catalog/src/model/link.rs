@@ -149,6 +149,7 @@ impl Kind for Link {
             pointer: "/slug".to_owned(),
             key: Self::slug_key(&self.domain, &self.slug),
             shown: self.slug.clone(),
+            domain: self.domain.clone(),
         }]
     }
 

@@ -83,12 +83,17 @@ impl Kind for Network {
         self.name.clone()
     }
 
+    fn resolves_equally(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
     fn reservations(&self, _: NetworkId) -> Vec<Reservation> {
         let domains = self.domains.iter().enumerate();
         let domains = domains.map(|(index, domain)| Reservation {
             pointer: format!("/domains/{index}"),
             key: Self::domain_key(domain),
             shown: domain.clone(),
+            domain: String::new(),
         });
         let name = Reservation::of_name(Self::NAME, "", &self.name);
         std::iter::once(name).chain(domains).collect()

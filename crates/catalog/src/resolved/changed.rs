@@ -1,7 +1,7 @@
 //! The links that changed since a version, because they or anything that they depend on did.
 
 use super::{Resolution, ResolvedLink, resolve};
-use crate::change::{Action, Version};
+use crate::change::Version;
 use crate::error::CatalogError;
 use crate::head;
 use crate::kind::KindName;
@@ -80,18 +80,17 @@ pub async fn resolved_links_changed(
 
 type ObjectsByKind = BTreeMap<KindName, Vec<u32>>;
 
-/// The objects that were changed; `None` for too many. Secrets are no part of links.
+/// The objects that were changed in a way that matters to links; `None` for too many.
 async fn changed_objects(
     tx: &mut Transaction,
     since: Version,
     until: Version,
 ) -> Result<Option<ObjectsByKind>, CatalogError> {
-    let select = "SELECT DISTINCT kind, object FROM catalog_changes WHERE version > $1 AND version <= $2 AND action <> $3 \
-                  ORDER BY kind, object LIMIT $4";
+    let select = "SELECT DISTINCT kind, object FROM catalog_changes WHERE version > $1 AND version <= $2 AND affects_links = 1 \
+                  ORDER BY kind, object LIMIT $3";
     let select = Statement::new(select)
         .bind(since.0)
         .bind(until.0)
-        .bind(Action::SecretChanged.name())
         .bind(MAX_CHANGES + 1);
     let rows: Vec<ChangedRow> = tx.fetch_all(select).await?;
     if rows.len() > MAX_CHANGES {

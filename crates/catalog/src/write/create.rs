@@ -179,7 +179,7 @@ fn check_initial<K: Kind>(draft: &Draft<K>, faults: &mut Faults) {
 }
 
 /// The names whose owners matter for settings: those that are wanted, and that of the required domain.
-pub(super) fn names<K: Kind>(settings: &K, network: NetworkId) -> Vec<String> {
+fn names<K: Kind>(settings: &K, network: NetworkId) -> Vec<String> {
     let wanted = settings.reservations(network).into_iter();
     let domain = settings.required_domain().map(Network::domain_key);
     wanted.map(|it: Reservation| it.key).chain(domain).collect()

@@ -323,3 +323,39 @@ async fn damaged_links_are_left_out_and_others_stay() {
         assert_eq!(removed, [damaged.id, unreadable.id]);
     }
 }
+
+#[tokio::test]
+async fn deltas_have_links_that_changes_matter_to() {
+    for test in both().await {
+        let parents = test.campaign().await;
+        let created = test.create(link(parents.campaign.id, "a")).await.id;
+        let mut settings = parents.offer.settings.clone();
+        let mut revision = parents.offer.revision;
+        let mut version = test.links().await.0;
+        for (name, description, expected) in [
+            ("shoes", "long", &[][..]),
+            ("boots", "long", &[created]),
+            ("boots", "longer", &[]),
+        ] {
+            settings.name = name.to_owned();
+            settings.description = description.to_owned();
+            let updated = test.write(START, async |writer| {
+                let (id, settings) = (parents.offer.id, settings.clone());
+                writer.update(id, revision, settings).await
+            });
+            revision = updated.await.expect("updated").revision;
+            let LinkChanges::Delta {
+                version: next,
+                changed,
+                ..
+            } = test.links_changed(version).await
+            else {
+                panic!("few links");
+            };
+            let ids: Vec<_> = changed.iter().map(|link| link.id).collect();
+            assert_eq!(ids, expected, "{name} {description}");
+            assert!(next > version);
+            version = next;
+        }
+    }
+}
