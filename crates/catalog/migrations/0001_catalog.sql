@@ -26,17 +26,21 @@ CREATE TABLE catalog_changes (
   object BIGINT NOT NULL,
   network BIGINT NOT NULL,
   before_json TEXT NOT NULL,
-  after_json TEXT NOT NULL
+  after_json TEXT NOT NULL,
+  affects_links BIGINT NOT NULL
 );
 CREATE INDEX catalog_changes_network ON catalog_changes (network, version);
 CREATE INDEX catalog_changes_object ON catalog_changes (kind, object, version);
 
--- Names that one object of the installation has, with their scope, such as 'offer:1/spring'.
+-- Names that one object of the installation has, with their scope, such as 'offer:1/spring'; those of links with their
+-- domain.
 CREATE TABLE catalog_reservations (
   name TEXT NOT NULL PRIMARY KEY,
   kind TEXT NOT NULL,
-  object BIGINT NOT NULL
+  object BIGINT NOT NULL,
+  domain TEXT NOT NULL
 );
+CREATE INDEX catalog_reservations_domain ON catalog_reservations (domain) WHERE domain <> '';
 CREATE INDEX catalog_reservations_object ON catalog_reservations (kind, object);
 
 CREATE TABLE catalog_secrets (
@@ -68,6 +72,7 @@ CREATE TABLE catalog_networks (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_networks_network ON catalog_networks (network, id);
 CREATE INDEX catalog_networks_label ON catalog_networks (network, label, id);
 CREATE INDEX catalog_networks_created ON catalog_networks (network, created, id);
 CREATE INDEX catalog_networks_updated ON catalog_networks (network, updated, id);
@@ -91,6 +96,7 @@ CREATE TABLE catalog_platforms (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_platforms_network ON catalog_platforms (network, id);
 CREATE INDEX catalog_platforms_label ON catalog_platforms (network, label, id);
 CREATE INDEX catalog_platforms_created ON catalog_platforms (network, created, id);
 CREATE INDEX catalog_platforms_updated ON catalog_platforms (network, updated, id);
@@ -114,6 +120,7 @@ CREATE TABLE catalog_advertisers (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_advertisers_network ON catalog_advertisers (network, id);
 CREATE INDEX catalog_advertisers_label ON catalog_advertisers (network, label, id);
 CREATE INDEX catalog_advertisers_created ON catalog_advertisers (network, created, id);
 CREATE INDEX catalog_advertisers_updated ON catalog_advertisers (network, updated, id);
@@ -137,6 +144,7 @@ CREATE TABLE catalog_offers (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_offers_network ON catalog_offers (network, id);
 CREATE INDEX catalog_offers_label ON catalog_offers (network, label, id);
 CREATE INDEX catalog_offers_created ON catalog_offers (network, created, id);
 CREATE INDEX catalog_offers_updated ON catalog_offers (network, updated, id);
@@ -163,6 +171,7 @@ CREATE TABLE catalog_affiliates (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_affiliates_network ON catalog_affiliates (network, id);
 CREATE INDEX catalog_affiliates_label ON catalog_affiliates (network, label, id);
 CREATE INDEX catalog_affiliates_created ON catalog_affiliates (network, created, id);
 CREATE INDEX catalog_affiliates_updated ON catalog_affiliates (network, updated, id);
@@ -186,6 +195,7 @@ CREATE TABLE catalog_applications (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_applications_network ON catalog_applications (network, id);
 CREATE INDEX catalog_applications_label ON catalog_applications (network, label, id);
 CREATE INDEX catalog_applications_created ON catalog_applications (network, created, id);
 CREATE INDEX catalog_applications_updated ON catalog_applications (network, updated, id);
@@ -211,6 +221,7 @@ CREATE TABLE catalog_campaigns (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_campaigns_network ON catalog_campaigns (network, id);
 CREATE INDEX catalog_campaigns_label ON catalog_campaigns (network, label, id);
 CREATE INDEX catalog_campaigns_created ON catalog_campaigns (network, created, id);
 CREATE INDEX catalog_campaigns_updated ON catalog_campaigns (network, updated, id);
@@ -238,6 +249,7 @@ CREATE TABLE catalog_creatives (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_creatives_network ON catalog_creatives (network, id);
 CREATE INDEX catalog_creatives_label ON catalog_creatives (network, label, id);
 CREATE INDEX catalog_creatives_created ON catalog_creatives (network, created, id);
 CREATE INDEX catalog_creatives_updated ON catalog_creatives (network, updated, id);
@@ -262,6 +274,7 @@ CREATE TABLE catalog_links (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_links_network ON catalog_links (network, id);
 CREATE INDEX catalog_links_label ON catalog_links (network, label, id);
 CREATE INDEX catalog_links_created ON catalog_links (network, created, id);
 CREATE INDEX catalog_links_updated ON catalog_links (network, updated, id);
@@ -292,10 +305,12 @@ CREATE TABLE catalog_terms (
   ends BIGINT,
   document TEXT NOT NULL
 );
+CREATE INDEX catalog_terms_network ON catalog_terms (network, id);
 CREATE INDEX catalog_terms_label ON catalog_terms (network, label, id);
 CREATE INDEX catalog_terms_created ON catalog_terms (network, created, id);
 CREATE INDEX catalog_terms_updated ON catalog_terms (network, updated, id);
-CREATE INDEX catalog_terms_campaign ON catalog_terms (campaign, id);
-CREATE INDEX catalog_terms_offer ON catalog_terms (offer, id);
+-- Most terms are of offers; without the condition, one value of the index would have nearly all rows.
+CREATE INDEX catalog_terms_campaign ON catalog_terms (campaign, id) WHERE campaign <> 0;
+CREATE INDEX catalog_terms_offer ON catalog_terms (offer, campaign, id);
 CREATE INDEX catalog_terms_starts ON catalog_terms (starts) WHERE starts IS NOT NULL;
 CREATE INDEX catalog_terms_ends ON catalog_terms (ends) WHERE ends IS NOT NULL;

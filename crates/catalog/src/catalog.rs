@@ -7,11 +7,8 @@ use crate::migrations::MIGRATIONS;
 use crate::model::{Brand, Network};
 use crate::read::{Reader, Scope};
 use crate::write::Writer;
-use domain::{Micros, NetworkId};
+use domain::Micros;
 use sql_store::{Database, Isolation, Statement, Transaction};
-
-/// The id of the network that every installation has.
-pub const DEFAULT_NETWORK: NetworkId = NetworkId(1);
 
 /// The catalog of an installation.
 #[derive(Debug, Clone)]
@@ -45,19 +42,20 @@ impl Catalog {
     }
 
     /// Prepares writes within a transaction. It locks the catalog until the transaction ends, so that each write sees
-    /// all earlier ones: call it before anything that the writes depend on is read. `now` must be of a trusted clock:
-    /// the catalog's clock follows it and never goes back.
+    /// all earlier ones: call it before anything that the writes depend on is read. `clock` is read once the catalog is
+    /// locked, so that nothing begins while other writers are still waited for. It must be trusted: the catalog's clock
+    /// follows it and never goes back.
     ///
     /// # Errors
-    /// When the database can't be used.
+    /// When the scope's network does not exist or is archived, or the database can't be used.
     pub async fn writer<'t>(
         &self,
         tx: &'t mut Transaction,
         scope: Scope,
         author: Author,
-        now: Micros,
+        clock: impl FnOnce() -> Micros,
     ) -> Result<Writer<'t>, CatalogError> {
-        Writer::begin(tx, scope, author, now).await
+        Writer::begin(tx, scope, author, clock).await
     }
 
     /// Prepares reads within a transaction.
@@ -70,7 +68,7 @@ impl Catalog {
 async fn create_default_network(tx: &mut Transaction, now: Micros) -> Result<(), CatalogError> {
     head::initialize(tx).await?;
     let author = Author::program("catalog");
-    let mut writer = Writer::begin(tx, Scope::Installation, author, now).await?;
+    let mut writer = Writer::begin(tx, Scope::Installation, author, || now).await?;
     let any = Statement::new("SELECT id FROM catalog_networks LIMIT 1");
     if writer.transaction().exists(any).await? {
         return Ok(());

@@ -1,7 +1,7 @@
 //! The change log: every change with its author, in one sequence for the installation. It is the audit log, and the
 //! source of what is sent to the edges.
 
-use crate::error::CatalogError;
+use crate::error::{CatalogError, check_limit};
 use crate::kind::{Kind, KindName, Object};
 use crate::rows::{Insertion, select_where};
 use domain::{Micros, NetworkId};
@@ -109,7 +109,7 @@ stored_names! {
 }
 
 /// A change.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 pub struct Change {
     /// Its number.
     pub version: Version,
@@ -137,8 +137,24 @@ pub struct Change {
     pub after: Option<serde_json::Value>,
 }
 
+/// Without the address and the object, which may hold personal data.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("version", &self.version)
+            .field("time", &self.time)
+            .field("author_kind", &self.author_kind)
+            .field("author_id", &self.author_id)
+            .field("action", &self.action)
+            .field("kind", &self.kind)
+            .field("object", &self.object)
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Which changes to read, by ascending version.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ChangeQuery {
     /// Only later ones.
     pub after: Version,
@@ -148,8 +164,20 @@ pub struct ChangeQuery {
     pub object: Option<u32>,
     /// Only those of the author with this id.
     pub author_id: Option<String>,
-    /// At most this many, up to [`MAX_CHANGES`].
+    /// At most this many, 1 to [`MAX_CHANGES`]; 100 by default.
     pub limit: usize,
+}
+
+impl Default for ChangeQuery {
+    fn default() -> Self {
+        Self {
+            after: Version::default(),
+            kind: None,
+            object: None,
+            author_id: None,
+            limit: 100,
+        }
+    }
 }
 
 /// A change that is to be recorded.
@@ -160,6 +188,8 @@ pub(crate) struct NewChange {
     pub(crate) network: NetworkId,
     pub(crate) before: String,
     pub(crate) after: String,
+    /// Whether links that depend on the object may be resolved differently.
+    pub(crate) affects_links: bool,
 }
 
 impl NewChange {
@@ -170,7 +200,11 @@ impl NewChange {
         after: &Object<K>,
     ) -> Self {
         use crate::kind::ObjectId as _;
+        let is_equal = |before: &Object<K>| {
+            before.status == after.status && before.settings.resolves_equally(&after.settings)
+        };
         Self {
+            affects_links: !before.is_some_and(is_equal),
             action,
             kind: K::NAME,
             object: after.id.number(),
@@ -200,6 +234,9 @@ typed_row! {
 const COLUMNS: &str = "version, time, author_kind, author_id, author_address, action, kind, object, network, \
      before_json, after_json";
 
+const INSERTED_COLUMNS: &str = "version, time, author_kind, author_id, author_address, action, kind, object, network, \
+     before_json, after_json, affects_links";
+
 /// Records changes under the numbers that follow `last`, and returns the new last number. The caller holds the lock of
 /// the head.
 pub(crate) async fn append(
@@ -210,7 +247,7 @@ pub(crate) async fn append(
     changes: Vec<NewChange>,
 ) -> Result<Version, SqlError> {
     let mut version = last;
-    let mut insertion = Insertion::new("catalog_changes", COLUMNS);
+    let mut insertion = Insertion::new("catalog_changes", INSERTED_COLUMNS);
     let address = author.address.map(|it| it.to_string()).unwrap_or_default();
     for change in changes {
         version = Version(version.0 + 1);
@@ -226,6 +263,7 @@ pub(crate) async fn append(
             change.network.0.into(),
             change.before.into(),
             change.after.into(),
+            i64::from(change.affects_links).into(),
         ]);
     }
     insertion.run(tx).await?;
@@ -250,6 +288,7 @@ pub(crate) async fn list(
     network: Option<NetworkId>,
     query: &ChangeQuery,
 ) -> Result<Vec<Change>, CatalogError> {
+    check_limit(query.limit, MAX_CHANGES)?;
     let mut select = select_where(COLUMNS, "catalog_changes", "version > ", query.after.0);
     if let Some(network) = network {
         select = select.push(" AND network = ").push_bind(network.0);
@@ -263,8 +302,9 @@ pub(crate) async fn list(
     if let Some(author) = &query.author_id {
         select = select.push(" AND author_id = ").push_bind(author);
     }
-    let limit = query.limit.min(MAX_CHANGES);
-    let select = select.push(" ORDER BY version LIMIT ").push_bind(limit);
+    let select = select
+        .push(" ORDER BY version LIMIT ")
+        .push_bind(query.limit);
     let rows: Vec<ChangeRow> = tx.fetch_all(select).await?;
     rows.into_iter().map(ChangeRow::read).collect()
 }

@@ -11,7 +11,7 @@ use std::hash::Hash;
 use std::ops::RangeInclusive;
 
 /// The longest name, in characters.
-pub(crate) const MAX_NAME_CHARS: usize = 120;
+const MAX_NAME_CHARS: usize = 120;
 /// The longest slug, in bytes; as the edge's.
 const MAX_SLUG_BYTES: usize = 64;
 /// The longest name of a host (RFC 1035).
@@ -33,10 +33,9 @@ impl Validation<'_> {
     /// A name that people read. Markup in it is text: pages escape it.
     pub(crate) fn name(&mut self, pointer: &str, name: &str) {
         let fits = (1..=MAX_NAME_CHARS).contains(&name.chars().count())
-            && !name.chars().any(char::is_control)
+            && !name.chars().any(|c| c.is_control() || is_invisible(c))
             && name.trim() == name;
-        let message =
-            "a name has 1 to 120 characters, no control characters, and no white space at its ends";
+        let message = "a name has 1 to 120 characters, no control or invisible characters, and no white space at its ends";
         self.require(fits, Reason::InvalidName, pointer, message);
     }
 
@@ -53,12 +52,8 @@ impl Validation<'_> {
 
     /// A link's short path.
     pub(crate) fn slug(&mut self, pointer: &str, slug: &str) {
-        let fits = (1..=MAX_SLUG_BYTES).contains(&slug.len())
-            && slug
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         let message = "a slug is 1 to 64 of the characters A-Z a-z 0-9 - _ .";
-        self.require(fits, Reason::InvalidSlug, pointer, message);
+        self.require(is_identifier(slug), Reason::InvalidSlug, pointer, message);
     }
 
     /// A host name, which becomes that of DNS: `Bücher.example` becomes `xn--bcher-kva.example`.
@@ -182,17 +177,34 @@ impl Validation<'_> {
 
     /// A short identifier: letters, digits and `-_.`.
     pub(crate) fn identifier(&mut self, pointer: &str, text: &str) {
-        let fits = (1..=MAX_SLUG_BYTES).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         let message = "an identifier is 1 to 64 of the characters A-Z a-z 0-9 - _ .";
-        self.require(fits, Reason::InvalidText, pointer, message);
+        self.require(is_identifier(text), Reason::InvalidText, pointer, message);
     }
 }
 
+/// Whether a character has no width or changes the direction of text: names with it look the same as others (Unicode
+/// Technical Report 36).
+const fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+    )
+}
+
+/// Whether a text can be a slug: 1 to 64 letters, digits and `-_.`.
+fn is_identifier(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=MAX_SLUG_BYTES).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 /// The name of a host in the form of DNS.
-fn dns_name(domain: &str) -> Option<String> {
+pub(crate) fn dns_name(domain: &str) -> Option<String> {
     let name = idna::domain_to_ascii_cow(domain.as_bytes(), AsciiDenyList::URL).ok()?;
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -39,14 +39,18 @@ numbered_reasons::numbered_reasons! {
     Archived = 1009, "archived", Remedy::Reread;
     /// The domain is in use by links, so the network can't give it up. Archive the links first.
     DomainInUse = 1010, "domain_in_use", Remedy::Reread;
-    /// The domain is not one of the network's. Add it to the network, or leave it out for all domains.
+    /// The domain is not one of the network's. Add it to the network first.
     UnknownDomain = 1011, "unknown_domain", Remedy::Correct;
     /// A network can only be created by an administrator of the installation, and only networks outside one.
     OutsideNetwork = 1012, "outside_network", Remedy::Find;
     /// The id was used before, or is above 4,000,000,000. Leave it out for the next free one.
     IdTaken = 1013, "id_taken", Remedy::Correct;
+    /// Only links of the default network are served on every domain. Name a domain of the network.
+    DomainMissing = 1014, "domain_missing", Remedy::Correct;
+    /// The default network can't be archived.
+    NeedsDefaultNetwork = 1015, "needs_default_network", Remedy::Correct;
 
-    /// A name has 1 to 120 characters without control characters, and no white space at its ends.
+    /// A name has 1 to 120 characters without control or invisible ones, and no white space at its ends.
     InvalidName = 1020, "invalid_name", Remedy::Correct;
     /// A text is too long, or contains control characters.
     InvalidText = 1021, "invalid_text", Remedy::Correct;
@@ -81,6 +85,9 @@ numbered_reasons::numbered_reasons! {
     TermsInPast = 1041, "terms_in_past", Remedy::Correct;
     /// Terms that have been in force are kept. End them instead.
     TermsInForce = 1042, "terms_in_force", Remedy::Reread;
+    /// The time is not before the catalog's clock, so terms may still begin then. Ask for an earlier one, or move the
+    /// clock.
+    NotFinal = 1043, "not_final", Remedy::Reread;
 
     /// A secret has 16 to 1,024 bytes.
     InvalidSecret = 1050, "invalid_secret", Remedy::Correct;
@@ -159,6 +166,15 @@ impl IsConflict for CatalogError {
     }
 }
 
+/// Checks how many objects a request asks for.
+pub(crate) fn check_limit(limit: usize, most: usize) -> Result<(), CatalogError> {
+    if (1..=most).contains(&limit) {
+        return Ok(());
+    }
+    let message = format!("the limit is {limit}; 1 to {most} are possible");
+    Err(CatalogError::refused(Reason::OutOfRange, "/limit", message))
+}
+
 fn list(faults: &[Fault]) -> String {
     let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
     faults.join("; ")
@@ -185,6 +201,13 @@ impl Faults {
             pointer: format!("{}{pointer}", self.base),
             message: message.into(),
         });
+    }
+
+    /// Adds faults of the present row.
+    pub(crate) fn append(&mut self, faults: Vec<Fault>) {
+        for fault in faults {
+            self.add(fault.reason, &fault.pointer, fault.message);
+        }
     }
 
     /// Adds a fault unless `holds`.

@@ -17,6 +17,9 @@ const DATED: [KindName; 4] = [
     KindName::Terms,
 ];
 
+/// The dates that are recorded by one step: each takes about a kilobyte of memory until it is written.
+const DATES_PER_STEP: usize = 10_000;
+
 /// The statements for the next of each kind of dates.
 const DATES: [(&str, &str); 2] = [
     (
@@ -57,19 +60,26 @@ pub(crate) async fn initialize(tx: &mut Transaction) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// Locks the head until the transaction ends, moves the clock to `now` and records the dates that it passes.
-pub(crate) async fn lock(tx: &mut Transaction, now: Micros) -> Result<Head, CatalogError> {
+/// Locks the head until the transaction ends, then moves the clock to the time that `clock` reads and records the dates
+/// that it passes. Other writers may hold the lock for long: a time from before it would be in the past.
+pub(crate) async fn lock(
+    tx: &mut Transaction,
+    clock: impl FnOnce() -> Micros,
+) -> Result<Head, CatalogError> {
     // Writes the row in both databases, which locks it.
     let lock = "UPDATE catalog_head SET version = version RETURNING version, clock";
     let head: Option<Head> = tx.fetch_optional(Statement::new(lock)).await?;
     let head = head.ok_or_else(missing)?;
+    let now = clock();
     if now <= head.clock {
         return Ok(head);
     }
     let due = due(tx, head.clock, now).await?;
     let mut last = Version(head.version);
-    if !due.is_empty() {
-        last = append(tx, last, &Author::program("clock"), now, due).await?;
+    let mut due = due.into_iter().map(date_reached).peekable();
+    while due.peek().is_some() {
+        let step = due.by_ref().take(DATES_PER_STEP).collect();
+        last = append(tx, last, &Author::program("clock"), now, step).await?;
     }
     let update = Statement::new("UPDATE catalog_head SET clock = $1");
     tx.execute(update.bind(now)).await?;
@@ -90,12 +100,12 @@ fn missing() -> SqlError {
     SqlError::UnexpectedValue("catalog_head has no row".to_owned())
 }
 
-/// The changes for dates after `clock` up to `now`.
+/// The objects with dates after `clock` up to `now`.
 async fn due(
     tx: &mut Transaction,
     clock: Micros,
     now: Micros,
-) -> Result<Vec<NewChange>, CatalogError> {
+) -> Result<Vec<(KindName, DueRow)>, CatalogError> {
     let mut due = Vec::new();
     for kind in DATED {
         let select = Statement::new("SELECT id, network FROM ")
@@ -104,25 +114,33 @@ async fn due(
             .bind(clock)
             .bind(now);
         let rows: Vec<DueRow> = tx.fetch_all(select).await?;
-        due.extend(rows.into_iter().map(|row| NewChange {
-            action: Action::DateReached,
-            kind,
-            object: row.id,
-            network: NetworkId(row.network),
-            before: String::new(),
-            after: String::new(),
-        }));
+        due.extend(rows.into_iter().map(|row| (kind, row)));
     }
     Ok(due)
 }
 
-/// Moves the catalog's clock to `now`, which must be of a trusted clock, and records the dates that it passes as
-/// changes. Returns the number of the last change. It locks the catalog until the transaction ends, as writers do.
+fn date_reached((kind, row): (KindName, DueRow)) -> NewChange {
+    NewChange {
+        action: Action::DateReached,
+        kind,
+        object: row.id,
+        network: NetworkId(row.network),
+        before: String::new(),
+        after: String::new(),
+        affects_links: true,
+    }
+}
+
+/// Locks the catalog until the transaction ends, as writers do, moves its clock to the time that the trusted `clock`
+/// reads then, and records the dates that it passes as changes. Returns the number of the last change.
 ///
 /// # Errors
 /// When the database can't be used.
-pub async fn record_dates(tx: &mut Transaction, now: Micros) -> Result<Version, CatalogError> {
-    Ok(Version(lock(tx, now).await?.version))
+pub async fn record_dates(
+    tx: &mut Transaction,
+    clock: impl FnOnce() -> Micros,
+) -> Result<Version, CatalogError> {
+    Ok(Version(lock(tx, clock).await?.version))
 }
 
 /// The next date that is not recorded yet: the moment at which [`record_dates`] should be called. `None` if no object

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Debug, Display};
 use std::hash::Hash;
+use unicode_normalization::UnicodeNormalization as _;
 
 /// A kind of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -160,7 +161,7 @@ pub trait Kind:
     #[doc(hidden)]
     fn reservations(&self, network: NetworkId) -> Vec<Reservation>;
 
-    /// The domain that its network must have, with the pointer of the field.
+    /// The domain that its network must have; empty for every domain. Its field is `/domain`.
     #[doc(hidden)]
     fn required_domain(&self) -> Option<&str> {
         None
@@ -170,6 +171,18 @@ pub trait Kind:
     #[doc(hidden)]
     fn dates(&self) -> (Option<Micros>, Option<Micros>) {
         (None, None)
+    }
+
+    /// Whether links that depend on it are resolved to the same with both settings.
+    #[doc(hidden)]
+    fn resolves_equally(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    /// The labels of its secrets that stand for it in URLs.
+    #[doc(hidden)]
+    fn path_keys(&self) -> &[String] {
+        &[]
     }
 
     /// The labels of its secrets.
@@ -314,15 +327,21 @@ pub struct Reservation {
     pub(crate) key: String,
     /// The name for the error's text.
     pub(crate) shown: String,
+    /// The domain of a link's slug; empty otherwise.
+    pub(crate) domain: String,
 }
 
 impl Reservation {
-    /// A name among objects of one kind in one network, in any case.
+    /// A name among objects of one kind in one network, in any case and any composition of its characters.
     pub(crate) fn of_name(kind: KindName, scope: impl Display, name: &str) -> Self {
         Self {
             pointer: "/name".to_owned(),
-            key: format!("{kind}:{scope}/{}", name.to_lowercase()),
+            key: format!(
+                "{kind}:{scope}/{}",
+                name.nfc().collect::<String>().to_lowercase()
+            ),
             shown: name.to_owned(),
+            domain: String::new(),
         }
     }
 }

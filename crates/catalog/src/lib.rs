@@ -14,7 +14,7 @@
 //! loop {
 //!     let mut tx = attempts.begin().await?;
 //!     let created = async {
-//!         let mut writer = catalog.writer(&mut tx, scope, author.clone(), Micros::now()).await?;
+//!         let mut writer = catalog.writer(&mut tx, scope, author.clone(), Micros::now).await?;
 //!         writer.create(advertiser.clone()).await
 //!     };
 //!     let created = created.await;
@@ -56,7 +56,7 @@ mod status;
 mod urls;
 mod write;
 
-pub use catalog::{Catalog, DEFAULT_NETWORK};
+pub use catalog::Catalog;
 pub use change::{
     Action, Author, AuthorKind, Change, ChangeQuery, MAX_CHANGES, Version, current_version,
 };

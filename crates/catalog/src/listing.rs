@@ -1,6 +1,6 @@
 //! Lists of objects: filters, order, and pages that continue after the last object of the one before.
 
-use crate::error::{CatalogError, Reason};
+use crate::error::{CatalogError, Reason, check_limit};
 use crate::kind::{Kind, Object, ObjectId as _};
 use crate::objects::{ObjectRow, select_objects};
 use crate::status::Status as _;
@@ -59,7 +59,9 @@ pub enum Sort {
     Name,
     /// By time of creation.
     Created,
-    /// By time of the last change.
+    /// By time of the last change. An object that changes between two pages moves: towards the end of an ascending
+    /// list, where it is read again; towards the beginning of a descending one, where it is missed. To follow changes,
+    /// read the change log.
     Updated,
 }
 
@@ -208,10 +210,7 @@ pub(crate) async fn list<K: Kind>(
 }
 
 fn check<K: Kind>(query: &ListQuery<K>) -> Result<(), CatalogError> {
-    if !(1..=MAX_PAGE).contains(&query.limit) {
-        let message = format!("a page has 1 to {MAX_PAGE} objects");
-        return Err(CatalogError::refused(Reason::OutOfRange, "/limit", message));
-    }
+    check_limit(query.limit, MAX_PAGE)?;
     let search = query.filter.search.as_deref().unwrap_or_default();
     if search.chars().count() > MAX_SEARCH_CHARS {
         let message = format!("a text to search for has at most {MAX_SEARCH_CHARS} characters");
@@ -246,7 +245,10 @@ impl<K: Kind> Filter<K> {
             (" AND advertiser = ", self.advertiser.map(|id| id.0)),
             (" AND offer = ", self.offer.map(|id| id.0)),
             (" AND affiliate = ", self.affiliate.map(|id| id.0)),
-            (" AND campaign = ", self.campaign.map(|id| id.0)),
+            (
+                " AND campaign <> 0 AND campaign = ",
+                self.campaign.map(|id| id.0),
+            ),
             (" AND creative = ", self.creative.map(|id| id.0)),
         ] {
             if let Some(id) = id {

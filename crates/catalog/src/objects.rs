@@ -3,7 +3,7 @@
 use crate::error::{CatalogError, Reason};
 use crate::kind::{Kind, KindName, Object, ObjectId as _, Revision};
 use crate::references::Lineage;
-use crate::rows::{Insertion, fetch_in, select};
+use crate::rows::{Insertion, execute_in, fetch_in, select};
 use crate::status::Status as _;
 use domain::{Micros, NetworkId};
 use sql_store::{SqlError, Statement, Transaction, typed_row};
@@ -33,6 +33,11 @@ const INSERTED_COLUMNS: &str = "id, network, advertiser, offer, affiliate, campa
      revision, created, updated, archived, starts, ends, document";
 
 impl ObjectRow {
+    /// The id of the object.
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
+    }
+
     /// Reads the object.
     pub(crate) fn read<K: Kind>(self) -> Result<Object<K>, CatalogError> {
         let unreadable = |cause| CatalogError::Unreadable {
@@ -76,12 +81,26 @@ pub(crate) async fn load<K: Kind>(
     own.ok_or_else(|| not_found::<K>(id))?.read()
 }
 
-fn not_found<K: Kind>(id: K::Id) -> CatalogError {
-    let message = format!("there is no {} {id} in the network", K::NAME);
+/// The refusal of an id that the scope does not have.
+pub(crate) fn not_found<K: Kind>(id: K::Id) -> CatalogError {
+    let message = format!("there is no {} {id} in the scope", K::NAME);
     CatalogError::refused(Reason::NotFound, "", message)
 }
 
-/// Reads objects by their ids, whatever their network.
+/// Reads those of the objects that exist; of `network` only, unless that is `None`.
+pub(crate) async fn load_many<K: Kind>(
+    tx: &mut Transaction,
+    network: Option<NetworkId>,
+    ids: &[u32],
+) -> Result<HashMap<u32, Object<K>>, CatalogError> {
+    let statement = select_objects(K::NAME).push(" WHERE");
+    let rows: Vec<ObjectRow> = fetch_in(tx, statement, "id", ids).await?;
+    let own = rows.into_iter();
+    let own = own.filter(|row| network.is_none_or(|network| network.0 == row.network));
+    own.map(|row| Ok((row.id, row.read()?))).collect()
+}
+
+/// Reads objects by their ids, whatever their network. Those that can't be read are left out with a warning.
 pub(crate) async fn load_all<K: Kind>(
     tx: &mut Transaction,
     ids: impl IntoIterator<Item = u32>,
@@ -91,8 +110,15 @@ pub(crate) async fn load_all<K: Kind>(
     ids.dedup();
     let statement = select_objects(K::NAME).push(" WHERE");
     let rows: Vec<ObjectRow> = fetch_in(tx, statement, "id", &ids).await?;
-    let objects = rows.into_iter().map(|row| Ok((row.id, row.read()?)));
-    objects.collect()
+    let objects = readable::<K>(rows).map(|object| (object.id.number(), object));
+    Ok(objects.collect())
+}
+
+/// The objects that can be read: what depends on the others only is left out, not all that a request asks for.
+pub(crate) fn readable<K: Kind>(rows: Vec<ObjectRow>) -> impl Iterator<Item = Object<K>> {
+    let warn = |error: &CatalogError| tracing::warn!(%error, "left an object out");
+    let objects = rows.into_iter().map(ObjectRow::read);
+    objects.filter_map(move |object| object.inspect_err(warn).ok())
 }
 
 /// The largest id that a request may choose: the ids above leave room for the next ones.
@@ -209,6 +235,24 @@ pub(crate) async fn replace<K: Kind>(
         .push(" WHERE id = ")
         .push_bind(object.id.number());
     tx.execute(statement).await.map(drop)
+}
+
+/// Gives objects of a kind the status of archived ones.
+pub(crate) async fn archive<K: Kind>(
+    tx: &mut Transaction,
+    ids: &[u32],
+    now: Micros,
+) -> Result<(), SqlError> {
+    let update = Statement::new("UPDATE ")
+        .push(K::NAME.table())
+        .push(" SET status_reason = '', revision = revision + 1, status = ")
+        .push_bind(K::Status::ARCHIVED.name())
+        .push(", updated = ")
+        .push_bind(now)
+        .push(", archived = ")
+        .push_bind(now)
+        .push(" WHERE");
+    execute_in(tx, update, "id", ids).await
 }
 
 fn nullable(time: Option<Micros>) -> Option<i64> {

@@ -1,7 +1,9 @@
 //! Reads within a transaction.
 
 use crate::change::{self, Change, ChangeQuery};
+use crate::check::dns_name;
 use crate::error::{CatalogError, Reason};
+use crate::head;
 use crate::kind::{HasSecrets, Kind, KindName, Object, ObjectId as _};
 use crate::listing::{self, ListQuery, Page};
 use crate::model::{Campaign, Link, Terms};
@@ -81,12 +83,12 @@ impl<'t> Reader<'t> {
     /// Reads changes in their order.
     ///
     /// # Errors
-    /// When the database can't be read.
+    /// When the limit is out of range, or the database can't be read.
     pub async fn changes(&mut self, query: &ChangeQuery) -> Result<Vec<Change>, CatalogError> {
         change::list(self.tx, self.scope.network(), query).await
     }
 
-    /// The link that is served for a slug; `domain` is empty for links of every domain. Archived links are not found.
+    /// The link that is served for a slug; `domain` is a host name in any case and form, and empty for links of every domain. Archived links are not found.
     ///
     /// # Errors
     /// When the database can't be read.
@@ -95,7 +97,14 @@ impl<'t> Reader<'t> {
         domain: &str,
         slug: &str,
     ) -> Result<Option<Object<Link>>, CatalogError> {
-        let name = Link::slug_key(domain, slug);
+        let domain = match domain {
+            "" => Some(String::new()),
+            domain => dns_name(domain),
+        };
+        let Some(domain) = domain else {
+            return Ok(None);
+        };
+        let name = Link::slug_key(&domain, slug);
         let Some(id) = reservations::find(self.tx, KindName::Link, name).await? else {
             return Ok(None);
         };
@@ -105,18 +114,30 @@ impl<'t> Reader<'t> {
     }
 
     /// The terms of a campaign at a time: those of the campaign if it has any in force, otherwise those of its offer.
-    /// Terms of one owner never overlap, so there is at most one of each.
+    /// Terms of one owner never overlap, so there is at most one of each. The time must be before the catalog's clock,
+    /// which [`record_dates`](crate::record_dates) moves: what it returns is final then, because terms begin and end at
+    /// that clock or later.
     ///
     /// # Errors
-    /// When there is no such campaign in the scope, or the database can't be read.
+    /// When the time is not before the catalog's clock, when there is no such campaign in the scope, or when the
+    /// database can't be read.
     pub async fn terms_in_force(
         &mut self,
         campaign: CampaignId,
         time: Micros,
     ) -> Result<Option<Object<Terms>>, CatalogError> {
         let offer = self.get::<Campaign>(campaign).await?.settings.offer;
+        let clock = head::read(self.tx).await?.clock;
+        if time >= clock {
+            let message = format!(
+                "terms at {} are not final; ask for a time before the catalog's clock, which is at {}",
+                crate::json::shown(time),
+                crate::json::shown(clock)
+            );
+            return Err(CatalogError::refused(Reason::NotFinal, "", message));
+        }
         for (owner, id) in [
-            (" AND campaign = ", campaign.0),
+            (" AND campaign <> 0 AND campaign = ", campaign.0),
             (" AND campaign = 0 AND offer = ", offer.0),
         ] {
             let select = in_force(select_objects(KindName::Terms), time);

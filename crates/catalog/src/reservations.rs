@@ -1,15 +1,17 @@
 //! Names that one object of the installation has: names within a network, slugs, domains, names in postback URLs.
-//! An archived object gives its names up, except a network.
+//! An archived object gives its names up.
 
 use crate::error::{CatalogError, Faults, Reason};
 use crate::kind::{KindName, Reservation};
-use crate::rows::{Insertion, fetch_in, select};
+use crate::model::Network;
+use crate::rows::{Insertion, execute_in, fetch_in, select};
 use domain::NetworkId;
 use sql_store::{SqlError, Statement, Transaction, typed_row};
 use std::collections::HashMap;
 
 const TABLE: &str = "catalog_reservations";
 const COLUMNS: &str = "name, kind, object";
+const INSERTED_COLUMNS: &str = "name, kind, object, domain";
 
 typed_row! {
     #[derive(Debug)]
@@ -85,15 +87,13 @@ impl Reserved {
 /// Adds a fault if the network's domain is not among the reserved names.
 pub(crate) fn check_domain(
     reserved: &Reserved,
-    key: &str,
     domain: &str,
     network: NetworkId,
     faults: &mut Faults,
 ) {
-    if !reserved.belongs_to(key, KindName::Network, network.0) {
-        let message = format!(
-            "{domain:?} is not a domain of the network; add it there, or leave it out for every domain"
-        );
+    let key = Network::domain_key(domain);
+    if !reserved.belongs_to(&key, KindName::Network, network.0) {
+        let message = format!("{domain:?} is not a domain of the network; add it there first");
         faults.add(Reason::UnknownDomain, "/domain", message);
     }
 }
@@ -104,22 +104,27 @@ pub(crate) async fn insert(
     kind: KindName,
     names: impl Iterator<Item = (u32, Reservation)>,
 ) -> Result<(), SqlError> {
-    let mut insertion = Insertion::new(TABLE, COLUMNS);
+    let mut insertion = Insertion::new(TABLE, INSERTED_COLUMNS);
     for (object, reservation) in names {
-        insertion.add([reservation.key.into(), kind.name().into(), object.into()]);
+        insertion.add([
+            reservation.key.into(),
+            kind.name().into(),
+            object.into(),
+            reservation.domain.into(),
+        ]);
     }
     insertion.run(tx).await
 }
 
-/// Gives up all names of an object.
+/// Gives up all names of objects.
 pub(crate) async fn release(
     tx: &mut Transaction,
     kind: KindName,
-    object: u32,
+    objects: &[u32],
 ) -> Result<(), SqlError> {
-    let delete = "DELETE FROM catalog_reservations WHERE kind = $1 AND object = $2";
-    let delete = Statement::new(delete).bind(kind.name()).bind(object);
-    tx.execute(delete).await.map(drop)
+    let delete = "DELETE FROM catalog_reservations WHERE kind = $1 AND";
+    let delete = Statement::new(delete).bind(kind.name());
+    execute_in(tx, delete, "object", objects).await
 }
 
 /// The object of a kind with this name.
@@ -135,14 +140,12 @@ pub(crate) async fn find(
     found.map_err(|error| SqlError::UnexpectedValue(format!("object: {error}")))
 }
 
-/// Checks that no link uses a domain.
+/// Whether a link uses a domain.
 pub(crate) async fn is_domain_used(
     tx: &mut Transaction,
     domain: &str,
 ) -> Result<bool, CatalogError> {
-    // A domain has neither `%` nor `_`.
     let select =
-        "SELECT object FROM catalog_reservations WHERE kind = 'link' AND name LIKE $1 LIMIT 1";
-    let pattern = format!("link:{domain}/%");
-    Ok(tx.exists(Statement::new(select).bind(pattern)).await?)
+        "SELECT object FROM catalog_reservations WHERE domain <> '' AND domain = $1 LIMIT 1";
+    Ok(tx.exists(Statement::new(select).bind(domain)).await?)
 }

@@ -10,7 +10,7 @@ mod state;
 
 pub use changed::{LinkChanges, MAX_CHANGED_LINKS, resolved_links_changed};
 
-use crate::error::CatalogError;
+use crate::error::{CatalogError, check_limit};
 use crate::head;
 use crate::kind::{KindName, Object};
 use crate::model::Link;
@@ -20,7 +20,7 @@ use domain::{
 };
 use parents::Parents;
 use serde::{Deserialize, Serialize};
-use sql_store::Transaction;
+use sql_store::{SqlError, Transaction};
 use std::sync::Arc;
 
 /// The most links that are read at once.
@@ -109,37 +109,80 @@ pub enum Why {
     NotApproved,
 }
 
-/// Reads links by ascending id, `after` excluded: at most `limit`, up to [`MAX_LINKS`]. Archived links have no place in
-/// the table. Fewer than the limit are the last ones.
+/// Reads links by ascending id, `after` excluded: at most `limit`, 1 to [`MAX_LINKS`]. Fewer than the limit are the last
+/// ones. Archived links have no place in the table, nor have those that are damaged, or whose parents are: they are left
+/// out with a warning.
 ///
 /// # Errors
-/// When the database can't be read.
+/// When the limit is out of range, or the database can't be read.
 pub async fn resolved_links(
     tx: &mut Transaction,
     after: Option<LinkId>,
     limit: usize,
 ) -> Result<Vec<ResolvedLink>, CatalogError> {
+    check_limit(limit, MAX_LINKS)?;
     let clock = head::read(tx).await?.clock;
-    let select = select_objects(KindName::Link)
-        .push(" WHERE archived IS NULL AND id > ")
-        .push_bind(after.map_or(-1, |id| i64::from(id.0)))
-        .push(" ORDER BY id LIMIT ")
-        .push_bind(limit.min(MAX_LINKS));
-    let rows: Vec<ObjectRow> = tx.fetch_all(select).await?;
-    resolve(tx, rows, clock).await
+    let mut after = after.map_or(-1, |id| i64::from(id.0));
+    let mut links = Vec::new();
+    // Again only if damaged links were left out.
+    loop {
+        let wanted = limit - links.len();
+        let rows = stored_links(tx, after, wanted).await?;
+        after = rows.last().map_or(after, |row| row.id().into());
+        let is_end = rows.len() < wanted;
+        links.extend(resolve(tx, rows, clock).await?.links);
+        if is_end || links.len() == limit {
+            return Ok(links);
+        }
+    }
 }
 
-/// Resolves links that are not archived.
+async fn stored_links(
+    tx: &mut Transaction,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<ObjectRow>, SqlError> {
+    let select = select_objects(KindName::Link)
+        .push(" WHERE archived IS NULL AND id > ")
+        .push_bind(after)
+        .push(" ORDER BY id LIMIT ")
+        .push_bind(limit);
+    tx.fetch_all(select).await
+}
+
+/// Links that were read.
+#[derive(Default)]
+struct Resolution {
+    links: Vec<ResolvedLink>,
+    /// Those that can't be resolved.
+    damaged: Vec<LinkId>,
+}
+
+/// Resolves links that are not archived. One warning stands for all damaged ones.
 async fn resolve(
     tx: &mut Transaction,
     rows: Vec<ObjectRow>,
     clock: Micros,
-) -> Result<Vec<ResolvedLink>, CatalogError> {
-    let links = rows.into_iter().map(ObjectRow::read);
-    let links = links.collect::<Result<Vec<Object<Link>>, _>>()?;
-    let parents = Parents::load(tx, &links, clock).await?;
-    links
-        .into_iter()
-        .map(|link| state::resolve(link, &parents, clock))
-        .collect()
+) -> Result<Resolution, CatalogError> {
+    let ids: Vec<LinkId> = rows.iter().map(|row| LinkId(row.id())).collect();
+    let read = rows.into_iter().map(ObjectRow::read);
+    let read: Vec<Result<Object<Link>, _>> = read.collect();
+    let parents = Parents::load(tx, read.iter().flatten(), clock).await?;
+    let mut resolution = Resolution::default();
+    let mut first_error = None;
+    for (id, link) in ids.into_iter().zip(read) {
+        match link.and_then(|link| state::resolve(link, &parents, clock)) {
+            Ok(link) => resolution.links.push(link),
+            Err(error) => {
+                resolution.damaged.push(id);
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(error) = first_error {
+        let damaged = &resolution.damaged;
+        let (count, first) = (damaged.len(), damaged[0].0);
+        tracing::warn!(count, first, %error, "left damaged links out; restore their objects from a backup");
+    }
+    Ok(resolution)
 }

@@ -98,6 +98,19 @@ pub(crate) async fn fetch_in<T: TypedRow, V: Into<Value> + Clone>(
     Ok(rows)
 }
 
+/// Executes `statement` for some of the values each, to which ` column IN (values)` is appended.
+pub(crate) async fn execute_in(
+    tx: &mut Transaction,
+    statement: Statement,
+    column: &'static str,
+    values: &[u32],
+) -> Result<(), SqlError> {
+    for page in pages(&statement, column, values) {
+        tx.execute(page).await?;
+    }
+    Ok(())
+}
+
 /// The ids that `statement` selects, to which ` column IN (values)` is appended; `None` for more than `limit`.
 pub(crate) async fn fetch_ids_in(
     tx: &mut Transaction,

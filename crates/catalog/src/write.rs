@@ -11,10 +11,11 @@ use crate::change::{self, Author, NewChange, Version};
 use crate::error::{CatalogError, Reason};
 use crate::head;
 use crate::kind::{Kind, Object, Revision};
+use crate::model::Network;
 use crate::objects;
 use crate::read::{Reader, Scope};
-use crate::status::Status as _;
-use domain::Micros;
+use crate::status::{Activity, Status as _};
+use domain::{Micros, NetworkId};
 use sql_store::Transaction;
 
 /// Writes within a transaction, from [`Catalog::writer`](crate::Catalog::writer). The catalog is locked until the
@@ -33,9 +34,12 @@ impl<'t> Writer<'t> {
         tx: &'t mut Transaction,
         scope: Scope,
         author: Author,
-        now: Micros,
+        clock: impl FnOnce() -> Micros,
     ) -> Result<Self, CatalogError> {
-        let head = head::lock(tx, now).await?;
+        let head = head::lock(tx, clock).await?;
+        if let Scope::Network(network) = scope {
+            check_network(tx, network).await?;
+        }
         Ok(Self {
             tx,
             scope,
@@ -81,21 +85,38 @@ impl<'t> Writer<'t> {
         expected: Revision,
     ) -> Result<Object<K>, CatalogError> {
         let object = objects::load::<K>(self.tx, self.scope.network(), id).await?;
-        if object.revision != expected {
-            let message = format!(
-                "{} {id} has revision {}, not {}; read it again and repeat the change",
-                K::NAME,
-                object.revision.0,
-                expected.0
-            );
-            return Err(CatalogError::refused(Reason::RevisionConflict, "", message));
-        }
-        if object.status == K::Status::ARCHIVED {
-            let message = format!("{} {id} is archived; create another one", K::NAME);
-            return Err(CatalogError::refused(Reason::Archived, "", message));
-        }
+        check_present(&object, expected)?;
         Ok(object)
     }
+}
+
+/// Checks that an object has the expected revision, and is not archived.
+fn check_present<K: Kind>(object: &Object<K>, expected: Revision) -> Result<(), CatalogError> {
+    let (id, found) = (object.id, object.revision);
+    if found != expected {
+        let message = format!(
+            "{} {id} has revision {}, not {}; read it again and repeat the change",
+            K::NAME,
+            found.0,
+            expected.0
+        );
+        return Err(CatalogError::refused(Reason::RevisionConflict, "", message));
+    }
+    if object.status == K::Status::ARCHIVED {
+        let message = format!("{} {id} is archived; create another one", K::NAME);
+        return Err(CatalogError::refused(Reason::Archived, "", message));
+    }
+    Ok(())
+}
+
+/// Checks that a network exists and is in use. Networks are archived under the lock of the head, which is held.
+async fn check_network(tx: &mut Transaction, network: NetworkId) -> Result<(), CatalogError> {
+    let found = objects::load::<Network>(tx, None, network).await?;
+    if found.status != Activity::Archived {
+        return Ok(());
+    }
+    let message = format!("network {network} is archived; nothing is written in it");
+    Err(CatalogError::refused(Reason::Archived, "", message))
 }
 
 /// The object after one more change.

@@ -8,6 +8,7 @@ use sqlx::{
     Arguments, AssertSqlSafe, Database, Encode, Postgres, SqlSafeStr as _, SqlStr, Sqlite, Type,
 };
 use std::borrow::Cow;
+use std::fmt;
 
 /// The value of a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +22,19 @@ pub enum Value {
 /// A statement with the values of its parameters.
 ///
 /// All of its text is written in the program: values from outside are parameters only.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Statement {
     sql: Cow<'static, str>,
     values: Vec<Value>,
+}
+
+/// Without the values: they may be secrets and personal data.
+impl fmt::Debug for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statement")
+            .field("sql", &self.sql)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Statement {

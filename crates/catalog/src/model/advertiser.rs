@@ -31,8 +31,8 @@ const MAX_ADDRESSES: usize = 256;
 const MAX_PATH_KEYS: usize = 16;
 const MAX_MENTIONS: usize = 10_000;
 const MAX_WORDS: usize = 64;
-/// The longest custom response, in characters.
-const MAX_RESPONSE_CHARS: usize = 256;
+/// The longest custom response, in bytes, as the postback function's.
+const MAX_RESPONSE_BYTES: usize = 256;
 
 /// A company that pays for conversions and reports them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,8 @@ pub struct Advertiser {
     /// Whether one or all of the methods must succeed.
     #[serde(default)]
     pub auth_mode: AuthMode,
-    /// Labels of path keys, each a secret that stands for the advertiser in the URL.
+    /// Labels of path keys, each a secret that stands for the advertiser in the URL: of the characters A-Z a-z 0-9 - _ .,
+    /// and unique in the installation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub path_keys: Vec<String>,
     /// The maximum age of a click, in days.
@@ -226,14 +227,23 @@ impl Kind for Advertiser {
         links.chain(offers).collect()
     }
 
+    fn resolves_equally(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
     fn reservations(&self, network: NetworkId) -> Vec<Reservation> {
         let postback = self.postback_name.as_ref().map(|name| Reservation {
             pointer: "/postback_name".to_owned(),
             key: format!("postback:{name}"),
             shown: name.clone(),
+            domain: String::new(),
         });
         let name = Reservation::of_name(Self::NAME, network, &self.name);
         std::iter::once(name).chain(postback).collect()
+    }
+
+    fn path_keys(&self) -> &[String] {
+        &self.path_keys
     }
 
     fn secret_labels(&self) -> Vec<&str> {
@@ -289,14 +299,10 @@ impl Advertiser {
         let kinds: Vec<_> = ConversionKind::ALL.iter().map(|it| it.as_str()).collect();
         validate_words(faults, "/event_words", &self.event_words, &kinds);
         if let Some(response) = &self.response {
-            faults.text("/response", response, MAX_RESPONSE_CHARS);
-            let message = "the response is one line";
-            faults.require(
-                !response.contains('\n'),
-                Reason::InvalidText,
-                "/response",
-                message,
-            );
+            let fits = response.len() <= MAX_RESPONSE_BYTES && !response.contains(char::is_control);
+            let message =
+                "the response is one line of at most 256 bytes without control characters";
+            faults.require(fits, Reason::InvalidText, "/response", message);
         }
     }
 
@@ -331,12 +337,22 @@ fn validate_words(
     words: &BTreeMap<String, Vec<String>>,
     meanings: &[&str],
 ) {
+    // The postback function compares words without regard to the case of ASCII letters.
+    let mut meaning_of = BTreeMap::new();
     for (meaning, words) in words {
         let pointer = format!("{pointer}/{}", escaped(meaning));
         faults.word(&pointer, meaning, meanings);
         faults.count(&pointer, words.len(), 0..=MAX_WORDS);
         for (index, word) in words.iter().enumerate() {
-            faults.name(&format!("{pointer}/{index}"), word);
+            let pointer = format!("{pointer}/{index}");
+            faults.name(&pointer, word);
+            let known = meaning_of.entry(word.to_ascii_lowercase());
+            let known: &mut &String = known.or_insert(meaning);
+            if *known != meaning {
+                let message =
+                    format!("{word:?} stands for {known}, too; remove it from one of them");
+                faults.add(Reason::Repeated, &pointer, message);
+            }
         }
     }
 }

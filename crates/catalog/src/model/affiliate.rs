@@ -109,6 +109,10 @@ impl Kind for Affiliate {
         self.name.clone()
     }
 
+    fn resolves_equally(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
     fn reservations(&self, network: NetworkId) -> Vec<Reservation> {
         vec![Reservation::of_name(Self::NAME, network, &self.name)]
     }
@@ -171,11 +175,16 @@ impl Kind for Application {
         ]
     }
 
+    fn resolves_equally(&self, other: &Self) -> bool {
+        self.affiliate == other.affiliate && self.offer == other.offer
+    }
+
     fn reservations(&self, _: NetworkId) -> Vec<Reservation> {
         vec![Reservation {
             pointer: "/offer".to_owned(),
             key: format!("{}:{}", Self::NAME, self.label()),
             shown: format!("an application of the affiliate to offer {}", self.offer),
+            domain: String::new(),
         }]
     }
 }

@@ -67,6 +67,10 @@ impl Kind for Campaign {
         ]
     }
 
+    fn resolves_equally(&self, other: &Self) -> bool {
+        self.name == other.name && self.starts == other.starts && self.ends == other.ends
+    }
+
     fn reservations(&self, _: NetworkId) -> Vec<Reservation> {
         let scope = format!("{}/{}", self.affiliate, self.offer);
         vec![Reservation::of_name(Self::NAME, scope, &self.name)]

@@ -82,6 +82,10 @@ impl Kind for Creative {
         vec![Reference::new(parent, "/offer", kind, self.offer)]
     }
 
+    fn resolves_equally(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
     fn reservations(&self, _: NetworkId) -> Vec<Reservation> {
         vec![Reservation::of_name(Self::NAME, self.offer, &self.name)]
     }

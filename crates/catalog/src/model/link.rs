@@ -15,8 +15,8 @@ const DEFAULT_CODE: u16 = 302;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// One of the network's domains; empty for every domain that leads to the edges. With the slug it is unique in the
-    /// installation.
+    /// One of the network's domains. With the slug it is unique in the installation. Only the default network may leave
+    /// it empty, for every domain that leads to the edges: these are the domains of all networks.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub domain: String,
     /// The path after `/c/`: 1 to 64 of `A-Z a-z 0-9 - _ .`.
@@ -70,7 +70,7 @@ const fn yes() -> bool {
 }
 
 impl Link {
-    /// A link with the defaults of all other fields.
+    /// A link of every domain, with the defaults of all other fields.
     #[must_use]
     pub const fn new(campaign: CampaignId, slug: String) -> Self {
         Self {
@@ -149,11 +149,12 @@ impl Kind for Link {
             pointer: "/slug".to_owned(),
             key: Self::slug_key(&self.domain, &self.slug),
             shown: self.slug.clone(),
+            domain: self.domain.clone(),
         }]
     }
 
     fn required_domain(&self) -> Option<&str> {
-        Some(self.domain.as_str()).filter(|domain| !domain.is_empty())
+        Some(&self.domain)
     }
 
     fn dates(&self) -> (Option<Micros>, Option<Micros>) {

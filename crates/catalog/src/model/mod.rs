@@ -14,6 +14,6 @@ pub use affiliate::{Affiliate, Application, PayoutMethod, PayoutSettings, Postba
 pub use campaign::Campaign;
 pub use creative::{Creative, CreativeContent};
 pub use link::Link;
-pub use network::{Brand, Network, Platform};
+pub use network::{Brand, DEFAULT_NETWORK, Network, Platform};
 pub use offer::{Cap, CapMetric, CapPeriod, Destination, Offer, OfferAccess};
 pub use terms::{EventTerms, Price, PriceTier, Terms, TermsOwner, TierMeasure, TierPeriod};

@@ -7,6 +7,9 @@ use crate::urls::UrlUse;
 use domain::{NetworkId, PlatformId};
 use serde::{Deserialize, Serialize};
 
+/// The id of the network that every installation has. It can't be archived, and only its links may be of every domain.
+pub const DEFAULT_NETWORK: NetworkId = NetworkId(1);
+
 /// The most domains of a network.
 const MAX_DOMAINS: usize = 200;
 /// The longest description, in characters.
@@ -80,12 +83,17 @@ impl Kind for Network {
         self.name.clone()
     }
 
+    fn resolves_equally(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
     fn reservations(&self, _: NetworkId) -> Vec<Reservation> {
         let domains = self.domains.iter().enumerate();
         let domains = domains.map(|(index, domain)| Reservation {
             pointer: format!("/domains/{index}"),
             key: Self::domain_key(domain),
             shown: domain.clone(),
+            domain: String::new(),
         });
         let name = Reservation::of_name(Self::NAME, "", &self.name);
         std::iter::once(name).chain(domains).collect()

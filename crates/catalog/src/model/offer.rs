@@ -155,6 +155,15 @@ impl Kind for Offer {
         references
     }
 
+    fn resolves_equally(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.destinations == other.destinations
+            && self.fallback == other.fallback
+            && self.access == other.access
+            && self.starts == other.starts
+            && self.ends == other.ends
+    }
+
     fn reservations(&self, network: NetworkId) -> Vec<Reservation> {
         vec![Reservation::of_name(Self::NAME, network, &self.name)]
     }

@@ -1,7 +1,7 @@
 //! The links that changed since a version, because they or anything that they depend on did.
 
-use super::{ResolvedLink, resolve};
-use crate::change::{Action, Version};
+use super::{Resolution, ResolvedLink, resolve};
+use crate::change::Version;
 use crate::error::CatalogError;
 use crate::head;
 use crate::kind::KindName;
@@ -27,7 +27,7 @@ pub enum LinkChanges {
         version: Version,
         /// New links and new states of links, by ascending id.
         changed: Vec<ResolvedLink>,
-        /// Archived links, by ascending id; they may be missing in the table.
+        /// Archived and damaged links, by ascending id; they may be missing in the table.
         removed: Vec<LinkId>,
     },
     /// More than [`MAX_CHANGED_LINKS`] may differ, or the version is not one of this catalog: load all links.
@@ -65,9 +65,12 @@ pub async fn resolved_links_changed(
     let Some(rows) = affected_links(tx, &objects).await? else {
         return Ok(load_all);
     };
-    let mut changed = resolve(tx, rows, head.clock).await?;
+    let Resolution { links, damaged } = resolve(tx, rows, head.clock).await?;
+    let mut changed = links;
     changed.sort_by_key(|link| link.id);
-    let removed = archived_links(tx, &objects).await?;
+    let mut removed = archived_links(tx, &objects).await?;
+    removed.extend(damaged);
+    removed.sort_unstable();
     Ok(LinkChanges::Delta {
         version,
         changed,
@@ -77,18 +80,17 @@ pub async fn resolved_links_changed(
 
 type ObjectsByKind = BTreeMap<KindName, Vec<u32>>;
 
-/// The objects that were changed; `None` for too many. Secrets are no part of links.
+/// The objects that were changed in a way that matters to links; `None` for too many.
 async fn changed_objects(
     tx: &mut Transaction,
     since: Version,
     until: Version,
 ) -> Result<Option<ObjectsByKind>, CatalogError> {
-    let select = "SELECT DISTINCT kind, object FROM catalog_changes WHERE version > $1 AND version <= $2 AND action <> $3 \
-                  ORDER BY kind, object LIMIT $4";
+    let select = "SELECT DISTINCT kind, object FROM catalog_changes WHERE version > $1 AND version <= $2 AND affects_links = 1 \
+                  ORDER BY kind, object LIMIT $3";
     let select = Statement::new(select)
         .bind(since.0)
         .bind(until.0)
-        .bind(Action::SecretChanged.name())
         .bind(MAX_CHANGES + 1);
     let rows: Vec<ChangedRow> = tx.fetch_all(select).await?;
     if rows.len() > MAX_CHANGES {
@@ -154,7 +156,7 @@ async fn affected_links(
     Ok(Some(fetch_in(tx, select, "id", &ids).await?))
 }
 
-/// The changed links that are archived by now, by ascending id.
+/// The changed links that are archived by now.
 async fn archived_links(
     tx: &mut Transaction,
     objects: &ObjectsByKind,
@@ -163,7 +165,7 @@ async fn archived_links(
     let select = Statement::new("SELECT id FROM catalog_links WHERE archived IS NOT NULL AND");
     let ids: Vec<i64> = fetch_in(tx, select, "id", links.unwrap_or_default()).await?;
     let ids = ids.into_iter().map(u32::try_from);
-    let ids = ids.collect::<Result<BTreeSet<u32>, _>>();
+    let ids = ids.collect::<Result<Vec<u32>, _>>();
     let ids = ids.map_err(|error| SqlError::UnexpectedValue(format!("id: {error}")))?;
     Ok(ids.into_iter().map(LinkId).collect())
 }

@@ -5,7 +5,7 @@ use crate::kind::{Kind, KindName, Object};
 use crate::model::{
     Advertiser, Affiliate, Application, Campaign, Creative, Link, Network, Offer, Terms, TermsOwner,
 };
-use crate::objects::{ObjectRow, load_all, select_objects};
+use crate::objects::{ObjectRow, load_all, readable, select_objects};
 use crate::read::in_force;
 use crate::rows::fetch_in;
 use crate::status::ApplicationStatus;
@@ -48,9 +48,10 @@ impl<K: Kind> Loaded<K> {
         self.0.values().map(|(object, _)| object)
     }
 
-    /// An object that was checked to exist when it was named.
+    /// An object that was checked to exist when it was named; it may be damaged since.
     pub(super) fn get(&self, id: u32) -> Result<&(Object<K>, Arc<str>), CatalogError> {
-        let missing = || SqlError::UnexpectedValue(format!("there is no {} {id}", K::NAME));
+        let missing =
+            || SqlError::UnexpectedValue(format!("{} {id} is missing or damaged", K::NAME));
         Ok(self.0.get(&id).ok_or_else(missing)?)
     }
 }
@@ -58,10 +59,10 @@ impl<K: Kind> Loaded<K> {
 impl Parents {
     pub(super) async fn load(
         tx: &mut Transaction,
-        links: &[Object<Link>],
+        links: impl Iterator<Item = &Object<Link>> + Clone,
         clock: Micros,
     ) -> Result<Self, CatalogError> {
-        let ids = links.iter().map(|it| it.settings.campaign.0);
+        let ids = links.clone().map(|it| it.settings.campaign.0);
         let campaigns = Loaded::<Campaign>::load(tx, ids, |it| &it.name).await?;
         let ids = campaigns.all().map(|it| it.settings.offer.0);
         let offers = Loaded::<Offer>::load(tx, ids, |it| &it.name).await?;
@@ -69,9 +70,9 @@ impl Parents {
         let advertisers = Loaded::load(tx, ids, |it: &Advertiser| &it.name).await?;
         let ids = campaigns.all().map(|it| it.settings.affiliate.0);
         let affiliates = Loaded::load(tx, ids, |it: &Affiliate| &it.name).await?;
-        let ids = links.iter().map(|it| it.network.0);
+        let ids = links.clone().map(|it| it.network.0);
         let networks = Loaded::load(tx, ids, |it: &Network| &it.name).await?;
-        let ids = links.iter().filter_map(|it| it.settings.creative);
+        let ids = links.filter_map(|it| it.settings.creative);
         let creatives = Loaded::load(tx, ids.map(|id| id.0), |it: &Creative| &it.name).await?;
         let applications = applications(tx, &campaigns).await?;
         let (campaign_terms, offer_terms) = terms(tx, &campaigns, clock).await?;
@@ -98,13 +99,11 @@ async fn applications(
     let ids: Vec<u32> = ids.into_iter().collect();
     let select = select_objects(KindName::Application).push(" WHERE archived IS NULL AND");
     let rows: Vec<ObjectRow> = fetch_in(tx, select, "affiliate", &ids).await?;
-    let objects = rows.into_iter().map(ObjectRow::read::<Application>);
-    let statuses = objects.map(|object| {
-        let object = object?;
+    let statuses = readable::<Application>(rows).map(|object| {
         let key = (object.settings.affiliate, object.settings.offer);
-        Ok((key, object.status))
+        (key, object.status)
     });
-    statuses.collect()
+    Ok(statuses.collect())
 }
 
 type TermsBy<I> = HashMap<I, (Object<Terms>, Arc<str>)>;
@@ -118,13 +117,12 @@ async fn terms(
     let ids: Vec<u32> = campaigns.all().map(|it| it.id.0).collect();
     let offers: BTreeSet<u32> = campaigns.all().map(|it| it.settings.offer.0).collect();
     let offers: Vec<u32> = offers.into_iter().collect();
-    let select = in_force(select_objects(KindName::Terms), clock).push(" AND");
+    let select = in_force(select_objects(KindName::Terms), clock).push(" AND campaign <> 0 AND");
     let mut rows: Vec<ObjectRow> = fetch_in(tx, select, "campaign", &ids).await?;
     let select = in_force(select_objects(KindName::Terms), clock).push(" AND campaign = 0 AND");
     rows.extend(fetch_in(tx, select, "offer", &offers).await?);
     let (mut by_campaign, mut by_offer) = (HashMap::new(), HashMap::new());
-    for row in rows {
-        let terms = row.read::<Terms>()?;
+    for terms in readable::<Terms>(rows) {
         let name = Arc::from(terms.settings.name.as_str());
         match terms.settings.owner {
             TermsOwner::Campaign(id) => by_campaign.insert(id, (terms, name)),

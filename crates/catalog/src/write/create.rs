@@ -6,7 +6,7 @@ use crate::error::{CatalogError, Faults, Reason};
 use crate::kind::{
     Draft, Editable, Kind, KindName, Object, ObjectId as _, Reservation, Revision, Validation,
 };
-use crate::model::Network;
+use crate::model::{DEFAULT_NETWORK, Network};
 use crate::objects;
 use crate::references::{Lineage, ReferredObjects};
 use crate::reservations::{self, Reserved, check_domain};
@@ -179,21 +179,28 @@ fn check_initial<K: Kind>(draft: &Draft<K>, faults: &mut Faults) {
 }
 
 /// The names whose owners matter for settings: those that are wanted, and that of the required domain.
-pub(super) fn names<K: Kind>(settings: &K, network: NetworkId) -> Vec<String> {
+fn names<K: Kind>(settings: &K, network: NetworkId) -> Vec<String> {
     let wanted = settings.reservations(network).into_iter();
     let domain = settings.required_domain().map(Network::domain_key);
     wanted.map(|it: Reservation| it.key).chain(domain).collect()
 }
 
-/// Checks that the network has the domain that settings require.
+/// Checks that the network has the domain that settings require. Links of every domain are served on those of all
+/// networks, so only the default network has them.
 pub(super) fn check_required_domain<K: Kind>(
     settings: &K,
     network: NetworkId,
     reserved: &Reserved,
     faults: &mut Faults,
 ) {
-    if let Some(domain) = settings.required_domain() {
-        let key = Network::domain_key(domain);
-        check_domain(reserved, &key, domain, network, faults);
+    match settings.required_domain() {
+        None => {}
+        Some("") => {
+            let message =
+                "a link of every domain is for the default network; name a domain of the network";
+            let is_default = network == DEFAULT_NETWORK;
+            faults.require(is_default, Reason::DomainMissing, "/domain", message);
+        }
+        Some(domain) => check_domain(reserved, domain, network, faults),
     }
 }

@@ -1,14 +1,19 @@
 //! Changes of the status.
 
-use super::{Writer, changed};
+use super::create::MAX_BULK;
+use super::{Writer, changed, check_present};
 use crate::change::{Action, NewChange};
 use crate::error::{CatalogError, Faults, Reason};
 use crate::kind::{Editable, Kind, KindName, Object, ObjectId as _, Revision, Validation};
+use crate::model::{DEFAULT_NETWORK, Link};
 use crate::objects;
 use crate::references::{Lineage, ReferredObjects};
 use crate::reservations;
+use crate::rows::execute_in;
 use crate::status::Status as _;
+use domain::{LinkId, Micros};
 use sql_store::Statement;
+use std::collections::BTreeMap;
 
 const MAX_REASON_CHARS: usize = 500;
 
@@ -29,8 +34,9 @@ impl Writer<'_> {
         self.change_status(id, expected, status, reason).await
     }
 
-    /// Archives an object. It gives up its name, which another object may have then, and its secrets; a network keeps its
-    /// name and domains. Links that depend on it are not active any more.
+    /// Archives an object. It gives up its names, which another object may have then, and its secrets. Links that depend
+    /// on it are not active any more. A network can be archived once no link uses its domains, and the default network
+    /// never.
     ///
     /// # Errors
     /// As [`set_status`](Self::set_status).
@@ -43,6 +49,51 @@ impl Writer<'_> {
             .await
     }
 
+    /// Archives 1 to [`MAX_BULK`] links, all or none, each with the revision that it is expected to have. Pointers of
+    /// faults begin with the row.
+    ///
+    /// # Errors
+    /// When any of them can't be archived, with the faults of all, or the database can't be written.
+    pub async fn archive_many(
+        &mut self,
+        links: &[(LinkId, Revision)],
+    ) -> Result<Vec<Object<Link>>, CatalogError> {
+        if !(1..=MAX_BULK).contains(&links.len()) {
+            let message = format!(
+                "{} links; 1 to {MAX_BULK} are archived at once",
+                links.len()
+            );
+            return Err(CatalogError::refused(Reason::WrongCount, "", message));
+        }
+        let ids: Vec<u32> = links.iter().map(|(id, _)| id.0).collect();
+        let before = objects::load_many::<Link>(self.tx, self.scope.network(), &ids).await?;
+        let mut faults = Faults::default();
+        let mut checked = BTreeMap::new();
+        for (row, (id, expected)) in links.iter().enumerate() {
+            faults.enter_row(row);
+            let found = before.get(&id.0);
+            let found = found.ok_or_else(|| objects::not_found::<Link>(*id));
+            match found.and_then(|link| check_present(link, *expected).map(|()| link)) {
+                Ok(link) if checked.insert(id.0, link).is_none() => {}
+                Ok(_) => faults.add(Reason::Repeated, "", "an earlier row is the same link"),
+                Err(CatalogError::Refused(found)) => faults.append(found),
+                Err(error) => return Err(error),
+            }
+        }
+        faults.finish()?;
+        objects::archive::<Link>(self.tx, &ids, self.now).await?;
+        self.give_up(KindName::Link, &ids).await?;
+        let archived = links
+            .iter()
+            .map(|(id, _)| archived(checked[&id.0], self.now));
+        let archived: Vec<_> = archived.collect();
+        let change = |after: &Object<Link>| {
+            NewChange::of(Action::Archived, checked.get(&after.id.0).copied(), after)
+        };
+        self.record(archived.iter().map(change).collect()).await?;
+        Ok(archived)
+    }
+
     pub(super) async fn change_status<K: Kind>(
         &mut self,
         id: K::Id,
@@ -52,28 +103,40 @@ impl Writer<'_> {
     ) -> Result<Object<K>, CatalogError> {
         let before = self.load::<K>(id, expected).await?;
         check_transition::<K>(before.status, status, reason)?;
+        if status == K::Status::ARCHIVED {
+            self.check_archivable(&before).await?;
+            let after = archived(&before, self.now);
+            self.give_up(K::NAME, &[id.number()]).await?;
+            self.overwrite(&before, &after, Action::Archived).await?;
+            return Ok(after);
+        }
         let mut after = changed(&before, self.now);
         after.status = status;
         after.status_reason = reason.to_owned();
-        let mut action = Action::StatusChanged;
-        if status == K::Status::ARCHIVED {
-            action = Action::Archived;
-            after.archived = Some(self.now);
-            self.give_up(K::NAME, id.number()).await?;
-        }
-        self.overwrite(&before, &after, action).await?;
+        self.overwrite(&before, &after, Action::StatusChanged)
+            .await?;
         Ok(after)
     }
 
-    /// Frees the names of an archived object, and removes its secrets.
-    async fn give_up(&mut self, kind: KindName, id: u32) -> Result<(), CatalogError> {
-        if kind != KindName::Network {
-            reservations::release(self.tx, kind, id).await?;
+    /// Checks that an object is not the default network, and that links use none of its domains: another network may
+    /// have them afterwards.
+    async fn check_archivable<K: Kind>(&mut self, object: &Object<K>) -> Result<(), CatalogError> {
+        let mut faults = Faults::default();
+        if K::NAME == KindName::Network && object.network == DEFAULT_NETWORK {
+            let message = "the default network can't be archived; pause it instead";
+            faults.add(Reason::NeedsDefaultNetwork, "", message);
         }
-        let delete = "DELETE FROM catalog_secrets WHERE kind = $1 AND object = $2";
-        let delete = Statement::new(delete).bind(kind.name()).bind(id);
-        self.tx.execute(delete).await?;
-        Ok(())
+        let names = object.settings.reservations(object.network);
+        self.check_released(names, &[], &mut faults).await?;
+        faults.finish()
+    }
+
+    /// Frees the names of archived objects, and removes their secrets.
+    async fn give_up(&mut self, kind: KindName, ids: &[u32]) -> Result<(), CatalogError> {
+        reservations::release(self.tx, kind, ids).await?;
+        let delete = "DELETE FROM catalog_secrets WHERE kind = $1 AND";
+        let delete = Statement::new(delete).bind(kind.name());
+        Ok(execute_in(self.tx, delete, "object", ids).await?)
     }
 
     /// Writes a changed object whose settings name the same objects.
@@ -95,6 +158,15 @@ impl Writer<'_> {
         // They were checked when they were written.
         let mut ignored = Faults::default();
         Ok(referred.check(object.network, &references, &references, &mut ignored))
+    }
+}
+
+fn archived<K: Kind>(object: &Object<K>, now: Micros) -> Object<K> {
+    Object {
+        status: K::Status::ARCHIVED,
+        status_reason: String::new(),
+        archived: Some(now),
+        ..changed(object, now)
     }
 }
 

@@ -1,16 +1,18 @@
-//! Terms: a new version ends the open one before it, and nothing else ever changes.
+//! Terms: a new version ends the open one before it, and nothing else of a version ever changes. Between the versions of
+//! an owner there is a gap only where terms were created or ended so: a gap pays nothing.
 
 use super::{Writer, changed};
 use crate::change::Action;
 use crate::error::{CatalogError, Faults, Reason};
-use crate::kind::{Draft, KindName, Object, ObjectId as _, Revision, Validation};
+use crate::kind::{KindName, Object, ObjectId as _, Revision, Validation};
 use crate::model::{Terms, TermsOwner};
 use crate::objects::{ObjectRow, select_objects};
 use crate::status::TermsStatus;
-use domain::{Micros, TermsId};
+use domain::{Micros, NetworkId, TermsId};
 
 impl Writer<'_> {
-    /// Creates a version of terms. The earlier terms of the owner without an end are ended where these begin.
+    /// Creates a version of terms. The earlier terms of the owner without an end are ended where these begin. If these
+    /// have an end, such as a promotion, the earlier ones continue there, as another version with the same prices.
     ///
     /// # Errors
     /// When the terms are invalid, begin in the past, or overlap others of their owner; or when the database can't be
@@ -25,7 +27,9 @@ impl Writer<'_> {
             );
             faults.add(Reason::TermsInPast, "/valid_from", message);
         }
-        let others = self.terms_of(terms.owner).await?;
+        // Outside a network there are none; the insertion is refused then.
+        let network = self.scope.network().unwrap_or_default();
+        let others = self.terms_of(network, terms.owner).await?;
         let replaced = others.into_iter().filter(|other| overlaps(&terms, other));
         let mut ended = None;
         for other in replaced {
@@ -36,14 +40,42 @@ impl Writer<'_> {
                 faults.add(Reason::TermsOverlap, "/valid_from", overlap(&other));
             }
         }
-        let draft = Draft::from(terms);
         // Inserted only if there are no faults.
-        let created = self.insert(vec![draft], &mut faults, false).await?;
+        let created = self.insert_terms(terms, &mut faults).await?;
         if let Some(ended) = ended {
-            self.set_end(ended, from).await?;
+            let settings = ended.settings.clone();
+            self.set_end(ended, Some(from)).await?;
+            self.continue_terms(settings, &created).await?;
         }
+        Ok(created)
+    }
+
+    async fn insert_terms(
+        &mut self,
+        terms: Terms,
+        faults: &mut Faults,
+    ) -> Result<Object<Terms>, CatalogError> {
+        let created = self.insert(vec![terms.into()], faults, false).await?;
         let created = created.into_iter().next();
         Ok(created.expect("one version was inserted"))
+    }
+
+    /// Lets terms without an end, which `replacement` has ended, begin again after it.
+    async fn continue_terms(
+        &mut self,
+        replaced: Terms,
+        replacement: &Object<Terms>,
+    ) -> Result<(), CatalogError> {
+        let valid_from = replacement.settings.valid_until;
+        if valid_from.is_some() {
+            let continuation = Terms {
+                valid_from,
+                ..replaced
+            };
+            self.insert_terms(continuation, &mut Faults::default())
+                .await?;
+        }
+        Ok(())
     }
 
     /// Ends terms at a moment that is not in the past.
@@ -75,10 +107,11 @@ impl Writer<'_> {
         if terms.settings.valid_until == Some(at) {
             return Ok(terms);
         }
-        self.set_end(terms, at).await
+        self.set_end(terms, Some(at)).await
     }
 
-    /// Withdraws terms that have not been in force yet.
+    /// Withdraws terms that have not been in force yet. The owner's terms that end where they begin apply in their place,
+    /// until they would have ended: without an end if they have none.
     ///
     /// # Errors
     /// When they have been, have another revision than `expected`, or are not in the scope; or when the database can't
@@ -97,35 +130,50 @@ impl Writer<'_> {
             let message = format!("terms {id} have been in force and are kept; end them instead");
             return Err(CatalogError::refused(Reason::TermsInForce, "", message));
         }
-        self.change_status(id, expected, TermsStatus::Archived, "")
-            .await
+        let withdrawn = self
+            .change_status::<Terms>(id, expected, TermsStatus::Archived, "")
+            .await?;
+        let (begin, end) = (
+            withdrawn.settings.valid_from,
+            withdrawn.settings.valid_until,
+        );
+        let others = self.terms_of(withdrawn.network, withdrawn.settings.owner);
+        let mut others = others.await?.into_iter();
+        if let Some(before) = others.find(|other| other.settings.valid_until == begin) {
+            self.set_end(before, end).await?;
+        }
+        Ok(withdrawn)
     }
 
     async fn set_end(
         &mut self,
         terms: Object<Terms>,
-        at: Micros,
+        at: Option<Micros>,
     ) -> Result<Object<Terms>, CatalogError> {
         let mut after = changed(&terms, self.now);
-        after.settings.valid_until = Some(at);
+        after.settings.valid_until = at;
         self.overwrite(&terms, &after, Action::Updated).await?;
         Ok(after)
     }
 
     /// The terms of an owner that are or will be in force.
-    async fn terms_of(&mut self, owner: TermsOwner) -> Result<Vec<Object<Terms>>, CatalogError> {
+    async fn terms_of(
+        &mut self,
+        network: NetworkId,
+        owner: TermsOwner,
+    ) -> Result<Vec<Object<Terms>>, CatalogError> {
         let select = select_objects(KindName::Terms)
             .push(" WHERE archived IS NULL AND (ends IS NULL OR ends > ")
             .push_bind(self.now)
             .push(")");
         let select = match owner {
-            TermsOwner::Campaign(id) => select.push(" AND campaign = ").push_bind(id.number()),
+            TermsOwner::Campaign(id) => select
+                .push(" AND campaign <> 0 AND campaign = ")
+                .push_bind(id.number()),
             TermsOwner::Offer(id) => select
                 .push(" AND campaign = 0 AND offer = ")
                 .push_bind(id.number()),
         };
-        // Outside a network there are none; the insertion is refused then.
-        let network = self.scope.network().unwrap_or_default();
         let select = select.push(" AND network = ").push_bind(network.0);
         let rows: Vec<ObjectRow> = self.tx.fetch_all(select.push(" ORDER BY starts")).await?;
         rows.into_iter().map(ObjectRow::read).collect()

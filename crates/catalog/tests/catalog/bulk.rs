@@ -108,3 +108,45 @@ async fn imports_keep_ids_and_never_reuse_one() {
         assert_eq!(last[0].id, LinkId(73));
     }
 }
+
+#[tokio::test]
+async fn many_links_are_archived_all_or_none() {
+    for test in both().await {
+        let campaign = test.campaign().await.campaign.id;
+        let mut links = Vec::new();
+        for slug in ["a", "b", "c"] {
+            links.push(test.create(link(campaign, slug)).await);
+        }
+        let archive = async |rows: Vec<(domain::LinkId, u32)>| {
+            let rows: Vec<_> = rows.iter().map(|it| (it.0, Revision(it.1))).collect();
+            test.write(seconds(5), async |writer| writer.archive_many(&rows).await)
+                .await
+        };
+        let ids: Vec<_> = links.iter().map(|link| link.id).collect();
+        let missing = domain::LinkId(99);
+        let refused = archive(vec![(ids[0], 1), (ids[1], 7), (missing, 1), (ids[0], 1)]).await;
+        let expected = [
+            (Reason::RevisionConflict, "/1".to_owned()),
+            (Reason::NotFound, "/2".to_owned()),
+            (Reason::Repeated, "/3".to_owned()),
+        ];
+        assert_eq!(reasons(refused), expected);
+        let (before, stored) = test.links().await;
+        assert_eq!(stored.len(), 3);
+        assert_eq!(reasons(archive(Vec::new()).await)[0].0, Reason::WrongCount);
+        let archived = archive(vec![(ids[2], 1), (ids[0], 1)]).await;
+        let archived = archived.expect("archived");
+        let (_, stored) = test.links().await;
+        assert_eq!((stored.len(), stored[0].id), (1, ids[1]));
+        for link in archived {
+            let read = test.read(async |reader| reader.get::<Link>(link.id).await);
+            assert_eq!(read.await.expect("read"), link);
+            assert_eq!((link.archived, link.revision.0), (Some(seconds(5)), 2));
+        }
+        let delta = test.links_changed(before).await;
+        let removed =
+            matches!(&delta, LinkChanges::Delta { removed, .. } if *removed == [ids[0], ids[2]]);
+        assert!(removed, "{delta:?}");
+        test.create(link(campaign, "a")).await;
+    }
+}

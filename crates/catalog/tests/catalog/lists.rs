@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use catalog::*;
+use sql_store::{Statement, typed_row};
 
 const NAMES: [&str; 7] = [
     "delta", "Alpha", "charlie", "50%_off", "bravo", "alpha 2", "echo",
@@ -213,5 +214,85 @@ async fn foreign_and_altered_cursors_are_refused() {
             let refused = test.read(async |reader| reader.list(&query).await);
             assert_eq!(reasons(refused.await)[0].0, Reason::OutOfRange);
         }
+    }
+}
+
+const TABLES: [&str; 10] = [
+    "networks",
+    "platforms",
+    "advertisers",
+    "offers",
+    "affiliates",
+    "applications",
+    "campaigns",
+    "creatives",
+    "links",
+    "terms",
+];
+
+/// Each order of a list with its index.
+const ORDERS: [(&str, &str); 3] = [
+    ("id", "network"),
+    ("label, id", "label"),
+    ("updated, id", "updated"),
+];
+
+async fn plan(test: &TestCatalog, explain: &str, table: &str, order: &str) -> String {
+    let mut tx = test.catalog.database().begin().await.expect("transaction");
+    let text = format!(
+        "{explain} SELECT id, document FROM catalog_{table} WHERE 1 = 1 AND network = 1 AND archived IS NULL \
+         ORDER BY {order} LIMIT 101"
+    );
+    // Statements have no text from outside; this one lives as long as the test.
+    let statement = Statement::new(text.leak());
+    if explain == "EXPLAIN" {
+        let no_sort = Statement::new("SET LOCAL enable_sort = off");
+        tx.execute(no_sort).await.expect("set");
+        let rows: Vec<PostgresPlan> = tx.fetch_all(statement).await.expect("a plan");
+        return rows.into_iter().map(|row| row.0).collect();
+    }
+    let rows: Vec<SqlitePlan> = tx.fetch_all(statement).await.expect("a plan");
+    rows.into_iter().map(|row| row.detail).collect()
+}
+
+typed_row! {
+    struct SqlitePlan {
+        detail: String,
+    }
+}
+
+struct PostgresPlan(String);
+
+impl sql_store::TypedRow for PostgresPlan {
+    fn from_row(row: &sql_store::Row) -> Result<Self, sql_store::SqlError> {
+        sql_store::Field::read(row, "QUERY PLAN").map(Self)
+    }
+}
+
+#[tokio::test]
+async fn lists_follow_an_index_in_every_order() {
+    let [sqlite, postgres] = both().await.try_into().ok().expect("two databases");
+    for table in TABLES {
+        for (order, index) in ORDERS {
+            let plan = plan(&sqlite, "EXPLAIN QUERY PLAN", table, order).await;
+            let index = format!("USING INDEX catalog_{table}_{index} (network=?)");
+            assert!(plan.contains(&index), "{table} {order}: {plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{table} {order}: {plan}");
+        }
+    }
+    // PostgreSQL chooses by the number of rows; it may sort the few of a small network.
+    let other = Scope::Network(postgres.network("other").await.id);
+    for (scope, count) in [(other, 6_000), (NETWORK, 50)] {
+        let names = (0..count).map(|number| affiliate(&format!("affiliate {number}")).into());
+        let created = postgres.write_in(scope, START, async |writer| {
+            writer.create_many::<Affiliate>(names.collect()).await
+        });
+        created.await.expect("created");
+    }
+    postgres.execute("ANALYZE catalog_affiliates").await;
+    for (order, index) in ORDERS {
+        let plan = plan(&postgres, "EXPLAIN", "affiliates", order).await;
+        let index = format!("using catalog_affiliates_{index} ");
+        assert!(plan.contains(&index), "{order}: {plan}");
     }
 }

@@ -404,12 +404,26 @@ impl Model {
                 reasons.insert(Reason::TermsOverlap.number());
             }
         }
+        let mut continuation = None;
         if let Some(id) = replaced.filter(|_| reasons.is_empty()) {
             let replaced = &mut self.terms[id as usize - 1];
+            continuation = new.valid_until.map(|end| Terms {
+                valid_from: Some(end),
+                ..replaced.settings.clone()
+            });
             replaced.settings.valid_until = Some(from);
             replaced.revision += 1;
         }
-        create(&mut self.terms, new, TermsStatus::Active, reasons)
+        let reasons = create(&mut self.terms, new, TermsStatus::Active, reasons);
+        if let Some(continuation) = continuation {
+            create(
+                &mut self.terms,
+                continuation,
+                TermsStatus::Active,
+                Reasons::new(),
+            );
+        }
+        reasons
     }
 
     fn end_terms(&mut self, of: Target, second: u8, now: Micros) -> Reasons {
@@ -440,6 +454,17 @@ impl Model {
         }
         terms.status = TermsStatus::Archived;
         terms.revision += 1;
+        let withdrawn = terms.settings.clone();
+        let mut others = self.terms.iter_mut();
+        let before = others.find(|it| {
+            it.status == TermsStatus::Active
+                && it.settings.owner == withdrawn.owner
+                && it.settings.valid_until == withdrawn.valid_from
+        });
+        if let Some(before) = before {
+            before.settings.valid_until = withdrawn.valid_until;
+            before.revision += 1;
+        }
         Reasons::new()
     }
 

@@ -55,14 +55,11 @@ fn link_values() -> impl Strategy<Value = LinkValues> {
 
 fn kind() -> impl Strategy<Value = KindName> {
     use KindName::{Advertiser, Affiliate, Application, Campaign, Link, Offer};
-    prop::sample::select(vec![
-        Advertiser,
-        Affiliate,
-        Application,
-        Campaign,
-        Link,
-        Offer,
-    ])
+    // Links are what the edges see.
+    prop_oneof![
+        1 => prop::sample::select(vec![Advertiser, Offer, Affiliate, Application, Campaign]),
+        1 => Just(Link),
+    ]
 }
 
 fn creation() -> impl Strategy<Value = Operation> {
@@ -91,7 +88,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (target(), campaign_values())
             .prop_map(|(of, values)| Operation::UpdateCampaign(of, values)),
         1 => (target(), link_values()).prop_map(|(of, values)| Operation::UpdateLink(of, values)),
-        3 => (kind(), target(), 0_usize..5)
+        3 => (kind(), target(), 0_usize..15)
             .prop_map(|(kind, target, status)| Operation::SetStatus { kind, target, status }),
         1 => (target(), 0_u8..120).prop_map(|(of, second)| Operation::EndTerms(of, second)),
         1 => target().prop_map(Operation::WithdrawTerms),
@@ -117,6 +114,21 @@ fn sequence() -> impl Strategy<Value = Sequence> {
             offer: 1,
             values: CampaignValues {
                 name: 9,
+                starts: None,
+                ends: None,
+            },
+        },
+        Operation::CreateTerms {
+            of_campaign: false,
+            owner: 1,
+            from: None,
+            until: None,
+        },
+        Operation::CreateLink {
+            campaign: 1,
+            values: LinkValues {
+                slug: 9,
+                has_destination: false,
                 starts: None,
                 ends: None,
             },

@@ -21,9 +21,13 @@ async fn link_has_everything_of_its_parents() {
         }));
         let creative = test.create(creative).await;
         let terms = test.write(START, async |writer| {
-            writer
-                .create_terms(terms(TermsOwner::Offer(offer), None, None))
-                .await
+            let standard = terms(TermsOwner::Offer(offer), None, None);
+            writer.create_terms(standard).await?;
+            let special = Terms {
+                name: "special".to_owned(),
+                ..terms(TermsOwner::Campaign(campaign), None, None)
+            };
+            writer.create_terms(special).await
         });
         let terms = terms.await.expect("created");
         let settings = Link {
@@ -43,7 +47,7 @@ async fn link_has_everything_of_its_parents() {
             "advertiser": { "id": parents.advertiser.id, "name": "shop" }, "offer": { "id": offer, "name": "shoes" },
             "affiliate": { "id": parents.affiliate.id, "name": "ann" },
             "campaign": { "id": campaign, "name": "spring" }, "creative": { "id": creative.id, "name": "banner" },
-            "terms": { "id": terms.id, "name": "standard" },
+            "terms": { "id": terms.id, "name": "special" },
         });
         let (_, links) = test.links().await;
         assert_eq!(
@@ -220,7 +224,9 @@ async fn dates_take_effect_when_they_are_recorded() {
             (99, None, inactive(KindName::Link, Why::Ended)),
         ] {
             let mut tx = test.catalog.database().begin().await.expect("transaction");
-            record_dates(&mut tx, seconds(now)).await.expect("recorded");
+            record_dates(&mut tx, || seconds(now))
+                .await
+                .expect("recorded");
             let found = next_date(&mut tx).await.expect("read");
             tx.commit().await.expect("committed");
             assert_eq!(found, next.map(seconds), "{now}");
@@ -247,6 +253,28 @@ async fn dates_take_effect_when_they_are_recorded() {
 }
 
 #[tokio::test]
+async fn archived_links_are_removed_and_their_slugs_free() {
+    for test in both().await {
+        let campaign = test.campaign().await.campaign.id;
+        let old = test.create(link(campaign, "a")).await;
+        let (before, _) = test.links().await;
+        let archived = test.write(START, async |writer| {
+            writer.archive::<Link>(old.id, old.revision).await
+        });
+        archived.await.expect("archived");
+        let new = test.create(link(campaign, "a")).await;
+        let (after, links) = test.links().await;
+        assert_eq!((links.len(), links[0].id), (1, new.id));
+        let delta = LinkChanges::Delta {
+            version: after,
+            changed: links,
+            removed: vec![old.id],
+        };
+        assert_eq!(test.links_changed(before).await, delta);
+    }
+}
+
+#[tokio::test]
 async fn unknown_versions_need_a_full_load() {
     for test in both().await {
         let (version, _) = test.links().await;
@@ -261,5 +289,73 @@ async fn unknown_versions_need_a_full_load() {
             removed: Vec::new(),
         };
         assert_eq!(test.links_changed(version).await, nothing);
+    }
+}
+
+#[tokio::test]
+async fn damaged_links_are_left_out_and_others_stay() {
+    for test in both().await {
+        let parents = test.campaign().await;
+        let campaign = test
+            .create(campaign(parents.affiliate.id, parents.offer.id, "other"))
+            .await;
+        let damaged = test.create(link(campaign.id, "a")).await;
+        let unreadable = test.create(link(parents.campaign.id, "b")).await;
+        let mut sound = Vec::new();
+        for slug in ["c", "d", "e"] {
+            sound.push(test.create(link(parents.campaign.id, slug)).await.id);
+        }
+        test.execute("DELETE FROM catalog_campaigns WHERE id = 2")
+            .await;
+        test.execute("UPDATE catalog_links SET document = '{' WHERE id = 2")
+            .await;
+        // Pages of two, of which the first two links are damaged.
+        let (_, links) = test.links().await;
+        let ids: Vec<_> = links.iter().map(|link| link.id).collect();
+        assert_eq!(ids, sound);
+        let LinkChanges::Delta {
+            changed, removed, ..
+        } = test.links_changed(Version(0)).await
+        else {
+            panic!("few links");
+        };
+        assert_eq!(changed, links);
+        assert_eq!(removed, [damaged.id, unreadable.id]);
+    }
+}
+
+#[tokio::test]
+async fn deltas_have_links_that_changes_matter_to() {
+    for test in both().await {
+        let parents = test.campaign().await;
+        let created = test.create(link(parents.campaign.id, "a")).await.id;
+        let mut settings = parents.offer.settings.clone();
+        let mut revision = parents.offer.revision;
+        let mut version = test.links().await.0;
+        for (name, description, expected) in [
+            ("shoes", "long", &[][..]),
+            ("boots", "long", &[created]),
+            ("boots", "longer", &[]),
+        ] {
+            settings.name = name.to_owned();
+            settings.description = description.to_owned();
+            let updated = test.write(START, async |writer| {
+                let (id, settings) = (parents.offer.id, settings.clone());
+                writer.update(id, revision, settings).await
+            });
+            revision = updated.await.expect("updated").revision;
+            let LinkChanges::Delta {
+                version: next,
+                changed,
+                ..
+            } = test.links_changed(version).await
+            else {
+                panic!("few links");
+            };
+            let ids: Vec<_> = changed.iter().map(|link| link.id).collect();
+            assert_eq!(ids, expected, "{name} {description}");
+            assert!(next > version);
+            version = next;
+        }
     }
 }

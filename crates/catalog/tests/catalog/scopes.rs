@@ -28,7 +28,7 @@ async fn foreign_objects_are_not_found() {
             .await,
             test.write_in(foreign, START, async |writer| {
                 writer
-                    .set_secret::<Campaign>(own.campaign.id, "postback", None)
+                    .set_secret::<Campaign>(own.campaign.id, revision, "postback", None)
                     .await
             })
             .await,
@@ -155,5 +155,114 @@ async fn domains_belong_to_one_network_and_its_links() {
         without(&["spare.example"])
             .await
             .expect("not used any more");
+    }
+}
+
+#[tokio::test]
+async fn only_default_network_has_links_of_every_domain() {
+    for test in both().await {
+        let other = test.network("other").await;
+        let scope = Scope::Network(other.id);
+        let parents = test.campaign_in(scope, "go.example").await;
+        let at = |domain: &str| Link {
+            domain: domain.to_owned(),
+            ..link(parents.campaign.id, "a")
+        };
+        let missing = [(Reason::DomainMissing, "/domain".to_owned())];
+        let created = test.write_in(scope, START, async |writer| writer.create(at("")).await);
+        assert_eq!(reasons(created.await), missing);
+        let created = test.write_in(scope, START, async |writer| {
+            writer.create(at("go.example")).await
+        });
+        let created = created.await.expect("created");
+        for scope in [scope, Scope::Installation] {
+            let moved = test.write_in(scope, START, async |writer| {
+                writer.update(created.id, created.revision, at("")).await
+            });
+            assert_eq!(reasons(moved.await), missing);
+        }
+    }
+}
+
+#[tokio::test]
+async fn writers_need_a_network_in_use() {
+    for test in both().await {
+        let other = test.network("other").await;
+        let create = async |id: u32| {
+            let scope = Scope::Network(domain::NetworkId(id));
+            test.write_in(scope, START, async |writer| {
+                writer.create(affiliate("ann")).await
+            })
+            .await
+        };
+        create(other.id.0).await.expect("created");
+        assert_eq!(reasons(create(99).await)[0].0, Reason::NotFound);
+        let archived = test.write_in(Scope::Installation, START, async |writer| {
+            let revision = other.revision;
+            writer.archive::<Network>(other.id, revision).await
+        });
+        archived.await.expect("archived");
+        assert_eq!(reasons(create(other.id.0).await)[0].0, Reason::Archived);
+    }
+}
+
+#[tokio::test]
+async fn archived_networks_leave_names_and_domains() {
+    for test in both().await {
+        let other = test.network("other").await;
+        let scope = Scope::Network(other.id);
+        let parents = test.campaign_in(scope, "go.example").await;
+        let archive = async |id: domain::NetworkId| {
+            test.write_in(Scope::Installation, START, async |writer| {
+                let revision = writer.reader().get::<Network>(id).await?.revision;
+                writer.archive::<Network>(id, revision).await
+            })
+            .await
+        };
+        let needed = reasons(archive(DEFAULT_NETWORK).await);
+        assert_eq!(needed[0].0, Reason::NeedsDefaultNetwork);
+        let settings = Link {
+            domain: "go.example".to_owned(),
+            ..link(parents.campaign.id, "a")
+        };
+        let created = test.write_in(scope, START, async |writer| writer.create(settings).await);
+        let created = created.await.expect("created");
+        assert_eq!(reasons(archive(other.id).await)[0].0, Reason::DomainInUse);
+        let links = test.write_in(scope, START, async |writer| {
+            writer.archive_many(&[(created.id, created.revision)]).await
+        });
+        links.await.expect("archived");
+        archive(other.id).await.expect("archived");
+        let again = test.write_in(Scope::Installation, START, async |writer| {
+            let settings = Network {
+                domains: vec!["go.example".to_owned()],
+                ..network("other")
+            };
+            writer.create(settings).await
+        });
+        again.await.expect("name and domain are free");
+    }
+}
+
+#[tokio::test]
+async fn links_are_found_by_any_form_of_their_domain() {
+    for test in both().await {
+        let parents = test.campaign_in(NETWORK, "b\u{fc}cher.example").await;
+        let settings = Link {
+            domain: "xn--bcher-kva.example".to_owned(),
+            ..link(parents.campaign.id, "a")
+        };
+        let created = test.create(settings).await;
+        for (domain, is_found) in [
+            ("xn--bcher-kva.example", true),
+            ("B\u{fc}cher.EXAMPLE", true),
+            ("other.example", false),
+            ("not a host", false),
+            ("", false),
+        ] {
+            let found = test.read(async |reader| reader.find_link(domain, "a").await);
+            let expected = is_found.then(|| created.clone());
+            assert_eq!(found.await.expect("read"), expected, "{domain}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use catalog::*;
 use domain::*;
 use sql_store::test_server::TestDatabase;
-use sql_store::{Access, Database, Isolation, Location};
+use sql_store::{Access, Database, Isolation, Location, Statement};
 use std::time::Duration;
 
 pub(crate) const ACCESS: Access = Access {
@@ -92,6 +92,28 @@ impl TestCatalog {
         created.await.expect("created")
     }
 
+    /// Moves the catalog's clock.
+    pub(crate) async fn record_dates(&self, now: Micros) {
+        let mut tx = self.catalog.database().begin().await.expect("transaction");
+        record_dates(&mut tx, || now).await.expect("recorded");
+        tx.commit().await.expect("committed");
+    }
+
+    /// Changes rows as a damaged disk or a hand at the database would.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        let mut tx = self.catalog.database().begin().await.expect("transaction");
+        tx.execute(Statement::new(sql)).await.expect("executed");
+        tx.commit().await.expect("committed");
+    }
+
+    /// Creates another network.
+    pub(crate) async fn network(&self, name: &str) -> Object<Network> {
+        let created = self.write_in(Scope::Installation, START, async |writer| {
+            writer.create(network(name)).await
+        });
+        created.await.expect("created")
+    }
+
     /// All links, and the version.
     pub(crate) async fn links(&self) -> (Version, Vec<ResolvedLink>) {
         let mut tx = self.catalog.database().begin().await.expect("transaction");
@@ -114,18 +136,37 @@ impl TestCatalog {
 
     /// An offer that every affiliate may promote, an approved affiliate and a campaign.
     pub(crate) async fn campaign(&self) -> Parents {
-        let advertiser = self.create(advertiser("shop")).await;
-        let offer = self.create(offer(advertiser.id, "shoes")).await;
-        let affiliate = self.create(approved("ann")).await;
-        let settings = campaign(affiliate.id, offer.id, "spring");
-        let campaign = self.create(settings).await;
-        Parents {
-            advertiser,
-            offer,
-            affiliate,
-            campaign,
-        }
+        let created = self.write(START, create_campaign).await;
+        created.expect("created")
     }
+
+    /// The same in another network, which gets a domain.
+    pub(crate) async fn campaign_in(&self, scope: Scope, domain: &str) -> Parents {
+        let created = self.write_in(scope, START, async |writer| {
+            let id = scope.network().expect("one network");
+            let mut network = writer.reader().get::<Network>(id).await?;
+            network.settings.domains.push(domain.to_owned());
+            writer
+                .update(id, network.revision, network.settings)
+                .await?;
+            create_campaign(writer).await
+        });
+        created.await.expect("created")
+    }
+}
+
+async fn create_campaign(writer: &mut Writer<'_>) -> Result<Parents, CatalogError> {
+    let advertiser = writer.create(advertiser("shop")).await?;
+    let offer = writer.create(offer(advertiser.id, "shoes")).await?;
+    let affiliate = writer.create(approved("ann")).await?;
+    let settings = campaign(affiliate.id, offer.id, "spring");
+    let campaign = writer.create(settings).await?;
+    Ok(Parents {
+        advertiser,
+        offer,
+        affiliate,
+        campaign,
+    })
 }
 
 /// The objects that a link needs.
@@ -150,7 +191,7 @@ pub(crate) async fn write_to<T>(
     let mut attempts = catalog.database().attempts(Isolation::ReadCommitted);
     let mut tx = attempts.begin().await.expect("transaction");
     let written = async {
-        let mut writer = catalog.writer(&mut tx, scope, author, now).await?;
+        let mut writer = catalog.writer(&mut tx, scope, author, || now).await?;
         write(&mut writer).await
     };
     let written = written.await;

@@ -25,6 +25,7 @@ async fn campaign_terms_precede_those_of_the_offer() {
         let special = create(20, owners.1, Some(30), Some(40)).await;
         // It replaces the open ones from 50 on.
         let newer = create(25, owners.0, Some(50), None).await;
+        test.record_dates(seconds(1_000_001)).await;
         for (at, expected) in [
             (9, None),
             (10, Some(standard)),
@@ -139,12 +140,91 @@ async fn terms_end_or_are_withdrawn_before_they_begin() {
         );
         let withdrawn = withdraw(&later).await.expect("withdrawn");
         assert_eq!(withdrawn.status, TermsStatus::Archived);
+        test.record_dates(seconds(301)).await;
         let found = test.read(async |reader| {
             reader
                 .terms_in_force(parents.campaign.id, seconds(300))
                 .await
         });
         assert_eq!(found.await.expect("read"), None);
+    }
+}
+
+/// The periods of all terms that were not withdrawn, in seconds.
+async fn periods(test: &TestCatalog) -> Vec<(u64, Option<u64>)> {
+    let all = test.read(async |reader| reader.list::<Terms>(&ListQuery::default()).await);
+    let second = |time: Micros| (time.0 - START.0) / 1_000_000;
+    let all = all.await.expect("read").items.into_iter().map(|it| {
+        let from = it.settings.valid_from.map(second);
+        (from.expect("stored"), it.settings.valid_until.map(second))
+    });
+    let mut periods: Vec<_> = all.collect();
+    periods.sort_unstable();
+    periods
+}
+
+#[tokio::test]
+async fn withdrawals_and_promotions_leave_no_gap() {
+    for test in both().await {
+        let parents = test.campaign().await;
+        let owner = TermsOwner::Offer(parents.offer.id);
+        let create = async |from: u64, until: Option<u64>| {
+            let terms = terms(owner, Some(seconds(from)), until.map(seconds));
+            let created = test.write(seconds(10), async |writer| writer.create_terms(terms).await);
+            created.await.expect("created")
+        };
+        let withdraw = async |terms: Object<Terms>| {
+            let (id, revision) = (terms.id, terms.revision);
+            let withdrawn = test.write(seconds(20), async |writer| {
+                writer.withdraw_terms(id, revision).await
+            });
+            assert!(withdrawn.await.expect("withdrawn").archived.is_some());
+        };
+        create(10, None).await;
+        let later = create(300, None).await;
+        assert_eq!(periods(&test).await, [(10, Some(300)), (300, None)]);
+        withdraw(later).await;
+        assert_eq!(periods(&test).await, [(10, None)]);
+        let promotion = create(100, Some(200)).await;
+        let with_promotion = [(10, Some(100)), (100, Some(200)), (200, None)];
+        assert_eq!(periods(&test).await, with_promotion);
+        withdraw(promotion).await;
+        assert_eq!(periods(&test).await, [(10, Some(200)), (200, None)]);
+        // The continuation has the prices of the terms that it continues.
+        let all = test.read(async |reader| reader.list::<Terms>(&ListQuery::default()).await);
+        let all = all.await.expect("read").items;
+        let prices = all
+            .iter()
+            .map(|it| (&it.settings.name, &it.settings.events));
+        let prices: Vec<_> = prices.collect();
+        assert_eq!(prices[0], prices[1]);
+    }
+}
+
+#[tokio::test]
+async fn terms_are_final_before_the_clock_only() {
+    for test in both().await {
+        let parents = test.campaign().await;
+        let read = async |second: u64| {
+            test.read(async |reader| {
+                let campaign = parents.campaign.id;
+                reader.terms_in_force(campaign, seconds(second)).await
+            })
+            .await
+        };
+        test.record_dates(seconds(50)).await;
+        assert_eq!(read(49).await.expect("final"), None);
+        for second in [50, 51, 1_000] {
+            assert_eq!(reasons(read(second).await)[0].0, Reason::NotFinal);
+        }
+        // Terms of a writer with a clock that is behind begin at the catalog's.
+        let owner = TermsOwner::Campaign(parents.campaign.id);
+        let created = test.write(seconds(40), async |writer| {
+            writer.create_terms(terms(owner, None, None)).await
+        });
+        let created = created.await.expect("created").settings;
+        assert_eq!(created.valid_from, Some(seconds(50)));
+        assert_eq!(read(49).await.expect("final"), None);
     }
 }
 

@@ -409,7 +409,7 @@ async fn all_faults_are_found_at_once() {
         let message = format!("{}", refused.as_ref().expect_err("refused"));
         assert_eq!(
             message,
-            "/name: a name has 1 to 120 characters, no control characters, and no white space at its ends \
+            "/name: a name has 1 to 120 characters, no control or invisible characters, and no white space at its ends \
              (reason 1020); /dialect: \"x\" is not known; write one of generic, voluum, keitaro, everflow, tune, \
              affise, binom, redtrack, cake (reason 1032); /max_click_age_days: 0 is out of range; 1 to 3650 are \
              possible (reason 1028)"

@@ -215,7 +215,7 @@ async fn secrets_are_stored_apart_and_shown_nowhere() {
         let set = async |label: &'static str, secret: Option<&Secret>| {
             test.write(seconds(1), async |writer| {
                 writer
-                    .set_secret::<Advertiser>(created.id, label, secret)
+                    .set_secret::<Advertiser>(created.id, created.revision, label, secret)
                     .await
             })
             .await
@@ -265,6 +265,15 @@ async fn secrets_are_stored_apart_and_shown_nowhere() {
             updated.await.expect("updated");
         };
         update(1, advertiser("shop")).await;
+        // The log says that it was removed.
+        let log = test.read(async |reader| reader.changes(&ChangeQuery::default()).await);
+        let log = log.await.expect("read");
+        let last = log.last().expect("a change");
+        assert_eq!(last.action, Action::SecretChanged);
+        let removed = serde_json::json!({ "secret": "first", "set": false });
+        assert_eq!(last.after, Some(removed));
+        let stale = reasons(set("first", Some(&secret)).await);
+        assert_eq!(stale[0].0, Reason::RevisionConflict);
         update(2, created.settings.clone()).await;
         assert!(read().await[1].updated.is_none());
     }
@@ -287,7 +296,7 @@ async fn dry_run_leaves_nothing() {
         let author = Author::program("test");
         let mut writer = test
             .catalog
-            .writer(&mut tx, NETWORK, author, seconds(1))
+            .writer(&mut tx, NETWORK, author, || seconds(1))
             .await
             .expect("locked");
         let dry = writer
@@ -300,5 +309,127 @@ async fn dry_run_leaves_nothing() {
         assert_eq!(test.links().await, before);
         let found = test.read(async |reader| reader.find_link("", "a").await);
         assert_eq!(found.await.expect("read"), None);
+    }
+}
+
+#[tokio::test]
+async fn path_keys_are_plain_and_unique_in_the_installation() {
+    let with_key = |name: &str, auth: bool| -> Advertiser {
+        let auth: &[serde_json::Value] = if auth {
+            &[serde_json::json!({ "secret_path": { "secret": "key" } })]
+        } else {
+            &[]
+        };
+        let path_keys: &[&str] = if auth.is_empty() { &["key"] } else { &[] };
+        from_json(serde_json::json!({ "name": name, "auth": auth, "path_keys": path_keys }))
+    };
+    for test in both().await {
+        let other = Scope::Network(test.network("other").await.id);
+        let first = test.create(with_key("first", false)).await;
+        let second = test.write_in(other, START, async |writer| {
+            writer.create(with_key("second", true)).await
+        });
+        let second = second.await.expect("created");
+        let set = async |scope: Scope, of: &Object<Advertiser>, secret: &str| {
+            let secret = Secret::new(secret.to_owned()).expect("long enough");
+            test.write_in(scope, START, async |writer| {
+                let id = of.id;
+                let set = writer.set_secret::<Advertiser>(id, of.revision, "key", Some(&secret));
+                set.await
+            })
+            .await
+        };
+        let update = async |of: &Object<Advertiser>, settings: Advertiser| {
+            test.write_in(other, START, async |writer| {
+                writer.update(of.id, of.revision, settings).await
+            })
+            .await
+        };
+        let not_plain = set(NETWORK, &first, "0123456789/abcdef").await;
+        let field = "/path_keys/0".to_owned();
+        assert_eq!(reasons(not_plain), [(Reason::InvalidSecret, field.clone())]);
+        const SHARED: &str = "0123456789abcdef";
+        set(NETWORK, &first, SHARED).await.expect("set");
+        set(NETWORK, &first, SHARED).await.expect("its own");
+        // A secret that is no path key may be the same, until it becomes one.
+        set(other, &second, SHARED).await.expect("set");
+        let taken = [(Reason::NameTaken, field)];
+        let becomes = update(&second, with_key("second", false)).await;
+        assert_eq!(reasons(becomes), taken);
+        // It stays reserved when the name changes, and is free once the advertiser is archived.
+        let renamed = test.write(START, async |writer| {
+            let settings = with_key("renamed", false);
+            writer.update(first.id, first.revision, settings).await
+        });
+        let renamed = renamed.await.expect("renamed");
+        let becomes = update(&second, with_key("second", false)).await;
+        assert_eq!(reasons(becomes), taken);
+        let archived = test.write(START, async |writer| {
+            writer
+                .archive::<Advertiser>(renamed.id, renamed.revision)
+                .await
+        });
+        archived.await.expect("archived");
+        let becomes = update(&second, with_key("second", false)).await;
+        becomes.expect("free");
+    }
+}
+
+#[tokio::test]
+async fn names_that_look_the_same_are_one() {
+    for test in both().await {
+        test.create(affiliate("Caf\u{e9}")).await;
+        for (name, reason) in [
+            ("CAFE\u{301}", Reason::NameTaken),
+            ("Cafe\u{200b}", Reason::InvalidName),
+            ("\u{202e}efaC", Reason::InvalidName),
+        ] {
+            let refused = test.write(START, async |writer| writer.create(affiliate(name)).await);
+            assert_eq!(reasons(refused.await)[0].0, reason, "{name:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn words_have_one_meaning_and_responses_fit() {
+    for test in both().await {
+        for (settings, reason, field) in [
+            (
+                serde_json::json!({ "status_words": { "approved": ["Paid"], "rejected": ["x", "pAID"] } }),
+                Some(Reason::Repeated),
+                "/status_words/rejected/1",
+            ),
+            (
+                serde_json::json!({ "event_words": { "sale": ["buy"], "lead": ["BUY"] } }),
+                Some(Reason::Repeated),
+                "/event_words/sale/0",
+            ),
+            (
+                serde_json::json!({ "status_words": { "approved": ["Paid", "paid"] } }),
+                None,
+                "",
+            ),
+            // 129 characters of two bytes.
+            (
+                serde_json::json!({ "response": "é".repeat(129) }),
+                Some(Reason::InvalidText),
+                "/response",
+            ),
+            (serde_json::json!({ "response": "é".repeat(128) }), None, ""),
+        ] {
+            let mut settings = settings;
+            let name: String = settings.to_string().chars().take(100).collect();
+            settings["name"] = name.into();
+            let created = test.write(START, async |writer| {
+                writer.create(from_json::<Advertiser>(settings)).await
+            });
+            match (created.await, reason) {
+                (Ok(_), None) => {}
+                (created, Some(reason)) => {
+                    assert_eq!(reasons(created), [(reason, field.to_owned())]);
+                }
+                (Err(error), None) => panic!("{error}"),
+            }
+        }
     }
 }
