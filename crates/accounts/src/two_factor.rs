@@ -192,9 +192,10 @@ impl Accounts {
         let bytes = self.sealing_keys.open(id.as_str(), &stored.totp_secret)?;
         let bytes = <[u8; SECRET_BYTES]>::try_from(bytes);
         let secret = bytes.map(TotpSecret::from_bytes).map_err(|_| NotSealed)?;
-        let step = secret.matching_step(code, self.clock.now(), stored.totp_last_step);
+        let step = secret.matching_step(code, self.clock.now());
         let step = step.ok_or(Refusal::InvalidCredentials)?;
-        // Two requests with the same code at the same time: one of them changes no row.
+        // A code of this or an earlier period than the last accepted one changes no row, also of two requests at the
+        // same time.
         let update = Statement::new(
             "UPDATE accounts_users SET totp_last_step = $2 WHERE id = $1 AND totp_last_step < $2",
         );

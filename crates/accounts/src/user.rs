@@ -96,7 +96,6 @@ typed_row! {
         password: String,
         totp_secret: String,
         totp_confirmed: bool,
-        totp_last_step: u64,
         created: Micros,
         updated: Micros,
         last_sign_in: Micros,
@@ -110,7 +109,6 @@ pub(crate) struct StoredUser {
     pub(crate) password: Option<String>,
     /// Sealed.
     pub(crate) totp_secret: String,
-    pub(crate) totp_last_step: u64,
 }
 
 impl UserRow {
@@ -135,7 +133,6 @@ impl UserRow {
             user,
             password: text(self.password),
             totp_secret: self.totp_secret,
-            totp_last_step: self.totp_last_step,
         })
     }
 }

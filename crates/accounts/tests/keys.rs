@@ -126,6 +126,38 @@ async fn altered_keys_are_refused_before_and_after_lookup() {
 }
 
 #[tokio::test]
+async fn key_with_another_secret_is_refused() {
+    let fixture = Fixture::new(TestDatabase::sqlite()).await;
+    let (admin, _) = fixture.first_admin().await;
+    let new = new_key(&admin.user, "links.read", None);
+    let key = fixture.create_key(&admin, &new).await.expect("created").key;
+    // The right id, a guessed secret and the checksum that belongs to both.
+    let guess = |secret: &str| {
+        let body = format!("{}{secret}", &key.expose()[..12]);
+        let text = format!("{body}{}", checksum(&body));
+        ApiKey::parse(&text).expect("a right checksum")
+    };
+    let right = &key.expose()[12..55];
+    let valid = fixture.authenticate_key(&guess(right)).await;
+    assert_eq!(refusal(valid), None);
+    for secret in ["0".repeat(43), right.to_lowercase(), right.to_uppercase()] {
+        let refused = fixture.authenticate_key(&guess(&secret)).await;
+        assert_eq!(refusal(refused), Some(Refusal::InvalidKey), "{secret}");
+    }
+}
+
+/// CRC-32C in six digits of base 62.
+fn checksum(body: &str) -> String {
+    let digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let number = crc32c::crc32c(body.as_bytes());
+    let digit = |power| {
+        let digit = number / 62_u32.pow(power) % 62;
+        digits.chars().nth(digit as usize).expect("a digit")
+    };
+    (0..=5).rev().map(digit).collect()
+}
+
+#[tokio::test]
 async fn only_hashes_of_keys_are_stored() {
     for database in TestDatabase::both() {
         let fixture = Fixture::new(database).await;
