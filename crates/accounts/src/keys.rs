@@ -121,15 +121,13 @@ impl Accounts {
             .map(|found| found.user);
         let found = found.filter(|user| user.status == UserStatus::Active);
         let user = found.ok_or(Refusal::InvalidKey)?;
+        drop(tx);
         if info
             .last_used
             .is_none_or(|used| now.since(used) >= LAST_USED_INTERVAL)
         {
-            let update =
-                Statement::new("UPDATE accounts_api_keys SET last_used = $2 WHERE id = $1");
-            tx.execute(update.bind(&id).bind(now)).await?;
+            transaction!(self, ReadCommitted, tx => touch(&mut tx, &id, now))?;
         }
-        tx.commit().await?;
         Ok(Principal::new(
             user.id,
             user.membership,
@@ -336,6 +334,12 @@ async fn insert(tx: &mut Transaction, new: NewKey, now: Micros) -> Result<Create
 async fn find(tx: &mut Transaction, id: &KeyId) -> Result<Option<KeyRow>> {
     let select = Statement::new("SELECT * FROM accounts_api_keys WHERE id = $1");
     Ok(tx.fetch_optional(select.bind(id)).await?)
+}
+
+async fn touch(tx: &mut Transaction, id: &KeyId, now: Micros) -> Result<()> {
+    let update = Statement::new("UPDATE accounts_api_keys SET last_used = $2 WHERE id = $1");
+    tx.execute(update.bind(id).bind(now)).await?;
+    Ok(())
 }
 
 /// A key that the principal may change.

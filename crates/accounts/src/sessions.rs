@@ -205,10 +205,10 @@ impl Accounts {
         let is_active = |user: &User| user.status == UserStatus::Active;
         let found = found.map(|found| found.user).filter(is_active);
         let user = found.ok_or(Refusal::InvalidSession)?;
+        drop(tx);
         if now.since(row.last_seen) >= LAST_SEEN_INTERVAL {
-            touch(&mut tx, &row, now).await?;
+            transaction!(self, ReadCommitted, tx => touch(&mut tx, &row, now))?;
         }
-        tx.commit().await?;
         let credential = Credential::Session(row.id);
         Ok(Principal::new(
             user.id,

@@ -74,21 +74,9 @@ impl Accounts {
         let sealed = self
             .sealing_keys
             .seal(principal.user.as_str(), secret.bytes());
-        let update = Statement::new(
-            "UPDATE accounts_users SET totp_secret = $2, totp_last_step = 0 WHERE id = $1 AND totp_confirmed = 0",
-        );
-        let update = update.bind(&principal.user).bind(sealed);
-        let mut tx = self.database.begin().await?;
-        let stored = user::existing(&mut tx, &principal.user).await?;
-        if tx.execute(update).await? == 0 {
-            return Err(Refusal::SecondFactorState.into());
-        }
-        tx.commit().await?;
-        let label = stored
-            .user
-            .email
-            .as_ref()
-            .map_or("", |email| email.as_str());
+        let user = self.own_user(principal).await?;
+        transaction!(self, ReadCommitted, tx => set_totp_secret(&mut tx, &user.id, &sealed))?;
+        let label = user.email.as_ref().map_or("", |email| email.as_str());
         let uri = otpauth_uri(&self.settings.totp_issuer, label, &secret);
         Ok(TotpEnrolment { secret, uri })
     }
@@ -243,6 +231,17 @@ impl Accounts {
             self.take_back(&attempt).await?;
         }
         checked
+    }
+}
+
+/// Stores the sealed secret of an authenticator to be confirmed, unless one is enrolled.
+async fn set_totp_secret(tx: &mut Transaction, user: &UserId, sealed: &str) -> Result<()> {
+    let update = Statement::new(
+        "UPDATE accounts_users SET totp_secret = $2, totp_last_step = 0 WHERE id = $1 AND totp_confirmed = 0",
+    );
+    match tx.execute(update.bind(user).bind(sealed)).await? {
+        0 => Err(Refusal::SecondFactorState.into()),
+        _ => Ok(()),
     }
 }
 

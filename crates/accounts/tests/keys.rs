@@ -6,6 +6,7 @@ mod common;
 use accounts::*;
 use common::*;
 use domain::Micros;
+use futures::future::join_all;
 use sql_store::test_server::TestDatabase;
 use std::time::Duration;
 
@@ -203,6 +204,29 @@ async fn last_use_is_written_once_a_minute() {
         fixture.authenticate_key(&key).await.expect("valid");
         let keys = fixture.keys(&admin, &admin.user).await.expect("listed");
         assert_eq!(keys[0].last_used, Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn processes_use_one_database_at_the_same_time() {
+    for database in TestDatabase::both() {
+        let fixture = Fixture::new(database).await;
+        let location = fixture.database.location();
+        let other = open(&location, &fixture.clock, AccountsSettings::default()).await;
+        let (admin, session) = fixture.first_admin().await;
+        let new = new_key(&admin.user, "links.read", None);
+        let key = fixture.create_key(&admin, &new).await.expect("created").key;
+        for _ in 0..20 {
+            // Each of them writes the time of the last use.
+            fixture.clock.advance(MINUTE);
+            let (one, two) = (&fixture.accounts, &other);
+            let keys = [one, two, one, two].map(|it| it.authenticate_key(&key));
+            let sessions = [two, one, two, one].map(|it| it.authenticate_session(&session.token));
+            let (keys, sessions) = futures::join!(join_all(keys), join_all(sessions));
+            for authenticated in keys.into_iter().chain(sessions) {
+                assert_eq!(refusal(authenticated), None);
+            }
+        }
     }
 }
 
