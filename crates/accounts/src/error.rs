@@ -45,6 +45,8 @@ numbered_reasons::numbered_reasons! {
     SecondFactorState = 715, "second_factor_state", 409;
     /// The request needs a session: API keys and tokens can't change credentials. Sign in.
     SessionRequired = 716, "session_required", 403;
+    /// A user's own password or second factor can't be reset. Change it with the present password, or ask another admin.
+    OwnCredentials = 717, "own_credentials", 403;
     /// The provider's response to a sign-on does not belong to this browser, is too old, or was used. Begin again.
     InvalidSignOn = 720, "invalid_sign_on", 400;
     /// The sign-on provider refused the user, or the user declined. Begin again.

@@ -270,6 +270,15 @@ impl Accounts {
     }
 }
 
+/// Revokes all keys in the name of a user.
+pub(crate) async fn revoke_all_of(tx: &mut Transaction, user: &UserId, now: Micros) -> Result<()> {
+    let update = Statement::new(
+        "UPDATE accounts_api_keys SET revoked = $2 WHERE user_id = $1 AND revoked = 0",
+    );
+    tx.execute(update.bind(user).bind(now)).await?;
+    Ok(())
+}
+
 fn check(new: &NewKey, role: Scopes, now: Micros) -> Result<()> {
     let length = new.label.trim().chars().count();
     if !(1..=MAX_LABEL_CHARS).contains(&length) || new.label.chars().any(char::is_control) {

@@ -160,12 +160,13 @@ impl Accounts {
         transaction!(self, ReadCommitted, tx => remove(&mut tx, &principal.user))
     }
 
-    /// Removes the authenticator of a user that has lost it, and ends its sessions.
+    /// Removes the authenticator of another user that has lost it, and ends its sessions.
     ///
     /// # Errors
-    /// When the principal may not change the user, or the store can't be used.
+    /// When the principal has no session, may not change the user or is that user, or the store can't be used.
     pub async fn reset_second_factor(&self, principal: &Principal, of: &UserId) -> Result<()> {
         require_session(principal)?;
+        require_other_user(principal, of)?;
         transaction!(self, ReadCommitted, tx => reset(&mut tx, principal, of))
     }
 
@@ -251,6 +252,14 @@ pub(crate) fn require_session(principal: &Principal) -> Result<()> {
         Credential::Session(_) => Ok(()),
         Credential::Key(_) | Credential::AccessToken => Err(Refusal::SessionRequired.into()),
     }
+}
+
+/// A stolen session must not replace the credentials of its own user: that takes the password.
+pub(crate) fn require_other_user(principal: &Principal, of: &UserId) -> Result<()> {
+    if principal.user == *of {
+        return Err(Refusal::OwnCredentials.into());
+    }
+    Ok(())
 }
 
 /// Uses a recovery code up.

@@ -49,14 +49,6 @@ async fn key_acts_with_its_scopes_until_it_ends() {
         let expired = fixture.authenticate_key(&short.key).await;
         assert_eq!(refusal(expired), Some(Refusal::InvalidKey));
 
-        // The role loses what the key has.
-        fixture
-            .set_membership(&admin, &user.id, ANALYST)
-            .await
-            .expect("changed");
-        let principal = fixture.authenticate_key(&endless.key).await.expect("valid");
-        assert_eq!(principal.scopes.to_text(), "links.read");
-
         fixture
             .set_status(&admin, &user.id, UserStatus::Disabled)
             .await

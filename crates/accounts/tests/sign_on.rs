@@ -149,6 +149,34 @@ async fn groups_decide_the_role_at_each_sign_on() {
 }
 
 #[tokio::test]
+async fn changed_groups_end_keys_and_sessions() {
+    for database in TestDatabase::both() {
+        let scene = Scene::new(database).await;
+        let enter = async |groups: &str| {
+            let claims = json!({ "sub": "alice", "groups": [groups] });
+            scene.enter(claims).await.expect("signed on").session
+        };
+        let first = enter("managers").await;
+        let principal = scene.fixture.principal(&first).await;
+        let new = NewKey {
+            user: principal.user.clone(),
+            label: "ci".to_owned(),
+            scopes: Scopes::parse("links.read").expect("scopes"),
+            expires: None,
+        };
+        let created = scene.fixture.create_key(&principal, &new).await;
+        let key = created.expect("created").key;
+        for (groups, works) in [("managers", true), ("admins", false), ("managers", false)] {
+            enter(groups).await;
+            let session = scene.fixture.authenticate_session(&first.token).await;
+            assert_eq!(session.is_ok(), works, "session of {groups}");
+            let authenticated = scene.fixture.authenticate_key(&key).await;
+            assert_eq!(authenticated.is_ok(), works, "key of {groups}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn user_that_loses_its_groups_is_suspended() {
     for database in TestDatabase::both() {
         let mut scene = Scene::new(database).await;
