@@ -21,7 +21,7 @@ numbered_reasons::numbered_reasons! {
     SecondFactorRequired = 703, "second_factor_required", 401;
     /// Too many failed attempts for this account or from this address. Retry after `Retry-After`.
     TooManyAttempts = 704, "too_many_attempts", 429;
-    /// Too many passwords are being checked at this moment. Retry in a second.
+    /// Too many passwords or sign-ons are being checked at this moment. Retry in a second.
     Busy = 705, "busy", 503;
     /// The session is unknown, ended or expired. Sign in again.
     InvalidSession = 706, "invalid_session", 401;

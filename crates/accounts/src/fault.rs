@@ -87,6 +87,9 @@ pub enum ProviderFault {
     /// It does not support PKCE with S256.
     #[error("its metadata lists methods of PKCE without S256")]
     Pkce,
+    /// It publishes no key that can verify tokens. Earlier ones stay in use.
+    #[error("its jwks_uri has no usable key for RS256, PS256, ES256 or EdDSA")]
+    NoKeys,
     /// Its metadata and keys were requested just now.
     #[error("its metadata and keys were requested less than 30 s ago")]
     RequestedJustNow,
