@@ -74,10 +74,13 @@ CREATE TABLE accounts_api_keys (
     -- Written at most once a minute.
     last_used BIGINT NOT NULL,
     -- The key that replaces this one.
-    replaced_by TEXT NOT NULL
+    replaced_by TEXT NOT NULL,
+    -- The key whose request made this one: it is revoked with it.
+    parent TEXT NOT NULL
 );
 
 CREATE INDEX accounts_api_keys_by_user ON accounts_api_keys (user_id, created);
+CREATE INDEX accounts_api_keys_by_parent ON accounts_api_keys (parent);
 
 CREATE TABLE accounts_sessions (
     -- Of the secret in the cookie.

@@ -18,13 +18,17 @@ pub struct AccountsSettings {
     pub max_sessions: usize,
     /// Keys of one user that are neither revoked nor expired.
     pub max_keys: usize,
+    /// A key that is made in a session without repeating the password expires after this time at the latest.
+    pub session_key_lifetime: Duration,
+    /// Keys are deleted this long after their expiry or revocation.
+    pub dead_key_retention: Duration,
     /// The validity of an invitation or a link to replace a password.
     pub one_time_token_lifetime: Duration,
     /// The validity of the first admin's link.
     pub setup_token_lifetime: Duration,
     /// Passwords hashed at the same time, at 19 MiB each.
     pub max_parallel_hashes: usize,
-    /// The longest wait for one of them; then the request is refused as busy.
+    /// The longest wait for one of them, or for a turn at the sign-on provider; then the request is refused as busy.
     pub hash_wait: Duration,
     /// Failed attempts for one account.
     pub account_throttle: ThrottleRule,
@@ -75,6 +79,8 @@ impl Default for AccountsSettings {
             session_lifetime: HOUR * 12,
             max_sessions: 50,
             max_keys: 100,
+            session_key_lifetime: HOUR * 24 * 90,
+            dead_key_retention: HOUR * 24 * 90,
             one_time_token_lifetime: HOUR * 48,
             setup_token_lifetime: HOUR,
             max_parallel_hashes: 2,

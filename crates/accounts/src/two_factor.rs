@@ -194,6 +194,23 @@ impl Accounts {
         }
     }
 
+    /// The principal after its user has repeated its password: it may create keys without an expiry.
+    ///
+    /// # Errors
+    /// When the principal has no session, the password is wrong, or the store can't be used.
+    pub async fn confirmed(
+        &self,
+        principal: &Principal,
+        password: &Password,
+        client: &Client,
+    ) -> Result<Principal> {
+        self.confirm_password(principal, password, client).await?;
+        Ok(Principal {
+            is_confirmed: true,
+            ..principal.clone()
+        })
+    }
+
     /// Checks the password of the principal's user, for a change of its credentials. Failures count.
     pub(crate) async fn confirm_password(
         &self,
