@@ -105,7 +105,7 @@ CREATE INDEX accounts_sessions_by_user ON accounts_sessions (user_id, created);
 CREATE INDEX accounts_sessions_by_provider ON accounts_sessions (issuer, provider_session);
 CREATE INDEX accounts_sessions_by_expiry ON accounts_sessions (expires);
 
--- Failed attempts. The key is a pseudonym of an account's e-mail or of an address.
+-- Failed attempts. The key is a pseudonym of an account's e-mail, an address, both, or a session.
 CREATE TABLE accounts_throttles (
     key TEXT PRIMARY KEY,
     failures BIGINT NOT NULL,
@@ -114,6 +114,14 @@ CREATE TABLE accounts_throttles (
 );
 
 CREATE INDEX accounts_throttles_by_time ON accounts_throttles (last_failure);
+
+-- Addresses from which an account signed in. The key is a pseudonym of e-mail and address.
+CREATE TABLE accounts_known_addresses (
+    key TEXT PRIMARY KEY,
+    expires BIGINT NOT NULL
+);
+
+CREATE INDEX accounts_known_addresses_by_expiry ON accounts_known_addresses (expires);
 
 -- Values that are accepted once: states of sign-ons, ids of logout tokens.
 CREATE TABLE accounts_used_values (

@@ -78,8 +78,8 @@ impl Accounts {
         }
     }
 
-    /// Deletes expired sessions, one-time tokens, used values, forgotten failures, and keys long after their end. A
-    /// program calls it every hour or so; nothing expired is accepted before either. Returns the number of rows.
+    /// Deletes expired sessions, one-time tokens, used values, known addresses, forgotten failures, and keys long after their
+    /// end. A program calls it every hour or so; nothing expired is accepted before either. Returns the number of rows.
     ///
     /// # Errors
     /// When the store can't be used.
@@ -100,6 +100,7 @@ impl Accounts {
                 .bind(idle_since),
             Statement::new("DELETE FROM accounts_one_time_tokens WHERE expires <= $1").bind(now),
             Statement::new("DELETE FROM accounts_used_values WHERE expires <= $1").bind(now),
+            Statement::new("DELETE FROM accounts_known_addresses WHERE expires <= $1").bind(now),
             Statement::new("DELETE FROM accounts_throttles WHERE last_failure <= $1")
                 .bind(forgotten),
         ];

@@ -47,6 +47,8 @@ numbered_reasons::numbered_reasons! {
     SessionRequired = 716, "session_required", 403;
     /// A user's own password or second factor can't be reset. Change it with the present password, or ask another admin.
     OwnCredentials = 717, "own_credentials", 403;
+    /// The key is valid, and its user has not signed on for 30 days (a setting). Sign on once with a browser.
+    SignOnTooOld = 718, "sign_on_too_old", 401;
     /// The provider's response to a sign-on does not belong to this browser, is too old, or was used. Begin again.
     InvalidSignOn = 720, "invalid_sign_on", 400;
     /// The sign-on provider refused the user, or the user declined. Begin again.

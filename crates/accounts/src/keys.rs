@@ -8,7 +8,7 @@ use crate::error::{AccountsError, Refusal, Result};
 use crate::ids::{KeyId, UserId};
 use crate::roles::{Action, Credential, Denied, Principal, Scopes, authorize};
 use crate::secret::is_equal;
-use crate::user::{self, UserStatus, time};
+use crate::user::{self, User, UserStatus, time};
 use domain::Micros;
 use sql_store::{Statement, Transaction, typed_row};
 use std::time::Duration;
@@ -115,7 +115,8 @@ impl Accounts {
     /// The principal of an API key.
     ///
     /// # Errors
-    /// When the key is unknown, revoked or expired, its user is disabled, or the store can't be used.
+    /// When the key is unknown, revoked or expired, its user is disabled or has not signed on for too long, or the store
+    /// can't be used.
     pub async fn authenticate_key(&self, key: &ApiKey) -> Result<Principal> {
         let now = self.clock.now();
         let id = key.id().ok_or(Refusal::MalformedKey)?;
@@ -133,6 +134,7 @@ impl Accounts {
         let found = found.filter(|user| user.status == UserStatus::Active);
         let user = found.ok_or(Refusal::InvalidKey)?;
         drop(tx);
+        self.check_sign_on(&user, now)?;
         if info
             .last_used
             .is_none_or(|used| now.since(used) >= LAST_USED_INTERVAL)
@@ -143,6 +145,17 @@ impl Accounts {
             Principal::new(user.id, user.membership, info.scopes, Credential::Key(id))
                 .until(info.expires),
         )
+    }
+
+    /// Checks that a user of the sign-on provider has signed on not too long ago.
+    fn check_sign_on(&self, user: &User, now: Micros) -> Result<()> {
+        let last = user.last_sign_in.unwrap_or_default();
+        let is_recent = now.since(last) < self.settings.sign_on_validity;
+        if user.is_local || is_recent {
+            Ok(())
+        } else {
+            Err(Refusal::SignOnTooOld.into())
+        }
     }
 
     /// Creates a key. Its scopes must be the principal's and the user's.
@@ -162,7 +175,7 @@ impl Accounts {
     ) -> Result<CreatedKey> {
         let now = self.clock.now();
         let found = user::find(tx, &new.user).await?.map(|found| found.user);
-        let owner = found.as_ref().map(user::User::owner);
+        let owner = found.as_ref().map(User::owner);
         authorize(principal, Action::KeysWrite, owner.as_ref())?;
         let user = found.ok_or(Denied::NotFound)?;
         if let Some(missing) = new.scopes.first_outside(principal.scopes) {

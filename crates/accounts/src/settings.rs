@@ -30,9 +30,14 @@ pub struct AccountsSettings {
     pub max_parallel_hashes: usize,
     /// The longest wait for one of them, or for a turn at the sign-on provider; then the request is refused as busy.
     pub hash_wait: Duration,
-    /// Failed attempts for one account.
+    /// An address from which an account signed in stays known for this time without another sign-in.
+    pub known_address_lifetime: Duration,
+    /// Keys of a user of the sign-on provider are refused this long after its last sign-on: the provider does not report
+    /// the users that it removes.
+    pub sign_on_validity: Duration,
+    /// Failed attempts for one account from a known address, from all others together, and in one session.
     pub account_throttle: ThrottleRule,
-    /// Failed attempts from one address (IPv6: from one /64).
+    /// Failed attempts from one address (IPv6: from one /64; four times as many from a /56, 16 times from a /48).
     pub address_throttle: ThrottleRule,
     /// The name in authenticators.
     pub totp_issuer: String,
@@ -61,6 +66,14 @@ pub struct ThrottleRule {
 }
 
 impl ThrottleRule {
+    /// The rule with this many times the free failures.
+    pub(crate) const fn times(self, share: u32) -> Self {
+        Self {
+            free_failures: self.free_failures.saturating_mul(share),
+            ..self
+        }
+    }
+
     /// The pause after this many failures.
     pub(crate) fn pause(&self, failures: u64) -> Duration {
         let Some(excess) = failures.checked_sub(u64::from(self.free_failures)) else {
@@ -85,6 +98,8 @@ impl Default for AccountsSettings {
             setup_token_lifetime: HOUR,
             max_parallel_hashes: 2,
             hash_wait: Duration::from_secs(5),
+            known_address_lifetime: HOUR * 24 * 90,
+            sign_on_validity: HOUR * 24 * 30,
             account_throttle: ThrottleRule {
                 free_failures: 5,
                 first_pause: Duration::from_secs(1),

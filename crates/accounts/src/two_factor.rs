@@ -2,7 +2,7 @@
 
 use crate::accounts::{Accounts, transaction};
 use crate::error::{Refusal, Result};
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
 use crate::password::Password;
 use crate::roles::{Action, Credential, Denied, Principal, authorize};
 use crate::secret::{NotSealed, hash_at_rest, random_bytes, secret_text};
@@ -231,7 +231,7 @@ impl Accounts {
         .await
     }
 
-    /// Runs a check of the principal's own credentials, and counts its failure for the account and the address.
+    /// Runs a check of the principal's own credentials, and counts its failure for the session and the address.
     async fn counted<T>(
         &self,
         principal: &Principal,
@@ -241,9 +241,11 @@ impl Accounts {
         let mut tx = self.database.begin().await?;
         let stored = user::existing(&mut tx, &principal.user).await?;
         drop(tx);
-        let email = stored.user.email.filter(|_| stored.user.is_local);
-        let email = email.ok_or(Refusal::SecondFactorState)?;
-        let attempt = self.begin_attempt(&email, client.address).await?;
+        if !stored.user.is_local {
+            return Err(Refusal::SecondFactorState.into());
+        }
+        let session = session_of(principal)?;
+        let attempt = self.begin_own_attempt(session, client.address).await?;
         let checked = check().await;
         if !matches!(&checked, Err(error) if error.refusal() == Some(Refusal::InvalidCredentials)) {
             self.take_back(&attempt).await?;
@@ -265,8 +267,12 @@ async fn set_totp_secret(tx: &mut Transaction, user: &UserId, sealed: &str) -> R
 
 /// Credentials are changed by users that signed in, not by keys that leaked.
 pub(crate) fn require_session(principal: &Principal) -> Result<()> {
-    match principal.credential {
-        Credential::Session(_) => Ok(()),
+    session_of(principal).map(drop)
+}
+
+fn session_of(principal: &Principal) -> Result<&SessionId> {
+    match &principal.credential {
+        Credential::Session(id) => Ok(id),
         Credential::Key(_) | Credential::AccessToken => Err(Refusal::SessionRequired.into()),
     }
 }

@@ -166,6 +166,11 @@ async fn changed_groups_end_keys_and_sessions() {
         };
         let created = scene.fixture.create_key(&principal, &new).await;
         let key = created.expect("created").key;
+        // The provider may have removed the user.
+        scene.fixture.clock.advance(DAY * 30);
+        let old = scene.fixture.authenticate_key(&key).await;
+        assert_eq!(refusal(old), Some(Refusal::SignOnTooOld));
+        let first = enter("managers").await;
         for (groups, works) in [("managers", true), ("admins", false), ("managers", false)] {
             enter(groups).await;
             let session = scene.fixture.authenticate_session(&first.token).await;
