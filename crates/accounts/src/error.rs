@@ -4,6 +4,7 @@ use crate::fault::{ProviderFault, TokenFault};
 use crate::roles::{Action, Denied};
 use crate::secret::NotSealed;
 use sql_store::{IsConflict, SqlError};
+use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -64,7 +65,7 @@ numbered_reasons::numbered_reasons! {
 }
 
 /// A request that is refused, or a store that can't be used now.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum AccountsError {
     /// The request is refused.
     #[error("{} ({}):{}", .0.name(), .0.number(), .0.meaning())]
@@ -95,6 +96,13 @@ pub enum AccountsError {
     /// The store can't be used now.
     #[error(transparent)]
     Store(#[from] SqlError),
+}
+
+/// The same text as for users: that of a database's error has values of rows.
+impl fmt::Debug for AccountsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A result of this crate.

@@ -50,6 +50,9 @@ pub enum TokenFault {
     /// A claim is missing or has another form.
     #[error("its claim {0} is missing or malformed")]
     Claim(&'static str),
+    /// Its sender would have to prove that it holds a key (RFC 7800).
+    #[error("it is bound to a key of its sender, which is not supported; issue a bearer token")]
+    SenderConstrained,
     /// A logout token without the event, or with a nonce.
     #[error("it is not a logout token")]
     NotALogout,

@@ -21,6 +21,15 @@ secret_text! {
     pub struct RecoveryCode
 }
 
+/// A second factor in a request.
+#[derive(Debug, Clone)]
+pub enum SecondFactor {
+    /// A code of the authenticator.
+    Totp(TotpCode),
+    /// A recovery code; it is used up.
+    Recovery(RecoveryCode),
+}
+
 impl RecoveryCode {
     fn random() -> Self {
         let bytes: [u8; RECOVERY_CODE_BYTES] = random_bytes();
@@ -69,13 +78,13 @@ impl Accounts {
         password: &Password,
         client: &Client,
     ) -> Result<TotpEnrolment> {
-        self.confirm_password(principal, password, client).await?;
+        let known = self.confirm_password(principal, password, client).await?;
         let secret = TotpSecret::random();
         let sealed = self
             .sealing_keys
             .seal(principal.user.as_str(), secret.bytes());
         let user = self.own_user(principal).await?;
-        transaction!(self, ReadCommitted, tx => set_totp_secret(&mut tx, &user.id, &sealed))?;
+        transaction!(self, ReadCommitted, tx => set_totp_secret(&mut tx, &user.id, &known, &sealed))?;
         let label = user.email.as_ref().map_or("", |email| email.as_str());
         let uri = otpauth_uri(&self.settings.totp_issuer, label, &secret);
         Ok(TotpEnrolment { secret, uri })
@@ -146,18 +155,59 @@ impl Accounts {
         replace_recovery_codes(tx, &principal.user).await
     }
 
-    /// Removes the principal's own authenticator and recovery codes, after its password.
+    /// Removes the principal's own authenticator and recovery codes, after its password and a code, and ends its other
+    /// sessions.
     ///
     /// # Errors
-    /// When the principal has no session, the password is wrong, or the store can't be used.
+    /// When the principal has no session or its user no authenticator, password or code are wrong, or the store can't be
+    /// used.
     pub async fn remove_own_totp(
         &self,
         principal: &Principal,
         password: &Password,
+        factor: &SecondFactor,
         client: &Client,
     ) -> Result<()> {
-        self.confirm_password(principal, password, client).await?;
-        transaction!(self, ReadCommitted, tx => remove(&mut tx, &principal.user))
+        let known = self.confirm_password(principal, password, client).await?;
+        self.counted(principal, client, async || {
+            transaction!(self, ReadCommitted, tx => self.remove_own_totp_in(&mut tx, principal, &known, factor))
+        })
+        .await
+    }
+
+    async fn remove_own_totp_in(
+        &self,
+        tx: &mut Transaction,
+        principal: &Principal,
+        known: &str,
+        factor: &SecondFactor,
+    ) -> Result<()> {
+        user::check_password(tx, &principal.user, known).await?;
+        let stored = user::existing(tx, &principal.user).await?;
+        if !stored.user.has_totp {
+            return Err(Refusal::SecondFactorState.into());
+        }
+        self.accept_second_factor(tx, &stored, factor).await?;
+        remove(tx, &principal.user).await?;
+        end_all_but_current(tx, &principal.user, principal).await?;
+        Ok(())
+    }
+
+    /// Uses a second factor up.
+    pub(crate) async fn accept_second_factor(
+        &self,
+        tx: &mut Transaction,
+        stored: &StoredUser,
+        factor: &SecondFactor,
+    ) -> Result<()> {
+        match factor {
+            SecondFactor::Totp(code) => self.accept_code(tx, stored, code).await,
+            SecondFactor::Recovery(code) => {
+                accept_recovery_code(tx, &stored.user.id, code).await?;
+                tracing::warn!(user = %stored.user.id, "a recovery code was used");
+                Ok(())
+            }
+        }
     }
 
     /// Removes the authenticator of another user that has lost it, and ends its sessions.
@@ -171,7 +221,7 @@ impl Accounts {
     }
 
     /// Accepts a code of an authenticator once.
-    pub(crate) async fn accept_code(
+    async fn accept_code(
         &self,
         tx: &mut Transaction,
         stored: &StoredUser,
@@ -211,22 +261,24 @@ impl Accounts {
         })
     }
 
-    /// Checks the password of the principal's user, for a change of its credentials. Failures count.
+    /// Checks the password of the principal's user, for a change of its credentials, and returns its hash. Failures
+    /// count.
     pub(crate) async fn confirm_password(
         &self,
         principal: &Principal,
         password: &Password,
         client: &Client,
-    ) -> Result<()> {
+    ) -> Result<String> {
         require_session(principal)?;
         self.counted(principal, client, async || {
             let mut tx = self.database.begin().await?;
             let stored = user::existing(&mut tx, &principal.user).await?;
             drop(tx);
-            match self.hasher.verify(password, stored.password).await? {
-                true => Ok(()),
-                false => Err(Refusal::InvalidCredentials.into()),
-            }
+            let known = stored.password;
+            let is_right = self.hasher.verify(password, known.clone()).await?;
+            Ok(known
+                .filter(|_| is_right)
+                .ok_or(Refusal::InvalidCredentials)?)
         })
         .await
     }
@@ -255,7 +307,13 @@ impl Accounts {
 }
 
 /// Stores the sealed secret of an authenticator to be confirmed, unless one is enrolled.
-async fn set_totp_secret(tx: &mut Transaction, user: &UserId, sealed: &str) -> Result<()> {
+async fn set_totp_secret(
+    tx: &mut Transaction,
+    user: &UserId,
+    known: &str,
+    sealed: &str,
+) -> Result<()> {
+    user::check_password(tx, user, known).await?;
     let update = Statement::new(
         "UPDATE accounts_users SET totp_secret = $2, totp_last_step = 0 WHERE id = $1 AND totp_confirmed = 0",
     );
@@ -286,7 +344,7 @@ pub(crate) fn require_other_user(principal: &Principal, of: &UserId) -> Result<(
 }
 
 /// Uses a recovery code up.
-pub(crate) async fn accept_recovery_code(
+async fn accept_recovery_code(
     tx: &mut Transaction,
     user: &UserId,
     code: &RecoveryCode,

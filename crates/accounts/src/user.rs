@@ -1,7 +1,7 @@
 //! Users and their rows.
 
 use crate::email::Email;
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 use crate::ids::UserId;
 use crate::roles::{Denied, Membership, ObjectOwner, Role};
 use domain::{AdvertiserId, AffiliateId, Micros, NetworkId};
@@ -263,6 +263,17 @@ pub(crate) fn new_local(name: String, email: Email, membership: Membership, now:
         created: now,
         updated: now,
         last_sign_in: None,
+    }
+}
+
+/// Whether a user's password is still `known`. A change that the password permits checks it again in its transaction,
+/// and locks the row.
+pub(crate) async fn check_password(tx: &mut Transaction, id: &UserId, known: &str) -> Result<()> {
+    let lock =
+        Statement::new("UPDATE accounts_users SET password = $2 WHERE id = $1 AND password = $2");
+    match tx.execute(lock.bind(id).bind(known)).await? {
+        0 => Err(Refusal::InvalidCredentials.into()),
+        _ => Ok(()),
     }
 }
 

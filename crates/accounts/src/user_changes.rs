@@ -180,19 +180,21 @@ impl Accounts {
         new: &Password,
         client: &Client,
     ) -> Result<()> {
-        self.confirm_password(principal, present, client).await?;
+        let known = self.confirm_password(principal, present, client).await?;
         let user = self.own_user(principal).await?;
         new.check_rules(user.email.as_ref().map_or("", Email::as_str))?;
         let hash = self.hasher.hash(new).await?;
-        transaction!(self, ReadCommitted, tx => self.change_password_in(&mut tx, principal, &hash))
+        transaction!(self, ReadCommitted, tx => self.change_password_in(&mut tx, principal, &known, &hash))
     }
 
     async fn change_password_in(
         &self,
         tx: &mut Transaction,
         principal: &Principal,
+        known: &str,
         hash: &str,
     ) -> Result<()> {
+        user::check_password(tx, &principal.user, known).await?;
         tx.execute(user::set_password(&principal.user, hash, self.clock.now()))
             .await?;
         one_time::delete(tx, Purpose::SetPassword, Some(&principal.user)).await?;

@@ -472,10 +472,18 @@ async fn recovery_codes_work_once_in_any_writing() {
             refusal(fixture.sign_in(&with(fresh[0].expose())).await),
             None
         );
-        fixture
-            .remove_own_totp(&admin, &Password::new(PASSWORD), &client())
-            .await
-            .expect("removed");
+        let elsewhere = fixture.sign_in(&with(fresh[1].expose())).await;
+        let elsewhere = elsewhere.expect("signed in").token;
+        for (code, expected) in [(&codes[5], invalid), (&fresh[2], None)] {
+            let factor = SecondFactor::Recovery(code.clone());
+            let password = Password::new(PASSWORD);
+            let removed = fixture
+                .remove_own_totp(&admin, &password, &factor, &client())
+                .await;
+            assert_eq!(refusal(removed), expected);
+            let other = fixture.authenticate_session(&elsewhere).await;
+            assert_eq!(other.is_ok(), expected.is_some());
+        }
         assert_eq!(
             refusal(fixture.sign_in(&sign_in(ADMIN, PASSWORD)).await),
             None

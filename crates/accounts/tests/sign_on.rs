@@ -234,6 +234,17 @@ async fn user_that_loses_its_groups_is_suspended() {
 }
 
 #[tokio::test]
+async fn admin_of_the_provider_replaces_the_setup_token() {
+    let scene = Scene::new(TestDatabase::sqlite()).await;
+    for (groups, is_issued) in [("managers", true), ("admins", false)] {
+        let entered = scene.enter(json!({ "sub": "alice", "groups": [groups] }));
+        entered.await.expect("signed on");
+        let token = scene.fixture.issue_setup_token().await.expect("read");
+        assert_eq!(token.is_some(), is_issued, "{groups}");
+    }
+}
+
+#[tokio::test]
 async fn accounts_are_never_linked_by_email() {
     let scene = Scene::new(TestDatabase::sqlite()).await;
     let (admin, _) = scene.fixture.first_admin().await;
@@ -538,11 +549,12 @@ async fn logout_ends_sessions_of_the_session_or_subject() {
             enter("alice", "a2").await,
             enter("alice", "a2").await,
             enter("bob", "b1").await,
+            enter("alice", "").await,
         ];
         let events = json!({ "http://schemas.openid.net/event/backchannel-logout": {} });
-        let mut alive = [true; 4];
+        let mut alive = [true; 5];
         for (jti, sid, subject, ended, ends) in [
-            ("1", Some("a2"), Some("alice"), 2, vec![1, 2]),
+            ("1", Some("a2"), Some("alice"), 3, vec![1, 2, 4]),
             ("2", Some("unknown"), None, 0, vec![]),
             ("3", None, Some("stranger"), 0, vec![]),
             ("4", None, Some("alice"), 1, vec![0]),

@@ -249,6 +249,21 @@ async fn changed_membership_ends_all_credentials() {
 }
 
 #[tokio::test]
+async fn parallel_changes_of_a_password_need_the_present_one() {
+    for database in TestDatabase::both() {
+        let fixture = Fixture::new(database).await;
+        let (admin, _) = fixture.first_admin().await;
+        let (present, client) = (Password::new(PASSWORD), client());
+        let new = [OTHER_PASSWORD, "a third passphrase of some length"].map(Password::new);
+        let changes = new
+            .iter()
+            .map(|new| fixture.change_password(&admin, &present, new, &client));
+        let changed = futures::future::join_all(changes).await;
+        assert_eq!(changed.iter().filter(|it| it.is_ok()).count(), 1);
+    }
+}
+
+#[tokio::test]
 async fn session_resets_no_credentials_of_its_own_user() {
     let fixture = Fixture::new(TestDatabase::sqlite()).await;
     let (admin, _) = fixture.first_admin().await;
@@ -357,7 +372,14 @@ async fn credentials_change_only_in_a_session() {
             .new_recovery_codes(&by_key, &code, &client())
             .await
             .map(drop),
-        fixture.remove_own_totp(&by_key, &present, &client()).await,
+        fixture
+            .remove_own_totp(
+                &by_key,
+                &present,
+                &SecondFactor::Totp(code.clone()),
+                &client(),
+            )
+            .await,
         fixture.reset_second_factor(&by_key, &admin.user).await,
         fixture
             .invite_user(&by_key, &new_user("x@example.com", MANAGER))

@@ -69,6 +69,9 @@ fn check(
     if !claims.audiences()?.contains(&settings.audience.as_str()) {
         return Err(TokenFault::Audience);
     }
+    if claims.has("cnf") {
+        return Err(TokenFault::SenderConstrained);
+    }
     claims.subject()?;
     claims.text("client_id")?;
     claims.text("jti")?;
