@@ -482,6 +482,10 @@ async fn unusable_providers_are_reported_with_the_reason() {
             "longer than 256 KiB",
         ),
         (
+            Box::new(|state: &mut State| state.keys.clear()),
+            "no usable key",
+        ),
+        (
             Box::new(fail("/jwks", 200, "[]".to_owned())),
             "response of its jwks_uri is not",
         ),

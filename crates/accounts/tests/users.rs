@@ -6,6 +6,7 @@ mod common;
 use accounts::*;
 use common::*;
 use domain::NetworkId;
+use sql_store::Statement;
 use sql_store::test_server::TestDatabase;
 
 const FOREIGN: Membership = Membership::Manager {
@@ -426,6 +427,19 @@ async fn credentials_change_only_in_a_session() {
         ),
         None
     );
+}
+
+#[tokio::test]
+async fn store_errors_have_no_details_in_debug() {
+    let fixture = Fixture::new(TestDatabase::sqlite()).await;
+    let mut tx = fixture.tables().await;
+    let drop = Statement::new("DROP TABLE accounts_throttles");
+    tx.execute(drop).await.expect("dropped");
+    tx.commit().await.expect("committed");
+    let refused = fixture.sign_in(&sign_in("m@example.com", PASSWORD)).await;
+    let error = refused.expect_err("no table");
+    assert!(matches!(error, AccountsError::Store(_)), "{error}");
+    assert_eq!(format!("{error:?}"), format!("{error}"));
 }
 
 #[test]
