@@ -74,10 +74,13 @@ CREATE TABLE accounts_api_keys (
     -- Written at most once a minute.
     last_used BIGINT NOT NULL,
     -- The key that replaces this one.
-    replaced_by TEXT NOT NULL
+    replaced_by TEXT NOT NULL,
+    -- The key whose request made this one: it is revoked with it.
+    parent TEXT NOT NULL
 );
 
 CREATE INDEX accounts_api_keys_by_user ON accounts_api_keys (user_id, created);
+CREATE INDEX accounts_api_keys_by_parent ON accounts_api_keys (parent);
 
 CREATE TABLE accounts_sessions (
     -- Of the secret in the cookie.
@@ -102,7 +105,7 @@ CREATE INDEX accounts_sessions_by_user ON accounts_sessions (user_id, created);
 CREATE INDEX accounts_sessions_by_provider ON accounts_sessions (issuer, provider_session);
 CREATE INDEX accounts_sessions_by_expiry ON accounts_sessions (expires);
 
--- Failed attempts. The key is a pseudonym of an account's e-mail or of an address.
+-- Failed attempts. The key is a pseudonym of an account's e-mail, an address, both, or a session.
 CREATE TABLE accounts_throttles (
     key TEXT PRIMARY KEY,
     failures BIGINT NOT NULL,
@@ -111,6 +114,14 @@ CREATE TABLE accounts_throttles (
 );
 
 CREATE INDEX accounts_throttles_by_time ON accounts_throttles (last_failure);
+
+-- Addresses from which an account signed in. The key is a pseudonym of e-mail and address.
+CREATE TABLE accounts_known_addresses (
+    key TEXT PRIMARY KEY,
+    expires BIGINT NOT NULL
+);
+
+CREATE INDEX accounts_known_addresses_by_expiry ON accounts_known_addresses (expires);
 
 -- Values that are accepted once: states of sign-ons, ids of logout tokens.
 CREATE TABLE accounts_used_values (

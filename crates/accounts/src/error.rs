@@ -4,6 +4,7 @@ use crate::fault::{ProviderFault, TokenFault};
 use crate::roles::{Action, Denied};
 use crate::secret::NotSealed;
 use sql_store::{IsConflict, SqlError};
+use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -21,7 +22,7 @@ numbered_reasons::numbered_reasons! {
     SecondFactorRequired = 703, "second_factor_required", 401;
     /// Too many failed attempts for this account or from this address. Retry after `Retry-After`.
     TooManyAttempts = 704, "too_many_attempts", 429;
-    /// Too many passwords are being checked at this moment. Retry in a second.
+    /// Too many passwords or sign-ons are being checked at this moment. Retry in a second.
     Busy = 705, "busy", 503;
     /// The session is unknown, ended or expired. Sign in again.
     InvalidSession = 706, "invalid_session", 401;
@@ -45,6 +46,10 @@ numbered_reasons::numbered_reasons! {
     SecondFactorState = 715, "second_factor_state", 409;
     /// The request needs a session: API keys and tokens can't change credentials. Sign in.
     SessionRequired = 716, "session_required", 403;
+    /// A user's own password or second factor can't be reset. Change it with the present password, or ask another admin.
+    OwnCredentials = 717, "own_credentials", 403;
+    /// The key is valid, and its user has not signed on for 30 days (a setting). Sign on once with a browser.
+    SignOnTooOld = 718, "sign_on_too_old", 401;
     /// The provider's response to a sign-on does not belong to this browser, is too old, or was used. Begin again.
     InvalidSignOn = 720, "invalid_sign_on", 400;
     /// The sign-on provider refused the user, or the user declined. Begin again.
@@ -60,7 +65,7 @@ numbered_reasons::numbered_reasons! {
 }
 
 /// A request that is refused, or a store that can't be used now.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum AccountsError {
     /// The request is refused.
     #[error("{} ({}):{}", .0.name(), .0.number(), .0.meaning())]
@@ -91,6 +96,13 @@ pub enum AccountsError {
     /// The store can't be used now.
     #[error(transparent)]
     Store(#[from] SqlError),
+}
+
+/// The same text as for users: that of a database's error has values of rows.
+impl fmt::Debug for AccountsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A result of this crate.

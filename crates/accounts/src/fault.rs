@@ -50,6 +50,9 @@ pub enum TokenFault {
     /// A claim is missing or has another form.
     #[error("its claim {0} is missing or malformed")]
     Claim(&'static str),
+    /// Its sender would have to prove that it holds a key (RFC 7800).
+    #[error("it is bound to a key of its sender, which is not supported; issue a bearer token")]
+    SenderConstrained,
     /// A logout token without the event, or with a nonce.
     #[error("it is not a logout token")]
     NotALogout,
@@ -87,6 +90,9 @@ pub enum ProviderFault {
     /// It does not support PKCE with S256.
     #[error("its metadata lists methods of PKCE without S256")]
     Pkce,
+    /// It publishes no key that can verify tokens. Earlier ones stay in use.
+    #[error("its jwks_uri has no usable key for RS256, PS256, ES256 or EdDSA")]
+    NoKeys,
     /// Its metadata and keys were requested just now.
     #[error("its metadata and keys were requested less than 30 s ago")]
     RequestedJustNow,

@@ -1,4 +1,6 @@
 //! API keys: creation, use, rotation with an overlap, revocation.
+//!
+//! Invariant: a key never outlasts the key or token that made it, and is revoked with it.
 
 use crate::accounts::{Accounts, transaction};
 use crate::api_key::ApiKey;
@@ -6,7 +8,7 @@ use crate::error::{AccountsError, Refusal, Result};
 use crate::ids::{KeyId, UserId};
 use crate::roles::{Action, Credential, Denied, Principal, Scopes, authorize};
 use crate::secret::is_equal;
-use crate::user::{self, UserStatus, time};
+use crate::user::{self, User, UserStatus, time};
 use domain::Micros;
 use sql_store::{Statement, Transaction, typed_row};
 use std::time::Duration;
@@ -14,6 +16,10 @@ use std::time::Duration;
 /// The precision of `last_used`.
 const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_LABEL_CHARS: usize = 100;
+/// An expiry beyond it is a mistake.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+const REVOKED_ROOTS: &str =
+    "WITH RECURSIVE revoked_keys (id) AS (SELECT id FROM accounts_api_keys WHERE ";
 const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
 /// Compared when no key has the id.
 const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -27,7 +33,8 @@ pub struct NewKey {
     pub label: String,
     /// Its scopes: some of the user's role.
     pub scopes: Scopes,
-    /// When it expires.
+    /// When it expires, within 10 years. It expires with the key or token that makes it if that is earlier, and after
+    /// 90 days (a setting) in a session whose user has not repeated its password ([`Accounts::confirmed`]).
     pub expires: Option<Micros>,
 }
 
@@ -52,6 +59,8 @@ pub struct KeyInfo {
     pub last_used: Option<Micros>,
     /// The key that replaces it.
     pub replaced_by: Option<KeyId>,
+    /// The key whose request made it; it is revoked with that one.
+    pub parent: Option<KeyId>,
 }
 
 /// A key that has just been created. Its secret can't be shown again.
@@ -75,6 +84,7 @@ typed_row! {
         revoked: Micros,
         last_used: Micros,
         replaced_by: String,
+        parent: String,
     }
 }
 
@@ -90,6 +100,7 @@ impl KeyRow {
             revoked: time(self.revoked),
             last_used: time(self.last_used),
             replaced_by: KeyId::try_from(self.replaced_by).ok(),
+            parent: KeyId::try_from(self.parent).ok(),
         }
     }
 }
@@ -104,7 +115,8 @@ impl Accounts {
     /// The principal of an API key.
     ///
     /// # Errors
-    /// When the key is unknown, revoked or expired, its user is disabled, or the store can't be used.
+    /// When the key is unknown, revoked or expired, its user is disabled or has not signed on for too long, or the store
+    /// can't be used.
     pub async fn authenticate_key(&self, key: &ApiKey) -> Result<Principal> {
         let now = self.clock.now();
         let id = key.id().ok_or(Refusal::MalformedKey)?;
@@ -121,21 +133,29 @@ impl Accounts {
             .map(|found| found.user);
         let found = found.filter(|user| user.status == UserStatus::Active);
         let user = found.ok_or(Refusal::InvalidKey)?;
+        drop(tx);
+        self.check_sign_on(&user, now)?;
         if info
             .last_used
             .is_none_or(|used| now.since(used) >= LAST_USED_INTERVAL)
         {
-            let update =
-                Statement::new("UPDATE accounts_api_keys SET last_used = $2 WHERE id = $1");
-            tx.execute(update.bind(&id).bind(now)).await?;
+            transaction!(self, ReadCommitted, tx => touch(&mut tx, &id, now))?;
         }
-        tx.commit().await?;
-        Ok(Principal::new(
-            user.id,
-            user.membership,
-            info.scopes,
-            Credential::Key(id),
-        ))
+        Ok(
+            Principal::new(user.id, user.membership, info.scopes, Credential::Key(id))
+                .until(info.expires),
+        )
+    }
+
+    /// Checks that a user of the sign-on provider has signed on not too long ago.
+    fn check_sign_on(&self, user: &User, now: Micros) -> Result<()> {
+        let last = user.last_sign_in.unwrap_or_default();
+        let is_recent = now.since(last) < self.settings.sign_on_validity;
+        if user.is_local || is_recent {
+            Ok(())
+        } else {
+            Err(Refusal::SignOnTooOld.into())
+        }
     }
 
     /// Creates a key. Its scopes must be the principal's and the user's.
@@ -155,17 +175,50 @@ impl Accounts {
     ) -> Result<CreatedKey> {
         let now = self.clock.now();
         let found = user::find(tx, &new.user).await?.map(|found| found.user);
-        let owner = found.as_ref().map(user::User::owner);
+        let owner = found.as_ref().map(User::owner);
         authorize(principal, Action::KeysWrite, owner.as_ref())?;
         let user = found.ok_or(Denied::NotFound)?;
         if let Some(missing) = new.scopes.first_outside(principal.scopes) {
             return Err(Denied::MissingScope(missing).into());
         }
         check(new, Scopes::of_role(user.membership.role()), now)?;
-        self.check_count(tx, &new.user, now).await?;
-        insert(tx, new.clone(), now).await
+        let expires = self.limited_expiry(principal, new.expires, now);
+        let new = NewKey {
+            expires,
+            ..new.clone()
+        };
+        let parent = valid_parent(tx, principal, now).await?;
+        self.insert_key(tx, new, parent, now).await
     }
 
+    /// The earlier one of `requested` and the latest expiry of keys that the principal makes.
+    fn limited_expiry(
+        &self,
+        principal: &Principal,
+        requested: Option<Micros>,
+        now: Micros,
+    ) -> Option<Micros> {
+        let latest = match &principal.credential {
+            Credential::Session(_) if principal.is_confirmed => None,
+            Credential::Session(_) => Some(now.saturating_add(self.settings.session_key_lifetime)),
+            Credential::Key(_) | Credential::AccessToken => principal.expires,
+        };
+        requested.into_iter().chain(latest).min()
+    }
+
+    async fn insert_key(
+        &self,
+        tx: &mut Transaction,
+        new: NewKey,
+        parent: Option<KeyId>,
+        now: Micros,
+    ) -> Result<CreatedKey> {
+        let created = insert(tx, new, parent, now).await?;
+        self.check_count(tx, &created.info.user, now).await?;
+        Ok(created)
+    }
+
+    /// Checks the number of valid keys, with the one that was just inserted.
     async fn check_count(&self, tx: &mut Transaction, user: &UserId, now: Micros) -> Result<()> {
         let count = Statement::new(
             "SELECT COUNT(*) FROM accounts_api_keys WHERE user_id = $1 AND revoked = 0 \
@@ -173,7 +226,7 @@ impl Accounts {
         );
         let count: Option<i64> = tx.fetch_optional(count.bind(user).bind(now)).await?;
         let count = usize::try_from(count.unwrap_or_default()).unwrap_or_default();
-        if count >= self.settings.max_keys {
+        if count > self.settings.max_keys {
             return Err(Refusal::TooManyKeys.into());
         }
         Ok(())
@@ -195,11 +248,13 @@ impl Accounts {
         Ok(rows.into_iter().map(KeyRow::into_info).collect())
     }
 
-    /// Replaces a key by another one with the same label, scopes and lifetime. The old one works for `overlap`, at most
-    /// 30 days.
+    /// Replaces a key by another one with the same label, scopes and lifetime, within the limits of [`NewKey::expires`].
+    /// The old one works for `overlap`, at most 30 days, and counts as long. A key that rotates itself gets no longer
+    /// life, and its replacement is revoked with it.
     ///
     /// # Errors
-    /// When the principal may not, the key is not valid any more, or the store can't be used.
+    /// When the principal may not, the key is not valid any more, the user has too many keys, or the store can't be
+    /// used.
     pub async fn rotate_key(
         &self,
         principal: &Principal,
@@ -232,24 +287,25 @@ impl Accounts {
             return Err(Denied::MissingScope(missing).into());
         }
         let lifetime = old.expires.map(|expires| expires.since(old.created));
+        let expires = lifetime.map(|lifetime| now.saturating_add(lifetime));
         let new = NewKey {
             user: old.user,
             label: old.label,
             scopes: old.scopes,
-            expires: lifetime.map(|lifetime| now.saturating_add(lifetime)),
+            expires: self.limited_expiry(principal, expires, now),
         };
-        let created = insert(tx, new, now).await?;
+        let parent = valid_parent(tx, principal, now).await?;
         let end = now.saturating_add(overlap);
         let end = old.expires.map_or(end, |expires| expires.min(end));
-        let update = Statement::new(
-            "UPDATE accounts_api_keys SET expires = $2, replaced_by = $3 WHERE id = $1",
-        );
-        tx.execute(update.bind(id).bind(end).bind(&created.info.id))
-            .await?;
+        let update = Statement::new("UPDATE accounts_api_keys SET expires = $2 WHERE id = $1");
+        tx.execute(update.bind(id).bind(end)).await?;
+        let created = self.insert_key(tx, new, parent, now).await?;
+        let update = Statement::new("UPDATE accounts_api_keys SET replaced_by = $2 WHERE id = $1");
+        tx.execute(update.bind(id).bind(&created.info.id)).await?;
         Ok(created)
     }
 
-    /// Revokes a key at once.
+    /// Revokes a key at once, with the keys that it made.
     ///
     /// # Errors
     /// When the principal may not, there is no such key, or the store can't be used.
@@ -264,12 +320,74 @@ impl Accounts {
         id: &KeyId,
     ) -> Result<()> {
         own_key(tx, principal, id).await?;
-        let update = Statement::new(
-            "UPDATE accounts_api_keys SET revoked = $2 WHERE id = $1 AND revoked = 0",
-        );
-        tx.execute(update.bind(id).bind(self.clock.now())).await?;
+        let root = Statement::new(REVOKED_ROOTS).push("id = ").push_bind(id);
+        revoke(tx, root, self.clock.now()).await?;
         Ok(())
     }
+
+    /// Revokes all keys of a user, such as one whose password was stolen, and returns their number.
+    ///
+    /// # Errors
+    /// When the principal may not, there is no such user, or the store can't be used.
+    pub async fn revoke_keys(&self, principal: &Principal, of: &UserId) -> Result<u64> {
+        transaction!(self, tx => self.revoke_keys_in(&mut tx, principal, of))
+    }
+
+    async fn revoke_keys_in(
+        &self,
+        tx: &mut Transaction,
+        principal: &Principal,
+        of: &UserId,
+    ) -> Result<u64> {
+        let found = user::find(tx, of).await?;
+        let owner = found.map(|found| found.user.owner());
+        authorize(principal, Action::KeysWrite, owner.as_ref())?;
+        revoke_all_of(tx, of, self.clock.now()).await
+    }
+}
+
+/// Revokes the keys of a condition that follows [`REVOKED_ROOTS`], and those that they made.
+async fn revoke(tx: &mut Transaction, roots: Statement, now: Micros) -> Result<u64> {
+    let update = roots
+        .push(
+            " UNION SELECT child.id FROM accounts_api_keys child JOIN revoked_keys ON child.parent = revoked_keys.id) \
+             UPDATE accounts_api_keys SET revoked = ",
+        )
+        .push_bind(now)
+        .push(" WHERE revoked = 0 AND id IN (SELECT id FROM revoked_keys)");
+    Ok(tx.execute(update).await?)
+}
+
+/// Revokes all keys in the name of a user, and those that they made.
+pub(crate) async fn revoke_all_of(tx: &mut Transaction, user: &UserId, now: Micros) -> Result<u64> {
+    let roots = Statement::new(REVOKED_ROOTS)
+        .push("user_id = ")
+        .push_bind(user);
+    revoke(tx, roots, now).await
+}
+
+/// Deletes keys that ended before `since`. One that made others stays until they are deleted: its revocation must reach
+/// them.
+pub(crate) fn delete_dead(since: Micros) -> Statement {
+    Statement::new(
+        "DELETE FROM accounts_api_keys WHERE (revoked BETWEEN 1 AND $1 OR expires BETWEEN 1 AND $1) \
+         AND NOT EXISTS (SELECT id FROM accounts_api_keys child WHERE child.parent = accounts_api_keys.id)",
+    )
+    .bind(since)
+}
+
+/// The key that makes another one. It may have been revoked since it was authenticated.
+async fn valid_parent(
+    tx: &mut Transaction,
+    principal: &Principal,
+    now: Micros,
+) -> Result<Option<KeyId>> {
+    let Credential::Key(id) = &principal.credential else {
+        return Ok(None);
+    };
+    let parent = find(tx, id).await?.map(KeyRow::into_info);
+    let parent = parent.filter(|parent| parent.is_valid(now));
+    Ok(Some(parent.ok_or(Refusal::InvalidKey)?.id))
 }
 
 fn check(new: &NewKey, role: Scopes, now: Micros) -> Result<()> {
@@ -291,16 +409,22 @@ fn check(new: &NewKey, role: Scopes, now: Micros) -> Result<()> {
         );
         return Err(AccountsError::invalid("/scopes", message));
     }
-    if new.expires.is_some_and(|expires| expires <= now) {
+    let is_valid = |expires| now < expires && expires <= now.saturating_add(MAX_LIFETIME);
+    if !new.expires.is_none_or(is_valid) {
         return Err(AccountsError::invalid(
             "/expires",
-            "the expiry is a time in the future",
+            "the expiry is a time in the future, at most 10 years away",
         ));
     }
     Ok(())
 }
 
-async fn insert(tx: &mut Transaction, new: NewKey, now: Micros) -> Result<CreatedKey> {
+async fn insert(
+    tx: &mut Transaction,
+    new: NewKey,
+    parent: Option<KeyId>,
+    now: Micros,
+) -> Result<CreatedKey> {
     let id = KeyId::random();
     let key = ApiKey::random(&id);
     let info = KeyInfo {
@@ -313,6 +437,7 @@ async fn insert(tx: &mut Transaction, new: NewKey, now: Micros) -> Result<Create
         revoked: None,
         last_used: None,
         replaced_by: None,
+        parent,
     };
     let insert = Statement::insert(
         "accounts_api_keys",
@@ -327,6 +452,10 @@ async fn insert(tx: &mut Transaction, new: NewKey, now: Micros) -> Result<Create
             ("revoked", Micros(0).into()),
             ("last_used", Micros(0).into()),
             ("replaced_by", "".into()),
+            (
+                "parent",
+                info.parent.as_ref().map_or("", KeyId::as_str).into(),
+            ),
         ],
     );
     tx.execute(insert).await?;
@@ -336,6 +465,12 @@ async fn insert(tx: &mut Transaction, new: NewKey, now: Micros) -> Result<Create
 async fn find(tx: &mut Transaction, id: &KeyId) -> Result<Option<KeyRow>> {
     let select = Statement::new("SELECT * FROM accounts_api_keys WHERE id = $1");
     Ok(tx.fetch_optional(select.bind(id)).await?)
+}
+
+async fn touch(tx: &mut Transaction, id: &KeyId, now: Micros) -> Result<()> {
+    let update = Statement::new("UPDATE accounts_api_keys SET last_used = $2 WHERE id = $1");
+    tx.execute(update.bind(id).bind(now)).await?;
+    Ok(())
 }
 
 /// A key that the principal may change.

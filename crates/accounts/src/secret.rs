@@ -4,6 +4,7 @@
 
 use data_encoding::{BASE64, HEXLOWER};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use ring::hmac;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -106,7 +107,7 @@ pub struct NotSealed;
 /// sealed before a rotation.
 #[derive(Clone)]
 pub struct SealingKeys {
-    keys: Vec<LessSafeKey>,
+    keys: Vec<Prk>,
     names: hmac::Key,
 }
 
@@ -116,19 +117,26 @@ impl fmt::Debug for SealingKeys {
     }
 }
 
+/// The key of a context, derived by HKDF (RFC 5869): the values of one context reveal nothing of another's key.
+fn cipher(key: &Prk, context: &str) -> LessSafeKey {
+    let info = [b"sealed ", context.as_bytes()];
+    let derived = key.expand(&info, &CHACHA20_POLY1305);
+    LessSafeKey::new(UnboundKey::from(
+        derived.expect("the length is that of one key"),
+    ))
+}
+
 impl SealingKeys {
     /// The present key, and earlier ones.
     #[must_use]
     pub fn new(present: &[u8; SEALING_KEY_BYTES], earlier: &[[u8; SEALING_KEY_BYTES]]) -> Self {
-        let key = |bytes: &[u8; SEALING_KEY_BYTES]| {
-            let key = UnboundKey::new(&CHACHA20_POLY1305, bytes);
-            LessSafeKey::new(key.expect("the length is that of the algorithm"))
-        };
-        let master = hmac::Key::new(hmac::HMAC_SHA256, present);
-        let names = hmac::sign(&master, b"names of throttles");
+        let salt = Salt::new(HKDF_SHA256, b"accounts");
+        let key = |bytes: &[u8; SEALING_KEY_BYTES]| salt.extract(bytes);
+        let names = key(present);
+        let names = names.expand(&[b"names of throttles"], hmac::HMAC_SHA256);
         Self {
             keys: std::iter::once(present).chain(earlier).map(key).collect(),
-            names: hmac::Key::new(hmac::HMAC_SHA256, names.as_ref()),
+            names: names.expect("the length is that of one hash").into(),
         }
     }
 
@@ -136,7 +144,7 @@ impl SealingKeys {
     pub(crate) fn seal(&self, context: &str, plain: &[u8]) -> String {
         let nonce: [u8; NONCE_LEN] = random_bytes();
         let mut sealed = plain.to_vec();
-        self.keys[0]
+        cipher(&self.keys[0], context)
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(context.as_bytes()),
@@ -155,7 +163,9 @@ impl SealingKeys {
             let mut buffer = sealed.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let aad = Aad::from(context.as_bytes());
-            let plain = key.open_in_place(nonce, aad, &mut buffer).ok()?;
+            let plain = cipher(key, context)
+                .open_in_place(nonce, aad, &mut buffer)
+                .ok()?;
             Some(plain.to_vec())
         });
         opened.ok_or(NotSealed)

@@ -205,10 +205,10 @@ impl Accounts {
         let is_active = |user: &User| user.status == UserStatus::Active;
         let found = found.map(|found| found.user).filter(is_active);
         let user = found.ok_or(Refusal::InvalidSession)?;
+        drop(tx);
         if now.since(row.last_seen) >= LAST_SEEN_INTERVAL {
-            touch(&mut tx, &row, now).await?;
+            transaction!(self, ReadCommitted, tx => touch(&mut tx, &row, now))?;
         }
-        tx.commit().await?;
         let credential = Credential::Session(row.id);
         Ok(Principal::new(
             user.id,
@@ -418,12 +418,17 @@ pub(crate) async fn end_of_provider(tx: &mut Transaction, of: ProviderSession<'_
     Ok(tx.execute(delete.bind(of.issuer).bind(of.sid)).await?)
 }
 
-/// Ends the sessions that a user began through a provider.
+/// Ends the sessions that a user began through a provider; or only those for which the provider named no session.
 pub(crate) async fn end_of_subject(
     tx: &mut Transaction,
     user: &UserId,
     issuer: &str,
+    only_unnamed: bool,
 ) -> Result<u64> {
     let delete = Statement::new("DELETE FROM accounts_sessions WHERE user_id = $1 AND issuer = $2");
+    let delete = match only_unnamed {
+        true => delete.push(" AND provider_session = ''"),
+        false => delete,
+    };
     Ok(tx.execute(delete.bind(user).bind(issuer)).await?)
 }

@@ -102,8 +102,10 @@ impl Accounts {
     }
 }
 
-/// Whether there is a break-glass admin. It can be replaced and never removed.
+/// Whether there is a break-glass admin, which can be replaced and never removed, or another one that can sign in.
 async fn has_admin(tx: &mut Transaction) -> Result<bool> {
-    let select = Statement::new("SELECT id FROM accounts_users WHERE break_glass = 1");
+    let select = Statement::new(
+        "SELECT id FROM accounts_users WHERE break_glass = 1 OR role = 'admin' AND status = 'active'",
+    );
     Ok(tx.exists(select).await?)
 }

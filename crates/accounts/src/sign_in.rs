@@ -7,20 +7,10 @@ use crate::password::Password;
 use crate::sessions::{Client, NewSession, SessionMethod, SessionToken};
 use crate::settings::LocalSignIn;
 use crate::throttle::Attempt;
-use crate::totp::TotpCode;
-use crate::two_factor::{RecoveryCode, accept_recovery_code};
+use crate::two_factor::SecondFactor;
 use crate::user::{self, StoredUser, User, UserStatus};
 use sql_store::Transaction;
 use std::fmt;
-
-/// A second factor in a sign-in.
-#[derive(Debug, Clone)]
-pub enum SecondFactor {
-    /// A code of the authenticator.
-    Totp(TotpCode),
-    /// A recovery code; it is used up.
-    Recovery(RecoveryCode),
-}
 
 /// A request to sign in. `Debug` does not contain it.
 #[derive(Clone)]
@@ -124,17 +114,12 @@ impl Accounts {
         if !stored.user.has_totp {
             return Ok(SessionMethod::Password);
         }
-        match &request.second_factor {
-            None => Err(Refusal::SecondFactorRequired.into()),
-            Some(SecondFactor::Totp(code)) => {
-                self.accept_code(tx, stored, code).await?;
-                Ok(SessionMethod::Totp)
-            }
-            Some(SecondFactor::Recovery(code)) => {
-                accept_recovery_code(tx, &stored.user.id, code).await?;
-                tracing::warn!(user = %stored.user.id, "a recovery code was used");
-                Ok(SessionMethod::RecoveryCode)
-            }
-        }
+        let factor = request.second_factor.as_ref();
+        let factor = factor.ok_or(Refusal::SecondFactorRequired)?;
+        self.accept_second_factor(tx, stored, factor).await?;
+        Ok(match factor {
+            SecondFactor::Totp(_) => SessionMethod::Totp,
+            SecondFactor::Recovery(_) => SessionMethod::RecoveryCode,
+        })
     }
 }

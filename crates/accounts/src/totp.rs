@@ -64,22 +64,14 @@ impl TotpSecret {
         format!("{:06}", number % 1_000_000)
     }
 
-    /// The period whose code this is, if it is near `now` and later than `last_step`, that of the last accepted code:
-    /// a code that was seen over a shoulder is not accepted again (RFC 6238, section 5.2).
-    pub(crate) fn matching_step(
-        &self,
-        code: &TotpCode,
-        now: Micros,
-        last_step: u64,
-    ) -> Option<u64> {
+    /// The period whose code this is, if it is near `now`. The caller accepts the code of each period once: one that was
+    /// seen over a shoulder is not accepted again (RFC 6238, section 5.2).
+    pub(crate) fn matching_step(&self, code: &TotpCode, now: Micros) -> Option<u64> {
         let present = step_at(now);
         let steps = present.saturating_sub(WINDOW)..=present + WINDOW;
         // All are compared, so that the time does not depend on which one matches.
         let matching = steps.filter(|step| is_equal(&self.code(*step), code.expose().trim()));
-        matching.fold(
-            None,
-            |found, step| if step > last_step { Some(step) } else { found },
-        )
+        matching.fold(None, |_, step| Some(step))
     }
 }
 

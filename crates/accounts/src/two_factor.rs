@@ -2,7 +2,7 @@
 
 use crate::accounts::{Accounts, transaction};
 use crate::error::{Refusal, Result};
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
 use crate::password::Password;
 use crate::roles::{Action, Credential, Denied, Principal, authorize};
 use crate::secret::{NotSealed, hash_at_rest, random_bytes, secret_text};
@@ -19,6 +19,15 @@ const RECOVERY_CODE_BYTES: usize = 10;
 secret_text! {
     /// A code that replaces one code of an authenticator that is lost: 16 letters and digits in groups of four.
     pub struct RecoveryCode
+}
+
+/// A second factor in a request.
+#[derive(Debug, Clone)]
+pub enum SecondFactor {
+    /// A code of the authenticator.
+    Totp(TotpCode),
+    /// A recovery code; it is used up.
+    Recovery(RecoveryCode),
 }
 
 impl RecoveryCode {
@@ -69,26 +78,14 @@ impl Accounts {
         password: &Password,
         client: &Client,
     ) -> Result<TotpEnrolment> {
-        self.confirm_password(principal, password, client).await?;
+        let known = self.confirm_password(principal, password, client).await?;
         let secret = TotpSecret::random();
         let sealed = self
             .sealing_keys
             .seal(principal.user.as_str(), secret.bytes());
-        let update = Statement::new(
-            "UPDATE accounts_users SET totp_secret = $2, totp_last_step = 0 WHERE id = $1 AND totp_confirmed = 0",
-        );
-        let update = update.bind(&principal.user).bind(sealed);
-        let mut tx = self.database.begin().await?;
-        let stored = user::existing(&mut tx, &principal.user).await?;
-        if tx.execute(update).await? == 0 {
-            return Err(Refusal::SecondFactorState.into());
-        }
-        tx.commit().await?;
-        let label = stored
-            .user
-            .email
-            .as_ref()
-            .map_or("", |email| email.as_str());
+        let user = self.own_user(principal).await?;
+        transaction!(self, ReadCommitted, tx => set_totp_secret(&mut tx, &user.id, &known, &sealed))?;
+        let label = user.email.as_ref().map_or("", |email| email.as_str());
         let uri = otpauth_uri(&self.settings.totp_issuer, label, &secret);
         Ok(TotpEnrolment { secret, uri })
     }
@@ -158,31 +155,73 @@ impl Accounts {
         replace_recovery_codes(tx, &principal.user).await
     }
 
-    /// Removes the principal's own authenticator and recovery codes, after its password.
+    /// Removes the principal's own authenticator and recovery codes, after its password and a code, and ends its other
+    /// sessions.
     ///
     /// # Errors
-    /// When the principal has no session, the password is wrong, or the store can't be used.
+    /// When the principal has no session or its user no authenticator, password or code are wrong, or the store can't be
+    /// used.
     pub async fn remove_own_totp(
         &self,
         principal: &Principal,
         password: &Password,
+        factor: &SecondFactor,
         client: &Client,
     ) -> Result<()> {
-        self.confirm_password(principal, password, client).await?;
-        transaction!(self, ReadCommitted, tx => remove(&mut tx, &principal.user))
+        let known = self.confirm_password(principal, password, client).await?;
+        self.counted(principal, client, async || {
+            transaction!(self, ReadCommitted, tx => self.remove_own_totp_in(&mut tx, principal, &known, factor))
+        })
+        .await
     }
 
-    /// Removes the authenticator of a user that has lost it, and ends its sessions.
+    async fn remove_own_totp_in(
+        &self,
+        tx: &mut Transaction,
+        principal: &Principal,
+        known: &str,
+        factor: &SecondFactor,
+    ) -> Result<()> {
+        user::check_password(tx, &principal.user, known).await?;
+        let stored = user::existing(tx, &principal.user).await?;
+        if !stored.user.has_totp {
+            return Err(Refusal::SecondFactorState.into());
+        }
+        self.accept_second_factor(tx, &stored, factor).await?;
+        remove(tx, &principal.user).await?;
+        end_all_but_current(tx, &principal.user, principal).await?;
+        Ok(())
+    }
+
+    /// Uses a second factor up.
+    pub(crate) async fn accept_second_factor(
+        &self,
+        tx: &mut Transaction,
+        stored: &StoredUser,
+        factor: &SecondFactor,
+    ) -> Result<()> {
+        match factor {
+            SecondFactor::Totp(code) => self.accept_code(tx, stored, code).await,
+            SecondFactor::Recovery(code) => {
+                accept_recovery_code(tx, &stored.user.id, code).await?;
+                tracing::warn!(user = %stored.user.id, "a recovery code was used");
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes the authenticator of another user that has lost it, and ends its sessions.
     ///
     /// # Errors
-    /// When the principal may not change the user, or the store can't be used.
+    /// When the principal has no session, may not change the user or is that user, or the store can't be used.
     pub async fn reset_second_factor(&self, principal: &Principal, of: &UserId) -> Result<()> {
         require_session(principal)?;
+        require_other_user(principal, of)?;
         transaction!(self, ReadCommitted, tx => reset(&mut tx, principal, of))
     }
 
     /// Accepts a code of an authenticator once.
-    pub(crate) async fn accept_code(
+    async fn accept_code(
         &self,
         tx: &mut Transaction,
         stored: &StoredUser,
@@ -192,9 +231,10 @@ impl Accounts {
         let bytes = self.sealing_keys.open(id.as_str(), &stored.totp_secret)?;
         let bytes = <[u8; SECRET_BYTES]>::try_from(bytes);
         let secret = bytes.map(TotpSecret::from_bytes).map_err(|_| NotSealed)?;
-        let step = secret.matching_step(code, self.clock.now(), stored.totp_last_step);
+        let step = secret.matching_step(code, self.clock.now());
         let step = step.ok_or(Refusal::InvalidCredentials)?;
-        // Two requests with the same code at the same time: one of them changes no row.
+        // A code of this or an earlier period than the last accepted one changes no row, also of two requests at the
+        // same time.
         let update = Statement::new(
             "UPDATE accounts_users SET totp_last_step = $2 WHERE id = $1 AND totp_last_step < $2",
         );
@@ -204,27 +244,46 @@ impl Accounts {
         }
     }
 
-    /// Checks the password of the principal's user, for a change of its credentials. Failures count.
+    /// The principal after its user has repeated its password: it may create keys without an expiry.
+    ///
+    /// # Errors
+    /// When the principal has no session, the password is wrong, or the store can't be used.
+    pub async fn confirmed(
+        &self,
+        principal: &Principal,
+        password: &Password,
+        client: &Client,
+    ) -> Result<Principal> {
+        self.confirm_password(principal, password, client).await?;
+        Ok(Principal {
+            is_confirmed: true,
+            ..principal.clone()
+        })
+    }
+
+    /// Checks the password of the principal's user, for a change of its credentials, and returns its hash. Failures
+    /// count.
     pub(crate) async fn confirm_password(
         &self,
         principal: &Principal,
         password: &Password,
         client: &Client,
-    ) -> Result<()> {
+    ) -> Result<String> {
         require_session(principal)?;
         self.counted(principal, client, async || {
             let mut tx = self.database.begin().await?;
             let stored = user::existing(&mut tx, &principal.user).await?;
             drop(tx);
-            match self.hasher.verify(password, stored.password).await? {
-                true => Ok(()),
-                false => Err(Refusal::InvalidCredentials.into()),
-            }
+            let known = stored.password;
+            let is_right = self.hasher.verify(password, known.clone()).await?;
+            Ok(known
+                .filter(|_| is_right)
+                .ok_or(Refusal::InvalidCredentials)?)
         })
         .await
     }
 
-    /// Runs a check of the principal's own credentials, and counts its failure for the account and the address.
+    /// Runs a check of the principal's own credentials, and counts its failure for the session and the address.
     async fn counted<T>(
         &self,
         principal: &Principal,
@@ -234,9 +293,11 @@ impl Accounts {
         let mut tx = self.database.begin().await?;
         let stored = user::existing(&mut tx, &principal.user).await?;
         drop(tx);
-        let email = stored.user.email.filter(|_| stored.user.is_local);
-        let email = email.ok_or(Refusal::SecondFactorState)?;
-        let attempt = self.begin_attempt(&email, client.address).await?;
+        if !stored.user.is_local {
+            return Err(Refusal::SecondFactorState.into());
+        }
+        let session = session_of(principal)?;
+        let attempt = self.begin_own_attempt(session, client.address).await?;
         let checked = check().await;
         if !matches!(&checked, Err(error) if error.refusal() == Some(Refusal::InvalidCredentials)) {
             self.take_back(&attempt).await?;
@@ -245,16 +306,45 @@ impl Accounts {
     }
 }
 
+/// Stores the sealed secret of an authenticator to be confirmed, unless one is enrolled.
+async fn set_totp_secret(
+    tx: &mut Transaction,
+    user: &UserId,
+    known: &str,
+    sealed: &str,
+) -> Result<()> {
+    user::check_password(tx, user, known).await?;
+    let update = Statement::new(
+        "UPDATE accounts_users SET totp_secret = $2, totp_last_step = 0 WHERE id = $1 AND totp_confirmed = 0",
+    );
+    match tx.execute(update.bind(user).bind(sealed)).await? {
+        0 => Err(Refusal::SecondFactorState.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Credentials are changed by users that signed in, not by keys that leaked.
 pub(crate) fn require_session(principal: &Principal) -> Result<()> {
-    match principal.credential {
-        Credential::Session(_) => Ok(()),
+    session_of(principal).map(drop)
+}
+
+fn session_of(principal: &Principal) -> Result<&SessionId> {
+    match &principal.credential {
+        Credential::Session(id) => Ok(id),
         Credential::Key(_) | Credential::AccessToken => Err(Refusal::SessionRequired.into()),
     }
 }
 
+/// A stolen session must not replace the credentials of its own user: that takes the password.
+pub(crate) fn require_other_user(principal: &Principal, of: &UserId) -> Result<()> {
+    if principal.user == *of {
+        return Err(Refusal::OwnCredentials.into());
+    }
+    Ok(())
+}
+
 /// Uses a recovery code up.
-pub(crate) async fn accept_recovery_code(
+async fn accept_recovery_code(
     tx: &mut Transaction,
     user: &UserId,
     code: &RecoveryCode,

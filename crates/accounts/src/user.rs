@@ -1,7 +1,7 @@
 //! Users and their rows.
 
 use crate::email::Email;
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 use crate::ids::UserId;
 use crate::roles::{Denied, Membership, ObjectOwner, Role};
 use domain::{AdvertiserId, AffiliateId, Micros, NetworkId};
@@ -96,7 +96,6 @@ typed_row! {
         password: String,
         totp_secret: String,
         totp_confirmed: bool,
-        totp_last_step: u64,
         created: Micros,
         updated: Micros,
         last_sign_in: Micros,
@@ -110,7 +109,6 @@ pub(crate) struct StoredUser {
     pub(crate) password: Option<String>,
     /// Sealed.
     pub(crate) totp_secret: String,
-    pub(crate) totp_last_step: u64,
 }
 
 impl UserRow {
@@ -135,7 +133,6 @@ impl UserRow {
             user,
             password: text(self.password),
             totp_secret: self.totp_secret,
-            totp_last_step: self.totp_last_step,
         })
     }
 }
@@ -266,6 +263,17 @@ pub(crate) fn new_local(name: String, email: Email, membership: Membership, now:
         created: now,
         updated: now,
         last_sign_in: None,
+    }
+}
+
+/// Whether a user's password is still `known`. A change that the password permits checks it again in its transaction,
+/// and locks the row.
+pub(crate) async fn check_password(tx: &mut Transaction, id: &UserId, known: &str) -> Result<()> {
+    let lock =
+        Statement::new("UPDATE accounts_users SET password = $2 WHERE id = $1 AND password = $2");
+    match tx.execute(lock.bind(id).bind(known)).await? {
+        0 => Err(Refusal::InvalidCredentials.into()),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::accounts::{Accounts, transaction};
 use crate::email::Email;
 use crate::error::{AccountsError, Refusal, Result};
 use crate::ids::UserId;
+use crate::keys::revoke_all_of;
 use crate::one_time::{self, OneTimeToken, Purpose};
 use crate::password::Password;
 use crate::roles::{
@@ -11,7 +12,7 @@ use crate::roles::{
 };
 use crate::sessions::{Client, end_all, end_all_but_current};
 use crate::throttle::forget_account;
-use crate::two_factor::require_session;
+use crate::two_factor::{require_other_user, require_session};
 use crate::user::{self, User, UserRow, UserStatus};
 use domain::Micros;
 use sql_store::{Statement, Transaction};
@@ -60,9 +61,10 @@ impl Accounts {
     /// Creates a local user without a password, and the token to set one.
     ///
     /// # Errors
-    /// When the principal may not create users with this membership, the address is taken, a field is invalid, or the
-    /// store can't be used.
+    /// When the principal has no session or may not create users with this membership, the address is taken, a field is
+    /// invalid, or the store can't be used.
     pub async fn invite_user(&self, principal: &Principal, new: &NewUser) -> Result<Invitation> {
+        require_session(principal)?;
         let name = checked_name(&new.name)?;
         transaction!(self, tx => self.invite_user_in(&mut tx, principal, new, &name))
     }
@@ -84,17 +86,19 @@ impl Accounts {
         self.issue_password_token_in(tx, user).await
     }
 
-    /// A token by which a local user sets a new password, such as one that forgot it. The old password stays valid
+    /// A token by which another local user sets a new password, such as one that forgot it. The old password stays valid
     /// until then.
     ///
     /// # Errors
-    /// When the principal may not change the user, the user is not local, or the store can't be used.
+    /// When the principal has no session, may not change the user or is that user, the user is not local, or the store
+    /// can't be used.
     pub async fn issue_password_token(
         &self,
         principal: &Principal,
         of: &UserId,
     ) -> Result<Invitation> {
         require_session(principal)?;
+        require_other_user(principal, of)?;
         transaction!(self, tx => self.issue_password_token_for(&mut tx, principal, of))
     }
 
@@ -176,19 +180,21 @@ impl Accounts {
         new: &Password,
         client: &Client,
     ) -> Result<()> {
-        self.confirm_password(principal, present, client).await?;
+        let known = self.confirm_password(principal, present, client).await?;
         let user = self.own_user(principal).await?;
         new.check_rules(user.email.as_ref().map_or("", Email::as_str))?;
         let hash = self.hasher.hash(new).await?;
-        transaction!(self, ReadCommitted, tx => self.change_password_in(&mut tx, principal, &hash))
+        transaction!(self, ReadCommitted, tx => self.change_password_in(&mut tx, principal, &known, &hash))
     }
 
     async fn change_password_in(
         &self,
         tx: &mut Transaction,
         principal: &Principal,
+        known: &str,
         hash: &str,
     ) -> Result<()> {
+        user::check_password(tx, &principal.user, known).await?;
         tx.execute(user::set_password(&principal.user, hash, self.clock.now()))
             .await?;
         one_time::delete(tx, Purpose::SetPassword, Some(&principal.user)).await?;
@@ -196,17 +202,19 @@ impl Accounts {
         Ok(())
     }
 
-    /// Changes a user's role or where it has it. Its keys lose the scopes that the new role lacks.
+    /// Changes a user's role or where it has it. Its keys are revoked, its sessions ended and its links deleted: other
+    /// users may hold them, and must not get the new role.
     ///
     /// # Errors
-    /// When the principal may not change users of the old or the new membership, the user is the break-glass admin, or
-    /// the store can't be used.
+    /// When the principal has no session or may not change users of the old or the new membership, the user is the
+    /// break-glass admin, or the store can't be used.
     pub async fn set_membership(
         &self,
         principal: &Principal,
         of: &UserId,
         membership: Membership,
     ) -> Result<User> {
+        require_session(principal)?;
         let change = Change::Membership(membership);
         transaction!(self, tx => self.change_in(&mut tx, principal, of, &change))
     }
@@ -236,7 +244,7 @@ impl Accounts {
         match *change {
             Change::Membership(membership) => {
                 check_reach(principal, membership)?;
-                user.membership = membership;
+                self.change_membership(tx, &mut user, membership).await?;
                 user.from_groups = false;
             }
             Change::Status(status) => user.status = status,
@@ -252,6 +260,22 @@ impl Accounts {
         user.updated = self.clock.now();
         tx.execute(user::update(&user)).await?;
         Ok(user)
+    }
+
+    /// Gives a user a membership. Its credentials end if it is another one. The caller writes the user.
+    pub(crate) async fn change_membership(
+        &self,
+        tx: &mut Transaction,
+        user: &mut User,
+        membership: Membership,
+    ) -> Result<()> {
+        if user.membership != membership {
+            user.membership = membership;
+            revoke_all_of(tx, &user.id, self.clock.now()).await?;
+            one_time::delete(tx, Purpose::SetPassword, Some(&user.id)).await?;
+            end_all(tx, &user.id).await?;
+        }
+        Ok(())
     }
 
     /// Makes another admin the break-glass admin: an active local one with a password.

@@ -6,6 +6,7 @@ mod common;
 use accounts::*;
 use common::*;
 use domain::Micros;
+use futures::future::join_all;
 use sql_store::test_server::TestDatabase;
 use std::time::Duration;
 
@@ -47,14 +48,6 @@ async fn key_acts_with_its_scopes_until_it_ends() {
         fixture.clock.advance(Duration::from_micros(1));
         let expired = fixture.authenticate_key(&short.key).await;
         assert_eq!(refusal(expired), Some(Refusal::InvalidKey));
-
-        // The role loses what the key has.
-        fixture
-            .set_membership(&admin, &user.id, ANALYST)
-            .await
-            .expect("changed");
-        let principal = fixture.authenticate_key(&endless.key).await.expect("valid");
-        assert_eq!(principal.scopes.to_text(), "links.read");
 
         fixture
             .set_status(&admin, &user.id, UserStatus::Disabled)
@@ -126,6 +119,38 @@ async fn altered_keys_are_refused_before_and_after_lookup() {
 }
 
 #[tokio::test]
+async fn key_with_another_secret_is_refused() {
+    let fixture = Fixture::new(TestDatabase::sqlite()).await;
+    let (admin, _) = fixture.first_admin().await;
+    let new = new_key(&admin.user, "links.read", None);
+    let key = fixture.create_key(&admin, &new).await.expect("created").key;
+    // The right id, a guessed secret and the checksum that belongs to both.
+    let guess = |secret: &str| {
+        let body = format!("{}{secret}", &key.expose()[..12]);
+        let text = format!("{body}{}", checksum(&body));
+        ApiKey::parse(&text).expect("a right checksum")
+    };
+    let right = &key.expose()[12..55];
+    let valid = fixture.authenticate_key(&guess(right)).await;
+    assert_eq!(refusal(valid), None);
+    for secret in ["0".repeat(43), right.to_lowercase(), right.to_uppercase()] {
+        let refused = fixture.authenticate_key(&guess(&secret)).await;
+        assert_eq!(refusal(refused), Some(Refusal::InvalidKey), "{secret}");
+    }
+}
+
+/// CRC-32C in six digits of base 62.
+fn checksum(body: &str) -> String {
+    let digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let number = crc32c::crc32c(body.as_bytes());
+    let digit = |power| {
+        let digit = number / 62_u32.pow(power) % 62;
+        digits.chars().nth(digit as usize).expect("a digit")
+    };
+    (0..=5).rev().map(digit).collect()
+}
+
+#[tokio::test]
 async fn only_hashes_of_keys_are_stored() {
     for database in TestDatabase::both() {
         let fixture = Fixture::new(database).await;
@@ -171,6 +196,29 @@ async fn last_use_is_written_once_a_minute() {
         fixture.authenticate_key(&key).await.expect("valid");
         let keys = fixture.keys(&admin, &admin.user).await.expect("listed");
         assert_eq!(keys[0].last_used, Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn processes_use_one_database_at_the_same_time() {
+    for database in TestDatabase::both() {
+        let fixture = Fixture::new(database).await;
+        let location = fixture.database.location();
+        let other = open(&location, &fixture.clock, AccountsSettings::default()).await;
+        let (admin, session) = fixture.first_admin().await;
+        let new = new_key(&admin.user, "links.read", None);
+        let key = fixture.create_key(&admin, &new).await.expect("created").key;
+        for _ in 0..20 {
+            // Each of them writes the time of the last use.
+            fixture.clock.advance(MINUTE);
+            let (one, two) = (&fixture.accounts, &other);
+            let keys = [one, two, one, two].map(|it| it.authenticate_key(&key));
+            let sessions = [two, one, two, one].map(|it| it.authenticate_session(&session.token));
+            let (keys, sessions) = futures::join!(join_all(keys), join_all(sessions));
+            for authenticated in keys.into_iter().chain(sessions) {
+                assert_eq!(refusal(authenticated), None);
+            }
+        }
     }
 }
 

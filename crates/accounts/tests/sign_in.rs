@@ -182,6 +182,88 @@ async fn failures_block_the_account_for_growing_pauses() {
 }
 
 #[tokio::test]
+async fn failures_elsewhere_do_not_block_known_addresses() {
+    for database in TestDatabase::both() {
+        let fixture = Fixture::new(database).await;
+        let (admin, _) = fixture.first_admin().await;
+        let attempt = async |address: &str, password: &str| {
+            let mut request = sign_in(ADMIN, password);
+            request.client = client_at(address);
+            refusal(fixture.sign_in(&request).await)
+        };
+        let (home, elsewhere) = ("2001:db8:1::1", "198.51.100.9");
+        let wait = Some(Refusal::TooManyAttempts);
+        assert_eq!(attempt(home, PASSWORD).await, None);
+        // Blocked attempts count for the address: the last ones are blocked by the address's own pause.
+        for number in 0..40 {
+            let refused = attempt(elsewhere, "wrong").await;
+            let expected = if number < 5 {
+                Some(Refusal::InvalidCredentials)
+            } else {
+                wait
+            };
+            assert_eq!(refused, expected, "{number}");
+        }
+        assert_eq!(attempt("203.0.113.5", PASSWORD).await, wait);
+        let mut other = sign_in("another@example.com", PASSWORD);
+        other.client = client_at(elsewhere);
+        assert_eq!(refusal(fixture.sign_in(&other).await), wait);
+        // One customer has the whole /64.
+        assert_eq!(attempt("2001:db8:1::2", PASSWORD).await, None);
+        let (present, other) = (Password::new(PASSWORD), Password::new(OTHER_PASSWORD));
+        let here = client();
+        let change = async || {
+            refusal(
+                fixture
+                    .change_password(&admin, &present, &other, &here)
+                    .await,
+            )
+        };
+        assert_eq!(change().await, None);
+        // A known address has failures of its own, also those of a session.
+        for number in 0..6 {
+            let expected = if number < 5 {
+                Some(Refusal::InvalidCredentials)
+            } else {
+                wait
+            };
+            assert_eq!(attempt(home, "wrong").await, expected, "{number}");
+            assert_eq!(change().await, expected, "{number}");
+        }
+        // Addresses are known for a time.
+        fixture.clock.advance(DAY * 90);
+        assert!(fixture.delete_expired().await.expect("deleted") > 0);
+        let known = fixture.column("SELECT key FROM accounts_known_addresses");
+        assert!(known.await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn failures_block_large_networks_of_one_customer() {
+    let fixture = Fixture::new(TestDatabase::sqlite()).await;
+    fixture.first_admin().await;
+    let attempt = async |number: u32, address: String| {
+        let request = SignIn {
+            client: client_at(&address),
+            ..sign_in(&format!("u{number}@example.com"), "")
+        };
+        refusal(fixture.sign_in(&request).await)
+    };
+    let wrong = Some(Refusal::InvalidCredentials);
+    for number in 0..80 {
+        let address = format!("2001:db8:0:{number:x}::1");
+        assert_eq!(attempt(number, address).await, wrong, "{number}");
+    }
+    for (address, expected) in [
+        ("2001:db8:0:ff::1", Some(Refusal::TooManyAttempts)),
+        ("2001:db8:0:100::1", wrong),
+        ("2001:db8:1::1", wrong),
+    ] {
+        assert_eq!(attempt(99, address.to_owned()).await, expected, "{address}");
+    }
+}
+
+#[tokio::test]
 async fn failures_block_the_address_for_all_accounts() {
     let fixture = Fixture::new(TestDatabase::sqlite()).await;
     fixture.first_admin().await;
@@ -390,10 +472,18 @@ async fn recovery_codes_work_once_in_any_writing() {
             refusal(fixture.sign_in(&with(fresh[0].expose())).await),
             None
         );
-        fixture
-            .remove_own_totp(&admin, &Password::new(PASSWORD), &client())
-            .await
-            .expect("removed");
+        let elsewhere = fixture.sign_in(&with(fresh[1].expose())).await;
+        let elsewhere = elsewhere.expect("signed in").token;
+        for (code, expected) in [(&codes[5], invalid), (&fresh[2], None)] {
+            let factor = SecondFactor::Recovery(code.clone());
+            let password = Password::new(PASSWORD);
+            let removed = fixture
+                .remove_own_totp(&admin, &password, &factor, &client())
+                .await;
+            assert_eq!(refusal(removed), expected);
+            let other = fixture.authenticate_session(&elsewhere).await;
+            assert_eq!(other.is_ok(), expected.is_some());
+        }
         assert_eq!(
             refusal(fixture.sign_in(&sign_in(ADMIN, PASSWORD)).await),
             None

@@ -149,6 +149,39 @@ async fn groups_decide_the_role_at_each_sign_on() {
 }
 
 #[tokio::test]
+async fn changed_groups_end_keys_and_sessions() {
+    for database in TestDatabase::both() {
+        let scene = Scene::new(database).await;
+        let enter = async |groups: &str| {
+            let claims = json!({ "sub": "alice", "groups": [groups] });
+            scene.enter(claims).await.expect("signed on").session
+        };
+        let first = enter("managers").await;
+        let principal = scene.fixture.principal(&first).await;
+        let new = NewKey {
+            user: principal.user.clone(),
+            label: "ci".to_owned(),
+            scopes: Scopes::parse("links.read").expect("scopes"),
+            expires: None,
+        };
+        let created = scene.fixture.create_key(&principal, &new).await;
+        let key = created.expect("created").key;
+        // The provider may have removed the user.
+        scene.fixture.clock.advance(DAY * 30);
+        let old = scene.fixture.authenticate_key(&key).await;
+        assert_eq!(refusal(old), Some(Refusal::SignOnTooOld));
+        let first = enter("managers").await;
+        for (groups, works) in [("managers", true), ("admins", false), ("managers", false)] {
+            enter(groups).await;
+            let session = scene.fixture.authenticate_session(&first.token).await;
+            assert_eq!(session.is_ok(), works, "session of {groups}");
+            let authenticated = scene.fixture.authenticate_key(&key).await;
+            assert_eq!(authenticated.is_ok(), works, "key of {groups}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn user_that_loses_its_groups_is_suspended() {
     for database in TestDatabase::both() {
         let mut scene = Scene::new(database).await;
@@ -197,6 +230,17 @@ async fn user_that_loses_its_groups_is_suspended() {
         assert_eq!(scene.access("rsa").await, Some(Refusal::NoAccount));
         scene.enter(managers).await.expect("signed on");
         assert_eq!(refusal(scene.fixture.authenticate_key(&key).await), None);
+    }
+}
+
+#[tokio::test]
+async fn admin_of_the_provider_replaces_the_setup_token() {
+    let scene = Scene::new(TestDatabase::sqlite()).await;
+    for (groups, is_issued) in [("managers", true), ("admins", false)] {
+        let entered = scene.enter(json!({ "sub": "alice", "groups": [groups] }));
+        entered.await.expect("signed on");
+        let token = scene.fixture.issue_setup_token().await.expect("read");
+        assert_eq!(token.is_some(), is_issued, "{groups}");
     }
 }
 
@@ -324,8 +368,8 @@ async fn rotated_keys_are_fetched_at_a_bounded_rate() {
     // The key that was replaced is not accepted any more.
     assert_eq!((scene.access("rsa").await, fetched()), (invalid, 2));
     // A flood of invented keys causes one request in 30 seconds.
-    for expected in [3, 4] {
-        scene.fixture.clock.advance(Duration::from_secs(30));
+    for (advance, expected) in [(30, 3), (0, 3), (29, 3), (1, 4)] {
+        scene.fixture.clock.advance(Duration::from_secs(advance));
         let flood = (0..50).map(|_| scene.access("invented"));
         assert!(join_all(flood).await.iter().all(|it| *it == invalid));
         assert_eq!(fetched(), expected);
@@ -438,6 +482,10 @@ async fn unusable_providers_are_reported_with_the_reason() {
             "longer than 256 KiB",
         ),
         (
+            Box::new(|state: &mut State| state.keys.clear()),
+            "no usable key",
+        ),
+        (
             Box::new(fail("/jwks", 200, "[]".to_owned())),
             "response of its jwks_uri is not",
         ),
@@ -505,11 +553,12 @@ async fn logout_ends_sessions_of_the_session_or_subject() {
             enter("alice", "a2").await,
             enter("alice", "a2").await,
             enter("bob", "b1").await,
+            enter("alice", "").await,
         ];
         let events = json!({ "http://schemas.openid.net/event/backchannel-logout": {} });
-        let mut alive = [true; 4];
+        let mut alive = [true; 5];
         for (jti, sid, subject, ended, ends) in [
-            ("1", Some("a2"), Some("alice"), 2, vec![1, 2]),
+            ("1", Some("a2"), Some("alice"), 3, vec![1, 2, 4]),
             ("2", Some("unknown"), None, 0, vec![]),
             ("3", None, Some("stranger"), 0, vec![]),
             ("4", None, Some("alice"), 1, vec![0]),

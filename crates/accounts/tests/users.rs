@@ -6,6 +6,7 @@ mod common;
 use accounts::*;
 use common::*;
 use domain::NetworkId;
+use sql_store::Statement;
 use sql_store::test_server::TestDatabase;
 
 const FOREIGN: Membership = Membership::Manager {
@@ -212,6 +213,75 @@ async fn users_are_changed_only_within_reach() {
 }
 
 #[tokio::test]
+async fn changed_membership_ends_all_credentials() {
+    for database in TestDatabase::both() {
+        let fixture = Fixture::new(database).await;
+        let (admin, _) = fixture.first_admin().await;
+        let manager = fixture.signed_in(&admin, "m@example.com", MANAGER).await;
+        let colleague = fixture.add_user(&admin, "c@example.com", MANAGER).await;
+        let new = NewKey {
+            user: colleague.id.clone(),
+            label: "ci".to_owned(),
+            scopes: Scopes::of_role(Role::Manager),
+            expires: None,
+        };
+        for (to, works) in [
+            (MANAGER, true),
+            (Membership::Admin, false),
+            (FOREIGN, false),
+            (MANAGER, false),
+        ] {
+            let by = if works { &manager } else { &admin };
+            let key = fixture.create_key(by, &new).await.expect("created").key;
+            let link = fixture.issue_password_token(by, &colleague.id).await;
+            let link = link.expect("issued").token;
+            let session = fixture.sign_in(&sign_in("c@example.com", PASSWORD)).await;
+            let session = session.expect("signed in").token;
+            let changed = fixture.set_membership(&admin, &colleague.id, to).await;
+            assert_eq!(changed.expect("changed").membership, to);
+            let authenticated = fixture.authenticate_session(&session).await;
+            assert_eq!(authenticated.is_ok(), works, "session to {to:?}");
+            let authenticated = fixture.authenticate_key(&key).await;
+            assert_eq!(authenticated.is_ok(), works, "key to {to:?}");
+            let set = fixture.set_password(&link, &Password::new(PASSWORD)).await;
+            assert_eq!(set.is_ok(), works, "link to {to:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn parallel_changes_of_a_password_need_the_present_one() {
+    for database in TestDatabase::both() {
+        let fixture = Fixture::new(database).await;
+        let (admin, _) = fixture.first_admin().await;
+        let (present, client) = (Password::new(PASSWORD), client());
+        let new = [OTHER_PASSWORD, "a third passphrase of some length"].map(Password::new);
+        let changes = new
+            .iter()
+            .map(|new| fixture.change_password(&admin, &present, new, &client));
+        let changed = futures::future::join_all(changes).await;
+        assert_eq!(changed.iter().filter(|it| it.is_ok()).count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn session_resets_no_credentials_of_its_own_user() {
+    let fixture = Fixture::new(TestDatabase::sqlite()).await;
+    let (admin, _) = fixture.first_admin().await;
+    let manager = fixture.signed_in(&admin, "m@example.com", MANAGER).await;
+    for (by, of, expected) in [
+        (&admin, &admin.user, Some(Refusal::OwnCredentials)),
+        (&manager, &manager.user, Some(Refusal::OwnCredentials)),
+        (&admin, &manager.user, None),
+    ] {
+        let issued = fixture.issue_password_token(by, of).await;
+        assert_eq!(refusal(issued), expected);
+        let reset = fixture.reset_second_factor(by, of).await;
+        assert_eq!(refusal(reset), expected);
+    }
+}
+
+#[tokio::test]
 async fn disabled_user_loses_its_sessions() {
     let fixture = Fixture::new(TestDatabase::sqlite()).await;
     let (admin, _) = fixture.first_admin().await;
@@ -303,8 +373,23 @@ async fn credentials_change_only_in_a_session() {
             .new_recovery_codes(&by_key, &code, &client())
             .await
             .map(drop),
-        fixture.remove_own_totp(&by_key, &present, &client()).await,
+        fixture
+            .remove_own_totp(
+                &by_key,
+                &present,
+                &SecondFactor::Totp(code.clone()),
+                &client(),
+            )
+            .await,
         fixture.reset_second_factor(&by_key, &admin.user).await,
+        fixture
+            .invite_user(&by_key, &new_user("x@example.com", MANAGER))
+            .await
+            .map(drop),
+        fixture
+            .set_membership(&by_key, &admin.user, Membership::Admin)
+            .await
+            .map(drop),
         fixture
             .issue_password_token(&by_key, &admin.user)
             .await
@@ -342,6 +427,19 @@ async fn credentials_change_only_in_a_session() {
         ),
         None
     );
+}
+
+#[tokio::test]
+async fn store_errors_have_no_details_in_debug() {
+    let fixture = Fixture::new(TestDatabase::sqlite()).await;
+    let mut tx = fixture.tables().await;
+    let drop = Statement::new("DROP TABLE accounts_throttles");
+    tx.execute(drop).await.expect("dropped");
+    tx.commit().await.expect("committed");
+    let refused = fixture.sign_in(&sign_in("m@example.com", PASSWORD)).await;
+    let error = refused.expect_err("no table");
+    assert!(matches!(error, AccountsError::Store(_)), "{error}");
+    assert_eq!(format!("{error:?}"), format!("{error}"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::actions::Action;
 use super::membership::{Extent, Membership};
 use super::scopes::Scopes;
 use crate::ids::{KeyId, SessionId, UserId};
-use domain::{AdvertiserId, AffiliateId, NetworkId};
+use domain::{AdvertiserId, AffiliateId, Micros, NetworkId};
 use thiserror::Error;
 
 /// How a principal proved its identity.
@@ -29,6 +29,10 @@ pub struct Principal {
     pub scopes: Scopes,
     /// How the user was authenticated.
     pub credential: Credential,
+    /// When the key or token expires; `None` for a session, whose end follows from its use.
+    pub expires: Option<Micros>,
+    /// Whether the user has repeated its password for this request.
+    pub(crate) is_confirmed: bool,
 }
 
 impl Principal {
@@ -46,7 +50,15 @@ impl Principal {
             membership,
             scopes,
             credential,
+            expires: None,
+            is_confirmed: false,
         }
+    }
+
+    /// Sets when the credential expires.
+    #[must_use]
+    pub fn until(self, expires: Option<Micros>) -> Self {
+        Self { expires, ..self }
     }
 }
 

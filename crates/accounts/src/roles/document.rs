@@ -11,11 +11,13 @@ const INTRODUCTION: &str = "\
 
 A user has one role: `admin` in the whole deployment, `manager` and `analyst` in one network, `affiliate` and
 `advertiser` for one of a network. A role is a set of scopes, each with an extent: the objects that it covers. An API
-key or access token has some of the scopes of its user's role, never more, also after the role has changed.
+key or access token has some of the scopes of its user's role, never more. A change of the role, or of where a user has
+it, revokes the user's keys and ends its sessions.
 
 - A request without the scope gets status 403 and the scope's name.
 - A request for an object outside of the extent gets the same status 404 as for one that does not exist.
-- `users.write` changes roles up to the extent's limit: a key with it is as powerful as its user.
+- `users.write` invites users and changes roles up to the extent's limit, in a session only. With a key it disables and
+  enables users.
 
 ";
 

@@ -30,18 +30,17 @@ impl SignOn {
             .verified(token.expose(), |token, now| check(token, settings, now));
         let claims = verified.await?.claims;
         let scopes = scopes(&claims, settings)?;
+        let expires = claims.time("exp")?;
         let mut tx = self.accounts.database.begin().await?;
         let found = identity::find(&mut tx, &settings.issuer, claims.subject()?).await?;
         let user = found.map(|found| found.user);
         let user = user
             .filter(|user| user.status == UserStatus::Active)
             .ok_or(Refusal::NoAccount)?;
-        Ok(Principal::new(
-            user.id,
-            user.membership,
-            scopes,
-            Credential::AccessToken,
-        ))
+        Ok(
+            Principal::new(user.id, user.membership, scopes, Credential::AccessToken)
+                .until(Some(expires)),
+        )
     }
 
     /// Checks that an access token is valid and belongs to this user.
@@ -69,6 +68,9 @@ fn check(
     claims.check(&settings.issuer, now)?;
     if !claims.audiences()?.contains(&settings.audience.as_str()) {
         return Err(TokenFault::Audience);
+    }
+    if claims.has("cnf") {
+        return Err(TokenFault::SenderConstrained);
     }
     claims.subject()?;
     claims.text("client_id")?;

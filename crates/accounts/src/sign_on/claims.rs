@@ -2,7 +2,10 @@
 
 use crate::fault::TokenFault;
 use domain::Micros;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use std::fmt;
 use std::time::Duration;
 
 /// The difference of clocks that is accepted.
@@ -14,10 +17,38 @@ const MAX_SUBJECT_BYTES: usize = 255;
 /// The claims of a token, or of the provider's user information.
 pub(super) struct Claims(Map<String, Value>);
 
+/// The members of an object, none of them twice: two readers could choose different ones (RFC 7519, section 4).
+struct UniqueMembers(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for UniqueMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = UniqueMembers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueMembers, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member is there twice"));
+                    }
+                }
+                Ok(UniqueMembers(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
 impl Claims {
     pub(super) fn parse(payload: &[u8]) -> Result<Self, TokenFault> {
-        let parsed = serde_json::from_slice(payload).map_err(|_| TokenFault::Malformed)?;
-        Ok(Self(parsed))
+        let UniqueMembers(members) =
+            serde_json::from_slice(payload).map_err(|_| TokenFault::Malformed)?;
+        Ok(Self(members))
     }
 
     pub(super) fn value(&self, name: &str) -> Option<&Value> {
@@ -102,5 +133,22 @@ impl Claims {
             return Err(TokenFault::TooOld);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_with_a_member_twice_are_refused() {
+        for (text, expected) in [
+            (r#"{"sub":"alice","aud":"x"}"#, true),
+            (r#"{"sub":"alice","sub":"mallory"}"#, false),
+            (r#"{"sub":"alice","s\u0075b":"alice"}"#, false),
+            ("[]", false),
+        ] {
+            assert_eq!(Claims::parse(text.as_bytes()).is_ok(), expected, "{text}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The authorization code flow with PKCE (RFC 6749, RFC 7636, RFC 9207, OpenID Connect Core 1.0).
 //!
 //! A sign-on that has begun is in the browser's cookie, sealed, and not in the store: visitors can begin any number of
-//! them without a write. Its state is stored when it succeeds, and is accepted once.
+//! them without a write. Its state is stored before the code is exchanged, and is accepted once.
 
 use super::SignOn;
 use super::callback::Callback;
@@ -142,7 +142,7 @@ impl SignOn {
     ///
     /// # Errors
     /// When the redirect does not belong to the cookie, the provider refused, a token is not valid, the user has no role
-    /// or is disabled, or the provider or the store can't be used.
+    /// or is disabled, too many sign-ons end at this moment, or the provider or the store can't be used.
     pub async fn finish(
         &self,
         callback: &Callback,
@@ -153,6 +153,12 @@ impl SignOn {
         let pending = self.pending(cookie)?;
         let fetched = self.provider.fetched().await?;
         let code = self.check_redirect(callback, &pending, &fetched)?;
+        // Before the state is used up, so that a client refused as busy may repeat the redirect.
+        let permit = self
+            .provider
+            .permit(self.accounts.settings.hash_wait)
+            .await?;
+        self.use_state(&pending).await?;
         let body = self
             .provider
             .exchange(&fetched.metadata, code, &pending.verifier)
@@ -172,12 +178,25 @@ impl SignOn {
         });
         let claims = verified.await?.claims;
         let information = self.information(&fetched, &claims, access_token).await?;
+        drop(permit);
         let identity = Identity::new(&self.provider.settings, &claims, information.as_ref())?;
         let sid = claims.optional_text("sid")?.unwrap_or_default();
         let client = (client, previous);
-        let signed_on = transaction!(self.accounts, tx => self.enter(&mut tx, &pending, &identity, sid, client))?;
+        let return_to = &pending.return_to;
+        let signed_on = transaction!(self.accounts, tx => self.enter(&mut tx, return_to, &identity, sid, client))?;
         // Outside of the transaction: a suspended account stays so.
         signed_on.ok_or_else(|| Refusal::NoRole.into())
+    }
+
+    /// Marks the state as used. Before the exchange: one sign-on must not cause many requests to the provider.
+    async fn use_state(&self, pending: &Pending) -> Result<()> {
+        let (state, expires) = (pending.state.as_str(), pending.expires);
+        let is_first = transaction!(self.accounts, ReadCommitted, tx => use_once(&mut tx, "sign-on state", state, expires))?;
+        if is_first {
+            Ok(())
+        } else {
+            Err(Refusal::InvalidSignOn.into())
+        }
     }
 
     /// The content of a cookie that was sealed here, for this provider, not too long ago.
@@ -244,18 +263,15 @@ impl SignOn {
         Ok(Some(information))
     }
 
-    /// Marks the sign-on as used, and begins the session; `None` without a role.
+    /// Creates or updates the account, and begins the session; `None` without a role.
     async fn enter(
         &self,
         tx: &mut Transaction,
-        pending: &Pending,
+        return_to: &ReturnPath,
         identity: &Identity<'_>,
         sid: &str,
         (client, previous): (&Client, Option<&SessionToken>),
     ) -> Result<Option<SignedOn>> {
-        if !use_once(tx, "sign-on state", &pending.state, pending.expires).await? {
-            return Err(Refusal::InvalidSignOn.into());
-        }
         let account = self
             .accounts
             .provision(tx, identity, &self.provider.settings)
@@ -284,7 +300,7 @@ impl SignOn {
         );
         Ok(Some(SignedOn {
             session: session.await?,
-            return_to: pending.return_to.clone(),
+            return_to: return_to.clone(),
             events,
         }))
     }

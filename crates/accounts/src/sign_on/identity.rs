@@ -165,7 +165,9 @@ impl Accounts {
             None => UserStatus::WithoutRole,
         };
         user.from_groups = mapped.is_some() || assigned.is_none();
-        user.membership = membership.unwrap_or(user.membership);
+        if let Some(membership) = membership {
+            self.change_membership(tx, &mut user, membership).await?;
+        }
         tx.execute(user::update(&user)).await?;
         if membership.is_none() {
             end_all(tx, &user.id).await?;

@@ -45,6 +45,10 @@ impl KeySet {
         Some(Self(raw.filter_map(usable).collect()))
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The keys that a token may be signed with. A token without `kid` is accepted only if a single key fits.
     pub(super) fn candidates(&self, id: Option<&str>, algorithm: Algorithm) -> Vec<&PublicKey> {
         let fits = |key: &&Key| {

@@ -5,7 +5,6 @@ use super::algorithm::{Algorithm, decode};
 use super::claims::Claims;
 use super::jwks::KeySet;
 use crate::fault::TokenFault;
-use serde::Deserialize;
 
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
@@ -26,12 +25,9 @@ pub(super) struct VerifiedToken {
 }
 
 /// Keys in the header (`jwk`, `jku`, `x5u`, `x5c`) are not read: their sender chose them.
-#[derive(Deserialize)]
 struct Header {
-    alg: String,
-    typ: Option<String>,
     kid: Option<String>,
-    crit: Option<serde_json::Value>,
+    typ: Option<String>,
 }
 
 impl<'a> UnverifiedToken<'a> {
@@ -42,17 +38,25 @@ impl<'a> UnverifiedToken<'a> {
         let (signed, signature) = text.rsplit_once('.').ok_or(TokenFault::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenFault::Malformed)?;
         let part = |text| decode(text).ok_or(TokenFault::Malformed);
-        let header: Header =
-            serde_json::from_slice(&part(header)?).map_err(|_| TokenFault::Malformed)?;
-        if header.crit.is_some() {
+        let header = Claims::parse(&part(header)?)?;
+        if header.has("crit") {
             return Err(TokenFault::CriticalExtension);
         }
+        let text = |name| {
+            header
+                .optional_text(name)
+                .map_err(|_| TokenFault::Malformed)
+        };
+        let algorithm = text("alg")?.ok_or(TokenFault::Malformed)?;
         Ok(Self {
-            algorithm: Algorithm::from_name(&header.alg).ok_or(TokenFault::Algorithm)?,
+            algorithm: Algorithm::from_name(algorithm).ok_or(TokenFault::Algorithm)?,
             signed: signed.as_bytes(),
             payload: part(payload)?,
             signature: part(signature)?,
-            header,
+            header: Header {
+                kid: text("kid")?.map(str::to_owned),
+                typ: text("typ")?.map(str::to_owned),
+            },
         })
     }
 

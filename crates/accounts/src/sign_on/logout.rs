@@ -41,13 +41,19 @@ impl SignOn {
         if !use_once(tx, "logout token", &id, until).await? {
             return Err(TokenFault::Replayed.into());
         }
-        if let Some(sid) = claims.optional_text("sid")? {
-            return end_of_provider(tx, ProviderSession { issuer, sid }).await;
+        let sid = claims.optional_text("sid")?;
+        let mut ended = 0;
+        if let Some(sid) = sid {
+            ended += end_of_provider(tx, ProviderSession { issuer, sid }).await?;
         }
-        match identity::find(tx, issuer, claims.subject()?).await? {
-            Some(found) => end_of_subject(tx, &found.user.id, issuer).await,
-            None => Ok(0),
+        if claims.has("sub")
+            && let Some(found) = identity::find(tx, issuer, claims.subject()?).await?
+        {
+            // With a session, those of the subject that can't be told from it.
+            let only_unnamed = sid.is_some();
+            ended += end_of_subject(tx, &found.user.id, issuer, only_unnamed).await?;
         }
+        Ok(ended)
     }
 }
 

@@ -17,15 +17,19 @@ use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
-/// Metadata and keys are fetched again after this time.
+/// Metadata and keys are fetched again after this time, in the background.
 const MAX_AGE: Duration = Duration::from_secs(3_600);
-/// While the provider can't be reached, they are used up to this age.
+/// Older ones are not used: requests wait for fresh ones.
 const MAX_STALE_AGE: Duration = Duration::from_secs(86_400);
 /// The pause between two requests for keys or metadata: tokens with invented key ids must not flood the provider.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Sign-ons that exchange a code at the same time: visitors must not make this program flood the provider.
+const MAX_PARALLEL_EXCHANGES: usize = 8;
 
 const TOKEN_ENDPOINT: &str = "token_endpoint";
 
@@ -36,7 +40,8 @@ pub(super) struct Provider {
     clock: Clock,
     fetched: Mutex<Option<Arc<Fetched>>>,
     /// The time of the last request for metadata and keys. Its lock is held during one.
-    last_fetch: tokio::sync::Mutex<Option<Micros>>,
+    last_fetch: Arc<tokio::sync::Mutex<Option<Micros>>>,
+    exchanges: Semaphore,
 }
 
 /// Metadata and keys, as fetched together.
@@ -61,26 +66,49 @@ impl Provider {
             http,
             clock,
             fetched: Mutex::new(None),
-            last_fetch: tokio::sync::Mutex::new(None),
+            last_fetch: Arc::default(),
+            exchanges: Semaphore::new(MAX_PARALLEL_EXCHANGES),
         }
     }
 
-    /// The present metadata and keys.
-    pub(super) async fn fetched(&self) -> Result<Arc<Fetched>> {
-        let fetched = self.fetched.lock().clone();
-        let age = fetched.as_ref().map(|it| self.clock.now().since(it.time));
-        match fetched {
-            Some(fetched) if age < Some(MAX_AGE) => Ok(fetched),
-            stale => {
-                let fresh = self.fetch(stale.as_ref()).await;
-                let usable = stale.filter(|_| age < Some(MAX_STALE_AGE));
-                Ok(fresh.or_else(|error| usable.ok_or(error))?)
+    /// The present metadata and keys. Requests do not wait for the provider, unless those are older than a day.
+    pub(super) async fn fetched(self: &Arc<Self>) -> Result<Arc<Fetched>> {
+        let present = self.fetched.lock().clone();
+        let age = |it: &Arc<Fetched>| self.clock.now().since(it.time);
+        match present {
+            Some(fetched) if age(&fetched) < MAX_AGE => Ok(fetched),
+            Some(stale) if age(&stale) < MAX_STALE_AGE => {
+                self.fetch_in_background();
+                Ok(stale)
             }
+            unusable => Ok(self.fetch(unusable.as_ref()).await?),
+        }
+    }
+
+    /// Fetches metadata and keys, unless that happens already or happened just now.
+    fn fetch_in_background(self: &Arc<Self>) {
+        let Ok(last_fetch) = Arc::clone(&self.last_fetch).try_lock_owned() else {
+            return;
+        };
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            match this.fetch_now(last_fetch).await {
+                Ok(_) | Err(ProviderFault::RequestedJustNow) => {}
+                Err(error) => tracing::warn!(%error, "failed to fetch the sign-on provider's keys"),
+            }
+        });
+    }
+
+    /// A turn to exchange a code, after at most `wait`.
+    pub(super) async fn permit(&self, wait: Duration) -> Result<SemaphorePermit<'_>, Refusal> {
+        match tokio::time::timeout(wait, self.exchanges.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(Refusal::Busy),
         }
     }
 
     /// Verifies a token's signature. If its key is unknown, the keys are fetched again, at most every 30 seconds.
-    pub(super) async fn verify(&self, token: &str) -> Result<VerifiedToken> {
+    async fn verify(self: &Arc<Self>, token: &str) -> Result<VerifiedToken> {
         let token = UnverifiedToken::parse(token)?;
         let mut fetched = self.fetched().await?;
         if !token.is_known_to(&fetched.keys) {
@@ -95,13 +123,20 @@ impl Provider {
 
     /// Fetches metadata and keys, unless another request has replaced `known` meanwhile.
     async fn fetch(&self, known: Option<&Arc<Fetched>>) -> Result<Arc<Fetched>, ProviderFault> {
-        let mut last_fetch = self.last_fetch.lock().await;
+        let last_fetch = Arc::clone(&self.last_fetch).lock_owned().await;
         let present = self.fetched.lock().clone();
         let is_known =
             |present: &Arc<Fetched>| known.is_some_and(|known| Arc::ptr_eq(known, present));
         if let Some(replacement) = present.filter(|present| !is_known(present)) {
             return Ok(replacement);
         }
+        self.fetch_now(last_fetch).await
+    }
+
+    async fn fetch_now(
+        &self,
+        mut last_fetch: OwnedMutexGuard<Option<Micros>>,
+    ) -> Result<Arc<Fetched>, ProviderFault> {
         let now = self.clock.now();
         if last_fetch.is_some_and(|last| now.since(last) < REFETCH_INTERVAL) {
             return Err(ProviderFault::RequestedJustNow);
@@ -121,6 +156,9 @@ impl Provider {
             .get("jwks_uri", metadata.jwks_uri.as_str(), None)
             .await?;
         let keys = KeySet::parse(&body).ok_or(ProviderFault::Document("jwks_uri"))?;
+        if keys.is_empty() {
+            return Err(ProviderFault::NoKeys);
+        }
         Ok(Fetched {
             metadata,
             keys,
@@ -204,7 +242,7 @@ impl Provider {
 
     /// Checks that a token is one of a kind, by its own rules; `check` gets the present time.
     pub(super) async fn verified(
-        &self,
+        self: &Arc<Self>,
         token: &str,
         check: impl FnOnce(&VerifiedToken, Micros) -> Result<(), TokenFault>,
     ) -> Result<VerifiedToken> {

@@ -9,8 +9,22 @@ const ORIGIN: &str = "https://this-site.invalid";
 
 /// A path with an optional query and fragment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct ReturnPath(String);
+
+impl TryFrom<String> for ReturnPath {
+    type Error = AccountsError;
+
+    fn try_from(text: String) -> Result<Self, AccountsError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ReturnPath> for String {
+    fn from(path: ReturnPath) -> Self {
+        path.0
+    }
+}
 
 impl ReturnPath {
     /// Checks a target that a client named.

@@ -47,6 +47,12 @@ pub(crate) fn attacks(kind: Kind) -> Vec<Attack> {
         ),
         (
             kind,
+            "null critical extension",
+            |it| it.header["crit"] = serde_json::Value::Null,
+            Token(Fault::CriticalExtension),
+        ),
+        (
+            kind,
             "RS384",
             |it| signed(it, Signing::Rs256, "RS384", "rsa"),
             Token(Fault::Algorithm),

@@ -111,6 +111,8 @@ fn return_paths_stay_on_this_site() {
         "/?next=https://x.example",
     ] {
         assert_eq!(ReturnPath::parse(path).expect(path).as_str(), path);
+        let read: ReturnPath = serde_json::from_value(json!(path)).expect(path);
+        assert_eq!(serde_json::to_value(read).expect("JSON"), json!(path));
     }
     for target in [
         "",
@@ -134,6 +136,8 @@ fn return_paths_stay_on_this_site() {
     ] {
         let refused = ReturnPath::parse(target);
         assert_eq!(refusal(refused), Some(Refusal::InvalidField), "{target:?}");
+        let read = serde_json::from_value::<ReturnPath>(json!(target));
+        assert!(read.is_err(), "{target:?}");
     }
 }
 

@@ -250,6 +250,12 @@ pub(crate) fn attacks() -> Vec<Attack> {
         ),
         (
             Access,
+            "token bound to a key of its sender",
+            |it| it.claims["cnf"] = json!({ "jkt": "x" }),
+            Token(Fault::SenderConstrained),
+        ),
+        (
+            Access,
             "no id",
             |it| remove(&mut it.claims, "jti"),
             Token(Fault::Claim("jti")),
