@@ -98,9 +98,12 @@ impl ControlPlane {
             loop {
                 let mut tx = attempts.begin().await?;
                 let scope = Scope::Network(DEFAULT_NETWORK);
-                let (author, now) = (Author::program("test"), Micros::now());
+                let author = Author::program("test");
                 let written = async {
-                    let mut writer = self.catalog.writer(&mut tx, scope, author, now).await?;
+                    let mut writer = self
+                        .catalog
+                        .writer(&mut tx, scope, author, Micros::now)
+                        .await?;
                     work(&mut writer).await
                 };
                 let written = written.await;

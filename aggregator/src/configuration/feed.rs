@@ -200,7 +200,7 @@ async fn record_past_dates(database: &Database, now: Micros) -> Result<(), Catal
     let mut attempts = database.attempts(Isolation::ReadCommitted);
     loop {
         let mut tx = attempts.begin().await?;
-        let recorded = record_dates(&mut tx, now).await;
+        let recorded = record_dates(&mut tx, || now).await;
         if let Some(recorded) = attempts.finish(tx, recorded).await {
             return recorded.map(|_| ());
         }
