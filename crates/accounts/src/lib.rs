@@ -12,6 +12,7 @@ mod api_key;
 mod clock;
 mod email;
 mod error;
+mod expiry;
 mod fault;
 mod ids;
 mod keys;
