@@ -226,7 +226,7 @@ fn changes_reach_both_edges_whatever_is_killed() {
     let all_serve = |number| edges.iter().all(|edge| visitor.serves(edge, number));
     wait_until("both edges serve the links", || all_serve(0));
 
-    time_changes(&control_plane, &all_serve);
+    time_changes(&control_plane, all_serve);
 
     for number in CHANGES + 1..=CHANGES + KILLS {
         let victim = random.usize(..3);
@@ -303,7 +303,7 @@ fn change_among_many_links_is_served_soon() {
         created.elapsed()
     );
     let before = memory();
-    time_changes(&control_plane, &all_serve);
+    time_changes(&control_plane, all_serve);
     println!(
         "edge and aggregator have {before:?} MiB, after the changes {:?} MiB",
         memory()
